@@ -1,0 +1,78 @@
+# `make` alone and Python 3.11 or later are enough. PYTHON=/path/to/python chooses which Python.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SEED ?= random
+
+# The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help install dev demo test check lint fast sim bench clean
+
+help:
+	@echo 'make install   .venv with the driftline command'
+	@echo 'make demo      card fraud whose concept changes: watch the drift alert arrive'
+	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
+	@echo 'make check     ruff, mypy, import rules, fast tests'
+	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
+	@echo 'make sim SEED=7  the seeded simulation tests with one seed'
+	@echo 'make clean     remove .venv and caches'
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+$(VENV)/.created:
+	@python='$(PYTHON)'; \
+	if [ -z "$$python" ]; then \
+	  for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c '$(IS_NEW)' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "Driftline needs Python 3.11 or later; found: $$(python3 --version 2>&1 || echo none)." >&2; \
+	    echo 'Install one (apt install python3 python3-venv, brew install python) or say make PYTHON=/path/to/python.' >&2; \
+	    exit 1; \
+	  fi; \
+	elif ! "$$python" -c '$(IS_NEW)'; then \
+	  echo "Driftline needs Python 3.11 or later; PYTHON=$$python is $$("$$python" --version 2>&1)." >&2; exit 1; \
+	fi; \
+	echo "making $(VENV) with $$("$$python" --version 2>&1)"; \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo 'This Python cannot make a virtual environment (Debian/Ubuntu: apt install python3-venv).' >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: install
+	$(BIN)/driftline demo
+
+test: dev
+	$(BIN)/python -m pytest
+
+fast: dev
+	$(BIN)/python -m pytest -q -m 'not integration'
+
+check: dev lint fast
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+sim: dev
+	$(BIN)/python -m pytest tests/simulation $(if $(filter-out random,$(SEED)),--randomly-seed=$(SEED))
+
+bench: dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

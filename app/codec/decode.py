@@ -1,0 +1,237 @@
+"""Bytes to records. Total: whatever the bytes, a record comes out, if only a malformed one with its reason.
+
+What is refused here could do harm further on: a number beyond `limits.number_max` makes a scaler NaN for ever, a text
+without bound fills the memory, a missing feature breaks a model. Decoding is a pure function of the pipeline and the
+bytes, because recovery decodes the same bytes again and must get the same record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from app.core.pipeline import Feature, Pipeline
+from app.core.pipeline.field import PathPart, parse_path
+from app.core.record import Control, Event, EventId, FeatureValue, InputRecord, Label, Malformed, Source
+from app.core.target import Target, TargetError
+
+REASONS: Mapping[str, str] = {
+    "tombstone": "the record has no value",
+    "empty": "the value has no bytes",
+    "too_large": "the value is longer than limits.record_bytes_max",
+    "not_json": "the value is no JSON document in UTF-8 (NaN, Infinity and 1e999 are none either)",
+    "not_object": "the value is JSON, but no object",
+    "id_missing": "there is no id at the pipeline's path",
+    "id_type": "the id is neither text nor a whole number",
+    "id_too_long": "the id has more than limits.string_max characters",
+    "time_missing": "there is no time at the pipeline's path",
+    "time_unreadable": "the time is neither ISO 8601 nor an epoch in seconds or milliseconds",
+    "feature_missing": "a feature that the model needs is not there",
+    "feature_type": "a feature is of another type than declared",
+    "number_too_large": "a number is beyond limits.number_max",
+    "string_too_long": "a text is longer than limits.string_max",
+    "label_missing": "there is no label at the pipeline's path",
+    "label_type": "the label does not fit the task",
+    "control_unknown": "the command is none of freeze, unfreeze, reset",
+    "duplicate_event": "an event with this id was scored before",
+    "unexpected_label": "the pipeline declares no label",
+    "too_many_classes": "the label would be one class more than limits.classes_max",
+    "model_error": "the model raised an exception on this event",
+}
+"""Every reason that a rejected record can carry; the last five are the core's."""
+
+COMMANDS = ("freeze", "unfreeze", "reset")
+
+_SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
+_TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
+
+_MISSING = object()
+
+
+class _Refusal(Exception):
+    """Carries the reason out of a reader; never leaves this module."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+
+
+class Decoder:
+    """Decodes the inputs of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        limits = pipeline.limits
+        self._bytes_max = limits.record_bytes_max
+        self._string_max = limits.string_max
+        self._number_max = limits.number_max
+        self._ahead_max_ms = limits.time_ahead_max_ms
+        form = pipeline.event
+        self._event_id = parse_path(form.id)
+        self._event_time = parse_path(form.time) if form.time else None
+        self._features = [
+            (name, feature.keys, feature, self._checks[feature.type]) for name, feature in form.features.items()
+        ]
+        label = pipeline.label
+        if label is not None:
+            self._label_id = parse_path(label.id)
+            self._label_value = parse_path(label.value)
+            self._label_time = parse_path(label.time) if label.time else None
+            self._target = Target(label, pipeline)
+
+    def event(self, source: Source) -> InputRecord:
+        """An event, or why it is none."""
+        return self._total(source, self._read_event)
+
+    def label(self, source: Source) -> InputRecord:
+        """A label, or why it is none."""
+        return self._total(source, self._read_label)
+
+    def control(self, source: Source) -> InputRecord:
+        """A command, or why it is none."""
+        return self._total(source, self._read_control)
+
+    def _total(self, source: Source, read: Callable[[Source, dict[str, Any]], InputRecord]) -> InputRecord:
+        try:
+            return read(source, self._document(source.value))
+        except _Refusal as refusal:
+            return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
+
+    def _document(self, value: bytes | None) -> dict[str, Any]:
+        if value is None:
+            raise _Refusal("tombstone", REASONS["tombstone"])
+        if not value:
+            raise _Refusal("empty", REASONS["empty"])
+        if len(value) > self._bytes_max:
+            raise _Refusal("too_large", f"{len(value)} bytes; {self._bytes_max} are allowed")
+        try:
+            document = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise _Refusal("not_json", str(error)) from None
+        if not isinstance(document, dict):
+            raise _Refusal("not_object", f"the value is a JSON {type(document).__name__}")
+        return document
+
+    def _read_event(self, source: Source, document: dict[str, Any]) -> Event:
+        event_id = self._id(document, self._event_id)
+        time_ms, ahead = self._time(document, self._event_time, source)
+        values: list[FeatureValue] = []
+        for name, keys, feature, check in self._features:
+            value = document.get(keys[0], _MISSING) if len(keys) == 1 else _find(document, keys)
+            if value is _MISSING or value is None:
+                values.append(_absent(name, feature))
+            else:
+                values.append(check(self, name, value))
+        return Event(source, self._order(time_ms, source), time_ms, event_id, tuple(values), ahead)
+
+    def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
+        event_id = self._id(document, self._label_id)
+        time_ms, ahead = self._time(document, self._label_time, source)
+        value = _find(document, self._label_value)
+        if value is _MISSING or value is None:
+            raise _Refusal("label_missing", REASONS["label_missing"])
+        try:
+            target = self._target.read(value)
+        except TargetError as error:
+            raise _Refusal("label_type", str(error)) from None
+        return Label(source, self._order(time_ms, source), time_ms, event_id, target, ahead)
+
+    def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
+        command = document.get("command")
+        if command not in COMMANDS:
+            raise _Refusal("control_unknown", f"{command!r:.80} is none of {', '.join(COMMANDS)}")
+        return Control(source, max(source.record_time_ms, 0), command)
+
+    def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
+        found = document.get(keys[0], _MISSING) if len(keys) == 1 else _find(document, keys)
+        if type(found) is str:
+            if len(found) > self._string_max:
+                raise _Refusal("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
+            return found
+        if type(found) is int:
+            return found
+        if found is _MISSING or found is None:
+            raise _Refusal("id_missing", REASONS["id_missing"])
+        raise _Refusal("id_type", f"the id is a {type(found).__name__}")
+
+    def _time(self, document: dict[str, Any], keys: tuple[PathPart, ...] | None, source: Source) -> tuple[int, bool]:
+        """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
+        record_time_ms = source.record_time_ms
+        if keys is None:
+            if record_time_ms < 0:
+                raise _Refusal("time_missing", "the record has no timestamp, and the pipeline names no time")
+            return record_time_ms, False
+        found = _find(document, keys)
+        if found is _MISSING or found is None:
+            raise _Refusal("time_missing", REASONS["time_missing"])
+        time_ms = _milliseconds(found)
+        return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
+
+    def _order(self, time_ms: int, source: Source) -> int:
+        if source.record_time_ms < 0:
+            return time_ms
+        return min(time_ms, source.record_time_ms + self._ahead_max_ms)
+
+    def _number(self, name: str, value: object) -> FeatureValue:
+        if type(value) is not float and type(value) is not int:
+            raise _Refusal("feature_type", f"{name} must be a number, not {value!r:.80}")
+        if not -self._number_max <= value <= self._number_max:  # type: ignore[operator]  # a number, as just seen
+            raise _Refusal("number_too_large", f"{name} is {value!r}; at most {self._number_max:g} is allowed")
+        return value  # type: ignore[return-value]  # a number, as just seen
+
+    def _string(self, name: str, value: object) -> FeatureValue:
+        if type(value) is not str:
+            raise _Refusal("feature_type", f"{name} must be text, not {value!r:.80}")
+        if len(value) > self._string_max:
+            raise _Refusal("string_too_long", f"{name} has {len(value)} characters; {self._string_max} are allowed")
+        return value
+
+    def _boolean(self, name: str, value: object) -> FeatureValue:
+        if type(value) is not bool:
+            raise _Refusal("feature_type", f"{name} must be true or false, not {value!r:.80}")
+        return value
+
+    _checks: Mapping[str, Callable[[Decoder, str, object], FeatureValue]] = {
+        "number": _number,
+        "string": _string,
+        "boolean": _boolean,
+    }
+
+
+def _absent(name: str, feature: Feature) -> FeatureValue:
+    if feature.missing == "reject":
+        raise _Refusal("feature_missing", f"{name} is not there, and its rule is reject")
+    return feature.fill
+
+
+def _find(document: object, keys: tuple[PathPart, ...]) -> Any:
+    """The value at a path, or `_MISSING`."""
+    found = document
+    for key in keys:
+        if isinstance(found, dict):
+            found = found.get(str(key), _MISSING)
+        elif isinstance(found, list) and isinstance(key, int) and key < len(found):
+            found = found[key]
+        else:
+            return _MISSING
+    return found
+
+
+def _milliseconds(found: object) -> int:
+    """Epoch milliseconds of a time as users write it: ISO 8601 (UTC where no zone is given), epoch seconds or ms."""
+    if isinstance(found, str):
+        try:
+            moment = datetime.fromisoformat(found)
+        except ValueError:
+            raise _Refusal("time_unreadable", f"{found!r:.80} is not ISO 8601") from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise _Refusal("time_unreadable", f"{found!r:.80} is neither text nor a number")
+    time_ms = round(found * 1000 if abs(found) < _SECONDS_BELOW else found)
+    if abs(time_ms) > _TIME_MAX_MS:
+        raise _Refusal("time_unreadable", f"{found!r:.80} lies beyond the year 9999")
+    return time_ms

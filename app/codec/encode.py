@@ -1,0 +1,199 @@
+"""Outputs to the bytes that are published, and the digest over them.
+
+Values are JSON objects whose form is written down in `schemas/`. What is made here always fits: a value beyond
+`limits.output_bytes_max` is replaced, by the same rule every time, with a stub that keeps its id and says why. A key
+beyond `KEY_BYTES_MAX` is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, assert_never
+
+import orjson
+from msgspec import Struct
+
+from app.core.output import Alert, Outcome, Output, Prediction, Rejected, Score
+from app.core.pipeline import Pipeline
+from app.core.record import Headers, LabelValue
+
+KEY_BYTES_MAX = 4096
+_HEADER_TEXT_MAX = 500
+
+_frame = struct.Struct(">BqiI").pack
+
+
+class Message(Struct, frozen=True, gc=False):
+    """One record to publish.
+
+    Args:
+        kind: which of the pipeline's topics: scores, outcomes, alerts or rejected.
+        timestamp_ms: the record's timestamp.
+    """
+
+    kind: str
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: Headers = ()
+
+
+_RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4}
+
+
+class Encoder:
+    """Encodes what the core makes for one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._names = tuple(pipeline.event.features)
+        self._pipeline = pipeline.name
+        self._value_max = pipeline.limits.output_bytes_max
+        self._forms: dict[type, Callable[[Any], Message]] = {
+            Score: self._score,
+            Outcome: self._outcome,
+            Alert: self._alert,
+            Rejected: self._rejected,
+        }
+
+    def encode(self, output: Output) -> Message:
+        """One output as it is published."""
+        message = self._forms[type(output)](output)
+        size = len(message.value or b"")
+        if size > self._value_max:
+            return self._stub(output, message, size)
+        return message
+
+    def _score(self, score: Score) -> Message:
+        source = score.source
+        value = {
+            "output_id": score.output_id,
+            "pipeline": self._pipeline,
+            "event_id": score.event_id,
+            "event_time_ms": score.time_ms,
+            **_prediction(score.prediction),
+            "guard": score.guard,
+            "model_version": str(score.version),
+        }
+        if score.decision is not None:
+            value["decision"] = score.decision
+        return Message("scores", _key(source.key), orjson.dumps(value), max(source.record_time_ms, 0))
+
+    def _outcome(self, outcome: Outcome) -> Message:
+        value: dict[str, Any] = {
+            "output_id": outcome.output_id,
+            "pipeline": self._pipeline,
+            "kind": outcome.kind,
+            "event_id": outcome.event_id,
+        }
+        if outcome.detail is not None:
+            value["detail"] = outcome.detail[:_HEADER_TEXT_MAX]
+        if outcome.prediction is not None and outcome.features is not None:
+            value["event_time_ms"] = outcome.event_time_ms
+            value["features"] = dict(zip(self._names, outcome.features, strict=True))
+            value.update(_prediction(outcome.prediction))
+            value["model_version"] = str(outcome.version)
+        if outcome.label is not None:
+            value["label"] = outcome.label
+        if outcome.label_time_ms is not None:
+            value["label_time_ms"] = outcome.label_time_ms
+            if outcome.event_time_ms is not None:
+                value["label_delay_ms"] = outcome.label_time_ms - outcome.event_time_ms
+        return Message("outcomes", _key(outcome.key), orjson.dumps(value), outcome.stamp_ms)
+
+    def _alert(self, alert: Alert) -> Message:
+        value = {
+            "output_id": alert.output_id,
+            "pipeline": self._pipeline,
+            "episode": alert.episode,
+            "state": alert.state,
+            "kind": alert.kind,
+            "severity": alert.severity,
+            "audience": list(alert.audience),
+            "sentence": alert.sentence,
+            "time_ms": alert.time_ms,
+            "evidence": alert.evidence,
+            "positions": alert.positions,
+        }
+        return Message("alerts", alert.episode.encode(), orjson.dumps(value), alert.stamp_ms)
+
+    def _rejected(self, rejected: Rejected) -> Message:
+        source = rejected.source
+        headers: Headers = (
+            *source.headers,
+            ("driftline.output_id", rejected.output_id.encode()),
+            ("driftline.reason", rejected.reason.encode()),
+            ("driftline.detail", _text(rejected.detail)),
+            ("driftline.topic", source.topic.encode()),
+            ("driftline.partition", b"%d" % source.partition),
+            ("driftline.offset", b"%d" % source.offset),
+        )
+        room = self._value_max - sum(len(name) + len(value or b"") for name, value in source.headers)
+        value = source.value
+        if room < len(value or b""):
+            size = b"%d" % len(value or b"")
+            headers = (*headers[len(source.headers) :], ("driftline.truncated_bytes", size))
+            value = b""
+        return Message("rejected", _key(source.key), value, max(source.record_time_ms, 0), headers)
+
+    def _stub(self, output: Output, message: Message, size: int) -> Message:
+        """What stands for a value that is too large: who it was, and why it is not here."""
+        match output:
+            case Score() | Outcome():
+                who: dict[str, Any] = {"event_id": output.event_id}
+            case Alert():
+                who = {"episode": output.episode}
+            case Rejected():
+                who = {}
+            case _:
+                assert_never(output)
+        value = {
+            "output_id": output.output_id,
+            "pipeline": self._pipeline,
+            **who,
+            "stub": f"{size} bytes are more than limits.output_bytes_max",
+        }
+        return Message(message.kind, message.key, orjson.dumps(value), message.timestamp_ms, message.headers)
+
+
+def digest(messages: Iterable[Message]) -> bytes:
+    """A 16-byte digest over everything that is published of a slice, in order: topic, time, key, value, headers."""
+    digester = hashlib.blake2b(digest_size=16)
+    for message in messages:
+        key, value = message.key, message.value
+        digester.update(
+            _frame(
+                _RANK[message.kind],
+                message.timestamp_ms,
+                -1 if key is None else len(key),
+                0xFFFFFFFF if value is None else len(value),
+            )
+            + (key or b"")
+            + (value or b"")
+        )
+        for name, header in message.headers:
+            digester.update(b"\x00" + name.encode() + b"\x00" + (header or b"\x00"))
+    return digester.digest()
+
+
+def _prediction(prediction: Prediction) -> dict[str, Any]:
+    """A prediction's part of a value: `prediction` (class or number) and what stands behind it."""
+    label, probabilities, value = prediction.label, prediction.probabilities, prediction.value
+    if probabilities is None:
+        return {"prediction": label if label is not None else value}
+    if value is not None:
+        return {"prediction": label, "probability": value}
+    return {"prediction": label, "probabilities": {_class_name(name): p for name, p in probabilities.items()}}
+
+
+def _class_name(label: LabelValue) -> str:
+    return label if isinstance(label, str) else orjson.dumps(label).decode()
+
+
+def _key(key: bytes | None) -> bytes | None:
+    return key if key is None or len(key) <= KEY_BYTES_MAX else None
+
+
+def _text(text: str) -> bytes:
+    return text[:_HEADER_TEXT_MAX].encode("utf-8", "replace")

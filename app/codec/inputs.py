@@ -1,0 +1,28 @@
+"""The inputs of a pipeline in the order of their rank: control, then labels, then events."""
+
+from __future__ import annotations
+
+from app.codec.decode import Decoder
+from app.core.pipeline import Pipeline
+from app.core.record import InputRecord, Source
+
+
+class Inputs:
+    """Topics by rank, and how each is decoded.
+
+    Attributes:
+        topics: topic names; the place in the tuple is the rank by which the merge breaks ties.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        decoder = Decoder(pipeline)
+        topics = pipeline.topics
+        decoders = [(topics.control, decoder.control), (topics.events, decoder.event)]
+        if pipeline.label is not None and topics.labels is not None:
+            decoders.insert(1, (topics.labels, decoder.label))
+        self.topics = tuple(topic for topic, _ in decoders)
+        self._decode = [decode for _, decode in decoders]
+        self.rank = {topic: rank for rank, topic in enumerate(self.topics)}
+
+    def decode(self, rank: int, source: Source) -> InputRecord:
+        return self._decode[rank](source)

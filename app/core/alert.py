@@ -1,0 +1,155 @@
+"""What an alert says: kind, severity, audience, one sentence for someone who does not program, and the
+numbers behind it.
+
+Severity is `warning` unless users are hurt for certain: `critical` where a served prediction is missing or
+comes from an older copy of the model, and where the error rate has at least doubled or risen by ten
+percentage points (regression: the average error has moved up by a quarter of the reference errors). A change
+in features or scores is a warning: the model may well cope with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+
+from msgspec import Struct
+
+from app.core.drift import Drift
+from app.core.output import Guard, ModelVersion
+
+if TYPE_CHECKING:
+    from app.core.pipeline import Pipeline
+
+Kind: TypeAlias = Literal["data_drift", "concept_drift", "score_drift", "model_failure"]
+Severity: TypeAlias = Literal["warning", "critical"]
+State: TypeAlias = Literal["opened", "ongoing", "resolved"]
+
+_AUDIENCES: dict[Kind, tuple[str, ...]] = {
+    "data_drift": ("data_engineering", "data_science"),
+    "concept_drift": ("data_science", "domain_expert"),
+    "score_drift": ("data_science", "operations"),
+    "model_failure": ("operations", "data_science"),
+}
+
+
+class AlertContent(Struct, frozen=True, gc=False):
+    """An alert without the ids, times and positions that a shard adds; see `output.Alert` for the fields."""
+
+    episode: str
+    state: State
+    kind: Kind
+    severity: Severity
+    audience: tuple[str, ...]
+    sentence: str
+    evidence: dict[str, object]
+
+
+def drift_alert(pipeline: Pipeline, partition: int, drift: Drift, version: ModelVersion) -> AlertContent:
+    """The alert of one detection, as an episode of its own.
+
+    Args:
+        version: of the model at the moment of the detection.
+    """
+    kind = _kind(drift.signal)
+    severity = _severity(pipeline.task, drift) if kind == "concept_drift" else "warning"
+    audience = _AUDIENCES[kind]
+    if severity == "critical":
+        audience = (*audience, "operations")
+    return AlertContent(
+        episode=f"{pipeline.name}-{partition}-{drift.monitor}-{drift.detection}",
+        state="opened",
+        kind=kind,
+        severity=severity,
+        audience=audience,
+        sentence=_sentence(pipeline, drift),
+        evidence={
+            "signal": drift.signal,
+            "detector": drift.detector,
+            "direction": drift.direction,
+            "before": drift.before,
+            "count_before": drift.count_before,
+            "after": drift.after,
+            "count_after": drift.count_after,
+            "observed": drift.observed,
+            "detection": drift.detection,
+            "model_version": str(version),
+        },
+    )
+
+
+def failure_alert(
+    pipeline: Pipeline, episode: str, state: State, guard: Guard, version: ModelVersion
+) -> AlertContent:
+    """The alert of a model whose prediction was no finite number, and of its recovery.
+
+    Args:
+        guard: who served instead, if anyone could; `served` when the model answers again.
+    """
+    match guard:
+        case "served":
+            sentence = f"{pipeline.name} gives usable predictions again."
+        case "fallback":
+            sentence = (
+                f"The model of {pipeline.name} broke down and gave a prediction that is not a number: "
+                "its last good copy has taken over."
+            )
+        case "withheld":
+            sentence = (
+                f"The model of {pipeline.name} broke down and its last good copy as well: "
+                "events get no prediction until it recovers."
+            )
+        case _:
+            assert_never(guard)
+    return AlertContent(
+        episode=episode,
+        state=state,
+        kind="model_failure",
+        severity="critical",
+        audience=_AUDIENCES["model_failure"],
+        sentence=sentence,
+        evidence={"guard": guard, "model_version": str(version)},
+    )
+
+
+def _kind(signal: str) -> Kind:
+    if signal == "error":
+        return "concept_drift"
+    return "score_drift" if signal == "score" else "data_drift"
+
+
+def _severity(task: str, drift: Drift) -> Severity:
+    rise = drift.after - drift.before
+    if task == "regression":
+        return "critical" if rise >= 0.25 else "warning"
+    return "critical" if rise >= 0.1 or drift.after >= 2 * drift.before else "warning"
+
+
+def _sentence(pipeline: Pipeline, drift: Drift) -> str:
+    name, rises = pipeline.name, drift.direction == "rise"
+    unit = "labels" if drift.signal == "error" else "events"
+    since = f"Since about {drift.count_after:,} {unit} ago"
+    rates = f"{_percent(drift.before)} before, {_percent(drift.after)} now."
+    classes = pipeline.task in ("binary", "multiclass")
+    ranks = (
+        f"on average above {_percent(drift.before)} of the reference values before, "
+        f"above {_percent(drift.after)} of them now."
+    )
+    if drift.signal == "error":
+        if classes:
+            return f"{since} {name} has been wrong {'more' if rises else 'less'} often: {rates}"
+        return f"{since} {name} has been {'further off' if rises else 'closer'}: its errors were {ranks}"
+    if drift.signal == "score":
+        if pipeline.task == "binary":
+            higher = "higher" if rises else "lower"
+            return f"{since} {name} has given {higher} probabilities: on average {rates}"
+        if pipeline.task == "multiclass":
+            return f"{since} {name} has been {'surer' if rises else 'less sure'} of its predictions: {rates}"
+        scores = "anomaly scores" if pipeline.task == "anomaly" else "predictions"
+        return f"{since} {name} has given {'higher' if rises else 'lower'} {scores}: {ranks}"
+    feature = drift.signal.removeprefix("feature:")
+    return f"{since} the values of {feature} in {name} have been {'higher' if rises else 'lower'}: {ranks}"
+
+
+def _percent(share: float) -> str:
+    """A share for reading: one digit after the point, two significant ones below 1%."""
+    percent = 100 * share
+    return f"{percent:.1f}%" if percent >= 1 or percent == 0 else f"{percent:.2g}%"

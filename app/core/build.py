@@ -1,0 +1,137 @@
+"""From the expressions of a pipeline to River's objects, seeded.
+
+A model that the expression language cannot say comes from a factory, `package.module:function`: it is
+imported and called, with the pipeline's params if it takes an argument, and must return a River model.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from river import base, compose, drift, metrics, utils
+
+from app.core.curve import OWN_METRICS
+from app.core.error import ExpressionError
+from app.core.expression import RIVER, build
+from app.core.seed import Seeds, fill_seeds
+
+if TYPE_CHECKING:
+    from app.core.pipeline import Pipeline, Scalar
+
+METRICS = RIVER.including(OWN_METRICS)
+_FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+
+
+def build_model(pipeline: Pipeline) -> Any:
+    """A fresh, untrained model.
+
+    Raises:
+        ExpressionError: the expression or factory is wrong.
+        UnseededError: a part draws random numbers that no seed controls.
+    """
+    return make_model(pipeline.model, pipeline.params, pipeline.seed)
+
+
+def build_detector(expression: str, pipeline: Pipeline) -> Any:
+    """A fresh drift detector (River's `drift` and `drift.binary`)."""
+    return make_detector(expression, pipeline.params, pipeline.seed)
+
+
+def build_metric(expression: str, pipeline: Pipeline) -> Any:
+    """A fresh metric; our own stand for River's of the same name."""
+    return make_metric(expression, pipeline.params)
+
+
+def is_factory(model: str) -> bool:
+    """Whether the text is `package.module:function` and not an expression."""
+    return _FACTORY.fullmatch(model.strip()) is not None
+
+
+def make_model(model: str, params: Mapping[str, Scalar], seed: int) -> Any:
+    """`build_model` for parts of a pipeline that is not whole yet."""
+    seeds = Seeds(seed)
+    match = _FACTORY.fullmatch(model.strip())
+    made = _call_factory(match[1], match[2], dict(params)) if match else build(model, params, RIVER, seeds)
+    if not isinstance(made, base.Estimator):
+        raise ExpressionError(
+            f"makes a {type(made).__name__}, which is no model; write one of River's estimators"
+        )
+    fill_seeds(made, seeds)
+    return made
+
+
+def make_detector(expression: str, params: Mapping[str, Scalar], seed: int) -> Any:
+    """`build_detector` for parts of a pipeline that is not whole yet."""
+    seeds = Seeds(seed)
+    made = build(expression, params, RIVER, seeds)
+    if not isinstance(made, base.DriftDetector | base.BinaryDriftDetector):
+        names = [*drift.__all__, *(f"binary.{name}" for name in drift.binary.__all__)]
+        kinds = ", ".join(name for name in names if name not in {"binary", "datasets"})
+        raise ExpressionError(
+            f"makes a {type(made).__name__}, which is no drift detector; allowed are {kinds}"
+        )
+    fill_seeds(made, seeds)
+    return made
+
+
+def make_metric(expression: str, params: Mapping[str, Scalar]) -> Any:
+    """`build_metric` for parts of a pipeline that is not whole yet."""
+    made = build(expression, params, METRICS)
+    if isinstance(made, utils.Rolling | utils.TimeRolling):
+        raise ExpressionError(
+            "write the metric alone: every metric has a windowed value, over metric_window labels"
+        )
+    if not isinstance(made, metrics.base.Metric):
+        raise ExpressionError(
+            f"makes a {type(made).__name__}, which is no metric; write one of River's, as in Accuracy"
+        )
+    return made
+
+
+def last_step(model: Any) -> Any:
+    """The estimator that answers: the last step of a pipeline, however deep."""
+    while isinstance(model, compose.Pipeline) and len(model):
+        model = list(model.steps.values())[-1]
+    return model
+
+
+def has_probabilities(model: Any) -> bool:
+    """Whether a classifier gives probabilities: its class may define them, and those that it wraps decide."""
+    estimator = last_step(model)
+    if type(estimator).predict_proba_one is base.Classifier.predict_proba_one:
+        return False
+    try:
+        copy.deepcopy(model).predict_proba_one({})
+    except NotImplementedError:
+        return False
+    except Exception:  # noqa: BLE001 - an empty event suits few models; only the refusal above is an answer
+        return True
+    return True
+
+
+def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) -> Any:
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ExpressionError(
+            f"the factory's module {module_name!r} cannot be imported ({error}); it must be installed, or "
+            "lie in the folder where the command is started"
+        ) from error
+    factory = getattr(module, function_name, None)
+    if not callable(factory):
+        raise ExpressionError(
+            f"{module_name!r} has no function {function_name!r}; define it, or correct the name"
+        )
+    try:
+        # The user's own code, which may raise anything; it is told as it is.
+        takes_params = len(inspect.signature(factory).parameters) > 0
+        return factory(params) if takes_params else factory()
+    except Exception as error:
+        raise ExpressionError(
+            f"the factory {module_name}:{function_name} raised {type(error).__name__}: {error}"
+        ) from error

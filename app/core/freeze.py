@@ -1,0 +1,122 @@
+"""A shard as bytes, and back.
+
+The bytes are a pickle, because River's models are plain Python objects and nothing else keeps all of them. A pickle can
+run code when it is read, so reading goes through an allowlist of modules: River, numpy, the containers of the standard
+library, our own core, and the package of the user's model factory. Whoever can write the snapshots topic is further
+held off by the manifest's HMAC, checked before a byte gets here.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+from app.core.error import SnapshotError
+from app.core.pipeline import Pipeline
+from app.core.shard import Shard
+
+FORMAT = 1  # raised whenever the meaning of the bytes changes
+
+_KEPT = (
+    "learner",
+    "pending",
+    "early",
+    "seen",
+    "evaluation",
+    "monitors",
+    "watermark_ms",
+    "stamp_ms",
+    "positions",
+    "counts",
+    "drifts",
+    "classes",
+    "frozen",
+    "failing",
+)
+
+_PACKAGES = ("river", "app.core")
+_ARRAY_PACKAGES = ("numpy", "scipy")  # classes, and the functions below: numpy has others that read files
+_ARRAY_FUNCTIONS = frozenset(
+    "_reconstruct _frombuffer scalar __generator_ctor __bit_generator_ctor __randomstate_ctor".split()
+)
+_NAMES = frozenset(
+    {
+        ("builtins", name)
+        for name in (
+            "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type".split()
+        )
+    }
+    | {("collections", name) for name in ("Counter", "OrderedDict", "defaultdict", "deque")}
+    | {
+        ("_codecs", "encode"),
+        ("copyreg", "_reconstructor"),
+        ("datetime", "date"),
+        ("datetime", "datetime"),
+        ("datetime", "timedelta"),
+        ("fractions", "Fraction"),
+        ("functools", "partial"),
+        ("itertools", "count"),
+        ("random", "Random"),
+        ("sortedcontainers.sortedlist", "SortedList"),
+    }
+)
+
+
+def dump(shard: Shard) -> bytes:
+    """The whole state of a shard.
+
+    Cost: blocks for as long as the pickling takes; take it at a slice's edge.
+    """
+    return pickle.dumps({name: getattr(shard, name) for name in _KEPT}, protocol=5)
+
+
+def load(pipeline: Pipeline, partition: int, frozen: bytes) -> Shard:
+    """A shard from what `dump` made under the same pipeline.
+
+    Raises:
+        SnapshotError: the bytes are no such state, or name something outside the allowlist.
+    """
+    try:
+        state = _Unpickler(io.BytesIO(frozen), _factory_package(pipeline)).load()
+    except SnapshotError:
+        raise
+    except Exception as error:  # noqa: BLE001 - broken pickles raise nearly anything
+        raise SnapshotError(f"the snapshot's state cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(state, dict) or set(state) != set(_KEPT):
+        raise SnapshotError("the snapshot's state has not the parts that this version keeps")
+    shard = Shard(pipeline, partition)
+    for name in _KEPT:
+        setattr(shard, name, state[name])
+    shard.learner.attach(pipeline)
+    return shard
+
+
+def _factory_package(pipeline: Pipeline) -> str | None:
+    module, colon, _ = pipeline.model.strip().partition(":")
+    plain = colon and all(part.isidentifier() for part in module.split("."))
+    return module.partition(".")[0] if plain else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, stream: io.BytesIO, package: str | None) -> None:
+        super().__init__(stream)
+        self._packages = _PACKAGES if package is None else (*_PACKAGES, package)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _NAMES:
+            return super().find_class(module, name)
+        if "." not in name:  # a dotted name would walk into what a module imports
+            if _within(module, self._packages):
+                found = super().find_class(module, name)
+                if _within(getattr(found, "__module__", None) or "", self._packages):
+                    return found
+            elif _within(module, _ARRAY_PACKAGES):
+                found = super().find_class(module, name)
+                if isinstance(found, type) or name in _ARRAY_FUNCTIONS:
+                    return found
+        raise SnapshotError(f"the snapshot names {module}.{name}, which is not on the allowlist")
+
+
+def _within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)

@@ -1,0 +1,148 @@
+"""Events that wait for their label, labels that wait for their event, and ids already seen.
+
+All three are first-in first-out by deadline: a deadline is the watermark when the entry came plus a fixed wait, and the
+watermark never goes back, so insertion order is deadline order and expiry looks at the head only. All three are
+bounded; what happens at the bound is the caller's policy, and is counted there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from app.core.output import ModelVersion, Prediction
+from app.core.record import EventId, FeatureValue, Label
+
+
+class Waiting(NamedTuple):
+    """A scored event whose label has not come: what was served, by which model, on which features."""
+
+    deadline_ms: int
+    output_id: str
+    key: bytes | None
+    stamp_ms: int
+    time_ms: int
+    features: tuple[FeatureValue, ...]
+    prediction: Prediction
+    version: ModelVersion
+
+
+class Held(NamedTuple):
+    """A label that came before its event."""
+
+    deadline_ms: int
+    label: Label
+
+
+class Pending:
+    """Scored events that wait for their label, by event id. At most `pending_max`."""
+
+    def __init__(self, pending_max: int) -> None:
+        self.pending_max = pending_max
+        self._waiting: dict[EventId, Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, event_id: EventId) -> bool:
+        return event_id in self._waiting
+
+    def add(self, event_id: EventId, waiting: Waiting) -> tuple[EventId, Waiting] | None:
+        """Remember an event; returns the oldest one when it had to make room."""
+        self._waiting[event_id] = waiting
+        if len(self._waiting) <= self.pending_max:
+            return None
+        oldest = next(iter(self._waiting))
+        return oldest, self._waiting.pop(oldest)
+
+    def take(self, event_id: EventId) -> Waiting | None:
+        return self._waiting.pop(event_id, None)
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        for waiting in self._waiting.values():
+            return waiting.deadline_ms
+        return None
+
+    def expire(self, watermark_ms: int) -> Iterator[tuple[EventId, Waiting]]:
+        """Take out, oldest first, every event whose deadline lies before the watermark."""
+        while self._waiting:
+            event_id = next(iter(self._waiting))
+            if self._waiting[event_id].deadline_ms >= watermark_ms:
+                return
+            yield event_id, self._waiting.pop(event_id)
+
+
+class EarlyLabels:
+    """Labels whose event has not been scored yet, by event id: one each, at most `early_max`."""
+
+    def __init__(self, early_max: int) -> None:
+        self.early_max = early_max
+        self._held: dict[EventId, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, event_id: EventId) -> bool:
+        return event_id in self._held
+
+    def hold(self, held: Held) -> Held | None:
+        """Keep a label; returns the oldest one when it had to make room."""
+        self._held[held.label.event_id] = held
+        if len(self._held) <= self.early_max:
+            return None
+        return self._held.pop(next(iter(self._held)))
+
+    def take(self, event_id: EventId) -> Held | None:
+        return self._held.pop(event_id, None)
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        for held in self._held.values():
+            return held.deadline_ms
+        return None
+
+    def expire(self, watermark_ms: int) -> Iterator[Held]:
+        """Take out, oldest first, every label whose deadline lies before the watermark."""
+        while self._held:
+            event_id = next(iter(self._held))
+            if self._held[event_id].deadline_ms >= watermark_ms:
+                return
+            yield self._held.pop(event_id)
+
+
+Fate = Literal["waiting", "labelled", "expired"]
+
+
+class Seen:
+    """Event ids seen within a horizon, and what became of each: repeats and second labels are told by it.
+
+    Forgets ids that are older than `horizon_ms` behind the watermark, and the oldest beyond `id_max`.
+    """
+
+    def __init__(self, horizon_ms: int, id_max: int) -> None:
+        self.horizon_ms = horizon_ms
+        self.id_max = id_max
+        self._fates: dict[EventId, tuple[int, Fate]] = {}
+
+    def __len__(self) -> int:
+        return len(self._fates)
+
+    def fate(self, event_id: EventId) -> Fate | None:
+        known = self._fates.get(event_id)
+        return known[1] if known is not None else None
+
+    def add(self, event_id: EventId, now_ms: int) -> None:
+        fates = self._fates
+        fates[event_id] = (now_ms, "waiting")
+        if len(fates) > self.id_max:
+            del fates[next(iter(fates))]
+        oldest = next(iter(fates))
+        while fates[oldest][0] < now_ms - self.horizon_ms:
+            del fates[oldest]
+            oldest = next(iter(fates))
+
+    def settle(self, event_id: EventId, fate: Fate) -> None:
+        known = self._fates.get(event_id)
+        if known is not None:
+            self._fates[event_id] = (known[0], fate)

@@ -1,0 +1,53 @@
+"""The pipeline file: its shape, its rules, and how it is read.
+
+`field` (durations, paths, scalars) -> `form` (the shape) -> `rule` (what must hold between settings) ->
+`parse` (from a file's content to a `Pipeline`, or to every problem it has); `schema` tells editors.
+"""
+
+from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path
+from app.core.pipeline.form import (
+    Assume,
+    Decision,
+    Dedupe,
+    Detector,
+    Drift,
+    EventForm,
+    Feature,
+    FeatureType,
+    Fill,
+    LabelForm,
+    Limits,
+    Pipeline,
+    Snapshot,
+    Task,
+    Topics,
+)
+from app.core.pipeline.parse import close_match, parse_pipeline
+from app.core.pipeline.schema import pipeline_schema
+
+__all__ = [
+    "Assume",
+    "Decision",
+    "Dedupe",
+    "Detector",
+    "Drift",
+    "EventForm",
+    "Feature",
+    "FeatureType",
+    "Fill",
+    "LabelForm",
+    "Limits",
+    "PathPart",
+    "Pipeline",
+    "Scalar",
+    "Snapshot",
+    "Task",
+    "Topics",
+    "close_match",
+    "format_duration",
+    "format_path",
+    "parse_duration",
+    "parse_path",
+    "parse_pipeline",
+    "pipeline_schema",
+]

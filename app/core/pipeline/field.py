@@ -1,0 +1,173 @@
+"""The small languages of a pipeline file: durations, paths, scalars, topic names.
+
+Each is a pydantic type that reads what a person writes (`7d`, `card.country`) and keeps what the code needs
+(milliseconds, a checked string). Errors say what is allowed, since the reader may never have seen the format.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+Scalar: TypeAlias = bool | int | float | str
+PathPart: TypeAlias = str | int
+
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|s|m|h|d)")
+_DURATION_MAX_MS = 3_660 * _UNIT_MS["d"]
+_DURATION_ALLOWED = "a whole number with a unit, as in 500ms, 30s, 15m, 12h or 7d, or 0"
+_INTEGER_MAX = 2**63 - 1
+_PATH_MAX = 1_000
+_INDEX = re.compile(r"0|[1-9]\d{0,8}")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def parse_duration(value: object) -> int:
+    """Milliseconds of a duration as the file writes it.
+
+    Args:
+        value: text such as `15m`, or 0.
+
+    Raises:
+        ValueError: it is no such text, not a whole number of milliseconds, or longer than ten years.
+    """
+    if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+        return 0
+    if not isinstance(value, str):
+        raise ValueError(f"write {_DURATION_ALLOWED}")
+    text = value.strip()
+    if text == "0":
+        return 0
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"write {_DURATION_ALLOWED}")
+    number, unit = str(match[1]), str(match[2])
+    whole, _, fraction = number.partition(".")
+    scaled = int(whole + fraction) * _UNIT_MS[unit]
+    scale: int = 10 ** len(fraction)
+    duration_ms, rest = divmod(scaled, scale)
+    if rest:
+        raise ValueError("is not a whole number of milliseconds")
+    if duration_ms > _DURATION_MAX_MS:
+        raise ValueError("is longer than ten years (3660d), the most that is allowed")
+    return duration_ms
+
+
+def format_duration(duration_ms: int) -> str | int:
+    """The duration as the file writes it, in the largest unit that keeps it whole; 0 stays 0."""
+    if duration_ms == 0:
+        return 0
+    for unit in ("d", "h", "m", "s"):
+        if duration_ms % _UNIT_MS[unit] == 0:
+            return f"{duration_ms // _UNIT_MS[unit]}{unit}"
+    return f"{duration_ms}ms"
+
+
+def parse_path(text: str) -> tuple[PathPart, ...]:
+    r"""The keys that lead to a value in a user's JSON.
+
+    Keys are separated by dots; a part of digits only is an index where it meets an array (where it meets an
+    object, its text is the key); a backslash takes the next character as it is, so `a\.b` is the one key
+    `a.b`.
+
+    Raises:
+        ValueError: a part is empty, a backslash ends the path, or it is too long.
+    """
+    if not text or len(text) > _PATH_MAX:
+        raise ValueError(f"a path has 1 to {_PATH_MAX} characters")
+    parts: list[PathPart] = []
+    part: list[str] = []
+    escaped = plain = False
+    for character in text + ".":
+        if escaped:
+            part.append(character)
+            escaped = False
+        elif character == "\\":
+            escaped = plain = True
+        elif character == ".":
+            if not part:
+                raise ValueError(
+                    "a key between two dots is empty; write keys separated by dots, as in card.country"
+                )
+            key = "".join(part)
+            parts.append(int(key) if not plain and _INDEX.fullmatch(key) else key)
+            part, plain = [], False
+        else:
+            part.append(character)
+    if escaped or part:
+        raise ValueError("ends in a backslash; write two to mean the character itself")
+    return tuple(parts)
+
+
+def format_path(parts: tuple[PathPart, ...]) -> str:
+    """The text that `parse_path` reads as these parts."""
+    texts = []
+    for part in parts:
+        text = str(part).replace("\\", "\\\\").replace(".", "\\.")
+        if isinstance(part, str) and _INDEX.fullmatch(part):
+            text = "\\" + text
+        texts.append(text)
+    return ".".join(texts)
+
+
+def _check_path(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(
+            "must be text: keys separated by dots, as in card.country (quote a key that is a number)"
+        )
+    parse_path(value)
+    return value
+
+
+def check_scalar(value: object) -> Scalar:
+    """A value that JSON can hold and that is no array or object: true or false, a finite number, text."""
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _INTEGER_MAX:
+            raise ValueError("is beyond 64 bits")
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError("must be one value: true, false, a finite number or text")
+
+
+def _check_topic(value: object) -> str:
+    if not isinstance(value, str) or not _TOPIC.fullmatch(value) or value in {".", ".."}:
+        raise ValueError("is no topic name that Kafka takes: 1 to 249 letters, digits, '.', '_' or '-'")
+    return value
+
+
+def _strip(value: object) -> object:
+    """An expression without the line break that a YAML block ends in."""
+    return value.strip() if isinstance(value, str) else value
+
+
+_SCALAR_SCHEMA: dict[str, Any] = {"type": ["boolean", "number", "string"]}
+
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^(0|\d{1,15}(\.\d{1,9})?(ms|s|m|h|d))$"},
+                {"const": 0},
+            ],
+            "examples": ["500ms", "30s", "15m", "12h", "7d"],
+        }
+    ),
+]
+PathText = Annotated[str, BeforeValidator(_check_path), WithJsonSchema({"type": "string", "minLength": 1})]
+ScalarValue = Annotated[Scalar, BeforeValidator(check_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
+TopicName = Annotated[
+    str,
+    BeforeValidator(_check_topic),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,249}$"}),
+]
+Expression = Annotated[str, BeforeValidator(_strip), Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]

@@ -1,0 +1,144 @@
+"""Whether a model suits a task and an event's features: what can be told without an event.
+
+River's base classes say what a model answers (a class, a number, an anomaly score). Which features a model
+reads can be told where its branches start with a Select; where one does not, it reads all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from river import active, base, compose, feature_extraction, preprocessing, reco
+
+from app.core.build import has_probabilities, last_step
+from app.core.select import Select
+
+_WANTED = {
+    "binary": "a classifier, as in LogisticRegression()",
+    "multiclass": "a classifier, as in HoeffdingTreeClassifier()",
+    "regression": "a regressor, as in LinearRegression()",
+    "anomaly": "an anomaly detector, as in HalfSpaceTrees()",
+}
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (base.AnomalyDetector, "an anomaly detector"),
+    (base.SupervisedAnomalyDetector, "an anomaly detector that needs the label to score"),
+    (base.AnomalyFilter, "a filter before a model"),
+    (active.base.ActiveLearningClassifier, "an active learner, whose answers are no plain classes"),
+    (base.MultiLabelClassifier, "a classifier of several labels at once"),
+    (base.MultiTargetRegressor, "a regressor of several targets at once"),
+    (reco.base.Ranker, "a recommender, which takes users and items"),
+    (base.Classifier, "a classifier"),
+    (base.Regressor, "a regressor"),
+    (base.Clusterer, "a clusterer"),
+    (base.BaseTransformer, "a transformer, which makes features and no prediction"),
+)
+
+
+def unfit(model: Any, task: str) -> list[str]:
+    """Why the task cannot use this model; empty when it can."""
+    last = last_step(model)
+    faults = [
+        f"step {name!r} is {_kind(step)} and no transformer; only the last step predicts"
+        for name, step in _misplaced(model)
+    ]
+    if not _suits(last, task):
+        faults.append(
+            f"its last step is {type(last).__name__}, {_kind(last)}; task {task} needs {_WANTED[task]}"
+        )
+    elif task == "multiclass" and not last._multiclass:
+        wrapped = f"OneVsRestClassifier({type(last).__name__}(...))"
+        faults.append(
+            f"{type(last).__name__} tells two classes apart; write {wrapped}, or take a model of many classes"
+        )
+    return faults
+
+
+def without_probabilities(model: Any, task: str) -> bool:
+    """Whether it is a classifier that gives classes only."""
+    return (
+        task in {"binary", "multiclass"}
+        and isinstance(last_step(model), base.Classifier)
+        and not has_probabilities(model)
+    )
+
+
+def _suits(last: Any, task: str) -> bool:
+    if isinstance(
+        last,
+        active.base.ActiveLearningClassifier
+        | base.MultiLabelClassifier
+        | base.MultiTargetRegressor
+        | reco.base.Ranker,
+    ):
+        return False
+    if task == "anomaly":
+        if isinstance(last, base.AnomalyFilter):
+            return isinstance(last.anomaly_detector, base.AnomalyDetector)
+        return isinstance(last, base.AnomalyDetector)
+    return isinstance(last, base.Regressor if task == "regression" else base.Classifier)
+
+
+def _kind(part: Any) -> str:
+    for kind, words in _KINDS:
+        if isinstance(part, kind):
+            return words
+    return "no model"
+
+
+def _misplaced(model: Any) -> Iterator[tuple[str, Any]]:
+    """Steps before the last one that are no transformers."""
+    if not isinstance(model, compose.Pipeline):
+        return
+    steps = list(model.steps.items())
+    for name, step in steps[:-1]:
+        if isinstance(step, compose.Pipeline):
+            last = last_step(step)
+            if not isinstance(last, base.BaseTransformer):
+                yield name, last
+        elif not isinstance(step, base.BaseTransformer | base.AnomalyFilter):
+            yield name, step
+    yield from _misplaced(steps[-1][1])
+
+
+def features_read(model: Any) -> tuple[str, ...] | None:
+    """The features that the model selects; None when it reads all that there are."""
+    match model:
+        case Select():
+            return model.keys
+        case compose.Pipeline() if len(model):
+            return features_read(next(iter(model.steps.values())))
+        case compose.TransformerUnion():
+            names: list[str] = []
+            for branch in model.transformers.values():
+                read = features_read(branch)
+                if read is None:
+                    return None
+                names += read
+            return tuple(dict.fromkeys(names))
+    return None
+
+
+def features_named(model: Any) -> Iterator[tuple[str, Hashable]]:
+    """Names of features of the event that the model's first steps ask for, each with who asks."""
+    match model:
+        case Select():
+            yield from ((f"Select({name!r})", name) for name in model.keys)
+        case compose.Discard():
+            yield from ((f"Discard({name!r})", name) for name in sorted(model.keys, key=str))
+        case compose.Pipeline() if len(model):
+            yield from features_named(next(iter(model.steps.values())))
+        case compose.TransformerUnion():
+            for branch in model.transformers.values():
+                yield from features_named(branch)
+        case compose.Grouper():
+            yield from (("Grouper", name) for name in model.by)
+            yield from features_named(model.transformer)
+        case feature_extraction.Agg():
+            yield from (("Agg", name) for name in [model.on, *(model.by or ())])
+        case feature_extraction.TargetAgg():
+            yield from (("TargetAgg", name) for name in model.by or ())
+        case feature_extraction.BagOfWords() if model.on is not None:  # TFIDF too
+            yield type(model).__name__, model.on
+        case preprocessing.StatImputer():
+            yield from (("StatImputer", name) for name in model.imputers)

@@ -1,0 +1,274 @@
+"""A pipeline: one use case as its file describes it, checked and with everything filled in.
+
+The classes here are only the shape. They are frozen, refuse keys that they do not know, and name every
+setting by its unit in code (`wait_ms`) and without it in the file (`wait: 7d`), where the unit is written.
+What must hold between settings is in `rule`; what is filled in when the file is silent is in `parse`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from app.core.pipeline.field import (
+    Count,
+    Duration,
+    Expression,
+    PathPart,
+    PathText,
+    Scalar,
+    ScalarValue,
+    TopicName,
+    check_scalar,
+    parse_path,
+)
+
+Task: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly"]
+FeatureType: TypeAlias = Literal["number", "string", "boolean"]
+Detector: TypeAlias = Expression
+
+_MISSING_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": ["reject", "omit"]},
+        {"type": ["boolean", "number", "string"]},
+        {
+            "type": "object",
+            "properties": {"value": {"type": ["boolean", "number", "string"]}},
+            "required": ["value"],
+            "additionalProperties": False,
+        },
+    ]
+}
+_ASSUME_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"const": "drop"},
+        {
+            "type": "object",
+            "properties": {"assume": {"type": ["boolean", "number", "string"]}},
+            "required": ["assume"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+class Form(BaseModel):
+    """What all parts of a pipeline share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Fill(Form):
+    """The value that stands in for a missing feature."""
+
+    value: ScalarValue
+
+
+class Assume(Form):
+    """The label that an event gets when none came within the wait."""
+
+    assume: ScalarValue
+
+
+def _read_missing(value: object) -> object:
+    if value in ("reject", "omit") or isinstance(value, Fill):
+        return value
+    if isinstance(value, dict):
+        if list(value) != ["value"]:
+            raise ValueError(
+                "write reject, omit, a value, or {value: V} where V is itself one of these words"
+            )
+        return Fill(value=check_scalar(value["value"]))
+    return Fill(value=check_scalar(value))
+
+
+def _read_assume(value: object) -> object:
+    if value == "drop" or isinstance(value, Assume):
+        return value
+    if isinstance(value, dict) and list(value) == ["assume"]:
+        return Assume(assume=check_scalar(value["assume"]))
+    raise ValueError("write drop (no learning without a label) or {assume: VALUE} (learn that label)")
+
+
+class Feature(Form):
+    """One feature of an event: where it is in the user's JSON, its type, and what to do without it."""
+
+    path: PathText = Field(description="where the value is in the event; the feature's name by default")
+    type: FeatureType = Field(description="number, string or boolean")
+    missing: Annotated[
+        Literal["reject", "omit"] | Fill, BeforeValidator(_read_missing), WithJsonSchema(_MISSING_SCHEMA)
+    ] = Field(
+        default="reject",
+        description="what to do without it: reject the event, omit the feature, or a value to use instead",
+    )
+
+    @property
+    def keys(self) -> tuple[PathPart, ...]:
+        """The parsed path."""
+        return parse_path(self.path)
+
+    @property
+    def fill(self) -> Scalar | None:
+        """The value that stands in when the feature is missing; None with `reject` and `omit`."""
+        return self.missing.value if isinstance(self.missing, Fill) else None
+
+
+class EventForm(Form):
+    """How an event is read from the user's JSON."""
+
+    id: PathText = Field(description="path of the event's id, text or whole number")
+    time: PathText | None = Field(
+        default=None,
+        description="path of the event's time, ISO 8601 or epoch s/ms; without it, the record's own time",
+    )
+    features: Annotated[dict[str, Feature], Field(min_length=1)] = Field(
+        description="the features by name, in the order in which the model sees them"
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names in declared order."""
+        return tuple(self.features)
+
+
+class LabelForm(Form):
+    """How a label is read, and how long an event waits for it."""
+
+    id: PathText = Field(description="path of the id of the event that the label belongs to")
+    value: PathText = Field(description="path of the label itself")
+    time: PathText | None = Field(
+        default=None, description="path of the label's time; else the record's own time"
+    )
+    positive: ScalarValue | None = Field(
+        default=None, description="binary: the value that means yes (true or 1)"
+    )
+    negative: ScalarValue | None = Field(
+        default=None,
+        description="binary: the only other value allowed; without it, all that is not `positive`",
+    )
+    wait_ms: Duration = Field(alias="wait", description="how long an event waits for its label")
+    missing: Annotated[
+        Literal["drop"] | Assume, BeforeValidator(_read_assume), WithJsonSchema(_ASSUME_SCHEMA)
+    ] = Field(default="drop", description="without a label by then: drop the event, or learn {assume: VALUE}")
+    early_ms: Duration = Field(
+        alias="early", description="how long a label waits for its event; as `wait` by default"
+    )
+    pending_max: Count = Field(default=1_000_000, description="most events that wait at once, per partition")
+    early_max: Count = Field(
+        default=100_000, description="most labels that wait for their event, per partition"
+    )
+
+
+class Topics(Form):
+    """The Kafka topics of a pipeline."""
+
+    events: TopicName
+    labels: TopicName | None = Field(description="none for anomaly scoring without labels")
+    control: TopicName
+    scores: TopicName
+    outcomes: TopicName
+    alerts: TopicName
+    rejected: TopicName
+    journal: TopicName
+    snapshots: TopicName
+
+
+class Decision(Form):
+    """When a score counts as a yes."""
+
+    threshold: float = Field(
+        description="a probability (binary) or an anomaly score, from which on the decision is yes"
+    )
+
+
+class Drift(Form):
+    """Which signals are watched, each by which detectors (River expressions)."""
+
+    error: tuple[Detector, ...] = Field(default=(), description="on the error of the served prediction")
+    score: tuple[Detector, ...] = Field(default=(), description="on the score itself")
+    features: dict[str, tuple[Detector, ...]] = Field(
+        default_factory=dict, description="on number features, as ranks in a frozen reference window"
+    )
+    warmup_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        default=5_000, description="labels before the error is watched: a young model's error moves"
+    )
+    reference_size: Count = Field(default=2_000, description="values that form the reference window")
+
+
+class Dedupe(Form):
+    """How long and how many event ids are remembered, to tell repeats."""
+
+    horizon_ms: Duration = Field(default=86_400_000, alias="horizon", description="in event time")
+    id_max: Count = Field(default=200_000, alias="max", description="most ids, per partition")
+
+
+class Snapshot(Form):
+    """How often a shard's state is written down."""
+
+    every_records: Count = Field(default=50_000, description="records since the last one")
+    every_ms: Duration = Field(default=600_000, alias="every", description="time since the last one")
+
+
+class Limits(Form):
+    """Bounds on what is read, kept and written."""
+
+    record_bytes_max: Count = Field(default=1_000_000, description="longest input record, in bytes")
+    output_bytes_max: Count = Field(default=950_000, description="longest output record, in bytes")
+    number_max: Annotated[float, Field(gt=0)] = Field(
+        default=1e15, description="largest magnitude of a number"
+    )
+    string_max: Count = Field(
+        default=1_000, description="longest id, string feature and class, in characters"
+    )
+    time_ahead_max_ms: Duration = Field(
+        default=3_600_000,
+        alias="time_ahead_max",
+        description="furthest that an event time may lie in the future",
+    )
+    classes_max: Count = Field(default=1_000, description="most classes that a model may learn")
+    slice_records_max: Count = Field(default=2_000, description="most records folded and committed together")
+    slice_compute_max_ms: Duration = Field(
+        default=50, alias="slice_compute_max", description="longest that a slice may compute"
+    )
+
+
+class Pipeline(Form):
+    """One use case, whole: `parse_pipeline` makes it from a file's content, `resolved` gives that back.
+
+    Invariant: `parse_pipeline(pipeline.resolved()) == pipeline`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")] = Field(
+        alias="pipeline",
+        description="the pipeline's name: lower-case letters, digits, '.', '_', '-', at most 100",
+    )
+    task: Task = Field(description="binary, multiclass, regression or anomaly")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
+        default=42, description="fills every seed that the expressions leave unset"
+    )
+    topics: Topics = Field(description="topic names; <pipeline>.<kind> by default")
+    event: EventForm = Field(description="how an event is read")
+    label: LabelForm | None = Field(
+        default=None, description="how a label is read; required unless task is anomaly"
+    )
+    params: dict[str, ScalarValue] = Field(
+        default_factory=dict, description="values that $name stands for in expressions"
+    )
+    model: Expression = Field(description="a River expression, or package.module:factory")
+    decision: Decision | None = Field(
+        default=None, description="binary and anomaly: when a score counts as a yes"
+    )
+    metrics: tuple[Expression, ...] = Field(description="River metrics, computed on the served predictions")
+    metric_window: Count = Field(default=1_000, description="labels in the rolling form of each metric")
+    drift: Drift = Field(description="what is watched for drift, and by which detectors")
+    dedupe: Dedupe = Field(default=Dedupe(), description="how repeats of an event id are told")
+    snapshot: Snapshot = Field(default=Snapshot(), description="how often state is written down")
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        default="exactly_once", description="exactly_once (Kafka transactions) or at_least_once"
+    )
+    limits: Limits = Field(default=Limits(), description="bounds on what is read, kept and written")
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole pipeline as a file would write it, JSON-able, with every default filled in."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,354 @@
+"""What must hold between the settings of a pipeline, and between its expressions and River.
+
+Rules run over a draft: the sections that could be read, by their key in the file. A rule whose sections are
+    missing stays silent, so that one fault does not hide others, and is not told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from river import base
+
+from app.core.build import is_factory, make_detector, make_metric, make_model
+from app.core.error import ExpressionError, Problem
+from app.core.evaluate import check_metric, default_metrics, needs_probabilities
+from app.core.expression import params_used
+from app.core.pipeline.field import Scalar
+from app.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
+from app.core.pipeline.form import Assume, Drift, EventForm, Feature, Fill, LabelForm, Topics
+
+Draft = Mapping[str, Any]
+_NAME_MAX = 200
+_TYPE_OF = {"number": (int, float), "string": (str,), "boolean": (bool,)}
+
+
+def broken_rules(draft: Draft) -> list[Problem]:
+    """Every rule that does not hold, in the order of the file's sections."""
+    model, faults = _built_model(draft)
+    rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
+        _topics, _features, _label, _params, _model, _decision, _metrics, _drift, _limits,
+    )  # fmt: skip
+    found = [problem for rule in rules for problem in rule(draft, model)]
+    return faults + found
+
+
+def fitting_metrics(draft: Draft) -> tuple[str, ...]:
+    """The task's usual metrics that the model's answers allow."""
+    if draft["task"] == "anomaly" and draft["label"] is None:
+        return ()
+    usual = default_metrics(draft["task"])
+    model = make_model(draft["model"], draft["params"], draft["seed"])
+    if without_probabilities(model, draft["task"]):
+        return tuple(name for name in usual if not needs_probabilities(make_metric(name, {})))
+    return usual
+
+
+def _built_model(draft: Draft) -> tuple[Any, list[Problem]]:
+    if "model" not in draft or "params" not in draft:
+        return None, []
+    try:
+        return make_model(draft["model"], draft["params"], draft.get("seed", 42)), []
+    except ExpressionError as error:
+        return None, [Problem("model", None, str(error))]
+
+
+def _topics(draft: Draft, _: Any) -> Iterator[Problem]:
+    topics: Topics | None = draft.get("topics")
+    if topics is None:
+        return
+    kinds: dict[str, str] = {}
+    for kind, name in topics:
+        if name is None:
+            continue
+        # Kafka's metrics cannot tell a dot from an underscore, so it refuses to create both names.
+        other = kinds.setdefault(name.replace(".", "_"), kind)
+        if other != kind:
+            twin = getattr(topics, other)
+            text = (
+                "is the same topic" if twin == name else "differs in '.' and '_' only, which Kafka refuses,"
+            )
+            yield Problem(
+                f"topics.{kind}",
+                name,
+                f"{text} as topics.{other}{_shown(twin, name)}; every topic needs its own name",
+            )
+    if topics.labels is None and draft.get("label") is not None:
+        yield Problem("topics.labels", None, "is required where `label` is declared")
+    if (
+        topics.labels is not None
+        and "label" in draft
+        and draft["label"] is None
+        and draft.get("task") == "anomaly"
+    ):
+        yield Problem(
+            "topics.labels",
+            topics.labels,
+            "needs a `label` section that says how labels are read; or leave it out",
+        )
+
+
+def _shown(twin: str, name: str) -> str:
+    return "" if twin == name else f" = {twin!r}"
+
+
+def _features(draft: Draft, _: Any) -> Iterator[Problem]:
+    event: EventForm | None = draft.get("event")
+    if event is None:
+        return
+    for name, feature in event.features.items():
+        path = f"event.features.{name}"
+        if not 1 <= len(name) <= _NAME_MAX or not name.isprintable():
+            yield Problem(path[:300], None, f"a feature's name has 1 to {_NAME_MAX} printable characters")
+        if feature.fill is not None:
+            yield from _filled(path, feature, draft)
+
+
+def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
+    fill = feature.fill
+    fits = isinstance(fill, _TYPE_OF[feature.type]) and (
+        feature.type == "boolean" or not isinstance(fill, bool)
+    )
+    if not fits:
+        meant = ""
+        if isinstance(fill, str) and isinstance(feature.missing, Fill):
+            close = get_close_matches(fill, ["reject", "omit"], n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+        allowed = f"a {feature.type} that stands in for a missing one, or reject, or omit"
+        yield Problem(
+            f"{path}.missing", fill, f"the feature is a {feature.type}; allowed is {allowed}{meant}"
+        )
+        return
+    limits = draft.get("limits")
+    if limits is None:
+        return
+    if isinstance(fill, str) and len(fill) > limits.string_max:
+        yield Problem(
+            f"{path}.missing", fill[:100], f"is longer than limits.string_max = {limits.string_max}"
+        )
+    if not isinstance(fill, str) and fill is not None and abs(fill) > limits.number_max:
+        yield Problem(f"{path}.missing", fill, f"is beyond limits.number_max = {limits.number_max:g}")
+
+
+def _label(draft: Draft, _: Any) -> Iterator[Problem]:
+    task = draft.get("task")
+    if task is None or "label" not in draft:
+        return
+    label: LabelForm | None = draft["label"]
+    if label is None:
+        if task != "anomaly":
+            yield Problem(
+                "label", None, f"is required for task {task}: {{id: PATH, value: PATH, wait: DURATION}}"
+            )
+        return
+    for key in ("positive", "negative"):
+        if getattr(label, key) is not None and task not in {"binary", "anomaly"}:
+            yield Problem(
+                f"label.{key}",
+                getattr(label, key),
+                f"is for task binary and anomaly; leave it out for {task}",
+            )
+    if label.negative is not None:
+        if label.positive is None:
+            yield Problem("label.negative", label.negative, "needs label.positive beside it")
+        elif label.negative == label.positive:
+            yield Problem("label.negative", label.negative, "is the same as label.positive")
+        elif isinstance(label.negative, str) != isinstance(label.positive, str):
+            yield Problem("label.negative", label.negative, "must be of the same type as label.positive")
+    if isinstance(label.missing, Assume):
+        allowed = _assumable(label, task)
+        if not allowed(label.missing.assume):
+            words = {"regression": "a number", "multiclass": "text, a whole number, true or false"}
+            yield Problem(
+                "label.missing.assume", label.missing.assume,
+                f"is no label of task {task}; allowed is {words.get(task) or _binary_words(label)}",
+            )  # fmt: skip
+
+
+def _binary_words(label: LabelForm) -> str:
+    if label.positive is None:
+        return "true, false, 1 or 0"
+    return (
+        f"{label.positive!r} or {label.negative!r}"
+        if label.negative is not None
+        else f"{label.positive!r} or another such value"
+    )
+
+
+def _assumable(label: LabelForm, task: str) -> Callable[[Scalar], bool]:
+    positive, negative = label.positive, label.negative
+    if task == "regression":
+        return lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    if task == "multiclass":
+        return lambda value: not isinstance(value, float) or value.is_integer()
+    if positive is None:
+        return lambda value: not isinstance(value, str) and value in (0, 1)
+    if negative is None:
+        return lambda value: isinstance(value, str) == isinstance(positive, str)
+    return lambda value: isinstance(value, str) == isinstance(positive, str) and value in (positive, negative)
+
+
+def _params(draft: Draft, _: Any) -> Iterator[Problem]:
+    params: dict[str, Scalar] | None = draft.get("params")
+    if params is None:
+        return
+    if any(key not in draft for key in ("model", "metrics", "drift")) and "model" not in draft:
+        return
+    texts = list(_expressions(draft))
+    used = {name for text in texts for name in params_used(text)}
+    for name, value in params.items():
+        if not name.isidentifier():
+            yield Problem(
+                f"params.{name}", value, "is no name: letters, digits and '_', not starting with a digit"
+            )
+        elif name not in used and not is_factory(draft["model"]):
+            yield Problem(
+                f"params.{name}", value, f"is not used; write ${name} in an expression, or leave it out"
+            )
+
+
+def _expressions(draft: Draft) -> Iterator[str]:
+    yield draft.get("model", "")
+    yield from draft.get("metrics", ())
+    drift: Drift | None = draft.get("drift")
+    if drift is not None:
+        yield from drift.error
+        yield from drift.score
+        for detectors in drift.features.values():
+            yield from detectors
+
+
+def _model(draft: Draft, model: Any) -> Iterator[Problem]:
+    if model is None:
+        return
+    task, event = draft.get("task"), draft.get("event")
+    if task is not None:
+        for fault in unfit(model, task):
+            yield Problem("model", None, fault)
+    if event is None:
+        return
+    declared = list(event.features)
+    for who, name in dict.fromkeys(features_named(model)):
+        if name not in declared:
+            yield Problem(
+                "model",
+                None,
+                f"{who} names {name!r}, which is no declared feature{_did_you_mean(name, declared)}",
+            )
+    read = features_read(model)
+    if read is not None:
+        for name in declared:
+            if name not in read:
+                text = "is declared and no Select of the model names it; use it there, or leave it out here"
+                yield Problem(f"event.features.{name}", None, text)
+
+
+def _did_you_mean(name: Hashable, declared: list[str]) -> str:
+    close = get_close_matches(str(name), declared, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} declared: {', '.join(declared[:30])}"
+
+
+def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
+    decision, task = draft.get("decision"), draft.get("task")
+    if decision is None or task is None:
+        return
+    if task not in {"binary", "anomaly"}:
+        yield Problem("decision", None, f"is for task binary and anomaly; leave it out for {task}")
+    elif task == "binary" and not 0 <= decision.threshold <= 1:
+        yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
+    if model is not None and task == "binary" and without_probabilities(model, task):
+        yield Problem(
+            "decision", None, "needs a model with probabilities; this one gives classes only: leave it out"
+        )
+
+
+def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
+    expressions: tuple[str, ...] | None = draft.get("metrics")
+    task = draft.get("task")
+    if not expressions or task is None:
+        return
+    if task == "anomaly" and "label" in draft and draft["label"] is None:
+        yield Problem("metrics", list(expressions), "need labels: declare `label`, or leave the metrics out")
+        return
+    for place, expression in _places("metrics", expressions):
+        if expressions.count(expression) > 1:
+            yield Problem(place, expression, "is there twice")
+        try:
+            metric = make_metric(expression, draft.get("params", {}))
+            check_metric(expression, metric, task)
+        except ExpressionError as error:
+            yield Problem(place, expression, str(error).removeprefix(f"{expression}: "))
+            continue
+        if model is not None and needs_probabilities(metric) and without_probabilities(model, task):
+            yield Problem(
+                place,
+                expression,
+                "needs probabilities, and the model gives classes only; Accuracy needs none",
+            )
+
+
+def _places(key: str, expressions: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each expression with its place in the file; a single one may have been written without a list."""
+    for index, expression in enumerate(expressions):
+        yield (f"{key}.{index}" if len(expressions) > 1 else key), expression
+
+
+def _drift(draft: Draft, _: Any) -> Iterator[Problem]:
+    drift: Drift | None = draft.get("drift")
+    if drift is None:
+        return
+    task, event = draft.get("task"), draft.get("event")
+    if drift.error and task == "anomaly":
+        yield Problem(
+            "drift.error",
+            list(drift.error),
+            "an anomaly score has no error; watch drift.score or drift.features",
+        )
+    signals = [
+        ("drift.error", drift.error, task in {"binary", "multiclass", None}),
+        ("drift.score", drift.score, False),
+    ]
+    for name, detectors in drift.features.items():
+        signals.append((f"drift.features.{name}", detectors, False))
+        if event is None:
+            continue
+        declared = list(event.features)
+        if name not in event.features:
+            yield Problem(
+                f"drift.features.{name}", None, f"is no declared feature{_did_you_mean(name, declared)}"
+            )
+        elif event.features[name].type != "number":
+            yield Problem(
+                f"drift.features.{name}",
+                None,
+                f"is a {event.features[name].type}; only number features are watched",
+            )
+    for key, detectors, bits in signals:
+        yield from _detectors(key, detectors, bits, draft)
+
+
+def _detectors(key: str, detectors: tuple[str, ...], bits: bool, draft: Draft) -> Iterator[Problem]:
+    for place, expression in _places(key, detectors):
+        if detectors.count(expression) > 1:
+            yield Problem(place, expression, "is there twice")
+        try:
+            detector = make_detector(expression, draft.get("params", {}), draft.get("seed", 42))
+        except ExpressionError as error:
+            yield Problem(place, expression, str(error))
+            continue
+        if isinstance(detector, base.BinaryDriftDetector) and not bits:
+            yield Problem(
+                place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()"
+            )
+
+
+def _limits(draft: Draft, _: Any) -> Iterator[Problem]:
+    limits = draft.get("limits")
+    if limits is not None and limits.slice_compute_max_ms == 0:
+        yield Problem("limits.slice_compute_max", 0, "must be longer than 0")
+    snapshot = draft.get("snapshot")
+    if snapshot is not None and snapshot.every_ms == 0:
+        yield Problem("snapshot.every", 0, "must be longer than 0")

@@ -1,0 +1,96 @@
+"""What the core reads: events, labels, controls, ticks, and bytes that could be none of them.
+
+A record is immutable and carries its position (topic, partition, offset), so that every output made from it can
+name where it came from. Two times matter and are kept apart:
+
+* `time_ms`: event time, from the user's own JSON if the pipeline says where, else the record's own time;
+* `order_ms`: the time by which inputs are merged. It is the event time, but never further ahead of the record's
+  own time than `limits.time_ahead_max`, so that one absurd date cannot hold a whole partition back.
+
+Times are milliseconds since 1970-01-01T00:00Z.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+FeatureValue: TypeAlias = float | int | str | bool | None  # None: omitted, the model does not see the feature
+EventId: TypeAlias = str | int
+LabelValue: TypeAlias = bool | int | float | str
+Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
+
+
+class Source(Struct, frozen=True, gc=False):
+    """Where bytes came from, and the bytes themselves.
+
+    Args:
+        record_time_ms: the record's own timestamp; -1 when the broker kept none.
+        key, value, headers: as received.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    record_time_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Event(Struct, frozen=True, gc=False):
+    """Something to score.
+
+    Args:
+        features: the values in the pipeline's declared order, None where one is omitted.
+        time_ahead: `time_ms` lies further ahead of the record's own time than the pipeline allows, so it does
+            not move the watermark.
+    """
+
+    source: Source
+    order_ms: int
+    time_ms: int
+    event_id: EventId
+    features: tuple[FeatureValue, ...]
+    time_ahead: bool = False
+
+
+class Label(Struct, frozen=True, gc=False):
+    """The truth about an event, which may come before the event or long after it."""
+
+    source: Source
+    order_ms: int
+    time_ms: int
+    event_id: EventId
+    value: LabelValue
+    time_ahead: bool = False
+
+
+class Control(Struct, frozen=True, gc=False):
+    """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on) or `reset` (a new model)."""
+
+    source: Source
+    order_ms: int
+    command: str
+
+
+class Malformed(Struct, frozen=True, gc=False):
+    """Bytes that are no event, label or control; `reason` is one of a closed list (`app.codec.decode.REASONS`)."""
+
+    source: Source
+    order_ms: int
+    reason: str
+    detail: str
+
+
+class Tick(Struct, frozen=True, gc=False):
+    """A journaled moment: on idle inputs, time still passes."""
+
+    partition: int
+    slice_number: int
+    time_ms: int
+
+
+Record: TypeAlias = Event | Label | Control | Malformed | Tick
+InputRecord: TypeAlias = Event | Label | Control | Malformed

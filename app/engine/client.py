@@ -1,0 +1,106 @@
+"""How every Kafka client of Driftline is set up: address and security, and errors that say what to do.
+
+The settings of a deployment become aiokafka's arguments here and nowhere else. What a client is tuned for
+(reading, committing, feeding) stays with its user.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from app.config import Settings
+from app.core.error import BrokerError, SettingsError
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """The arguments that aiokafka's producer, consumer and admin client share.
+
+    Raises:
+        SettingsError: a certificate or key file cannot be used.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap,
+        "client_id": "driftline",
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL_"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        if settings.sasl_username is not None:
+            options["sasl_plain_username"] = settings.sasl_username
+            options["sasl_plain_password"] = settings.sasl_password
+    return options
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    files = [
+        str(path) if path else None
+        for path in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile)
+    ]
+    cafile, certfile, keyfile = files
+    try:
+        context: ssl.SSLContext = create_ssl_context(cafile=cafile, certfile=certfile, keyfile=keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"cannot use the TLS files {', '.join(filter(None, files))}: {error}; give PEM files that this user may "
+            "read (DRIFTLINE_SSL_CAFILE, _CERTFILE, _KEYFILE)"
+        ) from error
+    return context
+
+
+def unreachable(address: object, error: BaseException) -> BrokerError:
+    """The error for a broker that does not answer."""
+    return BrokerError(
+        f"cannot reach Kafka at {address}: {error}; start one with `driftline broker --kind embedded`, "
+        "or give its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"
+    )
+
+
+@asynccontextmanager
+async def producer(options: Mapping[str, Any], **tuning: Any) -> AsyncIterator[Any]:
+    """A started producer.
+
+    Args:
+        options: from `client_options`.
+        tuning: further arguments of `AIOKafkaProducer`.
+    """
+    async with _started(AIOKafkaProducer(**options, **tuning), options) as client:
+        yield client
+
+
+@asynccontextmanager
+async def consumer(options: Mapping[str, Any], **tuning: Any) -> AsyncIterator[Any]:
+    """A started consumer; see `producer`."""
+    async with _started(AIOKafkaConsumer(**options, **tuning), options) as client:
+        yield client
+
+
+@asynccontextmanager
+async def admin(options: Mapping[str, Any], **tuning: Any) -> AsyncIterator[Any]:
+    """A started admin client; see `producer`."""
+    client = AIOKafkaAdminClient(**options, **tuning)
+    client.stop = client.close
+    async with _started(client, options):
+        yield client
+
+
+@asynccontextmanager
+async def _started(client: Any, options: Mapping[str, Any]) -> AsyncIterator[Any]:
+    """Start, and stop at the end, even a client that failed to start, or it leaks its connections."""
+    try:
+        try:
+            await client.start()
+        except (KafkaError, OSError) as error:
+            raise unreachable(options["bootstrap_servers"], error) from error
+        yield client
+    finally:
+        await client.stop()

@@ -1,0 +1,104 @@
+"""Epochs: under which pipeline, versions and arithmetic slices are folded, and what a change of them does to the state.
+
+A change that the state can follow (how often snapshots are taken, a threshold) opens an epoch that keeps it. Any other
+change of the pipeline file is refused with the keys that changed, unless the user asks for a fresh state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from app.codec.journal import EpochEntry
+from app.core.error import InvariantError, PipelineError, RecoveryError, StateMismatchError
+from app.core.fingerprint import arithmetic_fingerprint, versions
+from app.core.freeze import dump, load
+from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.shard import Shard
+
+FOLLOWED = ("snapshot", "delivery", "decision", "dedupe", "limits")
+"""Keys of the pipeline file that may change while the state goes on."""
+
+
+def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int) -> Shard:
+    """The shard as an epoch begins: a new one, or the one before under the epoch's pipeline."""
+    try:
+        pipeline = parse_pipeline(entry.pipeline)
+    except PipelineError as error:
+        raise RecoveryError(
+            f"the journal's epoch {entry.number} has a pipeline that this version cannot read ({error}). Go back to "
+            f"Driftline {entry.versions.get('app')}, or start with --reset-state"
+        ) from error
+    if entry.state == "fresh":
+        return Shard(pipeline, partition)
+    if shard is None:
+        raise InvariantError("the journal keeps a state that it never began; restore its first entries")
+    kept = load(pipeline, partition, dump(shard))
+    kept.adopt()
+    return kept
+
+
+def next_epoch(
+    last: EpochEntry | None,
+    pipeline: Pipeline,
+    positions: Mapping[str, int],
+    slice_number: int,
+    *,
+    reset: bool,
+    gap: bool = False,
+) -> EpochEntry | None:
+    """The epoch entry to write before going on, or None when the last one still holds.
+
+    Args:
+        positions: where the inputs go on.
+        reset: the user asked for a fresh state.
+        gap: input was lost, and the user said to go on.
+
+    Raises:
+        StateMismatchError: the file changed in a way that the state cannot follow.
+    """
+    document = pipeline.resolved()
+    reason: Literal["first", "pipeline", "version", "reset", "gap"]
+    if last is None:
+        reason = "first"
+    elif reset:
+        reason = "reset"
+    elif gap:
+        reason = "gap"
+    elif changed := _changed(last.pipeline, document):
+        refused = [key for key in changed if key.partition(".")[0] not in FOLLOWED]
+        if refused:
+            raise StateMismatchError(
+                f"the pipeline file changed in {', '.join(refused)}, which the state of {pipeline.name} cannot follow. "
+                "Undo the change, give the pipeline a new name, or start once with --reset-state (the model starts "
+                "untrained; inputs go on where they were)"
+            )
+        reason = "pipeline"
+    elif last.versions != versions() or last.arithmetic != arithmetic_fingerprint():
+        reason = "version"
+    else:
+        return None
+    return EpochEntry(
+        number=last.number + 1 if last is not None else 1,
+        reason=reason,
+        state="fresh" if last is None or reset else "kept",
+        positions=dict(positions),
+        slice_number=slice_number,
+        pipeline=document,
+        versions=versions(),
+        arithmetic=arithmetic_fingerprint(),
+    )
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """Paths of the keys that differ between two documents, deepest first difference each."""
+    changed = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if old == new and (not isinstance(old, dict) or list(old) == list(new or {})):
+            continue
+        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys() and old != new:
+            changed += _changed(old, new, f"{path}{key}.")
+        else:
+            changed.append(f"{path}{key}")
+    return changed

@@ -1,0 +1,287 @@
+"""Rows become the stream that they stand for: each event at its time, each label some delay later.
+
+An event and its label carry the same key and so go to the same partition, the one that Kafka's own default
+partitioner would choose, so that other producers agree. Per topic, records go out in the order of their
+times: labels wait in a heap until the events have come up to their time. A label goes before an event of
+the same time, as in the merge that reads them.
+
+Records are packed into batches by hand, because a batch costs a fifth of single sends, and every batch's
+acknowledgement is awaited, because the producer alone would let a refused one pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
+
+from app.config import Settings
+from app.core.error import BrokerError, InputFileError, TopicError
+from app.core.pipeline import PathPart, Pipeline, parse_path
+from app.engine.client import admin, client_options, producer
+from app.engine.table import MISSING, Sample, place
+
+BATCH_BYTES_MAX = 128 * 1024
+IN_FLIGHT_MAX = 64  # batches
+ROWS_PER_TURN = 100  # rows between two turns of the event loop
+LINGER_S = 0.02  # at a given rate: how long a batch waits for more
+
+
+@dataclass(slots=True)
+class Fed:
+    """What went out, counted as it is acknowledged or, for rows, as it is taken.
+
+    Args:
+        rows: taken so far.
+        events, labels: handed over to the broker.
+        unlabelled: rows without a label.
+        disordered: rows whose time lies before that of a row that went before.
+        first_ms, last_ms: event times seen, least and most; -1 before the first.
+        seconds: wall time, set at the end.
+    """
+
+    rows: int = 0
+    events: int = 0
+    labels: int = 0
+    unlabelled: int = 0
+    disordered: int = 0
+    first_ms: int = -1
+    last_ms: int = -1
+    seconds: float = 0.0
+
+
+class Feed:
+    """Sends rows to a pipeline's events and labels topics.
+
+    Args:
+        pipeline: says the topics, and where id, label and time are in the JSON.
+        settings: where the broker is.
+        label_delay_ms: how much later than its event a label is known, in event time.
+        rate: rows a second; None is as fast as it goes.
+
+    Attributes:
+        fed: what went out so far; may be read while `run` goes on.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, settings: Settings, *, label_delay_ms: int = 0, rate: float | None = None
+    ) -> None:
+        self.fed = Fed()
+        self._options = client_options(settings)
+        self._events = pipeline.topics.events
+        self._labels = pipeline.topics.labels if pipeline.label is not None else None
+        self._form = _LabelForm(pipeline) if pipeline.label is not None else None
+        self._delay_ms = label_delay_ms
+        self._rate = rate
+        self._waiting: list[tuple[int, int, int, bytes, bytes]] = []  # due, number, partition, key, value
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+
+    async def run(self, samples: Iterable[Sample]) -> Fed:
+        """Send all rows, and return when the broker has acknowledged every record.
+
+        Raises:
+            BrokerError: the broker cannot be reached or refused a record.
+            TopicError: the topics are missing, or differ in their number of partitions.
+        """
+        begun = time.monotonic()
+        count = await self._partitions()
+        tuning = {"acks": "all", "enable_idempotence": True, "max_batch_size": BATCH_BYTES_MAX}
+        async with producer(self._options, **tuning) as sender:
+            outlet = _Outlet(sender)
+            self._lanes = {
+                (topic, partition): _Lane(outlet, topic, partition)
+                for topic in (self._events, self._labels)
+                if topic is not None
+                for partition in range(count)
+            }
+            await self._send_all(samples, count, begun)
+            for lane in self._lanes.values():
+                await lane.flush()
+            await outlet.settle()
+        self.fed.seconds = time.monotonic() - begun
+        return self.fed
+
+    async def _send_all(self, samples: Iterable[Sample], count: int, begun: float) -> None:
+        fed = self.fed
+        for sample in samples:
+            key = str(sample.event_id).encode()
+            partition = partition_of(key, count)
+            time_ms = sample.time_ms
+            if time_ms < fed.last_ms:
+                fed.disordered += 1
+            else:
+                fed.last_ms = time_ms
+            fed.first_ms = time_ms if fed.first_ms < 0 else min(fed.first_ms, time_ms)
+            if self._waiting and self._waiting[0][0] <= time_ms:
+                await self._send_labels(time_ms)
+            await self._lanes[self._events, partition].append(key, _encode(sample), time_ms)
+            fed.events += 1
+            fed.rows += 1
+            if self._form is not None:
+                if sample.label is MISSING:
+                    fed.unlabelled += 1
+                else:
+                    due_ms = time_ms + self._delay_ms
+                    value = self._form.encode(sample.event_id, sample.label, due_ms)
+                    heapq.heappush(self._waiting, (due_ms, fed.rows, partition, key, value))
+            if self._rate is not None:
+                await self._pace(begun)
+            elif fed.rows % ROWS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        await self._send_labels(None)
+
+    async def _send_labels(self, until_ms: int | None) -> None:
+        """Send the labels that are due by `until_ms`; all of them for None."""
+        waiting = self._waiting
+        if self._labels is None:
+            return
+        while waiting and (until_ms is None or waiting[0][0] <= until_ms):
+            due_ms, _, partition, key, value = heapq.heappop(waiting)
+            await self._lanes[self._labels, partition].append(key, value, due_ms)
+            self.fed.labels += 1
+
+    async def _pace(self, begun: float) -> None:
+        """Wait until the next row may go, with nothing held back meanwhile."""
+        ahead_s = self.fed.rows / (self._rate or 1.0) - (time.monotonic() - begun)
+        if ahead_s >= LINGER_S:
+            for lane in self._lanes.values():
+                await lane.flush()
+            await asyncio.sleep(ahead_s)
+
+    async def _partitions(self) -> int:
+        """How many partitions both topics have."""
+        topics = [topic for topic in (self._events, self._labels) if topic is not None]
+        async with admin(self._options) as client:
+            there = {
+                topic["topic"]: len(topic["partitions"])
+                for topic in await client.describe_topics()
+                if not topic["error_code"]
+            }
+        missing = [topic for topic in topics if not there.get(topic)]
+        if missing:
+            raise TopicError(
+                f"topics are missing: {', '.join(missing)}; "
+                "create them with `driftline topics create -p FILE`"
+            )
+        counts = {there[topic] for topic in topics}
+        if len(counts) > 1:
+            raise TopicError(
+                f"{topics[0]} has {there[topics[0]]} partitions and {topics[1]} has {there[topics[1]]}: an event "
+                "and its label would land on different ones; give both the same number"
+            )
+        return counts.pop()
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """The partition of a key as Kafka's default partitioner has it (murmur2)."""
+    return int((murmur2(key) & 0x7FFF_FFFF) % count)
+
+
+class _LabelForm:
+    """Makes label records as the pipeline reads them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        form = pipeline.label
+        if form is None:
+            raise TopicError(f"pipeline {pipeline.name} declares no label; add a label section")
+        self._id = parse_path(form.id)
+        self._value = parse_path(form.value)
+        self._time: tuple[PathPart, ...] | None = parse_path(form.time) if form.time else None
+
+    def encode(self, event_id: str | int, label: object, time_ms: int) -> bytes:
+        record: dict[str, Any] = {}
+        place(record, self._id, event_id)
+        place(record, self._value, label)
+        if self._time is not None:
+            place(record, self._time, time_ms)
+        return orjson.dumps(record)
+
+
+def _encode(sample: Sample) -> bytes:
+    try:
+        return orjson.dumps(sample.event)
+    except orjson.JSONEncodeError as error:
+        raise InputFileError(
+            f"the event {sample.event_id!r:.80} cannot be written as JSON: {error}; "
+            "give numbers of at most 64 bits and text in UTF-8"
+        ) from error
+
+
+class _Outlet:
+    """Hands batches to the producer, bounds how many are under way, and learns what became of each."""
+
+    def __init__(self, sender: Any) -> None:
+        self.sender = sender
+        self._under_way: deque[tuple[str, asyncio.Future[Any]]] = deque()
+
+    async def send(self, batch: Any, topic: str, partition: int) -> None:
+        under_way = self._under_way
+        while under_way and (len(under_way) >= IN_FLIGHT_MAX or under_way[0][1].done()):
+            await self._settle_first()
+        with _explained(topic):
+            under_way.append((topic, await self.sender.send_batch(batch, topic, partition=partition)))
+
+    async def settle(self) -> None:
+        """Wait until all is acknowledged."""
+        while self._under_way:
+            await self._settle_first()
+
+    async def _settle_first(self) -> None:
+        topic, acknowledged = self._under_way.popleft()
+        with _explained(topic):
+            await acknowledged
+
+
+class _Lane:
+    """One partition's batch in the making."""
+
+    def __init__(self, outlet: _Outlet, topic: str, partition: int) -> None:
+        self._outlet = outlet
+        self._topic = topic
+        self._partition = partition
+        self._batch: Any = None
+
+    async def append(self, key: bytes, value: bytes, time_ms: int) -> None:
+        if self._batch is not None:
+            if self._batch.append(timestamp=time_ms, key=key, value=value) is not None:
+                return
+            await self.flush()
+        # The first record of a batch is taken whatever its size; the broker has the last word.
+        self._batch = self._outlet.sender.create_batch()
+        self._batch.append(timestamp=time_ms, key=key, value=value)
+
+    async def flush(self) -> None:
+        if self._batch is not None:
+            batch, self._batch = self._batch, None
+            await self._outlet.send(batch, self._topic, self._partition)
+
+
+@contextmanager
+def _explained(topic: str) -> Iterator[None]:
+    """Kafka's refusals as errors that say what to do."""
+    try:
+        yield
+    except InvalidTimestampError as error:
+        raise BrokerError(
+            f"the broker refused records of {topic} for their time, which lies further ahead than the topic's "
+            "message.timestamp.after.max.ms: check --time, --start and --step, or set that limit higher"
+        ) from error
+    except MessageSizeTooLargeError as error:
+        raise BrokerError(
+            f"the broker refused records of {topic}, which are larger than the topic's "
+            "max.message.bytes: leave out long fields, or set that limit higher"
+        ) from error
+    except KafkaError as error:
+        raise BrokerError(
+            f"sending to {topic} failed: {error!r}; is the broker up, and may this user write "
+            "there? What was sent before is there: start again on fresh topics"
+        ) from error

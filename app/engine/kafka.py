@@ -1,0 +1,373 @@
+"""The broker port on Kafka, by aiokafka. What aiokafka does not promise by itself is made good here:
+
+* every batch's own future is awaited before the commit, because `commit_transaction` succeeds without batches that the
+  broker refused;
+* a commit runs in a task of its own that nobody cancels; whatever comes back but success means unknown, and a producer
+  that had any error is thrown away;
+* `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is cancelled;
+* listener errors are swallowed by aiokafka, so they are kept and raised from `poll`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.producer import sender
+
+from app.codec.inputs import Inputs
+from app.config import Settings
+from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.pipeline import Pipeline
+from app.core.record import Source
+from app.engine.client import client_options
+from app.engine.port import Assignment, Place, Write
+
+log = logging.getLogger(__name__)
+
+# After a commit the next begin meets CONCURRENT_TRANSACTIONS and waits this constant (20 ms as shipped), whatever
+# retry_backoff_ms says: it is most of the latency of a transaction.
+sender.BACKOFF_OVERRIDE = 0.002
+
+RETRY_BACKOFF_MS = 5
+FETCH_WAIT_MS = 25  # also the longest that a resumed partition waits
+READ_AHEAD_MAX = 10_000
+POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
+TRANSACTION_TIMEOUT_MS = 15_000
+REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
+COMMIT_DEADLINE_S = 14.0
+STOP_DEADLINE_S = 3.0
+READ_DEADLINE_S = 60.0
+BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
+
+
+class KafkaBroker:
+    """A Kafka cluster, as one pipeline uses it."""
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._options = client_options(settings)
+        self._exact = pipeline.delivery == "exactly_once"
+        self._inputs = Inputs(pipeline).topics
+
+    def feed(self) -> KafkaFeed:
+        return KafkaFeed(self._inputs, f"driftline-{self._pipeline.name}", self._options, self._exact)
+
+    def publisher(self, partition: int) -> KafkaPublisher:
+        return KafkaPublisher(f"{self._pipeline.name}-{partition}" if self._exact else None, self._options)
+
+    def reader(self, partition: int) -> KafkaReader:
+        return KafkaReader(partition, self._options, self._exact)
+
+    async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        consumer = AIOKafkaConsumer(**self._options)
+        await _start(consumer)
+        try:
+            found = await consumer.beginning_offsets([TopicPartition(*place) for place in places])
+            return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        finally:
+            await _stop(consumer)
+
+
+class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types for its base classes
+    """The group's consumer. One task polls; nothing else may."""
+
+    def __init__(self, topics: Sequence[str], group: str, options: Mapping[str, Any], exact: bool) -> None:
+        self._topics = topics
+        self._exact = exact
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed" if exact else "read_uncommitted",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            max_poll_interval_ms=60_000,
+            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
+        )
+        self._assignment: Assignment | None = None
+        self._positions: dict[Place, int] = {}
+        self._failure: BaseException | None = None
+
+    async def start(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._consumer.subscribe(topics=list(self._topics), listener=self)
+        await _start(self._consumer)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        try:
+            if self._assignment is not None and revoked:
+                await self._assignment.revoked()
+        except Exception as error:  # noqa: BLE001 - aiokafka would swallow it; `poll` raises it
+            self._failure = error
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._consumer.pause(*assigned)
+        for tp in assigned:
+            self._consumer.seek(tp, 0)  # a position, any: without one, getmany raises until there is one
+        self._positions.clear()
+        try:
+            if self._assignment is not None:
+                self._assignment.assigned(sorted({tp.partition for tp in assigned}))
+        except Exception as error:  # noqa: BLE001 - aiokafka would swallow it; `poll` raises it
+            self._failure = error
+
+    async def poll(self) -> Mapping[Place, Sequence[Source]]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=POLL_RECORDS_MAX)
+        except OffsetOutOfRangeError as error:
+            raise InputLostError(_lost_text(error)) from error
+        positions = {}
+        for tp in self._consumer.assignment():
+            positions[Place(tp.topic, tp.partition)] = await self._consumer.position(tp)
+        self._positions = positions
+        return {Place(tp.topic, tp.partition): _sources(records) for tp, records in fetched.items()}
+
+    def _end(self, place: Place) -> int | None:
+        tp = TopicPartition(*place)
+        try:
+            end = self._consumer.last_stable_offset(tp) if self._exact else self._consumer.highwater(tp)
+        except KafkaError:  # not assigned any more
+            return None
+        return None if end is None or end < 0 else int(end)
+
+    def at_end(self, place: Place) -> bool:
+        end = self._end(place)
+        position = self._positions.get(place)
+        return end is not None and position is not None and position >= end
+
+    def lag(self, place: Place) -> int | None:
+        end = self._end(place)
+        position = self._positions.get(place)
+        return None if end is None or position is None else max(0, end - position)
+
+    def begin(self, positions: Mapping[Place, int]) -> None:
+        for place, offset in positions.items():
+            tp = TopicPartition(*place)
+            self._consumer.seek(tp, offset)
+            self._positions[place] = offset
+            self._consumer.resume(tp)
+
+    def pause(self, place: Place) -> None:
+        self._consumer.pause(TopicPartition(*place))
+
+    def resume(self, place: Place) -> None:
+        self._consumer.resume(TopicPartition(*place))
+
+    async def note_positions(self, positions: Mapping[Place, int]) -> None:
+        try:
+            await self._consumer.commit({TopicPartition(*place): offset for place, offset in positions.items()})
+        except KafkaError as error:
+            log.debug("group offsets were not noted: %s", error)
+
+    async def stop(self) -> None:
+        await _stop(self._consumer)
+
+
+class KafkaPublisher:
+    """One shard's producer: transactional with an id, else idempotent."""
+
+    def __init__(self, transactional_id: str | None, options: Mapping[str, Any]) -> None:
+        self._transactional = transactional_id is not None
+        extra: dict[str, Any] = {}
+        if transactional_id is not None:
+            extra = {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
+        self._producer = AIOKafkaProducer(
+            **options,
+            **extra,
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=4 * BATCH_BYTES_MAX,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            linger_ms=0,
+        )
+
+    async def open(self) -> None:
+        await _start(self._producer)
+
+    async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
+        task = asyncio.create_task(self._commit(writes, entry))
+        try:
+            # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
+            return await asyncio.wait_for(asyncio.shield(task), COMMIT_DEADLINE_S)
+        except TimeoutError:
+            task.cancel()
+            raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None
+        except (KafkaError, AssertionError, OSError) as error:
+            raise CommitUnknownError(f"the commit failed or is unknown ({error!r:.300}); the shard recovers") from error
+
+    async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
+        if not self._transactional:
+            await self._send(writes)
+            return await self._send([entry]) if entry is not None else -1
+        await self._producer.begin_transaction()
+        offset = await self._send([*writes, entry] if entry is not None else writes)
+        await self._producer.commit_transaction()
+        return offset if entry is not None else -1
+
+    async def _send(self, writes: Sequence[Write]) -> int:
+        """Hand all batches over together, then wait for each; returns the offset of the last write."""
+        waits: list[asyncio.Future[Any]] = []
+        for place, builder in self._batches(writes):
+            waits.append(await self._producer.send_batch(builder, place.topic, partition=place.partition))
+        # The broker refuses a batch in its own future only.
+        answers = await asyncio.gather(*waits, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return int(answers[-1].offset) if answers else -1
+
+    def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
+        """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
+        made: list[tuple[Place, Any]] = []
+        open_batches: dict[Place, Any] = {}
+        for write in writes:
+            place = Place(write.topic, write.partition)
+            builder = open_batches.get(place)
+            if builder is None or not self._append(builder, write):
+                builder = self._producer.create_batch()
+                if not self._append(builder, write):
+                    raise CommitUnknownError(f"a record for {write.topic} is larger than a batch may be")
+                open_batches[place] = builder
+                made.append((place, builder))
+        for _, builder in made:
+            builder.close()
+        return made
+
+    @staticmethod
+    def _append(builder: Any, write: Write) -> bool:
+        """Whether there was room: a full builder says so by returning None, without an error."""
+        appended = builder.append(
+            timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=list(write.headers)
+        )
+        return appended is not None
+
+    async def close(self) -> None:
+        await _stop(self._producer)
+
+
+class KafkaReader:
+    """Reads one shard's partitions without a group."""
+
+    def __init__(self, partition: int, options: Mapping[str, Any], exact: bool) -> None:
+        self._partition = partition
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed" if exact else "read_uncommitted",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
+        )
+        self._ready: dict[str, list[Source]] = {}
+
+    async def open(self, starts: Mapping[str, int]) -> None:
+        await _start(self._consumer)
+        places = {topic: TopicPartition(topic, self._partition) for topic in starts}
+        self._consumer.assign(list(places.values()))
+        for topic, start in starts.items():
+            self._consumer.seek(places[topic], start)
+            self._ready[topic] = []
+
+    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
+        ready = self._ready[topic]
+        deadline = asyncio.get_running_loop().time() + READ_DEADLINE_S
+        while not ready:
+            if await self._finished(TopicPartition(topic, self._partition), stop):
+                return ()
+            if asyncio.get_running_loop().time() > deadline:
+                raise BrokerError(f"{topic} could not be read for {READ_DEADLINE_S:.0f} s; is the broker reachable?")
+            await self._fetch()
+        taken = ready[:count_max]
+        if stop is not None:
+            taken = [source for source in taken if source.offset < stop]
+        del ready[: len(taken)]
+        return taken
+
+    async def _fetch(self) -> None:
+        """Take what any topic has: data left in aiokafka's buffer would hold back fetches of all the others."""
+        for topic, ready in self._ready.items():
+            tp = TopicPartition(topic, self._partition)
+            if len(ready) > READ_AHEAD_MAX:
+                self._consumer.pause(tp)
+            elif tp in self._consumer.paused():
+                self._consumer.resume(tp)
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=200, max_records=POLL_RECORDS_MAX)
+        except OffsetOutOfRangeError as error:
+            raise InputLostError(_lost_text(error)) from error
+        for tp, records in fetched.items():
+            self._ready[tp.topic] += _sources(records)
+
+    async def _finished(self, tp: TopicPartition, stop: int | None) -> bool:
+        position = await self._consumer.position(tp)
+        if stop is not None and position >= stop:
+            return True
+        # The high watermark, not the last stable offset: our own commit may have returned before the latter moved.
+        end = self._consumer.highwater(tp)
+        return end is not None and end >= 0 and position >= end
+
+    async def close(self) -> None:
+        await _stop(self._consumer)
+
+
+def _sources(records: Iterable[Any]) -> list[Source]:
+    return [
+        Source(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp if record.timestamp is not None else -1,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+        for record in records
+    ]
+
+
+def _lost_text(error: OffsetOutOfRangeError) -> str:
+    return (
+        f"records that the journal names are no longer on the broker ({error.args}): the topic's retention is too short. "
+        "Set retention.ms longer than label.wait; to go on from what is there, start once with --on-gap continue"
+    )
+
+
+def _unreachable(error: Exception) -> BrokerError:
+    return BrokerError(f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs")
+
+
+async def _start(client: Any) -> None:
+    try:
+        await client.start()
+    except (KafkaError, OSError) as error:
+        await _stop(client)
+        raise _unreachable(error) from error
+
+
+async def _stop(client: Any) -> None:
+    """Stop a producer or consumer within a bounded time; end by hand what is left of one that hangs."""
+    stopping = asyncio.create_task(client.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=STOP_DEADLINE_S)
+    if done and stopping.exception() is None:
+        return
+    if not done:
+        stopping.cancel()
+    left = getattr(getattr(client, "_sender", None), "_sender_task", None)
+    if left is not None:
+        left.cancel()
+    await asyncio.wait({asyncio.create_task(client._client.close())}, timeout=STOP_DEADLINE_S)

@@ -1,0 +1,263 @@
+"""A recovered shard at work: take what is there, fold it, commit outputs and journal entry together, again.
+
+One slice may be folded while the one before commits; its outputs wait. With little load a slice is one record and latency is
+one commit; with much load slices grow while commits are under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from app.codec.encode import Message
+from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
+from app.core.error import ForeignWriterError
+from app.core.pipeline import Pipeline
+from app.core.record import Source
+from app.core.shard import Shard
+from app.engine.fold import Folded, Folder
+from app.engine.pace import Pacer
+from app.engine.port import Feed, Place, Publisher, Write
+from app.engine.snapshot import SnapshotWriter
+from app.engine.tally import Tally
+
+QUEUE_MAX = 20_000  # records in hand of one input; beyond it the input is paused
+SLICE_BYTES_MAX = 4_000_000  # of outputs
+LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
+NOTE_EVERY_S = 1.0  # how often a journal entry carries numbers for people
+
+
+class _Prepared(Struct, frozen=True):
+    """A folded slice on its way to the journal."""
+
+    folded: Folded
+    linked: Link
+    snapshot: bool
+
+
+class Live:
+    """A shard in memory, with the publisher that owns it.
+
+    Args:
+        chain, slice_number, journal_offset: of the last journal entry.
+
+    Attributes:
+        committed: next offset by input topic, as the journal has it.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        folder: Folder,
+        epoch: EpochEntry,
+        publisher: Publisher,
+        snapshots: SnapshotWriter,
+        tally: Tally,
+        *,
+        chain: str,
+        slice_number: int,
+        journal_offset: int,
+    ) -> None:
+        self.folder = folder
+        self.journal_offset = journal_offset
+        self.committed: Mapping[str, int] = dict(folder.positions)
+        self._pipeline = pipeline
+        self._partition = folder.shard.partition
+        self._topics = pipeline.topics.model_dump()
+        self._epoch = epoch
+        self._publisher = publisher
+        self._snapshots = snapshots
+        self._tally = tally
+        self._chain = chain
+        self._slice_number = slice_number
+        self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
+        self._paused: set[Place] = set()
+        self._commit: asyncio.Task[None] | None = None
+        self._awake = asyncio.Event()
+        self._halted = False
+        self._moved_s = time.monotonic()
+        self._noted_s = 0.0
+
+    @property
+    def shard(self) -> Shard:
+        return self.folder.shard
+
+    def receive(self, feed: Feed, place: Place, sources: Sequence[Source]) -> None:
+        """Records of one input, as they came. Beyond a bound the input is paused: backpressure is not fetching."""
+        in_hand = self.folder.receive(place.topic, sources)
+        self._tally.received(place.topic, sources)
+        if in_hand > QUEUE_MAX and place not in self._paused:
+            self._paused.add(place)
+            feed.pause(place)
+        self._awake.set()
+
+    def wake(self) -> None:
+        """Look again."""
+        self._awake.set()
+
+    def halt(self) -> None:
+        """Fold nothing more; `run` returns once what is under way is settled."""
+        self._halted = True
+        self._awake.set()
+
+    async def run(self, feed: Feed, pacer: Pacer) -> None:
+        """Read on from where the journal stands, until halted.
+
+        Raises:
+            CommitUnknownError: memory and publisher are of no more use.
+        """
+        self._halted = False
+        self.folder.merge.clear()
+        self._paused.clear()
+        feed.begin({place: self.folder.positions[place.topic] for place in self._places})
+        while not self._halted:
+            self._awake.clear()
+            if self._commit is not None and self._commit.done():
+                await self._settle()
+            prepared = await self._next(feed, pacer)
+            if prepared is not None:
+                await self._settle()
+                self._commit = asyncio.create_task(self._publish(prepared))
+                self._commit.add_done_callback(lambda _: self._awake.set())
+            elif not self._awake.is_set():
+                await self._rest()
+        await self._settle()
+
+    async def close(self) -> None:
+        """After `run`: leave a snapshot, so that the next owner folds little again."""
+        while self._snapshots.writing:
+            await self._publish_chunks()
+        if self._snapshots.records:
+            self._tally.snapshot(self._snapshots.take(self.folder, self._chain, self._slice_number, self._epoch.number))
+            self._snapshots.committed(self.journal_offset)
+            while self._snapshots.writing:
+                await self._publish_chunks()
+
+    # -- one slice
+
+    async def _next(self, feed: Feed, pacer: Pacer) -> _Prepared | None:
+        """The next slice, folded, if there is one to be had now."""
+        if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
+            return None  # too little to be worth a slice of its own: it grows until the commit is through
+        at_end = [feed.at_end(place) for place in self._places]
+        if self.folder.merge.ready(at_end):
+            await pacer.turn()
+            at_end = [feed.at_end(place) for place in self._places]
+            return self._prepare(self._fold(feed, at_end))
+        if self._commit is None and not self.folder.waiting and all(at_end):
+            if (time_ms := self._tick_due()) is not None:
+                return self._prepare(self.folder.tick(self._slice_number + 1, time_ms))
+            if self._snapshots.writing:
+                await self._publish_chunks()
+        return None
+
+    def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
+        limits = self._pipeline.limits
+        started_s = time.monotonic()
+        deadline_s = started_s + limits.slice_compute_max_ms / 1000
+        watermark_ms = self.shard.watermark_ms
+        folded = self.folder.fold(
+            at_end,
+            limits.slice_records_max,
+            lambda size: size > SLICE_BYTES_MAX or time.monotonic() > deadline_s,
+        )
+        if self.shard.watermark_ms != watermark_ms:
+            self._moved_s = time.monotonic()
+        for place in list(self._paused):
+            if len(self.folder.merge.queues[self.folder.inputs.rank[place.topic]]) < QUEUE_MAX // 2:
+                self._paused.discard(place)
+                feed.resume(place)
+        return folded
+
+    def _tick_due(self) -> int | None:
+        """The time on idle inputs, if something waits for it: watermark plus the wall time since it last moved."""
+        deadline_ms, watermark_ms = self.shard.next_deadline_ms, self.shard.watermark_ms
+        if deadline_ms is None:
+            return None
+        time_ms = self.shard.now_ms + int((time.monotonic() - self._moved_s) * 1000)
+        if time_ms <= deadline_ms or (watermark_ms is not None and time_ms <= watermark_ms):
+            return None
+        self._moved_s = time.monotonic()
+        return time_ms
+
+    def _prepare(self, folded: Folded) -> _Prepared:
+        """Give the slice its journal entry, and freeze the state if a snapshot is due, before the next slice folds."""
+        self._slice_number += 1
+        entry = SliceEntry(
+            number=self._slice_number,
+            inputs=dict(folded.inputs),
+            tick_ms=folded.tick_ms,
+            outputs=len(folded.messages),
+            digest=folded.digest,
+            watermark_ms=self.shard.watermark_ms,
+            epoch=self._epoch.number,
+        )
+        note = None
+        if time.monotonic() - self._noted_s > NOTE_EVERY_S:
+            self._noted_s = time.monotonic()
+            note = self.shard.summary()
+        linked = link(entry, self._chain, note)
+        self._chain = linked.chain
+        self._snapshots.records += folded.records
+        due = self._snapshots.due()
+        if due:
+            started_s = time.monotonic()
+            size = self._snapshots.take(self.folder, self._chain, self._slice_number, self._epoch.number)
+            self._tally.snapshot(size, time.monotonic() - started_s)
+        return _Prepared(folded, linked, due)
+
+    # -- commits
+
+    async def _publish(self, prepared: _Prepared) -> None:
+        folded = prepared.folded
+        started_s = time.monotonic()
+        positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
+        writes = [self._write(message) for message in folded.messages]
+        writes += self._snapshots.next_writes()
+        entry = Write(
+            self._pipeline.topics.journal, self._partition, b"%d" % self._partition, encode_link(prepared.linked)
+        )
+        offset = await self._publisher.commit(writes, entry)
+        self._check_offset(offset)
+        self.journal_offset = offset
+        self.committed = positions
+        if prepared.snapshot:
+            self._snapshots.committed(offset)
+        self._tally.committed(folded, time.monotonic() - started_s)
+
+    def _write(self, message: Message) -> Write:
+        return Write(
+            self._topics[message.kind],
+            self._partition,
+            message.key,
+            message.value,
+            message.timestamp_ms,
+            message.headers,
+        )
+
+    def _check_offset(self, offset: int) -> None:
+        """Without transactions nothing fences another writer, but its entry takes the offset that ours should have."""
+        if self._pipeline.delivery == "at_least_once" and offset != self.journal_offset + 1:
+            raise ForeignWriterError(
+                f"the journal entry got offset {offset}, not {self.journal_offset + 1}: another worker writes to this "
+                "shard; the shard recovers"
+            )
+
+    async def _publish_chunks(self) -> None:
+        await self._publisher.commit(self._snapshots.next_writes(), None)
+
+    async def _settle(self) -> None:
+        """Wait for the commit under way; raises what it raised."""
+        if self._commit is not None:
+            commit, self._commit = self._commit, None
+            await commit
+
+    async def _rest(self) -> None:
+        """Until something arrives, the commit comes back, or it is time to look at deadlines."""
+        try:
+            await asyncio.wait_for(self._awake.wait(), LOOK_EVERY_S)
+        except TimeoutError:
+            pass

@@ -1,0 +1,287 @@
+"""Derives a shard's state again, and proves that it is the same.
+
+The last whole snapshot, then the journal after it: each slice that it names is read from the inputs, folded without
+publishing, and the digest of what it makes is compared with the one in the journal. A difference on the same versions
+and the same arithmetic means that the state cannot be trusted, and stops the shard; where versions or
+arithmetic differ the comparison says nothing, and is only counted.
+
+Call it after the shard's publisher was opened: that ends what the owner before left open, so what the journal says
+then is the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
+from app.codec.manifest import Manifest
+from app.core.error import (
+    DigestMismatchError,
+    InputLostError,
+    InvariantError,
+    PipelineError,
+    RecoveryError,
+    SnapshotError,
+)
+from app.core.fingerprint import arithmetic_fingerprint, versions
+from app.core.freeze import load
+from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.record import Source
+from app.core.shard import Shard
+from app.engine.epoch import enter_epoch
+from app.engine.fold import Folder
+from app.engine.port import Broker, Reader
+from app.engine.snapshot import read_snapshots
+
+log = logging.getLogger(__name__)
+
+READ_RECORDS_MAX = 1_000
+TURN_S = 0.02  # folding gives the loop back after this long
+
+
+@dataclass
+class Progress:
+    """How far a recovery is."""
+
+    slices: int = 0
+    records: int = 0
+    unverifiable: int = 0
+    journal_offset: int = -1
+    started_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Recovered:
+    """What is known of a shard.
+
+    Args:
+        folder: holds the shard; None when nothing was ever journaled, or nothing was to be folded.
+        epoch: the epoch that the journal is in.
+        chain, slice_number: of the last entry.
+        journal_offset: of the last record in the journal, -1 without one.
+        slot: the snapshot slot to write next.
+        positions: next offset by input topic.
+    """
+
+    folder: Folder | None
+    epoch: EpochEntry | None
+    chain: str
+    slice_number: int
+    journal_offset: int
+    slot: int
+    progress: Progress
+    positions: dict[str, int] = field(default_factory=dict)
+
+
+class Recovery:
+    """One shard's recovery.
+
+    Args:
+        key: HMAC key for snapshots, or None.
+        report: called with the progress after every slice.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        pipeline: Pipeline,
+        partition: int,
+        key: bytes | None,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self._broker = broker
+        self._pipeline = pipeline
+        self._partition = partition
+        self._key = key
+        self._report = report
+        self._exact = pipeline.delivery == "exactly_once"
+        self._progress = Progress()
+        self._inputs: Reader | None = None
+        self._turn_s = time.monotonic()
+
+    async def run(self) -> Recovered:
+        """Derive the state.
+
+        Raises:
+            DigestMismatchError: a slice made something else than the journal says.
+            InputLostError: input that the journal names is gone.
+            InvariantError: the journal is not what Driftline wrote.
+        """
+        try:
+            for manifest, frozen in await self._snapshots():
+                try:
+                    start = self._restore(manifest, frozen)
+                    return await self._replay(start)
+                except SnapshotError as error:
+                    log.warning("shard %d: snapshot refused: %s", self._partition, error)
+            nothing = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
+            return await self._replay(nothing)
+        finally:
+            await self._close_inputs()
+
+    async def follow(self) -> Recovered:
+        """Only read the journal to its end, folding nothing: for a start with a fresh state."""
+        state = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
+        async for offset, linked in self._journal(state):
+            state.journal_offset, state.chain = offset, linked.chain
+            self._take_positions(state, linked)
+        return state
+
+    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+        topic = self._pipeline.topics.snapshots
+        reader = self._broker.reader(self._partition)
+        await reader.open({topic: 0})
+        try:
+            return await read_snapshots(reader, topic, self._key)
+        finally:
+            await reader.close()
+
+    def _restore(self, manifest: Manifest, frozen: bytes) -> Recovered:
+        here, there = versions(), manifest.versions
+        for name in ("river", "python"):
+            if here[name] != there.get(name):
+                raise SnapshotError(f"it was made by {name} {there.get(name)}, this is {here[name]}")
+        if manifest.partition != self._partition:
+            raise SnapshotError(f"it is of shard {manifest.partition}")
+        try:
+            pipeline = parse_pipeline(manifest.pipeline)
+        except PipelineError as error:
+            raise SnapshotError(f"its pipeline cannot be read by this version ({error})") from error
+        shard = load(pipeline, self._partition, frozen)
+        epoch = EpochEntry(
+            number=manifest.epoch,
+            reason="first",
+            state="kept",
+            positions=manifest.positions,
+            slice_number=manifest.slice_number,
+            pipeline=manifest.pipeline,
+            versions=there,
+            arithmetic=manifest.arithmetic,
+        )
+        folder = Folder(shard, manifest.positions)
+        return Recovered(
+            folder,
+            epoch,
+            manifest.chain,
+            manifest.slice_number,
+            manifest.journal_offset,
+            1 - manifest.slot,
+            self._progress,
+            dict(manifest.positions),
+        )
+
+    async def _replay(self, state: Recovered) -> Recovered:
+        """Follow the journal from where the state stands to its end."""
+        async for offset, linked in self._journal(state):
+            state.journal_offset, state.chain = offset, linked.chain
+            entry = linked.entry
+            if isinstance(entry, EpochEntry):
+                shard = state.folder.shard if state.folder is not None else None
+                shard = enter_epoch(entry, shard, self._partition)
+                state.folder = Folder(shard, entry.positions)
+                await self._close_inputs()
+            else:
+                await self._slice(state, entry)
+            self._take_positions(state, linked)
+            self._progress.journal_offset = offset
+            self._report(self._progress)
+            await self._yield()
+        return state
+
+    async def _journal(self, state: Recovered) -> AsyncIterator[tuple[int, Link]]:
+        """Entries after the one where the state stands, each tied to the one before."""
+        topic = self._pipeline.topics.journal
+        reader = self._broker.reader(self._partition)
+        anchored = state.journal_offset < 0
+        chain = state.chain
+        try:
+            await reader.open({topic: max(state.journal_offset, 0)})
+            while sources := await reader.read(topic, READ_RECORDS_MAX):
+                for source in sources:
+                    linked = decode_link(source.value)
+                    if not anchored:
+                        if source.offset != state.journal_offset or linked.chain != chain:
+                            raise SnapshotError("the journal has not the entry that it follows")
+                        anchored = True
+                    elif follows(linked, chain):
+                        chain = linked.chain
+                        yield source.offset, linked
+                    elif self._exact:
+                        raise InvariantError(
+                            f"entry {source.offset} of {topic}-{self._partition} does not follow the one before: another "
+                            "program wrote to the journal, or part of it was deleted. Restore the topic, or start the "
+                            "pipeline under a new name"
+                        )
+                    else:
+                        state.journal_offset = source.offset
+                        log.warning("shard %d: entry %d is off the chain", self._partition, source.offset)
+        finally:
+            await reader.close()
+        if not anchored:
+            raise SnapshotError("the journal ends before the entry that it follows")
+
+    async def _slice(self, state: Recovered, entry: SliceEntry) -> None:
+        """Fold one journaled slice again, and compare."""
+        folder, epoch = state.folder, state.epoch
+        if folder is None or epoch is None:
+            raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
+        if entry.tick_ms is not None:
+            folded = folder.tick(entry.number, entry.tick_ms)
+        else:
+            folded = folder.fold_range(await self._range(folder, entry))
+        self._progress.slices += 1
+        self._progress.records += folded.records
+        if folded.digest == entry.digest and len(folded.messages) == entry.outputs:
+            return
+        if epoch.versions != versions() or epoch.arithmetic != arithmetic_fingerprint():
+            self._progress.unverifiable += 1
+            return
+        raise DigestMismatchError(
+            f"slice {entry.number} of shard {self._partition} (inputs {dict(entry.inputs)}) gave other outputs than the "
+            f"journal says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal "
+            "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
+        )
+
+    def _take_positions(self, state: Recovered, linked: Link) -> None:
+        """What an entry says of where the shard stands."""
+        entry = linked.entry
+        if isinstance(entry, EpochEntry):
+            state.epoch = entry
+            state.positions.update(entry.positions)
+        else:
+            state.slice_number = entry.number
+            state.positions.update({topic: part.stop for topic, part in entry.inputs.items()})
+
+    async def _range(self, folder: Folder, entry: SliceEntry) -> Mapping[str, list[Source]]:
+        """The records that a slice names, read again."""
+        if self._inputs is None:
+            self._inputs = self._broker.reader(self._partition)
+            await self._inputs.open(folder.positions)
+        found: dict[str, list[Source]] = {}
+        for topic, part in entry.inputs.items():
+            sources: list[Source] = []
+            while len(sources) < part.count:
+                more = await self._inputs.read(topic, part.count - len(sources), part.stop)
+                if not more:
+                    raise InputLostError(
+                        f"{topic}-{self._partition} has {len(sources)} of the {part.count} records in [{part.start}, "
+                        f"{part.stop}) that the journal names: they were deleted. Set retention.ms longer than "
+                        "label.wait; to go on from what is there, start once with --on-gap continue"
+                    )
+                sources += more
+            found[topic] = sources
+        return found
+
+    async def _close_inputs(self) -> None:
+        if self._inputs is not None:
+            await self._inputs.close()
+            self._inputs = None
+
+    async def _yield(self) -> None:
+        if time.monotonic() - self._turn_s > TURN_S:
+            await asyncio.sleep(0)
+            self._turn_s = time.monotonic()

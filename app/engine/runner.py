@@ -1,0 +1,279 @@
+"""One shard on this worker, from its assignment until it is taken away: recover, live, and recover again when needed.
+
+A commit whose fate is unknown throws away the publisher and the memory. A new publisher is opened first, which ends what was
+open, and only then is the journal read: so whatever happened to that commit, recovery learns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.codec.inputs import Inputs
+from app.codec.journal import encode_link, link
+from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.pipeline import Pipeline
+from app.core.record import Source
+from app.engine.epoch import enter_epoch, next_epoch
+from app.engine.fold import Folder
+from app.engine.live import Live
+from app.engine.pace import Pacer
+from app.engine.port import Broker, Feed, Place, Publisher, Write
+from app.engine.recovery import Progress, Recovered, Recovery
+from app.engine.snapshot import SnapshotWriter
+from app.engine.tally import Tally
+
+log = logging.getLogger(__name__)
+
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the user asked for when the worker was started.
+
+    Args:
+        reset_state: begin with a fresh state where the inputs stand.
+        gap_continue: go on where input was lost.
+        snapshot_key: HMAC key, or None.
+    """
+
+    reset_state: bool = False
+    gap_continue: bool = False
+    snapshot_key: bytes | None = None
+
+
+class Runner:
+    """The life of one shard on this worker.
+
+    Attributes:
+        ready: recovered, and folding live.
+        tally: what it counted.
+    """
+
+    def __init__(
+        self, broker: Broker, feed: Feed, pipeline: Pipeline, partition: int, pacer: Pacer, start: Start
+    ) -> None:
+        self.partition = partition
+        self.ready = False
+        self.tally = Tally()
+        self._broker = broker
+        self._feed = feed
+        self._pipeline = pipeline
+        self._pacer = pacer
+        self._start = start
+        self._reset = start.reset_state
+        self._places = [Place(topic, partition) for topic in Inputs(pipeline).topics]
+        self._publisher: Publisher | None = None
+        self._live: Live | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._free = asyncio.Event()  # cleared while a rebalance is on
+        self._free.set()
+        self._stopping = asyncio.Event()
+        self._failures = 0
+
+    @property
+    def live(self) -> Live | None:
+        """The shard in memory, once recovered."""
+        return self._live
+
+    def receive(self, place: Place, sources: Sequence[Source]) -> None:
+        """Records of one input, as they came."""
+        if self.ready and self._live is not None:
+            self._live.receive(self._feed, place, sources)
+
+    def wake(self) -> None:
+        """Look again: an input may have come to its end."""
+        if self._live is not None:
+            self._live.wake()
+
+    def committed(self) -> Mapping[Place, int]:
+        """Next offsets as the journal has them."""
+        if self._live is None:
+            return {}
+        return {place: self._live.committed[place.topic] for place in self._places}
+
+    async def run(self) -> None:
+        """Until stopped. Raises what recovering again would not mend."""
+        try:
+            while not self._stopping.is_set():
+                await self._free.wait()
+                if self._stopping.is_set():
+                    return
+                self._work = asyncio.create_task(self._recover_and_live())
+                await asyncio.wait({self._work})
+                if self._work.cancelled():
+                    await self._forget()
+                    continue
+                error = self._work.exception()
+                if isinstance(error, CommitUnknownError | BrokerError):
+                    log.warning("shard %d: %s", self.partition, error)
+                    await self._forget()
+                    await self._back_off()
+                elif error is not None:
+                    raise error
+        finally:
+            self.ready = False
+            await self._forget()
+
+    async def hold(self) -> None:
+        """A rebalance begins: fold nothing more, and wait until nothing is under way.
+
+        A recovery is broken off: after this, another worker may own the shard, and must not be fenced by us.
+        """
+        self._free.clear()
+        live_now, work = self.ready, self._work
+        self.ready = False
+        if work is None or work.done():
+            return
+        if live_now and self._live is not None:
+            self._live.halt()
+        else:
+            work.cancel()
+        await asyncio.wait({work})
+
+    def release(self) -> None:
+        """The rebalance gave the shard back."""
+        self._free.set()
+
+    async def stop(self, *, clean: bool) -> None:
+        """Let go. A clean stop also leaves a snapshot."""
+        await self.hold()
+        if clean and self._live is not None and self._work is not None and self._work.exception() is None:
+            try:
+                await self._live.close()
+            except CommitUnknownError as error:
+                log.warning("shard %d: no last snapshot: %s", self.partition, error)
+        self._stopping.set()
+        self._free.set()
+
+    async def _recover_and_live(self) -> None:
+        if not await self._memory_holds():
+            await self._forget()
+            await self._recover()
+        live = self._live
+        if live is None:
+            return
+        self._failures = 0
+        self.ready = True
+        try:
+            await live.run(self._feed, self._pacer)
+        finally:
+            self.ready = False
+
+    async def _memory_holds(self) -> bool:
+        """Whether the shard comes straight back from a rebalance: nobody wrote to the journal meanwhile.
+
+        Somebody may have fenced us without writing; our next commit learns that, and lands nowhere.
+        """
+        if self._live is None:
+            return False
+        topic = self._pipeline.topics.journal
+        reader = self._broker.reader(self.partition)
+        try:
+            await reader.open({topic: self._live.journal_offset + 1})
+            return not await reader.read(topic, 1)
+        finally:
+            await reader.close()
+
+    async def _recover(self) -> None:
+        started_s = time.monotonic()
+        self._publisher = publisher = self._broker.publisher(self.partition)
+        await publisher.open()
+        recovered = await self._derive()
+        self._live = await self._go_on(publisher, recovered)
+        elapsed_s = time.monotonic() - started_s
+        self.tally.recovered(elapsed_s)
+        progress = recovered.progress
+        log.info(
+            "shard %d: recovered in %.2f s: %d slices, %d records folded again; digests: 0 different, %d not verifiable here",
+            self.partition,
+            elapsed_s,
+            progress.slices,
+            progress.records,
+            progress.unverifiable,
+        )
+
+    async def _derive(self) -> Recovered:
+        """The state from snapshot and journal; nothing but the journal's end where a fresh one was asked for."""
+        key = self._start.snapshot_key
+        if not self._reset:
+            try:
+                return await Recovery(self._broker, self._pipeline, self.partition, key, self._report).run()
+            except InputLostError as error:
+                if not self._start.gap_continue:
+                    raise
+                log.warning("shard %d: goes on with a fresh state: %s", self.partition, error)
+                self._reset = True
+        return await Recovery(self._broker, self._pipeline, self.partition, key, self._report).follow()
+
+    def _report(self, progress: Progress) -> None:
+        self.tally.recovering(progress.slices, progress.records, progress.unverifiable)
+
+    async def _go_on(self, publisher: Publisher, recovered: Recovered) -> Live:
+        """The shard as it goes on: in the journal's epoch, or in a new one written now."""
+        positions, gap = await self._starting_positions(recovered.positions)
+        entry = next_epoch(
+            recovered.epoch, self._pipeline, positions, recovered.slice_number, reset=self._reset, gap=gap
+        )
+        chain, offset = recovered.chain, recovered.journal_offset
+        folder, epoch = recovered.folder, recovered.epoch
+        if entry is not None:
+            shard = enter_epoch(entry, folder.shard if folder is not None else None, self.partition)
+            folder, epoch = Folder(shard, positions), entry
+            linked = link(entry, chain)
+            key = b"%d" % self.partition
+            offset = await publisher.commit(
+                [], Write(self._pipeline.topics.journal, self.partition, key, encode_link(linked))
+            )
+            chain = linked.chain
+            log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
+        self._reset = False
+        assert folder is not None and epoch is not None  # next_epoch makes the first one
+        return Live(
+            self._pipeline,
+            folder,
+            epoch,
+            publisher,
+            SnapshotWriter(self._pipeline, self.partition, recovered.slot, self._start.snapshot_key),
+            self.tally,
+            chain=chain,
+            slice_number=recovered.slice_number,
+            journal_offset=offset,
+        )
+
+    async def _starting_positions(self, journaled: Mapping[str, int]) -> tuple[dict[str, int], bool]:
+        """Where the inputs go on, and whether records before that were lost."""
+        positions = dict(journaled)
+        kept_from = await self._broker.beginnings(self._places)
+        gap = False
+        for place in self._places:
+            first = kept_from[place]
+            position = positions.setdefault(place.topic, first)
+            if position < first:
+                if not self._start.gap_continue:
+                    raise InputLostError(
+                        f"{place.topic}-{place.partition} is kept from offset {first} on, but the shard has read up to "
+                        f"{position} only: records were deleted unread. Set a longer retention; to go on from what is "
+                        "there, start once with --on-gap continue"
+                    )
+                positions[place.topic], gap = first, True
+        return positions, gap
+
+    async def _forget(self) -> None:
+        """Drop the memory and the publisher."""
+        self._live = None
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            await publisher.close()
+
+    async def _back_off(self) -> None:
+        delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+        self._failures += 1
+        try:
+            await asyncio.wait_for(self._stopping.wait(), delay_s)
+        except TimeoutError:
+            pass

@@ -1,0 +1,117 @@
+"""What one shard counts on this worker. Plain numbers here; `metric` gives them their names when they are scraped.
+
+Nothing here is state of the shard: it starts from zero with each assignment, and none of it is journaled.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from app.core.output import Alert, Outcome, Rejected, Score
+from app.core.record import Source
+from app.engine.fold import Folded
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+DELAY_SECONDS = (1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0, 1_209_600.0, 2_592_000.0)
+RECORDS = (1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_000.0, 5_000.0)
+BYTES = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
+
+
+class Histogram:
+    """Counts by upper bound, cheap enough for every record."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as Prometheus wants them."""
+        made, below = [], 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            below += count
+            made.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(below)))
+        return made
+
+
+class Tally:
+    """Counters and histograms of one shard."""
+
+    def __init__(self) -> None:
+        self.records: Counter[str] = Counter()
+        self.scores = 0
+        self.outcomes: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.alerts: Counter[str] = Counter()
+        self.label_delay_s = Histogram(DELAY_SECONDS)
+        self.score_latency_s = Histogram(SECONDS)
+        self.receipt_latency_s = Histogram(SECONDS)
+        self.slice_records = Histogram(RECORDS)
+        self.commit_s = Histogram(SECONDS)
+        self.snapshot_s = Histogram(SECONDS)
+        self.snapshot_bytes = Histogram(BYTES)
+        self.recovery_s = 0.0
+        self.recovery_slices = 0
+        self.recovery_records = 0
+        self.recovery_unverifiable = 0
+        self.recoveries = 0
+        self._receipts: dict[str, deque[tuple[int, float]]] = {}
+
+    def received(self, topic: str, sources: Sequence[Source]) -> None:
+        if not sources:
+            return
+        self.records[topic] += len(sources)
+        self._receipts.setdefault(topic, deque()).append((sources[-1].offset, time.monotonic()))
+
+    def snapshot(self, size_bytes: int, elapsed_s: float = 0.0) -> None:
+        self.snapshot_bytes.observe(size_bytes)
+        self.snapshot_s.observe(elapsed_s)
+
+    def recovering(self, slices: int, records: int, unverifiable: int) -> None:
+        self.recovery_slices, self.recovery_records, self.recovery_unverifiable = slices, records, unverifiable
+
+    def recovered(self, elapsed_s: float) -> None:
+        self.recoveries += 1
+        self.recovery_s = elapsed_s
+        self._receipts.clear()
+
+    def committed(self, folded: Folded, elapsed_s: float) -> None:
+        """A slice is readable by everybody from now on."""
+        now_ms, now_s = time.time() * 1000, time.monotonic()
+        self.commit_s.observe(elapsed_s)
+        self.slice_records.observe(folded.records)
+        for output in folded.outputs:
+            kind = type(output)
+            if kind is Score:
+                assert isinstance(output, Score)
+                self.scores += 1
+                source = output.source
+                self.score_latency_s.observe((now_ms - source.record_time_ms) / 1000)
+                self.receipt_latency_s.observe(now_s - self._receipt_s(source, now_s))
+            elif isinstance(output, Outcome):
+                self.outcomes[output.kind] += 1
+                if output.label_time_ms is not None and output.event_time_ms is not None:
+                    self.label_delay_s.observe((output.label_time_ms - output.event_time_ms) / 1000)
+            elif isinstance(output, Rejected):
+                self.rejected[output.reason] += 1
+            elif isinstance(output, Alert):
+                self.alerts[output.kind] += 1
+
+    def _receipt_s(self, source: Source, otherwise_s: float) -> float:
+        """When the poll that brought this record returned. Offsets come in order, so older receipts are let go."""
+        receipts = self._receipts.get(source.topic)
+        while receipts:
+            last_offset, received_s = receipts[0]
+            if source.offset <= last_offset:
+                return received_s
+            receipts.popleft()
+        return otherwise_s

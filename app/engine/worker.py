@@ -1,0 +1,158 @@
+"""A worker: polls the inputs, hands each record to its shard, and keeps the shards it is given alive.
+
+One task polls always; folding, commits and recovery run in the shards' own tasks and never block it for longer than a slice
+may compute. Any error that recovering again would not mend stops the whole worker: a supervisor, and a person, should
+see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+
+from app.core.error import DriftlineError
+from app.core.pipeline import Pipeline
+from app.engine.pace import Pacer
+from app.engine.port import Broker, Place
+from app.engine.runner import Runner, Start
+
+log = logging.getLogger(__name__)
+
+NOTE_EVERY_S = 5.0
+STOP_DEADLINE_S = 20.0
+
+
+class Worker:
+    """All shards of one pipeline that the group gives to this process.
+
+    Attributes:
+        runners: by partition.
+    """
+
+    def __init__(self, broker: Broker, pipeline: Pipeline, start: Start | None = None) -> None:
+        self.pipeline = pipeline
+        self.runners: dict[int, Runner] = {}
+        self._broker = broker
+        self._feed = broker.feed()
+        self._start = start or Start()
+        self._pacer = Pacer()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
+        self._assigned_once = False
+        self._stopping = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group gave us our share and every shard of it is recovered."""
+        return self._assigned_once and all(runner.ready for runner in self.runners.values())
+
+    async def run(self) -> None:
+        """Work until `stop` is called.
+
+        Raises:
+            DriftlineError: what stopped a shard for good.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
+        await self._feed.start(self)
+        polling = asyncio.create_task(self._poll())
+        try:
+            await asyncio.wait({polling, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+            elif not self._stopping:
+                polling.result()
+        finally:
+            polling.cancel()
+            await asyncio.wait({polling})
+            await self._let_go(clean=self._stopping)
+            await self._feed.stop()
+
+    def stop(self) -> None:
+        """Finish what is under way, leave snapshots, and let `run` return."""
+        self._stopping = True
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_result(None)
+
+    def lag(self, place: Place) -> int | None:
+        """Records (offsets, to be exact) that the shard has not been given yet, as last known."""
+        return self._feed.lag(place)
+
+    # -- the assignment, told by the feed
+
+    async def revoked(self) -> None:
+        """A rebalance: nothing may be under way when this returns."""
+        await asyncio.gather(*(runner.hold() for runner in self.runners.values()))
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """The group gave us these shards; those we had and still have go on from memory."""
+        ours = set(partitions)
+        log.info("shards of this worker: %s", ", ".join(map(str, sorted(ours))) or "none")
+        for partition in sorted(set(self.runners) - ours):
+            self._dismiss(partition)
+        for partition in sorted(ours):
+            if partition in self.runners:
+                self.runners[partition].release()
+            else:
+                self._engage(partition)
+        self._assigned_once = True
+
+    def _engage(self, partition: int) -> None:
+        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, self._start)
+        self.runners[partition] = runner
+        task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
+        self._tasks[partition] = task
+        task.add_done_callback(self._ended)
+
+    def _dismiss(self, partition: int) -> None:
+        runner = self.runners.pop(partition)
+        task = self._tasks.pop(partition)
+        stopping = asyncio.create_task(runner.stop(clean=False))
+        task.add_done_callback(lambda _: stopping.cancelled())  # keeps `stopping` referenced until the shard is gone
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._failed is None or self._failed.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed.set_exception(error)
+
+    # -- the one task that polls
+
+    async def _poll(self) -> None:
+        noted_s = time.monotonic()
+        while True:
+            for place, sources in (await self._feed.poll()).items():
+                runner = self.runners.get(place.partition)
+                if runner is not None:
+                    runner.receive(place, sources)
+            for runner in self.runners.values():
+                runner.wake()
+            if time.monotonic() - noted_s > NOTE_EVERY_S:
+                noted_s = time.monotonic()
+                await self._feed.note_positions(self._committed())
+            await asyncio.sleep(0)
+
+    def _committed(self) -> Mapping[Place, int]:
+        return {place: at for runner in self.runners.values() if runner.ready for place, at in runner.committed().items()}
+
+    async def _let_go(self, *, clean: bool) -> None:
+        """Stop every shard, within a bounded time."""
+        if clean:
+            positions = self._committed()
+        stops = [asyncio.create_task(runner.stop(clean=clean)) for runner in self.runners.values()]
+        tasks = set(self._tasks.values())
+        if stops:
+            await asyncio.wait(stops, timeout=STOP_DEADLINE_S)
+        if tasks:
+            _, hanging = await asyncio.wait(tasks, timeout=STOP_DEADLINE_S)
+            for task in hanging:
+                task.cancel()
+        for stop in stops:
+            if stop.done() and not stop.cancelled() and (error := stop.exception()) is not None:
+                log.warning("while stopping: %s", error if isinstance(error, DriftlineError) else repr(error))
+        if clean:
+            await self._feed.note_positions(positions)
+        self.runners.clear()
+        self._tasks.clear()
