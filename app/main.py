@@ -1,8 +1,8 @@
 """The Faust app: `faust -A app.main worker`, or `driftline worker -p FILE`.
 
-Faust gives the process: life cycle, signals, logging, the web server. The data path is not Faust's: an agent costs 75 to 110 us
-a record, and its exactly-once loses records that this project promises to keep. The engine runs as one service inside it,
-with clients of its own, so Faust itself opens no connection to Kafka.
+Faust gives the process: life cycle, signals, logging, the web server. The data path is not Faust's: an agent costs
+75 to 110 us a record, and its exactly-once loses records that this project promises to keep. The engine runs as one
+service inside it, with clients of its own, so Faust itself opens no connection to Kafka.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
-from faust.web import Request, Response, Web
 from mode import Service
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from app.broker.topic import require
+from app.broker.topic import verify
 from app.config import Settings, load_pipeline, load_settings
 from app.core.error import SettingsError
 from app.core.pipeline import Pipeline
@@ -30,13 +29,13 @@ from app.engine.worker import Worker
 log = logging.getLogger(__name__)
 
 
-class _Boot(BootStrategy):  # type: ignore[misc]  # Faust ships no usable types for it
+class _Boot(BootStrategy):
     """Services and web only: the engine has its own Kafka clients."""
 
     enable_kafka = False
 
 
-class _App(faust.App):  # type: ignore[misc]  # Faust ships no usable types for it
+class _App(faust.App):
     BootStrategy = _Boot
 
 
@@ -45,6 +44,7 @@ class Engine(Service):
 
     Attributes:
         worker: the engine's worker, once started.
+        failure: what stopped it, if not a signal.
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, start: Start, **options: Any) -> None:
@@ -52,24 +52,23 @@ class Engine(Service):
         self.settings = settings
         self.start_options = start
         self.worker: Worker | None = None
+        self.failure: BaseException | None = None
         self._running: asyncio.Task[None] | None = None
+        self._crashing: asyncio.Future[None] | None = None
         super().__init__(**options)
 
     async def on_start(self) -> None:
-        for problem in await require(self.settings, self.pipeline):
+        for problem in await verify(self.pipeline, self.settings):
             log.warning("%s", problem)
         self.worker = Worker(KafkaBroker(self.pipeline, self.settings), self.pipeline, self.start_options)
         self._running = asyncio.create_task(self.worker.run())
         self._running.add_done_callback(self._ended)
 
     def _ended(self, running: asyncio.Task[None]) -> None:
+        """An error that reaches this place stops the process."""
         if not running.cancelled() and (error := running.exception()) is not None:
-            self.supervise_crash(error)
-
-    def supervise_crash(self, error: BaseException) -> None:
-        """Any error that reaches this place stops the process."""
-        log.error("%s", error)
-        asyncio.ensure_future(self.crash(error))
+            self.failure = error
+            self._crashing = asyncio.ensure_future(self.crash(error))
 
     async def on_stop(self) -> None:
         if self.worker is not None and self._running is not None and not self._running.done():
@@ -77,48 +76,65 @@ class Engine(Service):
             await asyncio.wait({self._running})
 
 
-def create_app(pipeline: Pipeline, settings: Settings, start: Start) -> tuple[faust.App, Engine]:
-    """The Faust app of one pipeline, with its engine and its pages."""
-    app = _App(
-        f"driftline-{pipeline.name}",
-        broker=f"kafka://{settings.bootstrap}",
-        store="memory://",
-        datadir=str(settings.data_dir / "faust"),
-        web_host=settings.web_host,
-        web_bind=settings.web_host,
-        web_port=settings.web_port,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        autodiscover=False,
-    )
-    engine = Engine(pipeline, settings, start, loop=app.loop, beacon=app.beacon)
-    app.service(engine)
-    registry = CollectorRegistry()
-    registry.register(WorkerCollector(lambda: engine.worker))
+class Host:
+    """The Faust app of one pipeline, with its engine and its pages.
 
-    @app.page("/metrics")
-    async def metrics(web: Web, request: Request) -> Response:
-        return web.bytes(generate_latest(registry), content_type=CONTENT_TYPE_LATEST.partition(";")[0])
+    Attributes:
+        app: the Faust app.
+        engine: the engine, once Faust has started it.
+    """
 
-    @app.page("/health/live")
-    async def live(web: Web, request: Request) -> Response:
+    def __init__(self, pipeline: Pipeline, settings: Settings, start: Start) -> None:
+        self.engine: Engine | None = None
+        self.app = _App(
+            f"driftline-{pipeline.name}",
+            broker=f"kafka://{settings.bootstrap}",
+            store="memory://",
+            datadir=str(settings.data_dir / "faust"),
+            web_host=settings.web_host,
+            web_bind=settings.web_host,
+            web_port=settings.web_port,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            autodiscover=False,
+        )
+        host = self
+
+        @self.app.service  # Faust makes the instance itself
+        class Hosted(Engine):
+            def __init__(self, **options: Any) -> None:
+                super().__init__(pipeline, settings, start, **options)
+                host.engine = self
+
+        self._registry = CollectorRegistry()
+        self._registry.register(WorkerCollector(lambda: self._worker))
+        self.app.page("/metrics")(self._metrics)
+        self.app.page("/health/live")(self._live)
+        self.app.page("/health/ready")(self._ready)
+
+    @property
+    def _worker(self) -> Worker | None:
+        return self.engine.worker if self.engine is not None else None
+
+    async def _metrics(self, web: Any, request: Any) -> Any:
+        content_type = CONTENT_TYPE_LATEST.partition(";")[0]
+        return web.bytes(generate_latest(self._registry), content_type=content_type)
+
+    async def _live(self, web: Any, request: Any) -> Any:
         return web.json({"live": True})
 
-    @app.page("/health/ready")
-    async def ready(web: Web, request: Request) -> Response:
-        worker = engine.worker
-        shards = {} if worker is None else {str(number): runner.ready for number, runner in worker.runners.items()}
-        is_ready = worker is not None and worker.ready
-        return web.json({"ready": is_ready, "shards": shards}, status=200 if is_ready else 503)
-
-    return app, engine
+    async def _ready(self, web: Any, request: Any) -> Any:
+        worker = self._worker
+        shards = {str(number): runner.ready for number, runner in worker.runners.items()} if worker else {}
+        ready = worker is not None and worker.ready
+        return web.json({"ready": ready, "shards": shards}, status=200 if ready else 503)
 
 
 def _from_environment() -> faust.App:
     settings = load_settings()
     if settings.pipeline is None:
         raise SettingsError("no pipeline: set DRIFTLINE_PIPELINE to a pipeline file, or use `driftline worker -p FILE`")
-    return create_app(load_pipeline(settings.pipeline), settings, start_of(settings))[0]
+    return Host(load_pipeline(settings.pipeline), settings, start_of(settings)).app
 
 
 def start_of(settings: Settings, *, reset_state: bool = False, gap_continue: bool = False) -> Start:

@@ -100,9 +100,7 @@ class MockCluster:
         self._library.rd_kafka_conf_set(configuration, b"log_level", b"0", reason, len(reason))
         client = self._library.rd_kafka_new(_PRODUCER, configuration, reason, len(reason))
         if not client:
-            raise BrokerError(
-                f"librdkafka refused to start: {reason.value.decode()}; reinstall confluent-kafka"
-            )
+            raise BrokerError(f"librdkafka refused to start: {reason.value.decode()}; reinstall confluent-kafka")
         self._cluster = self._library.rd_kafka_mock_cluster_new(client, 1)
         if not self._cluster:
             raise BrokerError("librdkafka made no mock cluster; is 127.0.0.1 reachable?")
@@ -149,9 +147,7 @@ def _library() -> Any:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except AttributeError as error:
-        raise BrokerError(
-            f"this confluent-kafka has no mock cluster ({error}); install the wheel from PyPI"
-        ) from error
+        raise BrokerError(f"this confluent-kafka has no mock cluster ({error}); install the wheel from PyPI") from error
     return library
 
 
@@ -206,9 +202,7 @@ def read_order(value: bytes | None) -> dict[str, int]:
 def main(arguments: Sequence[str]) -> None:
     """`python -m app.broker.embedded [--topics JSON]`."""
     parser = argparse.ArgumentParser(prog="app.broker.embedded")
-    parser.add_argument(
-        "--topics", type=json.loads, default={}, help="topics to make, name to partitions, as JSON"
-    )
+    parser.add_argument("--topics", type=json.loads, default={}, help="topics to make, name to partitions, as JSON")
     serve(parser.parse_args(arguments).topics)
     # librdkafka's threads hold the interpreter's own way out for seconds; nothing here needs closing.
     os._exit(0)

@@ -111,9 +111,7 @@ def fetch_jars(cache: Path | None = None) -> Path:
             "-DincludeScope=runtime",
         ]
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_S, check=False
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise JavaError(
                 f"Maven did not finish in {MAVEN_TIMEOUT_S:g} s; check the network and the "

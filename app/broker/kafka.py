@@ -110,9 +110,7 @@ class KafkaNode(Node):
         self._data.mkdir(parents=True, exist_ok=True)
         wanted = self.port or self._fixed
         if wanted and not port_is_free(wanted):
-            raise BrokerError(
-                f"port {wanted} on {HOST} is taken; give another --port, or none to have one chosen"
-            )
+            raise BrokerError(f"port {wanted} on {HOST} is taken; give another --port, or none to have one chosen")
         for attempt in range(1, ATTEMPT_MAX + 1):
             self.port = wanted or free_port()
             try:
@@ -212,9 +210,7 @@ class KafkaNode(Node):
         done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False)
         if done.returncode:
             shown = (done.stdout + done.stderr).strip()[-2_000:]
-            raise BrokerError(
-                f"Kafka could not format {self._data}:\n{shown}\ngive an empty folder that you own"
-            )
+            raise BrokerError(f"Kafka could not format {self._data}:\n{shown}\ngive an empty folder that you own")
 
     def _jvm(self, *options: str) -> list[str]:
         """The command up to the class to run."""

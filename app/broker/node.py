@@ -72,9 +72,7 @@ class Node(ABC):
         await asyncio.to_thread(self.stop)
 
 
-def start_module(
-    module: str, arguments: Sequence[str], stderr: IO[bytes] | None = None
-) -> subprocess.Popen[bytes]:
+def start_module(module: str, arguments: Sequence[str], stderr: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
     """Start `python -m module` with pipes for its input and output, out of reach of the terminal's signals.
 
     A Ctrl-C goes to every process of the terminal's foreground group; a broker that obeyed it would be gone
@@ -107,14 +105,11 @@ def read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, o
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([stream], [], [], left)[0]:
             raise BrokerError(
-                f"the broker's process said nothing for {timeout_s:g} s; "
-                "look at the machine's load and try again"
+                f"the broker's process said nothing for {timeout_s:g} s; look at the machine's load and try again"
             )
         part = os.read(stream.fileno(), 65_536)
         if not part:
-            raise BrokerError(
-                f"the broker's process ended at once with status {process.wait()}; see its text above"
-            )
+            raise BrokerError(f"the broker's process ended at once with status {process.wait()}; see its text above")
         line += part
     try:
         answer = json.loads(line)

@@ -23,11 +23,9 @@ from app.broker.embedded import CONTROL_TOPIC
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
-from app.engine.client import admin, client_options, producer, unreachable
+from app.engine.client import admin, client_options, partition_counts, producer, unreachable
 
-Kind = Literal[
-    "events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"
-]
+Kind = Literal["events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"]
 INPUTS: tuple[Kind, ...] = ("events", "labels", "control")
 OUTPUTS: tuple[Kind, ...] = ("scores", "outcomes", "alerts", "rejected")
 
@@ -128,9 +126,7 @@ def names(pipeline: Pipeline) -> dict[Kind, str]:
     return {kind: name for kind, name in found.items() if name is not None}
 
 
-def plan(
-    pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | None = None
-) -> list[TopicPlan]:
+def plan(pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | None = None) -> list[TopicPlan]:
     """The topics that a pipeline needs.
 
     Args:
@@ -197,11 +193,9 @@ async def create(
         BrokerError: it cannot be reached.
     """
     async with _cluster(client_options(settings)) as cluster:
-        there = await cluster.partitions()
+        there = await partition_counts(cluster.client)
         if partitions is None:
-            inputs = [
-                there[name] for kind, name in names(pipeline).items() if kind in INPUTS and name in there
-            ]
+            inputs = [there[name] for kind, name in names(pipeline).items() if kind in INPUTS and name in there]
             partitions = inputs[0] if inputs else PARTITIONS
         plans = plan(pipeline, partitions, retention_ms)
         made = [wanted for wanted in plans if wanted.name not in there]
@@ -221,7 +215,7 @@ def create_plain(bootstrap: str, topics: Mapping[str, int]) -> None:
 
     async def make() -> None:
         async with _cluster({"bootstrap_servers": bootstrap}) as cluster:
-            there = await cluster.partitions()
+            there = await partition_counts(cluster.client)
             await cluster.create(
                 [TopicPlan(name, "events", count, {}) for name, count in topics.items() if name not in there],
                 1,
@@ -266,9 +260,7 @@ async def embedded(settings: Settings) -> bool:
         return cluster.embedded
 
 
-def judge(
-    pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: bool = False
-) -> list[TopicProblem]:
+def judge(pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: bool = False) -> list[TopicProblem]:
     """What is wrong with the topics, given how they are.
 
     Args:
@@ -332,15 +324,12 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
             if _number(config, key) not in (UNLIMITED, None):
                 wrong(key, str(UNLIMITED), "recovery needs every entry of the journal")
     bytes_max = _number(config, "max.message.bytes")
-    needed = (
-        SNAPSHOT_CHUNK_BYTES if kind == "snapshots" else pipeline.limits.output_bytes_max + OVERHEAD_BYTES
-    )
+    needed = SNAPSHOT_CHUNK_BYTES if kind == "snapshots" else pipeline.limits.output_bytes_max + OVERHEAD_BYTES
     if kind not in INPUTS and bytes_max is not None and bytes_max < needed:
         wrong(
             "max.message.bytes",
             str(needed),
-            "an output that fits limits.output_bytes_max would be refused, "
-            "and its slice could never be committed",
+            "an output that fits limits.output_bytes_max would be refused, and its slice could never be committed",
         )
     if kind in ("events", "labels") and pipeline.label is not None:
         retention_ms = _number(config, "retention.ms")
@@ -361,8 +350,7 @@ def _narrower(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> l
         accepted = [
             value
             for kind in ("events", "labels")
-            if (name := wanted.get(kind, "")) in states
-            and (value := _number(states[name].config, key)) is not None
+            if (name := wanted.get(kind, "")) in states and (value := _number(states[name].config, key)) is not None
         ]
         for kind in OUTPUTS:
             state = states.get(wanted[kind])
@@ -388,28 +376,16 @@ def _number(config: Mapping[str, str], key: str) -> int | None:
 
 
 class _Cluster:
-    """The few admin requests that this module makes.
-
-    Only whole listings are asked for: on a broker that creates topics on first use, asking for a topic
-    makes it.
-    """
+    """The few admin requests that this module makes."""
 
     def __init__(self, client: Any, options: Mapping[str, Any], embedded: bool) -> None:
-        self._client = client
+        self.client = client
         self._options = options
         self.embedded = embedded
 
-    async def partitions(self) -> dict[str, int]:
-        """All topics that are there, and how many partitions each has."""
-        return {
-            topic["topic"]: len(topic["partitions"])
-            for topic in await self._client.describe_topics()
-            if not topic["error_code"] and topic["partitions"]
-        }
-
     async def states(self, topics: Iterable[str]) -> dict[str, TopicState]:
         """How these topics are; those that are missing are left out."""
-        there = await self.partitions()
+        there = await partition_counts(self.client)
         found = [topic for topic in topics if topic in there]
         configs = {} if self.embedded else await self._configs(found)
         return {topic: TopicState(there[topic], configs.get(topic, {})) for topic in found}
@@ -418,11 +394,9 @@ class _Cluster:
         """The settings of topics; nothing for those that this user may not see."""
         if not topics:
             return {}
-        asked = [
-            ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(_COMPARED, "")) for topic in topics
-        ]
+        asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(_COMPARED, "")) for topic in topics]
         found = {}
-        for answer in await self._client.describe_configs(asked):
+        for answer in await self.client.describe_configs(asked):
             for code, _, _, topic, entries in answer.resources:
                 if not code:
                     found[topic] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
@@ -440,7 +414,7 @@ class _Cluster:
             await self._create(plans, replication)
         async with asyncio.timeout(_VISIBLE_S):
             # Polled, since the broker sends no word when it is done.
-            while not {wanted.name for wanted in plans} <= (await self.partitions()).keys():  # noqa: ASYNC110
+            while not {wanted.name for wanted in plans} <= (await partition_counts(self.client)).keys():  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_S)
 
     async def _create(self, plans: list[TopicPlan], replication: int) -> None:
@@ -449,7 +423,7 @@ class _Cluster:
             NewTopic(wanted.name, wanted.partitions, replication, topic_configs={**wanted.config, **extra})
             for wanted in plans
         ]
-        answer = await self._client.create_topics(asked)
+        answer = await self.client.create_topics(asked)
         refused = []
         for topic, code, *text in answer.topic_errors:
             error = for_code(code)

@@ -51,7 +51,7 @@ _TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 _MISSING = object()
 
 
-class _Refusal(Exception):
+class _RefusedError(Exception):
     """Carries the reason out of a reader; never leaves this module."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -96,22 +96,22 @@ class Decoder:
     def _total(self, source: Source, read: Callable[[Source, dict[str, Any]], InputRecord]) -> InputRecord:
         try:
             return read(source, self._document(source.value))
-        except _Refusal as refusal:
+        except _RefusedError as refusal:
             return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
 
     def _document(self, value: bytes | None) -> dict[str, Any]:
         if value is None:
-            raise _Refusal("tombstone", REASONS["tombstone"])
+            raise _RefusedError("tombstone", REASONS["tombstone"])
         if not value:
-            raise _Refusal("empty", REASONS["empty"])
+            raise _RefusedError("empty", REASONS["empty"])
         if len(value) > self._bytes_max:
-            raise _Refusal("too_large", f"{len(value)} bytes; {self._bytes_max} are allowed")
+            raise _RefusedError("too_large", f"{len(value)} bytes; {self._bytes_max} are allowed")
         try:
             document = orjson.loads(value)
         except orjson.JSONDecodeError as error:
-            raise _Refusal("not_json", str(error)) from None
+            raise _RefusedError("not_json", str(error)) from None
         if not isinstance(document, dict):
-            raise _Refusal("not_object", f"the value is a JSON {type(document).__name__}")
+            raise _RefusedError("not_object", f"the value is a JSON {type(document).__name__}")
         return document
 
     def _read_event(self, source: Source, document: dict[str, Any]) -> Event:
@@ -119,7 +119,7 @@ class Decoder:
         time_ms, ahead = self._time(document, self._event_time, source)
         values: list[FeatureValue] = []
         for name, keys, feature, check in self._features:
-            value = document.get(keys[0], _MISSING) if len(keys) == 1 else _find(document, keys)
+            value = _find(document, keys)
             if value is _MISSING or value is None:
                 values.append(_absent(name, feature))
             else:
@@ -131,41 +131,41 @@ class Decoder:
         time_ms, ahead = self._time(document, self._label_time, source)
         value = _find(document, self._label_value)
         if value is _MISSING or value is None:
-            raise _Refusal("label_missing", REASONS["label_missing"])
+            raise _RefusedError("label_missing", REASONS["label_missing"])
         try:
             target = self._target.read(value)
         except TargetError as error:
-            raise _Refusal("label_type", str(error)) from None
+            raise _RefusedError("label_type", str(error)) from None
         return Label(source, self._order(time_ms, source), time_ms, event_id, target, ahead)
 
     def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
         command = document.get("command")
         if command not in COMMANDS:
-            raise _Refusal("control_unknown", f"{command!r:.80} is none of {', '.join(COMMANDS)}")
+            raise _RefusedError("control_unknown", f"{command!r:.80} is none of {', '.join(COMMANDS)}")
         return Control(source, max(source.record_time_ms, 0), command)
 
     def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
-        found = document.get(keys[0], _MISSING) if len(keys) == 1 else _find(document, keys)
+        found = _find(document, keys)
         if type(found) is str:
             if len(found) > self._string_max:
-                raise _Refusal("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
+                raise _RefusedError("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
             return found
         if type(found) is int:
             return found
         if found is _MISSING or found is None:
-            raise _Refusal("id_missing", REASONS["id_missing"])
-        raise _Refusal("id_type", f"the id is a {type(found).__name__}")
+            raise _RefusedError("id_missing", REASONS["id_missing"])
+        raise _RefusedError("id_type", f"the id is a {type(found).__name__}")
 
     def _time(self, document: dict[str, Any], keys: tuple[PathPart, ...] | None, source: Source) -> tuple[int, bool]:
         """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
         record_time_ms = source.record_time_ms
         if keys is None:
             if record_time_ms < 0:
-                raise _Refusal("time_missing", "the record has no timestamp, and the pipeline names no time")
+                raise _RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
             return record_time_ms, False
         found = _find(document, keys)
         if found is _MISSING or found is None:
-            raise _Refusal("time_missing", REASONS["time_missing"])
+            raise _RefusedError("time_missing", REASONS["time_missing"])
         time_ms = _milliseconds(found)
         return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
 
@@ -176,21 +176,22 @@ class Decoder:
 
     def _number(self, name: str, value: object) -> FeatureValue:
         if type(value) is not float and type(value) is not int:
-            raise _Refusal("feature_type", f"{name} must be a number, not {value!r:.80}")
-        if not -self._number_max <= value <= self._number_max:  # type: ignore[operator]  # a number, as just seen
-            raise _Refusal("number_too_large", f"{name} is {value!r}; at most {self._number_max:g} is allowed")
-        return value  # type: ignore[return-value]  # a number, as just seen
+            raise _RefusedError("feature_type", f"{name} must be a number, not {value!r:.80}")
+        if not -self._number_max <= value <= self._number_max:
+            raise _RefusedError("number_too_large", f"{name} is {value!r}; at most {self._number_max:g} is allowed")
+        return value
 
     def _string(self, name: str, value: object) -> FeatureValue:
         if type(value) is not str:
-            raise _Refusal("feature_type", f"{name} must be text, not {value!r:.80}")
+            raise _RefusedError("feature_type", f"{name} must be text, not {value!r:.80}")
         if len(value) > self._string_max:
-            raise _Refusal("string_too_long", f"{name} has {len(value)} characters; {self._string_max} are allowed")
+            detail = f"{name} has {len(value)} characters; {self._string_max} are allowed"
+            raise _RefusedError("string_too_long", detail)
         return value
 
     def _boolean(self, name: str, value: object) -> FeatureValue:
         if type(value) is not bool:
-            raise _Refusal("feature_type", f"{name} must be true or false, not {value!r:.80}")
+            raise _RefusedError("feature_type", f"{name} must be true or false, not {value!r:.80}")
         return value
 
     _checks: Mapping[str, Callable[[Decoder, str, object], FeatureValue]] = {
@@ -202,12 +203,14 @@ class Decoder:
 
 def _absent(name: str, feature: Feature) -> FeatureValue:
     if feature.missing == "reject":
-        raise _Refusal("feature_missing", f"{name} is not there, and its rule is reject")
+        raise _RefusedError("feature_missing", f"{name} is not there, and its rule is reject")
     return feature.fill
 
 
 def _find(document: object, keys: tuple[PathPart, ...]) -> Any:
     """The value at a path, or `_MISSING`."""
+    if len(keys) == 1 and isinstance(document, dict):
+        return document.get(str(keys[0]), _MISSING)
     found = document
     for key in keys:
         if isinstance(found, dict):
@@ -225,13 +228,13 @@ def _milliseconds(found: object) -> int:
         try:
             moment = datetime.fromisoformat(found)
         except ValueError:
-            raise _Refusal("time_unreadable", f"{found!r:.80} is not ISO 8601") from None
+            raise _RefusedError("time_unreadable", f"{found!r:.80} is not ISO 8601") from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return round(moment.timestamp() * 1000)
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise _Refusal("time_unreadable", f"{found!r:.80} is neither text nor a number")
+        raise _RefusedError("time_unreadable", f"{found!r:.80} is neither text nor a number")
     time_ms = round(found * 1000 if abs(found) < _SECONDS_BELOW else found)
     if abs(time_ms) > _TIME_MAX_MS:
-        raise _Refusal("time_unreadable", f"{found!r:.80} lies beyond the year 9999")
+        raise _RefusedError("time_unreadable", f"{found!r:.80} lies beyond the year 9999")
     return time_ms

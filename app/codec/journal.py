@@ -1,7 +1,7 @@
 """Journal entries to bytes and back, and the chain that ties each to the one before.
 
-Two kinds. A `slice` says which records were folded together, up to where, and what came out (as a digest). An `epoch` says
-under which pipeline, versions and arithmetic the slices after it were folded. Every entry carries
+Two kinds. A `slice` says which records were folded together, up to where, and what came out (as a digest). An
+`epoch` says under which pipeline, versions and arithmetic the slices after it were folded. Every entry carries
 `chain`, a digest over the entry before and its own content: an entry that does not fit was not written by the owner
 that wrote the one before, or was tampered with.
 """

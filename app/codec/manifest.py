@@ -1,8 +1,9 @@
 """Snapshots as records: chunks of the state's bytes, then a manifest that says what they are and where they belong.
 
-Keys are `<slot>/<number>` and `<slot>/manifest`. Two slots take turns, so that compaction keeps the two newest snapshots, and
-one that was cut short only ever spoils the older slot. The manifest names the journal entry that the state follows;
-it carries a digest over the bytes and, if the deployment sets a key, an HMAC over everything it says.
+Keys are `<slot>/<number>` and `<slot>/manifest`. Two slots take turns, so that compaction keeps the two newest
+snapshots, and one that was cut short only ever spoils the older slot. The manifest names the journal entry that the
+state follows; it carries a digest over the bytes and, if the deployment sets a key, an HMAC over everything it
+says.
 """
 
 from __future__ import annotations

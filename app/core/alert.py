@@ -76,9 +76,7 @@ def drift_alert(pipeline: Pipeline, partition: int, drift: Drift, version: Model
     )
 
 
-def failure_alert(
-    pipeline: Pipeline, episode: str, state: State, guard: Guard, version: ModelVersion
-) -> AlertContent:
+def failure_alert(pipeline: Pipeline, episode: str, state: State, guard: Guard, version: ModelVersion) -> AlertContent:
     """The alert of a model whose prediction was no finite number, and of its recovery.
 
     Args:

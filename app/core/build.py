@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from river import base, compose, drift, metrics, utils
 
 from app.core.curve import OWN_METRICS
-from app.core.error import ExpressionError
+from app.core.digest import DigestError
+from app.core.error import ExpressionError, UnseededError
 from app.core.expression import RIVER, build
-from app.core.seed import Seeds, fill_seeds
+from app.core.seed import Seeds, differing_part, fill_seeds
 
 if TYPE_CHECKING:
     from app.core.pipeline import Pipeline, Scalar
@@ -58,11 +59,23 @@ def make_model(model: str, params: Mapping[str, Scalar], seed: int) -> Any:
     match = _FACTORY.fullmatch(model.strip())
     made = _call_factory(match[1], match[2], dict(params)) if match else build(model, params, RIVER, seeds)
     if not isinstance(made, base.Estimator):
-        raise ExpressionError(
-            f"makes a {type(made).__name__}, which is no model; write one of River's estimators"
-        )
+        raise ExpressionError(f"makes a {type(made).__name__}, which is no model; write one of River's estimators")
     fill_seeds(made, seeds)
     return made
+
+
+def check_seeded(model: str, params: Mapping[str, Scalar], seed: int) -> None:
+    """Make the model twice: two that differ hold random numbers that were drawn before a seed could be filled in.
+
+    Raises:
+        UnseededError: they differ; the text names the part.
+    """
+    try:
+        place = differing_part(make_model(model, params, seed), make_model(model, params, seed))
+    except DigestError:
+        return  # it cannot be compared; the proof of `driftline check` folds records through it instead
+    if place is not None:
+        raise UnseededError(f"{place}: draws random numbers while it is made; give it a seed=... of its own")
 
 
 def make_detector(expression: str, params: Mapping[str, Scalar], seed: int) -> Any:
@@ -72,9 +85,7 @@ def make_detector(expression: str, params: Mapping[str, Scalar], seed: int) -> A
     if not isinstance(made, base.DriftDetector | base.BinaryDriftDetector):
         names = [*drift.__all__, *(f"binary.{name}" for name in drift.binary.__all__)]
         kinds = ", ".join(name for name in names if name not in {"binary", "datasets"})
-        raise ExpressionError(
-            f"makes a {type(made).__name__}, which is no drift detector; allowed are {kinds}"
-        )
+        raise ExpressionError(f"makes a {type(made).__name__}, which is no drift detector; allowed are {kinds}")
     fill_seeds(made, seeds)
     return made
 
@@ -83,9 +94,7 @@ def make_metric(expression: str, params: Mapping[str, Scalar]) -> Any:
     """`build_metric` for parts of a pipeline that is not whole yet."""
     made = build(expression, params, METRICS)
     if isinstance(made, utils.Rolling | utils.TimeRolling):
-        raise ExpressionError(
-            "write the metric alone: every metric has a windowed value, over metric_window labels"
-        )
+        raise ExpressionError("write the metric alone: every metric has a windowed value, over metric_window labels")
     if not isinstance(made, metrics.base.Metric):
         raise ExpressionError(
             f"makes a {type(made).__name__}, which is no metric; write one of River's, as in Accuracy"
@@ -103,6 +112,8 @@ def last_step(model: Any) -> Any:
 def has_probabilities(model: Any) -> bool:
     """Whether a classifier gives probabilities: its class may define them, and those that it wraps decide."""
     estimator = last_step(model)
+    if not isinstance(estimator, base.Classifier):
+        return False
     if type(estimator).predict_proba_one is base.Classifier.predict_proba_one:
         return False
     try:
@@ -124,9 +135,7 @@ def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) 
         ) from error
     factory = getattr(module, function_name, None)
     if not callable(factory):
-        raise ExpressionError(
-            f"{module_name!r} has no function {function_name!r}; define it, or correct the name"
-        )
+        raise ExpressionError(f"{module_name!r} has no function {function_name!r}; define it, or correct the name")
     try:
         # The user's own code, which may raise anything; it is told as it is.
         takes_params = len(inspect.signature(factory).parameters) > 0

@@ -121,6 +121,7 @@ class Monitor:
         self.drift_count = 0
         self.warning_count = 0
         self.warned = False
+        self.settled = False
         self.warns = hasattr(detector, "warning_detected")
 
     def update(self, value: float, *, settled: bool = True) -> Drift | None:
@@ -140,6 +141,10 @@ class Monitor:
                 reference.collect(value, settled=settled)
                 return None
             value = reference.rank(value)
+        if settled and not self.settled:
+            # A cold start is no past to compare with: of the warm-up, its later half is kept.
+            self.settled = True
+            self.trail.forget_before(self.observed // 2)
         self.trail.append(value)
         detector = self.detector
         detector.update(value)
@@ -232,9 +237,7 @@ class DriftMonitors:
         self.features: list[tuple[int, Monitor]] = []
         for name, chosen in (features or {}).items():
             if name not in names:
-                raise ExpressionError(
-                    f"drift.features.{name}: no such feature; declare it, or take it out here"
-                )
+                raise ExpressionError(f"drift.features.{name}: no such feature; declare it, or take it out here")
             made = _monitors(f"feature:{name}", chosen, bits=False, both_ways=True, size=size)
             self.features += [(names.index(name), monitor) for monitor in made]
 
@@ -317,9 +320,7 @@ def _update(monitors: list[Monitor], value: float, settled: bool) -> Sequence[Dr
     return [change for change in changes if change is not None]
 
 
-def _monitors(
-    signal: str, chosen: Sequence[Named], *, bits: bool, both_ways: bool, size: int | None
-) -> list[Monitor]:
+def _monitors(signal: str, chosen: Sequence[Named], *, bits: bool, both_ways: bool, size: int | None) -> list[Monitor]:
     made = []
     for number, (expression, detector) in enumerate(chosen, 1):
         _check(signal, expression, detector, bits=bits)

@@ -407,9 +407,7 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
         raise ExpressionError(f"{name}: list the metrics one by one instead of adding them")
     if not isinstance(metric, Curve) and getattr(metric, "pos_val", True) is not True:
         # River 0.26 translates classes to True and False, and then looks pos_val up among those.
-        raise ExpressionError(
-            f"{name}: River gives a wrong value with pos_val; take a Macro or Weighted metric"
-        )
+        raise ExpressionError(f"{name}: River gives a wrong value with pos_val; take a Macro or Weighted metric")
     if not _fits(metric, task):
         if task == "multiclass" and isinstance(metric, metrics.base.BinaryMetric):
             raise ExpressionError(f"{name}: is for two classes; of several, take a Macro or Weighted metric")

@@ -13,7 +13,7 @@ import struct
 from functools import cache
 
 import numpy as np
-import river
+from river.__version__ import __version__ as river_version
 
 from app import __version__
 
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     """The versions that a state's bits depend on."""
     return {
         "app": __version__,
-        "river": river.__version__,
+        "river": river_version,
         "python": platform.python_version(),
         "numpy": np.__version__,
     }

@@ -38,29 +38,21 @@ _KEPT = (
 _PACKAGES = ("river", "app.core")
 _ARRAY_PACKAGES = ("numpy", "scipy")  # classes, and the functions below: numpy has others that read files
 _ARRAY_FUNCTIONS = frozenset(
-    "_reconstruct _frombuffer scalar __generator_ctor __bit_generator_ctor __randomstate_ctor".split()
+    ["_reconstruct", "_frombuffer", "scalar", "__generator_ctor", "__bit_generator_ctor", "__randomstate_ctor"]
 )
-_NAMES = frozenset(
-    {
-        ("builtins", name)
-        for name in (
-            "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type".split()
-        )
-    }
-    | {("collections", name) for name in ("Counter", "OrderedDict", "defaultdict", "deque")}
-    | {
-        ("_codecs", "encode"),
-        ("copyreg", "_reconstructor"),
-        ("datetime", "date"),
-        ("datetime", "datetime"),
-        ("datetime", "timedelta"),
-        ("fractions", "Fraction"),
-        ("functools", "partial"),
-        ("itertools", "count"),
-        ("random", "Random"),
-        ("sortedcontainers.sortedlist", "SortedList"),
-    }
-)
+_PLAIN = {
+    "builtins": "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type",
+    "collections": "Counter OrderedDict defaultdict deque",
+    "_codecs": "encode",
+    "copyreg": "_reconstructor",
+    "datetime": "date datetime timedelta",
+    "fractions": "Fraction",
+    "functools": "partial",
+    "itertools": "count",
+    "random": "Random",
+    "sortedcontainers.sortedlist": "SortedList",
+}
+_NAMES = frozenset((module, name) for module, names in _PLAIN.items() for name in names.split())
 
 
 def dump(shard: Shard) -> bytes:
@@ -81,7 +73,7 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes) -> Shard:
         state = _Unpickler(io.BytesIO(frozen), _factory_package(pipeline)).load()
     except SnapshotError:
         raise
-    except Exception as error:  # noqa: BLE001 - broken pickles raise nearly anything
+    except Exception as error:  # broken pickles raise nearly anything
         raise SnapshotError(f"the snapshot's state cannot be read ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict) or set(state) != set(_KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")

@@ -3,15 +3,16 @@
 Two topics have no common order, and swapping neighbouring event and label changes almost every later score. So the
 merge is a pure function of the records that are merged: the same offset ranges always give the same order.
 
-* Heads are compared by (time, rank, offset); rank is the input's place: control, then labels, then events. A label before
-  its event at equal time is what equals River's own delayed evaluation: it is held, and learned once the event is scored.
+* Heads are compared by (time, rank, offset); rank is the input's place: control, then labels, then events. A label
+  before its event at equal time is what equals River's own delayed evaluation: it is held, and learned once the
+  event is scored.
 * Within one input, offsets rule: a record's time is made monotone, counted from the slice's start only, so the order
   does not depend on where earlier slices were cut.
-* An input that has unread records below its end and none in hand holds the others back (KIP-353, KIP-695); one that is at
-  its end holds nobody back; control never waits and never holds back, and goes first.
+* An input that has unread records below its end and none in hand holds the others back (KIP-353, KIP-695); one that
+  is at its end holds nobody back; control never waits and never holds back, and goes first.
 
-Any prefix of the merge, cut into its ranges and merged again, gives that prefix: each record popped was the least of the
-heads, and taking later records away cannot change that. Recovery rests on it.
+Any prefix of the merge, cut into its ranges and merged again, gives that prefix: each record popped was the least
+of the heads, and taking later records away cannot change that. Recovery rests on it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The champion: a River model as the core uses it.
 
-`score` asks and does not change the model; `learn` changes it. What the model says is checked before anything else sees it:
-a number that is not finite is never served and never learned from. The last good copy of the model, taken every
-`COPY_EVERY` learn calls, then takes over as a new generation; without a finite answer from that one either, the
-prediction is withheld.
+`score` asks and does not change the model; `learn` changes it. What the model says is checked before anything else
+sees it: a number that is not finite is never served and never learned from. The last good copy of the model, taken
+every `COPY_EVERY` learn calls, then takes over as a new generation; without a finite answer from that one either,
+the prediction is withheld.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from river import base
 
-from app.core.build import build_model
+from app.core.build import build_model, has_probabilities, last_step
 from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pipeline import Pipeline
 from app.core.record import FeatureValue, LabelValue
@@ -38,8 +38,8 @@ class Learner:
         self.generation = 0
         self.learned = 0
         self._good: bytes | None = None
-        # Asked of a model of its own: asking may draw random numbers, which the one that serves must not.
-        self._probabilistic = has_probabilities(build_model(pipeline))
+        supervised = pipeline.task in ("binary", "multiclass")
+        self._probabilistic = supervised and has_probabilities(build_model(pipeline))
         self.install(build_model(pipeline))
 
     def install(self, model: Any) -> None:
@@ -148,27 +148,6 @@ def _number(said: Any) -> Prediction:
 def _plain(label: Any) -> LabelValue | None:
     """numpy scalars (some models return them) as Python's own."""
     return label.item() if hasattr(label, "item") else label  # type: ignore[no-any-return]  # River is untyped
-
-
-def last_step(model: Any) -> Any:
-    """The estimator at the end of a pipeline, wrappers of one model included as they are."""
-    while hasattr(model, "_last_step"):
-        model = model._last_step
-    return model
-
-
-def has_probabilities(model: Any) -> bool:
-    """Whether the model gives probabilities: whether its class, or the model it wraps, defines them."""
-    estimator = last_step(model)
-    if type(estimator).predict_proba_one is base.Classifier.predict_proba_one:
-        return False
-    try:
-        model.predict_proba_one({})
-    except NotImplementedError:
-        return False
-    except Exception:  # noqa: BLE001 - an empty dict suits few models; only the refusal above is an answer
-        return True
-    return True
 
 
 def _overrides_predict_one(model: Any) -> bool:

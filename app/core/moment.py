@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-SECONDS_BELOW = (
-    1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
-)
+SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
 TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
 

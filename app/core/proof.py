@@ -1,10 +1,12 @@
 """Proof that a pipeline is deterministic: the same records give the same bits, in any process.
 
-Synthetic records of the declared types are folded twice, in processes whose sets and hashes are ordered differently
-(PYTHONHASHSEED), one of them frozen and thawed midway as a snapshot would. Every output is digested, and the state at the
-end. Where they differ, the model's steps are looked at one by one for the first that gives another state or output.
+Synthetic records of the declared types are folded twice, in processes whose sets and hashes are ordered
+differently (PYTHONHASHSEED), one of them frozen and thawed midway as a snapshot would. Every output is
+digested, and the state at the end. Where they differ, the model's steps are looked at one by one for the
+first that gives another state or output.
 
-This module is the pure part: the records, the fold, the comparison. Starting processes is the command's business.
+This module is the pure part: the records, the fold, the comparison. Starting processes is the command's
+    business.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Trace(Struct, frozen=True):
         state: digest of the state at the end; None where a member of it cannot be compared.
         parts: digests of the shard's parts at the end, by name.
         steps: for the record that was asked for: name, digest of state, digest of output of each model step.
-        scored, failed, withheld: events scored; records whose scoring or learning raised; predictions not finite.
+        scored, failed, withheld: events scored; records whose scoring or learning raised; predictions not
+            finite.
         failure: what the model raised first.
     """
 
@@ -71,11 +74,15 @@ class Verdict(Struct, frozen=True):
         return self.record is None and not self.parts
 
 
-def synthetic_records(pipeline: Pipeline, events: int = EVENT_COUNT) -> list[Record]:
+def synthetic_records(pipeline: Pipeline, events: int = EVENT_COUNT, *, negative: bool = True) -> list[Record]:
     """Seeded events of the declared types, with their labels.
 
-    Features that may be omitted sometimes are; labels come before their event, with it, late within the wait, too late,
-    or never.
+    Features that may be omitted sometimes are; labels come before their event, with it, late within the
+    wait, too late, or never.
+
+    Args:
+        events: how many events, 1 or more.
+        negative: whether numbers go below 0, which models of counts cannot take.
     """
     rng = random.Random(pipeline.seed)
     wait_ms = pipeline.label.wait_ms if pipeline.label else 0
@@ -83,7 +90,9 @@ def synthetic_records(pipeline: Pipeline, events: int = EVENT_COUNT) -> list[Rec
     timed: list[tuple[int, int, int, Record]] = []
     for number in range(events):
         time_ms = _START_MS + number * gap_ms
-        values = tuple(_value(feature, place, rng) for place, feature in enumerate(pipeline.event.features.values()))
+        values = tuple(
+            _value(feature, place, rng, negative) for place, feature in enumerate(pipeline.event.features.values())
+        )
         source = Source(pipeline.topics.events, 0, number, time_ms, None, None)
         timed.append((time_ms, 2, number, Event(source, time_ms, time_ms, f"event-{number}", values)))
         delay_ms = _delay_ms(wait_ms, gap_ms, rng)
@@ -96,7 +105,7 @@ def synthetic_records(pipeline: Pipeline, events: int = EVENT_COUNT) -> list[Rec
     return [record for _, _, _, record in timed]
 
 
-def _value(feature: Feature, place: int, rng: random.Random) -> FeatureValue:
+def _value(feature: Feature, place: int, rng: random.Random, negative: bool) -> FeatureValue:
     if feature.missing != "reject" and rng.random() < _OMITTED:
         return feature.fill
     match feature.type:
@@ -105,7 +114,10 @@ def _value(feature: Feature, place: int, rng: random.Random) -> FeatureValue:
         case "string":
             return rng.choice(_WORDS[: 3 + place % 9])
         case "number":
-            return float(rng.randint(0, 50)) if place % 3 == 2 else rng.gauss(place % 5, 1.0 + place % 4)
+            if place % 3 == 2:
+                return float(rng.randint(0, 50))
+            number = rng.gauss(place % 5, 1.0 + place % 4)
+            return number if negative else abs(number)
 
 
 def _delay_ms(wait_ms: int, gap_ms: int, rng: random.Random) -> int | None:
@@ -164,7 +176,7 @@ def fold(
         steps = list(look(shard.learner.model, _features(shard, records)))
     failures = [failure for failure in map(_failure, made_all) if failure is not None]
     scores = [made for made in made_all if isinstance(made, Score)]
-    parts = {name: _hex(getattr(shard, name)) for name in freeze.PARTS}
+    parts = {name: _hex(value) for name, value in sorted(vars(shard).items()) if name not in _GIVEN}
     return Trace(
         outputs=outputs,
         state=None if _UNKNOWN in parts.values() else _hex(parts),
@@ -178,6 +190,7 @@ def fold(
 
 
 _UNKNOWN = "?"
+_GIVEN = frozenset({"pipeline", "partition", "names"})  # of a shard's attributes, those that no record changes
 
 
 def _hex(member: Any) -> str:
@@ -251,7 +264,11 @@ def _look(name: str, part: Any, x: Any) -> tuple[list[tuple[str, str, str]], Any
 
 def _answer(part: Any, x: Any) -> Any:
     """What a step makes of the features, or what it raises."""
-    names = ("transform_one",) if isinstance(part, base.BaseTransformer) else ("predict_proba_one", "predict_one", "score_one")
+    names = (
+        ("transform_one",)
+        if isinstance(part, base.BaseTransformer)
+        else ("predict_proba_one", "predict_one", "score_one")
+    )
     for name in names:
         method = getattr(part, name, None)
         if method is None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from river import base, feature_extraction, neighbors, proba
 
+from app.core.digest import digest_of
 from app.core.error import UnseededError
 
 _SEED_SPAN = 2**32
@@ -85,9 +86,7 @@ def _refuse_unseedable(path: str, part: Any) -> None:
             "engine=SWINN(seed=42, ...), or use engine=LazySearch(window_size=1000), which searches exactly"
         )
     if isinstance(part, getattr(feature_extraction, "RandomTreesEmbedding", ())):
-        raise UnseededError(
-            f"{path}: RandomTreesEmbedding cannot be restored from a snapshot; use RBFSampler instead"
-        )
+        raise UnseededError(f"{path}: RandomTreesEmbedding cannot be restored from a snapshot; use RBFSampler instead")
 
 
 def _set_seed(path: str, part: Any, seeds: Seeds) -> None:
@@ -106,6 +105,21 @@ def _set_seed(path: str, part: Any, seeds: Seeds) -> None:
             setattr(part, name, np.random.RandomState(seed))
         elif isinstance(generator, np.random.Generator):
             setattr(part, name, np.random.default_rng(seed))
+
+
+def differing_part(model: Any, twin: Any) -> str | None:
+    """The way to the innermost part that differs between two models made alike; None when they are equal.
+
+    Raises:
+        DigestError: a part cannot be compared.
+    """
+    if digest_of(model) == digest_of(twin):
+        return None
+    place = type(model).__name__
+    for (path, part), (_, other) in zip(_parts(model), _parts(twin), strict=False):
+        if digest_of(part) != digest_of(other):
+            place = path
+    return place
 
 
 def _parts(model: Any) -> Iterator[tuple[str, Any]]:
@@ -149,6 +163,4 @@ def _member(part: Any, name: str, default: Any) -> Any:
     """An attribute that is really stored in the object, not one that a property computes."""
     if isinstance(getattr(type(part), name, None), property):
         return default
-    return (
-        getattr(part, name, default) if isinstance(part, base.Base) or hasattr(part, "__dict__") else default
-    )
+    return getattr(part, name, default) if isinstance(part, base.Base) or hasattr(part, "__dict__") else default

@@ -406,20 +406,23 @@ def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     what = (drift.signal, f"{drift.kind} {drift.direction}")
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
-        out.made.append(_addressed(shard, drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version), out))
+        alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)
+        out.made.append(_addressed(shard, alert, out))
 
 
 def _watch_failure(shard: Shard, guard: Guard, out: _Outbox) -> None:
     """One episode from the first prediction that is not finite to the next one that is."""
+    episode = shard.failing
     if guard == "served":
-        episode, shard.failing = shard.failing, None
-        state = "resolved"
-    elif shard.failing is None:
-        episode = shard.failing = f"{shard.pipeline.name}-{shard.partition}-model-{shard.learner.generation}"
-        state = "opened"
+        if episode is None:
+            return
+        shard.failing = None
+        alert = failure_alert(shard.pipeline, episode, "resolved", guard, shard.learner.version)
     else:
-        return
-    alert = failure_alert(shard.pipeline, episode, state, guard, shard.learner.version)
+        if episode is not None:
+            return
+        shard.failing = f"{shard.pipeline.name}-{shard.partition}-model-{shard.learner.generation}"
+        alert = failure_alert(shard.pipeline, shard.failing, "opened", guard, shard.learner.version)
     out.made.append(_addressed(shard, alert, out))
 
 

@@ -19,7 +19,7 @@ from math import sqrt
 from typing import NamedTuple
 
 BLOCKS = 32  # blocks of one size before the older half is merged in pairs
-RECENT_MIN = 30  # fewest values that are called a change
+RECENT_MIN = 50  # fewest values after a change, if there are more: the best of shorter runs would be a lucky one
 
 
 class Change(NamedTuple):
@@ -69,11 +69,7 @@ class Trail:
         Returns:
             Means and counts on both sides; nothing before (count 0) with fewer than two values.
         """
-        blocks = [
-            (total, 1 << level)
-            for level in range(len(self.levels) - 1, -1, -1)
-            for total in self.levels[level]
-        ]
+        blocks = [(total, 1 << level) for level in range(len(self.levels) - 1, -1, -1) for total in self.levels[level]]
         count = sum(size for _, size in blocks)
         total = sum(part for part, _ in blocks)
         mean = total / count if count else 0.0

@@ -6,18 +6,21 @@ The settings of a deployment become aiokafka's arguments here and nowhere else. 
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from app.config import Settings
 from app.core.error import BrokerError, SettingsError
+
+POLL_MS = 500
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -42,17 +45,14 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
-    files = [
-        str(path) if path else None
-        for path in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile)
-    ]
+    files = [str(path) if path else None for path in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile)]
     cafile, certfile, keyfile = files
     try:
         context: ssl.SSLContext = create_ssl_context(cafile=cafile, certfile=certfile, keyfile=keyfile)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(
-            f"cannot use the TLS files {', '.join(filter(None, files))}: {error}; give PEM files that this user may "
-            "read (DRIFTLINE_SSL_CAFILE, _CERTFILE, _KEYFILE)"
+            f"cannot use the TLS files {', '.join(filter(None, files))}: {error}; give PEM files that this "
+            "user may read (DRIFTLINE_SSL_CAFILE, _CERTFILE, _KEYFILE)"
         ) from error
     return context
 
@@ -91,6 +91,78 @@ async def admin(options: Mapping[str, Any], **tuning: Any) -> AsyncIterator[Any]
     client.stop = client.close
     async with _started(client, options):
         yield client
+
+
+class Arrival(NamedTuple):
+    """A record that a subscriber got; times in milliseconds since 1970."""
+
+    partition: int
+    offset: int
+    time_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+async def partition_counts(client: Any) -> dict[str, int]:
+    """All topics that are there, and how many partitions each has.
+
+    The whole listing, always: on a broker that creates topics on first use, asking for a topic makes it.
+
+    Args:
+        client: from `admin`.
+    """
+    return {
+        topic["topic"]: len(topic["partitions"])
+        for topic in await client.describe_topics()
+        if not topic["error_code"] and topic["partitions"]
+    }
+
+
+async def exists(options: Mapping[str, Any], topic: str) -> bool:
+    """Whether the topic is there now."""
+    async with admin(options) as client:
+        return topic in await partition_counts(client)
+
+
+async def subscribe(
+    options: Mapping[str, Any], topic: str, *, from_beginning: bool, committed: bool
+) -> AsyncGenerator[list[Arrival], None]:
+    """Read one topic without a group, for as long as the caller likes; close it (`aclosing`) when done.
+
+    Yields empty lists too: one whenever nothing came for half a second, also while the topic does not
+    exist, and one as soon as the place to read from is known. A topic that appears while we wait is read
+    from its beginning.
+
+    Args:
+        options: from `client_options`.
+        from_beginning: start with the oldest record instead of the next one.
+        committed: leave out records of transactions that are open or aborted.
+
+    Raises:
+        BrokerError: the broker cannot be reached.
+    """
+    async with admin(options) as client:
+        while not (count := (await partition_counts(client)).get(topic, 0)):
+            from_beginning = True
+            yield []
+            await asyncio.sleep(POLL_MS / 1000)
+    places = [TopicPartition(topic, partition) for partition in range(count)]
+    isolation = "read_committed" if committed else "read_uncommitted"
+    async with consumer(options, isolation_level=isolation, enable_auto_commit=False) as client:
+        client.assign(places)
+        try:
+            await (client.seek_to_beginning() if from_beginning else client.seek_to_end())
+            yield []
+            while True:
+                found = await client.getmany(timeout_ms=POLL_MS)
+                yield [
+                    Arrival(one.partition, one.offset, one.timestamp, one.key, one.value, one.headers)
+                    for records in found.values()
+                    for one in records
+                ]
+        except KafkaError as error:
+            raise unreachable(options["bootstrap_servers"], error) from error
 
 
 @asynccontextmanager

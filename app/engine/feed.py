@@ -27,7 +27,7 @@ from aiokafka.partitioner import murmur2
 from app.config import Settings
 from app.core.error import BrokerError, InputFileError, TopicError
 from app.core.pipeline import PathPart, Pipeline, parse_path
-from app.engine.client import admin, client_options, producer
+from app.engine.client import admin, client_options, partition_counts, producer
 from app.engine.table import MISSING, Sample, place
 
 BATCH_BYTES_MAX = 128 * 1024
@@ -161,22 +161,17 @@ class Feed:
         """How many partitions both topics have."""
         topics = [topic for topic in (self._events, self._labels) if topic is not None]
         async with admin(self._options) as client:
-            there = {
-                topic["topic"]: len(topic["partitions"])
-                for topic in await client.describe_topics()
-                if not topic["error_code"]
-            }
+            there = await partition_counts(client)
         missing = [topic for topic in topics if not there.get(topic)]
         if missing:
             raise TopicError(
-                f"topics are missing: {', '.join(missing)}; "
-                "create them with `driftline topics create -p FILE`"
+                f"topics are missing: {', '.join(missing)}; create them with `driftline topics create -p FILE`"
             )
         counts = {there[topic] for topic in topics}
         if len(counts) > 1:
             raise TopicError(
-                f"{topics[0]} has {there[topics[0]]} partitions and {topics[1]} has {there[topics[1]]}: an event "
-                "and its label would land on different ones; give both the same number"
+                f"{topics[0]} has {there[topics[0]]} partitions and {topics[1]} has {there[topics[1]]}: "
+                "an event and its label would land on different ones; give both the same number"
             )
         return counts.pop()
 
@@ -272,7 +267,7 @@ def _explained(topic: str) -> Iterator[None]:
         yield
     except InvalidTimestampError as error:
         raise BrokerError(
-            f"the broker refused records of {topic} for their time, which lies further ahead than the topic's "
+            f"the broker refused records of {topic} for their time, further ahead than the topic's "
             "message.timestamp.after.max.ms: check --time, --start and --step, or set that limit higher"
         ) from error
     except MessageSizeTooLargeError as error:

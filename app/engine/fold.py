@@ -1,7 +1,7 @@
 """Slices: the records that are folded and committed together, and what they make.
 
-The same code folds a slice live, where it takes what is there, and at recovery, where the journal says what was taken. Only
-the choice of what to take differs; once taken, the order and the outputs follow from the records.
+The same code folds a slice live, where it takes what is there, and at recovery, where the journal says what was
+taken. Only the choice of what to take differs; once taken, the order and the outputs follow from the records.
 """
 
 from __future__ import annotations

@@ -226,10 +226,12 @@ class KafkaPublisher:
             waits.append(await self._producer.send_batch(builder, place.topic, partition=place.partition))
         # The broker refuses a batch in its own future only.
         answers = await asyncio.gather(*waits, return_exceptions=True)
+        offset = -1
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return int(answers[-1].offset) if answers else -1
+            offset = int(answer.offset)
+        return offset
 
     def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
         """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
@@ -342,8 +344,8 @@ def _sources(records: Iterable[Any]) -> list[Source]:
 
 def _lost_text(error: OffsetOutOfRangeError) -> str:
     return (
-        f"records that the journal names are no longer on the broker ({error.args}): the topic's retention is too short. "
-        "Set retention.ms longer than label.wait; to go on from what is there, start once with --on-gap continue"
+        f"records that the journal names are no longer on the broker ({error.args}): retention is too short. Set "
+        "retention.ms longer than label.wait; to go on from what is there, start once with --on-gap continue"
     )
 
 

@@ -1,7 +1,7 @@
 """A recovered shard at work: take what is there, fold it, commit outputs and journal entry together, again.
 
-One slice may be folded while the one before commits; its outputs wait. With little load a slice is one record and latency is
-one commit; with much load slices grow while commits are under way.
+One slice may be folded while the one before commits; its outputs wait. With little load a slice is one record and
+latency is one commit; with much load slices grow while commits are under way.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -77,7 +78,7 @@ class Live:
         self._paused: set[Place] = set()
         self._commit: asyncio.Task[None] | None = None
         self._awake = asyncio.Event()
-        self._halted = False
+        self._halted = asyncio.Event()
         self._moved_s = time.monotonic()
         self._noted_s = 0.0
 
@@ -100,7 +101,7 @@ class Live:
 
     def halt(self) -> None:
         """Fold nothing more; `run` returns once what is under way is settled."""
-        self._halted = True
+        self._halted.set()
         self._awake.set()
 
     async def run(self, feed: Feed, pacer: Pacer) -> None:
@@ -109,11 +110,11 @@ class Live:
         Raises:
             CommitUnknownError: memory and publisher are of no more use.
         """
-        self._halted = False
+        self._halted.clear()
         self.folder.merge.clear()
         self._paused.clear()
         feed.begin({place: self.folder.positions[place.topic] for place in self._places})
-        while not self._halted:
+        while not self._halted.is_set():
             self._awake.clear()
             if self._commit is not None and self._commit.done():
                 await self._settle()
@@ -128,13 +129,11 @@ class Live:
 
     async def close(self) -> None:
         """After `run`: leave a snapshot, so that the next owner folds little again."""
-        while self._snapshots.writing:
-            await self._publish_chunks()
+        await self._write_out()
         if self._snapshots.records:
-            self._tally.snapshot(self._snapshots.take(self.folder, self._chain, self._slice_number, self._epoch.number))
+            self._take_snapshot()
             self._snapshots.committed(self.journal_offset)
-            while self._snapshots.writing:
-                await self._publish_chunks()
+            await self._write_out()
 
     # -- one slice
 
@@ -204,10 +203,13 @@ class Live:
         self._snapshots.records += folded.records
         due = self._snapshots.due()
         if due:
-            started_s = time.monotonic()
-            size = self._snapshots.take(self.folder, self._chain, self._slice_number, self._epoch.number)
-            self._tally.snapshot(size, time.monotonic() - started_s)
+            self._take_snapshot()
         return _Prepared(folded, linked, due)
+
+    def _take_snapshot(self) -> None:
+        started_s = time.monotonic()
+        size = self._snapshots.take(self.folder, self._chain, self._slice_number, self._epoch.number)
+        self._tally.snapshot(size, time.monotonic() - started_s)
 
     # -- commits
 
@@ -249,6 +251,10 @@ class Live:
     async def _publish_chunks(self) -> None:
         await self._publisher.commit(self._snapshots.next_writes(), None)
 
+    async def _write_out(self) -> None:
+        while self._snapshots.writing:
+            await self._publish_chunks()
+
     async def _settle(self) -> None:
         """Wait for the commit under way; raises what it raised."""
         if self._commit is not None:
@@ -257,7 +263,5 @@ class Live:
 
     async def _rest(self) -> None:
         """Until something arrives, the commit comes back, or it is time to look at deadlines."""
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._awake.wait(), LOOK_EVERY_S)
-        except TimeoutError:
-            pass

@@ -1,13 +1,13 @@
 """Every Prometheus metric of a worker, in one place.
 
-The numbers are counted as plain numbers where things happen (`tally`); names, help texts and labels exist only here, when a
-scrape asks. So counting costs next to nothing, and the series of a shard that was taken away are gone with it.
+The numbers are counted as plain numbers where things happen (`tally`); names, help texts and labels exist only
+here, when a scrape asks. So counting costs next to nothing, and the series of a shard that was taken away are gone
+with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily

@@ -1,8 +1,8 @@
 """Keeps the cost of commits to a small share of a core.
 
-A commit costs this process about 1.5 ms whatever it carries, so a worker with many busy shards that commit back to back
-would do little else. All shards of a worker draw on one token bucket: a few commits at once are free, so a lone event is
-committed at once; many wait their turn, and their slices grow meanwhile.
+A commit costs this process about 1.5 ms whatever it carries, so a worker with many busy shards that commit back to
+back would do little else. All shards of a worker draw on one token bucket: a few commits at once are free, so a
+lone event is committed at once; many wait their turn, and their slices grow meanwhile.
 """
 
 from __future__ import annotations

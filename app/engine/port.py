@@ -55,7 +55,8 @@ class Feed(Protocol):
         """Records of the partitions that are not paused, in order; empty after a short wait without any."""
 
     def at_end(self, place: Place) -> bool:
-        """Whether everything readable of a partition was given out: next offset >= last stable offset, as last known."""
+        """Whether everything readable of a partition was given out: next offset >= last stable offset, as last
+        known."""
 
     def lag(self, place: Place) -> int | None:
         """Offsets between what was given out and the end, as last known."""

@@ -24,14 +24,12 @@ from app.core.error import (
     InputLostError,
     InvariantError,
     PipelineError,
-    RecoveryError,
     SnapshotError,
 )
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
-from app.core.shard import Shard
 from app.engine.epoch import enter_epoch
 from app.engine.fold import Folder
 from app.engine.port import Broker, Reader
@@ -212,9 +210,9 @@ class Recovery:
                         yield source.offset, linked
                     elif self._exact:
                         raise InvariantError(
-                            f"entry {source.offset} of {topic}-{self._partition} does not follow the one before: another "
-                            "program wrote to the journal, or part of it was deleted. Restore the topic, or start the "
-                            "pipeline under a new name"
+                            f"entry {source.offset} of {topic}-{self._partition} does not follow the one before: "
+                            "another program wrote to the journal, or part of it was deleted. Restore the topic, or "
+                            "start the pipeline under a new name"
                         )
                     else:
                         state.journal_offset = source.offset
@@ -241,8 +239,8 @@ class Recovery:
             self._progress.unverifiable += 1
             return
         raise DigestMismatchError(
-            f"slice {entry.number} of shard {self._partition} (inputs {dict(entry.inputs)}) gave other outputs than the "
-            f"journal says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal "
+            f"slice {entry.number} of shard {self._partition} (inputs {dict(entry.inputs)}) gave other outputs than "
+            f"the journal says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal "
             "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
         )
 

@@ -1,7 +1,7 @@
 """One shard on this worker, from its assignment until it is taken away: recover, live, and recover again when needed.
 
-A commit whose fate is unknown throws away the publisher and the memory. A new publisher is opened first, which ends what was
-open, and only then is the journal read: so whatever happened to that commit, recovery learns it.
+A commit whose fate is unknown throws away the publisher and the memory. A new publisher is opened first, which ends
+what was open, and only then is the journal read: so whatever happened to that commit, recovery learns it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
 from app.codec.journal import encode_link, link
-from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.epoch import enter_epoch, next_epoch
@@ -189,7 +190,8 @@ class Runner:
         self.tally.recovered(elapsed_s)
         progress = recovered.progress
         log.info(
-            "shard %d: recovered in %.2f s: %d slices, %d records folded again; digests: 0 different, %d not verifiable here",
+            "shard %d: recovered in %.2f s: %d slices, %d records folded again; "
+            "digests: 0 different, %d not verifiable here",
             self.partition,
             elapsed_s,
             progress.slices,
@@ -232,7 +234,8 @@ class Runner:
             chain = linked.chain
             log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
         self._reset = False
-        assert folder is not None and epoch is not None  # next_epoch makes the first one
+        if folder is None or epoch is None:
+            raise InvariantError("a journal without entries gave no first epoch")
         return Live(
             self._pipeline,
             folder,
@@ -273,7 +276,5 @@ class Runner:
     async def _back_off(self) -> None:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
         self._failures += 1
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay_s)
-        except TimeoutError:
-            pass

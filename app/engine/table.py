@@ -28,9 +28,7 @@ from app.core.pipeline import PathPart, Pipeline, close_match, parse_path
 MISSING = object()
 BAD_SHOWN_MAX = 10
 STEP_MS = 1_000
-SPAN_MAX_MS = (
-    86_400_000  # rows without times end now and reach back a day at most, so that no topic forgets them
-)
+SPAN_MAX_MS = 86_400_000  # rows without times end now and reach back a day at most, so that no topic forgets them
 _NUMBER = re.compile(r"\s*[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 _NUMBER_STARTS = frozenset("0123456789+-. \t")
@@ -132,9 +130,7 @@ class Table:
         self.count = self._count_rows()
         step_ms = fields.step_ms or max(1, min(STEP_MS, SPAN_MAX_MS // max(self.count, 1)))
         self._step_ms = step_ms
-        self._start_ms = (
-            fields.start_ms if fields.start_ms is not None else (now_ms - lead_ms - self.count * step_ms)
-        )
+        self._start_ms = fields.start_ms if fields.start_ms is not None else (now_ms - lead_ms - self.count * step_ms)
         self._counted = fields.start_ms is not None or fields.step_ms is not None
         self._check_columns()
 
@@ -191,9 +187,7 @@ class Table:
             except ValueError as error:
                 raise _BadRowError(f"the time {error}") from None
         if time_ms < 0:
-            raise _BadRowError(
-                "the time lies before 1970, which no Kafka record can carry; use --start and --step"
-            )
+            raise _BadRowError("the time lies before 1970, which no Kafka record can carry; use --start and --step")
         if self._event_time is not None and (self._counted or find(row, self._event_time) is MISSING):
             self._place(row, self._event_time, time_ms)
         return time_ms
@@ -260,9 +254,7 @@ class Table:
                                 place(row, keys, convert(text))
                     yield reader.line_num, row
             except csv.Error as error:
-                raise InputFileError(
-                    f"{self.path}, line {reader.line_num}: {error}; is it a CSV file?"
-                ) from error
+                raise InputFileError(f"{self.path}, line {reader.line_num}: {error}; is it a CSV file?") from error
 
     def _reader(self, name: str) -> Callable[[str], Cell]:
         """How the cells of a column are read: as the pipeline declares it, else by their look."""
@@ -380,7 +372,5 @@ def _csv_reader(path: Path, file: TextIO) -> tuple[Any, list[str]]:
     names = [name.strip() for name in header]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise InputFileError(
-            f"{path}: columns {', '.join(sorted(twice))} appear twice; give each its own name"
-        )
+        raise InputFileError(f"{path}: columns {', '.join(sorted(twice))} appear twice; give each its own name")
     return csv.reader(file, delimiter=separator), names

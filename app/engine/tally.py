@@ -72,7 +72,7 @@ class Tally:
         self.records[topic] += len(sources)
         self._receipts.setdefault(topic, deque()).append((sources[-1].offset, time.monotonic()))
 
-    def snapshot(self, size_bytes: int, elapsed_s: float = 0.0) -> None:
+    def snapshot(self, size_bytes: int, elapsed_s: float) -> None:
         self.snapshot_bytes.observe(size_bytes)
         self.snapshot_s.observe(elapsed_s)
 
@@ -90,9 +90,7 @@ class Tally:
         self.commit_s.observe(elapsed_s)
         self.slice_records.observe(folded.records)
         for output in folded.outputs:
-            kind = type(output)
-            if kind is Score:
-                assert isinstance(output, Score)
+            if isinstance(output, Score):
                 self.scores += 1
                 source = output.source
                 self.score_latency_s.observe((now_ms - source.record_time_ms) / 1000)

@@ -1,8 +1,8 @@
 """A worker: polls the inputs, hands each record to its shard, and keeps the shards it is given alive.
 
-One task polls always; folding, commits and recovery run in the shards' own tasks and never block it for longer than a slice
-may compute. Any error that recovering again would not mend stops the whole worker: a supervisor, and a person, should
-see it.
+One task polls always; folding, commits and recovery run in the shards' own tasks and never block it for longer than
+a slice may compute. Any error that recovering again would not mend stops the whole worker: a supervisor, and a
+person, should see it.
 """
 
 from __future__ import annotations
@@ -135,12 +135,15 @@ class Worker:
             await asyncio.sleep(0)
 
     def _committed(self) -> Mapping[Place, int]:
-        return {place: at for runner in self.runners.values() if runner.ready for place, at in runner.committed().items()}
+        positions: dict[Place, int] = {}
+        for runner in self.runners.values():
+            if runner.ready:
+                positions.update(runner.committed())
+        return positions
 
     async def _let_go(self, *, clean: bool) -> None:
         """Stop every shard, within a bounded time."""
-        if clean:
-            positions = self._committed()
+        positions = self._committed()
         stops = [asyncio.create_task(runner.stop(clean=clean)) for runner in self.runners.values()]
         tasks = set(self._tasks.values())
         if stops:

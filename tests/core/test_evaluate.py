@@ -91,11 +91,12 @@ def accepted(task: Task) -> dict[str, Any]:
     """Every metric of River's that the task can use, fresh."""
     found: dict[str, Any] = {}
     for name in metrics.__all__:
-        made = getattr(metrics, name, None)
+        made: Any = getattr(metrics, name, None)
         if not inspect.isclass(made):
             continue
+        wanted: dict[str, Any] = {"beta": 0.5} if "beta" in inspect.signature(made).parameters else {}
         try:
-            metric = made(beta=0.5) if "beta" in inspect.signature(made).parameters else made()
+            metric = made(**wanted)
             check_metric(name, metric, task)
         except (ExpressionError, TypeError):
             continue
@@ -124,9 +125,7 @@ def fold(task: Task, pairs: Pairs, model: Any, evaluation: Evaluation) -> Evalua
     return evaluation
 
 
-def river_values(
-    pairs: Pairs, model: Callable[[], Any], names: Iterable[str], task: Task
-) -> dict[str, float]:
+def river_values(pairs: Pairs, model: Callable[[], Any], names: Iterable[str], task: Task) -> dict[str, float]:
     """What River's own evaluation says of the same metrics: one run for those of labels, one for the others."""
     chosen = {name: metric for name, metric in accepted(task).items() if name in names}
     found: dict[str, float] = {}
@@ -236,9 +235,7 @@ def _stream(task: Task, count: int, seed: int) -> list[tuple[Any, Prediction]]:
             made.append((rng.random() < p, Prediction(p > 0.5, {False: 1 - p, True: p}, p)))
         elif task == "multiclass":
             shares = [rng.random() for _ in range(4)]
-            probabilities: dict[LabelValue, float] = {
-                n: share / sum(shares) for n, share in enumerate(shares)
-            }
+            probabilities: dict[LabelValue, float] = {n: share / sum(shares) for n, share in enumerate(shares)}
             label = max(probabilities, key=probabilities.__getitem__)
             made.append((label if rng.random() < 0.6 else rng.randrange(5), Prediction(label, probabilities)))
         else:
@@ -334,9 +331,7 @@ def test_a_total_beyond_the_floats_is_undefined() -> None:
     evaluation = Evaluation({"MSE": metrics.MSE()}, window=10)
     for _ in range(3):
         evaluation.update(0.0, Prediction(value=1e154))
-    assert evaluation.window_values()["MSE"] is None or evaluation.window_values()["MSE"] == pytest.approx(
-        1e308
-    )
+    assert evaluation.window_values()["MSE"] is None or evaluation.window_values()["MSE"] == pytest.approx(1e308)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -471,9 +466,7 @@ def test_river_needs_no_pos_val_yet() -> None:
 def test_metrics_that_need_probabilities() -> None:
     needy = [metrics.LogLoss(), metrics.CrossEntropy(), *(own() for own in OWN_METRICS.values())]
     assert all(needs_probabilities(metric) for metric in needy)
-    assert not any(
-        needs_probabilities(metric) for metric in (metrics.Accuracy(), metrics.F1(), metrics.MAE())
-    )
+    assert not any(needs_probabilities(metric) for metric in (metrics.Accuracy(), metrics.F1(), metrics.MAE()))
 
 
 @pytest.mark.parametrize("task", TASKS)

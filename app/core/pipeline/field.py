@@ -89,9 +89,7 @@ def parse_path(text: str) -> tuple[PathPart, ...]:
             escaped = plain = True
         elif character == ".":
             if not part:
-                raise ValueError(
-                    "a key between two dots is empty; write keys separated by dots, as in card.country"
-                )
+                raise ValueError("a key between two dots is empty; write keys separated by dots, as in card.country")
             key = "".join(part)
             parts.append(int(key) if not plain and _INDEX.fullmatch(key) else key)
             part, plain = [], False
@@ -115,9 +113,7 @@ def format_path(parts: tuple[PathPart, ...]) -> str:
 
 def _check_path(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(
-            "must be text: keys separated by dots, as in card.country (quote a key that is a number)"
-        )
+        raise ValueError("must be text: keys separated by dots, as in card.country (quote a key that is a number)")
     parse_path(value)
     return value
 

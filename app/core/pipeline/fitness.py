@@ -43,9 +43,7 @@ def unfit(model: Any, task: str) -> list[str]:
         for name, step in _misplaced(model)
     ]
     if not _suits(last, task):
-        faults.append(
-            f"its last step is {type(last).__name__}, {_kind(last)}; task {task} needs {_WANTED[task]}"
-        )
+        faults.append(f"its last step is {type(last).__name__}, {_kind(last)}; task {task} needs {_WANTED[task]}")
     elif task == "multiclass" and not last._multiclass:
         wrapped = f"OneVsRestClassifier({type(last).__name__}(...))"
         faults.append(
@@ -66,10 +64,7 @@ def without_probabilities(model: Any, task: str) -> bool:
 def _suits(last: Any, task: str) -> bool:
     if isinstance(
         last,
-        active.base.ActiveLearningClassifier
-        | base.MultiLabelClassifier
-        | base.MultiTargetRegressor
-        | reco.base.Ranker,
+        active.base.ActiveLearningClassifier | base.MultiLabelClassifier | base.MultiTargetRegressor | reco.base.Ranker,
     ):
         return False
     if task == "anomaly":

@@ -76,9 +76,7 @@ def _read_missing(value: object) -> object:
         return value
     if isinstance(value, dict):
         if list(value) != ["value"]:
-            raise ValueError(
-                "write reject, omit, a value, or {value: V} where V is itself one of these words"
-            )
+            raise ValueError("write reject, omit, a value, or {value: V} where V is itself one of these words")
         return Fill(value=check_scalar(value["value"]))
     return Fill(value=check_scalar(value))
 
@@ -137,27 +135,19 @@ class LabelForm(Form):
 
     id: PathText = Field(description="path of the id of the event that the label belongs to")
     value: PathText = Field(description="path of the label itself")
-    time: PathText | None = Field(
-        default=None, description="path of the label's time; else the record's own time"
-    )
-    positive: ScalarValue | None = Field(
-        default=None, description="binary: the value that means yes (true or 1)"
-    )
+    time: PathText | None = Field(default=None, description="path of the label's time; else the record's own time")
+    positive: ScalarValue | None = Field(default=None, description="binary: the value that means yes (true or 1)")
     negative: ScalarValue | None = Field(
         default=None,
         description="binary: the only other value allowed; without it, all that is not `positive`",
     )
     wait_ms: Duration = Field(alias="wait", description="how long an event waits for its label")
-    missing: Annotated[
-        Literal["drop"] | Assume, BeforeValidator(_read_assume), WithJsonSchema(_ASSUME_SCHEMA)
-    ] = Field(default="drop", description="without a label by then: drop the event, or learn {assume: VALUE}")
-    early_ms: Duration = Field(
-        alias="early", description="how long a label waits for its event; as `wait` by default"
+    missing: Annotated[Literal["drop"] | Assume, BeforeValidator(_read_assume), WithJsonSchema(_ASSUME_SCHEMA)] = Field(
+        default="drop", description="without a label by then: drop the event, or learn {assume: VALUE}"
     )
+    early_ms: Duration = Field(alias="early", description="how long a label waits for its event; as `wait` by default")
     pending_max: Count = Field(default=1_000_000, description="most events that wait at once, per partition")
-    early_max: Count = Field(
-        default=100_000, description="most labels that wait for their event, per partition"
-    )
+    early_max: Count = Field(default=100_000, description="most labels that wait for their event, per partition")
 
 
 class Topics(Form):
@@ -215,12 +205,8 @@ class Limits(Form):
 
     record_bytes_max: Count = Field(default=1_000_000, description="longest input record, in bytes")
     output_bytes_max: Count = Field(default=950_000, description="longest output record, in bytes")
-    number_max: Annotated[float, Field(gt=0)] = Field(
-        default=1e15, description="largest magnitude of a number"
-    )
-    string_max: Count = Field(
-        default=1_000, description="longest id, string feature and class, in characters"
-    )
+    number_max: Annotated[float, Field(gt=0)] = Field(default=1e15, description="largest magnitude of a number")
+    string_max: Count = Field(default=1_000, description="longest id, string feature and class, in characters")
     time_ahead_max_ms: Duration = Field(
         default=3_600_000,
         alias="time_ahead_max",
@@ -249,16 +235,12 @@ class Pipeline(Form):
     )
     topics: Topics = Field(description="topic names; <pipeline>.<kind> by default")
     event: EventForm = Field(description="how an event is read")
-    label: LabelForm | None = Field(
-        default=None, description="how a label is read; required unless task is anomaly"
-    )
+    label: LabelForm | None = Field(default=None, description="how a label is read; required unless task is anomaly")
     params: dict[str, ScalarValue] = Field(
         default_factory=dict, description="values that $name stands for in expressions"
     )
     model: Expression = Field(description="a River expression, or package.module:factory")
-    decision: Decision | None = Field(
-        default=None, description="binary and anomaly: when a score counts as a yes"
-    )
+    decision: Decision | None = Field(default=None, description="binary and anomaly: when a score counts as a yes")
     metrics: tuple[Expression, ...] = Field(description="River metrics, computed on the served predictions")
     metric_window: Count = Field(default=1_000, description="labels in the rolling form of each metric")
     drift: Drift = Field(description="what is watched for drift, and by which detectors")

@@ -68,9 +68,7 @@ def parse_pipeline(doc: object) -> Pipeline:
     filled = _fill_in(dict(doc))  # type: ignore[call-overload]  # a mapping, or there were problems
     draft, faults = _read_sections(filled)
     if not _gives(doc, "label", "early"):
-        faults = [
-            fault for fault in faults if fault.path != "label.early"
-        ]  # it has `wait` from, which is told
+        faults = [fault for fault in faults if fault.path != "label.early"]  # it has `wait` from, which is told
     problems = faults + broken_rules(draft)
     if problems:
         raise PipelineError(problems)
@@ -97,9 +95,7 @@ def _shape_problems(doc: object) -> list[Problem]:
     """What makes the content no plain tree of mappings with text keys, of a sane size."""
     if not isinstance(doc, Mapping):
         kind = "empty" if doc is None else f"a {type(doc).__name__}"
-        return [
-            Problem("", None, f"the file is {kind}; it must be a mapping that starts with 'pipeline: NAME'")
-        ]
+        return [Problem("", None, f"the file is {kind}; it must be a mapping that starts with 'pipeline: NAME'")]
     problems: list[Problem] = []
     nodes = 0
     todo: list[tuple[tuple[str, ...], object]] = [((), doc)]
@@ -114,9 +110,7 @@ def _shape_problems(doc: object) -> list[Problem]:
                 if isinstance(key, str):
                     todo.append(((*path, key), value))
                 else:
-                    problems.append(
-                        Problem(_dotted(path), key, f"the key {key!r} is not text; write it in quotes")
-                    )
+                    problems.append(Problem(_dotted(path), key, f"the key {key!r} is not text; write it in quotes"))
         elif isinstance(node, list | tuple):
             todo += [((*path, str(index)), value) for index, value in enumerate(node)]
     return problems
@@ -198,9 +192,7 @@ def _annotation(key: str) -> Any:
 
 
 _FIELD_OF_KEY = {field.alias or name: name for name, field in Pipeline.model_fields.items()}
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    key: TypeAdapter(_annotation(name)) for key, name in _FIELD_OF_KEY.items()
-}
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {key: TypeAdapter(_annotation(name)) for key, name in _FIELD_OF_KEY.items()}
 
 
 def _read_sections(doc: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -246,9 +238,7 @@ def _message(detail: ErrorDetails, loc: tuple[str | int, ...], owner: type[Form]
         return f"is required: {about}" if about else "is required"
     if kind == "literal_error":
         allowed = str(context.get("expected", ""))
-        hint = close_match(
-            str(detail["input"]), [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]
-        )
+        hint = close_match(str(detail["input"]), [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")])
         return f"must be {allowed}{hint}"
     if kind == "value_error":
         return str(context.get("error", detail["msg"]))

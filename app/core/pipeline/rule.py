@@ -12,7 +12,7 @@ from typing import Any
 
 from river import base
 
-from app.core.build import is_factory, make_detector, make_metric, make_model
+from app.core.build import check_seeded, is_factory, make_detector, make_metric, make_model
 from app.core.error import ExpressionError, Problem
 from app.core.evaluate import check_metric, default_metrics, needs_probabilities
 from app.core.expression import params_used
@@ -50,7 +50,9 @@ def _built_model(draft: Draft) -> tuple[Any, list[Problem]]:
     if "model" not in draft or "params" not in draft:
         return None, []
     try:
-        return make_model(draft["model"], draft["params"], draft.get("seed", 42)), []
+        model = make_model(draft["model"], draft["params"], draft.get("seed", 42))
+        check_seeded(draft["model"], draft["params"], draft.get("seed", 42))
+        return model, []
     except ExpressionError as error:
         return None, [Problem("model", None, str(error))]
 
@@ -67,9 +69,7 @@ def _topics(draft: Draft, _: Any) -> Iterator[Problem]:
         other = kinds.setdefault(name.replace(".", "_"), kind)
         if other != kind:
             twin = getattr(topics, other)
-            text = (
-                "is the same topic" if twin == name else "differs in '.' and '_' only, which Kafka refuses,"
-            )
+            text = "is the same topic" if twin == name else "differs in '.' and '_' only, which Kafka refuses,"
             yield Problem(
                 f"topics.{kind}",
                 name,
@@ -77,12 +77,7 @@ def _topics(draft: Draft, _: Any) -> Iterator[Problem]:
             )
     if topics.labels is None and draft.get("label") is not None:
         yield Problem("topics.labels", None, "is required where `label` is declared")
-    if (
-        topics.labels is not None
-        and "label" in draft
-        and draft["label"] is None
-        and draft.get("task") == "anomaly"
-    ):
+    if topics.labels is not None and "label" in draft and draft["label"] is None and draft.get("task") == "anomaly":
         yield Problem(
             "topics.labels",
             topics.labels,
@@ -108,26 +103,20 @@ def _features(draft: Draft, _: Any) -> Iterator[Problem]:
 
 def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
     fill = feature.fill
-    fits = isinstance(fill, _TYPE_OF[feature.type]) and (
-        feature.type == "boolean" or not isinstance(fill, bool)
-    )
+    fits = isinstance(fill, _TYPE_OF[feature.type]) and (feature.type == "boolean" or not isinstance(fill, bool))
     if not fits:
         meant = ""
         if isinstance(fill, str) and isinstance(feature.missing, Fill):
             close = get_close_matches(fill, ["reject", "omit"], n=1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
         allowed = f"a {feature.type} that stands in for a missing one, or reject, or omit"
-        yield Problem(
-            f"{path}.missing", fill, f"the feature is a {feature.type}; allowed is {allowed}{meant}"
-        )
+        yield Problem(f"{path}.missing", fill, f"the feature is a {feature.type}; allowed is {allowed}{meant}")
         return
     limits = draft.get("limits")
     if limits is None:
         return
     if isinstance(fill, str) and len(fill) > limits.string_max:
-        yield Problem(
-            f"{path}.missing", fill[:100], f"is longer than limits.string_max = {limits.string_max}"
-        )
+        yield Problem(f"{path}.missing", fill[:100], f"is longer than limits.string_max = {limits.string_max}")
     if not isinstance(fill, str) and fill is not None and abs(fill) > limits.number_max:
         yield Problem(f"{path}.missing", fill, f"is beyond limits.number_max = {limits.number_max:g}")
 
@@ -139,9 +128,7 @@ def _label(draft: Draft, _: Any) -> Iterator[Problem]:
     label: LabelForm | None = draft["label"]
     if label is None:
         if task != "anomaly":
-            yield Problem(
-                "label", None, f"is required for task {task}: {{id: PATH, value: PATH, wait: DURATION}}"
-            )
+            yield Problem("label", None, f"is required for task {task}: {{id: PATH, value: PATH, wait: DURATION}}")
         return
     for key in ("positive", "negative"):
         if getattr(label, key) is not None and task not in {"binary", "anomaly"}:
@@ -200,13 +187,9 @@ def _params(draft: Draft, _: Any) -> Iterator[Problem]:
     used = {name for text in texts for name in params_used(text)}
     for name, value in params.items():
         if not name.isidentifier():
-            yield Problem(
-                f"params.{name}", value, "is no name: letters, digits and '_', not starting with a digit"
-            )
+            yield Problem(f"params.{name}", value, "is no name: letters, digits and '_', not starting with a digit")
         elif name not in used and not is_factory(draft["model"]):
-            yield Problem(
-                f"params.{name}", value, f"is not used; write ${name} in an expression, or leave it out"
-            )
+            yield Problem(f"params.{name}", value, f"is not used; write ${name} in an expression, or leave it out")
 
 
 def _expressions(draft: Draft) -> Iterator[str]:
@@ -260,9 +243,7 @@ def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
     elif task == "binary" and not 0 <= decision.threshold <= 1:
         yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
     if model is not None and task == "binary" and without_probabilities(model, task):
-        yield Problem(
-            "decision", None, "needs a model with probabilities; this one gives classes only: leave it out"
-        )
+        yield Problem("decision", None, "needs a model with probabilities; this one gives classes only: leave it out")
 
 
 def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
@@ -317,9 +298,7 @@ def _drift(draft: Draft, _: Any) -> Iterator[Problem]:
             continue
         declared = list(event.features)
         if name not in event.features:
-            yield Problem(
-                f"drift.features.{name}", None, f"is no declared feature{_did_you_mean(name, declared)}"
-            )
+            yield Problem(f"drift.features.{name}", None, f"is no declared feature{_did_you_mean(name, declared)}")
         elif event.features[name].type != "number":
             yield Problem(
                 f"drift.features.{name}",
@@ -340,9 +319,7 @@ def _detectors(key: str, detectors: tuple[str, ...], bits: bool, draft: Draft) -
             yield Problem(place, expression, str(error))
             continue
         if isinstance(detector, base.BinaryDriftDetector) and not bits:
-            yield Problem(
-                place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()"
-            )
+            yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
 
 
 def _limits(draft: Draft, _: Any) -> Iterator[Problem]:

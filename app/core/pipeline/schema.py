@@ -58,12 +58,7 @@ def pipeline_schema() -> dict[str, Any]:
 def _require(form: dict[str, Any], keys: list[str]) -> None:
     """Only these keys must be there; the others may also be null where the reader fills them in."""
     for key, field in form["properties"].items():
-        if (
-            key not in keys
-            and key in form.get("required", [])
-            and "anyOf" not in field
-            and "$ref" not in field
-        ):
+        if key not in keys and key in form.get("required", []) and "anyOf" not in field and "$ref" not in field:
             description = {"description": field.pop("description")} if "description" in field else {}
             form["properties"][key] = {"anyOf": [field, {"type": "null"}], **description}
     form["required"] = keys

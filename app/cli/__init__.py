@@ -1,0 +1,79 @@
+"""The command `driftline`.
+
+Every command is a module of its own and is imported only when it is called: River and Faust take seconds to
+load, and `--help` should not. What goes wrong on purpose (`DriftlineError`) ends in its text on stderr and
+its exit code:
+
+    0 done · 1 done in part, or a fault without a code of its own · 2 wrong usage, file or setting · 3 Kafka
+    4 recovery · 70 a broken invariant · 130 interrupted
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from app import __version__
+from app.core.error import DriftlineError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("app.cli.init:init", "Write a pipeline file for a data file."),
+    "check": ("app.cli.check:check", "Check a pipeline file: resolved settings, needs, determinism."),
+    "topics": ("app.cli.topics:topics", "Create and check the topics of a pipeline."),
+    "broker": ("app.cli.broker:broker", "Run a broker on this machine until stopped."),
+    "worker": ("app.cli.worker:worker", "Score, learn and watch: run a worker."),
+    "produce": ("app.cli.produce:produce", "Send a data file as events and later labels."),
+    "tail": ("app.cli.tail:tail", "Print scores, outcomes, alerts or rejected records as they come."),
+    "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
+    "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
+}
+INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """A `DriftlineError` in click's terms."""
+
+    def __init__(self, error: DriftlineError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+
+class Commands(click.Group):
+    """Commands by name, imported when called; errors become exit codes here, for all of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (place, _) in COMMANDS.items() if find_spec(place.partition(":")[0])]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DriftlineError as error:
+            raise Failure(error) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="driftline")
+def main() -> None:
+    """Driftline keeps a machine-learning model alive in production: it scores events from Kafka, learns from
+    labels that come later, and alerts when the world drifts.
+
+    The broker's address is --bootstrap or DRIFTLINE_BOOTSTRAP; DRIFTLINE_SECURITY_PROTOCOL, _SASL_* and
+    _SSL_* set its security.
+    """

@@ -1,0 +1,98 @@
+"""Options that several commands share, and how they become settings and a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from app.config import Settings, load_pipeline, load_settings
+from app.core.error import InputFileError
+from app.core.moment import parse_time
+from app.core.pipeline import Pipeline, parse_duration
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DurationType(click.ParamType):
+    """A duration: `500ms 30s 15m 12h 7d`, or a plain number of milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        try:
+            return int(text) if text.isascii() and text.isdigit() else parse_duration(text)
+        except ValueError as error:
+            self.fail(f"{value!r} is no duration: {error}", param, ctx)
+
+
+class MomentType(click.ParamType):
+    """A time: ISO 8601, or epoch seconds or milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        try:
+            return parse_time(float(text) if text.replace(".", "", 1).isdigit() else text)
+        except ValueError as error:
+            self.fail(f"{error}; write ISO 8601, epoch seconds or epoch milliseconds", param, ctx)
+
+
+DURATION = DurationType()
+MOMENT = MomentType()
+
+
+def pipeline_option(command: Command) -> Command:
+    """`-p FILE` and `--set key=value`."""
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Put a value into the pipeline file, as in params.lr=0.1; may be repeated.",
+    )(command)
+    return click.option(
+        "-p",
+        "--pipeline",
+        "pipeline_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The pipeline file (or DRIFTLINE_PIPELINE).",
+    )(command)
+
+
+def bootstrap_option(command: Command) -> Command:
+    """`--bootstrap HOST:PORT`."""
+    return click.option(
+        "--bootstrap", metavar="HOST:PORT", help="Kafka's address (or DRIFTLINE_BOOTSTRAP; 127.0.0.1:9092)."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: output for a program."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
+
+
+def settings_of(**flags: object) -> Settings:
+    """The deployment's settings; flags that were not given are None."""
+    return load_settings(flags=flags)
+
+
+def pipeline_of(settings: Settings, file: Path | None, overrides: tuple[str, ...]) -> Pipeline:
+    """The pipeline of `-p`, else of DRIFTLINE_PIPELINE.
+
+    Raises:
+        InputFileError: neither is given.
+    """
+    path = file or settings.pipeline
+    if path is None:
+        raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
+    return load_pipeline(path, overrides)

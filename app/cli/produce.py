@@ -1,0 +1,203 @@
+"""`driftline produce`: a data file as the stream that it stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.broker import topic
+from app.cli.option import (
+    DURATION,
+    MOMENT,
+    bootstrap_option,
+    json_option,
+    pipeline_of,
+    pipeline_option,
+    settings_of,
+)
+from app.config import Settings
+from app.core.error import InputFileError
+from app.core.pipeline import Pipeline
+from app.engine.feed import Fed, Feed
+from app.engine.table import Fields, Table
+
+SHOWN_EVERY_S = 0.2
+SAID_EVERY_S = 5.0
+PART = 1  # exit code: rows were left out
+
+
+class RateType(click.ParamType):
+    """Rows a second, or `max`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if value == "max":
+            return 0.0
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = -1.0
+        if not 0.001 <= rate <= 1e9:
+            self.fail(f"{value!r} is no rate; write rows a second, or max", param, ctx)
+        return rate
+
+
+@click.command()
+@pipeline_option
+@bootstrap_option
+@click.option(
+    "--input",
+    "path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="CSV with a header, or JSON lines; .gz may follow.",
+)
+@click.option("--label", metavar="FIELD", help="The field that holds the label; required if the pipeline has one.")
+@click.option(
+    "--id",
+    "event_id",
+    metavar="FIELD",
+    help="The field that holds the event's id [default: the pipeline's, else the row's number].",
+)
+@click.option(
+    "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: the pipeline's]."
+)
+@click.option("--start", "start_ms", type=MOMENT, help="Time of the first row, if no field holds times.")
+@click.option(
+    "--step",
+    "step_ms",
+    type=DURATION,
+    help="Time from row to row [default: 1s, or less so that a long file spans one day at most].",
+)
+@click.option(
+    "--label-delay",
+    "label_delay_ms",
+    type=DURATION,
+    default=0,
+    metavar="DURATION",
+    help="How long after its event a label is known, in event time [default: 0].",
+)
+@click.option("--limit", type=click.IntRange(1), help="Send at most so many rows.")
+@click.option("--rate", type=RateType(), default="max", metavar="N|max", help="Rows a second [default: max].")
+@json_option
+def produce(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    path: Path,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    start_ms: int | None,
+    step_ms: int | None,
+    label_delay_ms: int,
+    limit: int | None,
+    rate: float,
+    as_json: bool,
+) -> None:
+    """Send each row, without its label, as an event, and its label as feedback, --label-delay later.
+
+    Record times are event times. Rows without times of their own end now; records of past times need topics
+    that keep them (`driftline topics create --retention unlimited`). Exit code 1: some rows were unusable
+    and left out.
+    """
+    if time_field is not None and (start_ms is not None or step_ms is not None):
+        raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    if pipeline.label is not None and label is None:
+        raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
+    fields = Fields(label, event_id, time_field, start_ms, step_ms)
+    table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
+    feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
+    asyncio.run(_send(pipeline, settings, table, feed))
+    _report(table, feed.fed, pipeline, as_json)
+
+
+async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> None:
+    if await topic.embedded(settings):
+        await topic.create(pipeline, settings)  # else each would appear on first use, whenever that is
+    showing = asyncio.create_task(_show(feed.fed, table.count))
+    try:
+        await feed.run(table.samples())
+    finally:
+        showing.cancel()
+        await asyncio.wait([showing])
+
+
+async def _show(fed: Fed, total: int) -> None:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    begun = time.monotonic()
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(SAID_EVERY_S)
+            click.echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
+    columns = (
+        TextColumn("rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("rows", total=total, rate="")
+        while True:
+            await asyncio.sleep(SHOWN_EVERY_S)
+            progress.update(bar, completed=fed.rows, rate=_rate(fed.rows, begun))
+
+
+def _rate(rows: int, begun: float) -> str:
+    return f"{rows / max(time.monotonic() - begun, 1e-9):,.0f}"
+
+
+def _report(table: Table, fed: Fed, pipeline: Pipeline, as_json: bool) -> None:
+    """Say what was sent and what was not, and set the exit code."""
+    bad = table.bad
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    **asdict(fed),
+                    "bad_rows": bad.count,
+                    "bad_lines": bad.lines,
+                    "events_topic": pipeline.topics.events,
+                    "labels_topic": pipeline.topics.labels,
+                }
+            )
+        )
+    else:
+        rate = fed.rows / max(fed.seconds, 1e-9)
+        click.echo(
+            f"sent {fed.events:,} events to {pipeline.topics.events}"
+            + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
+            + f" in {fed.seconds:.1f} s ({rate:,.0f} rows a second)"
+        )
+        for line in bad.lines:
+            click.echo(f"left out: {table.path}, {line}", err=True)
+        if bad.count > len(bad.lines):
+            click.echo(f"left out: {bad.count - len(bad.lines):,} rows more", err=True)
+        if fed.disordered:
+            click.echo(
+                f"warning: {fed.disordered:,} rows are earlier than a row before them; sort the file by time "
+                "for the order that a live stream would have had",
+                err=True,
+            )
+        if fed.unlabelled:
+            click.echo(f"{fed.unlabelled:,} rows have no label", err=True)
+    if not fed.rows:
+        raise InputFileError(f"{table.path} has no usable row; each needs the columns of its header, or is an object")
+    if pipeline.label is not None and not fed.labels:
+        raise InputFileError(f"no row of {table.path} has a label; is the field named by --label right?")
+    if bad.count:
+        raise click.exceptions.Exit(PART)

@@ -1,0 +1,67 @@
+"""`driftline worker`: one process that scores, learns and watches, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import click
+import faust
+
+from app.broker.topic import verify
+from app.config import load_pipeline, load_settings
+from app.core.error import DriftlineError, SettingsError
+from app.main import Host, start_of
+
+
+@click.command()
+@click.option("-p", "--pipeline", type=click.Path(path_type=Path), help="The pipeline file (DRIFTLINE_PIPELINE).")
+@click.option("--bootstrap", help="Brokers to ask first, host:port (DRIFTLINE_BOOTSTRAP).")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="In place of what the file says.")
+@click.option("--web-host", help="Where /metrics and /health are served (DRIFTLINE_WEB_HOST).")
+@click.option("--web-port", type=int, help="Port of /metrics and /health (DRIFTLINE_WEB_PORT).")
+@click.option("--reset-state", is_flag=True, help="Start with an untrained model; inputs go on where they stand.")
+@click.option(
+    "--on-gap",
+    type=click.Choice(["stop", "continue"]),
+    default="stop",
+    show_default=True,
+    help="When input was deleted before it was read.",
+)
+@click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR (DRIFTLINE_LOG_LEVEL).")
+def worker(
+    pipeline: Path | None,
+    bootstrap: str | None,
+    overrides: tuple[str, ...],
+    web_host: str | None,
+    web_port: int | None,
+    reset_state: bool,
+    on_gap: str,
+    log_level: str | None,
+) -> None:
+    """Score, learn and watch until stopped (SIGTERM or Ctrl-C: finishes what is under way, leaves a snapshot).
+
+    Start as many as there are partitions, at most; they share them.
+    """
+    flags = {
+        "pipeline": pipeline,
+        "bootstrap": bootstrap,
+        "web_host": web_host,
+        "web_port": web_port,
+        "log_level": log_level,
+    }
+    settings = load_settings(flags=flags)
+    if settings.pipeline is None:
+        raise SettingsError("no pipeline: give a file with -p, or set DRIFTLINE_PIPELINE")
+    loaded = load_pipeline(settings.pipeline, overrides)
+    asyncio.run(verify(loaded, settings))  # here, so that a wrong topic is one clear message
+    host = Host(loaded, settings, start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue"))
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    try:
+        faust.Worker(host.app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False).execute_from_commandline()
+    except SystemExit:
+        failure = host.engine.failure if host.engine is not None else None
+        if isinstance(failure, DriftlineError):
+            raise failure from None
+        raise

@@ -1,0 +1,51 @@
+"""`python -m benchmarks`: all benchmarks, or the ones named. `make bench` is the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmarks import latency, throughput
+
+BENCHMARKS = ("throughput", "latency")
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(BENCHMARKS))
+@click.option("--rounds", default=3, show_default=True, help="Rounds of the throughput comparison.")
+@click.option("--pairs", default=100_000, show_default=True, help="Events with labels, for Driftline and the bare loop.")
+@click.option("--agent-pairs", default=5_000, show_default=True, help="Events with labels, for the Faust app.")
+@click.option("--events", default=500, show_default=True, help="Events whose latency is measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def main(names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, events: int, as_json: bool) -> None:
+    """Measure Driftline against plain loops, on a real Kafka of its own (Java 17 or later, Maven once)."""
+    console = Console(quiet=as_json)
+    document: dict[str, Any] = {}
+    report: throughput.Report | latency.Report
+    for name in names or BENCHMARKS:
+        with console.status(name) as status:
+            if name == "throughput":
+                report = throughput.measure(rounds, pairs, agent_pairs, lambda text: _say(console, status, text))
+                tables = throughput.tables(report)
+            else:
+                report = latency.measure(events, lambda text: _say(console, status, text))
+                tables = latency.tables(report)
+        for table in tables:
+            console.print(table)
+        document[name] = report.document()
+        setting = report.setting
+        console.print(f"[dim]{json.dumps(setting)}")
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+
+
+def _say(console: Console, status: Any, text: str) -> None:
+    status.update(text)
+    console.log(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Driftline as its worker runs it: exactly once, journal, outcomes, metrics, drift detection, all on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.config import load_settings
+from app.core.record import Source
+from app.engine.kafka import KafkaBroker, KafkaFeed
+from app.engine.port import Place
+from app.engine.worker import Worker
+from benchmarks.case import pipeline
+from benchmarks.contender.stopwatch import Stopwatch, options
+from benchmarks.machine import pin
+
+LOOK_EVERY_S = 0.02
+
+
+class _Feed:
+    """A feed that starts the watch at its first record."""
+
+    def __init__(self, feed: KafkaFeed, watch: Stopwatch) -> None:
+        self._feed = feed
+        self._watch = watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._feed, name)
+
+    async def poll(self) -> Mapping[Place, Sequence[Source]]:
+        polled = await self._feed.poll()
+        if polled:
+            self._watch.begin()
+        return polled
+
+
+class _Broker(KafkaBroker):
+    def __init__(self, watch: Stopwatch, *args: Any) -> None:
+        super().__init__(*args)
+        self._watch = watch
+
+    def feed(self) -> Any:
+        return _Feed(super().feed(), self._watch)
+
+
+async def run(asked: dict[str, Any]) -> None:
+    watch = Stopwatch()
+    chosen = pipeline(asked["name"], asked["events"], asked["labels"])
+    settings = load_settings({}, {"bootstrap": asked["bootstrap"]})
+    worker = Worker(_Broker(watch, chosen, settings), chosen)
+    working = asyncio.create_task(worker.run())
+    joined = 0
+    while joined < asked["pairs"] and not working.done():
+        await asyncio.sleep(LOOK_EVERY_S)
+        joined = sum(runner.tally.outcomes["joined"] for runner in worker.runners.values())
+    watch.end()
+    scored = sum(runner.tally.scores for runner in worker.runners.values())
+    learned = sum(runner.live.shard.learner.learned for runner in worker.runners.values() if runner.live)
+    worker.stop()
+    await working
+    watch.report(scored, learned)
+
+
+if __name__ == "__main__":
+    asked = options()
+    pin(asked["core"])
+    asyncio.run(run(asked))
