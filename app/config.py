@@ -1,13 +1,13 @@
 """Reading the pipeline file, and the settings of a deployment.
 
 What a use case is stands in its pipeline file, the same everywhere. Where it runs (broker, credentials,
-folders, ports) comes from environment variables `DRIFTLINE_*`, and flags of a command override them. This
-is the only place that reads either.
+folders, ports) comes from environment variables `DRIFTLINE_*`, and flags of a command override them. This is
+the only place that reads either.
 
-The file is YAML as YAML 1.2 has it, not as PyYAML reads it by default: there `no` and `on` are booleans,
-`010` is eight, `12:30` is 750, `1e-3` is text, and of two equal keys the last one wins in silence. Here
-words are text, a number that could mean two things and a key that comes twice are refused, and every
-problem names its line.
+The file is YAML as YAML 1.2 has it, not as PyYAML reads it by default: there `no` and `on` are booleans, `010`
+is eight, `12:30` is 750, `1e-3` is text, and of two equal keys the last one wins in silence. Here words are
+text, a number that could mean two things and a key that comes twice are refused, and every problem names its
+line.
 """
 
 from __future__ import annotations
@@ -72,6 +72,14 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Loader.yaml_implicit_resolvers = {}
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Text of several lines as a block, which shows them as they are."""
+    return dumper.represent_scalar(f"{_TAG}str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 for _kind, _pattern in (("bool", _BOOL), ("int", _INT), ("float", _FLOAT), ("null", _NULL)):
     _resolver = re.compile(f"^(?:{_pattern.pattern})$")
     _Loader.add_implicit_resolver(f"{_TAG}{_kind}", _resolver, None)
@@ -102,9 +110,7 @@ def read_pipeline(text: str, overrides: Sequence[str] = ()) -> Pipeline:
     for override in overrides:
         _override(doc, override)
     if isinstance(doc, dict) and is_factory(str(doc.get("model", ""))) and os.getcwd() not in sys.path:
-        sys.path.append(
-            os.getcwd()
-        )  # where a user's factory lies; last, so that it hides no installed module
+        sys.path.append(os.getcwd())  # where a user's factory lies; last, so that it hides no installed module
     try:
         return parse_pipeline(doc)
     except PipelineError as error:
@@ -152,13 +158,9 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_FILE_BYTES_MAX + 1)
     except FileNotFoundError:
-        raise InputFileError(
-            f"there is no file {path}; give one with -p, or write one with `driftline init`"
-        ) from None
+        raise InputFileError(f"there is no file {path}; give one with -p, or write one with `driftline init`") from None
     except OSError as error:
-        raise InputFileError(
-            f"{path} cannot be read ({error.strerror}); give a file that can, with -p"
-        ) from error
+        raise InputFileError(f"{path} cannot be read ({error.strerror}); give a file that can, with -p") from error
     if len(content) > _FILE_BYTES_MAX:
         raise InputFileError(
             f"{path} is larger than {_FILE_BYTES_MAX} bytes, so no pipeline file; give another with -p"
@@ -211,12 +213,8 @@ def _scalar(node: yaml.Node) -> Any:
             )
         return int(text, 0)
     if kind == "float" and (_FLOAT.fullmatch(text) or _INT.fullmatch(text)):
-        return (
-            float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1:].isalpha() else float(text)
-        )
-    raise _refusal(
-        node, f"{text!r} with the tag {node.tag!r} is not allowed; write plain text, numbers, true, false"
-    )
+        return float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1:].isalpha() else float(text)
+    raise _refusal(node, f"{text!r} with the tag {node.tag!r} is not allowed; write plain text, numbers, true, false")
 
 
 def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
@@ -315,9 +313,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in {**shown, **hidden}.items())})"
 
 
-def load_settings(
-    environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
-) -> Settings:
+def load_settings(environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None) -> Settings:
     """The settings from the environment, with a command's flags in place of what they name.
 
     Args:

@@ -86,11 +86,18 @@ class Host:
 
     def __init__(self, pipeline: Pipeline, settings: Settings, start: Start) -> None:
         self.engine: Engine | None = None
+        folder = settings.data_dir / "faust"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"the data folder {folder} cannot be made ({error.strerror}); set DRIFTLINE_DATA_DIR to one that can"
+            ) from error
         self.app = _App(
             f"driftline-{pipeline.name}",
             broker=f"kafka://{settings.bootstrap}",
             store="memory://",
-            datadir=str(settings.data_dir / "faust"),
+            datadir=str(folder),
             web_host=settings.web_host,
             web_bind=settings.web_host,
             web_port=settings.web_port,
@@ -106,28 +113,31 @@ class Host:
                 super().__init__(pipeline, settings, start, **options)
                 host.engine = self
 
-        self._registry = CollectorRegistry()
-        self._registry.register(WorkerCollector(lambda: self._worker))
-        self.app.page("/metrics")(self._metrics)
-        self.app.page("/health/live")(self._live)
-        self.app.page("/health/ready")(self._ready)
+        self._add_pages()
 
     @property
     def _worker(self) -> Worker | None:
         return self.engine.worker if self.engine is not None else None
 
-    async def _metrics(self, web: Any, request: Any) -> Any:
-        content_type = CONTENT_TYPE_LATEST.partition(";")[0]
-        return web.bytes(generate_latest(self._registry), content_type=content_type)
+    def _add_pages(self) -> None:
+        registry = CollectorRegistry()
+        registry.register(WorkerCollector(lambda: self._worker))
 
-    async def _live(self, web: Any, request: Any) -> Any:
-        return web.json({"live": True})
+        @self.app.page("/metrics")
+        async def metrics(web: Any, request: Any) -> Any:
+            content_type = CONTENT_TYPE_LATEST.partition(";")[0]
+            return web.bytes(generate_latest(registry), content_type=content_type)
 
-    async def _ready(self, web: Any, request: Any) -> Any:
-        worker = self._worker
-        shards = {str(number): runner.ready for number, runner in worker.runners.items()} if worker else {}
-        ready = worker is not None and worker.ready
-        return web.json({"ready": ready, "shards": shards}, status=200 if ready else 503)
+        @self.app.page("/health/live")
+        async def live(web: Any, request: Any) -> Any:
+            return web.json({"live": True})
+
+        @self.app.page("/health/ready")
+        async def ready(web: Any, request: Any) -> Any:
+            worker = self._worker
+            shards = {str(number): runner.ready for number, runner in worker.runners.items()} if worker else {}
+            is_ready = worker is not None and worker.ready
+            return web.json({"ready": is_ready, "shards": shards}, status=200 if is_ready else 503)
 
 
 def _from_environment() -> faust.App:

@@ -16,7 +16,9 @@ BENCHMARKS = ("throughput", "latency")
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(BENCHMARKS))
 @click.option("--rounds", default=3, show_default=True, help="Rounds of the throughput comparison.")
-@click.option("--pairs", default=100_000, show_default=True, help="Events with labels, for Driftline and the bare loop.")
+@click.option(
+    "--pairs", default=100_000, show_default=True, help="Events with labels, for Driftline and the bare loop."
+)
 @click.option("--agent-pairs", default=5_000, show_default=True, help="Events with labels, for the Faust app.")
 @click.option("--events", default=500, show_default=True, help="Events whose latency is measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")

@@ -1,6 +1,6 @@
 """Runs one program and takes it along when its own parent dies.
 
-    python -m app.broker.guard [--remove DIR] -- COMMAND ...
+    python -m app.broker.guard [--remove DIR] [--grace SECONDS] -- COMMAND ...
 
 A JVM does not notice that its parent is gone. The guard does: it holds the reading end of a pipe from the
 parent, and an end of file there, like SIGTERM, ends the program (SIGTERM, then SIGKILL). On Linux the kernel
@@ -10,6 +10,7 @@ also kills the program should the guard itself be killed. The first line of outp
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -25,12 +26,13 @@ GRACE_S = 20.0
 PR_SET_PDEATHSIG = 1
 
 
-def run(command: list[str], remove: str | None) -> int:
+def run(command: list[str], remove: str | None, grace_s: float) -> int:
     """Run the command until it ends, the parent goes, or a SIGTERM comes.
 
     Args:
         command: the program and its arguments.
         remove: a folder to delete at the end, whoever ended it.
+        grace_s: between SIGTERM and SIGKILL.
 
     Returns:
         The program's exit status, negative for a signal.
@@ -56,7 +58,7 @@ def run(command: list[str], remove: str | None) -> int:
     except BrokenPipeError:
         pass  # the parent was gone before it read the line
     finally:
-        _end(child)
+        _end(child, grace_s)
         if remove is not None:
             shutil.rmtree(remove, ignore_errors=True)
     return child.wait()
@@ -76,13 +78,13 @@ def _watch(child: subprocess.Popen[bytes], wake_read: int) -> None:
             return
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
     """SIGTERM, then SIGKILL; a program stopped by SIGSTOP is woken, or it could not act on the SIGTERM."""
     if child.poll() is None:
         child.terminate()
         child.send_signal(signal.SIGCONT)
         try:
-            child.wait(GRACE_S)
+            child.wait(grace_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -97,13 +99,13 @@ def _die_with_parent() -> Callable[[], object] | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Parse `[--remove DIR] -- COMMAND ...` and run it."""
-    remove = None
-    if arguments[:1] == ["--remove"]:
-        remove, arguments = arguments[1], arguments[2:]
-    if arguments[:1] == ["--"]:
-        arguments = arguments[1:]
-    status = run(arguments, remove)
+    """Parse the arguments and run the command."""
+    parser = argparse.ArgumentParser(prog="app.broker.guard")
+    parser.add_argument("--remove", metavar="DIR", help="delete this folder at the end")
+    parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")
+    parser.add_argument("command", nargs="+", help="behind --, the program and its arguments")
+    given = parser.parse_args(arguments)
+    status = run(given.command, given.remove, given.grace)
     return status if status >= 0 else 128 - status
 
 

@@ -254,6 +254,22 @@ async def verify(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
     return problems
 
 
+async def kept_ms(pipeline: Pipeline, settings: Settings) -> int | None:
+    """How long the inputs keep records, by the records' own times; None where it is unlimited or not known."""
+    async with _cluster(client_options(settings)) as cluster:
+        states = await cluster.states(names(pipeline).values())
+    wanted = names(pipeline)
+    limits = [
+        limit
+        for kind in ("events", "labels")
+        if (state := states.get(wanted.get(kind, ""))) is not None
+        and (limit := _number(state.config, "retention.ms")) is not None
+        and limit >= 0
+        and state.config.get("message.timestamp.type") != "LogAppendTime"
+    ]
+    return min(limits, default=None)
+
+
 async def embedded(settings: Settings) -> bool:
     """Whether the broker is the embedded one: no isolation of transactions, no topic settings."""
     async with _cluster(client_options(settings)) as cluster:

@@ -10,6 +10,7 @@ its exit code:
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -77,3 +78,5 @@ def main() -> None:
     The broker's address is --bootstrap or DRIFTLINE_BOOTSTRAP; DRIFTLINE_SECURITY_PROTOCOL, _SASL_* and
     _SSL_* set its security.
     """
+    # Without a handler of its own, Python prints a library's warnings bare; the worker sets up real logging.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())

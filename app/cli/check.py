@@ -202,8 +202,8 @@ def _blame(task: _Task, trace: Trace, verdict: Verdict) -> str:
         what = f"the outputs of synthetic record {number} of {len(trace.outputs)} differ"
     where = f"; the first model step that does is {step}" if step else "; every step of the model is equal before it"
     return (
-        f"not deterministic: between two processes {what}{where}. Nothing served could be replayed: seed that step, give "
-        "it lists instead of sets, or take another one"
+        f"not deterministic: between two processes {what}{where}. Nothing served could be replayed: seed that step, "
+        "give it lists instead of sets, or take another one"
     )
 
 
@@ -225,14 +225,12 @@ def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
         lines.append(f"    memory: {_bytes(estimate.pending_bytes)}")
         if estimate.crowded:
             lines.append(
-                f"    WARNING: more than label.pending_max allows ({estimate.pending_max:,} over {estimate.partitions} "
-                "partitions): the oldest are given up before their label comes"
+                f"    WARNING: label.pending_max allows {estimate.pending_max:,} over all partitions; beyond it,"
             )
+            lines.append("      the oldest events are given up before their label comes")
     lines.append(f"  remembered event ids: {_bytes(estimate.seen_bytes)}")
-    kept = format_duration(estimate.retention_ms)
-    lines.append(
-        f"  retention of events and labels: at least {kept} (two snapshots, and {format_duration(OUTAGE_MS)} of outage);"
-    )
+    kept, outage = format_duration(estimate.retention_ms), format_duration(OUTAGE_MS)
+    lines.append(f"  retention of events and labels: at least {kept} (two snapshots, and {outage} of outage);")
     lines.append("    unlimited, if everything served shall stay replayable, or survive an upgrade of River")
     lines.append("  retention of journal and snapshots: unlimited, as `driftline topics create` sets it")
     return lines

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,10 @@ from app.cli.option import (
     settings_of,
 )
 from app.config import Settings
-from app.core.error import InputFileError
+from app.core.error import InputFileError, TopicError
 from app.core.pipeline import Pipeline
 from app.engine.feed import Fed, Feed
-from app.engine.table import Fields, Table
+from app.engine.table import Fields, Sample, Table
 
 SHOWN_EVERY_S = 0.2
 SAID_EVERY_S = 5.0
@@ -129,10 +131,29 @@ async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed
         await topic.create(pipeline, settings)  # else each would appear on first use, whenever that is
     showing = asyncio.create_task(_show(feed.fed, table.count))
     try:
-        await feed.run(table.samples())
+        await feed.run(_kept(table.samples(), await topic.kept_ms(pipeline, settings)))
     finally:
         showing.cancel()
         await asyncio.wait([showing])
+
+
+def _kept(samples: Iterator[Sample], kept_ms: int | None) -> Iterator[Sample]:
+    """The rows, unless the broker would throw them away as too old as soon as it looks."""
+    for sample in samples:
+        if kept_ms is not None and sample.time_ms < time.time_ns() // 1_000_000 - kept_ms:
+            raise TopicError(
+                f"the rows begin at {_shown(sample.time_ms)}, and the topics keep records for "
+                f"{kept_ms / 86_400_000:.1f} days: Kafka goes by the records' own times and would remove these "
+                "within minutes. Make topics that keep them (`driftline topics create --retention unlimited`, or "
+                "kafka-configs --alter with retention.ms=-1), or count times from now: leave out --time and --start"
+            )
+        yield sample
+        break
+    yield from samples
+
+
+def _shown(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 async def _show(fed: Fed, total: int) -> None:

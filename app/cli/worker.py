@@ -59,7 +59,9 @@ def worker(
     host = Host(loaded, settings, start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue"))
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     try:
-        faust.Worker(host.app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False).execute_from_commandline()
+        faust.Worker(
+            host.app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False
+        ).execute_from_commandline()
     except SystemExit:
         failure = host.engine.failure if host.engine is not None else None
         if isinstance(failure, DriftlineError):

@@ -84,8 +84,6 @@ class Link(Struct, frozen=True):
     note: dict[str, Any] | None = None
 
 
-
-
 def link(entry: Entry, previous_chain: str, note: dict[str, Any] | None = None) -> Link:
     """Put an entry behind the one whose chain is given."""
     return Link(entry, _chain(previous_chain, entry), note)

@@ -1,7 +1,7 @@
 """From the expressions of a pipeline to River's objects, seeded.
 
-A model that the expression language cannot say comes from a factory, `package.module:function`: it is
-imported and called, with the pipeline's params if it takes an argument, and must return a River model.
+A model that the expression language cannot say comes from a factory, `package.module:function`: it is imported
+and called, with the pipeline's params if it takes an argument, and must return a River model.
 """
 
 from __future__ import annotations

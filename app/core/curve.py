@@ -71,7 +71,7 @@ class Curve(metrics.base.BinaryMetric):
 
     Invariant: a state depends only on the multiset of pairs it holds and on the order in which bins were
     first touched.
-    Cost: 0.3 us an update or revert; a read sorts the touched bins, about 0.2 us each.
+    Cost: 0.5 us an update or revert; a read sorts the touched bins, about 0.2 us each.
     """
 
     _fmt = ""

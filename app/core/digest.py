@@ -1,13 +1,13 @@
 """A digest of state that is equal when the state is.
 
-Pickle's bytes differ between processes that hold the same state: they depend on which strings are one
-object, on the order of sets, on what was computed lazily. So states are compared by a walk over what pickle
-would keep: floats by their bits, dicts in their order, sets sorted, arrays by type, shape and bytes,
-objects by their class and the state that they give to pickle. References to an object met before are
-written as its number, so cycles end and shared parts are told from equal copies.
+Pickle's bytes differ between processes that hold the same state: they depend on which strings are one object,
+on the order of sets, on what was computed lazily. So states are compared by a walk over what pickle would keep:
+floats by their bits, dicts in their order, sets sorted, arrays by type, shape and bytes, objects by their class
+and the state that they give to pickle. References to an object met before are written as its number, so cycles
+end and shared parts are told from equal copies.
 
-What cannot be walked (functions without a name, generators, open files) raises, with the way to it: no part
-is skipped silently.
+What cannot be walked (functions without a name, generators, open files) raises, with the way to it: no part is
+skipped silently.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _plain(member: Any) -> bytes | None:
     if kind is int:
         return b"i%d;" % member
     if kind is str:
-        text = member.encode("utf-8", "surrogatepass")
+        text = str.encode(member, "utf-8", "surrogatepass")
         return b"s%d:" % len(text) + text
     if kind is bytes or kind is bytearray:
         return b"b%d:" % len(member) + bytes(member)
@@ -138,11 +138,7 @@ def _reduced(path: str, member: Any) -> tuple[bytes, list[tuple[str, Any]]]:
         return _class(type(member)) + reduced.encode(), []
     make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
     parts: list[tuple[str, Any]] = [(path, make), (path, arguments)]
-    if (
-        isinstance(state, tuple)
-        and len(state) == 2
-        and all(part is None or isinstance(part, dict) for part in state)
-    ):
+    if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, dict) for part in state):
         state = {**(state[0] or {}), **(state[1] or {})}  # the instance's dict and its slots
     if isinstance(state, dict):
         own = {name: state[name] for name in sorted(state, key=str) if not _unused(member, name)}
@@ -170,7 +166,5 @@ def _class(kind: type) -> bytes:
 def _named(path: str, what: bytes, member: Any) -> bytes:
     name = f"{member.__module__}.{member.__qualname__}"
     if "<" in name:
-        raise DigestError(
-            f"{path} is {name}, which has no name of its own; define it at the top of its module"
-        )
+        raise DigestError(f"{path} is {name}, which has no name of its own; define it at the top of its module")
     return what + b" " + name.encode()

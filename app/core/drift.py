@@ -2,8 +2,7 @@
 
 Signals, and the values that a detector sees:
 
-    error    binary, multiclass: 1 where the served class is not the label (no class served counts as wrong),
-    else 0
+    error    binary, multiclass: 1 where the served class is not the label (none served counts as wrong), else 0
              regression: the absolute error, as a rank in the errors at the end of the warm-up
              anomaly: none
     score    binary: the probability of the positive class; multiclass: the greatest probability
@@ -13,15 +12,12 @@ Signals, and the values that a detector sees:
 Rules:
 
 * Counts and means are kept outside the detector (see `trail`), because ADWIN forgets its window and its own
-count at a
-  detection. Which way a signal went, and since when, comes from there for every detector alike.
+  count at a detection. Which way a signal went, and since when, comes from there for every detector alike.
 * Detectors of error and score are fed from the first value on, ranks apart, but what they find alerts only
-after
-  `warmup_labels` labels: a model that learns from cold changes its own error and scores. Being fed early
-  costs nothing and
-  gives them a past: on sea_50k ADWIN(0.002) finds the error's rises at 25,248 and 37,824 (logistic
-  regression), 13,024 and 38,688 (naive Bayes), 25,408 and 39,968 (Hoeffding tree); fed after the warm-up, it
-  finds them at other places.
+  after `warmup_labels` labels: a model that learns from cold changes its own error and scores. Being fed
+  early gives them a past: on sea_50k ADWIN(0.002) finds the error's rises at 25,248 and 37,824 (logistic
+  regression), 13,024 and 38,688 (naive Bayes), 25,408 and 39,968 (Hoeffding tree); fed after the warm-up
+  only, it finds them at other labels.
 * A falling error is recorded and never alerted. Scores and features alert both ways.
 * Where a detector knows a warning zone, its beginning is recorded, never alerted.
 """
@@ -97,7 +93,7 @@ class Monitor:
         both_ways: whether falls alert as rises do.
         reference: where values are ranked; None where they are in [0, 1] already.
 
-    Cost: 0.6 us a value with ADWIN, 1 us with a reference of 2,000 values.
+    Cost: 0.6 us a value with ADWIN, 1.1 us with a reference of 2,000 values.
     """
 
     def __init__(

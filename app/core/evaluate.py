@@ -108,7 +108,7 @@ class Evaluation:
     Attributes:
         label_count: labels seen, those of empty predictions included.
 
-    Cost: Accuracy and LogLoss together 1 us an update, windows included; see `benchmarks`.
+    Cost: Accuracy and LogLoss together 0.5 us an update, windows included; a curve 0.6 us, others of River's 1 us.
     """
 
     def __init__(self, chosen: Mapping[str, Any], window: int) -> None:
@@ -150,7 +150,7 @@ class Evaluation:
         """Each metric over the last `window` labels that it took in, and their `label_count`; None where
         undefined.
 
-        Cost: O(window) a metric: with 1,000 labels 10 us for means of losses, 0.3 to 2 ms for the rest.
+        Cost: O(window) a metric: with 1,000 labels 15 us for means of losses, 0.15 to 0.7 ms for the rest.
         """
         values: dict[str, float | None] = {name: track.window_value() for name, track in self.tracks.items()}
         values["label_count"] = min(self.label_count, self.window)

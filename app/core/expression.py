@@ -1,13 +1,12 @@
 """River expressions, read and built, never executed as code.
 
-A pipeline file names its model, metrics and detectors as River's documentation writes them:
-`StandardScaler() | LogisticRegression(optimizer=SGD($lr))`. Python's own parser reads the text, and a walk
-over the tree
-builds what is allowed: names of River's classes, calls, keywords, literals, lists, tuples, dicts, `|`, `+`,
-    `*` and unary minus. There is no other way in: no attributes of objects, no functions, no I/O.
+A pipeline file names its model, metrics and detectors as River's documentation writes them: `StandardScaler() |
+LogisticRegression(optimizer=SGD($lr))`. Python's own parser reads the text, and a walk over the tree builds
+what is allowed: names of River's classes, calls, keywords, literals, lists, tuples, dicts, `|`, `+`, `*` and
+unary minus. There is no other way in: no attributes of objects, no functions, no I/O.
 
-Length, nesting and operators are bounded before Python's parser sees the text, since its own limits end in
-a crash of depth.
+Length, nesting and operators are bounded before Python's parser sees the text, since its own limits end in a
+crash of depth.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ _PARAM = "\u01c2"  # stands for `$`, which Python's parser does not know; a lett
 
 # No models in these (abstract bases, files and the network, loops that consume streams), or nothing that
 # can be replayed.
-_EXCLUDED_MODULES = frozenset(
-    {"base", "compat", "conf", "datasets", "envs", "evaluate", "stream", "tags", "typing"}
-)
+_EXCLUDED_MODULES = frozenset({"base", "compat", "conf", "datasets", "envs", "evaluate", "stream", "tags", "typing"})
 _EXCLUDED_CLASSES = {
     "compose.FuncTransformer": "it wraps a Python function, and expressions run no code",
     "feature_extraction.RandomTreesEmbedding": "it cannot be restored from a snapshot; use RBFSampler",
@@ -105,9 +102,7 @@ class Namespace:
         hint = list(dict.fromkeys(folded + close))[:3]
         allowed = "names are those of River's classes, as in linear_model.LogisticRegression"
         raise LookupError(
-            f"is no name that River has; did you mean {' or '.join(hint)}?"
-            if hint
-            else f"is unknown; {allowed}"
+            f"is no name that River has; did you mean {' or '.join(hint)}?" if hint else f"is unknown; {allowed}"
         )
 
 
@@ -127,9 +122,7 @@ def _river_classes() -> Iterator[tuple[str, type]]:
             if inspect.ismodule(member):
                 todo.append((f"{path}.{name}", member))
             elif (
-                inspect.isclass(member)
-                and not inspect.isabstract(member)
-                and f"{path}.{name}" not in _EXCLUDED_CLASSES
+                inspect.isclass(member) and not inspect.isabstract(member) and f"{path}.{name}" not in _EXCLUDED_CLASSES
             ):
                 yield f"{path}.{name}", member
 
@@ -182,9 +175,7 @@ class _Builder:
 
     def _parse(self) -> ast.expr:
         if len(self._text) > _LENGTH_MAX:
-            raise ExpressionError(
-                f"the expression has {len(self._text)} characters; at most {_LENGTH_MAX} are allowed"
-            )
+            raise ExpressionError(f"the expression has {len(self._text)} characters; at most {_LENGTH_MAX} are allowed")
         self._text = self._marked(self._text)
         try:
             # In parentheses, so that lines may be broken anywhere; this moves the first line's columns by
@@ -215,9 +206,7 @@ class _Builder:
             elif piece.startswith("$"):
                 name = piece[1:]
                 if name not in self._params:
-                    raise ExpressionError(
-                        f"${name}: no such parameter{_choice(name, list(self._params), 'params')}"
-                    )
+                    raise ExpressionError(f"${name}: no such parameter{_choice(name, list(self._params), 'params')}")
             if depth < 0:
                 raise ExpressionError(f"a bracket is closed that was not opened; {_ALLOWED}")
             if depth > _NESTING_MAX or operators > _OPERATORS_MAX:
@@ -238,9 +227,7 @@ class _Builder:
 
     def _value(self, node: ast.expr, depth: int) -> Any:
         if depth > _NESTING_MAX * 2:
-            raise ExpressionError(
-                f"the expression is nested too deeply; at most {_NESTING_MAX} levels are allowed"
-            )
+            raise ExpressionError(f"the expression is nested too deeply; at most {_NESTING_MAX} levels are allowed")
         match node:
             case ast.Constant():
                 return self._constant(node)
@@ -259,9 +246,7 @@ class _Builder:
             case ast.BinOp():
                 return self._chain(node, depth)
             case ast.Set():
-                raise self._fail(
-                    node, "a set has no order, so results would differ between runs; write a list"
-                )
+                raise self._fail(node, "a set has no order, so results would differ between runs; write a list")
         raise self._fail(node, f"is not allowed; {_ALLOWED}")
 
     def _constant(self, node: ast.Constant) -> Any:
@@ -274,9 +259,7 @@ class _Builder:
             return value
         if isinstance(value, float) and math.isfinite(value):
             return value
-        raise self._fail(
-            node, "is no value that is allowed: finite numbers within 64 bits, text, True, False, None"
-        )
+        raise self._fail(node, "is no value that is allowed: finite numbers within 64 bits, text, True, False, None")
 
     def _mapping(
         self, node: ast.Dict, keys: list[ast.expr | None], values: list[ast.expr], depth: int
@@ -292,7 +275,7 @@ class _Builder:
 
     def _signed(self, node: ast.UnaryOp, sign: ast.unaryop, operand: ast.expr, depth: int) -> Any:
         value = self._value(operand, depth + 1)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             raise self._fail(node, "a sign goes before a number only")
         return -value if isinstance(sign, ast.USub) else value
 
@@ -311,9 +294,9 @@ class _Builder:
     def _combine(self, node: ast.BinOp, left: Any, right: Any) -> Any:
         if not isinstance(node.op, ast.BitOr | ast.Add | ast.Mult):
             raise self._fail(node, "of the operators only |, + and * are allowed")
-        if not any(isinstance(side, base.Base) for side in (left, right)) or not all(
-            map(_joins, (left, right))
-        ):
+        if _is_number(left) and _is_number(right):
+            return self._computed(node, left, right)
+        if not any(isinstance(side, base.Base) for side in (left, right)) or not all(map(_joins, (left, right))):
             raise self._fail(node, "|, + and * join River's objects; write numbers and lists out")
         try:
             match node.op:
@@ -325,6 +308,13 @@ class _Builder:
                     return left * right
         except _CONSTRUCTOR_ERRORS as error:
             raise self._fail(node, f"River cannot join these: {_told(error)}") from None
+
+    def _computed(self, node: ast.BinOp, left: Any, right: Any) -> Any:
+        """`24 * 7`, as documentation likes to write a week of hours."""
+        value = left * right if isinstance(node.op, ast.Mult) else left + right
+        if isinstance(node.op, ast.BitOr) or not math.isfinite(value) or abs(value) > _INTEGER_MAX:
+            raise self._fail(node, "numbers can be added and multiplied only, within 64 bits")
+        return value
 
     def _named(self, node: ast.Name | ast.Attribute) -> Any:
         name = self._dotted(node)
@@ -373,14 +363,10 @@ class _Builder:
         try:
             given = signature.bind(*args, **keywords).arguments
         except TypeError as error:
-            takes = [
-                name for name, param in signature.parameters.items() if param.kind is not param.VAR_POSITIONAL
-            ]
+            takes = [name for name, param in signature.parameters.items() if param.kind is not param.VAR_POSITIONAL]
             unknown = [name for name in keywords if name not in takes]
             hint = (
-                _choice(unknown[0], takes, "parameters")
-                if unknown
-                else f"; it takes {', '.join(takes) or 'nothing'}"
+                _choice(unknown[0], takes, "parameters") if unknown else f"; it takes {', '.join(takes) or 'nothing'}"
             )
             raise self._fail(node, f"{error}{hint}") from None
         if kind.__name__ == "OneHotEncoder" and given.get("categories") is not None:
@@ -398,6 +384,10 @@ class _Builder:
             raise
         except _CONSTRUCTOR_ERRORS as error:
             raise self._fail(node, f"River refuses this: {_told(error)}") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _joins(side: Any) -> bool:

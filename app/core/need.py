@@ -1,8 +1,7 @@
-"""What a pipeline will need at a given rate: events that wait, memory, and how long its topics must keep records.
+"""What a pipeline needs at a given rate: waiting events, memory, and how long its topics must keep records.
 
-The state that grows is the map of events that wait for their label: rate times wait, up to
-    `label.pending_max` in each partition; beyond that the oldest are given up. Estimates, meant to size
-    machines by, not to bill by.
+The state that grows is the map of events that wait for their label: rate times wait, up to `label.pending_max`
+in each partition; beyond that the oldest are given up. Estimates, meant to size machines by, not to bill by.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ _EVENT_BYTES_PLAIN = 580
 _FEATURE_BYTES = {"number": 32, "string": 72, "boolean": 8}
 _SEEN_BYTES = 230  # one remembered event id
 _SNAPSHOTS_KEPT = 2
-OUTAGE_MS = 86_400_000  # how long a worker may be away before inputs that it has not read yet are gone
+_HOUR_MS = 3_600_000
+OUTAGE_MS = 24 * _HOUR_MS  # how long a worker may be away before inputs that it has not read yet are gone
 
 
 class Need(Struct, frozen=True):
@@ -33,7 +33,7 @@ class Need(Struct, frozen=True):
         event_bytes: memory of one waiting event.
         pending_bytes: memory of all of them.
         seen_bytes: memory of the remembered event ids.
-        retention_ms: least time that the events and labels topics must keep records.
+        retention_ms: least time that the events and labels topics must keep records, in whole hours.
     """
 
     rate_per_s: float | None
@@ -74,7 +74,7 @@ def need(pipeline: Pipeline, rate_per_s: float | None, partitions: int) -> Need:
         event_bytes=event_bytes,
         pending_bytes=min(pending, pending_max) * event_bytes,
         seen_bytes=seen * _SEEN_BYTES,
-        retention_ms=_SNAPSHOTS_KEPT * pipeline.snapshot.every_ms + OUTAGE_MS,
+        retention_ms=-(-(_SNAPSHOTS_KEPT * pipeline.snapshot.every_ms + OUTAGE_MS) // _HOUR_MS) * _HOUR_MS,
     )
 
 

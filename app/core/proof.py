@@ -2,11 +2,11 @@
 
 Synthetic records of the declared types are folded twice, in processes whose sets and hashes are ordered
 differently (PYTHONHASHSEED), one of them frozen and thawed midway as a snapshot would. Every output is
-digested, and the state at the end. Where they differ, the model's steps are looked at one by one for the
-first that gives another state or output.
+digested, and the state at the end. Where they differ, the model's steps are looked at one by one for the first
+that gives another state or output.
 
 This module is the pure part: the records, the fold, the comparison. Starting processes is the command's
-    business.
+business.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """Every random part of a model gets a seed, or is refused.
 
-A model that draws from an unseeded generator cannot be replayed. River's convention is a `seed` parameter
-that defaults to
-None, so seeds are filled in twice: while an expression is built (the constructor may draw at once), and
-    afterwards in whatever the constructors, or a user's factory, made by themselves. What draws without any
-    seed is refused with its place.
+A model that draws from an unseeded generator cannot be replayed. River's convention is a `seed` parameter that
+defaults to None, so seeds are filled in twice: while an expression is built (the constructor may draw at once),
+and afterwards in whatever the constructors, or a user's factory, made by themselves. What draws without any
+seed is refused with its place.
 
 The first part of a class gets the pipeline's seed itself, so that River alone with `seed=42` gives the same
-model; further parts of the same class count on from there, so that two members of an ensemble are not
-twins.
+model; further parts of the same class count on from there, so that two members of an ensemble are not twins.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
-from river import base, feature_extraction, neighbors, proba
+from river import base, compose, feature_extraction, neighbors, preprocessing, proba
 
 from app.core.digest import digest_of
 from app.core.error import UnseededError
@@ -80,12 +78,22 @@ def fill_seeds(model: Any, seed: int | Seeds) -> None:
 
 
 def _refuse_unseedable(path: str, part: Any) -> None:
-    if isinstance(part, neighbors.SWINN) and part.seed is None:
+    kind = type(part)  # not isinstance: River answers for a pipeline as its last step would
+    if issubclass(kind, neighbors.SWINN) and part.seed is None:
         raise UnseededError(
             f"{path}: SWINN searches at random without a seed; write its seed, as in "
             "engine=SWINN(seed=42, ...), or use engine=LazySearch(window_size=1000), which searches exactly"
         )
-    if isinstance(part, getattr(feature_extraction, "RandomTreesEmbedding", ())):
+    if issubclass(kind, compose.Select):
+        raise UnseededError(
+            f"{path}: River's Select keeps its names in a set, so their order differs between runs; "
+            "use app.core.select.Select"
+        )
+    if issubclass(kind, preprocessing.OneHotEncoder) and part.categories is not None:
+        raise UnseededError(
+            f"{path}: OneHotEncoder keeps its categories in sets, so results differ between runs; leave them out"
+        )
+    if issubclass(kind, getattr(feature_extraction, "RandomTreesEmbedding", ())):
         raise UnseededError(f"{path}: RandomTreesEmbedding cannot be restored from a snapshot; use RBFSampler instead")
 
 

@@ -1,8 +1,7 @@
 """Select, in the order in which it is written.
 
-River's own `compose.Select` keeps its names in a set, so the order in which features reach the next step,
-and with it the last bits of every sum, depends on PYTHONHASHSEED. This one stands for it in every
-expression.
+River's own `compose.Select` keeps its names in a set, so the order in which features reach the next step, and
+with it the last bits of every sum, depends on PYTHONHASHSEED. This one stands for it in every expression.
 """
 
 from __future__ import annotations

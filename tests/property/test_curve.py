@@ -65,7 +65,8 @@ def test_bins_by_hand() -> None:
     assert bin_of(0.75) == 4096 + 64
     assert bin_of(1e-300) == 0
     assert bin_of(-math.inf) < bin_of(-1e9) < bin_of(-1.0) < 0
-    assert bin_of(1.0) < bin_of(1.001) < bin_of(50.0) < bin_of(51.0) < bin_of(math.inf)
+    assert bin_of(1.0) < bin_of(1.001) < bin_of(50.0) < bin_of(51.0) < bin_of(1e19) < bin_of(math.inf)
+    assert bin_of(-1e19) > bin_of(-1e30) == bin_of(-math.inf)
 
 
 def test_what_is_not_a_number_has_no_bin() -> None:

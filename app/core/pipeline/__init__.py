@@ -1,7 +1,7 @@
 """The pipeline file: its shape, its rules, and how it is read.
 
-`field` (durations, paths, scalars) -> `form` (the shape) -> `rule` (what must hold between settings) ->
-`parse` (from a file's content to a `Pipeline`, or to every problem it has); `schema` tells editors.
+`field` (durations, paths, scalars) -> `form` (the shape) -> `rule` (what must hold between settings) -> `parse`
+(from a file's content to a `Pipeline`, or to every problem it has); `schema` tells editors.
 """
 
 from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path

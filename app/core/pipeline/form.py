@@ -1,8 +1,8 @@
 """A pipeline: one use case as its file describes it, checked and with everything filled in.
 
-The classes here are only the shape. They are frozen, refuse keys that they do not know, and name every
-setting by its unit in code (`wait_ms`) and without it in the file (`wait: 7d`), where the unit is written.
-What must hold between settings is in `rule`; what is filled in when the file is silent is in `parse`.
+The classes here are only the shape. They are frozen, refuse keys that they do not know, and name every setting
+by its unit in code (`wait_ms`) and without it in the file (`wait: 7d`), where the unit is written. What must
+hold between settings is in `rule`; what is filled in when the file is silent is in `parse`.
 """
 
 from __future__ import annotations

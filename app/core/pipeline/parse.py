@@ -1,8 +1,8 @@
 """From a file's content to a pipeline, or to everything that is wrong with it.
 
-A person who writes a pipeline file wants all faults at once, each with its place, what stands there and
-what is allowed. So each top-level section is read on its own, and the rules between sections run over
-whatever could be read.
+A person who writes a pipeline file wants all faults at once, each with its place, what stands there and what is
+allowed. So each top-level section is read on its own, and the rules between sections run over whatever could be
+read.
 """
 
 from __future__ import annotations

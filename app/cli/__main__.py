@@ -1,0 +1,5 @@
+"""`python -m app.cli` is the command `driftline`."""
+
+from app.cli import main
+
+main(prog_name="driftline")

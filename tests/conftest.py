@@ -1,0 +1,63 @@
+"""Brokers for tests. `embedded` is fresh for each test that asks; `kafka` is one real node for the whole session.
+
+A test that uses `kafka` is an integration test: it needs Java 17 and, once, Maven. Without them it is skipped on a
+user's machine, saying what to install, and fails where CI is set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from app.broker.embedded import EmbeddedNode
+from app.broker.embedded import start as start_embedded
+from app.broker.java import JavaError
+from app.broker.kafka import KafkaNode
+from app.broker.kafka import start as start_kafka
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a real Kafka."""
+    for item in items:
+        if {"kafka", "kafka_needs"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+
+
+def in_ci() -> bool:
+    """Whether a missing tool must fail the tests instead of skipping them."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def missing(error: JavaError) -> None:
+    """Skip, or fail in CI."""
+    if in_ci():
+        pytest.fail(f"CI must run the tests on a real Kafka: {error}", pytrace=False)
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka_needs() -> None:
+    """Java and Kafka's jars are there, for tests that start nodes of their own."""
+    from app.broker.java import fetch_jars, find_java
+
+    try:
+        find_java()
+        fetch_jars()
+    except JavaError as error:
+        missing(error)
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_needs: None) -> Iterator[KafkaNode]:
+    """A real Kafka node, shared: use topic names of your own."""
+    with start_kafka() as node:
+        yield node
+
+
+@pytest.fixture
+def embedded() -> Iterator[EmbeddedNode]:
+    """An embedded broker of the test's own."""
+    with start_embedded() as node:
+        yield node
