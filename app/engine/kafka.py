@@ -65,10 +65,18 @@ class KafkaBroker:
         return KafkaReader(partition, self._options, self._exact)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        consumer = AIOKafkaConsumer(**self._options)
+        return await self._edges(places, "beginning_offsets")
+
+    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        """Offset after the last readable record of each partition."""
+        return await self._edges(places, "end_offsets")
+
+    async def _edges(self, places: Iterable[Place], ask: str) -> Mapping[Place, int]:
+        isolation = "read_committed" if self._exact else "read_uncommitted"
+        consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
         await _start(consumer)
         try:
-            found = await consumer.beginning_offsets([TopicPartition(*place) for place in places])
+            found = await getattr(consumer, ask)([TopicPartition(*place) for place in places])
             return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
         except KafkaError as error:
             raise _unreachable(error) from error

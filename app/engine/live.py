@@ -28,7 +28,7 @@ from app.engine.tally import Tally
 QUEUE_MAX = 20_000  # records in hand of one input; beyond it the input is paused
 SLICE_BYTES_MAX = 4_000_000  # of outputs
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
-NOTE_EVERY_S = 1.0  # how often a journal entry carries numbers for people
+NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
 
 class _Prepared(Struct, frozen=True):
@@ -195,9 +195,9 @@ class Live:
             epoch=self._epoch.number,
         )
         note = None
-        if time.monotonic() - self._noted_s > NOTE_EVERY_S:
+        if not self.folder.waiting or time.monotonic() - self._noted_s > NOTE_EVERY_S:
             self._noted_s = time.monotonic()
-            note = self.shard.summary()
+            note = {**self.shard.summary(), "positions": dict(self.folder.positions)}
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
         self._snapshots.records += folded.records

@@ -239,7 +239,7 @@ class Recovery:
             self._progress.unverifiable += 1
             return
         raise DigestMismatchError(
-            f"slice {entry.number} of shard {self._partition} (inputs {dict(entry.inputs)}) gave other outputs than "
+            f"slice {entry.number} of shard {self._partition} ({dict(entry.inputs)}) gave other outputs than "
             f"the journal says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal "
             "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
         )

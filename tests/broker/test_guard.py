@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -98,13 +97,3 @@ def test_a_killed_guard_takes_its_program_along(guards: list[subprocess.Popen[by
     guard, pid = guarded(guards, "--", "sleep", "600")
     guard.kill()
     assert wait_for(lambda: not runs(pid), 10)
-
-
-def test_the_first_line_is_json(guards: list[subprocess.Popen[bytes]]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "app.broker.guard", "--", "true"],
-        capture_output=True,
-        stdin=subprocess.PIPE,
-        check=True,
-    )
-    assert json.loads(done.stdout)["pid"] > 0

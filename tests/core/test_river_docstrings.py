@@ -1,9 +1,9 @@
 """River's own documentation is the grammar: models that its docstrings build must build here too.
 
-The docstrings of the installed River are read with the doctest parser; every expression that is assigned to a name (or stands
-alone) and makes a model is put into a minimal pipeline of its task, through the same code that `driftline check` runs. Names
-of modules that an example imports by another name are written out first, and variables of earlier lines are put in
-where they are expressions themselves.
+The docstrings of the installed River are read with the doctest parser. Every expression that is assigned to a name, or
+stands alone, and makes a model is put into a minimal pipeline of its task, through the code that `driftline check` runs.
+Names of modules that an example imports by another name are written out first, and variables of earlier lines are put
+in where they are expressions themselves.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _WriteOut(ast.NodeTransformer):
         self.imported = imported
         self.assigned = assigned
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - ast's own name
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id in self.assigned:
             return self.assigned[node.id]
         if node.id in self.imported:
@@ -134,7 +134,7 @@ def _refusal(expression: str) -> str | None:
 
 
 def _names(expression: str) -> list[str]:
-    """Names of features in the expression: what Select takes, and what aggregates and text features are `on` and `by`."""
+    """Names of features in the expression: what Select takes, and what aggregates work `on` and `by`."""
     names: list[str] = []
     for call in ast.walk(ast.parse(expression, mode="eval")):
         if not isinstance(call, ast.Call):

@@ -1,0 +1,85 @@
+"""`driftline status`: every shard, as Kafka has it, whether or not a worker runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from app.broker.topic import names
+from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.config import Settings
+from app.core.error import TopicError
+from app.core.pipeline import Pipeline
+from app.engine.client import admin, client_options, partition_counts
+from app.engine.kafka import KafkaBroker
+from app.engine.status import ShardStatus, read_status
+
+
+@click.command()
+@pipeline_option
+@bootstrap_option
+@json_option
+def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
+    """Show every shard: positions, lag, pending events, labels learned, metrics.
+
+    Reads the journal, so it needs no worker; under load its numbers are up to a second old.
+    """
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    shards = asyncio.run(_read(pipeline, settings))
+    if as_json:
+        click.echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
+    else:
+        Console().print(_table(pipeline, shards))
+
+
+async def _read(pipeline: Pipeline, settings: Settings) -> Sequence[ShardStatus]:
+    async with admin(client_options(settings)) as client:
+        there = await partition_counts(client)
+    missing = sorted(set(names(pipeline).values()) - set(there))
+    if missing:
+        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+    return await read_status(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
+
+
+def _table(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> Table:
+    inputs = [topic for topic in (pipeline.topics.events, pipeline.topics.labels) if topic is not None]
+    table = Table(title=f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})")
+    for name in ("shard", "read", "lag", "pending", "learned", "time", "metrics: total (window)"):
+        table.add_column(name, justify="left" if name.startswith("metrics") else "right")
+    for shard in shards:
+        note = shard.note or {}
+        table.add_row(
+            str(shard.partition),
+            " + ".join(f"{shard.positions[topic]:,}" for topic in inputs),
+            " + ".join(f"{shard.lag[topic]:,}" for topic in inputs),
+            f"{note.get('pending', 0):,}",
+            f"{note.get('counts', {}).get('learned', 0):,}",
+            _time(note.get("watermark_ms")),
+            _metrics(note.get("metrics", {}), note.get("window_metrics", {})),
+        )
+    table.caption = "read and lag are offsets: " + " + ".join(inputs)
+    return table
+
+
+def _time(watermark_ms: int | None) -> str:
+    if watermark_ms is None:
+        return "-"
+    return datetime.fromtimestamp(watermark_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _metrics(total: dict[str, float | None], window: dict[str, float | None]) -> str:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4g}"
+
+    return "\n".join(
+        f"{name} {shown(value)} ({shown(window.get(name))})" for name, value in total.items() if name != "label_count"
+    )

@@ -1,0 +1,190 @@
+"""Topics are planned for what the engine needs, made once, and judged where they are not so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from app.broker import topic
+from app.broker.embedded import EmbeddedNode
+from app.broker.kafka import KafkaNode
+from app.broker.topic import LONG_MAX, TopicState, judge, names, plan
+from app.core.error import BrokerError, TopicError
+from app.core.pipeline import Pipeline
+from tests.broker.pipelines import pipeline, settings
+
+DAY_MS = 86_400_000
+ONE_FEATURE = {"id": "id", "features": {"amount": "number"}}
+DEFAULTS = {
+    "cleanup.policy": "delete",
+    "max.message.bytes": "1048588",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": "3600000",
+    "message.timestamp.before.max.ms": str(LONG_MAX),
+    "retention.ms": "604800000",
+    "retention.bytes": "-1",
+}
+
+
+def planned(of: Pipeline, **changes: Mapping[str, str]) -> dict[str, TopicState]:
+    """The topics of a pipeline as `plan` makes them on a broker with Kafka's defaults, some settings changed."""
+    return {
+        one.name: TopicState(one.partitions, {**DEFAULTS, **one.config, **changes.get(one.kind, {})})
+        for one in plan(of)
+    }
+
+
+def test_plan_keeps_what_recovery_needs() -> None:
+    configs = {one.kind: one.config for one in plan(pipeline())}
+    assert configs["journal"] == {
+        "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1",
+    }  # fmt: skip
+    assert configs["snapshots"]["cleanup.policy"] == "compact"
+    assert int(configs["snapshots"]["segment.bytes"]) <= 64 * 1024 * 1024
+    assert int(configs["events"]["retention.ms"]) == 14 * DAY_MS  # the wait of 7 days, and a week
+    assert configs["scores"]["message.timestamp.after.max.ms"] == str(LONG_MAX)
+    assert configs["alerts"]["cleanup.policy"] == "delete"
+
+
+def test_plan_has_room_for_the_largest_records() -> None:
+    large = pipeline(limits={"record_bytes_max": 3_000_000, "output_bytes_max": 2_000_000})
+    configs = {one.kind: one.config for one in plan(large)}
+    assert int(configs["events"]["max.message.bytes"]) > 3_000_000
+    assert int(configs["outcomes"]["max.message.bytes"]) > 2_000_000
+
+
+def test_unlimited_retention_is_for_inputs_and_outputs() -> None:
+    for one in plan(pipeline(), retention_ms=topic.UNLIMITED):
+        assert one.kind == "snapshots" or one.config["retention.ms"] == "-1"
+
+
+def test_a_pipeline_without_labels_has_no_topic_for_them() -> None:
+    anomaly = pipeline(task="anomaly", label=None, event=ONE_FEATURE, model="HalfSpaceTrees()", metrics=[])
+    assert "labels" not in names(anomaly)
+    assert len(plan(anomaly)) == 8
+
+
+def test_what_is_planned_is_judged_good() -> None:
+    assert judge(pipeline(), planned(pipeline())) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "words"),
+    [
+        ("journal", {"cleanup.policy": "compact"}, "compaction removes"),
+        ("journal", {"retention.ms": "604800000"}, "every entry of the journal"),
+        ("journal", {"retention.bytes": "1000"}, "every entry of the journal"),
+        ("snapshots", {"cleanup.policy": "delete"}, "cleanup.policy=compact"),
+        ("snapshots", {"cleanup.policy": "compact,delete"}, "cleanup.policy=compact"),
+        ("snapshots", {"max.message.bytes": "100000"}, "max.message.bytes"),
+        ("events", {"cleanup.policy": "compact,delete"}, "compaction removes"),
+        ("scores", {"cleanup.policy": "compact"}, "compaction removes"),
+        ("scores", {"max.message.bytes": "900000"}, "limits.output_bytes_max"),
+        ("outcomes", {"message.timestamp.after.max.ms": "3599999"}, "never be committed"),
+        ("rejected", {"message.timestamp.before.max.ms": "1000"}, "never be committed"),
+    ],
+)
+def test_a_setting_that_breaks_the_engine_is_fatal(kind: str, config: dict[str, str], words: str) -> None:
+    problems = judge(pipeline(), planned(pipeline(), **{kind: config}))
+    assert [(one.topic, one.fatal) for one in problems] == [(f"cards.{kind}", True)]
+    assert words in problems[0].message
+    assert "--add-config" in problems[0].message  # what to do
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("alerts", {"cleanup.policy": "compact"}),
+        ("scores", {"message.timestamp.type": "LogAppendTime", "message.timestamp.after.max.ms": "1"}),
+        ("scores", {"message.timestamp.after.max.ms": "3600000"}),  # as wide as the inputs'
+        ("events", {"max.message.bytes": "1000"}),  # the inputs' own limit is no business of ours
+    ],
+)
+def test_settings_that_harm_nothing_pass(kind: str, config: dict[str, str]) -> None:
+    assert judge(pipeline(), planned(pipeline(), **{kind: config})) == []
+
+
+def test_inputs_that_do_not_outlive_the_wait_are_a_warning() -> None:
+    problems = judge(pipeline(), planned(pipeline(), events={"retention.ms": str(DAY_MS)}))
+    assert [(one.topic, one.fatal) for one in problems] == [("cards.events", False)]
+
+
+def test_unequal_partitions_are_named() -> None:
+    states = planned(pipeline())
+    states["cards.labels"] = TopicState(3, states["cards.labels"].config)
+    (problem,) = judge(pipeline(), states)
+    assert problem.topic == "cards.labels"
+    assert "3 partitions and cards.events has 4" in problem.message
+
+
+def test_missing_topics_are_named_unless_they_may_appear() -> None:
+    states = planned(pipeline())
+    del states["cards.journal"]
+    assert [one.topic for one in judge(pipeline(), states)] == ["cards.journal"]
+    assert judge(pipeline(), states, may_appear=True) == []
+
+
+async def test_embedded_topics_are_made_once(embedded: EmbeddedNode) -> None:
+    where = settings(embedded.bootstrap)
+    assert await topic.embedded(where)
+    made = await topic.create(pipeline(), where, partitions=3)
+    assert {(one.made, one.partitions) for one in made} == {(True, 3)}
+    again = await topic.create(pipeline(), where, partitions=5)
+    assert {(one.made, one.partitions) for one in again} == {(False, 3)}
+    assert await topic.verify(pipeline(), where) == []
+
+
+async def test_the_inputs_that_are_there_give_the_number_of_partitions(embedded: EmbeddedNode) -> None:
+    await asyncio.to_thread(embedded.create_topics, {"cards.labels": 2})
+    made = await topic.create(pipeline(), settings(embedded.bootstrap))
+    assert {one.plan.name for one in made if not one.made} == {"cards.labels"}
+    assert {one.partitions for one in made} == {2}
+
+
+async def test_verify_raises_all_that_is_wrong(embedded: EmbeddedNode) -> None:
+    embedded.create_topics({"cards.events": 2, "cards.labels": 3, "cards.journal": 1})
+    with pytest.raises(TopicError, match=r"(?s)cards.labels: has 3.*cards.journal: has 1"):
+        await topic.verify(pipeline(), settings(embedded.bootstrap))
+
+
+async def test_no_broker_is_a_clear_error() -> None:
+    with pytest.raises(BrokerError, match=r"cannot reach Kafka at 127.0.0.1:1: .*driftline broker"):
+        await topic.check(pipeline(), settings("127.0.0.1:1"))
+
+
+async def test_kafka_topics_are_made_once_as_planned(kafka: KafkaNode) -> None:
+    where, use = settings(kafka.bootstrap), pipeline("once")
+    assert not await topic.embedded(where)
+    with pytest.raises(TopicError, match=r"(?s)once.events: is missing; create it with `driftline topics create"):
+        await topic.verify(use, where)
+    assert {one.made for one in await topic.create(use, where, partitions=2)} == {True}
+    assert {one.made for one in await topic.create(use, where, partitions=2)} == {False}
+    assert await topic.verify(use, where) == []
+    assert await topic.kept_ms(use, where) == 14 * DAY_MS
+
+
+async def test_kafka_topics_made_otherwise_are_found_out(kafka: KafkaNode) -> None:
+    where, use = settings(kafka.bootstrap), pipeline("otherwise")
+    kafka.create_topics({name: 2 for kind, name in names(use).items() if kind != "labels"})
+    kafka.create_topics({"otherwise.labels": 1})
+    problems = {(one.topic, one.message.split()[0]) for one in await topic.check(use, where) if one.fatal}
+    assert problems == {
+        ("otherwise.labels", "has"),
+        ("otherwise.journal", "retention.ms"),
+        ("otherwise.snapshots", "cleanup.policy"),
+    }
+
+
+async def test_kafka_with_unlimited_retention_keeps_all(kafka: KafkaNode) -> None:
+    where, use = settings(kafka.bootstrap), pipeline("kept")
+    await topic.create(use, where, partitions=1, retention_ms=topic.UNLIMITED)
+    assert await topic.kept_ms(use, where) is None
+
+
+async def test_kafka_refusing_a_topic_is_a_clear_error(kafka: KafkaNode) -> None:
+    use = pipeline("refused", topics={"events": "refused.a_b"})
+    await topic.create(pipeline("other", topics={"events": "refused.a.b"}), settings(kafka.bootstrap))
+    with pytest.raises(TopicError, match=r"(?s)refused to make topics.*refused.a_b: InvalidTopicError"):
+        await topic.create(use, settings(kafka.bootstrap), partitions=1)
