@@ -31,7 +31,8 @@ def run(command: list[str], remove: str | None, grace_s: float) -> int:
 
     Args:
         command: the program and its arguments.
-        remove: a folder to delete at the end, whoever ended it.
+        remove: a folder to delete when the parent is gone; one that is there does that itself, or starts
+            the program again on what is in it.
         grace_s: between SIGTERM and SIGKILL.
 
     Returns:
@@ -52,30 +53,30 @@ def run(command: list[str], remove: str | None, grace_s: float) -> int:
         stdout=sys.stderr,
         preexec_fn=_die_with_parent(),  # noqa: PLW1509  # unsafe with threads; the guard has none
     )
+    orphaned = False
     try:
         print(json.dumps({"pid": child.pid}), flush=True)
-        _watch(child, wake_read)
+        orphaned = _watch(child, wake_read)
     except BrokenPipeError:
-        pass  # the parent was gone before it read the line
+        orphaned = True  # the parent was gone before it read the line
     finally:
         _end(child, grace_s)
-        if remove is not None:
+        if orphaned and remove is not None:
             shutil.rmtree(remove, ignore_errors=True)
     return child.wait()
 
 
-def _watch(child: subprocess.Popen[bytes], wake_read: int) -> None:
-    """Return when the child has ended or must."""
+def _watch(child: subprocess.Popen[bytes], wake_read: int) -> bool:
+    """Return when the child has ended or must: whether that is because the parent is gone."""
     parent = os.getppid()
     while child.poll() is None:
         # The time-out is for a pipe that a process forked from our parent still holds open.
         ready, _, _ = select.select([0, wake_read], [], [], 1.0)
-        if 0 in ready and not os.read(0, 4_096):
-            return
+        if os.getppid() != parent or (0 in ready and not os.read(0, 4_096)):
+            return True
         if wake_read in ready and set(os.read(wake_read, 4_096)) & {signal.SIGTERM, signal.SIGINT}:
-            return
-        if os.getppid() != parent:
-            return
+            return False
+    return False
 
 
 def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -101,7 +102,7 @@ def _die_with_parent() -> Callable[[], object] | None:
 def main(arguments: list[str]) -> int:
     """Parse the arguments and run the command."""
     parser = argparse.ArgumentParser(prog="app.broker.guard")
-    parser.add_argument("--remove", metavar="DIR", help="delete this folder at the end")
+    parser.add_argument("--remove", metavar="DIR", help="delete this folder when the parent is gone")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")
     parser.add_argument("command", nargs="+", help="behind --, the program and its arguments")
     given = parser.parse_args(arguments)

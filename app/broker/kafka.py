@@ -43,6 +43,7 @@ STOP_TIMEOUT_S = 25.0  # longer than the guard's own patience
 FORMAT_TIMEOUT_S = 120.0
 ATTEMPT_MAX = 5
 HEAP = "512m"
+# A killed broker may come back only when its old session is over: 9 s as shipped.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -62,6 +63,8 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=16777216
 """
 

@@ -19,6 +19,7 @@ import urllib.request
 from collections import Counter
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,20 @@ class Scene:
 )
 @click.option("--payments", "count", type=click.IntRange(20_000), default=30_000, show_default=True)
 @click.option("--rate", type=click.FloatRange(100), default=1_200.0, show_default=True, help="Payments a second.")
+@click.option(
+    "--write", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    help="Only write payments.jsonl and pipeline.yaml there, to try the other commands on.",
+)
 @json_option
-def demo(kind: str, count: int, rate: float, as_json: bool) -> None:
+def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool) -> None:
     """Stream card payments whose fraud pattern changes part way, and watch the alert arrive.
 
     Starts a broker and a worker, stops both at the end, and leaves nothing behind. Exit code 1: no alert came
     after the change, or one came before it.
     """
+    if folder is not None:
+        _write(folder, kind, count)
+        return
     console = Console(stderr=as_json)
     change_at = count * 8 // 15
     shards = (partition_of(str(sample.event_id).encode(), PARTITIONS) for sample in payments(change_at, change_at, 0))
@@ -104,6 +112,19 @@ def demo(kind: str, count: int, rate: float, as_json: bool) -> None:
         _print_summary(scene, kind, console)
     if not told(scene):
         raise click.exceptions.Exit(1)
+
+
+def _write(folder: Path, kind: str, count: int) -> None:
+    """The demo's payments and its pipeline as files, for the other commands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start_ms = int(time.time() * 1000) - count * STEP_MS
+    with (folder / "payments.jsonl").open("wb") as file:
+        for sample in payments(count, count * 8 // 15, start_ms):
+            moment = datetime.fromtimestamp(sample.time_ms / 1000, UTC).isoformat(timespec="seconds")
+            file.write(orjson.dumps({**sample.event, "paid_at": moment, "is_fraud": sample.label}) + b"\n")
+    delivery = "exactly_once" if kind == "kafka" else "at_least_once"
+    (folder / "pipeline.yaml").write_text(PIPELINE.format(name=NAME, delivery=delivery))
+    click.echo(f"wrote {folder / 'payments.jsonl'} ({count:,} payments) and {folder / 'pipeline.yaml'}")
 
 
 def _broker(kind: str) -> Node:

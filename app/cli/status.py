@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 import msgspec
 import orjson
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from app.broker.topic import names
+from app.broker import topic
 from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
 from app.config import Settings
 from app.core.error import TopicError
@@ -44,42 +45,42 @@ def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: st
 async def _read(pipeline: Pipeline, settings: Settings) -> Sequence[ShardStatus]:
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    missing = sorted(set(names(pipeline).values()) - set(there))
+    missing = sorted(set(topic.names(pipeline).values()) - set(there))
     if missing:
         raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
     return await read_status(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
 
 
 def _table(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> Table:
-    inputs = [topic for topic in (pipeline.topics.events, pipeline.topics.labels) if topic is not None]
-    table = Table(title=f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})")
-    for name in ("shard", "read", "lag", "pending", "learned", "time", "metrics: total (window)"):
-        table.add_column(name, justify="left" if name.startswith("metrics") else "right")
+    inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
+    table = Table(title=f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("shard", "input", "read", "lag", "pending", "learned", "time (UTC)", "metric", "total", "window"):
+        table.add_column(name, justify="left" if name in ("metric", "input") else "right")
     for shard in shards:
         note = shard.note or {}
+        total, window = note.get("metrics", {}), note.get("window_metrics", {})
+        measured = [name for name in total if name != "label_count"]
         table.add_row(
             str(shard.partition),
-            " + ".join(f"{shard.positions[topic]:,}" for topic in inputs),
-            " + ".join(f"{shard.lag[topic]:,}" for topic in inputs),
+            "\n".join(("events", "labels")[: len(inputs)]),
+            "\n".join(f"{shard.positions[name]:,}" for name in inputs),
+            "\n".join(f"{shard.lag[name]:,}" for name in inputs),
             f"{note.get('pending', 0):,}",
             f"{note.get('counts', {}).get('learned', 0):,}",
             _time(note.get("watermark_ms")),
-            _metrics(note.get("metrics", {}), note.get("window_metrics", {})),
+            "\n".join(measured),
+            "\n".join(_shown(total[name]) for name in measured),
+            "\n".join(_shown(window.get(name)) for name in measured),
         )
-    table.caption = "read and lag are offsets: " + " + ".join(inputs)
+    table.caption = "read and lag are offsets"
     return table
 
 
 def _time(watermark_ms: int | None) -> str:
     if watermark_ms is None:
         return "-"
-    return datetime.fromtimestamp(watermark_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(watermark_ms / 1000, UTC).strftime("%Y-%m-%d\n%H:%M:%S")
 
 
-def _metrics(total: dict[str, float | None], window: dict[str, float | None]) -> str:
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4g}"
-
-    return "\n".join(
-        f"{name} {shown(value)} ({shown(window.get(name))})" for name, value in total.items() if name != "label_count"
-    )
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

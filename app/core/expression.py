@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from river import api as river_api
-from river import base
+from river import base, utils
 
 from app.core.error import ExpressionError, UnseededError
 from app.core.seed import Seeds
@@ -47,6 +47,7 @@ _TYPES: dict[str, type] = {
     "float": float,
     "bool": bool,
 }
+_WRAPPERS_OF_CLASSES = (utils.Rolling, utils.TimeRolling)
 _CONSTRUCTOR_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError,
     RuntimeError, TypeError, ValueError,
@@ -213,17 +214,24 @@ class _Builder:
                 limits = f"{_NESTING_MAX} nested brackets and {_OPERATORS_MAX} operators"
                 raise ExpressionError(f"the expression is too complex; at most {limits} are allowed")
             pieces.append(_PARAM + piece[1:] if piece.startswith("$") else piece)
-        if not text:
+        if not any(piece.strip() and not piece.startswith("#") for piece in pieces):
             raise ExpressionError(f"the expression is empty; {_ALLOWED}")
         return "".join(pieces)
 
     def _fail(self, node: ast.expr, message: str) -> ExpressionError:
         source = self._text.split("\n")[node.lineno - 1] if node.lineno else ""
         ahead = 1 if node.lineno == 1 else 0
-        column = len(source.encode()[: max(node.col_offset - ahead, 0)].decode(errors="replace")) + 1
-        shown = ast.unparse(node).replace(_PARAM, "$").split("\n")[0]
+        column = self._column(source, node.col_offset - ahead) + 1
+        end = (
+            len(source) if node.end_lineno != node.lineno else self._column(source, (node.end_col_offset or 0) - ahead)
+        )
+        shown = source[column - 1 : end].replace(_PARAM, "$")
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         return ExpressionError(f"line {node.lineno}, column {column}, `{shown}`: {message}")
+
+    def _column(self, source: str, offset: int) -> int:
+        """Characters before an offset in bytes, which is what Python's parser counts in."""
+        return len(source.encode()[: max(offset, 0)].decode(errors="replace"))
 
     def _value(self, node: ast.expr, depth: int) -> Any:
         if depth > _NESTING_MAX * 2:
@@ -350,13 +358,22 @@ class _Builder:
         for argument in node.args:
             if isinstance(argument, ast.Starred):
                 raise self._fail(argument, "`*` is not allowed before an argument; write the arguments out")
-        args = tuple(self._value(argument, depth + 1) for argument in node.args)
+        read = self._class_or_value if kind in _WRAPPERS_OF_CLASSES else self._value
+        args = tuple(read(argument, depth + 1) for argument in node.args)
         keywords: dict[str, Any] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
                 raise self._fail(node, "`**` is not allowed; write the arguments out")
-            keywords[keyword.arg] = self._value(keyword.value, depth + 1)
+            keywords[keyword.arg] = read(keyword.value, depth + 1)
         return self._construct(node, kind, args, keywords)
+
+    def _class_or_value(self, node: ast.expr, depth: int) -> Any:
+        """A bare name as the class itself, for the two parts of River that want it so."""
+        if isinstance(node, ast.Name | ast.Attribute):
+            name = self._dotted(node)
+            if not name.startswith(_PARAM) and name not in _TYPES:
+                return self._found(node, name)
+        return self._value(node, depth)
 
     def _construct(self, node: ast.expr, kind: type, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         signature = inspect.signature(kind)

@@ -62,11 +62,15 @@ def test_end_of_input_ends_the_program_and_removes_the_folder(
     assert not folder.exists()
 
 
-def test_sigterm_ends_the_program(guards: list[subprocess.Popen[bytes]]) -> None:
-    guard, pid = guarded(guards, "--", "sleep", "600")
+def test_sigterm_ends_the_program_and_leaves_the_folder(
+    guards: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Whoever sends it is there, and may want to start again on the same data."""
+    guard, pid = guarded(guards, "--remove", str(tmp_path), "--", "sleep", "600")
     guard.terminate()
     guard.wait(10)
     assert not runs(pid)
+    assert tmp_path.exists()
 
 
 def test_a_program_that_ignores_sigterm_is_killed(

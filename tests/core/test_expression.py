@@ -62,8 +62,10 @@ def test_an_ambiguous_name_needs_its_module() -> None:
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
-        ("1", 1), ("-1.5", -1.5), ("+2", 2), ("1e-3", 1e-3), ("True", True), ("None", None), ("'a'", "a"), ("24 * 7", 168),
-        ("[1, 'a', None]", [1, "a", None]), ("(1, 2)", (1, 2)), ("{'a': 1, 2: [3]}", {"a": 1, 2: [3]}), ("1 + 2", 3),
+        ("1", 1), ("-1.5", -1.5), ("+2", 2), ("1e-3", 1e-3), ("True", True), ("None", None), ("'a'", "a"),
+        ("24 * 7", 168),
+        ("[1, 'a', None]", [1, "a", None]),
+        ("(1, 2)", (1, 2)), ("{'a': 1, 2: [3]}", {"a": 1, 2: [3]}), ("1 + 2", 3),
         ("'a' 'b'", "ab"), ("()", ()), ("[\n1,\n# a comment\n2]", [1, 2]),
     ],
 )  # fmt: skip
@@ -84,6 +86,11 @@ def test_operators_join_in_order() -> None:
 def test_a_bare_name_is_an_instance_everywhere() -> None:
     model = built("StandardScaler | BaggingClassifier(model=HoeffdingTreeClassifier)")
     assert all(isinstance(step, base.Estimator) for step in model.steps.values())
+
+
+def test_rolling_takes_a_class() -> None:
+    rolling = built("Agg(on='a', by='b', how=utils.Rolling(stats.Var, window_size=3, ddof=0))")
+    assert rolling.transform_one({"a": 1, "b": 2})
 
 
 def test_select_type_takes_types() -> None:
@@ -113,7 +120,7 @@ def test_params_are_not_pasted_into_text() -> None:
 
 
 def test_unknown_params_are_told() -> None:
-    assert "did you mean lr" in refusal("SGD($lt)", {"lr": 1})
+    assert "did you mean lr" in refusal("SGD($lrr)", {"lr": 1})
     assert "no such parameter" in refusal("SGD($)", {"lr": 1})
     assert "params: none" in refusal("SGD($x)")
 
@@ -133,9 +140,12 @@ def test_params_used() -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "", "   ", "# only a comment", "(", ")", "a b", "1 +", "lambda: 1", "[x for x in y]", "{1, 2}", "f'{1}'", "b'x'",
-        "...", "1j", "1e999", "-1e999", "10**9", "2 ** 3", "1 - 1", "1 / 2", "'a' * 9", "[1] * 9", "1 if True else 2", "not True",
-        "a[0]", "x := 1", "await x", "yield", "1 < 2", "True and False", "~1", "-'a'", "-True", "*a", "**a", "SGD(*[1])",
+        "", "   ", "# only a comment", "(", ")", "a b", "1 +", "lambda: 1", "[x for x in y]", "{1, 2}",
+        "f'{1}'", "b'x'",
+        "...", "1j", "1e999", "-1e999", "10**9", "2 ** 3", "1 - 1", "1 / 2", "'a' * 9", "[1] * 9",
+        "1 if True else 2", "not True",
+        "a[0]", "x := 1", "await x", "yield", "1 < 2", "True and False", "~1", "-'a'", "-True", "*a", "**a",
+        "SGD(*[1])",
         "SGD(**{'lr': 1})", "{**{}}", "{SGD(): 1}", "9" * 30, "1; 2", "1\n2", "import os", "a) + (b", "9e307 * 100",
         "StandardScaler() | 3", "StandardScaler() + {1: 2}", "StandardScaler() - StandardScaler()", "3 | 4",
     ],
@@ -148,9 +158,11 @@ def test_what_is_no_expression(expression: str) -> None:
     "expression",
     [
         "__import__('os')", "open('x')", "eval('1')", "print(1)", "os.system('x')", "().__class__", "'a'.join([])",
-        "SGD().__init__", "SGD.__mro__", "linear_model.LogisticRegression.clone()", "SGD().step()", "(SGD)()()", "[SGD][0]()",
+        "SGD().__init__", "SGD.__mro__", "linear_model.LogisticRegression.clone()", "SGD().step()",
+        "(SGD)()()", "[SGD][0]()",
         "datasets.Phishing()", "stream.iter_csv('x')", "evaluate.progressive_val_score()", "base.Estimator()",
-        "river.api.linear_model.LogisticRegression()", "utils.log_method_calls()", "str('a')", "int(1)", "numbers.Number()",
+        "river.api.linear_model.LogisticRegression()", "utils.log_method_calls()", "str('a')", "int(1)",
+        "numbers.Number()",
         "compose.FuncTransformer(str)", "RandomTreesEmbedding()", "linear_model", "linear_model()", "ǂlr",
     ],
 )  # fmt: skip
@@ -231,7 +243,8 @@ def test_select_keeps_the_order_in_which_it_is_written() -> None:
 
 def test_select_is_a_transformer_like_rivers() -> None:
     select = Select("b", "a")
-    for twin in (select.clone(), pickle.loads(pickle.dumps(select)), built(repr(select))):
+    for twin in (select.clone(),  # type: ignore[no-untyped-call]  # River
+        pickle.loads(pickle.dumps(select)), built(repr(select))):
         assert twin.keys == ("b", "a")
     assert str(select) == "['b', 'a']"
     model = built("Select('a', 'b') | StandardScaler() | LogisticRegression()")

@@ -1,9 +1,9 @@
 """River's own documentation is the grammar: models that its docstrings build must build here too.
 
 The docstrings of the installed River are read with the doctest parser. Every expression that is assigned to a name, or
-stands alone, and makes a model is put into a minimal pipeline of its task, through the code that `driftline check` runs.
-Names of modules that an example imports by another name are written out first, and variables of earlier lines are put
-in where they are expressions themselves.
+stands alone, and makes a model is put into a minimal pipeline of its task, through the code that `driftline check`
+runs. Names of modules that an example imports by another name are written out first, and variables of earlier lines
+are put in where they are expressions themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.metadata import version
 
 import pytest
 import river
@@ -159,7 +160,7 @@ def test_models_of_rivers_docstrings_build(capsys: pytest.CaptureFixture[str]) -
             else:
                 refused[expression] = why
     with capsys.disabled():
-        print(f"\n{len(built)} models of River {river.__version__}'s docstrings build, {len(refused)} do not:")
+        print(f"\n{len(built)} models of River {version('river')}'s docstrings build, {len(refused)} do not:")
         for reason, count in Counter(_reason(why) for why in refused.values()).most_common():
             print(f"  {count:3} {reason}")
     assert len(built) >= _LEAST

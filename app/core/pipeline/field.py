@@ -16,12 +16,12 @@ Scalar: TypeAlias = bool | int | float | str
 PathPart: TypeAlias = str | int
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _DURATION_MAX_MS = 3_660 * _UNIT_MS["d"]
 _DURATION_ALLOWED = "a whole number with a unit, as in 500ms, 30s, 15m, 12h or 7d, or 0"
 _INTEGER_MAX = 2**63 - 1
 _PATH_MAX = 1_000
-_INDEX = re.compile(r"0|[1-9]\d{0,8}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -151,7 +151,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^(0|\d{1,15}(\.\d{1,9})?(ms|s|m|h|d))$"},
+                {"type": "string", "pattern": r"^(0|[0-9]{1,15}(\.[0-9]{1,9})?(ms|s|m|h|d))$"},
                 {"const": 0},
             ],
             "examples": ["500ms", "30s", "15m", "12h", "7d"],
