@@ -243,8 +243,7 @@ def test_select_keeps_the_order_in_which_it_is_written() -> None:
 
 def test_select_is_a_transformer_like_rivers() -> None:
     select = Select("b", "a")
-    for twin in (select.clone(),  # type: ignore[no-untyped-call]  # River
-        pickle.loads(pickle.dumps(select)), built(repr(select))):
+    for twin in (select.clone(), pickle.loads(pickle.dumps(select)), built(repr(select))):
         assert twin.keys == ("b", "a")
     assert str(select) == "['b', 'a']"
     model = built("Select('a', 'b') | StandardScaler() | LogisticRegression()")
@@ -263,13 +262,12 @@ def test_select_takes_text_only() -> None:
 def test_models_metrics_and_detectors_are_told_apart() -> None:
     assert isinstance(make_detector("binary.DDM()", {}, 1), base.BinaryDriftDetector)
     assert isinstance(make_metric("MacroF1", {}), metrics.MacroF1)
-    for make, expression in (
-        (lambda text: make_model(text, {}, 1), "Accuracy()"),
-        (lambda text: make_metric(text, {}), "ADWIN()"),
-        (lambda text: make_detector(text, {}, 1), "GaussianNB()"),
-    ):
-        with pytest.raises(ExpressionError):
-            make(expression)
+    with pytest.raises(ExpressionError, match="is no model"):
+        make_model("Accuracy()", {}, 1)
+    with pytest.raises(ExpressionError, match="is no metric"):
+        make_metric("ADWIN()", {})
+    with pytest.raises(ExpressionError, match="is no drift detector"):
+        make_detector("GaussianNB()", {}, 1)
 
 
 def test_roc_auc_is_ours() -> None:

@@ -1,0 +1,142 @@
+"""Events and labels go out in the order of their times, keyed alike, all acknowledged."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+
+from app.broker.embedded import EmbeddedNode
+from app.broker.kafka import KafkaNode
+from app.core.error import BrokerError, TopicError
+from app.core.pipeline import Pipeline
+from app.engine.client import Arrival, subscribe
+from app.engine.feed import Feed, partition_of
+from app.engine.table import MISSING, Sample
+from tests.broker.pipelines import pipeline, settings
+
+BASE_MS = 1_700_000_000_000
+
+
+def samples(count: int, step_ms: int = 10, **extra: Any) -> list[Sample]:
+    return [Sample(i, {"id": i, "amount": i / 2, **extra}, i % 2, BASE_MS + i * step_ms) for i in range(count)]
+
+
+async def arrived(bootstrap: str, topic: str, count: int) -> list[Arrival]:
+    """The first records of a topic."""
+    found: list[Arrival] = []
+    source = subscribe({"bootstrap_servers": bootstrap}, topic, from_beginning=True, committed=False)
+    async with aclosing(source):
+        async for batch in source:
+            found += batch
+            if len(found) >= count:
+                break
+    return found
+
+
+def in_order(found: list[Arrival]) -> bool:
+    """Whether times never go back within a partition."""
+    partitions = {one.partition for one in found}
+    return all(
+        a.time_ms <= b.time_ms
+        for partition in partitions
+        for a, b in pairwise(one for one in found if one.partition == partition)
+    )
+
+
+def topics(of: Pipeline, partitions: int) -> dict[str, int]:
+    assert of.topics.labels is not None
+    return {of.topics.events: partitions, of.topics.labels: partitions}
+
+
+async def test_events_and_labels_arrive_in_order_on_one_partition(embedded: EmbeddedNode) -> None:
+    of = pipeline()
+    embedded.create_topics(topics(of, 3))
+    feed = Feed(of, settings(embedded.bootstrap), label_delay_ms=505)
+    fed = await feed.run(samples(1_000))
+    assert (fed.rows, fed.events, fed.labels, fed.unlabelled, fed.disordered) == (1_000, 1_000, 1_000, 0, 0)
+    assert (fed.first_ms, fed.last_ms) == (BASE_MS, BASE_MS + 9_990)
+    events = await arrived(embedded.bootstrap, of.topics.events, 1_000)
+    labels = await arrived(embedded.bootstrap, str(of.topics.labels), 1_000)
+    assert in_order(events)
+    assert in_order(labels)
+    by_key = {one.key: one for one in events}
+    assert len(by_key) == len(labels) == 1_000
+    for label in labels:
+        event = by_key[label.key]
+        assert label.partition == event.partition == partition_of(label.key or b"", 3)
+        assert label.time_ms == event.time_ms + 505
+        number = int(label.key or b"")
+        assert orjson.loads(label.value or b"") == {"id": number, "fraud": number % 2}
+        assert orjson.loads(event.value or b"") == {"id": number, "amount": number / 2}
+
+
+async def test_labels_follow_the_pipelines_paths_and_may_be_missing(embedded: EmbeddedNode) -> None:
+    of = pipeline(label={"id": "ref.id", "value": "out.come", "time": "ts", "wait": "7d"})
+    embedded.create_topics(topics(of, 1))
+    rows = [Sample("a", {"id": "a"}, MISSING, BASE_MS), Sample("b", {"id": "b"}, True, BASE_MS)]
+    fed = await Feed(of, settings(embedded.bootstrap), label_delay_ms=7).run(rows)
+    assert (fed.labels, fed.unlabelled) == (1, 1)
+    (label,) = await arrived(embedded.bootstrap, str(of.topics.labels), 1)
+    assert orjson.loads(label.value or b"") == {"ref": {"id": "b"}, "out": {"come": True}, "ts": BASE_MS + 7}
+
+
+async def test_rows_out_of_order_are_counted(embedded: EmbeddedNode) -> None:
+    of = pipeline()
+    embedded.create_topics(topics(of, 1))
+    rows = samples(10)
+    rows[3], rows[7] = rows[7], rows[3]
+    fed = await Feed(of, settings(embedded.bootstrap)).run(rows)
+    assert fed.disordered == 4
+    assert fed.first_ms == BASE_MS
+
+
+async def test_a_given_rate_is_kept(embedded: EmbeddedNode) -> None:
+    of = pipeline()
+    embedded.create_topics(topics(of, 1))
+    fed = await Feed(of, settings(embedded.bootstrap), rate=200).run(samples(100))
+    assert fed.rows == 100
+    assert 0.4 <= fed.seconds < 5.0
+
+
+async def test_a_record_larger_than_a_batch_goes_alone(embedded: EmbeddedNode) -> None:
+    of = pipeline()
+    embedded.create_topics(topics(of, 1))
+    await Feed(of, settings(embedded.bootstrap)).run(samples(5, note="x" * 300_000))
+    assert len(await arrived(embedded.bootstrap, of.topics.events, 5)) == 5
+
+
+async def test_missing_topics_are_a_clear_error(embedded: EmbeddedNode) -> None:
+    with pytest.raises(TopicError, match=r"cards.events, cards.labels; create them with `driftline topics create"):
+        await Feed(pipeline(), settings(embedded.bootstrap)).run(samples(1))
+
+
+async def test_unequal_partitions_are_a_clear_error(embedded: EmbeddedNode) -> None:
+    embedded.create_topics({"cards.events": 2, "cards.labels": 3})
+    with pytest.raises(TopicError, match="cards.events has 2 partitions and cards.labels has 3"):
+        await Feed(pipeline(), settings(embedded.bootstrap)).run(samples(1))
+
+
+async def test_kafka_refusing_a_time_is_a_clear_error(kafka: KafkaNode) -> None:
+    of = pipeline("ahead")
+    kafka.create_topics(topics(of, 1))
+    rows = [Sample(1, {"id": 1}, 1, 4_000_000_000_000)]
+    with pytest.raises(BrokerError, match="refused records of ahead.events for their time.*--start"):
+        await Feed(of, settings(kafka.bootstrap)).run(rows)
+
+
+async def test_kafka_refusing_a_size_is_a_clear_error(kafka: KafkaNode) -> None:
+    of = pipeline("large")
+    kafka.create_topics(topics(of, 1))
+    with pytest.raises(BrokerError, match="refused records of large.events, which are larger"):
+        await Feed(of, settings(kafka.bootstrap)).run(samples(3, note="x" * 2_000_000))
+
+
+def test_partitions_are_those_of_kafkas_own_producers() -> None:
+    """Values of org.apache.kafka.clients.producer's default partitioner, murmur2 of the key."""
+    assert [partition_of(key, 4) for key in (b"21", b"foobar", b"a-little-bit-long-string")] == [
+        (-973932308 & 0x7FFFFFFF) % 4, (-790332482 & 0x7FFFFFFF) % 4, (-985981536 & 0x7FFFFFFF) % 4,
+    ]  # fmt: skip
