@@ -147,7 +147,9 @@ def dump_pipeline(pipeline: Pipeline) -> str:
 
 def yaml_scalar(value: object) -> str:
     """A value as it is written on one line of a pipeline file, quoted where it must be."""
-    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10**9)
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9
+    )
     return text.removesuffix("\n").removesuffix("\n...").strip()
 
 

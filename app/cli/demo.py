@@ -80,7 +80,10 @@ class Scene:
 @click.option("--payments", "count", type=click.IntRange(20_000), default=30_000, show_default=True)
 @click.option("--rate", type=click.FloatRange(100), default=1_200.0, show_default=True, help="Payments a second.")
 @click.option(
-    "--write", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    "--write",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
     help="Only write payments.jsonl and pipeline.yaml there, to try the other commands on.",
 )
 @json_option

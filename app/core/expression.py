@@ -206,6 +206,8 @@ class _Builder:
                 operators += 1
             elif piece.startswith("$"):
                 name = piece[1:]
+                if pieces and (pieces[-1][-1].isalnum() or pieces[-1][-1] in "_'\""):
+                    raise ExpressionError(f"{piece}: something must stand between it and what is before it")
                 if name not in self._params:
                     raise ExpressionError(f"${name}: no such parameter{_choice(name, list(self._params), 'params')}")
             if depth < 0:

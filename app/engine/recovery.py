@@ -239,8 +239,8 @@ class Recovery:
             self._progress.unverifiable += 1
             return
         raise DigestMismatchError(
-            f"slice {entry.number} of shard {self._partition} ({dict(entry.inputs)}) gave other outputs than the journal "
-            f"says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal were "
+            f"slice {entry.number} of shard {self._partition} ({dict(entry.inputs)}) made other outputs than the "
+            f"journal says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal were "
             "changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
         )
 

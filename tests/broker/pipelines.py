@@ -17,8 +17,7 @@ def pipeline(name: str = "cards", **changes: Any) -> Pipeline:
             "event": {"id": "id", "features": {"amount": "number", "country": "string"}},
             "label": {"id": "id", "value": "fraud", "wait": "7d"},
             "model": (
-                "(Select('amount') | StandardScaler()) + (Select('country') | OneHotEncoder())"
-                " | LogisticRegression()"
+                "(Select('amount') | StandardScaler()) + (Select('country') | OneHotEncoder()) | LogisticRegression()"
             ),
             **changes,
         }

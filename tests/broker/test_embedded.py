@@ -54,9 +54,7 @@ def test_stop_ends_the_child_and_may_be_repeated() -> None:
 
 
 def test_it_goes_when_its_parent_is_killed() -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     assert parent.stdin is not None
     pid = int(parent.stdout.readline())

@@ -62,9 +62,7 @@ def test_end_of_input_ends_the_program_and_removes_the_folder(
     assert not folder.exists()
 
 
-def test_sigterm_ends_the_program_and_leaves_the_folder(
-    guards: list[subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
+def test_sigterm_ends_the_program_and_leaves_the_folder(guards: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
     """Whoever sends it is there, and may want to start again on the same data."""
     guard, pid = guarded(guards, "--remove", str(tmp_path), "--", "sleep", "600")
     guard.terminate()
@@ -73,9 +71,7 @@ def test_sigterm_ends_the_program_and_leaves_the_folder(
     assert tmp_path.exists()
 
 
-def test_a_program_that_ignores_sigterm_is_killed(
-    guards: list[subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
+def test_a_program_that_ignores_sigterm_is_killed(guards: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     guard, pid = guarded(guards, "--grace", "0.2", "--", sys.executable, "-c", DEAF, str(ready))
     assert wait_for(ready.exists, 10)

@@ -93,9 +93,7 @@ def test_a_port_that_is_taken_is_a_clear_error(kafka_needs: None, tmp_path: Path
         module.start(port=server.getsockname()[1], data=tmp_path)
 
 
-def test_what_java_complains_of_is_shown(
-    kafka_needs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_java_complains_of_is_shown(kafka_needs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEAP", "1m")
     with pytest.raises(BrokerError, match=r"(?s)Kafka ended.*(heap|Error).*broker.log"):
         module.start(data=tmp_path / "data")

@@ -22,9 +22,7 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def child(children: list[subprocess.Popen[bytes]], code: str) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     children.append(process)
     return process
 

@@ -175,9 +175,7 @@ def test_a_limit_counts_usable_rows(tmp_path: Path) -> None:
         ("rows.csv.gz", gzip.compress(b"id,fraud\n1,0\n" * 99)[:-12], "cannot read"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_a_clear_error(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
+def test_a_file_that_cannot_be_used_is_a_clear_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputFileError, match=message):
