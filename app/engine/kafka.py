@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
@@ -164,15 +165,20 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():
             tp = TopicPartition(*place)
-            self._consumer.seek(tp, offset)
+            try:
+                self._consumer.seek(tp, offset)
+                self._consumer.resume(tp)
+            except IllegalStateError as error:
+                raise BrokerError(f"{place.topic}-{place.partition} was taken away just now ({error})") from error
             self._positions[place] = offset
-            self._consumer.resume(tp)
 
     def pause(self, place: Place) -> None:
-        self._consumer.pause(TopicPartition(*place))
+        with suppress(IllegalStateError):  # a rebalance took it away just now
+            self._consumer.pause(TopicPartition(*place))
 
     def resume(self, place: Place) -> None:
-        self._consumer.resume(TopicPartition(*place))
+        with suppress(IllegalStateError):
+            self._consumer.resume(TopicPartition(*place))
 
     async def note_positions(self, positions: Mapping[Place, int]) -> None:
         try:

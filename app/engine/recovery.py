@@ -240,8 +240,8 @@ class Recovery:
             return
         raise DigestMismatchError(
             f"slice {entry.number} of shard {self._partition} ({dict(entry.inputs)}) made other outputs than the "
-            f"journal says ({folded.digest} for {entry.digest}): the model is not deterministic, or input or journal were "
-            "changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
+            f"journal says ({folded.digest}, not {entry.digest}): the model is not deterministic, or input or journal "
+            "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
         )
 
     def _take_positions(self, state: Recovered, linked: Link) -> None:

@@ -143,7 +143,9 @@ class Runner:
     async def stop(self, *, clean: bool) -> None:
         """Let go. A clean stop also leaves a snapshot."""
         await self.hold()
-        if clean and self._live is not None and self._work is not None and self._work.exception() is None:
+        work = self._work
+        settled = work is not None and work.done() and not work.cancelled() and work.exception() is None
+        if clean and settled and self._live is not None:
             try:
                 await self._live.close()
             except CommitUnknownError as error:
@@ -182,6 +184,8 @@ class Runner:
 
     async def _recover(self) -> None:
         started_s = time.monotonic()
+        for place in self._places:
+            self._feed.pause(place)  # until `Live.run` begins where the journal stands
         self._publisher = publisher = self._broker.publisher(self.partition)
         await publisher.open()
         recovered = await self._derive()

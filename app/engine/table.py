@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from gzip import GzipFile
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -368,9 +369,9 @@ def _csv_reader(path: Path, file: TextIO) -> tuple[Any, list[str]]:
     if not first.strip():
         raise InputFileError(f"{path} is empty; its first line must name the columns")
     separator = max(",;\t|", key=first.count)
-    header = next(csv.reader([first], delimiter=separator))
-    names = [name.strip() for name in header]
+    reader = csv.reader(chain([first], file), delimiter=separator)
+    names = [name.strip() for name in next(reader)]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise InputFileError(f"{path}: columns {', '.join(sorted(twice))} appear twice; give each its own name")
-    return csv.reader(file, delimiter=separator), names
+    return reader, names

@@ -103,6 +103,13 @@ class Tally:
                 self.rejected[output.reason] += 1
             elif isinstance(output, Alert):
                 self.alerts[output.kind] += 1
+        for topic, part in folded.inputs.items():
+            self._forget_receipts(topic, part.stop)
+
+    def _forget_receipts(self, topic: str, stop: int) -> None:
+        receipts = self._receipts.get(topic)
+        while receipts and receipts[0][0] < stop:
+            receipts.popleft()
 
     def _receipt_s(self, source: Source, otherwise_s: float) -> float:
         """When the poll that brought this record returned. Offsets come in order, so older receipts are let go."""

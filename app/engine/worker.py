@@ -40,6 +40,7 @@ class Worker:
         self._pacer = Pacer()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
         self._assigned_once = False
         self._stopping = False
 
@@ -131,7 +132,8 @@ class Worker:
                 runner.wake()
             if time.monotonic() - noted_s > NOTE_EVERY_S:
                 noted_s = time.monotonic()
-                await self._feed.note_positions(self._committed())
+                if self._noting is None or self._noting.done():
+                    self._noting = asyncio.create_task(self._feed.note_positions(self._committed()))
             await asyncio.sleep(0)
 
     def _committed(self) -> Mapping[Place, int]:
@@ -144,6 +146,8 @@ class Worker:
     async def _let_go(self, *, clean: bool) -> None:
         """Stop every shard, within a bounded time."""
         positions = self._committed()
+        if self._noting is not None:
+            await asyncio.wait({self._noting})
         stops = [asyncio.create_task(runner.stop(clean=clean)) for runner in self.runners.values()]
         tasks = set(self._tasks.values())
         if stops:

@@ -1,0 +1,101 @@
+"""The command as a whole: quick help, and every way to end with its own exit code and one clear message."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import app.core.error as errors
+from app.cli import COMMANDS, Commands, main
+from app.core.error import DriftlineError
+from tests.cli.command import environment, run
+
+HEAVY = ("river", "faust", "aiokafka", "numpy", "pydantic", "rich")
+
+
+def raising(error: BaseException) -> click.Group:
+    """A group with one command that raises."""
+
+    @click.group(cls=Commands)
+    def group() -> None:
+        """A group."""
+
+    @click.command("break")
+    def broken() -> None:
+        raise error
+
+    group.get_command = lambda ctx, cmd_name: broken  # type: ignore[method-assign]  # instead of the table
+    return group
+
+
+def test_help_lists_the_commands_without_loading_them() -> None:
+    code = (
+        "import sys\nfrom app.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stderr.strip() == "[]"
+    for command in ("produce", "tail", "topics", "broker"):
+        assert f"  {command}" in done.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if find_spec(COMMANDS[name][0].partition(":")[0])])
+def test_every_command_loads_and_explains_itself(name: str) -> None:
+    done = CliRunner().invoke(main, [name, "--help"])
+    assert done.exit_code == 0, done.output
+    assert len(done.output.splitlines()) > 3
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    assert main.list_commands(click.Context(main)) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("kind", [errors.SettingsError, errors.BrokerError, errors.RecoveryError, errors.InvariantError])
+def test_an_error_is_one_message_and_its_exit_code(kind: type[DriftlineError]) -> None:
+    done = CliRunner().invoke(raising(kind("it is so; do this")), ["break"])
+    assert done.exit_code == kind.exit_code
+    assert done.stderr == "Error: it is so; do this\n"
+    assert done.stdout == ""
+
+
+def test_an_interrupt_is_130_and_silent() -> None:
+    done = CliRunner().invoke(raising(KeyboardInterrupt()), ["break"])
+    assert done.exit_code == 130
+    assert "Traceback" not in done.output
+    assert "Aborted" not in done.output
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    done = CliRunner().invoke(main, ["prodce"])
+    assert done.exit_code == 2
+    assert "No such command 'prodce'" in done.stderr
+
+
+def test_no_pipeline_no_file_wrong_file_and_no_broker(tmp_path: Path, pipeline_file: Path) -> None:
+    none = run("topics", "check")
+    assert (none.returncode, none.stdout) == (2, "")
+    assert "give its file with -p FILE" in none.stderr
+    missing = run("topics", "check", "-p", tmp_path / "none.yaml")
+    assert missing.returncode == 2
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("pipeline: UPPER\n")
+    assert run("topics", "check", "-p", wrong).returncode == 2
+    away = run("topics", "check", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1")
+    assert away.returncode == 3
+    assert away.stderr.startswith("Error: cannot reach Kafka at 127.0.0.1:1")
+    assert len(away.stderr.splitlines()) == 1
+
+
+def test_a_wrong_setting_of_the_environment_is_named() -> None:
+    done = run("topics", "check", DRIFTLINE_SECURITY_PROTOCOL="TLS")
+    assert done.returncode == 2
+    assert "DRIFTLINE_SECURITY_PROTOCOL" in done.stderr
