@@ -74,16 +74,26 @@ class _Dumper(yaml.SafeDumper):
 _Loader.yaml_implicit_resolvers = {}
 
 
+class _OneLineDumper(_Dumper):
+    """Breaks no lines, whatever a text holds."""
+
+
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     """Text of several lines as a block, which shows them as they are."""
     return dumper.represent_scalar(f"{_TAG}str", text, style="|" if "\n" in text else None)
 
 
+def _text_on_one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(f"{_TAG}str", text, style=None if text.isprintable() else '"')
+
+
 _Dumper.add_representer(str, _text)
+_OneLineDumper.add_representer(str, _text_on_one_line)
 for _kind, _pattern in (("bool", _BOOL), ("int", _INT), ("float", _FLOAT), ("null", _NULL)):
     _resolver = re.compile(f"^(?:{_pattern.pattern})$")
     _Loader.add_implicit_resolver(f"{_TAG}{_kind}", _resolver, None)
     _Dumper.add_implicit_resolver(f"{_TAG}{_kind}", _resolver, None)
+    _OneLineDumper.add_implicit_resolver(f"{_TAG}{_kind}", _resolver, None)
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -148,7 +158,7 @@ def dump_pipeline(pipeline: Pipeline) -> str:
 def yaml_scalar(value: object) -> str:
     """A value as it is written on one line of a pipeline file, quoted where it must be."""
     text: str = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9
+        value, Dumper=_OneLineDumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9
     )
     return text.removesuffix("\n").removesuffix("\n...").strip()
 

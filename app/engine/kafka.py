@@ -217,7 +217,8 @@ class KafkaPublisher:
         task = asyncio.create_task(self._commit(writes, entry))
         try:
             # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
-            return await asyncio.wait_for(asyncio.shield(task), COMMIT_DEADLINE_S)
+            async with asyncio.timeout(COMMIT_DEADLINE_S):
+                return await asyncio.shield(task)
         except TimeoutError:
             task.cancel()
             raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None

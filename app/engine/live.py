@@ -264,4 +264,5 @@ class Live:
     async def _rest(self) -> None:
         """Until something arrives, the commit comes back, or it is time to look at deadlines."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._awake.wait(), LOOK_EVERY_S)
+            async with asyncio.timeout(LOOK_EVERY_S):  # wait_for would swallow a cancellation now and then
+                await self._awake.wait()

@@ -195,7 +195,8 @@ class MemoryFeed:
             fetched = self._fetch()
         if not fetched:
             try:
-                await asyncio.wait_for(changed.wait(), POLL_WAIT_S)
+                async with asyncio.timeout(POLL_WAIT_S):
+                    await changed.wait()
             except TimeoutError:
                 return fetched
         await asyncio.sleep(0)
@@ -278,7 +279,8 @@ class MemoryPublisher:
         task = asyncio.create_task(self._commit(writes, entry))
         try:
             # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
-            return await asyncio.wait_for(asyncio.shield(task), COMMIT_DEADLINE_S)
+            async with asyncio.timeout(COMMIT_DEADLINE_S):
+                return await asyncio.shield(task)
         except TimeoutError:
             task.cancel()
             raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None

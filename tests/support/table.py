@@ -1,0 +1,144 @@
+"""The accuracy that River's models reach through the whole service, beside what River reaches by itself.
+
+With zero label delay the service must be a plain test-then-train loop: an event's label has the event's time, is read
+before it, held, and learned as soon as the event is scored. The inputs are produced before the worker starts, so
+the merge has to find the order by itself.
+
+    python -m tests.support.table --data DIR [--kind kafka|embedded]
+
+prints the table for the data sets in DIR: elec2, noaa_weather and sea_50k as csv.gz, which a fresh clone has not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from river import metrics
+
+from app.broker import embedded, kafka
+from app.broker.node import Node
+from app.core.build import build_model
+from app.engine.table import read_cell
+from tests.support.command import Worker, succeed
+from tests.support.stream import Rows, pipeline_file, pipeline_of
+
+MODELS: Mapping[str, str] = {
+    "GaussianNB": "GaussianNB()",
+    "HoeffdingTree": "HoeffdingTreeClassifier()",
+    "HoeffdingAdaptiveTree": "HoeffdingAdaptiveTreeClassifier(seed=42)",
+    "LogisticRegression": "StandardScaler() | LogisticRegression()",
+}
+LABELS: Mapping[str, str] = {"elec2": "class", "noaa_weather": "target", "sea_50k": "class"}
+KNOWN: Mapping[str, Mapping[str, float]] = {
+    "elec2": dict(zip(MODELS, (0.7319, 0.7734, 0.8118, 0.8165), strict=True)),
+    "noaa_weather": dict(zip(MODELS, (0.6922, 0.7354, 0.7332, 0.7679), strict=True)),
+    "sea_50k": dict(zip(MODELS, (0.8447, 0.8481, 0.8665, 0.8892), strict=True)),
+}
+"""What River 0.26.1 itself reaches on these files with default parameters, labels at once."""
+RUN_TIMEOUT_S = 240.0
+
+
+def rows_of(data: Path, name: str) -> Rows:
+    """One of the real files."""
+    path = data / f"{name}.csv.gz"
+    with gzip.open(path, "rt", newline="") as file:
+        header = next(csv.reader(file))
+        count = sum(1 for _ in file)
+    label = LABELS[name]
+    return Rows(path, tuple(column for column in header if column != label), label, count)
+
+
+def samples(rows: Rows) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The rows as River takes them."""
+    with gzip.open(rows.path, "rt") if rows.path.suffix == ".gz" else rows.path.open() as file:
+        for row in csv.DictReader(file):
+            yield {name: read_cell(row[name]) for name in rows.features}, row[rows.label] == "1"
+
+
+def by_river(rows: Rows, expression: str) -> float:
+    """Accuracy of a plain loop: predict, compare, learn."""
+    model, accuracy = build_model(_plain(rows, expression)), metrics.Accuracy()
+    for features, label in samples(rows):
+        said = model.predict_one(features)
+        if said is not None:
+            accuracy.update(label, said)
+        model.learn_one(features, label)
+    return float(accuracy.get())
+
+
+def _plain(rows: Rows, expression: str) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return pipeline_of(pipeline_file(Path(folder), "plain", rows, expression))
+
+
+def by_service(node: Node, folder: Path, rows: Rows, models: Mapping[str, str], name: str) -> dict[str, float]:
+    """Accuracy through the service: one pipeline a model, all on the same events and labels, produced beforehand.
+
+    Args:
+        name: of the data set; names the topics.
+    """
+    delivery = "exactly_once" if node.kind == "kafka" else "at_least_once"
+    topics = {"events": f"{name}.events", "labels": f"{name}.labels"}
+    files = {
+        model: pipeline_file(folder, f"{name}-{model.lower()}", rows, text, topics=topics, delivery=delivery)
+        for model, text in models.items()
+    }
+    for file in files.values():
+        succeed("topics", "create", "-p", file, "--bootstrap", node.bootstrap, "--partitions", "1")
+    first = next(iter(files.values()))
+    succeed("produce", "-p", first, "--bootstrap", node.bootstrap, "--input", rows.path, "--label", rows.label)
+    return {model: _served(node, folder, file, rows) for model, file in files.items()}
+
+
+def _served(node: Node, folder: Path, file: Path, rows: Rows) -> float:
+    """Start a worker on what was produced, and read its accuracy off its page when all is learned."""
+    with Worker(file, node.bootstrap, folder, name=file.stem) as worker:
+        worker.until(
+            lambda: worker.metric("driftline_labels_joined_total") >= rows.count,
+            RUN_TIMEOUT_S,
+            f"{rows.count} labels are joined",
+        )
+        reached = worker.metric("driftline_metric", metric="Accuracy", span="total")
+        assert worker.metric("driftline_labels_joined_total") == rows.count
+        assert worker.stop() == 0
+    return reached
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; 1 if a figure differs from River's own in the fourth digit."""
+    parser = argparse.ArgumentParser(prog="tests.support.table", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the csv.gz files")
+    parser.add_argument("--kind", choices=["kafka", "embedded"], default="kafka")
+    parser.add_argument("--only", choices=list(LABELS), action="append", help="these files [default: all]")
+    given = parser.parse_args(arguments)
+    wrong = 0
+    print(f"{'file':14}" + "".join(f"{model:>24}" for model in MODELS) + f"{'seconds':>10}", flush=True)
+    with (
+        kafka.start() if given.kind == "kafka" else embedded.start() as node,
+        tempfile.TemporaryDirectory(prefix="driftline-table-") as folder,
+    ):
+        for name in given.only or LABELS:
+            begun_s = time.monotonic()
+            reached = by_service(node, Path(folder), rows_of(given.data, name), MODELS, name)
+            cells = []
+            for model, value in reached.items():
+                same = f"{value:.4f}" == f"{KNOWN[name][model]:.4f}"
+                wrong += not same
+                cells.append(f"{value:.4f} ({'=' if same else 'River: '}{KNOWN[name][model]:.4f})")
+            print(
+                f"{name:14}" + "".join(f"{cell:>24}" for cell in cells) + f"{time.monotonic() - begun_s:10.0f}",
+                flush=True,
+            )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
