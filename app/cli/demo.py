@@ -366,8 +366,10 @@ def _print_summary(scene: Scene, kind: str, console: Console) -> None:
         f"rolling accuracy: {accuracy['before']} before, {accuracy['worst']} at worst, {accuracy['end']} at the end "
         "(the model went on learning)"
     )
+    called = sys.argv[0]
+    name = called if called.endswith("bin/driftline") and not Path(called).is_absolute() else "driftline"
     console.print("\nnext:")
-    console.print("  driftline init --input DATA.csv --label FIELD   a pipeline for your own data")
-    console.print("  driftline broker --kind embedded                a broker to try it on")
+    console.print(f"  {name} demo --write example     to try the other commands")
+    console.print(f"  {name} init --input DATA.csv --label FIELD     for your own data")
     if kind == "embedded":
-        console.print("  driftline demo --kind kafka                     real Kafka, exactly once (Java)")
+        console.print(f"  {name} demo --kind kafka        the same, exactly once (Java)")

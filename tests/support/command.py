@@ -11,10 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -77,43 +78,33 @@ def free_port() -> int:
         return port
 
 
-class Worker:
-    """A worker in a process of its own; `with` stops it at the end, whatever state it is in.
+class Command:
+    """A command in a process of its own; `with` stops it at the end, whatever state it is in.
 
     Args:
-        file: the pipeline file.
-        folder: where its log and data go.
-        flags: more arguments of `driftline worker`.
-        command: in place of `driftline worker -p FILE ...`: the module and its arguments.
+        folder: where its output goes, and where it runs.
+        arguments: of `driftline`, or with `module` of that module.
         changes: to its environment.
     """
 
     def __init__(
         self,
-        file: Path,
-        bootstrap: str,
         folder: Path,
-        *flags: str,
-        name: str = "worker",
-        command: Sequence[str] | None = None,
+        *arguments: str | Path | float,
+        module: str = "app.cli",
+        name: str = "command",
         changes: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = free_port()
-        self.log_file = folder / f"{name}-{self.port}.log"
-        arguments = command or [
-            *("app.cli", "worker", "-p", str(file), "--bootstrap", bootstrap, "--web-port", str(self.port)),
-            *flags,
-        ]
-        with self.log_file.open("wb") as out:
+        place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
+        self.log_file, self._out_file = place / "log", place / "out"
+        with self.log_file.open("wb") as log, self._out_file.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [sys.executable, "-m", module, *map(str, arguments)],
                 cwd=folder,
-                env=environment(
-                    DRIFTLINE_DATA_DIR=str(folder), DRIFTLINE_WEB_PORT=str(self.port), **(changes or {})
-                ),
+                env=environment(DRIFTLINE_DATA_DIR=str(place), **(changes or {})),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=log,
                 start_new_session=True,
             )
 
@@ -124,25 +115,87 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-        if error is not None and hasattr(error, "add_note"):
-            error.add_note(f"{self.log_file.name} said:\n{self.log()[-LOG_SHOWN:]}")
-
-    # -- what it shows
+        if error is not None:
+            error.add_note(f"{self.log_file.parent.name} said:\n{self.last_words()}")
 
     def log(self) -> str:
-        """All it has said so far."""
+        """All it has said on stderr so far."""
         return self.log_file.read_text("utf-8", "replace")
+
+    def last_words(self) -> str:
+        return self.log()[-LOG_SHOWN:]
+
+    def output(self) -> str:
+        """All it has printed so far."""
+        return self._out_file.read_text("utf-8", "replace")
+
+    def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Wait for a condition while it runs; its end fails the test at once."""
+
+        def holds() -> bool:
+            if condition():
+                return True
+            code = self.process.poll()
+            assert code is None, f"it ended with {code} before: {what}\n{self.last_words()}"
+            return False
+
+        until(holds, timeout_s, what, self.last_words)
+
+    def until_said(self, text: str, timeout_s: float = START_TIMEOUT_S, times: int = 1) -> None:
+        """Wait until its log holds the text so many times."""
+        self.until(lambda: self.log().count(text) >= times, timeout_s, f"the log says {text!r} {times} times")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM, and wait for its end; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.end(timeout_s)
+
+    def end(self, timeout_s: float) -> int:
+        """Wait for its end; returns the exit code."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end within {timeout_s:g} s\n{self.last_words()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Worker(Command):
+    """`driftline worker`, and what its pages show.
+
+    Args:
+        file: the pipeline file.
+        flags: more arguments of `driftline worker`.
+        changes: to its environment.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        bootstrap: str,
+        folder: Path,
+        *flags: str,
+        name: str = "worker",
+        changes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = free_port()
+        super().__init__(
+            folder,
+            *("worker", "-p", file, "--bootstrap", bootstrap, "--web-port", self.port, *flags),
+            name=name,
+            changes=changes,
+        )
 
     def page(self, path: str) -> tuple[int, str] | None:
         """Status and content of a page; None while it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return int(answer.status), answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except (urllib.error.URLError, OSError):
-            return None
+        return fetch(self.port, path)
 
     @property
     def shards(self) -> dict[int, bool]:
@@ -150,35 +203,10 @@ class Worker:
         page = self.page("/health/ready")
         return {} if page is None else {int(number): bool(ok) for number, ok in orjson.loads(page[1])["shards"].items()}
 
-    def is_ready(self) -> bool:
-        page = self.page("/health/ready")
-        return page is not None and page[0] == 200
-
     def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics, summed over the series that have these labels; 0 without any."""
         page = self.page("/metrics")
-        if page is None:
-            return 0.0
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(page[1])
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-    # -- waiting
-
-    def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Wait for a condition while the worker runs; its end fails the test at once."""
-
-        def holds() -> bool:
-            if condition():
-                return True
-            code = self.process.poll()
-            assert code is None, f"the worker ended with {code} before: {what}\n{self.log()[-LOG_SHOWN:]}"
-            return False
-
-        until(holds, timeout_s, what, lambda: self.log()[-LOG_SHOWN:])
+        return 0.0 if page is None else sample(page[1], name, **labels)
 
     def until_ready(self, count: int | None = None, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until it has `count` shards (any number but none), all recovered."""
@@ -190,31 +218,24 @@ class Worker:
 
         self.until(ready, timeout_s, f"the worker is ready with {count or 'some'} shards")
 
-    def until_said(self, text: str, timeout_s: float = START_TIMEOUT_S, times: int = 1) -> None:
-        """Wait until its log holds the text so many times."""
-        self.until(lambda: self.log().count(text) >= times, timeout_s, f"the log says {text!r} {times} times")
 
-    # -- its end
+def fetch(port: int, path: str) -> tuple[int, str] | None:
+    """Status and content of a page of 127.0.0.1; None while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return int(answer.status), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except (urllib.error.URLError, OSError):
+        return None
 
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """SIGTERM, and wait for its end; returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.end(timeout_s)
 
-    def end(self, timeout_s: float) -> int:
-        """Wait for its end; returns the exit code."""
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"the worker did not end within {timeout_s:g} s\n{self.log()[-LOG_SHOWN:]}"
-            ) from None
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL, if it still runs."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+def sample(page: str, name: str, **labels: str) -> float:
+    """A sample of a /metrics page, summed over the series that have these labels."""
+    return sum(
+        float(one.value)
+        for family in text_string_to_metric_families(page)
+        for one in family.samples
+        if one.name == name and labels.items() <= one.labels.items()
+    )

@@ -19,15 +19,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import orjson
 from river import metrics
 
 from app.broker import embedded, kafka
 from app.broker.node import Node
 from app.core.build import build_model
 from app.engine.table import read_cell
-from tests.support.command import Worker, succeed
+from tests.support.command import Command, Worker, succeed
 from tests.support.stream import Rows, pipeline_file, pipeline_of
 
 MODELS: Mapping[str, str] = {
@@ -44,6 +45,7 @@ KNOWN: Mapping[str, Mapping[str, float]] = {
 }
 """What River 0.26.1 itself reaches on these files with default parameters, labels at once."""
 RUN_TIMEOUT_S = 240.0
+TAIL_TIMEOUT_S = 60
 
 
 def rows_of(data: Path, name: str) -> Rows:
@@ -63,26 +65,45 @@ def samples(rows: Rows) -> Iterator[tuple[dict[str, Any], bool]]:
             yield {name: read_cell(row[name]) for name in rows.features}, row[rows.label] == "1"
 
 
-def by_river(rows: Rows, expression: str) -> float:
-    """Accuracy of a plain loop: predict, compare, learn."""
-    model, accuracy = build_model(_plain(rows, expression)), metrics.Accuracy()
-    for features, label in samples(rows):
-        said = model.predict_one(features)
-        if said is not None:
-            accuracy.update(label, said)
-        model.learn_one(features, label)
-    return float(accuracy.get())
-
-
-def _plain(rows: Rows, expression: str) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        return pipeline_of(pipeline_file(Path(folder), "plain", rows, expression))
-
-
-def by_service(node: Node, folder: Path, rows: Rows, models: Mapping[str, str], name: str) -> dict[str, float]:
-    """Accuracy through the service: one pipeline a model, all on the same events and labels, produced beforehand.
+class Reached(NamedTuple):
+    """What a model reached.
 
     Args:
+        said: its answers, by row; None where it could not say yet, which is no right answer.
+        right: the share of right answers among all rows.
+        metric: River's own Accuracy, which leaves the None out.
+    """
+
+    said: list[bool | None]
+    right: float
+    metric: float
+
+
+def by_river(rows: Rows, expression: str) -> Reached:
+    """A plain loop: predict, compare, learn."""
+    model, accuracy = _plain_model(rows, expression), metrics.Accuracy()
+    said: list[bool | None] = []
+    right = 0
+    for features, label in samples(rows):
+        answer = model.predict_one(features)
+        said.append(answer)
+        right += answer == label
+        if answer is not None:
+            accuracy.update(label, answer)
+        model.learn_one(features, label)
+    return Reached(said, right / rows.count, float(accuracy.get()))
+
+
+def _plain_model(rows: Rows, expression: str) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return build_model(pipeline_of(pipeline_file(Path(folder), "plain", rows, expression)))
+
+
+def by_service(node: Node, folder: Path, rows: Rows, models: Mapping[str, str], name: str) -> dict[str, Reached]:
+    """The same through the service: one pipeline a model, all on the same events and labels, produced beforehand.
+
+    Args:
+        models: expressions by name.
         name: of the data set; names the topics.
     """
     delivery = "exactly_once" if node.kind == "kafka" else "at_least_once"
@@ -98,18 +119,38 @@ def by_service(node: Node, folder: Path, rows: Rows, models: Mapping[str, str], 
     return {model: _served(node, folder, file, rows) for model, file in files.items()}
 
 
-def _served(node: Node, folder: Path, file: Path, rows: Rows) -> float:
-    """Start a worker on what was produced, and read its accuracy off its page when all is learned."""
-    with Worker(file, node.bootstrap, folder, name=file.stem) as worker:
+def _served(node: Node, folder: Path, file: Path, rows: Rows) -> Reached:
+    """Start a worker on what was produced, and a subscriber that takes its outcomes as they come.
+
+    Afterwards would be too late on the embedded broker: it keeps 5 MB.
+    """
+    with (
+        Command(
+            folder, *("tail", "outcomes", "-p", file, "--bootstrap", node.bootstrap, "--from-beginning"),
+            *("--limit", rows.count, "--timeout", TAIL_TIMEOUT_S),
+        ) as tail,
+        Worker(file, node.bootstrap, folder, name=file.stem) as worker,
+    ):  # fmt: skip
         worker.until(
             lambda: worker.metric("driftline_labels_joined_total") >= rows.count,
             RUN_TIMEOUT_S,
             f"{rows.count} labels are joined",
         )
-        reached = worker.metric("driftline_metric", metric="Accuracy", span="total")
+        assert tail.end(TAIL_TIMEOUT_S) == 0, tail.log()
+        metric = worker.metric("driftline_metric", metric="Accuracy", span="total")
         assert worker.metric("driftline_labels_joined_total") == rows.count
         assert worker.stop() == 0
-    return reached
+    outcomes = {one["event_id"]: one for one in map(orjson.loads, tail.output().splitlines())}
+    assert sorted(outcomes) == list(range(rows.count)), "every row has one outcome"
+    assert all(one["kind"] == "joined" for one in outcomes.values())
+    said = [outcomes[row]["prediction"] for row in range(rows.count)]
+    right = sum(one["prediction"] == one["label"] for one in outcomes.values())
+    return Reached(said, right / rows.count, metric)
+
+
+def same_digits(reached: float, known: float) -> bool:
+    """Whether two accuracies are equal to four digits."""
+    return f"{reached:.4f}" == f"{known:.4f}"
 
 
 def main(arguments: list[str]) -> int:
@@ -129,10 +170,10 @@ def main(arguments: list[str]) -> int:
             begun_s = time.monotonic()
             reached = by_service(node, Path(folder), rows_of(given.data, name), MODELS, name)
             cells = []
-            for model, value in reached.items():
-                same = f"{value:.4f}" == f"{KNOWN[name][model]:.4f}"
+            for model, one in reached.items():
+                same = same_digits(one.right, KNOWN[name][model])
                 wrong += not same
-                cells.append(f"{value:.4f} ({'=' if same else 'River: '}{KNOWN[name][model]:.4f})")
+                cells.append(f"{one.right:.4f} ({'=' if same else 'River: '}{KNOWN[name][model]:.4f})")
             print(
                 f"{name:14}" + "".join(f"{cell:>24}" for cell in cells) + f"{time.monotonic() - begun_s:10.0f}",
                 flush=True,

@@ -1,0 +1,131 @@
+"""`driftline produce`: what goes out, what is said about it, and what ends it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from app.broker.embedded import EmbeddedNode
+from app.broker.kafka import KafkaNode
+from tests.cli.command import run, start
+from tests.engine.test_feed import arrived, in_order
+
+
+def test_rows_go_out_as_events_and_labels(
+    embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path
+) -> None:
+    done = run(
+        "produce", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--input", rows_file,
+        "--label", "fraud", "--start", "2023-11-14T22:13:20Z", "--step", "1s", "--label-delay", "90s", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["rows"], shown["events"], shown["labels"], shown["bad_rows"]) == (200, 200, 200, 0)
+    assert (shown["first_ms"], shown["last_ms"]) == (1_700_000_000_000, 1_700_000_199_000)
+
+
+async def test_what_a_reader_gets(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:
+    """Without times: they end now. The file may be packed. --limit holds."""
+    packed = rows_file.with_suffix(".csv.gz")
+    packed.write_bytes(gzip.compress(rows_file.read_bytes()))
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
+    done = run("produce", *where, "--input", packed, "--label", "fraud", "--limit", "50", "--label-delay", "1m")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("sent 50 events to cards.events and 50 labels to cards.labels in ")
+    events = await arrived(embedded.bootstrap, "cards.events", 50)
+    labels = await arrived(embedded.bootstrap, "cards.labels", 50)
+    assert in_order(events)
+    assert in_order(labels)
+    one = next(event for event in events if event.key == b"t4")
+    assert json.loads(one.value or b"") == {"id": "t4", "amount": 6, "country": "NL"} | {"amount": 6.0}
+    its = next(label for label in labels if label.key == b"t4")
+    assert json.loads(its.value or b"") == {"id": "t4", "fraud": 0}
+    assert (its.partition, its.time_ms) == (one.partition, one.time_ms + 60_000)
+
+
+def test_bad_rows_are_named_and_end_in_1(embedded: EmbeddedNode, pipeline_file: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": "a", "fraud": 1}\nnonsense\n{"id": "b", "fraud": 0}\n')
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
+    done = run("produce", *where, "--input", rows, "--label", "fraud")
+    assert done.returncode == 1
+    assert "line 2: is not JSON" in done.stderr
+    assert "sent 2 events" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--label", "frud"), 2, "no column 'frud' (--label)"),
+        (("--label", "fraud", "--time", "at"), 2, "no column 'at' (--time)"),
+        ((), 2, "--label FIELD"),
+        (("--label", "fraud", "--time", "id", "--step", "1s"), 2, "give one of them"),
+        (("--label", "fraud", "--rate", "0"), 2, "is no rate"),
+        (("--label", "fraud", "--start", "soon"), 2, "is not ISO 8601"),
+        (("--label", "fraud", "--step", "1 fortnight"), 2, "is no duration"),
+        (("--label", "fraud", "--bootstrap", "127.0.0.1:1"), 3, "cannot reach Kafka"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_one_clear_error(
+    pipeline_file: Path, rows_file: Path, options: tuple[str, ...], code: int, words: str
+) -> None:
+    done = run("produce", "-p", pipeline_file, "--input", rows_file, *options)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_without_labels_is_an_error(
+    embedded: EmbeddedNode, pipeline_file: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": "a"}\n{"id": "b"}\n')
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
+    done = run("produce", *where, "--input", rows, "--label", "fraud")
+    assert done.returncode == 2
+    assert "no row of" in done.stderr
+
+
+def test_an_interrupt_ends_in_130(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:
+    process = start(
+        "produce", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--input", rows_file,
+        "--label", "fraud", "--rate", "2",
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = process.stderr.readline()  # the first progress line
+    assert "of 200 rows" in said
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_kafka_that_would_forget_the_rows_is_an_error(
+    kafka: KafkaNode, pipeline_file: Path, rows_file: Path
+) -> None:
+    where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=forgotten")
+    rows = ("--input", rows_file, "--label", "fraud", "--start", "1996-05-07", "--step", "30m")
+    missing = run("produce", *where, *rows)
+    assert missing.returncode == 3
+    assert "driftline topics create" in missing.stderr
+    assert run("topics", "create", *where, "--partitions", "1").returncode == 0
+    refused = run("produce", *where, *rows)
+    assert refused.returncode == 3
+    assert "begin at 1996-05-07T00:00:00+00:00" in refused.stderr
+    assert "--retention unlimited" in refused.stderr
+
+
+def test_kafka_takes_old_rows_where_topics_keep_them(
+    kafka: KafkaNode, pipeline_file: Path, rows_file: Path
+) -> None:
+    where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=remembered")
+    assert run("topics", "create", *where, "--partitions", "2", "--retention", "unlimited").returncode == 0
+    rows = ("--input", rows_file, "--label", "fraud", "--start", "1996-05-07", "--step", "30m")
+    done = run("produce", *where, *rows, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["labels"] == 200

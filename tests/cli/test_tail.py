@@ -1,0 +1,130 @@
+"""`driftline tail`: JSON lines, committed ones only where that is promised, from where one asks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.broker.embedded import EmbeddedNode
+from app.broker.kafka import KafkaNode
+from app.cli.tail import rejected_line
+from app.engine.client import Arrival, producer
+from tests.cli.command import COMMAND, TIMEOUT_S, environment, run, start
+
+Header = tuple[str, bytes]
+
+
+async def send(bootstrap: str, topic: str, values: Sequence[bytes], headers: Sequence[Header] = ()) -> None:
+    async with producer({"bootstrap_servers": bootstrap}, acks="all") as sender:
+        for value in values:
+            await sender.send_and_wait(topic, value, key=b"k", headers=list(headers), partition=0)
+
+
+def lines(*numbers: int) -> list[bytes]:
+    return [b'{"n":%d}' % number for number in numbers]
+
+
+async def test_from_the_beginning_to_a_limit(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+    await send(embedded.bootstrap, "cards.scores", lines(1, 2, 3))
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--from-beginning")
+    done = await asyncio.to_thread(run, "tail", "scores", *where, "--limit", "2")
+    assert (done.returncode, done.stdout) == (0, '{"n":1}\n{"n":2}\n')
+
+
+async def test_a_time_out_without_what_was_asked_for_ends_in_1(
+    embedded: EmbeddedNode, pipeline_file: Path
+) -> None:
+    await send(embedded.bootstrap, "cards.scores", lines(1))
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
+    none = await asyncio.to_thread(run, "tail", "scores", *where, "--limit", "1", "--timeout", "1")
+    assert (none.returncode, none.stdout) == (1, "")  # the record was there before
+    all_of_it = await asyncio.to_thread(run, "tail", "scores", *where, "--from-beginning", "--timeout", "1")
+    assert (all_of_it.returncode, all_of_it.stdout) == (0, '{"n":1}\n')
+
+
+async def test_a_topic_that_comes_later_is_waited_for(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+    process = start("tail", "alerts", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--limit", "2")
+    assert process.stderr is not None
+    assert process.stdout is not None
+    said = await asyncio.to_thread(process.stderr.readline)
+    assert said == "topic cards.alerts is not there yet; waiting for it\n"
+    await send(embedded.bootstrap, "cards.alerts", lines(7))
+    assert await asyncio.to_thread(process.stdout.readline) == '{"n":7}\n'  # at once, with the pipe still open
+    await send(embedded.bootstrap, "cards.alerts", lines(8))
+    stdout, _ = await asyncio.to_thread(process.communicate, None, TIMEOUT_S)
+    assert (process.returncode, stdout) == (0, '{"n":8}\n')
+
+
+async def test_an_interrupt_ends_in_130(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+    process = start("tail", "alerts", "-p", pipeline_file, "--bootstrap", embedded.bootstrap)
+    assert process.stderr is not None
+    await asyncio.to_thread(process.stderr.readline)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = await asyncio.to_thread(process.communicate, None, TIMEOUT_S)
+    assert (process.returncode, stdout) == (130, "")
+    assert "Traceback" not in stderr
+
+
+async def test_a_reader_that_goes_away_is_no_fault(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+    await send(embedded.bootstrap, "cards.scores", lines(*range(2_000)))
+    command = shlex.join(
+        [*COMMAND, "tail", "scores", "-p", str(pipeline_file), "--bootstrap", embedded.bootstrap]
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["/bin/sh", "-c", f"{command} --from-beginning | head -n 1"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env=environment(),
+    )
+    assert done.stdout == '{"n":0}\n'
+    assert done.stderr == ""
+
+
+async def test_rejected_shows_the_reason_the_position_and_the_bytes(
+    embedded: EmbeddedNode, pipeline_file: Path
+) -> None:
+    headers = [
+        ("driftline.reason", b"not_json"), ("driftline.topic", b"cards.events"), ("driftline.partition", b"2"),
+        ("driftline.offset", b"41"), ("trace", b"abc"),
+    ]  # fmt: skip
+    await send(embedded.bootstrap, "cards.rejected", [b"oops \xc3\xa9", b"\xff\x00"], headers)
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--from-beginning", "--limit", "2")
+    done = await asyncio.to_thread(run, "tail", "rejected", *where)
+    text, binary = map(json.loads, done.stdout.splitlines())
+    assert (text["reason"], text["topic"], text["partition"], text["offset"]) == (
+        "not_json", "cards.events", 2, 41,
+    )  # fmt: skip
+    assert (text["key"], text["value"], text["headers"]) == ("k", "oops é", {"trace": "abc"})
+    assert binary["value_base64"] == "/wA="
+
+
+def test_a_rejected_tombstone_has_no_value() -> None:
+    shown = json.loads(rejected_line(Arrival(0, 0, 5, None, None, (("driftline.reason", b"tombstone"),))))
+    assert shown == {"reason": "tombstone", "record_time_ms": 5, "key": None, "value": None}
+
+
+async def test_kafka_shows_committed_records_only_with_exactly_once(
+    kafka: KafkaNode, pipeline_file: Path
+) -> None:
+    kafka.create_topics({"isolated.scores": 1})
+    options = {"bootstrap_servers": kafka.bootstrap}
+    async with producer(options, transactional_id="isolated") as sender:
+        await sender.begin_transaction()
+        await sender.send_and_wait("isolated.scores", b'{"n":"aborted"}', partition=0)
+        await sender.abort_transaction()
+        async with sender.transaction():
+            await sender.send_and_wait("isolated.scores", b'{"n":"kept"}', partition=0)
+    where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=isolated")
+    tail = ("tail", "scores", *where, "--from-beginning", "--timeout", "2")
+    exact = await asyncio.to_thread(run, *tail, "--set", "delivery=exactly_once")
+    assert exact.stdout == '{"n":"kept"}\n'
+    loose = await asyncio.to_thread(run, *tail)
+    assert loose.stdout == '{"n":"aborted"}\n{"n":"kept"}\n'
