@@ -23,6 +23,7 @@ from app.core.error import SettingsError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
 from app.engine.metric import WorkerCollector
+from app.engine.quiet import quieten
 from app.engine.runner import Start
 from app.engine.worker import Worker
 
@@ -86,6 +87,7 @@ class Host:
 
     def __init__(self, pipeline: Pipeline, settings: Settings, start: Start) -> None:
         self.engine: Engine | None = None
+        quieten()
         folder = settings.data_dir / "faust"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,27 +1,28 @@
 """The first rows of a data file, column by column: what `init` looks at.
 
-Cells are read as `driftline produce` reads them: a CSV cell that is written as a number is one, an empty cell is missing.
-JSON objects inside a row become columns by their path (`card.country`); arrays are told and left out.
+Cells are read as `driftline produce` reads them: a CSV cell that is written as a number is one, an empty cell
+is missing. JSON objects inside a row become columns by their path (`card.country`); arrays are told and left
+out.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from gzip import GzipFile
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 from msgspec import Struct
 
 from app.core.error import InputFileError
+from app.core.leak import Cell
 from app.core.pipeline import close_match, format_path
-from app.core.profile import Cell
 from app.engine.table import read_cell
 
 ROWS_MAX = 50_000
@@ -103,9 +104,12 @@ def _opened(path: Path) -> Iterator[Iterator[str]]:
     try:
         if path.is_dir():
             raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file in it")
-        with path.open("rb") as raw:
-            binary: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
-            yield _lines(path, io.TextIOWrapper(binary, "utf-8-sig", newline=""))
+        packed = path.suffix.lower() == ".gz"
+        with (
+            path.open("rb") as raw,
+            TextIOWrapper(GzipFile(fileobj=raw) if packed else raw, "utf-8-sig", newline="") as text,
+        ):
+            yield _lines(path, text)
     except FileNotFoundError:
         raise InputFileError(f"there is no file {path}; give one with --input") from None
     except UnicodeDecodeError as error:
@@ -114,7 +118,7 @@ def _opened(path: Path) -> Iterator[Iterator[str]]:
         raise InputFileError(f"cannot read {path}: {error}; give a CSV or JSON-lines file") from error
 
 
-def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+def _lines(path: Path, text: TextIO) -> Iterator[str]:
     total = 0
     number = 0
     while line := text.readline(_LINE_CHARACTERS_MAX):

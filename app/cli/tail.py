@@ -73,6 +73,7 @@ async def _print(
     options = client_options(settings)
     if not await exists(options, topic):
         click.echo(f"topic {topic} is not there yet; waiting for it", err=True)
+        from_beginning = True  # all that it will hold is new to us
     arrivals = subscribe(options, topic, from_beginning=from_beginning, committed=committed)
     async with aclosing(arrivals):
         async for batch in arrivals:

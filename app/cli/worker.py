@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 import click
@@ -57,7 +56,6 @@ def worker(
     loaded = load_pipeline(settings.pipeline, overrides)
     asyncio.run(verify(loaded, settings))  # here, so that a wrong topic is one clear message
     host = Host(loaded, settings, start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue"))
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     try:
         faust.Worker(
             host.app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False

@@ -16,7 +16,7 @@ import orjson
 from app.core.pipeline import Feature, Pipeline
 from app.core.pipeline.field import PathPart, parse_path
 from app.core.record import Control, Event, EventId, FeatureValue, InputRecord, Label, Malformed, Source
-from app.core.target import Target, TargetError
+from app.core.target import Target, TargetError, shown
 
 REASONS: Mapping[str, str] = {
     "tombstone": "the record has no value",
@@ -141,7 +141,7 @@ class Decoder:
     def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
         command = document.get("command")
         if command not in COMMANDS:
-            raise _RefusedError("control_unknown", f"{command!r:.80} is none of {', '.join(COMMANDS)}")
+            raise _RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
         return Control(source, max(source.record_time_ms, 0), command)
 
     def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
@@ -176,14 +176,14 @@ class Decoder:
 
     def _number(self, name: str, value: object) -> FeatureValue:
         if type(value) is not float and type(value) is not int:
-            raise _RefusedError("feature_type", f"{name} must be a number, not {value!r:.80}")
+            raise _RefusedError("feature_type", f"{name} must be a number, not {shown(value)}")
         if not -self._number_max <= value <= self._number_max:
             raise _RefusedError("number_too_large", f"{name} is {value!r}; at most {self._number_max:g} is allowed")
         return value
 
     def _string(self, name: str, value: object) -> FeatureValue:
         if type(value) is not str:
-            raise _RefusedError("feature_type", f"{name} must be text, not {value!r:.80}")
+            raise _RefusedError("feature_type", f"{name} must be text, not {shown(value)}")
         if len(value) > self._string_max:
             detail = f"{name} has {len(value)} characters; {self._string_max} are allowed"
             raise _RefusedError("string_too_long", detail)
@@ -191,7 +191,7 @@ class Decoder:
 
     def _boolean(self, name: str, value: object) -> FeatureValue:
         if type(value) is not bool:
-            raise _RefusedError("feature_type", f"{name} must be true or false, not {value!r:.80}")
+            raise _RefusedError("feature_type", f"{name} must be true or false, not {shown(value)}")
         return value
 
     _checks: Mapping[str, Callable[[Decoder, str, object], FeatureValue]] = {
@@ -228,13 +228,13 @@ def _milliseconds(found: object) -> int:
         try:
             moment = datetime.fromisoformat(found)
         except ValueError:
-            raise _RefusedError("time_unreadable", f"{found!r:.80} is not ISO 8601") from None
+            raise _RefusedError("time_unreadable", f"{shown(found)} is not ISO 8601") from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return round(moment.timestamp() * 1000)
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise _RefusedError("time_unreadable", f"{found!r:.80} is neither text nor a number")
+        raise _RefusedError("time_unreadable", f"{shown(found)} is neither text nor a number")
     time_ms = round(found * 1000 if abs(found) < _SECONDS_BELOW else found)
     if abs(time_ms) > _TIME_MAX_MS:
-        raise _RefusedError("time_unreadable", f"{found!r:.80} lies beyond the year 9999")
+        raise _RefusedError("time_unreadable", f"{shown(found)} lies beyond the year 9999")
     return time_ms

@@ -22,7 +22,8 @@ from app.core.record import Headers, LabelValue
 KEY_BYTES_MAX = 4096
 _HEADER_TEXT_MAX = 500
 
-_frame = struct.Struct(">BqiI").pack
+_frame = struct.Struct(">BqiII").pack
+_header_frame = struct.Struct(">Ii").pack
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -168,12 +169,14 @@ def digest(messages: Iterable[Message]) -> bytes:
                 message.timestamp_ms,
                 -1 if key is None else len(key),
                 0xFFFFFFFF if value is None else len(value),
+                len(message.headers),
             )
             + (key or b"")
             + (value or b"")
         )
         for name, header in message.headers:
-            digester.update(b"\x00" + name.encode() + b"\x00" + (header or b"\x00"))
+            title = name.encode()
+            digester.update(_header_frame(len(title), -1 if header is None else len(header)) + title + (header or b""))
     return digester.digest()
 
 

@@ -44,6 +44,7 @@ _PLAIN = {
     "builtins": "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type",
     "collections": "Counter OrderedDict defaultdict deque",
     "_codecs": "encode",
+    "copy": "deepcopy",
     "copyreg": "_reconstructor",
     "datetime": "date datetime timedelta",
     "fractions": "Fraction",
@@ -51,6 +52,7 @@ _PLAIN = {
     "itertools": "count",
     "random": "Random",
     "sortedcontainers.sortedlist": "SortedList",
+    "statistics": "NormalDist",
 }
 _NAMES = frozenset((module, name) for module, names in _PLAIN.items() for name in names.split())
 
@@ -100,15 +102,19 @@ class _Unpickler(pickle.Unpickler):
             return _method  # how pickle writes a bound method
         if (module, name) in _NAMES:
             return super().find_class(module, name)
-        if "." not in name:  # a dotted name would walk into what a module imports
+        if "." in name:  # would walk into what a module imports, but for what says that it is of this very place
             if _within(module, self._packages):
                 found = super().find_class(module, name)
-                if _within(getattr(found, "__module__", None) or "", self._packages):
-                    return found
-            elif _within(module, _ARRAY_PACKAGES):
-                found = super().find_class(module, name)
-                if isinstance(found, type) or name in _ARRAY_FUNCTIONS:
-                    return found
+                if (getattr(found, "__module__", None), getattr(found, "__qualname__", None)) == (module, name):
+                    return found  # such as GaussianNB._make_gaussian
+        elif _within(module, self._packages):
+            found = super().find_class(module, name)
+            if _within(getattr(found, "__module__", None) or "", self._packages):
+                return found
+        elif _within(module, _ARRAY_PACKAGES):
+            found = super().find_class(module, name)
+            if isinstance(found, type) or name in _ARRAY_FUNCTIONS:
+                return found
         raise SnapshotError(f"the snapshot names {module}.{name}, which is not on the allowlist")
 
 

@@ -131,19 +131,22 @@ class Seen:
     def __len__(self) -> int:
         return len(self._fates)
 
-    def fate(self, event_id: EventId) -> Fate | None:
+    def fate(self, event_id: EventId, now_ms: int) -> Fate | None:
+        """What became of an event; None for one not seen, or forgotten."""
+        self._forget(now_ms)
         known = self._fates.get(event_id)
         return known[1] if known is not None else None
 
     def add(self, event_id: EventId, now_ms: int) -> None:
+        """Remember an event that is not remembered yet."""
+        self._fates[event_id] = (now_ms, "waiting")
+        if len(self._fates) > self.id_max:
+            self._fates.popitem(last=False)
+
+    def _forget(self, now_ms: int) -> None:
         fates = self._fates
-        fates[event_id] = (now_ms, "waiting")
-        if len(fates) > self.id_max:
+        while fates and fates[next(iter(fates))][0] < now_ms - self.horizon_ms:
             fates.popitem(last=False)
-        oldest = next(iter(fates))
-        while fates[oldest][0] < now_ms - self.horizon_ms:
-            del fates[oldest]
-            oldest = next(iter(fates))
 
     def settle(self, event_id: EventId, fate: Fate) -> None:
         known = self._fates.get(event_id)

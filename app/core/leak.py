@@ -1,8 +1,9 @@
 """Fields that give the label away: they are known only once the label is, so a model that sees them learns nothing.
 
-A fraud scenario is zero for every honest payment; casual plus registered riders are all riders. In the file such fields make a
-perfect model, and in production they are missing or empty. Three kinds are found: one field whose value (or a threshold on it)
-tells the label, two fields whose sum, difference, product or ratio is the label, and several that add up to it.
+A fraud scenario is zero for every honest payment; casual plus registered riders are all riders. In the file
+such fields make a perfect model, and in production they are missing or empty. Three kinds are found: one field
+whose value (or a threshold on it) tells the label, two fields whose sum, difference, product or ratio is the
+label, and several that add up to it.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _same(made: Floats, target: Floats) -> bool:
 
 
 def _adding_up(names: Sequence[str], numbers: Mapping[str, Floats], target: Floats) -> tuple[str, ...]:
-    """The columns, three or more, of which the target is a sum with fixed weights; empty if there are none."""
+    """The columns, three or more, of which the target is the plain sum; empty if there are none."""
     kept = list(names)
     if len(kept) < 3 or len(target) < 3 * len(kept) or not _explained(kept, numbers, target):
         return ()
@@ -163,16 +164,23 @@ def _adding_up(names: Sequence[str], numbers: Mapping[str, Floats], target: Floa
         without = [other for other in kept if other != name]
         if without and _explained(without, numbers, target):
             kept = without
-    return tuple(kept)
+    weights, _ = _fit(kept, numbers, target)
+    return tuple(kept) if np.allclose(weights, 1.0, atol=1e-3) else ()
 
 
 def _explained(names: Sequence[str], numbers: Mapping[str, Floats], target: Floats) -> bool:
     """Whether a linear function of the columns leaves nothing of the target over."""
-    scaled = [(numbers[name] - numbers[name].mean()) / numbers[name].std() for name in names]
+    _, left = _fit(names, numbers, target)
+    return float(left.var()) <= _VARIANCE_LEFT_EXACT * float(target.var())
+
+
+def _fit(names: Sequence[str], numbers: Mapping[str, Floats], target: Floats) -> tuple[Floats, Floats]:
+    """Weights of the columns by least squares, and what they leave over."""
+    scales = np.array([numbers[name].std() for name in names])
+    scaled = [(numbers[name] - numbers[name].mean()) / scale for name, scale in zip(names, scales, strict=True)]
     matrix = np.column_stack([*scaled, np.ones(len(target))])
     weights, *_ = np.linalg.lstsq(matrix, target, rcond=None)
-    left = target - matrix @ weights
-    return float(left.var()) <= _VARIANCE_LEFT_EXACT * float(target.var())
+    return weights[:-1] / scales, target - matrix @ weights
 
 
 def _floats(cells: Sequence[Cell | None]) -> Floats | None:

@@ -190,7 +190,7 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
 
 def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     event_id = event.event_id
-    if shard.seen.fate(event_id) is not None or event_id in shard.pending:
+    if shard.seen.fate(event_id, shard.now_ms) is not None or event_id in shard.pending:
         _reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
     features = shard.features_of(event.features)
@@ -265,7 +265,7 @@ def _label(shard: Shard, label: Label, out: _Outbox) -> None:
     if waiting is not None:
         _join(shard, label.event_id, waiting, label, out)
         return
-    match shard.seen.fate(label.event_id):
+    match shard.seen.fate(label.event_id, shard.now_ms):
         case "labelled":
             _unjoined(shard, label, "duplicate", "the event has its label already; the first one stands", out)
         case "expired":

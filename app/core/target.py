@@ -8,6 +8,18 @@ from app.core.pipeline import LabelForm, Pipeline
 from app.core.record import LabelValue
 
 
+_EXACT_MAX = 2**53  # up to here every whole number is a float; beyond 64 bits JSON has no integer to answer with
+
+
+def shown(value: object) -> str:
+    """A wrong value as a reason tells it: short, and not walked into, since nesting may be deeper than the stack."""
+    if isinstance(value, str):
+        return f"{value[:80]!r:.80}"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    return "an array" if isinstance(value, list) else "an object"
+
+
 class TargetError(ValueError):
     """A label that the task cannot learn; the text says what is allowed."""
 
@@ -42,14 +54,14 @@ class Target:
         if positive is None:
             if isinstance(value, bool | int | float) and value in (0, 1):
                 return bool(value)
-            raise TargetError(f"a label must be true, false, 1 or 0, not {value!r:.80} (or say label.positive)")
+            raise TargetError(f"a label must be true, false, 1 or 0, not {shown(value)} (or say label.positive)")
         if _kind(value) != _kind(positive):
-            raise TargetError(f"a label must be {_kind(positive)} like {positive!r}, not {value!r:.80}")
+            raise TargetError(f"a label must be {_kind(positive)} like {positive!r}, not {shown(value)}")
         if value == positive:
             return True
         if negative is None or value == negative:
             return False
-        raise TargetError(f"a label must be {positive!r} or {negative!r}, not {value!r:.80}")
+        raise TargetError(f"a label must be {positive!r} or {negative!r}, not {shown(value)}")
 
     def _class(self, value: object) -> LabelValue:
         if isinstance(value, str):
@@ -58,15 +70,15 @@ class Target:
             return value
         if isinstance(value, bool | int):
             return value
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_MAX:
             return int(value)
-        raise TargetError(f"a class must be text, a whole number or a boolean, not {value!r:.80}")
+        raise TargetError(f"a class must be text, a whole number or a boolean, not {shown(value)}")
 
     def _number(self, value: object) -> LabelValue:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TargetError(f"a label must be a number, not {value!r:.80}")
+            raise TargetError(f"a label must be a number, not {shown(value)}")
         if not isfinite(value) or abs(value) > self._number_max:
-            raise TargetError(f"a label must be a number of at most {self._number_max:g}, not {value!r:.80}")
+            raise TargetError(f"a label must be a number of at most {self._number_max:g}, not {shown(value)}")
         return value
 
 

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 sender.BACKOFF_OVERRIDE = 0.002
 
 RETRY_BACKOFF_MS = 5
+RECONNECT_S = 0.2
 FETCH_WAIT_MS = 25  # also the longest that a resumed partition waits
 READ_AHEAD_MAX = 10_000
 POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
@@ -209,6 +210,7 @@ class KafkaPublisher:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             linger_ms=0,
         )
+        _be_patient(self._producer.client)
 
     async def open(self) -> None:
         await _start(self._producer)
@@ -368,6 +370,19 @@ def _unreachable(error: Exception) -> BrokerError:
     return BrokerError(f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs")
 
 
+def _be_patient(client: Any) -> None:
+    """Slow down a client that finds no broker: it would try again after RETRY_BACKOFF_MS, with every shard's."""
+    connect = client._get_conn
+
+    async def get_conn(node_id: Any, **options: Any) -> Any:
+        connection = await connect(node_id, **options)
+        if connection is None:
+            await asyncio.sleep(RECONNECT_S)
+        return connection
+
+    client._get_conn = get_conn
+
+
 async def _start(client: Any) -> None:
     try:
         await client.start()
@@ -387,4 +402,5 @@ async def _stop(client: Any) -> None:
     left = getattr(getattr(client, "_sender", None), "_sender_task", None)
     if left is not None:
         left.cancel()
-    await asyncio.wait({asyncio.create_task(client._client.close())}, timeout=STOP_DEADLINE_S)
+    connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
+    await asyncio.wait({asyncio.create_task(connections.close())}, timeout=STOP_DEADLINE_S)

@@ -47,6 +47,7 @@ class Live:
 
     Attributes:
         committed: next offset by input topic, as the journal has it.
+        slice_number: of the last slice that was folded.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Live:
         self._snapshots = snapshots
         self._tally = tally
         self._chain = chain
-        self._slice_number = slice_number
+        self.slice_number = slice_number
         self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
         self._paused: set[Place] = set()
         self._commit: asyncio.Task[None] | None = None
@@ -148,7 +149,7 @@ class Live:
             return self._prepare(self._fold(feed, at_end))
         if self._commit is None and not self.folder.waiting and all(at_end):
             if (time_ms := self._tick_due()) is not None:
-                return self._prepare(self.folder.tick(self._slice_number + 1, time_ms))
+                return self._prepare(self.folder.tick(self.slice_number + 1, time_ms))
             if self._snapshots.writing:
                 await self._publish_chunks()
         return None
@@ -184,9 +185,9 @@ class Live:
 
     def _prepare(self, folded: Folded) -> _Prepared:
         """Give the slice its journal entry, and freeze the state if a snapshot is due, before the next slice folds."""
-        self._slice_number += 1
+        self.slice_number += 1
         entry = SliceEntry(
-            number=self._slice_number,
+            number=self.slice_number,
             inputs=dict(folded.inputs),
             tick_ms=folded.tick_ms,
             outputs=len(folded.messages),
@@ -200,7 +201,7 @@ class Live:
             note = {**self.shard.summary(), "positions": dict(self.folder.positions)}
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
-        self._snapshots.records += folded.records
+        self._snapshots.records += max(folded.records, 1)
         due = self._snapshots.due()
         if due:
             self._take_snapshot()
@@ -208,7 +209,7 @@ class Live:
 
     def _take_snapshot(self) -> None:
         started_s = time.monotonic()
-        size = self._snapshots.take(self.folder, self._chain, self._slice_number, self._epoch.number)
+        size = self._snapshots.take(self.folder, self._chain, self.slice_number, self._epoch.number)
         self._tally.snapshot(size, time.monotonic() - started_s)
 
     # -- commits

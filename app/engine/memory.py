@@ -394,8 +394,6 @@ def _batches(writes: Sequence[Write]) -> list[tuple[Place, list[Write]]]:
     for write in writes:
         place = Place(write.topic, write.partition)
         size = batch_bytes((write,))
-        if size > BATCH_BYTES_MAX:
-            raise CommitUnknownError(f"a record for {write.topic} is larger than a batch may be")
         if place not in growing or sizes[place] + size > BATCH_BYTES_MAX:
             growing[place], sizes[place] = [], 0
             made.append((place, growing[place]))

@@ -74,7 +74,14 @@ class Runner:
         self._free = asyncio.Event()  # cleared while a rebalance is on
         self._free.set()
         self._stopping = asyncio.Event()
+        self._clean = False
+        self._leaving = False  # the last snapshot is being written
         self._failures = 0
+
+    @property
+    def reset_due(self) -> bool:
+        """Whether the fresh state that was asked for has not begun yet."""
+        return self._reset
 
     @property
     def live(self) -> Live | None:
@@ -103,11 +110,12 @@ class Runner:
             while not self._stopping.is_set():
                 await self._free.wait()
                 if self._stopping.is_set():
-                    return
+                    break
                 self._work = asyncio.create_task(self._recover_and_live())
                 await asyncio.wait({self._work})
                 if self._work.cancelled():
-                    await self._forget()
+                    if self._live is None:  # else only the look whether memory holds was broken off
+                        await self._forget()
                     continue
                 error = self._work.exception()
                 if isinstance(error, CommitUnknownError | BrokerError):
@@ -116,8 +124,13 @@ class Runner:
                     await self._back_off()
                 elif error is not None:
                     raise error
+            if self._live is not None and self._clean:
+                self._work = asyncio.create_task(self._leave_snapshot(self._live))
+                await asyncio.wait({self._work})
         finally:
             self.ready = False
+            if self._work is not None:
+                self._work.cancel()
             await self._forget()
 
     async def hold(self) -> None:
@@ -132,7 +145,7 @@ class Runner:
             return
         if live_now and self._live is not None:
             self._live.halt()
-        else:
+        elif not self._leaving:
             work.cancel()
         await asyncio.wait({work})
 
@@ -141,25 +154,29 @@ class Runner:
         self._free.set()
 
     async def stop(self, *, clean: bool) -> None:
-        """Let go. A clean stop also leaves a snapshot."""
+        """Fold nothing more. `run` then lets go and returns, after a clean stop with a snapshot left."""
+        self._clean = clean
+        self._stopping.set()  # first: a rebalance that gives the shard back meanwhile must not start it again
         await self.hold()
-        work = self._work
-        settled = work is not None and work.done() and not work.cancelled() and work.exception() is None
-        if clean and settled and self._live is not None:
-            try:
-                await self._live.close()
-            except CommitUnknownError as error:
-                log.warning("shard %d: no last snapshot: %s", self.partition, error)
-        self._stopping.set()
         self._free.set()
 
+    async def _leave_snapshot(self, live: Live) -> None:
+        self._leaving = True
+        try:
+            await live.close()
+            log.info("shard %d: stopped at slice %d, snapshot left", self.partition, live.slice_number)
+        except CommitUnknownError as error:
+            log.warning("shard %d: no last snapshot: %s", self.partition, error)
+
     async def _recover_and_live(self) -> None:
-        if not await self._memory_holds():
+        if await self._memory_holds():
+            log.info("shard %d: kept: nobody wrote to its journal meanwhile", self.partition)
+        else:
             await self._forget()
             await self._recover()
         live = self._live
-        if live is None:
-            return
+        if live is None or not self._free.is_set():
+            return  # a rebalance is on; whether memory holds is asked again after it
         self._failures = 0
         self.ready = True
         try:
@@ -245,7 +262,14 @@ class Runner:
             folder,
             epoch,
             publisher,
-            SnapshotWriter(self._pipeline, self.partition, recovered.slot, self._start.snapshot_key),
+            SnapshotWriter(
+                self._pipeline,
+                self.partition,
+                recovered.slot,
+                self._start.snapshot_key,
+                # What was folded again counts, or a shard that often recovers would fold ever more.
+                records=max(recovered.progress.records, recovered.progress.slices),
+            ),
             self.tally,
             chain=chain,
             slice_number=recovered.slice_number,

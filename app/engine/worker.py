@@ -11,6 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 from app.core.error import DriftlineError
 from app.core.pipeline import Pipeline
@@ -21,6 +23,7 @@ from app.engine.runner import Runner, Start
 log = logging.getLogger(__name__)
 
 NOTE_EVERY_S = 5.0
+NOTE_DEADLINE_S = 2.0
 STOP_DEADLINE_S = 20.0
 
 
@@ -43,6 +46,8 @@ class Worker:
         self._noting: asyncio.Task[None] | None = None
         self._assigned_once = False
         self._stopping = False
+        self._leaving = False  # shards are let go, and none may come any more
+        self._reset: set[int] = set()  # shards whose fresh state, if asked for, has begun
 
     @property
     def ready(self) -> bool:
@@ -88,6 +93,8 @@ class Worker:
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """The group gave us these shards; those we had and still have go on from memory."""
+        if self._leaving:
+            return
         ours = set(partitions)
         log.info("shards of this worker: %s", ", ".join(map(str, sorted(ours))) or "none")
         for partition in sorted(set(self.runners) - ours):
@@ -100,7 +107,10 @@ class Worker:
         self._assigned_once = True
 
     def _engage(self, partition: int) -> None:
-        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, self._start)
+        start = self._start
+        if partition in self._reset:
+            start = replace(start, reset_state=False)  # once is what the user asked for, not at every return
+        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start)
         self.runners[partition] = runner
         task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
         self._tasks[partition] = task
@@ -108,6 +118,8 @@ class Worker:
 
     def _dismiss(self, partition: int) -> None:
         runner = self.runners.pop(partition)
+        if not runner.reset_due:
+            self._reset.add(partition)
         task = self._tasks.pop(partition)
         stopping = asyncio.create_task(runner.stop(clean=False))
         task.add_done_callback(lambda _: stopping.cancelled())  # keeps `stopping` referenced until the shard is gone
@@ -145,9 +157,10 @@ class Worker:
 
     async def _let_go(self, *, clean: bool) -> None:
         """Stop every shard, within a bounded time."""
+        self._leaving = True
         positions = self._committed()
         if self._noting is not None:
-            await asyncio.wait({self._noting})
+            self._noting.cancel()
         stops = [asyncio.create_task(runner.stop(clean=clean)) for runner in self.runners.values()]
         tasks = set(self._tasks.values())
         if stops:
@@ -160,6 +173,8 @@ class Worker:
             if stop.done() and not stop.cancelled() and (error := stop.exception()) is not None:
                 log.warning("while stopping: %s", error if isinstance(error, DriftlineError) else repr(error))
         if clean:
-            await self._feed.note_positions(positions)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_DEADLINE_S):
+                    await self._feed.note_positions(positions)
         self.runners.clear()
         self._tasks.clear()

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,7 @@ import pytest
 from app.broker.kafka import answers
 from app.broker.node import HOST, free_port, wait_for
 from tests.broker.test_guard import runs
-from tests.cli.command import run, start
-
-
-@pytest.fixture
-def started() -> Iterator[list[subprocess.Popen[str]]]:
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        process.kill()
-        process.communicate()
+from tests.cli.command import line, run, run_process, start
 
 
 def children(pid: int) -> list[int]:
@@ -33,8 +23,7 @@ def children(pid: int) -> list[int]:
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    return line(process, "stdout").strip()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for children in /proc, which only Linux has")
@@ -53,9 +42,7 @@ def test_embedded_runs_until_a_signal(started: list[subprocess.Popen[str]], numb
     assert not runs(child)
 
 
-def test_embedded_makes_the_topics_of_a_pipeline(
-    started: list[subprocess.Popen[str]], pipeline_file: Path
-) -> None:
+def test_embedded_makes_the_topics_of_a_pipeline(started: list[subprocess.Popen[str]], pipeline_file: Path) -> None:
     process = start("broker", "-p", pipeline_file, "--partitions", "1", "--json")
     started.append(process)
     shown = json.loads(first_line(process))
@@ -80,7 +67,7 @@ def test_a_broker_that_ends_by_itself_is_an_error(started: list[subprocess.Popen
     "options", [("--port", "9092"), ("--data", "here"), ("--partitions", "1")], ids=lambda options: options[0]
 )
 def test_what_the_embedded_broker_cannot_do_is_wrong_usage(options: tuple[str, str]) -> None:
-    done = run("broker", "--kind", "embedded", *options)
+    done = run_process("broker", "--kind", "embedded", *options)
     assert done.returncode == 2
     assert "embedded broker" in done.stderr
 
@@ -89,9 +76,7 @@ def test_kafka_runs_until_sigterm_with_its_data_kept(
     kafka_needs: None, started: list[subprocess.Popen[str]], tmp_path: Path, pipeline_file: Path
 ) -> None:
     port = free_port()
-    process = start(
-        "broker", "--kind", "kafka", "--port", str(port), "--data", tmp_path / "data", "-p", pipeline_file
-    )
+    process = start("broker", "--kind", "kafka", "--port", str(port), "--data", tmp_path / "data", "-p", pipeline_file)
     started.append(process)
     assert first_line(process) == f"{HOST}:{port}"
     checked = run("topics", "check", "-p", pipeline_file, "--bootstrap", f"{HOST}:{port}")
@@ -106,14 +91,14 @@ def test_kafka_runs_until_sigterm_with_its_data_kept(
 def test_a_port_that_is_taken_ends_in_3(kafka_needs: None, tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as server:
         port = str(server.getsockname()[1])
-        done = run("broker", "--kind", "kafka", "--port", port, "--data", tmp_path)
+        done = run_process("broker", "--kind", "kafka", "--port", port, "--data", tmp_path)
     assert done.returncode == 3
     assert f"port {port}" in done.stderr
     assert done.stdout == ""
 
 
 def test_no_java_ends_in_3_and_says_what_to_install(tmp_path: Path) -> None:
-    done = run("broker", "--kind", "kafka", PATH=str(tmp_path), JAVA_HOME="")
+    done = run_process("broker", "--kind", "kafka", PATH=str(tmp_path), JAVA_HOME="")
     assert done.returncode == 3
     assert "Java 17 or later" in done.stderr
     assert "apt install" in done.stderr

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import app.core.error as errors
 from app.cli import COMMANDS, Commands, main
 from app.core.error import DriftlineError
-from tests.cli.command import environment, run
+from tests.cli.command import environment, run, run_process
 
 HEAVY = ("river", "faust", "aiokafka", "numpy", "pydantic", "rich")
 
@@ -40,9 +40,7 @@ def test_help_lists_the_commands_without_loading_them() -> None:
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
     assert done.stderr.strip() == "[]"
     for command in ("produce", "tail", "topics", "broker"):
         assert f"  {command}" in done.stdout
@@ -59,7 +57,9 @@ def test_every_command_of_the_table_is_there() -> None:
     assert main.list_commands(click.Context(main)) == list(COMMANDS)
 
 
-@pytest.mark.parametrize("kind", [errors.SettingsError, errors.BrokerError, errors.RecoveryError, errors.InvariantError])
+@pytest.mark.parametrize(
+    "kind", [errors.SettingsError, errors.BrokerError, errors.RecoveryError, errors.InvariantError]
+)
 def test_an_error_is_one_message_and_its_exit_code(kind: type[DriftlineError]) -> None:
     done = CliRunner().invoke(raising(kind("it is so; do this")), ["break"])
     assert done.exit_code == kind.exit_code
@@ -89,7 +89,7 @@ def test_no_pipeline_no_file_wrong_file_and_no_broker(tmp_path: Path, pipeline_f
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("pipeline: UPPER\n")
     assert run("topics", "check", "-p", wrong).returncode == 2
-    away = run("topics", "check", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1")
+    away = run_process("topics", "check", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1")
     assert away.returncode == 3
     assert away.stderr.startswith("Error: cannot reach Kafka at 127.0.0.1:1")
     assert len(away.stderr.splitlines()) == 1

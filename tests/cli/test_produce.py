@@ -5,19 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
-from tests.cli.command import run, start
+from tests.cli.command import line, run, start
 from tests.engine.test_feed import arrived, in_order
 
 
-def test_rows_go_out_as_events_and_labels(
-    embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path
-) -> None:
+def test_rows_go_out_as_events_and_labels(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:
     done = run(
         "produce", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--input", rows_file,
         "--label", "fraud", "--start", "2023-11-14T22:13:20Z", "--step", "1s", "--label-delay", "90s", "--json",
@@ -80,9 +79,7 @@ def test_what_cannot_be_done_is_one_clear_error(
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_without_labels_is_an_error(
-    embedded: EmbeddedNode, pipeline_file: Path, tmp_path: Path
-) -> None:
+def test_a_file_without_labels_is_an_error(embedded: EmbeddedNode, pipeline_file: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": "a"}\n{"id": "b"}\n')
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
@@ -91,23 +88,22 @@ def test_a_file_without_labels_is_an_error(
     assert "no row of" in done.stderr
 
 
-def test_an_interrupt_ends_in_130(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:
+def test_an_interrupt_ends_in_130(
+    embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path, started: list[subprocess.Popen[str]]
+) -> None:
     process = start(
         "produce", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--input", rows_file,
         "--label", "fraud", "--rate", "2",
     )  # fmt: skip
-    assert process.stderr is not None
-    said = process.stderr.readline()  # the first progress line
-    assert "of 200 rows" in said
+    started.append(process)
+    assert "of 200 rows" in line(process, "stderr")  # the first progress line
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in stderr
 
 
-def test_kafka_that_would_forget_the_rows_is_an_error(
-    kafka: KafkaNode, pipeline_file: Path, rows_file: Path
-) -> None:
+def test_kafka_that_would_forget_the_rows_is_an_error(kafka: KafkaNode, pipeline_file: Path, rows_file: Path) -> None:
     where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=forgotten")
     rows = ("--input", rows_file, "--label", "fraud", "--start", "1996-05-07", "--step", "30m")
     missing = run("produce", *where, *rows)
@@ -120,9 +116,7 @@ def test_kafka_that_would_forget_the_rows_is_an_error(
     assert "--retention unlimited" in refused.stderr
 
 
-def test_kafka_takes_old_rows_where_topics_keep_them(
-    kafka: KafkaNode, pipeline_file: Path, rows_file: Path
-) -> None:
+def test_kafka_takes_old_rows_where_topics_keep_them(kafka: KafkaNode, pipeline_file: Path, rows_file: Path) -> None:
     where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=remembered")
     assert run("topics", "create", *where, "--partitions", "2", "--retention", "unlimited").returncode == 0
     rows = ("--input", rows_file, "--label", "fraud", "--start", "1996-05-07", "--step", "30m")

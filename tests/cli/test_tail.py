@@ -14,32 +14,30 @@ from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
 from app.cli.tail import rejected_line
 from app.engine.client import Arrival, producer
-from tests.cli.command import COMMAND, TIMEOUT_S, environment, run, start
+from tests.cli.command import COMMAND, TIMEOUT_S, environment, line, run, start
 
 Header = tuple[str, bytes]
 
 
-async def send(bootstrap: str, topic: str, values: Sequence[bytes], headers: Sequence[Header] = ()) -> None:
+async def send(bootstrap: str, topic: str, records: Sequence[bytes], headers: Sequence[Header] = ()) -> None:
     async with producer({"bootstrap_servers": bootstrap}, acks="all") as sender:
-        for value in values:
-            await sender.send_and_wait(topic, value, key=b"k", headers=list(headers), partition=0)
+        for record in records:
+            await sender.send_and_wait(topic, record, key=b"k", headers=list(headers), partition=0)
 
 
-def lines(*numbers: int) -> list[bytes]:
+def values(*numbers: int) -> list[bytes]:
     return [b'{"n":%d}' % number for number in numbers]
 
 
 async def test_from_the_beginning_to_a_limit(embedded: EmbeddedNode, pipeline_file: Path) -> None:
-    await send(embedded.bootstrap, "cards.scores", lines(1, 2, 3))
+    await send(embedded.bootstrap, "cards.scores", values(1, 2, 3))
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--from-beginning")
     done = await asyncio.to_thread(run, "tail", "scores", *where, "--limit", "2")
     assert (done.returncode, done.stdout) == (0, '{"n":1}\n{"n":2}\n')
 
 
-async def test_a_time_out_without_what_was_asked_for_ends_in_1(
-    embedded: EmbeddedNode, pipeline_file: Path
-) -> None:
-    await send(embedded.bootstrap, "cards.scores", lines(1))
+async def test_a_time_out_without_what_was_asked_for_ends_in_1(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+    await send(embedded.bootstrap, "cards.scores", values(1))
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
     none = await asyncio.to_thread(run, "tail", "scores", *where, "--limit", "1", "--timeout", "1")
     assert (none.returncode, none.stdout) == (1, "")  # the record was there before
@@ -47,23 +45,26 @@ async def test_a_time_out_without_what_was_asked_for_ends_in_1(
     assert (all_of_it.returncode, all_of_it.stdout) == (0, '{"n":1}\n')
 
 
-async def test_a_topic_that_comes_later_is_waited_for(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+async def test_a_topic_that_comes_later_is_waited_for(
+    embedded: EmbeddedNode, pipeline_file: Path, started: list[subprocess.Popen[str]]
+) -> None:
     process = start("tail", "alerts", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--limit", "2")
-    assert process.stderr is not None
-    assert process.stdout is not None
-    said = await asyncio.to_thread(process.stderr.readline)
+    started.append(process)
+    said = await asyncio.to_thread(line, process, "stderr")
     assert said == "topic cards.alerts is not there yet; waiting for it\n"
-    await send(embedded.bootstrap, "cards.alerts", lines(7))
-    assert await asyncio.to_thread(process.stdout.readline) == '{"n":7}\n'  # at once, with the pipe still open
-    await send(embedded.bootstrap, "cards.alerts", lines(8))
+    await send(embedded.bootstrap, "cards.alerts", values(7))
+    assert await asyncio.to_thread(line, process, "stdout") == '{"n":7}\n'  # at once, with the pipe still open
+    await send(embedded.bootstrap, "cards.alerts", values(8))
     stdout, _ = await asyncio.to_thread(process.communicate, None, TIMEOUT_S)
     assert (process.returncode, stdout) == (0, '{"n":8}\n')
 
 
-async def test_an_interrupt_ends_in_130(embedded: EmbeddedNode, pipeline_file: Path) -> None:
+async def test_an_interrupt_ends_in_130(
+    embedded: EmbeddedNode, pipeline_file: Path, started: list[subprocess.Popen[str]]
+) -> None:
     process = start("tail", "alerts", "-p", pipeline_file, "--bootstrap", embedded.bootstrap)
-    assert process.stderr is not None
-    await asyncio.to_thread(process.stderr.readline)
+    started.append(process)
+    await asyncio.to_thread(line, process, "stderr")
     process.send_signal(signal.SIGINT)
     stdout, stderr = await asyncio.to_thread(process.communicate, None, TIMEOUT_S)
     assert (process.returncode, stdout) == (130, "")
@@ -71,10 +72,8 @@ async def test_an_interrupt_ends_in_130(embedded: EmbeddedNode, pipeline_file: P
 
 
 async def test_a_reader_that_goes_away_is_no_fault(embedded: EmbeddedNode, pipeline_file: Path) -> None:
-    await send(embedded.bootstrap, "cards.scores", lines(*range(2_000)))
-    command = shlex.join(
-        [*COMMAND, "tail", "scores", "-p", str(pipeline_file), "--bootstrap", embedded.bootstrap]
-    )
+    await send(embedded.bootstrap, "cards.scores", values(*range(2_000)))
+    command = shlex.join([*COMMAND, "tail", "scores", "-p", str(pipeline_file), "--bootstrap", embedded.bootstrap])
     done = await asyncio.to_thread(
         subprocess.run,
         ["/bin/sh", "-c", f"{command} --from-beginning | head -n 1"],
@@ -111,9 +110,7 @@ def test_a_rejected_tombstone_has_no_value() -> None:
     assert shown == {"reason": "tombstone", "record_time_ms": 5, "key": None, "value": None}
 
 
-async def test_kafka_shows_committed_records_only_with_exactly_once(
-    kafka: KafkaNode, pipeline_file: Path
-) -> None:
+async def test_kafka_shows_committed_records_only_with_exactly_once(kafka: KafkaNode, pipeline_file: Path) -> None:
     kafka.create_topics({"isolated.scores": 1})
     options = {"bootstrap_servers": kafka.bootstrap}
     async with producer(options, transactional_id="isolated") as sender:

@@ -1,6 +1,7 @@
 """One way to reach each broker from outside: make topics, write as strangers do, let records expire.
 
-What a broker cannot do is said in `LACKS`, with the reason; a test names what it needs and is skipped where that is lacking.
+What a broker cannot do is said in `lacks`, with the reason; a test names what it needs and is skipped where that is
+lacking.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every feed promises: the group's partitions alike for every input, and each record once from where it was begun."""
+"""What every feed promises: partitions alike for every input, and each record once from where it was begun."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def test_what_the_assignment_raises_is_raised_by_poll(lab: Lab) -> None:
     def assigned(_: object) -> None:
         raise ValueError("no such shard")
 
-    member.watcher.assigned = assigned  # type: ignore[method-assign]  # a fault for this test
+    member.watcher.assigned = assigned  # type: ignore[method-assign, assignment]  # a fault for this test
     async with member:
         with pytest.raises(ValueError, match="no such shard"):
             await member.until(lambda: False)

@@ -1,0 +1,343 @@
+"""`driftline init`: a pipeline file for a data file, for someone who knows the data and not River.
+
+It looks at the first rows (see `app.core.profile`), chooses a model that learns from any start without tuning,
+and writes a file that `driftline check` accepts, with a comment beside every choice.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from app.cli.sample import Sample, find_column, read_sample
+from app.config import read_pipeline, yaml_scalar
+from app.core.error import InputFileError, InvariantError, PipelineError
+from app.core.pipeline import Task, format_path, parse_path
+from app.core.profile import Field, Left, Profile, ProfileError, profile
+
+_TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression", "anomaly")
+_ROWS_MIN = 10
+_RARE = 0.1
+_HASH_COLUMNS = 1_024
+_WAIT = "7d"
+_EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
+_MODEL_NOTES = {
+    "binary": "A linear model of scaled numbers: fast, steady from the first label on, gives probabilities.",
+    "multiclass": "One linear model for each class, of scaled numbers: fast, and steady from the first label on.",
+    "regression": "A tree that follows changes; it answers means of what it saw, so it cannot run away.",
+    "anomaly": "Random trees that learn what is usual, event by event; they need numbers between 0 and 1.",
+}
+
+
+@click.command(short_help="Write a pipeline file for a data file.")
+@click.option(
+    "--input",
+    "path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="CSV with a header, or JSON lines; .gz may follow.",
+)
+@click.option("--label", metavar="FIELD", help="The field to predict; without it, anomalies are scored.")
+@click.option("--id", "event_id", metavar="FIELD", help="The field that tells events apart [default: found by looks].")
+@click.option(
+    "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: found by looks]."
+)
+@click.option("--task", type=click.Choice(_TASKS), help="What to predict [default: found by looks].")
+@click.option("--name", metavar="NAME", help="The pipeline's name [default: the file's].")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write [default: NAME.yaml; - for standard output].",
+)
+@click.option("--force", is_flag=True, help="Write over a file that is there already.")
+def init(
+    path: Path,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    task: Task | None,
+    name: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Write a commented pipeline file for a data file.
+
+    Fields that would be learned by heart or give the label away are left out, with the reason beside them. Look
+    through the file, then run `driftline check`.
+    """
+    sample = read_sample(path)
+    if sample.rows < _ROWS_MIN:
+        raise InputFileError(f"{path} has {sample.rows} rows, too few to tell anything; give at least {_ROWS_MIN}")
+    for option, field in (("--label", label), ("--id", event_id), ("--time", time_field)):
+        if field is not None:
+            find_column(sample, option, field)
+    if (label is None) != (task == "anomaly") and task is not None and label is None:
+        raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
+    try:
+        found = profile(sample.columns, label, event_id=event_id, time=time_field, task=task)
+    except ProfileError as error:
+        raise InputFileError(f"{path}: {error}") from error
+    if label is None or found.target.task == "anomaly":
+        found = _without_text(found, path)
+    name = name or _slug(path)
+    output = output or Path(f"{name}.yaml")
+    text = "".join(f"{line}\n" for line in _Draft(found, sample, path, label, name, output).lines())
+    _check(text, name)
+    _write(text, output, force)
+    _tell(found, output)
+
+
+def _slug(path: Path) -> str:
+    stem = path.name.lower()
+    for suffix in (".gz", ".csv", ".tsv", ".txt", ".jsonl", ".ndjson"):
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:60].strip("-") or "pipeline"
+
+
+def _without_text(found: Profile, path: Path) -> Profile:
+    """For a detector that takes numbers only."""
+    kept = tuple(field for field in found.features if field.use in {"number", "boolean"})
+    if not kept:
+        raise InputFileError(
+            f"{path}: there is no field of numbers, and anomaly detectors take nothing else; give --label"
+        )
+    why = "text: anomaly detectors take numbers"
+    texts = tuple(Left(field.name, "string", why) for field in found.features if field not in kept)
+    return Profile(found.target, found.id, found.time, found.in_order, kept, found.left + texts)
+
+
+def _check(text: str, name: str) -> None:
+    """What is written must be right as it is."""
+    try:
+        read_pipeline(text)
+    except PipelineError as error:
+        if any(problem.path == "pipeline" for problem in error.problems):
+            raise InputFileError(
+                f"--name {name}: use lower-case letters, digits, '.', '_' and '-', at most 100"
+            ) from error
+        raise InvariantError(
+            f"the file that was made is wrong; please report this with the data's header: {error}"
+        ) from error
+
+
+def _write(text: str, output: Path, force: bool) -> None:
+    if str(output) == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputFileError(
+            f"{output} is there already; give another name with -o, or write over it with --force"
+        ) from None
+    except OSError as error:
+        raise InputFileError(f"{output} cannot be written ({error.strerror}); give another place with -o") from error
+
+
+def _tell(found: Profile, output: Path) -> None:
+    target = found.target
+    click.echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
+    for left in found.left:
+        if left.leak:
+            click.echo(f"WARNING: left out {left.name}, which {left.why}", err=True)
+    if str(output) != "-":
+        click.echo(f"Look it through, then: driftline check -p {output}", err=True)
+
+
+class _Draft:
+    """The text of a pipeline file.
+
+    Args:
+        found: what the data seems to be.
+        label: the field to predict; None for anomalies.
+    """
+
+    def __init__(self, found: Profile, sample: Sample, path: Path, label: str | None, name: str, output: Path) -> None:
+        self._found = found
+        self._sample = sample
+        self._path = path
+        self._label = label
+        self._name = name
+        self._file = _plain(shlex.quote(output.name)) if str(output) != "-" else f"{name}.yaml"
+        self._csv = not any(suffix in {".jsonl", ".ndjson"} for suffix in path.suffixes)
+
+    def lines(self) -> Iterator[str]:
+        yield from self._head()
+        yield from self._event()
+        yield from self._label_section()
+        yield from self._model()
+        yield from self._rest()
+
+    def _head(self) -> Iterator[str]:
+        source = self._path.name
+        rows = f"{self._sample.rows:,} rows" if self._sample.whole else f"the first {self._sample.rows:,} rows"
+        label = f" --label {shlex.quote(self._label)}" if self._label else ""
+        yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Change what you know better, then:"
+        yield f"#   driftline check -p {self._file}"
+        yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}")
+        yield f"#   driftline worker -p {self._file}"
+        yield ""
+        yield f"pipeline: {self._name}"
+        seen = f"the label holds {self._found.target.seen}" if self._found.target.seen else "no label is given"
+        yield _beside(f"task: {self._found.target.task}", seen)
+        yield "seed: 42"
+        yield ""
+
+    def _path_text(self, field: str) -> str:
+        """How a file names the place of a field: the columns of a CSV file are keys, unless they look like paths."""
+        if not self._csv:
+            return field
+        try:
+            parts = parse_path(field)
+        except ValueError:
+            return format_path((field,))
+        return field if "\\" not in field and all(str(part).strip() for part in parts) else format_path((field,))
+
+    def _event(self) -> Iterator[str]:
+        yield "event:"
+        told = "what tells events apart; an id that comes again is a repeat"
+        counted = "no field tells the rows apart: `driftline produce` numbers them"
+        yield _beside(f"  id: {yaml_scalar(self._id())}", told if self._found.id else counted)
+        if self._found.time is None:
+            yield _beside("  # time: FIELD", "no field holds times: the record's own time counts")
+        else:
+            order = "" if self._found.in_order else "; the rows are not in its order"
+            yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
+        yield _beside("  features:", "in the order in which the model sees them")
+        features = {field.name: field for field in self._found.features}
+        left = {one.name: one for one in self._found.left}
+        for column in self._sample.columns:
+            if column in features:
+                yield self._feature(features[column])
+            elif column in left:
+                yield self._left(left[column])
+        for array in self._sample.arrays:
+            yield _beside(f"    # {_plain(array)}: ...", "left out: it holds arrays")
+        yield ""
+
+    def _feature(self, field: Field) -> str:
+        path = self._path_text(field.name)
+        written: dict[str, object] = {"type": field.type}
+        if path != field.name:
+            written = {"path": path, **written}
+        if field.fill is not None:
+            written["missing"] = {"value": field.fill} if field.fill in ("reject", "omit") else field.fill
+        line = f"    {yaml_scalar(field.name)}: {yaml_scalar(written if len(written) > 1 else field.type)}"
+        notes = [note for note in (field.note, "missing in some rows" if field.fill is not None else "") if note]
+        return _beside(line, "; ".join(notes))
+
+    def _left(self, one: Left) -> str:
+        return _beside(f"    # {_plain(yaml_scalar(one.name))}: {one.type}", f"left out: {one.why}")
+
+    def _id(self) -> str:
+        if self._found.id is not None:
+            return self._path_text(self._found.id)
+        return next(name for name in ("id", "event_id", "row_id", "driftline_id") if name not in self._sample.columns)
+
+    def _label_section(self) -> Iterator[str]:
+        target = self._found.target
+        if self._label is None:
+            return
+        yield "label:"
+        yield _beside(f"  id: {yaml_scalar(self._id())}", "a label names its event by this")
+        yield f"  value: {yaml_scalar(self._path_text(self._label))}"
+        if target.positive is not None:
+            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the value that means yes; the other means no")
+        yield _beside(f"  wait: {_WAIT}", "how long an event waits for its label; later ones are not learned")
+        yield _beside("  missing: drop", "without one by then; or {assume: VALUE}")
+        yield ""
+
+    def _model(self) -> Iterator[str]:
+        task = self._found.target.task
+        uses = {field.use for field in self._found.features}
+        yield "# " + (_MODEL_NOTES[task] if "text" not in uses else "Counts of words, and Bayes' rule.")
+        yield "model: |"
+        yield from (f"  {line}" for line in self._expression())
+        yield ""
+        if task in {"binary", "anomaly"}:
+            threshold = "0.5" if task == "binary" else "0.9"
+            yield _beside(f"# decision: {{threshold: {threshold}}}", "from which score on the decision is yes")
+        metrics = _metrics(self._found, self._label)
+        if metrics:
+            rare = self._found.target.rare
+            note = f"{rare:.1%} are of the rarer class: accuracy says nothing" if 0 < rare < _RARE else ""
+            yield _beside(f"metrics: [{', '.join(metrics)}]", note)
+        yield ""
+
+    def _expression(self) -> Iterator[str]:
+        task = self._found.target.task
+        by_use: dict[str, list[str]] = {}
+        for field in self._found.features:
+            by_use.setdefault("number" if field.use == "boolean" else field.use, []).append(field.name)
+        if "text" in by_use:
+            yield f"BagOfWords(on={by_use['text'][0]!r}) | MultinomialNB()"
+            return
+        if task == "anomaly":
+            yield "MinMaxScaler() | HalfSpaceTrees()"
+            return
+        if task == "regression":
+            yield "HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')"
+            return
+        last = "LogisticRegression()" if task == "binary" else "OneVsRestClassifier(LogisticRegression())"
+        if set(by_use) == {"number"}:
+            yield f"StandardScaler() | {last}"
+            return
+        encoders = {
+            "number": "StandardScaler()",
+            "category": "OneHotEncoder(drop_zeros=True)",
+            "hashed": f"FeatureHasher(n_features={_HASH_COLUMNS})",
+        }
+        selects = {use: f"Select({', '.join(map(repr, names))})" for use, names in by_use.items()}
+        if sum(map(len, selects.values())) > _EXPRESSION_MAX:
+            selects = {"number": "SelectType(numbers.Number)", "hashed": "SelectType(str)"}
+        branches = [f"({selects[use]} | {encoder})" for use, encoder in encoders.items() if use in selects]
+        yield branches[0] if len(branches) == 1 else f"({branches[0]}"
+        for place, branch in enumerate(branches[1:], 2):
+            yield f" + {branch}" + (")" if place == len(branches) else "")
+        yield f"| {last}"
+
+    def _rest(self) -> Iterator[str]:
+        if self._found.target.task == "anomaly":
+            yield "drift:"
+            yield _beside("  score: ADWIN()", "alerts when the scores change")
+        else:
+            yield "drift:"
+            yield _beside("  error: ADWIN(delta=0.002)", "alerts when the error of served predictions rises")
+        number = next((field.name for field in self._found.features if field.type == "number"), None)
+        if number is not None:
+            watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
+            yield _beside(f"  # features: {watched}", "and when a field changes, long before labels tell")
+
+
+def _metrics(found: Profile, label: str | None) -> tuple[str, ...]:
+    task = found.target.task
+    if task == "binary":
+        return (
+            ("ROCAUC", "AveragePrecision", "LogLoss")
+            if found.target.rare < _RARE
+            else ("Accuracy", "ROCAUC", "LogLoss")
+        )
+    if task == "multiclass":
+        return ("Accuracy", "MacroF1")
+    if task == "regression":
+        return ("MAE", "RMSE", "R2")
+    return ("ROCAUC", "AveragePrecision") if label else ()
+
+
+def _beside(line: str, note: str) -> str:
+    """A line with a comment beside it, in a column of its own where there is room."""
+    return f"{line:<33} # {_plain(note)}" if note else line
+
+
+def _plain(text: str) -> str:
+    """Text for a comment: on one line, whatever the data held."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:200]

@@ -1,0 +1,371 @@
+"""What a table of labelled rows seems to be: its task, its id and time, and which of its fields can be features.
+
+Rules of thumb, each told with its reason, so that a person can overrule it: the file that comes out of them is
+a start, not a verdict. Left out are fields that would be learned by heart or not be there in production: ids,
+names, counters that only grow, free text beside other features, and whatever gives the label away (see `leak`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+from msgspec import Struct
+
+from app.core.leak import Cell, find_leaks
+from app.core.moment import parse_time
+from app.core.pipeline import FeatureType, Task
+
+Column = Sequence[Cell | None]
+
+ONE_HOT_MAX = 50  # distinct texts up to here become columns of their own
+_HASHED_MAX = 5_000  # and up to here share a fixed number of them
+_CLASSES_MAX = 1_000
+_WHOLE_CLASSES_MAX = 20
+_ID_SHARE = 0.5  # of distinct texts among all: from here on each row has its own
+_WORDS = 3.0  # mean number of words from which on text is prose
+_RARE = 0.1  # share of the rarer class below which accuracy says nothing
+_COUNTER_VALUES_MIN = 4
+_COUNTER_ROWS_MIN = 20
+_NAME_MAX = 200
+_EPOCH_FIRST_MS, _EPOCH_LAST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
+_ID_NAME = re.compile(r"(?:^|[^A-Za-z])(?:id|uuid|guid|key|index|instant|row)$", re.IGNORECASE)
+_ID_CAMEL = re.compile(r"[a-z](?:Id|ID|Key)$")
+_TIME_NAME = re.compile(r"time|date|(?:^|[^A-Za-z])(?:ts|dt|at|day|dteday|when)(?:[^A-Za-z]|$)", re.IGNORECASE)
+_TRUE, _FALSE = frozenset({"true", "t", "yes"}), frozenset({"false", "f", "no"})
+_YES = ("true", "t", "yes", "y", "positive", "pos", "1", "fraud", "spam", "churn", "default", "anomaly", "click")
+
+Use = Literal["number", "boolean", "category", "hashed", "text"]
+
+
+class Field(Struct, frozen=True):
+    """A field that becomes a feature.
+
+    Args:
+        use: how the model takes it: as a number, a boolean, a category of few or of many values, or prose.
+        fill: what stands in where a row has none; None if all rows of the sample have one.
+        note: what a person should know of it.
+    """
+
+    name: str
+    type: FeatureType
+    use: Use
+    fill: Cell | None = None
+    note: str = ""
+
+
+class Left(Struct, frozen=True):
+    """A field that does not become a feature, and why."""
+
+    name: str
+    type: FeatureType
+    why: str
+    leak: bool = False
+
+
+class Target(Struct, frozen=True):
+    """What is predicted.
+
+    Args:
+        positive: the value that means yes; None where it is true or 1.
+        rare: share of the rarer class of two; 0 for other tasks.
+        least, most: bounds of a number.
+        seen: how the label looks, in words.
+    """
+
+    task: Task
+    positive: Cell | None = None
+    rare: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    seen: str = ""
+
+
+class Profile(Struct, frozen=True):
+    """All of it.
+
+    Args:
+        id, time: the fields; None where there is none.
+        in_order: whether times never go back in the sample.
+    """
+
+    target: Target
+    id: str | None
+    time: str | None
+    in_order: bool
+    features: tuple[Field, ...]
+    left: tuple[Left, ...]
+
+
+class ProfileError(ValueError):
+    """The label is none; the text says what is allowed."""
+
+
+def profile(
+    columns: Mapping[str, Column],
+    label: str | None,
+    *,
+    event_id: str | None = None,
+    time: str | None = None,
+    task: Task | None = None,
+) -> Profile:
+    """Look at a table.
+
+    Args:
+        columns: cells by name, all of the same length, None where a row has none.
+        label: the field to predict; None for anomalies.
+        event_id, time, task: what the user says they are; found by looks without.
+
+    Raises:
+        ProfileError: the label cannot be one, or no field is left to learn from.
+    """
+    others = {name: cells for name, cells in columns.items() if name != label}
+    target = Target("anomaly") if label is None else find_target(label, columns[label], task)
+    event_id = event_id or _find_id(others)
+    time = time or _find_time({name: cells for name, cells in others.items() if name != event_id})
+    order = _times(others[time]) if time is not None else []
+    features: list[Field] = []
+    left: list[Left] = []
+    for name, cells in others.items():
+        if name in (event_id, time):
+            continue
+        found = _field(name, cells)
+        (features if isinstance(found, Field) else left).append(found)  # type: ignore[arg-type]  # each to its own
+    if label is not None:
+        features, leaking = _without_leaks(features, others, columns[label], target)
+        left += leaking
+    features, prose = _without_prose(features, target.task)
+    left += prose
+    if not features:
+        raise ProfileError(
+            "no field is left to learn from; " + "; ".join(f"{one.name}: {one.why}" for one in left[:10])
+        )
+    places = {name: place for place, name in enumerate(columns)}
+    left.sort(key=lambda one: places[one.name])
+    in_order = all(earlier <= later for earlier, later in pairwise(order))
+    return Profile(target, event_id, time, in_order, tuple(features), tuple(left))
+
+
+# -- the label
+
+
+def find_target(name: str, cells: Column, task: Task | None) -> Target:
+    """What the label says about the task.
+
+    Raises:
+        ProfileError: it can be no label of that task, or of any.
+    """
+    known = [cell for cell in cells if cell is not None]
+    counts = Counter(known)
+    if not known:
+        raise ProfileError(f"the label {name!r} is empty in every row; name another field with --label")
+    if len(counts) == 1:
+        raise ProfileError(f"the label {name!r} is {known[0]!r} in every row; there is nothing to tell apart")
+    task = task or _task_of(name, counts, len(known))
+    if task == "regression":
+        if not all(_is_number(cell) for cell in counts):
+            text = next(cell for cell in counts if not _is_number(cell))
+            raise ProfileError(
+                f"the label {name!r} holds {text!r:.80}, which is no number; task regression needs numbers"
+            )
+        numbers = [float(cell) for cell in known]
+        seen = f"numbers from {min(numbers):g} to {max(numbers):g}"
+        return Target("regression", least=min(numbers), most=max(numbers), seen=seen)
+    shown = ", ".join(f"{value!r}: {count:,}" for value, count in counts.most_common(5))
+    if task == "multiclass":
+        return Target("multiclass", seen=f"{len(counts)} classes ({shown}{', ...' if len(counts) > 5 else ''})")
+    if len(counts) != 2:
+        raise ProfileError(f"the label {name!r} has {len(counts)} values; task {task} needs two, as in 0 and 1")
+    return Target(task, _positive(counts), min(counts.values()) / len(known), seen=shown)
+
+
+def _task_of(name: str, counts: Counter[Cell], rows: int) -> Task:
+    if len(counts) == 2:
+        return "binary"
+    if all(_is_number(cell) for cell in counts):
+        whole = all(float(cell).is_integer() for cell in counts)
+        few = len(counts) <= _WHOLE_CLASSES_MAX and rows >= 10 * len(counts)
+        return "multiclass" if whole and few else "regression"
+    if len(counts) > _CLASSES_MAX or len(counts) > _ID_SHARE * rows:
+        raise ProfileError(
+            f"the label {name!r} has {len(counts)} different texts in {rows} rows, which are no classes; "
+            "name another field with --label"
+        )
+    return "multiclass"
+
+
+def _positive(counts: Counter[Cell]) -> Cell | None:
+    """The value that means yes: a number's greater one, a word for yes, else the rarer one."""
+    values = sorted(counts, key=lambda value: (counts[value], str(value)))
+    if all(value in (0, 1) for value in values):
+        return None
+    if all(_is_number(value) for value in values):
+        return max(values, key=float)
+    for value in values:
+        if str(value).strip().lower() in _YES:
+            return value
+    return values[0]
+
+
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+# -- id and time
+
+
+def looks_like_id(name: str) -> bool:
+    """Whether a field is called like one that tells rows, people or things apart."""
+    return bool(_ID_NAME.search(name) or _ID_CAMEL.search(name))
+
+
+def _find_id(columns: Mapping[str, Column]) -> str | None:
+    """The field that tells the rows apart and is called like one."""
+    unique = [
+        name
+        for name, cells in columns.items()
+        if all(isinstance(cell, str | int) and not isinstance(cell, bool) for cell in cells)
+        and len(set(cells)) == len(cells) > 1
+    ]
+    named = [name for name in unique if looks_like_id(name)]
+    return named[0] if named else None
+
+
+def _find_time(columns: Mapping[str, Column]) -> str | None:
+    """The first field that holds moments in every row: ISO 8601 text, or a number since 1970 that is called a time."""
+    for name, cells in columns.items():
+        texts = all(isinstance(cell, str) for cell in cells)
+        numbers = bool(_TIME_NAME.search(name)) and all(cell is not None and _is_number(cell) for cell in cells)
+        if not (texts or numbers):
+            continue
+        if texts and not all(re.match(r"\d{4}-\d\d", str(cell)) for cell in cells[:100]):
+            continue
+        times = _times(cells)
+        if len(times) == len(cells) and (texts or all(_EPOCH_FIRST_MS <= moment <= _EPOCH_LAST_MS for moment in times)):
+            return name
+    return None
+
+
+def _times(cells: Column) -> list[int]:
+    """Epoch milliseconds of the cells, up to the first that holds no moment."""
+    times = []
+    for cell in cells:
+        try:
+            times.append(parse_time(cell))
+        except (ValueError, OverflowError):
+            break
+    return times
+
+
+# -- features
+
+
+def _field(name: str, cells: Column) -> Field | Left:
+    """What one field can be."""
+    known = [cell for cell in cells if cell is not None]
+    if len(name) > _NAME_MAX or not name.isprintable():
+        return Left(name, "string", f"a feature's name has at most {_NAME_MAX} printable characters")
+    if not known:
+        return Left(name, "string", "it is empty in every row")
+    if len(set(known)) == 1:
+        return Left(name, _type_of(known), "it has one value in every row")
+    gaps = len(known) < len(cells)
+    kinds = Counter(_kind(cell) for cell in known)
+    if kinds["boolean"] == len(known) or _are_booleans(known):
+        return Field(name, "boolean", "boolean", fill=False if gaps else None)
+    if kinds["number"] == len(known):
+        return _number(name, known, gaps)
+    if kinds["string"] < 0.05 * len(known) and kinds["boolean"] == 0:
+        strange = next(cell for cell in known if _kind(cell) == "string")
+        note = f"{kinds['string']} of {len(known)} rows hold text, as in {strange!r:.40}: such events are rejected"
+        numbers = [cell for cell in known if _kind(cell) == "number"]
+        return Field(name, "number", "number", _middle(numbers) if gaps else None, note)
+    return _text(name, [str(cell) for cell in known], gaps, mixed=len(kinds) > 1)
+
+
+def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
+    numbers = [float(cell) for cell in known]
+    distinct = len(set(numbers))
+    whole = all(number.is_integer() for number in numbers)
+    if whole and looks_like_id(name) and distinct > ONE_HOT_MAX:
+        return Left(name, "number", "an id: its size means nothing, and each would be learned by heart")
+    sorted_rows = all(earlier <= later for earlier, later in pairwise(numbers))
+    if sorted_rows and distinct >= _COUNTER_VALUES_MIN and len(numbers) >= _COUNTER_ROWS_MIN:
+        return Left(name, "number", "it only grows from row to row: a counter or clock, new in every event")
+    if max(abs(number) for number in numbers) > 1e15:
+        return Left(name, "number", "its numbers go beyond limits.number_max")
+    return Field(name, "number", "number", _middle(known) if gaps else None)
+
+
+def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field | Left:
+    distinct = len(set(known))
+    words = sum(len(text.split()) for text in known[:1_000]) / len(known[:1_000])
+    fill = "missing" if gaps else None
+    if mixed:
+        return Left(name, "string", "it holds text in some rows and numbers in others")
+    if words >= _WORDS and distinct > ONE_HOT_MAX:
+        return Field(name, "string", "text", fill)
+    if distinct <= ONE_HOT_MAX and distinct <= max(_ID_SHARE * len(known), 2):
+        return Field(name, "string", "category", fill)
+    if distinct > _ID_SHARE * len(known):
+        return Left(name, "string", "nearly every row has its own: it would be learned by heart")
+    if looks_like_id(name):
+        return Left(name, "string", "an id: each would be learned by heart")
+    if distinct > _HASHED_MAX:
+        return Left(name, "string", f"{distinct:,} different texts are too many to learn from")
+    return Field(name, "string", "hashed", fill, note=f"{distinct:,} different texts, hashed into few columns")
+
+
+def _kind(cell: Cell) -> FeatureType:
+    if isinstance(cell, bool):
+        return "boolean"
+    return "string" if isinstance(cell, str) else "number"
+
+
+def _type_of(known: Sequence[Cell]) -> FeatureType:
+    return _kind(known[0])
+
+
+def _are_booleans(known: Sequence[Cell]) -> bool:
+    """Words for yes and no, which `driftline produce` reads as booleans where a pipeline says so."""
+    values = {cell.strip().lower() if isinstance(cell, str) else cell for cell in known}
+    return bool(values & _TRUE) and bool(values & _FALSE) and values <= _TRUE | _FALSE
+
+
+def _middle(known: Sequence[Cell]) -> Cell:
+    """The median: a number that occurs, so it is a sane one."""
+    ordered = sorted(float(cell) for cell in known)
+    middle = ordered[len(ordered) // 2]
+    return int(middle) if middle.is_integer() else middle
+
+
+# -- what gives the label away, and prose
+
+
+def _without_leaks(
+    features: Sequence[Field], columns: Mapping[str, Column], label: Column, target: Target
+) -> tuple[list[Field], list[Left]]:
+    rows = [place for place, cell in enumerate(label) if cell is not None]
+    truth = [cell for cell in label if cell is not None]
+    candidates = {
+        field.name: [columns[field.name][place] for place in rows] for field in features if field.use != "text"
+    }
+    left: dict[str, Left] = {}
+    types = {field.name: field.type for field in features}
+    for leak in find_leaks(candidates, truth, numeric=target.task == "regression"):
+        for name in leak.fields:
+            left[name] = Left(name, types[name], f"gives the label away: {leak.how}", leak=True)
+    return [field for field in features if field.name not in left], list(left.values())
+
+
+def _without_prose(features: list[Field], task: Task) -> tuple[list[Field], list[Left]]:
+    """Prose is a feature where it is the only one and a class is to be told; else it is left out."""
+    prose = [field for field in features if field.use == "text"]
+    others = [field for field in features if field.use != "text"]
+    if not prose or (len(prose) == 1 and not others and task in {"binary", "multiclass"}):
+        return features, []
+    why = "free text: it needs an encoder of its own, as in (Select(NAME) | BagOfWords(on=NAME))"
+    return others, [Left(field.name, "string", why.replace("NAME", repr(field.name))) for field in prose]

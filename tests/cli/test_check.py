@@ -1,0 +1,172 @@
+"""`driftline check`: resolved settings and needs, every error at once, and the proof in two processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli import main
+from app.config import read_pipeline
+
+FILE = """\
+pipeline: cards
+task: binary
+event: {id: id, features: {amount: number, night: boolean, country: string}}
+label: {id: id, value: fraud, wait: 1h}
+params: {lr: 0.05}
+model: |
+  ((Select('amount', 'night') | StandardScaler()) + (Select('country') | OneHotEncoder()))
+  | LogisticRegression(SGD($lr))
+"""
+FACTORIES = """\
+import random
+from river import linear_model, preprocessing
+
+class Noisy(preprocessing.StandardScaler):
+    def transform_one(self, x):
+        return {name: value + random.random() for name, value in super().transform_one(x).items()}
+
+class Hashed(preprocessing.StandardScaler):
+    def transform_one(self, x):
+        return dict(sorted(super().transform_one(x).items(), key=lambda pair: hash(pair[0])))
+
+class Stuck(preprocessing.StandardScaler):
+    def __init__(self):
+        super().__init__()
+        self.kept = lambda: 1
+
+def noisy(): return Noisy() | linear_model.LogisticRegression()
+def hashed(): return preprocessing.MinMaxScaler() | Hashed() | linear_model.LogisticRegression()
+def stuck(): return Stuck() | linear_model.LogisticRegression()
+def chatty():
+    print("made one")
+    return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "some_factories.py").write_text(FACTORIES)
+    path = tmp_path / "cards.yaml"
+    path.write_text(FILE)
+    yield path
+    sys.modules.pop("some_factories", None)
+
+
+def check(*arguments: Any, **environ: str) -> Result:
+    return CliRunner().invoke(main, ["check", *map(str, arguments)], env=environ)
+
+
+def factory(path: Path, name: str) -> Path:
+    numbers = FILE.partition("params:")[0].replace(", country: string", "")
+    path.write_text(f"{numbers}model: some_factories:{name}\n")
+    return path
+
+
+def test_a_right_file(file: Path) -> None:
+    done = check("-p", file, "--rate", "100")
+    assert done.exit_code == 0, done.output
+    assert read_pipeline(done.stdout) == read_pipeline(FILE)
+    assert "# Deterministic:" in done.stdout
+    assert "100/s x 1h = 360,000" in done.stdout
+    assert "at least 25h" in done.stdout
+    assert done.stderr == ""
+
+
+def test_json_for_a_program(file: Path) -> None:
+    done = check("-p", file, "--json", "--rate", "10", "--partitions", "2")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["pipeline"] == read_pipeline(FILE).resolved()
+    assert (told["needs"]["pending_events"], told["needs"]["partitions"]) == (36_000, 2)
+    assert told["proof"]["failed"] == 0
+    assert told["proof"]["comparable"]
+
+
+def test_set_replaces_a_value(file: Path) -> None:
+    done = check("-p", file, "--set", "params.lr=0.5", "--json", "--no-proof")
+    told = json.loads(done.stdout)
+    assert told["pipeline"]["params"] == {"lr": 0.5}
+    assert "proof" not in told
+
+
+def test_the_file_may_come_from_the_environment(file: Path) -> None:
+    assert check("--no-proof", DRIFTLINE_PIPELINE=str(file)).exit_code == 0
+
+
+def test_a_bound_that_is_too_small_is_told(file: Path) -> None:
+    done = check("-p", file, "--rate", "10000", "--set", "label.wait=7d", "--no-proof")
+    assert "WARNING: label.pending_max allows 4,000,000" in done.stdout
+
+
+def test_every_error_at_once_on_stderr(file: Path) -> None:
+    file.write_text(FILE.replace("binary", "binry").replace("wait: 1h", "wait: 1 hour").replace("Standard", "Standrd"))
+    done = check("-p", file)
+    assert (done.exit_code, done.stdout) == (2, "")
+    for told in ("task = 'binry'", "label.wait = '1 hour'", "StandrdScaler", "(line 2 of the file)"):
+        assert told in done.stderr
+
+
+def test_errors_as_json(file: Path) -> None:
+    file.write_text(FILE.replace("binary", "binry"))
+    done = check("-p", file, "--json")
+    assert done.exit_code == 2
+    assert [problem["path"] for problem in json.loads(done.stdout)["problems"]] == ["task"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-p", "nowhere.yaml"), "there is no file"),
+        ((), "which pipeline?"),
+        (("-p", "cards.yaml", "--rate", "0"), "--rate"),
+        (("-p", "cards.yaml", "--set", "params.lx=1"), "is not used"),
+    ],
+)
+def test_wrong_usage(file: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = check(*arguments)
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(("name", "step"), [("noisy", "model > Noisy"), ("hashed", "model > Hashed")])
+def test_different_bits_name_the_step(file: Path, name: str, step: str) -> None:
+    done = check("-p", factory(file, name))
+    assert done.exit_code == 4
+    assert "not deterministic" in done.stderr
+    assert step in done.stderr
+
+
+def test_a_model_that_no_snapshot_can_keep(file: Path) -> None:
+    done = check("-p", factory(file, "stuck"))
+    assert done.exit_code == 4
+    assert "cannot be folded" in done.stderr
+
+
+def test_a_factory_may_print(file: Path) -> None:
+    done = check("-p", factory(file, "chatty"))
+    assert done.exit_code == 0, done.output
+
+
+def test_a_model_that_cannot_take_the_features(file: Path) -> None:
+    done = check("-p", file, "--set", "model=StandardScaler() | LogisticRegression(SGD($lr))")
+    assert done.exit_code == 2
+    assert "A string feature must pass an encoder first" in done.stderr
+
+
+def test_a_model_of_counts_is_proven_on_counts(file: Path) -> None:
+    numbers = "event: {id: id, features: {amount: number, count: number}}"
+    file.write_text(
+        FILE.partition("event:")[0] + numbers + "\nlabel: {id: id, value: y, wait: 1h}\nmodel: MultinomialNB()\n"
+    )
+    done = check("-p", file)
+    assert done.exit_code == 0, done.output
+    assert "WARNING: the model raised on negative numbers" in done.stdout

@@ -1,0 +1,317 @@
+"""`driftline init`: a data file in, a pipeline file out that works as it is."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import os
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli import main
+from app.config import load_pipeline
+from app.core.build import build_metric, build_model
+from app.core.pipeline import Pipeline
+from app.core.proof import fold, synthetic_records
+
+ROWS = 600
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["init", *arguments])
+
+
+def works(pipeline: Pipeline) -> bool:
+    """Whether records of the declared types go through it without an error, and its state through a snapshot."""
+    trace = fold(pipeline, synthetic_records(pipeline, 150), freeze_at=100)
+    return (trace.scored, trace.failed, trace.withheld) == (150, 0, 0)
+
+
+def written(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    with Path(name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return name
+
+
+def payments() -> str:
+    rng = random.Random(1)
+    rows = []
+    for place in range(ROWS):
+        fraud = int(rng.random() < 0.05)
+        amount = round(rng.lognormvariate(3 + 2 * fraud, 1), 2)
+        shop, country = f"shop {rng.randrange(80)}", rng.choice(["NO", "SE", "FI"])
+        when = f"2024-03-{1 + place // 30:02d} {place % 24:02d}:00:00"
+        rows.append(
+            (7_000 + place, when, rng.randrange(200), amount, shop, country, "true" if fraud else "false", fraud, fraud)
+        )
+    header = ("payment_id", "when", "customer_id", "amount", "shop", "country", "blocked", "scenario", "is_fraud")
+    return written("Card payments.csv", header, rows)
+
+
+def rentals(rows: int = 4_000) -> str:
+    """Counts that depend on hour and weather in no straight line, with their two parts."""
+    rng = random.Random(2)
+    made = []
+    for place in range(rows):
+        hour, workday = place % 24, int(place // 24 % 7 < 5)
+        rush = math.exp(-((hour - 8) ** 2) / 4) + math.exp(-((hour - 17) ** 2) / 6) if workday else 0.0
+        leisure = math.exp(-((hour - 14) ** 2) / 20)
+        warmth = 0.5 + 0.5 * math.sin(place / 900)
+        registered = round(600 * rush * rng.uniform(0.8, 1.2) + 20 * warmth)
+        casual = round(300 * leisure * warmth * rng.uniform(0.7, 1.3))
+        made.append((place + 1, hour, workday, round(warmth, 3), casual, registered, casual + registered))
+    return written("rentals.csv", ("instant", "hr", "workday", "temp", "casual", "registered", "cnt"), made)
+
+
+def test_payments(folder: Path) -> None:
+    done = init("--input", payments(), "--label", "is_fraud")
+    assert done.exit_code == 0, done.output
+    text = (folder / "card-payments.yaml").read_text()
+    pipeline = load_pipeline(folder / "card-payments.yaml")
+    assert (pipeline.name, pipeline.task) == ("card-payments", "binary")
+    assert (pipeline.event.id, pipeline.event.time) == ("payment_id", "when")
+    assert pipeline.label is not None
+    assert (pipeline.label.id, pipeline.label.value) == ("payment_id", "is_fraud")
+    assert {name: feature.type for name, feature in pipeline.event.features.items()} == {
+        "amount": "number",
+        "shop": "string",
+        "country": "string",
+    }
+    assert pipeline.metrics == ("ROCAUC", "AveragePrecision", "LogLoss")
+    assert "# customer_id: number" in text
+    assert "# scenario: number            # left out: gives the label away: its value alone tells the label" in text
+    assert "WARNING: left out scenario, which gives the label away" in done.stderr
+    assert "WARNING: left out blocked" in done.stderr
+    assert "OneHotEncoder" in pipeline.model
+    assert "FeatureHasher" in pipeline.model
+    assert works(pipeline)
+
+
+def test_rentals_and_that_the_model_learns(folder: Path) -> None:
+    assert init("--input", rentals(), "--label", "cnt").exit_code == 0
+    text = (folder / "rentals.yaml").read_text()
+    pipeline = load_pipeline(folder / "rentals.yaml")
+    assert pipeline.task == "regression"
+    assert pipeline.event.names == ("hr", "workday", "temp")
+    assert "left out: gives the label away: casual + registered is the label" in text
+    found, least, most = r2_of(pipeline, "rentals.csv", "cnt")
+    assert found > 0.5
+    assert 0 <= least <= most <= 1_000
+    assert works(pipeline)
+
+
+def r2_of(pipeline: Pipeline, path: str, label: str) -> tuple[float, float, float]:
+    """River's own R2 of predictions made before learning, and their bounds."""
+    model = build_model(pipeline)
+    r2: Any = build_metric("R2", pipeline)
+    said = []
+    with Path(path).open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            features = {name: float(row[name]) for name in pipeline.event.names}
+            said.append(float(model.predict_one(features) or 0.0))
+            r2.update(float(row[label]), said[-1])
+            model.learn_one(features, float(row[label]))
+    return r2.get(), min(said), max(said)
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "model"),
+    [
+        (lambda place, _: ["low", "middle", "high"][place % 3], "multiclass", "OneVsRestClassifier"),
+        (lambda place, rng: place % 3 + rng.random(), "regression", "HoeffdingAdaptiveTreeRegressor"),
+        (lambda place, _: "up" if place % 3 else "down", "binary", "LogisticRegression"),
+    ],
+)
+def test_tasks(folder: Path, label: Any, task: str, model: str) -> None:
+    rng = random.Random(4)
+    rows = [(rng.gauss(place % 3, 1), rng.choice("xyz"), label(place, rng)) for place in range(ROWS)]
+    assert init("--input", written("rows.csv", ("a", "b", "y"), rows), "--label", "y").exit_code == 0
+    pipeline = load_pipeline(folder / "rows.yaml")
+    assert (pipeline.task, pipeline.event.id) == (task, "id")
+    assert model in pipeline.model
+    assert works(pipeline)
+
+
+def test_anomalies_without_a_label(folder: Path) -> None:
+    rng = random.Random(4)
+    rows = [(rng.gauss(0, 1), rng.random() < 0.5, rng.choice("xyz")) for _ in range(ROWS)]
+    assert init("--input", written("rows.csv", ("a", "b", "c"), rows), "--name", "odd").exit_code == 0
+    pipeline = load_pipeline(folder / "odd.yaml")
+    assert (pipeline.task, pipeline.event.names, pipeline.topics.labels) == ("anomaly", ("a", "b"), None)
+    assert works(pipeline)
+
+
+def test_json_lines_with_objects_inside_and_odd_keys(folder: Path) -> None:
+    rng = random.Random(4)
+    rows = [
+        {
+            "meta": {"key": f"k{place}", "at": 1_700_000_000 + place},
+            "card": {"country": rng.choice(["NO", "DE"]), "on": rng.random() < 0.5},
+            "a.b": rng.gauss(0, 1),
+            "no": rng.gauss(0, 1) if place % 7 else None,
+            "tags": ["x"],
+            "y": rng.random() < 0.4,
+        }
+        for place in range(ROWS)
+    ]
+    with gzip.open("rows.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    done = init("--input", "rows.jsonl.gz", "--label", "y")
+    assert done.exit_code == 0, done.output
+    pipeline = load_pipeline(folder / "rows.yaml")
+    assert (pipeline.event.id, pipeline.event.time) == ("meta.key", "meta.at")
+    assert [feature.keys for feature in pipeline.event.features.values()] == [
+        ("card", "country"), ("card", "on"), ("a.b",), ("no",),
+    ]  # fmt: skip
+    assert isinstance(pipeline.event.features["no"].fill, float)
+    assert "# tags: ..." in (folder / "rows.yaml").read_text()
+    assert works(pipeline)
+
+
+def test_prose_is_counted_in_words(folder: Path) -> None:
+    rng = random.Random(4)
+    words = {"spam": "win cash now prize call free".split(), "ham": "see you at home for dinner".split()}  # noqa: SIM905
+    with Path("mail.jsonl").open("w", encoding="utf-8") as file:
+        for place in range(ROWS):
+            kind = "spam" if place % 4 == 0 else "ham"
+            text = " ".join(rng.choices(words[kind], k=6)) + f" {place}"
+            file.write(json.dumps({"kind": kind, "text": text}) + "\n")
+    assert init("--input", "mail.jsonl", "--label", "kind").exit_code == 0
+    pipeline = load_pipeline(folder / "mail.yaml")
+    assert pipeline.model == "BagOfWords(on='text') | MultinomialNB()"
+    assert pipeline.label is not None
+    assert pipeline.label.positive == "spam"
+
+
+@pytest.mark.parametrize(
+    "header", [("0", "on", "y"), ("a..b", "No.", "y"), ("a b", "it's", "y"), ("$x", "a: b #", "y"), ("ключ", "\\", "y")]
+)
+def test_odd_column_names(folder: Path, header: tuple[str, ...]) -> None:
+    rng = random.Random(4)
+    rows = [(rng.gauss(0, 1), rng.choice("xyz"), int(rng.random() < 0.4)) for _ in range(ROWS)]
+    done = init("--input", written("rows.csv", header, rows), "--label", "y")
+    assert done.exit_code == 0, done.output
+    assert load_pipeline(folder / "rows.yaml").event.names == header[:2]
+
+
+def test_many_columns(folder: Path) -> None:
+    rng = random.Random(4)
+    header = [f"a rather long name of a column {place}" for place in range(600)] + ["kind", "y"]
+    rows = [[rng.random() for _ in range(600)] + [rng.choice("xyz"), int(rng.random() < 0.4)] for _ in range(60)]
+    assert init("--input", written("rows.csv", header, rows), "--label", "y").exit_code == 0
+    assert "SelectType" in load_pipeline(folder / "rows.yaml").model
+
+
+def test_an_id_field_that_repeats_is_not_taken(folder: Path) -> None:
+    rng = random.Random(4)
+    rows = [(place % 100, rng.gauss(0, 1), place % 2) for place in range(ROWS)]
+    assert init("--input", written("rows.csv", ("id", "x", "y"), rows), "--label", "y").exit_code == 0
+    pipeline = load_pipeline(folder / "rows.yaml")
+    assert pipeline.event.id == "event_id"
+    assert pipeline.event.names == ("x",)
+
+
+def test_output_name_and_force(folder: Path) -> None:
+    data = payments()
+    assert init("--input", data, "--label", "is_fraud", "-o", "p.yaml", "--name", "mine").exit_code == 0
+    assert load_pipeline(folder / "p.yaml").name == "mine"
+    (folder / "p.yaml").write_text("kept")
+    refused = init("--input", data, "--label", "is_fraud", "-o", "p.yaml")
+    assert (refused.exit_code, (folder / "p.yaml").read_text()) == (2, "kept")
+    assert "--force" in refused.stderr
+    assert init("--input", data, "--label", "is_fraud", "-o", "p.yaml", "--force").exit_code == 0
+    assert load_pipeline(folder / "p.yaml").task == "binary"
+    shown = init("--input", data, "--label", "is_fraud", "-o", "-")
+    assert shown.stdout.startswith("# Written by `driftline init`")
+    assert "pipeline: card-payments" in shown.stdout
+
+
+CSV = "a,b,y\n" + "".join(f"{place},{place % 7},{place % 2}\n" for place in range(40))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "told"),
+    [
+        (None, ["--label", "y"], "there is no file"),
+        ("", ["--label", "y"], "is empty"),
+        ("\n", ["--label", "y"], "is empty"),
+        ("a,b,y\n", ["--label", "y"], "no rows"),
+        ("a,b,y\n1,2,0\n", ["--label", "y"], "too few"),
+        (CSV, ["--label", "yy"], "did you mean 'y'?"),
+        (CSV, ["--label", "y", "--id", "nowhere"], "has no such field"),
+        (CSV, ["--label", "y", "--time", "bb"], "did you mean 'b'?"),
+        (CSV, ["--label", "y", "--name", "Not A Name"], "--name Not A Name"),
+        (CSV, ["--label", "y", "-o", "no/such/folder.yaml"], "cannot be written"),
+        (CSV, ["--task", "regression"], "--label"),
+        (CSV.replace(",y\n", ",a\n", 1), ["--label", "b"], "appear twice"),
+        (CSV.replace("a,b", "a,", 1), ["--label", "y"], "column 2 has no name"),
+        (CSV + "1,2\n", ["--label", "y"], "line 42: 2 cells, and the header has 3"),
+        (CSV + "1,2,3,4\n", ["--label", "y"], "line 42: 4 cells"),
+        ("a,b,y\n" + "1,2,1\n" * 40, ["--label", "y"], "is 1 in every row"),
+        (CSV.encode("utf-16"), ["--label", "y"], "not UTF-8"),
+        (b"a,b,y\n\xff\xfe,1,2\n", ["--label", "y"], "not UTF-8"),
+    ],
+)
+def test_errors(folder: Path, content: str | bytes | None, arguments: list[str], told: str) -> None:
+    if content is not None:
+        Path("rows.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = init("--input", "rows.csv", *arguments)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert not list(folder.glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("rows.jsonl", b'{"a": 1}\n{"a": \n', "line 2: is not JSON"),
+        ("rows.jsonl", b"[1]\n", "line 1: is JSON, but no object"),
+        ("rows.csv.gz", b"not gzip", "cannot read"),
+        ("rows.csv.gz", gzip.compress(CSV.encode())[:40], "cannot read"),
+        ("rows.parquet", b"PAR1", "name it .csv or .jsonl"),
+    ],
+)
+def test_files_that_cannot_be_read(name: str, content: bytes, told: str) -> None:
+    Path(name).write_bytes(content)
+    done = init("--input", name, "--label", "y")
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+def test_a_folder_is_no_data(folder: Path) -> None:
+    (folder / "rows.csv").mkdir()
+    assert "is a folder" in init("--input", "rows.csv", "--label", "y").stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "label", "task", "features"),
+    [
+        ("elec2.csv.gz", "class", "binary", 6),
+        ("bike_sharing_hour.csv.gz", "cnt", "regression", 12),
+        ("fraud_handbook_2018-06.csv.gz", "TX_FRAUD", "binary", 1),
+        ("noaa_weather.csv.gz", "target", "binary", 8),
+    ],
+)
+def test_real_data(folder: Path, file: str, label: str, task: str, features: int) -> None:
+    data = os.environ.get("DRIFTLINE_DATA")
+    if not data:
+        pytest.skip(f"set DRIFTLINE_DATA to a folder with {file}")
+    done = init("--input", str(Path(data) / file), "--label", label, "-o", "p.yaml")
+    assert done.exit_code == 0, done.output
+    pipeline = load_pipeline(folder / "p.yaml")
+    assert (pipeline.task, len(pipeline.event.features)) == (task, features)
+    assert not {"TX_FRAUD_SCENARIO", "casual", "registered"} & set(pipeline.event.features)
+    assert works(pipeline)

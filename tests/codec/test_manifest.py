@@ -1,0 +1,99 @@
+"""Snapshots as records: chunks that make the bytes again, and a manifest that nobody changes unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from app.codec.manifest import (
+    CHUNK_BYTES,
+    Manifest,
+    chunk_key,
+    decode_manifest,
+    encode_manifest,
+    manifest_key,
+    split,
+    state_digest,
+)
+from app.core.error import SnapshotError
+
+KEY = b"a key of the deployment"
+MANIFEST = Manifest(
+    format=1,
+    slot=0,
+    partition=3,
+    journal_offset=41,
+    chain="ab" * 16,
+    slice_number=7,
+    epoch=1,
+    positions={"p.events": 10},
+    chunks=2,
+    size_bytes=600_000,
+    digest=state_digest(b"state"),
+    pipeline={"pipeline": "p"},
+    versions={"app": "1"},
+    arithmetic="00",
+    taken_ms=5,
+)
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_chunks_make_the_bytes_again(size: int) -> None:
+    frozen = bytes(index % 251 for index in range(size))
+    chunks = list(split(frozen))
+    assert b"".join(chunks) == frozen
+    assert len(chunks) == -(-size // CHUNK_BYTES)
+    assert all(0 < len(chunk) <= CHUNK_BYTES for chunk in chunks)
+
+
+def test_keys_are_apart_by_slot_and_part() -> None:
+    keys = {chunk_key(slot, number) for slot in (0, 1) for number in range(12)} | {manifest_key(0), manifest_key(1)}
+    assert len(keys) == 26
+    assert manifest_key(1) == b"1/manifest"
+    assert chunk_key(1, 10) == b"1/10"
+
+
+def test_a_manifest_comes_back_as_it_was() -> None:
+    assert decode_manifest(encode_manifest(MANIFEST, None), None) == MANIFEST
+    signed = decode_manifest(encode_manifest(MANIFEST, KEY), KEY)
+    assert signed.signature
+    assert Manifest(**{**orjson.loads(encode_manifest(MANIFEST, None))}) == MANIFEST
+
+
+def test_without_a_key_a_signed_manifest_is_read() -> None:
+    assert decode_manifest(encode_manifest(MANIFEST, KEY), None).chain == MANIFEST.chain
+
+
+def test_with_a_key_an_unsigned_or_foreign_manifest_is_refused() -> None:
+    for value in (encode_manifest(MANIFEST, None), encode_manifest(MANIFEST, b"another key")):
+        with pytest.raises(SnapshotError, match="signature"):
+            decode_manifest(value, KEY)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"journal_offset": 42},
+        {"chain": "ac" * 16},
+        {"positions": {"p.events": 11}},
+        {"digest": state_digest(b"other")},
+        {"partition": 0},
+        {"slot": 1},
+        {"pipeline": {"pipeline": "q"}},
+        {"versions": {"app": "2"}},
+        {"taken_ms": 6},
+    ],
+)
+def test_with_a_key_no_word_of_it_can_be_changed(change: dict[str, Any]) -> None:
+    value = orjson.dumps({**orjson.loads(encode_manifest(MANIFEST, KEY)), **change})
+    with pytest.raises(SnapshotError, match="signature"):
+        decode_manifest(value, KEY)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "1"}'])
+def test_what_is_no_manifest_is_refused(value: bytes) -> None:
+    for key in (None, KEY):
+        with pytest.raises(SnapshotError, match="cannot be read"):
+            decode_manifest(value, key)

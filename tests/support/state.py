@@ -1,0 +1,79 @@
+"""A shard's state, derived in two ways that must agree: from its last snapshot, and from its journal's beginning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
+from app.codec.manifest import Manifest
+from app.core.digest import digest_of
+from app.core.freeze import dump, load
+from app.core.pipeline import Pipeline
+from app.core.shard import Shard
+from app.engine.kafka import KafkaBroker
+from app.engine.recovery import Progress, Recovery
+from app.engine.snapshot import read_snapshots
+from tests.support.stream import read, settings_of
+
+
+class _FromTheBeginning(Recovery):
+    """A recovery that finds no snapshot."""
+
+    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+        return []
+
+
+@dataclass(frozen=True)
+class State:
+    """A shard somewhere on its way.
+
+    Args:
+        chain: of the journal entry that it stands behind.
+        digest: of everything that it keeps.
+    """
+
+    chain: str
+    digest: str
+    progress: Progress | None = None
+
+
+async def replayed(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
+    """Fold the whole journal again; every slice's digest is compared on the way."""
+    broker = KafkaBroker(pipeline, settings_of(bootstrap))
+    recovered = await _FromTheBeginning(broker, pipeline, partition, None).run()
+    assert recovered.folder is not None, f"the journal of shard {partition} is empty"
+    return State(recovered.chain, _digest(pipeline, recovered.folder.shard), recovered.progress)
+
+
+async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
+    """The newest whole snapshot."""
+    reader = KafkaBroker(pipeline, settings_of(bootstrap)).reader(partition)
+    await reader.open({pipeline.topics.snapshots: 0})
+    try:
+        snapshots = await read_snapshots(reader, pipeline.topics.snapshots, None)
+    finally:
+        await reader.close()
+    assert snapshots, f"shard {partition} left no snapshot"
+    manifest, frozen = snapshots[0]
+    return State(manifest.chain, _digest(pipeline, load(pipeline, partition, frozen)))
+
+
+def _digest(pipeline: Pipeline, shard: Shard) -> str:
+    """Both states go through bytes once: what pickle makes of a shared object is then alike."""
+    through = load(pipeline, shard.partition, dump(shard))
+    return digest_of({name: member for name, member in vars(through).items() if name not in ("pipeline", "learner")}
+                     | {"learner": through.learner.__getstate__()}).hex()
+
+
+async def journal(bootstrap: str, pipeline: Pipeline, partition: int) -> list[Link]:
+    """The entries of a shard's journal."""
+    arrivals = await read(bootstrap, pipeline.topics.journal)
+    return [decode_link(arrival.value) for arrival in arrivals if arrival.partition == partition]
+
+
+async def slices(bootstrap: str, pipeline: Pipeline, partition: int) -> list[SliceEntry]:
+    return [link.entry for link in await journal(bootstrap, pipeline, partition) if isinstance(link.entry, SliceEntry)]
+
+
+async def epochs(bootstrap: str, pipeline: Pipeline, partition: int) -> list[EpochEntry]:
+    return [link.entry for link in await journal(bootstrap, pipeline, partition) if isinstance(link.entry, EpochEntry)]
