@@ -98,7 +98,7 @@ def prove(pipeline: Pipeline, events: int = EVENT_COUNT) -> dict[str, Any]:
     negative = True
     task = _Task(pipeline, events, negative)
     first, second = _fold_twice(task)
-    if _fails(first):
+    if _fails(first) and not (first.failure or "").startswith("TypeError"):  # text among numbers fails in any case
         alternative = _Task(pipeline, events, False)
         others = _fold_twice(alternative)
         if others[0].failed < first.failed:

@@ -140,7 +140,7 @@ class Seen:
     def add(self, event_id: EventId, now_ms: int) -> None:
         """Remember an event that is not remembered yet."""
         self._fates[event_id] = (now_ms, "waiting")
-        if len(self._fates) > self.id_max:
+        while len(self._fates) > self.id_max:  # more than one where the maximum was lowered
             self._fates.popitem(last=False)
 
     def _forget(self, now_ms: int) -> None:

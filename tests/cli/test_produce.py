@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import signal
@@ -32,7 +33,8 @@ async def test_what_a_reader_gets(embedded: EmbeddedNode, pipeline_file: Path, r
     packed = rows_file.with_suffix(".csv.gz")
     packed.write_bytes(gzip.compress(rows_file.read_bytes()))
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
-    done = run("produce", *where, "--input", packed, "--label", "fraud", "--limit", "50", "--label-delay", "1m")
+    options = ("--input", packed, "--label", "fraud", "--limit", "50", "--label-delay", "1m")
+    done = await asyncio.to_thread(run, "produce", *where, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("sent 50 events to cards.events and 50 labels to cards.labels in ")
     events = await arrived(embedded.bootstrap, "cards.events", 50)

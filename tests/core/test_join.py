@@ -94,3 +94,12 @@ def test_seen_forgets_the_oldest_beyond_its_maximum() -> None:
         seen.add(number, number)
     assert [number for number in range(5) if seen.fate(number, 5) is not None] == [2, 3, 4]
     assert len(seen) == 3
+
+
+def test_a_lower_maximum_is_kept_from_the_next_event_on() -> None:
+    seen = Seen(10**9, 10)
+    for number in range(10):
+        seen.add(number, 0)
+    seen.id_max = 3
+    seen.add(10, 0)
+    assert [number for number in range(11) if seen.fate(number, 0) is not None] == [8, 9, 10]
