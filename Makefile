@@ -10,7 +10,7 @@ SEED ?= random
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help install dev demo test check lint fast sim bench clean
+.PHONY: help install dev demo test check lint fast sim bench lock clean
 
 help:
 	@echo 'make install   .venv with the driftline command'
@@ -19,6 +19,7 @@ help:
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
 	@echo 'make sim SEED=7  the seeded simulation tests with one seed'
+	@echo 'make lock      write constraints.txt anew'
 	@echo 'make clean     remove .venv and caches'
 
 install: $(VENV)/.installed
@@ -74,5 +75,14 @@ sim: dev
 bench: dev
 	$(BIN)/python -m benchmarks
 
+# The pins of constraints.txt, anew from the ranges of pyproject.toml.
+lock: $(VENV)/.created
+	rm -rf build/lock
+	$(BIN)/python -m venv build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check install -q '.[dev]'
+	{ echo '# The exact versions that make, CI and the Docker image install (pip install -c constraints.txt).'; \
+	  echo '# Written from a fresh environment by: make lock'; \
+	  build/lock/bin/python -m pip --disable-pip-version-check freeze --exclude driftline; } > constraints.txt
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

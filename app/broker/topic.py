@@ -185,7 +185,7 @@ async def create(
     Args:
         pipeline: whose topics.
         settings: where the broker is, and how many copies of a topic it keeps.
-        partitions: of each; None takes the inputs' count where one is there, else 4.
+        partitions: of each; None takes the inputs' count where one is there, else the settings'.
         retention_ms: see `plan`.
 
     Raises:
@@ -196,7 +196,7 @@ async def create(
         there = await partition_counts(cluster.client)
         if partitions is None:
             inputs = [there[name] for kind, name in names(pipeline).items() if kind in INPUTS and name in there]
-            partitions = inputs[0] if inputs else PARTITIONS
+            partitions = inputs[0] if inputs else settings.partitions
         plans = plan(pipeline, partitions, retention_ms)
         made = [wanted for wanted in plans if wanted.name not in there]
         await cluster.create(made, settings.replication)

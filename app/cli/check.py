@@ -23,7 +23,7 @@ from app.cli.option import json_option, pipeline_of, pipeline_option, settings_o
 from app.config import dump_pipeline
 from app.core.error import DriftlineError, PipelineError, Problem
 from app.core.need import OUTAGE_MS, Need, need
-from app.core.pipeline import Pipeline, format_duration, parse_pipeline
+from app.core.pipeline import Pipeline, format_duration, parse_pipeline, pipeline_schema
 from app.core.proof import EVENT_COUNT, Trace, Verdict, compare, first_difference, fold, synthetic_records
 
 _CHILD = "from app.cli.check import fold_as_child; fold_as_child()"
@@ -45,6 +45,7 @@ class NotDeterministicError(DriftlineError):
     "--partitions", type=click.IntRange(1, 10_000), help="Partitions of the events topic (DRIFTLINE_PARTITIONS)."
 )
 @click.option("--no-proof", is_flag=True, help="Leave out the proof of determinism, which takes some seconds.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors, and end.")
 @json_option
 def check(
     pipeline_file: Path | None,
@@ -52,6 +53,7 @@ def check(
     rate: float | None,
     partitions: int | None,
     no_proof: bool,
+    schema: bool,
     as_json: bool,
 ) -> None:
     """Check a pipeline file.
@@ -61,6 +63,9 @@ def check(
 
     Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes.
     """
+    if schema:
+        click.echo(json.dumps(pipeline_schema(), indent=2))
+        return
     settings = settings_of(partitions=partitions)
     try:
         pipeline = pipeline_of(settings, pipeline_file, overrides)

@@ -25,6 +25,7 @@ _ROWS_MIN = 10
 _RARE = 0.1
 _HASH_COLUMNS = 1_024
 _WAIT = "7d"
+_STRING_MAX = 500  # half of what limits.string_max allows by default
 _EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
 _MODEL_NOTES = {
     "binary": "A linear model of scaled numbers: fast, steady from the first label on, gives probabilities.",
@@ -82,7 +83,7 @@ def init(
     if (label is None) != (task == "anomaly") and task is not None and label is None:
         raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
     try:
-        found = profile(sample.columns, label, event_id=event_id, time=time_field, task=task)
+        found = profile(sample.columns, label, event_id=event_id, time=time_field, task=task, typed=sample.typed)
     except ProfileError as error:
         raise InputFileError(f"{path}: {error}") from error
     if label is None or found.target.task == "anomaly":
@@ -168,7 +169,6 @@ class _Draft:
         self._label = label
         self._name = name
         self._file = _plain(shlex.quote(output.name)) if str(output) != "-" else f"{name}.yaml"
-        self._csv = not any(suffix in {".jsonl", ".ndjson"} for suffix in path.suffixes)
 
     def lines(self) -> Iterator[str]:
         yield from self._head()
@@ -194,7 +194,7 @@ class _Draft:
 
     def _path_text(self, field: str) -> str:
         """How a file names the place of a field: the columns of a CSV file are keys, unless they look like paths."""
-        if not self._csv:
+        if self._sample.typed:
             return field
         try:
             parts = parse_path(field)
@@ -316,6 +316,16 @@ class _Draft:
         if number is not None:
             watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
             yield _beside(f"  # features: {watched}", "and when a field changes, long before labels tell")
+        longest = max(
+            (self._longest(field.name) for field in self._found.features if field.type == "string"), default=0
+        )
+        if longest > _STRING_MAX:
+            bound = -(-2 * longest // 1_000) * 1_000
+            yield ""
+            yield _beside(f"limits: {{string_max: {bound}}}", f"the longest text has {longest:,} characters")
+
+    def _longest(self, name: str) -> int:
+        return max((len(cell) for cell in self._sample.columns[name] if isinstance(cell, str)), default=0)
 
 
 def _metrics(found: Profile, label: str | None) -> tuple[str, ...]:

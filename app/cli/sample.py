@@ -38,11 +38,13 @@ class Sample(Struct, frozen=True):
         columns: cells by path, None where a row has none; all of the same length.
         whole: whether that is the whole file.
         arrays: paths that hold arrays, which no feature can be.
+        typed: whether the file knows text from numbers, as JSON does and CSV does not.
     """
 
     columns: dict[str, list[Cell | None]]
     whole: bool
     arrays: tuple[str, ...]
+    typed: bool
 
     @property
     def rows(self) -> int:
@@ -70,7 +72,7 @@ def read_sample(path: Path, rows_max: int = ROWS_MAX) -> Sample:
         raise InputFileError(f"{path} has {len(names)} fields; at most {_COLUMNS_MAX} are looked at")
     arrays = tuple(name for name in names if any(isinstance(row.get(name), list) for row in first))
     columns = {name: [row.get(name) for row in first] for name in names if name not in arrays}
-    return Sample(columns, whole, arrays)
+    return Sample(columns, whole, arrays, as_json)
 
 
 def find_column(sample: Sample, option: str, name: str) -> str:

@@ -124,7 +124,7 @@ class Decoder:
                 values.append(_absent(name, feature))
             else:
                 values.append(check(self, name, value))
-        return Event(source, self._order(time_ms, source), time_ms, event_id, tuple(values), ahead)
+        return Event(source, _order_ms(source, time_ms, ahead), time_ms, event_id, tuple(values), ahead)
 
     def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
         event_id = self._id(document, self._label_id)
@@ -136,7 +136,7 @@ class Decoder:
             target = self._target.read(value)
         except TargetError as error:
             raise _RefusedError("label_type", str(error)) from None
-        return Label(source, self._order(time_ms, source), time_ms, event_id, target, ahead)
+        return Label(source, _order_ms(source, time_ms, ahead), time_ms, event_id, target, ahead)
 
     def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
         command = document.get("command")
@@ -169,11 +169,6 @@ class Decoder:
         time_ms = _milliseconds(found)
         return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
 
-    def _order(self, time_ms: int, source: Source) -> int:
-        if source.record_time_ms < 0:
-            return time_ms
-        return min(time_ms, source.record_time_ms + self._ahead_max_ms)
-
     def _number(self, name: str, value: object) -> FeatureValue:
         if type(value) is not float and type(value) is not int:
             raise _RefusedError("feature_type", f"{name} must be a number, not {shown(value)}")
@@ -199,6 +194,11 @@ class Decoder:
         "string": _string,
         "boolean": _boolean,
     }
+
+
+def _order_ms(source: Source, time_ms: int, ahead: bool) -> int:
+    """The time to merge by: the event's own, or the record's where that cannot be trusted."""
+    return source.record_time_ms if ahead else time_ms
 
 
 def _absent(name: str, feature: Feature) -> FeatureValue:

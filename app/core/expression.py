@@ -264,7 +264,7 @@ class _Builder:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return value.replace(_PARAM, "$")
+            return value
         if isinstance(value, int) and abs(value) <= _INTEGER_MAX:
             return value
         if isinstance(value, float) and math.isfinite(value):

@@ -1,9 +1,9 @@
 """A shard as bytes, and back.
 
 The bytes are a pickle, because River's models are plain Python objects and nothing else keeps all of them. A pickle can
-run code when it is read, so reading goes through an allowlist of modules: River, numpy, the containers of the standard
-library, our own core, and the package of the user's model factory. Whoever can write the snapshots topic is further
-held off by the manifest's HMAC, checked before a byte gets here.
+run code when it is read, so reading goes through an allowlist: River without what reads files, numpy's arrays, the
+containers of the standard library, the classes of our own state, and the package of the user's model factory. Whoever
+can write the snapshots topic is further held off by the manifest's HMAC, checked before a byte gets here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import pickle
 from typing import Any
+
+import numpy as np
 
 from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
@@ -35,8 +37,15 @@ _KEPT = (
     "failing",
 )
 
-_PACKAGES = ("river", "app.core")
-_ARRAY_PACKAGES = ("numpy", "scipy")  # classes, and the functions below: numpy has others that read files
+_RIVER = ("river",)
+_RIVER_REFUSED = tuple(  # these read files or the network, or run what they are given
+    f"river.{module}" for module in ("bandit.datasets", "bandit.envs", "checks", "datasets", "evaluate", "stream")
+)
+_OWN = frozenset(  # of our own, what a state is made of: other modules import and call what they are told to
+    f"app.core.{module}"
+    for module in ("curve", "drift", "evaluate", "join", "model", "output", "record", "reference", "select", "trail")
+)
+_ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)
 _ARRAY_FUNCTIONS = frozenset(
     ["_reconstruct", "_frombuffer", "scalar", "__generator_ctor", "__bit_generator_ctor", "__randomstate_ctor"]
 )
@@ -50,10 +59,12 @@ _PLAIN = {
     "fractions": "Fraction",
     "functools": "partial",
     "itertools": "count",
+    "operator": "itemgetter",
     "random": "Random",
     "sortedcontainers.sortedlist": "SortedList",
     "statistics": "NormalDist",
 }
+_TEXT_METHODS = ("casefold", "lower", "strip", "upper")
 _NAMES = frozenset((module, name) for module, names in _PLAIN.items() for name in names.split())
 
 
@@ -95,33 +106,41 @@ def _factory_package(pipeline: Pipeline) -> str | None:
 class _Unpickler(pickle.Unpickler):
     def __init__(self, stream: io.BytesIO, package: str | None) -> None:
         super().__init__(stream)
-        self._packages = _PACKAGES if package is None else (*_PACKAGES, package)
+        self._packages = _RIVER if package is None else (*_RIVER, package)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("builtins", "getattr"):
             return _method  # how pickle writes a bound method
         if (module, name) in _NAMES:
             return super().find_class(module, name)
-        if "." in name:  # would walk into what a module imports, but for what says that it is of this very place
-            if _within(module, self._packages):
-                found = super().find_class(module, name)
-                if (getattr(found, "__module__", None), getattr(found, "__qualname__", None)) == (module, name):
-                    return found  # such as GaussianNB._make_gaussian
-        elif _within(module, self._packages):
+        if module in _OWN or _within(module, (*self._packages, "numpy", "scipy")):
             found = super().find_class(module, name)
-            if _within(getattr(found, "__module__", None) or "", self._packages):
-                return found
-        elif _within(module, _ARRAY_PACKAGES):
-            found = super().find_class(module, name)
-            if isinstance(found, type) or name in _ARRAY_FUNCTIONS:
+            if self._allows(module, name, found):
                 return found
         raise SnapshotError(f"the snapshot names {module}.{name}, which is not on the allowlist")
 
+    def _allows(self, module: str, name: str, found: Any) -> bool:
+        home = getattr(found, "__module__", None) or ""
+        if module in _OWN:
+            return isinstance(found, type) and home == module
+        if _within(module, ("numpy",)):
+            if name in _ARRAY_FUNCTIONS:
+                return True
+            return isinstance(found, type) and (found is np.ndarray or issubclass(found, _ARRAY_TYPES))
+        if _within(module, ("scipy",)):
+            return isinstance(found, type) and _within(home, ("scipy.sparse", "scipy.stats", "scipy.special"))
+        # A dotted name could walk into what a module imports; GaussianNB._make_gaussian says that it is of this place.
+        if "." in name and (home, getattr(found, "__qualname__", None)) != (module, name):
+            return False
+        return _within(home, self._packages) and not _within(home, _RIVER_REFUSED)
+
 
 def _method(owner: object, name: str) -> Any:
-    """A bound method of one of River's objects or ours; nothing else that `getattr` could reach."""
+    """A bound method of one of River's objects, or how its text steps fold letters; nothing else that `getattr` reaches."""
+    if owner is str and name in _TEXT_METHODS:
+        return getattr(str, name)
     found = getattr(type(owner), name, None) if isinstance(name, str) and not name.startswith("__") else None
-    if not callable(found) or not _within(type(owner).__module__, _PACKAGES):
+    if not callable(found) or not _within(type(owner).__module__, _RIVER):
         raise SnapshotError(f"the snapshot asks for {name!r} of a {type(owner).__name__}: not on the allowlist")
     return getattr(owner, name)
 

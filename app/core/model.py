@@ -16,6 +16,7 @@ from typing import Any
 from river import base
 
 from app.core.build import build_model, has_probabilities, last_step
+from app.core.error import InvariantError
 from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pipeline import Pipeline
 from app.core.record import FeatureValue, LabelValue
@@ -34,6 +35,8 @@ class Learner:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
+        if not isinstance(pipeline, Pipeline):  # a snapshot could name this class with a model of its own
+            raise InvariantError("a learner is made of a pipeline only")
         self._pipeline = pipeline
         self.generation = 0
         self.learned = 0

@@ -111,6 +111,7 @@ def profile(
     event_id: str | None = None,
     time: str | None = None,
     task: Task | None = None,
+    typed: bool = True,
 ) -> Profile:
     """Look at a table.
 
@@ -118,6 +119,7 @@ def profile(
         columns: cells by name, all of the same length, None where a row has none.
         label: the field to predict; None for anomalies.
         event_id, time, task: what the user says they are; found by looks without.
+        typed: whether the file knows text from numbers, as JSON does and CSV does not.
 
     Raises:
         ProfileError: the label cannot be one, or no field is left to learn from.
@@ -132,7 +134,7 @@ def profile(
     for name, cells in others.items():
         if name in (event_id, time):
             continue
-        found = _field(name, cells)
+        found = _field(name, cells, typed)
         (features if isinstance(found, Field) else left).append(found)  # type: ignore[arg-type]  # each to its own
     if label is not None:
         features, leaking = _without_leaks(features, others, columns[label], target)
@@ -263,7 +265,7 @@ def _times(cells: Column) -> list[int]:
 # -- features
 
 
-def _field(name: str, cells: Column) -> Field | Left:
+def _field(name: str, cells: Column, typed: bool) -> Field | Left:
     """What one field can be."""
     known = [cell for cell in cells if cell is not None]
     if len(name) > _NAME_MAX or not name.isprintable():
@@ -283,7 +285,7 @@ def _field(name: str, cells: Column) -> Field | Left:
         note = f"{kinds['string']} of {len(known)} rows hold text, as in {strange!r:.40}: such events are rejected"
         numbers = [cell for cell in known if _kind(cell) == "number"]
         return Field(name, "number", "number", _middle(numbers) if gaps else None, note)
-    return _text(name, [str(cell) for cell in known], gaps, mixed=len(kinds) > 1)
+    return _text(name, [str(cell) for cell in known], gaps, mixed=typed and len(kinds) > 1)
 
 
 def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:

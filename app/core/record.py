@@ -4,8 +4,8 @@ A record is immutable and carries its position (topic, partition, offset), so th
 name where it came from. Two times matter and are kept apart:
 
 * `time_ms`: event time, from the user's own JSON if the pipeline says where, else the record's own time;
-* `order_ms`: the time by which inputs are merged. It is the event time, but never further ahead of the record's
-  own time than `limits.time_ahead_max`, so that one absurd date cannot hold a whole partition back.
+* `order_ms`: the time by which inputs are merged. It is the event time, or the record's own where that lies further
+  ahead of it than `limits.time_ahead_max`: one absurd date must neither hold a partition back nor move its neighbours.
 
 Times are milliseconds since 1970-01-01T00:00Z.
 """

@@ -7,7 +7,6 @@ from math import isfinite
 from app.core.pipeline import LabelForm, Pipeline
 from app.core.record import LabelValue
 
-
 _EXACT_MAX = 2**53  # up to here every whole number is a float; beyond 64 bits JSON has no integer to answer with
 
 

@@ -43,8 +43,10 @@ POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
 COMMIT_DEADLINE_S = 14.0
-STOP_DEADLINE_S = 3.0
+STOP_DEADLINE_S = 2.0
 READ_DEADLINE_S = 60.0
+STUMBLE_S = 0.5
+STUMBLE_MAX_S = 30.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
 
 
@@ -108,6 +110,8 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._assignment: Assignment | None = None
         self._positions: dict[Place, int] = {}
         self._failure: BaseException | None = None
+        self._assignments = 0
+        self._stumbled_s: float | None = None
 
     async def start(self, assignment: Assignment) -> None:
         self._assignment = assignment
@@ -126,6 +130,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         for tp in assigned:
             self._consumer.seek(tp, 0)  # a position, any: without one, getmany raises until there is one
         self._positions.clear()
+        self._assignments += 1
         try:
             if self._assignment is not None:
                 self._assignment.assigned(sorted({tp.partition for tp in assigned}))
@@ -139,11 +144,28 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=POLL_RECORDS_MAX)
         except OffsetOutOfRangeError as error:
             raise InputLostError(_lost_text(error)) from error
+        except KafkaError as error:
+            await self._stumble(error)
+            return {}
+        self._stumbled_s = None
+        known = self._assignments
         positions = {}
         for tp in self._consumer.assignment():
-            positions[Place(tp.topic, tp.partition)] = await self._consumer.position(tp)
+            with suppress(IllegalStateError):  # a rebalance took it away just now
+                positions[Place(tp.topic, tp.partition)] = await self._consumer.position(tp)
+        if self._assignments != known:
+            return {}  # a position is waited for only across a rebalance, and what came before that is read again
         self._positions = positions
         return {Place(tp.topic, tp.partition): _sources(records) for tp, records in fetched.items()}
+
+    async def _stumble(self, error: KafkaError) -> None:
+        """The group's coordination tells here what it met, and goes on; a fault that stays is raised."""
+        now_s = asyncio.get_running_loop().time()
+        self._stumbled_s = self._stumbled_s or now_s
+        if now_s - self._stumbled_s > STUMBLE_MAX_S:
+            raise _unreachable(error) from error
+        log.warning("the inputs could not be read, and are tried again: %r", error)
+        await asyncio.sleep(STUMBLE_S)
 
     def _end(self, place: Place) -> int | None:
         tp = TopicPartition(*place)
@@ -329,6 +351,8 @@ class KafkaReader:
             fetched = await self._consumer.getmany(timeout_ms=200, max_records=POLL_RECORDS_MAX)
         except OffsetOutOfRangeError as error:
             raise InputLostError(_lost_text(error)) from error
+        except KafkaError as error:
+            raise _unreachable(error) from error
         for tp, records in fetched.items():
             self._ready[tp.topic] += _sources(records)
 

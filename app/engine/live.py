@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from app.codec.encode import Message
 from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
-from app.core.error import ForeignWriterError
+from app.core.error import CommitUnknownError, ForeignWriterError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.core.shard import Shard
@@ -27,6 +27,7 @@ from app.engine.tally import Tally
 
 QUEUE_MAX = 20_000  # records in hand of one input; beyond it the input is paused
 SLICE_BYTES_MAX = 4_000_000  # of outputs
+LAST_COMMIT_S = 4.0  # a stopping worker does not wait longer for a part of its last snapshot
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
 NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
@@ -129,7 +130,11 @@ class Live:
         await self._settle()
 
     async def close(self) -> None:
-        """After `run`: leave a snapshot, so that the next owner folds little again."""
+        """After `run`: leave a snapshot, so that the next owner folds little again.
+
+        Raises:
+            CommitUnknownError: there is none.
+        """
         await self._write_out()
         if self._snapshots.records:
             self._take_snapshot()
@@ -254,7 +259,11 @@ class Live:
 
     async def _write_out(self) -> None:
         while self._snapshots.writing:
-            await self._publish_chunks()
+            try:
+                async with asyncio.timeout(LAST_COMMIT_S):
+                    await self._publish_chunks()
+            except TimeoutError:
+                raise CommitUnknownError("Kafka does not answer; the next owner folds more") from None
 
     async def _settle(self) -> None:
         """Wait for the commit under way; raises what it raised."""

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 NOTE_EVERY_S = 5.0
 NOTE_DEADLINE_S = 2.0
-STOP_DEADLINE_S = 20.0
+SETTLE_DEADLINE_S = 3.0  # for the commits under way when the worker is stopped; their fate is learned at the next start
+STOP_DEADLINE_S = 20.0  # for the last snapshots
 
 
 class Worker:
@@ -161,10 +162,16 @@ class Worker:
         positions = self._committed()
         if self._noting is not None:
             self._noting.cancel()
-        stops = [asyncio.create_task(runner.stop(clean=clean)) for runner in self.runners.values()]
         tasks = set(self._tasks.values())
+        stops = {
+            asyncio.create_task(runner.stop(clean=clean)): self._tasks[partition]
+            for partition, runner in self.runners.items()
+        }
         if stops:
-            await asyncio.wait(stops, timeout=STOP_DEADLINE_S)
+            _, unsettled = await asyncio.wait(stops, timeout=SETTLE_DEADLINE_S)
+            for stop in unsettled:
+                stops[stop].cancel()
+            clean = clean and not unsettled
         if tasks:
             _, hanging = await asyncio.wait(tasks, timeout=STOP_DEADLINE_S)
             for task in hanging:

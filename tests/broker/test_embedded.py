@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,11 @@ def test_stop_ends_the_child_and_may_be_repeated() -> None:
     node.stop()
     assert not node.alive()
     assert not runs(pid)
+
+
+def test_a_signal_of_the_terminal_does_not_reach_it(embedded: EmbeddedNode) -> None:
+    """It must outlive the worker that a Ctrl-C stops."""
+    assert os.getsid(embedded.pid) != os.getsid(0)
 
 
 def test_it_goes_when_its_parent_is_killed() -> None:

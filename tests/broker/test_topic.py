@@ -11,6 +11,7 @@ from app.broker import topic
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
 from app.broker.topic import LONG_MAX, TopicState, judge, names, plan
+from app.config import load_settings
 from app.core.error import BrokerError, TopicError
 from app.core.pipeline import Pipeline
 from tests.broker.pipelines import pipeline, settings
@@ -141,6 +142,11 @@ async def test_the_inputs_that_are_there_give_the_number_of_partitions(embedded:
     made = await topic.create(pipeline(), settings(embedded.bootstrap))
     assert {one.plan.name for one in made if not one.made} == {"cards.labels"}
     assert {one.partitions for one in made} == {2}
+
+
+async def test_without_inputs_the_settings_give_the_number_of_partitions(embedded: EmbeddedNode) -> None:
+    where = load_settings({"DRIFTLINE_PARTITIONS": "2"}, {"bootstrap": embedded.bootstrap})
+    assert {one.partitions for one in await topic.create(pipeline(), where)} == {2}
 
 
 async def test_verify_raises_all_that_is_wrong(embedded: EmbeddedNode) -> None:

@@ -91,6 +91,12 @@ def test_json_for_a_program(file: Path) -> None:
     assert told["proof"]["comparable"]
 
 
+def test_the_schema_that_is_kept_is_the_one_that_is_made() -> None:
+    kept = Path(__file__).parents[2] / "schemas" / "pipeline.schema.json"
+    made = json.loads(check("--schema").stdout)
+    assert json.loads(kept.read_text()) == made, f"write it anew: driftline check --schema > {kept}"
+
+
 def test_set_replaces_a_value(file: Path) -> None:
     done = check("-p", file, "--set", "params.lr=0.5", "--json", "--no-proof")
     told = json.loads(done.stdout)

@@ -12,14 +12,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
+from app.codec.decode import Decoder
 from app.config import load_pipeline
 from app.core.build import build_metric, build_model
-from app.core.pipeline import Pipeline
+from app.core.pipeline import Pipeline, parse_path
 from app.core.proof import fold, synthetic_records
+from app.core.record import Source
+from app.core.shard import Shard, step
+from app.engine.table import MISSING, Fields, Table
+from app.engine.table import place as put
 
 ROWS = 600
 
@@ -34,10 +40,25 @@ def init(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["init", *arguments])
 
 
-def works(pipeline: Pipeline) -> bool:
-    """Whether records of the declared types go through it without an error, and its state through a snapshot."""
+def works(pipeline: Pipeline, path: str | Path, label: str | None, limit: int = 400) -> bool:
+    """Whether the file's own rows go through it, as `produce` would send them, and synthetic ones; each is scored."""
     trace = fold(pipeline, synthetic_records(pipeline, 150), freeze_at=100)
-    return (trace.scored, trace.failed, trace.withheld) == (150, 0, 0)
+    assert (trace.scored, trace.failed, trace.withheld) == (150, 0, 0)
+    table = Table(Path(path), pipeline, Fields(label), now_ms=1_700_000_000_000, limit=limit)
+    decoder, shard = Decoder(pipeline), Shard(pipeline, 0)
+    for place, row in enumerate(table.samples()):
+        event = Source(pipeline.topics.events, 0, place, row.time_ms, None, orjson.dumps(row.event))
+        step(shard, decoder.event(event))
+        if pipeline.label is not None and row.label is not MISSING:
+            told: dict[str, Any] = {}
+            put(told, parse_path(pipeline.label.id), row.event_id)
+            put(told, parse_path(pipeline.label.value), row.label)
+            assert pipeline.topics.labels is not None
+            step(shard, decoder.label(Source(pipeline.topics.labels, 0, place, row.time_ms, None, orjson.dumps(told))))
+    counts = shard.counts
+    assert table.bad.count == 0
+    assert not [name for name in counts if name.startswith("rejected") or name in {"failed", "orphan"}], counts
+    return counts["scored"] == table.count and (label is None or counts["joined"] == table.count)
 
 
 def written(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -97,7 +118,7 @@ def test_payments(folder: Path) -> None:
     assert "WARNING: left out blocked" in done.stderr
     assert "OneHotEncoder" in pipeline.model
     assert "FeatureHasher" in pipeline.model
-    assert works(pipeline)
+    assert works(pipeline, "Card payments.csv", "is_fraud")
 
 
 def test_rentals_and_that_the_model_learns(folder: Path) -> None:
@@ -110,7 +131,7 @@ def test_rentals_and_that_the_model_learns(folder: Path) -> None:
     found, least, most = r2_of(pipeline, "rentals.csv", "cnt")
     assert found > 0.5
     assert 0 <= least <= most <= 1_000
-    assert works(pipeline)
+    assert works(pipeline, "rentals.csv", "cnt")
 
 
 def r2_of(pipeline: Pipeline, path: str, label: str) -> tuple[float, float, float]:
@@ -142,7 +163,7 @@ def test_tasks(folder: Path, label: Any, task: str, model: str) -> None:
     pipeline = load_pipeline(folder / "rows.yaml")
     assert (pipeline.task, pipeline.event.id) == (task, "id")
     assert model in pipeline.model
-    assert works(pipeline)
+    assert works(pipeline, "rows.csv", "y")
 
 
 def test_anomalies_without_a_label(folder: Path) -> None:
@@ -151,7 +172,7 @@ def test_anomalies_without_a_label(folder: Path) -> None:
     assert init("--input", written("rows.csv", ("a", "b", "c"), rows), "--name", "odd").exit_code == 0
     pipeline = load_pipeline(folder / "odd.yaml")
     assert (pipeline.task, pipeline.event.names, pipeline.topics.labels) == ("anomaly", ("a", "b"), None)
-    assert works(pipeline)
+    assert works(pipeline, "rows.csv", None)
 
 
 def test_json_lines_with_objects_inside_and_odd_keys(folder: Path) -> None:
@@ -178,7 +199,7 @@ def test_json_lines_with_objects_inside_and_odd_keys(folder: Path) -> None:
     ]  # fmt: skip
     assert isinstance(pipeline.event.features["no"].fill, float)
     assert "# tags: ..." in (folder / "rows.yaml").read_text()
-    assert works(pipeline)
+    assert works(pipeline, "rows.jsonl.gz", "y")
 
 
 def test_prose_is_counted_in_words(folder: Path) -> None:
@@ -187,13 +208,15 @@ def test_prose_is_counted_in_words(folder: Path) -> None:
     with Path("mail.jsonl").open("w", encoding="utf-8") as file:
         for place in range(ROWS):
             kind = "spam" if place % 4 == 0 else "ham"
-            text = " ".join(rng.choices(words[kind], k=6)) + f" {place}"
+            text = " ".join(rng.choices(words[kind], k=300 if place == 7 else 6)) + f" {place}"
             file.write(json.dumps({"kind": kind, "text": text}) + "\n")
     assert init("--input", "mail.jsonl", "--label", "kind").exit_code == 0
     pipeline = load_pipeline(folder / "mail.yaml")
+    assert pipeline.limits.string_max >= 3_000
     assert pipeline.model == "BagOfWords(on='text') | MultinomialNB()"
     assert pipeline.label is not None
     assert pipeline.label.positive == "spam"
+    assert works(pipeline, "mail.jsonl", "kind")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +227,9 @@ def test_odd_column_names(folder: Path, header: tuple[str, ...]) -> None:
     rows = [(rng.gauss(0, 1), rng.choice("xyz"), int(rng.random() < 0.4)) for _ in range(ROWS)]
     done = init("--input", written("rows.csv", header, rows), "--label", "y")
     assert done.exit_code == 0, done.output
-    assert load_pipeline(folder / "rows.yaml").event.names == header[:2]
+    pipeline = load_pipeline(folder / "rows.yaml")
+    assert pipeline.event.names == header[:2]
+    assert works(pipeline, "rows.csv", "y")
 
 
 def test_many_columns(folder: Path) -> None:
@@ -222,6 +247,7 @@ def test_an_id_field_that_repeats_is_not_taken(folder: Path) -> None:
     pipeline = load_pipeline(folder / "rows.yaml")
     assert pipeline.event.id == "event_id"
     assert pipeline.event.names == ("x",)
+    assert works(pipeline, "rows.csv", "y")
 
 
 def test_output_name_and_force(folder: Path) -> None:
@@ -303,6 +329,7 @@ def test_a_folder_is_no_data(folder: Path) -> None:
         ("bike_sharing_hour.csv.gz", "cnt", "regression", 12),
         ("fraud_handbook_2018-06.csv.gz", "TX_FRAUD", "binary", 1),
         ("noaa_weather.csv.gz", "target", "binary", 8),
+        ("sms_spam.jsonl.gz", "label", "binary", 1),
     ],
 )
 def test_real_data(folder: Path, file: str, label: str, task: str, features: int) -> None:
@@ -314,4 +341,4 @@ def test_real_data(folder: Path, file: str, label: str, task: str, features: int
     pipeline = load_pipeline(folder / "p.yaml")
     assert (pipeline.task, len(pipeline.event.features)) == (task, features)
     assert not {"TX_FRAUD_SCENARIO", "casual", "registered"} & set(pipeline.event.features)
-    assert works(pipeline)
+    assert works(pipeline, Path(data) / file, label, 5_000)

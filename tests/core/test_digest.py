@@ -34,6 +34,16 @@ class Open:
         self.__dict__.update(attributes)
 
 
+class Fresh:
+    """Makes its state when it is asked."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __getstate__(self) -> dict[str, list[int]]:
+        return {"made": [self.number]}
+
+
 class Frozen(Struct, frozen=True):
     a: int
 
@@ -97,7 +107,15 @@ def test_cycles_and_shared_parts() -> None:
     assert digest_of(ring) != digest_of(other)
     part = [1]
     assert digest_of([part, part]) != digest_of([[1], [1]])
-    assert digest_of(((1,), (1,))) == digest_of(((pair := (1,)), pair))
+    numbers = [1, 2]
+    pair, twin = tuple(numbers), tuple(numbers)
+    assert pair is not twin
+    assert digest_of([pair, twin]) == digest_of([pair, pair])
+
+
+def test_states_made_on_the_fly_are_not_mistaken_for_one() -> None:
+    assert digest_of([Fresh(1), Fresh(2)]) != digest_of([Fresh(1), Fresh(1)])
+    assert digest_of([Fresh(number) for number in range(50)]) == digest_of([Fresh(number) for number in range(50)])
 
 
 def test_depth_is_no_limit() -> None:

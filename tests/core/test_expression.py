@@ -197,6 +197,11 @@ def test_size_and_depth_are_bounded(expression: str) -> None:
     assert len(text) < 1_000
 
 
+def test_length_is_bounded_before_anything_is_parsed() -> None:
+    assert "at most 20000" in refusal("'" + "a" * 20_000 + "'")
+    assert built("'" + "a" * 19_000 + "'")
+
+
 def test_long_but_sane_expressions_build() -> None:
     model = built(" | ".join(["StandardScaler()"] * 300) + " | LogisticRegression()")
     assert len(model.steps) == 301

@@ -362,6 +362,8 @@ def test_model_that_the_task_or_the_event_cannot_use(task: str, model: str, text
         ("StandardScaler() | LogisticRegression()", []),
         ("(Select('x') + StandardScaler()) | LogisticRegression()", []),
         ("StandardScaler() | Select('x') | LogisticRegression()", []),
+        ("((StandardScaler() | Select('x')) + Select('y')) | LogisticRegression()", []),
+        ("((Select('x') | Select('x')) + Select('x')) | LogisticRegression()", ["event.features.y"]),
     ],
 )
 def test_features_that_no_select_names_are_told(model: str, unused: list[str]) -> None:

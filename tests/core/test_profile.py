@@ -191,6 +191,14 @@ def test_what_is_left_out(name: str, cells: list[Any], told: str) -> None:
     assert [field.name for field in found.features] == ["amount"]
 
 
+def test_numbers_and_texts_are_all_text_in_a_file_without_types() -> None:
+    codes: list[Cell | None] = ["0123", 1234, "0456", 789] * (ROWS // 4)
+    table: dict[str, list[Cell | None]] = {"code": codes, "amount": list(AMOUNTS), "label": list(LABELS)}
+    assert [field.name for field in profile(table, "label").features] == ["amount"]
+    untyped = profile(table, "label", typed=False)
+    assert [(field.name, field.use) for field in untyped.features] == [("code", "category"), ("amount", "number")]
+
+
 def test_a_few_texts_in_a_column_of_numbers_are_told() -> None:
     field = feature(looked(LABELS, field=[1, 2] * 199 + ["n/a", 3]), "field")
     assert field.type == "number"

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from river import linear_model, preprocessing
 
+from app.core.build import build_model
+from app.core.digest import digest_of
 from app.core.join import Pending, Waiting
 from app.core.need import bytes_of_waiting, need
 from app.core.output import ModelVersion, Outcome, Prediction
@@ -128,6 +130,14 @@ def test_every_step_is_looked_at_and_left_as_it_was() -> None:
         "Select", "StandardScaler", "Select", "OneHotEncoder", "LogisticRegression",
     ]  # fmt: skip
     assert steps == list(look(shard.learner.model, features))
+
+
+def test_looking_leaves_a_step_that_draws_on_demand_alone() -> None:
+    doc = {**DOC, "model": "SparseRandomProjector() | LogisticRegression()"}
+    model = build_model(parse_pipeline({**doc, "event": {"id": "id", "features": {"x": "number"}}}))
+    before = digest_of(model)
+    assert list(look(model, {"x": 1.0}))
+    assert digest_of(model) == before
 
 
 def test_failures_are_counted_with_what_was_raised() -> None:

@@ -16,6 +16,7 @@ from app.core.shard import Shard, step
 from tests.support.small import NOW_MS, chosen, control, event, fold, kinds, label, malformed, small
 
 WAIT_MS = 100_000
+X_ALONE = {"features": {"x": "number"}}
 
 
 def shard(task: str = "binary", **sections: Any) -> Shard:
@@ -84,7 +85,7 @@ def test_a_decision_is_by_the_threshold() -> None:
 
 
 def test_a_model_that_raises_rejects_the_event_and_goes_on() -> None:
-    here = shard(event={"features": {"x": {"type": "number", "missing": "omit"}}}, model="LogisticRegression()")
+    here = shard()
     here.learner._predict = _raise  # type: ignore[assignment]  # a model may raise anything
     made = only(step(here, event("e")), Rejected)
     assert (made.reason, made.detail) == ("model_error", "ZeroDivisionError: of the model's own")
@@ -322,7 +323,7 @@ def test_multiclass_can_say_nothing_at_first() -> None:
 
 def test_anomaly_learns_at_the_event_and_labels_only_evaluate() -> None:
     here = shard("anomaly")
-    score = only(step(here, event("e")), Score)
+    score = only(step(here, event("e", word=False)), Score)
     assert score.prediction.label is None
     assert here.counts == {"scored": 1, "learned": 1}
     made = only(step(here, label("e", True)), Outcome)
@@ -333,18 +334,17 @@ def test_anomaly_learns_at_the_event_and_labels_only_evaluate() -> None:
 
 def test_anomaly_without_labels_keeps_nothing_waiting() -> None:
     here = shard("anomaly", label=None)
-    fold(here, event("e"), event("f", offset=1))
+    fold(here, event("e", word=False), event("f", offset=1, word=False))
     assert len(here.pending) == 0
     assert here.next_deadline_ms is None
-    assert kinds(fold(here, event("e", offset=2))) == ["duplicate_event"]
+    assert kinds(fold(here, event("e", offset=2, word=False))) == ["duplicate_event"]
 
 
 def test_a_model_without_probabilities_serves_its_class() -> None:
-    here = shard(model="Select('x') | Perceptron()")
-    assert only(step(here, event("e")), Score).prediction.label in (False, True)
-    voting = shard("multiclass", model="Select('x') | VotingClassifier([GaussianNB()], use_probabilities=False)")
-    fold(voting, event("e"), label("e", "a"))
-    made = only(step(voting, event("f", offset=1)), Score)
+    model = "VotingClassifier([GaussianNB(), GaussianNB()], use_probabilities=False)"
+    voting = shard("multiclass", event=X_ALONE, model=model)
+    fold(voting, event("e", word=False), label("e", "a"))
+    made = only(step(voting, event("f", offset=1, word=False)), Score)
     assert made.prediction == Prediction(label="a")
 
 
@@ -437,14 +437,15 @@ def test_a_prediction_is_withheld_when_no_copy_can_say_a_number() -> None:
 
 def test_a_rising_error_alerts_and_a_falling_one_is_counted() -> None:
     here = shard(
-        model="Select('x') | NoChangeClassifier()",
+        event=X_ALONE,
+        model="NoChangeClassifier()",
         drift={"error": "ADWIN(delta=0.002)", "warmup_labels": 0},
     )
     alerts: list[Alert] = []
     for number in range(3_000):
         right = number < 1_000 or number >= 2_000
         truth = True if right else number % 2 == 0
-        alerts += chosen(fold(here, event(number, offset=number), label(number, truth, offset=number)), Alert)
+        alerts += chosen(fold(here, event(number, offset=number, word=False), label(number, truth)), Alert)
     assert alerts
     assert {(one.kind, one.state) for one in alerts} == {("concept_drift", "opened")}
     assert alerts[0].evidence["direction"] == "rise"

@@ -1,5 +1,6 @@
-"""Small pipelines and records for tests of the core and the codec: an event is `{"id", "x", "word"}`, its label `{"id", "y"}`.
+"""Small pipelines and records for tests of the core and the codec.
 
+An event is `{"id", "x", "word"}`, its label `{"id", "y"}`.
 Times are milliseconds; record time and event time are the same unless a test says otherwise.
 """
 
@@ -47,14 +48,23 @@ def small(task: str = "binary", **sections: Any) -> Pipeline:
     return parse_pipeline(document)
 
 
-def source(topic: str, offset: int, value: bytes | None = None, time_ms: int = NOW_MS, key: bytes | None = None) -> Source:
+def source(
+    topic: str, offset: int, value: bytes | None = None, time_ms: int = NOW_MS, key: bytes | None = None
+) -> Source:
     return Source(topic, 0, offset, time_ms, key, value)
 
 
 def event(
-    event_id: EventId, time_ms: int = NOW_MS, x: FeatureValue = 1.0, *, offset: int = 0, ahead: bool = False
+    event_id: EventId,
+    time_ms: int = NOW_MS,
+    x: FeatureValue = 1.0,
+    *,
+    offset: int = 0,
+    ahead: bool = False,
+    word: bool = True,
 ) -> Event:
-    features = (x, "a")
+    """An event; without `word`, for a pipeline that declares `x` alone."""
+    features: tuple[FeatureValue, ...] = (x, "a") if word else (x,)
     origin = source("p.events", offset, time_ms=time_ms, key=str(event_id).encode())
     return Event(origin, time_ms, time_ms, event_id, features, ahead)
 

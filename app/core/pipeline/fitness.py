@@ -98,11 +98,11 @@ def _misplaced(model: Any) -> Iterator[tuple[str, Any]]:
 
 def features_read(model: Any) -> tuple[str, ...] | None:
     """The features that the model selects; None when it reads all that there are."""
-    match model:
-        case Select():
-            return model.keys
+    match model:  # pipelines first: River's isinstance() answers for them as for their last step
         case compose.Pipeline() if len(model):
             return features_read(next(iter(model.steps.values())))
+        case Select():
+            return model.keys
         case compose.TransformerUnion():
             names: list[str] = []
             for branch in model.transformers.values():
@@ -116,13 +116,13 @@ def features_read(model: Any) -> tuple[str, ...] | None:
 
 def features_named(model: Any) -> Iterator[tuple[str, Hashable]]:
     """Names of features of the event that the model's first steps ask for, each with who asks."""
-    match model:
+    match model:  # pipelines first: River's isinstance() answers for them as for their last step
+        case compose.Pipeline() if len(model):
+            yield from features_named(next(iter(model.steps.values())))
         case Select():
             yield from ((f"Select({name!r})", name) for name in model.keys)
         case compose.Discard():
             yield from ((f"Discard({name!r})", name) for name in sorted(model.keys, key=str))
-        case compose.Pipeline() if len(model):
-            yield from features_named(next(iter(model.steps.values())))
         case compose.TransformerUnion():
             for branch in model.transformers.values():
                 yield from features_named(branch)
