@@ -53,30 +53,32 @@ def run(command: list[str], remove: str | None, grace_s: float) -> int:
         stdout=sys.stderr,
         preexec_fn=_die_with_parent(),  # noqa: PLW1509  # unsafe with threads; the guard has none
     )
-    orphaned = False
+    parent = os.getppid()
     try:
         print(json.dumps({"pid": child.pid}), flush=True)
-        orphaned = _watch(child, wake_read)
+        _watch(child, wake_read, parent)
     except BrokenPipeError:
-        orphaned = True  # the parent was gone before it read the line
+        pass  # the parent was gone before it read the line
     finally:
         _end(child, grace_s)
-        if orphaned and remove is not None:
+        if remove is not None and _orphaned(parent):
             shutil.rmtree(remove, ignore_errors=True)
     return child.wait()
 
 
-def _watch(child: subprocess.Popen[bytes], wake_read: int) -> bool:
-    """Return when the child has ended or must: whether that is because the parent is gone."""
-    parent = os.getppid()
-    while child.poll() is None:
+def _watch(child: subprocess.Popen[bytes], wake_read: int, parent: int) -> None:
+    """Return when the child has ended or must."""
+    while child.poll() is None and not _orphaned(parent):
         # The time-out is for a pipe that a process forked from our parent still holds open.
         ready, _, _ = select.select([0, wake_read], [], [], 1.0)
-        if os.getppid() != parent or (0 in ready and not os.read(0, 4_096)):
-            return True
         if wake_read in ready and set(os.read(wake_read, 4_096)) & {signal.SIGTERM, signal.SIGINT}:
-            return False
-    return False
+            return
+
+
+def _orphaned(parent: int) -> bool:
+    """Whether the parent is gone: the pipe from it has ended, or another process has taken its place."""
+    ended = bool(select.select([0], [], [], 0)[0]) and not os.read(0, 4_096)
+    return ended or os.getppid() != parent
 
 
 def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:

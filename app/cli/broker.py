@@ -119,12 +119,11 @@ def _start(
 
 
 def _announce(node: Node, as_json: bool) -> None:
-    """Print the address for programs on stdout, and what to know on stderr."""
-    shown = {"bootstrap": node.bootstrap, "kind": node.kind}
-    click.echo(json.dumps(shown) if as_json else node.bootstrap)
+    """Print what to know on stderr, then the address on stdout, for programs: once it is there, all was said."""
     if isinstance(node, embedded.EmbeddedNode):
         click.echo(embedded.LIMITS, err=True)
     click.echo(f"running until Ctrl-C; other commands find it with DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
+    click.echo(json.dumps({"bootstrap": node.bootstrap, "kind": node.kind}) if as_json else node.bootstrap)
 
 
 def _stay(node: Node) -> None:

@@ -136,7 +136,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _method(owner: object, name: str) -> Any:
-    """A bound method of one of River's objects, or how its text steps fold letters; nothing else that `getattr` reaches."""
+    """A bound method of one of River's objects, or of text as its text steps use it; nothing else."""
     if owner is str and name in _TEXT_METHODS:
         return getattr(str, name)
     found = getattr(type(owner), name, None) if isinstance(name, str) and not name.startswith("__") else None

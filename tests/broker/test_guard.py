@@ -71,6 +71,22 @@ def test_sigterm_ends_the_program_and_leaves_the_folder(guards: list[subprocess.
     assert tmp_path.exists()
 
 
+def test_a_parent_that_goes_while_it_stops_the_program_leaves_no_folder(
+    guards: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    folder, ready = tmp_path / "data", tmp_path / "ready"
+    folder.mkdir()
+    guard, _ = guarded(
+        guards, "--remove", str(folder), "--grace", "0.5", "--", sys.executable, "-c", DEAF, str(ready)
+    )
+    assert wait_for(ready.exists, 10)
+    guard.terminate()
+    assert guard.stdin is not None
+    guard.stdin.close()
+    guard.wait(10)
+    assert not folder.exists()
+
+
 def test_a_program_that_ignores_sigterm_is_killed(guards: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     guard, pid = guarded(guards, "--grace", "0.2", "--", sys.executable, "-c", DEAF, str(ready))

@@ -81,7 +81,7 @@ class Reached(NamedTuple):
 
 def by_river(rows: Rows, expression: str) -> Reached:
     """A plain loop: predict, compare, learn."""
-    model, accuracy = _plain_model(rows, expression), metrics.Accuracy()
+    model, accuracy = plain_model(rows, expression), metrics.Accuracy()
     said: list[bool | None] = []
     right = 0
     for features, label in samples(rows):
@@ -94,7 +94,8 @@ def by_river(rows: Rows, expression: str) -> Reached:
     return Reached(said, right / rows.count, float(accuracy.get()))
 
 
-def _plain_model(rows: Rows, expression: str) -> Any:
+def plain_model(rows: Rows, expression: str) -> Any:
+    """The model as a pipeline builds it."""
     with tempfile.TemporaryDirectory() as folder:
         return build_model(pipeline_of(pipeline_file(Path(folder), "plain", rows, expression)))
 

@@ -1,0 +1,329 @@
+"""Where state comes from: snapshots that are whole, signed and of this version, else the journal; and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from app.codec.manifest import chunk_key, manifest_key
+from app.core.error import DigestMismatchError, InputLostError, InvariantError, StateMismatchError
+from app.core.pipeline import Pipeline
+from app.core.record import Source
+from app.engine.cluster import MemoryCluster
+from app.engine.port import Place, Write
+from app.engine.runner import Start
+from tests.parity.rig import (
+    Life,
+    check_exact,
+    check_replay,
+    documents,
+    epochs,
+    journal,
+    pipeline,
+    produce,
+    slices,
+    tamper,
+)
+
+COUNT = 900
+KEY = Start(snapshot_key=b"a key that this deployment has")
+
+
+async def lived(
+    chosen: Pipeline, *, start: Start | None = None, clean: bool = False, count: int = COUNT
+) -> tuple[MemoryCluster, list[int]]:
+    """A cluster on which a worker took everything in, and then died, or stopped."""
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    ids = produce(cluster, chosen, count)
+    async with Life(cluster, chosen, start=start) as life:
+        await life.until_done()
+        await life.until(lambda: not life.live()._snapshots.writing)
+        await (life.stop() if clean else life.kill())
+    return cluster, ids
+
+
+def newest(cluster: MemoryCluster, chosen: Pipeline, key: bytes) -> Source:
+    """The record of the snapshots topic that compaction would keep under a key."""
+    return [source for source in cluster.records(chosen.topics.snapshots, 0) if source.key == key][-1]
+
+
+def tear(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> None:
+    """Spoil one slot's first chunk."""
+    source = newest(cluster, chosen, chunk_key(slot, 0))
+    spoilt = bytes([source.value[0] ^ 1]) + source.value[1:] if source.value else b""
+    tamper(cluster, Place(chosen.topics.snapshots, 0), source.offset, spoilt)
+
+
+def offset_of(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> int:
+    """The journal entry that a slot's snapshot follows."""
+    value = newest(cluster, chosen, manifest_key(slot)).value
+    return int(orjson.loads(value or b"")["journal_offset"])
+
+
+async def recovered_slices(
+    cluster: MemoryCluster, chosen: Pipeline, ids: list[int], start: Start | None = None
+) -> int:
+    """Start a worker, and return how many slices it folded again; all must be as it was."""
+    async with Life(cluster, chosen, start=start) as life:
+        await life.until_done()
+        check_exact(cluster, chosen, ids)
+        await check_replay(cluster, chosen, life)
+        assert life.runner().tally.recovery_unverifiable == 0
+        return life.runner().tally.recovery_slices
+
+
+@pytest.fixture
+def frequent() -> Pipeline:
+    """A pipeline with several snapshots in a run."""
+    return pipeline(snapshot={"every_records": 400})
+
+
+def slices_behind(cluster: MemoryCluster, chosen: Pipeline, journal_offset: int) -> int:
+    """How many slices the journal has behind an offset."""
+    entries = cluster.records(chosen.topics.journal, 0)
+    return sum(1 for source in entries if source.offset > journal_offset and b'"slice"' in (source.value or b""))
+
+
+async def test_the_newest_whole_snapshot_is_taken(frequent: Pipeline) -> None:
+    cluster, ids = await lived(frequent)
+    offsets = [offset_of(cluster, frequent, slot) for slot in (0, 1)]
+    behind = slices_behind(cluster, frequent, max(offsets))
+    assert await recovered_slices(cluster, frequent, ids) == behind < len(slices(cluster, frequent))
+
+
+async def test_a_torn_slot_gives_way_to_the_older_one(frequent: Pipeline) -> None:
+    cluster, ids = await lived(frequent)
+    offsets = [offset_of(cluster, frequent, slot) for slot in (0, 1)]
+    tear(cluster, frequent, offsets.index(max(offsets)))
+    behind = slices_behind(cluster, frequent, min(offsets))
+    assert await recovered_slices(cluster, frequent, ids) == behind > slices_behind(cluster, frequent, max(offsets))
+
+
+async def test_both_slots_torn_leave_the_journal_from_its_beginning(frequent: Pipeline) -> None:
+    cluster, ids = await lived(frequent)
+    for slot in (0, 1):
+        tear(cluster, frequent, slot)
+    assert await recovered_slices(cluster, frequent, ids) == len(slices(cluster, frequent))
+
+
+async def test_a_snapshot_cut_short_by_a_death_spoils_its_own_slot_only(frequent: Pipeline) -> None:
+    """Chunks of the next snapshot over those of the older one, and no manifest."""
+    cluster, ids = await lived(frequent)
+    offsets = [offset_of(cluster, frequent, slot) for slot in (0, 1)]
+    older = offsets.index(min(offsets))
+    place = Place(frequent.topics.snapshots, 0)
+    cluster.append(place, [Write(*place, chunk_key(older, 0), b"the beginning of another state")])
+    assert await recovered_slices(cluster, frequent, ids) == slices_behind(cluster, frequent, max(offsets))
+
+
+async def test_a_snapshot_of_another_journal_is_refused(frequent: Pipeline) -> None:
+    """A manifest must name the entry that it follows, by offset and chain."""
+    cluster, ids = await lived(frequent)
+    for slot in (0, 1):
+        source = newest(cluster, frequent, manifest_key(slot))
+        manifest = {**orjson.loads(source.value or b""), "chain": "0" * 32}
+        tamper(cluster, Place(frequent.topics.snapshots, 0), source.offset, orjson.dumps(manifest))
+    assert await recovered_slices(cluster, frequent, ids) == len(slices(cluster, frequent))
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": 0}, {"partition": 3}, {"versions": {"river": "0.1"}}, {"journal_offset": 10_000}]
+)
+async def test_a_snapshot_of_another_kind_is_refused(frequent: Pipeline, change: dict[str, Any]) -> None:
+    cluster, ids = await lived(frequent)
+    for slot in (0, 1):
+        source = newest(cluster, frequent, manifest_key(slot))
+        manifest = {**orjson.loads(source.value or b""), **change}
+        tamper(cluster, Place(frequent.topics.snapshots, 0), source.offset, orjson.dumps(manifest))
+    assert await recovered_slices(cluster, frequent, ids) == len(slices(cluster, frequent))
+
+
+async def test_snapshots_are_signed_and_wrong_signatures_refused(frequent: Pipeline) -> None:
+    cluster, ids = await lived(frequent, start=KEY, clean=True)
+    every = len(slices(cluster, frequent))
+    assert await recovered_slices(cluster, frequent, ids, KEY) == 0
+    assert await recovered_slices(cluster, frequent, ids, Start(snapshot_key=b"another key of this length")) == every
+    assert await recovered_slices(cluster, frequent, ids) == 0  # without a key nothing is checked
+
+
+async def test_unsigned_snapshots_are_refused_where_there_is_a_key(frequent: Pipeline) -> None:
+    cluster, ids = await lived(frequent, clean=True)
+    assert await recovered_slices(cluster, frequent, ids, KEY) == len(slices(cluster, frequent))
+
+
+# -- what was tampered with, or is gone
+
+
+async def test_a_changed_input_is_found_out() -> None:
+    chosen = pipeline()
+    cluster, _ = await lived(chosen)
+    place = Place(chosen.topics.events, 0)
+    source = cluster.records(chosen.topics.events, 0)[300]
+    tamper(cluster, place, 300, orjson.dumps({**orjson.loads(source.value or b""), "z": 0.123}))
+    async with Life(cluster, chosen) as life:
+        error = await life.fails()
+    assert isinstance(error, DigestMismatchError)
+    assert "--reset-state" in str(error)
+
+
+async def test_a_changed_digest_in_the_journal_breaks_the_chain() -> None:
+    chosen = pipeline()
+    cluster, _ = await lived(chosen)
+    source = cluster.records(chosen.topics.journal, 0)[3]
+    document = orjson.loads(source.value or b"")
+    document["digest"] = "00" * 16
+    tamper(cluster, Place(chosen.topics.journal, 0), source.offset, orjson.dumps(document))
+    async with Life(cluster, chosen) as life:
+        error = await life.fails()
+    assert isinstance(error, InvariantError)
+    assert "does not follow the one before" in str(error)
+
+
+async def test_a_stranger_in_the_journal_is_found_out() -> None:
+    chosen = pipeline()
+    cluster, _ = await lived(chosen)
+    place = Place(chosen.topics.journal, 0)
+    cluster.append(place, [Write(*place, None, b'{"hello": "world"}')])
+    async with Life(cluster, chosen) as life:
+        error = await life.fails()
+    assert isinstance(error, InvariantError)
+    assert "no journal entry" in str(error)
+
+
+async def test_input_that_expired_before_it_was_read_is_an_error_or_a_gap() -> None:
+    chosen = pipeline()
+    cluster, ids = await lived(chosen, clean=True)
+    lost = produce(cluster, chosen, 50, first=1_000)
+    kept = produce(cluster, chosen, 50, first=1_100)
+    for topic in (chosen.topics.events, chosen.topics.labels or ""):
+        cluster.delete_before(Place(topic, 0), COUNT + len(lost))
+    async with Life(cluster, chosen) as life:
+        error = await life.fails()
+    assert isinstance(error, InputLostError)
+    assert "--on-gap continue" in str(error)
+    async with Life(cluster, chosen, start=Start(gap_continue=True)) as life:
+        await life.until_done()
+        check_exact(cluster, chosen, ids + kept)
+        assert life.shard().counts["learned"] == COUNT + len(kept)
+        await life.stop()
+    assert [(entry.reason, entry.state) for entry in epochs(cluster, chosen)] == [("first", "fresh"), ("gap", "kept")]
+    async with Life(cluster, chosen) as life:  # and without asking again
+        await life.until_done()
+        assert life.shard().counts["learned"] == COUNT + len(kept)
+
+
+async def test_input_that_recovery_needs_is_an_error_or_a_fresh_start() -> None:
+    chosen = pipeline()
+    cluster, ids = await lived(chosen)
+    cluster.delete_before(Place(chosen.topics.events, 0), 10)
+    async with Life(cluster, chosen) as life:
+        error = await life.fails()
+    assert isinstance(error, InputLostError)
+    async with Life(cluster, chosen, start=Start(gap_continue=True)) as life:
+        await life.until_done()
+        more = produce(cluster, chosen, 30, first=1_000)
+        await life.until_done()
+        check_exact(cluster, chosen, ids + more)
+        assert life.shard().counts["learned"] == len(more)
+        await check_follows(cluster, chosen, life)
+
+
+async def check_follows(cluster: MemoryCluster, chosen: Pipeline, life: Life) -> None:
+    """The journal goes on in one chain, into the fresh epoch."""
+    entries = journal(cluster, chosen)
+    assert life.live()._chain == entries[-1].chain
+    assert [(entry.number, entry.state) for entry in epochs(cluster, chosen)] == [(1, "fresh"), (2, "fresh")]
+
+
+# -- epochs
+
+
+async def test_a_change_that_the_state_can_follow_keeps_it() -> None:
+    before = pipeline()
+    cluster, ids = await lived(before)
+    after = pipeline(decision={"threshold": 0.7}, snapshot={"every_records": 123}, dedupe={"max": 50})
+    async with Life(cluster, after) as life:
+        await life.until_done()
+        more = produce(cluster, after, 100, first=1_000)
+        await life.until_done()
+        check_exact(cluster, after, ids + more)
+        assert life.shard().counts["learned"] == len(ids) + len(more)
+        assert life.shard().seen.id_max == 50
+        await check_replay(cluster, after, life)
+        await life.stop()
+    first, second = epochs(cluster, after)
+    assert (second.number, second.reason, second.state) == (2, "pipeline", "kept")
+    assert second.slice_number == max(entry.number for entry in slices(cluster, after) if entry.epoch == 1)
+    assert first.pipeline == before.resolved()
+    assert second.pipeline == after.resolved()
+    decided = ["decision" in one for one in documents(cluster, after.topics.scores)]
+    assert decided == [False] * len(ids) + [True] * len(more)
+    async with Life(cluster, after) as life:  # a snapshot of the second epoch, and the same file: no third
+        await life.until_done()
+        assert len(epochs(cluster, after)) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": "Select('x', 'z') + Select('word') | OneHotEncoder() | LogisticRegression()"},
+        {"seed": 43},
+        {"label": {"wait": "2h"}},
+        {"metrics": ["Accuracy"]},
+        {"drift": {"warmup_labels": 101}},
+        {"event": {"features": {"z": "number", "x": "number", "word": "string"}}},
+    ],
+)
+async def test_any_other_change_is_refused_and_can_start_afresh(changed: dict[str, Any]) -> None:
+    cluster, ids = await lived(pipeline(), count=150)
+    after = pipeline(**changed)
+    async with Life(cluster, after) as life:
+        error = await life.fails()
+    assert isinstance(error, StateMismatchError)
+    assert next(iter(changed)) in str(error)
+    assert len(epochs(cluster, after)) == 1
+    async with Life(cluster, after, start=Start(reset_state=True)) as life:
+        await life.until_done()
+        more = produce(cluster, after, 50, first=1_000)
+        await life.until_done()
+        check_exact(cluster, after, ids + more)
+        assert life.shard().counts["learned"] == len(more)
+        await check_follows(cluster, after, life)
+        await check_replay(cluster, after, life)
+
+
+async def test_other_versions_are_not_verifiable_here_and_open_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal of another River: its digests say nothing here, and that is no failure."""
+    chosen = pipeline()
+    with monkeypatch.context() as other:
+        for module in ("epoch", "recovery", "snapshot"):
+            other.setattr(f"app.engine.{module}.versions", lambda: {"app": "0", "river": "0", "python": "3", "numpy": "1"})
+        cluster, ids = await lived(chosen, clean=True)
+    tamper(cluster, Place(chosen.topics.events, 0), 5, b"other outputs than the journal says")
+    every = len(slices(cluster, chosen))
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        tally = life.runner().tally
+        assert tally.recovery_slices == every
+        assert 0 < tally.recovery_unverifiable <= every
+        more = produce(cluster, chosen, 50, first=1_000)
+        await life.until_done()
+        check_exact(cluster, chosen, ids + more)
+    assert [(entry.reason, entry.state) for entry in epochs(cluster, chosen)] == [("first", "fresh"), ("version", "kept")]
+
+
+async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = pipeline()
+    with monkeypatch.context() as other:
+        for module in ("epoch", "recovery", "snapshot"):
+            other.setattr(f"app.engine.{module}.arithmetic_fingerprint", lambda: "another machine")
+        cluster, ids = await lived(chosen)
+    tamper(cluster, Place(chosen.topics.events, 0), 5, b"other outputs than the journal says")
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        assert life.runner().tally.recovery_unverifiable > 0
+        check_exact(cluster, chosen, ids)
+    assert [entry.reason for entry in epochs(cluster, chosen)] == ["first", "version"]
