@@ -41,6 +41,7 @@ from app.core.error import BrokerError, InvariantError
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 25.0  # longer than the guard's own patience
 FORMAT_TIMEOUT_S = 120.0
+PAUSE_TIMEOUT_S = 5.0
 ATTEMPT_MAX = 5
 HEAP = "512m"
 # A killed broker may come back only when its old session is over: 9 s as shipped.
@@ -143,8 +144,12 @@ class KafkaNode(Node):
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP the JVM: connections stay open and nothing answers, as in a long stall."""
+        """SIGSTOP the JVM: connections stay open and nothing answers, as in a long stall.
+
+        Returns when each of its threads stands still, where the system tells (Linux).
+        """
         self._signal(signal.SIGSTOP)
+        wait_for(lambda: _stopped(self._pid), PAUSE_TIMEOUT_S)
 
     def resume(self) -> None:
         """Undo `pause`."""
@@ -276,6 +281,15 @@ def answers(port: int) -> bool:
         return False
     # size, correlation id, throttle time, number of brokers
     return len(head) == 16 and int(struct.unpack(">iiii", head)[3]) >= 1
+
+
+def _stopped(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or the system does not tell."""
+    try:
+        states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except FileNotFoundError:
+        return False  # a thread ended meanwhile
+    return all(state == "T" for state in states)
 
 
 def _cluster_id() -> str:

@@ -91,14 +91,13 @@ def next_epoch(
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
-    """Paths of the keys that differ between two documents, deepest first difference each."""
+    """Paths of the keys that differ between two documents, deepest first difference each; order is a difference too."""
     changed = []
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
-        if old == new and (not isinstance(old, dict) or list(old) == list(new or {})):
-            continue
-        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys() and old != new:
-            changed += _changed(old, new, f"{path}{key}.")
-        else:
+        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+            inner = _changed(old, new, f"{path}{key}.")
+            changed += [f"{path}{key}"] if not inner and list(old) != list(new) else inner
+        elif old != new or type(old) is not type(new):  # 1, 1.0 and true are equal, and not the same to a model
             changed.append(f"{path}{key}")
     return changed

@@ -217,6 +217,10 @@ class Recovery:
                     else:
                         state.journal_offset = source.offset
                         log.warning("shard %d: entry %d is off the chain", self._partition, source.offset)
+        except InputLostError as error:
+            if anchored:
+                raise
+            raise SnapshotError("the journal has not the entry that it follows") from error
         finally:
             await reader.close()
         if not anchored:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing
 from pathlib import Path
 from random import Random
 
@@ -17,11 +16,9 @@ import pytest
 
 from app.broker.kafka import KafkaNode
 from app.broker.topic import create
-from app.core.pipeline import Pipeline
-from app.engine.client import client_options, subscribe
 from tests.support.command import Worker, succeed
 from tests.support.state import kept, replayed
-from tests.support.stream import Rows, check_exact, pipeline_file, pipeline_of, settings_of, weather
+from tests.support.stream import Rows, check_exact, pipeline_file, pipeline_of, settings_of, until_written, weather
 from tests.support.table import rows_of
 
 RUNS = 10
@@ -72,10 +69,10 @@ async def _killed_run(bootstrap: str, file: Path, rows: Rows, random: Random, tu
     async with turn:
         kill_at = random.randrange(1, int(rows.count * 0.9))
         with Worker(file, bootstrap, file.parent, name=f"{file.stem}-killed") as worker:
-            await _until_scored(bootstrap, pipeline, worker, kill_at)
+            await until_written(bootstrap, pipeline.topics.scores, kill_at, DRAINED_S)
             worker.kill()
         with Worker(file, bootstrap, file.parent, name=f"{file.stem}-survivor") as worker:
-            await _until_scored(bootstrap, pipeline, worker, rows.count)
+            await until_written(bootstrap, pipeline.topics.scores, rows.count, DRAINED_S)
             await asyncio.to_thread(worker.until_ready, PARTITIONS)
             log = worker.log()
             assert await asyncio.to_thread(worker.stop) == 0
@@ -88,21 +85,6 @@ async def _killed_run(bootstrap: str, file: Path, rows: Rows, random: Random, tu
             assert again.progress is not None
             assert again.progress.unverifiable == 0
             folded += again.progress.records
-            assert snapshot.chain == again.chain, f"{told}\nthe last snapshot of shard {partition} is not the last state"
+            assert snapshot.chain == again.chain, f"{told}\nsnapshot {partition} is not the last state"
             assert snapshot.digest == again.digest, f"{told}\nshard {partition} replays to another state"
         assert folded == 2 * rows.count, told
-
-
-async def _until_scored(bootstrap: str, pipeline: Pipeline, worker: Worker, count: int) -> None:
-    """Return as soon as so many scores can be read by a subscriber."""
-    seen = 0
-    options = client_options(settings_of(bootstrap))
-    async with (
-        asyncio.timeout(DRAINED_S),
-        aclosing(subscribe(options, pipeline.topics.scores, from_beginning=True, committed=True)) as arrivals,
-    ):
-        async for batch in arrivals:
-            seen += len(batch)
-            if seen >= count:
-                return
-            assert worker.process.poll() is None, f"it ended:\n{worker.last_words()}"

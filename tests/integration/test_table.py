@@ -41,7 +41,7 @@ def test_every_answer_is_rivers_own(kafka: KafkaNode, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", LABELS)
-def test_known_table(kafka: KafkaNode, tmp_path: Path, data: Path, name: str) -> None:
+def test_known_table(data: Path, kafka: KafkaNode, tmp_path: Path, name: str) -> None:
     reached = by_service(kafka, tmp_path, rows_of(data, name), MODELS, f"table-{name}")
     shown = {model: f"{one.right:.4f}" for model, one in reached.items()}
     print(name, shown)
@@ -49,7 +49,7 @@ def test_known_table(kafka: KafkaNode, tmp_path: Path, data: Path, name: str) ->
 
 
 @pytest.mark.timeout(600)
-def test_known_table_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path, data: Path) -> None:
+def test_known_table_on_the_embedded_broker(data: Path, embedded: EmbeddedNode, tmp_path: Path) -> None:
     name = "noaa_weather"
     reached = by_service(embedded, tmp_path, rows_of(data, name), MODELS, f"table-{name}")
     shown = {model: f"{one.right:.4f}" for model, one in reached.items()}

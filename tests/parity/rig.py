@@ -138,11 +138,12 @@ class Life:
         """Wait within a bound; raises what stopped the worker."""
         assert self.running is not None
         async with asyncio.timeout(WITHIN_S):
-            while not holds():
-                if self.running.done():
-                    self.running.result()
-                    raise AssertionError("the worker stopped by itself")
+            while not self.running.done():
+                if holds():
+                    return
                 await asyncio.sleep(0.001)
+        self.running.result()
+        raise AssertionError("the worker stopped by itself")
 
     async def until_done(self) -> None:
         """Wait until every record of the inputs is in the journal."""

@@ -188,7 +188,7 @@ class Worker(Command):
         self.port = free_port()
         super().__init__(
             folder,
-            *("worker", "-p", file, "--bootstrap", bootstrap, "--web-port", self.port, *flags),
+            *("worker", "-p", str(file), "--bootstrap", bootstrap, "--web-port", str(self.port), *flags),
             name=name,
             changes=changes,
         )

@@ -61,8 +61,8 @@ async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
 def _digest(pipeline: Pipeline, shard: Shard) -> str:
     """Both states go through bytes once: what pickle makes of a shared object is then alike."""
     through = load(pipeline, shard.partition, dump(shard))
-    return digest_of({name: member for name, member in vars(through).items() if name not in ("pipeline", "learner")}
-                     | {"learner": through.learner.__getstate__()}).hex()
+    members = {name: member for name, member in vars(through).items() if name != "pipeline"}
+    return digest_of(members | {"learner": through.learner.__getstate__()}).hex()
 
 
 async def journal(bootstrap: str, pipeline: Pipeline, partition: int) -> list[Link]:

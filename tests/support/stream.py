@@ -6,9 +6,11 @@ scores would see.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
@@ -20,7 +22,7 @@ from aiokafka import TopicPartition
 
 from app.config import Settings, load_settings, read_pipeline
 from app.core.pipeline import Pipeline
-from app.engine.client import Arrival, client_options, consumer, partition_counts
+from app.engine.client import Arrival, admin, client_options, consumer, partition_counts, subscribe
 
 LOGISTIC = "StandardScaler() | LogisticRegression()"
 LABEL = "label"
@@ -110,10 +112,25 @@ async def read(bootstrap: str, topic: str, *, committed: bool = True) -> list[Ar
 
 
 async def _partitions(options: Mapping[str, Any], topic: str) -> int:
-    from app.engine.client import admin
-
     async with admin(options) as client:
         return (await partition_counts(client))[topic]
+
+
+async def until_written(bootstrap: str, topic: str, count: int, timeout_s: float) -> None:
+    """Return as soon as a subscriber can read so many records of a topic."""
+    seen = 0
+    options = client_options(settings_of(bootstrap))
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            aclosing(subscribe(options, topic, from_beginning=True, committed=True)) as arrivals,
+        ):
+            async for batch in arrivals:
+                seen += len(batch)
+                if seen >= count:
+                    return
+    except TimeoutError:
+        raise AssertionError(f"{topic} holds {seen} of {count} records after {timeout_s:g} s") from None
 
 
 async def documents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
@@ -121,20 +138,28 @@ async def documents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     return [orjson.loads(arrival.value or b"null") for arrival in await read(bootstrap, topic)]
 
 
-def accuracy(outcomes: Sequence[Mapping[str, Any]]) -> float:
-    """Share of served predictions that were right; a model that could not say yet is left out, as River does."""
-    said = [one for one in outcomes if one["kind"] == "joined" and one["prediction"] is not None]
-    return sum(one["prediction"] == one["label"] for one in said) / len(said)
+async def check_exact(bootstrap: str, pipeline: Pipeline, ids: Sequence[object] | None = None) -> None:
+    """Every event has one score, every label of an event is joined once, and nothing else was published of either.
 
-
-async def check_exact(bootstrap: str, pipeline: Pipeline, ids: Sequence[object]) -> None:
-    """Every event has one score and one joined label, and nothing else was published of either."""
+    Args:
+        ids: of the events, each with a label; None takes what is in the topics.
+    """
+    labelled: Sequence[object]
+    ids, labelled = (ids, ids) if ids is not None else await sent(bootstrap, pipeline)
     scores = Counter(one["event_id"] for one in await documents(bootstrap, pipeline.topics.scores))
     outcomes = Counter((one["event_id"], one["kind"]) for one in await documents(bootstrap, pipeline.topics.outcomes))
     wanted = Counter(ids)
     assert scores == wanted, _told("scores", scores, wanted)
-    joined = Counter((one, "joined") for one in ids)
+    joined = Counter((one, "joined") for one in labelled)
     assert outcomes == joined, _told("outcomes", outcomes, joined)
+
+
+async def sent(bootstrap: str, pipeline: Pipeline) -> tuple[list[Any], list[Any]]:
+    """Ids of the events in the topics, and of those whose label is there too."""
+    topics = pipeline.topics
+    events = [one["id"] for one in await documents(bootstrap, topics.events)]
+    labels = {one["id"] for one in await documents(bootstrap, topics.labels or "")}
+    return events, [one for one in events if one in labels]
 
 
 def _told(what: str, found: Counter[Any], wanted: Counter[Any]) -> str:

@@ -12,12 +12,14 @@ prints the table for the data sets in DIR: elec2, noaa_weather and sea_50k as cs
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import gzip
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +28,11 @@ from river import metrics
 
 from app.broker import embedded, kafka
 from app.broker.node import Node
+from app.broker.topic import create
 from app.core.build import build_model
 from app.engine.table import read_cell
 from tests.support.command import Command, Worker, succeed
-from tests.support.stream import Rows, pipeline_file, pipeline_of
+from tests.support.stream import Rows, pipeline_file, pipeline_of, settings_of
 
 MODELS: Mapping[str, str] = {
     "GaussianNB": "GaussianNB()",
@@ -58,7 +61,7 @@ def rows_of(data: Path, name: str) -> Rows:
     return Rows(path, tuple(column for column in header if column != label), label, count)
 
 
-def samples(rows: Rows) -> Iterator[tuple[dict[str, Any], bool]]:
+def samples(rows: Rows) -> Iterator[tuple[dict[Hashable, Any], Any]]:
     """The rows as River takes them."""
     with gzip.open(rows.path, "rt") if rows.path.suffix == ".gz" else rows.path.open() as file:
         for row in csv.DictReader(file):
@@ -114,10 +117,11 @@ def by_service(node: Node, folder: Path, rows: Rows, models: Mapping[str, str], 
         for model, text in models.items()
     }
     for file in files.values():
-        succeed("topics", "create", "-p", file, "--bootstrap", node.bootstrap, "--partitions", "1")
+        asyncio.run(create(pipeline_of(file), settings_of(node.bootstrap), partitions=1))
     first = next(iter(files.values()))
     succeed("produce", "-p", first, "--bootstrap", node.bootstrap, "--input", rows.path, "--label", rows.label)
-    return {model: _served(node, folder, file, rows) for model, file in files.items()}
+    with ThreadPoolExecutor(len(files)) as pool:
+        return dict(zip(files, pool.map(lambda file: _served(node, folder, file, rows), files.values()), strict=True))
 
 
 def _served(node: Node, folder: Path, file: Path, rows: Rows) -> Reached:

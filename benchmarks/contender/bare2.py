@@ -1,0 +1,74 @@
+"""A bare aiokafka loop, as short as it can be written: no exactly-once, no recovery, no metrics, no outcomes.
+
+It may lose or repeat scores when it is killed, and forgets what it learned. It is what a framework's cost is held against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from river.linear_model import LogisticRegression
+from river.preprocessing import StandardScaler
+
+from benchmarks.case import FEATURES
+from benchmarks.contender.stopwatch import Stopwatch, options
+from benchmarks.machine import pin
+
+
+async def run(asked: dict[str, Any]) -> None:
+    watch = Stopwatch()
+    model = StandardScaler() | LogisticRegression()
+    waiting: dict[int, dict[str, float]] = {}
+    early: dict[int, bool] = {}
+    scored = learned = 0
+    consumer = AIOKafkaConsumer(
+        asked["events"],
+        asked["labels"],
+        bootstrap_servers=asked["bootstrap"],
+        group_id=asked["name"],
+        auto_offset_reset="earliest",
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=asked["bootstrap"])
+    await producer.start()
+    await consumer.start()
+    while learned < asked["pairs"]:
+        for place, records in (await consumer.getmany(timeout_ms=1000)).items():
+            watch.begin()
+            if place.topic == asked["labels"]:
+                for record in records:
+                    document = orjson.loads(record.value)
+                    known = waiting.pop(document["id"], None)
+                    if known is None:
+                        early[document["id"]] = bool(document["label"])
+                    else:
+                        model.learn_one(known, bool(document["label"]))
+                        learned += 1
+                continue
+            for record in records:
+                document = orjson.loads(record.value)
+                event_id = document["id"]
+                features = {name: document[name] for name in FEATURES}
+                score = model.predict_proba_one(features).get(True, 0.0)
+                value = orjson.dumps({"event_id": event_id, "probability": score})
+                await producer.send(asked["scores"], value, key=record.key, partition=record.partition)
+                scored += 1
+                label = early.pop(event_id, None)
+                if label is None:
+                    waiting[event_id] = features
+                else:
+                    model.learn_one(features, label)
+                    learned += 1
+    await producer.flush()
+    watch.end()
+    await consumer.stop()
+    await producer.stop()
+    watch.report(scored, learned)
+
+
+if __name__ == "__main__":
+    asked = options()
+    pin(asked["core"])
+    asyncio.run(run(asked))
