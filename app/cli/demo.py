@@ -96,6 +96,7 @@ def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool)
     if folder is not None:
         _write(folder, kind, count)
         return
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # ends it in order, as Ctrl-C does
     console = Console(stderr=as_json)
     change_at = count * 8 // 15
     shards = (partition_of(str(sample.event_id).encode(), PARTITIONS) for sample in payments(change_at, change_at, 0))

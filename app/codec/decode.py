@@ -72,7 +72,9 @@ class Decoder:
         self._event_id = parse_path(form.id)
         self._event_time = parse_path(form.time) if form.time else None
         self._features = [
-            (name, feature.keys, feature, self._checks[feature.type]) for name, feature in form.features.items()
+            # Most paths are one key: it is looked up without a walk.
+            (name, str(feature.keys[0]) if len(feature.keys) == 1 else None, feature, self._checks[feature.type])
+            for name, feature in form.features.items()
         ]
         label = pipeline.label
         if label is not None:
@@ -118,8 +120,8 @@ class Decoder:
         event_id = self._id(document, self._event_id)
         time_ms, ahead = self._time(document, self._event_time, source)
         values: list[FeatureValue] = []
-        for name, keys, feature, check in self._features:
-            value = _find(document, keys)
+        for name, key, feature, check in self._features:
+            value = document.get(key) if key is not None else _find(document, feature.keys)
             if value is _MISSING or value is None:
                 values.append(_absent(name, feature))
             else:

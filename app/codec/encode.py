@@ -68,15 +68,15 @@ class Encoder:
 
     def _score(self, score: Score) -> Message:
         source = score.source
-        value = {
+        value: dict[str, Any] = {
             "output_id": score.output_id,
             "pipeline": self._pipeline,
             "event_id": score.event_id,
             "event_time_ms": score.time_ms,
-            **_prediction(score.prediction),
             "guard": score.guard,
-            "model_version": str(score.version),
+            "model_version": f"{score.version.generation}.{score.version.learned}",
         }
+        _add_prediction(value, score.prediction)
         if score.decision is not None:
             value["decision"] = score.decision
         return Message("scores", _key(source.key), orjson.dumps(value), max(source.record_time_ms, 0))
@@ -93,7 +93,7 @@ class Encoder:
         if outcome.prediction is not None and outcome.features is not None:
             value["event_time_ms"] = outcome.event_time_ms
             value["features"] = dict(zip(self._names, outcome.features, strict=True))
-            value.update(_prediction(outcome.prediction))
+            _add_prediction(value, outcome.prediction)
             value["model_version"] = str(outcome.version)
         if outcome.label is not None:
             value["label"] = outcome.label
@@ -160,34 +160,37 @@ class Encoder:
 
 def digest(messages: Iterable[Message]) -> bytes:
     """A 16-byte digest over everything that is published of a slice, in order: topic, time, key, value, headers."""
-    digester = hashlib.blake2b(digest_size=16)
+    parts: list[bytes] = []
     for message in messages:
-        key, value = message.key, message.value
-        digester.update(
+        key, value, headers = message.key, message.value, message.headers
+        parts.append(
             _frame(
                 _RANK[message.kind],
                 message.timestamp_ms,
                 -1 if key is None else len(key),
                 0xFFFFFFFF if value is None else len(value),
-                len(message.headers),
+                len(headers),
             )
-            + (key or b"")
-            + (value or b"")
         )
-        for name, header in message.headers:
+        parts.append(key or b"")
+        parts.append(value or b"")
+        for name, header in headers:
             title = name.encode()
-            digester.update(_header_frame(len(title), -1 if header is None else len(header)) + title + (header or b""))
-    return digester.digest()
+            parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
 
-def _prediction(prediction: Prediction) -> dict[str, Any]:
+def _add_prediction(value: dict[str, Any], prediction: Prediction) -> None:
     """A prediction's part of a value: `prediction` (class or number) and what stands behind it."""
-    label, probabilities, value = prediction.label, prediction.probabilities, prediction.value
+    label, probabilities = prediction.label, prediction.probabilities
     if probabilities is None:
-        return {"prediction": label if label is not None else value}
-    if value is not None:
-        return {"prediction": label, "probability": value}
-    return {"prediction": label, "probabilities": {_class_name(name): p for name, p in probabilities.items()}}
+        value["prediction"] = label if label is not None else prediction.value
+        return
+    value["prediction"] = label
+    if prediction.value is not None:
+        value["probability"] = prediction.value
+    else:
+        value["probabilities"] = {_class_name(name): share for name, share in probabilities.items()}
 
 
 def _class_name(label: LabelValue) -> str:

@@ -60,6 +60,7 @@ class Shard:
         self.pipeline = pipeline
         self.partition = partition
         self.names = tuple(pipeline.event.features)
+        self._may_omit = any(feature.missing == "omit" for feature in pipeline.event.features.values())
         self.learner = Learner(pipeline)
         label = pipeline.label
         self.pending = Pending(label.pending_max if label else 0)
@@ -86,7 +87,7 @@ class Shard:
 
     def features_of(self, values: Sequence[FeatureValue]) -> Features:
         """Features as the model sees them: in declared order, without the omitted ones."""
-        if None in values:
+        if self._may_omit and None in values:
             return {name: value for name, value in zip(self.names, values, strict=True) if value is not None}
         return dict(zip(self.names, values, strict=True))
 
@@ -123,14 +124,15 @@ class Shard:
 class _Outbox:
     """Collects what one record makes, and numbers it."""
 
-    __slots__ = ("made", "origin")
+    __slots__ = ("_place", "made")
 
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
+    def __init__(self, topic: str, partition: int, number: int) -> None:
+        self._place = (topic, partition, number)
         self.made: list[Output] = []
 
     def next_id(self) -> str:
-        return f"{self.origin}-{len(self.made)}"
+        topic, partition, number = self._place
+        return f"{topic}-{partition}-{number}-{len(self.made)}"
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -143,11 +145,11 @@ def step(shard: Shard, record: Record) -> list[Output]:
         InvariantError: the state cannot be trusted any more.
     """
     if isinstance(record, Tick):
-        out = _Outbox(f"tick-{record.partition}-{record.slice_number}")
+        out = _Outbox("tick", record.partition, record.slice_number)
         _advance(shard, record.time_ms, out)
         return out.made
     source = record.source
-    out = _Outbox(f"{source.topic}-{source.partition}-{source.offset}")
+    out = _Outbox(source.topic, source.partition, source.offset)
     shard.positions[source.topic] = source.offset + 1
     if source.record_time_ms > shard.stamp_ms:
         shard.stamp_ms = source.record_time_ms

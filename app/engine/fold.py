@@ -19,8 +19,8 @@ from app.core.output import Output
 from app.core.record import Source, Tick
 from app.core.shard import Shard, step
 
-# Records folded before their outputs are encoded, and before it is asked whether the slice is full. Turning from the core
-# to the encoder and back for every record costs a tenth more: each drives the other's code out of the CPU's caches.
+# Records folded before their outputs are encoded, and before it is asked whether the slice is full. Turning from the
+# core to the encoder and back for every record costs a tenth more: each drives the other out of the CPU's caches.
 TOGETHER = 32
 
 

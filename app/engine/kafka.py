@@ -275,16 +275,16 @@ class KafkaPublisher:
     def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
         """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
         made: list[tuple[Place, Any]] = []
-        open_batches: dict[Place, Any] = {}
+        open_batches: dict[tuple[str, int], Any] = {}
         for write in writes:
-            place = Place(write.topic, write.partition)
+            place = (write.topic, write.partition)
             builder = open_batches.get(place)
             if builder is None or not self._append(builder, write):
                 builder = self._producer.create_batch()
                 if not self._append(builder, write):
                     raise CommitUnknownError(f"a record for {write.topic} is larger than a batch may be")
                 open_batches[place] = builder
-                made.append((place, builder))
+                made.append((Place(*place), builder))
         for _, builder in made:
             builder.close()
         return made

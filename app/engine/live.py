@@ -129,17 +129,22 @@ class Live:
                 await self._rest()
         await self._settle()
 
-    async def close(self) -> None:
+    async def close(self) -> bool:
         """After `run`: leave a snapshot, so that the next owner folds little again.
+
+        Returns:
+            Whether there was anything since the last one.
 
         Raises:
             CommitUnknownError: there is none.
         """
         await self._write_out()
-        if self._snapshots.records:
-            self._take_snapshot()
-            self._snapshots.committed(self.journal_offset)
-            await self._write_out()
+        if not self._snapshots.records:
+            return False
+        self._take_snapshot()
+        self._snapshots.committed(self.journal_offset)
+        await self._write_out()
+        return True
 
     # -- one slice
 

@@ -163,8 +163,9 @@ class Runner:
     async def _leave_snapshot(self, live: Live) -> None:
         self._leaving = True
         try:
-            await live.close()
-            log.info("shard %d: stopped at slice %d, snapshot left", self.partition, live.slice_number)
+            wrote = await live.close()
+            left = "a snapshot is left" if wrote else "nothing new to leave a snapshot of"
+            log.info("shard %d: stopped at slice %d, %s", self.partition, live.slice_number, left)
         except CommitUnknownError as error:
             log.warning("shard %d: no last snapshot: %s", self.partition, error)
 

@@ -31,7 +31,7 @@ async def run(asked: dict[str, Any]) -> None:
         group_id=asked["name"],
         auto_offset_reset="earliest",
     )
-    producer = AIOKafkaProducer(bootstrap_servers=asked["bootstrap"], linger_ms=5)
+    producer = AIOKafkaProducer(bootstrap_servers=asked["bootstrap"])
     await producer.start()
     await consumer.start()
     while learned < asked["pairs"]:
@@ -53,7 +53,7 @@ async def run(asked: dict[str, Any]) -> None:
                 features = {name: document[name] for name in FEATURES}
                 score = model.predict_proba_one(features).get(True, 0.0)
                 value = orjson.dumps({"event_id": event_id, "probability": score})
-                await producer.send(asked["scores"], value, key=record.key, partition=record.partition)
+                await producer.send(asked["scores"], value, key=record.key)
                 scored += 1
                 label = early.pop(event_id, None)
                 if label is None:

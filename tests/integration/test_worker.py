@@ -1,0 +1,344 @@
+"""The worker as an operator meets it: stops and starts, pages, wrong set-ups, lost input, a broker that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
+
+from app.broker import kafka as kafka_broker
+from app.broker.kafka import KafkaNode
+from app.broker.topic import create, create_plain
+from app.core.pipeline import Pipeline
+from app.engine.client import admin, client_options
+from tests.support.command import Command, Worker, driftline, fetch, free_port, sample, succeed
+from tests.support.state import epochs, kept, replayed, slices
+from tests.support.stream import (
+    Rows,
+    check_exact,
+    documents,
+    pipeline_file,
+    pipeline_of,
+    read,
+    settings_of,
+    until_written,
+    weather,
+)
+
+PARTITIONS = 2
+DRAINED_S = 60.0
+STOP_MAX_S = 10.0
+BROKERLESS_STOP_MAX_S = 15.0
+METRICS = (
+    "driftline_records_total",
+    "driftline_scores_total",
+    "driftline_labels_joined_total",
+    "driftline_rejected_total",
+    "driftline_alerts_total",
+    "driftline_pending",
+    "driftline_label_delay_seconds_bucket",
+    "driftline_score_latency_seconds_bucket",
+    "driftline_score_latency_from_receipt_seconds_bucket",
+    "driftline_slice_records_bucket",
+    "driftline_commit_seconds_bucket",
+    "driftline_snapshot_seconds_bucket",
+    "driftline_snapshot_bytes_bucket",
+    "driftline_lag",
+    "driftline_recovery_seconds",
+    "driftline_recovery_slices",
+    "driftline_metric",
+)
+
+
+class Site:
+    """A pipeline with its topics on a broker, and the commands of one who works with it."""
+
+    def __init__(self, bootstrap: str, folder: Path, name: str, rows: Rows, **sections: Any) -> None:
+        self.bootstrap = bootstrap
+        self.folder = folder
+        self.rows = rows
+        self.file = pipeline_file(folder, name, rows, **sections)
+        self.pipeline: Pipeline = pipeline_of(self.file)
+
+    def create(self, partitions: int = PARTITIONS) -> None:
+        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions))
+
+    def produce(self, *flags: str) -> None:
+        where = ("-p", self.file, "--bootstrap", self.bootstrap, "--input", self.rows.path, "--label", self.rows.label)
+        succeed("produce", *where, *flags)
+
+    def worker(self, *flags: str) -> Worker:
+        return Worker(self.file, self.bootstrap, self.folder, *flags)
+
+    def until_joined(self, count: int) -> None:
+        asyncio.run(until_written(self.bootstrap, self.pipeline.topics.outcomes, count, DRAINED_S))
+
+    def check_exact(self, count: int) -> None:
+        asyncio.run(check_exact(self.bootstrap, self.pipeline, range(count)))
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        return asyncio.run(documents(self.bootstrap, self.pipeline.topics.outcomes))
+
+    def epochs(self) -> list[list[tuple[str, str]]]:
+        """Reason and state of every epoch, by shard."""
+        found = [asyncio.run(epochs(self.bootstrap, self.pipeline, partition)) for partition in range(PARTITIONS)]
+        return [[(entry.reason, entry.state) for entry in entries] for entries in found]
+
+
+@pytest.fixture
+def site(kafka: KafkaNode, tmp_path: Path, request: pytest.FixtureRequest) -> Site:
+    """600 events with labels are in the topics."""
+    made = Site(kafka.bootstrap, tmp_path, request.node.name.replace("_", "-"), weather(tmp_path, 600))
+    made.create()
+    made.produce()
+    return made
+
+
+def stop_in_time(worker: Command, most_s: float = STOP_MAX_S) -> None:
+    begun_s = time.monotonic()
+    assert worker.stop() == 0, worker.log()
+    assert time.monotonic() - begun_s < most_s
+
+
+# -- stopping, starting again, pages
+
+
+def test_a_clean_stop_leaves_all_to_the_next_start(site: Site) -> None:
+    with site.worker() as worker:
+        site.until_joined(600)
+        stop_in_time(worker)
+        assert worker.log().count("a snapshot is left") == PARTITIONS
+    for partition in range(PARTITIONS):
+        snapshot = asyncio.run(kept(site.bootstrap, site.pipeline, partition))
+        again = asyncio.run(replayed(site.bootstrap, site.pipeline, partition))
+        assert (snapshot.chain, snapshot.digest) == (again.chain, again.digest)
+    with site.worker() as worker:
+        worker.until_ready(PARTITIONS)
+        assert worker.metric("driftline_recoveries_total") == PARTITIONS
+        assert worker.metric("driftline_recovery_slices") == 0, "all is in the snapshots"
+        assert worker.metric("driftline_labels_learned") == 600
+        stop_in_time(worker)
+    site.check_exact(600)
+
+
+def test_pages(site: Site) -> None:
+    with site.worker() as worker:
+        seen: list[tuple[int, dict[str, Any]]] = []
+
+        def ready() -> bool:
+            page = worker.page("/health/ready")
+            if page is not None:
+                seen.append((page[0], orjson.loads(page[1])))
+            return page is not None and page[0] == 200
+
+        worker.until(ready, 60, "it is ready")
+        *before, (_, last) = seen
+        assert before, "it can be asked before it is ready"
+        assert all(code == 503 and not said["ready"] for code, said in before)
+        assert last == {"ready": True, "shards": {"0": True, "1": True}}
+        assert worker.page("/health/live") == (200, '{"live":true}')
+        site.until_joined(600)
+        page = worker.page("/metrics")
+        assert page is not None
+        assert page[0] == 200
+        missing = [name for name in METRICS if f"\n{name}" not in page[1]]
+        assert [*missing] == ["driftline_rejected_total", "driftline_alerts_total"], "none so far, so no series"
+        worker.until(lambda: worker.metric("driftline_labels_joined_total") == 600, 10, "its counts are there")
+        assert worker.metric("driftline_records_total", topic=site.pipeline.topics.events) == 600
+        assert worker.metric("driftline_lag") == 0
+        stop_in_time(worker)
+
+
+def test_faust_runs_it_too(site: Site) -> None:
+    port = free_port()
+    here = {
+        "DRIFTLINE_PIPELINE": str(site.file),
+        "DRIFTLINE_BOOTSTRAP": site.bootstrap,
+        "DRIFTLINE_WEB_PORT": str(port),
+    }
+    with Command(site.folder, "-A", "app.main", "worker", module="faust", changes=here) as worker:
+        site.until_joined(600)
+        worker.until(lambda: (fetch(port, "/health/ready") or (0, ""))[0] == 200, 20, "it is ready")
+        assert sample((fetch(port, "/metrics") or (0, ""))[1], "driftline_scores_total") == 600
+        stop_in_time(worker)
+    site.check_exact(600)
+
+
+# -- wrong set-ups
+
+
+def test_missing_topics(kafka: KafkaNode, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, "missing-topics", weather(tmp_path, 10))
+    done = driftline("worker", "-p", site.file, "--bootstrap", site.bootstrap)
+    assert done.returncode == 3
+    assert "missing-topics.events: is missing; create it with `driftline topics create -p FILE`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unequal_topics(kafka: KafkaNode, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, "unequal-topics", weather(tmp_path, 10))
+    create_plain(kafka.bootstrap, {"unequal-topics.labels": 3})
+    site.create(2)
+    done = driftline("worker", "-p", site.file, "--bootstrap", site.bootstrap)
+    assert done.returncode == 3
+    assert "unequal-topics.labels: has 3 partitions and unequal-topics.events has 2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_broker(tmp_path: Path) -> None:
+    site = Site(f"127.0.0.1:{free_port()}", tmp_path, "no-broker", weather(tmp_path, 10))
+    done = driftline("worker", "-p", site.file, "--bootstrap", site.bootstrap)
+    assert done.returncode == 3
+    assert "cannot reach Kafka at" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- time on idle topics
+
+
+def test_events_without_labels_expire_on_idle_topics(kafka: KafkaNode, tmp_path: Path) -> None:
+    wait_s = 3.0
+    rows = weather(tmp_path, 20)
+    form = {"id": "id", "value": rows.label, "wait": f"{wait_s:.0f}s"}
+    site = Site(kafka.bootstrap, tmp_path, "expiry", rows, label=form)
+    site.create()
+    header, *lines = rows.path.read_text().splitlines()
+    unlabelled = [line.rpartition(",")[0] + "," for line in lines[1:]]
+    rows.path.write_text("\n".join([header, lines[0], *unlabelled]))
+    with site.worker() as worker:
+        worker.until_ready(PARTITIONS)
+        site.produce("--step", "1ms")  # so that none expires by the time of another
+        asyncio.run(until_written(site.bootstrap, site.pipeline.topics.scores, 20, DRAINED_S))
+        scored_s = time.monotonic()
+        site.until_joined(20)
+        waited_s = time.monotonic() - scored_s
+        # A tick looks at the clock ten times a second; subscribing takes a while on a busy machine.
+        assert wait_s - 1.0 < waited_s < wait_s + 5.0
+        stop_in_time(worker)
+    kinds = sorted(one["kind"] for one in site.outcomes())
+    assert kinds == ["expired"] * 19 + ["joined"]
+    ticks = [
+        entry.tick_ms
+        for partition in range(PARTITIONS)
+        for entry in asyncio.run(slices(site.bootstrap, site.pipeline, partition))
+        if entry.tick_ms is not None
+    ]
+    assert ticks, "what let them expire is journaled"
+    with site.worker() as worker:
+        worker.until_ready(PARTITIONS)
+        assert worker.metric("driftline_pending") == 0, "and folded again"
+        stop_in_time(worker)
+
+
+# -- input that is gone, and files that changed
+
+
+async def _delete_before(bootstrap: str, topic: str, offset: int) -> None:
+    async with admin(client_options(settings_of(bootstrap))) as client:
+        before = RecordsToDelete(before_offset=offset)
+        places = {TopicPartition(topic, partition): before for partition in range(PARTITIONS)}
+        await client.delete_records(places)
+
+
+def test_input_deleted_unread(site: Site) -> None:
+    with site.worker() as worker:
+        site.until_joined(600)
+        stop_in_time(worker)
+    site.produce()  # the same ids again, and nobody reads them
+    events = site.pipeline.topics.events
+    asyncio.run(_delete_before(site.bootstrap, events, 500))
+    with site.worker() as worker:
+        assert worker.end(DRAINED_S) == 4
+        said = worker.log().rpartition("Error: ")[2]
+        assert f"{events}-" in said
+        assert "is kept from offset 500 on, but the shard has read up to" in said
+        assert "--on-gap continue" in said
+    with site.worker("--on-gap", "continue") as worker:
+        worker.until_ready(PARTITIONS)
+        worker.until(lambda: worker.metric("driftline_lag") == 0, DRAINED_S, "it reads what is there")
+        rejected = site.pipeline.topics.rejected
+        assert all(shard[-1] == ("gap", "kept") for shard in site.epochs())
+        stop_in_time(worker)
+    reasons = {dict(one.headers)["driftline.reason"] for one in asyncio.run(read(site.bootstrap, rejected))}
+    assert reasons == {b"duplicate_event"}, "the state went on: it knows the ids"
+    with site.worker() as worker:
+        worker.until_ready(PARTITIONS)  # once is enough
+        assert all(shard.count(("gap", "kept")) == 1 for shard in site.epochs())
+        stop_in_time(worker)
+
+
+def test_changed_pipeline(site: Site) -> None:
+    with site.worker() as worker:
+        site.until_joined(600)
+        stop_in_time(worker)
+    changed = ("--set", "model=GaussianNB()")
+    with site.worker(*changed) as worker:
+        assert worker.end(DRAINED_S) == 4
+        said = worker.log().rpartition("Error: ")[2]
+        assert "the pipeline file changed in model" in said
+        assert "--reset-state" in said
+    with site.worker(*changed, "--reset-state") as one:
+        one.until_ready(PARTITIONS)
+        assert one.metric("driftline_labels_learned") == 0
+        site.produce()  # known ids, but to the old state
+        site.until_joined(1_200)
+        with site.worker(*changed) as two:
+            two.until_ready(1)
+            one.until_ready(1)
+            stop_in_time(two)
+        one.until_ready(PARTITIONS)
+        assert one.metric("driftline_labels_learned") == 600, "a shard that comes back is not reset again"
+        stop_in_time(one)
+    assert site.epochs() == [[("first", "fresh"), ("reset", "fresh")]] * PARTITIONS
+
+
+# -- another writer, and a broker that goes
+
+
+def test_foreign_record_in_the_journal(site: Site) -> None:
+    with site.worker() as worker:
+        site.until_joined(600)
+        stop_in_time(worker)
+    asyncio.run(_write(site.bootstrap, site.pipeline.topics.journal, b"{}"))
+    with site.worker() as worker:
+        assert worker.end(DRAINED_S) == 70
+        said = worker.log().rpartition("Error: ")[2]
+        assert "the journal holds a record that is no journal entry" in said
+
+
+async def _write(bootstrap: str, topic: str, value: bytes) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, partition=0)
+    finally:
+        await producer.stop()
+
+
+def test_broker_that_goes_and_comes(kafka_needs: None, tmp_path: Path) -> None:
+    """Killed in the middle of the stream, back after a while; and gone for good when the worker is to stop."""
+    count = 3_000
+    with kafka_broker.start(partitions=PARTITIONS) as node:
+        rows = weather(tmp_path, count)
+        site = Site(node.bootstrap, tmp_path, "outage", rows, limits={"slice_records_max": 20})
+        site.create()
+        site.produce()
+        with site.worker() as worker:
+            worker.until(lambda: worker.metric("driftline_scores_total") > 300, DRAINED_S, "it scores")
+            node.kill()
+            gone_s = time.monotonic()
+            worker.until(lambda: time.monotonic() - gone_s > 5, 10, "the broker stays away for a while")
+            assert worker.metric("driftline_scores_total") < count, "the stream is not through"
+            node.start()
+            site.until_joined(count)
+            site.check_exact(count)
+            lines = len(worker.log().splitlines())
+            assert lines < 400, "an outage does not fill the disk with log lines"
+            node.kill()
+            stop_in_time(worker, BROKERLESS_STOP_MAX_S)
