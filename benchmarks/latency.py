@@ -1,8 +1,8 @@
 """From an event's send to its score in the hands of a read_committed reader, one event at a time.
 
-The worker has a core of its own and runs `exactly_once`; the producer and the reader share the other with the broker. The
-next event is only sent once the score of the one before was read, so nothing queues: this is the floor, not the latency
-under load.
+The worker has a core of its own and runs `exactly_once`; the producer and the reader share the other with the
+broker. The next event is only sent once the score of the one before was read, so nothing queues: this is the floor,
+not the latency under load.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Pairs a second of Driftline, of a bare aiokafka loop and of a plain Faust app, in the same minutes.
 
-Each round runs all three, in turn first; a ratio is taken within its round, and the median over the rounds is what counts.
+Each round runs all three, in turn first; a ratio is taken within its round, and the median over the rounds is what
+counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A bare aiokafka loop, as short as it can be written: no exactly-once, no recovery, no metrics, no outcomes.
 
-It may lose or repeat scores when it is killed, and forgets what it learned. It is what a framework's cost is held against.
+It may lose or repeat scores when it is killed, and forgets what it learned. It is what a framework's cost is held
+against.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Outputs to bytes: the values that users read, the bounds that always hold, and the digest over everything published."""
+"""Outputs to bytes: the values that users read, the bounds that always hold, and the digest over everything
+published."""
 
 from __future__ import annotations
 

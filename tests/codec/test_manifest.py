@@ -59,7 +59,7 @@ def test_a_manifest_comes_back_as_it_was() -> None:
     assert decode_manifest(encode_manifest(MANIFEST, None), None) == MANIFEST
     signed = decode_manifest(encode_manifest(MANIFEST, KEY), KEY)
     assert signed.signature
-    assert Manifest(**{**orjson.loads(encode_manifest(MANIFEST, None))}) == MANIFEST
+    assert Manifest(**orjson.loads(encode_manifest(MANIFEST, None))) == MANIFEST
 
 
 def test_without_a_key_a_signed_manifest_is_read() -> None:

@@ -382,15 +382,11 @@ def _broken(here: Shard) -> None:
 
 
 def test_a_prediction_that_is_no_number_is_never_served() -> None:
-    """Without a copy that was good, an untrained model takes over; one episode from the failure to the next good one."""
-    here = shard()
-    fold(here, event("a", x=1.0), label("a", True))
-    _broken(here)
-    score, alert = fold(here, event("b", x=2.0, offset=1))
-    assert isinstance(score, Score)
-    assert isinstance(alert, Alert)
-    assert (score.guard, score.prediction.value, score.version) == ("fallback", 0.5, ModelVersion(1, 1))
-    assert (alert.state, alert.kind, alert.severity, alert.episode) == (
+    """Without a copy that was good, an untrained model takes over; one episode from the failure to the next good
+    one.""" here = shard() fold(here, event("a", x=1.0), label("a", True)) _broken(here) score, alert = fold(here,
+    event("b", x=2.0, offset=1)) assert isinstance(score, Score) assert isinstance(alert, Alert) assert
+    (score.guard, score.prediction.value, score.version) == ("fallback", 0.5, ModelVersion(1, 1)) assert
+    (alert.state, alert.kind, alert.severity, alert.episode) == (
         "opened",
         "model_failure",
         "critical",

@@ -322,23 +322,36 @@ async def _write(bootstrap: str, topic: str, value: bytes) -> None:
 
 
 def test_broker_that_goes_and_comes(kafka_needs: None, tmp_path: Path) -> None:
-    """Killed in the middle of the stream, back after a while; and gone for good when the worker is to stop."""
-    count = 3_000
+    """Killed in the middle of the stream; silent for longer than a commit may take; gone when the worker is to stop."""
+    count = 5_000
     with kafka_broker.start(partitions=PARTITIONS) as node:
-        rows = weather(tmp_path, count)
-        site = Site(node.bootstrap, tmp_path, "outage", rows, limits={"slice_records_max": 20})
+        site = Site(node.bootstrap, tmp_path, "outage", weather(tmp_path, count), limits={"slice_records_max": 10})
         site.create()
         site.produce()
         with site.worker() as worker:
-            worker.until(lambda: worker.metric("driftline_scores_total") > 300, DRAINED_S, "it scores")
+            until_scored(worker, 300)
             node.kill()
             gone_s = time.monotonic()
-            worker.until(lambda: time.monotonic() - gone_s > 5, 10, "the broker stays away for a while")
-            assert worker.metric("driftline_scores_total") < count, "the stream is not through"
+            worker.until(lambda: time.monotonic() - gone_s > 4, 10, "the broker stays away for a while")
+            assert scored(worker) < count, "the stream is not through"
             node.start()
+            until_scored(worker, scored(worker) + 300)
+            node.pause()
+            worker.until_said("the commit did not come back in time; the shard recovers")
+            before = scored(worker)
+            assert before < count, "the stream is not through"
+            node.resume()
+            until_scored(worker, before)
             site.until_joined(count)
             site.check_exact(count)
-            lines = len(worker.log().splitlines())
-            assert lines < 400, "an outage does not fill the disk with log lines"
+            assert len(worker.log().splitlines()) < 400, "an outage does not fill the disk with log lines"
             node.kill()
             stop_in_time(worker, BROKERLESS_STOP_MAX_S)
+
+
+def scored(worker: Worker) -> float:
+    return worker.metric("driftline_scores_total")
+
+
+def until_scored(worker: Worker, count: float) -> None:
+    worker.until(lambda: scored(worker) > count, DRAINED_S, f"it scores {count:.0f}")

@@ -1,4 +1,5 @@
-"""One life on memory, and a digest of everything it served and holds: run under several PYTHONHASHSEEDs, all must agree.
+"""One life on memory, and a digest of everything it served and holds: run under several PYTHONHASHSEEDs, all must
+agree.
 
     python -m tests.parity.hashed
 """

@@ -1,4 +1,5 @@
-"""Where state comes from: snapshots that are whole, signed and of this version, else the journal; and what is refused."""
+"""Where state comes from: snapshots that are whole, signed and of this version, else the journal; and what is
+refused."""
 
 from __future__ import annotations
 
