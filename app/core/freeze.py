@@ -43,7 +43,19 @@ _RIVER_REFUSED = tuple(  # these read files or the network, or run what they are
 )
 _OWN = frozenset(  # of our own, what a state is made of: other modules import and call what they are told to
     f"app.core.{module}"
-    for module in ("curve", "drift", "evaluate", "join", "model", "output", "record", "reference", "select", "trail")
+    for module in (
+        "arrival",
+        "curve",
+        "drift",
+        "evaluate",
+        "join",
+        "model",
+        "output",
+        "record",
+        "reference",
+        "select",
+        "trail",
+    )
 )
 _ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)
 _ARRAY_FUNCTIONS = frozenset(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from river import base, compose, feature_extraction, neighbors, preprocessing, proba
 
+from app.core.arrival import Arrivals
 from app.core.digest import digest_of
 from app.core.error import UnseededError
 
@@ -59,7 +60,7 @@ class Seeds:
 
 
 def fill_seeds(model: Any, seed: int | Seeds) -> None:
-    """Fill every unset seed inside a built object, in place.
+    """Fill every unset seed inside a built object, and give its sets an order, in place.
 
     Args:
         model: any object; River's objects, containers and plain objects in it are walked.
@@ -73,6 +74,9 @@ def fill_seeds(model: Any, seed: int | Seeds) -> None:
         _refuse_unseedable(path, part)
         if isinstance(part, proba.base.Distribution):
             continue  # draws only when asked for a sample, which no model does
+        for name, member in _members(part):
+            if type(member) is set and not member:
+                setattr(part, name, Arrivals())
         if _member(part, "seed", 0) is None:
             _set_seed(path, part, seeds)
 

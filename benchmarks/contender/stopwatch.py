@@ -33,7 +33,9 @@ class Stopwatch:
         if self._begun is None:
             raise RuntimeError("nothing was read")
         wall, cpu, held = (ended - begun for ended, begun in zip(self._ended, self._begun, strict=True))
-        print(json.dumps({"scored": scored, "learned": learned, "wall_s": wall, "cpu_s": cpu, "held_s": held}), flush=True)
+        print(
+            json.dumps({"scored": scored, "learned": learned, "wall_s": wall, "cpu_s": cpu, "held_s": held}), flush=True
+        )
 
 
 def _now() -> tuple[float, float, float]:

@@ -169,7 +169,9 @@ def test_paths_lead_into_objects_and_arrays() -> None:
     by_key = event(orjson.dumps({**document, "list": {"1": {"v": 5}}}), decoder)
     assert isinstance(by_key, Event)
     assert by_key.features == (1, 5, 3)
-    dotted = Decoder(small(event={"features": {"x": {"path": "a\\.b", "type": "number"}}}, model="LogisticRegression()"))
+    dotted = Decoder(
+        small(event={"features": {"x": {"path": "a\\.b", "type": "number"}}}, model="LogisticRegression()")
+    )
     made = event(b'{"id": 1, "a.b": 4}', dotted)
     assert isinstance(made, Event)
     assert made.features == (4,)
@@ -227,7 +229,9 @@ def test_a_record_without_a_timestamp_is_ordered_by_its_event_time() -> None:
     assert (made.time_ms, made.order_ms, made.time_ahead) == (NOW_MS, NOW_MS, False)
 
 
-@pytest.mark.parametrize(("value", "why"), [(b'{"id": 1}', "label_missing"), (b'{"id": 1, "y": null}', "label_missing")])
+@pytest.mark.parametrize(
+    ("value", "why"), [(b'{"id": 1}', "label_missing"), (b'{"id": 1, "y": null}', "label_missing")]
+)
 def test_a_missing_label(value: bytes, why: str) -> None:
     assert reason(label(value)) == why
 
@@ -242,7 +246,13 @@ def test_commands() -> None:
         made = DECODER.control(source("p.control", 0, orjson.dumps({"command": command, "by": "me"})))
         assert isinstance(made, Control)
         assert (made.command, made.order_ms) == (command, NOW_MS)
-    for value in (b"{}", b'{"command": null}', b'{"command": "FREEZE"}', b'{"command": ["freeze"]}', b'{"command": {}}'):
+    for value in (
+        b"{}",
+        b'{"command": null}',
+        b'{"command": "FREEZE"}',
+        b'{"command": ["freeze"]}',
+        b'{"command": {}}',
+    ):
         assert reason(DECODER.control(source("p.control", 0, value))) == "control_unknown"
 
 

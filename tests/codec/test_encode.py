@@ -22,7 +22,15 @@ HALF = Prediction(label=True, probabilities={False: 0.25, True: 0.75}, value=0.7
 
 
 def score(prediction: Prediction = HALF, decision: bool | None = None, **more: Any) -> Score:
-    made = {"topic": "p.events", "partition": 2, "offset": 5, "record_time_ms": NOW_MS, "key": b"k", "value": b"v", **more}
+    made = {
+        "topic": "p.events",
+        "partition": 2,
+        "offset": 5,
+        "record_time_ms": NOW_MS,
+        "key": b"k",
+        "value": b"v",
+        **more,
+    }
     return Score("p.events-2-5-0", Source(**made), "e", NOW_MS - 5, prediction, decision, "served", VERSION)
 
 
@@ -61,7 +69,9 @@ def alert(**changed: Any) -> Alert:
     return Alert(**{**fields, **changed})
 
 
-def rejected(value: bytes | None = b"bad", headers: Headers = (("h", b"1"),), detail: str = "why", **more: Any) -> Rejected:
+def rejected(
+    value: bytes | None = b"bad", headers: Headers = (("h", b"1"),), detail: str = "why", **more: Any
+) -> Rejected:
     made = {"topic": "p.events", "partition": 2, "offset": 5, "record_time_ms": NOW_MS, "key": b"k", **more}
     return Rejected("p.events-2-5-0", Source(value=value, headers=headers, **made), "not_json", detail)
 

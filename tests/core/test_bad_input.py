@@ -57,7 +57,7 @@ def pipeline(**sections: Any) -> Pipeline:
     return small(event={"time": "at"}, label={"time": "at", "wait": f"{WAIT_MS}ms"}, **sections)
 
 
-def event(number: int, *, offset: int | None = None, value: bytes | None | object = ..., **changed: Any) -> Source:
+def event(number: int, *, offset: int | None = None, value: bytes | object | None = ..., **changed: Any) -> Source:
     """An event of the stream, or a bad one: other bytes, other fields (... leaves one out), another place."""
     time_ms = NOW_MS + number * STEP_MS
     document = {"id": number, "at": time_ms, "x": (number * 7 % 11) - 5.0, "word": "ab"[number % 2], **changed}
@@ -82,7 +82,7 @@ def good(*, without: Sequence[Source] = ()) -> list[Source]:
 def run(sources: Sequence[Source], chosen: Pipeline | None = None, *, tick_ms: int | None = None) -> Run:
     """Fold a stream in slices of seven records."""
     shard = Shard(chosen or pipeline(), 0)
-    folder = Folder(shard, {topic: 0 for topic in ("p.control", LABELS, EVENTS)})
+    folder = Folder(shard, dict.fromkeys(("p.control", LABELS, EVENTS), 0))
     for topic in (LABELS, EVENTS):
         folder.receive(topic, sorted((one for one in sources if one.topic == topic), key=lambda one: one.offset))
     made = Run(shard)
@@ -90,9 +90,9 @@ def run(sources: Sequence[Source], chosen: Pipeline | None = None, *, tick_ms: i
         _keep(made, folder.fold([True] * 3, 7, lambda _: False))
     if tick_ms is not None:
         _keep(made, folder.tick(99, tick_ms))
-    assert len({message.kind + output.output_id for all in made.outputs.values() for output, message in all}) == sum(
-        map(len, made.outputs.values())
-    )
+    assert len(
+        {message.kind + output.output_id for pairs in made.outputs.values() for output, message in pairs}
+    ) == sum(map(len, made.outputs.values()))
     return made
 
 
@@ -126,7 +126,7 @@ def assert_rejected(bad: Source, reason: str, chosen: Pipeline | None = None) ->
     return made[0]
 
 
-def bad_event(value: bytes | None | object = ..., **changed: Any) -> Source:
+def bad_event(value: bytes | object | None = ..., **changed: Any) -> Source:
     return event(MIDDLE, offset=2 * MIDDLE + 1, value=value, **{"id": "bad", **changed})
 
 
@@ -216,7 +216,9 @@ def test_a_number_beyond_1e15(x: float) -> None:
 
 def test_a_class_beyond_64_bits() -> None:
     """A whole number that JSON could carry in and not out: the outcome could never be written."""
-    classes = pipeline(task="multiclass", model="(Select('x') + Select('word') | OneHotEncoder()) | NoChangeClassifier()")
+    classes = pipeline(
+        task="multiclass", model="(Select('x') + Select('word') | OneHotEncoder()) | NoChangeClassifier()"
+    )
     assert_rejected(bad_label(MIDDLE, y=1e300), "label_type", classes)
 
 

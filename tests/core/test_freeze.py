@@ -164,7 +164,7 @@ class _Duck:
 
 
 def thaw(gadget: object) -> Shard:
-    return load(small(), 0, pickle.dumps({name: gadget for name in freeze._KEPT}, protocol=5))
+    return load(small(), 0, pickle.dumps(dict.fromkeys(freeze._KEPT, gadget), protocol=5))
 
 
 FUNCTIONS: list[Callable[..., Any]] = [

@@ -16,7 +16,9 @@ def record(rank: int, offset: int, order_ms: int) -> InputRecord:
     return Malformed(source(f"t{rank}", offset, b""), order_ms, "empty", "")
 
 
-def merge(*, control: list[int] | None = None, labels: list[int] | None = None, events: list[int] | None = None) -> Merge:
+def merge(
+    *, control: list[int] | None = None, labels: list[int] | None = None, events: list[int] | None = None
+) -> Merge:
     """Records by their times, offsets counted from 0."""
     made = Merge(3)
     made.start_slice()

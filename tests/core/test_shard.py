@@ -109,7 +109,12 @@ def test_a_label_is_joined_to_what_was_served() -> None:
     made = only(step(here, label("e", True, NOW_MS + 50, offset=4)), Outcome)
     assert (made.kind, made.output_id, made.event_id) == ("joined", "p.labels-0-4-0", "e")
     assert (made.prediction, made.version) == (served.prediction, ModelVersion(0, 0))
-    assert (made.features, made.event_time_ms, made.label, made.label_time_ms) == ((2.0, "a"), NOW_MS, True, NOW_MS + 50)
+    assert (made.features, made.event_time_ms, made.label, made.label_time_ms) == (
+        (2.0, "a"),
+        NOW_MS,
+        True,
+        NOW_MS + 50,
+    )
     assert (made.key, made.stamp_ms, made.detail) == (b"e", NOW_MS + 50, None)
     assert here.learner.version == ModelVersion(0, 2)
     assert here.counts == {"scored": 2, "joined": 2, "learned": 2}
@@ -166,7 +171,7 @@ def test_a_second_label_changes_nothing() -> None:
 def test_a_second_early_label_changes_nothing() -> None:
     here = shard()
     assert kinds(fold(here, label("e", True), label("e", False, offset=1))) == ["duplicate"]
-    score, outcome = fold(here, event("e"))
+    _, outcome = fold(here, event("e"))
     assert isinstance(outcome, Outcome)
     assert outcome.label is True
 
@@ -382,11 +387,15 @@ def _broken(here: Shard) -> None:
 
 
 def test_a_prediction_that_is_no_number_is_never_served() -> None:
-    """Without a copy that was good, an untrained model takes over; one episode from the failure to the next good
-    one.""" here = shard() fold(here, event("a", x=1.0), label("a", True)) _broken(here) score, alert = fold(here,
-    event("b", x=2.0, offset=1)) assert isinstance(score, Score) assert isinstance(alert, Alert) assert
-    (score.guard, score.prediction.value, score.version) == ("fallback", 0.5, ModelVersion(1, 1)) assert
-    (alert.state, alert.kind, alert.severity, alert.episode) == (
+    """Without a good copy, an untrained model takes over; one episode from the failure to the next good one."""
+    here = shard()
+    fold(here, event("a", x=1.0), label("a", True))
+    _broken(here)
+    score, alert = fold(here, event("b", x=2.0, offset=1))
+    assert isinstance(score, Score)
+    assert isinstance(alert, Alert)
+    assert (score.guard, score.prediction.value, score.version) == ("fallback", 0.5, ModelVersion(1, 1))
+    assert (alert.state, alert.kind, alert.severity, alert.episode) == (
         "opened",
         "model_failure",
         "critical",

@@ -36,7 +36,7 @@ from tests.support.table import rows_of
 RUNS = 10
 RUNS_AT_LEAST_ONCE = 2
 AT_ONCE = 6
-EVENTS = 3_000
+EVENTS = 2_400
 PARTITIONS = 4
 DRAINED_S = 120.0
 MODELS = (
@@ -85,7 +85,7 @@ def _file(folder: Path, run: int, rows: Rows) -> Path:
 async def _killed_run(bootstrap: str, file: Path, rows: Rows, turn: asyncio.Semaphore) -> int:
     """Returns how many scores the survivor made."""
     pipeline = pipeline_of(file)
-    kill_at, killed_twice = random.randrange(1, int(rows.count * 0.9)), random.random() < 0.3
+    kill_at, killed_twice = random.randrange(1, int(rows.count * 0.9)), random.random() < 0.25
     told = f"{pipeline.name}, killed at score {kill_at}" + " and while recovering" * killed_twice
     async with turn:
         with Worker(file, bootstrap, file.parent, name=f"{pipeline.name}-killed") as worker:

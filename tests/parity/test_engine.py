@@ -180,7 +180,13 @@ async def test_bad_input_goes_through_the_engine_and_stops_nothing() -> None:
     events, labels = chosen.topics.events, chosen.topics.labels or ""
     good = orjson.dumps({"id": 1, "x": 1, "z": 1, "word": "a"})
     bad = {
-        "not_json": [b"{", b"\xff\xfe", b"[" * 100_000, good.replace(b'"x":1', b'"x":NaN'), good.replace(b"1", b"1e999")],
+        "not_json": [
+            b"{",
+            b"\xff\xfe",
+            b"[" * 100_000,
+            good.replace(b'"x":1', b'"x":NaN'),
+            good.replace(b"1", b"1e999"),
+        ],
         "empty": [b""],
         "tombstone": [None],
         "too_large": [b"x" * 2_000_000],

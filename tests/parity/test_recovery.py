@@ -64,9 +64,7 @@ def offset_of(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> int:
     return int(orjson.loads(value or b"")["journal_offset"])
 
 
-async def recovered_slices(
-    cluster: MemoryCluster, chosen: Pipeline, ids: list[int], start: Start | None = None
-) -> int:
+async def recovered_slices(cluster: MemoryCluster, chosen: Pipeline, ids: list[int], start: Start | None = None) -> int:
     """Start a worker, and return how many slices it folded again; all must be as it was."""
     async with Life(cluster, chosen, start=start) as life:
         await life.until_done()
@@ -301,7 +299,9 @@ async def test_other_versions_are_not_verifiable_here_and_open_an_epoch(monkeypa
     chosen = pipeline()
     with monkeypatch.context() as other:
         for module in ("epoch", "recovery", "snapshot"):
-            other.setattr(f"app.engine.{module}.versions", lambda: {"app": "0", "river": "0", "python": "3", "numpy": "1"})
+            other.setattr(
+                f"app.engine.{module}.versions", lambda: {"app": "0", "river": "0", "python": "3", "numpy": "1"}
+            )
         cluster, ids = await lived(chosen, clean=True)
     tamper(cluster, Place(chosen.topics.events, 0), 5, b"other outputs than the journal says")
     every = len(slices(cluster, chosen))
@@ -313,7 +313,10 @@ async def test_other_versions_are_not_verifiable_here_and_open_an_epoch(monkeypa
         more = produce(cluster, chosen, 50, first=1_000)
         await life.until_done()
         check_exact(cluster, chosen, ids + more)
-    assert [(entry.reason, entry.state) for entry in epochs(cluster, chosen)] == [("first", "fresh"), ("version", "kept")]
+    assert [(entry.reason, entry.state) for entry in epochs(cluster, chosen)] == [
+        ("first", "fresh"),
+        ("version", "kept"),
+    ]
 
 
 async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.MonkeyPatch) -> None:

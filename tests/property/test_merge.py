@@ -89,11 +89,16 @@ def test_arrivals_in_pieces_give_ranges_that_replay(given_inputs: Inputs, data: 
         rank = data.draw(st.integers(0, RANKS - 1))
         more = data.draw(st.integers(0, 4))
         stop = min(len(given_inputs[rank]), pushed[rank] + more)
-        fill(merge, [times if here == rank else [] for here, times in enumerate(given_inputs)], pushed, [
-            stop if here == rank else pushed[here] for here in range(RANKS)
-        ])
+        fill(
+            merge,
+            [times if here == rank else [] for here, times in enumerate(given_inputs)],
+            pushed,
+            [stop if here == rank else pushed[here] for here in range(RANKS)],
+        )
         pushed[rank] = stop
-        at_end = tuple(pushed[here] == len(times) or data.draw(st.booleans()) for here, times in enumerate(given_inputs))
+        at_end = tuple(
+            pushed[here] == len(times) or data.draw(st.booleans()) for here, times in enumerate(given_inputs)
+        )
         order = drain(merge, data.draw(st.integers(0, 5)), at_end)
         stops = stops_of(order, starts)
         again = Merge(RANKS)
