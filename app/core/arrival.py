@@ -1,8 +1,8 @@
 """A set that iterates in the order of arrival.
 
-Some of River's classifiers (HoeffdingAdaptiveTree, KNN, Mondrian trees) collect the classes that they met in a set and sum
-probabilities over it. A set of texts iterates in an order that depends on PYTHONHASHSEED, and in another one after a
-pickle, so the last bits did too. `fill_seeds` puts this in the place of every set that a fresh model holds.
+Some of River's classifiers (HoeffdingAdaptiveTree, KNN, Mondrian trees) collect the classes that they met in a set and
+sum probabilities over it. A set of texts iterates in an order that depends on PYTHONHASHSEED, and in another one after
+a pickle, so the last bits did too. `fill_seeds` puts this in the place of every set that a fresh model holds.
 """
 
 from __future__ import annotations

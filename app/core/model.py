@@ -136,9 +136,6 @@ def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features
 
     def classify(features: Features) -> Prediction:
         probabilities = model.predict_proba_one(features)
-        if not binary and len(probabilities) > 1:
-            # Trees name their classes in the order of a set: it depends on the hash seed, and on a pickle in between.
-            probabilities = dict(sorted(probabilities.items(), key=_class_order))
         if own_label:
             label = _plain(model.predict_one(features))
         else:
@@ -148,12 +145,6 @@ def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features
         return Prediction(label, probabilities, float(probabilities.get(True, 0.0)) if binary else None)
 
     return classify
-
-
-def _class_order(item: tuple[Any, float]) -> tuple[bool, Any]:
-    """Numbers and truth values by size, then texts."""
-    name = item[0]
-    return isinstance(name, str), name
 
 
 def _number(said: Any) -> Prediction:

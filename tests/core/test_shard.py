@@ -86,7 +86,7 @@ def test_a_decision_is_by_the_threshold() -> None:
 
 def test_a_model_that_raises_rejects_the_event_and_goes_on() -> None:
     here = shard()
-    here.learner._predict = _raise  # type: ignore[assignment]  # a model may raise anything
+    here.learner._predict = _raise
     made = only(step(here, event("e")), Rejected)
     assert (made.reason, made.detail) == ("model_error", "ZeroDivisionError: of the model's own")
     assert here.counts == {"rejected_model_error": 1}
@@ -383,7 +383,7 @@ def _broken(here: Shard) -> None:
     """Weights that are no numbers, as one monstrous value would leave them."""
     for part in here.learner.model.steps.values():
         if isinstance(part, linear_model.LogisticRegression):
-            part._weights["x"] = math.nan  # type: ignore[attr-defined]  # River is untyped
+            part._weights["x"] = math.nan
 
 
 def test_a_prediction_that_is_no_number_is_never_served() -> None:

@@ -11,23 +11,26 @@ import asyncio
 from app.engine.cluster import MemoryCluster
 from tests.parity.rig import Life, outputs_digest, pipeline, produce, state
 
+FEATURES = "(Select('x', 'z') | StandardScaler()) + (Select('word') | OneHotEncoder())"
 MODELS = {
-    "linear": "(Select('x', 'z') | StandardScaler()) + (Select('word') | OneHotEncoder()) | LogisticRegression()",
-    "forest": "(Select('x', 'z') | StandardScaler()) + (Select('word') | OneHotEncoder()) | ARFClassifier(n_models=3)",
-    "bayes": "Select('x', 'z') + (Select('word') | TargetAgg(by='word', how=Mean())) | BaggingClassifier(GaussianNB())",
+    "linear": ("binary", f"{FEATURES} | LogisticRegression()"),
+    "forest": ("binary", f"{FEATURES} | ARFClassifier(n_models=3)"),
+    "texts as classes": ("multiclass", f"{FEATURES} | HoeffdingAdaptiveTreeClassifier(grace_period=20)"),
+    "neighbours": ("multiclass", f"{FEATURES} | KNNClassifier(engine=LazySearch(window_size=30))"),
 }
 
 
 async def digests() -> list[str]:
     """One line a model."""
     lines = []
-    for name, model in MODELS.items():
-        cluster, chosen = MemoryCluster(), pipeline(model=model, snapshot={"every_records": 250})
+    for name, (task, model) in MODELS.items():
+        chosen = pipeline(task=task, model=model, snapshot={"every_records": 250}, metrics=["Accuracy", "MacroF1"])
+        cluster = MemoryCluster()
         cluster.create_for(chosen, 1)
-        produce(cluster, chosen, 400)
+        produce(cluster, chosen, 300)
         async with Life(cluster, chosen) as life:
             await life.until_done()
-            lines.append(f"{name} {outputs_digest(cluster, chosen)} {state(life.shard()).hex()}")
+            lines.append(f"{name}: {outputs_digest(cluster, chosen)} {state(life.shard()).hex()}")
     return lines
 
 

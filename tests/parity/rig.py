@@ -73,7 +73,10 @@ def produce(
             x, z = rng.gauss(0, 2), rng.random()
             event = {"id": number, "x": x, "z": z, "word": rng.choice("abc")}
             cluster.produce(topics.events, number % partitions, orjson.dumps(event), time_ms)
-            late.append((number, orjson.dumps({"id": number, "y": int(x + 3 * z > rng.gauss(1.5, 1))})))
+            y: object = int(x + 3 * z > rng.gauss(1.5, 1))
+            if chosen.task == "multiclass":
+                y = f"class {int(abs(x) + z)}"
+            late.append((number, orjson.dumps({"id": number, "y": y})))
         if labels and topics.labels is not None and number - delay_steps >= first:
             about, value = late.pop(0)
             cluster.produce(topics.labels, about % partitions, value, time_ms)

@@ -179,7 +179,7 @@ async def test_bad_input_goes_through_the_engine_and_stops_nothing() -> None:
     cluster.create_for(chosen, 1)
     events, labels = chosen.topics.events, chosen.topics.labels or ""
     good = orjson.dumps({"id": 1, "x": 1, "z": 1, "word": "a"})
-    bad = {
+    bad: dict[str, list[bytes | None]] = {
         "not_json": [
             b"{",
             b"\xff\xfe",
@@ -200,7 +200,10 @@ async def test_bad_input_goes_through_the_engine_and_stops_nothing() -> None:
         "number_too_large": [good.replace(b'"x":1', b'"x":1e16')],
         "duplicate_event": [orjson.dumps({"id": 5, "x": 1, "z": 1, "word": "a"})],
     }
-    bad_labels = {"label_type": [b'{"id": 1, "y": "maybe"}'], "label_missing": [b'{"id": 1}']}
+    bad_labels: dict[str, list[bytes | None]] = {
+        "label_type": [b'{"id": 1, "y": "maybe"}'],
+        "label_missing": [b'{"id": 1}'],
+    }
     ids = produce(cluster, chosen, 50)
     time_ms = NOW_MS + 100 * STEP_MS
     for topic, told in ((events, bad), (labels, bad_labels)):

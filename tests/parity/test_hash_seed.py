@@ -27,5 +27,5 @@ async def digests(seed: str) -> str:
 
 async def test_outputs_and_state_are_the_same_under_three_hash_seeds() -> None:
     printed = await asyncio.gather(*(digests(seed) for seed in SEEDS))
-    assert len(printed[0].splitlines()) == 3
+    assert len(printed[0].splitlines()) == 4
     assert len(set(printed)) == 1, "\n".join(printed)

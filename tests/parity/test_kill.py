@@ -20,7 +20,7 @@ from tests.parity.rig import (
     slices,
 )
 
-COUNT = 1_200
+COUNT = 700
 
 DEATHS: list[tuple[Step, int, bool]] = [
     ("open", 1, False),

@@ -28,7 +28,7 @@ from tests.parity.rig import (
     tamper,
 )
 
-COUNT = 900
+COUNT = 600
 KEY = Start(snapshot_key=b"a key that this deployment has")
 
 
