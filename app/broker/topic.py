@@ -234,7 +234,14 @@ async def check(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
     async with _cluster(client_options(settings)) as cluster:
         wanted = names(pipeline)
         states = await cluster.states(wanted.values())
-        return judge(pipeline, states, may_appear=cluster.embedded)
+        problems = judge(pipeline, states, may_appear=cluster.embedded)
+    if cluster.embedded and pipeline.delivery == "exactly_once":
+        told = (
+            "the embedded broker accepts transactions and isolates nothing: exactly once does not hold here. "
+            "Say --set delivery=at_least_once, or use a real Kafka (driftline broker --kind kafka)"
+        )
+        problems.append(TopicProblem(pipeline.topics.journal, told, fatal=False))
+    return problems
 
 
 async def verify(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
