@@ -204,6 +204,8 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._consumer.resume(TopicPartition(*place))
 
     async def note_positions(self, positions: Mapping[Place, int]) -> None:
+        if not positions:
+            return  # aiokafka takes nothing for a mistake
         try:
             await self._consumer.commit({TopicPartition(*place): offset for place, offset in positions.items()})
         except KafkaError as error:

@@ -156,6 +156,8 @@ class Live:
         if self.folder.merge.ready(at_end):
             await pacer.turn()
             at_end = [feed.at_end(place) for place in self._places]
+            if not self.folder.merge.ready(at_end):
+                return None  # meanwhile more came to an input that was at its end, and is not in hand yet
             return self._prepare(self._fold(feed, at_end))
         if self._commit is None and not self.folder.waiting and all(at_end):
             if (time_ms := self._tick_due()) is not None:

@@ -35,8 +35,20 @@ class Seldom(logging.Filter):
         return True
 
 
+class Unread(logging.Filter):
+    """Drops asyncio's complaint of errors that nobody read, where they are aiokafka's: it sets one on several futures.
+
+    Whoever waited for the commit has had it.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or not type(error).__module__.startswith("aiokafka")
+
+
 def quieten() -> None:
-    """Put the filter on all of aiokafka's loggers, and its warnings away."""
+    """Put the filters on all of aiokafka's loggers and asyncio's, and aiokafka's warnings away."""
+    logging.getLogger("asyncio").addFilter(Unread())
     seldom = Seldom()
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     for name in list(logging.root.manager.loggerDict):

@@ -178,12 +178,14 @@ class Runner:
         live = self._live
         if live is None or not self._free.is_set():
             return  # a rebalance is on; whether memory holds is asked again after it
-        self._failures = 0
+        recovered_to = live.journal_offset
         self.ready = True
         try:
             await live.run(self._feed, self._pacer)
         finally:
             self.ready = False
+            if live.journal_offset > recovered_to:  # else a slice that can never be committed is tried at once again
+                self._failures = 0
 
     async def _memory_holds(self) -> bool:
         """Whether the shard comes straight back from a rebalance: nobody wrote to the journal meanwhile.

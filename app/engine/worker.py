@@ -62,6 +62,8 @@ class Worker:
             DriftlineError: what stopped a shard for good.
         """
         self._failed = asyncio.get_running_loop().create_future()
+        if self._stopping:
+            return  # stopped before it began
         await self._feed.start(self)
         polling = asyncio.create_task(self._poll())
         try:
@@ -73,8 +75,10 @@ class Worker:
         finally:
             polling.cancel()
             await asyncio.wait({polling})
-            await self._let_go(clean=self._stopping)
-            await self._feed.stop()
+            try:
+                await self._let_go(clean=self._stopping)
+            finally:
+                await self._feed.stop()
 
     def stop(self) -> None:
         """Finish what is under way, leave snapshots, and let `run` return."""

@@ -12,7 +12,7 @@ import pytest
 from app.codec.journal import SliceEntry, encode_link, link
 from app.core.record import Tick
 from app.engine.cluster import MemoryCluster
-from app.engine.memory import Moment
+from app.engine.memory import Moment, RefusedError
 from app.engine.port import Place, Write
 from tests.parity.rig import (
     NOW_MS,
@@ -250,3 +250,31 @@ async def test_control_goes_to_its_journaled_place() -> None:
         await second.until_done()
         assert [second.shard(p).frozen for p in (0, 1)] == [True, True]
         await check_replay(cluster, chosen, second)
+
+
+# -- starting and stopping
+
+
+async def test_a_slice_that_can_never_be_committed_is_tried_less_and_less_often() -> None:
+    async def refuse(moment: Moment) -> None:
+        if moment.step == "batch" and moment.place == Place(chosen.topics.scores, 0):
+            raise RefusedError("never")
+
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 10)
+    async with Life(cluster, chosen, hook=refuse) as life:
+        await life.until(lambda: 0 in life.worker.runners and life.runner()._failures >= 3)
+        assert life.runner().tally.recoveries == 3
+    assert documents(cluster, chosen.topics.scores) == []
+    assert slices(cluster, chosen) == []
+
+
+async def test_a_worker_that_is_stopped_before_it_runs_does_not_begin() -> None:
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    life = Life(cluster, chosen)
+    life.worker.stop()
+    async with life:
+        await life.stop()
+    assert cluster.group(f"driftline-{chosen.name}").members == ()

@@ -1,0 +1,63 @@
+"""A recovered shard at work, moment by moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.codec.journal import CHAIN_START
+from app.core.shard import Shard
+from app.engine.epoch import next_epoch
+from app.engine.fold import Folder
+from app.engine.live import Live
+from app.engine.memory import MemoryBroker, MemoryCluster
+from app.engine.pace import Pacer
+from app.engine.port import Place
+from app.engine.snapshot import SnapshotWriter
+from app.engine.tally import Tally
+from tests.support.small import event_bytes, small, source
+
+
+class Ends:
+    """A feed that knows of ends only, and is told them turn by turn."""
+
+    def __init__(self, *turns: dict[str, bool]) -> None:
+        self._turns = list(turns)
+        self._asked: set[Place] = set()
+
+    def at_end(self, place: Place) -> bool:
+        if place in self._asked:
+            self._turns.pop(0)
+            self._asked.clear()
+        self._asked.add(place)
+        return self._turns[0].get(place.topic, True)
+
+
+def live() -> Live:
+    pipeline = small()
+    cluster = MemoryCluster()
+    cluster.create_for(pipeline, 1)
+    positions = dict.fromkeys(("p.control", "p.labels", "p.events"), 0)
+    epoch = next_epoch(None, pipeline, positions, 0, reset=False)
+    assert epoch is not None
+    return Live(
+        pipeline,
+        Folder(Shard(pipeline, 0), positions),
+        epoch,
+        MemoryBroker(cluster, pipeline).publisher(0),
+        SnapshotWriter(pipeline, 0, 0, None),
+        Tally(),
+        chain=CHAIN_START,
+        slice_number=0,
+        journal_offset=0,
+    )
+
+
+async def test_an_input_that_gets_more_while_a_commit_waits_its_turn_makes_no_empty_slice() -> None:
+    here = live()
+    here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
+    nothing: Any = await here._next(Ends({}, {"p.labels": False}), Pacer())  # type: ignore[arg-type]  # ends only
+    assert nothing is None
+    assert here.slice_number == 0
+    some = await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
+    assert some is not None
+    assert some.folded.records == 1
