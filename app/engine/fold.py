@@ -16,11 +16,11 @@ from app.codec.journal import Range
 from app.core.error import InvariantError
 from app.core.merge import Merge
 from app.core.output import Output
-from app.core.record import Source, Tick
+from app.core.record import InputRecord, Source, Tick
 from app.core.shard import Shard, step
 
-# Records folded before their outputs are encoded, and before it is asked whether the slice is full. Turning from the
-# core to the encoder and back for every record costs a tenth more: each drives the other out of the CPU's caches.
+# Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
+# full. One at a time they cost a sixth more: each stage drives the others' code out of the CPU's caches.
 TOGETHER = 32
 
 
@@ -106,14 +106,14 @@ class Folder:
     def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
         """Take and fold up to so many records; counts them, and notes where each input stands."""
         pop, shard = self.merge.pop, self.shard
-        made: list[Output] = []
-        for _ in range(records_max):
-            popped = pop(at_end)
-            if popped is None:
-                break
+        taken: list[InputRecord] = []
+        while len(taken) < records_max and (popped := pop(at_end)) is not None:
             rank, record = popped
             counts[rank] += 1
             stops[rank] = record.source.offset + 1
+            taken.append(record)
+        made: list[Output] = []
+        for record in taken:
             made += step(shard, record)
         return made
 

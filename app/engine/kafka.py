@@ -386,9 +386,11 @@ def _sources(records: Iterable[Any]) -> list[Source]:
 
 
 def _lost_text(error: OffsetOutOfRangeError) -> str:
+    (asked,) = error.args or ({},)
+    where = ", ".join(f"{tp.topic}-{tp.partition} from offset {offset} on" for tp, offset in asked.items())
     return (
-        f"records that the journal names are no longer on the broker ({error.args}): retention is too short. Set "
-        "retention.ms longer than label.wait; to go on from what is there, start once with --on-gap continue"
+        f"the broker has not all records of {where or 'an input'} any more: retention is too short. Set retention.ms "
+        "longer than label.wait; to go on from what is there, start once with --on-gap continue"
     )
 
 

@@ -14,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 
-from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
+from app.codec.journal import CHAIN_START, Entry, EpochEntry, Link, SliceEntry, decode_link, follows
 from app.codec.manifest import Manifest
 from app.core.error import (
     DigestMismatchError,
     InputLostError,
     InvariantError,
     PipelineError,
+    RecoveryError,
     SnapshotError,
 )
 from app.core.fingerprint import arithmetic_fingerprint, versions
@@ -124,9 +126,10 @@ class Recovery:
     async def follow(self) -> Recovered:
         """Only read the journal to its end, folding nothing: for a start with a fresh state."""
         state = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
-        async for offset, linked in self._journal(state):
-            state.journal_offset, state.chain = offset, linked.chain
-            self._take_positions(state, linked)
+        async with aclosing(self._journal(state)) as entries:
+            async for offset, linked in entries:
+                state.journal_offset, state.chain = offset, linked.chain
+                self._take_positions(state, linked)
         return state
 
     async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
@@ -174,23 +177,45 @@ class Recovery:
 
     async def _replay(self, state: Recovered) -> Recovered:
         """Follow the journal from where the state stands to its end."""
-        async for offset, linked in self._journal(state):
-            state.journal_offset, state.chain = offset, linked.chain
-            entry = linked.entry
-            if isinstance(entry, EpochEntry):
-                shard = state.folder.shard if state.folder is not None else None
-                shard = enter_epoch(entry, shard, self._partition)
-                state.folder = Folder(shard, entry.positions)
-                await self._close_inputs()
-            else:
-                await self._slice(state, entry)
-            self._take_positions(state, linked)
-            self._progress.journal_offset = offset
-            self._report(self._progress)
-            await self._yield()
+        fresh = -1  # offset of the entry that begins anew, where what lies before it cannot be folded any more
+        async with aclosing(self._journal(state)) as entries:
+            async for offset, linked in entries:
+                state.journal_offset, state.chain = offset, linked.chain
+                if offset >= fresh:
+                    try:
+                        await self._follow(state, linked.entry)
+                    except RecoveryError as error:
+                        fresh = await self._next_fresh(state)
+                        if fresh < 0:
+                            raise
+                        log.warning("shard %d: passed over, as a fresh state began later: %s", self._partition, error)
+                        state.folder = None
+                        await self._close_inputs()
+                self._take_positions(state, linked)
+                self._progress.journal_offset = offset
+                self._report(self._progress)
+                await self._yield()
         return state
 
-    async def _journal(self, state: Recovered) -> AsyncIterator[tuple[int, Link]]:
+    async def _follow(self, state: Recovered, entry: Entry) -> None:
+        """Do again what one entry says was done."""
+        if isinstance(entry, SliceEntry):
+            await self._slice(state, entry)
+            return
+        shard = state.folder.shard if state.folder is not None else None
+        state.folder = Folder(enter_epoch(entry, shard, self._partition), entry.positions)
+        await self._close_inputs()
+
+    async def _next_fresh(self, state: Recovered) -> int:
+        """Offset of the next epoch that begins with a fresh state, -1 without one."""
+        here = replace(state, folder=None)
+        async with aclosing(self._journal(here)) as entries:
+            async for offset, linked in entries:
+                if isinstance(linked.entry, EpochEntry) and linked.entry.state == "fresh":
+                    return offset
+        return -1
+
+    async def _journal(self, state: Recovered) -> AsyncGenerator[tuple[int, Link], None]:
         """Entries after the one where the state stands, each tied to the one before."""
         topic = self._pipeline.topics.journal
         reader = self._broker.reader(self._partition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from app.codec.journal import CHAIN_START
@@ -14,7 +15,7 @@ from app.engine.pace import Pacer
 from app.engine.port import Place
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
-from tests.support.small import event_bytes, small, source
+from tests.support.small import NOW_MS, event_bytes, kinds, label_bytes, small, source
 
 
 class Ends:
@@ -61,3 +62,25 @@ async def test_an_input_that_gets_more_while_a_commit_waits_its_turn_makes_no_em
     some = await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
     assert some is not None
     assert some.folded.records == 1
+
+
+async def test_time_passes_only_when_every_input_is_at_its_end_and_nothing_is_under_way() -> None:
+    here = live()
+    here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
+    await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
+    assert here.shard.next_deadline_ms is not None
+    here._moved_s -= 10**6  # long ago
+    for behind in ("p.control", "p.labels", "p.events"):
+        assert await here._next(Ends({behind: False}), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    here._commit = asyncio.create_task(asyncio.sleep(0))
+    assert await here._next(Ends({}), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    await here._commit
+    here._commit = None
+    here.folder.receive("p.labels", [source("p.labels", 0, label_bytes(2))])
+    assert await here._next(Ends({"p.events": False}), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    here.folder.merge.clear()
+    tick = await here._next(Ends({}), Pacer())  # type: ignore[arg-type]  # ends only
+    assert tick is not None
+    assert tick.folded.tick_ms is not None
+    assert tick.folded.tick_ms > NOW_MS + 100_000
+    assert kinds(tick.folded.outputs) == ["expired"]

@@ -273,6 +273,29 @@ def test_input_deleted_unread(site: Site) -> None:
         stop_in_time(worker)
 
 
+def test_input_deleted_that_the_journal_names(site: Site) -> None:
+    """Killed before its first snapshot, and what it had folded is gone: no state can be derived, a fresh one can."""
+    with site.worker() as worker:
+        site.until_joined(600)
+        worker.kill()
+    events = site.pipeline.topics.events
+    asyncio.run(_delete_before(site.bootstrap, events, 100))
+    with site.worker() as worker:
+        assert worker.end(DRAINED_S) == 4
+        said = worker.log().rpartition("Error: ")[2]
+        assert f"{events}-" in said
+        assert "from offset 0 on" in said
+        assert "--on-gap continue" in said
+    with site.worker("--on-gap", "continue") as worker:
+        worker.until_ready(PARTITIONS)
+        worker.kill()
+    with site.worker() as worker:
+        worker.until_ready(PARTITIONS)  # once is enough
+        assert worker.metric("driftline_labels_learned") == 0
+        stop_in_time(worker)
+    assert site.epochs() == [[("first", "fresh"), ("reset", "fresh")]] * PARTITIONS
+
+
 def test_changed_pipeline(site: Site) -> None:
     with site.worker() as worker:
         site.until_joined(600)

@@ -138,6 +138,52 @@ async def test_an_entry_off_the_chain_is_found_out_and_passed_over() -> None:
         await check_replay(cluster, chosen, life)
 
 
+async def test_an_entry_off_the_chain_at_the_end_is_behind_us_after_a_start() -> None:
+    cluster, chosen = MemoryCluster(), pipeline(delivery="at_least_once")
+    cluster.create_for(chosen, 1)
+    ids = produce(cluster, chosen, 100)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.kill()
+    place = Place(chosen.topics.journal, 0)
+    cluster.append(
+        place, [Write(*place, None, encode_link(link(SliceEntry(99, {}, None, 0, "00", None, 1), "f" * 32)))]
+    )
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        ids += produce(cluster, chosen, 100, first=200)
+        await life.until_done()
+        assert life.runner().tally.recoveries == 1
+        assert [one["event_id"] for one in documents(cluster, chosen.topics.scores)] == ids
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+async def test_a_shard_that_another_worker_had_meanwhile_is_recovered(delivery: str) -> None:
+    """It comes back from a rebalance that was long enough for someone else to write."""
+    cluster, chosen = MemoryCluster(), pipeline(delivery=delivery)
+    cluster.create_for(chosen, 1)
+    ids = produce(cluster, chosen, 200)
+    async with Life(cluster, chosen, client="a") as a:
+        await a.until_done()
+        let_go, revoked = asyncio.Event(), a.worker.revoked
+
+        async def slowly() -> None:
+            await revoked()
+            await let_go.wait()
+
+        a.worker.revoked = slowly  # type: ignore[method-assign]  # a worker that hangs in its rebalance
+        async with Life(cluster, chosen, client="b") as b:
+            cluster.group(f"driftline-{chosen.name}").leave("a/0")  # its session ended
+            await b.until_done()
+            ids += produce(cluster, chosen, 100, first=300)
+            await b.until_done()
+            let_go.set()
+            await a.until_done()
+            assert a.runner().tally.recoveries == 2
+            assert [one["event_id"] for one in documents(cluster, chosen.topics.scores)] == ids
+            await check_replay(cluster, chosen, a)
+
+
 @pytest.mark.parametrize("first_to_land", ["zombie", "heir"])
 async def test_a_zombie_without_fencing_is_found_out(first_to_land: str) -> None:
     """Two owners for a while: the journal's chain says whose slices hold, and both learn it from an offset."""

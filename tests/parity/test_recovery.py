@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import pickletools
 from typing import Any
 
 import orjson
@@ -52,10 +53,12 @@ def newest(cluster: MemoryCluster, chosen: Pipeline, key: bytes) -> Source:
 
 
 def tear(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> None:
-    """Spoil one slot's first chunk."""
+    """Spoil one slot by the last bit of one number: it still reads, as another state."""
     source = newest(cluster, chosen, chunk_key(slot, 0))
-    spoilt = bytes([source.value[0] ^ 1]) + source.value[1:] if source.value else b""
-    tamper(cluster, Place(chosen.topics.snapshots, 0), source.offset, spoilt)
+    spoilt = bytearray(source.value or b"")
+    at = next(at for code, _, at in pickletools.genops(bytes(spoilt)) if code.name == "BINFLOAT" and at is not None)
+    spoilt[at + 8] ^= 1
+    tamper(cluster, Place(chosen.topics.snapshots, 0), source.offset, bytes(spoilt))
 
 
 def offset_of(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> int:
@@ -116,6 +119,20 @@ async def test_a_snapshot_cut_short_by_a_death_spoils_its_own_slot_only(frequent
     place = Place(frequent.topics.snapshots, 0)
     cluster.append(place, [Write(*place, chunk_key(older, 0), b"the beginning of another state")])
     assert await recovered_slices(cluster, frequent, ids) == slices_behind(cluster, frequent, max(offsets))
+
+
+async def test_the_snapshot_that_was_recovered_from_is_not_the_first_to_be_overwritten(frequent: Pipeline) -> None:
+    cluster, ids = await lived(frequent)
+    offsets = [offset_of(cluster, frequent, slot) for slot in (0, 1)]
+    newer = offsets.index(max(offsets))
+    async with Life(cluster, frequent) as life:
+        await life.until_done()
+        ids += produce(cluster, frequent, 100, first=1_000)
+        await life.until_done()
+        await life.stop()
+    assert offset_of(cluster, frequent, newer) == max(offsets)
+    assert offset_of(cluster, frequent, 1 - newer) > max(offsets)
+    assert await recovered_slices(cluster, frequent, ids) == 0
 
 
 async def test_a_snapshot_of_another_journal_is_refused(frequent: Pipeline) -> None:
