@@ -288,7 +288,8 @@ def test_input_deleted_that_the_journal_names(site: Site) -> None:
         assert "--on-gap continue" in said
     with site.worker("--on-gap", "continue") as worker:
         worker.until_ready(PARTITIONS)
-        worker.kill()
+        stop_in_time(worker)
+        assert "a snapshot is left" not in worker.log()
     with site.worker() as worker:
         worker.until_ready(PARTITIONS)  # once is enough
         assert worker.metric("driftline_labels_learned") == 0
