@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import click
@@ -20,10 +21,11 @@ BENCHMARKS = ("throughput", "latency")
     "--pairs", default=100_000, show_default=True, help="Events with labels, for Driftline and the bare loop."
 )
 @click.option("--agent-pairs", default=5_000, show_default=True, help="Events with labels, for the Faust app.")
-@click.option("--events", default=500, show_default=True, help="Events whose latency is measured.")
+@click.option("--events", default=500, show_default=True, help="Events whose latency is measured, of each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def main(names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, events: int, as_json: bool) -> None:
     """Measure Driftline against plain loops, on a real Kafka of its own (Java 17 or later, Maven once)."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new Kafka has much to say
     console = Console(quiet=as_json)
     document: dict[str, Any] = {}
     report: throughput.Report | latency.Report
@@ -37,9 +39,10 @@ def main(names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, even
                 tables = latency.tables(report)
         for table in tables:
             console.print(table)
+        for key, value in report.setting.items():
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            console.print(f"[dim]{key}: {shown}", soft_wrap=True, highlight=False)
         document[name] = report.document()
-        setting = report.setting
-        console.print(f"[dim]{json.dumps(setting)}")
     if as_json:
         click.echo(json.dumps(document, indent=2))
 

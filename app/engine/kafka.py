@@ -414,7 +414,7 @@ def _be_patient(client: Any) -> None:
 async def _start(client: Any) -> None:
     try:
         await client.start()
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names no broker: it asserts
         await _stop(client)
         raise _unreachable(error) from error
 

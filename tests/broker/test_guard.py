@@ -76,9 +76,7 @@ def test_a_parent_that_goes_while_it_stops_the_program_leaves_no_folder(
 ) -> None:
     folder, ready = tmp_path / "data", tmp_path / "ready"
     folder.mkdir()
-    guard, _ = guarded(
-        guards, "--remove", str(folder), "--grace", "0.5", "--", sys.executable, "-c", DEAF, str(ready)
-    )
+    guard, _ = guarded(guards, "--remove", str(folder), "--grace", "0.5", "--", sys.executable, "-c", DEAF, str(ready))
     assert wait_for(ready.exists, 10)
     guard.terminate()
     assert guard.stdin is not None
