@@ -113,7 +113,7 @@ class Live:
             CommitUnknownError: memory and publisher are of no more use.
         """
         self._halted.clear()
-        self.folder.merge.clear()
+        self.folder.let_go()
         self._paused.clear()
         feed.begin({place: self.folder.positions[place.topic] for place in self._places})
         while not self._halted.is_set():
@@ -179,7 +179,7 @@ class Live:
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = time.monotonic()
         for place in list(self._paused):
-            if len(self.folder.merge.queues[self.folder.inputs.rank[place.topic]]) < QUEUE_MAX // 2:
+            if self.folder.merge.waiting(self.folder.inputs.rank[place.topic]) < QUEUE_MAX // 2:
                 self._paused.discard(place)
                 feed.resume(place)
         return folded
