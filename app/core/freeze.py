@@ -51,6 +51,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "join",
         "model",
         "output",
+        "poison",
         "record",
         "reference",
         "select",

@@ -17,6 +17,7 @@ from app.codec.journal import Range
 from app.core.error import InvariantError
 from app.core.merge import Merge
 from app.core.output import Outcome, Output, Rejected, Score
+from app.core.poison import Notes
 from app.core.record import InputRecord, Source, Tick
 from app.core.shard import Shard, step
 
@@ -34,6 +35,7 @@ class Folded(Struct, frozen=True):
         messages: what the slice made, as it is published.
         made: the same in numbers. The outputs themselves are let go at once: a slice of them would fill the caches.
         digest: over the messages, hexadecimal.
+        raised: calls at which the model raised, and what.
     """
 
     inputs: Mapping[str, Range]
@@ -41,6 +43,7 @@ class Folded(Struct, frozen=True):
     messages: Sequence[Message]
     made: Made
     digest: str
+    raised: Mapping[str, str]
 
     @property
     def records(self) -> int:
@@ -125,14 +128,22 @@ class Folder:
         """Records in hand."""
         return sum(self.merge.waiting(rank) for rank in range(len(self.inputs.topics)))
 
-    def fold(self, at_end: Sequence[bool], records_max: int, full: Callable[[int], bool]) -> Folded:
+    def fold(
+        self,
+        at_end: Sequence[bool],
+        records_max: int,
+        full: Callable[[int], bool],
+        raised: Mapping[str, str] | None = None,
+    ) -> Folded:
         """Fold the next records in order, until a bound is met or the order of the next is not known yet.
 
         Args:
             at_end: by rank, whether an input has nothing unread beyond what was received.
             records_max: most records.
             full: asked now and then with the bytes made so far; true ends the slice.
+            raised: at a replay, the calls at which the model raised then.
         """
+        self.shard.learner.notes = Notes(raised)
         messages: list[Message] = []
         made = Made()
         counts = [0] * len(at_end)
@@ -170,18 +181,19 @@ class Folder:
             made += step(shard, record)
         return made
 
-    def fold_range(self, inputs: Mapping[str, Sequence[Source]]) -> Folded:
-        """Fold exactly these records, as a slice that the journal names."""
+    def fold_range(self, inputs: Mapping[str, Sequence[Source]], raised: Mapping[str, str] | None = None) -> Folded:
+        """Fold exactly these records, as a slice that the journal names; `raised` as it stands there."""
         total = 0
         for topic, sources in inputs.items():
             total += self.receive(topic, sources)
-        folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False)
+        folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False, raised)
         if self.waiting:
             raise InvariantError("a slice was not folded whole: bounds differ from those it was made with")
         return folded
 
-    def tick(self, slice_number: int, time_ms: int) -> Folded:
-        """Let time pass on idle inputs."""
+    def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
+        """Let time pass on idle inputs; `raised` as of `fold`."""
+        self.shard.learner.notes = Notes(raised)
         made = Made()
         messages = self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), made)
         return self._folded([], [], time_ms, messages, made)
@@ -200,4 +212,5 @@ class Folder:
                 topic = self.inputs.topics[rank]
                 inputs[topic] = Range(self.positions[topic], stops[rank], count)
                 self.positions[topic] = stops[rank]
-        return Folded(inputs, tick_ms, messages, made, digest(messages).hex())
+        raised = self.shard.learner.notes.found
+        return Folded(inputs, tick_ms, messages, made, digest(messages).hex(), raised)
