@@ -25,7 +25,7 @@ REASONS: Mapping[str, str] = {
     "not_json": "the value is no JSON document in UTF-8 (NaN, Infinity and 1e999 are none either)",
     "not_object": "the value is JSON, but no object",
     "id_missing": "there is no id at the pipeline's path",
-    "id_type": "the id is neither text nor a whole number",
+    "id_type": "the id is neither text nor a number that is exact",
     "id_too_long": "the id has more than limits.string_max characters",
     "time_missing": "there is no time at the pipeline's path",
     "time_unreadable": "the time is neither ISO 8601 nor an epoch in seconds or milliseconds",
@@ -46,6 +46,7 @@ REASONS: Mapping[str, str] = {
 COMMANDS = ("freeze", "unfreeze", "reset")
 
 _SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
+_EXACT_MAX = 2**53  # up to here every whole number is a float of its own
 _TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
 _MISSING = object()
@@ -88,6 +89,7 @@ class Decoder:
             self._label_value = parse_path(label.value)
             self._label_time = parse_path(label.time) if label.time else None
             self._target = Target(label, pipeline)
+            self._retracts = label.retract
 
     def event(self, source: Source) -> InputRecord:
         """An event, or why it is none."""
@@ -141,10 +143,10 @@ class Decoder:
         event_id = self._id(document, self._label_id)
         time_ms, ahead = self._time(document, self._label_time, source)
         value = _find(document, self._label_value)
-        if value is _MISSING or value is None:
+        if value is _MISSING or (value is None and not self._retracts):
             raise _RefusedError("label_missing", REASONS["label_missing"])
         try:
-            target = self._target.read(value)
+            target = None if value is None else self._target.read(value)
         except TargetError as error:
             raise _RefusedError("label_type", str(error)) from None
         return Label(source, _order_ms(source, time_ms, ahead), time_ms, event_id, target, ahead)
@@ -165,7 +167,14 @@ class Decoder:
             return found
         if found is _MISSING or found is None:
             raise _RefusedError("id_missing", REASONS["id_missing"])
-        raise _RefusedError("id_type", f"the id is a {type(found).__name__}")
+        if type(found) is float:
+            # Beyond, and for whole numbers of more than 64 bits, different ids would be one float.
+            if abs(found) > _EXACT_MAX:
+                raise _RefusedError("id_type", f"{found!r} is too large to be exact; write such ids as text")
+            return int(found) if found.is_integer() else found
+        if type(found) is bool:
+            raise _RefusedError("id_type", "the id is a truth value, which tells two events apart at most")
+        raise _RefusedError("id_type", f"the id is {shown(found)}")
 
     def _time(self, document: dict[str, Any], keys: tuple[PathPart, ...] | None, source: Source) -> tuple[int, bool]:
         """Event time, and whether it lies too far ahead of the record's own time to be trusted."""

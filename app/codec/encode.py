@@ -97,6 +97,8 @@ class Encoder:
             value["model_version"] = str(outcome.version)
         if outcome.label is not None:
             value["label"] = outcome.label
+        if outcome.previous_label is not None:
+            value["previous_label"] = outcome.previous_label
         if outcome.label_time_ms is not None:
             value["label_time_ms"] = outcome.label_time_ms
             if outcome.event_time_ms is not None:

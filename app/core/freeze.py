@@ -18,13 +18,12 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 2  # raised whenever the meaning of the bytes changes
+FORMAT = 3  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
     "pending",
     "early",
-    "seen",
     "evaluation",
     "monitors",
     "watermark_ms",

@@ -13,7 +13,18 @@ from msgspec import Struct
 
 from app.core.record import EventId, FeatureValue, Headers, LabelValue, Source
 
-OutcomeKind: TypeAlias = Literal["joined", "assumed", "expired", "orphan", "duplicate", "late", "failed"]
+OutcomeKind: TypeAlias = Literal[
+    "joined",
+    "assumed",
+    "expired",
+    "orphan",
+    "duplicate",
+    "late",
+    "corrected",
+    "retracted",
+    "unretracted",
+    "failed",
+]
 Guard: TypeAlias = Literal["served", "fallback", "withheld"]
 
 
@@ -67,12 +78,14 @@ class Outcome(Struct, frozen=True, gc=False):
     Args:
         kind: `joined` (event and label, learned), `assumed` (deadline passed, the pipeline's assumed label learned),
             `expired` (deadline passed or no room left, dropped), `orphan` (label whose event never came),
-            `duplicate` (event already had its label), `late` (label after the deadline),
-            `failed` (the model raised while learning).
+            `duplicate` (event already had its label), `late` (label after the deadline), `corrected` (another label in
+            place of the one that the event had or was assumed to have, learned), `retracted` (its label was taken
+            back), `unretracted` (there was none to take back), `failed` (the model raised while learning).
         prediction, version, features, event_time_ms: as they were when the event was served; None for a label
             without a waiting event.
         label_time_ms: event time of the label, None where none came.
         detail: why, in a few words, where the kind alone does not say.
+        previous_label: the label that was corrected or retracted.
     """
 
     output_id: str
@@ -87,6 +100,7 @@ class Outcome(Struct, frozen=True, gc=False):
     label: LabelValue | None
     label_time_ms: int | None
     detail: str | None = None
+    previous_label: LabelValue | None = None
 
 
 class Alert(Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 FeatureValue: TypeAlias = float | int | str | bool | None  # None: omitted, the model does not see the feature
-EventId: TypeAlias = str | int
+EventId: TypeAlias = str | int | float
 LabelValue: TypeAlias = bool | int | float | str
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
@@ -57,13 +57,13 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class Label(Struct, frozen=True, gc=False):
-    """The truth about an event, which may come before the event or long after it."""
+    """The truth about an event, which may come before the event or long after it; None takes it back."""
 
     source: Source
     order_ms: int
     time_ms: int
     event_id: EventId
-    value: LabelValue
+    value: LabelValue | None
     time_ahead: bool = False
 
 

@@ -5,6 +5,7 @@ whatever was served can be derived again: state = snapshot + journal + inputs.
 
     event:  dedupe -> features -> score -> guard -> remember as pending -> Score
     label:  join by event id -> evaluate the served prediction -> detectors -> learn -> Outcome
+            no event yet -> held; a second, late or empty one -> ignored, corrected or retracted, as the pipeline says
     always: watermark forward -> expire what waited too long -> alerts
 
 An event is scored before its label can be learned, and what metrics and detectors see is the error of the
@@ -18,8 +19,20 @@ from typing import Any, assert_never
 
 from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
 from app.core.drift import Drift, DriftMonitors
+from app.core.error import InvariantError
 from app.core.evaluate import Evaluation
-from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
+from app.core.join import (
+    ASSUMED,
+    EXPIRED,
+    LABELLED,
+    RETRACTED,
+    WAITING,
+    EarlyLabels,
+    Held,
+    Ledger,
+    Settled,
+    Waiting,
+)
 from app.core.model import Learner
 from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
@@ -62,9 +75,10 @@ class Shard:
         self.partition = partition
         self.learner = Learner(pipeline)
         label = pipeline.label
-        self.pending = Pending(label.pending_max if label else 0)
-        self.early = EarlyLabels(label.early_max if label else 0)
-        self.seen = Seen(pipeline.dedupe.horizon_ms, pipeline.dedupe.id_max)
+        self.corrects = label is not None and label.second == "correct"
+        self.labels_max = label.labels_max if label else 1
+        self.pending = _ledger(pipeline)
+        self.early = EarlyLabels(label.early_max if label else 0, self.labels_max)
         self.evaluation = Evaluation.of(pipeline)
         self.monitors = DriftMonitors.of(pipeline)
         self.assumed = Target(label, pipeline).assumed if label else None
@@ -80,9 +94,10 @@ class Shard:
     def adopt(self) -> None:
         """Take over the bounds of the pipeline, for a state that was made under other ones."""
         label, dedupe = self.pipeline.label, self.pipeline.dedupe
-        self.seen.horizon_ms, self.seen.id_max = dedupe.horizon_ms, dedupe.id_max
+        self.pending.horizon_ms, self.pending.id_max = dedupe.horizon_ms, dedupe.id_max
         if label is not None:
             self.pending.pending_max, self.early.early_max = label.pending_max, label.early_max
+            self.pending.wait_ms, self.pending.correct_max = label.wait_ms, label.correct_max
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -112,6 +127,27 @@ class Shard:
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
         }
+
+
+def _ledger(pipeline: Pipeline) -> Ledger:
+    """An empty ledger with the bounds of a pipeline."""
+    label, dedupe = pipeline.label, pipeline.dedupe
+    if label is None:
+        return Ledger(horizon_ms=dedupe.horizon_ms, id_max=dedupe.id_max)
+    keep = set()
+    if label.second == "correct" or label.retract:
+        keep |= {LABELLED, RETRACTED}
+    if label.late == "correct":
+        keep.add(ASSUMED)
+    return Ledger(
+        wait_ms=label.wait_ms,
+        pending_max=label.pending_max,
+        horizon_ms=dedupe.horizon_ms,
+        id_max=dedupe.id_max,
+        correct_ms=label.correct_ms,
+        correct_max=label.correct_max,
+        keep=frozenset(keep),
+    )
 
 
 class _Outbox:
@@ -174,10 +210,12 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
     shard.watermark_ms = time_ms
-    for event_id, waiting in shard.pending.expire(time_ms):
-        _give_up(shard, event_id, waiting, "no label within the wait", out)
+    for place in shard.pending.due(time_ms):
+        _give_up(shard, place, "no label within the wait", out)
     for held in shard.early.expire(time_ms):
-        _orphan(shard, held, "no event within the wait", out)
+        _unjoined(shard, held, "orphan", "no event within the wait", out)
+    if shard.pending.keep:
+        shard.pending.let_go_corrected(time_ms)
 
 
 # -- events
@@ -185,7 +223,7 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
 
 def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     event_id = event.event_id
-    if shard.seen.fate(event_id, shard.now_ms) is not None or event_id in shard.pending:
+    if shard.pending.find(event_id, shard.now_ms) is not None:
         _reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
     learner = shard.learner
@@ -200,7 +238,6 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     if guard != "served":
         version = learner.version
     shard.count("scored")
-    shard.seen.add(event_id, shard.now_ms)
     score = Score(
         out.next_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
@@ -219,7 +256,9 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
             shard.count("failed")
             _watch_faults(shard, out)
     if shard.pipeline.label is not None:
-        _await_label(shard, event, score, shard.pipeline.label, out)
+        _await_label(shard, event, score, out)
+    else:
+        shard.pending.add(event_id, shard.now_ms, None)
 
 
 def _decide(shard: Shard, prediction: Prediction) -> bool | None:
@@ -229,26 +268,15 @@ def _decide(shard: Shard, prediction: Prediction) -> bool | None:
     return prediction.value >= decision.threshold
 
 
-def _await_label(shard: Shard, event: Event, score: Score, form: LabelForm, out: _Outbox) -> None:
+def _await_label(shard: Shard, event: Event, score: Score, out: _Outbox) -> None:
     """Remember the event until its label comes; at once, if the label is here already."""
-    source = event.source
-    waiting = Waiting(
-        shard.now_ms + form.wait_ms,
-        score.output_id,
-        source.key,
-        source.record_time_ms,
-        event.time_ms,
-        event.features,
-        score.prediction,
-        score.version,
-    )
-    held = shard.early.take(event.event_id)
-    if held is not None:
-        _join(shard, event.event_id, waiting, held.label, out)
-        return
-    crowded_out = shard.pending.add(event.event_id, waiting)
-    if crowded_out is not None:
-        _give_up(shard, *crowded_out, "more events wait than pending_max", out)
+    source, pending = event.source, shard.pending
+    waiting = Waiting(source.key, event.time_ms, event.features, score.prediction, score.version)
+    place = pending.add(event.event_id, shard.now_ms, waiting)
+    for held in shard.early.take(event.event_id):
+        _join(shard, place, waiting, held, out)
+    while (oldest := pending.crowded()) is not None:
+        _give_up(shard, oldest, "more events wait than pending_max", out)
 
 
 # -- labels
@@ -259,21 +287,21 @@ def _label(shard: Shard, label: Label, out: _Outbox) -> None:
     if form is None:
         _reject(shard, label.source, "unexpected_label", "the pipeline declares no label", out)
         return
-    if shard.pipeline.task == "multiclass" and not _admit_class(shard, label.value):
-        detail = f"{label.value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
+    value = label.value
+    if shard.pipeline.task == "multiclass" and value is not None and not _admit_class(shard, value):
+        detail = f"{value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
         _reject(shard, label.source, "too_many_classes", detail, out)
         return
-    waiting = shard.pending.take(label.event_id)
-    if waiting is not None:
-        _join(shard, label.event_id, waiting, label, out)
-        return
-    match shard.seen.fate(label.event_id, shard.now_ms):
-        case "labelled":
-            _unjoined(shard, label, "duplicate", "the event has its label already; the first one stands", out)
-        case "expired":
-            _unjoined(shard, label, "late", "the label came after the wait", out)
-        case "waiting" | None:
-            _hold(shard, label, form, out)
+    place = shard.pending.find(label.event_id, shard.now_ms)
+    held = Held(shard.now_ms + form.early_ms, label.event_id, label.source.key, label.time_ms, value)
+    if value is None:
+        _retract(shard, place, held, out)
+    elif place is None:
+        _hold(shard, held, form, out)
+    elif shard.pending.fate(place) == WAITING:
+        _join(shard, place, shard.pending.waiting(place), held, out)
+    else:
+        _again(shard, place, held, out)
 
 
 def _admit_class(shard: Shard, value: LabelValue) -> bool:
@@ -284,38 +312,123 @@ def _admit_class(shard: Shard, value: LabelValue) -> bool:
     return True
 
 
-def _hold(shard: Shard, label: Label, form: LabelForm, out: _Outbox) -> None:
+def _hold(shard: Shard, label: Held, form: LabelForm, out: _Outbox) -> None:
     """Keep a label until its event comes."""
-    if label.event_id in shard.early:
-        _unjoined(shard, label, "duplicate", "a label for this event is held already; the first one stands", out)
+    early = shard.early
+    if not early.hold(label):
+        before = early.get(label.event_id)
+        if form.second == "ignore" or before is None or before.value == label.value:
+            _unjoined(shard, label, "duplicate", "a label for this event is held already; the first one stands", out)
+            return
+        early.replace(label)
+        detail = "it takes the place of a label that is held until the event comes"
+        _unjoined(shard, label, "corrected", detail, out, before.value)
         return
-    crowded_out = shard.early.hold(Held(shard.now_ms + form.early_ms, label))
-    if crowded_out is not None:
-        _orphan(shard, crowded_out, "more early labels wait than early_max", out)
+    while (crowded_out := early.crowded()) is not None:
+        _unjoined(shard, crowded_out, "orphan", "more early labels wait than early_max", out)
 
 
-def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: _Outbox) -> None:
+def _join(shard: Shard, place: int, waiting: Waiting | None, label: Held, out: _Outbox) -> None:
     """The heart: evaluate what was served, tell the detectors, learn, publish the pair."""
-    shard.seen.settle(event_id, "labelled")
-    shard.evaluation.update(label.value, waiting.prediction)
-    drifts = shard.monitors.on_label(label.value, waiting.prediction)
-    _settle(shard, "joined", event_id, waiting, label.value, label.time_ms, None, out)
+    value = label.value
+    if waiting is None or value is None:
+        raise InvariantError("a label was to be joined to an event that does not wait")
+    number = shard.evaluation.update(value, waiting.prediction)
+    pending = shard.pending
+    if shard.labels_max == 1:
+        pending.settle(place, LABELLED, shard.now_ms, number, value)
+    elif pending.count_label(place) >= shard.labels_max:
+        pending.settle(place, LABELLED, shard.now_ms)
+    drifts = shard.monitors.on_label(value, waiting.prediction)
+    _settle(shard, "joined", label.event_id, waiting, value, label.time_ms, None, out)
     for drift in drifts:
         _drift(shard, drift, out)
 
 
-def _give_up(shard: Shard, event_id: EventId, waiting: Waiting, why: str, out: _Outbox) -> None:
+def _give_up(shard: Shard, place: int, why: str, out: _Outbox) -> None:
     """The deadline passed: drop the event, or learn the label that the pipeline assumes then."""
-    shard.seen.settle(event_id, "expired")
-    assumed = shard.assumed
+    pending = shard.pending
+    event_id, waiting, assumed = pending.id_at(place), pending.waiting(place), shard.assumed
+    if waiting is None:
+        raise InvariantError("an event that does not wait was to expire")
+    if pending.label_count(place):  # one of several that may come, and now no more will
+        pending.settle(place, LABELLED, shard.now_ms)
+        return
     if assumed is None:
+        pending.settle(place, EXPIRED, shard.now_ms)
         _settle(shard, "expired", event_id, waiting, None, None, why, out)
         return
-    shard.evaluation.update(assumed, waiting.prediction)
+    number = shard.evaluation.update(assumed, waiting.prediction)
+    pending.settle(place, ASSUMED, shard.now_ms, number, assumed)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
     _settle(shard, "assumed", event_id, waiting, assumed, None, why, out)
     for drift in drifts:
         _drift(shard, drift, out)
+
+
+def _again(shard: Shard, place: int, label: Held, out: _Outbox) -> None:
+    """A label for an event that waits no longer: late, a second one, or one after a retraction."""
+    pending, value = shard.pending, label.value
+    fate, before = pending.fate(place), pending.settled(place)
+    if fate == EXPIRED or (fate == ASSUMED and ASSUMED not in pending.keep):
+        _unjoined(shard, label, "late", "the label came after the wait", out)
+    elif fate == LABELLED and not shard.corrects:
+        many = "as many labels as labels_max allows; the" if shard.labels_max > 1 else "its label already; the first"
+        _unjoined(shard, label, "duplicate", f"the event has {many} one{'s' * (shard.labels_max > 1)} stand", out)
+    elif before is None or value is None:
+        shard.count("uncorrectable")
+        kind: OutcomeKind = "late" if fate != LABELLED else "duplicate"
+        _unjoined(shard, label, kind, "the label can be corrected no more: correct_for or correct_max is over", out)
+    elif before.label == value:
+        if fate == ASSUMED:
+            pending.change(place, LABELLED, before.number, value)
+            _unjoined(shard, label, "late", "the label came after the wait, and is the one that was assumed", out)
+        else:
+            _unjoined(shard, label, "duplicate", "the event has this label already", out)
+    else:
+        _correct(shard, place, before, label, value, out)
+
+
+def _correct(shard: Shard, place: int, before: Settled, label: Held, value: LabelValue, out: _Outbox) -> None:
+    """Take the label back that the event had, if any, and evaluate and learn this one.
+
+    A model cannot unlearn: it learned the first label, and learns this one on top. Detectors saw the error of the
+    first; one pair is one observation, so they are told of it once.
+    """
+    pending = shard.pending
+    waiting = pending.waiting(place)
+    if waiting is None:
+        raise InvariantError("what may be corrected was let go")
+    if before.label is not None:
+        shard.evaluation.revert(before.label, waiting.prediction, before.number)
+    number = shard.evaluation.update(value, waiting.prediction)
+    pending.change(place, LABELLED, number, value)
+    kind: OutcomeKind = "corrected" if before.label is not None else "joined"
+    _settle(shard, kind, label.event_id, waiting, value, label.time_ms, None, out, before.label)
+
+
+def _retract(shard: Shard, place: int | None, label: Held, out: _Outbox) -> None:
+    """Take a label back: nothing is learned, and metrics are as if it had not come."""
+    pending = shard.pending
+    if place is None:
+        held = shard.early.take(label.event_id)
+        if held:
+            _unjoined(shard, label, "retracted", "the label was held until its event comes", out, held[0].value)
+        else:
+            _unjoined(shard, label, "unretracted", "no label of this event is known", out)
+        return
+    fate, before, waiting = pending.fate(place), pending.settled(place), pending.waiting(place)
+    if fate == LABELLED and (before is None or before.label is None or waiting is None):
+        shard.count("uncorrectable")
+        _unjoined(
+            shard, label, "unretracted", "the label can be retracted no more: correct_for or correct_max is over", out
+        )
+    elif fate != LABELLED or before is None or before.label is None or waiting is None:
+        _unjoined(shard, label, "unretracted", "the event has no label", out)
+    else:
+        shard.evaluation.revert(before.label, waiting.prediction, before.number)
+        pending.change(place, RETRACTED, 0, None)
+        _publish(shard, "retracted", label.event_id, waiting, None, label.time_ms, None, out, before.label)
 
 
 def _settle(
@@ -327,13 +440,30 @@ def _settle(
     label_time_ms: int | None,
     detail: str | None,
     out: _Outbox,
+    previous: LabelValue | None = None,
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
     if label is not None and shard.pipeline.task != "anomaly":
-        failure = _learn(shard, waiting.features, label, f"learn {waiting.output_id}")
+        failure = _learn(shard, waiting.features, label, f"learn {out.next_id()}")
         if failure is not None:
             kind, detail = "failed", failure
+    _publish(shard, kind, event_id, waiting, label, label_time_ms, detail, out, previous)
+    if failure is not None:
+        _watch_faults(shard, out)
+
+
+def _publish(
+    shard: Shard,
+    kind: OutcomeKind,
+    event_id: EventId,
+    waiting: Waiting,
+    label: LabelValue | None,
+    label_time_ms: int | None,
+    detail: str | None,
+    out: _Outbox,
+    previous: LabelValue | None,
+) -> None:
     shard.count(kind)
     out.made.append(
         Outcome(
@@ -349,10 +479,9 @@ def _settle(
             label,
             label_time_ms,
             detail,
+            previous,
         )
     )
-    if failure is not None:
-        _watch_faults(shard, out)
 
 
 def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, call: str) -> str | None:
@@ -367,14 +496,16 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
     return None
 
 
-def _unjoined(shard: Shard, label: Label, kind: OutcomeKind, detail: str, out: _Outbox) -> None:
+def _unjoined(
+    shard: Shard, label: Held, kind: OutcomeKind, detail: str, out: _Outbox, previous: LabelValue | None = None
+) -> None:
     """Publish a label that found no waiting event."""
     shard.count(kind)
     out.made.append(
         Outcome(
             out.next_id(),
             kind,
-            label.source.key,
+            label.key,
             shard.stamp_ms,
             label.event_id,
             None,
@@ -384,12 +515,9 @@ def _unjoined(shard: Shard, label: Label, kind: OutcomeKind, detail: str, out: _
             label.value,
             label.time_ms,
             detail,
+            previous,
         )
     )
-
-
-def _orphan(shard: Shard, held: Held, why: str, out: _Outbox) -> None:
-    _unjoined(shard, held.label, "orphan", why, out)
 
 
 # -- operators and alerts

@@ -74,7 +74,9 @@ class Made:
             self.scored.append((output.source.offset, output.source.record_time_ms))
         elif isinstance(output, Outcome):
             self.outcomes[output.kind] += 1
-            if output.label_time_ms is not None and output.event_time_ms is not None:
+            # A correction is no label that took long to come.
+            first = output.previous_label is None
+            if first and output.label_time_ms is not None and output.event_time_ms is not None:
                 self.label_delays_ms.append(output.label_time_ms - output.event_time_ms)
         elif isinstance(output, Rejected):
             self.rejected[output.reason] += 1

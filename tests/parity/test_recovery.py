@@ -272,7 +272,7 @@ async def test_a_change_that_the_state_can_follow_keeps_it() -> None:
         await life.until_done()
         check_exact(cluster, after, ids + more)
         assert life.shard().counts["learned"] == len(ids) + len(more)
-        assert life.shard().seen.id_max == 50
+        assert life.shard().pending.id_max == 50
         await check_replay(cluster, after, life)
         await life.stop()
     first, second = epochs(cluster, after)

@@ -180,7 +180,7 @@ class Course(RuleBasedStateMachine):
         assert shard.watermark_ms == book.watermark
         assert len(shard.pending) == len(book.pending) <= PENDING_MAX
         assert len(shard.early) == len(book.early) <= EARLY_MAX
-        assert len(shard.seen) <= ID_MAX
+        assert shard.pending.remembered_count <= ID_MAX
         deadlines = [*book.pending.values(), *book.early.values()]
         assert shard.next_deadline_ms == min(deadlines, default=None)
 

@@ -145,6 +145,25 @@ class LabelForm(Form):
     missing: Annotated[Literal["drop"] | Assume, BeforeValidator(_read_assume), WithJsonSchema(_ASSUME_SCHEMA)] = Field(
         default="drop", description="without a label by then: drop the event, or learn {assume: VALUE}"
     )
+    late: Literal["ignore", "correct"] = Field(
+        default="ignore", description="a label that comes after one was assumed: ignore it, or correct the assumption"
+    )
+    second: Literal["ignore", "correct"] = Field(
+        default="ignore", description="another label of the same event: ignore it, or correct the first"
+    )
+    retract: bool = Field(default=False, description="whether a label of null takes the event's label back")
+    correct_ms: Duration = Field(
+        alias="correct_for",
+        description="how long after an event got its label, or was assumed to have it, that may be corrected or "
+        "retracted; as `wait` by default",
+    )
+    correct_max: Count = Field(
+        default=100_000, description="most events whose label may be corrected or retracted, per partition"
+    )
+    labels_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=1,
+        description="most labels of one event; with more than 1 it waits for them to its deadline, and each is learned",
+    )
     early_ms: Duration = Field(alias="early", description="how long a label waits for its event; as `wait` by default")
     pending_max: Count = Field(default=1_000_000, description="most events that wait at once, per partition")
     early_max: Count = Field(default=100_000, description="most labels that wait for their event, per partition")

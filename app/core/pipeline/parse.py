@@ -32,6 +32,7 @@ TOPIC_KINDS = (
     "snapshots",
 )
 DEFAULT_DETECTOR = "ADWIN(delta=0.002)"
+_AS_WAIT = ("early", "correct_for")  # spans of the label section that are as long as `wait` by default
 _NODES_MAX = 20_000
 _DEPTH_MAX = 20
 
@@ -67,8 +68,9 @@ def parse_pipeline(doc: object) -> Pipeline:
         raise PipelineError(problems)
     filled = _fill_in(dict(doc))  # type: ignore[call-overload]  # a mapping, or there were problems
     draft, faults = _read_sections(filled)
-    if not _gives(doc, "label", "early"):
-        faults = [fault for fault in faults if fault.path != "label.early"]  # it has `wait` from, which is told
+    for span in _AS_WAIT:
+        if not _gives(doc, "label", span):
+            faults = [fault for fault in faults if fault.path != f"label.{span}"]  # it is `wait`, which is told
     problems = faults + broken_rules(draft)
     if problems:
         raise PipelineError(problems)
@@ -125,8 +127,9 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
         doc["event"] = {**event, "features": features}
     if isinstance(label, Mapping):
         doc["label"] = dict(label)
-        if doc["label"].get("early") is None:
-            doc["label"]["early"] = label.get("wait", 0)
+        for span in _AS_WAIT:
+            if doc["label"].get(span) is None:
+                doc["label"][span] = label.get("wait", 0)
     if isinstance(name, str):
         given = doc.get("topics")
         if given is None or isinstance(given, Mapping):

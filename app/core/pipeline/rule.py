@@ -144,6 +144,7 @@ def _label(draft: Draft, _: Any) -> Iterator[Problem]:
             yield Problem("label.negative", label.negative, "is the same as label.positive")
         elif isinstance(label.negative, str) != isinstance(label.positive, str):
             yield Problem("label.negative", label.negative, "must be of the same type as label.positive")
+    yield from _corrections(label)
     if isinstance(label.missing, Assume):
         allowed = _assumable(label, task)
         if not allowed(label.missing.assume):
@@ -152,6 +153,18 @@ def _label(draft: Draft, _: Any) -> Iterator[Problem]:
                 "label.missing.assume", label.missing.assume,
                 f"is no label of task {task}; allowed is {words.get(task) or _binary_words(label)}",
             )  # fmt: skip
+
+
+def _corrections(label: LabelForm) -> Iterator[Problem]:
+    if label.late == "correct" and not isinstance(label.missing, Assume):
+        yield Problem(
+            "label.late", "correct", "corrects an assumption: say `missing: {assume: VALUE}`, or leave it out"
+        )
+    if label.labels_max > 1:
+        for key, given in (("second", label.second == "correct"), ("retract", label.retract)):
+            if given:
+                text = "cannot be told from one more of several labels; leave it out, or labels_max"
+                yield Problem(f"label.{key}", getattr(label, key), text)
 
 
 def _binary_words(label: LabelForm) -> str:
