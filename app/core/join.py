@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.output import ModelVersion, Prediction
 from app.core.record import EventId, FeatureValue, Label
@@ -79,6 +79,11 @@ class Pending:
             expired.append((event_id, self._waiting.pop(event_id)))
         return expired
 
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what waits since before counts from here."""
+        for event_id, waiting in self._waiting.items():
+            self._waiting[event_id] = structs.replace(waiting, deadline_ms=waiting.deadline_ms + time_ms)
+
 
 class EarlyLabels:
     """Labels whose event has not been scored yet, by event id: one each, at most `early_max`."""
@@ -119,6 +124,11 @@ class EarlyLabels:
             expired.append(self._held.pop(event_id))
         return expired
 
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what is held since before counts from here."""
+        for event_id, held in self._held.items():
+            self._held[event_id] = structs.replace(held, deadline_ms=held.deadline_ms + time_ms)
+
 
 Fate = Literal["waiting", "labelled", "expired"]
 
@@ -158,3 +168,8 @@ class Seen:
         known = self._fates.get(event_id)
         if known is not None:
             self._fates[event_id] = (known[0], fate)
+
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what was seen before counts from here."""
+        for event_id, (seen_ms, fate) in self._fates.items():
+            self._fates[event_id] = (seen_ms + time_ms, fate)

@@ -34,7 +34,7 @@ from app.core.record import Source
 from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch
 from app.engine.fold import Folder
-from app.engine.port import Broker, Reader
+from app.engine.port import Broker, Place, Reader
 from app.engine.snapshot import read_snapshots
 
 log = logging.getLogger(__name__)
@@ -134,10 +134,17 @@ class Recovery:
         return state
 
     async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+        try:
+            return await self._read_snapshots(0)
+        except InputLostError:  # the topic's first records were deleted; what is left may hold a whole one
+            place = Place(self._pipeline.topics.snapshots, self._partition)
+            return await self._read_snapshots((await self._broker.beginnings([place]))[place])
+
+    async def _read_snapshots(self, start: int) -> list[tuple[Manifest, bytes]]:
         topic = self._pipeline.topics.snapshots
         reader = self._broker.reader(self._partition)
-        await reader.open({topic: 0})
         try:
+            await reader.open({topic: start})
             return await read_snapshots(reader, topic, self._key)
         finally:
             await reader.close()
