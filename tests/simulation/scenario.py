@@ -16,12 +16,12 @@ BASE_MS = 1_700_000_000_000  # wall time at the start
 HOUR_MS = 3_600_000
 
 What: TypeAlias = Literal[
-    "crash",  # a worker dies; at a request, `arg` 1 lets that request arrive; it is started again after `seconds`
+    "crash",  # a worker dies; a request under way is lost (`arg` 0), arrives (1) or is late (2); restart after `seconds`
     "pause",  # a worker stands still for `seconds`, and comes back as a zombie if that is longer than its session
     "stop",  # a worker is stopped cleanly, and started again after `seconds`
     "deploy",  # the same with another pipeline file, which the state can follow
     "join",  # one more worker for `seconds`
-    "evict",  # the group puts a worker out, which only learns so later
+    "evict",  # the group puts a worker out, which only learns so later; the request at hand takes `seconds`
     "lose",  # a request or an answer is lost
     "slow",  # a request or an answer takes `seconds`
     "refuse",  # the broker does not take one batch
@@ -292,7 +292,9 @@ def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery
         nth = rng.choice((1, 2, 3, 5, 8, 13, 21, 40))
     match what:
         case "crash":
-            arg = rng.randrange(2)
+            arg = rng.randrange(3)
+        case "evict":
+            seconds = rng.choice((0.0, 0.05, 0.5, 2.0))
         case "pause":
             seconds = round(rng.choice((0.05, 0.5, 2.0, 5.0, 8.0)) * (0.5 + rng.random()), 4)
         case "slow":

@@ -26,7 +26,7 @@ from app.codec.manifest import Manifest, decode_manifest, encode_manifest
 from app.core.error import BrokerError, DriftlineError, InputLostError
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
-from app.engine import epoch, memory, recovery
+from app.engine import epoch, memory, recovery, worker
 from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
 from app.engine.memory import MemoryBroker, Moment, RefusedError
@@ -39,9 +39,11 @@ from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
 SESSION_S = 3.0  # a real one takes 10 s; shorter here, or idle polling is all that a simulation does
 REBALANCE_S = 10.0
 TRANSACTION_MS = 15_000
+LATE_S = 5.0
 LOOK_S = 0.5  # how often the cluster looks at sessions and transactions
 SETTLE_S = 150.0
 POLL_WAIT_S = 0.25
+NOTE_EVERY_S = 0.5
 KEY = b"the deployment's own"
 OUTBOUND = ("open", "batch", "commit")  # requests that arrive though their sender is gone
 DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing")
@@ -377,12 +379,16 @@ class World:
                 raise RefusedError("the broker does not like this batch")
             case "slow":
                 await asyncio.sleep(fault.seconds)
+            case "crash":
+                self._strike(fault, life)
+                if moment.step in OUTBOUND and fault.arg == 0:
+                    raise ClusterError("it died before it sent this")
+                if fault.arg == 2:
+                    await asyncio.sleep(LATE_S)  # what the dead had sent arrives when another may own the shard
             case _:
                 self._strike(fault, life)
-                if fault.what == "crash":
-                    if moment.step in OUTBOUND and not fault.arg:
-                        raise ClusterError("it died before it sent this")
-                    await asyncio.sleep(fault.seconds * 0.5)  # never comes back to the dead; arrives late otherwise
+                if moment.step in OUTBOUND:
+                    await asyncio.sleep(fault.seconds)  # so does what a member sent that was put out, or stands still
 
     # -- faults
 
@@ -552,6 +558,7 @@ def _quiet() -> Iterator[None]:
     try:
         with (
             patch.object(memory, "POLL_WAIT_S", POLL_WAIT_S),
+            patch.object(worker, "NOTE_EVERY_S", NOTE_EVERY_S),
             patch.object(epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
             patch.object(recovery, "parse_pipeline", _parsed_document),
         ):
