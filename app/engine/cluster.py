@@ -156,6 +156,10 @@ class Group:
     def members(self) -> tuple[str, ...]:
         return tuple(sorted(self._topics))
 
+    def knows(self, member: str) -> bool:
+        """Whether a member's last join still counts: it was not put out since, and no other rebalance began."""
+        return member in self._joined
+
     @property
     def missing(self) -> tuple[str, ...]:
         """Members that a rebalance waits for."""

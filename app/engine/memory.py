@@ -106,8 +106,8 @@ class MemoryBroker:
         return MemoryReader(self, partition)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        await self.pass_moment("read")
         try:
+            await self.pass_moment("read")
             return {place: self.cluster.log(place).start for place in places}
         except ClusterError as error:
             raise _unreachable(error) from error
@@ -189,10 +189,10 @@ class MemoryFeed:
         group, member = self._group, self._member
         while True:
             group.join(member, self._topics)
-            await self._until(lambda: group.assignment(member) is not None or member not in group.members)
+            await self._until(lambda: group.assignment(member) is not None or not group.knows(member))
             places = group.assignment(member)
             if places is None:
-                continue  # put out while it waited for the others: it learns so, and joins again
+                continue  # put out, or the next rebalance began, before it learned what it got: it joins again
             self._positions = dict.fromkeys(places, 0)
             self._paused = set(places)
             self._ends.clear()

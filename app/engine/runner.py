@@ -83,6 +83,7 @@ class Runner:
         self._free.set()
         self._stopping = asyncio.Event()
         self._clean = False
+        self._folding: Live | None = None  # while it runs
         self._leaving = False  # the last snapshot is being written
         self._failures = 0
 
@@ -147,12 +148,12 @@ class Runner:
         A recovery is broken off: after this, another worker may own the shard, and must not be fenced by us.
         """
         self._free.clear()
-        live_now, work = self.ready, self._work
         self.ready = False
+        work = self._work
         if work is None or work.done():
             return
-        if live_now and self._live is not None:
-            self._live.halt()
+        if self._folding is not None:  # also when it was halted before, and settles its last commit now
+            self._folding.halt()
         elif not self._leaving:
             work.cancel()
         await asyncio.wait({work})
@@ -187,11 +188,11 @@ class Runner:
         if live is None or not self._free.is_set():
             return  # a rebalance is on; whether memory holds is asked again after it
         recovered_to = live.journal_offset
-        self.ready = True
+        self.ready, self._folding = True, live
         try:
             await live.run(self._feed, self._pacer)
         finally:
-            self.ready = False
+            self.ready, self._folding = False, None
             if live.journal_offset > recovered_to:  # else a slice that can never be committed is tried at once again
                 self._failures = 0
 

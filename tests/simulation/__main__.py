@@ -67,13 +67,13 @@ def explain(seed: int) -> None:
     print(f"{len(least.faults)} faults, {len(least.sends)} records, {least.workers} workers are enough:")
     for fault in least.faults:
         print(f"  {_short(fault)}")
-    for send in least.sends[:20]:
+    for send in least.sends[:12]:
         print(f"  {_short(send)}")
     print(f"  pipeline: {json.dumps(least.pipeline)}")
-    for at_s, who, what in calls[-60:]:
+    for at_s, who, what in calls[-40:]:
         print(f"  {at_s:9.4f} {who:6} {what}")
     for violation in violations:
-        print(f"VIOLATED: {violation}")
+        print(f"VIOLATED: {violation[:2000]}")
     print(f"again: make sim SEED={seed}        whole trace: python -m tests.simulation --seed {seed} --trace")
 
 
@@ -106,7 +106,7 @@ def campaign(seeds: Sequence[int], processes: int) -> int:
         simulated_s += length_s
         if violations:
             failed.append(seed)
-            print(f"seed {seed}: {violations[0][:2000]}", flush=True)
+            print(f"seed {seed}: {violations[0][:500]}", flush=True)
             if len(failed) >= FAILURES_MAX:
                 break
         if ran % 1000 == 0 and len(seeds) > 1000:

@@ -304,6 +304,7 @@ class World:
                 for member in group.missing:
                     self.tell("group", f"{member} holds the rebalance up, and is put out")
                     group.leave(member)
+                self._rebalancing_s = now_s
             for transactional_id in self.cluster.expire_older(TRANSACTION_MS):
                 self.tell("broker", f"transaction of {transactional_id} timed out")
 
