@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -55,7 +56,7 @@ def outcomes(seeds: Sequence[int], processes: int) -> Iterator[tuple[int, list[s
         yield from pool.imap_unordered(attempt, seeds, chunksize=COLLECT_EVERY)
 
 
-def explain(seed: int) -> None:
+def explain(seed: int, save: Path | None) -> None:
     """The least that makes this seed fail, what happens in it, and how to see it again."""
     print(f"\nseed {seed} fails; cutting it down …", flush=True)
     least, violations = minimise(draw(seed))
@@ -74,6 +75,8 @@ def explain(seed: int) -> None:
         print(f"  {at_s:9.4f} {who:6} {what}")
     for violation in violations:
         print(f"VIOLATED: {violation[:2000]}")
+    if save is not None:
+        save.write_bytes(msgspec.json.format(msgspec.json.encode({"because": "", "scenario": least}), indent=1))
     print(f"again: make sim SEED={seed}        whole trace: python -m tests.simulation --seed {seed} --trace")
 
 
@@ -93,7 +96,7 @@ def show_trace(scenario: Scenario) -> int:
     return 1 if verdict.violations else 0
 
 
-def campaign(seeds: Sequence[int], processes: int) -> int:
+def campaign(seeds: Sequence[int], processes: int, save: Path | None = None) -> int:
     """Run all these seeds; returns how many failed."""
     started_s = time.monotonic()
     failed: list[int] = []
@@ -118,7 +121,7 @@ def campaign(seeds: Sequence[int], processes: int) -> int:
         f"{simulated_s / 3600:.1f} simulated hours in {took_s:.0f} s\nfaults that struck: {faults}"
     )
     for seed in sorted(failed)[:FAILURES_MAX]:
-        explain(seed)
+        explain(seed, save)
     return len(failed)
 
 
@@ -128,11 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
     parser.add_argument("--processes", type=int, default=min(PROCESSES_MAX, os.cpu_count() or 1))
     parser.add_argument("--trace", action="store_true", help="print every moment of the one seed")
+    parser.add_argument("--save", type=Path, help="where to write the least scenario that fails, for `regressions`")
     chosen = parser.parse_args(arguments)
     first = random.SystemRandom().randrange(10**9) if chosen.seed == "random" else int(chosen.seed)
     if chosen.trace:
         return show_trace(draw(first))
-    return 1 if campaign(range(first, first + chosen.seeds), chosen.processes) else 0
+    return 1 if campaign(range(first, first + chosen.seeds), chosen.processes, chosen.save) else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ BASE_MS = 1_700_000_000_000  # wall time at the start
 HOUR_MS = 3_600_000
 
 What: TypeAlias = Literal[
-    "crash",  # a worker dies; a request under way is lost (`arg` 0), arrives (1) or is late (2); restart after `seconds`
+    "crash",  # a worker dies; a request under way is lost (`arg` 0), arrives (1) or is late (2); back after `seconds`
     "pause",  # a worker stands still for `seconds`, and comes back as a zombie if that is longer than its session
     "stop",  # a worker is stopped cleanly, and started again after `seconds`
     "deploy",  # the same with another pipeline file, which the state can follow
