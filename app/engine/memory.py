@@ -137,13 +137,14 @@ class MemoryBroker:
         if self._hook is None:
             await self.pass_moment(step, place)
             return effect()
-        return await asyncio.shield(self._set_out(asyncio.create_task(self._travel(step, effect, place))))
+        return await asyncio.shield(self.set_out(asyncio.create_task(self._travel(step, effect, place))))
 
     async def _travel(self, step: Step, effect: Callable[[], T], place: Place | None) -> T:
         await self.pass_moment(step, place)
         return effect()
 
-    def _set_out(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+    def set_out(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Keep a task that must come to its end though nobody may be waiting for it any more."""
         self._under_way.add(task)
         task.add_done_callback(self._arrived)
         return task
@@ -159,7 +160,7 @@ class MemoryBroker:
         if self._hook is None:
             self.cluster.mark(identity)
         else:
-            self._set_out(asyncio.create_task(self._mark(self._hook, identity)))
+            self.set_out(asyncio.create_task(self._mark(self._hook, identity)))
 
     async def _mark(self, hook: Hook, identity: Identity) -> None:
         await hook(Moment(self.client, "mark"))  # the coordinator's own work: it goes on without the client
@@ -301,7 +302,7 @@ class MemoryPublisher:
             raise _unreachable(error) from error
 
     async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
-        task = asyncio.create_task(self._commit(writes, entry))
+        task = self._broker.set_out(asyncio.create_task(self._commit(writes, entry)))
         try:
             # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
             async with asyncio.timeout(COMMIT_DEADLINE_S):

@@ -193,6 +193,8 @@ class World:
 
     def settled(self) -> bool:
         """Whether every worker is ready, everything is in the journal, and nothing waits for time to pass."""
+        if any(log.open for log in self.cluster._logs.values()):
+            return False  # decided perhaps, and not readable yet
         if self.lost_for_good:
             return True
         found: list[int] = []
@@ -211,8 +213,6 @@ class World:
                         return False
                 if patience_ms < 60_000 and live.shard.next_deadline_ms is not None:
                     return False
-        if any(log.open for log in self.cluster._logs.values()):
-            return False
         return sorted(found) == list(range(self.scenario.partitions))
 
     def _standing(self) -> str:
