@@ -19,7 +19,8 @@ What: TypeAlias = Literal[
     "crash",  # a worker dies; a request under way is lost (`arg` 0), arrives (1) or is late (2); back after `seconds`
     "pause",  # a worker stands still for `seconds`, and comes back as a zombie if that is longer than its session
     "stop",  # a worker is stopped cleanly, and started again after `seconds`
-    "deploy",  # the same with another pipeline file, which the state can follow
+    "deploy",  # the same with another pipeline file, which the state can follow, or (`arg` 1) another River
+    "reset",  # the same, and it begins with a fresh state
     "join",  # one more worker for `seconds`
     "evict",  # the group puts a worker out, which only learns so later; the request at hand takes `seconds`
     "lose",  # a request or an answer is lost
@@ -88,6 +89,9 @@ class Scenario(Struct, frozen=True):
         slowness: how often requests take their time, 0 to 1.
         labour: how often reading the clock finds that computing took a while, 0 to 1.
         end_s: from here on nothing goes wrong any more.
+        gap_continue: workers are started with `--on-gap continue`.
+        signed: the deployment has a snapshot key.
+        narrow: the engine's bounds (queues, polls, chunks, batches) are so small that each is met.
     """
 
     seed: int
@@ -102,6 +106,7 @@ class Scenario(Struct, frozen=True):
     end_s: float
     gap_continue: bool = False
     signed: bool = False
+    narrow: bool = False
 
 
 MODELS = (
@@ -141,6 +146,7 @@ def draw(seed: int) -> Scenario:
         end_s=end_s,
         gap_continue=lost and rng.random() < 0.6,
         signed=rng.random() < 0.3,
+        narrow=rng.random() < 0.4,
     )
 
 
@@ -279,6 +285,8 @@ def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery
         "crash", "crash", "crash", "pause", "pause", "stop", "deploy", "join", "evict", "evict", "lose", "lose", "lose",
         "slow", "slow", "refuse", "fence", "away", "snapshot", "snapshot", "retain",
     ]  # fmt: skip
+    if rng.random() < 0.4:
+        kinds.append("reset")
     if delivery == "at_least_once":
         kinds.append("stray")
     what = rng.choice(kinds)
@@ -299,6 +307,8 @@ def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery
             seconds = round(rng.choice((0.05, 0.5, 2.0, 5.0, 8.0)) * (0.5 + rng.random()), 4)
         case "slow":
             seconds = round(rng.choice((0.05, 0.3, 1.0, 4.0, 16.0)) * (0.5 + rng.random()), 4)
+        case "deploy":
+            arg = rng.randrange(2)
         case "away":
             arg = rng.randrange(2)
             seconds = round(rng.choice((0.2, 1.0, 5.0, 18.0)) * (0.5 + rng.random()), 4)

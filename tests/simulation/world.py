@@ -10,23 +10,26 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import lru_cache
 from random import Random
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import orjson
 from msgspec import structs
 
+from app.codec import manifest
 from app.codec.inputs import Inputs
 from app.codec.journal import SliceEntry, encode_link, link
 from app.codec.manifest import Manifest, decode_manifest, encode_manifest
 from app.core.error import BrokerError, DriftlineError, InputLostError
+from app.core.fingerprint import versions
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
-from app.engine import epoch, memory, recovery, worker
+from app.engine import epoch, fold, live, memory, recovery, snapshot, worker
 from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
 from app.engine.memory import MemoryBroker, Moment, RefusedError
@@ -50,6 +53,7 @@ DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged",
 
 _TIRED_S = (0.0005, 0.002, 0.02)
 _SLOW_S = (0.0, 0.0, 0.001, 0.003, 0.01, 0.03, 0.2)
+_MARK_S = (0.0, 0.0, 0.0, 0.001, 0.01, 0.2, 1.0)
 
 
 class Cluster(MemoryCluster):
@@ -78,6 +82,7 @@ class Life(Process):
         super().__init__(f"w{number}.{incarnation}")
         self.number = number
         self.member = f"{self.name}/0"
+        self.river = world.river
         self.broker = MemoryBroker(world.cluster, pipeline, client=self.name, hook=world.moment)
         self.worker: Worker | None = None
         self.task: asyncio.Task[None] | None = None
@@ -113,6 +118,8 @@ class World:
         self.stray = False
         self.damaged: set[tuple[int, int]] = set()
         self.deployed = 0
+        self.river = versions()["river"]
+        self._reset: set[int] = set()
         self.calm = False
         self.reached: Counter[str] = Counter()
         self._rng = Random(f"{scenario.seed} network")
@@ -137,7 +144,7 @@ class World:
 
     def run(self) -> None:
         """Let everything happen, and wait until it has settled."""
-        with _quiet():
+        with _quiet(self.scenario):
             try:
                 self.loop.run_until_complete(self._run())
             except StuckError as error:
@@ -148,7 +155,7 @@ class World:
         everyone = [*self.lives.values(), *self.graves]
         for life in everyone:
             life.broker.alive = False
-        with _quiet():
+        with _quiet(self.scenario):
             self.loop.bury(list(everyone))
 
     async def _run(self) -> None:
@@ -204,14 +211,14 @@ class World:
                 return False
             for partition, runner in life.worker.runners.items():
                 found.append(partition)
-                live = runner.live
-                if live is None or live._commit is not None:
+                shard = runner.live
+                if shard is None or shard._commit is not None:
                     return False
                 for topic in Inputs(self.pipeline).topics:
                     log = self.cluster.log(Place(topic, partition))
-                    if log.read(live.committed[topic], 1, committed=self.exact)[0]:
+                    if log.read(shard.committed[topic], 1, committed=self.exact)[0]:
                         return False
-                if patience_ms < 60_000 and live.shard.next_deadline_ms is not None:
+                if patience_ms < 60_000 and shard.shard.next_deadline_ms is not None:
                     return False
         return sorted(found) == list(range(self.scenario.partitions))
 
@@ -232,11 +239,18 @@ class World:
         if self.deployed:  # what a state can follow
             document = dict(self.scenario.pipeline)
             document["snapshot"] = {**document["snapshot"], "every_records": 7 + self.deployed}
+            if document["task"] == "binary":
+                document["decision"] = {"threshold": 0.3 + 0.1 * (self.deployed % 5)}
             pipeline = parsed(orjson.dumps(document))
         life = Life(self, number, self._incarnations[number], pipeline)
         self.lives[number] = life
         self.tell(life.name, "starts")
-        start = Start(gap_continue=self.scenario.gap_continue, snapshot_key=KEY if self.scenario.signed else None)
+        start = Start(
+            reset_state=number in self._reset,
+            gap_continue=self.scenario.gap_continue,
+            snapshot_key=KEY if self.scenario.signed else None,
+        )
+        self._reset.discard(number)
         context = copy_context()
         context.run(PROCESS.set, life)
         life.worker = context.run(Worker, life.broker, pipeline, start, self._clock)
@@ -417,8 +431,13 @@ class World:
             case "pause" if life is not None:
                 self.pause(life)
                 return self._later_resume(life, fault.seconds)
-            case "stop" | "deploy" if life is not None:
-                self.deployed += fault.what == "deploy"
+            case "stop" | "deploy" | "reset" if life is not None:
+                if fault.what == "deploy" and fault.arg:
+                    self.river = f"0.0.{fault.worker}"
+                elif fault.what == "deploy":
+                    self.deployed += 1
+                elif fault.what == "reset":
+                    self._reset.add(life.number)
                 return self._restart(life, fault.seconds)
             case "join":
                 return self._visit(fault.seconds)
@@ -537,35 +556,58 @@ def _damaged(value: bytes, how: str) -> bytes | None:
         case "manifest":
             return value[:-20]
     try:
-        manifest: Manifest = decode_manifest(value, None)
+        said: Manifest = decode_manifest(value, None)
     except DriftlineError:
         return value
     match how:
         case "river" | "python":
-            manifest = structs.replace(manifest, versions={**manifest.versions, how: "0.0"})
+            said = structs.replace(said, versions={**said.versions, how: "0.0"})
         case "format":
-            manifest = structs.replace(manifest, format=99)
+            said = structs.replace(said, format=99)
         case "forged":
-            forged = structs.replace(manifest, positions=dict.fromkeys(manifest.positions, 0))
+            forged = structs.replace(said, positions=dict.fromkeys(said.positions, 0))
             return encode_manifest(forged, b"someone else's")
-    return encode_manifest(manifest, KEY)
+    return encode_manifest(said, KEY)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No log, which would fill screens; polls that take their time; pipelines that were parsed before."""
+def _quiet(scenario: Scenario) -> Iterator[None]:
+    """No log, which would fill screens; polls that take their time; pipelines that were parsed before; bounds met."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    try:
-        with (
-            patch.object(memory, "POLL_WAIT_S", POLL_WAIT_S),
-            patch.object(worker, "NOTE_EVERY_S", NOTE_EVERY_S),
-            patch.object(epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
-            patch.object(recovery, "parse_pipeline", _parsed_document),
-        ):
+    replaced: list[tuple[ModuleType, str, object]] = [
+        (memory, "POLL_WAIT_S", POLL_WAIT_S),
+        (worker, "NOTE_EVERY_S", NOTE_EVERY_S),
+        (epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
+        (recovery, "parse_pipeline", _parsed_document),
+        *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot)),
+        *(NARROW if scenario.narrow else ()),
+    ]
+    with ExitStack() as stack:
+        for module, name, value in replaced:
+            stack.enter_context(patch.object(module, name, value))
+        try:
             yield
-    finally:
-        logging.disable(level)
+        finally:
+            logging.disable(level)
+
+
+NARROW: tuple[tuple[ModuleType, str, int], ...] = (
+    (manifest, "CHUNK_BYTES", 1_500),
+    (live, "QUEUE_MAX", 6),
+    (live, "SLICE_BYTES_MAX", 1_500),
+    (fold, "TOGETHER", 3),
+    (memory, "POLL_RECORDS_MAX", 4),
+    (memory, "BATCH_BYTES_MAX", 2_000),
+    (recovery, "READ_RECORDS_MAX", 3),
+    (snapshot, "READ_RECORDS_MAX", 2),
+)
+
+
+def _versions_here() -> dict[str, str]:
+    """As `versions`, of the process that asks."""
+    process = PROCESS.get()
+    return {**versions(), "river": process.river} if isinstance(process, Life) else versions()
 
 
 @lru_cache(maxsize=64)
