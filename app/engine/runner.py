@@ -67,7 +67,7 @@ class Runner:
     ) -> None:
         self.partition = partition
         self.ready = False
-        self.tally = Tally(clock)
+        self.tally = Tally(pipeline.topics.events, clock)
         self._broker = broker
         self._feed = feed
         self._pipeline = pipeline

@@ -21,6 +21,7 @@ from app.core.digest import digest_of
 from app.core.error import DriftlineError
 from app.core.freeze import dump, load
 from app.core.pipeline import Pipeline
+from app.core.poison import Notes
 from app.core.record import InputRecord, Record, Source, Tick
 from app.core.shard import Shard, step
 from app.engine.port import Place
@@ -124,6 +125,7 @@ class Fold:
             records.append(Tick(self.partition, entry.number, entry.tick_ms))
         else:
             records += self._records(shard.pipeline, entry, where)
+        shard.learner.notes = Notes(entry.raised or None)
         outputs = [output for record in records for output in step(shard, record)]
         messages = [Encoder(shard.pipeline).encode(output) for output in outputs]
         if digest(messages).hex() != entry.digest or len(messages) != entry.outputs:
@@ -155,7 +157,7 @@ class Fold:
                 raise BrokenError(f"{where}: {topic} has {len(found)} records there, journaled are {part.count}")
             rank, time_ms = inputs.rank[topic], -(2**63)
             for source in found:
-                record = inputs.decode(rank, source)
+                record = inputs.decoders[rank](source)
                 time_ms = max(time_ms, record.order_ms)
                 keyed.append(((rank > 0, time_ms if rank else 0, rank, source.offset), record))
         return [record for _, record in sorted(keyed, key=lambda pair: pair[0])]
