@@ -181,6 +181,7 @@ class Group:
         if not self.rebalancing:
             self._begin()
         self._end_if_all_joined()
+        self._cluster.ring()  # whoever was put out learns it, though the others are still waited for
 
     def assignment(self, member: str) -> list[Place] | None:
         """The member's partitions; None while a rebalance is on or when it is not in the group."""
