@@ -121,17 +121,28 @@ class Shard:
 
 
 class _Outbox:
-    """Collects what one record makes, and numbers it."""
+    """Collects what one record makes, and numbers it.
 
-    __slots__ = ("_place", "made")
+    Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
+    from 2 on come alerts. So an id does not depend on what else happened to end at the same record: a slice that is
+    folded again after other records (which at_least_once may do) gives the same thing the same id.
+    """
+
+    __slots__ = ("_alerts", "_place", "made")
 
     def __init__(self, topic: str, partition: int, number: int) -> None:
         self._place = (topic, partition, number)
+        self._alerts = 0
         self.made: list[Output] = []
 
-    def next_id(self) -> str:
+    def own_id(self) -> str:
         topic, partition, number = self._place
-        return f"{topic}-{partition}-{number}-{len(self.made)}"
+        return f"{topic}-{partition}-{number}-0"
+
+    def alert_id(self) -> str:
+        topic, partition, number = self._place
+        self._alerts += 1
+        return f"{topic}-{partition}-{number}-{1 + self._alerts}"
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -171,7 +182,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
 
 def _reject(shard: Shard, source: Source, reason: str, detail: str, out: _Outbox) -> None:
     shard.count(f"rejected_{reason}")
-    out.made.append(Rejected(out.next_id(), source, reason, detail))
+    out.made.append(Rejected(out.own_id(), source, reason, detail))
 
 
 def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
@@ -201,7 +212,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     version = learner.version
     resting = learner.faults.resting > 0
     try:
-        prediction, guard = learner.score(event.features, out.next_id())
+        prediction, guard = learner.score(event.features, out.own_id())
     except ModelRaisedError as raised:
         _reject(shard, event.source, "model_error", str(raised), out)
         _watch_faults(shard, out)
@@ -211,7 +222,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     shard.count("scored")
     shard.seen.add(event_id, shard.now_ms)
     score = Score(
-        out.next_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
+        out.own_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
     out.made.append(score)
     shard.maturity.on_score(prediction)
@@ -350,7 +361,7 @@ def _settle(
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            f"{waiting.output_id[:-1]}1",  # of the event, whatever ended its wait
             kind,
             waiting.key,
             shard.stamp_ms,
@@ -382,12 +393,13 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
 
 def _unjoined(shard: Shard, label: Label, kind: OutcomeKind, detail: str, out: _Outbox) -> None:
     """Publish a label that found no waiting event."""
+    source = label.source
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            f"{source.topic}-{source.partition}-{source.offset}-0",
             kind,
-            label.source.key,
+            source.key,
             shard.stamp_ms,
             label.event_id,
             None,
@@ -458,7 +470,7 @@ def _watch_faults(shard: Shard, out: _Outbox) -> None:
 def _addressed(shard: Shard, content: AlertContent, out: _Outbox) -> Alert:
     """An alert's content with its id, its times and the positions to replay from."""
     return Alert(
-        out.next_id(),
+        out.alert_id(),
         shard.stamp_ms,
         shard.watermark_ms,
         content.episode,
