@@ -155,8 +155,8 @@ class Evaluation:
             update(y_true, prediction)
         return number
 
-    def revert(self, y_true: LabelValue, prediction: Prediction, number: int) -> None:
-        """Take back the label that `update` took in under this number.
+    def revert(self, y_true: LabelValue, prediction: Prediction, number: int = 0) -> None:
+        """Take back the label that `update` took in under this number; without one, from the totals only.
 
         Means carry a rounding error of one unit in the last place a revert; counts and curves are exact.
 
@@ -164,7 +164,7 @@ class Evaluation:
         """
         self.label_count -= 1
         for track in self.tracks.values():
-            if track.revert(y_true, prediction):
+            if track.revert(y_true, prediction) and number:
                 _remove(track, number)
 
     def values(self) -> dict[str, float | None]:

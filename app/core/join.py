@@ -33,6 +33,7 @@ from app.core.record import EventId, FeatureValue, LabelValue
 class Waiting(Struct, frozen=True, gc=False, array_like=True):
     """A scored event as it waits for its label: what was served, by which model, on which features."""
 
+    offset: int
     key: bytes | None
     time_ms: int
     features: tuple[FeatureValue, ...]
@@ -46,11 +47,13 @@ class Settled(Struct, frozen=True, gc=False, array_like=True):
     Args:
         until_ms: in event time, the last moment for that.
         number: of the label in the metrics; 0 once it is retracted.
+        label_time_ms: event time of the label; None of one that was assumed.
     """
 
     until_ms: int
     number: int
     label: LabelValue | None
+    label_time_ms: int | None
 
 
 class Held(Struct, frozen=True, gc=False, array_like=True):
@@ -58,6 +61,7 @@ class Held(Struct, frozen=True, gc=False, array_like=True):
 
     deadline_ms: int
     event_id: EventId
+    offset: int
     key: bytes | None
     time_ms: int
     value: LabelValue | None
@@ -71,6 +75,7 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
         probabilities: True where there are two, of False and True, that add up to 1.
     """
 
+    offset: int
     key: bytes | bool | None
     time_ms: int
     features: tuple[FeatureValue, ...]
@@ -83,6 +88,7 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Packed).decode
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
 
 Fate: TypeAlias = int
 GONE: Final = 0  # not known any more
@@ -337,7 +343,15 @@ class Ledger:
         note = self._segments[place >> _SHIFT].notes.get(place & _SLOT)
         return note if isinstance(note, Settled) else None
 
-    def settle(self, place: int, fate: Fate, now_ms: int, number: int = 0, label: LabelValue | None = None) -> None:
+    def settle(
+        self,
+        place: int,
+        fate: Fate,
+        now_ms: int,
+        number: int = 0,
+        label: LabelValue | None = None,
+        label_time_ms: int | None = None,
+    ) -> None:
         """An event waits no longer; what it carries is kept where its label may be corrected."""
         segment, slot = self._segments[place >> _SHIFT], place & _SLOT
         if segment.guarded:
@@ -345,7 +359,7 @@ class Ledger:
         self._waiting_count -= 1
         segment.fates[slot] = fate
         if fate in self.keep and self.correct_max:
-            segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label)
+            segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms)
             self._kept.append(place)
             if len(self._kept) > self.correct_max:
                 self._let_go_oldest()
@@ -371,7 +385,7 @@ class Ledger:
         note = self._segments[place >> _SHIFT].notes.get(place & _SLOT, 0)
         return note if isinstance(note, int) else 0
 
-    def change(self, place: int, fate: Fate, number: int, label: LabelValue | None) -> None:
+    def change(self, place: int, fate: Fate, number: int, label: LabelValue | None, label_time_ms: int | None) -> None:
         """The label of an event was corrected or retracted; how long it may be stays as it was."""
         segment, slot = self._segments[place >> _SHIFT], place & _SLOT
         note = segment.notes.get(slot)
@@ -380,7 +394,7 @@ class Ledger:
         if segment.guarded:
             segment.preserve()
         segment.fates[slot] = fate
-        segment.notes[slot] = structs.replace(note, number=number, label=label)
+        segment.notes[slot] = Settled(note.until_ms, number, label, label_time_ms)
 
     def let_go_corrected(self, now_ms: int) -> None:
         """End the time for corrections where it is over."""
@@ -532,12 +546,23 @@ def _packed(event_id: EventId, waiting: Waiting, room: bytearray) -> bytes | Wai
     label, shares, value = waiting.prediction.label, waiting.prediction.probabilities, waiting.prediction.value
     kept: dict[LabelValue, float] | bool | None = shares
     if shares and value is not None and list(shares.items()) == [(False, 1.0 - value), (True, value)]:
-        if next(iter(shares)) is False:  # and not 0, a class that equals it
-            kept = True
+        kept = True
     version = waiting.version
+    if type(label) not in _PLAIN:
+        return waiting  # of a model of the user's own: it would come back as something else
     try:
         _encode_into(
-            _Packed(key, waiting.time_ms, waiting.features, label, kept, value, version.generation, version.learned),
+            _Packed(
+                waiting.offset,
+                key,
+                waiting.time_ms,
+                waiting.features,
+                label,
+                kept,
+                value,
+                version.generation,
+                version.learned,
+            ),
             room,
         )
         return bytes(room)  # of just the size: what `encode` gives takes up to a third more
@@ -554,7 +579,7 @@ def _unpacked(event_id: EventId | None, kept: bytes) -> Waiting:
         shares = {False: 1.0 - value, True: value} if value is not None else None
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
-    return Waiting(key, packed.time_ms, packed.features, prediction, version)
+    return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version)
 
 
 _pack_held = msgspec.msgpack.Encoder().encode

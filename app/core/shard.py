@@ -33,6 +33,7 @@ from app.core.join import (
     Settled,
     Waiting,
 )
+from app.core.maturity import Maturity
 from app.core.model import Learner
 from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
@@ -68,6 +69,7 @@ class Shard:
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class (multiclass).
         failing: the open episode of a model that gives no usable predictions.
+        maturity: how far labels have come in, and the metrics that know of it.
     """
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
@@ -90,6 +92,7 @@ class Shard:
         self.classes: dict[LabelValue, int] = {}
         self.frozen = False
         self.failing: str | None = None
+        self.maturity = Maturity(pipeline)
 
     def adopt(self) -> None:
         """Take over the bounds of the pipeline, for a state that was made under other ones."""
@@ -104,12 +107,14 @@ class Shard:
 
     @property
     def now_ms(self) -> int:
-        """The watermark, and 0 before the first trusted time: deadlines then start from it, and never go back."""
+        """The watermark, and 0 before the first trusted time; what came by then counts from that time on."""
         return self.watermark_ms if self.watermark_ms is not None else 0
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """When something expires next, in event time: the watermark must pass it."""
+        """When something expires next, in event time: the watermark must pass it; never before time has begun."""
+        if self.watermark_ms is None:
+            return None
         deadlines = (self.pending.next_deadline_ms, self.early.next_deadline_ms)
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
@@ -126,6 +131,7 @@ class Shard:
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
+            **self.maturity.values(self.pipeline),
         }
 
 
@@ -151,17 +157,28 @@ def _ledger(pipeline: Pipeline) -> Ledger:
 
 
 class _Outbox:
-    """Collects what one record makes, and numbers it."""
+    """Collects what one record makes, and numbers it.
 
-    __slots__ = ("_place", "made")
+    Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
+    from 2 on come alerts. So an id does not depend on what else happened to end at the same record: a slice that is
+    folded again after other records (which at_least_once may do) gives the same thing the same id.
+    """
+
+    __slots__ = ("_alerts", "_place", "made")
 
     def __init__(self, topic: str, partition: int, number: int) -> None:
         self._place = (topic, partition, number)
+        self._alerts = 0
         self.made: list[Output] = []
 
-    def next_id(self) -> str:
+    def own_id(self) -> str:
         topic, partition, number = self._place
-        return f"{topic}-{partition}-{number}-{len(self.made)}"
+        return f"{topic}-{partition}-{number}-0"
+
+    def alert_id(self) -> str:
+        topic, partition, number = self._place
+        self._alerts += 1
+        return f"{topic}-{partition}-{number}-{1 + self._alerts}"
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -201,7 +218,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
 
 def _reject(shard: Shard, source: Source, reason: str, detail: str, out: _Outbox) -> None:
     shard.count(f"rejected_{reason}")
-    out.made.append(Rejected(out.next_id(), source, reason, detail))
+    out.made.append(Rejected(out.own_id(), source, reason, detail))
 
 
 def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
@@ -209,6 +226,9 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
     watermark_ms = shard.watermark_ms
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
+    if watermark_ms is None:
+        for kept in (shard.pending, shard.early):
+            kept.begin_at(time_ms)
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):
         _give_up(shard, place, "no label within the wait", out)
@@ -230,7 +250,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     version = learner.version
     resting = learner.faults.resting > 0
     try:
-        prediction, guard = learner.score(event.features, out.next_id())
+        prediction, guard = learner.score(event.features, out.own_id())
     except ModelRaisedError as raised:
         _reject(shard, event.source, "model_error", str(raised), out)
         _watch_faults(shard, out)
@@ -239,9 +259,10 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
         version = learner.version
     shard.count("scored")
     score = Score(
-        out.next_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
+        out.own_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
     out.made.append(score)
+    shard.maturity.on_score(prediction)
     if learner.faults.open:
         _watch_faults(shard, out)
     if (guard != "served" or shard.failing is not None) and not resting:
@@ -271,7 +292,7 @@ def _decide(shard: Shard, prediction: Prediction) -> bool | None:
 def _await_label(shard: Shard, event: Event, score: Score, out: _Outbox) -> None:
     """Remember the event until its label comes; at once, if the label is here already."""
     source, pending = event.source, shard.pending
-    waiting = Waiting(source.key, event.time_ms, event.features, score.prediction, score.version)
+    waiting = Waiting(source.offset, source.key, event.time_ms, event.features, score.prediction, score.version)
     place = pending.add(event.event_id, shard.now_ms, waiting)
     for held in shard.early.take(event.event_id):
         _join(shard, place, waiting, held, out)
@@ -293,7 +314,8 @@ def _label(shard: Shard, label: Label, out: _Outbox) -> None:
         _reject(shard, label.source, "too_many_classes", detail, out)
         return
     place = shard.pending.find(label.event_id, shard.now_ms)
-    held = Held(shard.now_ms + form.early_ms, label.event_id, label.source.key, label.time_ms, value)
+    source = label.source
+    held = Held(shard.now_ms + form.early_ms, label.event_id, source.offset, source.key, label.time_ms, value)
     if value is None:
         _retract(shard, place, held, out)
     elif place is None:
@@ -334,13 +356,17 @@ def _join(shard: Shard, place: int, waiting: Waiting | None, label: Held, out: _
     if waiting is None or value is None:
         raise InvariantError("a label was to be joined to an event that does not wait")
     number = shard.evaluation.update(value, waiting.prediction)
+    _take_in(shard, value, label.time_ms, waiting)
     pending = shard.pending
     if shard.labels_max == 1:
-        pending.settle(place, LABELLED, shard.now_ms, number, value)
-    elif pending.count_label(place) >= shard.labels_max:
-        pending.settle(place, LABELLED, shard.now_ms)
+        pending.settle(place, LABELLED, shard.now_ms, number, value, label.time_ms)
+        output_id = _ending_id(shard, waiting)
+    else:
+        output_id = _label_id(shard, label)
+        if pending.count_label(place) >= shard.labels_max:
+            pending.settle(place, LABELLED, shard.now_ms)
     drifts = shard.monitors.on_label(value, waiting.prediction)
-    _settle(shard, "joined", label.event_id, waiting, value, label.time_ms, None, out)
+    _settle(shard, "joined", output_id, label.event_id, waiting, value, label.time_ms, None, out)
     for drift in drifts:
         _drift(shard, drift, out)
 
@@ -354,14 +380,16 @@ def _give_up(shard: Shard, place: int, why: str, out: _Outbox) -> None:
     if pending.label_count(place):  # one of several that may come, and now no more will
         pending.settle(place, LABELLED, shard.now_ms)
         return
+    shard.maturity.on_expiry()
+    output_id = _ending_id(shard, waiting)
     if assumed is None:
         pending.settle(place, EXPIRED, shard.now_ms)
-        _settle(shard, "expired", event_id, waiting, None, None, why, out)
+        _settle(shard, "expired", output_id, event_id, waiting, None, None, why, out)
         return
     number = shard.evaluation.update(assumed, waiting.prediction)
     pending.settle(place, ASSUMED, shard.now_ms, number, assumed)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
-    _settle(shard, "assumed", event_id, waiting, assumed, None, why, out)
+    _settle(shard, "assumed", output_id, event_id, waiting, assumed, None, why, out)
     for drift in drifts:
         _drift(shard, drift, out)
 
@@ -373,15 +401,18 @@ def _again(shard: Shard, place: int, label: Held, out: _Outbox) -> None:
     if fate == EXPIRED or (fate == ASSUMED and ASSUMED not in pending.keep):
         _unjoined(shard, label, "late", "the label came after the wait", out)
     elif fate == LABELLED and not shard.corrects:
-        many = "as many labels as labels_max allows; the" if shard.labels_max > 1 else "its label already; the first"
-        _unjoined(shard, label, "duplicate", f"the event has {many} one{'s' * (shard.labels_max > 1)} stand", out)
+        several = shard.labels_max > 1
+        many = "as many labels as labels_max allows" if several else "its label already; the first one stands"
+        _unjoined(shard, label, "duplicate", f"the event has {many}", out)
     elif before is None or value is None:
         shard.count("uncorrectable")
         kind: OutcomeKind = "late" if fate != LABELLED else "duplicate"
         _unjoined(shard, label, kind, "the label can be corrected no more: correct_for or correct_max is over", out)
     elif before.label == value:
         if fate == ASSUMED:
-            pending.change(place, LABELLED, before.number, value)
+            _take_in(shard, value, label.time_ms, pending.waiting(place))
+            shard.maturity.unlabelled -= 1
+            pending.change(place, LABELLED, before.number, value, label.time_ms)
             _unjoined(shard, label, "late", "the label came after the wait, and is the one that was assumed", out)
         else:
             _unjoined(shard, label, "duplicate", "the event has this label already", out)
@@ -399,12 +430,31 @@ def _correct(shard: Shard, place: int, before: Settled, label: Held, value: Labe
     waiting = pending.waiting(place)
     if waiting is None:
         raise InvariantError("what may be corrected was let go")
+    _take_back(shard, before, waiting)
+    number = shard.evaluation.update(value, waiting.prediction)
+    _take_in(shard, value, label.time_ms, waiting)
+    pending.change(place, LABELLED, number, value, label.time_ms)
+    kind: OutcomeKind = "corrected" if before.label is not None else "joined"
+    output_id = _label_id(shard, label)
+    _settle(shard, kind, output_id, label.event_id, waiting, value, label.time_ms, None, out, before.label)
+
+
+def _take_in(shard: Shard, value: LabelValue, label_time_ms: int, waiting: Waiting | None) -> None:
+    """Tell the metrics that know of maturity of a label that came."""
+    if waiting is not None:
+        delay_ms = label_time_ms - waiting.time_ms
+        shard.maturity.on_label(shard.pipeline, value, delay_ms, waiting.prediction, waiting.features, shard.now_ms)
+
+
+def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
+    """Make the metrics as if the label that the event had, if any, had not come."""
     if before.label is not None:
         shard.evaluation.revert(before.label, waiting.prediction, before.number)
-    number = shard.evaluation.update(value, waiting.prediction)
-    pending.change(place, LABELLED, number, value)
-    kind: OutcomeKind = "corrected" if before.label is not None else "joined"
-    _settle(shard, kind, label.event_id, waiting, value, label.time_ms, None, out, before.label)
+    if before.label_time_ms is None:
+        shard.maturity.unlabelled -= 1
+    elif before.label is not None:
+        delay_ms = before.label_time_ms - waiting.time_ms
+        shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features)
 
 
 def _retract(shard: Shard, place: int | None, label: Held, out: _Outbox) -> None:
@@ -426,14 +476,27 @@ def _retract(shard: Shard, place: int | None, label: Held, out: _Outbox) -> None
     elif fate != LABELLED or before is None or before.label is None or waiting is None:
         _unjoined(shard, label, "unretracted", "the event has no label", out)
     else:
-        shard.evaluation.revert(before.label, waiting.prediction, before.number)
-        pending.change(place, RETRACTED, 0, None)
-        _publish(shard, "retracted", label.event_id, waiting, None, label.time_ms, None, out, before.label)
+        _take_back(shard, before, waiting)
+        shard.maturity.on_expiry()
+        pending.change(place, RETRACTED, 0, None, None)
+        _publish(
+            shard,
+            "retracted",
+            _label_id(shard, label),
+            label.event_id,
+            waiting,
+            None,
+            label.time_ms,
+            None,
+            out,
+            before.label,
+        )
 
 
 def _settle(
     shard: Shard,
     kind: OutcomeKind,
+    output_id: str,
     event_id: EventId,
     waiting: Waiting,
     label: LabelValue | None,
@@ -445,10 +508,10 @@ def _settle(
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
     if label is not None and shard.pipeline.task != "anomaly":
-        failure = _learn(shard, waiting.features, label, f"learn {out.next_id()}")
+        failure = _learn(shard, waiting.features, label, f"learn {output_id}")
         if failure is not None:
             kind, detail = "failed", failure
-    _publish(shard, kind, event_id, waiting, label, label_time_ms, detail, out, previous)
+    _publish(shard, kind, output_id, event_id, waiting, label, label_time_ms, detail, out, previous)
     if failure is not None:
         _watch_faults(shard, out)
 
@@ -456,6 +519,7 @@ def _settle(
 def _publish(
     shard: Shard,
     kind: OutcomeKind,
+    output_id: str,
     event_id: EventId,
     waiting: Waiting,
     label: LabelValue | None,
@@ -467,7 +531,7 @@ def _publish(
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            output_id,
             kind,
             waiting.key,
             shard.stamp_ms,
@@ -496,6 +560,16 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
     return None
 
 
+def _ending_id(shard: Shard, waiting: Waiting) -> str:
+    """Of how the wait of an event ended, whatever ended it."""
+    return f"{shard.pipeline.topics.events}-{shard.partition}-{waiting.offset}-1"
+
+
+def _label_id(shard: Shard, label: Held) -> str:
+    """Of what became of a label that did not end a wait."""
+    return f"{shard.pipeline.topics.labels}-{shard.partition}-{label.offset}-0"
+
+
 def _unjoined(
     shard: Shard, label: Held, kind: OutcomeKind, detail: str, out: _Outbox, previous: LabelValue | None = None
 ) -> None:
@@ -503,7 +577,7 @@ def _unjoined(
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            _label_id(shard, label),
             kind,
             label.key,
             shard.stamp_ms,
@@ -537,6 +611,8 @@ def _control(shard: Shard, control: Control) -> None:
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     """Record a drift; alert if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
+    if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
+        shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
         alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)
@@ -571,7 +647,7 @@ def _watch_faults(shard: Shard, out: _Outbox) -> None:
 def _addressed(shard: Shard, content: AlertContent, out: _Outbox) -> Alert:
     """An alert's content with its id, its times and the positions to replay from."""
     return Alert(
-        out.next_id(),
+        out.alert_id(),
         shard.stamp_ms,
         shard.watermark_ms,
         content.episode,

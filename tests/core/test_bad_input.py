@@ -194,7 +194,7 @@ def test_wrong_type_of_a_feature(changed: dict[str, Any]) -> None:
 
 
 def test_wrong_type_of_an_id() -> None:
-    assert_rejected(bad_event(id=1.5), "id_type")
+    assert_rejected(bad_event(id=[1]), "id_type")
 
 
 def test_wrong_type_of_a_label() -> None:

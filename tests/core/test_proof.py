@@ -14,7 +14,7 @@ from river import linear_model, preprocessing
 
 from app.core.build import build_model
 from app.core.digest import digest_of
-from app.core.join import Pending, Waiting
+from app.core.join import Ledger, Waiting
 from app.core.need import bytes_of_waiting, need
 from app.core.output import ModelVersion, Outcome, Prediction
 from app.core.pipeline import parse_pipeline
@@ -96,14 +96,15 @@ def test_folds_with_and_without_freezing_are_equal() -> None:
     assert (plain.scored, plain.failed, plain.withheld) == (200, 0, 0)
 
 
+class Noisy(preprocessing.StandardScaler):
+    chance = random.Random(1)
+
+    def transform_one(self, x: Any) -> Any:
+        scaled: dict[str, float] = super().transform_one(x)  # type: ignore[no-untyped-call]  # River's
+        return {name: value + self.chance.random() for name, value in scaled.items()}
+
+
 def test_the_first_step_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Noisy(preprocessing.StandardScaler):
-        chance = random.Random(1)
-
-        def transform_one(self, x: Any) -> Any:
-            scaled: dict[str, float] = super().transform_one(x)  # type: ignore[no-untyped-call]  # River's
-            return {name: value + self.chance.random() for name, value in scaled.items()}
-
     module = ModuleType("a_users_module")
     module.make = lambda: preprocessing.MinMaxScaler() | Noisy() | linear_model.LogisticRegression()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "a_users_module", module)
@@ -183,18 +184,14 @@ def test_the_estimate_is_near_what_python_takes() -> None:
     pipeline = parse_pipeline({**DOC, "event": {"id": "id", "features": features}, "model": "LogisticRegression()"})
     count = 2_000
     tracemalloc.start()
-    pending = Pending(10 * count)
+    pending = Ledger(pending_max=10 * count, id_max=10 * count)
     before, _ = tracemalloc.get_traced_memory()
     for number in range(count):
         prediction = Prediction(True, {False: number * 0.1, True: number * 0.2}, number * 0.3)
         values = tuple(number * 1.1 + place for place in range(10))
         key = f"{number:036d}".encode()
-        pending.add(
-            f"{number:036d}",
-            Waiting(
-                10**12 + number, f"events-0-{number}", key, number, number, values, prediction, ModelVersion(0, number)
-            ),
-        )
+        waiting = Waiting(number, key, 10**12 + number, values, prediction, ModelVersion(0, number))
+        pending.add(f"{number:036d}", 0, waiting)
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     measured = (after - before) / count

@@ -70,7 +70,7 @@ def event(
 
 
 def label(
-    event_id: EventId, value: LabelValue, time_ms: int = NOW_MS, *, offset: int = 0, ahead: bool = False
+    event_id: EventId, value: LabelValue | None, time_ms: int = NOW_MS, *, offset: int = 0, ahead: bool = False
 ) -> Label:
     origin = source("p.labels", offset, time_ms=time_ms, key=str(event_id).encode())
     return Label(origin, time_ms, time_ms, event_id, value, ahead)
