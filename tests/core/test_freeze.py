@@ -115,6 +115,17 @@ def test_a_thawed_shard_behaves_as_the_one_that_was_frozen(task: str, model: str
     assert state(load(pipeline, 0, frozen)) != state(here)  # it can tell states apart
 
 
+def test_a_generator_that_no_model_uses_is_not_kept() -> None:
+    """River seeds it from the system's entropy: the bytes of equal states would differ, and be large."""
+    first, second = (Shard(pipeline_of("multiclass", f"{SELECTED} | GaussianNB()"), 0) for _ in range(2))
+    for here in (first, second):
+        fold(here, records("multiclass", 100))
+    frozen = dump(first)
+    assert b"_rng" not in frozen
+    assert len(frozen) == len(dump(second))
+    assert b"_rng" in pickle.dumps(first.learner)
+
+
 def test_freezing_changes_nothing() -> None:
     pipeline = pipeline_of(*MODELS[0])
     here, undisturbed = Shard(pipeline, 0), Shard(pipeline, 0)
