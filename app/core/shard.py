@@ -20,6 +20,7 @@ from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
 from app.core.drift import Drift, DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
+from app.core.maturity import Maturity
 from app.core.model import Learner
 from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
@@ -55,6 +56,7 @@ class Shard:
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class (multiclass).
         failing: the open episode of a model that gives no usable predictions.
+        maturity: how far labels have come in, and the metrics that know of it.
     """
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
@@ -76,6 +78,7 @@ class Shard:
         self.classes: dict[LabelValue, int] = {}
         self.frozen = False
         self.failing: str | None = None
+        self.maturity = Maturity(pipeline)
 
     def adopt(self) -> None:
         """Take over the bounds of the pipeline, for a state that was made under other ones."""
@@ -113,6 +116,7 @@ class Shard:
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
+            **self.maturity.values(self.pipeline),
         }
 
 
@@ -221,6 +225,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
         out.own_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
     out.made.append(score)
+    shard.maturity.on_score(prediction)
     if learner.faults.open:
         _watch_faults(shard, out)
     if (guard != "served" or shard.failing is not None) and not resting:
@@ -314,6 +319,8 @@ def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: 
     """The heart: evaluate what was served, tell the detectors, learn, publish the pair."""
     shard.seen.settle(event_id, "labelled")
     shard.evaluation.update(label.value, waiting.prediction)
+    delay_ms = label.time_ms - waiting.time_ms
+    shard.maturity.on_label(shard.pipeline, label.value, delay_ms, waiting.prediction, waiting.features, shard.now_ms)
     drifts = shard.monitors.on_label(label.value, waiting.prediction)
     _settle(shard, "joined", event_id, waiting, label.value, label.time_ms, None, out)
     for drift in drifts:
@@ -323,6 +330,7 @@ def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: 
 def _give_up(shard: Shard, event_id: EventId, waiting: Waiting, why: str, out: _Outbox) -> None:
     """The deadline passed: drop the event, or learn the label that the pipeline assumes then."""
     shard.seen.settle(event_id, "expired")
+    shard.maturity.on_expiry()
     assumed = shard.assumed
     if assumed is None:
         _settle(shard, "expired", event_id, waiting, None, None, why, out)
@@ -426,6 +434,8 @@ def _control(shard: Shard, control: Control) -> None:
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     """Record a drift; alert if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
+    if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
+        shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
         alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)

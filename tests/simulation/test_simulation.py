@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.simulation.minimise import minimise
-from tests.simulation.planted import FAULTS, FOUND_BY
+from tests.simulation.planted import FAULTS, FOUND_BY, first_found
 from tests.simulation.run import run, run_seed
 from tests.simulation.scenario import Fault, Scenario, draw
 
@@ -37,17 +37,12 @@ def test_what_once_failed_does_not_fail_again(file: Path) -> None:
     assert run(scenario).violations == []
 
 
-@pytest.mark.parametrize("name", FOUND_BY)
-def test_a_planted_fault_is_found(name: str) -> None:
-    """By the first seed that finds it; `python -m tests.simulation.planted` looks for these again."""
-    with FAULTS[name]():
-        assert run_seed(FOUND_BY[name]).violations
-    assert run_seed(FOUND_BY[name]).violations == []
-
-
-def test_every_planted_fault_is_found_within_a_thousand_seeds() -> None:
-    assert FOUND_BY.keys() == FAULTS.keys()
-    assert all(seed < 1_000 for seed in FOUND_BY.values())
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found_within_a_thousand_seeds(name: str) -> None:
+    """The seed that found it last is tried first; `make sim-planted` tells them anew after a change of the engine."""
+    found = first_found(FAULTS[name], [FOUND_BY[name], *range(1_000)])
+    assert found is not None
+    assert run_seed(found[0]).violations == []
 
 
 def test_a_seed_gives_the_same_trace_everywhere() -> None:

@@ -66,3 +66,10 @@ def learns_badly() -> base.Estimator:
 def scores_badly() -> base.Estimator:
     """Raises as it scores."""
     return Keeper() | Poisonous(learn=False, score=True)
+
+
+def locked_up() -> base.Estimator:
+    """Cannot be pickled."""
+    model = scores_badly()
+    model.lock = lambda: None
+    return model
