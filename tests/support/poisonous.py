@@ -70,6 +70,7 @@ def scores_badly() -> base.Estimator:
 
 def locked_up() -> base.Estimator:
     """Cannot be pickled."""
-    model = scores_badly()
+    model: Any = scores_badly()
     model.lock = lambda: None
-    return model
+    made: base.Estimator = model
+    return made
