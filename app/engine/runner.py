@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
 from app.codec.journal import encode_link, link
-from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
+from app.core.error import BrokerError, CommitUnknownError, ForeignWriterError, InputLostError, InvariantError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.clock import REAL, Clock
@@ -267,6 +267,11 @@ class Runner:
             offset = await publisher.commit(
                 [], Write(self._pipeline.topics.journal, self.partition, key, encode_link(linked))
             )
+            if self._pipeline.delivery == "at_least_once" and offset != recovered.journal_offset + 1:
+                raise ForeignWriterError(
+                    f"the epoch's entry got offset {offset}, not {recovered.journal_offset + 1}: another worker wrote "
+                    "to this shard's journal meanwhile; the shard recovers"
+                )
             chain = linked.chain
             log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
         self._reset = False
