@@ -118,9 +118,11 @@ def lines(audits: Sequence[ShardAudit], seconds: float, *, outputs: bool) -> Ite
     made = report(audits, seconds)
     for audit in audits:
         if audit.start != "the beginning":
-            yield f"shard {audit.shard} from {audit.start}"
+            yield f"shard {audit.shard} is verified from"
+            yield f"  {audit.start}"
     found = next((audit.difference for audit in audits if audit.difference is not None), None)
-    counted = f"{made['slices']:,} slices, {made['records']:,} records, {len(audits)} shards, {seconds:.1f} s"
+    shards = "1 shard" if len(audits) == 1 else f"{len(audits)} shards"
+    counted = f"{made['slices']:,} slices, {made['records']:,} records, {shards}, {seconds:.1f} s"
     if found is None:
         yield f"PASS  {counted}"
     else:
