@@ -36,7 +36,9 @@ SESSION_S = 10.0  # the engine's session time-out
 LOOK_S = 0.2
 STOP_S = 60.0
 GAP_MAX = 4.0  # of the mean
-BUSY = 0.8  # share of the faults that hit a worker at work, if there is one; the others may meet it while it starts
+CALM = 0.25  # share of the faults that wait for calm: until all workers are ready, or CALM_S
+CALM_S = 45.0
+BUSY = 0.85  # share of the faults that hit a worker at work, if there is one; the others may meet it while it starts
 BROKER_FAULT = 3  # exit code of a worker that met no broker when it started
 
 
@@ -131,14 +133,17 @@ class Campaign:
             await self._until(self._all_ready, "all workers are ready before the first fault")
             for fault in self._script(faults):
                 await asyncio.sleep(min(self._random.expovariate(1 / self._gap_s), GAP_MAX * self._gap_s))
+                if self._random.random() < CALM:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(CALM_S):
+                            await self._until(self._is_calm, "all workers are ready")
                 await self._bring(fault)
                 self._raise(watching)
             if self._tasks:
                 await asyncio.wait(self._tasks)
                 for task in self._tasks:
                     task.result()
-            await self._until(self._all_ready, "all workers are ready after the last fault")
-            await self._until(lambda: not self._open_takeovers(), "every takeover has come to its end")
+            await self._until(self._is_calm, "all workers are ready after the last fault, every takeover at its end")
         finally:
             watching.cancel()
             await asyncio.wait({watching})
@@ -157,7 +162,8 @@ class Campaign:
                 worker.kill()
 
     def logs(self) -> str:
-        return "".join(worker.log() for worker in self._all)
+        """What all workers said."""
+        return "".join(f"== worker {number}\n{worker.log()}" for number, worker in enumerate(self._all))
 
     # -- faults
 
@@ -207,6 +213,8 @@ class Campaign:
         except AssertionError as error:
             self.ledger.wrong.append(f"worker {member.number} after SIGTERM: {error}")
             return
+        if code == -signal.SIGTERM and not member.worker.log():
+            return  # Python was still importing, and had nobody to take the signal
         if code and not (code == BROKER_FAULT and self._broker_down_s > member.started_s):
             self.ledger.wrong.append(f"worker {member.number} ended with {code}: {member.worker.last_words()}")
 
@@ -294,6 +302,9 @@ class Campaign:
 
     def _all_ready(self) -> bool:
         return len(self._members) == self._workers and all(one.shards for one in self._members)
+
+    def _is_calm(self) -> bool:
+        return self._all_ready() and not self._open_takeovers()
 
     async def _until(self, holds: Callable[[], bool], what: str, timeout_s: float = 240.0) -> None:
         deadline_s = time.monotonic() + timeout_s
