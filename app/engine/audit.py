@@ -270,7 +270,6 @@ class Audit(Recovery):
                     self._whole = False
                     break
                 state.journal_offset, state.chain = source.offset, linked.chain
-                self._stray_link = None
                 await self._entry(state, source, linked)
                 self._take_positions(state, linked)
                 self._progress.journal_offset = source.offset

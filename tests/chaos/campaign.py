@@ -299,6 +299,7 @@ class Campaign:
                         takeover.waiting -= member.shards
             if not takeover.waiting:
                 takeover.seconds = now_s - takeover.at_s
+                self._tell(f"the shards of worker {takeover.victim} are ready again after {takeover.seconds:.1f} s")
 
     def _all_ready(self) -> bool:
         return len(self._members) == self._workers and all(one.shards for one in self._members)
