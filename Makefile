@@ -4,7 +4,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SEED ?= random
+SEED ?= 0
+SEEDS ?= 1
 FAULTS ?= 100
 EVENTS ?= 200000
 
@@ -12,7 +13,7 @@ EVENTS ?= 200000
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help install dev demo test check lint fast sim chaos bench lock clean
+.PHONY: help install dev demo test check lint fast sim sim-planted chaos bench lock clean
 
 help:
 	@echo 'make install   .venv with the driftline command'
@@ -20,7 +21,8 @@ help:
 	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
-	@echo 'make sim SEED=7  the seeded simulation tests with one seed'
+	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
+	@echo 'make sim-planted   ten faults planted in the engine, and the first seed that finds each'
 	@echo 'make chaos     workers and broker killed and stopped under load on a real Kafka (about 20 minutes)'
 	@echo 'make lock      write constraints.txt anew'
 	@echo 'make clean     remove .venv and caches'
@@ -73,7 +75,10 @@ lint: dev
 	$(BIN)/lint-imports
 
 sim: dev
-	$(BIN)/python -m pytest tests/simulation $(if $(filter-out random,$(SEED)),--randomly-seed=$(SEED))
+	$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS)
+
+sim-planted: dev
+	$(BIN)/python -m tests.simulation.planted
 
 chaos: dev
 	$(BIN)/python -m tests.chaos --faults $(FAULTS) --events $(EVENTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))

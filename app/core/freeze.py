@@ -18,7 +18,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 1  # raised whenever the meaning of the bytes changes
+FORMAT = 2  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -35,6 +35,7 @@ _KEPT = (
     "classes",
     "frozen",
     "failing",
+    "maturity",
 )
 
 _RIVER = ("river",)
@@ -45,12 +46,15 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
     f"app.core.{module}"
     for module in (
         "arrival",
+        "calibration",
         "curve",
         "drift",
         "evaluate",
         "join",
+        "maturity",
         "model",
         "output",
+        "poison",
         "record",
         "reference",
         "select",

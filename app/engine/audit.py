@@ -168,9 +168,15 @@ class Audit(Recovery):
             return
         self._reader = self._broker.reader(self._partition)
         await self._reader.open({place.topic: self._kept[place] for place in outputs.values()})
-        for place in outputs.values():
+        for kind, place in outputs.items():
             self._topics[place.topic] = Published(
-                self._reader, place, exact=self._exact, inputs=inputs, beginning=self._kept[place], end=ends[place]
+                self._reader,
+                place,
+                exact=self._exact,
+                inputs=inputs,
+                beginning=self._kept[place],
+                end=ends[place],
+                timely=kind != "outcomes",
             )
 
     def _place(self, topic: str) -> Place:
@@ -359,10 +365,10 @@ class Audit(Recovery):
         if not self._topics or state.folder is None:
             return
         topics = state.folder.shard.pipeline.topics
-        for output, message in zip(folded.outputs, folded.messages, strict=True):
+        for message in folded.messages:
             published = self._topics.get(getattr(topics, message.kind))  # none: an epoch that had other topics
             if published is not None:
-                self._raise(await published.expect(message, output.output_id, entry.number))
+                self._raise(await published.expect(message, entry.number))
 
     def _unverified(self, epoch: int) -> None:
         if epoch not in self._made.epochs_unverifiable:

@@ -5,8 +5,10 @@ else. Without, records may be repeated (a worker died between outputs and journa
 moment), so what the slices made is looked for in order, and what lies between must carry the id of an input of the
 shard.
 
-Which records were made before a place in the inputs is told by their `output_id`, which names the input that caused
-them. That is how a fold that begins at a snapshot finds where to begin in the outputs, without an index.
+A fold that begins at a snapshot must find where to begin in the outputs, without an index. Scores, alerts and rejected
+records carry an `output_id` that names the input at which they were made, and so tell whether that was before the
+snapshot. An outcome's names its event, which may have come long before its label did: there the first outcome that the
+fold makes is looked for.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import orjson
 from msgspec import Struct
 
 from app.codec.encode import Message
-from app.core.record import Source
+from app.core.record import Headers, Source
 from app.engine.port import Place, Reader
 
 READ_RECORDS_MAX = 500
@@ -82,17 +84,22 @@ class Cause(Struct, frozen=True):
     number: int
 
 
-def output_id_of(source: Source) -> str | None:
+def id_of(value: bytes | None, headers: Headers) -> str | None:
     """The id that an output carries, in its value or, for rejected records, in its last header of that name."""
-    for name, content in reversed(source.headers):
+    for name, content in reversed(headers):
         if name == ID_HEADER:
             return (content or b"").decode("utf-8", "replace")
     try:
-        document = orjson.loads(source.value or b"")
+        document = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
         return None
     found = document.get("output_id") if isinstance(document, dict) else None
     return found if isinstance(found, str) else None
+
+
+def output_id_of(source: Source) -> str | None:
+    """The id of a published record; None where it is no output."""
+    return id_of(source.value, source.headers)
 
 
 def cause_of(output_id: str | None, partition: int, inputs: Collection[str]) -> Cause | None:
@@ -110,6 +117,7 @@ class Published:
         reader: opened at the topic's first retained record, after the journal's end was asked for.
         end: what lies before this offset must be accounted for.
         beginning: first retained offset.
+        timely: the ids name the inputs at which the records were made.
 
     Attributes:
         compared, repeats: records that are what the fold made, and those that came once more.
@@ -117,7 +125,15 @@ class Published:
     """
 
     def __init__(
-        self, reader: Reader, place: Place, *, exact: bool, inputs: Collection[str], beginning: int, end: int
+        self,
+        reader: Reader,
+        place: Place,
+        *,
+        exact: bool,
+        inputs: Collection[str],
+        beginning: int,
+        end: int,
+        timely: bool,
     ) -> None:
         self.compared = self.repeats = self.removed = 0
         self._reader = reader
@@ -126,6 +142,9 @@ class Published:
         self._inputs = inputs
         self._cut = beginning > 0
         self._end = end
+        self._timely = timely
+        self._beginning = beginning
+        self._seeking = False  # the next output that the fold makes may lie anywhere further on
         self._ahead: deque[Source] = deque()
         self._next = beginning
         self._kept: set[str | None] | None = None  # where retention cut the topic: ids of the first records left
@@ -133,6 +152,9 @@ class Published:
     async def begin(self, start: Edge | None) -> Difference | None:
         """Pass over what was made before the fold's start (None: nothing was)."""
         passed = 0
+        if start is not None and not self._timely:
+            self._seeking = True
+            return None
         while start is not None and (head := await self._head(self._end)) is not None:
             cause = self._cause(head)
             if cause is None:
@@ -146,13 +168,21 @@ class Published:
             self._kept = {output_id_of(source) for source in self._ahead} if self._ahead else set()
         return None
 
-    async def expect(self, message: Message, output_id: str, slice_number: int) -> Difference | None:
+    async def expect(self, message: Message, slice_number: int) -> Difference | None:
         """The next output that the fold made."""
+        if self._kept is None and not self._seeking and self._ahead and _same(message, self._ahead[0]):
+            self._pop()
+            self.compared += 1
+            return None
+        output_id = id_of(message.value, message.headers)
         if self._kept is not None:
             if output_id not in self._kept:
                 self.removed += 1
                 return None
             self._kept = None
+        if self._seeking and await self._was_removed(message, output_id):
+            self.removed += 1
+            return None
         like: Source | None = None  # the first record with this id and another content
         while (head := await self._head()) is not None:
             if _same(message, head):
@@ -181,8 +211,21 @@ class Published:
             note="it is missing",
         )
 
+    async def _was_removed(self, message: Message, output_id: str | None) -> bool:
+        """Look for an output further on. Where retention cut the topic it may have been there, before what is left."""
+        while (head := await self._head()) is not None and output_id_of(head) != output_id:
+            cut_here = self._cut and self._next == self._beginning and head.record_time_ms >= message.timestamp_ms
+            if cut_here and not await self._comes_later(output_id):
+                return True
+            self._pop()
+        self._seeking = False
+        return False
+
     async def pass_to(self, edge: Edge) -> None:
         """Pass over what was made before a place and cannot be compared."""
+        if not self._timely:
+            self._seeking = True
+            return
         while (head := await self._head()) is not None and edge.is_past(self._cause(head)):
             self._pop()
             self._kept = None
@@ -196,12 +239,13 @@ class Published:
         """
         while (head := await self._head(self._end)) is not None and head.offset < self._end:
             cause = self._cause(head)
-            if cause is None or (self._exact and (whole or edge.is_past(cause))):
+            past = self._timely and edge.is_past(cause)
+            if cause is None or (self._exact and not self._seeking and (whole or past)):
                 return self._extra(head, None)
             if self._exact:
                 return None
             self._pop()
-            self.repeats += edge.is_past(cause)
+            self.repeats += past
         return None
 
     async def _head(self, stop: int | None = None) -> Source | None:
@@ -216,7 +260,7 @@ class Published:
                 return
             self._ahead += sources
 
-    async def _comes_later(self, output_id: str) -> bool:
+    async def _comes_later(self, output_id: str | None) -> bool:
         await self._look(LOOK_AHEAD)
         return any(output_id_of(source) == output_id for source in self._ahead)
 

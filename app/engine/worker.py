@@ -8,20 +8,26 @@ person, should see it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from app.core.error import DriftlineError
 from app.core.pipeline import Pipeline
+from app.engine.clock import REAL, Clock
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Place
 from app.engine.runner import Runner, Start
 
 log = logging.getLogger(__name__)
 
+GARBAGE_THRESHOLDS = (
+    100_000,
+    20,
+    100,
+)  # cycles are few here, and to look for them at every 700 objects cost a twentieth
 NOTE_EVERY_S = 5.0
 NOTE_DEADLINE_S = 2.0
 SETTLE_DEADLINE_S = 3.0  # for the commits under way when the worker is stopped; their fate is learned at the next start
@@ -35,13 +41,14 @@ class Worker:
         runners: by partition.
     """
 
-    def __init__(self, broker: Broker, pipeline: Pipeline, start: Start | None = None) -> None:
+    def __init__(self, broker: Broker, pipeline: Pipeline, start: Start | None = None, clock: Clock = REAL) -> None:
         self.pipeline = pipeline
         self.runners: dict[int, Runner] = {}
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
-        self._pacer = Pacer()
+        self._clock = clock
+        self._pacer = Pacer(clock=clock)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -64,6 +71,7 @@ class Worker:
         self._failed = asyncio.get_running_loop().create_future()
         if self._stopping:
             return  # stopped before it began
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         await self._feed.start(self)
         polling = asyncio.create_task(self._poll())
         try:
@@ -115,7 +123,7 @@ class Worker:
         start = self._start
         if partition in self._reset:
             start = replace(start, reset_state=False)  # once is what the user asked for, not at every return
-        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start)
+        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start, self._clock)
         self.runners[partition] = runner
         task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
         self._tasks[partition] = task
@@ -139,7 +147,7 @@ class Worker:
     # -- the one task that polls
 
     async def _poll(self) -> None:
-        noted_s = time.monotonic()
+        noted_s = self._clock.now_s()
         while True:
             for place, sources in (await self._feed.poll()).items():
                 runner = self.runners.get(place.partition)
@@ -147,8 +155,8 @@ class Worker:
                     runner.receive(place, sources)
             for runner in self.runners.values():
                 runner.wake()
-            if time.monotonic() - noted_s > NOTE_EVERY_S:
-                noted_s = time.monotonic()
+            if self._clock.now_s() - noted_s > NOTE_EVERY_S:
+                noted_s = self._clock.now_s()
                 if self._noting is None or self._noting.done():
                     self._noting = asyncio.create_task(self._feed.note_positions(self._committed()))
             await asyncio.sleep(0)
