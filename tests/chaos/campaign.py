@@ -39,7 +39,7 @@ GAP_MAX = 4.0  # of the mean
 CALM = 0.25  # share of the faults that wait for calm: until all workers are ready, or CALM_S
 CALM_S = 45.0
 BUSY = 0.85  # share of the faults that hit a worker at work, if there is one; the others may meet it while it starts
-BROKER_FAULT = 3  # exit code of a worker that met no broker when it started
+NO_BROKER = (1, 3)  # exit codes of a worker that met no broker when it started
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Member:
     stopped: bool = False  # by SIGSTOP
     resumed_s: float = 0.0
     shards: frozenset[int] = frozenset()  # ready, as last seen
+    worked: bool = False  # it had a shard once
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Ledger:
     Args:
         faults: how many of each kind.
         starts: worker processes started.
-        restarts: of them, in place of one that found no broker at its start and ended with exit code 3.
+        restarts: of them, in place of one that found no broker at its start and ended.
         wrong: what must not happen, in words.
     """
 
@@ -215,7 +216,7 @@ class Campaign:
             return
         if code == -signal.SIGTERM and not member.worker.log():
             return  # Python was still importing, and had nobody to take the signal
-        if code and not (code == BROKER_FAULT and self._broker_down_s > member.started_s):
+        if code and not (code in NO_BROKER and self._broker_down_s > member.started_s):
             self.ledger.wrong.append(f"worker {member.number} ended with {code}: {member.worker.last_words()}")
 
     async def _goes_on(self, member: Member, after_s: float) -> None:
@@ -257,6 +258,7 @@ class Campaign:
             seen = await asyncio.gather(*(asyncio.to_thread(_ready, one.worker) for one in awake))
             for member, shards in zip(awake, seen, strict=True):
                 member.shards = frozenset() if member.stopped else shards
+                member.worked = member.worked or bool(shards)
             self._close_takeovers()
             await asyncio.sleep(LOOK_S)
 
@@ -274,11 +276,9 @@ class Campaign:
         if code is None:
             return
         self._leave(member)
-        if code == BROKER_FAULT and (not self._broker_up or self._broker_down_s > member.started_s):
+        if code in NO_BROKER and not member.worked and (not self._broker_up or self._broker_down_s > member.started_s):
             self.ledger.restarts += 1
             self._tell(f"worker {member.number} found no broker, and is started again")
-            if member.shards:
-                self.ledger.wrong.append(f"worker {member.number} gave up: {member.worker.last_words()}")
             return
         self.ledger.wrong.append(f"worker {member.number} ended by itself with {code}: {member.worker.last_words()}")
         self._tell(self.ledger.wrong[-1])

@@ -52,7 +52,8 @@ class Result:
     """What came of it.
 
     Args:
-        wrong: what must not be, in words; empty if the promise held.
+        broken: where the promise did not hold, in words.
+        wrong: the same, and workers that ended by themselves or with another exit code than they should.
     """
 
     plan: Plan
@@ -60,6 +61,7 @@ class Result:
     sent: Sent
     counts: dict[str, int]
     audit: dict[str, Any]
+    broken: list[str]
     wrong: list[str]
     seconds: float
     logs: str
@@ -88,7 +90,7 @@ class Result:
             *self._takeovers(),
             f"versions    Python {platform.python_version()}, Kafka {kafka_version()}, {packages}",
             f"machine     {os.cpu_count()} cores, shared; load average {os.getloadavg()[1]:.1f} at the end",
-            "THE PROMISE HELD" if not self.wrong else "THE PROMISE DID NOT HOLD",
+            "THE PROMISE HELD: 0 lost, 0 repeated, 0 different" if not self.broken else "THE PROMISE DID NOT HOLD",
             *self.wrong,
         ]
         return "\n".join(lines)
@@ -149,13 +151,13 @@ async def _run(plan: Plan, node: kafka.KafkaNode, folder: Path, told: Callable[[
         loading.cancel()
         await asyncio.wait({loading})
         campaign.kill()
-    wrong = list(campaign.ledger.wrong)
-    wrong += [f"{count:,} {what}" for what, count in lost_or_repeated(counts).items()]
+    broken = [f"{count:,} {what}" for what, count in lost_or_repeated(counts).items()]
     if audit["verdict"] != "PASS" or audit["unverifiable"]:
-        wrong.append(f"verify: {audit['difference']}, {audit['unverifiable']} slices not verifiable")
+        broken.append(f"verify: {audit['difference']}, {audit['unverifiable']} slices not verifiable")
+    wrong = [*broken, *campaign.ledger.wrong]
     logs = campaign.logs()
     seconds = time.monotonic() - begun_s
-    return Result(plan, campaign.ledger, load.sent, counts, audit, wrong, seconds, logs)
+    return Result(plan, campaign.ledger, load.sent, counts, audit, broken, wrong, seconds, logs)
 
 
 async def _until_drained(bootstrap: str, pipeline: Any, partitions: int) -> None:
