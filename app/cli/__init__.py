@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "produce": ("app.cli.produce:produce", "Send a data file as events and later labels."),
     "tail": ("app.cli.tail:tail", "Print scores, outcomes, alerts or rejected records as they come."),
     "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
+    "verify": ("app.cli.verify:verify", "Prove from the topics that what was published is what the fold makes."),
     "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
 }
 INTERRUPTED = 130

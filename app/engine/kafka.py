@@ -69,14 +69,13 @@ class KafkaBroker:
         return KafkaReader(partition, self._options, self._exact)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        return await self._edges(places, "beginning_offsets")
+        return await self._edges(places, "beginning_offsets", committed=self._exact)
 
-    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        """Offset after the last readable record of each partition."""
-        return await self._edges(places, "end_offsets")
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        return await self._edges(places, "end_offsets", committed=readable and self._exact)
 
-    async def _edges(self, places: Iterable[Place], ask: str) -> Mapping[Place, int]:
-        isolation = "read_committed" if self._exact else "read_uncommitted"
+    async def _edges(self, places: Iterable[Place], ask: str, *, committed: bool) -> Mapping[Place, int]:
+        isolation = "read_committed" if committed else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
         await _start(consumer)
         try:

@@ -113,6 +113,15 @@ class MemoryBroker:
         except ClusterError as error:
             raise _unreachable(error) from error
 
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        await self.pass_moment("read")
+        try:
+            logs = {place: self.cluster.log(place) for place in places}
+        except ClusterError as error:
+            raise _unreachable(error) from error
+        stable = readable and self.exact
+        return {place: log.stable_end() if stable else log.end for place, log in logs.items()}
+
     def kill(self) -> None:
         """The process dies, as by SIGKILL: nothing more is sent, and the group learns that it is gone.
 

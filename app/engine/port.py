@@ -124,3 +124,10 @@ class Broker(Protocol):
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """First retained offset of each partition."""
+
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        """Offset after the last record of each partition.
+
+        Args:
+            readable: leave out what is behind the last stable offset, where the delivery is exactly once.
+        """

@@ -355,6 +355,32 @@ async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.Mon
     assert [entry.reason for entry in epochs(cluster, chosen)] == ["first", "version"]
 
 
+async def test_an_epoch_that_carries_on_unverifiable_bits_is_not_verifiable_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bits of another machine's arithmetic stay in the state when the shard moves here: no failure, only counted."""
+    chosen = pipeline()
+    with monkeypatch.context() as there:
+        for module in ("epoch", "snapshot"):
+            there.setattr(f"app.engine.{module}.arithmetic_fingerprint", lambda: "another")
+        cluster, _ = await lived(chosen)
+    async with Life(cluster, chosen) as life:
+        produce(cluster, chosen, COUNT, first=1_000)
+        await life.until_done()
+        await life.kill()
+    assert [(entry.reason, entry.state) for entry in epochs(cluster, chosen)] == [
+        ("first", "fresh"),
+        ("version", "kept"),
+    ]
+    source = cluster.records(chosen.topics.events, 0)[100]  # a change stands for the other machine's bits
+    tamper(
+        cluster, Place(chosen.topics.events, 0), 100, orjson.dumps({**orjson.loads(source.value or b""), "z": 0.123})
+    )
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        assert life.runner().tally.recovery_unverifiable > COUNT // 100, "slices of both epochs"
+
+
 @pytest.mark.parametrize("factory", ["learns_badly", "scores_badly"])
 async def test_what_the_model_raised_is_passed_over_at_a_replay(factory: str) -> None:
     """A model that fails for want of memory does not fail again: the journal, not the model, says what happened."""
