@@ -26,6 +26,7 @@ from app.config import Settings
 from app.core.error import BrokerError, CommitUnknownError, InputLostError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
+from app.engine import lenient
 from app.engine.client import client_options
 from app.engine.port import Assignment, Place, Write
 
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 # After a commit the next begin meets CONCURRENT_TRANSACTIONS and waits this constant (20 ms as shipped), whatever
 # retry_backoff_ms says: it is most of the latency of a transaction.
 sender.BACKOFF_OVERRIDE = 0.002
+lenient.install()
 
 RETRY_BACKOFF_MS = 5
 RECONNECT_S = 0.2
