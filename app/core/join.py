@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.output import ModelVersion, Prediction
 from app.core.record import EventId, FeatureValue, Label
@@ -60,6 +60,12 @@ class Pending:
             return None
         return self._waiting.popitem(last=False)
 
+    def postpone(self, by_ms: int) -> None:
+        """Move every deadline; a negative number brings them nearer. Their order stays."""
+        if by_ms:
+            for event_id, waiting in self._waiting.items():
+                self._waiting[event_id] = structs.replace(waiting, deadline_ms=waiting.deadline_ms + by_ms)
+
     def take(self, event_id: EventId) -> Waiting | None:
         return self._waiting.pop(event_id, None)
 
@@ -99,6 +105,12 @@ class EarlyLabels:
         if len(self._held) <= self.early_max:
             return None
         return self._held.popitem(last=False)[1]
+
+    def postpone(self, by_ms: int) -> None:
+        """Move every deadline; a negative number brings them nearer. Their order stays."""
+        if by_ms:
+            for event_id, held in self._held.items():
+                self._held[event_id] = structs.replace(held, deadline_ms=held.deadline_ms + by_ms)
 
     def take(self, event_id: EventId) -> Held | None:
         return self._held.pop(event_id, None)

@@ -78,13 +78,6 @@ class Shard:
         self.frozen = False
         self.failing: str | None = None
 
-    def adopt(self) -> None:
-        """Take over the bounds of the pipeline, for a state that was made under other ones."""
-        label, dedupe = self.pipeline.label, self.pipeline.dedupe
-        self.seen.horizon_ms, self.seen.id_max = dedupe.horizon_ms, dedupe.id_max
-        if label is not None:
-            self.pending.pending_max, self.early.early_max = label.pending_max, label.early_max
-
     def features_of(self, values: Sequence[FeatureValue]) -> Features:
         """Features as the model sees them: in declared order, without the omitted ones."""
         if self._may_omit and None in values:

@@ -94,7 +94,8 @@ async def _told(host: str, port: int, options: Mapping[str, Any], error: BaseExc
         return None
     secure = protocol in ("SSL", "SASL_SSL")
     if secure and await _speaks(host, port, None):
-        return f"speaks no TLS on that port; set {_PROTOCOL}={_without_tls(protocol)}, or give the port of its TLS listener"
+        without = "SASL_PLAINTEXT" if protocol.startswith("SASL") else "PLAINTEXT"
+        return f"speaks no TLS on that port; set {_PROTOCOL}={without}, or give the port of its TLS listener"
     if not secure and await _speaks(host, port, _any_certificate()):
         with_tls = "SASL_SSL" if protocol.startswith("SASL") else "SSL"
         return f"speaks TLS on that port; set {_PROTOCOL}={with_tls} (and DRIFTLINE_SSL_CAFILE), or give another port"
@@ -105,10 +106,6 @@ async def _told(host: str, port: int, options: Mapping[str, Any], error: BaseExc
             "DRIFTLINE_SASL_PASSWORD, DRIFTLINE_SASL_MECHANISM"
         )
     return None
-
-
-def _without_tls(protocol: str) -> str:
-    return "SASL_PLAINTEXT" if protocol.startswith("SASL") else "PLAINTEXT"
 
 
 async def _speaks(host: str, port: int, context: ssl.SSLContext | None) -> bool:

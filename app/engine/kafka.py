@@ -23,11 +23,12 @@ from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
 from app.config import Settings
-from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine import lenient
-from app.engine.client import client_options
+from app.engine.advice import advice
+from app.engine.client import client_options, explain
 from app.engine.port import Assignment, Place, Write
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ COMMIT_DEADLINE_S = 14.0
 STOP_DEADLINE_S = 2.0
 READ_DEADLINE_S = 60.0
 STUMBLE_S = 0.5
-STUMBLE_MAX_S = 30.0
+STUMBLE_MAX_S = 60.0
+REACH_DEADLINE_S = 3.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
 
 
@@ -80,7 +82,7 @@ class KafkaBroker:
     async def _edges(self, places: Iterable[Place], ask: str) -> Mapping[Place, int]:
         isolation = "read_committed" if self._exact else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
-        await _start(consumer)
+        await _start(consumer, self._options)
         try:
             found = await getattr(consumer, ask)([TopicPartition(*place) for place in places])
             return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
@@ -95,6 +97,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     def __init__(self, topics: Sequence[str], group: str, options: Mapping[str, Any], exact: bool) -> None:
         self._topics = topics
+        self._options = options
         self._exact = exact
         self._consumer = AIOKafkaConsumer(
             **options,
@@ -118,7 +121,15 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     async def start(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._consumer.subscribe(topics=list(self._topics), listener=self)
-        await _start(self._consumer)
+        await _start(self._consumer, self._options)
+
+    async def reached(self) -> bool:
+        """Asks for the metadata of our topics: one small request."""
+        try:
+            async with asyncio.timeout(REACH_DEADLINE_S):
+                return bool(await self._consumer._client.force_metadata_update())
+        except (KafkaError, TimeoutError):
+            return False
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         try:
@@ -161,12 +172,20 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         return {Place(tp.topic, tp.partition): _sources(records) for tp, records in fetched.items()}
 
     async def _stumble(self, error: KafkaError) -> None:
-        """The group's coordination tells here what it met, and goes on; a fault that stays is raised."""
+        """Reading failed: said once, and tried again; a fault that stays while Kafka answers is raised.
+
+        What aiokafka had taken of a piece that it could not read to its end is lost to it, so everything is read again
+        from where we stand.
+        """
         now_s = asyncio.get_running_loop().time()
-        self._stumbled_s = self._stumbled_s or now_s
-        if now_s - self._stumbled_s > STUMBLE_MAX_S:
+        if self._stumbled_s is None:
+            self._stumbled_s = now_s
+            log.warning("the inputs cannot be read, and are tried again: %s", advice(error) or repr(error))
+        elif now_s - self._stumbled_s > STUMBLE_MAX_S and await self.reached():
             raise _unreachable(error) from error
-        log.warning("the inputs could not be read, and are tried again: %r", error)
+        for place, offset in self._positions.items():
+            with suppress(IllegalStateError):  # a rebalance took it away just now
+                self._consumer.seek(TopicPartition(*place), offset)
         await asyncio.sleep(STUMBLE_S)
 
     def _end(self, place: Place) -> int | None:
@@ -222,6 +241,7 @@ class KafkaPublisher:
 
     def __init__(self, transactional_id: str | None, options: Mapping[str, Any]) -> None:
         self._transactional = transactional_id is not None
+        self._options = options
         extra: dict[str, Any] = {}
         if transactional_id is not None:
             extra = {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
@@ -239,7 +259,7 @@ class KafkaPublisher:
         _be_patient(self._producer.client)
 
     async def open(self) -> None:
-        await _start(self._producer)
+        await _start(self._producer, self._options)
 
     async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         task = asyncio.create_task(self._commit(writes, entry))
@@ -251,7 +271,8 @@ class KafkaPublisher:
             task.cancel()
             raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None
         except (KafkaError, AssertionError, OSError) as error:
-            raise CommitUnknownError(f"the commit failed or is unknown ({error!r:.300}); the shard recovers") from error
+            told = advice(error) or f"{error!r:.300}"
+            raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from error
 
     async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         if not self._transactional:
@@ -265,12 +286,16 @@ class KafkaPublisher:
     async def _send(self, writes: Sequence[Write]) -> int:
         """Hand all batches over together, then wait for each; returns the offset of the last write."""
         waits: list[asyncio.Future[Any]] = []
-        for place, builder in self._batches(writes):
+        batches = self._batches(writes)
+        for place, builder in batches:
             waits.append(await self._producer.send_batch(builder, place.topic, partition=place.partition))
         # The broker refuses a batch in its own future only.
         answers = await asyncio.gather(*waits, return_exceptions=True)
         offset = -1
-        for answer in answers:
+        for (place, _), answer in zip(batches, answers, strict=True):
+            if isinstance(answer, KafkaError):
+                told = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
+                raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from answer
             if isinstance(answer, BaseException):
                 raise answer
             offset = int(answer.offset)
@@ -310,6 +335,7 @@ class KafkaReader:
 
     def __init__(self, partition: int, options: Mapping[str, Any], exact: bool) -> None:
         self._partition = partition
+        self._options = options
         self._consumer = AIOKafkaConsumer(
             **options,
             enable_auto_commit=False,
@@ -321,7 +347,7 @@ class KafkaReader:
         self._ready: dict[str, list[Source]] = {}
 
     async def open(self, starts: Mapping[str, int]) -> None:
-        await _start(self._consumer)
+        await _start(self._consumer, self._options)
         places = {topic: TopicPartition(topic, self._partition) for topic in starts}
         self._consumer.assign(list(places.values()))
         for topic, start in starts.items():
@@ -397,7 +423,11 @@ def _lost_text(error: OffsetOutOfRangeError) -> str:
 
 
 def _unreachable(error: Exception) -> BrokerError:
-    return BrokerError(f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs")
+    if advised := advice(error):
+        return BrokerError(f"Kafka refuses: {advised}")
+    return UnreachableError(
+        f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs"
+    )
 
 
 def _be_patient(client: Any) -> None:
@@ -413,12 +443,12 @@ def _be_patient(client: Any) -> None:
     client._get_conn = get_conn
 
 
-async def _start(client: Any) -> None:
+async def _start(client: Any, options: Mapping[str, Any]) -> None:
     try:
         await client.start()
     except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names no broker: it asserts
         await _stop(client)
-        raise _unreachable(error) from error
+        raise await explain(options, error) from error
 
 
 async def _stop(client: Any) -> None:

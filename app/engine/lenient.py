@@ -34,6 +34,8 @@ class _Text(bytearray):
 class _Batch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka's types are not followed
     """A batch read in Python."""
 
+    _buffer: Any
+
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
         self._buffer = _Text(self._buffer)
@@ -59,6 +61,8 @@ class _Slow(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka's types are not
 
 class _Records(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka's types are not followed
     """aiokafka's iterator over what was fetched of one partition, which begins again where it fails on a text."""
+
+    _records: Any
 
     def __init__(self, tp: Any, records: Any, aborted: Any, *rest: Any) -> None:
         self._aborted_again = list(aborted or ())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from app.codec.inputs import Inputs
-from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.cluster import (
@@ -155,6 +155,11 @@ class MemoryFeed:
         self._ends: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._membership: asyncio.Task[None] | None = None
+        self._reached = True
+
+    async def reached(self) -> bool:
+        """How the last poll went: asking takes no request of its own."""
+        return self._reached
 
     async def start(self, assignment: Assignment) -> None:
         self._membership = asyncio.create_task(self._belong(assignment))
@@ -191,8 +196,10 @@ class MemoryFeed:
             await self._broker.pass_moment("poll")
         except ClusterError:
             fetched = {}  # as a client that cannot reach its broker: no records, no error
+            self._reached = False
         else:
             fetched = self._fetch()
+            self._reached = True
         if not fetched:
             try:
                 async with asyncio.timeout(POLL_WAIT_S):
@@ -411,4 +418,4 @@ def _lost(place: Place, position: int, start: int) -> InputLostError:
 
 
 def _unreachable(error: Exception) -> BrokerError:
-    return BrokerError(f"the cluster did not answer ({error}); see the test's hook")
+    return UnreachableError(f"the cluster did not answer ({error}); see the test's hook")

@@ -54,6 +54,9 @@ class Feed(Protocol):
     async def poll(self) -> Mapping[Place, Sequence[Source]]:
         """Records of the partitions that are not paused, in order; empty after a short wait without any."""
 
+    async def reached(self) -> bool:
+        """Whether the cluster answers now; comes back within a few seconds."""
+
     def at_end(self, place: Place) -> bool:
         """Whether everything readable of a partition was given out: next offset >= last stable offset, as last
         known."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
 from app.codec.journal import encode_link, link
-from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.epoch import enter_epoch, next_epoch
 from app.engine.fold import Folder
 from app.engine.live import Live
+from app.engine.outage import Outage
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Feed, Place, Publisher, Write
 from app.engine.recovery import Progress, Recovered, Recovery
@@ -30,6 +31,7 @@ from app.engine.tally import Tally
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SAID_EVERY_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,14 @@ class Runner:
     """
 
     def __init__(
-        self, broker: Broker, feed: Feed, pipeline: Pipeline, partition: int, pacer: Pacer, start: Start
+        self,
+        broker: Broker,
+        feed: Feed,
+        pipeline: Pipeline,
+        partition: int,
+        pacer: Pacer,
+        start: Start,
+        outage: Outage,
     ) -> None:
         self.partition = partition
         self.ready = False
@@ -77,6 +86,9 @@ class Runner:
         self._clean = False
         self._leaving = False  # the last snapshot is being written
         self._failures = 0
+        self._outage = outage
+        self._said: str | None = None
+        self._said_s = 0.0
 
     @property
     def reset_due(self) -> bool:
@@ -119,7 +131,7 @@ class Runner:
                     continue
                 error = self._work.exception()
                 if isinstance(error, CommitUnknownError | BrokerError):
-                    log.warning("shard %d: %s", self.partition, error)
+                    self._complain(error)
                     await self._forget()
                     await self._back_off()
                 elif error is not None:
@@ -185,7 +197,7 @@ class Runner:
         finally:
             self.ready = False
             if live.journal_offset > recovered_to:  # else a slice that can never be committed is tried at once again
-                self._failures = 0
+                self._failures, self._said = 0, None
 
     async def _memory_holds(self) -> bool:
         """Whether the shard comes straight back from a rebalance: nobody wrote to the journal meanwhile.
@@ -303,6 +315,17 @@ class Runner:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             await publisher.close()
+
+    def _complain(self, error: CommitUnknownError | BrokerError) -> None:
+        """Tell what went wrong: once, and again if it stays. That Kafka is away is told for all shards."""
+        self.tally.failed()
+        if isinstance(error, UnreachableError) and (self._outage.on or not self._failures):
+            return
+        told, now_s = str(error), time.monotonic()
+        if told == self._said and now_s - self._said_s < SAID_EVERY_S:
+            return
+        self._said, self._said_s = told, now_s
+        log.warning("shard %d: %s", self.partition, told)
 
     async def _back_off(self) -> None:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]

@@ -64,6 +64,7 @@ class Tally:
         self.recovery_records = 0
         self.recovery_unverifiable = 0
         self.recoveries = 0
+        self.failures = 0
         self._receipts: dict[str, deque[tuple[int, float]]] = {}
 
     def received(self, topic: str, sources: Sequence[Source]) -> None:
@@ -78,6 +79,10 @@ class Tally:
 
     def recovering(self, slices: int, records: int, unverifiable: int) -> None:
         self.recovery_slices, self.recovery_records, self.recovery_unverifiable = slices, records, unverifiable
+
+    def failed(self) -> None:
+        """A commit or a recovery failed, and is tried again."""
+        self.failures += 1
 
     def recovered(self, elapsed_s: float) -> None:
         self.recoveries += 1
