@@ -23,7 +23,7 @@ from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
 from app.config import Settings
-from app.core.error import BrokerError, CommitUnknownError, InputLostError, UnreachableError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine import lenient
@@ -52,6 +52,7 @@ STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
 REACH_DEADLINE_S = 3.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
+BATCH_MARGIN_BYTES = 32 * 1024  # half of what `app.broker.topic` allows for keys, headers and the batch's own
 
 
 class KafkaBroker:
@@ -67,7 +68,9 @@ class KafkaBroker:
         return KafkaFeed(self._inputs, f"driftline-{self._pipeline.name}", self._options, self._exact)
 
     def publisher(self, partition: int) -> KafkaPublisher:
-        return KafkaPublisher(f"{self._pipeline.name}-{partition}" if self._exact else None, self._options)
+        identity = f"{self._pipeline.name}-{partition}" if self._exact else None
+        room = min(BATCH_BYTES_MAX, self._pipeline.limits.output_bytes_max + BATCH_MARGIN_BYTES)
+        return KafkaPublisher(identity, self._options, room, alone=self._pipeline.topics.snapshots)
 
     def reader(self, partition: int) -> KafkaReader:
         return KafkaReader(partition, self._options, self._exact)
@@ -237,9 +240,22 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
 
 class KafkaPublisher:
-    """One shard's producer: transactional with an id, else idempotent."""
+    """One shard's producer: transactional with an id, else idempotent.
 
-    def __init__(self, transactional_id: str | None, options: Mapping[str, Any]) -> None:
+    Args:
+        batch_bytes_max: a batch holds more only if it is one record: `driftline topics check` asks that a topic takes
+            one record of the largest size, and no more than that.
+        alone: a topic whose records each have a batch of their own, for the same reason.
+    """
+
+    def __init__(
+        self,
+        transactional_id: str | None,
+        options: Mapping[str, Any],
+        batch_bytes_max: int = BATCH_BYTES_MAX,
+        alone: str | None = None,
+    ) -> None:
+        self._alone = alone
         self._transactional = transactional_id is not None
         self._options = options
         extra: dict[str, Any] = {}
@@ -250,8 +266,7 @@ class KafkaPublisher:
             **extra,
             enable_idempotence=True,
             acks="all",
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=4 * BATCH_BYTES_MAX,
+            max_batch_size=batch_bytes_max,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             linger_ms=0,
@@ -308,10 +323,10 @@ class KafkaPublisher:
         for write in writes:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
-            if builder is None or not self._append(builder, write):
+            if builder is None or write.topic == self._alone or not self._append(builder, write):
                 builder = self._producer.create_batch()
-                if not self._append(builder, write):
-                    raise CommitUnknownError(f"a record for {write.topic} is larger than a batch may be")
+                if not self._append(builder, write):  # an empty one takes anything
+                    raise InvariantError(f"a record for {write.topic} fits no batch")
                 open_batches[place] = builder
                 made.append((Place(*place), builder))
         for _, builder in made:

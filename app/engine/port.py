@@ -36,6 +36,13 @@ class Write(Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
+def write_bytes(write: Write) -> int:
+    """Bytes of key, value and headers."""
+    headers = write.headers
+    size = len(write.key or b"") + len(write.value or b"")
+    return size + sum(len(name.encode()) + len(value or b"") for name, value in headers)
+
+
 class Assignment(Protocol):
     """Who is told which partitions this worker has. Both calls must return soon: no heartbeat runs meanwhile."""
 
