@@ -45,8 +45,7 @@ class _Fetched(MemoryRecords):  # type: ignore[misc]  # aiokafka's types are not
     """What was fetched of one partition, and the bytes of it."""
 
     def __init__(self, content: bytes) -> None:
-        if MemoryRecords is _MemoryRecordsPy:  # the compiled one took it when it was made
-            super().__init__(content)
+        super().__init__(content)
         self.content = content
 
 
