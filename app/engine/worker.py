@@ -8,6 +8,7 @@ person, should see it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,11 @@ from app.engine.runner import BACKOFF_S, Runner, Start
 
 log = logging.getLogger(__name__)
 
+GARBAGE_THRESHOLDS = (
+    100_000,
+    20,
+    100,
+)  # cycles are few here, and to look for them at every 700 objects cost a twentieth
 NOTE_EVERY_S = 5.0
 WATCH_EVERY_S = 1.0
 NOTE_DEADLINE_S = 2.0
@@ -70,6 +76,7 @@ class Worker:
         self._failed = asyncio.get_running_loop().create_future()
         if self._stopping:
             return  # stopped before it began
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         if not await self._join():
             return
         polling = asyncio.create_task(self._poll())

