@@ -7,12 +7,14 @@ ready, and goes on by itself.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import struct
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,7 @@ from app.config import load_settings
 from app.core.error import AccessError
 from app.core.pipeline import Pipeline
 from app.engine.client import admin, client_options
+from tests.conftest import in_ci
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import (
     Rows,
@@ -60,9 +63,16 @@ class Place:
     def create(self, partitions: int = 2) -> None:
         asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions))
 
-    def produce(self, *flags: str) -> None:
-        where = ("-p", self.file, "--bootstrap", self.bootstrap, "--input", self.rows.path, "--label", self.rows.label)
-        succeed("produce", *where, *flags)
+    def sending(self, first: int = 0) -> tuple[str | Path, ...]:
+        """The command that sends all rows, with ids from `first` on."""
+        header, *lines = self.rows.path.read_text().splitlines()
+        numbered = [f"id,{header}", *(f"{number},{line}" for number, line in enumerate(lines, first))]
+        file = self.folder / f"{self.pipeline.name}-{first}.csv"
+        file.write_text("\n".join(numbered))
+        return ("produce", "-p", self.file, "--bootstrap", self.bootstrap, "--input", file, "--label", self.rows.label)
+
+    def produce(self, first: int = 0) -> None:
+        succeed(*self.sending(first))
 
     def worker(self, *flags: str) -> Worker:
         return Worker(self.file, self.bootstrap, self.folder, *flags)
@@ -308,6 +318,55 @@ def test_a_narrow_topic_takes_what_the_check_says_it_does(kafka: KafkaNode, tmp_
         assert worker.log().count("a snapshot is left") == 1
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 96 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    mounted = subprocess.run(
+        [*root, "mount", "-t", "tmpfs", "-o", "size=96m,mode=777", "tmpfs", str(disk)], check=False
+    )
+    if mounted.returncode:
+        message = "needs the right to mount a tmpfs: run it as root on Linux, or let sudo do so"
+        pytest.fail(message) if in_ci() else pytest.skip(message)
+    yield disk
+    subprocess.run([*root, "umount", "-l", str(disk)], check=True)
+
+
+def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_path: Path) -> None:
+    """The broker halts. With space again and a start it is back, and the worker goes on by itself."""
+    count = 300
+    small = {"log.segment.bytes": "1048576", "offsets.topic.segment.bytes": "1048576"}
+    small |= {"transaction.state.log.segment.bytes": "1048576", "log.index.size.max.bytes": "65536"}
+    with kafka_broker.start(partitions=1, data=small_disk / "kafka", properties=small) as node:
+        place = Place(node.bootstrap, tmp_path, "full", weather(tmp_path, count))
+        place.create(1)
+        with place.worker() as worker:
+            place.produce()
+            place.until_joined(count)
+            filling = small_disk / "filling"
+            _fill(filling)
+            assert driftline(*place.sending(first=1_000)).returncode == 3, "the disk is full"
+            worker.until_said("Kafka does not answer", 60)
+            assert not ready(worker)
+            filling.unlink()
+            node.restart()
+            worker.until(lambda: ready(worker), DRAINED_S, "it is back")
+            place.produce(first=2_000)
+            asyncio.run(until_written(place.bootstrap, place.pipeline.topics.scores, 2 * count, DRAINED_S))
+            worker.until(lambda: worker.metric("driftline_lag") == 0, DRAINED_S, "all is read")
+            assert worker.stop() == 0
+        asyncio.run(check_exact(place.bootstrap, place.pipeline))
+
+
+def _fill(file: Path) -> None:
+    """Write until nothing goes in any more."""
+    with suppress(OSError), file.open("wb", buffering=0) as filling:
+        while True:
+            filling.write(b"x" * 65_536)
+
+
 # -- records that a client cannot read
 
 
@@ -316,7 +375,9 @@ def test_a_header_name_that_is_no_text(kafka: KafkaNode, tmp_path: Path) -> None
     place = Place(kafka.bootstrap, tmp_path, "header-name", weather(tmp_path, 50))
     place.create(1)
     place.produce()
-    values: list[dict[str, Any]] = [{"id": 50 + number, **dict.fromkeys(place.rows.features, 1.0)} for number in range(4)]
+    values: list[dict[str, Any]] = [
+        {"id": 50 + number, **dict.fromkeys(place.rows.features, 1.0)} for number in range(4)
+    ]
     values[2] = {"id": "bad"}
     asyncio.run(_with_bad_names(place, [orjson.dumps(value) for value in values]))
     with place.worker() as worker:
@@ -385,7 +446,7 @@ def test_a_transactional_id_that_expired(kafka_needs: None, tmp_path: Path) -> N
             place.until_joined(50)
             idle_s = time.monotonic()
             worker.until(lambda: time.monotonic() - idle_s > 5, 10, "it is idle for long enough")
-            place.produce("--id", "feat_1")
+            place.produce(first=1_000)
             asyncio.run(until_written(place.bootstrap, place.pipeline.topics.scores, 100, DRAINED_S))
             worker.until(lambda: worker.metric("driftline_lag") == 0 and ready(worker), DRAINED_S, "all is read")
             assert worker.metric("driftline_failures_total") >= 1, "the identity was forgotten"
@@ -402,7 +463,7 @@ def test_input_that_is_deleted_while_a_worker_runs(kafka: KafkaNode, tmp_path: P
         place.produce()
         place.until_joined(200)
         worker.signal(signal.SIGSTOP)
-        place.produce("--id", "feat_1")
+        place.produce(first=1_000)
         asyncio.run(_delete_before(place.bootstrap, events, 300))
         worker.signal(signal.SIGCONT)
         assert worker.end(DRAINED_S) == 4
