@@ -4,14 +4,15 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SEED ?= random
+SEED ?= 0
+SEEDS ?= 1
 INPUTS ?= 1000000
 
 # The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help install dev demo test check lint fast sim fuzz bench lock clean
+.PHONY: help install dev demo test check lint fast sim sim-planted fuzz bench lock clean
 
 help:
 	@echo 'make install   .venv with the driftline command'
@@ -19,7 +20,8 @@ help:
 	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
-	@echo 'make sim SEED=7  the seeded simulation tests with one seed'
+	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
+	@echo 'make sim-planted   ten faults planted in the engine, and the first seed that finds each'
 	@echo 'make fuzz      a million hostile inputs through decoding and folding (SEED=7 INPUTS=1000 for others)'
 	@echo 'make lock      write constraints.txt anew'
 	@echo 'make clean     remove .venv and caches'
@@ -72,7 +74,10 @@ lint: dev
 	$(BIN)/lint-imports
 
 sim: dev
-	$(BIN)/python -m pytest tests/simulation $(if $(filter-out random,$(SEED)),--randomly-seed=$(SEED))
+	$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS)
+
+sim-planted: dev
+	$(BIN)/python -m tests.simulation.planted
 
 fuzz: dev
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))

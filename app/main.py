@@ -70,7 +70,7 @@ class Engine(Service):
         for problem in await self._verified():
             log.warning("%s", problem)
         broker = KafkaBroker(self.pipeline, self.settings)
-        self.worker = Worker(broker, self.pipeline, self.start_options, self.outage)
+        self.worker = Worker(broker, self.pipeline, self.start_options, outage=self.outage)
         await self.worker.run()
 
     async def _verified(self) -> list[TopicProblem]:

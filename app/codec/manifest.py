@@ -90,7 +90,7 @@ def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
         manifest = msgspec.convert(orjson.loads(value), Manifest)
     except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
-    if manifest.slot not in (0, 1) or not 0 <= manifest.chunks <= manifest.size_bytes // CHUNK_BYTES + 1:
+    if manifest.slot not in (0, 1) or not 0 <= manifest.chunks <= manifest.size_bytes:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
     if key is not None and not hmac.compare_digest(manifest.signature.encode(), _sign(manifest, key).encode()):
         raise SnapshotError("the snapshot's signature does not match the snapshot key of this deployment")

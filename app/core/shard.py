@@ -82,12 +82,14 @@ class Shard:
 
     @property
     def now_ms(self) -> int:
-        """The watermark, and 0 before the first trusted time: deadlines then start from it, and never go back."""
+        """The watermark, and 0 before the first trusted time; what came by then counts from that time on."""
         return self.watermark_ms if self.watermark_ms is not None else 0
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """When something expires next, in event time: the watermark must pass it."""
+        """When something expires next, in event time: the watermark must pass it; never before time has begun."""
+        if self.watermark_ms is None:
+            return None
         deadlines = (self.pending.next_deadline_ms, self.early.next_deadline_ms)
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
@@ -166,6 +168,9 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
     watermark_ms = shard.watermark_ms
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
+    if watermark_ms is None:
+        for kept in (shard.pending, shard.early, shard.seen):
+            kept.begin_at(time_ms)
     shard.watermark_ms = time_ms
     for event_id, waiting in shard.pending.expire(time_ms):
         _give_up(shard, event_id, waiting, "no label within the wait", out)

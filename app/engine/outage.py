@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
+
+from app.engine.clock import REAL, Clock
 
 log = logging.getLogger(__name__)
 
@@ -13,11 +14,15 @@ PATIENCE_S = 1.0  # a broker that is restarted in turn with others is not worth 
 class Outage:
     """The one outage that may be going on, and how many there were.
 
+    Args:
+        clock: tells how long.
+
     Attributes:
         count: outages so far, the one going on included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = REAL) -> None:
+        self._clock = clock
         self.count = 0
         self._since_s: float | None = None
         self._told = False
@@ -36,7 +41,7 @@ class Outage:
     def failed(self, error: BaseException | str) -> None:
         """Kafka did not answer."""
         if self._since_s is None:
-            self._since_s = time.monotonic()
+            self._since_s = self._clock.now_s()
             self.count += 1
         if not self._told and self._lasts_s() >= PATIENCE_S:
             self._told = True
@@ -56,4 +61,4 @@ class Outage:
             log.warning("Kafka answers again, after %.0f s", lasted_s)
 
     def _lasts_s(self) -> float:
-        return 0.0 if self._since_s is None else time.monotonic() - self._since_s
+        return 0.0 if self._since_s is None else self._clock.now_s() - self._since_s

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from app.core.error import DriftlineError, UnreachableError
 from app.core.pipeline import Pipeline
+from app.engine.clock import REAL, Clock
 from app.engine.outage import Outage
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Place
@@ -45,15 +45,21 @@ class Worker:
     """
 
     def __init__(
-        self, broker: Broker, pipeline: Pipeline, start: Start | None = None, outage: Outage | None = None
+        self,
+        broker: Broker,
+        pipeline: Pipeline,
+        start: Start | None = None,
+        clock: Clock = REAL,
+        outage: Outage | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.runners: dict[int, Runner] = {}
-        self.outage = outage or Outage()
+        self.outage = outage or Outage(clock)
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
-        self._pacer = Pacer()
+        self._clock = clock
+        self._pacer = Pacer(clock=clock)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -160,7 +166,9 @@ class Worker:
         start = self._start
         if partition in self._reset:
             start = replace(start, reset_state=False)  # once is what the user asked for, not at every return
-        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start, self.outage)
+        runner = Runner(
+            self._broker, self._feed, self.pipeline, partition, self._pacer, start, self.outage, self._clock
+        )
         self.runners[partition] = runner
         task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
         self._tasks[partition] = task
@@ -184,7 +192,7 @@ class Worker:
     # -- the one task that polls
 
     async def _poll(self) -> None:
-        noted_s = time.monotonic()
+        noted_s = self._clock.now_s()
         while True:
             for place, sources in (await self._feed.poll()).items():
                 runner = self.runners.get(place.partition)
@@ -192,8 +200,8 @@ class Worker:
                     runner.receive(place, sources)
             for runner in self.runners.values():
                 runner.wake()
-            if time.monotonic() - noted_s > NOTE_EVERY_S:
-                noted_s = time.monotonic()
+            if self._clock.now_s() - noted_s > NOTE_EVERY_S:
+                noted_s = self._clock.now_s()
                 if self._noting is None or self._noting.done():
                     self._noting = asyncio.create_task(self._feed.note_positions(self._committed()))
             await asyncio.sleep(0)

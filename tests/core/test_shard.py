@@ -267,11 +267,16 @@ def test_a_time_far_ahead_is_scored_and_moves_nothing() -> None:
     assert here.watermark_ms == NOW_MS
 
 
-def test_without_a_trusted_time_waits_begin_at_zero_and_never_go_back() -> None:
+def test_what_came_before_the_first_trusted_time_counts_from_it() -> None:
+    """It neither expires nor is forgotten when time begins: an event is scored once, and its label is learned."""
     here = shard()
-    fold(here, event("a", NOW_MS, ahead=True))
-    assert (here.watermark_ms, here.next_deadline_ms) == (None, WAIT_MS)
-    assert kinds(fold(here, event("b", NOW_MS, offset=1))) == ["expired", "Score"]
+    fold(here, event("a", NOW_MS, ahead=True), label("z", True, NOW_MS, ahead=True))
+    assert (here.watermark_ms, here.next_deadline_ms) == (None, None)  # no tick can be due: time has not begun
+    assert kinds(fold(here, event("b", NOW_MS, offset=1))) == ["Score"]
+    assert here.next_deadline_ms == NOW_MS + WAIT_MS
+    assert kinds(fold(here, event("a", NOW_MS, offset=2))) == ["duplicate_event"]
+    assert kinds(fold(here, label("a", True, NOW_MS + WAIT_MS))) == ["joined"]
+    assert kinds(fold(here, tick(NOW_MS + WAIT_MS + 1))) == ["expired", "orphan"]
 
 
 def test_expiry_goes_by_age_and_is_numbered() -> None:

@@ -9,39 +9,46 @@ import pytest
 
 from app.core.error import CommitUnknownError
 from app.engine.advice import advice
+from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, MemoryCluster, RefusedError
 from app.engine.memory import Moment
 from app.engine.outage import Outage
 from tests.parity.rig import Life, check_exact, pipeline, produce
 
 
+class Hands:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.clock = Clock(now_s=lambda: self.now_s)
+
+
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [100.0]
-    monkeypatch.setattr("app.engine.outage.time.monotonic", lambda: now[0])
-    return now
+def hands() -> Hands:
+    return Hands()
 
 
-def test_it_is_told_once_and_counted(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    seen = Outage()
+def test_it_is_told_once_and_counted(hands: Hands, caplog: pytest.LogCaptureFixture) -> None:
+    seen = Outage(hands.clock)
     seen.answered()
     for _ in range(50):
         seen.failed("nobody is there")
-        clock[0] += 1
+        hands.now_s += 1
     assert (seen.on, seen.count, seen.total_s) == (True, 1, 50)
     seen.answered()
     seen.answered()
-    clock[0] += 5
+    hands.now_s += 5
     assert (seen.on, seen.count, seen.total_s) == (False, 1, 50)
     said = [record.getMessage() for record in caplog.records]
     assert [line.partition(":")[0] for line in said] == ["Kafka does not answer", "Kafka answers again, after 50 s"]
     assert "nobody is there" in said[0]
 
 
-def test_a_moment_is_not_worth_a_word(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    seen = Outage()
+def test_a_moment_is_not_worth_a_word(hands: Hands, caplog: pytest.LogCaptureFixture) -> None:
+    seen = Outage(hands.clock)
     seen.failed("it restarts")
-    clock[0] += 0.5
+    hands.now_s += 0.5
     seen.failed("it restarts")
     seen.answered()
     assert caplog.records == []

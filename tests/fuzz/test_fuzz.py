@@ -141,6 +141,7 @@ def _dumped(document: dict[str, Any]) -> bytes:
         {"taken_ms": 10**30},
         {"chunks": 10**12, "size_bytes": 10**18},
         {"chunks": -1},
+        {"chunks": 6},
         {"slot": 7},
         {"size_bytes": -5},
     ],
