@@ -18,6 +18,7 @@ from app.core.build import is_factory
 from app.core.drift import DriftMonitors, Monitor
 from app.core.evaluate import Evaluation
 from app.core.expression import params_used
+from app.core.maturity import Maturity
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
@@ -32,6 +33,8 @@ FOLLOWED = (
     "label.pending_max",
     "label.wait",
     "limits",
+    "metric_by",
+    "metric_span",
     "metric_window",
     "metrics",
     "snapshot",
@@ -41,6 +44,8 @@ FOLLOWED = (
     "topics.scores",
 )
 """Keys of the pipeline file that may change while the state goes on; `params.NAME` too where the model has no $NAME."""
+
+METRIC_KEYS = ("metrics", "metric_window", "metric_span_ms", "metric_by", "params")
 
 
 def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
@@ -81,16 +86,13 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.pending.pending_max, shard.early.early_max = after.label.pending_max, after.label.early_max
         shard.pending.postpone(after.label.wait_ms - before.label.wait_ms)
         shard.early.postpone(after.label.early_ms - before.label.early_ms)
-    if _settings(before, "metrics", "metric_window", "params") != _settings(
-        after, "metrics", "metric_window", "params"
-    ):
+    if any(getattr(before, key) != getattr(after, key) for key in METRIC_KEYS):
         shard.evaluation = _evaluation(shard.evaluation, before, after)
-    if _settings(before, "drift", "params") != _settings(after, "drift", "params"):
+        maturity = Maturity(after)
+        maturity.keep(shard.maturity, lambda part: _evaluation(part, before, after))
+        shard.maturity = maturity
+    if (before.drift, before.params) != (after.drift, after.params):
         shard.monitors = _monitors(shard.monitors, before, after)
-
-
-def _settings(pipeline: Pipeline, *keys: str) -> list[Any]:
-    return [getattr(pipeline, key) for key in keys]
 
 
 def _same(expression: str, before: Pipeline, after: Pipeline) -> bool:

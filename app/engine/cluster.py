@@ -84,8 +84,9 @@ class Log:
         open: first offset of each transaction whose marker is not written yet.
     """
 
-    def __init__(self, batch_bytes_max: int) -> None:
+    def __init__(self, batch_bytes_max: int, timestamp_ahead_max_ms: int | None) -> None:
         self.batch_bytes_max = batch_bytes_max
+        self.timestamp_ahead_max_ms = timestamp_ahead_max_ms
         self.start = 0
         self.open: dict[Transaction, int] = {}
         self._entries: list[Entry] = []
@@ -181,6 +182,7 @@ class Group:
         if not self.rebalancing:
             self._begin()
         self._end_if_all_joined()
+        self._cluster.ring()  # whoever was put out learns it, though the others are still waited for
 
     def assignment(self, member: str) -> list[Place] | None:
         """The member's partitions; None while a rebalance is on or when it is not in the group."""
@@ -227,18 +229,24 @@ class MemoryCluster:
 
     # -- topics and plain records
 
-    def create(self, topics: Mapping[str, int], *, batch_bytes_max: int = BATCH_BYTES_MAX) -> None:
+    def create(
+        self,
+        topics: Mapping[str, int],
+        *,
+        batch_bytes_max: int = BATCH_BYTES_MAX,
+        timestamp_ahead_max_ms: int | None = TIMESTAMP_AHEAD_MAX_MS,
+    ) -> None:
         """Make topics, name to number of partitions; those that are there stay as they are."""
         for topic, count in topics.items():
             if topic not in self.partitions:
                 self.partitions[topic] = count
                 for partition in range(count):
-                    self._logs[Place(topic, partition)] = Log(batch_bytes_max)
+                    self._logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
 
     def create_for(self, pipeline: Pipeline, partitions: int) -> None:
-        """Make every topic of a pipeline."""
+        """Make every topic of a pipeline, which take any timestamp."""
         names = [name for name in pipeline.topics.model_dump().values() if name is not None]
-        self.create(dict.fromkeys(names, partitions))
+        self.create(dict.fromkeys(names, partitions), timestamp_ahead_max_ms=None)
 
     def log(self, place: Place) -> Log:
         """Raises ClusterError where there is no such partition."""
@@ -348,9 +356,9 @@ class MemoryCluster:
         if (size := batch_bytes(writes)) > log.batch_bytes_max:
             raise RefusedError(f"a batch of {size} bytes; {place.topic} takes {log.batch_bytes_max}")
         now_ms = self._now_ms()
-        latest_ms = now_ms + TIMESTAMP_AHEAD_MAX_MS
-        if any(write.timestamp_ms is not None and write.timestamp_ms > latest_ms for write in writes):
-            raise RefusedError(f"a timestamp more than {TIMESTAMP_AHEAD_MAX_MS} ms ahead")
+        ahead_ms = log.timestamp_ahead_max_ms
+        if ahead_ms is not None and any((write.timestamp_ms or 0) > now_ms + ahead_ms for write in writes):
+            raise RefusedError(f"a timestamp more than {ahead_ms} ms ahead")
         first = log.end
         if transaction is not None and place not in transaction.first:
             transaction.first[place] = log.open[transaction] = first

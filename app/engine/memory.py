@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -218,23 +219,25 @@ class MemoryFeed:
     async def poll(self) -> Mapping[Place, Sequence[Source]]:
         if self._membership is not None and self._membership.done() and not self._membership.cancelled():
             self._membership.result()  # raises: nothing else ends it
-        changed = self._cluster.changed
         try:
             await self._broker.pass_moment("poll")
         except ClusterError:
-            fetched = {}  # as a client that cannot reach its broker: no records, no error
             self._reached = False
-        else:
-            fetched = self._fetch()
-            self._reached = True
-        if not fetched:
-            try:
-                async with asyncio.timeout(POLL_WAIT_S):
+            return await self._nothing()  # as a client that cannot reach its broker: no records, no error
+        self._reached = True
+        fetched: Mapping[Place, Sequence[Source]] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_WAIT_S):
+                changed = self._cluster.changed
+                while not (fetched := self._fetch()):
                     await changed.wait()
-            except TimeoutError:
-                return fetched
+                    changed = self._cluster.changed
         await asyncio.sleep(0)
         return fetched
+
+    async def _nothing(self) -> Mapping[Place, Sequence[Source]]:
+        await asyncio.sleep(POLL_WAIT_S)
+        return {}
 
     def _fetch(self) -> dict[Place, Sequence[Source]]:
         fetched: dict[Place, Sequence[Source]] = {}

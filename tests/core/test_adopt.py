@@ -50,6 +50,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "decision": ({"decision": {"threshold": 0.9}}, []),
     "metrics": ({"metrics": ["Accuracy"]}, []),
     "metric_window": ({"metric_window": 7}, []),
+    "splits": ({"metric_by": {"ages": ["1h"]}, "metric_span": "1d"}, []),
     "drift": ({"drift": {"error": "none", "features": {"x": ["ADWIN(delta=$d)", "KSWIN()"]}}}, []),
     "wait": ({"label": {"wait": "5s"}}, []),
     "assume": ({"label": {"missing": {"assume": 0}}}, []),
@@ -115,6 +116,31 @@ def test_metrics_that_stay_keep_their_past() -> None:
     fold(made, label("waits 0", True, NOW_MS + 2_000))
     assert made.evaluation.label_count == 41
     assert made.evaluation.values()["LogLoss"] != shard.evaluation.values()["LogLoss"]
+
+
+def test_splits_that_stay_keep_their_past() -> None:
+    split: dict[str, Any] = {"metric_by": {"segment": "flag", "ages": ["1s", "1h"]}, "metric_span": "1d"}
+    flagged = {
+        "event": {"id": "id", "features": {"flag": "string"}},
+        "model": "Select('flag') | OneHotEncoder() | LogisticRegression()",
+    }
+    before = small(**flagged, **split, metric_window=20)
+    shard = Shard(before, 0)
+    for number in range(40):
+        made = event(number, NOW_MS, "ab"[number % 2], word=False)
+        fold(shard, made, label(number, number % 2 == 0, NOW_MS))
+    old = shard.maturity.values(before)
+    same = follow(shard, small(**flagged, **split, metric_window=5)).maturity
+    assert (same.scored, same.joined, same.delays.count) == (40, 40, 40)
+    assert same.expected is not None
+    assert len(same.expected.pairs) == 5
+    now = same.values(small(**flagged, **split, metric_window=5))
+    assert now["by_segment"] == old["by_segment"] != {}
+    assert now["by_age"] == old["by_age"]
+    assert now["span"] == old["span"]
+    other = follow(shard, small(**flagged, metric_by={"ages": ["1m"]})).maturity
+    assert (other.scored, len(other.ages), other.segments, len(other.span)) == (40, 2, {}, 0)
+    assert [part.label_count for part in other.ages] == [0, 0]
 
 
 def test_detectors_that_stay_go_on() -> None:

@@ -293,6 +293,7 @@ async def test_a_change_that_the_state_can_follow_keeps_it() -> None:
         {"label": {"wait": "2s", "missing": {"assume": 0}}},  # some events wait for longer than that already
         {"label": {"wait": "2h", "early": "1s", "pending_max": 50, "early_max": 5}},
         {"metrics": ["Accuracy", "MacroF1"], "metric_window": 10},
+        {"metric_by": {"segment": "word", "ages": ["5s"]}, "metric_span": "1m"},
         {"drift": {"error": "none", "score": ["ADWIN()", "PageHinkley()"], "warmup_labels": 10}},
         {"drift": {"features": {"z": "KSWIN()"}, "reference_size": 50}},
         {"topics": {"alerts": "parity.told"}, "limits": {"slice_records_max": 30, "string_max": 20}},

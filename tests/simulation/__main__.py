@@ -50,6 +50,7 @@ def _settle_in() -> None:
 def outcomes(seeds: Sequence[int], processes: int) -> Iterator[tuple[int, list[str], dict[str, int], float]]:
     """Every seed's outcome, in any order."""
     if processes == 1 or len(seeds) < 2 * COLLECT_EVERY:
+        _settle_in()
         yield from map(attempt, seeds)
         return
     with multiprocessing.get_context("spawn").Pool(processes, _settle_in) as pool:

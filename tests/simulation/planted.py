@@ -213,16 +213,16 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
-    "commit_before_publish": 3,
+    "commit_before_publish": 5,
     "no_fencing": 63,
     "seek_to_group_offsets": 3,
     "snapshot_without_positions": 0,
-    "lost_answer_taken_for_an_abort": 11,
+    "lost_answer_taken_for_an_abort": 12,
     "refused_batch_not_awaited": 13,
     "snapshot_before_its_slice": 0,
     "tick_not_journaled": 0,
-    "memory_kept_after_a_takeover": 193,
-    "dedupe_forgotten_at_recovery": 3,
+    "memory_kept_after_a_takeover": 125,
+    "dedupe_forgotten_at_recovery": 5,
 }
 
 

@@ -578,6 +578,7 @@ def _quiet(scenario: Scenario) -> Iterator[None]:
     replaced: list[tuple[ModuleType, str, object]] = [
         (memory, "POLL_WAIT_S", POLL_WAIT_S),
         (worker, "NOTE_EVERY_S", NOTE_EVERY_S),
+        (live, "LOOK_EVERY_S", POLL_WAIT_S),
         (epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
         (recovery, "parse_pipeline", _parsed_document),
         *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot)),
