@@ -93,6 +93,14 @@ class BrokerError(DriftlineError):
     exit_code = 3
 
 
+class UnreachableError(BrokerError):
+    """Kafka does not answer. It may come back by itself: a worker waits for it."""
+
+
+class AccessError(BrokerError):
+    """Kafka answers, and refuses who we say we are or how we speak to it: user, password, mechanism, TLS."""
+
+
 class TopicError(BrokerError):
     """A topic is missing, or has settings that the engine cannot work with."""
 

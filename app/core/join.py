@@ -83,6 +83,14 @@ class Pending:
         oldest, kept = self._waiting.popitem(last=False)
         return oldest, _unpacked(kept)
 
+    def postpone(self, by_ms: int) -> None:
+        """Move every deadline; a negative number brings them nearer. Their order stays."""
+        if by_ms:
+            self._floor_ms += by_ms
+            for event_id, kept in self._waiting.items():
+                waiting = _unpacked(kept)
+                self._waiting[event_id] = _packed(structs.replace(waiting, deadline_ms=waiting.deadline_ms + by_ms))
+
     def take(self, event_id: EventId) -> Waiting | None:
         kept = self._waiting.pop(event_id, None)
         return None if kept is None else _unpacked(kept)
@@ -135,6 +143,12 @@ class EarlyLabels:
         if len(self._held) <= self.early_max:
             return None
         return self._held.popitem(last=False)[1]
+
+    def postpone(self, by_ms: int) -> None:
+        """Move every deadline; a negative number brings them nearer. Their order stays."""
+        if by_ms:
+            for event_id, held in self._held.items():
+                self._held[event_id] = structs.replace(held, deadline_ms=held.deadline_ms + by_ms)
 
     def take(self, event_id: EventId) -> Held | None:
         return self._held.pop(event_id, None)

@@ -80,13 +80,6 @@ class Shard:
         self.failing: str | None = None
         self.maturity = Maturity(pipeline)
 
-    def adopt(self) -> None:
-        """Take over the bounds of the pipeline, for a state that was made under other ones."""
-        label, dedupe = self.pipeline.label, self.pipeline.dedupe
-        self.seen.horizon_ms, self.seen.id_max = dedupe.horizon_ms, dedupe.id_max
-        if label is not None:
-            self.pending.pending_max, self.early.early_max = label.pending_max, label.early_max
-
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
 

@@ -290,11 +290,43 @@ async def test_a_change_that_the_state_can_follow_keeps_it() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
+        {"label": {"wait": "2s", "missing": {"assume": 0}}},  # some events wait for longer than that already
+        {"label": {"wait": "2h", "early": "1s", "pending_max": 50, "early_max": 5}},
+        {"metrics": ["Accuracy", "MacroF1"], "metric_window": 10},
+        {"metric_by": {"segment": "word", "ages": ["5s"]}, "metric_span": "1m"},
+        {"drift": {"error": "none", "score": ["ADWIN()", "PageHinkley()"], "warmup_labels": 10}},
+        {"drift": {"features": {"z": "KSWIN()"}, "reference_size": 50}},
+        {"topics": {"alerts": "parity.told"}, "limits": {"slice_records_max": 30, "string_max": 20}},
+    ],
+)
+async def test_a_change_of_one_part_keeps_the_rest(changed: dict[str, Any]) -> None:
+    """Live, recovered from a snapshot and folded from the journal's beginning, the state is the same."""
+    cluster, ids = await lived(pipeline(), count=150)
+    after = pipeline(**changed)
+    cluster.create_for(after, 1)
+    produce(cluster, after, 40, first=500, labels=False)
+    async with Life(cluster, after) as life:
+        await life.until_done()
+        produce(cluster, after, 100, first=1_000)
+        await life.until_done()
+        assert life.shard().counts["learned"] >= len(ids) + 100
+        assert life.shard().evaluation.label_count >= len(ids) + 100
+        await check_replay(cluster, after, life)
+        await life.stop()
+    assert [entry.reason for entry in epochs(cluster, after)] == ["first", "pipeline"]
+    async with Life(cluster, after) as life:
+        await life.until_done()
+        assert life.runner().tally.recovery_slices == 0
+        await check_replay(cluster, after, life)
+    assert len(epochs(cluster, after)) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
         {"model": "Select('x', 'z') + Select('word') | OneHotEncoder() | LogisticRegression()"},
         {"seed": 43},
-        {"label": {"wait": "2h"}},
-        {"metrics": ["Accuracy"]},
-        {"drift": {"warmup_labels": 101}},
+        {"label": {"positive": 1}},
         {"event": {"features": {"z": "number", "x": "number", "word": "string"}}},
     ],
 )

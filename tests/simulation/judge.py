@@ -17,6 +17,7 @@ from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
 from app.codec.manifest import Manifest, chunk_key, decode_manifest
 from app.core import freeze
+from app.core.adopt import adopt
 from app.core.digest import digest_of
 from app.core.error import DriftlineError
 from app.core.freeze import dump, load
@@ -104,8 +105,9 @@ class Fold:
         if entry.state == "fresh":
             self.shard = Shard(pipeline, self.partition)
         elif self.shard is not None:
-            self.shard = load(pipeline, self.partition, dump(self.shard))
-            self.shard.adopt()
+            before = self.shard
+            self.shard = load(pipeline, self.partition, dump(before))
+            adopt(self.shard, before.pipeline)
         for topic, position in entry.positions.items():
             self._skipped.append((topic, self._positions.get(topic, 0), position))
         self._positions = dict(entry.positions)
