@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "produce": ("app.cli.produce:produce", "Send a data file as events and later labels."),
     "tail": ("app.cli.tail:tail", "Print scores, outcomes, alerts or rejected records as they come."),
     "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
+    "backtest": ("app.cli.backtest:backtest", "What would these pipelines have done on this history?"),
     "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
 }
 INTERRUPTED = 130

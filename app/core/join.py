@@ -11,7 +11,7 @@ steady state that made each event cost 14 us at 100,000 entries, for 0.5 us here
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -62,6 +62,10 @@ class Pending:
 
     def take(self, event_id: EventId) -> Waiting | None:
         return self._waiting.pop(event_id, None)
+
+    def entries(self) -> Iterator[tuple[EventId, Waiting]]:
+        """Every event that waits, oldest first."""
+        return iter(self._waiting.items())
 
     @property
     def next_deadline_ms(self) -> int | None:

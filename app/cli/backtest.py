@@ -1,0 +1,398 @@
+"""`driftline backtest`: what would these pipelines have done?"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+from app.backtest import report as reports
+from app.backtest.candidate import Spec
+from app.backtest.history import LogSource, TableSource
+from app.backtest.measure import Cost
+from app.backtest.page import render
+from app.backtest.report import Asked, CandidateReport, Report
+from app.backtest.run import HistorySource, Options, Outcome, cores, run
+from app.backtest.score import check_folder, check_format
+from app.cli.option import DURATION, MOMENT, json_option, settings_of
+from app.config import load_pipeline
+from app.core.error import InputFileError
+from app.core.pipeline import Pipeline, close_match, format_duration
+from app.engine.table import Fields
+
+CANDIDATES_MAX = 64
+PART = 1  # exit code: some of it could not be used
+INTERRUPTED = 130
+SAID_EVERY_S = 5.0
+SHOWN_WIDTH = 80
+
+
+class CostType(click.ParamType):
+    """A cost matrix: `fp=1,fn=20`, and tp and tn."""
+
+    name = "cost"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cost:
+        if isinstance(value, Cost):
+            return value
+        costs: dict[str, float] = {}
+        for part in str(value).split(","):
+            name, _, number = part.strip().partition("=")
+            try:
+                costs[name] = float(number)
+            except ValueError:
+                self.fail(f"{part!r} is no cost; write for example fp=1,fn=20", param, ctx)
+            if name not in ("tp", "fp", "fn", "tn") or abs(costs[name]) > 1e12:
+                self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
+        return Cost(**costs)
+
+
+class BurnType(click.ParamType):
+    """A burn-in: a duration (`7d`), or a number of labelled events (`1000`)."""
+
+    name = "burn-in"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        text = str(value).strip()
+        if text.isascii() and text.isdigit():
+            return 0, int(text)
+        return DURATION.convert(text, param, ctx), 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where reports go."""
+
+    out: Path
+    scores: Path | None
+
+
+@click.command()
+@click.option(
+    "-p",
+    "--pipeline",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A pipeline file; each more is one more candidate. The first is what the others are compared with.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value into every pipeline file.")
+@click.option(
+    "--grid",
+    "grids",
+    multiple=True,
+    metavar="KEY=A,B,..",
+    help="Try each of these values, as candidates of their own; several --grid are combined.",
+)
+@click.option(
+    "--input", "path", type=click.Path(path_type=Path), metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."
+)
+@click.option("--label", metavar="FIELD", help="With --input: the field that holds the label.")
+@click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id.")
+@click.option("--time", "time_field", metavar="FIELD", help="The field that holds the event's time.")
+@click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times.")
+@click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s].")
+@click.option(
+    "--label-delay",
+    "label_delay_ms",
+    type=DURATION,
+    default=0,
+    metavar="DURATION",
+    help="With --input: how much later a label is known.",
+)
+@click.option(
+    "--events", type=click.Path(path_type=Path), metavar="FILE", help="The events topic as JSON lines; .gz may follow."
+)
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The labels topic as JSON lines.")
+@click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time.")
+@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events.")
+@click.option(
+    "--burn-in",
+    type=BurnType(),
+    default=(0, 0),
+    metavar="N|DURATION",
+    help="Fold the first events without counting them.",
+)
+@click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
+@click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
+@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score: .csv or .parquet.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("backtest"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where report.json and report.html go.",
+)
+@click.option("--processes", type=click.IntRange(1), help="Processes to share the candidates [default: one a core].")
+@json_option
+def backtest(
+    files: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    grids: tuple[str, ...],
+    path: Path | None,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    start_ms: int | None,
+    step_ms: int | None,
+    label_delay_ms: int,
+    events: Path | None,
+    labels: Path | None,
+    label_time: str | None,
+    limit: int | None,
+    burn_in: tuple[int, int],
+    segment: str | None,
+    cost: Cost | None,
+    scores: Path | None,
+    out: Path,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """Fold a history as a worker would have, and tell how good the predictions would have been.
+
+    Each event is scored before its label is learned, in the order of the records' times, by the code that runs
+    live. Several candidates are folded over one reading and compared with the first, pair by pair.
+
+    Exit code 1: rows were left out or a candidate failed; 130: stopped by Ctrl-C, the report is of the part before.
+    """
+    specs, pipelines = candidates(files, overrides, grids)
+    _check(pipelines, segment, cost)
+    places = _places(out, scores)
+    source: HistorySource
+    if path is not None and events is None and labels is None:
+        if time_field is not None and (start_ms is not None or step_ms is not None):
+            raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
+        if pipelines[0].label is not None and label is None:
+            raise click.UsageError(
+                f"pipeline {pipelines[0].name} learns from labels: name the field with --label FIELD"
+            )
+        source = TableSource(path, Fields(label, event_id, time_field, start_ms, step_ms), label_delay_ms, limit)
+        names = [str(path)]
+    elif path is None and events is not None:
+        source = LogSource(events, labels, time_field, label_time, limit)
+        names = [str(name) for name in (events, labels) if name is not None]
+    else:
+        raise click.UsageError("give the history: --input FILE, or --events FILE and --labels FILE")
+    asked = Asked(names, "time", "cold", _burn_in(burn_in), label_delay_ms, segment, cost)
+    options = Options(segment, *burn_in, scores is not None)
+    begun_s = time.monotonic()
+    with _bar(as_json) as moved:
+        outcome = run(
+            specs, source, options, processes=processes or min(cores(), len(specs)), scores=places.scores, moved=moved
+        )
+    outcome.seconds = time.monotonic() - begun_s
+    finish(specs, outcome, asked, places, as_json)
+
+
+def candidates(
+    files: Sequence[Path], overrides: Sequence[str], grids: Sequence[str]
+) -> tuple[list[Spec], list[Pipeline]]:
+    """Every combination of a file and the grids' values, each with a name of its own."""
+    if not files:
+        file = settings_of().pipeline
+        if file is None:
+            raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
+        files = [file]
+    choices = [[f"{key}={value.strip()}" for value in values.split(",")] for key, values in map(_grid, grids)]
+    specs: list[Spec] = []
+    pipelines = []
+    taken: set[str] = set()
+    for file in files:
+        for chosen in itertools.product(*choices):
+            if len(specs) >= CANDIDATES_MAX:
+                raise click.UsageError(f"more than {CANDIDATES_MAX} candidates; give fewer values to --grid")
+            pipeline = load_pipeline(file, (*overrides, *chosen))
+            name = " ".join((pipeline.name, *(change.removeprefix("params.") for change in chosen)))
+            if name in taken:
+                name = f"{file.stem} {name}"
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            specs.append(Spec(name, pipeline.resolved(), str(file), (*overrides, *chosen)))
+            pipelines.append(pipeline)
+    return specs, pipelines
+
+
+def _grid(text: str) -> tuple[str, str]:
+    key, equals, values = text.partition("=")
+    if not equals or not key or not values:
+        raise click.UsageError(f"--grid {text!r}: write a key and its values, as in params.lr=0.01,0.1,1")
+    return key, values
+
+
+def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
+    """What must fit between the candidates and the flags."""
+    tasks = sorted({pipeline.task for pipeline in pipelines})
+    if len(tasks) > 1:
+        raise click.UsageError(f"candidates must have one task to be compared, not {' and '.join(tasks)}")
+    if cost is not None and tasks != ["binary"] and tasks != ["anomaly"]:
+        raise click.UsageError(f"--cost is for decisions (binary, anomaly), and the task is {tasks[0]}")
+    for pipeline in pipelines:
+        if segment is not None and segment not in pipeline.event.features:
+            features = list(pipeline.event.features)
+            raise click.UsageError(
+                f"--segment: {pipeline.name} has no feature {segment!r}; it has {', '.join(features)}"
+                + close_match(segment, features)
+            )
+
+
+def _places(out: Path, scores: Path | None) -> Places:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputFileError(f"the folder {out} cannot be made ({error.strerror}); name another with --out") from error
+    check_folder(out / "report.json")
+    if scores is not None:
+        check_format(scores)
+    return Places(out, scores)
+
+
+def _burn_in(burn_in: tuple[int, int]) -> str:
+    span_ms, events = burn_in
+    return str(format_duration(span_ms)) if span_ms else f"{events} events" if events else "none"
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Any]:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    begun_s = said_s = time.monotonic()
+    if quiet or not console.is_terminal:
+
+        def say(done: int, total: int) -> None:
+            nonlocal said_s
+            now_s = time.monotonic()
+            if not quiet and now_s - said_s >= SAID_EVERY_S:
+                said_s = now_s
+                rate = done / max(now_s - begun_s, 1e-9)
+                click.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+
+        yield say
+        return
+    columns = (
+        TextColumn("rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("rows", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - begun_s, 1e-9)
+            progress.update(bar, completed=done, total=total, rate=f"{rate:,.0f}")
+
+        yield show
+
+
+def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:
+    """Write the reports, say what was found, and set the exit code."""
+    failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
+    if failed and len(failed) == len(specs) and not any(r.tally.total.sums[0, 0] for r in outcome.results.values()):
+        raise InputFileError("\n".join(f"{name}: {why}" for name, why in failed.items()))
+    if not outcome.facts.rows and not outcome.stopped:
+        raise InputFileError(f"there are no records in {' and '.join(asked.names)}")
+    made = reports.build(specs, outcome, asked)
+    if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
+        raise InputFileError(_nothing_counted(made))
+    document = reports.encode(made)
+    reports.write(document, places.out / "report.json")
+    reports.write(render(made).encode(), places.out / "report.html")
+    if as_json:
+        click.echo(document)
+    else:
+        _tell(made, places)
+    if outcome.stopped:
+        raise click.exceptions.Exit(INTERRUPTED)
+    if failed or made.source.bad:
+        raise click.exceptions.Exit(PART)
+
+
+def _nothing_counted(made: Report) -> str:
+    first = made.candidates[0]
+    return (
+        f"no label could be joined to an event, so there is nothing to tell: {first.counts.get('scored', 0):,} events, "
+        f"{first.counts.get('orphan', 0) + first.early:,} labels without an event, {first.pending:,} events without a "
+        f"label, {first.burned:,} in the burn-in. Do ids match, and does the data reach label.wait or the burn-in?"
+    )
+
+
+def _tell(made: Report, places: Places) -> None:
+    console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
+    source = made.source
+    click.echo(
+        f"{source.rows:,} rows of {', '.join(source.names)}, in {source.order} order, from a {source.start} start, "
+        f"in {made.seconds:.1f} s"
+    )
+    if made.partial:
+        click.echo("PARTIAL: stopped before the end")
+    for first in range(0, max(1, len(made.metrics)), 5):
+        console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
+    for comparison in made.comparisons:
+        click.echo(sentence(made, comparison.candidate))
+    for warning in made.warnings:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+
+
+def _grid_of(made: Report, metrics: Sequence[str]) -> Grid:
+    grid = Grid(box=None, pad_edge=False, padding=(0, 1))
+    grid.add_column("candidate", overflow="fold")
+    grid.add_column("labels", justify="right", no_wrap=True)
+    for name in metrics:
+        grid.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for candidate in made.candidates:
+        shown = [_number(candidate.metrics.get(name)) for name in metrics]
+        grid.add_row(_name(candidate), f"{candidate.counted:,}", *shown)
+    return grid
+
+
+_SHORT = {"BalancedAccuracy": "BalAcc", "AveragePrecision": "AvgPrec", "CostPerEvent": "Cost"}
+
+
+def _name(candidate: CandidateReport) -> str:
+    return candidate.name + (" (failed)" if candidate.failure else "")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def sentence(made: Report, name: str) -> str:
+    """A comparison in a sentence."""
+    comparison = next(one for one in made.comparisons if one.candidate == name)
+    parts = []
+    for one in comparison.differences:
+        if one.metric not in headline(made) or one.difference is None:
+            continue
+        span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
+        parts.append(f"{one.metric} {one.difference:+.4f}{span}: {one.verdict}")
+    return f"{name} against {comparison.baseline}: " + "; ".join(parts)
+
+
+def headline(made: Report) -> tuple[str, ...]:
+    """The metrics that a verdict is told by."""
+    if made.cost is not None:
+        return ("CostPerEvent", "AveragePrecision")
+    return {
+        "binary": ("LogLoss", "ROCAUC", "Accuracy"),
+        "multiclass": ("Accuracy", "LogLoss"),
+        "regression": ("MAE", "RMSE"),
+    }.get(made.task, ("ROCAUC", "AveragePrecision"))
