@@ -28,9 +28,11 @@ DRAWN_TOGETHER = 100
 BLOCKS_MIN = 16
 BLOCKS_MAX = 128
 MISS = 0.05
+ANSWERED = 1  # its place in every task's sums
+UNEQUAL_MAX = 0.02  # of the answers in a stretch of time, the share that one candidate may have more than the other
 SEED = 20_240_229
 METHOD = (
-    "paired circular block bootstrap over time: {draws:,} draws of runs of {run} neighbouring stretches out of "
+    "Paired circular block bootstrap over time: {draws:,} draws of runs of {run} neighbouring stretches out of "
     "{blocks} ({width} each), the same for both candidates; intervals hold {level:.4g}% each, so that all "
     "{rivals} together hold 95%"
 )
@@ -59,13 +61,16 @@ class Comparison(Struct, frozen=True):
     """One candidate against the baseline.
 
     Args:
-        pairs: labelled events of the baseline and of the candidate; the comparison is only fair where they are equal.
+        events: labelled events that the comparison is of.
+        left_out: others, in stretches of time in which one of the two had more answers than the other (a model that
+            has not learned yet has none): there they cannot be compared.
         method: how the intervals were made.
     """
 
     baseline: str
     candidate: str
-    pairs: tuple[int, int]
+    events: int
+    left_out: int
     blocks: int
     method: str
     differences: list[Difference]
@@ -81,7 +86,7 @@ def _compare(name: str, base: Tally, rival: str, tally: Tally, cost: Cost | None
     first, second, width_ms = _aligned(base, tally)
     blocks = len(first[0])
     metrics = metrics_of(base.task, cost)
-    ours, theirs = total_values(base, cost), total_values(tally, cost)
+    ours, theirs = _whole(base, first, cost), _whole(tally, second, cost)
     intervals: dict[str, tuple[float, float]] = {}
     run = max(1, ceil(blocks ** (1 / 3)))
     if blocks >= BLOCKS_MIN:
@@ -95,13 +100,23 @@ def _compare(name: str, base: Tally, rival: str, tally: Tally, cost: Cost | None
         draws=DRAWS, run=run, blocks=blocks, width=_width(width_ms), level=100 * (1 - MISS / rivals), rivals=rivals
     )
     if not intervals:
-        method = f"no intervals: {blocks} stretches of time with labels, and {BLOCKS_MIN} are needed"
-    pairs = (int(base.total.sums[0, 0]), int(tally.total.sums[0, 0]))
-    return Comparison(name, rival, pairs, blocks, method, differences)
+        method = f"No intervals: {blocks} stretches of time with labels, and {BLOCKS_MIN} are needed"
+    events = int(first[0][:, 0].sum())
+    left_out = max(int(base.total.sums[0, 0]), int(tally.total.sums[0, 0])) - events
+    return Comparison(name, rival, events, left_out, blocks, method, differences)
+
+
+def _whole(tally: Tally, side: tuple[Floats, Ints], cost: Cost | None) -> dict[str, float]:
+    """Each metric over the stretches that are compared; of the whole tally where those are all."""
+    sums, curve = side[0].sum(axis=0), side[1].sum(axis=0)
+    if sums[0] == tally.total.sums[0, 0]:
+        return total_values(tally, cost)
+    found = values_of(tally.task, sums, curve if curve.shape[1] else None, cost)
+    return {name: float(value) for name, value in found.items()}
 
 
 def _aligned(base: Tally, tally: Tally) -> tuple[tuple[Floats, Ints], tuple[Floats, Ints], int]:
-    """The same stretches of time of both, those without a label left out, at most `BLOCKS_MAX`."""
+    """The same stretches of time of both, at most `BLOCKS_MAX`, those left out in which they cannot be compared."""
     width_ms = max(base.timeline.width_ms, tally.timeline.width_ms)
     spans = [line for line in (base.timeline, tally.timeline) if line.first is not None]
     if not spans:
@@ -112,7 +127,8 @@ def _aligned(base: Tally, tally: Tally) -> tuple[tuple[Floats, Ints], tuple[Floa
         width_ms *= 2
     first, count = least_ms // width_ms, ceil(most_ms / width_ms) - least_ms // width_ms
     one, other = _folded(base, width_ms, first, count), _folded(tally, width_ms, first, count)
-    reached = (one[0][:, 0] > 0) | (other[0][:, 0] > 0)
+    ours, theirs = one[0][:, ANSWERED], other[0][:, ANSWERED]
+    reached = (np.minimum(ours, theirs) > 0) & (abs(ours - theirs) <= UNEQUAL_MAX * np.maximum(ours, theirs))
     return (one[0][reached], one[1][reached]), (other[0][reached], other[1][reached]), width_ms
 
 

@@ -1,5 +1,8 @@
 """Metrics from what a tally keeps: of the whole, of any cell, and of many random draws of cells at once.
 
+As in River, an event to which the model had no answer yet is left out of the metrics of answers; a decision it was all
+the same, namely no.
+
 Everything takes arrays whose last axis is what is summed (and, for curves, the bins), so one function serves a single
 number and two thousand draws.
 
@@ -89,7 +92,7 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
         curve: ... x (negatives, positives) x bin; None leaves the curves out.
     """
     column = {name: sums[..., number] for number, name in enumerate(SUMS[task])}
-    n, scored = column["n"], column["scored"]
+    n, answered, scored = column["n"], column["answered"], column["scored"]
     with np.errstate(divide="ignore", invalid="ignore"):
         if task == "regression":
             variance = column["y_squared"] - column["y"] ** 2 / scored
@@ -100,11 +103,11 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
                 "Bias": column["error"] / scored,
             }
         if task == "multiclass":
-            return {"Accuracy": column["hits"] / n, "LogLoss": column["log_loss"] / scored}
+            return {"Accuracy": column["hits"] / answered, "LogLoss": column["log_loss"] / scored}
         tp, fp, fn, tn = (column[name] for name in ("tp", "fp", "fn", "tn"))
         recall = tp / (tp + fn)
         found = {
-            "Accuracy": column["hits"] / n,
+            "Accuracy": column["hits"] / answered,
             "BalancedAccuracy": (recall + tn / (tn + fp)) / 2,
             "Precision": tp / (tp + fp),
             "Recall": recall,

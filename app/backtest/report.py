@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ class CandidateReport(Struct, frozen=True):
     Args:
         changes: what was set on the way from its file.
         failure: why it did not reach the end; what is told then is of the part before.
-        counted: labelled events that its metrics are of; `burned` more were left out as burn-in.
+        counted: labelled events; `burned` more were left out as burn-in.
+        answered: of those counted, how many the model had an answer to.
         pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels.
         decision_threshold: of the pipeline; without one a decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
@@ -108,6 +110,7 @@ class CandidateReport(Struct, frozen=True):
     model: str
     failure: str | None
     counted: int
+    answered: int
     burned: int
     counts: dict[str, int]
     metrics: dict[str, float | None]
@@ -259,11 +262,11 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
             found.append(f"{name}: {lost:,} labels belong to no event that was read.")
         if failed := result.counts.get("failed", 0):
             found.append(f"{name}: the model raised an exception on {failed:,} labels, which it did not learn.")
-    unequal = [one.candidate for one in comparisons if one.pairs[0] != one.pairs[1]]
-    if unequal:
+    if partly := [one for one in comparisons if one.left_out]:
+        told = "; ".join(f"{one.candidate} over {one.events:,} events, without {one.left_out:,}" for one in partly)
         found.append(
-            f"{', '.join(unequal)}: judged on another number of labelled events than the baseline, so the comparison "
-            "is not of the same events."
+            f"Compared with {partly[0].baseline} only where both had an answer: {told}. The table of metrics is of "
+            "each candidate's own answers; --burn-in leaves out the beginning, where a model has learned nothing yet."
         )
     return found
 
@@ -280,6 +283,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         model=str(spec.pipeline["model"]).strip(),
         failure=result.failure,
         counted=int(tally.total.sums[0, 0]),
+        answered=int(tally.total.sums[0, 1]),
         burned=result.burned,
         counts=dict(sorted(result.counts.items())),
         metrics={name: finite(total.get(name)) for name in names},
@@ -336,7 +340,8 @@ def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
     order = [*range(len(names)), len(cells.sums) - 1]
     picked = Cells(0, 0, 0)
     picked.sums, picked.curve = cells.sums[order], cells.curve[order]
-    return sorted(_parts(tally, [*names, REST], picked, cost), key=lambda part: -part.n)
+    parts = _parts(tally, [*names, REST], picked, cost)
+    return parts if tally.segments.cuts is not None else sorted(parts, key=lambda part: -part.n)
 
 
 def _calibration(tally: Tally) -> list[Share]:
@@ -389,6 +394,31 @@ def _best(thresholds: Sequence[Threshold]) -> Threshold | None:
     return max(thresholds, key=lambda one: 2 * one.tp / max(1, 2 * one.tp + one.fp + one.fn))
 
 
+def headline(report: Report) -> tuple[str, ...]:
+    """The metrics that a verdict is told by, the first one first."""
+    if report.cost is not None:
+        return (
+            ("CostPerEvent", "AveragePrecision", "LogLoss") if report.task == "binary" else ("CostPerEvent", "ROCAUC")
+        )
+    return {
+        "binary": ("LogLoss", "ROCAUC", "Accuracy"),
+        "multiclass": ("Accuracy", "LogLoss"),
+        "regression": ("MAE", "RMSE"),
+    }.get(report.task, ("ROCAUC", "AveragePrecision"))
+
+
+def told(report: Report, name: str) -> str:
+    """A comparison in a few lines of text."""
+    comparison = next(one for one in report.comparisons if one.candidate == name)
+    parts = []
+    for one in comparison.differences:
+        if one.metric not in headline(report) or one.difference is None:
+            continue
+        span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
+        parts.append(f"  {one.metric} {one.difference:+.4f}{span}: {one.verdict}")
+    return "\n".join((f"{name} against {comparison.baseline}:", *parts))
+
+
 def encode(report: Report) -> bytes:
     """The report as JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
@@ -400,11 +430,12 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Driftline backtest report", **document}
 
 
-def write(content: bytes, path: Path) -> None:
-    """Put a file in place, whole or not at all.
+def write(contents: Mapping[Path, bytes]) -> None:
+    """Put files in place, all of them whole, or none.
 
     Raises:
-        InputFileError: it could not be written.
+        InputFileError: one could not be written.
     """
-    with written(path) as draft:
-        draft.write_bytes(content)
+    with ExitStack() as drafts:
+        for path, content in contents.items():
+            drafts.enter_context(written(path)).write_bytes(content)

@@ -109,9 +109,7 @@ class Part:
         results: list[Result] = []
         facts = Facts()
         with self._rows() as rows:
-            for number, group in enumerate(groups):
-                if watch.stopped():
-                    break
+            for number, group in enumerate(groups):  # when stopped, each still folds a first batch
                 made, facts = self._group(group, rows, _Share(watch, number, len(groups)))
                 results += made
         return results, facts

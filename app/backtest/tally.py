@@ -40,10 +40,10 @@ AGES_MS = (0, 1_000, 60_000, 3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_
 AGES = ("at once", "to 1 s", "to 1 min", "to 1 h", "to 1 day", "to 7 days", "to 30 days", "longer", "assumed")
 
 SUMS: Mapping[Task, tuple[str, ...]] = {
-    "binary": ("n", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
-    "anomaly": ("n", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
-    "multiclass": ("n", "scored", "hits", "log_loss"),
-    "regression": ("n", "scored", "absolute", "squared", "error", "y", "y_squared"),
+    "binary": ("n", "answered", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
+    "anomaly": ("n", "answered", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
+    "multiclass": ("n", "answered", "scored", "hits", "log_loss"),
+    "regression": ("n", "answered", "scored", "absolute", "squared", "error", "y", "y_squared"),
 }
 
 
@@ -309,7 +309,7 @@ class Tally:
             known = ~np.isnan(said)
             error = np.where(known, said - y, 0.0)
             y = np.where(known, y, 0.0)
-            return np.stack([ones, known, abs(error), error * error, error, y, y * y]), None, None
+            return np.stack([ones, known, known, abs(error), error * error, error, y, y * y]), None, None
         if self.task == "multiclass":
             return self._class_columns(outcomes), None, None
         y_true = np.array([bool(outcome.label) for outcome in outcomes])
@@ -319,15 +319,16 @@ class Tally:
         loss = np.where(known, -np.log(np.where(y_true, bounded, 1.0 - bounded)), 0.0)
         brier = np.where(known, (bounded - y_true) ** 2, 0.0)
         said_yes = np.array([p is not None and p.label is True for p in predictions])
+        answered = known | np.array([p is not None and p.label is not None for p in predictions])
         hits = np.array([p is not None and p.label == o.label for p, o in zip(predictions, outcomes, strict=True)])
         if self.threshold is not None:
             said_yes = np.where(known, scores >= self.threshold, said_yes)
-        columns = [ones, y_true, known, hits, loss, brier]
+        columns = [ones, answered, y_true, known, hits, loss, brier]
         columns += [y_true & said_yes, ~y_true & said_yes, y_true & ~said_yes, ~y_true & ~said_yes]
         return np.stack([column.astype(float) for column in columns]), scores, y_true
 
     def _class_columns(self, outcomes: Sequence[Outcome]) -> Floats:
-        known, hits, losses = [], [], []
+        answered, known, hits, losses = [], [], [], []
         confusion = self.confusion
         for outcome in outcomes:
             said = outcome.prediction
@@ -335,12 +336,13 @@ class Tally:
             pair = (outcome.label, label)
             if pair in confusion or len(confusion) < PAIRS_MAX:
                 confusion[pair] += 1
+            answered.append(label is not None)
             hits.append(label == outcome.label)
             probabilities = said.probabilities if said is not None else None
             known.append(bool(probabilities))
             share = probabilities.get(outcome.label, 0.0) if probabilities and outcome.label is not None else 1.0
             losses.append(-np.log(min(max(share, _LEAST), 1.0)))
-        return np.stack([np.ones(len(outcomes)), np.array(known), np.array(hits), np.array(losses)]).astype(float)
+        return np.array([[1.0] * len(outcomes), answered, known, hits, losses], dtype=float)
 
     def _share(self, scores: Floats, positive: NDArray[np.bool_]) -> None:
         places = np.minimum((scores * SHARES).astype(np.int64), SHARES - 1)

@@ -20,7 +20,7 @@ from app.backtest.candidate import Spec
 from app.backtest.history import LogSource, TableSource
 from app.backtest.measure import Cost
 from app.backtest.page import render
-from app.backtest.report import Asked, CandidateReport, Report
+from app.backtest.report import Asked, CandidateReport, Report, told
 from app.backtest.run import HistorySource, Options, Outcome, cores, run
 from app.backtest.score import check_folder, check_format
 from app.cli.option import DURATION, MOMENT, json_option, settings_of
@@ -207,7 +207,7 @@ def candidates(
         if file is None:
             raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
         files = [file]
-    choices = [[f"{key}={value.strip()}" for value in values.split(",")] for key, values in map(_grid, grids)]
+    choices = [[f"{key}={value.strip()}" for value in _split(values)] for key, values in map(_grid, grids)]
     specs: list[Spec] = []
     pipelines = []
     taken: set[str] = set()
@@ -232,6 +232,23 @@ def _grid(text: str) -> tuple[str, str]:
     if not equals or not key or not values:
         raise click.UsageError(f"--grid {text!r}: write a key and its values, as in params.lr=0.01,0.1,1")
     return key, values
+
+
+def _split(values: str) -> list[str]:
+    """At the commas that stand outside brackets and quotes: a value may be an expression."""
+    parts, depth, quote = [""], 0, ""
+    for sign in values:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and not quote and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
@@ -311,8 +328,7 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
         raise InputFileError(_nothing_counted(made))
     document = reports.encode(made)
-    reports.write(document, places.out / "report.json")
-    reports.write(render(made).encode(), places.out / "report.html")
+    reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
     if as_json:
         click.echo(document)
     else:
@@ -336,7 +352,7 @@ def _tell(made: Report, places: Places) -> None:
     console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
     source = made.source
     click.echo(
-        f"{source.rows:,} rows of {', '.join(source.names)}, in {source.order} order, from a {source.start} start, "
+        f"{', '.join(source.names)}\n{source.rows:,} rows in {source.order} order, from a {source.start} start, "
         f"in {made.seconds:.1f} s"
     )
     if made.partial:
@@ -344,7 +360,7 @@ def _tell(made: Report, places: Places) -> None:
     for first in range(0, max(1, len(made.metrics)), 5):
         console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
     for comparison in made.comparisons:
-        click.echo(sentence(made, comparison.candidate))
+        click.echo(told(made, comparison.candidate))
     for warning in made.warnings:
         click.echo(f"note: {warning}", err=True)
     click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
@@ -353,12 +369,12 @@ def _tell(made: Report, places: Places) -> None:
 def _grid_of(made: Report, metrics: Sequence[str]) -> Grid:
     grid = Grid(box=None, pad_edge=False, padding=(0, 1))
     grid.add_column("candidate", overflow="fold")
-    grid.add_column("labels", justify="right", no_wrap=True)
+    grid.add_column("answers", justify="right", no_wrap=True)
     for name in metrics:
         grid.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
     for candidate in made.candidates:
         shown = [_number(candidate.metrics.get(name)) for name in metrics]
-        grid.add_row(_name(candidate), f"{candidate.counted:,}", *shown)
+        grid.add_row(_name(candidate), f"{candidate.answered:,}", *shown)
     return grid
 
 
@@ -373,26 +389,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
-
-
-def sentence(made: Report, name: str) -> str:
-    """A comparison in a sentence."""
-    comparison = next(one for one in made.comparisons if one.candidate == name)
-    parts = []
-    for one in comparison.differences:
-        if one.metric not in headline(made) or one.difference is None:
-            continue
-        span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
-        parts.append(f"{one.metric} {one.difference:+.4f}{span}: {one.verdict}")
-    return f"{name} against {comparison.baseline}: " + "; ".join(parts)
-
-
-def headline(made: Report) -> tuple[str, ...]:
-    """The metrics that a verdict is told by."""
-    if made.cost is not None:
-        return ("CostPerEvent", "AveragePrecision")
-    return {
-        "binary": ("LogLoss", "ROCAUC", "Accuracy"),
-        "multiclass": ("Accuracy", "LogLoss"),
-        "regression": ("MAE", "RMSE"),
-    }.get(made.task, ("ROCAUC", "AveragePrecision"))

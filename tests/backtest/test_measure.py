@@ -179,7 +179,7 @@ def test_few_stretches_of_time_give_no_interval() -> None:
     (found,) = compare(("a", tallied(made)), {"b": tallied(made)}, None)
     assert found.blocks < BLOCKS_MIN
     assert {one.verdict for one in found.differences} == {"too little data"}
-    assert "no intervals" in found.method
+    assert "No intervals" in found.method
 
 
 def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
