@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from app.codec.decode import Decoder
 from app.core.pipeline import Pipeline
-from app.core.record import InputRecord, Source
 
 
 class Inputs:
@@ -12,6 +11,7 @@ class Inputs:
 
     Attributes:
         topics: topic names; the place in the tuple is the rank by which the merge breaks ties.
+        decoders: what makes a record of the bytes, by rank.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -21,8 +21,5 @@ class Inputs:
         if pipeline.label is not None and topics.labels is not None:
             decoders.insert(1, (topics.labels, decoder.label))
         self.topics = tuple(topic for topic, _ in decoders)
-        self._decode = [decode for _, decode in decoders]
+        self.decoders = tuple(decode for _, decode in decoders)
         self.rank = {topic: rank for rank, topic in enumerate(self.topics)}
-
-    def decode(self, rank: int, source: Source) -> InputRecord:
-        return self._decode[rank](source)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from app.core.error import InvariantError
 
@@ -38,6 +38,7 @@ class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
         tick_ms: the time that passed on idle inputs; a slice has either records or a tick.
         outputs, digest: how many outputs the slice made, and the digest over their bytes.
         epoch: number of the epoch entry that it belongs to.
+        raised: calls at which the model raised, and its words: a replay passes them over. Unset without any.
     """
 
     number: int
@@ -48,6 +49,7 @@ class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
     watermark_ms: int | None
     epoch: int
     merge: str = MERGE_RULE
+    raised: dict[str, str] | UnsetType = UNSET
 
 
 class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):

@@ -15,8 +15,10 @@ from msgspec import Struct
 
 from app.core.drift import Drift
 from app.core.output import Guard, ModelVersion
+from app.core.poison import WINDOW_CALLS
 
 if TYPE_CHECKING:
+    from app.core.model import Learner
     from app.core.pipeline import Pipeline
 
 Kind: TypeAlias = Literal["data_drift", "concept_drift", "score_drift", "model_failure"]
@@ -105,6 +107,36 @@ def failure_alert(pipeline: Pipeline, episode: str, state: State, guard: Guard, 
         audience=_AUDIENCES["model_failure"],
         sentence=sentence,
         evidence={"guard": guard, "model_version": str(version)},
+    )
+
+
+def error_alert(pipeline: Pipeline, episode: str, state: State, learner: Learner) -> AlertContent:
+    """The alert of a model that raises exceptions, that rests because of them, and that works again."""
+    name, faults = pipeline.name, learner.faults
+    count, rests = faults.recent_count, state == "ongoing"
+    match state:
+        case "opened":
+            sentence = (
+                f"The model of {name} failed on {count} of the last {WINDOW_CALLS:,} events and labels: those events "
+                "were rejected, and those labels not learned."
+            )
+        case "ongoing":
+            sentence = (
+                f"The model of {name} fails on so many events that it rests for a while at a time: events get no "
+                "prediction meanwhile."
+            )
+        case "resolved":
+            sentence = f"The model of {name} works without errors again."
+        case _:
+            assert_never(state)
+    return AlertContent(
+        episode=episode,
+        state=state,
+        kind="model_failure",
+        severity="critical" if rests else "warning",
+        audience=_AUDIENCES["model_failure"],
+        sentence=sentence,
+        evidence={"errors": count, "calls": WINDOW_CALLS, "model_version": str(learner.version)},
     )
 
 

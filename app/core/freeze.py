@@ -18,7 +18,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 1  # raised whenever the meaning of the bytes changes
+FORMAT = 2  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -51,6 +51,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "join",
         "model",
         "output",
+        "poison",
         "record",
         "reference",
         "select",

@@ -6,53 +6,63 @@ merge is a pure function of the records that are merged: the same offset ranges 
 * Heads are compared by (time, rank, offset); rank is the input's place: control, then labels, then events. A label
   before its event at equal time is what equals River's own delayed evaluation: it is held, and learned once the
   event is scored.
-* Within one input, offsets rule: a record's time is made monotone, counted from the slice's start only, so the order
-  does not depend on where earlier slices were cut.
+* Within one input, offsets rule.
 * An input that has unread records below its end and none in hand holds the others back (KIP-353, KIP-695); one that
   is at its end holds nobody back; control never waits and never holds back, and goes first.
 
 Any prefix of the merge, cut into its ranges and merged again, gives that prefix: each record popped was the least
-of the heads, and taking later records away cannot change that. Recovery rests on it.
+of the heads, and taking later records away cannot change that. Recovery rests on it. A time that goes back within an
+input needs no rule of its own: the record before it went ahead of all other heads, so this one does.
+
+Only heads and a few behind them are decoded; what waits stays as it came, a string of bytes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from app.core.record import InputRecord
 
-_NO_TIME = -(2**63)
+TOGETHER = 32  # records of an input that are decoded together; see `app.engine.fold`
+
+Unread = TypeVar("Unread")
 
 
-class Merge:
+class Merge(Generic[Unread]):
     """The inputs of one shard, in order of rank; the first is control.
+
+    Args:
+        decode: for each input, what makes a record of what is pushed.
 
     Invariant: `pop` returns records of one input in the order in which they were pushed.
     """
 
-    def __init__(self, inputs: int) -> None:
-        self.queues: list[deque[InputRecord]] = [deque() for _ in range(inputs)]
-        self._floor_ms = [_NO_TIME] * inputs
+    def __init__(self, decode: Sequence[Callable[[Unread], InputRecord]]) -> None:
+        self._decode = tuple(decode)
+        self._heads: list[deque[InputRecord]] = [deque() for _ in decode]
+        self._queues: list[deque[Unread]] = [deque() for _ in decode]
 
-    def start_slice(self) -> None:
-        """Forget the times of earlier slices."""
-        self._floor_ms = [_NO_TIME] * len(self.queues)
+    def push(self, rank: int, unread: Sequence[Unread]) -> None:
+        """Put what came last behind what waits of its input."""
+        self._queues[rank].extend(unread)
 
-    def push(self, rank: int, record: InputRecord) -> None:
-        self.queues[rank].append(record)
+    def waiting(self, rank: int) -> int:
+        """Records in hand of one input."""
+        return len(self._queues[rank]) + len(self._heads[rank])
 
     def clear(self) -> None:
-        for queue in self.queues:
+        for heads, queue in zip(self._heads, self._queues, strict=True):
+            heads.clear()
             queue.clear()
 
     def ready(self, at_end: Sequence[bool]) -> bool:
         """Whether `pop` would return a record."""
-        if self.queues[0]:
+        counts = [self.waiting(rank) for rank in range(len(at_end))]
+        if counts[0]:
             return True
-        return any(self.queues[1:]) and all(
-            queue or end for queue, end in zip(self.queues[1:], at_end[1:], strict=True)
-        )
+        return any(counts) and all(count or end for count, end in zip(counts[1:], at_end[1:], strict=True))
 
     def pop(self, at_end: Sequence[bool]) -> tuple[int, InputRecord] | None:
         """The next record in order, with its input's rank.
@@ -61,25 +71,24 @@ class Merge:
             at_end: for each input, whether there is nothing unread beyond what was pushed.
 
         Returns:
-            None when every queue is empty, or when an input that is not at its end has none in hand.
+            None when nothing is in hand, or when of an input that is not at its end nothing is.
         """
-        queues = self.queues
-        if queues[0]:
-            return 0, queues[0].popleft()
         best = -1
         best_ms = 0
-        for rank in range(1, len(queues)):
-            queue = queues[rank]
-            if not queue:
-                if not at_end[rank]:
-                    return None
-                continue
-            time_ms = queue[0].order_ms
-            if time_ms < self._floor_ms[rank]:
-                time_ms = self._floor_ms[rank]
+        for rank, heads in enumerate(self._heads):
+            if not heads:
+                if not self._queues[rank]:
+                    if rank and not at_end[rank]:
+                        return None
+                    continue
+                self._decode_some(rank)
+            if rank == 0:
+                return 0, heads.popleft()
+            time_ms = heads[0].order_ms
             if best < 0 or time_ms < best_ms:
                 best, best_ms = rank, time_ms
-        if best < 0:
-            return None
-        self._floor_ms[best] = best_ms
-        return best, queues[best].popleft()
+        return None if best < 0 else (best, self._heads[best].popleft())
+
+    def _decode_some(self, rank: int) -> None:
+        queue, decode = self._queues[rank], self._decode[rank]
+        self._heads[rank].extend([decode(queue.popleft()) for _ in range(min(TOGETHER, len(queue)))])

@@ -4,12 +4,15 @@
 sees it: a number that is not finite is never served and never learned from. The last good copy of the model, taken
 every `COPY_EVERY` learn calls, then takes over as a new generation; without a finite answer from that one either,
 the prediction is withheld.
+
+A model that raises is put back as it was before the call: an earlier copy learns again what was learned since. Which
+copy that is makes no difference to the state, so when copies are made is free to choose.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -19,13 +22,17 @@ from app.core.build import build_model, has_probabilities, last_step
 from app.core.error import InvariantError
 from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pipeline import Pipeline
+from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import FeatureValue, LabelValue
 
 COPY_EVERY = 10_000
+SINCE_MIN, SINCE_MAX = 500, 2_000  # learn calls between two copies to go back to: more of them for a larger model
+SINCE_BYTES = 200  # of the copy, for one more learn call
 _WITHHELD = Prediction()
 _PLAIN = frozenset({bool, int, float, str})
 
 Features = dict[str, FeatureValue]
+Values = Sequence[FeatureValue]
 
 
 class Learner:
@@ -33,21 +40,42 @@ class Learner:
 
     Args:
         pipeline: says the task and how to build the model.
+
+    Attributes:
+        faults: what the model raised.
+        notes: the same, of the slice being folded.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         if not isinstance(pipeline, Pipeline):  # a snapshot could name this class with a model of its own
             raise InvariantError("a learner is made of a pipeline only")
-        self._pipeline = pipeline
+        self._set_form(pipeline)
         self.generation = 0
         self.learned = 0
+        self.faults = Faults()
+        self.notes = Notes()
         self._good: bytes | None = None
         supervised = pipeline.task in ("binary", "multiclass")
         self._probabilistic = supervised and has_probabilities(build_model(pipeline))
         self.install(build_model(pipeline))
 
+    def _set_form(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._names = tuple(pipeline.event.features)
+        self._may_omit = any(feature.missing == "omit" for feature in pipeline.event.features.values())
+
+    def features_of(self, values: Values) -> Features:
+        """Features as the model sees them: in declared order, without the omitted ones."""
+        if self._may_omit and None in values:
+            return {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
+        return dict(zip(self._names, values, strict=True))
+
     def install(self, model: Any) -> None:
         """Put a model to work: its methods are looked up once."""
+        self._use(model)
+        self._keep()
+
+    def _use(self, model: Any) -> None:
         self.model = model
         self._predict = _predictor(self._pipeline.task, model, self._probabilistic)
         self._learn_one = model.learn_one
@@ -59,6 +87,7 @@ class Learner:
             "generation": self.generation,
             "learned": self.learned,
             "good": self._good,
+            "faults": self.faults,
             "probabilistic": self._probabilistic,
         }
 
@@ -66,20 +95,71 @@ class Learner:
         self.generation = state["generation"]
         self.learned = state["learned"]
         self._good = state["good"]
+        self.faults = state["faults"]
         self._probabilistic = state["probabilistic"]
         self.model = state["model"]
 
     def attach(self, pipeline: Pipeline) -> None:
         """Take up work after unpickling: a pickled learner leaves the pipeline behind."""
-        self._pipeline = pipeline
+        self._set_form(pipeline)
+        self.notes = Notes()
         self.install(self.model)
 
     @property
     def version(self) -> ModelVersion:
         return ModelVersion(self.generation, self.learned)
 
-    def score(self, features: Features) -> tuple[Prediction, Guard]:
-        """What is served for these features, and by whom. May put the last good copy to work."""
+    def score(self, values: Values, call: str) -> tuple[Prediction, Guard]:
+        """What is served for these values, and by whom. May put the last good copy to work.
+
+        Args:
+            values: of the features, in declared order.
+            call: names it in the journal, should it raise; unique in a slice.
+
+        Raises:
+            ModelRaisedError: the model raised; it is as it was.
+        """
+        faults = self.faults
+        if faults.resting:
+            faults.resting -= 1
+            return _WITHHELD, "withheld"
+        faults.calls += 1
+        try:
+            if self.notes.known:
+                self._pass_over(call)
+            return self._ask(self.features_of(values))
+        except Exception as error:
+            raise self._put_back(call, error) from error
+
+    def learn(self, values: Values, label: LabelValue | None, call: str) -> None:
+        """Learn one pair (or, for a model without labels, one event).
+
+        Args:
+            values, call: as of `score`.
+
+        Raises:
+            ModelRaisedError: the model raised, or rests; it is as it was.
+        """
+        faults = self.faults
+        if faults.resting:
+            faults.resting -= 1
+            raise ModelRaisedError(f"the model rests for {REST_CALLS} calls: it raised too often")
+        faults.calls += 1
+        try:
+            if self.notes.known:
+                self._pass_over(call)
+            features = self.features_of(values)
+            self._take_in(features, label)
+            if (self.learned + 1) % COPY_EVERY == 0 and _finite(self._predict(features)):
+                self._good = pickle.dumps(self.model, protocol=5)
+        except Exception as error:
+            raise self._put_back(call, error) from error
+        self.learned += 1
+        self._since.append((values, label))
+        if len(self._since) >= self._since_max:
+            self._keep()
+
+    def _ask(self, features: Features) -> tuple[Prediction, Guard]:
         prediction = self._predict(features)
         if _finite(prediction):
             return prediction, "served"
@@ -89,15 +169,50 @@ class Learner:
             return prediction, "fallback"
         return _WITHHELD, "withheld"
 
-    def learn(self, features: Features, label: LabelValue | None) -> None:
-        """Learn one pair (or, for a model without labels, one event)."""
+    def _take_in(self, features: Features, label: LabelValue | None) -> None:
         if self._supervised:
             self._learn_one(features, label)
         else:
             self._learn_one(features)
-        self.learned += 1
-        if self.learned % COPY_EVERY == 0 and _finite(self._predict(features)):
-            self._good = pickle.dumps(self.model, protocol=5)
+
+    # -- exceptions
+
+    def _pass_over(self, call: str) -> None:
+        """At a replay: raise what the model raised then, without asking it."""
+        detail = self.notes.known.get(call)
+        if detail is not None:
+            raise ModelRaisedError(detail)
+
+    def _put_back(self, call: str, error: Exception) -> ModelRaisedError:
+        """Make the model as it was before the call that raised; returns what to raise for it."""
+        if isinstance(error, ModelRaisedError):
+            raised = error
+        else:
+            raised = ModelRaisedError(last_line(error))
+            self._go_back()
+        self.notes.add(call, str(raised))
+        self.faults.add()
+        return raised
+
+    def _keep(self) -> None:
+        """A copy to go back to, from here on."""
+        self._base = pickle.dumps(self.model, protocol=5)
+        self._since: list[tuple[Values, LabelValue | None]] = []
+        self._since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
+
+    def _go_back(self) -> None:
+        self._use(pickle.loads(self._base))
+        if not self._since:
+            return
+        try:
+            for values, label in self._since:
+                self._take_in(self.features_of(values), label)
+        except Exception as error:
+            raise InvariantError(
+                f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
+                "deterministic: nothing that it did could be replayed. Mend the model, then start with --reset-state"
+            ) from error
+        self._keep()
 
     def reset(self) -> None:
         """Start again with an untrained model, as a new generation."""

@@ -17,7 +17,7 @@ OutcomeKind: TypeAlias = Literal["joined", "assumed", "expired", "orphan", "dupl
 Guard: TypeAlias = Literal["served", "fallback", "withheld"]
 
 
-class Prediction(Struct, frozen=True, gc=False):
+class Prediction(Struct, frozen=True, gc=False, array_like=True):
     """What a model says of one event.
 
     Args:
@@ -32,7 +32,7 @@ class Prediction(Struct, frozen=True, gc=False):
     value: float | None = None
 
 
-class ModelVersion(Struct, frozen=True, gc=False):
+class ModelVersion(Struct, frozen=True, gc=False, array_like=True):
     """Which model: `generation` counts resets and replacements, `learned` its learn calls since the first."""
 
     generation: int

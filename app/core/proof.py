@@ -212,7 +212,7 @@ def _features(shard: Shard, records: Sequence[Record]) -> dict[str, FeatureValue
     """The features of the last event among the records."""
     for record in reversed(records):
         if isinstance(record, Event):
-            return shard.features_of(record.features)
+            return shard.learner.features_of(record.features)
     return {}
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from app.core.alert import AlertContent, drift_alert, failure_alert
+from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
 from app.core.drift import Drift, DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
-from app.core.model import Features, Learner
+from app.core.model import Learner
 from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
+from app.core.poison import ModelRaisedError
 from app.core.record import (
     Control,
     Event,
@@ -59,8 +60,6 @@ class Shard:
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
         self.pipeline = pipeline
         self.partition = partition
-        self.names = tuple(pipeline.event.features)
-        self._may_omit = any(feature.missing == "omit" for feature in pipeline.event.features.values())
         self.learner = Learner(pipeline)
         label = pipeline.label
         self.pending = Pending(label.pending_max if label else 0)
@@ -84,12 +83,6 @@ class Shard:
         self.seen.horizon_ms, self.seen.id_max = dedupe.horizon_ms, dedupe.id_max
         if label is not None:
             self.pending.pending_max, self.early.early_max = label.pending_max, label.early_max
-
-    def features_of(self, values: Sequence[FeatureValue]) -> Features:
-        """Features as the model sees them: in declared order, without the omitted ones."""
-        if self._may_omit and None in values:
-            return {name: value for name, value in zip(self.names, values, strict=True) if value is not None}
-        return dict(zip(self.names, values, strict=True))
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -195,29 +188,36 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     if shard.seen.fate(event_id, shard.now_ms) is not None or event_id in shard.pending:
         _reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
-    features = shard.features_of(event.features)
-    version = shard.learner.version
+    learner = shard.learner
+    version = learner.version
+    resting = learner.faults.resting > 0
     try:
-        prediction, guard = shard.learner.score(features)
-    except Exception as error:  # noqa: BLE001 - a model may raise anything; the record is rejected, the stream goes on
-        _reject(shard, event.source, "model_error", f"{type(error).__name__}: {error}", out)
+        prediction, guard = learner.score(event.features, out.next_id())
+    except ModelRaisedError as raised:
+        _reject(shard, event.source, "model_error", str(raised), out)
+        _watch_faults(shard, out)
         return
     if guard != "served":
-        version = shard.learner.version
+        version = learner.version
     shard.count("scored")
     shard.seen.add(event_id, shard.now_ms)
     score = Score(
         out.next_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
     out.made.append(score)
-    if guard != "served" or shard.failing is not None:
+    if learner.faults.open:
+        _watch_faults(shard, out)
+    if (guard != "served" or shard.failing is not None) and not resting:
         _watch_failure(shard, guard, out)
     for drift in shard.monitors.on_event(event.features):
         _drift(shard, drift, out)
     for drift in shard.monitors.on_score(prediction):
         _drift(shard, drift, out)
     if shard.pipeline.task == "anomaly" and guard != "withheld":
-        _learn(shard, features, None)
+        failure = _learn(shard, event.features, None, f"learn {score.output_id}")
+        if failure is not None:
+            shard.count("failed")
+            _watch_faults(shard, out)
     if shard.pipeline.label is not None:
         _await_label(shard, event, score, shard.pipeline.label, out)
 
@@ -329,10 +329,11 @@ def _settle(
     out: _Outbox,
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
+    failure = None
     if label is not None and shard.pipeline.task != "anomaly":
-        error = _learn(shard, shard.features_of(waiting.features), label)
-        if error is not None:
-            kind, detail = "failed", error
+        failure = _learn(shard, waiting.features, label, f"learn {waiting.output_id}")
+        if failure is not None:
+            kind, detail = "failed", failure
     shard.count(kind)
     out.made.append(
         Outcome(
@@ -350,16 +351,18 @@ def _settle(
             detail,
         )
     )
+    if failure is not None:
+        _watch_faults(shard, out)
 
 
-def _learn(shard: Shard, features: Features, label: LabelValue | None) -> str | None:
+def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, call: str) -> str | None:
     """Learn unless frozen; returns what the model raised, in a line."""
     if shard.frozen:
         return None
     try:
-        shard.learner.learn(features, label)
-    except Exception as error:  # noqa: BLE001 - a model may raise anything; it is counted, the stream goes on
-        return f"{type(error).__name__}: {error}"
+        shard.learner.learn(values, label, call)
+    except ModelRaisedError as raised:
+        return str(raised)
     shard.count("learned")
     return None
 
@@ -426,6 +429,15 @@ def _watch_failure(shard: Shard, guard: Guard, out: _Outbox) -> None:
         shard.failing = f"{shard.pipeline.name}-{shard.partition}-model-{shard.learner.generation}"
         alert = failure_alert(shard.pipeline, shard.failing, "opened", guard, shard.learner.version)
     out.made.append(_addressed(shard, alert, out))
+
+
+def _watch_faults(shard: Shard, out: _Outbox) -> None:
+    """One episode from too many exceptions of the model until none is left among its last calls."""
+    faults = shard.learner.faults
+    state = faults.turn(shard.pipeline.limits.model_error_max)
+    if state is not None:
+        episode = f"{shard.pipeline.name}-{shard.partition}-errors-{faults.episode}"
+        out.made.append(_addressed(shard, error_alert(shard.pipeline, episode, state, shard.learner), out))
 
 
 def _addressed(shard: Shard, content: AlertContent, out: _Outbox) -> Alert:

@@ -6,6 +6,7 @@ taken. Only the choice of what to take differs; once taken, the order and the ou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
@@ -15,7 +16,8 @@ from app.codec.inputs import Inputs
 from app.codec.journal import Range
 from app.core.error import InvariantError
 from app.core.merge import Merge
-from app.core.output import Output
+from app.core.output import Outcome, Output, Rejected, Score
+from app.core.poison import Notes
 from app.core.record import InputRecord, Source, Tick
 from app.core.shard import Shard, step
 
@@ -30,34 +32,78 @@ class Folded(Struct, frozen=True):
     Args:
         inputs: what was read, by topic.
         tick_ms: the tick, for a slice without records.
-        outputs, messages: what the slice made, as the core made it and as it is published.
+        messages: what the slice made, as it is published.
+        made: the same in numbers. The outputs themselves are let go at once: a slice of them would fill the caches.
         digest: over the messages, hexadecimal.
+        raised: calls at which the model raised, and what.
     """
 
     inputs: Mapping[str, Range]
     tick_ms: int | None
-    outputs: Sequence[Output]
     messages: Sequence[Message]
+    made: Made
     digest: str
+    raised: Mapping[str, str]
 
     @property
     def records(self) -> int:
         return sum(part.count for part in self.inputs.values())
 
 
+class Made:
+    """What a slice made, in numbers.
+
+    Attributes:
+        scored: offset and record time of each scored event, in order.
+        outcomes, rejected, alerts: how many by kind or reason.
+        label_delays_ms: from each event to its label, where both are known.
+    """
+
+    __slots__ = ("alerts", "label_delays_ms", "outcomes", "rejected", "scored")
+
+    def __init__(self) -> None:
+        self.scored: list[tuple[int, int]] = []
+        self.outcomes: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.alerts: Counter[str] = Counter()
+        self.label_delays_ms: list[int] = []
+
+    def add(self, output: Output) -> None:
+        """Count one output."""
+        if isinstance(output, Score):
+            self.scored.append((output.source.offset, output.source.record_time_ms))
+        elif isinstance(output, Outcome):
+            self.outcomes[output.kind] += 1
+            if output.label_time_ms is not None and output.event_time_ms is not None:
+                self.label_delays_ms.append(output.label_time_ms - output.event_time_ms)
+        elif isinstance(output, Rejected):
+            self.rejected[output.reason] += 1
+        else:
+            self.alerts[output.kind] += 1
+
+
 class Folder:
     """Folds the records of one shard, slice by slice.
+
+    Args:
+        shard: the state; it is changed.
+        positions: next offset to fold, by input topic.
+        watch: shown every output, in order.
 
     Attributes:
         positions: next offset to fold, by input topic.
     """
 
-    def __init__(self, shard: Shard, positions: Mapping[str, int]) -> None:
+    def __init__(
+        self, shard: Shard, positions: Mapping[str, int], watch: Callable[[Output], None] | None = None
+    ) -> None:
         self.shard = shard
         self.inputs = Inputs(shard.pipeline)
         self.positions = dict(positions)
-        self.merge = Merge(len(self.inputs.topics))
+        self.merge: Merge[Source] = Merge(self.inputs.decoders)
+        self._received = dict(positions)
         self._encode = Encoder(shard.pipeline).encode
+        self._watch = watch
 
     def receive(self, topic: str, sources: Sequence[Source]) -> int:
         """Take records of one input into the merge, in order; returns how many now wait there.
@@ -65,43 +111,61 @@ class Folder:
         Records before the position were folded already (a read that began before a seek) and are passed over.
         """
         rank = self.inputs.rank[topic]
-        queue = self.merge.queues[rank]
-        floor = queue[-1].source.offset + 1 if queue else self.positions[topic]
-        decode = self.inputs.decode
-        for source in sources:
-            if source.offset >= floor:
-                queue.append(decode(rank, source))
-        return len(queue)
+        floor = self._received[topic]
+        if sources:
+            fresh = sources if sources[0].offset >= floor else [one for one in sources if one.offset >= floor]
+            self.merge.push(rank, fresh)
+            self._received[topic] = max(floor, sources[-1].offset + 1)
+        return self.merge.waiting(rank)
+
+    def let_go(self) -> None:
+        """Forget what was received and not folded: it is read again."""
+        self.merge.clear()
+        self._received = dict(self.positions)
 
     @property
     def waiting(self) -> int:
         """Records in hand."""
-        return sum(len(queue) for queue in self.merge.queues)
+        return sum(self.merge.waiting(rank) for rank in range(len(self.inputs.topics)))
 
-    def fold(self, at_end: Sequence[bool], records_max: int, full: Callable[[int], bool]) -> Folded:
+    def fold(
+        self,
+        at_end: Sequence[bool],
+        records_max: int,
+        full: Callable[[int], bool],
+        raised: Mapping[str, str] | None = None,
+    ) -> Folded:
         """Fold the next records in order, until a bound is met or the order of the next is not known yet.
 
         Args:
             at_end: by rank, whether an input has nothing unread beyond what was received.
             records_max: most records.
             full: asked now and then with the bytes made so far; true ends the slice.
+            raised: at a replay, the calls at which the model raised then.
         """
-        self.merge.start_slice()
-        outputs: list[Output] = []
+        self.shard.learner.notes = Notes(raised)
         messages: list[Message] = []
+        made = Made()
         counts = [0] * len(at_end)
         stops = [0] * len(at_end)
         size = 0
         while (taken := sum(counts)) < records_max:
             goal = min(taken + TOGETHER, records_max)
-            made = self._step(at_end, goal - taken, counts, stops)
-            encoded = [self._encode(output) for output in made]
-            outputs += made
+            outputs = self._step(at_end, goal - taken, counts, stops)
+            encoded = self._publish(outputs, made)
             messages += encoded
             size += sum([len(message.value or b"") for message in encoded])
             if sum(counts) < goal or full(size):
                 break
-        return self._folded(counts, stops, None, outputs, messages)
+        return self._folded(counts, stops, None, messages, made)
+
+    def _publish(self, outputs: Sequence[Output], made: Made) -> list[Message]:
+        """Outputs as they are published; counted, and shown to whoever watches."""
+        for output in outputs:
+            made.add(output)
+            if self._watch is not None:
+                self._watch(output)
+        return [self._encode(output) for output in outputs]
 
     def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
         """Take and fold up to so many records; counts them, and notes where each input stands."""
@@ -117,28 +181,30 @@ class Folder:
             made += step(shard, record)
         return made
 
-    def fold_range(self, inputs: Mapping[str, Sequence[Source]]) -> Folded:
-        """Fold exactly these records, as a slice that the journal names."""
+    def fold_range(self, inputs: Mapping[str, Sequence[Source]], raised: Mapping[str, str] | None = None) -> Folded:
+        """Fold exactly these records, as a slice that the journal names; `raised` as it stands there."""
         total = 0
         for topic, sources in inputs.items():
             total += self.receive(topic, sources)
-        folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False)
+        folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False, raised)
         if self.waiting:
             raise InvariantError("a slice was not folded whole: bounds differ from those it was made with")
         return folded
 
-    def tick(self, slice_number: int, time_ms: int) -> Folded:
-        """Let time pass on idle inputs."""
-        outputs = step(self.shard, Tick(self.shard.partition, slice_number, time_ms))
-        return self._folded([], [], time_ms, outputs, [self._encode(output) for output in outputs])
+    def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
+        """Let time pass on idle inputs; `raised` as of `fold`."""
+        self.shard.learner.notes = Notes(raised)
+        made = Made()
+        messages = self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), made)
+        return self._folded([], [], time_ms, messages, made)
 
     def _folded(
         self,
         counts: Sequence[int],
         stops: Sequence[int],
         tick_ms: int | None,
-        outputs: Sequence[Output],
         messages: Sequence[Message],
+        made: Made,
     ) -> Folded:
         inputs = {}
         for rank, count in enumerate(counts):
@@ -146,4 +212,5 @@ class Folder:
                 topic = self.inputs.topics[rank]
                 inputs[topic] = Range(self.positions[topic], stops[rank], count)
                 self.positions[topic] = stops[rank]
-        return Folded(inputs, tick_ms, outputs, messages, digest(messages).hex())
+        raised = self.shard.learner.notes.found
+        return Folded(inputs, tick_ms, messages, made, digest(messages).hex(), raised)

@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from app.codec.encode import Message
 from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
 from app.core.error import CommitUnknownError, ForeignWriterError
 from app.core.pipeline import Pipeline
+from app.core.poison import NOTES_MAX
 from app.core.record import Source
 from app.core.shard import Shard
 from app.engine.fold import Folded, Folder
@@ -113,7 +114,7 @@ class Live:
             CommitUnknownError: memory and publisher are of no more use.
         """
         self._halted.clear()
-        self.folder.merge.clear()
+        self.folder.let_go()
         self._paused.clear()
         feed.begin({place: self.folder.positions[place.topic] for place in self._places})
         while not self._halted.is_set():
@@ -170,16 +171,18 @@ class Live:
         limits = self._pipeline.limits
         started_s = time.monotonic()
         deadline_s = started_s + limits.slice_compute_max_ms / 1000
-        watermark_ms = self.shard.watermark_ms
+        watermark_ms, notes_of = self.shard.watermark_ms, self.shard.learner
         folded = self.folder.fold(
             at_end,
             limits.slice_records_max,
-            lambda size: size > SLICE_BYTES_MAX or time.monotonic() > deadline_s,
+            lambda size: (
+                size > SLICE_BYTES_MAX or time.monotonic() > deadline_s or len(notes_of.notes.found) > NOTES_MAX // 2
+            ),
         )
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = time.monotonic()
         for place in list(self._paused):
-            if len(self.folder.merge.queues[self.folder.inputs.rank[place.topic]]) < QUEUE_MAX // 2:
+            if self.folder.merge.waiting(self.folder.inputs.rank[place.topic]) < QUEUE_MAX // 2:
                 self._paused.discard(place)
                 feed.resume(place)
         return folded
@@ -206,6 +209,7 @@ class Live:
             digest=folded.digest,
             watermark_ms=self.shard.watermark_ms,
             epoch=self._epoch.number,
+            raised=dict(folded.raised) or UNSET,
         )
         note = None
         if not self.folder.waiting or time.monotonic() - self._noted_s > NOTE_EVERY_S:

@@ -60,7 +60,7 @@ class Runner:
     ) -> None:
         self.partition = partition
         self.ready = False
-        self.tally = Tally()
+        self.tally = Tally(pipeline.topics.events)
         self._broker = broker
         self._feed = feed
         self._pipeline = pipeline

@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from app.core.output import Alert, Outcome, Rejected, Score
 from app.core.record import Source
 from app.engine.fold import Folded
 
@@ -44,9 +43,13 @@ class Histogram:
 
 
 class Tally:
-    """Counters and histograms of one shard."""
+    """Counters and histograms of one shard.
 
-    def __init__(self) -> None:
+    Args:
+        events: the topic whose records are scored.
+    """
+
+    def __init__(self, events: str) -> None:
         self.records: Counter[str] = Counter()
         self.scores = 0
         self.outcomes: Counter[str] = Counter()
@@ -64,13 +67,15 @@ class Tally:
         self.recovery_records = 0
         self.recovery_unverifiable = 0
         self.recoveries = 0
-        self._receipts: dict[str, deque[tuple[int, float]]] = {}
+        self._events = events
+        self._receipts: deque[tuple[int, float]] = deque()  # of events: last offset of a poll, and when it returned
 
     def received(self, topic: str, sources: Sequence[Source]) -> None:
         if not sources:
             return
         self.records[topic] += len(sources)
-        self._receipts.setdefault(topic, deque()).append((sources[-1].offset, time.monotonic()))
+        if topic == self._events:
+            self._receipts.append((sources[-1].offset, time.monotonic()))
 
     def snapshot(self, size_bytes: int, elapsed_s: float) -> None:
         self.snapshot_bytes.observe(size_bytes)
@@ -89,34 +94,30 @@ class Tally:
         now_ms, now_s = time.time() * 1000, time.monotonic()
         self.commit_s.observe(elapsed_s)
         self.slice_records.observe(folded.records)
-        for output in folded.outputs:
-            if isinstance(output, Score):
-                self.scores += 1
-                source = output.source
-                self.score_latency_s.observe((now_ms - source.record_time_ms) / 1000)
-                self.receipt_latency_s.observe(now_s - self._receipt_s(source, now_s))
-            elif isinstance(output, Outcome):
-                self.outcomes[output.kind] += 1
-                if output.label_time_ms is not None and output.event_time_ms is not None:
-                    self.label_delay_s.observe((output.label_time_ms - output.event_time_ms) / 1000)
-            elif isinstance(output, Rejected):
-                self.rejected[output.reason] += 1
-            elif isinstance(output, Alert):
-                self.alerts[output.kind] += 1
-        for topic, part in folded.inputs.items():
-            self._forget_receipts(topic, part.stop)
+        made = folded.made
+        self.scores += len(made.scored)
+        for offset, record_time_ms in made.scored:
+            self.score_latency_s.observe((now_ms - record_time_ms) / 1000)
+            self.receipt_latency_s.observe(now_s - self._receipt_s(offset, now_s))
+        self.outcomes += made.outcomes
+        self.rejected += made.rejected
+        self.alerts += made.alerts
+        for delay_ms in made.label_delays_ms:
+            self.label_delay_s.observe(delay_ms / 1000)
+        if self._events in folded.inputs:
+            self._forget_receipts(folded.inputs[self._events].stop)
 
-    def _forget_receipts(self, topic: str, stop: int) -> None:
-        receipts = self._receipts.get(topic)
+    def _forget_receipts(self, stop: int) -> None:
+        receipts = self._receipts
         while receipts and receipts[0][0] < stop:
             receipts.popleft()
 
-    def _receipt_s(self, source: Source, otherwise_s: float) -> float:
-        """When the poll that brought this record returned. Offsets come in order, so older receipts are let go."""
-        receipts = self._receipts.get(source.topic)
+    def _receipt_s(self, offset: int, otherwise_s: float) -> float:
+        """When the poll that brought this event returned. Offsets come in order, so older receipts are let go."""
+        receipts = self._receipts
         while receipts:
             last_offset, received_s = receipts[0]
-            if source.offset <= last_offset:
+            if offset <= last_offset:
                 return received_s
             receipts.popleft()
         return otherwise_s

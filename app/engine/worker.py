@@ -8,6 +8,7 @@ person, should see it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,11 @@ from app.engine.runner import Runner, Start
 
 log = logging.getLogger(__name__)
 
+GARBAGE_THRESHOLDS = (
+    100_000,
+    20,
+    100,
+)  # cycles are few here, and to look for them at every 700 objects cost a twentieth
 NOTE_EVERY_S = 5.0
 NOTE_DEADLINE_S = 2.0
 SETTLE_DEADLINE_S = 3.0  # for the commits under way when the worker is stopped; their fate is learned at the next start
@@ -64,6 +70,7 @@ class Worker:
         self._failed = asyncio.get_running_loop().create_future()
         if self._stopping:
             return  # stopped before it began
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         await self._feed.start(self)
         polling = asyncio.create_task(self._poll())
         try:

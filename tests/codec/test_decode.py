@@ -260,11 +260,11 @@ def test_inputs_in_the_order_of_their_rank() -> None:
     inputs = Inputs(small())
     assert inputs.topics == ("p.control", "p.labels", "p.events")
     assert inputs.rank == {"p.control": 0, "p.labels": 1, "p.events": 2}
-    assert isinstance(inputs.decode(1, source("p.labels", 0, label_bytes(1))), Label)
-    assert isinstance(inputs.decode(2, source("p.events", 0, event_bytes(1))), Event)
+    assert isinstance(inputs.decoders[1](source("p.labels", 0, label_bytes(1))), Label)
+    assert isinstance(inputs.decoders[2](source("p.events", 0, event_bytes(1))), Event)
     without = Inputs(small("anomaly", label=None))
     assert without.topics == ("p.control", "p.events")
-    assert isinstance(without.decode(1, source("p.events", 0, event_bytes(1))), Event)
+    assert isinstance(without.decoders[1](source("p.events", 0, event_bytes(1))), Event)
 
 
 _JSON = st.recursive(

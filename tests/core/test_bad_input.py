@@ -82,24 +82,26 @@ def good(*, without: Sequence[Source] = ()) -> list[Source]:
 def run(sources: Sequence[Source], chosen: Pipeline | None = None, *, tick_ms: int | None = None) -> Run:
     """Fold a stream in slices of seven records."""
     shard = Shard(chosen or pipeline(), 0)
-    folder = Folder(shard, dict.fromkeys(("p.control", LABELS, EVENTS), 0))
+    outputs: list[Output] = []
+    folder = Folder(shard, dict.fromkeys(("p.control", LABELS, EVENTS), 0), outputs.append)
     for topic in (LABELS, EVENTS):
         folder.receive(topic, sorted((one for one in sources if one.topic == topic), key=lambda one: one.offset))
     made = Run(shard)
     while folder.waiting:
-        _keep(made, folder.fold([True] * 3, 7, lambda _: False))
+        _keep(made, outputs, folder.fold([True] * 3, 7, lambda _: False))
     if tick_ms is not None:
-        _keep(made, folder.tick(99, tick_ms))
+        _keep(made, outputs, folder.tick(99, tick_ms))
     assert len(
         {message.kind + output.output_id for pairs in made.outputs.values() for output, message in pairs}
     ) == sum(map(len, made.outputs.values()))
     return made
 
 
-def _keep(made: Run, folded: Folded) -> None:
-    for output, message in zip(folded.outputs, folded.messages, strict=True):
+def _keep(made: Run, outputs: list[Output], folded: Folded) -> None:
+    for output, message in zip(outputs, folded.messages, strict=True):
         head, _, origin = output.output_id.rpartition("-")[0].partition("-0-")
         made.outputs.setdefault((head, int(origin)), []).append((output, message))
+    outputs.clear()
 
 
 WITHOUT = run(good())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.core.merge import Merge
+from app.core.merge import TOGETHER, Merge
 from app.core.record import InputRecord, Malformed
 from tests.support.small import source
 
@@ -16,19 +16,21 @@ def record(rank: int, offset: int, order_ms: int) -> InputRecord:
     return Malformed(source(f"t{rank}", offset, b""), order_ms, "empty", "")
 
 
+def _as_it_is(record: InputRecord) -> InputRecord:
+    return record
+
+
 def merge(
     *, control: list[int] | None = None, labels: list[int] | None = None, events: list[int] | None = None
-) -> Merge:
+) -> Merge[InputRecord]:
     """Records by their times, offsets counted from 0."""
-    made = Merge(3)
-    made.start_slice()
+    made = Merge([_as_it_is] * 3)
     for rank, times in enumerate((control or [], labels or [], events or [])):
-        for offset, order_ms in enumerate(times):
-            made.push(rank, record(rank, offset, order_ms))
+        made.push(rank, [record(rank, offset, order_ms) for offset, order_ms in enumerate(times)])
     return made
 
 
-def popped(made: Merge, at_end: tuple[bool, ...] = ENDS) -> list[tuple[int, int]]:
+def popped(made: Merge[InputRecord], at_end: tuple[bool, ...] = ENDS) -> list[tuple[int, int]]:
     """Rank and offset of everything that comes out."""
     found = []
     while (one := made.pop(at_end)) is not None:
@@ -71,7 +73,7 @@ def test_an_input_with_records_in_hand_holds_nobody_back_until_it_runs_out() -> 
 
 
 def test_nothing_is_ready_when_nothing_is_there() -> None:
-    made = Merge(3)
+    made = merge()
     assert not made.ready(ENDS)
     assert made.pop(ENDS) is None
 
@@ -86,14 +88,29 @@ def test_ready_says_what_pop_would_do() -> None:
                     assert made.ready(at_end) is (made.pop(at_end) is not None)
 
 
-def test_a_new_slice_forgets_the_times_of_the_one_before() -> None:
+def test_what_comes_later_takes_its_place_by_its_own_time() -> None:
     made = merge(labels=[20, 30], events=[10, 5, 40])
     assert made.pop(ENDS) is not None  # the event at 10
-    made.start_slice()
     assert popped(made) == [(2, 1), (1, 0), (1, 1), (2, 2)]
     held = merge(labels=[7], events=[10, 5])
-    held.push(LABELS, record(LABELS, 1, 8))
+    held.push(LABELS, [record(LABELS, 1, 8)])
     assert popped(held) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_what_waits_is_decoded_when_its_turn_is_near() -> None:
+    decoded = []
+
+    def decode(order_ms: int) -> InputRecord:
+        decoded.append(order_ms)
+        return record(1, order_ms, order_ms)
+
+    made: Merge[int] = Merge([decode] * 3)
+    made.push(LABELS, range(2 * TOGETHER))
+    assert decoded == []
+    assert made.waiting(LABELS) == 2 * TOGETHER
+    assert made.pop(ENDS) is not None
+    assert decoded == list(range(TOGETHER))
+    assert made.waiting(LABELS) == 2 * TOGETHER - 1
 
 
 def test_clearing_takes_everything_out() -> None:
@@ -103,7 +120,7 @@ def test_clearing_takes_everything_out() -> None:
 
 
 def test_two_inputs_without_labels() -> None:
-    made = Merge(2)
-    made.push(1, record(1, 0, 5))
+    made = Merge([_as_it_is] * 2)
+    made.push(1, [record(1, 0, 5)])
     assert made.pop((False, False)) is not None
     assert made.pop((False, False)) is None

@@ -474,5 +474,5 @@ def test_a_summary_for_people() -> None:
 def test_features_are_seen_in_declared_order_without_the_omitted_ones() -> None:
     features = {"x": {"type": "number", "missing": "omit"}, "word": "string"}
     here = shard(event={"features": features})
-    assert list(here.features_of((1.0, "a")).items()) == [("x", 1.0), ("word", "a")]
-    assert list(here.features_of((None, "a")).items()) == [("word", "a")]
+    assert list(here.learner.features_of((1.0, "a")).items()) == [("x", 1.0), ("word", "a")]
+    assert list(here.learner.features_of((None, "a")).items()) == [("word", "a")]

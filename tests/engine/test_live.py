@@ -15,7 +15,7 @@ from app.engine.pace import Pacer
 from app.engine.port import Place
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
-from tests.support.small import NOW_MS, event_bytes, kinds, label_bytes, small, source
+from tests.support.small import NOW_MS, event_bytes, label_bytes, small, source
 
 
 class Ends:
@@ -46,7 +46,7 @@ def live() -> Live:
         epoch,
         MemoryBroker(cluster, pipeline).publisher(0),
         SnapshotWriter(pipeline, 0, 0, None),
-        Tally(),
+        Tally("p.events"),
         chain=CHAIN_START,
         slice_number=0,
         journal_offset=0,
@@ -78,9 +78,9 @@ async def test_time_passes_only_when_every_input_is_at_its_end_and_nothing_is_un
     here._commit = None
     here.folder.receive("p.labels", [source("p.labels", 0, label_bytes(2))])
     assert await here._next(Ends({"p.events": False}), Pacer()) is None  # type: ignore[arg-type]  # ends only
-    here.folder.merge.clear()
+    here.folder.let_go()
     tick = await here._next(Ends({}), Pacer())  # type: ignore[arg-type]  # ends only
     assert tick is not None
     assert tick.folded.tick_ms is not None
     assert tick.folded.tick_ms > NOW_MS + 100_000
-    assert kinds(tick.folded.outputs) == ["expired"]
+    assert tick.folded.made.outcomes == {"expired": 1}

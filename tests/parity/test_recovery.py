@@ -17,6 +17,8 @@ from app.engine.cluster import MemoryCluster
 from app.engine.port import Place, Write
 from app.engine.runner import Start
 from tests.parity.rig import (
+    NOW_MS,
+    STEP_MS,
     Life,
     check_exact,
     check_replay,
@@ -25,9 +27,12 @@ from tests.parity.rig import (
     journal,
     pipeline,
     produce,
+    replay,
     slices,
+    state,
     tamper,
 )
+from tests.support.poisonous import BAD, disarmed
 
 COUNT = 600
 KEY = Start(snapshot_key=b"a key that this deployment has")
@@ -348,3 +353,36 @@ async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.Mon
         assert life.runner().tally.recovery_unverifiable > 0
         check_exact(cluster, chosen, ids)
     assert [entry.reason for entry in epochs(cluster, chosen)] == ["first", "version"]
+
+
+@pytest.mark.parametrize("factory", ["learns_badly", "scores_badly"])
+async def test_what_the_model_raised_is_passed_over_at_a_replay(factory: str) -> None:
+    """A model that fails for want of memory does not fail again: the journal, not the model, says what happened."""
+    chosen = pipeline(
+        "poison",
+        model=f"tests.support.poisonous:{factory}",
+        event={"features": {"x": "number"}},
+        snapshot={"every_records": 100_000},
+    )
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    assert chosen.topics.labels is not None
+    for number in range(120):
+        x = BAD if number in (30, 77, 78) else number / 120
+        time_ms = NOW_MS + number * STEP_MS
+        cluster.produce(chosen.topics.events, 0, orjson.dumps({"id": number, "x": x}), time_ms)
+        cluster.produce(chosen.topics.labels, 0, orjson.dumps({"id": number, "y": number % 2}), time_ms)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        lived = life.shard()
+        await life.kill()
+    raised = [entry.raised for entry in slices(cluster, chosen) if entry.raised]
+    assert sum(len(calls) for calls in raised) == 3
+    with disarmed():
+        again = await replay(cluster, chosen)
+        assert again.folder is not None
+        assert state(again.folder.shard) == state(lived)
+        async with Life(cluster, chosen) as life:
+            await life.until_done()
+            assert life.runner().tally.recovery_slices > 0
+            await check_replay(cluster, chosen, life)

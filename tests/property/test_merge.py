@@ -23,17 +23,20 @@ def record(rank: int, offset: int, order_ms: int) -> InputRecord:
     return Malformed(source(f"t{rank}", offset, b""), order_ms, "empty", "")
 
 
-def fill(merge: Merge, given_inputs: Inputs, starts: list[int] | None = None, stops: list[int] | None = None) -> None:
+def fill(
+    merge: Merge[InputRecord], given_inputs: Inputs, starts: list[int] | None = None, stops: list[int] | None = None
+) -> None:
     for rank, times in enumerate(given_inputs):
         first = starts[rank] if starts else 0
         last = stops[rank] if stops else len(times)
         for offset in range(first, last):
-            merge.push(rank, record(rank, offset, times[offset]))
+            merge.push(rank, [record(rank, offset, times[offset])])
 
 
-def drain(merge: Merge, count: int = 10**6, at_end: tuple[bool, ...] = (True,) * RANKS) -> list[tuple[int, int]]:
+def drain(
+    merge: Merge[InputRecord], count: int = 10**6, at_end: tuple[bool, ...] = (True,) * RANKS
+) -> list[tuple[int, int]]:
     """One slice: rank and offset of at most `count` records."""
-    merge.start_slice()
     found: list[tuple[int, int]] = []
     while len(found) < count and (one := merge.pop(at_end)) is not None:
         found.append((one[0], one[1].source.offset))
@@ -47,7 +50,7 @@ def stops_of(order: list[tuple[int, int]], starts: list[int]) -> list[int]:
 
 @given(inputs())
 def test_everything_comes_out_once_and_in_the_order_of_its_offsets(given_inputs: Inputs) -> None:
-    merge = Merge(RANKS)
+    merge: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
     fill(merge, given_inputs)
     order = drain(merge)
     for rank, times in enumerate(given_inputs):
@@ -57,23 +60,23 @@ def test_everything_comes_out_once_and_in_the_order_of_its_offsets(given_inputs:
 @given(inputs(), st.integers(0, 30))
 def test_a_slice_cut_anywhere_is_the_same_when_its_ranges_are_merged_alone(given_inputs: Inputs, count: int) -> None:
     """The journal keeps ranges, not orders: what was behind the cut must not have mattered."""
-    merge = Merge(RANKS)
+    merge: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
     fill(merge, given_inputs)
     order = drain(merge, count)
-    again = Merge(RANKS)
+    again: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
     fill(again, given_inputs, stops=stops_of(order, [0] * RANKS))
     assert drain(again) == order
 
 
 @given(inputs(), st.lists(st.integers(0, 9), max_size=6))
 def test_every_slice_of_a_run_is_the_same_when_merged_alone(given_inputs: Inputs, counts: list[int]) -> None:
-    merge = Merge(RANKS)
+    merge: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
     fill(merge, given_inputs)
     starts = [0] * RANKS
     for count in [*counts, 10**6]:
         order = drain(merge, count)
         stops = stops_of(order, starts)
-        again = Merge(RANKS)
+        again: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
         fill(again, given_inputs, starts, stops)
         assert drain(again) == order
         starts = stops
@@ -83,7 +86,7 @@ def test_every_slice_of_a_run_is_the_same_when_merged_alone(given_inputs: Inputs
 @given(inputs(), st.data())
 def test_arrivals_in_pieces_give_ranges_that_replay(given_inputs: Inputs, data: st.DataObject) -> None:
     """As it is live: records arrive while slices are folded, and an input that is not at its end holds the others."""
-    merge = Merge(RANKS)
+    merge: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
     pushed, starts = [0] * RANKS, [0] * RANKS
     for _ in range(40):
         rank = data.draw(st.integers(0, RANKS - 1))
@@ -101,7 +104,7 @@ def test_arrivals_in_pieces_give_ranges_that_replay(given_inputs: Inputs, data: 
         )
         order = drain(merge, data.draw(st.integers(0, 5)), at_end)
         stops = stops_of(order, starts)
-        again = Merge(RANKS)
+        again: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
         fill(again, given_inputs, starts, stops)
         assert drain(again) == order
         starts = stops
@@ -111,7 +114,7 @@ def test_arrivals_in_pieces_give_ranges_that_replay(given_inputs: Inputs, data: 
 def test_times_in_order_give_the_sorted_order(given_inputs: Inputs) -> None:
     """Where no time goes back, the merge is a plain sort by time, rank and offset, behind control."""
     ordered = [sorted(times) for times in given_inputs]
-    merge = Merge(RANKS)
+    merge: Merge[InputRecord] = Merge([lambda record: record] * RANKS)
     fill(merge, ordered)
     wanted = sorted(
         (times[offset], rank, offset) for rank, times in enumerate(ordered) if rank for offset in range(len(times))
