@@ -89,7 +89,7 @@ class Pending:
 
     def entries(self) -> Iterator[tuple[EventId, Waiting]]:
         """Every event that waits, oldest first."""
-        return iter(self._waiting.items())
+        return ((event_id, _unpacked(kept)) for event_id, kept in self._waiting.items())
 
     @property
     def next_deadline_ms(self) -> int | None:
