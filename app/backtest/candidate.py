@@ -11,6 +11,7 @@ from app.backtest.tally import Tally
 from app.core.join import Waiting
 from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
+from app.core.poison import Notes
 from app.core.record import EventId, Record
 from app.core.shard import Shard, step
 
@@ -155,6 +156,7 @@ class Candidate:
         """Fold some records. What a candidate raises ends this one alone."""
         result, shard, append = self.result, self.shard, self._buffer.append
         started_s = time.process_time()
+        shard.learner.notes = Notes()
         number = 0
         try:
             for record in records:

@@ -38,7 +38,6 @@ BATCH_ROWS = 256
 LONG_AGO_MS = 946_684_800_000  # rows without times end at 2000-01-01: a backtest gives the same whenever it runs
 _PLAIN_BYTES = b"0123456789+-.eE, \r\n"
 _LABELS_KNOWN_MAX = 1_000
-_ENDS = (True, True, True)
 
 
 class History(Protocol):
@@ -118,7 +117,7 @@ class TableHistory:
         self._fields = fields
         self._inputs = Inputs(pipeline)
         self._form = LabelForm(pipeline) if pipeline.label is not None else None
-        self._merge = Merge(len(self._inputs.topics))
+        self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics))
         self._events_rank = len(self._inputs.topics) - 1
         self._events_topic = pipeline.topics.events
         self._labels_topic = pipeline.topics.labels or ""
@@ -127,7 +126,6 @@ class TableHistory:
         ] = []  # when, number, event id, the record's bytes or the label itself
         self._offsets = [0, 0]  # of labels, of events
         self._latest_ms = -1
-        self._slice = 0
         self.bad = self._table.bad
         self.total = self._table.count
         self.done = 0
@@ -170,16 +168,24 @@ class TableHistory:
         yield self._rest()
 
     def _long(self, rows: Sequence[Sample]) -> list[InputRecord]:
-        taken: list[InputRecord] = []
+        decode = self._inputs.decoders[self._events_rank]
+        events = []
         for row in rows:
-            key = str(row.event_id).encode()
-            source = self._source(1, row.time_ms, key, _dumped(row))
-            event = self._inputs.decode(self._events_rank, source)
+            events.append(decode(self._source(1, row.time_ms, str(row.event_id).encode(), _dumped(row))))
+            if row.time_ms < self._latest_ms:
+                self.disordered += 1
+            else:
+                self._latest_ms = row.time_ms
             if row.label is MISSING:
                 self.unlabelled += 1
-            self._take(row.time_ms, event, row.event_id, row.label, taken)
+            elif self._form is not None:
+                due_ms = row.time_ms + self._asked.label_delay_ms
+                value = self._form.encode(row.event_id, row.label, due_ms)
+                heapq.heappush(self._due, (due_ms, self.done, row.event_id, value))
             self.done += 1
-        return taken
+        self._release(self._latest_ms)
+        self._merge.push(self._events_rank, events)
+        return self._taken()
 
     def _source(self, which: int, time_ms: int, key: bytes | None, value: bytes | None) -> Source:
         offset = self._offsets[which]
@@ -187,46 +193,30 @@ class TableHistory:
         topic = self._events_topic if which else self._labels_topic
         return Source(topic, 0, offset, time_ms, key, value)
 
-    def _take(self, time_ms: int, event: InputRecord, event_id: Any, label: Any, taken: list[InputRecord]) -> None:
-        """Merge one row with the labels that are due."""
-        if time_ms < self._latest_ms:
-            self.disordered += 1
-        else:
-            self._latest_ms = time_ms
-        if self._form is not None and label is not MISSING:
-            due_ms = time_ms + self._asked.label_delay_ms
-            value = self._form.encode(event_id, label, due_ms)
-            heapq.heappush(self._due, (due_ms, self.done, event_id, value))
-        self._release(time_ms)
-        self._merge.push(self._events_rank, event)
-        self._drain(taken)
-
     def _release(self, until_ms: int | None) -> None:
         """Labels that are known by then go into the merge."""
-        due = self._due
+        due, decode = self._due, self._inputs.decoders[1] if self._form is not None else None
+        labels: list[InputRecord] = []
         while due and (until_ms is None or due[0][0] <= until_ms):
             due_ms, _, event_id, value = heapq.heappop(due)
-            if isinstance(value, bytes):
-                source = self._source(0, due_ms, str(event_id).encode(), value)
-                self._merge.push(1, self._inputs.decode(1, source))
+            if decode is not None and isinstance(value, bytes):
+                labels.append(decode(self._source(0, due_ms, str(event_id).encode(), value)))
             else:
-                source = self._source(0, due_ms, None, None)
-                self._merge.push(1, Label(source, due_ms, due_ms, event_id, value))
+                labels.append(Label(self._source(0, due_ms, None, None), due_ms, due_ms, event_id, value))
+        if labels:
+            self._merge.push(1, labels)
 
-    def _drain(self, taken: list[InputRecord]) -> None:
-        pop, slice_max = self._merge.pop, self._pipeline.limits.slice_records_max
-        while (popped := pop(_ENDS)) is not None:
+    def _taken(self, *, last: bool = False) -> list[InputRecord]:
+        """What can be taken now: the labels of all times so far are in the merge, and further events will come."""
+        at_end = (*(True for _ in range(self._events_rank)), last)
+        pop, taken = self._merge.pop, []
+        while (popped := pop(at_end)) is not None:
             taken.append(popped[1])
-            self._slice += 1
-            if self._slice >= slice_max:
-                self._merge.start_slice()
-                self._slice = 0
+        return taken
 
     def _rest(self) -> list[InputRecord]:
-        taken: list[InputRecord] = []
         self._release(None)
-        self._drain(taken)
-        return taken
+        return self._taken(last=True)
 
     # -- the short way: blocks of plain numbers
 
@@ -271,29 +261,21 @@ class TableHistory:
         """The same records as the long way makes of these rows, and in the same order."""
         if self._asked.limit is not None:
             rows = rows[: self._asked.limit - self.done]
-        taken: list[InputRecord] = []
-        events, topic, pick, targets = (
-            self._merge.queues[self._events_rank],
-            self._events_topic,
-            plain.pick,
-            plain.targets,
-        )
+        topic, pick, targets = self._events_topic, plain.pick, plain.targets
         delay_ms, due, step_ms = self._asked.label_delay_ms, self._due, self.step_ms
         number, time_ms, offset = self.done, self.start_ms + self.done * self.step_ms, self._offsets[1]
+        events: list[InputRecord] = []
         for row in rows:
+            events.append(Event(Source(topic, 0, offset, time_ms, None, None), time_ms, time_ms, number, pick(row)))
             if targets is not None:
                 heapq.heappush(due, (time_ms + delay_ms, number, number, targets(row)))
-                if due[0][0] <= time_ms:
-                    self._release(time_ms)
-            source = Source(topic, 0, offset, time_ms, None, None)
-            events.append(Event(source, time_ms, time_ms, number, pick(row)))
-            self._drain(taken)
             number += 1
             offset += 1
             time_ms += step_ms
-        self._offsets[1] = offset
-        self.done = number
-        return taken
+        self._offsets[1], self.done, self._latest_ms = offset, number, time_ms - step_ms
+        self._release(self._latest_ms)
+        self._merge.push(self._events_rank, events)
+        return self._taken()
 
     def _plain_reader(self, header: Sequence[str], separator: str) -> _Plain | None:
         """How rows of plain numbers become records; None where the pipeline asks for more than that."""
@@ -390,7 +372,7 @@ class LogHistory:
         self._asked = asked
         self._pipeline = pipeline
         self._inputs = Inputs(pipeline)
-        self._merge = Merge(len(self._inputs.topics))
+        self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics))
         self.bad = Bad()
         self.done = 0
         self.disordered = 0
@@ -417,18 +399,13 @@ class LogHistory:
 
     def batches(self) -> Iterator[list[InputRecord]]:
         """The records, merged, some hundreds at a time."""
-        merge, slice_max = self._merge, self._pipeline.limits.slice_records_max
+        merge = self._merge
         at_end = [True, *(False for _ in self._lanes)]
         taken: list[InputRecord] = []
-        in_slice = 0
         while True:
             popped = merge.pop(at_end)
             if popped is not None:
                 taken.append(popped[1])
-                in_slice += 1
-                if in_slice >= slice_max:
-                    merge.start_slice()
-                    in_slice = 0
                 if len(taken) >= BATCH_ROWS:
                     yield taken
                     taken = []
@@ -437,9 +414,9 @@ class LogHistory:
                 yield taken
                 return
             for rank, lane in enumerate(self._lanes, 1):
-                if not merge.queues[rank] and not at_end[rank]:
+                if not merge.waiting(rank) and not at_end[rank]:
                     more = list(islice(lane, BATCH_ROWS))
-                    merge.queues[rank].extend(more)
+                    merge.push(rank, more)
                     at_end[rank] = not more
 
     def _lane(self, rank: int, path: Path, time: str | None) -> Iterator[InputRecord]:
@@ -461,12 +438,17 @@ class LogHistory:
                     except ValueError as error:
                         self.bad.add(line, f"{path.name}: there is no time in {time!r} ({error})")
                         continue
-                record = self._inputs.decode(rank, Source(topic, 0, offset, time_ms, None, value))
+                record = self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, None, value))
                 if is_event and record.order_ms < self._latest_ms:
                     self.disordered += 1
                 self._latest_ms = max(self._latest_ms, record.order_ms) if is_event else self._latest_ms
                 offset += 1
                 yield record
+
+
+def _as_it_is(record: InputRecord) -> InputRecord:
+    """The merge decodes what waits in it; here that was done before, where a bad row is counted."""
+    return record
 
 
 def _count_lines(path: Path) -> int:
