@@ -51,6 +51,9 @@ class Result:
         failure: why it could not go on; None for a candidate that reached the end.
         rejected: the first reasons in full.
         seconds: CPU time of its own fold.
+        live: it is the pipeline that was live, folded as the journal says; `state` then holds a digest of each
+            partition's final state.
+        against: what differs from what was served (`app.backtest.replay.Against`).
     """
 
     name: str
@@ -70,7 +73,9 @@ class Result:
     failure: str | None = None
     rejected: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    state: str = ""
+    live: bool = False
+    state: dict[int, str] = field(default_factory=dict)
+    against: Any = None
 
     def merge(self, other: Result) -> None:
         """Add another partition."""
@@ -83,6 +88,9 @@ class Result:
         self.drifts = sorted([*self.drifts, *other.drifts], key=lambda drift: drift[0] or 0)[:ALERTS_KEPT_MAX]
         self.metrics = {}  # River's metrics cannot be added up; the tally's can
         self.failure = self.failure or other.failure
+        self.state = {**self.state, **other.state}
+        if self.against is not None and other.against is not None:
+            self.against.merge(other.against)
         self.rejected = [*self.rejected, *other.rejected][:REJECTED_KEPT_MAX]
         times = [time_ms for time_ms in (self.first_ms, other.first_ms) if time_ms is not None]
         self.first_ms = min(times) if times else None
@@ -123,7 +131,11 @@ class Candidate:
     Args:
         shard: to go on from; None starts cold.
         burn_in_ms, burn_in_events: events of the first so long, or so many, are folded and not counted.
+        counts_from_ms: events before this time are folded and not counted.
         rows: where every score goes, or None.
+
+    Attributes:
+        scores: where scores are put, for whoever takes them out; None keeps none.
     """
 
     def __init__(
@@ -136,6 +148,7 @@ class Candidate:
         shard: Shard | None = None,
         burn_in_ms: int = 0,
         burn_in_events: int = 0,
+        counts_from_ms: int | None = None,
         rows: Rows | None = None,
     ) -> None:
         self.pipeline = pipeline
@@ -144,9 +157,13 @@ class Candidate:
         self.shard.drifts = _DriftLog(self.shard, self.result.drifts)
         self._burn_in_ms = burn_in_ms
         self._burn_in_events = burn_in_events
+        self.counts_from_ms = counts_from_ms
         self._rows = rows
+        self.scores: list[Score] | None = None
         self._buffer: list[Outcome] = []
         self._labelled = pipeline.label is not None
+        self._drifts_seen: dict[tuple[str, str], int] = {}
+        self._each_score = rows is not None and not self._labelled
 
     @property
     def failed(self) -> bool:
@@ -167,14 +184,25 @@ class Candidate:
                         append(made)  # type: ignore[arg-type]  # just seen
                     elif kind is not Score:
                         self._note(made)
-                    elif self._rows is not None and not self._labelled:
-                        self._rows.score(result.name, shard.partition, made)  # type: ignore[arg-type]  # just seen
+                    elif self._each_score or self.scores is not None:
+                        self._score(made)  # type: ignore[arg-type]  # just seen
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the other candidates go on
             result.failure = f"at record {result.records + number}: {type(error).__name__}: {error}"
         result.records += number
         if len(self._buffer) >= BUFFERED_MAX:
             self._flush()
         result.seconds += time.process_time() - started_s
+
+    def served(self, shard: Shard) -> None:
+        """Its shard is folded elsewhere, as the journal says, epoch by epoch; this is how it stands after a slice."""
+        if self.shard is not shard:
+            self.shard, self._drifts_seen = shard, dict(shard.drifts)
+            return
+        for what, count in shard.drifts.items():
+            for _ in range(count - self._drifts_seen.get(what, 0)):
+                if len(self.result.drifts) < ALERTS_KEPT_MAX:
+                    self.result.drifts.append((shard.watermark_ms, *what))
+        self._drifts_seen = dict(shard.drifts)
 
     def take(self, outputs: Sequence[Output], records: int) -> None:
         """Take what was folded elsewhere from this candidate's shard."""
@@ -183,11 +211,17 @@ class Candidate:
                 self._buffer.append(made)
             elif not isinstance(made, Score):
                 self._note(made)
-            elif self._rows is not None and not self._labelled:
-                self._rows.score(self.result.name, self.shard.partition, made)
+            else:
+                self._score(made)
         self.result.records += records
         if len(self._buffer) >= BUFFERED_MAX:
             self._flush()
+
+    def _score(self, score: Score) -> None:
+        if self._each_score and self._rows is not None:
+            self._rows.score(self.result.name, self.shard.partition, score)
+        if self.scores is not None:
+            self.scores.append(score)
 
     def _note(self, made: Output) -> None:
         result = self.result
@@ -219,6 +253,10 @@ class Candidate:
         paired = [one for one in outcomes if one.label is not None and one.prediction is not None]
         if not paired:
             return
+        if self.counts_from_ms is not None:
+            paired = [one for one in paired if (one.event_time_ms or 0) >= self.counts_from_ms]
+            if not paired:
+                return
         times = [one.event_time_ms or 0 for one in paired]
         if result.first_ms is None:
             result.first_ms = min(times)
@@ -253,7 +291,7 @@ class Candidate:
         result.pending, result.early = len(shard.pending), len(shard.early)
         result.failure = result.failure or self._nothing_scored()
         if digest is not None and not result.failure:
-            result.state = digest(shard)
+            result.state = {shard.partition: digest(shard)}
         return result
 
     def _nothing_scored(self) -> str | None:

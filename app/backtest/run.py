@@ -51,7 +51,8 @@ class Facts:
     """What the history turned out to be.
 
     Args:
-        rows: rows or records read.
+        rows, size_bytes: read; bytes are told of topics only.
+        start: `cold`, or the snapshot that was started from.
         bad: of them, unusable; the first of them in `bad_lines`.
         counted: times were counted, not read: row i is at start_ms + i * step_ms.
     """
@@ -64,6 +65,15 @@ class Facts:
     counted: bool = False
     start_ms: int = 0
     step_ms: int = 1
+    size_bytes: int = 0
+    start: str = "cold"
+
+    def merge(self, other: Facts) -> None:
+        """Add another partition's."""
+        for name in ("rows", "bad", "unlabelled", "disordered", "size_bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if self.start != other.start:
+            self.start = "snapshot of each partition"
 
 
 @dataclass
@@ -108,7 +118,7 @@ class Part:
         groups = grouped(self.specs)
         results: list[Result] = []
         facts = Facts()
-        with self._rows() as rows:
+        with rows_of(self.folder, self.number) as rows:
             for number, group in enumerate(groups):  # when stopped, each still folds a first batch
                 made, facts = self._group(group, rows, _Share(watch, number, len(groups)))
                 results += made
@@ -158,13 +168,21 @@ class Part:
         )
         return [candidate.finish() for candidate in candidates], facts
 
-    @contextlib.contextmanager
-    def _rows(self) -> Iterator[Rows | None]:
-        if self.folder is None:
-            yield None
-            return
-        with (Path(self.folder) / f"{self.number:04d}.csv").open("w", newline="", encoding="utf-8") as file:
-            yield CsvPart(file)
+
+@contextlib.contextmanager
+def rows_of(folder: str | None, number: int) -> Iterator[Rows | None]:
+    """Where a part puts its scores; None without a folder."""
+    if folder is None:
+        yield None
+        return
+    with (Path(folder) / f"{number:04d}.csv").open("w", newline="", encoding="utf-8") as file:
+        yield CsvPart(file)
+
+
+class Work(Protocol):
+    """What one process does."""
+
+    def run(self, watch: Watch) -> tuple[list[Result], Facts]: ...
 
 
 class _Share:
@@ -206,9 +224,27 @@ def run(
     scores: Path | None,
     moved: Callable[[int, int], None],
 ) -> Outcome:
-    """Fold every candidate over the history.
+    """Fold every candidate over a history of files; see `run_parts`."""
+
+    def parts(folder: str | None) -> list[Work]:
+        return [Part(number, some, source, options, folder) for number, some in enumerate(dealt(specs, processes))]
+
+    return run_parts(specs, parts, processes=processes, scores=scores, moved=moved)
+
+
+def run_parts(
+    specs: Sequence[Spec],
+    parts_in: Callable[[str | None], Sequence[Work]],
+    *,
+    processes: int,
+    scores: Path | None,
+    moved: Callable[[int, int], None],
+) -> Outcome:
+    """Do every part, some at once, and add up what they give.
 
     Args:
+        parts_in: makes the parts, which put scores into a folder.
+        processes: 1 does all of it in this one.
         scores: where every score is written, or None.
         moved: told of rows done and to be done, over all processes.
 
@@ -216,15 +252,13 @@ def run(
         With `stopped` set after Ctrl-C: what was folded until then.
     """
     with tempfile.TemporaryDirectory(dir=scores.parent if scores else None, prefix=".driftline-") as folder:
-        parts = [
-            Part(number, dealt_out, source, options, folder if scores else None)
-            for number, dealt_out in enumerate(dealt(specs, processes))
-        ]
+        parts = parts_in(folder if scores else None)
         stop = _Stop()
         with stop:
-            done = _here(parts[0], stop, moved) if len(parts) == 1 else _spread(parts, stop, moved)
-        results = {result.name: result for made, _ in done for result in made}
-        facts = max((facts for _, facts in done), key=lambda facts: facts.rows, default=Facts())
+            done = (
+                _here(parts, stop, moved) if min(len(parts), processes) == 1 else _spread(parts, processes, stop, moved)
+            )
+        results, facts = _added(done)
         if scores is not None:
             put_together(sorted(Path(folder).glob("*.csv")), scores)
     return Outcome({spec.name: results[spec.name] for spec in specs if spec.name in results}, facts, stop.asked)
@@ -255,7 +289,25 @@ class _Stop:
         self.asked = True
 
 
-def _here(part: Part, stop: _Stop, moved: Callable[[int, int], None]) -> Done:
+def _added(done: Done) -> tuple[dict[str, Result], Facts]:
+    """The results by candidate: partitions of one are added up, readings of the same files are not."""
+    results: dict[str, Result] = {}
+    facts: Facts | None = None
+    for made, read in done:
+        again = any(result.name in results for result in made)
+        for result in made:
+            if result.name in results:
+                results[result.name].merge(result)
+            else:
+                results[result.name] = result
+        if facts is None or (not again and read.rows > facts.rows):
+            facts = read
+        elif again:
+            facts.merge(read)
+    return results, facts or Facts()
+
+
+def _here(parts: Sequence[Work], stop: _Stop, moved: Callable[[int, int], None]) -> Done:
     class Here:
         def moved(self, done: int, total: int) -> None:
             moved(done, total)
@@ -263,22 +315,29 @@ def _here(part: Part, stop: _Stop, moved: Callable[[int, int], None]) -> Done:
         def stopped(self) -> bool:
             return stop.asked
 
-    return [part.run(Here())]
+    here = Here()
+    return [part.run(_Share(here, number, len(parts))) for number, part in enumerate(parts)]
 
 
-def _spread(parts: Sequence[Part], stop: _Stop, moved: Callable[[int, int], None]) -> Done:
-    """Each part in a process of its own."""
+def _spread(parts: Sequence[Work], processes: int, stop: _Stop, moved: Callable[[int, int], None]) -> Done:
+    """Each part in a process of its own, some at once."""
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
     ends: dict[Any, int] = {}
     running = []
-    for number, part in enumerate(parts):
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(part, theirs, halt, list(sys.path)), daemon=True)
-        process.start()
-        theirs.close()
-        running.append(process)
-        ends[ours] = number
+    waiting = list(enumerate(parts))
+
+    def begin() -> None:
+        while waiting and len(ends) < processes:
+            number, part = waiting.pop(0)
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(part, theirs, halt, list(sys.path)), daemon=True)
+            process.start()
+            theirs.close()
+            running.append(process)
+            ends[ours] = number
+
+    begin()
     progress = [(0, 0)] * len(parts)
     done: Done = []
     try:
@@ -303,6 +362,7 @@ def _spread(parts: Sequence[Part], stop: _Stop, moved: Callable[[int, int], None
                 if kind == "failed":
                     raise _told(*content)
                 done.append(content)
+                begin()
     finally:
         for process in running:
             if ends:
@@ -317,7 +377,7 @@ def _told(text: str, exit_code: int) -> DriftlineError:
     return error
 
 
-def _work(part: Part, end: Any, halt: Any, path: list[str]) -> None:
+def _work(part: Work, end: Any, halt: Any, path: list[str]) -> None:
     """A process of its own. Ctrl-C reaches it too, and is its parent's affair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path

@@ -75,6 +75,21 @@ class KafkaBroker:
         """Offset after the last readable record of each partition."""
         return await self._edges(places, "end_offsets")
 
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        """Of each partition, the first offset whose record has this time or a later one; its end where none has."""
+        places = list(places)
+        ends = await self.ends(places)
+        consumer = AIOKafkaConsumer(**self._options)
+        await _start(consumer)
+        try:
+            found = await consumer.offsets_for_times({TopicPartition(*place): time_ms for place in places})
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        finally:
+            await _stop(consumer)
+        known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
+        return {**ends, **known}
+
     async def _edges(self, places: Iterable[Place], ask: str) -> Mapping[Place, int]:
         isolation = "read_committed" if self._exact else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
