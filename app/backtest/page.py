@@ -83,10 +83,12 @@ def _head(report: Report) -> str:
     source = report.source
     names = ", ".join(source.names)
     pieces = [
-        f"{source.rows:,} rows of {names}",
+        f"{source.rows:,} {'records' if source.size_bytes else 'rows'} of {names}",
         f"folded in {'the journaled order' if source.order == 'journal' else 'the order of their times'}",
         f"from a {source.start} start",
     ]
+    if source.span:
+        pieces.append(source.span)
     if source.label_delay_ms:
         pieces.append(f"each label {plot.duration(source.label_delay_ms)} after its event")
     if source.burn_in != "none":

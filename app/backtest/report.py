@@ -89,10 +89,28 @@ class Drifted(Struct, frozen=True):
     what: str
 
 
+class Served(Struct, frozen=True):
+    """Scores held against those that were served: byte by byte for the live pipeline, else what they say.
+
+    Args:
+        missing: of the candidate, without a served one.
+        largest: difference between two values.
+        examples: the first that differ, each with its event and both values.
+    """
+
+    compared: int
+    missing: int
+    differing: int
+    largest: float
+    examples: list[dict[str, Any]]
+
+
 class CandidateReport(Struct, frozen=True):
     """One candidate.
 
     Args:
+        live: it is the pipeline that was live, folded as its journal says; `state` then holds a digest of each
+            partition's state at the end.
         changes: what was set on the way from its file.
         failure: why it did not reach the end; what is told then is of the part before.
         counted: labelled events; `burned` more were left out as burn-in.
@@ -130,6 +148,9 @@ class CandidateReport(Struct, frozen=True):
     pending: int
     early: int
     rejected: list[str]
+    live: bool
+    state: dict[str, str]
+    against: Served | None
     cpu_seconds: float
 
 
@@ -138,16 +159,19 @@ class Source(Struct, frozen=True):
 
     Args:
         order: `time` (merged by record time) or `journal` (as the live pipeline folded it).
+        span: which part of the topics was asked for; empty for all.
         start: `cold`, or the snapshot that was started from.
         counted: times were counted (row i at start_ms + i * step_ms), not read.
     """
 
     names: list[str]
     order: str
+    span: str
     start: str
     burn_in: str
     label_delay_ms: int
     rows: int
+    size_bytes: int
     bad: int
     bad_lines: list[str]
     unlabelled: int
@@ -185,7 +209,7 @@ class Asked(Struct, frozen=True):
 
     names: list[str]
     order: str
-    start: str
+    span: str
     burn_in: str
     label_delay_ms: int
     segment: str | None
@@ -211,10 +235,12 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         source=Source(
             names=asked.names,
             order=asked.order,
-            start=asked.start,
+            span=asked.span,
+            start=facts.start,
             burn_in=asked.burn_in,
             label_delay_ms=asked.label_delay_ms,
             rows=facts.rows,
+            size_bytes=facts.size_bytes,
             bad=facts.bad,
             bad_lines=facts.bad_lines,
             unlabelled=facts.unlabelled,
@@ -235,6 +261,18 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     )
 
 
+def _against(name: str, result: Result) -> str | None:
+    """What differs from what was served, in a sentence."""
+    found = result.against
+    if found is None:
+        return None
+    if not found.compared:
+        return f"{name}: none of its scores was ever served."
+    told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
+    told += f", by {found.largest:.4g} at most" if found.differing else ""
+    return told + (f"; {found.missing:,} were never served." if found.missing else ".")
+
+
 def _told(result: Result) -> bool:
     return bool(result.tally.total.sums[0, 0])
 
@@ -252,6 +290,7 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
         )
     if facts.unlabelled:
         found.append(f"{facts.unlabelled:,} rows have no label.")
+    found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
     for name, result in outcome.results.items():
         if result.failure is not None:
             found.append(f"{name} did not reach the end: {result.failure}")
@@ -303,6 +342,9 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         pending=result.pending,
         early=result.early,
         rejected=result.rejected,
+        live=result.live,
+        state={str(partition): digest for partition, digest in sorted(result.state.items())},
+        against=msgspec.convert(vars(result.against), Served) if result.against is not None else None,
         cpu_seconds=round(result.seconds, 3),
     )
 

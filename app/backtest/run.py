@@ -37,13 +37,11 @@ class Options:
     Args:
         segment: a feature by which results are told apart.
         burn_in_ms, burn_in_events: events at the beginning that are folded and not counted.
-        scores: whether every score is kept.
     """
 
     segment: str | None = None
     burn_in_ms: int = 0
     burn_in_events: int = 0
-    scores: bool = False
 
 
 @dataclass

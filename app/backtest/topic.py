@@ -166,10 +166,10 @@ async def replay(
         for group in grouped(specs)
         if (members := [candidates[spec.name] for spec in group if candidates[spec.name] is not live])
     ]
-    outputs = broker.reader(partition)
+    outputs = broker.reader(partition) if source.against else None
     try:
         served = None
-        if source.against:
+        if outputs is not None:
             scores = Place(pipeline.topics.scores, partition)
             await outputs.open({scores.topic: (await broker.beginnings([scores]))[scores]})
             served = Served(outputs, pipeline)
@@ -182,7 +182,7 @@ async def replay(
             start, read = await _by_time(broker, partition, bounds, warmed, groups, watched, moved)
         await watched.settle()
     finally:
-        if source.against:
+        if outputs is not None:
             await outputs.close()
     results = []
     for candidate in candidates.values():

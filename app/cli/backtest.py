@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
@@ -20,13 +23,18 @@ from app.backtest.candidate import Spec
 from app.backtest.history import LogSource, TableSource
 from app.backtest.measure import Cost
 from app.backtest.page import render
-from app.backtest.report import Asked, CandidateReport, Report, told
-from app.backtest.run import HistorySource, Options, Outcome, cores, run
+from app.backtest.replay import Span
+from app.backtest.report import Asked, CandidateReport, Report, Source, told
+from app.backtest.run import HistorySource, Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format
-from app.cli.option import DURATION, MOMENT, json_option, settings_of
-from app.config import load_pipeline
-from app.core.error import InputFileError
+from app.backtest.topic import Order, TopicPart, TopicSource
+from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
+from app.config import Settings, load_pipeline
+from app.core.error import InputFileError, TopicError
 from app.core.pipeline import Pipeline, close_match, format_duration
+from app.engine.client import admin, client_options, partition_counts
+from app.engine.kafka import KafkaBroker
+from app.engine.port import Place
 from app.engine.table import Fields
 
 CANDIDATES_MAX = 64
@@ -117,6 +125,16 @@ class Places:
 )
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The labels topic as JSON lines.")
 @click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time.")
+@bootstrap_option
+@click.option("--from", "since", metavar="TIME|offset:N", help="Over topics: the first event, by time or offset.")
+@click.option("--to", "until", metavar="TIME|offset:N", help="Over topics: where to end, without it.")
+@click.option(
+    "--order",
+    type=click.Choice(["journal", "time"]),
+    help="Over topics: as the worker folded, or merged by time [default: journal, where there is one].",
+)
+@click.option("--warm", is_flag=True, help="Over topics: start from the newest snapshot before --from.")
+@click.option("--against", type=click.Choice(["live"]), help="Over topics: list each score unlike the one served.")
 @click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events.")
 @click.option(
     "--burn-in",
@@ -153,6 +171,12 @@ def backtest(
     events: Path | None,
     labels: Path | None,
     label_time: str | None,
+    bootstrap: str | None,
+    since: str | None,
+    until: str | None,
+    order: Order | None,
+    warm: bool,
+    against: str | None,
     limit: int | None,
     burn_in: tuple[int, int],
     segment: str | None,
@@ -172,6 +196,18 @@ def backtest(
     specs, pipelines = candidates(files, overrides, grids)
     _check(pipelines, segment, cost)
     places = _places(out, scores)
+    options = Options(segment, *burn_in)
+    if path is None and events is None and labels is None:
+        topics = Topics(
+            settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
+        )
+        asked = Asked([pipelines[0].topics.events], "time", "", _burn_in(burn_in), 0, segment, cost)
+        _over_topics(specs, topics, options, asked, places, processes, as_json)
+        return
+    if since or until or order == "journal" or warm or against:
+        raise click.UsageError(
+            "--from, --to, --order journal, --warm and --against are for topics: leave out the files"
+        )
     source: HistorySource
     if path is not None and events is None and labels is None:
         if time_field is not None and (start_ms is not None or step_ms is not None):
@@ -186,16 +222,102 @@ def backtest(
         source = LogSource(events, labels, time_field, label_time, limit)
         names = [str(name) for name in (events, labels) if name is not None]
     else:
-        raise click.UsageError("give the history: --input FILE, or --events FILE and --labels FILE")
-    asked = Asked(names, "time", "cold", _burn_in(burn_in), label_delay_ms, segment, cost)
-    options = Options(segment, *burn_in, scores is not None)
+        raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE, or none for topics")
+    asked = Asked(names, "time", "", _burn_in(burn_in), label_delay_ms, segment, cost)
     begun_s = time.monotonic()
     with _bar(as_json) as moved:
-        outcome = run(
-            specs, source, options, processes=processes or min(cores(), len(specs)), scores=places.scores, moved=moved
-        )
+        count = processes or min(cores(), len(specs))
+        outcome = run(specs, source, options, processes=count, scores=places.scores, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     finish(specs, outcome, asked, places, as_json)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Whose topics are read, and how."""
+
+    settings: Settings
+    live: Pipeline
+    span: Span
+    order: Order | None
+    warm: bool
+    against: bool
+
+
+def span_of(since: str | None, until: str | None) -> Span:
+    """`--from` and `--to`, each a time or `offset:N`."""
+
+    def read(text: str | None, option: str) -> tuple[int | None, int | None]:
+        if text is None:
+            return None, None
+        kind, colon, number = text.partition(":")
+        if colon and kind == "offset":
+            if not (number.isascii() and number.isdigit()):
+                raise click.UsageError(f"{option} {text!r}: write offset:N with a whole number")
+            return None, int(number)
+        return MOMENT.convert(text, None, None), None
+
+    (from_ms, from_offset), (to_ms, to_offset) = read(since, "--from"), read(until, "--to")
+    pairs = ((from_ms, to_ms), (from_offset, to_offset))
+    if any(low is not None and high is not None and high <= low for low, high in pairs):
+        raise click.UsageError("--to must lie behind --from")
+    return Span(from_ms, to_ms, from_offset, to_offset)
+
+
+def _over_topics(
+    specs: Sequence[Spec],
+    topics: Topics,
+    options: Options,
+    asked: Asked,
+    places: Places,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """Backtest over the first candidate's topics."""
+    count, order = asyncio.run(_look(topics))
+    key = topics.settings.snapshot_key
+    source = TopicSource(
+        topics.live.resolved(), order, topics.span, topics.warm, topics.against, key.encode() if key else None
+    )
+
+    def parts(folder: str | None) -> list[Work]:
+        return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in range(count)]
+
+    begun_s = time.monotonic()
+    with _bar(as_json) as moved:
+        at_once = min(processes or cores(), count)
+        outcome = run_parts(specs, parts, processes=at_once, scores=places.scores, moved=moved)
+    outcome.seconds = time.monotonic() - begun_s
+    span = topics.span
+    told = [
+        f"{word} {f'offset {offset:,}' if offset is not None else _moment(time_ms)}"
+        for word, offset, time_ms in (("from", span.from_offset, span.from_ms), ("to", span.to_offset, span.to_ms))
+        if offset is not None or time_ms is not None
+    ]
+    names = [name for name in (topics.live.topics.events, topics.live.topics.labels) if name is not None]
+    asked = structs.replace(asked, names=names, order=order, span=" ".join(told))
+    finish(specs, outcome, asked, places, as_json)
+
+
+async def _look(topics: Topics) -> tuple[int, Order]:
+    """How many partitions there are, and in which order to fold."""
+    events = topics.live.topics.events
+    async with admin(client_options(topics.settings)) as client:
+        there = await partition_counts(client)
+    if not there.get(events):
+        raise TopicError(f"there is no topic {events}; is it the right pipeline, and the right broker?")
+    if topics.order is not None:
+        return there[events], topics.order
+    journal = topics.live.topics.journal
+    if not there.get(journal):
+        return there[events], "time"
+    broker = KafkaBroker(topics.live, topics.settings)
+    ends = await broker.ends([Place(journal, number) for number in range(there[journal])])
+    return there[events], "journal" if all(ends.values()) else "time"
+
+
+def _moment(time_ms: int | None) -> str:
+    return datetime.fromtimestamp((time_ms or 0) / 1000, UTC).isoformat(timespec="seconds")
 
 
 def candidates(
@@ -322,8 +444,9 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
     if failed and len(failed) == len(specs) and not any(r.tally.total.sums[0, 0] for r in outcome.results.values()):
         raise InputFileError("\n".join(f"{name}: {why}" for name, why in failed.items()))
-    if not outcome.facts.rows and not outcome.stopped:
-        raise InputFileError(f"there are no records in {' and '.join(asked.names)}")
+    if not outcome.stopped and not any(result.records for result in outcome.results.values()):
+        span = f" {asked.span}" if asked.span else ""
+        raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}")
     made = reports.build(specs, outcome, asked)
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
         raise InputFileError(_nothing_counted(made))
@@ -351,10 +474,8 @@ def _nothing_counted(made: Report) -> str:
 def _tell(made: Report, places: Places) -> None:
     console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
     source = made.source
-    click.echo(
-        f"{', '.join(source.names)}\n{source.rows:,} rows in {source.order} order, from a {source.start} start, "
-        f"in {made.seconds:.1f} s"
-    )
+    click.echo(" ".join((", ".join(source.names), source.span)))
+    click.echo(f"{_amount(source)} in {source.order} order, from a {source.start} start, in {made.seconds:.1f} s")
     if made.partial:
         click.echo("PARTIAL: stopped before the end")
     for first in range(0, max(1, len(made.metrics)), 5):
@@ -364,6 +485,12 @@ def _tell(made: Report, places: Places) -> None:
     for warning in made.warnings:
         click.echo(f"note: {warning}", err=True)
     click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+
+
+def _amount(source: Source) -> str:
+    if source.size_bytes:
+        return f"{source.rows:,} records ({source.size_bytes / 1e6:,.1f} MB)"
+    return f"{source.rows:,} rows"
 
 
 def _grid_of(made: Report, metrics: Sequence[str]) -> Grid:

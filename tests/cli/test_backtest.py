@@ -285,7 +285,7 @@ def test_stopped_half_way_gives_a_partial_result(tmp_path: Path) -> None:
     assert outcome.stopped
     (result,) = outcome.results.values()
     assert 0 < result.tally.total.sums[0, 0] < 6_000
-    made = report.build(specs, outcome, report.Asked(["data.csv"], "time", "cold", "none", 0, None, None))
+    made = report.build(specs, outcome, report.Asked(["data.csv"], "time", "", "none", 0, None, None))
     assert made.partial
     assert "stopped before the end" in made.warnings[0]
 
