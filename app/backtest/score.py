@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, TypeAlias
 
 from app.backtest.candidate import Rows
 from app.core.error import InputFileError
@@ -21,10 +21,20 @@ from app.core.join import Waiting
 from app.core.output import Outcome, Prediction, Score
 from app.core.record import EventId
 
-COLUMNS = (
-    *("candidate", "partition", "event_id", "event_time_ms", "prediction", "value", "model_version"),
-    *("kind", "label", "label_time_ms", "label_delay_ms"),
-)
+Kind: TypeAlias = Literal["text", "whole", "number", "boolean"]
+COLUMNS: Mapping[str, Kind] = {
+    "candidate": "text",
+    "partition": "whole",
+    "event_id": "text",
+    "event_time_ms": "whole",
+    "prediction": "text",
+    "value": "number",
+    "model_version": "text",
+    "kind": "text",
+    "label": "text",
+    "label_time_ms": "whole",
+    "label_delay_ms": "whole",
+}
 _BLOCK_ROWS = 20_000
 
 
@@ -113,42 +123,36 @@ def _shown(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def put_together(parts: Sequence[Path], path: Path) -> int:
-    """Make the scores file of its parts; returns its rows."""
+def put_together(parts: Sequence[Path], path: Path, columns: Mapping[str, Kind] = COLUMNS) -> int:
+    """Make a CSV or Parquet file of its parts, CSV files without a header; returns its rows."""
     with written(path) as draft:
         if path.suffix.lower() == ".parquet":
-            return _parquet(parts, draft)
-        with draft.open("wb") as out:
-            out.write((",".join(COLUMNS) + "\r\n").encode())
+            return _parquet(parts, draft, columns)
+        with draft.open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerow(columns)
             for part in parts:
-                with part.open("rb") as file:
+                with part.open(newline="", encoding="utf-8") as file:
                     shutil.copyfileobj(file, out)
-        with draft.open("rb") as file:
-            return sum(1 for _ in file) - 1
+        with draft.open(newline="", encoding="utf-8") as file:
+            return sum(1 for _ in csv.reader(file)) - 1
 
 
-def _parquet(parts: Sequence[Path], draft: Path) -> int:
+def _parquet(parts: Sequence[Path], draft: Path, columns: Mapping[str, Kind]) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = pa.schema(
-        [
-            *[("candidate", pa.string()), ("partition", pa.int32()), ("event_id", pa.string())],
-            *[("event_time_ms", pa.int64()), ("prediction", pa.string()), ("value", pa.float64())],
-            *[("model_version", pa.string()), ("kind", pa.string()), ("label", pa.string())],
-            *[("label_time_ms", pa.int64()), ("label_delay_ms", pa.int64())],
-        ]
-    )
+    kinds = {"text": pa.string(), "whole": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     total = 0
     with parquet.ParquetWriter(draft, schema) as writer:
         for part in parts:
             with part.open(newline="", encoding="utf-8") as file:
                 reader = csv.reader(file)
                 while block := [row for _, row in zip(range(_BLOCK_ROWS), reader, strict=False)]:
-                    columns = [
+                    arrays = [
                         pa.array([cell or None for cell in column], pa.string()).cast(kind.type)
                         for column, kind in zip(zip(*block, strict=True), schema, strict=True)
                     ]
-                    writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
                     total += len(block)
     return total

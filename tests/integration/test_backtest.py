@@ -97,6 +97,16 @@ async def test_what_was_served_after_crashes_and_a_rebalance(kafka: KafkaNode, t
     assert made["source"]["rows"] < 2 * COUNT
     assert await group_offsets(bootstrap, pipeline.name) == before
 
+    # One event's score, and all outcomes as a table.
+    first = (await documents(bootstrap, scores))[COUNT // 2]
+    told = await asyncio.to_thread(succeed, "explain", *where, "--event", str(first["event_id"]))
+    assert "the same, byte for byte" in told
+    assert f"by model version {first['model_version']}" in told
+    told = await asyncio.to_thread(succeed, "export", *where, "-o", tmp_path / "outcomes.csv")
+    assert told.startswith(f"{COUNT:,} outcomes")
+    assert len((tmp_path / "outcomes.csv").read_text().splitlines()) == COUNT + 1
+    assert await group_offsets(bootstrap, pipeline.name) == before
+
     # What is not there is told.
     done = await asyncio.to_thread(driftline, "backtest", *where, "--from", "offset:90000", "-o", out)
     assert done.returncode == 2, done.stdout
