@@ -17,6 +17,7 @@ from app.backtest import plot
 from app.backtest.report import CandidateReport, Report, headline
 
 ALERTS_SHOWN = 50
+DIFFERENCES_SHOWN = 20
 _CONFIG = {"displayModeBar": False, "responsive": True}
 
 _STYLE = """
@@ -39,7 +40,7 @@ p{margin:.4em 0;max-width:75ch}
 @media(min-width:860px){.grid{grid-template-columns:1fr 1fr}}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;color:var(--soft);white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
 td.text,td.name{white-space:normal;min-width:9em}
@@ -68,6 +69,7 @@ def render(report: Report) -> str:
         _parts_of(report),
         _decisions(report),
         _alerts(report),
+        _against(report),
         _method(report),
     ]
     title = "Backtest of " + ", ".join(one.name for one in report.candidates)
@@ -117,6 +119,9 @@ def _verdicts(report: Report) -> str:
             "better": f"<b>{rival}</b> is <b class=v>better</b> than {base}",
             "worse": f"<b>{rival}</b> is <b class=v>worse</b> than {base}",
         }.get(one.verdict, f"<b>{rival}</b> and {base} cannot be told apart")
+        if one.difference == one.low == one.high == 0:
+            made.append(f'<div class="card verdict"><b>{rival}</b> gave the same {first} as {base}.</div>')
+            continue
         text = f"{words}: {first} {number(one.candidate)} against {number(one.baseline)}, "
         text += f"{number(abs(one.difference))} {more}"
         if one.low is not None and one.high is not None:
@@ -311,6 +316,32 @@ def _alerts(report: Report) -> str:
         "<th class=text>when</th><th class=text>severity</th><th class=text>what it says</th></tr>"
         f"{''.join(rows)}</table></div></div>"
     )
+
+
+def _against(report: Report) -> str:
+    """Scores that differ from the served ones."""
+    told = []
+    for place, one in enumerate(report.candidates):
+        if one.against is None:
+            continue
+        found = one.against
+        rows = "".join(
+            f"<tr><td class=name>{escape(str(example['event_id']))}</td><td>{example['partition']}</td>"
+            f"<td>{example['offset']:,}</td><td>{escape(str(example['served']))}</td>"
+            f"<td>{escape(str(example['backtested']))}</td></tr>"
+            for example in found.examples[:DIFFERENCES_SHOWN]
+        )
+        proven = " Folded as the journal says, with every digest compared." if one.live else ""
+        table = (
+            "<div class=scroll><table><tr><th>event</th><th>partition</th><th>offset</th><th>served</th>"
+            f"<th>backtested</th></tr>{rows}</table></div>"
+        )
+        told.append(
+            f"<div class=card><h3>{_key(place)}{escape(one.name)}: {found.differing:,} of {found.compared:,} differ"
+            "</h3>"
+            f"<p class=soft>{found.missing:,} were never served.{proven}</p>{table if rows else ''}</div>"
+        )
+    return f"<h2>Against what was served</h2><div class=grid>{''.join(told)}</div>" if told else ""
 
 
 def _method(report: Report) -> str:

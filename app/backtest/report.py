@@ -281,6 +281,10 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
     found = []
     if outcome.stopped:
         found.append("It was stopped before the end: everything here is of the part that was read until then.")
+    if facts.cut:
+        found.append(
+            f"Retention has cut what lies before: {'; '.join(facts.cut)}. Labels of the events there are orphans."
+        )
     if facts.bad:
         found.append(f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}")
     if facts.disordered:

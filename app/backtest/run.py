@@ -51,6 +51,7 @@ class Facts:
     Args:
         rows, size_bytes: read; bytes are told of topics only.
         start: `cold`, or the snapshot that was started from.
+        cut: topics whose beginning is no longer retained, in words.
         bad: of them, unusable; the first of them in `bad_lines`.
         counted: times were counted, not read: row i is at start_ms + i * step_ms.
     """
@@ -65,11 +66,13 @@ class Facts:
     step_ms: int = 1
     size_bytes: int = 0
     start: str = "cold"
+    cut: list[str] = field(default_factory=list)
 
     def merge(self, other: Facts) -> None:
         """Add another partition's."""
         for name in ("rows", "bad", "unlabelled", "disordered", "size_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.cut += other.cut
         if self.start != other.start:
             self.start = "snapshot of each partition"
 

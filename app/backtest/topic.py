@@ -47,10 +47,15 @@ class TopicSource:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Offsets of one partition: from `starts` up to and without `stops`, by input topic."""
+    """Offsets of one partition: from `starts` up to and without `stops`, by input topic.
+
+    Args:
+        cut: what retention has cut off within what was asked for, in words.
+    """
 
     starts: Mapping[str, int]
     stops: Mapping[str, int]
+    cut: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,10 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
     if pipeline.label is not None and topics.labels is not None:
         places.insert(0, Place(topics.labels, partition))
     starts, stops = dict(await broker.beginnings(places)), dict(await broker.ends(places))
+    whole = span.from_offset is None and span.from_ms is None
+    cut = tuple(
+        f"{place.topic}-{partition} begins at offset {start:,}" for place, start in starts.items() if whole and start
+    )
     if span.from_offset is not None:
         if span.from_offset < starts[events]:
             raise InputFileError(
@@ -115,7 +124,9 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
         if last_ms is not None and pipeline.label is not None:
             until_ms = last_ms + pipeline.label.wait_ms
             stops[labels] = max(starts[labels], (await broker.offsets_at([labels], until_ms))[labels])
-    return Bounds({place.topic: starts[place] for place in places}, {place.topic: stops[place] for place in places})
+    return Bounds(
+        {place.topic: starts[place] for place in places}, {place.topic: stops[place] for place in places}, cut
+    )
 
 
 async def _time_of(broker: KafkaBroker, place: Place, offset: int, stop: int) -> int | None:
@@ -190,7 +201,7 @@ async def replay(
         result.against = watched.against[id(candidate)] if source.against else None
         result.live = candidate is live
         results.append(result)
-    return results, Facts(rows=read.records, size_bytes=read.size_bytes, start=start)
+    return results, Facts(rows=read.records, size_bytes=read.size_bytes, start=start, cut=list(bounds.cut))
 
 
 def _moved(watch: Watch, total: int) -> Callable[[Read], bool]:

@@ -31,7 +31,7 @@ from app.backtest.topic import Order, TopicPart, TopicSource
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
 from app.config import Settings, load_pipeline
 from app.core.error import InputFileError, TopicError
-from app.core.pipeline import Pipeline, close_match, format_duration
+from app.core.pipeline import Pipeline, close_match, format_duration, parse_pipeline
 from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
 from app.engine.port import Place
@@ -145,6 +145,9 @@ class Places:
 )
 @click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
 @click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
+@click.option(
+    "--naive", "plain", is_flag=True, help="One candidate more that has no model: it says the last label again."
+)
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score: .csv or .parquet.")
 @click.option(
     "-o",
@@ -181,6 +184,7 @@ def backtest(
     burn_in: tuple[int, int],
     segment: str | None,
     cost: Cost | None,
+    plain: bool,
     scores: Path | None,
     out: Path,
     processes: int | None,
@@ -194,6 +198,10 @@ def backtest(
     Exit code 1: rows were left out or a candidate failed; 130: stopped by Ctrl-C, the report is of the part before.
     """
     specs, pipelines = candidates(files, overrides, grids)
+    if plain:
+        spec, chosen = naive(pipelines[0])
+        specs.append(spec)
+        pipelines.append(chosen)
     _check(pipelines, segment, cost)
     places = _places(out, scores)
     options = Options(segment, *burn_in)
@@ -339,14 +347,32 @@ def candidates(
                 raise click.UsageError(f"more than {CANDIDATES_MAX} candidates; give fewer values to --grid")
             pipeline = load_pipeline(file, (*overrides, *chosen))
             name = " ".join((pipeline.name, *(change.removeprefix("params.") for change in chosen)))
-            if name in taken:
-                name = f"{file.stem} {name}"
-            while name in taken:
-                name += "'"
+            again = sum(known == name or known.startswith(f"{name} (") for known in taken)
+            name += f" ({again + 1})" if again else ""
             taken.add(name)
             specs.append(Spec(name, pipeline.resolved(), str(file), (*overrides, *chosen)))
             pipelines.append(pipeline)
     return specs, pipelines
+
+
+def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
+    """The first candidate with no model at all: what it would take to be worth anything.
+
+    Raises:
+        click.UsageError: the task has no such rule.
+    """
+    models = {
+        "binary": "NoChangeClassifier()",
+        "multiclass": "NoChangeClassifier()",
+        "regression": "StatisticRegressor(Mean())",
+    }
+    model = models.get(first.task)
+    if model is None:
+        raise click.UsageError(f"--naive has no rule for the task {first.task}")
+    document = {**first.resolved(), "pipeline": "naive", "model": model, "params": {}, "metrics": None, "drift": {}}
+    pipeline = parse_pipeline({key: value for key, value in document.items() if value is not None})
+    name = "mean of all labels" if first.task == "regression" else "same as last label"
+    return Spec(name, pipeline.resolved(), "--naive"), pipeline
 
 
 def _grid(text: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable, Hashable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +378,20 @@ def test_summary_fits_eighty_columns(tmp_path: Path) -> None:
     lines = [line for line in done.stdout.splitlines() if str(tmp_path) not in line]
     assert len(lines) > 10
     assert max(map(len, lines)) <= 80
+
+
+def test_naive_says_the_last_label_again(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--naive")
+    labels = [row[3] for row in history.rows(1_500)]
+    hits = sum(one == other for one, other in pairwise(labels))
+    last = made["candidates"][1]
+    assert last["name"] == "same as last label"
+    assert last["metrics"]["Accuracy"] == pytest.approx(hits / last["answered"])
+    assert made["comparisons"][0]["candidate"] == "same as last label"
+
+
+def test_equal_names_are_numbered(tmp_path: Path) -> None:
+    file = history.pipeline_file(tmp_path)
+    specs, _ = candidates([file, file, file], [], [])
+    assert [spec.name for spec in specs] == ["first", "first (2)", "first (3)"]
