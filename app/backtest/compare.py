@@ -76,13 +76,21 @@ class Comparison(Struct, frozen=True):
     differences: list[Difference]
 
 
-def compare(baseline: tuple[str, Tally], rivals: Mapping[str, Tally], cost: Cost | None) -> list[Comparison]:
-    """Each rival against the baseline; all of the same task."""
+def compare(
+    baseline: tuple[str, Tally], rivals: Mapping[str, Tally], cost: Cost | None, row_ms: int | None = None
+) -> list[Comparison]:
+    """Each rival against the baseline; all of the same task.
+
+    Args:
+        row_ms: where times were only counted, how far apart: stretches of time are then told in rows.
+    """
     name, base = baseline
-    return [_compare(name, base, rival, tally, cost, len(rivals)) for rival, tally in rivals.items()]
+    return [_compare(name, base, rival, tally, cost, len(rivals), row_ms) for rival, tally in rivals.items()]
 
 
-def _compare(name: str, base: Tally, rival: str, tally: Tally, cost: Cost | None, rivals: int) -> Comparison:
+def _compare(
+    name: str, base: Tally, rival: str, tally: Tally, cost: Cost | None, rivals: int, row_ms: int | None
+) -> Comparison:
     first, second, width_ms = _aligned(base, tally)
     blocks = len(first[0])
     metrics = metrics_of(base.task, cost)
@@ -97,7 +105,12 @@ def _compare(name: str, base: Tally, rival: str, tally: Tally, cost: Cost | None
         for metric in metrics
     ]
     method = METHOD.format(
-        draws=DRAWS, run=run, blocks=blocks, width=_width(width_ms), level=100 * (1 - MISS / rivals), rivals=rivals
+        draws=DRAWS,
+        run=run,
+        blocks=blocks,
+        width=_width(width_ms) if row_ms is None else f"{width_ms / row_ms:,.0f} rows",
+        level=100 * (1 - MISS / rivals),
+        rivals=rivals,
     )
     if not intervals:
         method = f"No intervals: {blocks} stretches of time with labels, and {BLOCKS_MIN} are needed"

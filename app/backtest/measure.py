@@ -1,7 +1,7 @@
 """Metrics from what a tally keeps: of the whole, of any cell, and of many random draws of cells at once.
 
-As in River, an event to which the model had no answer yet is left out of the metrics of answers; a decision it was all
-the same, namely no.
+An event to which the model had no answer yet was not answered rightly, and the decision on it was no; metrics of
+probabilities and numbers leave it out, as River does.
 
 Everything takes arrays whose last axis is what is summed (and, for curves, the bins), so one function serves a single
 number and two thousand draws.
@@ -47,7 +47,7 @@ class Metric(Struct, frozen=True):
 _METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("Accuracy", 1, "share of right classes"),
+        Metric("Accuracy", 1, "share of events whose class was said rightly (no answer is not right)"),
         Metric("BalancedAccuracy", 1, "mean of the shares found among positives and among negatives"),
         Metric("Precision", 1, "share of alarms that were right"),
         Metric("Recall", 1, "share of positives that were found"),
@@ -92,7 +92,7 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
         curve: ... x (negatives, positives) x bin; None leaves the curves out.
     """
     column = {name: sums[..., number] for number, name in enumerate(SUMS[task])}
-    n, answered, scored = column["n"], column["answered"], column["scored"]
+    n, scored = column["n"], column["scored"]
     with np.errstate(divide="ignore", invalid="ignore"):
         if task == "regression":
             variance = column["y_squared"] - column["y"] ** 2 / scored
@@ -103,11 +103,11 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
                 "Bias": column["error"] / scored,
             }
         if task == "multiclass":
-            return {"Accuracy": column["hits"] / answered, "LogLoss": column["log_loss"] / scored}
+            return {"Accuracy": column["hits"] / n, "LogLoss": column["log_loss"] / scored}
         tp, fp, fn, tn = (column[name] for name in ("tp", "fp", "fn", "tn"))
         recall = tp / (tp + fn)
         found = {
-            "Accuracy": column["hits"] / answered,
+            "Accuracy": column["hits"] / n,
             "BalancedAccuracy": (recall + tn / (tn + fp)) / 2,
             "Precision": tp / (tp + fp),
             "Recall": recall,

@@ -119,13 +119,17 @@ def _verdicts(report: Report) -> str:
             "better": f"<b>{rival}</b> is <b class=v>better</b> than {base}",
             "worse": f"<b>{rival}</b> is <b class=v>worse</b> than {base}",
         }.get(one.verdict, f"<b>{rival}</b> and {base} cannot be told apart")
+        verdicts = {by_name[name].verdict for name in headline(report) if name in by_name}
+        mixed = verdicts >= {"better", "worse"}
+        if mixed:
+            words = f"<b>{rival}</b> against {base} is <b>a mixed case</b>"
         if one.difference == one.low == one.high == 0:
             made.append(f'<div class="card verdict"><b>{rival}</b> gave the same {first} as {base}.</div>')
             continue
         text = f"{words}: {first} {number(one.candidate)} against {number(one.baseline)}, "
-        text += f"{number(abs(one.difference))} {more}"
+        text += f"{number(abs(one.difference))} {more}" + (f" ({one.verdict})" if mixed else "")
         if one.low is not None and one.high is not None:
-            text += f" (the true difference is likely between {signed(one.low)} and {signed(one.high)})"
+            text += f"; the true difference is likely between {signed(one.low)} and {signed(one.high)}"
         if one.won is not None:
             text += f". It did better in {one.won:.0%} of {comparison.blocks} stretches of time"
         others = [
@@ -134,7 +138,7 @@ def _verdicts(report: Report) -> str:
             if (other := by_name.get(name)) is not None and other.difference is not None
         ]
         tail = f"<br><span class=soft>Also: {escape('; '.join(others))}</span>" if others else ""
-        kind = one.verdict if one.verdict in ("better", "worse") else ""
+        kind = one.verdict if one.verdict in ("better", "worse") and not mixed else ""
         made.append(f'<div class="card verdict {kind}">{text}.{tail}</div>')
     return f"<h2>Which is better?</h2>{''.join(made)}"
 
@@ -218,9 +222,10 @@ def _keyed(report: Report, figure: Figure) -> str:
 
 def _time(report: Report) -> str:
     names = [name for name in headline(report) if name != "CostPerEvent" or report.cost is not None]
-    cards = [f"<div class=card>{_keyed(report, plot.over_time(report, name))}</div>" for name in names[:1]]
+    cards = [f"<div class=card>{_keyed(report, plot.over_time(report, name, alerts=True))}</div>" for name in names[:1]]
     others = [f"<div class=card>{_keyed(report, plot.over_time(report, name))}</div>" for name in names[1:3]]
-    legend = "Triangles mark drifts that a detector saw; vertical lines are alerts that would have gone out."
+    legend = "Triangles mark drifts that a detector saw; in the first plot, vertical lines are alerts that would have "
+    legend += "gone out."
     return (
         f"<h2>Over time</h2>{''.join(cards)}<div class=grid>{''.join(others)}</div><p class=soft>{legend}</p>"
         if any(one.over_time for one in report.candidates)

@@ -29,8 +29,8 @@ def duration(span_ms: int) -> str:
     return f"{span_ms} ms"
 
 
-def over_time(report: Report, metric: str) -> Figure:
-    """A metric per stretch of time and candidate, with drifts and alerts."""
+def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
+    """A metric per stretch of time and candidate, with drifts and, if asked for, alerts."""
     figure = _figure(f"{metric} over time", 340)
     for place, one in enumerate(report.candidates):
         parts = [part for part in one.over_time if part.values.get(metric) is not None]
@@ -45,16 +45,18 @@ def over_time(report: Report, metric: str) -> Figure:
                 hovertemplate="%{y:.4f} (%{customdata:,} labels)",
             )
         )
-        _marks(figure, report, one, parts, metric, place)
+        _drifts(figure, report, one, parts, metric, place)
+        if alerts:
+            _alerts(figure, report, one, place)
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="row" if report.source.counted else None, nticks=6, tickangle=0)
     return figure
 
 
-def _marks(
+def _drifts(
     figure: Figure, report: Report, one: CandidateReport, parts: Sequence[Part], metric: str, place: int
 ) -> None:
-    """Drifts as triangles on the candidate's line, alerts as vertical lines."""
+    """Drifts as triangles on the candidate's line."""
     starts = [part.start_ms or 0 for part in parts]
     marks = [drift for drift in one.drifts if drift.time_ms is not None and drift.what.startswith("drift")][:DRIFTS_MAX]
     if parts and marks:
@@ -77,10 +79,14 @@ def _marks(
                 hovertemplate="%{text}",
             )
         )
+
+
+def _alerts(figure: Figure, report: Report, one: CandidateReport, place: int) -> None:
+    """Alerts as vertical lines."""
     opened = [alert for alert in one.alerts if alert.state == "opened" and alert.time_ms is not None]
     for alert in opened[:ALERT_LINES_MAX]:
         figure.add_vline(
-            x=_at(report, alert.time_ms), line={"color": colour(place), "width": 1, "dash": "dot"}, opacity=0.7
+            x=_at(report, alert.time_ms), line={"color": colour(place), "width": 1, "dash": "dot"}, opacity=0.45
         )
 
 
@@ -228,8 +234,8 @@ def thresholds(report: Report) -> Figure:
                 hovertemplate="from %{x:.3f} on: %{y:.4f}",
             )
         )
-        if one.decision_threshold is not None:
-            figure.add_vline(x=one.decision_threshold, line={"color": colour(place), "width": 1, "dash": "dot"})
+    for threshold in {one.decision_threshold: None for one in report.candidates if one.decision_threshold is not None}:
+        figure.add_vline(x=threshold, line={"color": "#5b6775", "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text="threshold", range=[0, 1])
     figure.update_yaxes(title_text="cost an event" if priced else "F1")
     return figure

@@ -226,8 +226,9 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         for spec in specs[1:]
         if spec.name in results and _told(results[spec.name]) and _told(results[baseline])
     }
-    comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost) if rivals else []
     facts = outcome.facts
+    row_ms = facts.step_ms if facts.counted else None
+    comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
     return Report(
         format=FORMAT,
         partial=outcome.stopped,
