@@ -138,6 +138,8 @@ class Timeline:
     def fit(self, least_ms: int, most_ms: int) -> None:
         """Make room for a span of times."""
         if self.first is None:
+            while most_ms // self.width_ms - least_ms // self.width_ms >= CELLS_MAX:
+                self.width_ms *= 2
             self.first = self.last = least_ms // self.width_ms
         while True:
             first = min(self.first, least_ms // self.width_ms)
@@ -157,14 +159,15 @@ class Timeline:
         self.width_ms *= 2
         self.first = old // 2
         self.last //= 2
-        for name in ("sums", "curve"):
-            array = getattr(self.cells, name)
-            halved = np.zeros_like(array)
-            shifted = np.concatenate([np.zeros_like(array[:1]), array]) if old % 2 else array
-            even, odd = shifted[0::2], shifted[1::2]
-            halved[: len(even)] += even
-            halved[: len(odd)] += odd
-            setattr(self.cells, name, halved)
+        for array in (self.cells.sums, self.cells.curve):
+            begin = old % 2  # an odd first cell is the second half of a wider one
+            pairs = (len(array) - begin) // 2
+            paired = array[begin : begin + 2 * pairs]
+            halves = paired[0::2] + paired[1::2]
+            left = array[begin + 2 * pairs :].copy()
+            array[begin : begin + pairs] = halves
+            array[begin + pairs : begin + pairs + len(left)] = left
+            array[begin + pairs + len(left) :] = 0
 
     def widen(self, width_ms: int) -> None:
         while self.width_ms < width_ms:

@@ -51,11 +51,13 @@ class Bounds:
 
     Args:
         cut: what retention has cut off within what was asked for, in words.
+        first_ms: time of the first event, where the beginning was asked for.
     """
 
     starts: Mapping[str, int]
     stops: Mapping[str, int]
     cut: tuple[str, ...] = ()
+    first_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,11 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
         stops[events] = max(starts[events], min(span.to_offset, stops[events]))
     if to_ms is not None:
         stops[events] = max(starts[events], (await broker.offsets_at([events], to_ms))[events])
+    first_ms = from_ms
+    if span.from_offset and starts[events] < stops[events]:
+        first_ms = await _time_of(broker, events, starts[events], stops[events])
     if len(places) > 1:
         labels = places[0]
-        first_ms = await _time_of(broker, events, starts[events], stops[events]) if from_ms is None else None
         if span.from_offset and first_ms is not None:
             starts[labels] = (await broker.offsets_at([labels], first_ms))[labels]
         last_ms = to_ms
@@ -158,7 +162,7 @@ async def replay(
     warmed = await _warmed(broker, pipeline, partition, source) if source.order == "time" and source.warm else None
     for spec in specs:
         chosen = with_topics(parse_pipeline(spec.pipeline), pipeline)
-        shard = _warm_shard(chosen, spec, warmed) if warmed is not None else None
+        shard = _warm_shard(chosen, spec, warmed, partition) if warmed is not None else None
         made = Candidate(
             spec.name,
             chosen,
@@ -167,6 +171,7 @@ async def replay(
             shard=shard,
             burn_in_ms=options.burn_in_ms,
             burn_in_events=options.burn_in_events,
+            counts_from_ms=bounds.first_ms if warmed is not None else None,
             rows=rows,
         )
         candidates[spec.name] = made
@@ -249,7 +254,7 @@ async def _by_time(
 ) -> tuple[str, Read]:
     starts = dict(bounds.starts)
     if warmed is not None:
-        starts = {topic: max(warmed[2][topic], start) for topic, start in starts.items()}
+        starts = {topic: warmed[2].get(topic, start) for topic, start in starts.items()}  # no record may be missing
     reader = broker.reader(partition)
     try:
         made = TimeReplay(reader, starts, bounds.stops, groups, watched, moved)
@@ -298,7 +303,9 @@ async def _warmed(
     raise RecoveryError(f"shard {partition} has no snapshot to start from before that; leave out --warm")
 
 
-def _warm_shard(pipeline: Pipeline, spec: Spec, warmed: tuple[Pipeline, bytes, Mapping[str, int], str]) -> Shard:
+def _warm_shard(
+    pipeline: Pipeline, spec: Spec, warmed: tuple[Pipeline, bytes, Mapping[str, int], str], partition: int
+) -> Shard:
     """The snapshot's state under a candidate's pipeline.
 
     Raises:
@@ -312,7 +319,7 @@ def _warm_shard(pipeline: Pipeline, spec: Spec, warmed: tuple[Pipeline, bytes, M
             f"{spec.name} cannot start from the live pipeline's snapshot: it differs in {', '.join(changed)}. Leave "
             "out --warm, and --burn-in leaves the beginning out of the count"
         )
-    shard = load(pipeline, 0, frozen)
+    shard = load(pipeline, partition, frozen)
     shard.adopt()
     return shard
 

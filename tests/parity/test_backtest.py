@@ -154,6 +154,34 @@ async def test_warm_starts_from_a_snapshot_and_ends_in_the_same_state() -> None:
     assert live.against.differing == 0
 
 
+async def test_warm_in_time_order_goes_on_as_the_worker_did() -> None:
+    chosen = pipeline("warm-time", snapshot={"every_records": 300})
+    cluster, _, metrics = await lived(chosen, 2)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    first = cluster.records(events, 1)[580]
+    bounds = Bounds(
+        {labels: 580, events: 580},
+        {labels: COUNT // 2, events: COUNT // 2},
+        first_ms=first.record_time_ms,
+    )
+    (one,), facts = await backtest(
+        cluster,
+        chosen,
+        spec(chosen),
+        warm=True,
+        order="time",
+        partition=1,
+        span=Span(from_offset=580),
+        bounds=bounds,
+    )
+    assert facts.start.startswith("snapshot after slice")
+    assert 0 < facts.rows < COUNT
+    assert one.against.compared > 20
+    assert one.against.differing == one.against.missing == 0
+    assert one.metrics == metrics[1]
+    assert one.tally.total.sums[0, 0] == 20
+
+
 async def test_span_counts_only_what_lies_in_it() -> None:
     chosen = pipeline("span")
     cluster, _, _ = await lived(chosen, 1)
