@@ -129,7 +129,7 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
             until_ms = last_ms + pipeline.label.wait_ms
             stops[labels] = max(starts[labels], (await broker.offsets_at([labels], until_ms))[labels])
     return Bounds(
-        {place.topic: starts[place] for place in places}, {place.topic: stops[place] for place in places}, cut
+        {place.topic: starts[place] for place in places}, {place.topic: stops[place] for place in places}, cut, first_ms
     )
 
 
