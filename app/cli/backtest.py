@@ -195,6 +195,9 @@ def backtest(
     Each event is scored before its label is learned, in the order of the records' times, by the code that runs
     live. Several candidates are folded over one reading and compared with the first, pair by pair.
 
+    The history is a file of rows (--input), two files of records (--events, --labels) or, without either, the
+    first pipeline's own topics, read without a group.
+
     Exit code 1: rows were left out or a candidate failed; 130: stopped by Ctrl-C, the report is of the part before.
     """
     specs, pipelines = candidates(files, overrides, grids)
