@@ -14,7 +14,7 @@ steady state that made each event cost 14 us at 100,000 entries, for 0.5 us here
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -94,6 +94,10 @@ class Pending:
     def take(self, event_id: EventId) -> Waiting | None:
         kept = self._waiting.pop(event_id, None)
         return None if kept is None else _unpacked(kept)
+
+    def entries(self) -> Iterator[tuple[EventId, Waiting]]:
+        """Every event that waits, oldest first."""
+        return ((event_id, _unpacked(kept)) for event_id, kept in self._waiting.items())
 
     @property
     def next_deadline_ms(self) -> int | None:

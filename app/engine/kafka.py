@@ -81,6 +81,21 @@ class KafkaBroker:
     async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
         return await self._edges(places, "end_offsets", committed=readable and self._exact)
 
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        """Of each partition, the first offset whose record has this time or a later one; its end where none has."""
+        places = list(places)
+        ends = await self.ends(places)
+        consumer = AIOKafkaConsumer(**self._options)
+        await _start(consumer, self._options)
+        try:
+            found = await consumer.offsets_for_times({TopicPartition(*place): time_ms for place in places})
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        finally:
+            await _stop(consumer)
+        known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
+        return {**ends, **known}
+
     async def _edges(self, places: Iterable[Place], ask: str, *, committed: bool) -> Mapping[Place, int]:
         isolation = "read_committed" if committed else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
