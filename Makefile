@@ -6,12 +6,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SEED ?= 0
 SEEDS ?= 1
+FAULTS ?= 100
+EVENTS ?= 200000
+INPUTS ?= 1000000
 
 # The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help install dev demo test check lint fast sim sim-planted bench lock clean
+.PHONY: help install dev demo test check lint fast sim sim-planted chaos fuzz bench lock clean
 
 help:
 	@echo 'make install   .venv with the driftline command'
@@ -21,6 +24,8 @@ help:
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
 	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
 	@echo 'make sim-planted   ten faults planted in the engine, and the first seed that finds each'
+	@echo 'make chaos     workers and broker killed and stopped under load on a real Kafka (about 20 minutes)'
+	@echo 'make fuzz      a million hostile inputs through decoding and folding (SEED=7 INPUTS=1000 for others)'
 	@echo 'make lock      write constraints.txt anew'
 	@echo 'make clean     remove .venv and caches'
 
@@ -76,6 +81,12 @@ sim: dev
 
 sim-planted: dev
 	$(BIN)/python -m tests.simulation.planted
+
+chaos: dev
+	$(BIN)/python -m tests.chaos --faults $(FAULTS) --events $(EVENTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))
+
+fuzz: dev
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))
 
 bench: dev
 	$(BIN)/python -m benchmarks

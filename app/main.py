@@ -17,14 +17,15 @@ from mode import Service
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from app.broker.topic import verify
+from app.broker.topic import TopicProblem, verify
 from app.config import Settings, load_pipeline, load_settings
-from app.core.error import SettingsError
+from app.core.error import SettingsError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
 from app.engine.metric import WorkerCollector
+from app.engine.outage import Outage
 from app.engine.quiet import quieten
-from app.engine.runner import Start
+from app.engine.runner import BACKOFF_S, Start
 from app.engine.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class Engine(Service):
     """The engine as a service of the Faust worker.
 
     Attributes:
-        worker: the engine's worker, once started.
+        worker: the engine's worker, once Kafka answered and the topics were found to be as they must be.
+        outage: whether Kafka answers.
         failure: what stopped it, if not a signal.
     """
 
@@ -54,16 +56,35 @@ class Engine(Service):
         self.start_options = start
         self.worker: Worker | None = None
         self.failure: BaseException | None = None
+        self.outage = Outage()
         self._running: asyncio.Task[None] | None = None
         self._crashing: asyncio.Future[None] | None = None
         super().__init__(**options)
 
     async def on_start(self) -> None:
-        for problem in await verify(self.pipeline, self.settings):
-            log.warning("%s", problem)
-        self.worker = Worker(KafkaBroker(self.pipeline, self.settings), self.pipeline, self.start_options)
-        self._running = asyncio.create_task(self.worker.run())
+        self._running = asyncio.create_task(self._run())
         self._running.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        """Wait until Kafka answers, look at the topics, then work. Pages are served meanwhile: live, and not ready."""
+        for problem in await self._verified():
+            log.warning("%s", problem)
+        broker = KafkaBroker(self.pipeline, self.settings)
+        self.worker = Worker(broker, self.pipeline, self.start_options, outage=self.outage)
+        await self.worker.run()
+
+    async def _verified(self) -> list[TopicProblem]:
+        failures = 0
+        while True:
+            try:
+                problems = await verify(self.pipeline, self.settings)
+            except UnreachableError as error:
+                self.outage.failed(error)
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
+            else:
+                self.outage.answered()
+                return problems
 
     def _ended(self, running: asyncio.Task[None]) -> None:
         """An error that reaches this place stops the process."""
@@ -72,8 +93,11 @@ class Engine(Service):
             self._crashing = asyncio.ensure_future(self.crash(error))
 
     async def on_stop(self) -> None:
-        if self.worker is not None and self._running is not None and not self._running.done():
-            self.worker.stop()
+        if self._running is not None and not self._running.done():
+            if self.worker is not None:
+                self.worker.stop()
+            else:
+                self._running.cancel()
             await asyncio.wait({self._running})
 
 
@@ -123,7 +147,9 @@ class Host:
 
     def _add_pages(self) -> None:
         registry = CollectorRegistry()
-        registry.register(WorkerCollector(lambda: self._worker))
+        registry.register(
+            WorkerCollector(lambda: self._worker, lambda: self.engine.outage if self.engine is not None else None)
+        )
 
         @self.app.page("/metrics")
         async def metrics(web: Any, request: Any) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import latency, throughput
+from benchmarks import backtest, latency, throughput
 
-BENCHMARKS = ("throughput", "latency")
+BENCHMARKS = ("throughput", "latency", "backtest")
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(BENCHMARKS))
-@click.option("--rounds", default=3, show_default=True, help="Rounds of the throughput comparison.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of the comparisons.")
 @click.option(
     "--pairs", default=100_000, show_default=True, help="Events with labels, for Driftline and the bare loop."
 )
@@ -28,12 +28,15 @@ def main(names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, even
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new Kafka has much to say
     console = Console(quiet=as_json)
     document: dict[str, Any] = {}
-    report: throughput.Report | latency.Report
+    report: throughput.Report | latency.Report | backtest.Report
     for name in names or BENCHMARKS:
         with console.status(name) as status:
             if name == "throughput":
                 report = throughput.measure(rounds, pairs, agent_pairs, lambda text: _say(console, status, text))
                 tables = throughput.tables(report)
+            elif name == "backtest":
+                report = backtest.measure(rounds, lambda text: _say(console, status, text))
+                tables = backtest.tables(report)
             else:
                 report = latency.measure(events, lambda text: _say(console, status, text))
                 tables = latency.tables(report)

@@ -49,10 +49,10 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}{listeners}
+advertised.listeners=PLAINTEXT://{host}:{port}{listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={logs}
 num.partitions={partitions}
 auto.create.topics.enable=false
@@ -75,10 +75,21 @@ class KafkaNode(Node):
 
     kind = "kafka"
 
-    def __init__(self, *, port: int | None, partitions: int, data: Path | None, cache: Path | None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None,
+        partitions: int,
+        data: Path | None,
+        cache: Path | None,
+        listeners: Mapping[str, int],
+        properties: Mapping[str, str],
+    ) -> None:
         self._java = java.find_java()
         self._jars = java.fetch_jars(cache)
         self._fixed = port
+        self._listeners = "".join(f",{protocol}://{HOST}:{number}" for protocol, number in listeners.items())
+        self._properties = "".join(f"{name}={value}\n" for name, value in properties.items())
         self._partitions = partitions
         self._keep = data is not None
         self._data = data.resolve() if data is not None else Path(tempfile.mkdtemp(prefix="driftline-kafka-"))
@@ -177,8 +188,14 @@ class KafkaNode(Node):
         logs = self._data / "log"
         properties.write_text(
             _PROPERTIES.format(
-                host=HOST, port=self.port, controller=free_port(), logs=logs, partitions=self._partitions
-            ),
+                host=HOST,
+                port=self.port,
+                controller=free_port(),
+                listeners=self._listeners,
+                logs=logs,
+                partitions=self._partitions,
+            )
+            + self._properties,
             "utf-8",
         )
         if not (logs / "meta.properties").exists():
@@ -242,7 +259,13 @@ class KafkaNode(Node):
 
 
 def start(
-    *, port: int | None = None, partitions: int = 4, data: Path | None = None, cache: Path | None = None
+    *,
+    port: int | None = None,
+    partitions: int = 4,
+    data: Path | None = None,
+    cache: Path | None = None,
+    listeners: Mapping[str, int] | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> KafkaNode:
     """Start a node and return when it answers.
 
@@ -251,12 +274,22 @@ def start(
         partitions: of topics that are created without a number.
         data: where it keeps its topics; a temporary folder, removed at the end, when None.
         cache: where the jars are kept; see `java.default_cache`.
+        listeners: more ports for clients, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL); what those need stands
+            in `properties`.
+        properties: further lines of server.properties, which override the node's own.
 
     Raises:
         JavaError: Java or Maven is missing, too old or failed.
         BrokerError: the port is taken, or the node did not come up.
     """
-    node = KafkaNode(port=port, partitions=partitions, data=data, cache=cache)
+    node = KafkaNode(
+        port=port,
+        partitions=partitions,
+        data=data,
+        cache=cache,
+        listeners=listeners or {},
+        properties=properties or {},
+    )
     try:
         node.start()
     except BaseException:

@@ -44,6 +44,7 @@ OVERHEAD_BYTES = 64 * 1024
 MESSAGE_BYTES = 1_048_588  # Kafka's default
 SNAPSHOT_MESSAGE_BYTES = 2 * 1024 * 1024  # a chunk of 512 KiB, and several in one batch
 SNAPSHOT_CHUNK_BYTES = 512 * 1024 + OVERHEAD_BYTES
+JOURNAL_ENTRY_BYTES = 256 * 1024 + OVERHEAD_BYTES  # an epoch holds the whole pipeline
 LONG_MAX = 2**63 - 1
 _VISIBLE_S = 15.0
 _POLL_S = 0.05
@@ -347,7 +348,9 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
             if _number(config, key) not in (UNLIMITED, None):
                 wrong(key, str(UNLIMITED), "recovery needs every entry of the journal")
     bytes_max = _number(config, "max.message.bytes")
-    needed = SNAPSHOT_CHUNK_BYTES if kind == "snapshots" else pipeline.limits.output_bytes_max + OVERHEAD_BYTES
+    needed = {"snapshots": SNAPSHOT_CHUNK_BYTES, "journal": JOURNAL_ENTRY_BYTES}.get(
+        kind, pipeline.limits.output_bytes_max + OVERHEAD_BYTES
+    )
     if kind not in INPUTS and bytes_max is not None and bytes_max < needed:
         wrong(
             "max.message.bytes",

@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "produce": ("app.cli.produce:produce", "Send a data file as events and later labels."),
     "tail": ("app.cli.tail:tail", "Print scores, outcomes, alerts or rejected records as they come."),
     "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
+    "verify": ("app.cli.verify:verify", "Prove from the topics that what was published is what the fold makes."),
+    "backtest": ("app.cli.backtest:backtest", "What would these pipelines have done on this history?"),
+    "export": ("app.cli.export:export_command", "Write outcomes as CSV or Parquet, for training elsewhere."),
+    "explain": ("app.cli.explain:explain_command", "Why did this event get its score?"),
     "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
 }
 INTERRUPTED = 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import faust
 
 from app.broker.topic import verify
 from app.config import load_pipeline, load_settings
-from app.core.error import DriftlineError, SettingsError
+from app.core.error import DriftlineError, SettingsError, UnreachableError
 from app.main import Host, start_of
 
 
@@ -54,7 +55,8 @@ def worker(
     if settings.pipeline is None:
         raise SettingsError("no pipeline: give a file with -p, or set DRIFTLINE_PIPELINE")
     loaded = load_pipeline(settings.pipeline, overrides)
-    asyncio.run(verify(loaded, settings))  # here, so that a wrong topic is one clear message
+    with suppress(UnreachableError):  # the worker waits for it
+        asyncio.run(verify(loaded, settings))  # here, so that a wrong topic or password is one clear message
     host = Host(loaded, settings, start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue"))
     try:
         faust.Worker(

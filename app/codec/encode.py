@@ -21,6 +21,8 @@ from app.core.record import Headers, LabelValue
 
 KEY_BYTES_MAX = 4096
 _HEADER_TEXT_MAX = 500
+_STUB_ID_MAX = 1_000  # characters; limits.string_max may allow more than a record holds
+_HEADER_FRAME_BYTES = 10  # the two lengths of a header, at most
 
 _frame = struct.Struct(">BqiII").pack
 _header_frame = struct.Struct(">Ii").pack
@@ -132,7 +134,9 @@ class Encoder:
             ("driftline.partition", b"%d" % source.partition),
             ("driftline.offset", b"%d" % source.offset),
         )
-        room = self._value_max - sum(len(name) + len(value or b"") for name, value in source.headers)
+        room = self._value_max - sum(
+            len(name.encode()) + len(value or b"") + _HEADER_FRAME_BYTES for name, value in source.headers
+        )
         value = source.value
         if room < len(value or b""):
             size = b"%d" % len(value or b"")
@@ -144,7 +148,8 @@ class Encoder:
         """What stands for a value that is too large: who it was, and why it is not here."""
         match output:
             case Score() | Outcome():
-                who: dict[str, Any] = {"event_id": output.event_id}
+                name = output.event_id
+                who: dict[str, Any] = {"event_id": name[:_STUB_ID_MAX] if isinstance(name, str) else name}
             case Alert():
                 who = {"episode": output.episode}
             case Rejected():

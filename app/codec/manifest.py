@@ -86,10 +86,13 @@ def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
         SnapshotError: it cannot be read, or its signature is missing or wrong though the deployment has a key.
     """
     try:
-        manifest = msgspec.json.decode(value, type=Manifest)
-    except msgspec.DecodeError as error:
+        # By way of orjson, which knows no number beyond 64 bits: what was read can be written again, to be signed.
+        manifest = msgspec.convert(orjson.loads(value), Manifest)
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
-    if key is not None and not hmac.compare_digest(manifest.signature, _sign(manifest, key)):
+    if manifest.slot not in (0, 1) or not 0 <= manifest.chunks <= manifest.size_bytes:
+        raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
+    if key is not None and not hmac.compare_digest(manifest.signature.encode(), _sign(manifest, key).encode()):
         raise SnapshotError("the snapshot's signature does not match the snapshot key of this deployment")
     return manifest
 

@@ -304,8 +304,11 @@ class DriftMonitors:
 
     def state(self) -> dict[str, object]:
         """A summary by monitor, for a status page."""
-        every = [*self.error, *self.score, *(monitor for _, monitor in self.features)]
-        return {monitor.name: monitor.state() for monitor in every}
+        return {monitor.name: monitor.state() for monitor in self.every()}
+
+    def every(self) -> list[Monitor]:
+        """All monitors."""
+        return [*self.error, *self.score, *(monitor for _, monitor in self.features)]
 
 
 def _update(monitors: list[Monitor], value: float, settled: bool) -> Sequence[Drift]:

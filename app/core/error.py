@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.core.record import Source
+
 
 class DriftlineError(Exception):
     """Root of the tree; its text ends with what the user can do."""
@@ -20,6 +22,18 @@ class InvariantError(DriftlineError):
     """Something that must always hold does not: a bug, or state that was tampered with."""
 
     exit_code = 70
+
+
+class JournalError(InvariantError):
+    """The journal holds a record that does not belong there.
+
+    Args:
+        source: that record.
+    """
+
+    def __init__(self, text: str, source: Source) -> None:
+        self.source = source
+        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,14 @@ class BrokerError(DriftlineError):
     exit_code = 3
 
 
+class UnreachableError(BrokerError):
+    """Kafka does not answer. It may come back by itself: a worker waits for it."""
+
+
+class AccessError(BrokerError):
+    """Kafka answers, and refuses who we say we are or how we speak to it: user, password, mechanism, TLS."""
+
+
 class TopicError(BrokerError):
     """A topic is missing, or has settings that the engine cannot work with."""
 
@@ -103,6 +125,20 @@ class DigestMismatchError(RecoveryError):
 
 class InputLostError(RecoveryError):
     """Input records that the journal names are no longer retained by the broker."""
+
+
+class RangeLostError(InputLostError):
+    """Some of the records that one slice took in are gone.
+
+    Args:
+        topic: of the input.
+        wanted, found: how many records the journal names, and how many there are.
+        start: first offset of the slice's range.
+    """
+
+    def __init__(self, text: str, *, topic: str, wanted: int, found: int, start: int) -> None:
+        self.topic, self.wanted, self.found, self.start = topic, wanted, found, start
+        super().__init__(text)
 
 
 class StateMismatchError(RecoveryError):

@@ -167,6 +167,13 @@ class Evaluation:
             if track.revert(y_true, prediction) and number:
                 _remove(track, number)
 
+    def keep(self, name: str, track: Any) -> None:
+        """Let a metric go on from another evaluation's; its window too, if that was as long."""
+        if track.recent.maxlen != self.window:
+            track.recent = deque(track.recent, maxlen=self.window)
+        self.tracks[name] = track
+        self._updates = [one.update for one in self.tracks.values()]
+
     def values(self) -> dict[str, float | None]:
         """Each metric over all labels, and `label_count`; None where it is undefined."""
         values: dict[str, float | None] = {name: track.value() for name, track in self.tracks.items()}

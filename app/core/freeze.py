@@ -40,6 +40,8 @@ _KEPT = (
     "maturity",
 )
 
+_MAY_BE_NONE = ("watermark_ms", "failing")
+
 _RIVER = ("river",)
 _RIVER_REFUSED = tuple(  # these read files or the network, or run what they are given
     f"river.{module}" for module in ("bandit.datasets", "bandit.envs", "checks", "datasets", "evaluate", "stream")
@@ -132,14 +134,22 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes) -> Shard:
         state = _Unpickler(io.BytesIO(frozen), _factory_package(pipeline)).load()
     except SnapshotError:
         raise
-    except Exception as error:  # broken pickles raise nearly anything
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # broken pickles raise nearly anything; River's parts in Rust panic past Exception
         raise SnapshotError(f"the snapshot's state cannot be read ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict) or set(state) != set(_KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")
     shard = Shard(pipeline, partition)
     for name in _KEPT:
+        fresh = getattr(shard, name)
+        if name not in _MAY_BE_NONE and type(state[name]) is not type(fresh):
+            raise SnapshotError(f"the snapshot's {name} is a {type(state[name]).__name__}")
         setattr(shard, name, state[name])
-    shard.learner.attach(pipeline)
+    try:
+        shard.learner.attach(pipeline)
+    except Exception as error:
+        raise SnapshotError(f"the snapshot's model cannot be put to work ({error})") from error
     return shard
 
 

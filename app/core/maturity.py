@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from math import frexp, fsum
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,25 @@ class Maturity:
         self.segments: dict[str, Evaluation] = {}
         self._span_ms = pipeline.metric_span_ms
         self.span: deque[tuple[int, LabelValue, Prediction]] = deque(maxlen=SPAN_LABELS_MAX)
+
+    def keep(self, old: Maturity, carried: Callable[[Evaluation], Evaluation]) -> None:
+        """Go on from another one's past, made for the same features; what is split otherwise now begins empty.
+
+        Args:
+            old: is used up, not copied.
+            carried: makes an evaluation of this pipeline of one of the other's.
+        """
+        self.scored, self.joined, self.unlabelled, self.delays = old.scored, old.joined, old.unlabelled, old.delays
+        if self.expected is not None and old.expected is not None:
+            self.expected.sureness.extend(old.expected.sureness)
+            self.expected.pairs.extend(old.expected.pairs)
+            self.expected.labels_until_reliable = min(old.expected.labels_until_reliable, self.expected.window)
+        if self._ages_ms == old._ages_ms:
+            self.ages = [carried(part) for part in old.ages]
+        if self._feature == old._feature:
+            self.segments = {name: carried(part) for name, part in old.segments.items()}
+        if self._span_ms is not None:
+            self.span.extend(old.span)
 
     def on_score(self, prediction: Prediction) -> None:
         self.scored += 1

@@ -94,14 +94,6 @@ class Shard:
         self.failing: str | None = None
         self.maturity = Maturity(pipeline)
 
-    def adopt(self) -> None:
-        """Take over the bounds of the pipeline, for a state that was made under other ones."""
-        label, dedupe = self.pipeline.label, self.pipeline.dedupe
-        self.pending.horizon_ms, self.pending.id_max = dedupe.horizon_ms, dedupe.id_max
-        if label is not None:
-            self.pending.pending_max, self.early.early_max = label.pending_max, label.early_max
-            self.pending.wait_ms, self.pending.correct_max = label.wait_ms, label.correct_max
-
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
 

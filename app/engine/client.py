@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from app.config import Settings
-from app.core.error import BrokerError, SettingsError
+from app.core.error import BrokerError, SettingsError, UnreachableError
+from app.engine.access import explain_access
 
 POLL_MS = 500
 
@@ -57,12 +58,23 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def unreachable(address: object, error: BaseException) -> BrokerError:
+def unreachable(address: object, error: BaseException) -> UnreachableError:
     """The error for a broker that does not answer."""
-    return BrokerError(
-        f"cannot reach Kafka at {address}: {error}; start one with `driftline broker --kind embedded`, "
+    return UnreachableError(
+        f"cannot reach Kafka at {address}: {error or repr(error)}; start one with `driftline broker --kind embedded`, "
         "or give its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"
     )
+
+
+async def explain(options: Mapping[str, Any], error: BaseException) -> BrokerError:
+    """Why a client could not start. aiokafka says of everything that it could not connect, so it is asked again here.
+
+    Args:
+        options: from `client_options`.
+        error: what the client raised.
+    """
+    refused, reason = await explain_access(options)
+    return refused if refused is not None else unreachable(options["bootstrap_servers"], reason or error)
 
 
 @asynccontextmanager
@@ -140,7 +152,7 @@ async def subscribe(
         committed: leave out records of transactions that are open or aborted.
 
     Raises:
-        BrokerError: the broker cannot be reached.
+        UnreachableError: the broker cannot be reached.
     """
     async with admin(options) as client:
         while not (count := (await partition_counts(client)).get(topic, 0)):
@@ -171,8 +183,8 @@ async def _started(client: Any, options: Mapping[str, Any]) -> AsyncIterator[Any
     try:
         try:
             await client.start()
-        except (KafkaError, OSError) as error:
-            raise unreachable(options["bootstrap_servers"], error) from error
+        except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names none: it asserts
+            raise await explain(options, error) from error
         yield client
     finally:
         await client.stop()

@@ -24,8 +24,8 @@ from typing import Literal
 from msgspec import Struct
 
 from app.core.pipeline import Pipeline
-from app.core.record import Headers, Source
-from app.engine.port import Place, Write
+from app.core.record import Source
+from app.engine.port import Place, Write, write_bytes
 
 BATCH_BYTES_MAX = 1_048_588  # a broker's default
 TIMESTAMP_AHEAD_MAX_MS = 3_600_000  # as well (message.timestamp.after.max.ms)
@@ -373,12 +373,6 @@ class MemoryCluster:
 def batch_bytes(writes: Iterable[Write]) -> int:
     """About what a batch takes on the wire."""
     return sum(_RECORD_OVERHEAD_BYTES + write_bytes(write) for write in writes)
-
-
-def write_bytes(write: Write) -> int:
-    headers: Headers = write.headers
-    size = len(write.key or b"") + len(write.value or b"")
-    return size + sum(len(name) + len(value or b"") for name, value in headers)
 
 
 def assign_ranges(topics: Mapping[str, Sequence[str]], partitions: Mapping[str, int]) -> dict[str, list[Place]]:

@@ -1,23 +1,22 @@
 """Epochs: under which pipeline, versions and arithmetic slices are folded, and what a change of them does to the state.
 
-A change that the state can follow (how often snapshots are taken, a threshold) opens an epoch that keeps it. Any other
-change of the pipeline file is refused with the keys that changed, unless the user asks for a fresh state.
+A change that the state can follow (a threshold, a metric, a longer wait) opens an epoch that keeps it. Any other change
+of the pipeline file is refused with the keys that changed, unless the user asks for a fresh state. Which is which is in
+`app.core.adopt`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from app.codec.journal import EpochEntry
+from app.core.adopt import adopt, changed_keys, refused_keys
 from app.core.error import InvariantError, PipelineError, RecoveryError, StateMismatchError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import dump, load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.shard import Shard
-
-FOLLOWED = ("snapshot", "delivery", "decision", "dedupe", "limits")
-"""Keys of the pipeline file that may change while the state goes on."""
 
 
 def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int) -> Shard:
@@ -34,7 +33,7 @@ def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int) -> Shard
     if shard is None:
         raise InvariantError("the journal keeps a state that it never began; restore its first entries")
     kept = load(pipeline, partition, dump(shard))
-    kept.adopt()
+    adopt(kept, shard.pipeline)
     return kept
 
 
@@ -65,9 +64,8 @@ def next_epoch(
         reason = "reset"
     elif gap:
         reason = "gap"
-    elif changed := _changed(last.pipeline, document):
-        refused = [key for key in changed if key.partition(".")[0] not in FOLLOWED]
-        if refused:
+    elif changed_keys(last.pipeline, document):
+        if refused := refused_keys(last.pipeline, document):
             raise StateMismatchError(
                 f"the pipeline file changed in {', '.join(refused)}, which the state of {pipeline.name} cannot follow. "
                 "Undo the change, give the pipeline a new name, or start once with --reset-state (the model starts "
@@ -88,16 +86,3 @@ def next_epoch(
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
     )
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
-    """Paths of the keys that differ between two documents, deepest first difference each; order is a difference too."""
-    changed = []
-    for key in sorted({*before, *after}):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
-            inner = _changed(old, new, f"{path}{key}.")
-            changed += [f"{path}{key}"] if not inner and list(old) != list(new) else inner
-        elif old != new or type(old) is not type(new):  # 1, 1.0 and true are equal, and not the same to a model
-            changed.append(f"{path}{key}")
-    return changed

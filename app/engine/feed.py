@@ -79,7 +79,7 @@ class Feed:
         self._options = client_options(settings)
         self._events = pipeline.topics.events
         self._labels = pipeline.topics.labels if pipeline.label is not None else None
-        self._form = _LabelForm(pipeline) if pipeline.label is not None else None
+        self._form = LabelForm(pipeline) if pipeline.label is not None else None
         self._delay_ms = label_delay_ms
         self._rate = rate
         self._waiting: list[tuple[int, int, int, bytes, bytes]] = []  # due, number, partition, key, value
@@ -181,7 +181,7 @@ def partition_of(key: bytes, count: int) -> int:
     return int((murmur2(key) & 0x7FFF_FFFF) % count)
 
 
-class _LabelForm:
+class LabelForm:
     """Makes label records as the pipeline reads them."""
 
     def __init__(self, pipeline: Pipeline) -> None:

@@ -107,6 +107,10 @@ class Folder:
         self._encode = Encoder(shard.pipeline).encode
         self._watch = watch
 
+    def watched_by(self, watch: Callable[[Output], None] | None) -> None:
+        """Show every output from now on, in order, to `watch` alone."""
+        self._watch = watch
+
     def receive(self, topic: str, sources: Sequence[Source]) -> int:
         """Take records of one input into the merge, in order; returns how many now wait there.
 

@@ -23,10 +23,12 @@ from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
 from app.config import Settings
-from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
-from app.engine.client import client_options
+from app.engine import lenient
+from app.engine.advice import advice
+from app.engine.client import client_options, explain
 from app.engine.port import Assignment, Place, Write
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 # After a commit the next begin meets CONCURRENT_TRANSACTIONS and waits this constant (20 ms as shipped), whatever
 # retry_backoff_ms says: it is most of the latency of a transaction.
 sender.BACKOFF_OVERRIDE = 0.002
+lenient.install()
 
 RETRY_BACKOFF_MS = 5
 RECONNECT_S = 0.2
@@ -46,8 +49,10 @@ COMMIT_DEADLINE_S = 14.0
 STOP_DEADLINE_S = 2.0
 READ_DEADLINE_S = 60.0
 STUMBLE_S = 0.5
-STUMBLE_MAX_S = 30.0
+STUMBLE_MAX_S = 60.0
+REACH_DEADLINE_S = 3.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
+BATCH_MARGIN_BYTES = 32 * 1024  # half of what `app.broker.topic` allows for keys, headers and the batch's own
 
 
 class KafkaBroker:
@@ -63,22 +68,38 @@ class KafkaBroker:
         return KafkaFeed(self._inputs, f"driftline-{self._pipeline.name}", self._options, self._exact)
 
     def publisher(self, partition: int) -> KafkaPublisher:
-        return KafkaPublisher(f"{self._pipeline.name}-{partition}" if self._exact else None, self._options)
+        identity = f"{self._pipeline.name}-{partition}" if self._exact else None
+        room = min(BATCH_BYTES_MAX, self._pipeline.limits.output_bytes_max + BATCH_MARGIN_BYTES)
+        return KafkaPublisher(identity, self._options, room, alone=self._pipeline.topics.snapshots)
 
     def reader(self, partition: int) -> KafkaReader:
         return KafkaReader(partition, self._options, self._exact)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        return await self._edges(places, "beginning_offsets")
+        return await self._edges(places, "beginning_offsets", committed=self._exact)
 
-    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        """Offset after the last readable record of each partition."""
-        return await self._edges(places, "end_offsets")
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        return await self._edges(places, "end_offsets", committed=readable and self._exact)
 
-    async def _edges(self, places: Iterable[Place], ask: str) -> Mapping[Place, int]:
-        isolation = "read_committed" if self._exact else "read_uncommitted"
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        """Of each partition, the first offset whose record has this time or a later one; its end where none has."""
+        places = list(places)
+        ends = await self.ends(places)
+        consumer = AIOKafkaConsumer(**self._options)
+        await _start(consumer, self._options)
+        try:
+            found = await consumer.offsets_for_times({TopicPartition(*place): time_ms for place in places})
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        finally:
+            await _stop(consumer)
+        known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
+        return {**ends, **known}
+
+    async def _edges(self, places: Iterable[Place], ask: str, *, committed: bool) -> Mapping[Place, int]:
+        isolation = "read_committed" if committed else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
-        await _start(consumer)
+        await _start(consumer, self._options)
         try:
             found = await getattr(consumer, ask)([TopicPartition(*place) for place in places])
             return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
@@ -93,6 +114,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     def __init__(self, topics: Sequence[str], group: str, options: Mapping[str, Any], exact: bool) -> None:
         self._topics = topics
+        self._options = options
         self._exact = exact
         self._consumer = AIOKafkaConsumer(
             **options,
@@ -116,7 +138,15 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     async def start(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._consumer.subscribe(topics=list(self._topics), listener=self)
-        await _start(self._consumer)
+        await _start(self._consumer, self._options)
+
+    async def reached(self) -> bool:
+        """Asks for the metadata of our topics: one small request."""
+        try:
+            async with asyncio.timeout(REACH_DEADLINE_S):
+                return bool(await self._consumer._client.force_metadata_update())
+        except (KafkaError, TimeoutError):
+            return False
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         try:
@@ -159,12 +189,20 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         return {Place(tp.topic, tp.partition): _sources(records) for tp, records in fetched.items()}
 
     async def _stumble(self, error: KafkaError) -> None:
-        """The group's coordination tells here what it met, and goes on; a fault that stays is raised."""
+        """Reading failed: said once, and tried again; a fault that stays while Kafka answers is raised.
+
+        What aiokafka had taken of a piece that it could not read to its end is lost to it, so everything is read again
+        from where we stand.
+        """
         now_s = asyncio.get_running_loop().time()
-        self._stumbled_s = self._stumbled_s or now_s
-        if now_s - self._stumbled_s > STUMBLE_MAX_S:
+        if self._stumbled_s is None:
+            self._stumbled_s = now_s
+            log.warning("the inputs cannot be read, and are tried again: %s", advice(error) or repr(error))
+        elif now_s - self._stumbled_s > STUMBLE_MAX_S and await self.reached():
             raise _unreachable(error) from error
-        log.warning("the inputs could not be read, and are tried again: %r", error)
+        for place, offset in self._positions.items():
+            with suppress(IllegalStateError):  # a rebalance took it away just now
+                self._consumer.seek(TopicPartition(*place), offset)
         await asyncio.sleep(STUMBLE_S)
 
     def _end(self, place: Place) -> int | None:
@@ -216,10 +254,24 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
 
 class KafkaPublisher:
-    """One shard's producer: transactional with an id, else idempotent."""
+    """One shard's producer: transactional with an id, else idempotent.
 
-    def __init__(self, transactional_id: str | None, options: Mapping[str, Any]) -> None:
+    Args:
+        batch_bytes_max: a batch holds more only if it is one record: `driftline topics check` asks that a topic takes
+            one record of the largest size, and no more than that.
+        alone: a topic whose records each have a batch of their own, for the same reason.
+    """
+
+    def __init__(
+        self,
+        transactional_id: str | None,
+        options: Mapping[str, Any],
+        batch_bytes_max: int = BATCH_BYTES_MAX,
+        alone: str | None = None,
+    ) -> None:
+        self._alone = alone
         self._transactional = transactional_id is not None
+        self._options = options
         extra: dict[str, Any] = {}
         if transactional_id is not None:
             extra = {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
@@ -228,8 +280,7 @@ class KafkaPublisher:
             **extra,
             enable_idempotence=True,
             acks="all",
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=4 * BATCH_BYTES_MAX,
+            max_batch_size=batch_bytes_max,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             linger_ms=0,
@@ -237,7 +288,7 @@ class KafkaPublisher:
         _be_patient(self._producer.client)
 
     async def open(self) -> None:
-        await _start(self._producer)
+        await _start(self._producer, self._options)
 
     async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         task = asyncio.create_task(self._commit(writes, entry))
@@ -249,7 +300,8 @@ class KafkaPublisher:
             task.cancel()
             raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None
         except (KafkaError, AssertionError, OSError) as error:
-            raise CommitUnknownError(f"the commit failed or is unknown ({error!r:.300}); the shard recovers") from error
+            told = advice(error) or f"{error!r:.300}"
+            raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from error
 
     async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         if not self._transactional:
@@ -263,12 +315,16 @@ class KafkaPublisher:
     async def _send(self, writes: Sequence[Write]) -> int:
         """Hand all batches over together, then wait for each; returns the offset of the last write."""
         waits: list[asyncio.Future[Any]] = []
-        for place, builder in self._batches(writes):
+        batches = self._batches(writes)
+        for place, builder in batches:
             waits.append(await self._producer.send_batch(builder, place.topic, partition=place.partition))
         # The broker refuses a batch in its own future only.
         answers = await asyncio.gather(*waits, return_exceptions=True)
         offset = -1
-        for answer in answers:
+        for (place, _), answer in zip(batches, answers, strict=True):
+            if isinstance(answer, KafkaError):
+                told = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
+                raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from answer
             if isinstance(answer, BaseException):
                 raise answer
             offset = int(answer.offset)
@@ -281,10 +337,10 @@ class KafkaPublisher:
         for write in writes:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
-            if builder is None or not self._append(builder, write):
+            if builder is None or write.topic == self._alone or not self._append(builder, write):
                 builder = self._producer.create_batch()
-                if not self._append(builder, write):
-                    raise CommitUnknownError(f"a record for {write.topic} is larger than a batch may be")
+                if not self._append(builder, write):  # an empty one takes anything
+                    raise InvariantError(f"a record for {write.topic} fits no batch")
                 open_batches[place] = builder
                 made.append((Place(*place), builder))
         for _, builder in made:
@@ -308,6 +364,7 @@ class KafkaReader:
 
     def __init__(self, partition: int, options: Mapping[str, Any], exact: bool) -> None:
         self._partition = partition
+        self._options = options
         self._consumer = AIOKafkaConsumer(
             **options,
             enable_auto_commit=False,
@@ -319,7 +376,7 @@ class KafkaReader:
         self._ready: dict[str, list[Source]] = {}
 
     async def open(self, starts: Mapping[str, int]) -> None:
-        await _start(self._consumer)
+        await _start(self._consumer, self._options)
         places = {topic: TopicPartition(topic, self._partition) for topic in starts}
         self._consumer.assign(list(places.values()))
         for topic, start in starts.items():
@@ -395,7 +452,11 @@ def _lost_text(error: OffsetOutOfRangeError) -> str:
 
 
 def _unreachable(error: Exception) -> BrokerError:
-    return BrokerError(f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs")
+    if advised := advice(error):
+        return BrokerError(f"Kafka refuses: {advised}")
+    return UnreachableError(
+        f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs"
+    )
 
 
 def _be_patient(client: Any) -> None:
@@ -411,12 +472,12 @@ def _be_patient(client: Any) -> None:
     client._get_conn = get_conn
 
 
-async def _start(client: Any) -> None:
+async def _start(client: Any, options: Mapping[str, Any]) -> None:
     try:
         await client.start()
     except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names no broker: it asserts
         await _stop(client)
-        raise _unreachable(error) from error
+        raise await explain(options, error) from error
 
 
 async def _stop(client: Any) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from app.codec.inputs import Inputs
-from app.core.error import BrokerError, CommitUnknownError, InputLostError
+from app.core.error import BrokerError, CommitUnknownError, InputLostError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.cluster import (
@@ -113,6 +113,15 @@ class MemoryBroker:
         except ClusterError as error:
             raise _unreachable(error) from error
 
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        await self.pass_moment("read")
+        try:
+            logs = {place: self.cluster.log(place) for place in places}
+        except ClusterError as error:
+            raise _unreachable(error) from error
+        stable = readable and self.exact
+        return {place: log.stable_end() if stable else log.end for place, log in logs.items()}
+
     def kill(self) -> None:
         """The process dies, as by SIGKILL: nothing more is sent, and the group learns that it is gone.
 
@@ -181,6 +190,11 @@ class MemoryFeed:
         self._ends: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._membership: asyncio.Task[None] | None = None
+        self._reached = True
+
+    async def reached(self) -> bool:
+        """How the last poll went: asking takes no request of its own."""
+        return self._reached
 
     async def start(self, assignment: Assignment) -> None:
         self._membership = asyncio.create_task(self._belong(assignment))
@@ -217,7 +231,9 @@ class MemoryFeed:
         try:
             await self._broker.pass_moment("poll")
         except ClusterError:
+            self._reached = False
             return await self._nothing()  # as a client that cannot reach its broker: no records, no error
+        self._reached = True
         fetched: Mapping[Place, Sequence[Source]] = {}
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_WAIT_S):
@@ -443,4 +459,4 @@ def _lost(place: Place, position: int, start: int) -> InputLostError:
 
 
 def _unreachable(error: Exception) -> BrokerError:
-    return BrokerError(f"the cluster did not answer ({error}); see the test's hook")
+    return UnreachableError(f"the cluster did not answer ({error}); see the test's hook")

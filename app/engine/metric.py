@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from app.codec.inputs import Inputs
+from app.engine.outage import Outage
 from app.engine.port import Place
 from app.engine.runner import Runner
 from app.engine.tally import Histogram, Tally
@@ -28,24 +29,40 @@ class WorkerCollector(Collector):
 
     Args:
         worker: returns the worker, or None while there is none.
+        outage: returns what is known of Kafka's absence, or None while nobody has looked.
     """
 
-    def __init__(self, worker: Callable[[], Worker | None]) -> None:
+    def __init__(self, worker: Callable[[], Worker | None], outage: Callable[[], Outage | None]) -> None:
         self._worker = worker
+        self._outage = outage
 
     def collect(self) -> Iterable[Metric]:
-        worker = self._worker()
+        worker, outage = self._worker(), self._outage()
+        ready = GaugeMetricFamily(
+            "driftline_ready", "1 when Kafka answers and every shard of this worker is recovered."
+        )
+        ready.add_metric([], float(worker is not None and worker.ready))
+        yield ready
+        if outage is not None:
+            yield from _broker(outage)
         if worker is None:
             return
         shards = [(str(partition), runner) for partition, runner in sorted(worker.runners.items())]
-        ready = GaugeMetricFamily("driftline_ready", "1 when every shard of this worker is recovered.")
-        ready.add_metric([], float(worker.ready))
-        yield ready
         yield from _counters(shards)
         yield from _histograms(shards)
         yield from _recovery(shards)
         yield from _states(shards)
         yield _lag(worker, shards)
+
+
+def _broker(outage: Outage) -> Iterator[Metric]:
+    up = GaugeMetricFamily("driftline_broker_up", "1 while Kafka answers this worker.")
+    up.add_metric([], float(not outage.on))
+    count = CounterMetricFamily("driftline_broker_outages", "How often Kafka stopped answering this worker.")
+    count.add_metric([], outage.count)
+    lasted = CounterMetricFamily("driftline_broker_outage_seconds", "How long Kafka did not answer, all together.")
+    lasted.add_metric([], outage.total_s)
+    yield from (up, count, lasted)
 
 
 _COUNTERS: Mapping[str, tuple[str, str | None, Callable[[Tally], Mapping[str, int]]]] = {
@@ -54,6 +71,11 @@ _COUNTERS: Mapping[str, tuple[str, str | None, Callable[[Tally], Mapping[str, in
     "driftline_outcomes": ("Outcomes published, by kind.", "kind", lambda tally: tally.outcomes),
     "driftline_rejected": ("Records rejected, by reason.", "reason", lambda tally: tally.rejected),
     "driftline_alerts": ("Alerts published, by kind.", "kind", lambda tally: tally.alerts),
+    "driftline_failures": (
+        "Commits and recoveries that failed, and were tried again.",
+        None,
+        lambda tally: {"": tally.failures},
+    ),
     "driftline_recoveries": ("Recoveries of the shard's state.", None, lambda tally: {"": tally.recoveries}),
 }
 

@@ -36,6 +36,13 @@ class Write(Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
+def write_bytes(write: Write) -> int:
+    """Bytes of key, value and headers."""
+    headers = write.headers
+    size = len(write.key or b"") + len(write.value or b"")
+    return size + sum(len(name.encode()) + len(value or b"") for name, value in headers)
+
+
 class Assignment(Protocol):
     """Who is told which partitions this worker has. Both calls must return soon: no heartbeat runs meanwhile."""
 
@@ -53,6 +60,9 @@ class Feed(Protocol):
 
     async def poll(self) -> Mapping[Place, Sequence[Source]]:
         """Records of the partitions that are not paused, in order; empty after a short wait without any."""
+
+    async def reached(self) -> bool:
+        """Whether the cluster answers now; comes back within a few seconds."""
 
     def at_end(self, place: Place) -> bool:
         """Whether everything readable of a partition was given out: next offset >= last stable offset, as last
@@ -124,3 +134,10 @@ class Broker(Protocol):
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """First retained offset of each partition."""
+
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        """Offset after the last record of each partition.
+
+        Args:
+            readable: leave out what is behind the last stable offset, where the delivery is exactly once.
+        """

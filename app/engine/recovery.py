@@ -23,7 +23,9 @@ from app.core.error import (
     DigestMismatchError,
     InputLostError,
     InvariantError,
+    JournalError,
     PipelineError,
+    RangeLostError,
     RecoveryError,
     SnapshotError,
 )
@@ -33,7 +35,7 @@ from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
 from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch
-from app.engine.fold import Folder
+from app.engine.fold import Folded, Folder
 from app.engine.port import Broker, Place, Reader
 from app.engine.snapshot import read_snapshots
 
@@ -101,6 +103,8 @@ class Recovery:
         self._exact = pipeline.delivery == "exactly_once"
         self._progress = Progress()
         self._inputs: Reader | None = None
+        self._journal_stop: int | None = None  # read no further than this offset
+        self._strayed = False  # the fold has left the bits that were served, as versions or arithmetic differ
         self._clock = clock
         self._turn_s = clock.now_s()
 
@@ -128,8 +132,8 @@ class Recovery:
         """Only read the journal to its end, folding nothing: for a start with a fresh state."""
         state = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
         async with aclosing(self._journal(state)) as entries:
-            async for offset, linked in entries:
-                state.journal_offset, state.chain = offset, linked.chain
+            async for source, linked in entries:
+                state.journal_offset, state.chain = source.offset, linked.chain
                 self._take_positions(state, linked)
         return state
 
@@ -187,7 +191,8 @@ class Recovery:
         """Follow the journal from where the state stands to its end."""
         fresh = -1  # offset of the entry that begins anew, where what lies before it cannot be folded any more
         async with aclosing(self._journal(state)) as entries:
-            async for offset, linked in entries:
+            async for source, linked in entries:
+                offset = source.offset
                 state.journal_offset, state.chain = offset, linked.chain
                 if offset >= fresh:
                     try:
@@ -210,6 +215,8 @@ class Recovery:
         if isinstance(entry, SliceEntry):
             await self._slice(state, entry)
             return
+        if entry.state == "fresh":
+            self._strayed = False
         shard = state.folder.shard if state.folder is not None else None
         state.folder = Folder(enter_epoch(entry, shard, self._partition), entry.positions)
         await self._close_inputs()
@@ -218,12 +225,12 @@ class Recovery:
         """Offset of the next epoch that begins with a fresh state, -1 without one."""
         here = replace(state, folder=None)
         async with aclosing(self._journal(here)) as entries:
-            async for offset, linked in entries:
+            async for source, linked in entries:
                 if isinstance(linked.entry, EpochEntry) and linked.entry.state == "fresh":
-                    return offset
+                    return source.offset
         return -1
 
-    async def _journal(self, state: Recovered) -> AsyncGenerator[tuple[int, Link], None]:
+    async def _journal(self, state: Recovered) -> AsyncGenerator[tuple[Source, Link], None]:
         """Entries after the one where the state stands, each tied to the one before."""
         topic = self._pipeline.topics.journal
         reader = self._broker.reader(self._partition)
@@ -231,25 +238,19 @@ class Recovery:
         chain = state.chain
         try:
             await reader.open({topic: max(state.journal_offset, 0)})
-            while sources := await reader.read(topic, READ_RECORDS_MAX):
+            while sources := await reader.read(topic, READ_RECORDS_MAX, self._journal_stop):
                 for source in sources:
-                    linked = decode_link(source.value)
+                    linked = self._linked(source)
                     if not anchored:
                         if source.offset != state.journal_offset or linked.chain != chain:
                             raise SnapshotError("the journal has not the entry that it follows")
                         anchored = True
                     elif follows(linked, chain):
                         chain = linked.chain
-                        yield source.offset, linked
-                    elif self._exact:
-                        raise InvariantError(
-                            f"entry {source.offset} of {topic}-{self._partition} does not follow the one before: "
-                            "another program wrote to the journal, or part of it was deleted. Restore the topic, or "
-                            "start the pipeline under a new name"
-                        )
+                        yield source, linked
                     else:
+                        self._stray(source, linked, chain)
                         state.journal_offset = source.offset
-                        log.warning("shard %d: entry %d is off the chain", self._partition, source.offset)
         except InputLostError as error:
             if anchored:
                 raise
@@ -259,20 +260,29 @@ class Recovery:
         if not anchored:
             raise SnapshotError("the journal ends before the entry that it follows")
 
+    def _linked(self, source: Source) -> Link:
+        try:
+            return decode_link(source.value)
+        except InvariantError as error:
+            raise JournalError(f"{source.topic}-{source.partition}, offset {source.offset}: {error}", source) from error
+
+    def _stray(self, source: Source, linked: Link, chain: str) -> None:
+        """An entry that does not follow the one before, whose chain is given."""
+        if self._exact:
+            raise JournalError(
+                f"entry {source.offset} of {source.topic}-{source.partition} does not follow the one before: another "
+                "program wrote to the journal, or part of it was deleted. Restore the topic, or start the pipeline "
+                "under a new name",
+                source,
+            )
+        log.warning("shard %d: entry %d is off the chain", self._partition, source.offset)
+
     async def _slice(self, state: Recovered, entry: SliceEntry) -> None:
         """Fold one journaled slice again, and compare."""
-        folder, epoch = state.folder, state.epoch
-        if folder is None or epoch is None:
-            raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
-        if entry.tick_ms is not None:
-            folded = folder.tick(entry.number, entry.tick_ms, entry.raised or None)
-        else:
-            folded = folder.fold_range(await self._range(folder, entry), entry.raised or None)
-        self._progress.slices += 1
-        self._progress.records += folded.records
+        folded = await self._fold(state, entry)
         if folded.digest == entry.digest and len(folded.messages) == entry.outputs:
             return
-        if epoch.versions != versions() or epoch.arithmetic != arithmetic_fingerprint():
+        if self._unverifiable(state):
             self._progress.unverifiable += 1
             return
         raise DigestMismatchError(
@@ -280,6 +290,27 @@ class Recovery:
             f"journal says ({folded.digest}, not {entry.digest}): the model is not deterministic, or input or journal "
             "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
         )
+
+    async def _fold(self, state: Recovered, entry: SliceEntry) -> Folded:
+        """Fold one journaled slice again."""
+        folder = state.folder
+        if folder is None or state.epoch is None:
+            raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
+        if entry.tick_ms is not None:
+            folded = folder.tick(entry.number, entry.tick_ms, entry.raised or None)
+        else:
+            folded = folder.fold_range(await self._range(folder, entry), entry.raised or None)
+        self._progress.slices += 1
+        self._progress.records += folded.records
+        return folded
+
+    def _unverifiable(self, state: Recovered) -> bool:
+        """Whether a slice that came out otherwise says nothing: versions or arithmetic differ, now or since a slice
+        before whose bits the state still carries."""
+        epoch = state.epoch
+        if epoch is not None and (epoch.versions != versions() or epoch.arithmetic != arithmetic_fingerprint()):
+            self._strayed = True
+        return self._strayed
 
     def _take_positions(self, state: Recovered, linked: Link) -> None:
         """What an entry says of where the shard stands."""
@@ -302,10 +333,14 @@ class Recovery:
             while len(sources) < part.count:
                 more = await self._inputs.read(topic, part.count - len(sources), part.stop)
                 if not more:
-                    raise InputLostError(
+                    raise RangeLostError(
                         f"{topic}-{self._partition} has {len(sources)} of the {part.count} records in [{part.start}, "
                         f"{part.stop}) that the journal names: they were deleted. Set retention.ms longer than "
-                        "label.wait; to go on from what is there, start once with --on-gap continue"
+                        "label.wait; to go on from what is there, start once with --on-gap continue",
+                        topic=topic,
+                        wanted=part.count,
+                        found=len(sources),
+                        start=part.start,
                     )
                 sources += more
             found[topic] = sources

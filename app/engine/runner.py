@@ -14,13 +14,21 @@ from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
 from app.codec.journal import encode_link, link
-from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
+from app.core.error import (
+    BrokerError,
+    CommitUnknownError,
+    ForeignWriterError,
+    InputLostError,
+    InvariantError,
+    UnreachableError,
+)
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch, next_epoch
 from app.engine.fold import Folder
 from app.engine.live import Live
+from app.engine.outage import Outage
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Feed, Place, Publisher, Write
 from app.engine.recovery import Progress, Recovered, Recovery
@@ -30,6 +38,7 @@ from app.engine.tally import Tally
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SAID_EVERY_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class Runner:
         partition: int,
         pacer: Pacer,
         start: Start,
+        outage: Outage,
         clock: Clock = REAL,
     ) -> None:
         self.partition = partition
@@ -86,6 +96,9 @@ class Runner:
         self._folding: Live | None = None  # while it runs
         self._leaving = False  # the last snapshot is being written
         self._failures = 0
+        self._outage = outage
+        self._said: str | None = None
+        self._said_s = 0.0
 
     @property
     def reset_due(self) -> bool:
@@ -128,7 +141,7 @@ class Runner:
                     continue
                 error = self._work.exception()
                 if isinstance(error, CommitUnknownError | BrokerError):
-                    log.warning("shard %d: %s", self.partition, error)
+                    self._complain(error)
                     await self._forget()
                     await self._back_off()
                 elif error is not None:
@@ -194,7 +207,7 @@ class Runner:
         finally:
             self.ready, self._folding = False, None
             if live.journal_offset > recovered_to:  # else a slice that can never be committed is tried at once again
-                self._failures = 0
+                self._failures, self._said = 0, None
 
     async def _memory_holds(self) -> bool:
         """Whether the shard comes straight back from a rebalance: nobody wrote to the journal meanwhile.
@@ -267,6 +280,11 @@ class Runner:
             offset = await publisher.commit(
                 [], Write(self._pipeline.topics.journal, self.partition, key, encode_link(linked))
             )
+            if self._pipeline.delivery == "at_least_once" and offset != recovered.journal_offset + 1:
+                raise ForeignWriterError(
+                    f"the epoch's entry got offset {offset}, not {recovered.journal_offset + 1}: another worker wrote "
+                    "to this shard's journal meanwhile; the shard recovers"
+                )
             chain = linked.chain
             log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
         self._reset = False
@@ -317,6 +335,17 @@ class Runner:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             await publisher.close()
+
+    def _complain(self, error: CommitUnknownError | BrokerError) -> None:
+        """Tell what went wrong: once, and again if it stays. That Kafka is away is told for all shards."""
+        self.tally.failed()
+        if isinstance(error, UnreachableError) and (self._outage.on or not self._failures):
+            return
+        told, now_s = str(error), self._clock.now_s()
+        if told == self._said and now_s - self._said_s < SAID_EVERY_S:
+            return
+        self._said, self._said_s = told, now_s
+        log.warning("shard %d: %s", self.partition, told)
 
     async def _back_off(self) -> None:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]

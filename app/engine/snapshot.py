@@ -8,7 +8,6 @@ there is no snapshot.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -33,6 +32,7 @@ from app.engine.port import Reader, Write
 log = logging.getLogger(__name__)
 
 CHUNKS_A_COMMIT = 2
+MANIFEST_KEYS = (manifest_key(0), manifest_key(1))
 READ_RECORDS_MAX = 100
 
 
@@ -125,14 +125,13 @@ async def read_snapshots(reader: Reader, topic: str, key: bytes | None) -> list[
     older one, or from the journal's beginning.
     """
     chunks: dict[bytes, bytes] = {}
-    manifests: dict[int, bytes] = {}
+    manifests: dict[bytes, bytes] = {}
     while sources := await reader.read(topic, READ_RECORDS_MAX):
         for source in sources:
             if source.key is None or source.value is None:
                 continue
-            slot, _, part = source.key.partition(b"/")
-            if part == b"manifest":
-                manifests[int(slot)] = source.value
+            if source.key in MANIFEST_KEYS:
+                manifests[source.key] = source.value
             else:
                 chunks[source.key] = source.value
     whole = []
@@ -148,8 +147,8 @@ async def read_snapshots(reader: Reader, topic: str, key: bytes | None) -> list[
 def _assemble(manifest: Manifest, chunks: dict[bytes, bytes]) -> bytes:
     if manifest.format != FORMAT:
         raise SnapshotError(f"it has format {manifest.format}; this version reads {FORMAT}")
-    keys: Sequence[bytes] = [chunk_key(manifest.slot, number) for number in range(manifest.chunks)]
-    frozen = b"".join(chunks.get(key, b"") for key in keys)
+    kept = (chunks.get(chunk_key(manifest.slot, number), b"") for number in range(min(manifest.chunks, len(chunks))))
+    frozen = b"".join(kept)
     if len(frozen) != manifest.size_bytes or state_digest(frozen) != manifest.digest:
         raise SnapshotError("its chunks do not make the bytes that its manifest names: it is torn")
     return frozen

@@ -18,7 +18,7 @@ from gzip import GzipFile
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import orjson
 
@@ -118,7 +118,7 @@ class Table:
         self.bad = Bad()
         self._fields = fields
         self._limit = limit
-        self._json = _is_json(path)
+        self.is_json = _is_json(path)
         self._event_id = parse_path(pipeline.event.id)
         self._event_time = parse_path(pipeline.event.time) if pipeline.event.time else None
         self._types = {feature.path: feature.type for feature in pipeline.event.features.values()}
@@ -130,25 +130,30 @@ class Table:
         self._label_text = pipeline.label is not None and isinstance(pipeline.label.positive, str)
         self.count = self._count_rows()
         step_ms = fields.step_ms or max(1, min(STEP_MS, SPAN_MAX_MS // max(self.count, 1)))
-        self._step_ms = step_ms
-        self._start_ms = fields.start_ms if fields.start_ms is not None else (now_ms - lead_ms - self.count * step_ms)
-        self._counted = fields.start_ms is not None or fields.step_ms is not None
+        self.step_ms = step_ms
+        self.start_ms = fields.start_ms if fields.start_ms is not None else (now_ms - lead_ms - self.count * step_ms)
+        self.counted = fields.start_ms is not None or fields.step_ms is not None
         self._check_columns()
 
     def samples(self) -> Iterator[Sample]:
         """The rows in file order."""
         number = 0
-        read = self._read_json if self._json else self._read_csv
+        read = self._read_json if self.is_json else self._read_csv
         for line, row in read():
             if self._limit is not None and number >= self._limit:
                 return
-            try:
-                sample = self._sample(number, row)
-            except _BadRowError as error:
-                self.bad.add(line, str(error))
-            else:
+            sample = self.sample(number, line, row)
+            if sample is not None:
                 number += 1
                 yield sample
+
+    def sample(self, number: int, line: int, row: dict[str, Any]) -> Sample | None:
+        """One row as the sample of this number; None for one that could not be used, which is in `bad` then."""
+        try:
+            return self._sample(number, row)
+        except _BadRowError as error:
+            self.bad.add(line, str(error))
+            return None
 
     def _sample(self, number: int, row: dict[str, Any]) -> Sample:
         """One row; the row's own dict becomes the event."""
@@ -178,10 +183,10 @@ class Table:
             found = self._find(row, self._fields.time)
             if found is MISSING or found is None:
                 raise _BadRowError(f"there is no time in {self._fields.time!r}")
-        elif not self._counted and self._event_time is not None:
+        elif not self.counted and self._event_time is not None:
             found = find(row, self._event_time)
         if found is MISSING or found is None:
-            time_ms = self._start_ms + number * self._step_ms
+            time_ms = self.start_ms + number * self.step_ms
         else:
             try:
                 time_ms = parse_time(found)
@@ -189,7 +194,7 @@ class Table:
                 raise _BadRowError(f"the time {error}") from None
         if time_ms < 0:
             raise _BadRowError("the time lies before 1970, which no Kafka record can carry; use --start and --step")
-        if self._event_time is not None and (self._counted or find(row, self._event_time) is MISSING):
+        if self._event_time is not None and (self.counted or find(row, self._event_time) is MISSING):
             self._place(row, self._event_time, time_ms)
         return time_ms
 
@@ -212,7 +217,7 @@ class Table:
 
     def _keys(self, name: str) -> tuple[PathPart, ...]:
         """Where a field that the user named is in a row."""
-        if self._json:
+        if self.is_json:
             return parse_path(name)
         return self._paths.get(name, (name,))
 
@@ -233,29 +238,39 @@ class Table:
 
     def _read_csv(self) -> Iterator[tuple[int, dict[str, Any]]]:
         with _open(self.path) as file:
-            reader, header = _csv_reader(self.path, file)
-            columns = [(self._paths.get(name, (name,)), self._reader(name)) for name in header]
-            flat = all(len(keys) == 1 for keys, _ in columns)
-            cells = [(name, convert) for name, (_, convert) in zip(header, columns, strict=True)]
-            width = len(header)
-            try:
-                for texts in reader:
-                    if len(texts) != width:
-                        if texts:
-                            self.bad.add(reader.line_num, f"has {len(texts)} cells, the header has {width}")
-                        continue
-                    row: dict[str, Any] = {}
-                    if flat:
-                        for (name, convert), text in zip(cells, texts, strict=True):
-                            if text:
-                                row[name] = convert(text)
-                    else:
-                        for (keys, convert), text in zip(columns, texts, strict=True):
-                            if text:
-                                place(row, keys, convert(text))
-                    yield reader.line_num, row
-            except csv.Error as error:
-                raise InputFileError(f"{self.path}, line {reader.line_num}: {error}; is it a CSV file?") from error
+            reader, header = csv_reader(self.path, file)
+            yield from self.csv_rows(reader, header)
+
+    def csv_rows(self, reader: Any, header: Sequence[str], line: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Rows of a part of the file, each with its line.
+
+        Args:
+            reader: a `csv.reader` at the part's first row.
+            line: how many lines of the file lie before what the reader reads.
+        """
+        columns = [(self._paths.get(name, (name,)), self._reader(name)) for name in header]
+        flat = all(len(keys) == 1 for keys, _ in columns)
+        cells = [(name, convert) for name, (_, convert) in zip(header, columns, strict=True)]
+        width = len(header)
+        try:
+            for texts in reader:
+                if len(texts) != width:
+                    if texts:
+                        self.bad.add(line + reader.line_num, f"has {len(texts)} cells, the header has {width}")
+                    continue
+                row: dict[str, Any] = {}
+                if flat:
+                    for (name, convert), text in zip(cells, texts, strict=True):
+                        if text:
+                            row[name] = convert(text)
+                else:
+                    for (keys, convert), text in zip(columns, texts, strict=True):
+                        if text:
+                            place(row, keys, convert(text))
+                yield line + reader.line_num, row
+        except csv.Error as error:
+            where = line + reader.line_num
+            raise InputFileError(f"{self.path}, line {where}: {error}; is it a CSV file?") from error
 
     def _reader(self, name: str) -> Callable[[str], Cell]:
         """How the cells of a column are read: as the pipeline declares it, else by their look."""
@@ -270,14 +285,14 @@ class Table:
         """How many rows there are at most (a quoted line break in CSV counts as one too many)."""
         with _open(self.path) as file:
             lines = sum(1 for _ in file)
-        rows = lines if self._json else max(lines - 1, 0)
+        rows = lines if self.is_json else max(lines - 1, 0)
         return rows if self._limit is None else min(rows, self._limit)
 
     def _check_columns(self) -> None:
-        if self._json:
+        if self.is_json:
             return
         with _open(self.path) as file:
-            _, header = _csv_reader(self.path, file)
+            _, header = csv_reader(self.path, file)
         for option, name in (
             ("--label", self._fields.label),
             ("--id", self._fields.event_id),
@@ -348,22 +363,26 @@ def _is_json(path: Path) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
-    """The file's text; what goes wrong while it is read becomes an `InputFileError`."""
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked; what goes wrong while they are read or decoded becomes an `InputFileError`."""
     packed = path.suffix.lower() == ".gz"
     try:
-        with (
-            path.open("rb") as raw,
-            TextIOWrapper(GzipFile(fileobj=raw) if packed else raw, "utf-8-sig", newline="") as text,
-        ):
-            yield text
+        with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if packed else raw) as file:
+            yield file
     except UnicodeDecodeError as error:
         raise InputFileError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputFileError(f"cannot read {path}: {error}; give a CSV or JSON-lines file") from error
 
 
-def _csv_reader(path: Path, file: TextIO) -> tuple[Any, list[str]]:
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    """The file's text."""
+    with open_bytes(path) as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as text:
+        yield text
+
+
+def csv_reader(path: Path, file: TextIO) -> tuple[Any, list[str]]:
     """A reader behind the header, and the header. The separator is the one that the header holds most of."""
     first = file.readline()
     if not first.strip():

@@ -68,6 +68,7 @@ class Tally:
         self.recovery_records = 0
         self.recovery_unverifiable = 0
         self.recoveries = 0
+        self.failures = 0
         self._events = events
         self._receipts: deque[tuple[int, float]] = deque()  # of events: last offset of a poll, and when it returned
 
@@ -84,6 +85,10 @@ class Tally:
 
     def recovering(self, slices: int, records: int, unverifiable: int) -> None:
         self.recovery_slices, self.recovery_records, self.recovery_unverifiable = slices, records, unverifiable
+
+    def failed(self) -> None:
+        """A commit or a recovery failed, and is tried again."""
+        self.failures += 1
 
     def recovered(self, elapsed_s: float) -> None:
         self.recoveries += 1

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from app.core.error import DriftlineError
+from app.core.error import DriftlineError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
+from app.engine.outage import Outage
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Place
-from app.engine.runner import Runner, Start
+from app.engine.runner import BACKOFF_S, Runner, Start
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ GARBAGE_THRESHOLDS = (
     100,
 )  # cycles are few here, and to look for them at every 700 objects cost a twentieth
 NOTE_EVERY_S = 5.0
+WATCH_EVERY_S = 1.0
 NOTE_DEADLINE_S = 2.0
 SETTLE_DEADLINE_S = 3.0  # for the commits under way when the worker is stopped; their fate is learned at the next start
 STOP_DEADLINE_S = 20.0  # for the last snapshots
@@ -39,11 +41,20 @@ class Worker:
 
     Attributes:
         runners: by partition.
+        outage: whether Kafka answers.
     """
 
-    def __init__(self, broker: Broker, pipeline: Pipeline, start: Start | None = None, clock: Clock = REAL) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        pipeline: Pipeline,
+        start: Start | None = None,
+        clock: Clock = REAL,
+        outage: Outage | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.runners: dict[int, Runner] = {}
+        self.outage = outage or Outage(clock)
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
@@ -59,8 +70,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the group gave us our share and every shard of it is recovered."""
-        return self._assigned_once and all(runner.ready for runner in self.runners.values())
+        """Whether Kafka answers, the group gave us our share and every shard of it is recovered."""
+        return self._assigned_once and not self.outage.on and all(runner.ready for runner in self.runners.values())
 
     async def run(self) -> None:
         """Work until `stop` is called.
@@ -72,8 +83,10 @@ class Worker:
         if self._stopping:
             return  # stopped before it began
         gc.set_threshold(*GARBAGE_THRESHOLDS)
-        await self._feed.start(self)
+        if not await self._join():
+            return
         polling = asyncio.create_task(self._poll())
+        watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait({polling, self._failed}, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
@@ -82,7 +95,8 @@ class Worker:
                 polling.result()
         finally:
             polling.cancel()
-            await asyncio.wait({polling})
+            watching.cancel()
+            await asyncio.wait({polling, watching})
             try:
                 await self._let_go(clean=self._stopping)
             finally:
@@ -97,6 +111,35 @@ class Worker:
     def lag(self, place: Place) -> int | None:
         """Records (offsets, to be exact) that the shard has not been given yet, as last known."""
         return self._feed.lag(place)
+
+    async def _join(self) -> bool:
+        """Start the feed, however long Kafka is away; returns whether it did before we were to stop."""
+        failures = 0
+        while True:
+            try:
+                await self._feed.start(self)
+            except UnreachableError as error:
+                self.outage.failed(error)
+            else:
+                return True
+            await self._feed.stop()
+            if self._failed is not None:
+                await asyncio.wait({self._failed}, timeout=BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                if self._failed.done():
+                    return False
+            failures += 1
+            self._feed = self._broker.feed()
+
+    async def _watch(self) -> None:
+        """Ask now and then whether Kafka answers: idle shards would not notice."""
+        while True:
+            if await self._feed.reached():
+                self.outage.answered()
+            else:
+                self.outage.failed(
+                    "no broker gave the topics' metadata; see that they run and can be reached from here"
+                )
+            await asyncio.sleep(WATCH_EVERY_S)
 
     # -- the assignment, told by the feed
 
@@ -123,7 +166,9 @@ class Worker:
         start = self._start
         if partition in self._reset:
             start = replace(start, reset_state=False)  # once is what the user asked for, not at every return
-        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start, self._clock)
+        runner = Runner(
+            self._broker, self._feed, self.pipeline, partition, self._pacer, start, self.outage, self._clock
+        )
         self.runners[partition] = runner
         task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
         self._tasks[partition] = task

@@ -129,6 +129,19 @@ async def test_beginnings_are_the_first_retained_offsets(lab: Lab) -> None:
     assert await broker.beginnings(places) == {places[0]: 0, places[1]: 2, places[2]: 0}
 
 
+async def test_ends_are_those_of_a_reader_unless_asked_for_all(lab: Lab) -> None:
+    pipeline = await lab.pipeline(partitions=2)
+    broker, topic = lab.broker(pipeline), pipeline.topics.events
+    places = [Place(topic, 0), Place(topic, 1)]
+    await lab.produce(topic, [b"1", b"2", b"3"])
+    assert await broker.ends(places) == {places[0]: 3, places[1]: 0}
+    lab.need("isolation")
+    open_one = await lab.begin("stranger", topic, [b"open"])
+    assert await broker.ends(places) == {places[0]: 3, places[1]: 0}
+    assert await broker.ends(places, readable=False) == {places[0]: 4, places[1]: 0}
+    await open_one.end(commit=True)
+
+
 async def test_a_read_uncommitted_reader_waits_for_nobody(lab: Lab) -> None:
     lab.need("isolation")
     pipeline = await lab.pipeline("at_least_once")

@@ -8,9 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.engine.cluster import MemoryCluster
 from app.engine.metric import WorkerCollector
+from app.engine.outage import Outage
 from tests.parity.rig import NOW_MS, Life, pipeline, produce
 
 FAMILIES = {
+    "driftline_broker_outage_seconds",
+    "driftline_broker_outages",
+    "driftline_broker_up",
+    "driftline_failures",
     "driftline_ready",
     "driftline_records",
     "driftline_scores",
@@ -52,7 +57,7 @@ Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def page(life: Life) -> Page:
     """The page's samples, by name and labels."""
     registry = CollectorRegistry()
-    registry.register(WorkerCollector(lambda: life.worker))
+    registry.register(WorkerCollector(lambda: life.worker, lambda: life.worker.outage))
     text = generate_latest(registry).decode()
     families = list(text_string_to_metric_families(text))
     assert {family.name for family in families} == FAMILIES
@@ -67,10 +72,17 @@ def value(samples: Page, name: str, **labels: str) -> float:
     return samples[name, tuple(sorted(labels.items()))]
 
 
-def test_a_page_without_a_worker_is_empty() -> None:
+def test_a_page_without_a_worker_says_so() -> None:
     registry = CollectorRegistry()
-    registry.register(WorkerCollector(lambda: None))
-    assert generate_latest(registry) == b""
+    outage = Outage()
+    registry.register(WorkerCollector(lambda: None, lambda: outage))
+    assert b"\ndriftline_ready 0.0\n" in generate_latest(registry)
+    assert b"\ndriftline_broker_up 1.0\n" in generate_latest(registry)
+    outage.failed("it is away")
+    assert (
+        b"\ndriftline_broker_up 0.0\ndriftline_broker_outages_total 1.0\n"
+        in b"\n".join(line for line in generate_latest(registry).splitlines() if not line.startswith(b"#")) + b"\n"
+    )
 
 
 async def test_numbers_move_with_what_happens() -> None:

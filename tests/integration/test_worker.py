@@ -192,11 +192,18 @@ def test_unequal_topics(kafka: KafkaNode, tmp_path: Path) -> None:
 
 
 def test_no_broker(tmp_path: Path) -> None:
+    """It waits, alive and not ready, says so once, and can be stopped; that it goes on is shown in test_faults."""
     site = Site(f"127.0.0.1:{free_port()}", tmp_path, "no-broker", weather(tmp_path, 10))
-    done = driftline("worker", "-p", site.file, "--bootstrap", site.bootstrap)
-    assert done.returncode == 3
-    assert "cannot reach Kafka at" in done.stderr
-    assert "Traceback" not in done.stderr
+    with site.worker() as worker:
+        worker.until_said("Kafka does not answer: cannot reach Kafka at")
+        page = worker.page("/health/ready")
+        assert page is not None
+        assert page[0] == 503
+        assert worker.page("/health/live") == (200, '{"live":true}')
+        assert worker.metric("driftline_broker_outages_total") == 1
+        stop_in_time(worker)
+        assert worker.log().count("Kafka does not answer") == 1
+        assert "Traceback" not in worker.log()
 
 
 # -- time on idle topics

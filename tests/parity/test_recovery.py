@@ -290,11 +290,43 @@ async def test_a_change_that_the_state_can_follow_keeps_it() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
+        {"label": {"wait": "2s", "missing": {"assume": 0}}},  # some events wait for longer than that already
+        {"label": {"wait": "2h", "early": "1s", "pending_max": 50, "early_max": 5}},
+        {"metrics": ["Accuracy", "MacroF1"], "metric_window": 10},
+        {"metric_by": {"segment": "word", "ages": ["5s"]}, "metric_span": "1m"},
+        {"drift": {"error": "none", "score": ["ADWIN()", "PageHinkley()"], "warmup_labels": 10}},
+        {"drift": {"features": {"z": "KSWIN()"}, "reference_size": 50}},
+        {"topics": {"alerts": "parity.told"}, "limits": {"slice_records_max": 30, "string_max": 20}},
+    ],
+)
+async def test_a_change_of_one_part_keeps_the_rest(changed: dict[str, Any]) -> None:
+    """Live, recovered from a snapshot and folded from the journal's beginning, the state is the same."""
+    cluster, ids = await lived(pipeline(), count=150)
+    after = pipeline(**changed)
+    cluster.create_for(after, 1)
+    produce(cluster, after, 40, first=500, labels=False)
+    async with Life(cluster, after) as life:
+        await life.until_done()
+        produce(cluster, after, 100, first=1_000)
+        await life.until_done()
+        assert life.shard().counts["learned"] >= len(ids) + 100
+        assert life.shard().evaluation.label_count >= len(ids) + 100
+        await check_replay(cluster, after, life)
+        await life.stop()
+    assert [entry.reason for entry in epochs(cluster, after)] == ["first", "pipeline"]
+    async with Life(cluster, after) as life:
+        await life.until_done()
+        assert life.runner().tally.recovery_slices == 0
+        await check_replay(cluster, after, life)
+    assert len(epochs(cluster, after)) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
         {"model": "Select('x', 'z') + Select('word') | OneHotEncoder() | LogisticRegression()"},
         {"seed": 43},
-        {"label": {"wait": "2h"}},
-        {"metrics": ["Accuracy"]},
-        {"drift": {"warmup_labels": 101}},
+        {"label": {"positive": 1}},
         {"event": {"features": {"z": "number", "x": "number", "word": "string"}}},
     ],
 )
@@ -353,6 +385,32 @@ async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.Mon
         assert life.runner().tally.recovery_unverifiable > 0
         check_exact(cluster, chosen, ids)
     assert [entry.reason for entry in epochs(cluster, chosen)] == ["first", "version"]
+
+
+async def test_an_epoch_that_carries_on_unverifiable_bits_is_not_verifiable_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bits of another machine's arithmetic stay in the state when the shard moves here: no failure, only counted."""
+    chosen = pipeline()
+    with monkeypatch.context() as there:
+        for module in ("epoch", "snapshot"):
+            there.setattr(f"app.engine.{module}.arithmetic_fingerprint", lambda: "another")
+        cluster, _ = await lived(chosen)
+    async with Life(cluster, chosen) as life:
+        produce(cluster, chosen, COUNT, first=1_000)
+        await life.until_done()
+        await life.kill()
+    assert [(entry.reason, entry.state) for entry in epochs(cluster, chosen)] == [
+        ("first", "fresh"),
+        ("version", "kept"),
+    ]
+    source = cluster.records(chosen.topics.events, 0)[100]  # a change stands for the other machine's bits
+    tamper(
+        cluster, Place(chosen.topics.events, 0), 100, orjson.dumps({**orjson.loads(source.value or b""), "z": 0.123})
+    )
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        assert life.runner().tally.recovery_unverifiable > COUNT // 100, "slices of both epochs"
 
 
 @pytest.mark.parametrize("factory", ["learns_badly", "scores_badly"])

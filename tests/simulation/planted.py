@@ -213,15 +213,15 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
-    "commit_before_publish": 5,
+    "commit_before_publish": 3,
     "no_fencing": 63,
-    "seek_to_group_offsets": 3,
+    "seek_to_group_offsets": 4,
     "snapshot_without_positions": 0,
-    "lost_answer_taken_for_an_abort": 12,
-    "refused_batch_not_awaited": 13,
+    "lost_answer_taken_for_an_abort": 7,
+    "refused_batch_not_awaited": 7,
     "snapshot_before_its_slice": 0,
     "tick_not_journaled": 0,
-    "memory_kept_after_a_takeover": 125,
+    "memory_kept_after_a_takeover": 16,
     "dedupe_forgotten_at_recovery": 5,
 }
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from tests.support.poisonous import BAD
+
 BASE_MS = 1_700_000_000_000  # wall time at the start
 HOUR_MS = 3_600_000
 
@@ -113,7 +115,10 @@ MODELS = (
     ("binary", "StandardScaler() | LogisticRegression()"),
     ("binary", "GaussianNB()"),
     ("regression", "StandardScaler() | LinearRegression()"),
+    ("binary", "tests.support.poisonous:learns_badly"),
+    ("binary", "tests.support.poisonous:scores_badly"),
 )
+POISON = 0.06  # how often an event is one at which these two raise
 
 
 def draw(seed: int) -> Scenario:
@@ -233,10 +238,14 @@ def _pair(
         value["at"] = stamp_ms + (rng.choice((-3000, -200, 0, 0, 0, 50, 10 * HOUR_MS)) if label_s is None else 0)
     elif rng.random() < 0.1:
         stamp_ms -= rng.randrange(3_000)
-    sends = [Send(at_s, "event", partition, json.dumps(value), stamp_ms, event_id)]
+    good = True
+    if label_s is None and "poisonous" in document["model"] and rng.random() < POISON:
+        value["x"] = BAD
+        good = "scores" not in document["model"]  # what cannot be scored is rejected
+    sends = [Send(at_s, "event", partition, json.dumps(value), stamp_ms, event_id, good)]
     if label_s is None and rng.random() < 0.08:
         again_s = at_s + rng.random()
-        sends.append(Send(again_s, "event", partition, json.dumps(value), _stamp(again_s), event_id))
+        sends.append(Send(again_s, "event", partition, json.dumps(value), _stamp(again_s), event_id, good))
     if label_s is None:
         delay_s = rng.choice((-0.3, -0.05, 0.0, 0.0, 0.01, 0.1, 0.3, 0.5, 1.0, 2.0, None))
         if delay_s is None:

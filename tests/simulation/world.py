@@ -37,6 +37,7 @@ from app.engine.port import Place, Write
 from app.engine.runner import Start
 from app.engine.worker import Worker
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
+from tests.simulation.loss import is_lost
 from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
 
 SESSION_S = 3.0  # a real one takes 10 s; shorter here, or idle polling is all that a simulation does
@@ -263,13 +264,20 @@ class World:
             return
         error = task.exception()
         self.tell(life.name, f"ended: {error!r}")
-        if isinstance(error, InputLostError) and any(fault.what == "retain" for fault in self.scenario.faults):
+        if isinstance(error, InputLostError) and self._is_lost(life):
             self.lost = True
         elif isinstance(error, BrokerError):
             self.reached["worker stopped as the broker was away"] += 1
         elif error is not None:
             kind = type(error).__name__ if isinstance(error, DriftlineError) else repr(error)
             self.violations.append(f"{life.name} stopped: {kind}: {error}")
+
+    def _is_lost(self, life: Life) -> bool:
+        key = KEY if self.scenario.signed else None
+        return any(
+            is_lost(self.cluster, self.pipeline, partition, life.river, key)
+            for partition in range(self.scenario.partitions)
+        )
 
     def crash(self, life: Life) -> None:
         """As SIGKILL: no word to anyone; the group learns it when the session ends."""

@@ -1,0 +1,308 @@
+"""One pipeline folded over a history: the shard that live has, and what is kept of its outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.backtest.tally import Tally
+from app.core.join import Waiting
+from app.core.output import Alert, Outcome, Output, Rejected, Score
+from app.core.pipeline import Pipeline
+from app.core.poison import Notes
+from app.core.record import EventId, Record
+from app.core.shard import Shard, step
+
+BUFFERED_MAX = 4_096
+ALERTS_KEPT_MAX = 2_000
+REJECTED_KEPT_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A candidate as it was asked for.
+
+    Args:
+        name: unique among the candidates.
+        pipeline: the whole resolved pipeline.
+        changes: what was set on the way from the file to it, `key=value`.
+    """
+
+    name: str
+    pipeline: dict[str, Any]
+    file: str
+    changes: tuple[str, ...] = ()
+
+
+@dataclass
+class Result:
+    """What became of one candidate on one partition.
+
+    Args:
+        records: folded.
+        burned: labelled predictions that the burn-in leaves out.
+        alerts, drifts: the first of them, oldest first; `alert_count` counts all. Drifts are
+            (time in ms, signal, what was seen); an alert is what the alerts topic would carry.
+        counts: how often each thing happened (scored, joined, rejected_...).
+        metrics: by the pipeline's own expressions, over all labels, burn-in included.
+        pending, early: events without a label, labels without an event, at the end.
+        failure: why it could not go on; None for a candidate that reached the end.
+        rejected: the first reasons in full.
+        seconds: CPU time of its own fold.
+        live: it is the pipeline that was live, folded as the journal says; `state` then holds a digest of each
+            partition's final state.
+        against: what differs from what was served (`app.backtest.replay.Against`).
+    """
+
+    name: str
+    tally: Tally
+    records: int = 0
+    burned: int = 0
+    alert_count: int = 0
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    drifts: list[tuple[int | None, str, str]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    version: str = ""
+    pending: int = 0
+    early: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+    failure: str | None = None
+    rejected: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    live: bool = False
+    state: dict[int, str] = field(default_factory=dict)
+    against: Any = None
+
+    def merge(self, other: Result) -> None:
+        """Add another partition."""
+        self.tally.merge(other.tally)
+        for name in ("records", "burned", "alert_count", "pending", "early", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for what, count in other.counts.items():
+            self.counts[what] = self.counts.get(what, 0) + count
+        self.alerts = sorted([*self.alerts, *other.alerts], key=lambda alert: alert["time_ms"] or 0)[:ALERTS_KEPT_MAX]
+        self.drifts = sorted([*self.drifts, *other.drifts], key=lambda drift: drift[0] or 0)[:ALERTS_KEPT_MAX]
+        self.metrics = {}  # River's metrics cannot be added up; the tally's can
+        self.failure = self.failure or other.failure
+        self.state = {**self.state, **other.state}
+        if self.against is not None and other.against is not None:
+            self.against.merge(other.against)
+        self.rejected = [*self.rejected, *other.rejected][:REJECTED_KEPT_MAX]
+        times = [time_ms for time_ms in (self.first_ms, other.first_ms) if time_ms is not None]
+        self.first_ms = min(times) if times else None
+        times = [time_ms for time_ms in (self.last_ms, other.last_ms) if time_ms is not None]
+        self.last_ms = max(times) if times else None
+
+
+class _DriftLog(dict[tuple[str, str], int]):
+    """The shard's own count of drifts, which notes when each was counted."""
+
+    def __init__(self, shard: Shard, noted: list[tuple[int | None, str, str]]) -> None:
+        super().__init__(shard.drifts)
+        self._shard = shard
+        self._noted = noted
+
+    def __setitem__(self, what: tuple[str, str], count: int) -> None:
+        super().__setitem__(what, count)
+        if len(self._noted) < ALERTS_KEPT_MAX:
+            self._noted.append((self._shard.watermark_ms, *what))
+
+
+class Rows:
+    """Takes what goes into the scores file; see `app.backtest.score`."""
+
+    def outcome(self, name: str, partition: int, outcome: Outcome) -> None:
+        raise NotImplementedError
+
+    def waiting(self, name: str, partition: int, event_id: EventId, waiting: Waiting) -> None:
+        raise NotImplementedError
+
+    def score(self, name: str, partition: int, score: Score) -> None:
+        raise NotImplementedError
+
+
+class Candidate:
+    """Folds records and keeps what a report needs.
+
+    Args:
+        shard: to go on from; None starts cold.
+        burn_in_ms, burn_in_events: events of the first so long, or so many, are folded and not counted.
+        counts_from_ms: events before this time are folded and not counted.
+        rows: where every score goes, or None.
+
+    Attributes:
+        scores: where scores are put, for whoever takes them out; None keeps none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pipeline: Pipeline,
+        *,
+        partition: int = 0,
+        segment: str | None = None,
+        shard: Shard | None = None,
+        burn_in_ms: int = 0,
+        burn_in_events: int = 0,
+        counts_from_ms: int | None = None,
+        rows: Rows | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.shard = shard if shard is not None else Shard(pipeline, partition)
+        self.result = Result(name, Tally(pipeline, segment))
+        self.shard.drifts = _DriftLog(self.shard, self.result.drifts)
+        self._burn_in_ms = burn_in_ms
+        self._burn_in_events = burn_in_events
+        self.counts_from_ms = counts_from_ms
+        self._rows = rows
+        self.scores: list[Score] | None = None
+        self._buffer: list[Outcome] = []
+        self._labelled = pipeline.label is not None
+        self._drifts_seen: dict[tuple[str, str], int] = {}
+        self._each_score = rows is not None and not self._labelled
+
+    @property
+    def failed(self) -> bool:
+        return self.result.failure is not None
+
+    def fold(self, records: Sequence[Record]) -> None:
+        """Fold some records. What a candidate raises ends this one alone."""
+        result, shard, append = self.result, self.shard, self._buffer.append
+        started_s = time.process_time()
+        shard.learner.notes = Notes()
+        number = 0
+        try:
+            for record in records:
+                number += 1
+                for made in step(shard, record):
+                    kind = type(made)
+                    if kind is Outcome:
+                        append(made)  # type: ignore[arg-type]  # just seen
+                    elif kind is not Score:
+                        self._note(made)
+                    elif self._each_score or self.scores is not None:
+                        self._score(made)  # type: ignore[arg-type]  # just seen
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; the other candidates go on
+            result.failure = f"at record {result.records + number}: {type(error).__name__}: {error}"
+        result.records += number
+        if len(self._buffer) >= BUFFERED_MAX:
+            self._flush()
+        result.seconds += time.process_time() - started_s
+
+    def served(self, shard: Shard) -> None:
+        """Its shard is folded elsewhere, as the journal says, epoch by epoch; this is how it stands after a slice."""
+        if self.shard is not shard:
+            self.shard, self._drifts_seen = shard, dict(shard.drifts)
+            return
+        for what, count in shard.drifts.items():
+            for _ in range(count - self._drifts_seen.get(what, 0)):
+                if len(self.result.drifts) < ALERTS_KEPT_MAX:
+                    self.result.drifts.append((shard.watermark_ms, *what))
+        self._drifts_seen = dict(shard.drifts)
+
+    def take(self, outputs: Sequence[Output], records: int) -> None:
+        """Take what was folded elsewhere from this candidate's shard."""
+        for made in outputs:
+            if isinstance(made, Outcome):
+                self._buffer.append(made)
+            elif not isinstance(made, Score):
+                self._note(made)
+            else:
+                self._score(made)
+        self.result.records += records
+        if len(self._buffer) >= BUFFERED_MAX:
+            self._flush()
+
+    def _score(self, score: Score) -> None:
+        if self._each_score and self._rows is not None:
+            self._rows.score(self.result.name, self.shard.partition, score)
+        if self.scores is not None:
+            self.scores.append(score)
+
+    def _note(self, made: Output) -> None:
+        result = self.result
+        if isinstance(made, Alert):
+            result.alert_count += 1
+            if len(result.alerts) < ALERTS_KEPT_MAX:
+                result.alerts.append(
+                    {
+                        "time_ms": made.time_ms,
+                        "partition": self.shard.partition,
+                        "kind": made.kind,
+                        "state": made.state,
+                        "severity": made.severity,
+                        "sentence": made.sentence,
+                        "episode": made.episode,
+                        "evidence": made.evidence,
+                    }
+                )
+        elif isinstance(made, Rejected) and len(result.rejected) < REJECTED_KEPT_MAX:
+            result.rejected.append(f"{made.reason}: {made.detail}")
+
+    def _flush(self) -> None:
+        result = self.result
+        outcomes, self._buffer = self._buffer, []
+        if self._rows is not None:
+            for outcome in outcomes:
+                if outcome.prediction is not None:
+                    self._rows.outcome(result.name, self.shard.partition, outcome)
+        paired = [one for one in outcomes if one.label is not None and one.prediction is not None]
+        if not paired:
+            return
+        if self.counts_from_ms is not None:
+            paired = [one for one in paired if (one.event_time_ms or 0) >= self.counts_from_ms]
+            if not paired:
+                return
+        times = [one.event_time_ms or 0 for one in paired]
+        if result.first_ms is None:
+            result.first_ms = min(times)
+        result.last_ms = max(*times, result.last_ms or 0)
+        if self._burn_in_ms or self._burn_in_events:
+            counted = [one for one in paired if self._counts(one)]
+            result.burned += len(paired) - len(counted)
+            paired = counted
+        result.tally.add(paired)
+
+    def _counts(self, outcome: Outcome) -> bool:
+        """Whether an event lies behind the burn-in: by its time, or by the number of events scored before it."""
+        first_ms = self.result.first_ms or 0
+        if (outcome.event_time_ms or 0) < first_ms + self._burn_in_ms:
+            return False
+        if self._burn_in_events:
+            self._burn_in_events -= 1
+            return False
+        return True
+
+    def finish(self, digest: Callable[[Shard], str] | None = None) -> Result:
+        """No more records come."""
+        self._flush()
+        shard, result = self.shard, self.result
+        shard.drifts = dict(shard.drifts)
+        if self._rows is not None and self._labelled:
+            for event_id, waiting in shard.pending.entries():
+                self._rows.waiting(result.name, shard.partition, event_id, waiting)
+        result.counts = dict(shard.counts)
+        result.metrics = shard.evaluation.values()
+        result.version = str(shard.learner.version)
+        result.pending, result.early = len(shard.pending), len(shard.early)
+        result.failure = result.failure or self._nothing_scored()
+        if digest is not None and not result.failure:
+            result.state = {shard.partition: digest(shard)}
+        return result
+
+    def _nothing_scored(self) -> str | None:
+        """Why there is no score at all, where there were events."""
+        refused = {
+            what.removeprefix("rejected_"): count
+            for what, count in self.shard.counts.items()
+            if what.startswith("rejected_")
+        }
+        if self.shard.counts.get("scored") or not refused:
+            return None
+        reason = max(refused, key=lambda what: refused[what])
+        example = next((text for text in self.result.rejected if text.startswith(f"{reason}:")), reason)
+        return f"every event was rejected; most as {example}. Compare event.features with the data"

@@ -1,0 +1,463 @@
+"""Files as the records that a worker would have read, in the order in which it would have folded them.
+
+A table of rows is the stream that `driftline produce` would make of it: an event at the row's time, its label some
+delay later. Two files of JSON lines are the two topics themselves. Both go through `core.merge`, in slices as a worker
+that catches up has them, a bounded number of rows at a time.
+
+Rows that are plain numbers are read without a detour over text and JSON objects: a block of lines that holds nothing
+but digits and separators is one JSON array of arrays, by JSON's own grammar. Everything else takes the way of
+`produce`, bytes included, and both ways give the same records.
+"""
+
+from __future__ import annotations
+
+import csv
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from itertools import chain, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import orjson
+
+from app.codec.inputs import Inputs
+from app.core.error import InputFileError
+from app.core.merge import Merge
+from app.core.moment import parse_time
+from app.core.pipeline import Pipeline, close_match, parse_path
+from app.core.record import Event, InputRecord, Label, LabelValue, Source
+from app.core.target import Target, TargetError
+from app.engine.feed import LabelForm
+from app.engine.table import MISSING, Bad, Fields, Sample, Table, csv_reader, find, open_bytes
+
+BLOCK_BYTES = 128 * 1024
+BATCH_ROWS = 256
+LONG_AGO_MS = 946_684_800_000  # rows without times end at 2000-01-01: a backtest gives the same whenever it runs
+_PLAIN_BYTES = b"0123456789+-.eE, \r\n"
+_LABELS_KNOWN_MAX = 1_000
+
+
+class History(Protocol):
+    """Records in the order in which they are to be folded.
+
+    Attributes:
+        total: rows or records, at most, for a progress bar.
+        done: of them, read so far.
+        bad: what could not be read.
+        order: how the order came about, for the report.
+    """
+
+    total: int
+    done: int
+    bad: Bad
+
+    def batches(self) -> Iterator[list[InputRecord]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    """`--input`: one file with a row an event.
+
+    Args:
+        label_delay_ms: how much later than its event a label is known.
+    """
+
+    path: Path
+    fields: Fields
+    label_delay_ms: int = 0
+    limit: int | None = None
+
+    def open(self, pipeline: Pipeline) -> TableHistory:
+        return TableHistory(self, pipeline)
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """`--events` and `--labels`: one file a topic.
+
+    Args:
+        labels: None for a pipeline without labels.
+        time, label_time: fields that hold the records' own times, for pipelines that name none.
+    """
+
+    events: Path
+    labels: Path | None
+    time: str | None = None
+    label_time: str | None = None
+    limit: int | None = None
+
+    def open(self, pipeline: Pipeline) -> LogHistory:
+        return LogHistory(self, pipeline)
+
+
+class TableHistory:
+    """A table's rows as events and labels.
+
+    Attributes:
+        total, done: rows.
+        unlabelled: rows without a label.
+        disordered: rows earlier than one before them.
+        counted: times are counted, not read; `start_ms` and `step_ms` then say how.
+
+    Raises:
+        InputFileError: the file cannot be read, or has not the columns that the pipeline needs.
+    """
+
+    def __init__(self, asked: TableSource, pipeline: Pipeline) -> None:
+        fields = asked.fields
+        bare = fields.time is None and fields.start_ms is None and pipeline.event.time is None
+        if bare:
+            fields = Fields(fields.label, fields.event_id, None, LONG_AGO_MS, fields.step_ms or 1_000)
+        self._table = Table(asked.path, pipeline, fields, now_ms=LONG_AGO_MS, limit=asked.limit)
+        self._pipeline = pipeline
+        self._asked = asked
+        self._fields = fields
+        self._inputs = Inputs(pipeline)
+        self._form = LabelForm(pipeline) if pipeline.label is not None else None
+        self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics))
+        self._events_rank = len(self._inputs.topics) - 1
+        self._events_topic = pipeline.topics.events
+        self._labels_topic = pipeline.topics.labels or ""
+        self._due: list[
+            tuple[int, int, Any, Any]
+        ] = []  # when, number, event id, the record's bytes or the label itself
+        self._offsets = [0, 0]  # of labels, of events
+        self._latest_ms = -1
+        self.bad = self._table.bad
+        self.total = self._table.count
+        self.done = 0
+        self.unlabelled = 0
+        self.disordered = 0
+        self.counted = fields.start_ms is not None or fields.step_ms is not None
+        self.start_ms, self.step_ms = self._table.start_ms, self._table.step_ms
+        if not self._table.is_json:
+            with open_bytes(asked.path) as file:
+                self._check_features(csv_reader(asked.path, StringIO(file.readline().decode("utf-8-sig")))[1])
+
+    def batches(self) -> Iterator[list[InputRecord]]:
+        """The records, merged, some hundreds at a time."""
+        if self._table.is_json:
+            yield from self._all(self._table.samples())
+            return
+        with open_bytes(self._asked.path) as file:
+            text = file.readline().decode("utf-8-sig")
+            reader, header = csv_reader(self._asked.path, StringIO(text))
+            plain = self._plain_reader(header, reader.dialect.delimiter)
+            if plain is not None:
+                yield from self._blocks(file, header, plain)
+                return
+        yield from self._all(self._table.samples())
+
+    def _check_features(self, header: Sequence[str]) -> None:
+        """A column that the model needs and the file has not would make every row a rejected one."""
+        for name, feature in self._pipeline.event.features.items():
+            if feature.missing == "reject" and feature.path not in header:
+                raise InputFileError(
+                    f"{self._asked.path} has no column {feature.path!r}, which feature {name} of {self._pipeline.name} "
+                    f"needs; its columns are {', '.join(header)}{close_match(feature.path, list(header))}"
+                )
+
+    # -- the long way: as `produce` sends it
+
+    def _all(self, samples: Iterator[Sample]) -> Iterator[list[InputRecord]]:
+        while rows := list(islice(samples, BATCH_ROWS)):
+            yield self._long(rows)
+        yield self._rest()
+
+    def _long(self, rows: Sequence[Sample]) -> list[InputRecord]:
+        decode = self._inputs.decoders[self._events_rank]
+        events = []
+        for row in rows:
+            events.append(decode(self._source(1, row.time_ms, str(row.event_id).encode(), _dumped(row))))
+            if row.time_ms < self._latest_ms:
+                self.disordered += 1
+            else:
+                self._latest_ms = row.time_ms
+            if row.label is MISSING:
+                self.unlabelled += 1
+            elif self._form is not None:
+                due_ms = row.time_ms + self._asked.label_delay_ms
+                value = self._form.encode(row.event_id, row.label, due_ms)
+                heapq.heappush(self._due, (due_ms, self.done, row.event_id, value))
+            self.done += 1
+        self._release(self._latest_ms)
+        self._merge.push(self._events_rank, events)
+        return self._taken()
+
+    def _source(self, which: int, time_ms: int, key: bytes | None, value: bytes | None) -> Source:
+        offset = self._offsets[which]
+        self._offsets[which] = offset + 1
+        topic = self._events_topic if which else self._labels_topic
+        return Source(topic, 0, offset, time_ms, key, value)
+
+    def _release(self, until_ms: int | None) -> None:
+        """Labels that are known by then go into the merge."""
+        due, decode = self._due, self._inputs.decoders[1] if self._form is not None else None
+        labels: list[InputRecord] = []
+        while due and (until_ms is None or due[0][0] <= until_ms):
+            due_ms, _, event_id, value = heapq.heappop(due)
+            if decode is not None and isinstance(value, bytes):
+                labels.append(decode(self._source(0, due_ms, str(event_id).encode(), value)))
+            else:
+                labels.append(Label(self._source(0, due_ms, None, None), due_ms, due_ms, event_id, value))
+        if labels:
+            self._merge.push(1, labels)
+
+    def _taken(self, *, last: bool = False) -> list[InputRecord]:
+        """What can be taken now: the labels of all times so far are in the merge, and further events will come."""
+        at_end = (*(True for _ in range(self._events_rank)), last)
+        pop, taken = self._merge.pop, []
+        while (popped := pop(at_end)) is not None:
+            taken.append(popped[1])
+        return taken
+
+    def _rest(self) -> list[InputRecord]:
+        self._release(None)
+        return self._taken(last=True)
+
+    # -- the short way: blocks of plain numbers
+
+    def _blocks(self, file: BinaryIO, header: Sequence[str], plain: _Plain) -> Iterator[list[InputRecord]]:
+        lines_read = 1
+        while lines := file.readlines(BLOCK_BYTES):
+            block = b"".join(lines)
+            rows = None if block.translate(None, _PLAIN_BYTES) else plain.rows(lines)
+            if rows is not None:
+                for first in range(0, len(rows), BATCH_ROWS):
+                    if self._full():
+                        break
+                    yield self._short(rows[first : first + BATCH_ROWS], plain)
+            else:
+                # A cell with quotes may hold line breaks: from there on, lines are no rows.
+                quoted = b'"' in block
+                texts = (line.decode() for line in (chain(lines, file) if quoted else lines))
+                yield from self._long_part(header, texts, lines_read)
+            lines_read += len(lines)
+            if self._full():
+                break
+        yield self._rest()
+
+    def _full(self) -> bool:
+        return self._asked.limit is not None and self.done >= self._asked.limit
+
+    def _long_part(self, header: Sequence[str], texts: Iterator[str], lines: int) -> Iterator[list[InputRecord]]:
+        rows: list[Sample] = []
+        reader = csv.reader(texts, delimiter=",")
+        for line, row in self._table.csv_rows(reader, header, lines):
+            if self._asked.limit is not None and self.done + len(rows) >= self._asked.limit:
+                break
+            sample = self._table.sample(self.done + len(rows), line, row)
+            if sample is not None:
+                rows.append(sample)
+            if len(rows) >= BATCH_ROWS:
+                yield self._long(rows)
+                rows = []
+        yield self._long(rows)
+
+    def _short(self, rows: Sequence[Sequence[Any]], plain: _Plain) -> list[InputRecord]:
+        """The same records as the long way makes of these rows, and in the same order."""
+        if self._asked.limit is not None:
+            rows = rows[: self._asked.limit - self.done]
+        topic, pick, targets = self._events_topic, plain.pick, plain.targets
+        delay_ms, due, step_ms = self._asked.label_delay_ms, self._due, self.step_ms
+        number, time_ms, offset = self.done, self.start_ms + self.done * self.step_ms, self._offsets[1]
+        events: list[InputRecord] = []
+        for row in rows:
+            events.append(Event(Source(topic, 0, offset, time_ms, None, None), time_ms, time_ms, number, pick(row)))
+            if targets is not None:
+                heapq.heappush(due, (time_ms + delay_ms, number, number, targets(row)))
+            number += 1
+            offset += 1
+            time_ms += step_ms
+        self._offsets[1], self.done, self._latest_ms = offset, number, time_ms - step_ms
+        self._release(self._latest_ms)
+        self._merge.push(self._events_rank, events)
+        return self._taken()
+
+    def _plain_reader(self, header: Sequence[str], separator: str) -> _Plain | None:
+        """How rows of plain numbers become records; None where the pipeline asks for more than that."""
+        pipeline, fields = self._pipeline, self._fields
+        features = pipeline.event.features.values()
+        plain = (
+            separator == ","
+            and all(
+                feature.type == "number" and len(feature.keys) == 1 and feature.path in header for feature in features
+            )
+            and fields.event_id is None
+            and pipeline.event.id not in header
+            and fields.time is None
+            and pipeline.event.time is None
+            and self.counted
+            and not (pipeline.label is not None and isinstance(pipeline.label.positive, str))
+        )
+        return _Plain(pipeline, header, fields.label) if plain else None
+
+
+class _Plain:
+    """Reads rows of plain numbers.
+
+    Args:
+        label: the column that holds it.
+
+    Attributes:
+        pick: from a row to the features in declared order.
+        targets: from a row to what its label means; None without labels.
+    """
+
+    def __init__(self, pipeline: Pipeline, header: Sequence[str], label: str | None) -> None:
+        places = [header.index(feature.path) for feature in pipeline.event.features.values()]
+        self._width = len(header)
+        self._number_max = pipeline.limits.number_max
+        self._place = places[0]
+        self.pick: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*places) if len(places) > 1 else self._only
+        self.targets: Callable[[Sequence[Any]], LabelValue] | None = None
+        self._label = -1
+        if pipeline.label is not None and label is not None:
+            self._label = header.index(label)
+            self._read = Target(pipeline.label, pipeline).read
+            self._known: dict[Any, LabelValue] = {}
+            self.targets = self._number if pipeline.task == "regression" else self._class
+
+    def _only(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        return (row[self._place],)
+
+    def rows(self, lines: Sequence[bytes]) -> list[list[Any]] | None:
+        """The rows, if JSON reads every one as numbers that the pipeline takes."""
+        try:
+            rows: list[list[Any]] = orjson.loads(b"[[" + b"],[".join(lines) + b"]]")
+        except orjson.JSONDecodeError:
+            return None
+        if set(map(len, rows)) != {self._width}:
+            return None
+        bound = self._number_max
+        if max(map(max, rows)) > bound or min(map(min, rows)) < -bound:
+            return None
+        if self.targets is not None:
+            try:
+                for row in rows:
+                    self.targets(row)
+            except TargetError:
+                return None
+        return rows
+
+    def _class(self, row: Sequence[Any]) -> LabelValue:
+        value = row[self._label]
+        known = self._known.get(value)
+        if known is None:
+            known = self._read(value)
+            if len(self._known) < _LABELS_KNOWN_MAX:
+                self._known[value] = known
+        return known
+
+    def _number(self, row: Sequence[Any]) -> LabelValue:
+        return self._read(row[self._label])
+
+
+class LogHistory:
+    """Two files of JSON lines as the two topics of a pipeline.
+
+    Attributes:
+        total, done: lines.
+    """
+
+    unlabelled = 0
+    counted = False
+    start_ms = 0
+    step_ms = 1
+
+    def __init__(self, asked: LogSource, pipeline: Pipeline) -> None:
+        self._asked = asked
+        self._pipeline = pipeline
+        self._inputs = Inputs(pipeline)
+        self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics))
+        self.bad = Bad()
+        self.done = 0
+        self.disordered = 0
+        self._latest_ms = -1
+        label = pipeline.label
+        if pipeline.event.time is None and asked.time is None:
+            raise InputFileError(
+                f"{asked.events}: JSON lines have no time of their own, and {pipeline.name} names none: give the field "
+                "that holds it with --time FIELD, or event.time in the pipeline file"
+            )
+        if label is not None and asked.labels is None:
+            raise InputFileError(f"pipeline {pipeline.name} learns from labels: give their file with --labels FILE")
+        if label is not None and label.time is None and asked.label_time is None:
+            raise InputFileError(
+                f"{asked.labels}: JSON lines have no time of their own, and {pipeline.name} names none for labels: "
+                "give the field that holds it with --label-time FIELD, or label.time in the pipeline file"
+            )
+        files = [asked.events] if label is None or asked.labels is None else [asked.labels, asked.events]
+        self.total = sum(map(_count_lines, files))
+        times = [asked.time] if len(files) == 1 else [asked.label_time, asked.time]
+        self._lanes = [
+            self._lane(rank, path, time) for rank, (path, time) in enumerate(zip(files, times, strict=True), 1)
+        ]
+
+    def batches(self) -> Iterator[list[InputRecord]]:
+        """The records, merged, some hundreds at a time."""
+        merge = self._merge
+        at_end = [True, *(False for _ in self._lanes)]
+        taken: list[InputRecord] = []
+        while True:
+            popped = merge.pop(at_end)
+            if popped is not None:
+                taken.append(popped[1])
+                if len(taken) >= BATCH_ROWS:
+                    yield taken
+                    taken = []
+                continue
+            if all(at_end):
+                yield taken
+                return
+            for rank, lane in enumerate(self._lanes, 1):
+                if not merge.waiting(rank) and not at_end[rank]:
+                    more = list(islice(lane, BATCH_ROWS))
+                    merge.push(rank, more)
+                    at_end[rank] = not more
+
+    def _lane(self, rank: int, path: Path, time: str | None) -> Iterator[InputRecord]:
+        keys = parse_path(time) if time is not None else None
+        topic, is_event = self._inputs.topics[rank], rank == len(self._inputs.topics) - 1
+        offset = 0
+        with open_bytes(path) as file:
+            for line, text in enumerate(file, 1):
+                if is_event and self._asked.limit is not None and offset >= self._asked.limit:
+                    return
+                value = text.removeprefix(b"\xef\xbb\xbf").strip()
+                self.done += 1
+                if not value:
+                    continue
+                time_ms = -1
+                if keys is not None:
+                    try:
+                        time_ms = parse_time(find(orjson.loads(value), keys))
+                    except ValueError as error:
+                        self.bad.add(line, f"{path.name}: there is no time in {time!r} ({error})")
+                        continue
+                record = self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, None, value))
+                if is_event and record.order_ms < self._latest_ms:
+                    self.disordered += 1
+                self._latest_ms = max(self._latest_ms, record.order_ms) if is_event else self._latest_ms
+                offset += 1
+                yield record
+
+
+def _as_it_is(record: InputRecord) -> InputRecord:
+    """The merge decodes what waits in it; here that was done before, where a bad row is counted."""
+    return record
+
+
+def _count_lines(path: Path) -> int:
+    with open_bytes(path) as file:
+        return sum(1 for _ in file)
+
+
+def _dumped(row: Sample) -> bytes:
+    try:
+        return orjson.dumps(row.event)
+    except orjson.JSONEncodeError as error:
+        raise InputFileError(f"the event {row.event_id!r:.80} cannot be written as JSON: {error}") from error

@@ -1,0 +1,488 @@
+"""What a backtest says, as a document: `report.json`, whose form is in `schemas/backtest.schema.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from app.backtest.candidate import Result, Spec
+from app.backtest.compare import Comparison, compare, finite
+from app.backtest.measure import Cost, Metric, metrics_of, total_values, values_of
+from app.backtest.run import Facts, Outcome
+from app.backtest.score import written
+from app.backtest.tally import AGES, REST, SHARES, SUMS, Cells, Tally, score_at
+from app.core.fingerprint import versions
+from app.core.pipeline import Task
+
+FORMAT = 1
+POINTS_MAX = 64
+THRESHOLDS_MAX = 200
+CONFUSIONS_MAX = 100
+FEW = 30  # labelled events below which a part's metrics are not told
+
+
+class Part(Struct, frozen=True):
+    """Metrics of one part: a stretch of time, a segment, an age of the label.
+
+    Args:
+        start_ms: where it begins, for a stretch of time.
+        values: each metric; None where it is undefined, or where the part has fewer than `FEW` events.
+    """
+
+    name: str
+    n: int
+    values: dict[str, float | None]
+    start_ms: int | None = None
+
+
+class Share(Struct, frozen=True):
+    """Served probabilities between `low` and `high`: how many, their mean, and how many were positive."""
+
+    low: float
+    high: float
+    n: int
+    positives: int
+    mean: float | None
+
+
+class Threshold(Struct, frozen=True):
+    """What decisions from this threshold on would have been, and would have cost."""
+
+    threshold: float
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    cost: float | None
+
+
+class Confusion(Struct, frozen=True):
+    label: str
+    prediction: str
+    n: int
+
+
+class Alerted(Struct, frozen=True):
+    """One alert that would have gone out."""
+
+    time_ms: int | None
+    partition: int
+    kind: str
+    state: str
+    severity: str
+    sentence: str
+    episode: str
+    evidence: dict[str, Any]
+
+
+class Drifted(Struct, frozen=True):
+    """A change that a detector saw, alerted or not."""
+
+    time_ms: int | None
+    signal: str
+    what: str
+
+
+class Served(Struct, frozen=True):
+    """Scores held against those that were served: byte by byte for the live pipeline, else what they say.
+
+    Args:
+        missing: of the candidate, without a served one.
+        largest: difference between two values.
+        examples: the first that differ, each with its event and both values.
+    """
+
+    compared: int
+    missing: int
+    differing: int
+    largest: float
+    examples: list[dict[str, Any]]
+
+
+class CandidateReport(Struct, frozen=True):
+    """One candidate.
+
+    Args:
+        live: it is the pipeline that was live, folded as its journal says; `state` then holds a digest of each
+            partition's state at the end.
+        changes: what was set on the way from its file.
+        failure: why it did not reach the end; what is told then is of the part before.
+        counted: labelled events; `burned` more were left out as burn-in.
+        answered: of those counted, how many the model had an answer to.
+        pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels.
+        decision_threshold: of the pipeline; without one a decision is the more probable class.
+        costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
+        pending: events whose label had not come at the end.
+        cpu_seconds: of its own fold.
+    """
+
+    name: str
+    file: str
+    changes: list[str]
+    model: str
+    failure: str | None
+    counted: int
+    answered: int
+    burned: int
+    counts: dict[str, int]
+    metrics: dict[str, float | None]
+    pipeline_metrics: dict[str, float | None]
+    version: str
+    over_time: list[Part]
+    segments: list[Part]
+    label_ages: list[Part]
+    calibration: list[Share]
+    confusion: list[Confusion]
+    decision_threshold: float | None
+    costs: list[Threshold]
+    best: Threshold | None
+    alert_count: int
+    alerts: list[Alerted]
+    drifts: list[Drifted]
+    pending: int
+    early: int
+    rejected: list[str]
+    live: bool
+    state: dict[str, str]
+    against: Served | None
+    cpu_seconds: float
+
+
+class Source(Struct, frozen=True):
+    """What was read.
+
+    Args:
+        order: `time` (merged by record time) or `journal` (as the live pipeline folded it).
+        span: which part of the topics was asked for; empty for all.
+        start: `cold`, or the snapshot that was started from.
+        counted: times were counted (row i at start_ms + i * step_ms), not read.
+    """
+
+    names: list[str]
+    order: str
+    span: str
+    start: str
+    burn_in: str
+    label_delay_ms: int
+    rows: int
+    size_bytes: int
+    bad: int
+    bad_lines: list[str]
+    unlabelled: int
+    disordered: int
+    counted: bool
+    start_ms: int
+    step_ms: int
+
+
+class Report(Struct, frozen=True):
+    """A whole backtest.
+
+    Args:
+        partial: it was stopped, and tells of what was folded until then.
+        seconds: by the wall clock.
+    """
+
+    format: int
+    partial: bool
+    versions: dict[str, str]
+    source: Source
+    task: str
+    segment: str | None
+    cost: Cost | None
+    metrics: list[Metric]
+    baseline: str
+    candidates: list[CandidateReport]
+    comparisons: list[Comparison]
+    warnings: list[str]
+    seconds: float
+
+
+class Asked(Struct, frozen=True):
+    """What the report says of how it was made; see `Source`."""
+
+    names: list[str]
+    order: str
+    span: str
+    burn_in: str
+    label_delay_ms: int
+    segment: str | None
+    cost: Cost | None
+
+
+def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
+    """The report of a backtest. The first candidate is the baseline of all comparisons."""
+    results = outcome.results
+    task: Task = specs[0].pipeline["task"]
+    baseline = specs[0].name
+    rivals = {
+        spec.name: results[spec.name].tally
+        for spec in specs[1:]
+        if spec.name in results and _told(results[spec.name]) and _told(results[baseline])
+    }
+    facts = outcome.facts
+    row_ms = facts.step_ms if facts.counted else None
+    comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
+    return Report(
+        format=FORMAT,
+        partial=outcome.stopped,
+        versions=versions(),
+        source=Source(
+            names=asked.names,
+            order=asked.order,
+            span=asked.span,
+            start=facts.start,
+            burn_in=asked.burn_in,
+            label_delay_ms=asked.label_delay_ms,
+            rows=facts.rows,
+            size_bytes=facts.size_bytes,
+            bad=facts.bad,
+            bad_lines=facts.bad_lines,
+            unlabelled=facts.unlabelled,
+            disordered=facts.disordered,
+            counted=facts.counted,
+            start_ms=facts.start_ms,
+            step_ms=facts.step_ms,
+        ),
+        task=task,
+        segment=asked.segment,
+        cost=asked.cost,
+        metrics=metrics_of(task, asked.cost),
+        baseline=baseline,
+        candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
+        comparisons=comparisons,
+        warnings=_warnings(outcome, facts, comparisons),
+        seconds=round(outcome.seconds, 3),
+    )
+
+
+def _against(name: str, result: Result) -> str | None:
+    """What differs from what was served, in a sentence."""
+    found = result.against
+    if found is None:
+        return None
+    if not found.compared:
+        return f"{name}: none of its scores was ever served."
+    told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
+    told += f", by {found.largest:.4g} at most" if found.differing else ""
+    return told + (f"; {found.missing:,} were never served." if found.missing else ".")
+
+
+def _told(result: Result) -> bool:
+    return bool(result.tally.total.sums[0, 0])
+
+
+def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison]) -> list[str]:
+    found = []
+    if outcome.stopped:
+        found.append("It was stopped before the end: everything here is of the part that was read until then.")
+    if facts.cut:
+        found.append(
+            f"Retention has cut what lies before: {'; '.join(facts.cut)}. Labels of the events there are orphans."
+        )
+    if facts.bad:
+        found.append(f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}")
+    if facts.disordered:
+        found.append(
+            f"{facts.disordered:,} rows are earlier than a row before them; sort the file by time for the order that a "
+            "live stream would have had."
+        )
+    if facts.unlabelled:
+        found.append(f"{facts.unlabelled:,} rows have no label.")
+    found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
+    for name, result in outcome.results.items():
+        if result.failure is not None:
+            found.append(f"{name} did not reach the end: {result.failure}")
+        rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
+        if rejected and result.failure is None:
+            found.append(f"{name}: {rejected:,} records were rejected; the first: {result.rejected[0]}")
+        if lost := result.counts.get("orphan", 0) + result.early:
+            found.append(f"{name}: {lost:,} labels belong to no event that was read.")
+        if failed := result.counts.get("failed", 0):
+            found.append(f"{name}: the model raised an exception on {failed:,} labels, which it did not learn.")
+    if partly := [one for one in comparisons if one.left_out]:
+        told = "; ".join(f"{one.candidate} over {one.events:,} events, without {one.left_out:,}" for one in partly)
+        found.append(
+            f"Compared with {partly[0].baseline} only where both had an answer: {told}. The table of metrics is of "
+            "each candidate's own answers; --burn-in leaves out the beginning, where a model has learned nothing yet."
+        )
+    return found
+
+
+def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport:
+    tally = result.tally
+    names = [metric.name for metric in metrics_of(tally.task, cost)]
+    total = total_values(tally, cost) if _told(result) else {}
+    thresholds = _thresholds(tally, cost)
+    return CandidateReport(
+        name=spec.name,
+        file=spec.file,
+        changes=list(spec.changes),
+        model=str(spec.pipeline["model"]).strip(),
+        failure=result.failure,
+        counted=int(tally.total.sums[0, 0]),
+        answered=int(tally.total.sums[0, 1]),
+        burned=result.burned,
+        counts=dict(sorted(result.counts.items())),
+        metrics={name: finite(total.get(name)) for name in names},
+        pipeline_metrics={name: finite(value) for name, value in result.metrics.items()},
+        version=result.version,
+        over_time=_over_time(tally, cost),
+        segments=_segments(tally, cost),
+        label_ages=_parts(tally, list(AGES), tally.ages, cost),
+        calibration=_calibration(tally),
+        confusion=_confusion(tally),
+        decision_threshold=tally.threshold,
+        costs=thresholds[:: max(1, len(thresholds) // THRESHOLDS_MAX)],
+        best=_best(thresholds),
+        alert_count=result.alert_count,
+        alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
+        drifts=[Drifted(*drift) for drift in result.drifts],
+        pending=result.pending,
+        early=result.early,
+        rejected=result.rejected,
+        live=result.live,
+        state={str(partition): digest for partition, digest in sorted(result.state.items())},
+        against=msgspec.convert(vars(result.against), Served) if result.against is not None else None,
+        cpu_seconds=round(result.seconds, 3),
+    )
+
+
+def _parts(
+    tally: Tally, names: Sequence[str], cells: Cells, cost: Cost | None, starts_ms: Sequence[int] | None = None
+) -> list[Part]:
+    """The cells that have any event."""
+    values = values_of(tally.task, cells.sums, cells.curve if cells.curve.shape[2] else None, cost)
+    made = []
+    for number, name in enumerate(names):
+        n = int(cells.sums[number, 0])
+        if n:
+            told = {metric: finite(float(array[number])) if n >= FEW else None for metric, array in values.items()}
+            made.append(Part(name, n, told, starts_ms[number] if starts_ms is not None else None))
+    return made
+
+
+def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
+    line = tally.timeline
+    starts_ms = line.starts_ms
+    together = max(1, -(-len(starts_ms) // POINTS_MAX))
+    cells = Cells(-(-len(starts_ms) // together), line.cells.sums.shape[1], line.cells.curve.shape[2])
+    for number in range(len(starts_ms)):
+        cells.sums[number // together] += line.cells.sums[number]
+        cells.curve[number // together] += line.cells.curve[number]
+    starts_ms = starts_ms[::together]
+    return _parts(tally, [""] * len(starts_ms), cells, cost, starts_ms)
+
+
+def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
+    if tally.segments is None or tally.by_segment is None:
+        return []
+    cells, names = tally.by_segment, tally.segments.names
+    order = [*range(len(names)), len(cells.sums) - 1]
+    picked = Cells(0, 0, 0)
+    picked.sums, picked.curve = cells.sums[order], cells.curve[order]
+    parts = _parts(tally, [*names, REST], picked, cost)
+    return parts if tally.segments.cuts is not None else sorted(parts, key=lambda part: -part.n)
+
+
+def _calibration(tally: Tally) -> list[Share]:
+    if tally.task != "binary":
+        return []
+    return [
+        Share(number / SHARES, (number + 1) / SHARES, int(n), int(positives), float(total / n) if n else None)
+        for number, (n, positives, total) in enumerate(tally.shares)
+    ]
+
+
+def _confusion(tally: Tally) -> list[Confusion]:
+    if tally.task == "multiclass":
+        return [
+            Confusion(str(label), str(said), count)
+            for (label, said), count in tally.confusion.most_common(CONFUSIONS_MAX)
+        ]
+    if tally.task == "regression":
+        return []
+    column = dict(zip(SUMS[tally.task], tally.total.sums[0], strict=True))
+    cells = (("yes", "yes", "tp"), ("yes", "no", "fn"), ("no", "yes", "fp"), ("no", "no", "tn"))
+    return [Confusion(label, said, int(column[name])) for label, said, name in cells]
+
+
+def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
+    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds)."""
+    if tally.task != "binary" or not tally.total.sums[0, 0]:
+        return []
+    negatives, positives = tally.total.curve[0]
+    touched = np.flatnonzero(negatives + positives)
+    from_here = [np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives)]
+    tp, fp = from_here
+    fn, tn = positives.sum() - tp, negatives.sum() - fp
+    n = max(1, int(positives.sum() + negatives.sum()))
+    made = []
+    for number, least in enumerate(score_at(touched)):
+        counts = (int(tp[number]), int(fp[number]), int(fn[number]), int(tn[number]))
+        price = None
+        if cost is not None:
+            price = sum(a * b for a, b in zip(counts, (cost.tp, cost.fp, cost.fn, cost.tn), strict=True)) / n
+        made.append(Threshold(float(least), *counts, price))
+    return made
+
+
+def _best(thresholds: Sequence[Threshold]) -> Threshold | None:
+    if not thresholds:
+        return None
+    if thresholds[0].cost is not None:
+        return min(thresholds, key=lambda one: one.cost or 0.0)
+    return max(thresholds, key=lambda one: 2 * one.tp / max(1, 2 * one.tp + one.fp + one.fn))
+
+
+def headline(report: Report) -> tuple[str, ...]:
+    """The metrics that a verdict is told by, the first one first."""
+    if report.cost is not None:
+        return (
+            ("CostPerEvent", "AveragePrecision", "LogLoss") if report.task == "binary" else ("CostPerEvent", "ROCAUC")
+        )
+    return {
+        "binary": ("LogLoss", "ROCAUC", "Accuracy"),
+        "multiclass": ("Accuracy", "LogLoss"),
+        "regression": ("MAE", "RMSE"),
+    }.get(report.task, ("ROCAUC", "AveragePrecision"))
+
+
+def told(report: Report, name: str) -> str:
+    """A comparison in a few lines of text."""
+    comparison = next(one for one in report.comparisons if one.candidate == name)
+    parts = []
+    for one in comparison.differences:
+        if one.metric not in headline(report) or one.difference is None:
+            continue
+        span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
+        parts.append(f"  {one.metric} {one.difference:+.4f}{span}: {one.verdict}")
+    return "\n".join((f"{name} against {comparison.baseline}:", *parts))
+
+
+def encode(report: Report) -> bytes:
+    """The report as JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def schema() -> dict[str, Any]:
+    """The form of `report.json`, as in `schemas/backtest.schema.json`."""
+    document = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Driftline backtest report", **document}
+
+
+def write(contents: Mapping[Path, bytes]) -> None:
+    """Put files in place, all of them whole, or none.
+
+    Raises:
+        InputFileError: one could not be written.
+    """
+    with ExitStack() as drafts:
+        for path, content in contents.items():
+            drafts.enter_context(written(path)).write_bytes(content)

@@ -1,0 +1,158 @@
+"""The scores file: one row an event, with what was served and, where it came, the label.
+
+Parts are written by each process on its own and put together at the end; the file appears under its name only when it
+is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, Literal, TypeAlias
+
+from app.backtest.candidate import Rows
+from app.core.error import InputFileError
+from app.core.join import Waiting
+from app.core.output import Outcome, Prediction, Score
+from app.core.record import EventId
+
+Kind: TypeAlias = Literal["text", "whole", "number", "boolean"]
+COLUMNS: Mapping[str, Kind] = {
+    "candidate": "text",
+    "partition": "whole",
+    "event_id": "text",
+    "event_time_ms": "whole",
+    "prediction": "text",
+    "value": "number",
+    "model_version": "text",
+    "kind": "text",
+    "label": "text",
+    "label_time_ms": "whole",
+    "label_delay_ms": "whole",
+}
+_BLOCK_ROWS = 20_000
+
+
+def check_format(path: Path) -> None:
+    """Refuse a name that says no format, or one that cannot be written here.
+
+    Raises:
+        InputFileError: with what to do.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise InputFileError(f"{path}: name it .csv or .parquet")
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise InputFileError(f"{path}: Parquet needs pyarrow: pip install 'driftline[parquet]', or name it .csv")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raises InputFileError where a file cannot be put."""
+    if path.is_dir():
+        raise InputFileError(f"{path} is a folder; name a file")
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputFileError(f"there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise InputFileError(f"nothing can be written into {folder}; name another place")
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to it when all went well, removed when not.
+
+    Raises:
+        InputFileError: the disk is full, or nothing can be written there.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise InputFileError(
+            f"{path} could not be written ({error.strerror or error}); free some space, or name another place"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class CsvPart(Rows):
+    """Rows into a file of their own, without a header.
+
+    Args:
+        file: open for text, without translation of line ends.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._write = csv.writer(file).writerow
+
+    def outcome(self, name: str, partition: int, outcome: Outcome) -> None:
+        if outcome.prediction is None:
+            return
+        delay = None
+        if outcome.label_time_ms is not None and outcome.event_time_ms is not None:
+            delay = outcome.label_time_ms - outcome.event_time_ms
+        self._write(
+            [
+                *(name, partition, outcome.event_id, outcome.event_time_ms, *_said(outcome.prediction)),
+                *(outcome.version, outcome.kind, _shown(outcome.label), outcome.label_time_ms, delay),
+            ]
+        )
+
+    def waiting(self, name: str, partition: int, event_id: EventId, waiting: Waiting) -> None:
+        said = _said(waiting.prediction)
+        row = [name, partition, event_id, waiting.time_ms, *said, waiting.version, "waiting", None, None, None]
+        self._write(row)
+
+    def score(self, name: str, partition: int, score: Score) -> None:
+        said = _said(score.prediction)
+        self._write([name, partition, score.event_id, score.time_ms, *said, score.version, "scored", None, None, None])
+
+
+def _said(prediction: Prediction) -> tuple[Any, Any]:
+    return _shown(prediction.label), repr(prediction.value) if prediction.value is not None else None
+
+
+def _shown(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def put_together(parts: Sequence[Path], path: Path, columns: Mapping[str, Kind] = COLUMNS) -> int:
+    """Make a CSV or Parquet file of its parts, CSV files without a header; returns its rows."""
+    with written(path) as draft:
+        if path.suffix.lower() == ".parquet":
+            return _parquet(parts, draft, columns)
+        with draft.open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerow(columns)
+            for part in parts:
+                with part.open(newline="", encoding="utf-8") as file:
+                    shutil.copyfileobj(file, out)
+        with draft.open(newline="", encoding="utf-8") as file:
+            return sum(1 for _ in csv.reader(file)) - 1
+
+
+def _parquet(parts: Sequence[Path], draft: Path, columns: Mapping[str, Kind]) -> int:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = {"text": pa.string(), "whole": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    total = 0
+    with parquet.ParquetWriter(draft, schema) as writer:
+        for part in parts:
+            with part.open(newline="", encoding="utf-8") as file:
+                reader = csv.reader(file)
+                while block := [row for _, row in zip(range(_BLOCK_ROWS), reader, strict=False)]:
+                    arrays = [
+                        pa.array([cell or None for cell in column], pa.string()).cast(kind.type)
+                        for column, kind in zip(zip(*block, strict=True), schema, strict=True)
+                    ]
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                    total += len(block)
+    return total

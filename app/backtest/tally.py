@@ -1,0 +1,377 @@
+"""What is kept of a backtest: counts and sums, never the pairs themselves, so memory does not grow with the history.
+
+Every breakdown is an array of cells (one a stretch of time, a segment, a label's age), each with the same additive
+numbers; sums over cells are again such numbers, which is what lets partitions be added up and blocks of time be drawn
+again and again to learn how sure a difference is. Scores are counted in bins that shrink towards 0 and 1, those of
+`core.curve`.
+
+Time is cut into at most `CELLS_MAX` stretches whose width doubles whenever the history outgrows them; the cuts
+stand at multiples of the width, so any two tallies share them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.curve import OCTAVES, PER_OCTAVE
+from app.core.output import Outcome
+from app.core.pipeline import Pipeline, Task
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+
+CELLS_MAX = 512
+SEGMENTS_MAX = 24
+PAIRS_MAX = 100_000  # distinct (label, prediction) pairs of a multiclass task
+COARSER = 8  # bins of a cell, in bins of the total
+_TOP = 2 * PER_OCTAVE * OCTAVES
+_BEYOND = PER_OCTAVE * 2 * OCTAVES + PER_OCTAVE  # anomaly scores lie outside [0, 1]: bins on either side of it
+_LEAST, _GREATEST = 1e-15, 1 - 1e-15
+SHARES = 20  # equal parts of [0, 1] for calibration and score distribution
+REST = "(others)"
+
+AGES_MS = (0, 1_000, 60_000, 3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000)
+AGES = ("at once", "to 1 s", "to 1 min", "to 1 h", "to 1 day", "to 7 days", "to 30 days", "longer", "assumed")
+
+SUMS: Mapping[Task, tuple[str, ...]] = {
+    "binary": ("n", "answered", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
+    "anomaly": ("n", "answered", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
+    "multiclass": ("n", "answered", "scored", "hits", "log_loss"),
+    "regression": ("n", "answered", "scored", "absolute", "squared", "error", "y", "y_squared"),
+}
+
+
+def bins_of(scores: Floats) -> Ints:
+    """`core.curve.bin_of` for many scores at once.
+
+    Args:
+        scores: no NaN among them.
+    """
+    scores = np.clip(scores, -(2.0**80), 2.0**80)  # all beyond 2**64 is one bin
+    low = scores <= 0.5
+    outside = (scores <= 0.0) | (scores >= 1.0)
+    distance = np.where(low, scores, 1.0 - scores)
+    distance = np.where(outside, np.where(low, -scores, scores - 1.0), distance)
+    mantissa, exponent = np.frexp(distance)
+    inner = (exponent + OCTAVES) * PER_OCTAVE + ((mantissa - 0.5) * (2 * PER_OCTAVE)).astype(np.int64)
+    far = exponent > OCTAVES
+    outer = np.where((mantissa == 0.0) | (exponent <= -OCTAVES), 0, np.where(far, _TOP + PER_OCTAVE, inner))
+    inside = np.where(low, np.maximum(inner, 0), _TOP - inner)
+    return np.where(outside, np.where(low, -outer, _TOP + outer), inside)
+
+
+def score_at(bins: Ints) -> Floats:
+    """The least score of each bin of [0, 1]."""
+    low = bins <= _TOP // 2
+    depth = np.where(low, bins, _TOP - bins)
+    octave, part = np.divmod(depth, PER_OCTAVE)
+    value = np.ldexp(0.5 + part / (2 * PER_OCTAVE), (octave - OCTAVES).astype(int))
+    least = np.where(low, value, 1.0 - value)
+    return np.where(bins <= 0, 0.0, np.where(bins >= _TOP, 1.0, least))
+
+
+class Cells:
+    """Additive numbers by cell.
+
+    Attributes:
+        sums: cell x `SUMS` of the task.
+        curve: cell x (negatives, positives) x bin of the score, where the task has scores.
+    """
+
+    def __init__(self, count: int, sums: int, bins: int) -> None:
+        self.sums: Floats = np.zeros((count, sums))
+        self.curve: Ints = np.zeros((count, 2, bins), dtype=np.int64)
+
+    def add(self, places: Ints, columns: Floats, bins: Ints | None, positive: NDArray[np.bool_] | None) -> None:
+        """Add pairs to the cells at their places.
+
+        Args:
+            columns: sums x pairs.
+            bins: of each pair, -1 where it has no score.
+        """
+        if not len(places):
+            return
+        first, last = int(places.min()), int(places.max()) + 1
+        local = places - first
+        for number, column in enumerate(columns):
+            self.sums[first:last, number] += np.bincount(local, weights=column, minlength=last - first)
+        if bins is None or positive is None or not self.curve.shape[2]:
+            return
+        known = bins >= 0
+        size = self.curve.shape[2]
+        flat = (local[known] * 2 + positive[known]) * size + bins[known]
+        counts = np.bincount(flat, minlength=(last - first) * 2 * size)
+        self.curve[first:last] += counts.reshape(last - first, 2, size)
+
+    def merge(self, other: Cells) -> None:
+        self.sums += other.sums
+        self.curve += other.curve
+
+
+class Timeline:
+    """Cells by time.
+
+    Attributes:
+        width_ms: how long a cell lasts; a power of two seconds.
+        first: number of the first cell; cell i begins at (first + i) * width_ms.
+    """
+
+    def __init__(self, sums: int, bins: int) -> None:
+        self.cells = Cells(CELLS_MAX, sums, bins)
+        self.width_ms = 1_000
+        self.first: int | None = None
+        self.last = 0
+
+    def places(self, times_ms: Ints) -> Ints:
+        """The cell of each time; makes room."""
+        least, most = int(times_ms.min()), int(times_ms.max())
+        self.fit(least, most)
+        found: Ints = times_ms // self.width_ms - (self.first or 0)
+        return found
+
+    def fit(self, least_ms: int, most_ms: int) -> None:
+        """Make room for a span of times."""
+        if self.first is None:
+            while most_ms // self.width_ms - least_ms // self.width_ms >= CELLS_MAX:
+                self.width_ms *= 2
+            self.first = self.last = least_ms // self.width_ms
+        while True:
+            first = min(self.first, least_ms // self.width_ms)
+            last = max(self.last, most_ms // self.width_ms)
+            if last - first < CELLS_MAX:
+                break
+            self._coarsen()
+        if first < self.first:
+            for array in (self.cells.sums, self.cells.curve):
+                array[:] = np.roll(array, self.first - first, axis=0)
+            self.first = first
+        self.last = last
+
+    def _coarsen(self) -> None:
+        """Two cells become one."""
+        old = self.first or 0
+        self.width_ms *= 2
+        self.first = old // 2
+        self.last //= 2
+        for array in (self.cells.sums, self.cells.curve):
+            begin = old % 2  # an odd first cell is the second half of a wider one
+            pairs = (len(array) - begin) // 2
+            paired = array[begin : begin + 2 * pairs]
+            halves = paired[0::2] + paired[1::2]
+            left = array[begin + 2 * pairs :].copy()
+            array[begin : begin + pairs] = halves
+            array[begin + pairs : begin + pairs + len(left)] = left
+            array[begin + pairs + len(left) :] = 0
+
+    def widen(self, width_ms: int) -> None:
+        while self.width_ms < width_ms:
+            self._coarsen()
+
+    def merge(self, other: Timeline) -> None:
+        """Add another one; its own cells are left coarser."""
+        if other.first is None:
+            return
+        width_ms = max(self.width_ms, other.width_ms)
+        self.widen(width_ms)
+        other.widen(width_ms)
+        span = (other.first * width_ms, other.last * width_ms)
+        self.fit(*span)
+        other.widen(self.width_ms)
+        other.fit((self.first or 0) * self.width_ms, self.last * self.width_ms)
+        self.widen(other.width_ms)
+        self.cells.merge(other.cells)
+
+    @property
+    def starts_ms(self) -> list[int]:
+        """When each cell that was reached begins."""
+        if self.first is None:
+            return []
+        return [number * self.width_ms for number in range(self.first, self.last + 1)]
+
+
+class Segments:
+    """Names the cells of one feature's values.
+
+    Text and truth values are their own segments, the first `SEGMENTS_MAX` of them; numbers fall into quarters
+    between the quartiles of the first pairs, or are their own segments where these have few values.
+    """
+
+    def __init__(self, name: str, place: int) -> None:
+        self.name = name
+        self.place = place
+        self.names: list[str] = []
+        self.cuts: list[float] | None = None
+        self._known: dict[object, int] = {}
+        self._settled = False
+
+    def settle(self, values: Sequence[object]) -> None:
+        """Look at the first values."""
+        self._settled = True
+        numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(set(numbers)) > SEGMENTS_MAX // 2:
+            cuts = np.quantile(np.array(numbers), [0.25, 0.5, 0.75])
+            self.cuts = sorted(set(map(float, cuts)))
+            edges = [f"{cut:.4g}" for cut in self.cuts]
+            self.names = [
+                f"below {edges[0]}",
+                *(f"{low} to {high}" for low, high in pairwise(edges)),
+                f"{edges[-1]} and more",
+                "(none)",
+            ]
+
+    def places(self, values: Sequence[object]) -> Ints:
+        """The cell of each value."""
+        if not self._settled:
+            self.settle(values)
+        if self.cuts is not None:
+            numbers = np.array([float(v) if isinstance(v, int | float) else np.nan for v in values])
+            found = np.searchsorted(np.array(self.cuts), numbers, side="right")
+            return np.where(np.isnan(numbers), len(self.cuts) + 1, found).astype(np.int64)
+        return np.array([self._place(value) for value in values], dtype=np.int64)
+
+    def _place(self, value: object) -> int:
+        known = self._known.get(value)
+        if known is None:
+            name = "(none)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            known = self.named(name)
+            if len(self._known) < 100_000:
+                self._known[value] = known
+        return known
+
+    def named(self, name: str) -> int:
+        """The cell of a segment's name."""
+        if name in self.names:
+            return self.names.index(name)
+        if len(self.names) < SEGMENTS_MAX:
+            self.names.append(name)
+            return len(self.names) - 1
+        return SEGMENTS_MAX
+
+
+class Tally:
+    """All that is kept of one candidate's labelled predictions.
+
+    Args:
+        segment: a feature of the pipeline, or None.
+    """
+
+    def __init__(self, pipeline: Pipeline, segment: str | None) -> None:
+        self.task: Task = pipeline.task
+        self.threshold = pipeline.decision.threshold if pipeline.decision is not None else None
+        sums = len(SUMS[self.task])
+        self.offset = _BEYOND if self.task == "anomaly" else 0
+        fine = {"binary": _TOP + 1, "anomaly": _TOP + 2 * _BEYOND + 1}.get(self.task, 0)
+        coarse = (fine + COARSER - 1) // COARSER
+        self.total = Cells(1, sums, fine)
+        self.timeline = Timeline(sums, coarse)
+        self.ages = Cells(len(AGES), sums, coarse)
+        self.segments: Segments | None = None
+        self.by_segment: Cells | None = None
+        if segment is not None:
+            self.segments = Segments(segment, tuple(pipeline.event.features).index(segment))
+            self.by_segment = Cells(SEGMENTS_MAX + 1, sums, coarse)
+        self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
+        self.confusion: Counter[tuple[Any, Any]] = Counter()
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in events that have their label."""
+        if not outcomes:
+            return
+        columns, scores, positive = self._columns(outcomes)
+        bins = None
+        if scores is not None:
+            known = ~np.isnan(scores)
+            bins = np.full(len(scores), -1, dtype=np.int64)
+            bins[known] = bins_of(scores[known]) + self.offset
+            if self.task == "binary" and positive is not None:
+                self._share(scores[known], positive[known])
+        coarse = bins // COARSER if bins is not None else None
+        zeros = np.zeros(len(outcomes), dtype=np.int64)
+        self.total.add(zeros, columns, bins, positive)
+        times = np.array([outcome.event_time_ms for outcome in outcomes], dtype=np.int64)
+        self.timeline.cells.add(self.timeline.places(times), columns, coarse, positive)
+        self.ages.add(_ages(outcomes, times), columns, coarse, positive)
+        if self.segments is not None and self.by_segment is not None:
+            place = self.segments.place
+            values = [outcome.features[place] if outcome.features else None for outcome in outcomes]
+            self.by_segment.add(self.segments.places(values), columns, coarse, positive)
+
+    def _columns(self, outcomes: Sequence[Outcome]) -> tuple[Floats, Floats | None, NDArray[np.bool_] | None]:
+        """What each pair adds, its score, and whether it is a positive."""
+        predictions = [outcome.prediction for outcome in outcomes]
+        ones = np.ones(len(outcomes))
+        if self.task == "regression":
+            said = np.array([np.nan if p is None or p.value is None else p.value for p in predictions], dtype=float)
+            y = np.array([outcome.label for outcome in outcomes], dtype=float)
+            known = ~np.isnan(said)
+            error = np.where(known, said - y, 0.0)
+            y = np.where(known, y, 0.0)
+            return np.stack([ones, known, known, abs(error), error * error, error, y, y * y]), None, None
+        if self.task == "multiclass":
+            return self._class_columns(outcomes), None, None
+        y_true = np.array([bool(outcome.label) for outcome in outcomes])
+        scores = np.array([np.nan if p is None or p.value is None else p.value for p in predictions], dtype=float)
+        known = ~np.isnan(scores)
+        bounded = np.clip(np.where(known, scores, 0.5), _LEAST, _GREATEST)
+        loss = np.where(known, -np.log(np.where(y_true, bounded, 1.0 - bounded)), 0.0)
+        brier = np.where(known, (bounded - y_true) ** 2, 0.0)
+        said_yes = np.array([p is not None and p.label is True for p in predictions])
+        answered = known | np.array([p is not None and p.label is not None for p in predictions])
+        hits = np.array([p is not None and p.label == o.label for p, o in zip(predictions, outcomes, strict=True)])
+        if self.threshold is not None:
+            said_yes = np.where(known, scores >= self.threshold, said_yes)
+        columns = [ones, answered, y_true, known, hits, loss, brier]
+        columns += [y_true & said_yes, ~y_true & said_yes, y_true & ~said_yes, ~y_true & ~said_yes]
+        return np.stack([column.astype(float) for column in columns]), scores, y_true
+
+    def _class_columns(self, outcomes: Sequence[Outcome]) -> Floats:
+        answered, known, hits, losses = [], [], [], []
+        confusion = self.confusion
+        for outcome in outcomes:
+            said = outcome.prediction
+            label = said.label if said is not None else None
+            pair = (outcome.label, label)
+            if pair in confusion or len(confusion) < PAIRS_MAX:
+                confusion[pair] += 1
+            answered.append(label is not None)
+            hits.append(label == outcome.label)
+            probabilities = said.probabilities if said is not None else None
+            known.append(bool(probabilities))
+            share = probabilities.get(outcome.label, 0.0) if probabilities and outcome.label is not None else 1.0
+            losses.append(-np.log(min(max(share, _LEAST), 1.0)))
+        return np.array([[1.0] * len(outcomes), answered, known, hits, losses], dtype=float)
+
+    def _share(self, scores: Floats, positive: NDArray[np.bool_]) -> None:
+        places = np.minimum((scores * SHARES).astype(np.int64), SHARES - 1)
+        for number, weights in enumerate((np.ones(len(scores)), positive.astype(float), scores)):
+            self.shares[:, number] += np.bincount(places, weights=weights, minlength=SHARES)
+
+    def merge(self, other: Tally) -> None:
+        """Add the tally of another partition."""
+        self.total.merge(other.total)
+        self.timeline.merge(other.timeline)
+        self.ages.merge(other.ages)
+        self.shares += other.shares
+        self.confusion.update(other.confusion)
+        if self.by_segment is None or other.by_segment is None or self.segments is None or other.segments is None:
+            return
+        names = [*other.segments.names, REST]
+        for number, name in enumerate(names):
+            if number < len(other.segments.names) or number == SEGMENTS_MAX or name == REST:
+                source = number if name != REST else SEGMENTS_MAX
+                place = SEGMENTS_MAX if name == REST else self.segments.named(name)
+                self.by_segment.sums[place] += other.by_segment.sums[source]
+                self.by_segment.curve[place] += other.by_segment.curve[source]
+
+
+def _ages(outcomes: Sequence[Outcome], times: Ints) -> Ints:
+    assumed = np.array([outcome.label_time_ms is None for outcome in outcomes])
+    came = np.array([outcome.label_time_ms or 0 for outcome in outcomes], dtype=np.int64)
+    ages = np.searchsorted(np.array(AGES_MS), came - times, side="left")
+    return np.where(assumed, len(AGES) - 1, ages).astype(np.int64)

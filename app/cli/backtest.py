@@ -1,0 +1,547 @@
+"""`driftline backtest`: what would these pipelines have done?"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec import structs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+from app.backtest import report as reports
+from app.backtest.candidate import Spec
+from app.backtest.history import LogSource, TableSource
+from app.backtest.measure import Cost
+from app.backtest.page import render
+from app.backtest.replay import Span
+from app.backtest.report import Asked, CandidateReport, Report, Source, told
+from app.backtest.run import HistorySource, Options, Outcome, Work, cores, run, run_parts
+from app.backtest.score import check_folder, check_format
+from app.backtest.topic import Order, TopicPart, TopicSource
+from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
+from app.config import Settings, load_pipeline
+from app.core.error import InputFileError, TopicError
+from app.core.pipeline import Pipeline, close_match, format_duration, parse_pipeline
+from app.engine.client import admin, client_options, partition_counts
+from app.engine.kafka import KafkaBroker
+from app.engine.port import Place
+from app.engine.table import Fields
+
+CANDIDATES_MAX = 64
+PART = 1  # exit code: some of it could not be used
+INTERRUPTED = 130
+SAID_EVERY_S = 5.0
+SHOWN_WIDTH = 80
+
+
+class CostType(click.ParamType):
+    """A cost matrix: `fp=1,fn=20`, and tp and tn."""
+
+    name = "cost"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cost:
+        if isinstance(value, Cost):
+            return value
+        costs: dict[str, float] = {}
+        for part in str(value).split(","):
+            name, _, number = part.strip().partition("=")
+            try:
+                costs[name] = float(number)
+            except ValueError:
+                self.fail(f"{part!r} is no cost; write for example fp=1,fn=20", param, ctx)
+            if name not in ("tp", "fp", "fn", "tn") or abs(costs[name]) > 1e12:
+                self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
+        return Cost(**costs)
+
+
+class BurnType(click.ParamType):
+    """A burn-in: a duration (`7d`), or a number of labelled events (`1000`)."""
+
+    name = "burn-in"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        text = str(value).strip()
+        if text.isascii() and text.isdigit():
+            return 0, int(text)
+        return DURATION.convert(text, param, ctx), 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where reports go."""
+
+    out: Path
+    scores: Path | None
+
+
+@click.command()
+@click.option(
+    "-p",
+    "--pipeline",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A pipeline file; each more is one more candidate. The first is what the others are compared with.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value into every pipeline file.")
+@click.option(
+    "--grid",
+    "grids",
+    multiple=True,
+    metavar="KEY=A,B,..",
+    help="Try each of these values, as candidates of their own; several --grid are combined.",
+)
+@click.option(
+    "--input", "path", type=click.Path(path_type=Path), metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."
+)
+@click.option("--label", metavar="FIELD", help="With --input: the field that holds the label.")
+@click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id.")
+@click.option("--time", "time_field", metavar="FIELD", help="The field that holds the event's time.")
+@click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times.")
+@click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s].")
+@click.option(
+    "--label-delay",
+    "label_delay_ms",
+    type=DURATION,
+    default=0,
+    metavar="DURATION",
+    help="With --input: how much later a label is known.",
+)
+@click.option(
+    "--events", type=click.Path(path_type=Path), metavar="FILE", help="The events topic as JSON lines; .gz may follow."
+)
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The labels topic as JSON lines.")
+@click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time.")
+@bootstrap_option
+@click.option("--from", "since", metavar="TIME|offset:N", help="Over topics: the first event, by time or offset.")
+@click.option("--to", "until", metavar="TIME|offset:N", help="Over topics: where to end, without it.")
+@click.option(
+    "--order",
+    type=click.Choice(["journal", "time"]),
+    help="Over topics: as the worker folded, or merged by time [default: journal, where there is one].",
+)
+@click.option("--warm", is_flag=True, help="Over topics: start from the newest snapshot before --from.")
+@click.option("--against", type=click.Choice(["live"]), help="Over topics: list each score unlike the one served.")
+@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events.")
+@click.option(
+    "--burn-in",
+    type=BurnType(),
+    default=(0, 0),
+    metavar="N|DURATION",
+    help="Fold the first events without counting them.",
+)
+@click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
+@click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
+@click.option(
+    "--naive", "plain", is_flag=True, help="One candidate more that has no model: it says the last label again."
+)
+@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score: .csv or .parquet.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("backtest"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where report.json and report.html go.",
+)
+@click.option("--processes", type=click.IntRange(1), help="Processes to share the candidates [default: one a core].")
+@json_option
+def backtest(
+    files: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    grids: tuple[str, ...],
+    path: Path | None,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    start_ms: int | None,
+    step_ms: int | None,
+    label_delay_ms: int,
+    events: Path | None,
+    labels: Path | None,
+    label_time: str | None,
+    bootstrap: str | None,
+    since: str | None,
+    until: str | None,
+    order: Order | None,
+    warm: bool,
+    against: str | None,
+    limit: int | None,
+    burn_in: tuple[int, int],
+    segment: str | None,
+    cost: Cost | None,
+    plain: bool,
+    scores: Path | None,
+    out: Path,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """Fold a history as a worker would have, and tell how good the predictions would have been.
+
+    Each event is scored before its label is learned, in the order of the records' times, by the code that runs
+    live. Several candidates are folded over one reading and compared with the first, pair by pair.
+
+    The history is a file of rows (--input), two files of records (--events, --labels) or, without either, the
+    first pipeline's own topics, read without a group.
+
+    Exit code 1: rows were left out or a candidate failed; 130: stopped by Ctrl-C, the report is of the part before.
+    """
+    specs, pipelines = candidates(files, overrides, grids)
+    if plain:
+        spec, chosen = naive(pipelines[0])
+        specs.append(spec)
+        pipelines.append(chosen)
+    _check(pipelines, segment, cost)
+    places = _places(out, scores)
+    options = Options(segment, *burn_in)
+    if path is None and events is None and labels is None:
+        topics = Topics(
+            settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
+        )
+        asked = Asked([pipelines[0].topics.events], "time", "", _burn_in(burn_in), 0, segment, cost)
+        _over_topics(specs, topics, options, asked, places, processes, as_json)
+        return
+    if since or until or order == "journal" or warm or against:
+        raise click.UsageError(
+            "--from, --to, --order journal, --warm and --against are for topics: leave out the files"
+        )
+    source: HistorySource
+    if path is not None and events is None and labels is None:
+        if time_field is not None and (start_ms is not None or step_ms is not None):
+            raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
+        if pipelines[0].label is not None and label is None:
+            raise click.UsageError(
+                f"pipeline {pipelines[0].name} learns from labels: name the field with --label FIELD"
+            )
+        source = TableSource(path, Fields(label, event_id, time_field, start_ms, step_ms), label_delay_ms, limit)
+        names = [str(path)]
+    elif path is None and events is not None:
+        source = LogSource(events, labels, time_field, label_time, limit)
+        names = [str(name) for name in (events, labels) if name is not None]
+    else:
+        raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE, or none for topics")
+    asked = Asked(names, "time", "", _burn_in(burn_in), label_delay_ms, segment, cost)
+    begun_s = time.monotonic()
+    with _bar(as_json) as moved:
+        count = processes or min(cores(), len(specs))
+        outcome = run(specs, source, options, processes=count, scores=places.scores, moved=moved)
+    outcome.seconds = time.monotonic() - begun_s
+    finish(specs, outcome, asked, places, as_json)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Whose topics are read, and how."""
+
+    settings: Settings
+    live: Pipeline
+    span: Span
+    order: Order | None
+    warm: bool
+    against: bool
+
+
+def span_of(since: str | None, until: str | None) -> Span:
+    """`--from` and `--to`, each a time or `offset:N`."""
+
+    def read(text: str | None, option: str) -> tuple[int | None, int | None]:
+        if text is None:
+            return None, None
+        kind, colon, number = text.partition(":")
+        if colon and kind == "offset":
+            if not (number.isascii() and number.isdigit()):
+                raise click.UsageError(f"{option} {text!r}: write offset:N with a whole number")
+            return None, int(number)
+        return MOMENT.convert(text, None, None), None
+
+    (from_ms, from_offset), (to_ms, to_offset) = read(since, "--from"), read(until, "--to")
+    pairs = ((from_ms, to_ms), (from_offset, to_offset))
+    if any(low is not None and high is not None and high <= low for low, high in pairs):
+        raise click.UsageError("--to must lie behind --from")
+    return Span(from_ms, to_ms, from_offset, to_offset)
+
+
+def _over_topics(
+    specs: Sequence[Spec],
+    topics: Topics,
+    options: Options,
+    asked: Asked,
+    places: Places,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """Backtest over the first candidate's topics."""
+    count, order = asyncio.run(_look(topics))
+    key = topics.settings.snapshot_key
+    source = TopicSource(
+        topics.live.resolved(), order, topics.span, topics.warm, topics.against, key.encode() if key else None
+    )
+
+    def parts(folder: str | None) -> list[Work]:
+        return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in range(count)]
+
+    begun_s = time.monotonic()
+    with _bar(as_json) as moved:
+        at_once = min(processes or cores(), count)
+        outcome = run_parts(specs, parts, processes=at_once, scores=places.scores, moved=moved)
+    outcome.seconds = time.monotonic() - begun_s
+    span = topics.span
+    told = [
+        f"{word} {f'offset {offset:,}' if offset is not None else _moment(time_ms)}"
+        for word, offset, time_ms in (("from", span.from_offset, span.from_ms), ("to", span.to_offset, span.to_ms))
+        if offset is not None or time_ms is not None
+    ]
+    names = [name for name in (topics.live.topics.events, topics.live.topics.labels) if name is not None]
+    asked = structs.replace(asked, names=names, order=order, span=" ".join(told))
+    finish(specs, outcome, asked, places, as_json)
+
+
+async def _look(topics: Topics) -> tuple[int, Order]:
+    """How many partitions there are, and in which order to fold."""
+    events = topics.live.topics.events
+    async with admin(client_options(topics.settings)) as client:
+        there = await partition_counts(client)
+    if not there.get(events):
+        raise TopicError(f"there is no topic {events}; is it the right pipeline, and the right broker?")
+    if topics.order is not None:
+        return there[events], topics.order
+    journal = topics.live.topics.journal
+    if not there.get(journal):
+        return there[events], "time"
+    broker = KafkaBroker(topics.live, topics.settings)
+    ends = await broker.ends([Place(journal, number) for number in range(there[journal])])
+    return there[events], "journal" if all(ends.values()) else "time"
+
+
+def _moment(time_ms: int | None) -> str:
+    return datetime.fromtimestamp((time_ms or 0) / 1000, UTC).isoformat(timespec="seconds")
+
+
+def candidates(
+    files: Sequence[Path], overrides: Sequence[str], grids: Sequence[str]
+) -> tuple[list[Spec], list[Pipeline]]:
+    """Every combination of a file and the grids' values, each with a name of its own."""
+    if not files:
+        file = settings_of().pipeline
+        if file is None:
+            raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
+        files = [file]
+    choices = [[f"{key}={value.strip()}" for value in _split(values)] for key, values in map(_grid, grids)]
+    specs: list[Spec] = []
+    pipelines = []
+    taken: set[str] = set()
+    for file in files:
+        for chosen in itertools.product(*choices):
+            if len(specs) >= CANDIDATES_MAX:
+                raise click.UsageError(f"more than {CANDIDATES_MAX} candidates; give fewer values to --grid")
+            pipeline = load_pipeline(file, (*overrides, *chosen))
+            name = " ".join((pipeline.name, *(change.removeprefix("params.") for change in chosen)))
+            again = sum(known == name or known.startswith(f"{name} (") for known in taken)
+            name += f" ({again + 1})" if again else ""
+            taken.add(name)
+            specs.append(Spec(name, pipeline.resolved(), str(file), (*overrides, *chosen)))
+            pipelines.append(pipeline)
+    return specs, pipelines
+
+
+def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
+    """The first candidate with no model at all: what it would take to be worth anything.
+
+    Raises:
+        click.UsageError: the task has no such rule.
+    """
+    models = {
+        "binary": "NoChangeClassifier()",
+        "multiclass": "NoChangeClassifier()",
+        "regression": "StatisticRegressor(Mean())",
+    }
+    model = models.get(first.task)
+    if model is None:
+        raise click.UsageError(f"--naive has no rule for the task {first.task}")
+    document = {**first.resolved(), "pipeline": "naive", "model": model, "params": {}, "metrics": None, "drift": {}}
+    pipeline = parse_pipeline({key: value for key, value in document.items() if value is not None})
+    name = "mean of all labels" if first.task == "regression" else "same as last label"
+    return Spec(name, pipeline.resolved(), "--naive"), pipeline
+
+
+def _grid(text: str) -> tuple[str, str]:
+    key, equals, values = text.partition("=")
+    if not equals or not key or not values:
+        raise click.UsageError(f"--grid {text!r}: write a key and its values, as in params.lr=0.01,0.1,1")
+    return key, values
+
+
+def _split(values: str) -> list[str]:
+    """At the commas that stand outside brackets and quotes: a value may be an expression."""
+    parts, depth, quote = [""], 0, ""
+    for sign in values:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and not quote and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
+    """What must fit between the candidates and the flags."""
+    tasks = sorted({pipeline.task for pipeline in pipelines})
+    if len(tasks) > 1:
+        raise click.UsageError(f"candidates must have one task to be compared, not {' and '.join(tasks)}")
+    if cost is not None and tasks != ["binary"] and tasks != ["anomaly"]:
+        raise click.UsageError(f"--cost is for decisions (binary, anomaly), and the task is {tasks[0]}")
+    for pipeline in pipelines:
+        if segment is not None and segment not in pipeline.event.features:
+            features = list(pipeline.event.features)
+            raise click.UsageError(
+                f"--segment: {pipeline.name} has no feature {segment!r}; it has {', '.join(features)}"
+                + close_match(segment, features)
+            )
+
+
+def _places(out: Path, scores: Path | None) -> Places:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputFileError(f"the folder {out} cannot be made ({error.strerror}); name another with --out") from error
+    check_folder(out / "report.json")
+    if scores is not None:
+        check_format(scores)
+    return Places(out, scores)
+
+
+def _burn_in(burn_in: tuple[int, int]) -> str:
+    span_ms, events = burn_in
+    return str(format_duration(span_ms)) if span_ms else f"{events} events" if events else "none"
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Any]:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    begun_s = said_s = time.monotonic()
+    if quiet or not console.is_terminal:
+
+        def say(done: int, total: int) -> None:
+            nonlocal said_s
+            now_s = time.monotonic()
+            if not quiet and now_s - said_s >= SAID_EVERY_S:
+                said_s = now_s
+                rate = done / max(now_s - begun_s, 1e-9)
+                click.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+
+        yield say
+        return
+    columns = (
+        TextColumn("rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("rows", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - begun_s, 1e-9)
+            progress.update(bar, completed=done, total=total, rate=f"{rate:,.0f}")
+
+        yield show
+
+
+def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:
+    """Write the reports, say what was found, and set the exit code."""
+    failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
+    if failed and len(failed) == len(specs) and not any(r.tally.total.sums[0, 0] for r in outcome.results.values()):
+        raise InputFileError("\n".join(f"{name}: {why}" for name, why in failed.items()))
+    if not outcome.stopped and not any(result.records for result in outcome.results.values()):
+        span = f" {asked.span}" if asked.span else ""
+        raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}")
+    made = reports.build(specs, outcome, asked)
+    if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
+        raise InputFileError(_nothing_counted(made))
+    document = reports.encode(made)
+    reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
+    if as_json:
+        click.echo(document)
+    else:
+        _tell(made, places)
+    if outcome.stopped:
+        raise click.exceptions.Exit(INTERRUPTED)
+    if failed or made.source.bad:
+        raise click.exceptions.Exit(PART)
+
+
+def _nothing_counted(made: Report) -> str:
+    first = made.candidates[0]
+    return (
+        f"no label could be joined to an event, so there is nothing to tell: {first.counts.get('scored', 0):,} events, "
+        f"{first.counts.get('orphan', 0) + first.early:,} labels without an event, {first.pending:,} events without a "
+        f"label, {first.burned:,} in the burn-in. Do ids match, and does the data reach label.wait or the burn-in?"
+    )
+
+
+def _tell(made: Report, places: Places) -> None:
+    console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
+    source = made.source
+    click.echo(" ".join((", ".join(source.names), source.span)))
+    click.echo(f"{_amount(source)} in {source.order} order, from a {source.start} start, in {made.seconds:.1f} s")
+    if made.partial:
+        click.echo("PARTIAL: stopped before the end")
+    for first in range(0, max(1, len(made.metrics)), 5):
+        console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
+    for comparison in made.comparisons:
+        click.echo(told(made, comparison.candidate))
+    for warning in made.warnings:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+
+
+def _amount(source: Source) -> str:
+    if source.size_bytes:
+        return f"{source.rows:,} records ({source.size_bytes / 1e6:,.1f} MB)"
+    return f"{source.rows:,} rows"
+
+
+def _grid_of(made: Report, metrics: Sequence[str]) -> Grid:
+    grid = Grid(box=None, pad_edge=False, padding=(0, 1))
+    grid.add_column("candidate", overflow="fold")
+    grid.add_column("answers", justify="right", no_wrap=True)
+    for name in metrics:
+        grid.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for candidate in made.candidates:
+        shown = [_number(candidate.metrics.get(name)) for name in metrics]
+        grid.add_row(_name(candidate), f"{candidate.answered:,}", *shown)
+    return grid
+
+
+_SHORT = {"BalancedAccuracy": "BalAcc", "AveragePrecision": "AvgPrec", "CostPerEvent": "Cost"}
+
+
+def _name(candidate: CandidateReport) -> str:
+    return candidate.name + (" (failed)" if candidate.failure else "")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

@@ -1,0 +1,105 @@
+"""`driftline explain`: why did this event get its score?"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from app.backtest.explain import Explanation, explain
+from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.config import Settings
+from app.core.error import TopicError
+from app.core.pipeline import Pipeline
+from app.engine.client import admin, client_options, partition_counts
+from app.engine.feed import partition_of
+from app.engine.kafka import KafkaBroker
+
+WEIGHTS_SHOWN = 20
+DIFFERENT = 1  # exit code: what was derived is not what was served
+
+
+@click.command("explain")
+@pipeline_option
+@bootstrap_option
+@click.option("--event", "event_id", required=True, metavar="ID", help="The event's id.")
+@json_option
+def explain_command(
+    pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, event_id: str, as_json: bool
+) -> None:
+    """Derive the score that was served for one event again, from snapshot and journal: the model's version, the
+    features, what each weighed, the label and when it came, the alerts that were open.
+
+    Exit code 1: what was derived is not what was served.
+    """
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    found = asyncio.run(_explain(pipeline, settings, event_id))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        click.echo("\n".join(lines(found)))
+    if not found.same:
+        raise click.exceptions.Exit(DIFFERENT)
+
+
+async def _explain(pipeline: Pipeline, settings: Settings, event_id: str) -> Explanation:
+    topic = pipeline.topics.scores
+    async with admin(client_options(settings)) as client:
+        count = (await partition_counts(client)).get(topic, 0)
+    if not count:
+        raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
+    likeliest = partition_of(event_id.encode(), count)
+    partitions = [likeliest, *(number for number in range(count) if number != likeliest)]
+    key = settings.snapshot_key.encode() if settings.snapshot_key else None
+    return await explain(KafkaBroker(pipeline, settings), pipeline, partitions, event_id, key)
+
+
+def lines(found: Explanation) -> list[str]:
+    """For a terminal."""
+    served = found.served
+    topic, partition, offset = found.place
+    said = served.get("prediction")
+    value = served.get("probability", said)
+    told = [
+        f"event {served['event_id']} at {_when(served.get('event_time_ms'))} ({topic}-{partition}, offset {offset})",
+        f"score {_number(value)}" + (f", class {said}" if "probability" in served else "") + f", {served.get('guard')}",
+        f"by model version {found.version}; derived again from {found.began}: "
+        + ("the same, byte for byte" if found.same else f"NOT the same: {_number(found.derived.get('probability'))}"),
+        "features",
+        *(f"  {name} = {value!r}" for name, value in found.features.items()),
+    ]
+    if found.weights:
+        told.append("what each adds (value x weight), before the link function")
+        told += [
+            f"  {one.adds:+.4f}  {one.name} ({_number(one.value)} x {_number(one.weight)})"
+            for one in found.weights[:WEIGHTS_SHOWN]
+        ]
+        told.append(f"  {found.intercept or 0.0:+.4f}  intercept")
+    elif found.river:
+        told += ["River says", *(f"  {line}" for line in found.river.splitlines())]
+    outcome = found.outcome
+    if outcome is None:
+        told.append("label: none yet")
+    elif outcome.get("label") is None:
+        told.append(f"label: {outcome['kind']}; {outcome.get('detail', '')}")
+    else:
+        came = outcome.get("label_time_ms")
+        told.append(f"label {outcome['label']}, {outcome['kind']}" + (f", came {_when(came)}" if came else ""))
+    told.append(f"alerts open then: {len(found.alerts) or 'none'}")
+    told += [f"  {alert.get('sentence')}" for alert in found.alerts]
+    return told
+
+
+def _when(time_ms: int | None) -> str:
+    if time_ms is None:
+        return "-"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,77 @@
+"""`driftline export`: outcomes as a table, for training elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import click
+
+from app.backtest.export import columns_of, export
+from app.backtest.score import check_format, put_together
+from app.cli.option import MOMENT, bootstrap_option, pipeline_of, pipeline_option, settings_of
+from app.config import Settings
+from app.core.error import InputFileError, TopicError
+from app.core.pipeline import Pipeline
+from app.engine.client import admin, client_options, partition_counts
+from app.engine.kafka import KafkaBroker
+
+LEARNED = ("joined", "assumed")
+KINDS = (*LEARNED, "failed", "expired")
+
+
+@click.command("export")
+@pipeline_option
+@bootstrap_option
+@click.option("--from", "from_ms", type=MOMENT, help="Events from this time on.")
+@click.option("--to", "to_ms", type=MOMENT, help="Events before this time.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    help="Which outcomes; may be repeated [default: joined and assumed].",
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Write it: .csv or .parquet."
+)
+def export_command(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    kinds: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Write outcomes as a table: features as they were when the event was served, what was served, the label and its
+    delay. Joins no group and changes nothing."""
+    if from_ms is not None and to_ms is not None and to_ms <= from_ms:
+        raise click.UsageError("--to must lie behind --from")
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    check_format(out)
+    rows = asyncio.run(_export(pipeline, settings, from_ms, to_ms, kinds or LEARNED, out))
+    click.echo(f"{rows:,} outcomes in {out}")
+
+
+async def _export(
+    pipeline: Pipeline, settings: Settings, from_ms: int | None, to_ms: int | None, kinds: tuple[str, ...], out: Path
+) -> int:
+    topic = pipeline.topics.outcomes
+    async with admin(client_options(settings)) as client:
+        count = (await partition_counts(client)).get(topic, 0)
+    if not count:
+        raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
+    broker = KafkaBroker(pipeline, settings)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".driftline-") as folder:
+        parts = [Path(folder) / f"{number}.csv" for number in range(count)]
+        rows = 0
+        for number, part in enumerate(parts):
+            rows += await export(
+                broker, pipeline, number, part, from_ms=from_ms, to_ms=to_ms, kinds=kinds, moved=lambda read: None
+            )
+        if not rows:
+            raise InputFileError(f"{topic} has no such outcomes in that range; nothing was written")
+        return put_together(parts, out, columns_of(pipeline))

@@ -1,0 +1,133 @@
+"""What a change of the pipeline file does to a state that is already there.
+
+Three kinds of keys (the table in docs/architecture.md is this module in words):
+
+* those that the state does not depend on, or only its bounds: taken over as they are;
+* those that rule one part of the state: metrics and detectors whose expression stays go on, new ones begin empty;
+  what waits for its label waits as long as the new `label.wait` says, counted from when it came;
+* all others: features, task, model, seed, what an id or a label is. Numbers that were learned under the old ones mean
+  nothing under the new: refused, unless the user asks for a fresh state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.core.build import is_factory
+from app.core.drift import DriftMonitors, Monitor
+from app.core.evaluate import Evaluation
+from app.core.expression import params_used
+from app.core.maturity import Maturity
+from app.core.pipeline import Pipeline
+from app.core.shard import Shard
+
+FOLLOWED = (
+    "decision",
+    "dedupe",
+    "delivery",
+    "drift",
+    "label.correct_for",
+    "label.correct_max",
+    "label.early",
+    "label.early_max",
+    "label.missing",
+    "label.pending_max",
+    "label.wait",
+    "limits",
+    "metric_by",
+    "metric_span",
+    "metric_window",
+    "metrics",
+    "snapshot",
+    "topics.alerts",
+    "topics.outcomes",
+    "topics.rejected",
+    "topics.scores",
+)
+"""Keys of the pipeline file that may change while the state goes on; `params.NAME` too where the model has no $NAME."""
+
+METRIC_KEYS = ("metrics", "metric_window", "metric_span_ms", "metric_by", "params")
+
+
+def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """Paths of the keys that differ between two documents, deepest first difference each; order is a difference too."""
+    changed = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and (old.keys() == new.keys() or key == "params"):
+            inner = changed_keys(old, new, f"{path}{key}.")
+            changed += [f"{path}{key}"] if not inner and list(old) != list(new) and key != "params" else inner
+        elif old != new or type(old) is not type(new):  # 1, 1.0 and true are equal, and not the same to a model
+            changed.append(f"{path}{key}")
+    return changed
+
+
+def refused_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Those of the changed keys that the state cannot follow."""
+    model = str(after["model"])
+    used = {f"params.{name}" for name in params_used(model)}
+    return [
+        key
+        for key in changed_keys(before, after)
+        if not any(key == followed or key.startswith(f"{followed}.") for followed in FOLLOWED)
+        and not (key.startswith("params.") and key not in used and not is_factory(model))
+    ]
+
+
+def adopt(shard: Shard, before: Pipeline) -> None:
+    """Take over what the shard's own pipeline changed, in a state that was made under another.
+
+    Args:
+        shard: with the state of before, under the pipeline of after.
+        before: the pipeline that the state was made under.
+    """
+    after = shard.pipeline
+    shard.pending.horizon_ms, shard.pending.id_max = after.dedupe.horizon_ms, after.dedupe.id_max
+    if after.label is not None and before.label is not None:
+        shard.pending.pending_max, shard.early.early_max = after.label.pending_max, after.label.early_max
+        shard.pending.wait_ms, shard.pending.correct_max = after.label.wait_ms, after.label.correct_max
+        shard.early.postpone(after.label.early_ms - before.label.early_ms)
+    if any(getattr(before, key) != getattr(after, key) for key in METRIC_KEYS):
+        shard.evaluation = _evaluation(shard.evaluation, before, after)
+        maturity = Maturity(after)
+        maturity.keep(shard.maturity, lambda part: _evaluation(part, before, after))
+        shard.maturity = maturity
+    if (before.drift, before.params) != (after.drift, after.params):
+        shard.monitors = _monitors(shard.monitors, before, after)
+
+
+def _same(expression: str, before: Pipeline, after: Pipeline) -> bool:
+    """Whether an expression means the same in both."""
+    missing = object()
+    return all(before.params.get(name, missing) == after.params.get(name, missing) for name in params_used(expression))
+
+
+def _evaluation(old: Evaluation, before: Pipeline, after: Pipeline) -> Evaluation:
+    """Metrics that stay keep their past, and as much of their window as the new one holds; new ones begin empty."""
+    made = Evaluation.of(after)
+    made.label_count = old.label_count
+    for name in made.tracks:
+        if name in old.tracks and _same(name, before, after):
+            made.keep(name, old.tracks[name])
+    return made
+
+
+def _monitors(old: DriftMonitors, before: Pipeline, after: Pipeline) -> DriftMonitors:
+    """Detectors that stay on their signal go on, whatever their number there; a reference of another size is new."""
+    made = DriftMonitors.of(after)
+    made.label_count, made.score_count = old.label_count, old.score_count
+    same_size = before.drift.reference_size == after.drift.reference_size
+    kept = {(one.signal, one.expression): one for one in old.every()}
+
+    def chosen(fresh: Monitor) -> Monitor:
+        known = kept.get((fresh.signal, fresh.expression))
+        if known is None or not _same(fresh.expression, before, after) or (known.reference and not same_size):
+            return fresh
+        known.name = fresh.name
+        return known
+
+    made.error = [chosen(one) for one in made.error]
+    made.score = [chosen(one) for one in made.score]
+    made.features = [(place, chosen(one)) for place, one in made.features]
+    return made

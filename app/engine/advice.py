@@ -1,0 +1,70 @@
+"""What a broker's refusal means to the person who keeps it running."""
+
+from __future__ import annotations
+
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    CorruptRecordException,
+    GroupAuthorizationFailedError,
+    InvalidProducerIdMapping,
+    InvalidTimestampError,
+    KafkaStorageError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasAfterAppendError,
+    NotEnoughReplicasError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
+    UnsupportedCodecError,
+)
+
+_ALTER = "kafka-configs --alter --entity-type topics --entity-name {topic} --add-config"
+_TOO_LARGE = (
+    "{topic} takes no record as large as ours: its max.message.bytes was lowered. Set it as `driftline topics check` "
+    f"says ({_ALTER} max.message.bytes=BYTES)"
+)
+_REPLICAS = (
+    "too few replicas of {topic} are in sync for its min.insync.replicas; bring the missing brokers back, or lower it"
+)
+_ADVICE: dict[type[BaseException], str] = {
+    MessageSizeTooLargeError: _TOO_LARGE,
+    RecordListTooLargeError: _TOO_LARGE,
+    KafkaStorageError: (
+        "a broker cannot write to its disk (full, or broken); free space or replace it, and restart that broker"
+    ),
+    NotEnoughReplicasError: _REPLICAS,
+    NotEnoughReplicasAfterAppendError: _REPLICAS,
+    InvalidTimestampError: (
+        "{topic} refuses the time of a record that an input took; set message.timestamp.after.max.ms and "
+        f"message.timestamp.before.max.ms of it as `driftline topics check` says ({_ALTER} KEY=VALUE)"
+    ),
+    UnknownTopicOrPartitionError: "{topic} is not there (any more); make it with `driftline topics create -p FILE`",
+    TopicAuthorizationFailedError: "this user may not use {topic}; grant READ and WRITE on the pipeline's topics",
+    GroupAuthorizationFailedError: "this user may not use the pipeline's group; grant READ on driftline-<pipeline>",
+    TransactionalIdAuthorizationFailed: (
+        "this user may not use the pipeline's transactional ids; grant WRITE and DESCRIBE on those that begin with its "
+        "name"
+    ),
+    ClusterAuthorizationFailedError: "this user may not write idempotently; grant IDEMPOTENT_WRITE on the cluster",
+    PolicyViolationError: "a policy of this cluster refuses it; ask who runs it",
+    CorruptRecordException: (
+        "a piece of {topic} fails its checksum: a disk or the network damages it. Look at the broker's disks; where a "
+        "replica is whole, make that one the leader"
+    ),
+    UnsupportedCodecError: "records are compressed by a codec that this Python lacks; pip install cramjam",
+    InvalidProducerIdMapping: "the transactional id was idle for longer than the broker keeps it; it is opened anew",
+}
+
+
+def advice(error: BaseException, topic: str = "a topic of the pipeline") -> str:
+    """What to do about an error of a broker, in words; empty where the error says all there is.
+
+    Args:
+        topic: what was written or read.
+    """
+    for kind in type(error).__mro__:
+        if (told := _ADVICE.get(kind)) is not None:
+            return f"{told.format(topic=topic)} ({type(error).__name__})"
+    return ""

@@ -1,0 +1,161 @@
+"""Files as records: the short way and the long way give the same, in the order in which a worker folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from app.backtest.history import LogSource, TableSource
+from app.core.error import InputFileError
+from app.core.pipeline import Pipeline
+from app.core.record import Event, InputRecord, Label, Malformed
+from app.engine.table import Fields
+from tests.backtest import history
+
+
+def records(path: Path, chosen: Pipeline, delay_ms: int = 0, **more: Any) -> list[InputRecord]:
+    opened = TableSource(path, Fields("y", **more), delay_ms).open(chosen)
+    return [record for batch in opened.batches() for record in batch]
+
+
+def told(found: list[InputRecord]) -> list[Any]:
+    """What the core reads of records: all but the bytes that they came as."""
+    return [structs.replace(one, source=structs.replace(one.source, key=None, value=None)) for one in found]
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1, 1_000, 40_000])
+def test_short_way_gives_the_records_of_the_long_way(tmp_path: Path, delay_ms: int) -> None:
+    path = history.table(tmp_path, 1_000)
+    as_json = tmp_path / "data.jsonl"
+    as_json.write_bytes(
+        b"\n".join(orjson.dumps(dict(zip((*history.FEATURES, "y"), row, strict=True))) for row in history.rows(1_000))
+    )
+    short = records(path, history.pipeline(), delay_ms)
+    assert told(short) == told(records(as_json, history.pipeline(), delay_ms))
+    assert len(short) == 2_000
+
+
+@given(
+    cells=st.lists(
+        st.lists(
+            st.sampled_from(
+                ["1", "-0", "007", "1.5", "", "1e3", "+4", "nan", " 2", "1_0", '"3"', "x", "9" * 20, "-1e16"]
+            ),
+            min_size=4,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_odd_cells_are_read_as_produce_reads_them(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[list[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    text = "x1,x2,x3,y\n" + "\n".join(",".join(row) for row in cells) + "\n"
+    # A string column that no pipeline reads sends the same rows the long way.
+    (folder / "short.csv").write_text(text)
+    chosen = history.pipeline()
+    source = TableSource(folder / "short.csv", Fields("y"))
+    short, long = source.open(chosen), source.open(chosen)
+    long._plain_reader = lambda *_: None  # type: ignore[method-assign]  # the other way
+    found, expected = ([one for batch in opened.batches() for one in batch] for opened in (short, long))
+    assert told(found) == told(expected)
+    assert (short.bad, short.done) == (long.bad, long.done)
+
+
+def test_block_with_a_quoted_line_break_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text('x1,x2,x3,note,y\n1,2,3,4,1\n1,2,3,"two\nlines",0\n1,2,3,4,1\n')
+    found = records(path, history.pipeline())
+    assert [type(one) for one in found] == [Label, Event] * 3
+
+
+def test_limit_reads_no_further(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 1_000)
+    opened = TableSource(path, Fields("y"), 0, 300).open(history.pipeline())
+    assert sum(isinstance(one, Event) for batch in opened.batches() for one in batch) == 300
+    assert opened.done == 300
+
+
+def test_label_comes_before_the_event_of_its_time_and_after_earlier_ones(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 5)
+    found = records(path, history.pipeline(), 2_000)
+    order = [(type(one).__name__[0], one.event_id) for one in found if isinstance(one, Event | Label)]
+    assert order == [
+        *[("E", 0), ("E", 1), ("L", 0), ("E", 2), ("L", 1), ("E", 3)],
+        *[("L", 2), ("E", 4), ("L", 3), ("L", 4)],
+    ]
+
+
+def test_row_with_too_many_cells_is_counted_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("x1,x2,x3,y\n1,2,3,1\n1,2,3,4,1\n1,2,3,0\n")
+    opened = TableSource(path, Fields("y")).open(history.pipeline())
+    assert len([one for batch in opened.batches() for one in batch]) == 4
+    assert opened.bad.lines == ["line 3: has 5 cells, the header has 4"]
+
+
+def test_missing_column_is_named_before_anything_is_read(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 3)
+    with pytest.raises(InputFileError, match=r"no column 'x9', which feature x9 of first needs.*x1, x2, x3, y"):
+        TableSource(path, Fields("y")).open(history.pipeline(features=("x1", "x9")))
+
+
+def test_no_utf8_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes("x1,x2,x3,y\n1,2,3,1\né,2,3,1\n".encode("latin-1"))
+    with pytest.raises(InputFileError, match="not UTF-8"):
+        TableSource(path, Fields("y")).open(history.pipeline())
+
+
+# -- topics as files
+
+
+def logs(folder: Path, events: list[Any], labels: list[Any]) -> tuple[Path, Path]:
+    paths = folder / "events.jsonl", folder / "labels.jsonl"
+    for path, lines in zip(paths, (events, labels), strict=True):
+        path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    return paths
+
+
+def timed(**more: Any) -> Pipeline:
+    event = {"id": "id", "time": "at", "features": {"x1": "number"}}
+    label = {"id": "id", "value": "y", "time": "at", "wait": "1h"}
+    return history.pipeline(event=event, label=label, **more)
+
+
+def test_two_files_merge_by_time(tmp_path: Path) -> None:
+    at = history.START_MS
+    events = [{"id": n, "at": at + n * 1_000, "x1": n} for n in range(700)]
+    labels = [{"id": n, "at": at + n * 1_000 + 2_500, "y": n % 2} for n in range(700)]
+    opened = LogSource(*logs(tmp_path, events, labels)).open(timed())
+    found = [one for batch in opened.batches() for one in batch]
+    assert [one.order_ms for one in found] == sorted(one.order_ms for one in found)
+    assert len(found) == 1_400 == opened.done
+
+
+def test_equal_times_put_the_label_first(tmp_path: Path) -> None:
+    at = history.START_MS
+    files = logs(tmp_path, [{"id": 1, "at": at, "x1": 1}], [{"id": 1, "at": at, "y": 1}])
+    found = [one for batch in LogSource(*files).open(timed()).batches() for one in batch]
+    assert [type(one) for one in found] == [Label, Event]
+
+
+def test_line_that_is_no_json_is_a_malformed_record(tmp_path: Path) -> None:
+    files = logs(tmp_path, [{"id": 1, "at": history.START_MS, "x1": 1}], [])
+    files[0].write_bytes(b"{]\n" + files[0].read_bytes())
+    found = [one for batch in LogSource(*files).open(timed()).batches() for one in batch]
+    assert [type(one) for one in found] == [Malformed, Event]
+
+
+def test_lines_without_times_say_what_to_give(tmp_path: Path) -> None:
+    files = logs(tmp_path, [{"id": 1, "x1": 1}], [])
+    with pytest.raises(InputFileError, match="--time FIELD"):
+        LogSource(*files).open(history.pipeline(event={"id": "id", "features": {"x1": "number"}}))

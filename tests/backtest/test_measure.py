@@ -1,0 +1,205 @@
+"""Tallies and their metrics against independent computations over the same pairs."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from river import metrics
+
+from app.backtest.compare import BLOCKS_MIN, compare
+from app.backtest.measure import Cost, total_values
+from app.backtest.tally import CELLS_MAX, SEGMENTS_MAX, Tally, Timeline, bins_of, score_at
+from app.core.curve import bin_of
+from app.core.output import ModelVersion, Outcome, Prediction
+from tests.backtest import history
+
+DAY_MS = 86_400_000
+
+
+def outcome(number: int, p: float, y: bool, time_ms: int, delay_ms: int | None = 0, word: Any = 1.0) -> Outcome:
+    said = Prediction(p >= 0.5, {True: p, False: 1 - p}, p)
+    came = None if delay_ms is None else time_ms + delay_ms
+    version = ModelVersion(0, number)
+    return Outcome(f"o-{number}", "joined", None, 0, number, time_ms, (word, 2.0, 3.0), said, version, y, came)
+
+
+def pairs(count: int, seed: int = 1, skill: float = 2.0) -> list[Outcome]:
+    source = random.Random(seed)
+    made = []
+    for number in range(count):
+        y = source.random() < 0.2
+        p = 1 / (1 + math.exp(-source.gauss(skill if y else -skill, 2)))
+        made.append(outcome(number, p, y, history.START_MS + number * 60_000, source.choice([0, 5_000, DAY_MS, None])))
+    return made
+
+
+def tallied(outcomes: list[Outcome], segment: str | None = None, **more: Any) -> Tally:
+    tally = Tally(history.pipeline(**more), segment)
+    for first in range(0, len(outcomes), 500):
+        tally.add(outcomes[first : first + 500])
+    return tally
+
+
+def test_binary_metrics_are_those_of_river() -> None:
+    made = pairs(3_000)
+    found = total_values(tallied(made), None)
+    for name in ("Accuracy", "BalancedAccuracy", "Precision", "Recall", "F1", "LogLoss"):
+        reference = getattr(metrics, name)()
+        for one in made:
+            said = one.prediction
+            assert said is not None
+            reference.update(one.label, said.label if reference.requires_labels else said.probabilities)
+        assert found[name] == pytest.approx(reference.get(), rel=1e-12), name
+
+
+def test_curves_are_those_of_the_exact_scores() -> None:
+    made = pairs(1_200)
+    scored = [(one.prediction.value or 0.0, bool(one.label)) for one in made if one.prediction]
+    ups, downs = [p for p, y in scored if y], [p for p, y in scored if not y]
+    auc = sum((a > b) + 0.5 * (a == b) for a in ups for b in downs) / (len(ups) * len(downs))
+    hits = total = 0.0
+    for rank, (_, y) in enumerate(sorted(scored, reverse=True), 1):
+        hits += y
+        total += y * hits / rank
+    found = total_values(tallied(made), None)
+    assert found["ROCAUC"] == pytest.approx(auc, abs=2e-4)
+    assert found["AveragePrecision"] == pytest.approx(total / hits, abs=2e-3)
+
+
+def test_decisions_are_at_the_pipelines_threshold_and_cost_what_the_matrix_says() -> None:
+    made = pairs(2_000)
+    found = total_values(tallied(made, decision={"threshold": 0.8}), Cost(fp=1, fn=20))
+    fp = sum(not one.label and (one.prediction.value or 0) >= 0.8 for one in made if one.prediction)
+    fn = sum(bool(one.label) and (one.prediction.value or 0) < 0.8 for one in made if one.prediction)
+    assert found["CostPerEvent"] == pytest.approx((fp + 20 * fn) / 2_000)
+
+
+def test_regression_metrics_are_those_of_river() -> None:
+    source = random.Random(2)
+    chosen = history.pipeline(model="StandardScaler() | LinearRegression()", task="regression", metrics=["MAE"])
+    made, references = [], [metrics.MAE(), metrics.RMSE(), metrics.R2()]
+    for number in range(500):
+        y, said = source.gauss(10, 3), source.gauss(10, 3)
+        version = ModelVersion(0, number)
+        value = Prediction(value=said)
+        made.append(Outcome("o", "joined", None, 0, number, number, (1.0,) * 3, value, version, y, number))
+        for reference in references:
+            reference.update(y, said)
+    tally = Tally(chosen, None)
+    tally.add(made)
+    found = total_values(tally, None)
+    for reference in references:
+        assert found[type(reference).__name__] == pytest.approx(reference.get(), rel=1e-9)
+
+
+def test_breakdowns_add_up_to_the_whole() -> None:
+    made = pairs(4_000)
+    made = [
+        outcome(n, one.prediction.value or 0.0, bool(one.label), one.event_time_ms or 0, 0, n % 7)
+        for n, one in enumerate(made)
+        if one.prediction
+    ]
+    tally = tallied(made, "x1")
+    assert tally.by_segment is not None
+    for cells in (tally.timeline.cells, tally.ages, tally.by_segment):
+        assert cells.sums.sum(axis=0) == pytest.approx(tally.total.sums[0])
+        assert cells.curve.sum() == tally.total.curve.sum()
+    assert tally.segments is not None
+    assert sorted(tally.segments.names) == list("0123456")
+
+
+def test_two_partitions_add_up_to_one() -> None:
+    made = pairs(3_000)
+    whole, odd, even = tallied(made, "x1"), tallied(made[1::2], "x1"), tallied(made[::2], "x1")
+    odd.merge(even)
+    assert odd.total.sums == pytest.approx(whole.total.sums)
+    assert odd.timeline.starts_ms == whole.timeline.starts_ms
+    assert odd.timeline.cells.sums == pytest.approx(whole.timeline.cells.sums)
+
+
+@given(st.lists(st.floats(min_value=-1e30, max_value=1e30), min_size=1, max_size=50))
+def test_bins_are_those_of_the_core(scores: list[float]) -> None:
+    assert bins_of(np.array(scores)).tolist() == [bin_of(score) for score in scores]
+
+
+def test_a_bins_score_is_its_least() -> None:
+    every = np.arange(1, 4_000)
+    assert [bin_of(float(score)) for score in score_at(every)] == every.tolist()
+
+
+@given(st.lists(st.integers(min_value=0, max_value=4 * 10**12), min_size=1, max_size=200))
+def test_timeline_keeps_every_count_at_its_time(times: list[int]) -> None:
+    line = Timeline(1, 0)
+    for time_ms in times:
+        places = line.places(np.array([time_ms]))
+        line.cells.add(places, np.ones((1, 1)), None, None)
+    assert line.cells.sums.sum() == len(times)
+    assert len(line.starts_ms) <= CELLS_MAX
+    expected: dict[int, int] = {}
+    for time_ms in times:
+        start_ms = time_ms // line.width_ms * line.width_ms
+        expected[start_ms] = expected.get(start_ms, 0) + 1
+    kept = {start: int(line.cells.sums[n, 0]) for n, start in enumerate(line.starts_ms) if line.cells.sums[n, 0]}
+    assert kept == expected
+
+
+def test_more_segments_than_shown_are_others() -> None:
+    made = [outcome(n, 0.5, True, history.START_MS + n, 0, f"city {n % 60}") for n in range(600)]
+    tally = tallied(made, "x1")
+    assert tally.by_segment is not None
+    assert tally.by_segment.sums[SEGMENTS_MAX, 0] == 10 * (60 - SEGMENTS_MAX)
+
+
+# -- how sure
+
+
+def test_equal_candidates_are_not_told_apart() -> None:
+    made = pairs(2_000)
+    (found,) = compare(("a", tallied(made)), {"b": tallied(made)}, None)
+    assert {one.difference for one in found.differences} == {0.0}
+    assert {one.verdict for one in found.differences} == {"no clear difference"}
+
+
+def test_a_better_candidate_is_called_better_and_a_worse_one_worse() -> None:
+    good, bad = tallied(pairs(4_000, skill=2.5)), tallied(pairs(4_000, skill=0.5))
+    (found,) = compare(("bad", bad), {"good": good}, None)
+    assert {one.verdict for one in found.differences if one.metric in ("LogLoss", "ROCAUC")} == {"better"}
+    (found,) = compare(("good", good), {"bad": bad}, None)
+    assert {one.verdict for one in found.differences if one.metric in ("LogLoss", "ROCAUC")} == {"worse"}
+
+
+def test_few_stretches_of_time_give_no_interval() -> None:
+    made = [outcome(n, 0.4, n % 2 == 0, history.START_MS + n % 4) for n in range(300)]
+    (found,) = compare(("a", tallied(made)), {"b": tallied(made)}, None)
+    assert found.blocks < BLOCKS_MIN
+    assert {one.verdict for one in found.differences} == {"too little data"}
+    assert "No intervals" in found.method
+
+
+def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Noise that lasts: blocks of 50 events in which one candidate is better or worse by chance."""
+    held = 0
+    trials = 60
+    for trial in range(trials):
+        source = random.Random(trial)
+        sides: list[list[Outcome]] = [[], []]
+        tilt = 0.0
+        for number in range(3_200):
+            if number % 50 == 0:
+                tilt = source.gauss(0, 0.15)
+            y = source.random() < 0.5
+            for side, sign in zip(sides, (1, -1), strict=True):
+                right = source.random() < 0.7 + sign * tilt
+                side.append(outcome(number, 0.8 if right == y else 0.2, y, history.START_MS + number * 60_000))
+        (found,) = compare(("a", tallied(sides[0])), {"b": tallied(sides[1])}, None)
+        (accuracy,) = (one for one in found.differences if one.metric == "Accuracy")
+        assert accuracy.low is not None
+        assert accuracy.high is not None
+        held += accuracy.low <= 0 <= accuracy.high
+    assert held >= 0.85 * trials  # 95% asked; 60 trials scatter by 3 points, short series cost some

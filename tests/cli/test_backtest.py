@@ -1,0 +1,400 @@
+"""`driftline backtest` on files: right, comparable, and clear about what it could not use."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import re
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Hashable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+from river import compose, evaluate, linear_model, metrics, naive_bayes, preprocessing, tree
+
+from app.backtest import candidate, report
+from app.backtest import run as running
+from app.backtest.history import TableSource
+from app.backtest.run import Options
+from app.cli.backtest import candidates
+from app.core import shard as shards
+from app.engine.table import Fields
+from tests.backtest import history
+from tests.cli.command import COMMAND, ROOT, environment, run
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "StandardScaler() | LogisticRegression()": lambda: (
+        preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    ),
+    "GaussianNB()": naive_bayes.GaussianNB,
+    "HoeffdingTreeClassifier()": tree.HoeffdingTreeClassifier,
+    "HoeffdingAdaptiveTreeClassifier(seed=42)": lambda: tree.HoeffdingAdaptiveTreeClassifier(seed=42),
+}
+
+
+def backtest(folder: Path, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
+    """Run it over the table in the folder; returns its report."""
+    done = run("backtest", "--input", folder / "data.csv", "--label", "y", "-o", folder / "out", *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    made: dict[str, Any] = orjson.loads((folder / "out" / "report.json").read_bytes())
+    return made
+
+
+def by_river(count: int, model: Any, delay_s: int) -> dict[str, float]:
+    """What River's own delayed evaluation gives for the rows."""
+    at = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - River compares naive times
+    rows: list[tuple[dict[Hashable, Any], Any]] = [
+        ({"x1": x1, "x2": x2, "x3": x3, "at": at + dt.timedelta(seconds=n)}, y == 1)
+        for n, (x1, x2, x3, y) in enumerate(history.rows(count))
+    ]
+    metric = metrics.Accuracy() + metrics.LogLoss()
+    evaluate.progressive_val_score(
+        rows, compose.Discard("at") | model, metric, moment="at", delay=dt.timedelta(seconds=delay_s)
+    )
+    accuracy, log_loss = metric
+    return {"Accuracy": accuracy.get(), "LogLoss": log_loss.get()}
+
+
+@pytest.mark.parametrize("delay_s", [0, 90])
+def test_four_candidates_are_what_river_alone_gives(tmp_path: Path, delay_s: int) -> None:
+    history.table(tmp_path)
+    files = [history.pipeline_file(tmp_path, f"m{n}", model) for n, model in enumerate(MODELS)]
+    flags = [part for file in files for part in ("-p", file)]
+    made = backtest(tmp_path, *flags, "--label-delay", f"{delay_s}s", "--processes", "1")
+    for one, model in zip(made["candidates"], MODELS.values(), strict=True):
+        expected = by_river(1_500, model(), delay_s)
+        for name, value in expected.items():
+            assert one["pipeline_metrics"][name] == pytest.approx(value, rel=1e-9), (one["model"], name)
+        assert one["metrics"]["LogLoss"] == pytest.approx(expected["LogLoss"], rel=1e-9)
+        # River leaves out an event without an answer; here it was not answered rightly.
+        right = one["metrics"]["Accuracy"] * one["counted"] / one["answered"]
+        assert right == pytest.approx(expected["Accuracy"], rel=1e-9)
+        assert one["counts"]["joined"] == 1_500
+
+
+def test_report_has_the_promised_form(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    file = history.pipeline_file(tmp_path, drift={"error": "ADWIN()", "warmup_labels": 100})
+    made = backtest(tmp_path, "-p", file, "--grid", "model=GaussianNB(),HoeffdingTreeClassifier()", "--segment", "x3")
+    schema = json.loads((ROOT / "schemas" / "backtest.schema.json").read_text())
+    assert schema == report.schema()
+    jsonschema.validate(made, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**made, "candidates": [{}]}, schema)
+    for one in made["candidates"]:
+        assert sum(part["n"] for part in one["over_time"]) == 1_500
+        assert {part["name"] for part in one["segments"]} == {"0.0", "1.0", "2.0", "3.0"}
+        assert sum(cell["n"] for cell in one["confusion"]) == 1_500
+
+
+def test_drift_is_in_the_report_where_the_rule_turns(tmp_path: Path) -> None:
+    history.table(tmp_path, 3_000)
+    file = history.pipeline_file(tmp_path, drift={"error": "ADWIN()", "warmup_labels": 500})
+    made = backtest(tmp_path, "-p", file)
+    (only,) = made["candidates"]
+    source = made["source"]
+    rows = [(drift["time_ms"] - source["start_ms"]) // source["step_ms"] for drift in only["drifts"]]
+    assert any(2_000 <= row <= 2_300 for row in rows)
+    assert only["alert_count"] == len(only["alerts"]) > 0
+    assert "more often" in only["alerts"][0]["sentence"]
+
+
+def test_page_needs_nothing_else_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    features = {"<b>": {"path": "x3", "type": "number"}, "x1": {"path": "x1", "type": "number"}}
+    file = history.pipeline_file(tmp_path, event={"id": "id", "features": features})
+    spiteful = tmp_path / "<img src=x onerror=alert(1)>.yaml"
+    file.rename(spiteful)
+    backtest(
+        tmp_path, "-p", spiteful, "--grid", "model=GaussianNB(),Select('<b>', 'x1') | GaussianNB()", "--segment", "<b>"
+    )
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)=", page)
+    assert "&lt;img src=x" in page
+    assert page.count("<b>") == page.count("</b>")
+    assert "<h2>By &lt;b&gt;</h2>" in page
+
+
+def test_grid_and_set_make_candidates(tmp_path: Path) -> None:
+    file = history.pipeline_file(
+        tmp_path, model="StandardScaler() | LogisticRegression(optimizer=SGD($lr))", params={"lr": 0.01}
+    )
+    specs, pipelines = candidates([file], ["metric_window=50"], ["params.lr=0.1,1", "label.wait=1h,2h"])
+    assert [spec.name for spec in specs] == [
+        *("first lr=0.1 label.wait=1h", "first lr=0.1 label.wait=2h"),
+        *("first lr=1 label.wait=1h", "first lr=1 label.wait=2h"),
+    ]
+    assert [pipeline.params["lr"] for pipeline in pipelines] == [0.1, 0.1, 1, 1]
+    assert {pipeline.metric_window for pipeline in pipelines} == {50}
+
+
+def test_candidates_in_several_processes_give_the_same(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    file = history.pipeline_file(tmp_path)
+    flags = ("-p", file, "--grid", "model=GaussianNB(),HoeffdingTreeClassifier()", "--scores", tmp_path / "s.csv")
+    alone = backtest(tmp_path, *flags, "--processes", "1")
+    scores = sorted((tmp_path / "s.csv").read_text().splitlines())
+    together = backtest(tmp_path, *flags, "--processes", "2")
+    for made in (alone, together):
+        made.pop("seconds")
+        for one in made["candidates"]:
+            one.pop("cpu_seconds")
+    assert alone == together
+    assert scores == sorted((tmp_path / "s.csv").read_text().splitlines())
+
+
+def test_burn_in_is_folded_and_not_counted(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    file = history.pipeline_file(tmp_path)
+    whole = backtest(tmp_path, "-p", file)["candidates"][0]
+    for burn_in in ("500", "500s"):
+        part = backtest(tmp_path, "-p", file, "--burn-in", burn_in)["candidates"][0]
+        assert (part["counted"], part["burned"]) == (1_000, 500)
+        assert part["pipeline_metrics"] == whole["pipeline_metrics"]
+        assert part["metrics"]["LogLoss"] != whole["metrics"]["LogLoss"]
+
+
+def test_scores_hold_every_event_once(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    history.table(tmp_path)
+    file = history.pipeline_file(tmp_path)
+    backtest(tmp_path, "-p", file, "--label-delay", "10s", "--scores", tmp_path / "scores.csv")
+    backtest(tmp_path, "-p", file, "--label-delay", "10s", "--scores", tmp_path / "scores.parquet")
+    with (tmp_path / "scores.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert sorted(int(row["event_id"]) for row in rows) == list(range(1_500))
+    labels = [row[3] for row in history.rows(1_500)]
+    assert [row["label"] for row in sorted(rows, key=lambda row: int(row["event_id"]))] == [
+        "true" if label else "false" for label in labels
+    ]
+    assert {row["label_delay_ms"] for row in rows} == {"10000"}
+    table = parquet.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert [row["value"] for row in table] == [float(row["value"]) for row in rows]
+
+
+def test_two_files_of_records(tmp_path: Path) -> None:
+    event = {"id": "id", "time": "at", "features": {"x1": "number"}}
+    label = {"id": "id", "value": "y", "time": "at", "wait": "1h"}
+    file = history.pipeline_file(tmp_path, event=event, label=label)
+    at = history.START_MS
+    events, labels = tmp_path / "e.jsonl", tmp_path / "l.jsonl"
+    events.write_bytes(b"\n".join(orjson.dumps({"id": n, "at": at + n * 1_000, "x1": n % 5}) for n in range(300)))
+    found = [orjson.dumps({"id": n, "at": at + n * 1_000 + 5_000, "y": n % 2}) for n in range(250, 350)]
+    labels.write_bytes(b"\n".join(found))
+    done = run("backtest", "-p", file, "--events", events, "--labels", labels, "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = orjson.loads((tmp_path / "report.json").read_bytes())
+    (only,) = made["candidates"]
+    assert only["counted"] == 50
+    assert only["pending"] == 250
+    assert "50 labels belong to no event" in done.stderr
+
+
+# -- what goes wrong
+
+
+def fails(*arguments: str | Path, code: int, says: str) -> None:
+    done = run("backtest", *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert re.search(says, " ".join(done.stderr.split())), done.stderr
+
+
+def test_no_records_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x1,x2,x3,y\n")
+    out = tmp_path / "out"
+    flags = ("-p", history.pipeline_file(tmp_path), "--input", tmp_path / "data.csv", "--label", "y", "-o", out)
+    fails(*flags, code=2, says="there are no records in .*data.csv")
+    assert list(out.iterdir()) == []
+
+
+def test_labels_without_events_are_an_error(tmp_path: Path) -> None:
+    event = {"id": "id", "time": "at", "features": {"x1": "number"}}
+    label = {"id": "id", "value": "y", "time": "at", "wait": "1h"}
+    file = history.pipeline_file(tmp_path, event=event, label=label)
+    at = history.START_MS
+    (tmp_path / "e.jsonl").write_bytes(orjson.dumps({"id": 1, "at": at, "x1": 1}))
+    (tmp_path / "l.jsonl").write_bytes(orjson.dumps({"id": 2, "at": at, "y": 1}))
+    flags = ("--events", tmp_path / "e.jsonl", "--labels", tmp_path / "l.jsonl", "-o", tmp_path / "out")
+    fails("-p", file, *flags, code=2, says="no label could be joined.*1 events, 1 labels without an event")
+
+
+def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
+    path = history.table(tmp_path)
+    path.write_text(path.read_text() + "1,2,3\n1,2,3,4,1\n")
+    made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), code=1)
+    assert made["source"]["bad"] == 2
+    assert made["source"]["bad_lines"][0] == "line 1502: has 3 cells, the header has 4"
+
+
+def test_times_in_the_wrong_order_are_told(tmp_path: Path) -> None:
+    lines = ["at,x1,y"] + [f"{history.START_MS + (n ^ 1) * 1_000},{n % 7},{n % 2}" for n in range(200)]
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path, features=("x1",)), "--time", "at")
+    assert made["source"]["disordered"] == 100
+    assert any("100 rows are earlier than a row before" in text for text in made["warnings"])
+
+
+def test_candidate_that_needs_another_column_fails_and_the_other_goes_on(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    good = history.pipeline_file(tmp_path, "good")
+    bad = history.pipeline_file(tmp_path, "bad", features=("x1", "age"))
+    made = backtest(tmp_path, "-p", good, "-p", bad, code=1)
+    assert made["candidates"][0]["counted"] == 1_500
+    assert "no column 'age'" in made["candidates"][1]["failure"]
+    out = tmp_path / "other"
+    flags = ("--input", tmp_path / "data.csv", "--label", "y", "-o", out)
+    fails("-p", bad, *flags, code=2, says="no column 'age'")
+    assert list(out.iterdir()) == []
+
+
+def test_candidate_that_raises_half_way_fails_and_the_other_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.table(tmp_path)
+    real = shards.step
+
+    def step(shard: Any, record: Any) -> Any:
+        if shard.pipeline.name == "bad" and shard.counts.get("joined", 0) == 700:
+            raise ZeroDivisionError("half way")
+        return real(shard, record)
+
+    monkeypatch.setattr(candidate, "step", step)
+    files = [history.pipeline_file(tmp_path, name) for name in ("good", "bad")]
+    made = backtest(tmp_path, "-p", files[0], "-p", files[1], "--processes", "1", code=1)
+    good, bad = made["candidates"]
+    assert good["counted"] == 1_500
+    assert bad["counted"] == 700
+    assert bad["failure"] == "at record 1401: ZeroDivisionError: half way"
+    assert any(text.startswith("bad did not reach the end") for text in made["warnings"])
+
+
+def test_stopped_half_way_gives_a_partial_result(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 6_000)
+    specs, _ = candidates([history.pipeline_file(tmp_path)], [], [])
+    asked: list[int] = []
+
+    def moved(done: int, total: int) -> None:
+        if 0 < done < total and not asked:
+            asked.append(done)
+            signal.raise_signal(signal.SIGINT)
+
+    outcome = running.run(specs, TableSource(path, Fields("y")), Options(), processes=1, scores=None, moved=moved)
+    assert outcome.stopped
+    (result,) = outcome.results.values()
+    assert 0 < result.tally.total.sums[0, 0] < 6_000
+    made = report.build(specs, outcome, report.Asked(["data.csv"], "time", "", "none", 0, None, None))
+    assert made.partial
+    assert "stopped before the end" in made.warnings[0]
+
+
+def test_interrupted_command_writes_what_it_has_and_ends_with_130(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 60_000)
+    file = history.pipeline_file(tmp_path)
+    scores = tmp_path / "scores.csv"
+    flags = ["-p", str(file), "--input", str(path), "--label", "y", "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*COMMAND, "backtest", *flags, "--scores", str(scores), "--processes", "2", "--grid", "metric_window=1,2"],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while process.poll() is None and not any(
+            part.stat().st_size for part in tmp_path.glob(".driftline-*/*.csv") if part.exists()
+        ):
+            with_bound(process)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130
+    assert "PARTIAL" in out
+    made = orjson.loads((tmp_path / "out" / "report.json").read_bytes())
+    assert made["partial"]
+    assert 0 < made["candidates"][0]["counted"] < 60_000
+    assert list(tmp_path.glob(".*")) == []
+
+
+def with_bound(process: subprocess.Popen[str]) -> None:
+    """Wait a little for the process to end, which it should not."""
+    try:
+        process.wait(0.05)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = history.table(tmp_path)
+    out = tmp_path / "out"
+    flags = ["-p", str(history.pipeline_file(tmp_path)), "--input", str(path), "--label", "y", "-o", str(out)]
+    done = subprocess.run(
+        [*COMMAND, "backtest", *flags],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "report.html could not be written" in done.stderr
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--segment", "x9"], "has no feature 'x9'.*x1, x2, x3"),
+        (["--cost", "fp=much"], "is no cost"),
+        (["--cost", "hits=1"], "costs are tp, fp, fn and tn"),
+        (["--grid", "params.lr"], "write a key and its values"),
+        (["--burn-in", "soon"], "no duration"),
+        (["--scores", "scores.xlsx"], "name it .csv or .parquet"),
+        (["--scores", "nowhere/scores.csv"], "no folder nowhere"),
+        (["--events", "e.jsonl"], "give one history"),
+        (["--grid", "seed=" + ",".join(map(str, range(70)))], "more than 64 candidates"),
+        (["--time", "at", "--start", "0"], "give one of them"),
+    ],
+)
+def test_flags_that_do_not_fit(tmp_path: Path, flags: list[str], says: str) -> None:
+    history.table(tmp_path)
+    file = history.pipeline_file(tmp_path)
+    rest = ("--input", tmp_path / "data.csv", "--label", "y", "-o", tmp_path / "out")
+    fails("-p", file, *rest, *flags, code=2, says=says)
+
+
+def test_summary_fits_eighty_columns(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    file = history.pipeline_file(tmp_path)
+    flags = ("--grid", "model=GaussianNB(),HoeffdingTreeClassifier()", "--cost", "fp=1,fn=20")
+    done = run("backtest", "-p", file, "--input", tmp_path / "data.csv", "--label", "y", "-o", tmp_path, *flags)
+    lines = [line for line in done.stdout.splitlines() if str(tmp_path) not in line]
+    assert len(lines) > 10
+    assert max(map(len, lines)) <= 80
+
+
+def test_naive_says_the_last_label_again(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--naive")
+    labels = [row[3] for row in history.rows(1_500)]
+    hits = sum(one == other for one, other in pairwise(labels))
+    last = made["candidates"][1]
+    assert last["name"] == "same as last label"
+    assert last["metrics"]["Accuracy"] == pytest.approx(hits / 1_500)
+    assert made["comparisons"][0]["candidate"] == "same as last label"
+
+
+def test_equal_names_are_numbered(tmp_path: Path) -> None:
+    file = history.pipeline_file(tmp_path)
+    specs, _ = candidates([file, file, file], [], [])
+    assert [spec.name for spec in specs] == ["first", "first (2)", "first (3)"]

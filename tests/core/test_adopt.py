@@ -1,0 +1,168 @@
+"""A changed pipeline file: which keys the state follows, and what becomes of each part of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.core.adopt import FOLLOWED, adopt, changed_keys, refused_keys
+from app.core.freeze import dump, load
+from app.core.output import Outcome
+from app.core.pipeline import Pipeline
+from app.core.record import Tick
+from app.core.shard import Shard
+from tests.support.small import NOW_MS, chosen, event, fold, label, small
+
+WATCHED: dict[str, Any] = {
+    "metrics": ["Accuracy", "LogLoss", "MacroF1"],
+    "metric_window": 20,
+    "drift": {"error": ["ADWIN()", "DDM()"], "features": {"x": "ADWIN(delta=$d)"}, "reference_size": 10},
+    "params": {"d": 0.01, "lr": 0.1},
+    "model": "Select('x') | StandardScaler() | LogisticRegression(optimizer=SGD($lr))",
+    "event": {"id": "id", "features": {"x": "number"}},
+}
+
+
+def watched(**changed: Any) -> Pipeline:
+    return small(**{**WATCHED, **changed})
+
+
+def lived(pipeline: Pipeline, count: int = 40) -> Shard:
+    """A shard that scored and learned some events, and has three more that wait, a second apart."""
+    shard = Shard(pipeline, 0)
+    for number in range(count):
+        fold(shard, event(number, NOW_MS, number % 7, word=False), label(number, number % 2 == 0, NOW_MS))
+    for number in range(3):
+        fold(shard, event(f"waits {number}", NOW_MS + 1_000 * number, word=False))
+    fold(shard, label("early", True, NOW_MS + 2_000))
+    return shard
+
+
+def follow(shard: Shard, after: Pipeline) -> Shard:
+    made = load(after, 0, dump(shard))
+    adopt(made, shard.pipeline)
+    return made
+
+
+CHANGES: dict[str, tuple[Any, list[str]]] = {
+    # what changes, and the keys that are refused
+    "decision": ({"decision": {"threshold": 0.9}}, []),
+    "metrics": ({"metrics": ["Accuracy"]}, []),
+    "metric_window": ({"metric_window": 7}, []),
+    "splits": ({"metric_by": {"ages": ["1h"]}, "metric_span": "1d"}, []),
+    "drift": ({"drift": {"error": "none", "features": {"x": ["ADWIN(delta=$d)", "KSWIN()"]}}}, []),
+    "wait": ({"label": {"wait": "5s"}}, []),
+    "assume": ({"label": {"missing": {"assume": 0}}}, []),
+    "limits": ({"limits": {"number_max": 10.0}}, []),
+    "dedupe": ({"dedupe": {"max": 3}}, []),
+    "outputs": ({"topics": {"scores": "elsewhere"}}, []),
+    "a parameter of a detector": ({"params": {"d": 0.02, "lr": 0.1}}, []),
+    "a parameter of the model": ({"params": {"d": 0.01, "lr": 0.2}}, ["params.lr"]),
+    "model": ({"model": "Select('x') | LogisticRegression(optimizer=SGD($lr))"}, ["model"]),
+    "seed": ({"seed": 7}, ["seed"]),
+    "label id": ({"label": {"id": "other"}}, ["label.id"]),
+    "label value": ({"label": {"value": "other", "positive": 1}}, ["label.positive", "label.value"]),
+    "inputs": ({"topics": {"events": "other"}}, ["topics.events"]),
+    "a feature's path": (
+        {"event": {"id": "id", "features": {"x": {"path": "y", "type": "number"}}}},
+        ["event.features.x.path"],
+    ),
+    "a feature's name": (
+        {
+            "event": {"id": "id", "features": {"y": "number"}},
+            "model": WATCHED["model"].replace("'x'", "'y'"),
+            "drift": {"features": {"y": "ADWIN(delta=$d)"}},
+        },
+        ["event.features", "model"],
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_key_is_followed_or_refused_by_name(change: str) -> None:
+    changed, refused = CHANGES[change]
+    before, after = watched().resolved(), watched(**changed).resolved()
+    assert changed_keys(before, after)
+    assert refused_keys(before, after) == refused
+
+
+def test_a_task_that_changes_is_refused() -> None:
+    before, after = small().resolved(), small("regression", drift={"error": "ADWIN()"}).resolved()
+    assert "task" in refused_keys(before, after)
+
+
+def test_every_key_of_a_pipeline_is_decided() -> None:
+    """A key that is new in the file is refused until somebody thinks about it here."""
+    first = {key.partition(".")[0] for key in FOLLOWED}
+    refused = {"pipeline", "task", "seed", "event", "params", "model"}
+    assert set(watched().resolved()) == first | refused
+
+
+def test_nothing_changes_where_nothing_changed() -> None:
+    shard = lived(watched())
+    before = shard.summary()
+    assert follow(shard, watched()).summary() == before
+
+
+def test_metrics_that_stay_keep_their_past() -> None:
+    shard = lived(watched())
+    made = follow(shard, watched(metrics=["LogLoss", "ROCAUC"], metric_window=5))
+    assert made.evaluation.label_count == shard.evaluation.label_count == 40
+    assert made.evaluation.values()["LogLoss"] == shard.evaluation.values()["LogLoss"]
+    assert made.evaluation.values()["ROCAUC"] is None
+    assert list(made.evaluation.tracks) == ["LogLoss", "ROCAUC"]
+    assert len(made.evaluation.tracks["LogLoss"].recent) == 5
+    fold(made, label("waits 0", True, NOW_MS + 2_000))
+    assert made.evaluation.label_count == 41
+    assert made.evaluation.values()["LogLoss"] != shard.evaluation.values()["LogLoss"]
+
+
+def test_splits_that_stay_keep_their_past() -> None:
+    split: dict[str, Any] = {"metric_by": {"segment": "flag", "ages": ["1s", "1h"]}, "metric_span": "1d"}
+    flagged: dict[str, Any] = {
+        "event": {"id": "id", "features": {"flag": "string"}},
+        "model": "Select('flag') | OneHotEncoder() | LogisticRegression()",
+    }
+    before = small(**flagged, **split, metric_window=20)
+    shard = Shard(before, 0)
+    for number in range(40):
+        made = event(number, NOW_MS, "ab"[number % 2], word=False)
+        fold(shard, made, label(number, number % 2 == 0, NOW_MS))
+    old = shard.maturity.values(before)
+    same = follow(shard, small(**flagged, **split, metric_window=5)).maturity
+    assert (same.scored, same.joined, same.delays.count) == (40, 40, 40)
+    assert same.expected is not None
+    assert len(same.expected.pairs) == 5
+    now = same.values(small(**flagged, **split, metric_window=5))
+    assert now["by_segment"] == old["by_segment"] != {}
+    assert now["by_age"] == old["by_age"]
+    assert now["span"] == old["span"]
+    other = follow(shard, small(**flagged, metric_by={"ages": ["1m"]})).maturity
+    assert (other.scored, len(other.ages), other.segments, len(other.span)) == (40, 2, {}, 0)
+    assert [part.label_count for part in other.ages] == [0, 0]
+
+
+def test_detectors_that_stay_go_on() -> None:
+    shard = lived(watched())
+    made = follow(shard, watched(drift={"error": ["DDM()"], "features": {"x": "ADWIN(delta=$d)"}}))
+    observed = {one.expression: (one.name, one.observed) for one in made.monitors.every()}
+    assert observed == {"DDM()": ("error", 40), "ADWIN(delta=$d)": ("feature:x", 0)}, "its reference has another size"
+    other = follow(shard, watched(params={"d": 0.02, "lr": 0.1}))
+    assert [one.observed for one in other.monitors.every()] == [40, 40, 0], "its parameter changed"
+    assert made.monitors.label_count == 40
+
+
+@pytest.mark.parametrize(("wait_s", "expired"), [(100, []), (1, ["waits 0", "waits 1"]), (0, ["waits 0", "waits 1"])])
+def test_what_waits_waits_as_long_as_the_file_says_now(wait_s: int, expired: list[str]) -> None:
+    shard = lived(watched(label={"wait": "10s"}))
+    made = follow(shard, watched(label={"wait": f"{wait_s}s" if wait_s else 0, "early": "10s"}))
+    out = fold(made, Tick(0, 1, NOW_MS + 2_001))
+    assert [one.event_id for one in chosen(out, Outcome)] == (expired if wait_s else [*expired, "waits 2"])
+
+
+def test_a_longer_wait_is_for_those_that_wait_already_too() -> None:
+    made = follow(lived(watched(label={"wait": "10s"})), watched(label={"wait": "20s"}))
+    assert fold(made, Tick(0, 1, NOW_MS + 15_000)) == []
+    out = fold(made, Tick(0, 2, NOW_MS + 20_001))
+    assert [(one.event_id, one.kind) for one in chosen(out, Outcome)] == [("waits 0", "expired")]

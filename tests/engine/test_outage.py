@@ -1,0 +1,112 @@
+"""An outage is told once when it begins and once when it ends, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from app.core.error import CommitUnknownError
+from app.engine.advice import advice
+from app.engine.clock import Clock
+from app.engine.cluster import ClusterError, MemoryCluster, RefusedError
+from app.engine.memory import Moment
+from app.engine.outage import Outage
+from tests.parity.rig import Life, check_exact, pipeline, produce
+
+
+class Hands:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.clock = Clock(now_s=lambda: self.now_s)
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+def test_it_is_told_once_and_counted(hands: Hands, caplog: pytest.LogCaptureFixture) -> None:
+    seen = Outage(hands.clock)
+    seen.answered()
+    for _ in range(50):
+        seen.failed("nobody is there")
+        hands.now_s += 1
+    assert (seen.on, seen.count, seen.total_s) == (True, 1, 50)
+    seen.answered()
+    seen.answered()
+    hands.now_s += 5
+    assert (seen.on, seen.count, seen.total_s) == (False, 1, 50)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == ["Kafka does not answer", "Kafka answers again, after 50 s"]
+    assert "nobody is there" in said[0]
+
+
+def test_a_moment_is_not_worth_a_word(hands: Hands, caplog: pytest.LogCaptureFixture) -> None:
+    seen = Outage(hands.clock)
+    seen.failed("it restarts")
+    hands.now_s += 0.5
+    seen.failed("it restarts")
+    seen.answered()
+    assert caplog.records == []
+    assert seen.count == 1
+
+
+class Away:
+    """A hook that lets nothing through while it is on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.refuse_batches = False
+
+    async def __call__(self, moment: Moment) -> None:
+        await asyncio.sleep(0)
+        if self.on:
+            raise ClusterError("nobody answers")
+        if self.refuse_batches and moment.step == "batch":
+            raise RefusedError("a batch that is too large")
+
+
+async def test_a_worker_is_not_ready_while_its_cluster_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.worker.WATCH_EVERY_S", 0.01)
+    cluster, chosen, away = MemoryCluster(), pipeline(), Away()
+    cluster.create_for(chosen, 1)
+    ids = produce(cluster, chosen, 200)
+    async with Life(cluster, chosen, hook=away) as life:
+        await life.until_done()
+        away.on = True
+        await life.until(lambda: not life.worker.ready)  # though its shard is idle
+        ids += produce(cluster, chosen, 100, first=1_000)
+        await life.until(lambda: life.worker.outage.on)
+        away.on = False
+        await life.until_done()
+        assert not life.worker.outage.on
+        assert life.worker.outage.count >= 1
+        check_exact(cluster, chosen, ids)
+
+
+async def test_what_is_tried_again_and_again_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    cluster, chosen, away = MemoryCluster(), pipeline(), Away()
+    cluster.create_for(chosen, 1)
+    async with Life(cluster, chosen, hook=away) as life:
+        await life.until_done()
+        away.refuse_batches = True
+        ids = produce(cluster, chosen, 100)
+        await life.until(lambda: life.runner().tally.failures >= 4)
+        away.refuse_batches = False
+        await life.until_done()
+        check_exact(cluster, chosen, ids)
+    told = [record.getMessage() for record in caplog.records if "a batch that is too large" in record.getMessage()]
+    assert len(told) == 1
+
+
+def test_advice_names_the_topic_and_is_for_kafkas_errors_only() -> None:
+    from aiokafka.errors import KafkaError, KafkaStorageError, MessageSizeTooLargeError
+
+    assert "p.scores takes no record" in advice(MessageSizeTooLargeError(), "p.scores")
+    assert "disk" in advice(KafkaStorageError())
+    assert advice(KafkaError()) == advice(CommitUnknownError()) == ""

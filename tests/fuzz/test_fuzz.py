@@ -1,0 +1,221 @@
+"""Hostile input, a few thousand at a time; `make fuzz` feeds a million. What must hold is written in `judge`.
+
+Reading back what we wrote ourselves is held to the same: whatever the bytes, a journal entry, a manifest, a state or a
+snapshots topic is read, or refused with the one error that says so, and soon.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.codec.decode import REASONS, Decoder
+from app.codec.journal import Link, decode_link
+from app.codec.manifest import Manifest, chunk_key, decode_manifest, encode_manifest, manifest_key, split, state_digest
+from app.core.error import InvariantError, SnapshotError
+from app.core.freeze import FORMAT, dump, load
+from app.core.record import Control, Event, Label, Malformed, Source
+from app.core.shard import Shard
+from app.engine.snapshot import read_snapshots
+from tests.fuzz.hostile import TASKS, Stream, pipeline, varied
+from tests.fuzz.judge import Judge
+from tests.support.small import NOW_MS, event, fold, label, small
+
+SLOW_S = 1.0  # of CPU, for one input
+KEY = b"a key that this deployment has"
+PIPELINES = {number: varied(number) for number in range(12)}
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=10,
+)
+BYTES = st.binary(max_size=200) | JSON.map(orjson.dumps)
+
+
+# -- a shard
+
+
+@settings(max_examples=60, deadline=None)
+@given(number=st.sampled_from(sorted(PIPELINES)), seed=st.integers(0, 2**32), pickled=st.sets(st.integers(0, 99)))
+def test_nothing_that_comes_in_breaks_a_shard(number: int, seed: int, pickled: set[int]) -> None:
+    judge = Judge(PIPELINES[number])
+    stream = Stream(seed, judge.pipeline)
+    for place in range(100):
+        judge.feed(stream.next()[1])
+        if place in pickled:
+            judge.pickle_twin()
+    assert judge.slowest_s[0] < SLOW_S
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    task=st.sampled_from(TASKS),
+    given_=st.lists(
+        st.tuples(
+            st.sampled_from(["events", "labels", "control"]),
+            BYTES | st.none(),
+            st.none() | st.binary(max_size=20),
+            st.sampled_from([-1, 0, NOW_MS, 2**63 - 1]) | st.integers(-1, 2**63 - 1),
+            st.lists(st.tuples(st.text(st.characters(codec="utf-8"), max_size=5), st.none() | st.binary(max_size=5))),
+        ),
+        max_size=20,
+    ),
+)
+def test_any_bytes_make_records_that_a_shard_takes(task: str, given_: Sequence[tuple[Any, ...]]) -> None:
+    judge = Judge(pipeline(task))
+    for offset, (kind, value, key, time_ms, headers) in enumerate(given_):
+        topic = getattr(judge.pipeline.topics, kind)
+        judge.feed(Source(topic, 0, offset, time_ms, key, value, tuple(headers)))
+        judge.pickle_twin()
+
+
+@settings(max_examples=300, deadline=None)
+@given(number=st.sampled_from(sorted(PIPELINES)), value=BYTES | st.none(), time_ms=st.integers(-1, 2**63 - 1))
+def test_decoding_is_total(number: int, value: bytes | None, time_ms: int) -> None:
+    decoder = Decoder(PIPELINES[number])
+    source = Source("t", 0, 0, time_ms, None, value)
+    for decode, kind in ((decoder.event, Event), (decoder.label, Label), (decoder.control, Control)):
+        record = decode(source)
+        assert isinstance(record, kind | Malformed)
+        assert record == decode(source)
+        if isinstance(record, Malformed):
+            assert record.reason in REASONS
+
+
+# -- what we wrote ourselves, and somebody changed
+
+
+@settings(max_examples=300, deadline=None)
+@given(value=BYTES | st.none())
+@example(value=b'{"chain":1,"kind":"slice"}')
+@example(value=b'{"chain":' + b"[" * 1_000 + b"]" * 1_000 + b"}")
+def test_a_journal_entry_is_read_or_refused(value: bytes | None) -> None:
+    with suppress(InvariantError):
+        assert isinstance(decode_link(value), Link)
+
+
+def manifest(**changed: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "format": FORMAT, "slot": 0, "partition": 0, "journal_offset": 3, "chain": "0" * 32, "slice_number": 2,
+        "epoch": 1, "positions": {"p.events": 5}, "chunks": 1, "size_bytes": 5, "digest": state_digest(b"state"),
+        "pipeline": {}, "versions": {}, "arithmetic": "a", "taken_ms": NOW_MS, "signature": "",
+    }  # fmt: skip
+    return {**made, **changed}
+
+
+FIELDS = st.dictionaries(st.sampled_from(sorted(manifest())), JSON | st.integers() | st.text(max_size=3), max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(value=BYTES | FIELDS.map(lambda changed: b"%s" % _dumped(manifest(**changed))), key=st.sampled_from([None, KEY]))
+@example(value=b"[" * 5_000, key=None)
+@example(value=b'{"signature":"\xff"}', key=KEY)
+def test_a_manifest_is_read_or_refused(value: bytes, key: bytes | None) -> None:
+    try:
+        found = decode_manifest(value, key)
+    except SnapshotError:
+        return
+    assert decode_manifest(encode_manifest(found, key), key).positions == found.positions
+
+
+def _dumped(document: dict[str, Any]) -> bytes:
+    """JSON with numbers of any size, which orjson would not write."""
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"taken_ms": 10**30},
+        {"chunks": 10**12, "size_bytes": 10**18},
+        {"chunks": -1},
+        {"chunks": 6},
+        {"slot": 7},
+        {"size_bytes": -5},
+    ],
+)
+@pytest.mark.parametrize("key", [None, KEY])
+async def test_a_manifest_that_was_tampered_with_gives_no_snapshot(changed: dict[str, Any], key: bytes | None) -> None:
+    topic = [Source("s", 0, 0, 0, chunk_key(0, 0), b"state"), _record(1, manifest_key(0), _dumped(manifest(**changed)))]
+    assert await read_snapshots(_Reader(topic), "s", key) == []
+
+
+async def test_a_signature_that_is_no_hex_is_a_wrong_one() -> None:
+    topic = [_record(0, chunk_key(0, 0), b"state"), _record(1, manifest_key(0), _dumped(manifest(signature="\u00e9")))]
+    assert await read_snapshots(_Reader(topic), "s", KEY) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(records=st.lists(st.tuples(st.sampled_from([b"0/0", b"0/manifest", b"x/manifest", b"1/manifest", b""]), BYTES)))
+async def test_a_snapshots_topic_of_rubbish_gives_no_snapshot(records: list[tuple[bytes, bytes]]) -> None:
+    topic = [_record(offset, key, value) for offset, (key, value) in enumerate(records)]
+    assert await read_snapshots(_Reader(topic), "s", None) == []
+
+
+async def test_a_whole_snapshot_is_found_among_rubbish() -> None:
+    """The test above could not fail if nothing were ever found."""
+    topic = [
+        _record(0, b"x/manifest", b"{}"),
+        _record(1, chunk_key(0, 0), b"state"),
+        _record(2, manifest_key(0), _dumped(manifest())),
+        _record(3, manifest_key(1), b"rubbish"),
+    ]
+    ((found, frozen),) = await read_snapshots(_Reader(topic), "s", None)
+    assert isinstance(found, Manifest)
+    assert frozen == b"state"
+
+
+def _record(offset: int, key: bytes, value: bytes) -> Source:
+    return Source("s", 0, offset, 0, key, value)
+
+
+class _Reader:
+    """A topic that is read once."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    async def open(self, starts: Any) -> None: ...
+
+    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
+        taken, self._sources = self._sources, ()
+        return taken
+
+    async def close(self) -> None: ...
+
+
+def lived() -> bytes:
+    shard = Shard(small(), 0)
+    fold(shard, *(event(number) for number in range(5)), label(1, True))
+    return dump(shard)
+
+
+FROZEN = lived()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    at=st.integers(0, len(FROZEN) - 1),
+    change=st.binary(min_size=1, max_size=4),
+    how=st.sampled_from(["cut", "over", "in", "all"]),
+)
+def test_a_state_that_was_tampered_with_is_read_or_refused(at: int, change: bytes, how: str) -> None:
+    """Without a key nothing proves who wrote it, and the digest is written beside it; still nothing but a refusal."""
+    after = {"cut": FROZEN[:at], "over": FROZEN[:at] + change + FROZEN[at + len(change) :]}.get(how)
+    if after is None:
+        after = FROZEN[:at] + change + FROZEN[at:] if how == "in" else change * 20
+    assert b"".join(split(after)) == after
+    with suppress(SnapshotError):
+        assert isinstance(load(small(), 0, after), Shard)

@@ -1,0 +1,113 @@
+"""Backtests over the topics of a run on a real Kafka: what was served, bit for bit, with nothing live touched."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiokafka import TopicPartition
+
+from app.backtest.topic import state_digest
+from app.broker.kafka import KafkaNode
+from app.broker.topic import create
+from app.core.freeze import load
+from app.core.pipeline import Pipeline
+from app.engine.client import admin, client_options
+from app.engine.kafka import KafkaBroker
+from app.engine.snapshot import read_snapshots
+from tests.support.command import Worker, driftline, succeed
+from tests.support.stream import documents, pipeline_file, pipeline_of, settings_of, until_written, weather
+
+COUNT = 4_000
+PARTITIONS = 4
+DRAINED_S = 120.0
+
+
+async def group_offsets(bootstrap: str, name: str) -> dict[TopicPartition, Any]:
+    async with admin(client_options(settings_of(bootstrap))) as client:
+        found: dict[TopicPartition, Any] = await client.list_consumer_group_offsets(f"driftline-{name}")
+        return found
+
+
+async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> str:
+    """Digest of the state that the last worker left when it stopped."""
+    reader = KafkaBroker(pipeline, settings_of(bootstrap)).reader(partition)
+    await reader.open({pipeline.topics.snapshots: 0})
+    try:
+        _, frozen = (await read_snapshots(reader, pipeline.topics.snapshots, None))[0]
+    finally:
+        await reader.close()
+    return state_digest(load(pipeline, partition, frozen))
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    made: dict[str, Any] = orjson.loads((folder / "report.json").read_bytes())
+    return made
+
+
+async def test_what_was_served_after_crashes_and_a_rebalance(kafka: KafkaNode, tmp_path: Path) -> None:
+    rows = weather(tmp_path, COUNT)
+    file = pipeline_file(
+        tmp_path,
+        "replayed",
+        rows,
+        limits={"slice_records_max": 20},
+        snapshot={"every_records": 500},
+        drift={"error": "ADWIN()", "warmup_labels": 100},
+    )
+    pipeline, bootstrap = pipeline_of(file), kafka.bootstrap
+    await create(pipeline, settings_of(bootstrap), partitions=PARTITIONS)
+    where = ("-p", file, "--bootstrap", bootstrap)
+    await asyncio.to_thread(succeed, "produce", *where, "--input", rows.path, "--label", rows.label)
+    scores = pipeline.topics.scores
+    with Worker(file, bootstrap, tmp_path, name="killed") as killed:
+        await until_written(bootstrap, scores, COUNT // 5, DRAINED_S)
+        killed.kill()
+    with Worker(file, bootstrap, tmp_path, name="one") as one, Worker(file, bootstrap, tmp_path, name="two") as two:
+        await until_written(bootstrap, scores, COUNT, DRAINED_S)
+        await until_written(bootstrap, pipeline.topics.outcomes, COUNT, DRAINED_S)
+        await asyncio.to_thread(one.until_ready, 2)
+        await asyncio.to_thread(two.until_ready, 2)
+        assert [one.stop(), two.stop()] == [0, 0]
+    before = await group_offsets(bootstrap, pipeline.name)
+    out = tmp_path / "out"
+    rival = pipeline_file(tmp_path, "rival", rows, "GaussianNB()")
+    await asyncio.to_thread(succeed, "backtest", *where, "-p", rival, "--against", "live", "-o", out)
+    made = report_of(out)
+    live, other = made["candidates"]
+    assert made["source"]["order"] == "journal"
+    assert made["source"]["rows"] == 2 * COUNT
+    assert live["live"]
+    assert live["against"] == {"compared": COUNT, "missing": 0, "differing": 0, "largest": 0.0, "examples": []}
+    assert live["alert_count"] == len(await documents(bootstrap, pipeline.topics.alerts))
+    for partition in range(PARTITIONS):
+        assert live["state"][str(partition)] == await kept(bootstrap, pipeline, partition)
+    assert other["counted"] == live["counted"] == COUNT
+    assert other["against"]["differing"] > COUNT // 2
+
+    # A span reads no more than itself.
+    done = await asyncio.to_thread(
+        driftline, "backtest", *where, "--order", "time", "--from", "offset:100", "--to", "offset:160", "-o", out
+    )
+    assert done.returncode == 0, done.stderr
+    made = report_of(out)
+    assert made["candidates"][0]["counts"]["scored"] == 60 * PARTITIONS
+    assert made["source"]["rows"] < 2 * COUNT
+    assert await group_offsets(bootstrap, pipeline.name) == before
+
+    # One event's score, and all outcomes as a table.
+    first = (await documents(bootstrap, scores))[COUNT // 2]
+    told = await asyncio.to_thread(succeed, "explain", *where, "--event", str(first["event_id"]))
+    assert "the same, byte for byte" in told
+    assert f"by model version {first['model_version']}" in told
+    told = await asyncio.to_thread(succeed, "export", *where, "-o", tmp_path / "outcomes.csv")
+    assert told.startswith(f"{COUNT:,} outcomes")
+    assert len((tmp_path / "outcomes.csv").read_text().splitlines()) == COUNT + 1
+    assert await group_offsets(bootstrap, pipeline.name) == before
+
+    # What is not there is told.
+    done = await asyncio.to_thread(driftline, "backtest", *where, "--from", "offset:90000", "-o", out)
+    assert done.returncode == 2, done.stdout
+    assert "there are no records" in done.stderr

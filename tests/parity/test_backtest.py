@@ -1,0 +1,280 @@
+"""A backtest over a live run's topics gives what was served, and touches nothing."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from app.backtest.candidate import Candidate, Result, Spec
+from app.backtest.replay import Span
+from app.backtest.run import Facts, Options
+from app.backtest.score import CsvPart
+from app.backtest.topic import Bounds, TopicSource, replay, state_digest
+from app.core.error import InputFileError, InputLostError, RecoveryError
+from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.record import Tick
+from app.core.shard import Shard, step
+from app.engine.cluster import MemoryCluster
+from app.engine.memory import MemoryBroker
+from app.engine.port import Place
+from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, tamper
+
+COUNT = 1_200
+
+
+class Watch:
+    """Counts how often it was told something; stops after so many times."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.left = stop_after
+
+    def moved(self, done: int, total: int) -> None:
+        assert 0 <= done <= total
+        self.left -= 1
+
+    def stopped(self) -> bool:
+        return self.left < 0
+
+
+def spec(chosen: Pipeline, name: str = "live", **changes: Any) -> Spec:
+    return Spec(name, parse_pipeline({**chosen.resolved(), **changes}).resolved(), "file")
+
+
+async def backtest(
+    cluster: MemoryCluster,
+    chosen: Pipeline,
+    *specs: Spec,
+    partition: int = 0,
+    order: Any = "journal",
+    span: Span | None = None,
+    warm: bool = False,
+    bounds: Bounds | None = None,
+    rows: Any = None,
+    watch: Watch | None = None,
+    **options: Any,
+) -> tuple[list[Result], Facts]:
+    """Replay one partition of the cluster."""
+    topics = [name for name in (chosen.topics.labels, chosen.topics.events) if name is not None]
+    whole = Bounds(dict.fromkeys(topics, 0), {name: cluster.log(Place(name, partition)).end for name in topics})
+    source = TopicSource(chosen.resolved(), order, span or Span(), warm, True, None)
+    broker = MemoryBroker(cluster, chosen, client="backtest")
+    return await replay(broker, partition, specs, source, bounds or whole, Options(**options), rows, watch or Watch())
+
+
+async def lived(chosen: Pipeline, partitions: int = 2) -> tuple[MemoryCluster, dict[int, str], dict[int, Any]]:
+    """A run with two crashes and, in between, another worker: its cluster, final states and metrics."""
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, partitions)
+    produce(cluster, chosen, COUNT // 2, partitions=partitions)
+    death = Death("committed", 3, arrives=True)
+    async with Life(cluster, chosen, client="one", hook=death) as first:
+        await first.until_dead(death)
+    produce(cluster, chosen, COUNT // 2, first=COUNT // 2, partitions=partitions)
+    death = Death("batch", 9)
+    async with Life(cluster, chosen, client="two", hook=death) as second:
+        await second.until_dead(death)
+    async with Life(cluster, chosen, client="three") as third:
+        await third.until_done()
+        states = {number: state_digest(third.shard(number)) for number in third.worker.runners}
+        metrics = {number: third.shard(number).evaluation.values() for number in third.worker.runners}
+        await third.stop()
+    return cluster, states, metrics
+
+
+async def test_journal_order_gives_what_was_served_bit_for_bit() -> None:
+    chosen = pipeline("served", snapshot={"every_records": 300})
+    cluster, states, metrics = await lived(chosen)
+    before = {place: log.end for place, log in cluster._logs.items()}
+    alerts = len(documents(cluster, chosen.topics.alerts))
+    found = 0
+    for partition in (0, 1):
+        (live,), facts = await backtest(cluster, chosen, spec(chosen), partition=partition)
+        assert live.live
+        assert live.state == {partition: states[partition]}
+        assert live.metrics == metrics[partition]
+        assert (live.against.compared, live.against.differing, live.against.missing) == (COUNT // 2, 0, 0)
+        assert facts.rows == COUNT
+        assert live.tally.total.sums[0, 0] == COUNT // 2
+        found += live.alert_count
+    assert found == alerts
+    assert {place: log.end for place, log in cluster._logs.items()} == before
+
+
+async def test_a_served_score_that_differs_is_listed() -> None:
+    chosen = pipeline("tampered")
+    cluster, _, _ = await lived(chosen, 1)
+    place = Place(chosen.topics.scores, 0)
+    source = cluster.records(chosen.topics.scores, 0)[100]
+    document = orjson.loads(source.value or b"")
+    tamper(cluster, place, source.offset, orjson.dumps({**document, "probability": 0.125}))
+    (live,), _ = await backtest(cluster, chosen, spec(chosen))
+    assert (live.against.compared, live.against.differing) == (COUNT, 1)
+    (example,) = live.against.examples
+    assert example["event_id"] == document["event_id"]
+    assert example["served"] == 0.125
+    assert example["backtested"] == document["probability"]
+    assert live.against.largest == abs(document["probability"] - 0.125)
+
+
+async def test_another_candidate_gets_the_same_records_in_the_journaled_order() -> None:
+    """A twin under another name is folded from the records alone, not by the journal's digests: same scores."""
+    chosen = pipeline("twin")
+    cluster, _, metrics = await lived(chosen, 1)
+    twin = spec(chosen, "twin", metric_window=77)
+    rival = spec(chosen, "rival", model="(Select('x', 'z') | StandardScaler()) + Select('word') | GaussianNB()")
+    live, same, other = (await backtest(cluster, chosen, spec(chosen), twin, rival))[0]
+    assert live.live
+    assert not same.live
+    assert same.against.differing == 0
+    assert same.metrics == metrics[0] == live.metrics
+    assert other.against.differing > COUNT // 2
+    assert other.metrics != metrics[0]
+    assert (same.tally.total.sums == live.tally.total.sums).all()
+
+
+async def test_without_the_live_pipeline_only_the_others_are_folded() -> None:
+    chosen = pipeline("others")
+    cluster, _, metrics = await lived(chosen, 1)
+    (twin,), facts = await backtest(cluster, chosen, spec(chosen, "twin", metric_window=77))
+    assert twin.metrics == metrics[0]
+    assert facts.rows == 2 * COUNT
+
+
+async def test_warm_starts_from_a_snapshot_and_ends_in_the_same_state() -> None:
+    chosen = pipeline("warm", snapshot={"every_records": 300})
+    cluster, states, _ = await lived(chosen, 1)
+    (live,), facts = await backtest(cluster, chosen, spec(chosen), warm=True)
+    assert facts.start.startswith("snapshot after slice")
+    assert facts.rows < 2 * COUNT
+    assert live.state == {0: states[0]}
+    assert live.against.differing == 0
+
+
+async def test_warm_in_time_order_goes_on_as_the_worker_did() -> None:
+    chosen = pipeline("warm-time", snapshot={"every_records": 300})
+    cluster, _, metrics = await lived(chosen, 2)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    first = cluster.records(events, 1)[580]
+    bounds = Bounds(
+        {labels: 580, events: 580},
+        {labels: COUNT // 2, events: COUNT // 2},
+        first_ms=first.record_time_ms,
+    )
+    (one,), facts = await backtest(
+        cluster,
+        chosen,
+        spec(chosen),
+        warm=True,
+        order="time",
+        partition=1,
+        span=Span(from_offset=580),
+        bounds=bounds,
+    )
+    assert facts.start.startswith("snapshot after slice")
+    assert 0 < facts.rows < COUNT
+    assert one.against.compared > 20
+    assert one.against.differing == one.against.missing == 0
+    assert one.metrics == metrics[1]
+    assert one.tally.total.sums[0, 0] == 20
+
+
+async def test_span_counts_only_what_lies_in_it() -> None:
+    chosen = pipeline("span")
+    cluster, _, _ = await lived(chosen, 1)
+    begin_ms, end_ms = NOW_MS + 400 * STEP_MS, NOW_MS + 900 * STEP_MS
+    twin = spec(chosen, "twin", metric_window=77)
+    (live, other), _ = await backtest(cluster, chosen, spec(chosen), twin, span=Span(begin_ms, end_ms))
+    assert live.against.differing == 0
+    assert live.first_ms == begin_ms
+    assert (live.last_ms or 0) < end_ms
+    assert 380 <= live.tally.total.sums[0, 0] <= 500
+    assert 0 < other.tally.total.sums[0, 0] <= 510
+    assert other.against.differing > 0  # it began cold
+
+
+async def test_time_order_is_a_catching_up_worker(tmp_path: Path) -> None:
+    """All that a worker that finds the whole backlog serves, a backtest in time order gives."""
+    chosen = pipeline("backlog")
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, COUNT)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        metrics = life.shard().evaluation.values()
+        await life.stop()
+    with (tmp_path / "scores.csv").open("w", newline="") as file:
+        (one,), facts = await backtest(cluster, chosen, spec(chosen), order="time", rows=CsvPart(file))
+    assert one.against.differing == 0
+    assert one.metrics == metrics
+    assert facts.rows == 2 * COUNT
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == COUNT
+
+
+async def test_bounds_are_all_that_is_read() -> None:
+    chosen = pipeline("bounds")
+    cluster, _, _ = await lived(chosen, 1)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    bounds = Bounds({labels: 100, events: 100}, {labels: 150, events: 160})
+    (one,), facts = await backtest(cluster, chosen, spec(chosen), order="time", bounds=bounds)
+    assert facts.rows == 110
+    assert facts.size_bytes > 0
+    assert one.counts["scored"] == 60
+
+
+async def test_journal_that_is_empty_says_what_to_do() -> None:
+    chosen = pipeline("empty")
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    with pytest.raises(InputFileError, match="--order time"):
+        await backtest(cluster, chosen, spec(chosen))
+
+
+async def test_topic_that_retention_cut_says_what_to_do() -> None:
+    chosen = pipeline("cut", snapshot={"every_records": 300})
+    cluster, states, _ = await lived(chosen, 1)
+    cluster.delete_before(Place(chosen.topics.events, 0), 200)
+    with pytest.raises(InputLostError, match="--warm"):
+        await backtest(cluster, chosen, spec(chosen))
+    (live,), _ = await backtest(cluster, chosen, spec(chosen), warm=True)
+    assert live.state == {0: states[0]}
+
+
+async def test_no_snapshot_to_start_from_is_an_error() -> None:
+    chosen = pipeline("none")
+    cluster, _, _ = await lived(chosen, 1)
+    cluster.delete_before(Place(chosen.topics.snapshots, 0), 10**6)
+    for order in ("journal", "time"):
+        with pytest.raises((RecoveryError, InputLostError)):
+            await backtest(cluster, chosen, spec(chosen), warm=True, order=order)
+
+
+async def test_warm_refuses_another_model() -> None:
+    chosen = pipeline("refuse", snapshot={"every_records": 300})
+    cluster, _, _ = await lived(chosen, 1)
+    with pytest.raises(InputFileError, match="differs in seed"):
+        await backtest(cluster, chosen, spec(chosen, seed=7), warm=True, order="time")
+
+
+async def test_stopped_replay_gives_what_it_has() -> None:
+    chosen = pipeline("stopped")
+    cluster, _, _ = await lived(chosen, 1)
+    (live,), _ = await backtest(cluster, chosen, spec(chosen), watch=Watch(3))
+    assert 0 < live.tally.total.sums[0, 0] < COUNT
+
+
+def test_a_candidate_that_fails_does_not_stop_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = pipeline("fails")
+    one = Candidate("one", chosen)
+
+    def raises(shard: Shard, record: Any) -> Any:
+        raise ValueError("no")
+
+    monkeypatch.setattr("app.backtest.candidate.step", raises)
+    one.fold([Tick(0, 1, 1)])
+    monkeypatch.setattr("app.backtest.candidate.step", step)
+    assert one.finish().failure == "at record 1: ValueError: no"

@@ -1,0 +1,147 @@
+"""The score of one event derived again, and outcomes as a table, over a run with crashes."""
+
+from __future__ import annotations
+
+import csv
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from app.backtest.explain import Explanation, explain
+from app.backtest.export import columns_of, export
+from app.backtest.score import put_together
+from app.cli.explain import lines
+from app.core.error import InputFileError
+from app.core.pipeline import Pipeline
+from app.engine.cluster import MemoryCluster
+from app.engine.memory import MemoryBroker
+from app.engine.port import Place
+from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper
+
+COUNT = 1_200
+
+
+async def lived(chosen: Pipeline) -> MemoryCluster:
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 2)
+    produce(cluster, chosen, COUNT, partitions=2)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    return cluster
+
+
+async def explained(cluster: MemoryCluster, chosen: Pipeline, event_id: int) -> Explanation:
+    broker = MemoryBroker(cluster, chosen, client="explain")
+    return await explain(broker, chosen, [0, 1], str(event_id), None)
+
+
+@pytest.mark.parametrize("snapshot", [{}, {"every_records": 300}])
+async def test_every_derived_score_is_the_served_one(snapshot: dict[str, int]) -> None:
+    chosen = pipeline("explained", snapshot=snapshot)
+    cluster = await lived(chosen)
+    served = {one["event_id"]: one for one in documents(cluster, chosen.topics.scores)}
+    outcomes = {one["event_id"]: one for one in documents(cluster, chosen.topics.outcomes)}
+    began = set()
+    for event_id in (0, 1, 449, 700, 1_199):
+        found = await explained(cluster, chosen, event_id)
+        assert found.same
+        assert found.served == found.derived == served[event_id]
+        assert found.version == served[event_id]["model_version"]
+        assert found.features == outcomes[event_id]["features"]
+        assert found.outcome == outcomes[event_id]
+        began.add(found.began)
+        # A linear model's parts make its answer: sigmoid of their sum.
+        total = sum(one.adds for one in found.weights) + (found.intercept or 0.0)
+        assert 1 / (1 + exp(-total)) == pytest.approx(served[event_id]["probability"], rel=1e-12)
+        assert max(map(len, lines(found))) <= 100
+    assert any("snapshot" in text for text in began) == bool(snapshot)
+
+
+async def test_trees_explain_themselves() -> None:
+    chosen = pipeline("tree", model="Select('x', 'z', 'word') | HoeffdingTreeClassifier(grace_period=50)")
+    cluster = await lived(chosen)
+    found = await explained(cluster, chosen, 1_000)
+    assert found.same
+    assert not found.weights
+    assert found.river
+    assert "River says" in "\n".join(lines(found))
+
+
+async def test_a_score_that_was_changed_is_told() -> None:
+    chosen = pipeline("changed")
+    cluster = await lived(chosen)
+    source = cluster.records(chosen.topics.scores, 0)[10]
+    document: dict[str, Any] = orjson.loads(source.value or b"")
+    tamper(cluster, Place(chosen.topics.scores, 0), source.offset, orjson.dumps({**document, "probability": 0.5}))
+    found = await explained(cluster, chosen, document["event_id"])
+    assert not found.same
+    assert found.derived == document
+    assert "NOT the same" in "\n".join(lines(found))
+
+
+async def test_alerts_open_at_the_time_are_named() -> None:
+    chosen = pipeline("alerted", drift={"error": "DummyDriftDetector(t_0=300, seed=1)", "score": [], "features": {}})
+    cluster = await lived(chosen)
+    alerts = documents(cluster, chosen.topics.alerts)
+    assert alerts
+    last = await explained(cluster, chosen, COUNT - 1)
+    assert last.alerts
+    assert (await explained(cluster, chosen, 0)).alerts == []
+    shard = last.place[1]
+    offset = last.place[2]
+    mine = [one for one in alerts if one["episode"].startswith(f"alerted-{shard}-")]
+    open_then = [one["episode"] for one in mine if one["positions"][chosen.topics.events] <= offset]
+    assert [one["episode"] for one in last.alerts] == open_then
+
+
+async def test_an_event_that_was_never_scored_is_an_error() -> None:
+    chosen = pipeline("never")
+    cluster = await lived(chosen)
+    with pytest.raises(InputFileError, match="has no score of event '99999'"):
+        await explained(cluster, chosen, 99_999)
+
+
+# -- export
+
+
+async def exported(cluster: MemoryCluster, chosen: Pipeline, path: Path, **asked: Any) -> int:
+    broker = MemoryBroker(cluster, chosen, client="export")
+    parts = []
+    for partition in (0, 1):
+        parts.append(path.parent / f"part-{partition}")
+        wanted = {"from_ms": None, "to_ms": None, "kinds": ("joined", "assumed"), **asked}
+        await export(broker, chosen, partition, parts[-1], moved=lambda read: None, **wanted)
+    return put_together(parts, path, columns_of(chosen))
+
+
+async def test_export_is_the_outcomes(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    chosen = pipeline("exported")
+    cluster = await lived(chosen)
+    assert await exported(cluster, chosen, tmp_path / "all.csv") == COUNT
+    assert await exported(cluster, chosen, tmp_path / "all.parquet") == COUNT
+    with (tmp_path / "all.csv").open(newline="") as file:
+        rows = {int(row["event_id"]): row for row in csv.DictReader(file)}
+    typed = {int(row["event_id"]): row for row in parquet.read_table(tmp_path / "all.parquet").to_pylist()}
+    for outcome in documents(cluster, chosen.topics.outcomes):
+        row, other = rows[outcome["event_id"]], typed[outcome["event_id"]]
+        assert (float(row["x"]), float(row["z"]), row["word"]) == tuple(outcome["features"].values())
+        assert (other["x"], other["z"], other["word"]) == tuple(outcome["features"].values())
+        assert float(row["value"]) == other["value"] == outcome["probability"]
+        assert row["label"] == str(outcome["label"]).lower()
+        assert int(row["label_delay_ms"]) == other["label_delay_ms"] == outcome["label_delay_ms"]
+        assert row["model_version"] == outcome["model_version"]
+
+
+async def test_export_takes_a_range(tmp_path: Path) -> None:
+    chosen = pipeline("ranged")
+    cluster = await lived(chosen)
+    span = {"from_ms": NOW_MS + 100 * STEP_MS, "to_ms": NOW_MS + 150 * STEP_MS}
+    assert await exported(cluster, chosen, tmp_path / "some.csv", **span) == 50
+    with (tmp_path / "some.csv").open(newline="") as file:
+        assert {int(row["event_id"]) for row in csv.DictReader(file)} == set(range(100, 150))
+    assert await exported(cluster, chosen, tmp_path / "none.csv", kinds=("expired",)) == 0

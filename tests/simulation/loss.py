@@ -1,0 +1,69 @@
+"""Whether a worker may say that input is lost: only if nothing that is kept leads to where its shard stood."""
+
+from __future__ import annotations
+
+from app.codec.inputs import Inputs
+from app.codec.journal import EpochEntry, SliceEntry, decode_link
+from app.codec.manifest import Manifest, chunk_key, decode_manifest, state_digest
+from app.core.error import DriftlineError
+from app.core.fingerprint import versions
+from app.core.freeze import FORMAT
+from app.core.pipeline import Pipeline
+from app.engine.cluster import MemoryCluster
+from app.engine.port import Place
+
+
+def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str, key: bytes | None) -> bool:
+    """Whether a shard cannot go on without a gap.
+
+    It can if nothing was removed that it has not read, and if what was removed lies before the journal's beginning, or
+    before a whole snapshot of this River.
+    """
+    kept_from = {topic: cluster.log(Place(topic, partition)).start for topic in Inputs(pipeline).topics}
+    begun, read = _positions(cluster, pipeline, partition)
+    if any(read.get(topic, start) < start for topic, start in kept_from.items()):
+        return True
+    ours = (river, versions()["python"])
+    whole = [
+        one.positions
+        for one in _whole(cluster, pipeline, partition, key)
+        if (one.versions["river"], one.versions["python"]) == ours
+    ]
+    return not any(
+        all(positions.get(topic, start) >= start for topic, start in kept_from.items()) for positions in [begun, *whole]
+    )
+
+
+def _positions(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Where the last fresh state began, and how far the journal has read."""
+    begun: dict[str, int] = {}
+    read: dict[str, int] = {}
+    for source in cluster.records(pipeline.topics.journal, partition):
+        match decode_link(source.value).entry:
+            case EpochEntry() as epoch:
+                read.update(epoch.positions)
+                if epoch.state == "fresh":
+                    begun = dict(epoch.positions)
+            case SliceEntry() as entry:
+                read.update({topic: part.stop for topic, part in entry.inputs.items()})
+    return begun, read
+
+
+def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: bytes | None) -> list[Manifest]:
+    """The newest snapshot of each slot, if it can be read."""
+    newest: dict[bytes, bytes] = {}
+    for source in cluster.records(pipeline.topics.snapshots, partition):
+        if source.key is not None and source.value is not None:
+            newest[source.key] = source.value
+    found = []
+    for name, value in newest.items():
+        if not name.endswith(b"manifest"):
+            continue
+        try:
+            manifest = decode_manifest(value, key)
+        except DriftlineError:
+            continue
+        frozen = b"".join(newest.get(chunk_key(manifest.slot, number), b"") for number in range(manifest.chunks))
+        if manifest.format == FORMAT and state_digest(frozen) == manifest.digest:
+            found.append(manifest)
+    return found
