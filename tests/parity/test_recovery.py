@@ -126,7 +126,7 @@ async def test_a_snapshot_cut_short_by_a_death_spoils_its_own_slot_only(frequent
     assert await recovered_slices(cluster, frequent, ids) == slices_behind(cluster, frequent, max(offsets))
 
 
-@pytest.mark.parametrize("count", [COUNT, 720])
+@pytest.mark.parametrize("count", [COUNT, 760])
 async def test_the_snapshot_that_was_recovered_from_is_not_the_first_to_be_overwritten(
     frequent: Pipeline, count: int
 ) -> None:
