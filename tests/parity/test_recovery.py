@@ -61,8 +61,9 @@ def tear(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> None:
     """Spoil one slot by the last bit of one number: it still reads, as another state."""
     source = newest(cluster, chosen, chunk_key(slot, 0))
     spoilt = bytearray(source.value or b"")
-    at = next(at for code, _, at in pickletools.genops(bytes(spoilt)) if code.name == "BINFLOAT" and at is not None)
-    spoilt[at + 8] ^= 1
+    state = bytes(spoilt[int(orjson.loads(newest(cluster, chosen, manifest_key(slot)).value or b"")["index_bytes"]) :])
+    at = next(at for code, _, at in pickletools.genops(state) if code.name == "BINFLOAT" and at is not None)
+    spoilt[at + 8 - len(state)] ^= 1
     tamper(cluster, Place(chosen.topics.snapshots, 0), source.offset, bytes(spoilt))
 
 
