@@ -18,7 +18,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 2  # raised whenever the meaning of the bytes changes
+FORMAT = 3  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -34,7 +34,8 @@ _KEPT = (
     "drifts",
     "classes",
     "frozen",
-    "failing",
+    "episodes",
+    "watch",
 )
 
 _RIVER = ("river",)
@@ -47,6 +48,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "arrival",
         "curve",
         "drift",
+        "episode",
         "evaluate",
         "join",
         "model",
@@ -56,6 +58,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "reference",
         "select",
         "trail",
+        "watch",
     )
 )
 _ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)

@@ -13,15 +13,16 @@ prediction that was served, with the version of the model that served it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
-from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
+from app.core.alert import alert_of, drift_sign, error_sign, failure_sign, signal_of
 from app.core.drift import Drift, DriftMonitors
+from app.core.episode import Episodes, Moment, Sign, Told
 from app.core.evaluate import Evaluation
 from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
 from app.core.model import Learner
-from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
+from app.core.output import Alert, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
 from app.core.poison import ModelRaisedError
 from app.core.record import (
@@ -37,6 +38,7 @@ from app.core.record import (
     Tick,
 )
 from app.core.target import Target
+from app.core.watch import LOOK_MS, NEVER, Verdict, Watch
 
 
 class Shard:
@@ -54,7 +56,8 @@ class Shard:
         counts: how often each thing happened since the first record, by name.
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class (multiclass).
-        failing: the open episode of a model that gives no usable predictions.
+        episodes: what is wrong now, and whether it was told.
+        watch: conditions beside drift.
     """
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
@@ -75,7 +78,9 @@ class Shard:
         self.drifts: dict[tuple[str, str], int] = {}
         self.classes: dict[LabelValue, int] = {}
         self.frozen = False
-        self.failing: str | None = None
+        self.episodes = Episodes(f"{pipeline.name}-{partition}-")
+        self.watch = Watch()
+        self.watch.adopt(pipeline)
 
     def adopt(self) -> None:
         """Take over the bounds of the pipeline, for a state that was made under other ones."""
@@ -83,6 +88,8 @@ class Shard:
         self.seen.horizon_ms, self.seen.id_max = dedupe.horizon_ms, dedupe.id_max
         if label is not None:
             self.pending.pending_max, self.early.early_max = label.pending_max, label.early_max
+        self.watch.adopt(self.pipeline)
+        self.episodes.forget(self.watch.signals(self.pipeline), self.moment("a"))
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -95,9 +102,18 @@ class Shard:
     @property
     def next_deadline_ms(self) -> int | None:
         """When something expires next, in event time: the watermark must pass it."""
-        deadlines = (self.pending.next_deadline_ms, self.early.next_deadline_ms)
+        deadlines = (
+            self.pending.next_deadline_ms,
+            self.early.next_deadline_ms,
+            self.episodes.deadline_ms(self.moment()),
+            self.watch.deadline_ms(self.episodes.open),
+        )
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
+
+    def moment(self, place: str = "") -> Moment:
+        """Now, for episodes; `place` names the record that is being folded."""
+        return Moment(self.now_ms, self.evaluation.label_count, self.counts.get("scored", 0), place, self.positions)
 
     def summary(self) -> dict[str, Any]:
         """A few numbers for people: sizes, counts and current metric values."""
@@ -109,6 +125,7 @@ class Shard:
             "frozen": self.frozen,
             "counts": dict(self.counts),
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
+            "episodes": [episode.name for episode in self.episodes.open.values()],
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
         }
@@ -126,6 +143,13 @@ class _Outbox:
     def next_id(self) -> str:
         topic, partition, number = self._place
         return f"{topic}-{partition}-{number}-{len(self.made)}"
+
+    def place(self, shard: Shard) -> str:
+        """The record as an episode's name has it."""
+        topic, _, number = self._place
+        topics = shard.pipeline.topics
+        letter = {topics.events: "e", topics.labels: "l", topics.control: "c"}.get(topic, "t")
+        return f"{letter}{number}"
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -157,7 +181,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
     elif isinstance(record, Malformed):
         _reject(shard, source, record.reason, record.detail, out)
     elif isinstance(record, Control):
-        _control(shard, record)
+        _control(shard, record, out)
     else:
         assert_never(record)
     return out.made
@@ -166,6 +190,12 @@ def step(shard: Shard, record: Record) -> list[Output]:
 def _reject(shard: Shard, source: Source, reason: str, detail: str, out: _Outbox) -> None:
     shard.count(f"rejected_{reason}")
     out.made.append(Rejected(out.next_id(), source, reason, detail))
+    topics = shard.pipeline.topics
+    if reason == "model_error" or source.topic == topics.control:
+        return  # no fault of the data
+    what = "labels" if source.topic == topics.labels else "events"
+    if shard.watch.reject(what, reason, shard.now_ms, *_accepted(shard)):
+        _look(shard, out)
 
 
 def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
@@ -178,6 +208,8 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
         _give_up(shard, event_id, waiting, "no label within the wait", out)
     for held in shard.early.expire(time_ms):
         _orphan(shard, held, "no event within the wait", out)
+    if time_ms >= shard.watch.time_due_ms:
+        _look(shard, out)
 
 
 # -- events
@@ -207,8 +239,10 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     out.made.append(score)
     if learner.faults.open:
         _watch_faults(shard, out)
-    if (guard != "served" or shard.failing is not None) and not resting:
-        _watch_failure(shard, guard, out)
+    if guard != "served" and not resting:
+        _signal(shard, "model", failure_sign(shard.pipeline, guard), out)
+    if event.missing and shard.pipeline.alerts.missing_max:
+        shard.watch.miss(event.missing, shard.now_ms, *_accepted(shard))
     for drift in shard.monitors.on_event(event.features):
         _drift(shard, drift, out)
     for drift in shard.monitors.on_score(prediction):
@@ -353,6 +387,9 @@ def _settle(
     )
     if failure is not None:
         _watch_faults(shard, out)
+    delay_ms = None if label_time_ms is None else label_time_ms - waiting.time_ms
+    if shard.watch.settle(delay_ms):
+        _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
 
 
 def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, call: str) -> str | None:
@@ -395,7 +432,7 @@ def _orphan(shard: Shard, held: Held, why: str, out: _Outbox) -> None:
 # -- operators and alerts
 
 
-def _control(shard: Shard, control: Control) -> None:
+def _control(shard: Shard, control: Control, out: _Outbox) -> None:
     shard.count(f"control_{control.command}")
     match control.command:
         case "freeze":
@@ -404,54 +441,111 @@ def _control(shard: Shard, control: Control) -> None:
             shard.frozen = False
         case "reset":
             shard.learner.reset()
+        case "acknowledge" | "silence":
+            _answer(shard, control, out)
+
+
+def _answer(shard: Shard, control: Control, out: _Outbox) -> None:
+    """An operator speaks of an episode. Each command comes to every shard: those that it is not about pass it over."""
+    episodes = shard.episodes
+    if not control.episode.startswith(episodes.prefix):
+        return
+    episode = episodes.named(control.episode)
+    if episode is None:
+        _reject(shard, control.source, "episode_unknown", f"no episode {control.episode!r} is open", out)
+        return
+    if control.command == "acknowledge":
+        told = episodes.acknowledge(episode, shard.now_ms)
+    else:
+        told = episodes.silence(episode, shard.now_ms, control.span_ms)
+    _tell(shard, told, out)
 
 
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
-    """Record a drift; alert if its rule says so."""
+    """Record a drift; it is the sign of an episode if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
-        alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)
-        out.made.append(_addressed(shard, alert, out))
-
-
-def _watch_failure(shard: Shard, guard: Guard, out: _Outbox) -> None:
-    """One episode from the first prediction that is not finite to the next one that is."""
-    episode = shard.failing
-    if guard == "served":
-        if episode is None:
-            return
-        shard.failing = None
-        alert = failure_alert(shard.pipeline, episode, "resolved", guard, shard.learner.version)
-    else:
-        if episode is not None:
-            return
-        shard.failing = f"{shard.pipeline.name}-{shard.partition}-model-{shard.learner.generation}"
-        alert = failure_alert(shard.pipeline, shard.failing, "opened", guard, shard.learner.version)
-    out.made.append(_addressed(shard, alert, out))
+        signal = signal_of(drift)
+        episode = shard.episodes.open.get(signal)
+        _signal(shard, signal, drift_sign(shard.pipeline, drift, episode.sign if episode else None), out)
 
 
 def _watch_faults(shard: Shard, out: _Outbox) -> None:
-    """One episode from too many exceptions of the model until none is left among its last calls."""
+    """Too many exceptions of the model are a condition that holds until none is left among its last calls."""
     faults = shard.learner.faults
-    state = faults.turn(shard.pipeline.limits.model_error_max)
-    if state is not None:
-        episode = f"{shard.pipeline.name}-{shard.partition}-errors-{faults.episode}"
-        out.made.append(_addressed(shard, error_alert(shard.pipeline, episode, state, shard.learner), out))
+    match faults.turn(shard.pipeline.limits.model_error_max):
+        case "opened":
+            _signal(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
+        case "ongoing":
+            _signal(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
+        case "resolved":
+            _judge(shard, [Verdict("errors", None)], out)
 
 
-def _addressed(shard: Shard, content: AlertContent, out: _Outbox) -> Alert:
-    """An alert's content with its id, its times and the positions to replay from."""
-    return Alert(
-        out.next_id(),
-        shard.stamp_ms,
-        shard.watermark_ms,
-        content.episode,
-        content.state,
-        content.kind,
-        content.severity,
-        content.audience,
-        content.sentence,
-        content.evidence,
-        dict(shard.positions),
+def _look(shard: Shard, out: _Outbox) -> None:
+    """Judge what goes by time, resolve what is over, and say when to look again."""
+    watch, episodes, rules = shard.watch, shard.episodes, shard.pipeline.alerts
+    scored, labelled = _accepted(shard)
+    if rules.throughput is not None:
+        arrived = scored + watch.rejected["events"]
+        verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
+        _judge(shard, verdicts, out)
+    _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+    for told in episodes.advance(shard.moment(out.place(shard))):
+        _tell(shard, told, out)
+    again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
+    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms)
+
+
+def _accepted(shard: Shard) -> tuple[int, int]:
+    """Events and labels that could be used."""
+    count = shard.counts.get
+    return count("scored", 0), sum([count(kind, 0) for kind in ("joined", "late", "duplicate", "orphan", "failed")])
+
+
+def _judge(shard: Shard, verdicts: Iterable[Verdict], out: _Outbox) -> None:
+    """Conditions that hold are signs; those that do not are calm."""
+    for verdict in verdicts:
+        if verdict.sign is not None:
+            _signal(shard, verdict.signal, verdict.sign, out, holds=True)
+        elif verdict.signal in shard.episodes.open:
+            shard.episodes.calm(verdict.signal, shard.moment(out.place(shard)))
+            shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+
+
+def _signal(shard: Shard, signal: str, sign: Sign, out: _Outbox, *, holds: bool = False) -> None:
+    """A sign of trouble: tell of it if its episode says so."""
+    told = shard.episodes.sign(shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard)), holds=holds)
+    shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+    _tell(shard, told, out)
+
+
+def _tell(shard: Shard, told: Told | None, out: _Outbox) -> None:
+    """Publish a message about an episode, with its id, its times and the positions to replay between."""
+    if told is None:
+        return
+    content, episode = alert_of(shard.pipeline, told, shard.learner.version), told.episode
+    out.made.append(
+        Alert(
+            out.next_id(),
+            shard.stamp_ms,
+            shard.watermark_ms,
+            episode.name,
+            told.state,
+            content.kind,
+            content.severity,
+            content.audience,
+            told.sentence,
+            content.evidence,
+            dict(shard.positions),
+            told.update,
+            episode.opened_ms,
+            episode.opened_at,
+            content.runbook,
+            episode.acknowledged,
+            told.silenced,
+            told.announced,
+            episode.flapping,
+        )
     )

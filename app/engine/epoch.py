@@ -16,7 +16,7 @@ from app.core.freeze import dump, load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.shard import Shard
 
-FOLLOWED = ("snapshot", "delivery", "decision", "dedupe", "limits")
+FOLLOWED = ("snapshot", "delivery", "decision", "alerts", "dedupe", "limits")
 """Keys of the pipeline file that may change while the state goes on."""
 
 

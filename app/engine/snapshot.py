@@ -55,10 +55,12 @@ class SnapshotWriter:
     _manifest: Manifest | None = None
     _writes: list[Write] = field(default_factory=list)
 
-    def due(self) -> bool:
-        """Whether the pipeline wants one now, and none is under way."""
+    def due(self, *, asked: bool = False) -> bool:
+        """Whether the pipeline, or an operator who asked, wants one now, and none is under way."""
         if self._manifest is not None or self.records == 0:
             return False
+        if asked:
+            return True
         rule = self.pipeline.snapshot
         return self.records >= rule.every_records or (time.monotonic() - self.taken_s) * 1000 >= rule.every_ms
 
