@@ -18,7 +18,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 3  # raised whenever the meaning of the bytes changes
+FORMAT = 4  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -36,6 +36,7 @@ _KEPT = (
     "frozen",
     "episodes",
     "watch",
+    "maturity",
 )
 
 _RIVER = ("river",)
@@ -46,11 +47,13 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
     f"app.core.{module}"
     for module in (
         "arrival",
+        "calibration",
         "curve",
         "drift",
         "episode",
         "evaluate",
         "join",
+        "maturity",
         "model",
         "output",
         "poison",

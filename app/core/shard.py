@@ -21,6 +21,7 @@ from app.core.drift import Drift, DriftMonitors
 from app.core.episode import Episodes, Moment, Sign, Told
 from app.core.evaluate import Evaluation
 from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
+from app.core.maturity import Maturity
 from app.core.model import Learner
 from app.core.output import Alert, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
@@ -58,6 +59,7 @@ class Shard:
         classes: labels seen, by class (multiclass).
         episodes: what is wrong now, and whether it was told.
         watch: conditions beside drift.
+        maturity: how far labels have come in, and the metrics that know of it.
     """
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
@@ -81,6 +83,7 @@ class Shard:
         self.episodes = Episodes(f"{pipeline.name}-{partition}-")
         self.watch = Watch()
         self.watch.adopt(pipeline)
+        self.maturity = Maturity(pipeline)
 
     def adopt(self) -> None:
         """Take over the bounds of the pipeline, for a state that was made under other ones."""
@@ -96,12 +99,14 @@ class Shard:
 
     @property
     def now_ms(self) -> int:
-        """The watermark, and 0 before the first trusted time: deadlines then start from it, and never go back."""
+        """The watermark, and 0 before the first trusted time; what came by then counts from that time on."""
         return self.watermark_ms if self.watermark_ms is not None else 0
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """When something expires next, in event time: the watermark must pass it."""
+        """When something expires next, in event time: the watermark must pass it; never before time has begun."""
+        if self.watermark_ms is None:
+            return None
         deadlines = (
             self.pending.next_deadline_ms,
             self.early.next_deadline_ms,
@@ -128,21 +133,33 @@ class Shard:
             "episodes": [episode.name for episode in self.episodes.open.values()],
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
+            **self.maturity.values(self.pipeline),
         }
 
 
 class _Outbox:
-    """Collects what one record makes, and numbers it."""
+    """Collects what one record makes, and numbers it.
 
-    __slots__ = ("_place", "made")
+    Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
+    from 2 on come alerts. So an id does not depend on what else happened to end at the same record: a slice that is
+    folded again after other records (which at_least_once may do) gives the same thing the same id.
+    """
+
+    __slots__ = ("_alerts", "_place", "made")
 
     def __init__(self, topic: str, partition: int, number: int) -> None:
         self._place = (topic, partition, number)
+        self._alerts = 0
         self.made: list[Output] = []
 
-    def next_id(self) -> str:
+    def own_id(self) -> str:
         topic, partition, number = self._place
-        return f"{topic}-{partition}-{number}-{len(self.made)}"
+        return f"{topic}-{partition}-{number}-0"
+
+    def alert_id(self) -> str:
+        topic, partition, number = self._place
+        self._alerts += 1
+        return f"{topic}-{partition}-{number}-{1 + self._alerts}"
 
     def place(self, shard: Shard) -> str:
         """The record as an episode's name has it."""
@@ -189,7 +206,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
 
 def _reject(shard: Shard, source: Source, reason: str, detail: str, out: _Outbox) -> None:
     shard.count(f"rejected_{reason}")
-    out.made.append(Rejected(out.next_id(), source, reason, detail))
+    out.made.append(Rejected(out.own_id(), source, reason, detail))
     topics = shard.pipeline.topics
     if reason == "model_error" or source.topic == topics.control:
         return  # no fault of the data
@@ -203,6 +220,9 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
     watermark_ms = shard.watermark_ms
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
+    if watermark_ms is None:
+        for kept in (shard.pending, shard.early, shard.seen):
+            kept.begin_at(time_ms)
     shard.watermark_ms = time_ms
     for event_id, waiting in shard.pending.expire(time_ms):
         _give_up(shard, event_id, waiting, "no label within the wait", out)
@@ -224,7 +244,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     version = learner.version
     resting = learner.faults.resting > 0
     try:
-        prediction, guard = learner.score(event.features, out.next_id())
+        prediction, guard = learner.score(event.features, out.own_id())
     except ModelRaisedError as raised:
         _reject(shard, event.source, "model_error", str(raised), out)
         _watch_faults(shard, out)
@@ -234,9 +254,10 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     shard.count("scored")
     shard.seen.add(event_id, shard.now_ms)
     score = Score(
-        out.next_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
+        out.own_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
     out.made.append(score)
+    shard.maturity.on_score(prediction)
     if learner.faults.open:
         _watch_faults(shard, out)
     if guard != "served" and not resting:
@@ -332,6 +353,8 @@ def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: 
     """The heart: evaluate what was served, tell the detectors, learn, publish the pair."""
     shard.seen.settle(event_id, "labelled")
     shard.evaluation.update(label.value, waiting.prediction)
+    delay_ms = label.time_ms - waiting.time_ms
+    shard.maturity.on_label(shard.pipeline, label.value, delay_ms, waiting.prediction, waiting.features, shard.now_ms)
     drifts = shard.monitors.on_label(label.value, waiting.prediction)
     _settle(shard, "joined", event_id, waiting, label.value, label.time_ms, None, out)
     for drift in drifts:
@@ -341,6 +364,7 @@ def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: 
 def _give_up(shard: Shard, event_id: EventId, waiting: Waiting, why: str, out: _Outbox) -> None:
     """The deadline passed: drop the event, or learn the label that the pipeline assumes then."""
     shard.seen.settle(event_id, "expired")
+    shard.maturity.on_expiry()
     assumed = shard.assumed
     if assumed is None:
         _settle(shard, "expired", event_id, waiting, None, None, why, out)
@@ -371,7 +395,7 @@ def _settle(
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            f"{waiting.output_id[:-1]}1",  # of the event, whatever ended its wait
             kind,
             waiting.key,
             shard.stamp_ms,
@@ -406,12 +430,13 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
 
 def _unjoined(shard: Shard, label: Label, kind: OutcomeKind, detail: str, out: _Outbox) -> None:
     """Publish a label that found no waiting event."""
+    source = label.source
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            f"{source.topic}-{source.partition}-{source.offset}-0",
             kind,
-            label.source.key,
+            source.key,
             shard.stamp_ms,
             label.event_id,
             None,
@@ -464,6 +489,8 @@ def _answer(shard: Shard, control: Control, out: _Outbox) -> None:
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     """Record a drift; it is the sign of an episode if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
+    if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
+        shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
         signal = signal_of(drift)
@@ -528,7 +555,7 @@ def _tell(shard: Shard, told: Told | None, out: _Outbox) -> None:
     content, episode = alert_of(shard.pipeline, told, shard.learner.version), told.episode
     out.made.append(
         Alert(
-            out.next_id(),
+            out.alert_id(),
             shard.stamp_ms,
             shard.watermark_ms,
             episode.name,
