@@ -18,7 +18,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 4  # raised whenever the meaning of the bytes changes
+FORMAT = 3  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
