@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from app.codec.encode import Encoder
 from app.core.digest import digest_of
 from app.core.freeze import dump, load
 from app.core.output import Alert, Output, Rejected
 from app.core.record import Control, Record, Tick
 from app.core.shard import Shard, step
 from app.core.watch import BLOCKS, RECORDS_MIN, SETTLED, WINDOWS_MIN
+from tests.support.schema import check
 from tests.support.small import NOW_MS, event, kinds, label, malformed, small, source
 
 ALONE = {"features": {"x": "number"}}
@@ -30,7 +32,12 @@ def told(outputs: Iterable[Output]) -> list[tuple[str, str, str]]:
 
 
 def alerts(here: Shard, records: Iterable[Record]) -> list[Alert]:
-    return [made for record in records for made in step(here, record) if isinstance(made, Alert)]
+    """The alerts of these records, each held against the schema of its topic."""
+    made = [output for record in records for output in step(here, record) if isinstance(output, Alert)]
+    encoder = Encoder(here.pipeline)
+    for alert in made:
+        check(encoder.encode(alert))
+    return made
 
 
 def pair(number: int, truth: bool = True, *, delay_ms: int = 0, labelled: bool = True) -> list[Record]:
