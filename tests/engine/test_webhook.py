@@ -154,8 +154,8 @@ def test_alertmanager_is_told_that_a_warning_became_critical() -> None:
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
-    [(200, "taken"), (202, "taken"), (204, "taken"), (301, "refused"), (400, "refused"), (404, "refused"),
-     (408, "later"), (429, "later"), (500, "later"), (503, "later")],
+    [(200, "taken"), (202, "taken"), (204, "taken"), (301, "refused"), (307, "refused"), (400, "refused"),
+     (404, "refused"), (408, "later"), (429, "later"), (500, "later"), (503, "later")],
 )  # fmt: skip
 async def test_answers(status: int, verdict: str) -> None:
     async with Receiver(lambda _: status) as receiver, aiohttp.ClientSession() as session:

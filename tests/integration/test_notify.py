@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
 from app.broker.topic import create, create_undelivered
 from app.core.pipeline import Pipeline
@@ -25,6 +26,7 @@ from tests.support.small import small
 from tests.support.stream import read, settings_of
 
 WITHIN_S = 60.0
+Node: TypeAlias = KafkaNode | EmbeddedNode
 
 
 def messages(name: str, count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -35,12 +37,12 @@ def pipeline(name: str, **sections: Any) -> Pipeline:
     return small(pipeline=name, **sections)
 
 
-async def prepared(kafka: KafkaNode, chosen: Pipeline) -> None:
+async def prepared(kafka: Node, chosen: Pipeline) -> None:
     await create(chosen, settings_of(kafka.bootstrap), partitions=1)
     await create_undelivered(chosen, settings_of(kafka.bootstrap))
 
 
-async def publish(kafka: KafkaNode, chosen: Pipeline, values: Sequence[object]) -> None:
+async def publish(kafka: Node, chosen: Pipeline, values: Sequence[object]) -> None:
     async with producer(client_options(settings_of(kafka.bootstrap)), acks="all") as sender:
         for value in values:
             content = value if isinstance(value, bytes) else orjson.dumps(value)
@@ -48,7 +50,7 @@ async def publish(kafka: KafkaNode, chosen: Pipeline, values: Sequence[object]) 
 
 
 @asynccontextmanager
-async def notifying(kafka: KafkaNode, chosen: Pipeline, **webhooks: dict[str, Any]) -> AsyncIterator[list[Notifier]]:
+async def notifying(kafka: Node, chosen: Pipeline, **webhooks: dict[str, Any]) -> AsyncIterator[list[Notifier]]:
     made = [
         Notifier(
             chosen,
@@ -155,6 +157,20 @@ async def test_a_new_webhook_may_begin_now(kafka: KafkaNode) -> None:
         async with notifying(kafka, chosen, late={"url": receiver.url, "start": "now"}) as (late,):
             await until(lambda: late.results["delivered"] == 1, "what came since is posted")
     assert [post.document["episode"] for post in receiver.posts] == [sent[1]["episode"]]
+
+
+async def test_it_works_on_the_embedded_broker(embedded: EmbeddedNode) -> None:
+    chosen = pipeline("notify-embedded", delivery="at_least_once")
+    await prepared(embedded, chosen)
+    sent = messages("notify-embedded", 3)
+    async with (
+        Receiver(lambda post: 404 if post.document["episode"].endswith("l1") else 200) as receiver,
+        notifying(embedded, chosen, one={"url": receiver.url}) as (one,),
+    ):
+        await publish(embedded, chosen, sent)
+        await until(lambda: one.results == {"delivered": 2, "undelivered": 1}, "all are brought to their end")
+    (dead,) = await read(embedded.bootstrap, undelivered_topic(chosen))
+    assert orjson.loads(dead.value or b"") == sent[1]
 
 
 async def test_a_webhook_file_that_is_wrong_stops_the_worker_at_once(kafka: KafkaNode, tmp_path: Path) -> None:
