@@ -282,3 +282,19 @@ def test_a_quiet_shard_has_nothing_to_look_at(count: int) -> None:
     here = shard()
     assert stretch(here, 0, count) == []
     assert here.watch.time_due_ms == here.watch.settled_due == 1 << 62
+
+
+def test_an_episode_ends_on_idle_inputs_by_a_tick() -> None:
+    here = shard(label=None, task="anomaly", model="HalfSpaceTrees(n_trees=3, height=3, window_size=10)", metrics=None,
+                 alerts=QUIET)  # fmt: skip
+    records = [malformed("empty", offset=number) if number % 2 else pair(number)[0] for number in range(500)]
+    (opened,) = alerts(here, records)
+    assert deadline(here) is None, "it holds"
+    assert alerts(here, [pair(number)[0] for number in range(500, 1_150)]) == []
+    due_ms = deadline(here)
+    assert due_ms is not None
+    assert here.watermark_ms is not None
+    assert here.watermark_ms < due_ms <= here.watermark_ms + 10_000
+    (over,) = alerts(here, [Tick(0, 7, due_ms + 1)])
+    assert (over.state, over.episode, over.output_id) == ("resolved", opened.episode, "tick-0-7-2")
+    assert deadline(here) is None
