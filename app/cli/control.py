@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import orjson
 
 from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
+from app.codec.decode import SILENCE_MAX_MS
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline, format_duration
@@ -17,20 +18,33 @@ from app.engine.client import admin, client_options, partition_counts, producer
 
 
 @click.group()
-def control() -> None:
+@pipeline_option
+@bootstrap_option
+@click.pass_context
+def control(
+    context: click.Context, pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None
+) -> None:
     """Command the shards of a pipeline: freeze, unfreeze, reset, snapshot, acknowledge, silence.
 
     The command is written to every partition of the control topic; each shard folds it as soon as it reads it,
-    and a replay folds it at the same place.
+    and a replay folds it at the same place. As in `driftline control -p FILE freeze`.
     """
+    context.obj = _Where(pipeline_file, overrides, bootstrap)
+
+
+class _Where(NamedTuple):
+    """Which pipeline, as the options before the command say it."""
+
+    pipeline_file: Path | None
+    overrides: tuple[str, ...]
+    bootstrap: str | None
 
 
 def _plain(name: str, text: str) -> None:
     @control.command(name, help=text)
-    @pipeline_option
-    @bootstrap_option
-    def plain(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None) -> None:
-        _send({"command": name}, pipeline_file, overrides, bootstrap)
+    @click.pass_obj
+    def plain(where: _Where) -> None:
+        _send({"command": name}, where)
 
 
 _plain("freeze", "Go on scoring, and learn no more.")
@@ -41,41 +55,35 @@ _plain("snapshot", "Leave a snapshot of every shard that folded anything since i
 
 @control.command()
 @click.argument("episode")
-@pipeline_option
-@bootstrap_option
-def acknowledge(episode: str, pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None) -> None:
+@click.pass_obj
+def acknowledge(where: _Where, episode: str) -> None:
     """Say that somebody cares for EPISODE: it is told again only when it becomes critical, and when it is over."""
-    _send({"command": "acknowledge", "episode": episode}, pipeline_file, overrides, bootstrap)
+    _send({"command": "acknowledge", "episode": episode}, where)
 
 
 @control.command()
 @click.argument("episode")
 @click.option("--for", "span_ms", type=DURATION, required=True, metavar="DURATION", help="In event time, as in 1h.")
-@pipeline_option
-@bootstrap_option
-def silence(
-    episode: str, span_ms: int, pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None
-) -> None:
+@click.pass_obj
+def silence(where: _Where, episode: str, span_ms: int) -> None:
     """Notify nobody of EPISODE, nor of the next ones of the same signal, for a while.
 
     The alerts topic still gets every message; each says that it is silenced.
     """
-    _send({"command": "silence", "episode": episode, "for_ms": span_ms}, pipeline_file, overrides, bootstrap)
+    if not 0 < span_ms <= SILENCE_MAX_MS:
+        raise click.BadParameter("must be longer than 0, and at most 365d", param_hint="--for")
+    _send({"command": "silence", "episode": episode, "for_ms": span_ms}, where)
 
 
-def _send(
-    command: dict[str, Any], pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None
-) -> None:
-    settings = settings_of(bootstrap=bootstrap)
-    pipeline = pipeline_of(settings, pipeline_file, overrides)
+def _send(command: dict[str, Any], where: _Where) -> None:
+    settings = settings_of(bootstrap=where.bootstrap)
+    pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
     episode = command.get("episode")
     if episode is not None and not episode.startswith(f"{pipeline.name}-"):
         raise click.BadParameter(
             f"{episode!r} is no episode of {pipeline.name}; `driftline tail alerts` shows their names",
             param_hint="EPISODE",
         )
-    if command.get("for_ms") == 0:
-        raise click.BadParameter("must be longer than 0", param_hint="--for")
     count = asyncio.run(_write(orjson.dumps(command), pipeline, settings))
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""

@@ -39,7 +39,7 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
             ),
         ]
     ):
-        done = await asyncio.to_thread(run, "control", *arguments, *where)
+        done = await asyncio.to_thread(run, "control", *where, *arguments)
         assert (done.returncode, done.stdout.strip()) == (0, said)
         found = await read(kafka.bootstrap, "cards.control")
         assert sorted((one.partition, one.offset) for one in found) == [
@@ -62,15 +62,16 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
         (("silence", EPISODE), 2, "--for"),
         (("silence", EPISODE, "--for", "soon"), 2, "is no duration"),
         (("silence", EPISODE, "--for", "0"), 2, "longer than 0"),
+        (("silence", EPISODE, "--for", "366d"), 2, "at most 365d"),
     ],
 )
 def test_wrong_usage(pipeline_file: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
-    done = run("control", *arguments, "-p", pipeline_file, "--bootstrap", "127.0.0.1:1")
+    done = run("control", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1", *arguments)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
 
 
 async def test_a_pipeline_without_topics(kafka: KafkaNode, pipeline_file: Path) -> None:
     where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=none-such")
-    done = await asyncio.to_thread(run, "control", "freeze", *where)
+    done = await asyncio.to_thread(run, "control", *where, "freeze")
     assert done.returncode == 3
     assert "no topic none-such.control" in done.stderr

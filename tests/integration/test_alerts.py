@@ -134,14 +134,14 @@ async def test_an_operator_acknowledges_and_silences_an_episode(kafka: KafkaNode
             await receiver.until(lambda: len(receiver.taken) == 1, "it is posted")
             episode = receiver.taken[0].document["episode"]
             where = ("-p", file, "--bootstrap", bootstrap)
-            said = await asyncio.to_thread(succeed, "control", "acknowledge", episode, *where)
+            said = await asyncio.to_thread(succeed, "control", *where, "acknowledge", episode)
             assert said == f"acknowledge {episode}: written for 1 shard of operated\n"
             await receiver.until(lambda: len(receiver.taken) == 2, "that somebody cares is posted")
-            assert await asyncio.to_thread(succeed, "control", "silence", episode, "--for", "1h", *where)
+            assert await asyncio.to_thread(succeed, "control", *where, "silence", episode, "--for", "1h")
             await until_written(bootstrap, chosen.topics.alerts, 3, WITHIN_S)
             await produce(bootstrap, chosen, FOUND, ALL)
             await receiver.until(lambda: len(receiver.taken) == 3, "its end is posted")
-            await asyncio.to_thread(succeed, "control", "snapshot", *where)
+            await asyncio.to_thread(succeed, "control", *where, "snapshot")
             await asyncio.to_thread(
                 running.until, lambda: running.metric("driftline_snapshot_bytes_count") >= 1, WITHIN_S, "a snapshot"
             )
