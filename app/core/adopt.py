@@ -23,6 +23,7 @@ from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
 FOLLOWED = (
+    "alerts",
     "decision",
     "dedupe",
     "delivery",
@@ -95,6 +96,8 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.maturity = maturity
     if (before.drift, before.params) != (after.drift, after.params):
         shard.monitors = _monitors(shard.monitors, before, after)
+    shard.watch.adopt(after)
+    shard.episodes.forget(shard.watch.signals(after), shard.moment("a"))
 
 
 def _same(expression: str, before: Pipeline, after: Pipeline) -> bool:

@@ -21,7 +21,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 3  # raised whenever the meaning of the bytes changes
+FORMAT = 4  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -36,11 +36,12 @@ _KEPT = (
     "drifts",
     "classes",
     "frozen",
-    "failing",
+    "episodes",
+    "watch",
     "maturity",
 )
 
-_MAY_BE_NONE = ("watermark_ms", "failing")
+_MAY_BE_NONE = ("watermark_ms",)
 
 _RIVER = ("river",)
 _RIVER_REFUSED = tuple(  # these read files or the network, or run what they are given
@@ -53,6 +54,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "calibration",
         "curve",
         "drift",
+        "episode",
         "evaluate",
         "join",
         "maturity",
@@ -63,6 +65,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "reference",
         "select",
         "trail",
+        "watch",
     )
 )
 _ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)

@@ -14,11 +14,12 @@ prediction that was served, with the version of the model that served it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
-from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
+from app.core.alert import alert_of, drift_sign, error_sign, failure_sign, signal_of
 from app.core.drift import Drift, DriftMonitors
+from app.core.episode import Episodes, Moment, Sign, Told
 from app.core.error import InvariantError
 from app.core.evaluate import Evaluation
 from app.core.join import (
@@ -35,7 +36,7 @@ from app.core.join import (
 )
 from app.core.maturity import Maturity
 from app.core.model import Learner
-from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
+from app.core.output import Alert, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
 from app.core.poison import ModelRaisedError
 from app.core.record import (
@@ -51,6 +52,7 @@ from app.core.record import (
     Tick,
 )
 from app.core.target import Target
+from app.core.watch import LOOK_MS, NEVER, Verdict, Watch
 
 
 class Shard:
@@ -68,7 +70,8 @@ class Shard:
         counts: how often each thing happened since the first record, by name.
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class (multiclass).
-        failing: the open episode of a model that gives no usable predictions.
+        episodes: what is wrong now, and whether it was told.
+        watch: conditions beside drift.
         maturity: how far labels have come in, and the metrics that know of it.
     """
 
@@ -91,7 +94,9 @@ class Shard:
         self.drifts: dict[tuple[str, str], int] = {}
         self.classes: dict[LabelValue, int] = {}
         self.frozen = False
-        self.failing: str | None = None
+        self.episodes = Episodes(f"{pipeline.name}-{partition}-")
+        self.watch = Watch()
+        self.watch.adopt(pipeline)
         self.maturity = Maturity(pipeline)
 
     def count(self, what: str) -> None:
@@ -107,9 +112,18 @@ class Shard:
         """When something expires next, in event time: the watermark must pass it; never before time has begun."""
         if self.watermark_ms is None:
             return None
-        deadlines = (self.pending.next_deadline_ms, self.early.next_deadline_ms)
+        deadlines = (
+            self.pending.next_deadline_ms,
+            self.early.next_deadline_ms,
+            self.episodes.deadline_ms(self.moment()),
+            self.watch.deadline_ms(self.episodes.open),
+        )
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
+
+    def moment(self, place: str = "") -> Moment:
+        """Now, for episodes; `place` names the record that is being folded."""
+        return Moment(self.now_ms, self.evaluation.label_count, self.counts.get("scored", 0), place, self.positions)
 
     def summary(self) -> dict[str, Any]:
         """A few numbers for people: sizes, counts and current metric values."""
@@ -121,6 +135,7 @@ class Shard:
             "frozen": self.frozen,
             "counts": dict(self.counts),
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
+            "episodes": [episode.name for episode in self.episodes.open.values()],
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(self.pipeline),
@@ -172,6 +187,13 @@ class _Outbox:
         self._alerts += 1
         return f"{topic}-{partition}-{number}-{1 + self._alerts}"
 
+    def place(self, shard: Shard) -> str:
+        """The record as an episode's name has it."""
+        topic, _, number = self._place
+        topics = shard.pipeline.topics
+        letter = {topics.events: "e", topics.labels: "l", topics.control: "c"}.get(topic, "t")
+        return f"{letter}{number}"
+
 
 def step(shard: Shard, record: Record) -> list[Output]:
     """Fold one record into the shard.
@@ -202,7 +224,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
     elif isinstance(record, Malformed):
         _reject(shard, source, record.reason, record.detail, out)
     elif isinstance(record, Control):
-        _control(shard, record)
+        _control(shard, record, out)
     else:
         assert_never(record)
     return out.made
@@ -211,6 +233,12 @@ def step(shard: Shard, record: Record) -> list[Output]:
 def _reject(shard: Shard, source: Source, reason: str, detail: str, out: _Outbox) -> None:
     shard.count(f"rejected_{reason}")
     out.made.append(Rejected(out.own_id(), source, reason, detail))
+    topics = shard.pipeline.topics
+    if reason == "model_error" or source.topic == topics.control:
+        return  # no fault of the data
+    what = "labels" if source.topic == topics.labels else "events"
+    if shard.watch.reject(what, reason, shard.now_ms, *_accepted(shard)):
+        _look(shard, out)
 
 
 def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
@@ -228,6 +256,8 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
         _unjoined(shard, held, "orphan", "no event within the wait", out)
     if shard.pending.keep:
         shard.pending.let_go_corrected(time_ms)
+    if time_ms >= shard.watch.time_due_ms:
+        _look(shard, out)
 
 
 # -- events
@@ -257,8 +287,10 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     shard.maturity.on_score(prediction)
     if learner.faults.open:
         _watch_faults(shard, out)
-    if (guard != "served" or shard.failing is not None) and not resting:
-        _watch_failure(shard, guard, out)
+    if guard != "served" and not resting:
+        _signal(shard, "model", failure_sign(shard.pipeline, guard), out)
+    if event.missing and shard.pipeline.alerts.missing_max:
+        shard.watch.miss(event.missing, shard.now_ms, *_accepted(shard))
     for drift in shard.monitors.on_event(event.features):
         _drift(shard, drift, out)
     for drift in shard.monitors.on_score(prediction):
@@ -350,15 +382,20 @@ def _join(shard: Shard, place: int, waiting: Waiting | None, label: Held, out: _
     number = shard.evaluation.update(value, waiting.prediction)
     _take_in(shard, value, label.time_ms, waiting)
     pending = shard.pending
+    first = True
     if shard.labels_max == 1:
         pending.settle(place, LABELLED, shard.now_ms, number, value, label.time_ms)
         output_id = _ending_id(shard, waiting)
     else:
         output_id = _label_id(shard, label)
-        if pending.count_label(place) >= shard.labels_max:
+        count = pending.count_label(place)
+        first = count == 1
+        if count >= shard.labels_max:
             pending.settle(place, LABELLED, shard.now_ms)
     drifts = shard.monitors.on_label(value, waiting.prediction)
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label.time_ms, None, out)
+    if first:
+        _watch_labels(shard, label.time_ms - waiting.time_ms, out)
     for drift in drifts:
         _drift(shard, drift, out)
 
@@ -377,11 +414,13 @@ def _give_up(shard: Shard, place: int, why: str, out: _Outbox) -> None:
     if assumed is None:
         pending.settle(place, EXPIRED, shard.now_ms)
         _settle(shard, "expired", output_id, event_id, waiting, None, None, why, out)
+        _watch_labels(shard, None, out)
         return
     number = shard.evaluation.update(assumed, waiting.prediction)
     pending.settle(place, ASSUMED, shard.now_ms, number, assumed)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
     _settle(shard, "assumed", output_id, event_id, waiting, assumed, None, why, out)
+    _watch_labels(shard, None, out)
     for drift in drifts:
         _drift(shard, drift, out)
 
@@ -589,7 +628,7 @@ def _unjoined(
 # -- operators and alerts
 
 
-def _control(shard: Shard, control: Control) -> None:
+def _control(shard: Shard, control: Control, out: _Outbox) -> None:
     shard.count(f"control_{control.command}")
     match control.command:
         case "freeze":
@@ -598,56 +637,122 @@ def _control(shard: Shard, control: Control) -> None:
             shard.frozen = False
         case "reset":
             shard.learner.reset()
+        case "acknowledge" | "silence":
+            _answer(shard, control, out)
+
+
+def _answer(shard: Shard, control: Control, out: _Outbox) -> None:
+    """An operator speaks of an episode. Each command comes to every shard: those that it is not about pass it over."""
+    episodes = shard.episodes
+    if not control.episode.startswith(episodes.prefix):
+        return
+    episode = episodes.named(control.episode)
+    if episode is None:
+        _reject(shard, control.source, "episode_unknown", f"no episode {control.episode!r} is open", out)
+        return
+    if control.command == "acknowledge":
+        told = episodes.acknowledge(episode, shard.now_ms)
+    else:
+        told = episodes.silence(episode, shard.now_ms, control.span_ms)
+    _tell(shard, told, out)
 
 
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
-    """Record a drift; alert if its rule says so."""
+    """Record a drift; it is the sign of an episode if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
     if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
         shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
-        alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)
-        out.made.append(_addressed(shard, alert, out))
-
-
-def _watch_failure(shard: Shard, guard: Guard, out: _Outbox) -> None:
-    """One episode from the first prediction that is not finite to the next one that is."""
-    episode = shard.failing
-    if guard == "served":
-        if episode is None:
-            return
-        shard.failing = None
-        alert = failure_alert(shard.pipeline, episode, "resolved", guard, shard.learner.version)
-    else:
-        if episode is not None:
-            return
-        shard.failing = f"{shard.pipeline.name}-{shard.partition}-model-{shard.learner.generation}"
-        alert = failure_alert(shard.pipeline, shard.failing, "opened", guard, shard.learner.version)
-    out.made.append(_addressed(shard, alert, out))
+        signal = signal_of(drift)
+        episode = shard.episodes.open.get(signal)
+        _signal(shard, signal, drift_sign(shard.pipeline, drift, episode.sign if episode else None), out)
 
 
 def _watch_faults(shard: Shard, out: _Outbox) -> None:
-    """One episode from too many exceptions of the model until none is left among its last calls."""
+    """Too many exceptions of the model are a condition that holds until none is left among its last calls."""
     faults = shard.learner.faults
-    state = faults.turn(shard.pipeline.limits.model_error_max)
-    if state is not None:
-        episode = f"{shard.pipeline.name}-{shard.partition}-errors-{faults.episode}"
-        out.made.append(_addressed(shard, error_alert(shard.pipeline, episode, state, shard.learner), out))
+    match faults.turn(shard.pipeline.limits.model_error_max):
+        case "opened":
+            _signal(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
+        case "ongoing":
+            _signal(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
+        case "resolved":
+            _judge(shard, [Verdict("errors", None)], out)
 
 
-def _addressed(shard: Shard, content: AlertContent, out: _Outbox) -> Alert:
-    """An alert's content with its id, its times and the positions to replay from."""
-    return Alert(
-        out.alert_id(),
-        shard.stamp_ms,
-        shard.watermark_ms,
-        content.episode,
-        content.state,
-        content.kind,
-        content.severity,
-        content.audience,
-        content.sentence,
-        content.evidence,
-        dict(shard.positions),
+def _watch_labels(shard: Shard, delay_ms: int | None, out: _Outbox) -> None:
+    """An event's wait ended, or its first label came; now and then, judge metrics, coverage and delay."""
+    if shard.watch.settle(delay_ms):
+        _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
+
+
+def _look(shard: Shard, out: _Outbox) -> None:
+    """Judge what goes by time, resolve what is over, and say when to look again."""
+    watch, episodes, rules = shard.watch, shard.episodes, shard.pipeline.alerts
+    scored, labelled = _accepted(shard)
+    if rules.throughput is not None:
+        arrived = scored + watch.rejected["events"]
+        verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
+        _judge(shard, verdicts, out)
+    _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+    for told in episodes.advance(shard.moment(out.place(shard))):
+        _tell(shard, told, out)
+    again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
+    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms)
+
+
+_LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
+
+
+def _accepted(shard: Shard) -> tuple[int, int]:
+    """Events and labels that could be used."""
+    count = shard.counts.get
+    return count("scored", 0), sum([count(kind, 0) for kind in _LABELS_TAKEN])
+
+
+def _judge(shard: Shard, verdicts: Iterable[Verdict], out: _Outbox) -> None:
+    """Conditions that hold are signs; those that do not are calm."""
+    for verdict in verdicts:
+        if verdict.sign is not None:
+            _signal(shard, verdict.signal, verdict.sign, out, holds=True)
+        elif verdict.signal in shard.episodes.open:
+            shard.episodes.calm(verdict.signal, shard.moment(out.place(shard)))
+            shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+
+
+def _signal(shard: Shard, signal: str, sign: Sign, out: _Outbox, *, holds: bool = False) -> None:
+    """A sign of trouble: tell of it if its episode says so."""
+    told = shard.episodes.sign(shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard)), holds=holds)
+    shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+    _tell(shard, told, out)
+
+
+def _tell(shard: Shard, told: Told | None, out: _Outbox) -> None:
+    """Publish a message about an episode, with its id, its times and the positions to replay between."""
+    if told is None:
+        return
+    content, episode = alert_of(shard.pipeline, told, shard.learner.version), told.episode
+    out.made.append(
+        Alert(
+            out.alert_id(),
+            shard.stamp_ms,
+            shard.watermark_ms,
+            episode.name,
+            told.state,
+            content.kind,
+            content.severity,
+            content.audience,
+            told.sentence,
+            content.evidence,
+            dict(shard.positions),
+            told.update,
+            episode.opened_ms,
+            episode.opened_at,
+            content.runbook,
+            episode.acknowledged,
+            told.silenced,
+            told.announced,
+            episode.flapping,
+        )
     )

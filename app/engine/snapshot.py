@@ -59,10 +59,12 @@ class SnapshotWriter:
     def __post_init__(self) -> None:
         self.taken_s = self.clock.now_s()
 
-    def due(self) -> bool:
-        """Whether the pipeline wants one now, and none is under way."""
+    def due(self, *, asked: bool = False) -> bool:
+        """Whether the pipeline, or an operator who asked, wants one now, and none is under way."""
         if self._manifest is not None or self.records == 0:
             return False
+        if asked:
+            return True
         rule = self.pipeline.snapshot
         return self.records >= rule.every_records or (self.clock.now_s() - self.taken_s) * 1000 >= rule.every_ms
 

@@ -182,6 +182,7 @@ def _pipeline(rng: Random) -> dict[str, Any]:
         "model": model,
         "metrics": ["MAE"] if task == "regression" else ["Accuracy"],
         "drift": {"error": [], "score": "PageHinkley(min_instances=5, threshold=0.5)", "warmup_labels": 5},
+        "alerts": {"quiet": "1s", "ongoing": "2s", "within": "3s"},  # episodes begin, last and end within a run
         "delivery": rng.choice(("exactly_once", "exactly_once", "exactly_once", "at_least_once")),
         "snapshot": {
             "every_records": rng.choice((1, 5, 20, 50, 1000)),

@@ -6,6 +6,8 @@
 
 from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path
 from app.core.pipeline.form import (
+    AlertKind,
+    Alerts,
     Assume,
     Decision,
     Dedupe,
@@ -16,16 +18,22 @@ from app.core.pipeline.form import (
     FeatureType,
     Fill,
     LabelForm,
+    Limit,
     Limits,
     Pipeline,
+    Role,
+    Severity,
     Snapshot,
     Task,
+    Throughput,
     Topics,
 )
 from app.core.pipeline.parse import close_match, parse_pipeline
 from app.core.pipeline.schema import pipeline_schema
 
 __all__ = [
+    "AlertKind",
+    "Alerts",
     "Assume",
     "Decision",
     "Dedupe",
@@ -36,12 +44,16 @@ __all__ = [
     "FeatureType",
     "Fill",
     "LabelForm",
+    "Limit",
     "Limits",
     "PathPart",
     "Pipeline",
+    "Role",
     "Scalar",
+    "Severity",
     "Snapshot",
     "Task",
+    "Throughput",
     "Topics",
     "close_match",
     "format_duration",

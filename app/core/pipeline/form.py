@@ -27,6 +27,19 @@ from app.core.pipeline.field import (
 Task: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly"]
 FeatureType: TypeAlias = Literal["number", "string", "boolean"]
 Detector: TypeAlias = Expression
+AlertKind: TypeAlias = Literal[
+    "data_drift",
+    "concept_drift",
+    "score_drift",
+    "performance",
+    "label_coverage",
+    "label_delay",
+    "data_quality",
+    "model_failure",
+    "throughput",
+]
+Severity: TypeAlias = Literal["warning", "critical"]
+Role: TypeAlias = Literal["data_science", "data_engineering", "operations", "domain_expert"]
 
 _MISSING_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -209,6 +222,72 @@ class Drift(Form):
     reference_size: Count = Field(default=2_000, description="values that form the reference window")
 
 
+class Limit(Form):
+    """Bounds of a metric."""
+
+    min: float | None = Field(default=None, description="alert below it")
+    max: float | None = Field(default=None, description="alert above it")
+
+
+class Throughput(Form):
+    """How many events a partition usually gets, and what is unusual."""
+
+    window_ms: Duration = Field(
+        default=600_000, alias="window", description="events are counted over such spans of event time"
+    )
+    rise: Annotated[float, Field(gt=1, le=1_000)] = Field(
+        default=2.0, description="alert when a span has so many times the usual count"
+    )
+
+
+def _read_roles(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Roles: TypeAlias = Annotated[tuple[Role, ...], BeforeValidator(_read_roles), Field(min_length=1)]
+
+
+class Alerts(Form):
+    """What is alerted beside drift and broken models, how long an episode is, and for whom it is."""
+
+    quiet_ms: Duration = Field(
+        default=3_600_000,
+        alias="quiet",
+        description="an episode is over after so long without a further sign of it",
+    )
+    ongoing_ms: Duration = Field(
+        default=86_400_000, alias="ongoing", description="an episode that lasts is told again at most so often"
+    )
+    episodes_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=5, description="most episodes of one signal within `within`; the last of them then waits out that span"
+    )
+    within_ms: Duration = Field(default=86_400_000, alias="within", description="the span of `episodes_max`")
+    performance: dict[str, Limit] = Field(
+        default_factory=dict, description="limits of metrics, over the last metric_window labels"
+    )
+    label_coverage_min: Share | None = Field(
+        default=None, description="least share of events whose label came within the wait"
+    )
+    label_delay_max_ms: Duration | None = Field(
+        default=None, alias="label_delay_max", description="alert when most labels come later than this"
+    )
+    rejected_max: Share = Field(default=0.1, description="greatest share of rejected events, and of labels; 1: any")
+    missing_max: dict[str, Share] = Field(
+        default_factory=dict, description="greatest share of events without that feature, by feature"
+    )
+    throughput: Throughput | None = Field(default=None, description="watch how many events come; none by default")
+    severity: dict[AlertKind, Severity] = Field(
+        default_factory=dict, description="in place of the rule, by kind of alert"
+    )
+    audience: dict[AlertKind, Roles] = Field(
+        default_factory=dict, description="roles that a kind of alert is for, in place of the usual ones"
+    )
+    runbook: Annotated[str, Field(max_length=500, pattern=r"^[^\s#]+$")] = Field(
+        default="docs/runbook.md", description="address of the page that says what to do; the kind is added after #"
+    )
+
+
 class Dedupe(Form):
     """How long and how many event ids are remembered, to tell repeats."""
 
@@ -288,6 +367,7 @@ class Pipeline(Form):
     )
     metric_by: MetricSplit = Field(default=MetricSplit(), description="metrics by segment and by age of the label")
     drift: Drift = Field(description="what is watched for drift, and by which detectors")
+    alerts: Alerts = Field(default=Alerts(), description="limits that alert, and how alerts are told")
     dedupe: Dedupe = Field(default=Dedupe(), description="how repeats of an event id are told")
     snapshot: Snapshot = Field(default=Snapshot(), description="how often state is written down")
     delivery: Literal["exactly_once", "at_least_once"] = Field(

@@ -18,7 +18,17 @@ from app.core.evaluate import check_metric, default_metrics, needs_probabilities
 from app.core.expression import params_used
 from app.core.pipeline.field import Scalar
 from app.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
-from app.core.pipeline.form import Assume, Drift, EventForm, Feature, Fill, LabelForm, MetricSplit, Topics
+from app.core.pipeline.form import (
+    Alerts,
+    Assume,
+    Drift,
+    EventForm,
+    Feature,
+    Fill,
+    LabelForm,
+    MetricSplit,
+    Topics,
+)
 
 Draft = Mapping[str, Any]
 _NAME_MAX = 200
@@ -29,7 +39,7 @@ def broken_rules(draft: Draft) -> list[Problem]:
     """Every rule that does not hold, in the order of the file's sections."""
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
-        _topics, _features, _label, _params, _model, _decision, _metrics, _splits, _drift, _limits,
+        _topics, _features, _label, _params, _model, _decision, _metrics, _splits, _drift, _alerts, _limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -349,6 +359,41 @@ def _detectors(key: str, detectors: tuple[str, ...], bits: bool, draft: Draft) -
             continue
         if isinstance(detector, base.BinaryDriftDetector) and not bits:
             yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
+
+
+def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
+    alerts: Alerts | None = draft.get("alerts")
+    if alerts is None:
+        return
+    unlabelled = "label" in draft and draft["label"] is None
+    for key, asked in (
+        ("performance", bool(alerts.performance)),
+        ("label_coverage_min", alerts.label_coverage_min is not None),
+        ("label_delay_max", alerts.label_delay_max_ms is not None),
+    ):
+        if asked and unlabelled:
+            yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or leave it out")
+    metrics = draft.get("metrics") or (default_metrics(draft["task"]) if "task" in draft else ())
+    for name, limit in alerts.performance.items():
+        if metrics and name not in metrics:
+            text = f"is none of this pipeline's metrics ({', '.join(metrics)}); write it there as well"
+            yield Problem(f"alerts.performance.{name}", None, text)
+        if limit.min is None and limit.max is None:
+            yield Problem(f"alerts.performance.{name}", None, "must have a min or a max")
+        elif limit.min is not None and limit.max is not None and limit.min > limit.max:
+            yield Problem(f"alerts.performance.{name}", None, "has a min above its max")
+    event = draft.get("event")
+    if event is not None:
+        declared = list(event.features)
+        for name in alerts.missing_max:
+            if name not in event.features:
+                text = f"is no declared feature{_did_you_mean(name, declared)}"
+                yield Problem(f"alerts.missing_max.{name}", None, text)
+            elif event.features[name].missing == "reject":
+                text = "is never missing from an accepted event: its rule is reject, which rejected_max watches"
+                yield Problem(f"alerts.missing_max.{name}", None, text)
+    if alerts.throughput is not None and alerts.throughput.window_ms < 1_000:
+        yield Problem("alerts.throughput.window", alerts.throughput.window_ms, "must be at least 1s")
 
 
 def _limits(draft: Draft, _: Any) -> Iterator[Problem]:

@@ -47,7 +47,7 @@ def pipeline_schema() -> dict[str, Any]:
         "anyOf": [{"$ref": "#/$defs/Drift"}, {"enum": ["none", None]}],
         "description": schema["properties"]["drift"]["description"],
     }
-    for name in ("topics", "params", "dedupe", "snapshot", "limits"):
+    for name in ("topics", "params", "alerts", "dedupe", "snapshot", "limits"):
         schema["properties"][name] = {"anyOf": [schema["properties"][name], {"type": "null"}]}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Driftline pipeline"
