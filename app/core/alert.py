@@ -11,17 +11,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from app.core.drift import Drift
 from app.core.output import Guard, ModelVersion
 from app.core.poison import WINDOW_CALLS
+from app.core.reaction import Reaction
+from app.core.telling import percent, telling, telling_of
 
 if TYPE_CHECKING:
     from app.core.model import Learner
     from app.core.pipeline import Pipeline
 
-Kind: TypeAlias = Literal["data_drift", "concept_drift", "score_drift", "model_failure"]
+Kind: TypeAlias = Literal[
+    "data_drift",
+    "concept_drift",
+    "score_drift",
+    "data_quality",
+    "label_coverage",
+    "label_delay",
+    "model_failure",
+    "model_change",
+]
 Severity: TypeAlias = Literal["warning", "critical"]
 State: TypeAlias = Literal["opened", "ongoing", "resolved"]
 
@@ -29,7 +40,19 @@ _AUDIENCES: dict[Kind, tuple[str, ...]] = {
     "data_drift": ("data_engineering", "data_science"),
     "concept_drift": ("data_science", "domain_expert"),
     "score_drift": ("data_science", "operations"),
+    "data_quality": ("data_engineering", "data_science"),
+    "label_coverage": ("data_engineering", "domain_expert"),
+    "label_delay": ("data_engineering", "domain_expert"),
     "model_failure": ("operations", "data_science"),
+    "model_change": ("data_science", "operations"),
+}
+_KINDS: dict[str, Kind] = {  # by signal; of a feature's, by what stands before its name
+    "error": "concept_drift",
+    "loss": "concept_drift",
+    "score": "score_drift",
+    "missing": "data_quality",
+    "label_rate": "label_coverage",
+    "label_delay": "label_delay",
 }
 
 
@@ -74,6 +97,7 @@ def drift_alert(pipeline: Pipeline, partition: int, drift: Drift, version: Model
             "observed": drift.observed,
             "detection": drift.detection,
             "model_version": str(version),
+            **({"moved": [to_builtins(move) for move in drift.moved]} if drift.moved else {}),
         },
     )
 
@@ -140,28 +164,56 @@ def error_alert(pipeline: Pipeline, episode: str, state: State, learner: Learner
     )
 
 
+def reaction_alert(pipeline: Pipeline, partition: int, reaction: Reaction, version: ModelVersion) -> AlertContent:
+    """The event of a change of the model, over as soon as it is told.
+
+    Args:
+        version: of the model that serves from now on.
+    """
+    drift = reaction.drift
+    return AlertContent(
+        episode=f"{pipeline.name}-{partition}-reaction-{version.generation}",
+        state="resolved",
+        kind="model_change",
+        severity="warning",
+        audience=_AUDIENCES["model_change"],
+        sentence=telling_of(pipeline.name, reaction),
+        evidence={
+            "reaction": reaction.act,
+            "signal": drift.signal,
+            "detector": drift.detector,
+            "detection": drift.detection,
+            "learned": reaction.learned,
+            "model_version": str(version),
+        },
+    )
+
+
 def _kind(signal: str) -> Kind:
-    if signal == "error":
-        return "concept_drift"
-    return "score_drift" if signal == "score" else "data_drift"
+    return _KINDS.get(signal.partition(":")[0], "data_drift")
 
 
 def _severity(task: str, drift: Drift) -> Severity:
     rise = drift.after - drift.before
+    if drift.signal == "loss":
+        return "critical" if drift.after >= 2 * drift.before else "warning"
     if task == "regression":
         return "critical" if rise >= 0.25 else "warning"
     return "critical" if rise >= 0.1 or drift.after >= 2 * drift.before else "warning"
 
 
 def _sentence(pipeline: Pipeline, drift: Drift) -> str:
+    other = telling(pipeline.name, drift)
+    if other is not None:
+        return other
     name, rises = pipeline.name, drift.direction == "rise"
     unit = "labels" if drift.signal == "error" else "events"
     since = f"Since about {drift.count_after:,} {unit} ago"
-    rates = f"{_percent(drift.before)} before, {_percent(drift.after)} now."
+    rates = f"{percent(drift.before)} before, {percent(drift.after)} now."
     classes = pipeline.task in ("binary", "multiclass")
     ranks = (
-        f"on average above {_percent(drift.before)} of the reference values before, "
-        f"above {_percent(drift.after)} of them now."
+        f"on average above {percent(drift.before)} of the reference values before, "
+        f"above {percent(drift.after)} of them now."
     )
     if drift.signal == "error":
         if classes:
@@ -177,9 +229,3 @@ def _sentence(pipeline: Pipeline, drift: Drift) -> str:
         return f"{since} {name} has given {'higher' if rises else 'lower'} {scores}: {ranks}"
     feature = drift.signal.removeprefix("feature:")
     return f"{since} the values of {feature} in {name} have been {'higher' if rises else 'lower'}: {ranks}"
-
-
-def _percent(share: float) -> str:
-    """A share for reading: one digit after the point, two significant ones below 1%."""
-    percent = 100 * share
-    return f"{percent:.1f}%" if percent >= 1 or percent == 0 else f"{percent:.2g}%"

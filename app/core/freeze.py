@@ -18,7 +18,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 2  # raised whenever the meaning of the bytes changes
+FORMAT = 3  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -27,6 +27,7 @@ _KEPT = (
     "seen",
     "evaluation",
     "monitors",
+    "reactor",
     "watermark_ms",
     "stamp_ms",
     "positions",
@@ -50,12 +51,16 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "evaluate",
         "join",
         "model",
+        "monitor",
         "output",
         "poison",
+        "rate",
+        "reaction",
         "record",
         "reference",
         "select",
         "trail",
+        "watch",
     )
 )
 _ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
+from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert, reaction_alert
 from app.core.drift import Drift, DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
@@ -24,6 +24,7 @@ from app.core.model import Learner
 from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
 from app.core.poison import ModelRaisedError
+from app.core.reaction import Reactor
 from app.core.record import (
     Control,
     Event,
@@ -67,6 +68,7 @@ class Shard:
         self.seen = Seen(pipeline.dedupe.horizon_ms, pipeline.dedupe.id_max)
         self.evaluation = Evaluation.of(pipeline)
         self.monitors = DriftMonitors.of(pipeline)
+        self.reactor = Reactor.of(pipeline)
         self.assumed = Target(label, pipeline).assumed if label else None
         self.watermark_ms: int | None = None
         self.stamp_ms = 0
@@ -209,7 +211,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
         _watch_faults(shard, out)
     if (guard != "served" or shard.failing is not None) and not resting:
         _watch_failure(shard, guard, out)
-    for drift in shard.monitors.on_event(event.features):
+    for drift in shard.monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
         _drift(shard, drift, out)
     for drift in shard.monitors.on_score(prediction):
         _drift(shard, drift, out)
@@ -302,11 +304,15 @@ def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: 
     _settle(shard, "joined", event_id, waiting, label.value, label.time_ms, None, out)
     for drift in drifts:
         _drift(shard, drift, out)
+    if shard.monitors.of_waits:
+        _watch_wait(shard, label.time_ms - waiting.time_ms, out)
 
 
 def _give_up(shard: Shard, event_id: EventId, waiting: Waiting, why: str, out: _Outbox) -> None:
     """The deadline passed: drop the event, or learn the label that the pipeline assumes then."""
     shard.seen.settle(event_id, "expired")
+    if shard.monitors.of_waits:
+        _watch_wait(shard, None, out)
     assumed = shard.assumed
     if assumed is None:
         _settle(shard, "expired", event_id, waiting, None, None, why, out)
@@ -364,6 +370,8 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
     except ModelRaisedError as raised:
         return str(raised)
     shard.count("learned")
+    if shard.reactor.background is not None and shard.reactor.learn(shard.learner, values, label, call):
+        shard.count("background_failed")
     return None
 
 
@@ -404,6 +412,7 @@ def _control(shard: Shard, control: Control) -> None:
             shard.frozen = False
         case "reset":
             shard.learner.reset()
+            shard.reactor.forget()
 
 
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
@@ -413,6 +422,24 @@ def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     if drift.alerts:
         alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)
         out.made.append(_addressed(shard, alert, out))
+    if drift.act == "alert" and drift.kind != "calm":
+        return
+    if shard.frozen:
+        if drift.kind == "drift":
+            shard.count("reaction_held")
+        return
+    call = f"{drift.monitor} {drift.kind} {drift.detection}"
+    reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call)
+    if reaction is not None:
+        shard.count(f"reaction_{reaction.act}")
+        told = reaction_alert(shard.pipeline, shard.partition, reaction, shard.learner.version)
+        out.made.append(_addressed(shard, told, out))
+
+
+def _watch_wait(shard: Shard, delay_ms: int | None, out: _Outbox) -> None:
+    """Tell the detectors of labels how an event's wait ended."""
+    for drift in shard.monitors.on_wait(shard.now_ms, delay_ms):
+        _drift(shard, drift, out)
 
 
 def _watch_failure(shard: Shard, guard: Guard, out: _Outbox) -> None:

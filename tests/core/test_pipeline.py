@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from app.core.error import PipelineError
-from app.core.pipeline import Fill, Pipeline, parse_pipeline, pipeline_schema
+from app.core.pipeline import FeatureWatch, Fill, Pipeline, Watch, parse_pipeline, pipeline_schema
 
 FRAUD: dict[str, Any] = {
     "pipeline": "card-fraud",
@@ -88,8 +88,8 @@ def test_the_designs_example_says_what_it_says() -> None:
     assert (pipeline.label.wait_ms, pipeline.label.early_ms) == (7 * 86_400_000, 7 * 86_400_000)
     assert pipeline.decision is not None
     assert pipeline.decision.threshold == 0.8
-    assert pipeline.drift.error == ("ADWIN(delta=0.002)",)
-    assert pipeline.drift.features == {"amount": ("ADWIN()",)}
+    assert pipeline.drift.error == (Watch(detector="ADWIN(delta=0.002)"),)
+    assert pipeline.drift.features == {"amount": (FeatureWatch(detector="ADWIN()"),)}
     assert (pipeline.dedupe.horizon_ms, pipeline.dedupe.id_max) == (86_400_000, 200_000)
     assert (pipeline.snapshot.every_records, pipeline.snapshot.every_ms) == (50_000, 600_000)
     assert pipeline.limits.slice_compute_max_ms == 50
@@ -127,7 +127,7 @@ def test_a_pipeline_cannot_be_changed() -> None:
 def test_defaults_by_task(task: str, metrics: tuple[str, ...], error: tuple[str, ...]) -> None:
     pipeline = parse_pipeline(SMALLEST[task])
     assert pipeline.metrics == metrics
-    assert pipeline.drift.error == error
+    assert pipeline.drift.error == tuple(Watch(detector=expression) for expression in error)
 
 
 def test_anomaly_has_no_labels_topic_without_labels_and_one_with() -> None:
@@ -309,7 +309,6 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, drift__score="DDM()"), "drift.score", "right or wrong only"),
         (changed(SMALLEST["regression"], drift={"error": "DDM()"}), "drift.error", "right or wrong only"),
         (changed(SMALLEST["anomaly"], drift={"error": "ADWIN()"}), "drift.error", "no error"),
-        (changed(FRAUD, drift__features={"country": "ADWIN()"}), "drift.features.country", "is a string"),
         (changed(FRAUD, drift__features={"amuont": "ADWIN()"}), "drift.features.amuont", "did you mean 'amount'?"),
         (changed(FRAUD, drift__eror="ADWIN()"), "drift.eror", "did you mean 'error'?"),
         (changed(FRAUD, limits={"slice_compute_max": 0}), "limits.slice_compute_max", "longer than 0"),

@@ -39,7 +39,7 @@ def bits(parts: list[tuple[int, float]], seed: int) -> list[int]:
 
 
 def monitor(expression: str) -> Monitor:
-    return Monitor("error", "error", expression, DETECTORS[expression](), both_ways=False)
+    return Monitor("error", "error", expression, DETECTORS[expression](), bad="rise")
 
 
 @pytest.mark.parametrize("expression", DETECTORS)

@@ -14,6 +14,7 @@ from app.core.pipeline.form import (
     EventForm,
     Feature,
     FeatureType,
+    FeatureWatch,
     Fill,
     LabelForm,
     Limits,
@@ -21,6 +22,7 @@ from app.core.pipeline.form import (
     Snapshot,
     Task,
     Topics,
+    Watch,
 )
 from app.core.pipeline.parse import close_match, parse_pipeline
 from app.core.pipeline.schema import pipeline_schema
@@ -34,6 +36,7 @@ __all__ = [
     "EventForm",
     "Feature",
     "FeatureType",
+    "FeatureWatch",
     "Fill",
     "LabelForm",
     "Limits",
@@ -43,6 +46,7 @@ __all__ = [
     "Snapshot",
     "Task",
     "Topics",
+    "Watch",
     "close_match",
     "format_duration",
     "format_path",
