@@ -4,13 +4,14 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SEED ?= random
+SEED ?= 0
+SEEDS ?= 1
 
 # The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help install dev demo test check lint fast sim bench lock clean
+.PHONY: help install dev demo test check lint fast sim sim-planted bench lock clean
 
 help:
 	@echo 'make install   .venv with the driftline command'
@@ -18,7 +19,8 @@ help:
 	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
-	@echo 'make sim SEED=7  the seeded simulation tests with one seed'
+	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
+	@echo 'make sim-planted   ten faults planted in the engine, and the first seed that finds each'
 	@echo 'make lock      write constraints.txt anew'
 	@echo 'make clean     remove .venv and caches'
 
@@ -70,7 +72,10 @@ lint: dev
 	$(BIN)/lint-imports
 
 sim: dev
-	$(BIN)/python -m pytest tests/simulation $(if $(filter-out random,$(SEED)),--randomly-seed=$(SEED))
+	$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS)
+
+sim-planted: dev
+	$(BIN)/python -m tests.simulation.planted
 
 bench: dev
 	$(BIN)/python -m benchmarks

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from river import base, compose, drift, metrics, utils
 
+from app.core.calibration import CALIBRATION_METRICS
 from app.core.curve import OWN_METRICS
 from app.core.digest import DigestError
 from app.core.error import ExpressionError, UnseededError
@@ -24,7 +25,7 @@ from app.core.seed import Seeds, differing_part, fill_seeds
 if TYPE_CHECKING:
     from app.core.pipeline import Pipeline, Scalar
 
-METRICS = RIVER.including(OWN_METRICS)
+METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS})
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 

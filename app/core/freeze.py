@@ -36,6 +36,7 @@ _KEPT = (
     "classes",
     "frozen",
     "failing",
+    "maturity",
 )
 
 _RIVER = ("river",)
@@ -46,10 +47,12 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
     f"app.core.{module}"
     for module in (
         "arrival",
+        "calibration",
         "curve",
         "drift",
         "evaluate",
         "join",
+        "maturity",
         "model",
         "monitor",
         "output",

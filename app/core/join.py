@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.output import ModelVersion, Prediction
 from app.core.record import EventId, FeatureValue, Label
@@ -108,6 +108,13 @@ class Pending:
             expired.append((event_id, oldest))
         return expired
 
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what waits since before counts from here."""
+        self._floor_ms += time_ms
+        for event_id, kept in self._waiting.items():
+            waiting = _unpacked(kept)
+            self._waiting[event_id] = _packed(structs.replace(waiting, deadline_ms=waiting.deadline_ms + time_ms))
+
 
 class EarlyLabels:
     """Labels whose event has not been scored yet, by event id: one each, at most `early_max`."""
@@ -147,6 +154,11 @@ class EarlyLabels:
                 break
             expired.append(self._held.pop(event_id))
         return expired
+
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what is held since before counts from here."""
+        for event_id, held in self._held.items():
+            self._held[event_id] = structs.replace(held, deadline_ms=held.deadline_ms + time_ms)
 
 
 Fate = Literal["waiting", "labelled", "expired"]
@@ -198,3 +210,9 @@ class Seen:
         known = self._fates.get(event_id)
         if known is not None:
             self._fates[event_id] = known & ~3 | _FATES.index(fate)
+
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what was seen before counts from here."""
+        self._floor_ms += time_ms
+        for event_id, known in self._fates.items():
+            self._fates[event_id] = known + (time_ms << 2)

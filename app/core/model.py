@@ -19,7 +19,7 @@ from typing import Any
 from river import base
 
 from app.core.build import build_model, has_probabilities, last_step
-from app.core.error import InvariantError
+from app.core.error import ExpressionError, InvariantError
 from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
@@ -196,7 +196,13 @@ class Learner:
 
     def _keep(self) -> None:
         """A copy to go back to, from here on."""
-        self._base = pickle.dumps(self.model, protocol=5)
+        try:
+            self._base = pickle.dumps(self.model, protocol=5)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ExpressionError(
+                f"the model cannot be pickled ({error}), so no snapshot could keep it; define its classes at the top "
+                "of their module, and hold no open files, locks or lambdas"
+            ) from error
         self._since: list[tuple[Values, LabelValue | None]] = []
         self._since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
 

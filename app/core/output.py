@@ -1,8 +1,9 @@
 """What the core makes: scores, outcomes, alerts and rejected records.
 
-Every output has an `output_id`, a pure function of the input that caused it (topic, partition, offset, ordinal; for
-a tick the shard, its slice and ordinal), so the same input always yields the same ids and a consumer can
-drop repeats. Nothing here depends on a clock.
+Every output has an `output_id`, a pure function of the input that it is about: topic, partition, offset, and 0 for what
+became of the record itself (its score, its rejection, a label that found no event), 1 for how an event's wait ended,
+from 2 on for alerts (those of a tick name the shard and its slice). So the same input always yields the same ids and a
+consumer can drop repeats. Nothing here depends on a clock.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from app.core.alert import AlertContent, drift_alert, error_alert, failure_alert
 from app.core.drift import Drift, DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.join import EarlyLabels, Held, Pending, Seen, Waiting
+from app.core.maturity import Maturity
 from app.core.model import Learner
 from app.core.output import Alert, Guard, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
@@ -56,6 +57,7 @@ class Shard:
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class (multiclass).
         failing: the open episode of a model that gives no usable predictions.
+        maturity: how far labels have come in, and the metrics that know of it.
     """
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
@@ -78,6 +80,7 @@ class Shard:
         self.classes: dict[LabelValue, int] = {}
         self.frozen = False
         self.failing: str | None = None
+        self.maturity = Maturity(pipeline)
 
     def adopt(self) -> None:
         """Take over the bounds of the pipeline, for a state that was made under other ones."""
@@ -91,12 +94,14 @@ class Shard:
 
     @property
     def now_ms(self) -> int:
-        """The watermark, and 0 before the first trusted time: deadlines then start from it, and never go back."""
+        """The watermark, and 0 before the first trusted time; what came by then counts from that time on."""
         return self.watermark_ms if self.watermark_ms is not None else 0
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """When something expires next, in event time: the watermark must pass it."""
+        """When something expires next, in event time: the watermark must pass it; never before time has begun."""
+        if self.watermark_ms is None:
+            return None
         deadlines = (self.pending.next_deadline_ms, self.early.next_deadline_ms)
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
@@ -113,21 +118,33 @@ class Shard:
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
+            **self.maturity.values(self.pipeline),
         }
 
 
 class _Outbox:
-    """Collects what one record makes, and numbers it."""
+    """Collects what one record makes, and numbers it.
 
-    __slots__ = ("_place", "made")
+    Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
+    from 2 on come alerts. So an id does not depend on what else happened to end at the same record: a slice that is
+    folded again after other records (which at_least_once may do) gives the same thing the same id.
+    """
+
+    __slots__ = ("_alerts", "_place", "made")
 
     def __init__(self, topic: str, partition: int, number: int) -> None:
         self._place = (topic, partition, number)
+        self._alerts = 0
         self.made: list[Output] = []
 
-    def next_id(self) -> str:
+    def own_id(self) -> str:
         topic, partition, number = self._place
-        return f"{topic}-{partition}-{number}-{len(self.made)}"
+        return f"{topic}-{partition}-{number}-0"
+
+    def alert_id(self) -> str:
+        topic, partition, number = self._place
+        self._alerts += 1
+        return f"{topic}-{partition}-{number}-{1 + self._alerts}"
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -167,7 +184,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
 
 def _reject(shard: Shard, source: Source, reason: str, detail: str, out: _Outbox) -> None:
     shard.count(f"rejected_{reason}")
-    out.made.append(Rejected(out.next_id(), source, reason, detail))
+    out.made.append(Rejected(out.own_id(), source, reason, detail))
 
 
 def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
@@ -175,6 +192,9 @@ def _advance(shard: Shard, time_ms: int, out: _Outbox) -> None:
     watermark_ms = shard.watermark_ms
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
+    if watermark_ms is None:
+        for kept in (shard.pending, shard.early, shard.seen):
+            kept.begin_at(time_ms)
     shard.watermark_ms = time_ms
     for event_id, waiting in shard.pending.expire(time_ms):
         _give_up(shard, event_id, waiting, "no label within the wait", out)
@@ -194,7 +214,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     version = learner.version
     resting = learner.faults.resting > 0
     try:
-        prediction, guard = learner.score(event.features, out.next_id())
+        prediction, guard = learner.score(event.features, out.own_id())
     except ModelRaisedError as raised:
         _reject(shard, event.source, "model_error", str(raised), out)
         _watch_faults(shard, out)
@@ -204,9 +224,10 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
     shard.count("scored")
     shard.seen.add(event_id, shard.now_ms)
     score = Score(
-        out.next_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
+        out.own_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
     )
     out.made.append(score)
+    shard.maturity.on_score(prediction)
     if learner.faults.open:
         _watch_faults(shard, out)
     if (guard != "served" or shard.failing is not None) and not resting:
@@ -300,17 +321,20 @@ def _join(shard: Shard, event_id: EventId, waiting: Waiting, label: Label, out: 
     """The heart: evaluate what was served, tell the detectors, learn, publish the pair."""
     shard.seen.settle(event_id, "labelled")
     shard.evaluation.update(label.value, waiting.prediction)
+    delay_ms = label.time_ms - waiting.time_ms
+    shard.maturity.on_label(shard.pipeline, label.value, delay_ms, waiting.prediction, waiting.features, shard.now_ms)
     drifts = shard.monitors.on_label(label.value, waiting.prediction)
     _settle(shard, "joined", event_id, waiting, label.value, label.time_ms, None, out)
     for drift in drifts:
         _drift(shard, drift, out)
     if shard.monitors.of_waits:
-        _watch_wait(shard, label.time_ms - waiting.time_ms, out)
+        _watch_wait(shard, delay_ms, out)
 
 
 def _give_up(shard: Shard, event_id: EventId, waiting: Waiting, why: str, out: _Outbox) -> None:
     """The deadline passed: drop the event, or learn the label that the pipeline assumes then."""
     shard.seen.settle(event_id, "expired")
+    shard.maturity.on_expiry()
     if shard.monitors.of_waits:
         _watch_wait(shard, None, out)
     assumed = shard.assumed
@@ -343,7 +367,7 @@ def _settle(
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            f"{waiting.output_id[:-1]}1",  # of the event, whatever ended its wait
             kind,
             waiting.key,
             shard.stamp_ms,
@@ -377,12 +401,13 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
 
 def _unjoined(shard: Shard, label: Label, kind: OutcomeKind, detail: str, out: _Outbox) -> None:
     """Publish a label that found no waiting event."""
+    source = label.source
     shard.count(kind)
     out.made.append(
         Outcome(
-            out.next_id(),
+            f"{source.topic}-{source.partition}-{source.offset}-0",
             kind,
-            label.source.key,
+            source.key,
             shard.stamp_ms,
             label.event_id,
             None,
@@ -418,6 +443,8 @@ def _control(shard: Shard, control: Control) -> None:
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     """Record a drift; alert if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
+    if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
+        shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
         alert = drift_alert(shard.pipeline, shard.partition, drift, shard.learner.version)
@@ -470,7 +497,7 @@ def _watch_faults(shard: Shard, out: _Outbox) -> None:
 def _addressed(shard: Shard, content: AlertContent, out: _Outbox) -> Alert:
     """An alert's content with its id, its times and the positions to replay from."""
     return Alert(
-        out.next_id(),
+        out.alert_id(),
         shard.stamp_ms,
         shard.watermark_ms,
         content.episode,

@@ -8,9 +8,10 @@ What is modelled is what the engine leans on:
 * a read_committed reader sees nothing at or behind the first record of an open transaction (the last stable offset);
 * a transactional id has an epoch: whoever initialises it ends what was open and shuts out every earlier epoch;
 * a commit is decided first and marked in the partitions later: between the two it is irrevocable and not yet readable;
+* a batch that is too large, or stamped too far ahead, is refused alone; what was sent beside it is in;
 * groups rebalance eagerly (everyone lets go of everything, then rejoins) and partitions are assigned by range.
 
-What is not: replication, segments, compaction, lookup by time, and the refusal of timestamps.
+What is not: replication, segments, compaction and lookup by time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from app.core.record import Headers, Source
 from app.engine.port import Place, Write
 
 BATCH_BYTES_MAX = 1_048_588  # a broker's default
+TIMESTAMP_AHEAD_MAX_MS = 3_600_000  # as well (message.timestamp.after.max.ms)
 _RECORD_OVERHEAD_BYTES = 70
 
 
@@ -52,9 +54,10 @@ class Identity(Struct, frozen=True):
 class Transaction:
     """Records that become readable together, or never."""
 
-    __slots__ = ("fate", "first")
+    __slots__ = ("began_ms", "fate", "first")
 
-    def __init__(self) -> None:
+    def __init__(self, began_ms: int) -> None:
+        self.began_ms = began_ms
         self.fate: Literal["open", "committed", "aborted"] = "open"
         self.first: dict[Place, int] = {}
 
@@ -81,8 +84,9 @@ class Log:
         open: first offset of each transaction whose marker is not written yet.
     """
 
-    def __init__(self, batch_bytes_max: int) -> None:
+    def __init__(self, batch_bytes_max: int, timestamp_ahead_max_ms: int | None) -> None:
         self.batch_bytes_max = batch_bytes_max
+        self.timestamp_ahead_max_ms = timestamp_ahead_max_ms
         self.start = 0
         self.open: dict[Transaction, int] = {}
         self._entries: list[Entry] = []
@@ -153,6 +157,15 @@ class Group:
     def members(self) -> tuple[str, ...]:
         return tuple(sorted(self._topics))
 
+    def knows(self, member: str) -> bool:
+        """Whether a member's last join still counts: it was not put out since, and no other rebalance began."""
+        return member in self._joined
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Members that a rebalance waits for."""
+        return tuple(sorted(self._topics.keys() - self._joined)) if self.rebalancing else ()
+
     def join(self, member: str, topics: Sequence[str]) -> None:
         """Come in, or come back in a rebalance. The last one to join ends it."""
         if not self.rebalancing:
@@ -169,6 +182,7 @@ class Group:
         if not self.rebalancing:
             self._begin()
         self._end_if_all_joined()
+        self._cluster.ring()  # whoever was put out learns it, though the others are still waited for
 
     def assignment(self, member: str) -> list[Place] | None:
         """The member's partitions; None while a rebalance is on or when it is not in the group."""
@@ -215,18 +229,24 @@ class MemoryCluster:
 
     # -- topics and plain records
 
-    def create(self, topics: Mapping[str, int], *, batch_bytes_max: int = BATCH_BYTES_MAX) -> None:
+    def create(
+        self,
+        topics: Mapping[str, int],
+        *,
+        batch_bytes_max: int = BATCH_BYTES_MAX,
+        timestamp_ahead_max_ms: int | None = TIMESTAMP_AHEAD_MAX_MS,
+    ) -> None:
         """Make topics, name to number of partitions; those that are there stay as they are."""
         for topic, count in topics.items():
             if topic not in self.partitions:
                 self.partitions[topic] = count
                 for partition in range(count):
-                    self._logs[Place(topic, partition)] = Log(batch_bytes_max)
+                    self._logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
 
     def create_for(self, pipeline: Pipeline, partitions: int) -> None:
-        """Make every topic of a pipeline."""
+        """Make every topic of a pipeline, which take any timestamp."""
         names = [name for name in pipeline.topics.model_dump().values() if name is not None]
-        self.create(dict.fromkeys(names, partitions))
+        self.create(dict.fromkeys(names, partitions), timestamp_ahead_max_ms=None)
 
     def log(self, place: Place) -> Log:
         """Raises ClusterError where there is no such partition."""
@@ -267,12 +287,12 @@ class MemoryCluster:
 
         Raises:
             FencedError: the identity is not the owner any more.
-            RefusedError: the batch is too large.
+            RefusedError: the batch is too large, or stamped too far ahead.
         """
         producer = self._producer(identity)
         if producer.transaction is None or producer.transaction.fate != "open":
             self._close(producer)  # the client would have waited for the markers of the one before
-            producer.transaction = Transaction()
+            producer.transaction = Transaction(self._now_ms())
         return self._append(place, writes, producer.transaction)
 
     def decide(self, identity: Identity, *, commit: bool) -> None:
@@ -295,6 +315,18 @@ class MemoryCluster:
     def expire(self, transactional_id: str) -> None:
         """The transaction time-out: abort what is open, and shut out its owner, which may be the only one there is."""
         self.initialise(transactional_id)
+
+    def expire_older(self, age_ms: int) -> list[str]:
+        """Do that for every transaction that has been open for so long; returns their transactional ids."""
+        now_ms = self._now_ms()
+        old = [
+            transactional_id
+            for transactional_id, producer in self._producers.items()
+            if (one := producer.transaction) is not None and one.fate == "open" and now_ms - one.began_ms >= age_ms
+        ]
+        for transactional_id in old:
+            self.expire(transactional_id)
+        return old
 
     def group(self, name: str) -> Group:
         return self._groups.setdefault(name, Group(self))
@@ -323,10 +355,13 @@ class MemoryCluster:
         log = self.log(place)
         if (size := batch_bytes(writes)) > log.batch_bytes_max:
             raise RefusedError(f"a batch of {size} bytes; {place.topic} takes {log.batch_bytes_max}")
+        now_ms = self._now_ms()
+        ahead_ms = log.timestamp_ahead_max_ms
+        if ahead_ms is not None and any((write.timestamp_ms or 0) > now_ms + ahead_ms for write in writes):
+            raise RefusedError(f"a timestamp more than {ahead_ms} ms ahead")
         first = log.end
         if transaction is not None and place not in transaction.first:
             transaction.first[place] = log.open[transaction] = first
-        now_ms = self._now_ms()
         for offset, write in enumerate(writes, first):
             stamp_ms = now_ms if write.timestamp_ms is None else write.timestamp_ms
             source = Source(*place, offset, stamp_ms, write.key, write.value, write.headers)

@@ -7,7 +7,6 @@ latency is one commit; with much load slices grow while commits are under way.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -20,6 +19,7 @@ from app.core.pipeline import Pipeline
 from app.core.poison import NOTES_MAX
 from app.core.record import Source
 from app.core.shard import Shard
+from app.engine.clock import REAL, Clock
 from app.engine.fold import Folded, Folder
 from app.engine.pace import Pacer
 from app.engine.port import Feed, Place, Publisher, Write
@@ -64,6 +64,7 @@ class Live:
         chain: str,
         slice_number: int,
         journal_offset: int,
+        clock: Clock = REAL,
     ) -> None:
         self.folder = folder
         self.journal_offset = journal_offset
@@ -82,7 +83,8 @@ class Live:
         self._commit: asyncio.Task[None] | None = None
         self._awake = asyncio.Event()
         self._halted = asyncio.Event()
-        self._moved_s = time.monotonic()
+        self._clock = clock
+        self._moved_s = clock.now_s()
         self._noted_s = 0.0
 
     @property
@@ -169,18 +171,17 @@ class Live:
 
     def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
         limits = self._pipeline.limits
-        started_s = time.monotonic()
+        now_s = self._clock.now_s
+        started_s = now_s()
         deadline_s = started_s + limits.slice_compute_max_ms / 1000
         watermark_ms, notes_of = self.shard.watermark_ms, self.shard.learner
         folded = self.folder.fold(
             at_end,
             limits.slice_records_max,
-            lambda size: (
-                size > SLICE_BYTES_MAX or time.monotonic() > deadline_s or len(notes_of.notes.found) > NOTES_MAX // 2
-            ),
+            lambda size: size > SLICE_BYTES_MAX or now_s() > deadline_s or len(notes_of.notes.found) > NOTES_MAX // 2,
         )
         if self.shard.watermark_ms != watermark_ms:
-            self._moved_s = time.monotonic()
+            self._moved_s = self._clock.now_s()
         for place in list(self._paused):
             if self.folder.merge.waiting(self.folder.inputs.rank[place.topic]) < QUEUE_MAX // 2:
                 self._paused.discard(place)
@@ -192,10 +193,10 @@ class Live:
         deadline_ms, watermark_ms = self.shard.next_deadline_ms, self.shard.watermark_ms
         if deadline_ms is None:
             return None
-        time_ms = self.shard.now_ms + int((time.monotonic() - self._moved_s) * 1000)
+        time_ms = self.shard.now_ms + int((self._clock.now_s() - self._moved_s) * 1000)
         if time_ms <= deadline_ms or (watermark_ms is not None and time_ms <= watermark_ms):
             return None
-        self._moved_s = time.monotonic()
+        self._moved_s = self._clock.now_s()
         return time_ms
 
     def _prepare(self, folded: Folded) -> _Prepared:
@@ -212,8 +213,8 @@ class Live:
             raised=dict(folded.raised) or UNSET,
         )
         note = None
-        if not self.folder.waiting or time.monotonic() - self._noted_s > NOTE_EVERY_S:
-            self._noted_s = time.monotonic()
+        if not self.folder.waiting or self._clock.now_s() - self._noted_s > NOTE_EVERY_S:
+            self._noted_s = self._clock.now_s()
             note = {**self.shard.summary(), "positions": dict(self.folder.positions)}
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
@@ -224,15 +225,15 @@ class Live:
         return _Prepared(folded, linked, due)
 
     def _take_snapshot(self) -> None:
-        started_s = time.monotonic()
+        started_s = self._clock.now_s()
         size = self._snapshots.take(self.folder, self._chain, self.slice_number, self._epoch.number)
-        self._tally.snapshot(size, time.monotonic() - started_s)
+        self._tally.snapshot(size, self._clock.now_s() - started_s)
 
     # -- commits
 
     async def _publish(self, prepared: _Prepared) -> None:
         folded = prepared.folded
-        started_s = time.monotonic()
+        started_s = self._clock.now_s()
         positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
         writes = [self._write(message) for message in folded.messages]
         writes += self._snapshots.next_writes()
@@ -245,7 +246,7 @@ class Live:
         self.committed = positions
         if prepared.snapshot:
             self._snapshots.committed(offset)
-        self._tally.committed(folded, time.monotonic() - started_s)
+        self._tally.committed(folded, self._clock.now_s() - started_s)
 
     def _write(self, message: Message) -> Write:
         return Write(

@@ -2,8 +2,9 @@
 
 Requests travel: each has a moment before it reaches the cluster and one before its answer comes back, and a hook is
 asked at both. A hook may wait (the request or its answer is slow, and meanwhile another owner may come), or raise
-(`ClusterError`: the connection is lost at that point; `RefusedError`: this one batch is refused). A request that is
-under way when its client dies still arrives, as on a network; nothing after it is sent. Without a hook, nothing waits.
+(`ClusterError`: the connection is lost at that point; `RefusedError`: this one batch is refused). A producer's request
+that is under way when its client dies, gives up or is cancelled still arrives, as on a network; nothing after it is
+sent. Without a hook, nothing waits.
 
 Time passes only where the ports say so (an empty poll, a deadline), through the event loop's own timers: on a loop with
 a virtual clock, nothing here takes real time.
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from app.codec.inputs import Inputs
 from app.core.error import BrokerError, CommitUnknownError, InputLostError
@@ -31,6 +34,8 @@ from app.engine.cluster import (
 from app.engine.port import Assignment, Place, Write
 
 __all__ = ["ClusterError", "FencedError", "MemoryBroker", "MemoryCluster", "Moment", "RefusedError", "Step"]
+
+T = TypeVar("T")
 
 POLL_WAIT_S = 0.025
 POLL_RECORDS_MAX = 2_000
@@ -88,7 +93,7 @@ class MemoryBroker:
         self._pipeline = pipeline
         self._hook = hook
         self._feeds: list[MemoryFeed] = []
-        self._marking: set[asyncio.Task[None]] = set()  # strong references while they run
+        self._under_way: set[asyncio.Task[Any]] = set()  # strong references while they run
 
     def feed(self) -> MemoryFeed:
         feed = MemoryFeed(self, Inputs(self._pipeline).topics, f"driftline-{self._pipeline.name}", len(self._feeds))
@@ -102,8 +107,8 @@ class MemoryBroker:
         return MemoryReader(self, partition)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        await self.pass_moment("read")
         try:
+            await self.pass_moment("read")
             return {place: self.cluster.log(place).start for place in places}
         except ClusterError as error:
             raise _unreachable(error) from error
@@ -128,14 +133,35 @@ class MemoryBroker:
         if self._hook is not None:
             await self._hook(Moment(self.client, step, place))
 
-    def mark_later(self, identity: Identity) -> None:
-        """Have the markers of a decided transaction written: at once, or when the hook lets them be."""
+    async def request(self, step: Step, effect: Callable[[], T], place: Place | None = None) -> T:
+        """Have something done on the cluster. Once it is sent it arrives or is lost, whoever waits for it."""
+        if self._hook is None:
+            await self.pass_moment(step, place)
+            return effect()
+        return await asyncio.shield(self.set_out(asyncio.create_task(self._travel(step, effect, place))))
+
+    async def _travel(self, step: Step, effect: Callable[[], T], place: Place | None) -> T:
+        await self.pass_moment(step, place)
+        return effect()
+
+    def set_out(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Keep a task that must come to its end though nobody may be waiting for it any more."""
+        self._under_way.add(task)
+        task.add_done_callback(self._arrived)
+        return task
+
+    def _arrived(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever still waits
+
+    def decide(self, identity: Identity) -> None:
+        """The coordinator commits, and goes on to write the markers: at once, or when the hook lets it."""
+        self.cluster.decide(identity, commit=True)
         if self._hook is None:
             self.cluster.mark(identity)
-            return
-        task = asyncio.create_task(self._mark(self._hook, identity))
-        self._marking.add(task)
-        task.add_done_callback(self._marking.discard)
+        else:
+            self.set_out(asyncio.create_task(self._mark(self._hook, identity)))
 
     async def _mark(self, hook: Hook, identity: Identity) -> None:
         await hook(Moment(self.client, "mark"))  # the coordinator's own work: it goes on without the client
@@ -165,8 +191,10 @@ class MemoryFeed:
         group, member = self._group, self._member
         while True:
             group.join(member, self._topics)
-            await self._until(lambda: group.assignment(member) is not None)
-            places = group.assignment(member) or []
+            await self._until(lambda: group.assignment(member) is not None or not group.knows(member))
+            places = group.assignment(member)
+            if places is None:
+                continue  # put out, or the next rebalance began, before it learned what it got: it joins again
             self._positions = dict.fromkeys(places, 0)
             self._paused = set(places)
             self._ends.clear()
@@ -186,21 +214,23 @@ class MemoryFeed:
     async def poll(self) -> Mapping[Place, Sequence[Source]]:
         if self._membership is not None and self._membership.done() and not self._membership.cancelled():
             self._membership.result()  # raises: nothing else ends it
-        changed = self._cluster.changed
         try:
             await self._broker.pass_moment("poll")
         except ClusterError:
-            fetched = {}  # as a client that cannot reach its broker: no records, no error
-        else:
-            fetched = self._fetch()
-        if not fetched:
-            try:
-                async with asyncio.timeout(POLL_WAIT_S):
+            return await self._nothing()  # as a client that cannot reach its broker: no records, no error
+        fetched: Mapping[Place, Sequence[Source]] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_WAIT_S):
+                changed = self._cluster.changed
+                while not (fetched := self._fetch()):
                     await changed.wait()
-            except TimeoutError:
-                return fetched
+                    changed = self._cluster.changed
         await asyncio.sleep(0)
         return fetched
+
+    async def _nothing(self) -> Mapping[Place, Sequence[Source]]:
+        await asyncio.sleep(POLL_WAIT_S)
+        return {}
 
     def _fetch(self) -> dict[Place, Sequence[Source]]:
         fetched: dict[Place, Sequence[Source]] = {}
@@ -269,14 +299,13 @@ class MemoryPublisher:
         if self._transactional_id is None:
             return
         try:
-            await self._pass("open")
-            self._identity = self._cluster.initialise(self._transactional_id)
+            self._identity = await self._request("open", partial(self._cluster.initialise, self._transactional_id))
             await self._pass("opened")
         except ClusterError as error:
             raise _unreachable(error) from error
 
     async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
-        task = asyncio.create_task(self._commit(writes, entry))
+        task = self._broker.set_out(asyncio.create_task(self._commit(writes, entry)))
         try:
             # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
             async with asyncio.timeout(COMMIT_DEADLINE_S):
@@ -296,9 +325,7 @@ class MemoryPublisher:
         if not writes and entry is None:
             return -1  # an empty transaction is ended without asking anybody, fenced or not
         offset = await self._send([*writes, entry] if entry is not None else writes)
-        await self._pass("commit")
-        self._cluster.decide(self._identity, commit=True)
-        self._broker.mark_later(self._identity)
+        await self._request("commit", partial(self._broker.decide, self._identity))
         await self._pass("committed")
         return offset if entry is not None else -1
 
@@ -308,17 +335,22 @@ class MemoryPublisher:
         refused: RefusedError | None = None
         for place, batch in _batches(writes):
             try:
-                await self._pass("batch", place)
                 if self._identity is None:
-                    offset = self._cluster.append(place, batch)
+                    append = partial(self._cluster.append, place, batch)
                 else:
-                    offset = self._cluster.append_within(self._identity, place, batch)
+                    append = partial(self._cluster.append_within, self._identity, place, batch)
+                offset = await self._request("batch", append, place)
                 await self._pass("appended", place)
             except RefusedError as error:
                 refused = error
         if refused is not None:
             raise refused
         return offset
+
+    async def _request(self, step: Step, effect: Callable[[], T], place: Place | None = None) -> T:
+        if self._closed:
+            raise ClusterError("the publisher was closed")
+        return await self._broker.request(step, effect, place)
 
     async def _pass(self, step: Step, place: Place | None = None) -> None:
         if self._closed:

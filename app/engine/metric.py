@@ -8,6 +8,7 @@ with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -137,11 +138,13 @@ def _states(shards: Shards) -> Iterator[Metric]:
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
+    maturity = _Maturity()
     for partition, runner in shards:
         live = runner.live
         if live is None:
             continue
         summary = live.shard.summary()
+        maturity.add(partition, summary)
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         learned.add_metric([partition], live.shard.learner.learned)
@@ -149,11 +152,56 @@ def _states(shards: Shards) -> Iterator[Metric]:
             watermark.add_metric([partition], summary["watermark_ms"] / 1000)
         for (signal, detection), count in sorted(live.shard.drifts.items()):
             drift.add_metric([partition, signal, detection], count)
-        for span, values in (("total", summary["metrics"]), ("window", summary["window_metrics"])):
+        spans = {"total": summary["metrics"], "window": summary["window_metrics"], "time": summary.get("span", {})}
+        for span, values in spans.items():
             for name, value in values.items():
                 if value is not None:
                     metric.add_metric([partition, name, span], value)
     yield from (pending, early, learned, watermark, drift, metric)
+    yield from maturity.families()
+
+
+class _Maturity:
+    """The series that tell how far labels have come in, and the metrics split by it."""
+
+    def __init__(self) -> None:
+        of = ["partition"]
+        self._coverage = GaugeMetricFamily(
+            "driftline_label_coverage", "Share of events with a label, of those whose wait is over.", labels=of
+        )
+        self._delay = GaugeMetricFamily(
+            "driftline_label_delay_quantile_seconds", "Label delays of all labels so far.", labels=[*of, "quantile"]
+        )
+        self._expected = GaugeMetricFamily(
+            "driftline_expected_accuracy", "Accuracy that the last predictions promise, before their labels.", labels=of
+        )
+        self._reliable = GaugeMetricFamily(
+            "driftline_expected_accuracy_reliable",
+            "1 when it can be relied on: calibrated, no new drift.",
+            labels=of,
+        )
+        self._split = GaugeMetricFamily(
+            "driftline_metric_by", "Metrics by segment and by label age.", labels=[*of, "metric", "by", "part"]
+        )
+
+    def add(self, partition: str, summary: Mapping[str, Any]) -> None:
+        if summary["coverage"] is not None:
+            self._coverage.add_metric([partition], summary["coverage"])
+        for share, delay_ms in summary["label_delay_ms"].items():
+            if delay_ms is not None:
+                self._delay.add_metric([partition, share], delay_ms / 1000)
+        expected = summary.get("expected")
+        if expected is not None and expected["accuracy"] is not None:
+            self._expected.add_metric([partition], expected["accuracy"])
+            self._reliable.add_metric([partition], float(expected["reliable"]))
+        for by in ("age", "segment"):
+            for part, values in summary.get(f"by_{by}", {}).items():
+                for name, value in values.items():
+                    if value is not None:
+                        self._split.add_metric([partition, name, by, part], value)
+
+    def families(self) -> Iterator[Metric]:
+        yield from (self._coverage, self._delay, self._expected, self._reliable, self._split)
 
 
 def _lag(worker: Worker, shards: Shards) -> Metric:

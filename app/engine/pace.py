@@ -8,7 +8,8 @@ lone event is committed at once; many wait their turn, and their slices grow mea
 from __future__ import annotations
 
 import asyncio
-import time
+
+from app.engine.clock import REAL, Clock
 
 COMMITS_A_SECOND = 250.0
 COMMITS_AT_ONCE = 50.0
@@ -17,15 +18,16 @@ COMMITS_AT_ONCE = 50.0
 class Pacer:
     """A token bucket; one token is one commit."""
 
-    def __init__(self, rate: float = COMMITS_A_SECOND, burst: float = COMMITS_AT_ONCE) -> None:
+    def __init__(self, rate: float = COMMITS_A_SECOND, burst: float = COMMITS_AT_ONCE, clock: Clock = REAL) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = burst
-        self._filled_s = time.monotonic()
+        self._clock = clock
+        self._filled_s = clock.now_s()
 
     async def turn(self) -> None:
         """Wait for a token."""
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         self._tokens = min(self._burst, self._tokens + (now_s - self._filled_s) * self._rate) - 1.0
         self._filled_s = now_s
         if self._tokens < 0:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -32,9 +31,10 @@ from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
+from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch
 from app.engine.fold import Folder
-from app.engine.port import Broker, Reader
+from app.engine.port import Broker, Place, Reader
 from app.engine.snapshot import read_snapshots
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,6 @@ class Progress:
     records: int = 0
     unverifiable: int = 0
     journal_offset: int = -1
-    started_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -92,6 +91,7 @@ class Recovery:
         partition: int,
         key: bytes | None,
         report: Callable[[Progress], None] = lambda progress: None,
+        clock: Clock = REAL,
     ) -> None:
         self._broker = broker
         self._pipeline = pipeline
@@ -101,7 +101,8 @@ class Recovery:
         self._exact = pipeline.delivery == "exactly_once"
         self._progress = Progress()
         self._inputs: Reader | None = None
-        self._turn_s = time.monotonic()
+        self._clock = clock
+        self._turn_s = clock.now_s()
 
     async def run(self) -> Recovered:
         """Derive the state.
@@ -133,10 +134,17 @@ class Recovery:
         return state
 
     async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+        try:
+            return await self._read_snapshots(0)
+        except InputLostError:  # the topic's first records were deleted; what is left may hold a whole one
+            place = Place(self._pipeline.topics.snapshots, self._partition)
+            return await self._read_snapshots((await self._broker.beginnings([place]))[place])
+
+    async def _read_snapshots(self, start: int) -> list[tuple[Manifest, bytes]]:
         topic = self._pipeline.topics.snapshots
         reader = self._broker.reader(self._partition)
-        await reader.open({topic: 0})
         try:
+            await reader.open({topic: start})
             return await read_snapshots(reader, topic, self._key)
         finally:
             await reader.close()
@@ -309,6 +317,6 @@ class Recovery:
             self._inputs = None
 
     async def _yield(self) -> None:
-        if time.monotonic() - self._turn_s > TURN_S:
+        if self._clock.now_s() - self._turn_s > TURN_S:
             await asyncio.sleep(0)
-            self._turn_s = time.monotonic()
+            self._turn_s = self._clock.now_s()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from app.codec.journal import encode_link, link
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
+from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch, next_epoch
 from app.engine.fold import Folder
 from app.engine.live import Live
@@ -56,16 +56,24 @@ class Runner:
     """
 
     def __init__(
-        self, broker: Broker, feed: Feed, pipeline: Pipeline, partition: int, pacer: Pacer, start: Start
+        self,
+        broker: Broker,
+        feed: Feed,
+        pipeline: Pipeline,
+        partition: int,
+        pacer: Pacer,
+        start: Start,
+        clock: Clock = REAL,
     ) -> None:
         self.partition = partition
         self.ready = False
-        self.tally = Tally(pipeline.topics.events)
+        self.tally = Tally(pipeline.topics.events, clock)
         self._broker = broker
         self._feed = feed
         self._pipeline = pipeline
         self._pacer = pacer
         self._start = start
+        self._clock = clock
         self._reset = start.reset_state
         self._places = [Place(topic, partition) for topic in Inputs(pipeline).topics]
         self._publisher: Publisher | None = None
@@ -75,6 +83,7 @@ class Runner:
         self._free.set()
         self._stopping = asyncio.Event()
         self._clean = False
+        self._folding: Live | None = None  # while it runs
         self._leaving = False  # the last snapshot is being written
         self._failures = 0
 
@@ -139,12 +148,12 @@ class Runner:
         A recovery is broken off: after this, another worker may own the shard, and must not be fenced by us.
         """
         self._free.clear()
-        live_now, work = self.ready, self._work
         self.ready = False
+        work = self._work
         if work is None or work.done():
             return
-        if live_now and self._live is not None:
-            self._live.halt()
+        if self._folding is not None:  # also when it was halted before, and settles its last commit now
+            self._folding.halt()
         elif not self._leaving:
             work.cancel()
         await asyncio.wait({work})
@@ -179,11 +188,11 @@ class Runner:
         if live is None or not self._free.is_set():
             return  # a rebalance is on; whether memory holds is asked again after it
         recovered_to = live.journal_offset
-        self.ready = True
+        self.ready, self._folding = True, live
         try:
             await live.run(self._feed, self._pacer)
         finally:
-            self.ready = False
+            self.ready, self._folding = False, None
             if live.journal_offset > recovered_to:  # else a slice that can never be committed is tried at once again
                 self._failures = 0
 
@@ -203,14 +212,14 @@ class Runner:
             await reader.close()
 
     async def _recover(self) -> None:
-        started_s = time.monotonic()
+        started_s = self._clock.now_s()
         for place in self._places:
             self._feed.pause(place)  # until `Live.run` begins where the journal stands
         self._publisher = publisher = self._broker.publisher(self.partition)
         await publisher.open()
         recovered = await self._derive()
         self._live = await self._go_on(publisher, recovered)
-        elapsed_s = time.monotonic() - started_s
+        elapsed_s = self._clock.now_s() - started_s
         self.tally.recovered(elapsed_s)
         progress = recovered.progress
         log.info(
@@ -225,16 +234,19 @@ class Runner:
 
     async def _derive(self) -> Recovered:
         """The state from snapshot and journal; nothing but the journal's end where a fresh one was asked for."""
-        key = self._start.snapshot_key
         if not self._reset:
             try:
-                return await Recovery(self._broker, self._pipeline, self.partition, key, self._report).run()
+                return await self._recovery().run()
             except InputLostError as error:
                 if not self._start.gap_continue:
                     raise
                 log.warning("shard %d: goes on with a fresh state: %s", self.partition, error)
                 self._reset = True
-        return await Recovery(self._broker, self._pipeline, self.partition, key, self._report).follow()
+        return await self._recovery().follow()
+
+    def _recovery(self) -> Recovery:
+        key = self._start.snapshot_key
+        return Recovery(self._broker, self._pipeline, self.partition, key, self._report, self._clock)
 
     def _report(self, progress: Progress) -> None:
         self.tally.recovering(progress.slices, progress.records, progress.unverifiable)
@@ -272,11 +284,13 @@ class Runner:
                 self._start.snapshot_key,
                 # What was folded again counts, or a shard that often recovers would fold ever more.
                 records=max(recovered.progress.records, recovered.progress.slices),
+                clock=self._clock,
             ),
             self.tally,
             chain=chain,
             slice_number=recovered.slice_number,
             journal_offset=offset,
+            clock=self._clock,
         )
 
     async def _starting_positions(self, journaled: Mapping[str, int]) -> tuple[dict[str, int], bool]:

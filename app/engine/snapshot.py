@@ -8,7 +8,6 @@ there is no snapshot.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +26,7 @@ from app.core.error import SnapshotError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import FORMAT, dump
 from app.core.pipeline import Pipeline
+from app.engine.clock import REAL, Clock
 from app.engine.fold import Folder
 from app.engine.port import Reader, Write
 
@@ -50,17 +50,21 @@ class SnapshotWriter:
     slot: int
     key: bytes | None
     records: int = 0
-    taken_s: float = field(default_factory=time.monotonic)
+    clock: Clock = REAL
+    taken_s: float = field(init=False)
     _frozen: bytes = b""
     _manifest: Manifest | None = None
     _writes: list[Write] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.taken_s = self.clock.now_s()
 
     def due(self) -> bool:
         """Whether the pipeline wants one now, and none is under way."""
         if self._manifest is not None or self.records == 0:
             return False
         rule = self.pipeline.snapshot
-        return self.records >= rule.every_records or (time.monotonic() - self.taken_s) * 1000 >= rule.every_ms
+        return self.records >= rule.every_records or (self.clock.now_s() - self.taken_s) * 1000 >= rule.every_ms
 
     def take(self, folder: Folder, chain: str, slice_number: int, epoch: int) -> int:
         """Freeze the state as it is now, right after the slice with this chain; returns its size in bytes."""
@@ -80,10 +84,10 @@ class SnapshotWriter:
             pipeline=self.pipeline.resolved(),
             versions=versions(),
             arithmetic=arithmetic_fingerprint(),
-            taken_ms=int(time.time() * 1000),
+            taken_ms=int(self.clock.wall_s() * 1000),
         )
         self.records = 0
-        self.taken_s = time.monotonic()
+        self.taken_s = self.clock.now_s()
         return len(self._frozen)
 
     def committed(self, journal_offset: int) -> None:

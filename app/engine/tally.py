@@ -5,12 +5,12 @@ Nothing here is state of the shard: it starts from zero with each assignment, an
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Sequence
 
 from app.core.record import Source
+from app.engine.clock import REAL, Clock
 from app.engine.fold import Folded
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -49,7 +49,8 @@ class Tally:
         events: the topic whose records are scored.
     """
 
-    def __init__(self, events: str) -> None:
+    def __init__(self, events: str, clock: Clock = REAL) -> None:
+        self._clock = clock
         self.records: Counter[str] = Counter()
         self.scores = 0
         self.outcomes: Counter[str] = Counter()
@@ -75,7 +76,7 @@ class Tally:
             return
         self.records[topic] += len(sources)
         if topic == self._events:
-            self._receipts.append((sources[-1].offset, time.monotonic()))
+            self._receipts.append((sources[-1].offset, self._clock.now_s()))
 
     def snapshot(self, size_bytes: int, elapsed_s: float) -> None:
         self.snapshot_bytes.observe(size_bytes)
@@ -91,7 +92,7 @@ class Tally:
 
     def committed(self, folded: Folded, elapsed_s: float) -> None:
         """A slice is readable by everybody from now on."""
-        now_ms, now_s = time.time() * 1000, time.monotonic()
+        now_ms, now_s = self._clock.wall_s() * 1000, self._clock.now_s()
         self.commit_s.observe(elapsed_s)
         self.slice_records.observe(folded.records)
         made = folded.made

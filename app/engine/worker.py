@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from app.core.error import DriftlineError
 from app.core.pipeline import Pipeline
+from app.engine.clock import REAL, Clock
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Place
 from app.engine.runner import Runner, Start
@@ -41,13 +41,14 @@ class Worker:
         runners: by partition.
     """
 
-    def __init__(self, broker: Broker, pipeline: Pipeline, start: Start | None = None) -> None:
+    def __init__(self, broker: Broker, pipeline: Pipeline, start: Start | None = None, clock: Clock = REAL) -> None:
         self.pipeline = pipeline
         self.runners: dict[int, Runner] = {}
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
-        self._pacer = Pacer()
+        self._clock = clock
+        self._pacer = Pacer(clock=clock)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -122,7 +123,7 @@ class Worker:
         start = self._start
         if partition in self._reset:
             start = replace(start, reset_state=False)  # once is what the user asked for, not at every return
-        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start)
+        runner = Runner(self._broker, self._feed, self.pipeline, partition, self._pacer, start, self._clock)
         self.runners[partition] = runner
         task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
         self._tasks[partition] = task
@@ -146,7 +147,7 @@ class Worker:
     # -- the one task that polls
 
     async def _poll(self) -> None:
-        noted_s = time.monotonic()
+        noted_s = self._clock.now_s()
         while True:
             for place, sources in (await self._feed.poll()).items():
                 runner = self.runners.get(place.partition)
@@ -154,8 +155,8 @@ class Worker:
                     runner.receive(place, sources)
             for runner in self.runners.values():
                 runner.wake()
-            if time.monotonic() - noted_s > NOTE_EVERY_S:
-                noted_s = time.monotonic()
+            if self._clock.now_s() - noted_s > NOTE_EVERY_S:
+                noted_s = self._clock.now_s()
                 if self._noting is None or self._noting.done():
                     self._noting = asyncio.create_task(self._feed.note_positions(self._committed()))
             await asyncio.sleep(0)

@@ -162,6 +162,41 @@ async def test_an_expired_transaction_shuts_out_a_sole_owner() -> None:
     assert seen(cluster, pipeline) == (0, 0, 0)
 
 
+async def test_a_request_that_was_sent_arrives_though_its_sender_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit landed after the journal was read without a new owner: this is why there must be one first."""
+    monkeypatch.setattr(memory, "COMMIT_DEADLINE_S", 0.01)
+    cluster, pipeline = cluster_for()
+    hook = Hook("commit")
+    publisher = MemoryBroker(cluster, pipeline, hook=hook).publisher(0)
+    await publisher.open()
+    with pytest.raises(CommitUnknownError, match="in time"):
+        await publisher.commit(*writes(pipeline))
+    await publisher.close()
+    assert seen(cluster, pipeline) == (0, 0, 0)
+    hook.go_on.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert seen(cluster, pipeline) == (1, 1, 1)
+
+
+def test_a_transaction_that_is_open_for_too_long_is_aborted() -> None:
+    now_ms = 0
+    cluster = MemoryCluster(now_ms=lambda: now_ms)
+    cluster.create({"t": 1})
+    place = Place("t", 0)
+    identity = cluster.initialise("one")
+    cluster.append_within(identity, place, [Write(*place, None, b"a")])
+    now_ms = 14_999
+    assert cluster.expire_older(15_000) == []
+    now_ms = 15_000
+    assert cluster.expire_older(15_000) == ["one"]
+    assert cluster.log(place).stable_end() == cluster.log(place).end
+    assert cluster.records("t", 0) == []
+    with pytest.raises(FencedError):
+        cluster.decide(identity, commit=True)
+    assert cluster.expire_older(0) == []
+
+
 async def test_a_killed_client_sends_nothing_more_but_what_is_under_way_arrives() -> None:
     cluster, pipeline = cluster_for()
     hook = Hook("commit")
@@ -226,6 +261,32 @@ async def test_a_member_that_was_put_out_lets_go_and_comes_back() -> None:
         await a.until(lambda: a.watcher.partitions == [0, 1])
         group.leave("a/0")
         await a.until(lambda: a.watcher.diary == ["assigned [0, 1]", "revoked", "assigned [0, 1]"])
+
+
+async def test_a_member_that_was_put_out_while_it_waited_joins_again() -> None:
+    cluster, pipeline = cluster_for(partitions=2)
+    group = cluster.group(f"driftline-{pipeline.name}")
+    group.join("slow/0", (pipeline.topics.events,))
+    async with Member(MemoryBroker(cluster, pipeline, client="a").feed()) as a:
+        await a.polled(1)
+        assert group.missing == ("slow/0",)  # the rebalance waits for it
+        group.leave("a/0")
+        await a.until(lambda: "a/0" in group.members)
+        group.leave("slow/0")  # it held the rebalance up
+        await a.until(lambda: a.watcher.partitions == [0, 1])
+
+
+async def test_a_rebalance_right_after_another_leaves_nobody_waiting() -> None:
+    """A member learns that its assignment is over before it learned what it was."""
+    cluster, pipeline = cluster_for(partitions=2)
+    group = cluster.group(f"driftline-{pipeline.name}")
+    async with Member(MemoryBroker(cluster, pipeline, client="a").feed()) as a:
+        await a.until(lambda: a.watcher.partitions == [0, 1])
+        for _ in range(3):
+            group.join("b/0", (pipeline.topics.events,))
+            await a.until(lambda: not group.rebalancing)
+            group.leave("b/0")  # before `a` was told its share
+        await a.until(lambda: a.watcher.partitions == [0, 1])
 
 
 async def test_a_killed_member_leaves_its_partitions_to_the_others() -> None:

@@ -137,6 +137,48 @@ async def test_a_refused_batch_fails_the_commit_and_nothing_of_it_is_seen(lab: L
     assert await read_from(broker, pipeline.topics.outcomes) == []
 
 
+async def test_a_stamp_too_far_ahead_is_refused_and_fails_the_commit(lab: Lab) -> None:
+    """The broker refuses that one batch, and would commit what came beside it."""
+    lab.need("isolation", "size limit")
+    pipeline = await lab.pipeline(small=True)  # its outcomes topic is as a stranger makes one; ours take any stamp
+    broker = lab.broker(pipeline)
+    publisher = broker.publisher(0)
+    await publisher.open()
+    ahead_ms = int(time.time() * 1000) + 2 * 3_600_000
+    ahead = Write(pipeline.topics.outcomes, 0, None, b"ahead", ahead_ms)
+    with pytest.raises(CommitUnknownError):
+        await publisher.commit([score(pipeline, b"beside"), ahead], entry(pipeline, b"1"))
+    await publisher.close()
+    successor = broker.publisher(0)
+    await successor.open()
+    await successor.commit([score(pipeline, b"after")], entry(pipeline, b"2"))
+    await successor.close()
+    assert values_of(await read_from(broker, pipeline.topics.scores)) == [b"after"]
+    assert values_of(await read_from(broker, pipeline.topics.outcomes)) == []
+    assert values_of(await read_from(broker, pipeline.topics.journal)) == [b"2"]
+
+
+async def test_a_commit_that_is_given_up_may_land_and_its_successor_learns_which(lab: Lab) -> None:
+    """What was sent is on its way, whatever becomes of who sent it: only a new owner can tell."""
+    lab.need("isolation")
+    pipeline = await lab.pipeline()
+    broker = lab.broker(pipeline)
+    publisher = broker.publisher(0)
+    await publisher.open()
+    committing = asyncio.create_task(publisher.commit([score(pipeline, b"s")], entry(pipeline, b"1")))
+    await asyncio.sleep(0)
+    committing.cancel()
+    successor = broker.publisher(0)
+    await successor.open()
+    seen = [values_of(await read_from(broker, topic)) for topic in (pipeline.topics.scores, pipeline.topics.journal)]
+    assert seen in ([[], []], [[b"s"], [b"1"]])
+    await successor.commit([score(pipeline, b"t")], entry(pipeline, b"2"))
+    await successor.close()
+    await publisher.close()
+    after = [values_of(await read_from(broker, topic)) for topic in (pipeline.topics.scores, pipeline.topics.journal)]
+    assert after == [[*seen[0], b"t"], [*seen[1], b"2"]]
+
+
 async def test_a_record_larger_than_the_broker_takes_fails_the_commit(lab: Lab) -> None:
     lab.need("isolation", "size limit")
     pipeline = await lab.pipeline()

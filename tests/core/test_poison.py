@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from app.core.digest import digest_of
-from app.core.error import InvariantError
+from app.core.error import ExpressionError, InvariantError
 from app.core.freeze import dump, load
 from app.core.model import SINCE_MAX, SINCE_MIN
 from app.core.output import Alert, Outcome, Output, Rejected, Score
@@ -189,3 +189,8 @@ def test_copies_are_made_often_enough() -> None:
     here = Shard(chosen("learns_badly"), 0)
     fold(here, *pairs(SINCE_MAX + 10))
     assert len(here.learner._since) < SINCE_MAX
+
+
+def test_a_model_that_cannot_be_pickled_is_refused() -> None:
+    with pytest.raises(ExpressionError, match="cannot be pickled"):
+        Shard(chosen("locked_up"), 0)

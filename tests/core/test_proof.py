@@ -96,14 +96,15 @@ def test_folds_with_and_without_freezing_are_equal() -> None:
     assert (plain.scored, plain.failed, plain.withheld) == (200, 0, 0)
 
 
+class Noisy(preprocessing.StandardScaler):
+    chance = random.Random(1)
+
+    def transform_one(self, x: Any) -> Any:
+        scaled: dict[str, float] = super().transform_one(x)  # type: ignore[no-untyped-call]  # River's
+        return {name: value + self.chance.random() for name, value in scaled.items()}
+
+
 def test_the_first_step_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Noisy(preprocessing.StandardScaler):
-        chance = random.Random(1)
-
-        def transform_one(self, x: Any) -> Any:
-            scaled: dict[str, float] = super().transform_one(x)  # type: ignore[no-untyped-call]  # River's
-            return {name: value + self.chance.random() for name, value in scaled.items()}
-
     module = ModuleType("a_users_module")
     module.make = lambda: preprocessing.MinMaxScaler() | Noisy() | linear_model.LogisticRegression()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "a_users_module", module)

@@ -107,7 +107,7 @@ def test_a_label_is_joined_to_what_was_served() -> None:
     served = only(step(here, event("e", NOW_MS, 2.0)), Score)
     fold(here, event("f", NOW_MS + 1, offset=1), label("f", True, NOW_MS + 2))
     made = only(step(here, label("e", True, NOW_MS + 50, offset=4)), Outcome)
-    assert (made.kind, made.output_id, made.event_id) == ("joined", "p.labels-0-4-0", "e")
+    assert (made.kind, made.output_id, made.event_id) == ("joined", "p.events-0-0-1", "e")
     assert (made.prediction, made.version) == (served.prediction, ModelVersion(0, 0))
     assert (made.features, made.event_time_ms, made.label, made.label_time_ms) == (
         (2.0, "a"),
@@ -154,7 +154,7 @@ def test_a_label_whose_event_never_comes_is_an_orphan_after_its_wait() -> None:
     assert fold(here, tick(NOW_MS + 10_000)) == []
     made = only(fold(here, tick(NOW_MS + 10_001)), Outcome)
     assert (made.kind, made.event_id, made.label, made.prediction) == ("orphan", "e", True, None)
-    assert made.output_id == "tick-0-9-0"
+    assert made.output_id == "p.labels-0-0-0"
     assert here.counts == {"orphan": 1}
     assert kinds(fold(here, event("e", NOW_MS + 10_001))) == ["Score"]
     assert "e" in here.pending
@@ -182,7 +182,7 @@ def test_a_label_after_the_wait_is_late() -> None:
     assert kinds(fold(here, event("f", NOW_MS + WAIT_MS, offset=1))) == ["Score"]
     made = fold(here, event("g", NOW_MS + WAIT_MS + 1, offset=2))
     assert kinds(made) == ["expired", "Score"]
-    assert [one.output_id for one in chosen(made, Outcome)] == ["p.events-0-2-0"]
+    assert [one.output_id for one in chosen(made, Outcome)] == ["p.events-0-0-1"]
     assert kinds(fold(here, label("e", True, NOW_MS + WAIT_MS + 1))) == ["late"]
     assert here.counts == {"scored": 3, "expired": 1, "late": 1}
 
@@ -208,7 +208,7 @@ def test_too_many_waiting_events_end_the_oldest() -> None:
     assert kinds(made) == ["Score", "Score", "Score", "expired"]
     dropped = chosen(made, Outcome)[0]
     assert (dropped.event_id, dropped.detail) == ("a", "more events wait than pending_max")
-    assert dropped.output_id == "p.events-0-2-1"
+    assert dropped.output_id == "p.events-0-0-1"
     assert kinds(fold(here, label("a", True))) == ["late"]
 
 
@@ -267,23 +267,40 @@ def test_a_time_far_ahead_is_scored_and_moves_nothing() -> None:
     assert here.watermark_ms == NOW_MS
 
 
-def test_without_a_trusted_time_waits_begin_at_zero_and_never_go_back() -> None:
+def test_what_came_before_the_first_trusted_time_counts_from_it() -> None:
+    """It neither expires nor is forgotten when time begins: an event is scored once, and its label is learned."""
     here = shard()
-    fold(here, event("a", NOW_MS, ahead=True))
-    assert (here.watermark_ms, here.next_deadline_ms) == (None, WAIT_MS)
-    assert kinds(fold(here, event("b", NOW_MS, offset=1))) == ["expired", "Score"]
+    fold(here, event("a", NOW_MS, ahead=True), label("z", True, NOW_MS, ahead=True))
+    assert (here.watermark_ms, here.next_deadline_ms) == (None, None)  # no tick can be due: time has not begun
+    assert kinds(fold(here, event("b", NOW_MS, offset=1))) == ["Score"]
+    assert here.next_deadline_ms == NOW_MS + WAIT_MS
+    assert kinds(fold(here, event("a", NOW_MS, offset=2))) == ["duplicate_event"]
+    assert kinds(fold(here, label("a", True, NOW_MS + WAIT_MS))) == ["joined"]
+    assert kinds(fold(here, tick(NOW_MS + WAIT_MS + 1))) == ["expired", "orphan"]
 
 
-def test_expiry_goes_by_age_and_is_numbered() -> None:
+def test_expiry_goes_by_age_and_is_named_by_what_expires() -> None:
     here = shard()
     fold(here, event("a", NOW_MS), event("b", NOW_MS + 1, offset=1), label("c", True, NOW_MS + 2))
     made = chosen(fold(here, tick(NOW_MS + WAIT_MS + 3, number=4)), Outcome)
     assert [(one.kind, one.event_id, one.output_id) for one in made] == [
-        ("expired", "a", "tick-0-4-0"),
-        ("expired", "b", "tick-0-4-1"),
-        ("orphan", "c", "tick-0-4-2"),
+        ("expired", "a", "p.events-0-0-1"),
+        ("expired", "b", "p.events-0-1-1"),
+        ("orphan", "c", "p.labels-0-0-0"),
     ]
     assert here.next_deadline_ms is None
+
+
+def test_an_id_does_not_depend_on_what_else_ends_at_the_same_record() -> None:
+    """A slice that is folded again after other records gives the same thing the same id (at_least_once)."""
+    ended_by_tick, ended_by_event = shard(), shard()
+    last = event("c", NOW_MS + WAIT_MS + 9, offset=2)
+    for here in (ended_by_tick, ended_by_event):
+        fold(here, event("a", NOW_MS), event("b", NOW_MS + 1, offset=1))
+    first = fold(ended_by_tick, tick(NOW_MS + WAIT_MS + 5), last)
+    second = fold(ended_by_event, last)
+    assert kinds(first) == kinds(second) == ["expired", "expired", "Score"]
+    assert [one.output_id for one in first] == [one.output_id for one in second]
 
 
 def test_outputs_that_no_input_causes_carry_the_latest_record_time() -> None:

@@ -38,6 +38,11 @@ FAMILIES = {
     "driftline_recovery_unverifiable_slices",
     "driftline_shard_ready",
     "driftline_metric",
+    "driftline_metric_by",
+    "driftline_label_coverage",
+    "driftline_label_delay_quantile_seconds",
+    "driftline_expected_accuracy",
+    "driftline_expected_accuracy_reliable",
 }
 
 
@@ -69,7 +74,9 @@ def test_a_page_without_a_worker_is_empty() -> None:
 
 
 async def test_numbers_move_with_what_happens() -> None:
-    cluster, chosen = MemoryCluster(), pipeline(snapshot={"every_records": 100})
+    split = {"segment": "word", "ages": ["1s", "1h"]}
+    chosen = pipeline(snapshot={"every_records": 100}, metric_by=split, metric_span="30d")
+    cluster = MemoryCluster()
     cluster.create_for(chosen, 1)
     count = len(produce(cluster, chosen, 400))
     cluster.produce(chosen.topics.events, 0, b"{", NOW_MS)
@@ -100,6 +107,18 @@ async def test_numbers_move_with_what_happens() -> None:
     assert value(samples, "driftline_recoveries_total", **one) == 1
     assert 0 < value(samples, "driftline_metric", metric="Accuracy", span="total", **one) <= 1
     assert value(samples, "driftline_metric", metric="label_count", span="total", **one) == count
+    assert value(samples, "driftline_metric", metric="label_count", span="time", **one) == count
+    assert value(samples, "driftline_label_coverage", **one) == 1
+    assert 7 <= value(samples, "driftline_label_delay_quantile_seconds", quantile="0.5", **one) < 7.5
+    assert 0.5 <= value(samples, "driftline_expected_accuracy", **one) <= 1
+    assert value(samples, "driftline_expected_accuracy_reliable", **one) in {0, 1}
+    ages = ("< 1000 ms", "< 3600000 ms", ">= 3600000 ms")
+    by_age = [value(samples, "driftline_metric_by", metric="label_count", by="age", part=age, **one) for age in ages]
+    assert by_age == [0, count, 0]
+    segments = [
+        value(samples, "driftline_metric_by", metric="label_count", by="segment", part=word, **one) for word in "abc"
+    ]
+    assert sum(segments) == count
 
 
 async def test_a_recovery_is_told() -> None:

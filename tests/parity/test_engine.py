@@ -71,7 +71,8 @@ async def test_time_passes_on_idle_inputs(delivery: str) -> None:
         await life.until(lambda: len(cluster.records(outcomes, 0)) == 2)
         ended = {one["event_id"]: one for one in documents(cluster, outcomes)}
         assert {name: one["kind"] for name, one in ended.items()} == {ids[0]: "expired", "nobody": "orphan"}
-        assert all(one["output_id"].startswith("tick-0-") for one in ended.values())
+        positions = {name: one["output_id"] for name, one in ended.items()}
+        assert positions == {ids[0]: f"{chosen.topics.events}-0-0-1", "nobody": f"{chosen.topics.labels}-0-0-0"}
         ticks = [entry for entry in slices(cluster, chosen) if entry.tick_ms is not None]
         assert 1 <= len(ticks) <= 2
         assert all(entry.inputs == {} for entry in ticks)

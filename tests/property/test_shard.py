@@ -58,6 +58,8 @@ class Bookkeeper:
     def advance(self, time_ms: int) -> list[str]:
         if self.watermark is not None and time_ms <= self.watermark:
             return []
+        if self.watermark is None:
+            self.begin_at(time_ms)
         self.watermark = time_ms
         gone = [name for name, deadline in self.pending.items() if deadline < time_ms]
         for name in gone:
@@ -68,6 +70,11 @@ class Bookkeeper:
             del self.early[name]
         self.seen = {name: (at, fate) for name, (at, fate) in self.seen.items() if at >= time_ms - HORIZON_MS}
         return [self.ended] * len(gone) + ["orphan"] * len(orphans)
+
+    def begin_at(self, time_ms: int) -> None:
+        self.pending = {name: deadline + time_ms for name, deadline in self.pending.items()}
+        self.early = {name: deadline + time_ms for name, deadline in self.early.items()}
+        self.seen = {name: (at + time_ms, fate) for name, (at, fate) in self.seen.items()}
 
     def settle(self, name: int, fate: str) -> None:
         if name in self.seen:
@@ -181,7 +188,7 @@ class Course(RuleBasedStateMachine):
         assert len(shard.pending) == len(book.pending) <= PENDING_MAX
         assert len(shard.early) == len(book.early) <= EARLY_MAX
         assert len(shard.seen) <= ID_MAX
-        deadlines = [*book.pending.values(), *book.early.values()]
+        deadlines = [*book.pending.values(), *book.early.values()] if book.watermark is not None else []
         assert shard.next_deadline_ms == min(deadlines, default=None)
 
     @invariant()

@@ -262,7 +262,7 @@ def feature_alerts(rows: Sequence[Row], name: str, more: Mapping[str, Any]) -> i
 def family(_: Path | None) -> Iterator[str]:
     """How often any of many features that do not change alerts, and how late a real change is found."""
     runs, events = 20, 20_000
-    yield f"| detector | features | of {runs} runs, with a false alarm: none | bonferroni | median delay: none | bonferroni |"
+    yield f"| detector | features | of {runs} runs with false alarms: none | bonferroni | delay: none | bonferroni |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for expression in ("ADWIN(delta=0.002)", "ADWIN(delta=0.3)"):
         for count in (1, 10, 50):

@@ -66,3 +66,11 @@ def learns_badly() -> base.Estimator:
 def scores_badly() -> base.Estimator:
     """Raises as it scores."""
     return Keeper() | Poisonous(learn=False, score=True)
+
+
+def locked_up() -> base.Estimator:
+    """Cannot be pickled."""
+    model: Any = scores_badly()
+    model.lock = lambda: None
+    made: base.Estimator = model
+    return made

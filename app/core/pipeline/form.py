@@ -97,6 +97,10 @@ def _read_assume(value: object) -> object:
     raise ValueError("write drop (no learning without a label) or {assume: VALUE} (learn that label)")
 
 
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
 class Feature(Form):
     """One feature of an event: where it is in the user's JSON, its type, and what to do without it."""
 
@@ -266,6 +270,18 @@ class Snapshot(Form):
     every_ms: Duration = Field(default=600_000, alias="every", description="time since the last one")
 
 
+class MetricSplit(Form):
+    """How the metrics are told apart, besides the total."""
+
+    segment: str | None = Field(default=None, description="a feature: the metrics for each of its values")
+    segment_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=20, description="most segments; values beyond them share one called (other)"
+    )
+    ages_ms: Annotated[tuple[Duration, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), alias="ages", description="label delays that bound the classes of label age, in rising order"
+    )
+
+
 class Limits(Form):
     """Bounds on what is read, kept and written."""
 
@@ -312,6 +328,12 @@ class Pipeline(Form):
     decision: Decision | None = Field(default=None, description="binary and anomaly: when a score counts as a yes")
     metrics: tuple[Expression, ...] = Field(description="River metrics, computed on the served predictions")
     metric_window: Count = Field(default=1_000, description="labels in the rolling form of each metric")
+    metric_span_ms: Duration | None = Field(
+        default=None,
+        alias="metric_span",
+        description="event time over which each metric is told as well, at most 2,000 labels",
+    )
+    metric_by: MetricSplit = Field(default=MetricSplit(), description="metrics by segment and by age of the label")
     drift: Drift = Field(description="what is watched for drift, and by which detectors")
     dedupe: Dedupe = Field(default=Dedupe(), description="how repeats of an event id are told")
     snapshot: Snapshot = Field(default=Snapshot(), description="how often state is written down")

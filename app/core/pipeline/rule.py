@@ -18,7 +18,7 @@ from app.core.evaluate import check_metric, default_metrics, needs_probabilities
 from app.core.expression import params_used
 from app.core.pipeline.field import Scalar
 from app.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
-from app.core.pipeline.form import Assume, Drift, EventForm, Feature, Fill, LabelForm, Topics, Watch
+from app.core.pipeline.form import Assume, Drift, EventForm, Feature, Fill, LabelForm, MetricSplit, Topics, Watch
 from app.core.rate import rates
 
 Draft = Mapping[str, Any]
@@ -30,7 +30,7 @@ def broken_rules(draft: Draft) -> list[Problem]:
     """Every rule that does not hold, in the order of the file's sections."""
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
-        _topics, _features, _label, _params, _model, _decision, _metrics, _drift, _limits,
+        _topics, _features, _label, _params, _model, _decision, _metrics, _splits, _drift, _limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -278,6 +278,22 @@ def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
                 expression,
                 "needs probabilities, and the model gives classes only; Accuracy needs none",
             )
+
+
+def _splits(draft: Draft, _: Any) -> Iterator[Problem]:
+    split: MetricSplit | None = draft.get("metric_by")
+    if split is None:
+        return
+    if list(split.ages_ms) != sorted(set(split.ages_ms)):
+        yield Problem("metric_by.ages", list(split.ages_ms), "must rise: [1h, 1d, 7d]")
+    event: EventForm | None = draft.get("event")
+    if split.segment is None or event is None:
+        return
+    feature = event.features.get(split.segment)
+    if feature is None:
+        yield Problem("metric_by.segment", split.segment, f"is no feature; declared are {', '.join(event.features)}")
+    elif feature.type == "number":
+        yield Problem("metric_by.segment", split.segment, "is a number; segments are values of text or true and false")
 
 
 def _places(key: str, expressions: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,368 @@
+"""The promise, checked from the topics alone, as a read_committed reader finds them.
+
+Nothing here uses the engine's recovery, its merge or its worker: the journal is read and folded again with `step`, in
+an order that is derived by sorting, and what that makes is held against every byte in the output topics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from app.codec.encode import Encoder, Message, digest
+from app.codec.inputs import Inputs
+from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
+from app.codec.manifest import Manifest, chunk_key, decode_manifest
+from app.core import freeze
+from app.core.digest import digest_of
+from app.core.error import DriftlineError
+from app.core.freeze import dump, load
+from app.core.pipeline import Pipeline
+from app.core.poison import Notes
+from app.core.record import InputRecord, Record, Source, Tick
+from app.core.shard import Shard, step
+from app.engine.port import Place
+from tests.simulation.scenario import Send
+from tests.simulation.world import World, parsed
+
+KINDS = ("scores", "outcomes", "alerts", "rejected")
+ENDS = ("joined", "assumed", "expired", "failed")  # how an event's wait ends
+UNJOINED = ("duplicate", "late", "orphan")  # what becomes of a label without an event that waits
+SNAPSHOTS_COMPARED = 2  # of each shard, the newest, bit for bit; of all others place and positions
+
+
+class BrokenError(Exception):
+    """The promise does not hold."""
+
+
+class Fold:
+    """A shard's journal, folded from its very beginning.
+
+    Attributes:
+        messages: what should be in the output topics, by kind.
+        marks: (slice number, chain, positions) by the offset of each entry.
+    """
+
+    def __init__(self, world: World, partition: int) -> None:
+        self.world = world
+        self.partition = partition
+        self.messages: dict[str, list[Message]] = {kind: [] for kind in KINDS}
+        self.marks: dict[int, tuple[int, str, dict[str, int]]] = {}
+        self.states: dict[int, bytes] = {}
+        self.epochs: list[EpochEntry] = []
+        self.off_chain = 0
+        self.shard: Shard | None = None
+        self._chain = CHAIN_START
+        self._number = 0
+        self._positions: dict[str, int] = {}
+        self._skipped: list[tuple[str, int, int]] = []
+        self._wanted = _snapshots_to_compare(world, partition)
+
+    def follow(self) -> Fold:
+        """Fold everything.
+
+        Raises:
+            BrokenError: the journal is not what it should be.
+        """
+        for offset, linked in self._entries():
+            if isinstance(linked.entry, EpochEntry):
+                self._epoch(linked.entry)
+            else:
+                self._slice(linked.entry)
+            self._chain = linked.chain
+            self.marks[offset] = (self._number, self._chain, dict(self._positions))
+            if offset in self._wanted and self.shard is not None:
+                self.states[offset] = dump(self.shard)
+        return self
+
+    def _entries(self) -> list[tuple[int, Link]]:
+        """The journal's entries, each tied to the one before."""
+        world, topic = self.world, self.world.pipeline.topics.journal
+        chain, found = CHAIN_START, []
+        for source in world.cluster.ever(Place(topic, self.partition), committed=True):
+            linked = decode_link(source.value)
+            if follows(linked, chain):
+                found.append((source.offset, linked))
+                chain = linked.chain
+            elif world.exact:
+                raise BrokenError(f"journal {self.partition}: entry {source.offset} does not follow the one before")
+            else:
+                self.off_chain += 1
+        return found
+
+    def _epoch(self, entry: EpochEntry) -> None:
+        if entry.number != len(self.epochs) + 1 or entry.slice_number != self._number:
+            raise BrokenError(f"journal {self.partition}: epoch {entry.number} out of its turn")
+        if entry.state == "kept" and entry.reason != "gap" and entry.positions != self._positions:
+            raise BrokenError(f"journal {self.partition}: epoch {entry.number} moves the positions")
+        self.epochs.append(entry)
+        pipeline = parsed(orjson.dumps(entry.pipeline))
+        if entry.state == "fresh":
+            self.shard = Shard(pipeline, self.partition)
+        elif self.shard is not None:
+            self.shard = load(pipeline, self.partition, dump(self.shard))
+            self.shard.adopt()
+        for topic, position in entry.positions.items():
+            self._skipped.append((topic, self._positions.get(topic, 0), position))
+        self._positions = dict(entry.positions)
+
+    def covers(self, source: Source) -> bool:
+        """Whether a record was folded, and not skipped because retention had taken it."""
+        return not any(topic == source.topic and a <= source.offset < b for topic, a, b in self._skipped)
+
+    def _slice(self, entry: SliceEntry) -> None:
+        shard = self.shard
+        where = f"journal {self.partition}, slice {entry.number}"
+        if shard is None or entry.number != self._number + 1 or entry.epoch != len(self.epochs):
+            raise BrokenError(f"{where}: does not follow slice {self._number}")
+        self._number = entry.number
+        before_ms = shard.watermark_ms
+        records: list[Record] = []
+        if entry.tick_ms is not None:
+            records.append(Tick(self.partition, entry.number, entry.tick_ms))
+        else:
+            records += self._records(shard.pipeline, entry, where)
+        shard.learner.notes = Notes(entry.raised or None)
+        outputs = [output for record in records for output in step(shard, record)]
+        messages = [Encoder(shard.pipeline).encode(output) for output in outputs]
+        if digest(messages).hex() != entry.digest or len(messages) != entry.outputs:
+            raise BrokenError(f"{where}: folding it again makes {len(messages)} other outputs, not {entry.outputs}")
+        if shard.watermark_ms != entry.watermark_ms or (before_ms or 0) > (shard.watermark_ms or 0):
+            raise BrokenError(f"{where}: the watermark is {shard.watermark_ms}, journaled {entry.watermark_ms}")
+        self._check_bounds(shard, where)
+        for message in messages:
+            self.messages[message.kind].append(message)
+
+    def _check_bounds(self, shard: Shard, where: str) -> None:
+        label = shard.pipeline.label
+        if label is not None and (len(shard.pending) > label.pending_max or len(shard.early) > label.early_max):
+            raise BrokenError(f"{where}: more wait than may")
+        if len(shard.seen) > shard.pipeline.dedupe.id_max:
+            raise BrokenError(f"{where}: more ids are remembered than may be")
+
+    def _records(self, pipeline: Pipeline, entry: SliceEntry, where: str) -> list[InputRecord]:
+        """The records that a slice names, in the order in which they are folded: by time, ties by rank, then offset."""
+        inputs, world = Inputs(pipeline), self.world
+        keyed: list[tuple[tuple[bool, int, int, int], InputRecord]] = []
+        for topic, part in entry.inputs.items():
+            if part.start != self._positions[topic]:
+                raise BrokenError(f"{where}: {topic} goes on at {part.start}, not at {self._positions[topic]}")
+            self._positions[topic] = part.stop
+            place = Place(topic, self.partition)
+            found = [one for one in ever(world, place) if part.start <= one.offset < part.stop]
+            if len(found) != part.count or not found or found[-1].offset != part.stop - 1:
+                raise BrokenError(f"{where}: {topic} has {len(found)} records there, journaled are {part.count}")
+            rank, time_ms = inputs.rank[topic], -(2**63)
+            for source in found:
+                record = inputs.decoders[rank](source)
+                time_ms = max(time_ms, record.order_ms)
+                keyed.append(((rank > 0, time_ms if rank else 0, rank, source.offset), record))
+        return [record for _, record in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def ever(world: World, place: Place) -> list[Source]:
+    """Every record of an input that a worker may read."""
+    known: dict[Place, list[Source]] = world.__dict__.setdefault("_ever", {})
+    if place not in known:
+        known[place] = world.cluster.ever(place, committed=world.exact)
+    return known[place]
+
+
+def same_state(pipeline: Pipeline, one: bytes, other: bytes) -> bool:
+    """Whether two frozen states are equal bit for bit. Pickles may differ in what is one object and what is a copy."""
+    return one == other or state_of(pipeline, one) == state_of(pipeline, other)
+
+
+def state_of(pipeline: Pipeline, frozen: bytes) -> bytes:
+    """The canonical digest of a frozen state."""
+    thawed = load(pipeline, 0, frozen)
+    return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
+
+
+def judge(world: World) -> list[str]:
+    """Everything that is not as it was promised."""
+    found = list(world.violations)
+    for partition in range(world.scenario.partitions):
+        try:
+            fold = Fold(world, partition).follow()
+            if world.exact:
+                _check_outputs(world, fold)
+            else:
+                _check_repeats(world, fold)
+            _check_snapshots(world, fold)
+            if not world.lost_for_good and not found:
+                _check_lives(world, fold)
+            if not world.lost and len(fold.epochs) and all(one.state == "kept" for one in fold.epochs[1:]):
+                _check_promise(world, fold)
+        except (BrokenError, DriftlineError) as error:
+            found.append(f"{type(error).__name__}: {error}")
+    found += [f"nobody caught: {failure}" for failure in world.loop.failures]
+    return found
+
+
+# -- outputs
+
+
+def _as_written(sources: Sequence[Source], kind: str) -> list[Message]:
+    return [Message(kind, one.key, one.value, one.record_time_ms, one.headers) for one in sources]
+
+
+def _check_outputs(world: World, fold: Fold) -> None:
+    """Byte by byte, in order, nothing missing and nothing twice."""
+    for kind in KINDS:
+        topic = getattr(world.pipeline.topics, kind)
+        written = _as_written(world.cluster.records(topic, fold.partition), kind)
+        wanted = fold.messages[kind]
+        if written == wanted:
+            continue
+        at = next((i for i, (a, b) in enumerate(zip(written, wanted, strict=False)) if a != b), None)
+        if at is None:
+            at = min(len(written), len(wanted))
+        raise BrokenError(
+            f"{kind} {fold.partition}: {len(written)} are there, the journal makes {len(wanted)}; first difference at "
+            f"{at}: {written[at : at + 1]} for {wanted[at : at + 1]}"
+        )
+
+
+def _check_repeats(world: World, fold: Fold) -> None:
+    """Nothing is missing; what is there more than once has the same ids."""
+    for kind in KINDS:
+        topic = getattr(world.pipeline.topics, kind)
+        written = _as_written(world.cluster.records(topic, fold.partition), kind)
+        if missing := Counter(map(_frozen, fold.messages[kind])) - Counter(map(_frozen, written)):
+            raise BrokenError(f"{kind} {fold.partition}: {missing.total()} are missing, first {next(iter(missing))}")
+        gone = any(fault.what in ("retain", "reset") for fault in world.scenario.faults)  # what was told may be skipped
+        ids: dict[object, set[str]] = {}
+        for message in written if kind in ("scores", "outcomes") and not gone else ():
+            document = orjson.loads(message.value or b"{}")
+            if kind == "scores" or document["kind"] in ENDS:
+                ids.setdefault(document["event_id"], set()).add(document["output_id"])
+        if several := {event_id: names for event_id, names in ids.items() if len(names) > 1}:
+            raise BrokenError(f"{kind} {fold.partition}: the same thing under several ids: {several}")
+
+
+def _frozen(message: Message) -> tuple[object, ...]:
+    return message.key, message.value, message.timestamp_ms, message.headers
+
+
+# -- snapshots and lives
+
+
+def _snapshots_to_compare(world: World, partition: int) -> set[int]:
+    topic = world.pipeline.topics.snapshots
+    offsets = [
+        orjson.loads(source.value or b"{}")["journal_offset"]
+        for source in world.cluster.records(topic, partition)
+        if (source.key or b"").endswith(b"manifest") and (partition, source.offset) not in world.damaged
+    ]
+    return set(offsets[-SNAPSHOTS_COMPARED:])
+
+
+def _check_snapshots(world: World, fold: Fold) -> None:
+    """Each whole snapshot is the fold of the journal up to the entry that it names, which is there."""
+    topic = world.pipeline.topics.snapshots
+    chunks: dict[bytes, bytes] = {}
+    for source in world.cluster.records(topic, fold.partition):
+        key, value = source.key or b"", source.value or b""
+        if (fold.partition, source.offset) in world.damaged:
+            chunks.pop(key, None)
+            continue
+        if not key.endswith(b"manifest"):
+            chunks[key] = value
+            continue
+        manifest = decode_manifest(value, None)
+        mark = fold.marks.get(manifest.journal_offset)
+        if mark is None or (manifest.slice_number, manifest.chain, manifest.positions) != mark:
+            if world.exact:
+                raise BrokenError(
+                    f"snapshot {fold.partition} at {source.offset}: it stands behind journal entry "
+                    f"{manifest.journal_offset} (slice {manifest.slice_number}), which is not there"
+                )
+            continue
+        if manifest.journal_offset in fold.states:
+            _check_state(fold, manifest, chunks)
+
+
+def _check_state(fold: Fold, manifest: Manifest, chunks: Mapping[bytes, bytes]) -> None:
+    parts = [chunks.get(chunk_key(manifest.slot, number)) for number in range(manifest.chunks)]
+    if None in parts:
+        return  # damaged, or taken by retention
+    frozen = b"".join(part for part in parts if part is not None)
+    if not same_state(parsed(orjson.dumps(manifest.pipeline)), frozen, fold.states[manifest.journal_offset]):
+        raise BrokenError(f"snapshot {fold.partition} of slice {manifest.slice_number} is not what the journal makes")
+
+
+def _check_lives(world: World, fold: Fold) -> None:
+    """The shard that a worker holds at the end is the fold of its journal, bit for bit."""
+    for life in world.lives.values():
+        runner = life.worker.runners.get(fold.partition) if life.worker is not None else None
+        if runner is None or runner.live is None or fold.shard is None:
+            continue
+        if not same_state(fold.shard.pipeline, dump(runner.live.shard), dump(fold.shard)):
+            raise BrokenError(f"{life.name} holds another state of shard {fold.partition} than its journal makes")
+
+
+# -- once and only once
+
+
+def _check_promise(world: World, fold: Fold) -> None:
+    """Each event scored once, each label learned once, each bad record rejected once, counted from what users sent."""
+    partition, shard = fold.partition, fold.shard
+    if shard is None:
+        raise BrokenError(f"shard {partition} was never begun")
+    events, labels, bad = _sent(world, fold)
+    topics = world.pipeline.topics
+    if not world.exact:
+        scores = {orjson.loads(one.value or b"")["event_id"] for one in world.cluster.records(topics.scores, partition)}
+        if set(events) - scores:
+            raise BrokenError(f"scores {partition}: lost are {sorted(set(events) - scores)}")
+    documents: list[dict[str, Any]] = [orjson.loads(one.value or b"") for one in fold.messages["outcomes"]]
+    scored = Counter(orjson.loads(one.value or b"")["event_id"] for one in fold.messages["scores"])
+    if scored != Counter(set(events)):
+        wrong = (scored - Counter(set(events))) + (Counter(set(events)) - scored)
+        raise BrokenError(f"scores {partition}: not once each: {sorted(wrong)}")
+    rejected, wanted = len(fold.messages["rejected"]), bad + len(events) - len(set(events))
+    if rejected != wanted:
+        raise BrokenError(f"rejected {partition}: {rejected}, not {wanted}")
+    ends = Counter(one["event_id"] for one in documents if one["kind"] in ENDS)
+    if any(count > 1 for count in ends.values()) or ends.keys() - scored.keys():
+        raise BrokenError(f"outcomes {partition}: an event ends twice, or was never there: {ends}")
+    if len(ends) + len(shard.pending) != len(scored):
+        raise BrokenError(f"outcomes {partition}: {len(scored)} scored, {len(ends)} ended, {len(shard.pending)} wait")
+    told = sum(one["kind"] in ("joined", "failed", *UNJOINED) for one in documents)
+    if told + len(shard.early) != labels:
+        raise BrokenError(f"outcomes {partition}: {labels} labels, {told} told of, {len(shard.early)} held")
+    lessons = sum(one["kind"] in ("joined", "assumed") for one in documents)
+    commands = any(one.kind == "control" and one.good for one in world.scenario.sends)
+    if shard.counts.get("learned", 0) != lessons and not commands:
+        raise BrokenError(f"shard {partition} learned {shard.counts.get('learned')} times from {lessons} labels")
+
+
+def _sent(world: World, fold: Fold) -> tuple[list[int], int, int]:
+    """Event ids (repeats too), number of good labels, and number of bad records, of what the journal passed over."""
+    topics = world.pipeline.topics
+    names = {"event": topics.events, "label": topics.labels or "", "control": topics.control}
+    known: dict[tuple[str, int, bytes | None, int], Send] = {
+        (one.kind, one.partition, _raw(one), one.stamp_ms): one for one in world.scenario.sends
+    }
+    events: list[int] = []
+    labels = bad = 0
+    for kind, topic in names.items():
+        for source in ever(world, Place(topic, fold.partition)):
+            if not fold.covers(source):
+                continue
+            send = known[kind, fold.partition, source.value, source.record_time_ms]
+            if not send.good:
+                bad += 1
+            elif kind == "event":
+                events.append(send.event_id)
+            elif kind == "label":
+                labels += 1
+    return events, labels, bad
+
+
+def _raw(send: Send) -> bytes | None:
+    return None if send.value is None else send.value.encode("latin-1")

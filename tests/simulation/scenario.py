@@ -1,0 +1,319 @@
+"""What happens in one simulation, drawn from its seed as plain data: it can be printed, cut down and run again.
+
+Times are seconds of the simulation's own clock, from its start. Everything that is left to chance while it runs (how
+long a request takes) is drawn from the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+BASE_MS = 1_700_000_000_000  # wall time at the start
+HOUR_MS = 3_600_000
+
+What: TypeAlias = Literal[
+    "crash",  # a worker dies; a request under way is lost (`arg` 0), arrives (1) or is late (2); back after `seconds`
+    "pause",  # a worker stands still for `seconds`, and comes back as a zombie if that is longer than its session
+    "stop",  # a worker is stopped cleanly, and started again after `seconds`
+    "deploy",  # the same with another pipeline file, which the state can follow, or (`arg` 1) another River
+    "reset",  # the same, and it begins with a fresh state
+    "join",  # one more worker for `seconds`
+    "evict",  # the group puts a worker out, which only learns so later; the request at hand takes `seconds`
+    "lose",  # a request or an answer is lost
+    "slow",  # a request or an answer takes `seconds`
+    "refuse",  # the broker does not take one batch
+    "fence",  # the transaction time-out strikes, or a late starter: the owner's epoch is over
+    "away",  # the broker is away for `seconds`: `arg` 0 refuses connections, 1 lets requests hang
+    "snapshot",  # the newest snapshot is damaged: `arg` says how (see `world.DAMAGES`)
+    "retain",  # retention removes input that was read long ago (`arg` 0) or not at all yet (1)
+    "stray",  # another program writes to the journal (at least once only: nothing fences it)
+]
+
+STEPS = ("open", "opened", "batch", "appended", "commit", "committed", "poll", "read", "mark")
+
+
+class Send(Struct, frozen=True, omit_defaults=True):
+    """One record that a user sends.
+
+    Args:
+        kind: `event`, `label` and `control` go to these topics; what is not well-formed is said by `good`.
+        value: None is a tombstone.
+        transaction: number of the user's transaction that it is part of, 0 for none.
+    """
+
+    at_s: float
+    kind: Literal["event", "label", "control"]
+    partition: int
+    value: str | None
+    stamp_ms: int
+    event_id: int = -1
+    good: bool = True
+    transaction: int = 0
+
+
+class Ending(Struct, frozen=True):
+    """How a user's transaction ends."""
+
+    transaction: int
+    at_s: float
+    commit: bool
+
+
+class Fault(Struct, frozen=True, omit_defaults=True):
+    """One thing that goes wrong.
+
+    Args:
+        at_s: when; or None, and it strikes when a worker's request comes to `step` the `nth` time.
+        worker: whom, by number.
+    """
+
+    what: What
+    at_s: float | None = None
+    worker: int = 0
+    step: str = ""
+    nth: int = 0
+    seconds: float = 0.0
+    partition: int = 0
+    arg: int = 0
+
+
+class Scenario(Struct, frozen=True):
+    """A whole simulation.
+
+    Args:
+        pipeline: sections of the pipeline's document.
+        slowness: how often requests take their time, 0 to 1.
+        labour: how often reading the clock finds that computing took a while, 0 to 1.
+        end_s: from here on nothing goes wrong any more.
+        gap_continue: workers are started with `--on-gap continue`.
+        signed: the deployment has a snapshot key.
+        narrow: the engine's bounds (queues, polls, chunks, batches) are so small that each is met.
+    """
+
+    seed: int
+    partitions: int
+    workers: int
+    pipeline: dict[str, Any]
+    sends: tuple[Send, ...]
+    endings: tuple[Ending, ...]
+    faults: tuple[Fault, ...]
+    slowness: float
+    labour: float
+    end_s: float
+    gap_continue: bool = False
+    signed: bool = False
+    narrow: bool = False
+
+
+MODELS = (
+    ("binary", "StandardScaler() | LogisticRegression()"),
+    ("binary", "GaussianNB()"),
+    ("regression", "StandardScaler() | LinearRegression()"),
+)
+
+
+def draw(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    rng = Random(seed)
+    partitions, workers = rng.choice((1, 1, 2, 2, 3)), rng.choice((1, 2, 2, 3))
+    document = _pipeline(rng)
+    length_s = rng.choice((1.0, 2.0, 4.0))
+    sends, endings = _sends(rng, partitions, length_s, document)
+    delivery = document["delivery"]
+    faults = tuple(_fault(rng, partitions, workers, length_s, delivery) for _ in range(_how_many(rng)))
+    last_s = max((fault.at_s + fault.seconds for fault in faults if fault.at_s is not None), default=0.0)
+    end_s = min(max(length_s, last_s) + 0.5, 40.0)
+    sends += [  # the last word: after every fault, each partition still works
+        one
+        for partition in range(partitions)
+        for one in _pair(rng, 100_000 + partition, partition, end_s + 0.2, document, label_s=end_s + 0.4)
+    ]
+    lost = any(fault.what == "retain" and fault.arg == 1 for fault in faults)
+    return Scenario(
+        seed=seed,
+        partitions=partitions,
+        workers=workers,
+        pipeline=document,
+        sends=tuple(sorted(sends, key=lambda one: one.at_s)),
+        endings=endings,
+        faults=faults,
+        slowness=rng.choice((0.0, 0.05, 0.2, 0.5)),
+        labour=rng.choice((0.0, 0.0, 0.02, 0.1)),
+        end_s=end_s,
+        gap_continue=lost and rng.random() < 0.6,
+        signed=rng.random() < 0.3,
+        narrow=rng.random() < 0.4,
+    )
+
+
+def _how_many(rng: Random) -> int:
+    return rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8))
+
+
+def _pipeline(rng: Random) -> dict[str, Any]:
+    task, model = rng.choice(MODELS)
+    wait = rng.choice(("1h", "1h", "1500ms", "400ms"))
+    label: dict[str, Any] = {"id": "id", "value": "y", "wait": wait}
+    if rng.random() < 0.3:
+        label["early"] = rng.choice(("200ms", "900ms"))
+    if rng.random() < 0.3:
+        label["missing"] = {"assume": 0}
+    if rng.random() < 0.2:
+        label["pending_max"] = rng.choice((3, 10))
+    if rng.random() < 0.2:
+        label["early_max"] = rng.choice((1, 4))
+    event: dict[str, Any] = {"id": "id", "features": {"x": "number", "z": {"type": "number", "missing": 0.5}}}
+    if rng.random() < 0.5:
+        event["time"] = "at"
+    return {
+        "pipeline": "sim",
+        "task": task,
+        "event": event,
+        "label": label,
+        "model": model,
+        "metrics": ["MAE"] if task == "regression" else ["Accuracy"],
+        "drift": {"error": [], "score": "PageHinkley(min_instances=5, threshold=0.5)", "warmup_labels": 5},
+        "delivery": rng.choice(("exactly_once", "exactly_once", "exactly_once", "at_least_once")),
+        "snapshot": {
+            "every_records": rng.choice((1, 5, 20, 50, 1000)),
+            "every": rng.choice(("200ms", "2s", "10m")),
+        },
+        "limits": {
+            "slice_records_max": rng.choice((1, 3, 10, 50)),
+            "slice_compute_max": rng.choice(("1ms", "50ms", "10s")),
+        },
+    }
+
+
+# -- what users send
+
+
+def _sends(
+    rng: Random, partitions: int, length_s: float, document: dict[str, Any]
+) -> tuple[list[Send], tuple[Ending, ...]]:
+    sends: list[Send] = []
+    count = rng.choice((10, 25, 40, 60))
+    idle_from_s = rng.choice((0.4, 0.7, 1.0, 1.0)) * length_s
+    backlog = rng.random() < 0.3  # all of it is there before the workers start
+    for event_id in range(count):
+        at_s = 0.0 if backlog else rng.random() * idle_from_s
+        partition = rng.randrange(partitions)
+        sends += _pair(rng, event_id, partition, at_s, document)
+    for _ in range(rng.choice((0, 1, 3))):
+        at_s, partition = rng.random() * length_s, rng.randrange(partitions)
+        sends.append(_bad(rng, at_s, partition))
+    for _ in range(rng.choice((0, 0, 0, 1, 3))):
+        command = rng.choice(("freeze", "unfreeze", "reset", "dance"))
+        value = json.dumps({"command": command})
+        at_s = rng.random() * length_s
+        for partition in range(partitions):
+            sends.append(Send(at_s, "control", partition, value, _stamp(at_s), good=command != "dance"))
+    return _transactions(rng, sends, length_s)
+
+
+def _stamp(at_s: float) -> int:
+    return BASE_MS + int(at_s * 1000)
+
+
+def _pair(
+    rng: Random, event_id: int, partition: int, at_s: float, document: dict[str, Any], label_s: float | None = None
+) -> list[Send]:
+    """An event and what comes of its label: early, late, twice, never."""
+    timed = "time" in document["event"]
+    x = round(rng.gauss(0, 1), 3)
+    value: dict[str, Any] = {"id": event_id, "x": x}
+    if rng.random() < 0.8:
+        value["z"] = round(rng.random(), 3)
+    stamp_ms = _stamp(at_s)
+    if timed:
+        value["at"] = stamp_ms + (rng.choice((-3000, -200, 0, 0, 0, 50, 10 * HOUR_MS)) if label_s is None else 0)
+    elif rng.random() < 0.1:
+        stamp_ms -= rng.randrange(3_000)
+    sends = [Send(at_s, "event", partition, json.dumps(value), stamp_ms, event_id)]
+    if label_s is None and rng.random() < 0.08:
+        again_s = at_s + rng.random()
+        sends.append(Send(again_s, "event", partition, json.dumps(value), _stamp(again_s), event_id))
+    if label_s is None:
+        delay_s = rng.choice((-0.3, -0.05, 0.0, 0.0, 0.01, 0.1, 0.3, 0.5, 1.0, 2.0, None))
+        if delay_s is None:
+            return sends
+        label_s = max(0.0, at_s + delay_s * (0.5 + rng.random()))
+    y = round(x * 2 + rng.gauss(0, 0.3), 3) if document["task"] == "regression" else int(x + rng.gauss(0, 0.5) > 0)
+    about = event_id if rng.random() < 0.96 or event_id >= 100_000 else 50_000 + event_id
+    sends.append(Send(label_s, "label", partition, json.dumps({"id": about, "y": y}), _stamp(label_s), about))
+    if rng.random() < 0.08:
+        again_s = label_s + rng.random()
+        text = json.dumps({"id": about, "y": y})
+        sends.append(Send(again_s, "label", partition, text, _stamp(again_s), about))
+    return sends
+
+
+def _bad(rng: Random, at_s: float, partition: int) -> Send:
+    kind: Literal["event", "label"] = rng.choice(("event", "label"))
+    values: tuple[str | None, ...] = (
+        None, "", "{", "[]", '{"id": 1}', '{"id": 7, "x": "text"}', '{"id": 7, "x": 1e16, "at": 1}', '{"y": 1}', "\x80",
+    )  # fmt: skip
+    return Send(at_s, kind, partition, rng.choice(values), _stamp(at_s), good=False)
+
+
+def _transactions(rng: Random, sends: list[Send], length_s: float) -> tuple[list[Send], tuple[Ending, ...]]:
+    """Some users write in transactions of their own, and some of these are aborted."""
+    endings = []
+    for number in range(1, rng.choice((1, 1, 1, 2, 4))):
+        index = rng.randrange(len(sends))
+        first = sends[index]
+        end_s = min(first.at_s + rng.random() * 2, length_s)
+        for place, one in enumerate(sends):
+            same = (one.kind, one.partition) == (first.kind, first.partition) and not one.transaction
+            if same and first.at_s <= one.at_s <= end_s and (place == index or rng.random() < 0.3):
+                sends[place] = Send(
+                    one.at_s, one.kind, one.partition, one.value, one.stamp_ms, one.event_id, one.good, number
+                )
+        endings.append(Ending(number, end_s, rng.random() < 0.5))
+    return sends, tuple(endings)
+
+
+# -- what goes wrong
+
+
+def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery: str) -> Fault:
+    kinds: list[What] = [
+        "crash", "crash", "crash", "pause", "pause", "stop", "deploy", "join", "evict", "evict", "lose", "lose", "lose",
+        "slow", "slow", "refuse", "fence", "away", "snapshot", "snapshot", "retain",
+    ]  # fmt: skip
+    if rng.random() < 0.4:
+        kinds.append("reset")
+    if delivery == "at_least_once":
+        kinds.append("stray")
+    what = rng.choice(kinds)
+    worker, partition = rng.randrange(workers), rng.randrange(partitions)
+    at_s: float | None = round(rng.random() * length_s, 4)
+    step, nth, arg = "", 0, 0
+    seconds = round(rng.choice((0.01, 0.1, 0.5, 1.5)) * (0.5 + rng.random()), 4)
+    if what in ("lose", "slow", "refuse") or (what in ("crash", "pause", "evict", "fence") and rng.random() < 0.7):
+        at_s = None
+        step = "batch" if what == "refuse" else rng.choice(("commit", "committed", "batch", "appended", *STEPS))
+        nth = rng.choice((1, 2, 3, 5, 8, 13, 21, 40))
+    match what:
+        case "crash":
+            arg = rng.randrange(3)
+        case "evict":
+            seconds = rng.choice((0.0, 0.05, 0.5, 2.0))
+        case "pause":
+            seconds = round(rng.choice((0.05, 0.5, 2.0, 5.0, 8.0)) * (0.5 + rng.random()), 4)
+        case "slow":
+            seconds = round(rng.choice((0.05, 0.3, 1.0, 4.0, 16.0)) * (0.5 + rng.random()), 4)
+        case "deploy":
+            arg = rng.randrange(2)
+        case "away":
+            arg = rng.randrange(2)
+            seconds = round(rng.choice((0.2, 1.0, 5.0, 18.0)) * (0.5 + rng.random()), 4)
+        case "snapshot":
+            arg = rng.randrange(8)
+        case "retain":
+            arg = int(rng.random() < 0.25)
+    return Fault(what, at_s, worker, step, nth, seconds, partition, arg)

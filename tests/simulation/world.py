@@ -1,0 +1,620 @@
+"""One simulation: workers of the real engine, a cluster in memory, users, faults, and the virtual clock under all.
+
+The cluster does here what brokers do by themselves: it puts members out whose session ended or who hold a rebalance
+up, and aborts transactions that are open for too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from functools import lru_cache
+from random import Random
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import orjson
+from msgspec import structs
+
+from app.codec import manifest
+from app.codec.inputs import Inputs
+from app.codec.journal import SliceEntry, encode_link, link
+from app.codec.manifest import Manifest, decode_manifest, encode_manifest
+from app.core.error import BrokerError, DriftlineError, InputLostError
+from app.core.fingerprint import versions
+from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.record import Source
+from app.engine import epoch, fold, live, memory, recovery, snapshot, worker
+from app.engine.clock import Clock
+from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
+from app.engine.memory import MemoryBroker, Moment, RefusedError
+from app.engine.port import Place, Write
+from app.engine.runner import Start
+from app.engine.worker import Worker
+from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
+from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
+
+SESSION_S = 3.0  # a real one takes 10 s; shorter here, or idle polling is all that a simulation does
+REBALANCE_S = 10.0
+TRANSACTION_MS = 15_000
+LATE_S = 5.0
+LOOK_S = 0.5  # how often the cluster looks at sessions and transactions
+SETTLE_S = 150.0
+POLL_WAIT_S = 0.25
+NOTE_EVERY_S = 0.5
+KEY = b"the deployment's own"
+OUTBOUND = ("open", "batch", "commit")  # requests that arrive though their sender is gone
+DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing")
+
+_TIRED_S = (0.0005, 0.002, 0.02)
+_SLOW_S = (0.0, 0.0, 0.001, 0.003, 0.01, 0.03, 0.2)
+_MARK_S = (0.0, 0.0, 0.0, 0.001, 0.01, 0.2, 1.0)
+
+
+class Cluster(MemoryCluster):
+    """Keeps what retention took, for the judge alone."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__(lambda: BASE_MS + int(loop.time() * 1000))
+        self._deleted: dict[Place, list[Entry]] = {}
+
+    def delete_before(self, place: Place, offset: int) -> None:
+        log = self.log(place)
+        gone = log._entries[: max(0, offset - log.start)]
+        self._deleted.setdefault(place, []).extend(gone)
+        super().delete_before(place, offset)
+
+    def ever(self, place: Place, *, committed: bool) -> list[Source]:
+        """All records that could ever be read of a partition."""
+        entries = [*self._deleted.get(place, ()), *self.log(place)._entries]
+        return [entry.source for entry in entries if not entry.hidden(committed=committed)]
+
+
+class Life(Process):
+    """One worker process, from its start to its end."""
+
+    def __init__(self, world: World, number: int, incarnation: int, pipeline: Pipeline) -> None:
+        super().__init__(f"w{number}.{incarnation}")
+        self.number = number
+        self.member = f"{self.name}/0"
+        self.river = world.river
+        self.broker = MemoryBroker(world.cluster, pipeline, client=self.name, hook=world.moment)
+        self.worker: Worker | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.since_s = 0.0  # when it died or was paused
+
+    @property
+    def ended(self) -> bool:
+        return self.dead or (self.task is not None and self.task.done())
+
+
+class World:
+    """What is there, and what happens.
+
+    Attributes:
+        trace: every moment, as (time, who, what); None unless asked for.
+        violations: what must not be, as it was found while running.
+        lost: a worker said that input was lost, and the scenario took input away.
+        damaged: (partition, offset) of snapshot records that a fault changed.
+    """
+
+    def __init__(self, scenario: Scenario, *, traced: bool = False) -> None:
+        self.scenario = scenario
+        self.loop = VirtualLoop()  # type: ignore[abstract]  # sockets, signals and processes are what it has not
+        self.cluster = Cluster(self.loop)
+        self.pipeline = parsed(orjson.dumps(scenario.pipeline))
+        self.exact = self.pipeline.delivery == "exactly_once"
+        self.lives: dict[int, Life] = {}
+        self.graves: list[Life] = []
+        self.trace: list[tuple[float, str, str]] | None = [] if traced else None
+        self.digest = 0
+        self.violations: list[str] = []
+        self.lost = False
+        self.stray = False
+        self.damaged: set[tuple[int, int]] = set()
+        self.deployed = 0
+        self.river = versions()["river"]
+        self._reset: set[int] = set()
+        self.calm = False
+        self.reached: Counter[str] = Counter()
+        self._rng = Random(f"{scenario.seed} network")
+        self._clock = Clock(self._now_s, lambda: BASE_MS / 1000 + self.loop.time())
+        self._incarnations: Counter[int] = Counter()
+        self._steps: Counter[tuple[int, str]] = Counter()
+        self._traps = {(f.worker, f.step, f.nth): f for f in scenario.faults if f.at_s is None}
+        self._away: asyncio.Event | None = None
+        self._away_hangs = False
+        self._rebalancing_s: float | None = None
+
+    def _now_s(self) -> float:
+        if self.scenario.labour and self._rng.random() < self.scenario.labour:
+            self.loop.spend(self._rng.choice(_TIRED_S))
+        return self.loop.time()
+
+    def tell(self, who: str, what: str) -> None:
+        if self.trace is not None:
+            self.trace.append((self.loop.time(), who, what))
+
+    # -- the whole run
+
+    def run(self) -> None:
+        """Let everything happen, and wait until it has settled."""
+        with _quiet(self.scenario):
+            try:
+                self.loop.run_until_complete(self._run())
+            except StuckError as error:
+                self.violations.append(f"stuck: {error}")
+
+    def bury(self) -> None:
+        """End whatever still runs, once everything was judged."""
+        everyone = [*self.lives.values(), *self.graves]
+        for life in everyone:
+            life.broker.alive = False
+        with _quiet(self.scenario):
+            self.loop.bury(list(everyone))
+
+    async def _run(self) -> None:
+        scenario = self.scenario
+        self.cluster.create_for(self.pipeline, scenario.partitions)
+        outside = [asyncio.create_task(self._users()), asyncio.create_task(self._coordinator())]
+        for number in range(scenario.workers):
+            self.start(number)
+        outside += [asyncio.create_task(self._strike_at(fault)) for fault in scenario.faults if fault.at_s is not None]
+        await asyncio.sleep(scenario.end_s)
+        self._calm_down()
+        await outside[0]
+        deadline_s = self.loop.time() + SETTLE_S
+        while not self.settled():
+            if self.loop.time() > deadline_s:
+                self.violations.append(f"not settled {SETTLE_S:g} s after the last fault: {self._standing()}")
+                break
+            if self.violations:
+                break
+            self._revive()
+            await asyncio.sleep(0.2)
+        for task in outside:
+            task.cancel()
+
+    def _calm_down(self) -> None:
+        self.calm = True
+        self.tell("world", "nothing goes wrong any more")
+        self._come_back()
+        for life in self.lives.values():
+            self.resume(life)
+
+    def _revive(self) -> None:
+        """A supervisor: workers that ended are started again."""
+        for number in range(self.scenario.workers):
+            life = self.lives.get(number)
+            if (life is None or life.ended) and not self.lost_for_good:
+                self.start(number)
+
+    @property
+    def lost_for_good(self) -> bool:
+        return self.lost and not self.scenario.gap_continue
+
+    def settled(self) -> bool:
+        """Whether every worker is ready, everything is in the journal, and nothing waits for time to pass."""
+        if any(log.open for log in self.cluster._logs.values()):
+            return False  # decided perhaps, and not readable yet
+        if self.lost_for_good:
+            return True
+        found: list[int] = []
+        patience_ms = self.pipeline.label.wait_ms if self.pipeline.label else 0
+        for life in self.lives.values():
+            if life.ended or life.worker is None or not life.worker.ready:
+                return False
+            for partition, runner in life.worker.runners.items():
+                found.append(partition)
+                shard = runner.live
+                if shard is None or shard._commit is not None:
+                    return False
+                for topic in Inputs(self.pipeline).topics:
+                    log = self.cluster.log(Place(topic, partition))
+                    if log.read(shard.committed[topic], 1, committed=self.exact)[0]:
+                        return False
+                if patience_ms < 60_000 and shard.shard.next_deadline_ms is not None:
+                    return False
+        return sorted(found) == list(range(self.scenario.partitions))
+
+    def _standing(self) -> str:
+        said = []
+        for life in self.lives.values():
+            runners = life.worker.runners if life.worker is not None else {}
+            state = {p: (r.ready, dict(r.live.committed) if r.live else None) for p, r in runners.items()}
+            said.append(f"{life.name}: {'ended' if life.ended else 'alive'} {state}")
+        return "; ".join(said)
+
+    # -- workers
+
+    def start(self, number: int) -> None:
+        """A worker process begins."""
+        self._incarnations[number] += 1
+        pipeline = self.pipeline
+        if self.deployed:  # what a state can follow
+            document = dict(self.scenario.pipeline)
+            document["snapshot"] = {**document["snapshot"], "every_records": 7 + self.deployed}
+            if document["task"] == "binary":
+                document["decision"] = {"threshold": 0.3 + 0.1 * (self.deployed % 5)}
+            pipeline = parsed(orjson.dumps(document))
+        life = Life(self, number, self._incarnations[number], pipeline)
+        self.lives[number] = life
+        self.tell(life.name, "starts")
+        start = Start(
+            reset_state=number in self._reset,
+            gap_continue=self.scenario.gap_continue,
+            snapshot_key=KEY if self.scenario.signed else None,
+        )
+        self._reset.discard(number)
+        context = copy_context()
+        context.run(PROCESS.set, life)
+        life.worker = context.run(Worker, life.broker, pipeline, start, self._clock)
+        life.task = self.loop.create_task(life.worker.run(), context=context)
+        life.task.add_done_callback(lambda task: self._ended(life, task), context=copy_context())
+
+    def _ended(self, life: Life, task: asyncio.Task[None]) -> None:
+        life.broker.alive = False
+        if task.cancelled() or life.dead:
+            return
+        error = task.exception()
+        self.tell(life.name, f"ended: {error!r}")
+        if isinstance(error, InputLostError) and any(fault.what == "retain" for fault in self.scenario.faults):
+            self.lost = True
+        elif isinstance(error, BrokerError):
+            self.reached["worker stopped as the broker was away"] += 1
+        elif error is not None:
+            kind = type(error).__name__ if isinstance(error, DriftlineError) else repr(error)
+            self.violations.append(f"{life.name} stopped: {kind}: {error}")
+
+    def crash(self, life: Life) -> None:
+        """As SIGKILL: no word to anyone; the group learns it when the session ends."""
+        if life.ended:
+            return
+        self.tell(life.name, "dies")
+        life.dead = True
+        life.broker.alive = False
+        life.since_s = self.loop.time()
+        self.graves.append(life)
+
+    def pause(self, life: Life) -> None:
+        if not life.ended and not life.paused:
+            self.tell(life.name, "stands still")
+            life.paused = True
+            life.since_s = self.loop.time()
+
+    def resume(self, life: Life) -> None:
+        if life.paused and not life.dead:
+            self.tell(life.name, "goes on")
+            self.loop.go_on(life)
+
+    async def _later_start(self, number: int, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        life = self.lives.get(number)
+        if life is None or life.ended:
+            self.start(number)
+
+    # -- what a broker does by itself
+
+    async def _coordinator(self) -> None:
+        group = self.cluster.group(f"driftline-{self.pipeline.name}")
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_s = self.loop.time()
+            for life in [*self.lives.values(), *self.graves]:
+                silent = life.dead or life.paused
+                if silent and now_s - life.since_s > SESSION_S and life.member in group.members:
+                    self.tell("group", f"session of {life.name} ended")
+                    group.leave(life.member)
+            if not group.rebalancing:
+                self._rebalancing_s = None
+            elif self._rebalancing_s is None:
+                self._rebalancing_s = now_s
+            elif now_s - self._rebalancing_s > REBALANCE_S:
+                for member in group.missing:
+                    self.tell("group", f"{member} holds the rebalance up, and is put out")
+                    group.leave(member)
+                self._rebalancing_s = now_s
+            for transactional_id in self.cluster.expire_older(TRANSACTION_MS):
+                self.tell("broker", f"transaction of {transactional_id} timed out")
+
+    # -- users
+
+    async def _users(self) -> None:
+        identities: dict[int, Identity] = {}
+        due: list[tuple[float, int, Any]] = [(one.at_s, 0, one) for one in self.scenario.sends]
+        due += [(one.at_s, 1, one) for one in self.scenario.endings]
+        for at_s, _, one in sorted(due, key=lambda item: item[:2]):
+            if at_s > self.loop.time():
+                await asyncio.sleep(at_s - self.loop.time())
+            if isinstance(one, Send):
+                self._send(one, identities)
+            elif one.transaction in identities:
+                identity = identities.pop(one.transaction)
+                self.cluster.decide(identity, commit=one.commit)
+                self.cluster.mark(identity)
+
+    def _send(self, send: Send, identities: dict[int, Identity]) -> None:
+        topics = self.pipeline.topics
+        topic = {"event": topics.events, "label": topics.labels or "", "control": topics.control}[send.kind]
+        value = None if send.value is None else send.value.encode("latin-1")
+        place = Place(topic, send.partition)
+        key = b"%d" % send.event_id if send.event_id >= 0 else None
+        write = Write(topic, send.partition, key, value, send.stamp_ms)
+        if not send.transaction:
+            self.cluster.append(place, [write])
+            return
+        identity = identities.get(send.transaction)
+        if identity is None:
+            identity = identities[send.transaction] = self.cluster.initialise(f"user-{send.transaction}")
+        self.cluster.append_within(identity, place, [write])
+
+    # -- the network
+
+    async def moment(self, moment: Moment) -> None:
+        """Each request and each answer passes here."""
+        process = PROCESS.get()
+        life = process if isinstance(process, Life) else None
+        number = int(moment.client[1:].partition(".")[0])
+        step = moment.step
+        if step in OUTBOUND:
+            PROCESS.set(None)  # it is on its way: what becomes of its sender does not matter to it any more
+        key = (number, step)
+        self._steps[key] += 1
+        if self.trace is not None:
+            where = f" {moment.place.topic}-{moment.place.partition}" if moment.place is not None else ""
+            self.tell(moment.client, f"{step}{where} ({self._steps[key]})")
+        if not self.calm and self._traps:
+            fault = self._traps.pop((number, step, self._steps[key]), None)
+            if fault is not None:
+                await self._trapped(fault, life, moment)
+        while self._away is not None:
+            if not self._away_hangs and step != "mark":
+                if step in ("poll", "read", "open"):
+                    await asyncio.sleep(0.05)
+                raise ClusterError("connection refused")
+            await self._away.wait()
+        if step == "mark" or (self.scenario.slowness and self._rng.random() < self.scenario.slowness):
+            await asyncio.sleep(self._rng.choice(_SLOW_S))
+
+    async def _trapped(self, fault: Fault, life: Life | None, moment: Moment) -> None:
+        """A fault strikes at this very moment."""
+        if life is None:
+            life = self.lives.get(fault.worker)
+        self.tell("fault", f"{fault.what} at {moment.step}")
+        self.reached[fault.what] += 1
+        match fault.what:
+            case "lose":
+                raise ClusterError("the connection was lost")
+            case "refuse":
+                raise RefusedError("the broker does not like this batch")
+            case "slow":
+                await asyncio.sleep(fault.seconds)
+            case "crash":
+                self._strike(fault, life)
+                if moment.step in OUTBOUND and fault.arg == 0:
+                    raise ClusterError("it died before it sent this")
+                if fault.arg == 2:
+                    await asyncio.sleep(LATE_S)  # what the dead had sent arrives when another may own the shard
+            case _:
+                self._strike(fault, life)
+                if moment.step in OUTBOUND:
+                    await asyncio.sleep(fault.seconds)  # so does what a member sent that was put out, or stands still
+
+    # -- faults
+
+    async def _strike_at(self, fault: Fault) -> None:
+        await asyncio.sleep(fault.at_s or 0.0)
+        if self.calm:
+            return
+        self.tell("fault", fault.what)
+        self.reached[fault.what] += 1
+        self._strike(fault, self.lives.get(fault.worker))
+
+    def _strike(self, fault: Fault, life: Life | None) -> None:
+        outside = copy_context()
+        outside.run(PROCESS.set, None)
+        later = self._struck(fault, life)
+        if later is not None:
+            self.loop.create_task(later, context=outside)
+
+    def _struck(self, fault: Fault, life: Life | None) -> Any:
+        """Do what a fault does; returns what follows later, if anything does."""
+        match fault.what:
+            case "crash" if life is not None:
+                self.crash(life)
+                return self._later_start(fault.worker, fault.seconds)
+            case "pause" if life is not None:
+                self.pause(life)
+                return self._later_resume(life, fault.seconds)
+            case "stop" | "deploy" | "reset" if life is not None:
+                if fault.what == "deploy" and fault.arg:
+                    self.river = f"0.0.{fault.worker}"
+                elif fault.what == "deploy":
+                    self.deployed += 1
+                elif fault.what == "reset":
+                    self._reset.add(life.number)
+                return self._restart(life, fault.seconds)
+            case "join":
+                return self._visit(fault.seconds)
+            case "evict" if life is not None and not life.ended:
+                self.cluster.group(f"driftline-{self.pipeline.name}").leave(life.member)
+            case "fence":
+                self.cluster.expire(f"{self.pipeline.name}-{fault.partition}")
+            case "away":
+                return self._go_away(fault.seconds, hangs=bool(fault.arg))
+            case "snapshot":
+                self.damage(fault.partition, DAMAGES[fault.arg])
+            case "retain":
+                self._retain(fault)
+            case "stray":
+                self._write_stray(fault.partition)
+        return None
+
+    async def _later_resume(self, life: Life, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.resume(life)
+
+    async def _restart(self, life: Life, seconds: float) -> None:
+        if not life.ended and life.worker is not None:
+            self.tell(life.name, "is stopped")
+            context = copy_context()
+            context.run(PROCESS.set, life)
+            context.run(life.worker.stop)
+        await asyncio.sleep(seconds)
+        if life.task is not None:
+            await asyncio.wait({life.task}, timeout=SETTLE_S)
+        if self.lives.get(life.number) is life and life.ended:
+            self.start(life.number)
+
+    async def _visit(self, seconds: float) -> None:
+        number = self.scenario.workers + self._incarnations[-1]
+        self._incarnations[-1] += 1
+        self.start(number)
+        await asyncio.sleep(seconds)
+        life = self.lives[number]
+        if not life.ended and life.worker is not None:
+            context = copy_context()
+            context.run(PROCESS.set, life)
+            context.run(life.worker.stop)
+            if life.task is not None:
+                await asyncio.wait({life.task}, timeout=SETTLE_S)
+        self.graves.append(self.lives.pop(number))
+
+    async def _go_away(self, seconds: float, *, hangs: bool) -> None:
+        if self._away is not None:
+            return
+        self._away, self._away_hangs = asyncio.Event(), hangs
+        await asyncio.sleep(seconds)
+        self._come_back()
+
+    def _come_back(self) -> None:
+        away, self._away = self._away, None
+        if away is not None:
+            self.tell("broker", "is back")
+            away.set()
+
+    def _retain(self, fault: Fault) -> None:
+        """Retention takes what was committed long ago, or what nobody has read."""
+        topics = self.pipeline.topics
+        place = Place(topics.events, fault.partition)
+        log = self.cluster.log(place)
+        read = 0
+        for source in self.cluster.records(topics.journal, fault.partition):
+            entry = orjson.loads(source.value or b"{}")
+            part = entry.get("inputs", {}).get(topics.events)
+            read = max(read, part["stop"] if part else 0)
+        offset = min(read // 2, log.end) if fault.arg == 0 else (read + log.end + 1) // 2
+        self.cluster.delete_before(place, offset)
+        self.tell("retention", f"{place.topic}-{place.partition} begins at {offset}")
+
+    def _write_stray(self, partition: int) -> None:
+        if self.exact:
+            return
+        self.stray = True
+        place = Place(self.pipeline.topics.journal, partition)
+        entry = encode_link(link(SliceEntry(99, {}, None, 0, "00", None, 1), "f" * 32))
+        self.cluster.append(place, [Write(*place, None, entry)])
+
+    def damage(self, partition: int, how: str) -> None:
+        """Change the newest snapshot where it lies."""
+        place = Place(self.pipeline.topics.snapshots, partition)
+        log = self.cluster.log(place)
+        if how == "forged" and not self.scenario.signed:
+            return  # without a key, nothing tells
+        if how == "missing":
+            self.cluster.delete_before(place, log.end)
+            return
+        entries = [(index, entry) for index, entry in enumerate(log._entries) if entry.source.key is not None]
+        wanted = how in ("torn", "garbled")
+        found = [
+            (index, entry)
+            for index, entry in entries
+            if not entry.hidden(committed=self.exact) and (entry.source.key or b"").endswith(b"manifest") != wanted
+        ]
+        if not found:
+            return
+        index, entry = found[-1]
+        value = entry.source.value or b""
+        changed = structs.replace(entry.source, value=_damaged(value, how))
+        log._entries[index] = Entry(changed, entry.transaction, entry.marker)
+        self.damaged.add((partition, entry.source.offset))
+        self.tell("fault", f"snapshot record {entry.source.offset} of shard {partition} is {how}")
+
+
+def _damaged(value: bytes, how: str) -> bytes | None:
+    match how:
+        case "torn":
+            return value[: len(value) // 2]
+        case "garbled":
+            middle = len(value) // 2
+            return value[:middle] + bytes([value[middle] ^ 0x20]) + value[middle + 1 :]
+        case "manifest":
+            return value[:-20]
+    try:
+        said: Manifest = decode_manifest(value, None)
+    except DriftlineError:
+        return value
+    match how:
+        case "river" | "python":
+            said = structs.replace(said, versions={**said.versions, how: "0.0"})
+        case "format":
+            said = structs.replace(said, format=99)
+        case "forged":
+            forged = structs.replace(said, positions=dict.fromkeys(said.positions, 0))
+            return encode_manifest(forged, b"someone else's")
+    return encode_manifest(said, KEY)
+
+
+@contextmanager
+def _quiet(scenario: Scenario) -> Iterator[None]:
+    """No log, which would fill screens; polls that take their time; pipelines that were parsed before; bounds met."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    replaced: list[tuple[ModuleType, str, object]] = [
+        (memory, "POLL_WAIT_S", POLL_WAIT_S),
+        (worker, "NOTE_EVERY_S", NOTE_EVERY_S),
+        (live, "LOOK_EVERY_S", POLL_WAIT_S),
+        (epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
+        (recovery, "parse_pipeline", _parsed_document),
+        *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot)),
+        *(NARROW if scenario.narrow else ()),
+    ]
+    with ExitStack() as stack:
+        for module, name, value in replaced:
+            stack.enter_context(patch.object(module, name, value))
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+NARROW: tuple[tuple[ModuleType, str, int], ...] = (
+    (manifest, "CHUNK_BYTES", 1_500),
+    (live, "QUEUE_MAX", 6),
+    (live, "SLICE_BYTES_MAX", 1_500),
+    (fold, "TOGETHER", 3),
+    (memory, "POLL_RECORDS_MAX", 4),
+    (memory, "BATCH_BYTES_MAX", 2_000),
+    (recovery, "READ_RECORDS_MAX", 3),
+    (snapshot, "READ_RECORDS_MAX", 2),
+)
+
+
+def _versions_here() -> dict[str, str]:
+    """As `versions`, of the process that asks."""
+    process = PROCESS.get()
+    return {**versions(), "river": process.river} if isinstance(process, Life) else versions()
+
+
+@lru_cache(maxsize=64)
+def parsed(document: bytes) -> Pipeline:
+    return parse_pipeline(orjson.loads(document))
+
+
+def _parsed_document(document: object) -> Pipeline:
+    return parsed(orjson.dumps(document))
