@@ -315,13 +315,12 @@ class DriftMonitors:
         """The features that moved most since that change began, first the furthest."""
         moves = []
         for monitor in self._event_monitors():
+            means = monitor.means_around(found.count_after)
             if monitor.signal == found.signal:
-                before, after = found.before, found.after
-            else:
-                change = monitor.trail.around(found.count_after)
-                if not (change.count_before and change.count_after):
-                    continue
-                before, after = change.before, change.after
+                means = found.before, found.after
+            if means is None:
+                continue
+            before, after = means
             if monitor.name == monitor.signal and monitor.unit != "raw":  # a second detector saw the same
                 moves.append(Move(monitor.signal, before, after, abs(after - before) / _spread(monitor, before, after)))
         moves.sort(key=lambda move: -move.size)

@@ -189,6 +189,7 @@ class Monitor:
         self.warned = False
         self.calm_at = 0  # the value at which the warning is over; 0 without one
         self.settled = False
+        self.moved_from: tuple[float, int] | None = None  # mean before the last drift, and the value it began at
         self.warns = looser is not None or hasattr(self.detector, "warning_detected")
 
     def update(self, value: float, *, settled: bool = True) -> Drift | None:
@@ -261,6 +262,7 @@ class Monitor:
         change = self.trail.change()
         if kind == "drift":
             self.trail.forget_before(change.count_after)
+            self.moved_from = (change.before, self.observed - change.count_after)
         rises = change.after > change.before
         bad = settled and self._is_bad(rises)
         return Drift(
@@ -279,6 +281,13 @@ class Monitor:
             act=self.act if bad and kind != "calm" else "alert",
             unit=self.unit,
         )
+
+    def means_around(self, count: int) -> tuple[float, float] | None:
+        """Means before and after a change that another monitor found `count` values ago; None where one is unknown."""
+        if self.moved_from is not None and self.observed - self.moved_from[1] <= 2 * count:
+            return self.moved_from[0], self.trail.around(10**18).after  # found here too, and forgotten up to there
+        change = self.trail.around(count)
+        return (change.before, change.after) if change.count_before and change.count_after else None
 
     def state(self) -> dict[str, object]:
         """A summary for a status page."""

@@ -72,8 +72,8 @@ class Season:
 
     Args:
         period_ms: in event time, 1 or more.
-        size: how many values form all windows together; the season is known once there were as many, over
-            `PERIODS_MIN` whole periods.
+        size: how many values form all windows together, at least `SLOT_MIN` for each slot; the season is known
+            once there were as many, over `PERIODS_MIN` whole periods.
 
     Invariant: at most `size` values are kept, or 2 `SLOT_MIN` a slot; they are spread evenly over the time before
         the season is known: where there are too many, every second one is let go.
@@ -82,7 +82,7 @@ class Season:
 
     def __init__(self, period_ms: int, size: int) -> None:
         self.period_ms = period_ms
-        self.size = size
+        self.size = max(size, SLOTS * SLOT_MIN)
         self.slot_max = max(2 * SLOT_MIN, size // SLOTS)
         self.frozen = False
         self.passed = 0  # values of slots that had too few
