@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.alert import AlertContent, drift_alert, failure_alert
+from app.core.alert import AlertContent, drift_alert, failure_alert, reaction_alert
 from app.core.drift import Drift
 from app.core.output import ModelVersion
 from app.core.pipeline import Pipeline, Task, parse_pipeline
+from app.core.reaction import Reaction
 
 VERSION = ModelVersion(2, 13_000)
 RISE = Drift(
@@ -72,12 +73,96 @@ def test_a_rising_error_in_full() -> None:
     assert json.loads(json.dumps(alert.evidence)) == alert.evidence
 
 
+@pytest.mark.parametrize(
+    ("act", "since", "sentence"),
+    [
+        (
+            "reset",
+            None,
+            "card-fraud has begun again with an untrained model, because its errors changed (see the alert before): "
+            "its predictions are poor until it has learned.",
+        ),
+        (
+            "swap",
+            523,
+            "A second model, which has learned from the last 520 labels, serves card-fraud because its errors changed "
+            "(see the alert before).",
+        ),
+        ("boost", None, "card-fraud learns faster for a while, because its errors changed (see the alert before)."),
+    ],
+)
+def test_a_reaction_is_told_as_an_event_that_is_over(act: Any, since: int | None, sentence: str) -> None:
+    alert = reaction_alert(pipeline("binary"), 1, Reaction(act, RISE, 520, since), VERSION)
+    assert (alert.kind, alert.state, alert.episode) == ("model_change", "resolved", "card-fraud-1-reaction-2")
+    assert alert.sentence == sentence
+    assert alert.evidence["reaction"] == act
+    assert json.loads(json.dumps(alert.evidence)) == alert.evidence
+
+
+@pytest.mark.parametrize(("after", "severity"), [(0.061, "warning"), (0.0625, "critical")])
+def test_a_loss_that_has_doubled_is_critical(after: float, severity: str) -> None:
+    assert said("binary", signal="loss", before=0.03125, after=after).severity == severity
+
+
 RANKS = "on average above 50.0% of the reference values before, above 71.0% of them now."
 
 
 @pytest.mark.parametrize(
     ("task", "changes", "kind", "sentence"),
     [
+        (
+            "binary",
+            {"signal": "loss", "before": 0.0312, "after": 0.0899},
+            "concept_drift",
+            "Since about 1,312 labels ago card-fraud has been surer of wrong answers, or less sure of right ones: "
+            "an average loss of 0.0312 before, 0.0899 now.",
+        ),
+        (
+            "binary",
+            {"signal": "novelty:country"},
+            "data_drift",
+            "Since about 1,312 events ago country in card-fraud has more often had values that were not seen at "
+            "first: 2.1% before, 9.8% now.",
+        ),
+        (
+            "binary",
+            {"signal": "rate:country=NL", "direction": "fall", "before": 0.7, "after": 0.4},
+            "data_drift",
+            "Since about 1,312 events ago country in card-fraud has less often been 'NL': 70.0% before, 40.0% now.",
+        ),
+        (
+            "binary",
+            {"signal": "missing:amount"},
+            "data_quality",
+            "Since about 1,312 events ago amount in card-fraud has been missing more often: 2.1% before, 9.8% now.",
+        ),
+        (
+            "binary",
+            {"signal": "label_rate", "direction": "fall", "before": 0.9, "after": 0.5},
+            "label_coverage",
+            "Since about 1,312 events ago events of card-fraud have less often got their label in time: "
+            "90.0% before, 50.0% now.",
+        ),
+        (
+            "binary",
+            {"signal": "label_delay", "before": 0.5, "after": 0.8},
+            "label_delay",
+            "Since about 1,312 labels ago labels of card-fraud have come later: after longer than 50.0% of the first "
+            "ones before, longer than 80.0% of them now.",
+        ),
+        (
+            "binary",
+            {"signal": "feature:night", "unit": "bit", "before": 0.2, "after": 0.4},
+            "data_drift",
+            "Since about 1,312 events ago night in card-fraud has been true more often: 20.0% before, 40.0% now.",
+        ),
+        (
+            "binary",
+            {"signal": "feature:amount", "unit": "raw", "before": 51.25, "after": 90.3},
+            "data_drift",
+            "Since about 1,312 events ago the values of amount in card-fraud have been higher: "
+            "on average 51.25 before, 90.3 now.",
+        ),
         (
             "regression",
             {"before": 0.5, "after": 0.71},

@@ -147,6 +147,31 @@ def test_no_drift_detector_can_be_asked_for(none: object) -> None:
     assert parse_pipeline(changed(FRAUD, drift={"error": none})).drift.error == ()
 
 
+def test_detectors_may_be_written_out_and_come_back_as_short_as_they_can() -> None:
+    swap = {"detector": "ADWIN()", "warning": "ADWIN(delta=$d)", "reaction": "swap"}
+    season = {"detector": "ADWIN()", "season": "1d"}
+    watched = {
+        "error": ["DDM()", swap],
+        "loss": {"detector": "ADWIN()"},
+        "features": {"amount": season, "country": "DDM()"},
+    }
+    pipeline = parse_pipeline(changed(FRAUD, params={"lr": 0.05, "d": 0.1}, drift=watched))
+    assert pipeline.drift.error == (
+        Watch(detector="DDM()"),
+        Watch(detector="ADWIN()", warning="ADWIN(delta=$d)", reaction="swap"),
+    )
+    told = pipeline.resolved()["drift"]
+    assert told["error"] == ["DDM()", swap]
+    assert told["loss"] == ["ADWIN()"]
+    assert told["features"] == {
+        "amount": [{**season, "warning": None, "reaction": "alert", "raw": False}],
+        "country": ["DDM()"],
+    }
+    assert parse_pipeline(pipeline.resolved()) == pipeline
+    jsonschema.validate(pipeline.resolved(), pipeline_schema())
+    jsonschema.validate(changed(FRAUD, drift=watched), pipeline_schema())
+
+
 def test_drift_none_turns_all_detectors_off() -> None:
     assert parse_pipeline(changed(FRAUD, drift="none")).drift.error == ()
 
@@ -311,6 +336,50 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(SMALLEST["anomaly"], drift={"error": "ADWIN()"}), "drift.error", "no error"),
         (changed(FRAUD, drift__features={"amuont": "ADWIN()"}), "drift.features.amuont", "did you mean 'amount'?"),
         (changed(FRAUD, drift__eror="ADWIN()"), "drift.eror", "did you mean 'error'?"),
+        (changed(FRAUD, drift__error={"warning": "ADWIN()"}), "drift.error.0.detector", "is required"),
+        (changed(FRAUD, drift__error={"detector": "ADWIN()", "warnings": "A"}), "drift.error.0.warnings", "'warning'?"),
+        (changed(FRAUD, drift__error={"detector": "ADWIN()", "warning": "ADWN()"}), "drift.error.warning", "did you"),
+        (changed(FRAUD, drift__error={"detector": "ADWIN(dleta=1)"}), "drift.error", "dleta"),
+        (changed(FRAUD, drift__error={"detector": "A", "reaction": "rest"}), "drift.error.0.reaction", "'reset'?"),
+        (changed(FRAUD, drift__loss="DDM()"), "drift.loss", "right or wrong only"),
+        (changed(SMALLEST["regression"], drift={"loss": "ADWIN()"}), "drift.loss", "is for classes"),
+        (changed(SMALLEST["anomaly"], drift={"loss": "ADWIN()"}), "drift.loss", "no error"),
+        (changed(SMALLEST["anomaly"], drift={"label_rate": "ADWIN()"}), "drift.label_rate", "needs labels"),
+        (changed(FRAUD, drift__label_delay="DDM()"), "drift.label_delay", "right or wrong only"),
+        (changed(FRAUD, drift__features={"amount": "DDM()"}), "drift.features.amount", "right or wrong only"),
+        (
+            changed(FRAUD, drift__features={"country": {"detector": "ADWIN()", "raw": True}}),
+            "drift.features.country.raw",
+            "is for number features",
+        ),
+        (
+            changed(FRAUD, drift__features={"country": {"detector": "ADWIN()", "season": "1d"}}),
+            "drift.features.country.season",
+            "is for number features",
+        ),
+        (
+            changed(FRAUD, drift__features={"amount": {"detector": "ADWIN()", "season": "1d", "raw": True}}),
+            "drift.features.amount.raw",
+            "cannot go with season",
+        ),
+        (
+            changed(FRAUD, drift__features={"amount": {"detector": "ADWIN()", "season": 0}}),
+            "drift.features.amount.0.season",
+            "greater than or equal to 1",
+        ),
+        (changed(FRAUD, drift__missing={"amount": "ADWIN()"}), "drift.missing.amount", "is never missing"),
+        (changed(FRAUD, drift__missing={"amuont": "ADWIN()"}), "drift.missing.amuont", "did you mean 'amount'?"),
+        (
+            changed(FRAUD, params={}, model="GaussianNB()", drift__error={"detector": "ADWIN()", "reaction": "boost"}),
+            "drift.error",
+            "this one has none",
+        ),
+        (
+            changed(FRAUD, params={}, model="VotingClassifier([GaussianNB(), GaussianNB()])", drift__loss="ADWIN()"),
+            "drift.loss",
+            "gives classes only",
+        ),
+        (changed(FRAUD, drift__boost_factor=1), "drift.boost_factor", "greater than 1"),
         (changed(FRAUD, limits={"slice_compute_max": 0}), "limits.slice_compute_max", "longer than 0"),
         (changed(FRAUD, snapshot={"every": 0}), "snapshot.every", "longer than 0"),
         (changed(FRAUD, dedupe={"max": 0}), "dedupe.max", "greater than or equal to 1"),

@@ -268,6 +268,8 @@ def _form_at(loc: tuple[str | int, ...]) -> type[Form] | None:
             here = fields[str(part)].annotation if str(part) in fields else None
         elif get_origin(here) is dict:
             here = get_args(here)[1]
+        elif get_origin(here) is tuple:
+            here = get_args(here)[0]
         else:
             return None
     here = _form_of(here)
