@@ -65,7 +65,7 @@ def next_epoch(
         reason = "reset"
     elif gap:
         reason = "gap"
-    elif changed := _changed(last.pipeline, document):
+    elif changed := _changed(_as_read_now(last.pipeline), document):
         refused = [key for key in changed if key.partition(".")[0] not in FOLLOWED]
         if refused:
             raise StateMismatchError(
@@ -88,6 +88,14 @@ def next_epoch(
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
     )
+
+
+def _as_read_now(document: dict[str, Any]) -> dict[str, Any]:
+    """A journaled pipeline with the settings that have come up since, at their defaults: those change nothing."""
+    try:
+        return parse_pipeline(document).resolved()
+    except PipelineError:
+        return document
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

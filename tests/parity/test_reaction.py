@@ -27,7 +27,7 @@ from tests.parity.rig import (
 COUNT, FLIP = 1_200, 700
 REACTIONS: dict[str, dict[str, Any]] = {
     "reset": {"detector": "ADWIN()", "reaction": "reset"},
-    "swap": {"detector": "ADWIN(delta=1e-6)", "warning": "ADWIN(delta=0.3, clock=8)", "reaction": "swap"},
+    "swap": {"detector": "ADWIN(delta=1e-15)", "warning": "ADWIN(delta=0.3, clock=8)", "reaction": "swap"},
     "boost": {"detector": "ADWIN()", "reaction": "boost"},
 }
 
@@ -46,7 +46,7 @@ def flipped(chosen: Pipeline) -> tuple[MemoryCluster, list[int]]:
     for number in range(COUNT):
         time_ms, x = NOW_MS + number * STEP_MS, rng.gauss(0, 2)
         event = {"id": number, "x": x, "z": rng.random(), "word": rng.choice("abc")}
-        y = int((x > 0) == (number < FLIP or rng.random() < 0.6))
+        y = int((x > 0) == (number < FLIP or rng.random() < 0.5))
         cluster.produce(chosen.topics.events, 0, orjson.dumps(event), time_ms)
         cluster.produce(chosen.topics.labels or "", 0, orjson.dumps({"id": number, "y": y}), time_ms + STEP_MS // 2)
     return cluster, list(range(COUNT))
@@ -83,7 +83,7 @@ async def test_the_journal_gives_the_same_generations(act: str) -> None:
 @pytest.mark.parametrize(("step", "arrives"), [("commit", False), ("commit", True), ("committed", True)])
 @pytest.mark.parametrize("act", ["swap", "reset"])
 async def test_a_death_between_warning_and_drift_changes_nothing(act: str, step: Step, arrives: bool) -> None:
-    chosen = reacting(act, every_records=150)
+    chosen = reacting(act, every_records=80)
     expected, generation, told = await undisturbed(chosen)
     (change,) = told
     drift_at = int(change["output_id"].split("-")[-2])
