@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 import river.drift
 
+from app.core.digest import digest_of
 from app.core.drift import LOSS_MAX, Chosen, Drift, DriftMonitors, corrected, loss_of
 from app.core.error import ExpressionError
+from app.core.freeze import dump, load
 from app.core.monitor import Monitor
 from app.core.output import Prediction
 from app.core.pipeline import parse_pipeline
+from app.core.proof import synthetic_records
 from app.core.record import FeatureValue
 from app.core.reference import SLOTS, Season
+from app.core.shard import Shard, step
 from app.core.trail import Trail
 
 drift: Any = river.drift  # River is untyped
@@ -461,3 +465,29 @@ def test_everything_together_survives_a_pickle() -> None:
         signals |= {one.signal for one in found}
     assert broken.state() == straight.state()
     assert signals >= {"error", "loss", "label_rate", "label_delay", "feature:a", "novelty:c", "feature:d", "missing:b"}
+
+
+def test_a_shard_that_watches_everything_goes_on_from_its_bytes() -> None:
+    document = documented(
+        error={"detector": "ADWIN()", "warning": "ADWIN(delta=0.5, clock=4)", "reaction": "swap"},
+        loss="ADWIN(clock=4)",
+        label_rate="FHDDM(sliding_window_size=30)",
+        label_delay="ADWIN(clock=4)",
+        features={"a": {"detector": "ADWIN()", "season": "20s"}, "c": "ADWIN(clock=4)", "d": "HDDMA()"},
+        missing={"b": "ADWIN(clock=4)"},
+        reference_size=60,
+        warmup_labels=50,
+    )
+    document["model"] = "(Select('a', 'b', 'd') | StandardScaler()) + (Select('c') | OneHotEncoder()) | GaussianNB()"
+    pipeline = parse_pipeline(document)
+    straight, broken = Shard(pipeline, 0), Shard(pipeline, 0)
+    records = synthetic_records(pipeline, 400)
+    for number, record in enumerate(records):
+        if number % 57 == 0:
+            broken = load(pipeline, 0, dump(broken))
+        assert step(broken, record) == step(straight, record)
+    assert straight.monitors.state() == broken.monitors.state()
+    assert len(straight.monitors.state()) > 10
+    through = [load(pipeline, 0, dump(one)) for one in (straight, broken)]
+    assert digest_of(through[0].monitors) == digest_of(through[1].monitors)
+    assert digest_of(through[0].reactor) == digest_of(through[1].reactor)
