@@ -6,6 +6,15 @@ from app.core.monitor import Drift
 from app.core.reaction import Reaction
 
 
+_CAUSES = {
+    "error": "its errors",
+    "loss": "its loss",
+    "score": "its scores",
+    "label_rate": "the share of its labels that come",
+    "label_delay": "the delay of its labels",
+}
+
+
 def telling(name: str, drift: Drift) -> str | None:
     """What a drift of any other signal than error, score and a feature's ranks means; None for those.
 
@@ -48,9 +57,8 @@ def telling(name: str, drift: Drift) -> str | None:
 
 def telling_of(name: str, reaction: Reaction) -> str:
     """What was done to a model, and why."""
-    signal = reaction.drift.signal.partition(":")
-    cause = {"error": "its errors", "loss": "its loss", "score": "its scores"}.get(signal[0], signal[2] or signal[0])
-    why = f"because {cause} changed (see the alert before)"
+    kind, _, what = reaction.drift.signal.partition(":")
+    why = f"because {what or _CAUSES[kind]} changed (see the alert before)"
     match reaction.act:
         case "boost":
             return f"{name} learns faster for a while, {why}."

@@ -99,6 +99,14 @@ def test_a_reaction_is_told_as_an_event_that_is_over(act: Any, since: int | None
     assert json.loads(json.dumps(alert.evidence)) == alert.evidence
 
 
+@pytest.mark.parametrize(
+    ("signal", "cause"), [("feature:amount", "amount"), ("rate:country=NL", "country=NL"), ("label_delay", "the delay")]
+)
+def test_a_reaction_names_its_cause(signal: str, cause: str) -> None:
+    drift = msgspec.structs.replace(RISE, signal=signal)
+    assert f"because {cause}" in reaction_alert(pipeline("binary"), 1, Reaction("boost", drift, 5), VERSION).sentence
+
+
 @pytest.mark.parametrize(("after", "severity"), [(0.061, "warning"), (0.0625, "critical")])
 def test_a_loss_that_has_doubled_is_critical(after: float, severity: str) -> None:
     assert said("binary", signal="loss", before=0.03125, after=after).severity == severity
