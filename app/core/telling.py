@@ -5,7 +5,6 @@ from __future__ import annotations
 from app.core.monitor import Drift
 from app.core.reaction import Reaction
 
-
 _CAUSES = {
     "error": "its errors",
     "loss": "its loss",

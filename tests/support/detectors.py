@@ -13,6 +13,7 @@ import csv
 import gzip
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import exp
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -21,6 +22,7 @@ from river import datasets
 
 from app.core.build import build_detector
 from app.core.drift import Drift, DriftMonitors
+from app.core.output import Prediction
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Event, Label, Source
 from app.core.shard import Shard, step
@@ -218,6 +220,7 @@ def alarms(data: Path | None) -> Iterator[str]:
         count = sum(bernoulli(share, seed) for seed in SEEDS)
         yield f"| errors, a share of {share:g} | 10 | 1,000,000 | {count} |"
     yield f"| a lognormal feature | 10 | 1,000,000 | {sum(lognormal(seed) for seed in SEEDS)} |"
+    yield f"| the log loss of a rare class, 1.2% | 10 | 1,000,000 | {sum(rare_loss(seed) for seed in SEEDS)} |"
     for name in ("LR", "NB", "HT"):
         count = 0
         for seed in SEEDS:
@@ -243,6 +246,18 @@ def bernoulli(share: float, seed: int) -> int:
     (monitor,) = DriftMonitors.of(pipeline_of(["x"], MODELS["NB"], {})).error
     found = [monitor.update(float(rng.random() < share), settled=number > 5_000) for number in range(1, 100_001)]
     return sum(one.alerts for one in found if one is not None)
+
+
+def rare_loss(seed: int) -> int:
+    """Labels as likely as the served probabilities say, most of them far below a hundredth."""
+    rng = random.Random(seed)
+    monitors = DriftMonitors.of(pipeline_of(["x"], MODELS["NB"], {"error": "none", "loss": "ADWIN(delta=0.002)"}))
+    count = 0
+    for _ in range(100_000):
+        p = 1 / (1 + exp(-rng.gauss(-5.5, 1.5)))
+        served = Prediction(p > 0.5, {True: p, False: 1 - p}, p)
+        count += sum(one.alerts for one in monitors.on_label(rng.random() < p, served))
+    return count
 
 
 def lognormal(seed: int) -> int:
