@@ -17,7 +17,7 @@ from app.core.drift import Drift
 from app.core.output import Guard, ModelVersion
 from app.core.poison import WINDOW_CALLS
 from app.core.reaction import Reaction
-from app.core.telling import percent, telling, telling_of
+from app.core.telling import kind_of, percent, telling, telling_of
 
 if TYPE_CHECKING:
     from app.core.model import Learner
@@ -46,14 +46,6 @@ _AUDIENCES: dict[Kind, tuple[str, ...]] = {
     "model_failure": ("operations", "data_science"),
     "model_change": ("data_science", "operations"),
 }
-_KINDS: dict[str, Kind] = {  # by signal; of a feature's, by what stands before its name
-    "error": "concept_drift",
-    "loss": "concept_drift",
-    "score": "score_drift",
-    "missing": "data_quality",
-    "label_rate": "label_coverage",
-    "label_delay": "label_delay",
-}
 
 
 class AlertContent(Struct, frozen=True, gc=False):
@@ -74,7 +66,7 @@ def drift_alert(pipeline: Pipeline, partition: int, drift: Drift, version: Model
     Args:
         version: of the model at the moment of the detection.
     """
-    kind = _kind(drift.signal)
+    kind = kind_of(drift.signal)
     severity = _severity(pipeline.task, drift) if kind == "concept_drift" else "warning"
     audience = _AUDIENCES[kind]
     if severity == "critical":
@@ -187,10 +179,6 @@ def reaction_alert(pipeline: Pipeline, partition: int, reaction: Reaction, versi
             "model_version": str(version),
         },
     )
-
-
-def _kind(signal: str) -> Kind:
-    return _KINDS.get(signal.partition(":")[0], "data_drift")
 
 
 def _severity(task: str, drift: Drift) -> Severity:

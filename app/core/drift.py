@@ -11,7 +11,7 @@ Signals, the values that a detector sees, and which way they alert:
                  regression, anomaly: the number, as a rank in the numbers at the end of the warm-up     both
     feature      a number: its rank in the first `reference_size` values, or in those of its season, or
                  the number itself (`raw`); a boolean: 1 for true                                        both
-    novelty, rate, missing   see `watch`
+    novelty, rate, missing   see `feature`
     label_rate   1 for an event whose label came within the wait, 0 for one without; from one wait after
                  the first on, because those without are not known before                                falls
     label_delay  from event to label, as a rank in the first `reference_size` delays                     rises
@@ -41,11 +41,11 @@ from river import base, drift
 
 from app.core.build import build_detector
 from app.core.error import ExpressionError
+from app.core.feature import CategoryWatch, MissingWatch, SeasonWatch, Watch
 from app.core.monitor import WARNING_SPAN, Chosen, Detector, Drift, Monitor, Move, make_monitors
 from app.core.output import Prediction
 from app.core.record import FeatureValue, LabelValue
 from app.core.reference import Reference, Season
-from app.core.watch import CategoryWatch, MissingWatch, SeasonWatch, Watch
 
 if TYPE_CHECKING:
     from app.core.pipeline import Feature, Pipeline, Task

@@ -63,7 +63,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "reference",
         "select",
         "trail",
-        "watch",
+        "feature",
     )
 )
 _ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)

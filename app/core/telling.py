@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from app.core.monitor import Drift
 from app.core.reaction import Reaction
+
+Kind: TypeAlias = Literal["data_drift", "concept_drift", "score_drift", "data_quality", "label_coverage", "label_delay"]
+_KINDS: dict[str, Kind] = {  # by signal; of a feature's, by what stands before its name
+    "error": "concept_drift",
+    "loss": "concept_drift",
+    "score": "score_drift",
+    "missing": "data_quality",
+    "label_rate": "label_coverage",
+    "label_delay": "label_delay",
+}
 
 _CAUSES = {
     "error": "its errors",
@@ -12,6 +24,11 @@ _CAUSES = {
     "label_rate": "the share of its labels that come",
     "label_delay": "the delay of its labels",
 }
+
+
+def kind_of(signal: str) -> Kind:
+    """The kind of alert that a drift of this signal is."""
+    return _KINDS.get(signal.partition(":")[0], "data_drift")
 
 
 def telling(name: str, drift: Drift) -> str | None:
