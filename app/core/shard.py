@@ -443,7 +443,7 @@ def _control(shard: Shard, control: Control) -> None:
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     """Record a drift; alert if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
-    if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
+    if drift.signal in ("error", "loss") and drift.kind == "drift" and drift.direction == "rise":
         shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
