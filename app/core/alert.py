@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from app.core.drift import Drift
 from app.core.episode import Sign, Told, spoken
 from app.core.output import Guard, ModelVersion
 from app.core.pipeline import AlertKind, Role
 from app.core.poison import WINDOW_CALLS
+from app.core.reaction import Reaction
+from app.core.telling import kind_of, percent, telling, telling_of
 
 if TYPE_CHECKING:
     from app.core.pipeline import Pipeline
@@ -41,6 +43,7 @@ _AUDIENCES: dict[AlertKind, tuple[Role, ...]] = {
     "label_delay": ("data_engineering", "data_science"),
     "data_quality": ("data_engineering",),
     "model_failure": ("operations", "data_science"),
+    "model_change": ("data_science", "operations"),
     "throughput": ("operations", "data_engineering"),
 }
 
@@ -78,9 +81,23 @@ def alert_of(pipeline: Pipeline, told: Told, version: ModelVersion) -> AlertCont
 # -- drift
 
 
+_SIGNALS = {
+    "feature": "features",
+    "novelty": "features",
+    "rate": "features",
+    "label_rate": "label_rate_drift",
+    "label_delay": "label_delay_drift",
+    "missing": "missing_drift",
+}
+
+
 def signal_of(drift: Drift) -> str:
-    """The signal whose episode a drift belongs to: all detectors of one signal, and all features, share theirs."""
-    return drift.signal.partition(":")[0].replace("feature", "features")
+    """The signal whose episode a drift belongs to: all detectors of one signal, and all features, share theirs.
+
+    None of them is the name of a condition of `watch`: a limit may be kept while a signal drifts.
+    """
+    kind = drift.signal.partition(":")[0]
+    return _SIGNALS.get(kind, kind)
 
 
 def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
@@ -89,7 +106,7 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
     Args:
         before: the last sign of the same episode, where one is open: the features that moved since it began are kept.
     """
-    kind = _kind(drift.signal)
+    kind = kind_of(drift.signal)
     evidence: dict[str, object] = {
         "signal": drift.signal,
         "detector": drift.detector,
@@ -102,12 +119,15 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
         "detection": drift.detection,
     }
     sentence = _sentence(pipeline, drift)
-    if drift.signal.startswith("feature:"):
-        moved = _moved(drift, before)
-        evidence["features"] = moved
-        others = [one["feature"] for one in moved if one["feature"] != drift.signal.removeprefix("feature:")]
-        if others:
-            sentence = f"{sentence.removesuffix('.')}; {_listed(others)} moved as well."
+    if drift.moved:
+        evidence["moved"] = _moved(drift, before)
+    if _SIGNALS.get(drift.signal.partition(":")[0]) == "features":
+        earlier: Any = before.evidence.get("found", []) if before is not None else []
+        others = [one for one in earlier if one != drift.signal][: FEATURES_SHOWN - 1]
+        evidence["found"] = [drift.signal, *others]
+        names = dict.fromkeys(_feature(one) for one in others if _feature(one) != _feature(drift.signal))
+        if names:
+            sentence = f"{sentence.removesuffix('.')}; {_listed(list(names))} moved as well."
     return Sign(
         kind,
         _severity(pipeline.task, drift) if kind == "concept_drift" else "warning",
@@ -118,13 +138,19 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
 
 
 def _moved(drift: Drift, before: Sign | None) -> list[dict[str, Any]]:
-    """The features that moved most in this episode, largest shift of the mean first."""
-    name = drift.signal.removeprefix("feature:")
-    this = {"feature": name, "before": drift.before, "after": drift.after}
-    earlier: Any = before.evidence.get("features", []) if before is not None else []
-    moved: list[dict[str, Any]] = [this, *(one for one in earlier if one["feature"] != name)]
-    moved.sort(key=lambda one: -abs(one["after"] - one["before"]))
+    """What moved most in this episode, first the furthest; of what moved again, the latest move."""
+    moved: list[dict[str, Any]] = [to_builtins(move) for move in drift.moved]
+    known = {move["signal"] for move in moved}
+    earlier: Any = before.evidence.get("moved", []) if before is not None else []
+    moved += [move for move in earlier if move["signal"] not in known]
+    moved.sort(key=lambda move: -move["size"])
     return moved[:FEATURES_SHOWN]
+
+
+def _feature(signal: str) -> str:
+    """The feature that a signal is of."""
+    kind, _, name = signal.partition(":")
+    return name.partition("=")[0] if kind == "rate" else name
 
 
 def _listed(names: list[str]) -> str:
@@ -141,10 +167,18 @@ def _settled(name: str, kind: AlertKind) -> str:
             return f"No further change in the data of {name} has been seen"
 
 
-def _kind(signal: str) -> AlertKind:
-    if signal in ("error", "loss"):
-        return "concept_drift"
-    return "score_drift" if signal == "score" else "data_drift"
+def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
+    """A change of the model, over as soon as it is told."""
+    drift = reaction.drift
+    sentence = telling_of(pipeline.name, reaction)
+    evidence: dict[str, object] = {
+        "reaction": reaction.act,
+        "signal": drift.signal,
+        "detector": drift.detector,
+        "detection": drift.detection,
+        "learned": reaction.learned,
+    }
+    return Sign("model_change", "warning", sentence, sentence, evidence)
 
 
 # -- the model
@@ -216,8 +250,8 @@ def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float
 def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int) -> Sign:
     """Too few events get a label."""
     sentence = (
-        f"Only {_percent(coverage)} of the last {count:,} events of {pipeline.name} got their label in time; at least "
-        f"{_percent(least)} are expected. Without labels it cannot learn, nor be judged."
+        f"Only {percent(coverage)} of the last {count:,} events of {pipeline.name} got their label in time; at least "
+        f"{percent(least)} are expected. Without labels it cannot learn, nor be judged."
     )
     calm = f"Enough events of {pipeline.name} have got their label again"
     evidence: dict[str, object] = {"signal": "label coverage", "value": coverage, "limit": least, "count": count}
@@ -227,7 +261,7 @@ def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int)
 def delay_sign(pipeline: Pipeline, late: float, limit_ms: int, count: int) -> Sign:
     """Most labels come too late."""
     sentence = (
-        f"Of the last {count:,} labels of {pipeline.name}, {_percent(late)} came more than {spoken(limit_ms)} after "
+        f"Of the last {count:,} labels of {pipeline.name}, {percent(late)} came more than {spoken(limit_ms)} after "
         "their event: it learns late, and is judged late."
     )
     calm = f"Most labels of {pipeline.name} have come in time again"
@@ -243,8 +277,8 @@ def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, cou
         reason: of the latest rejection.
     """
     sentence = (
-        f"{_percent(share)} of the last {count:,} {what} of {pipeline.name} could not be used, most lately because of "
-        f"{reason.replace('_', ' ')}; {_percent(limit)} are tolerated."
+        f"{percent(share)} of the last {count:,} {what} of {pipeline.name} could not be used, most lately because of "
+        f"{reason.replace('_', ' ')}; {percent(limit)} are tolerated."
     )
     calm = f"The {what} of {pipeline.name} have been in order again"
     evidence: dict[str, object] = {
@@ -256,8 +290,8 @@ def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, cou
 def missing_sign(pipeline: Pipeline, feature: str, share: float, limit: float, count: int) -> Sign:
     """A feature is missing from too many events."""
     sentence = (
-        f"{feature} is missing from {_percent(share)} of the last {count:,} events of {pipeline.name}; "
-        f"{_percent(limit)} are tolerated."
+        f"{feature} is missing from {percent(share)} of the last {count:,} events of {pipeline.name}; "
+        f"{percent(limit)} are tolerated."
     )
     calm = f"{feature} has been there in enough events of {pipeline.name} again"
     evidence: dict[str, object] = {"signal": f"missing {feature}", "value": share, "limit": limit, "count": count}
@@ -278,20 +312,25 @@ def throughput_sign(pipeline: Pipeline, count: int, usual: float, window_ms: int
 
 def _severity(task: str, drift: Drift) -> Literal["warning", "critical"]:
     rise = drift.after - drift.before
+    if drift.signal == "loss":
+        return "critical" if drift.after >= 2 * drift.before else "warning"
     if task == "regression":
         return "critical" if rise >= 0.25 else "warning"
     return "critical" if rise >= 0.1 or drift.after >= 2 * drift.before else "warning"
 
 
 def _sentence(pipeline: Pipeline, drift: Drift) -> str:
+    other = telling(pipeline.name, drift)
+    if other is not None:
+        return other
     name, rises = pipeline.name, drift.direction == "rise"
     unit = "labels" if drift.signal == "error" else "events"
     since = f"Since about {drift.count_after:,} {unit} ago"
-    rates = f"{_percent(drift.before)} before, {_percent(drift.after)} now."
+    rates = f"{percent(drift.before)} before, {percent(drift.after)} now."
     classes = pipeline.task in ("binary", "multiclass")
     ranks = (
-        f"on average above {_percent(drift.before)} of the reference values before, "
-        f"above {_percent(drift.after)} of them now."
+        f"on average above {percent(drift.before)} of the reference values before, "
+        f"above {percent(drift.after)} of them now."
     )
     if drift.signal == "error":
         if classes:
@@ -307,9 +346,3 @@ def _sentence(pipeline: Pipeline, drift: Drift) -> str:
         return f"{since} {name} has given {'higher' if rises else 'lower'} {scores}: {ranks}"
     feature = drift.signal.removeprefix("feature:")
     return f"{since} the values of {feature} in {name} have been {'higher' if rises else 'lower'}: {ranks}"
-
-
-def _percent(share: float) -> str:
-    """A share for reading: one digit after the point, two significant ones below 1%."""
-    percent = 100 * share
-    return f"{percent:.1f}%" if percent >= 1 or percent == 0 else f"{percent:.2g}%"

@@ -157,6 +157,12 @@ class Episodes:
         reminds = not episode.acknowledged and moment.now_ms - episode.told_ms >= rules.ongoing_ms
         return self._told(episode, "ongoing", sign.sentence, moment.now_ms) if rises or reminds else None
 
+    def event(self, rules: Alerts, signal: str, sign: Sign, moment: Moment) -> Told:
+        """Something that happened and is over: an episode of one message."""
+        severity = rules.severity.get(sign.kind, sign.severity)
+        episode = self._episode(signal, sign, severity, moment, quiet_ms=0, holds=False, flapping=False)
+        return self._told(episode, "resolved", sign.sentence, moment.now_ms)
+
     def calm(self, signal: str, moment: Moment) -> None:
         """A condition does not hold any more: from here on its signal is quiet."""
         episode = self.open.get(signal)
@@ -238,7 +244,24 @@ class Episodes:
         recent.append(now_ms)
         flapping = len(recent) == rules.episodes_max and now_ms - recent[0] <= rules.within_ms
         flapping = flapping and rules.episodes_max > 1
-        episode = Episode(
+        quiet_ms = max(rules.quiet_ms, rules.within_ms) if flapping else rules.quiet_ms
+        episode = self._episode(signal, sign, severity, moment, quiet_ms=quiet_ms, holds=holds, flapping=flapping)
+        self.open[signal] = episode
+        return episode
+
+    def _episode(
+        self,
+        signal: str,
+        sign: Sign,
+        severity: Severity,
+        moment: Moment,
+        *,
+        quiet_ms: int,
+        holds: bool,
+        flapping: bool,
+    ) -> Episode:
+        now_ms = moment.now_ms
+        return Episode(
             signal=signal,
             name=f"{self.prefix}{signal}-{moment.place}",
             sign=sign,
@@ -249,11 +272,9 @@ class Episodes:
             told_ms=now_ms,
             observed=moment.observed(sign.kind),
             holds=holds,
-            quiet_ms=max(rules.quiet_ms, rules.within_ms) if flapping else rules.quiet_ms,
+            quiet_ms=quiet_ms,
             flapping=flapping,
         )
-        self.open[signal] = episode
-        return episode
 
     def _told(self, episode: Episode, state: AlertState, sentence: str, now_ms: int) -> Told:
         silenced = self.silences.get(episode.signal, -1) > now_ms

@@ -21,7 +21,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 4  # raised whenever the meaning of the bytes changes
+FORMAT = 5  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -29,6 +29,7 @@ _KEPT = (
     "early",
     "evaluation",
     "monitors",
+    "reactor",
     "watermark_ms",
     "stamp_ms",
     "positions",
@@ -56,11 +57,15 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "drift",
         "episode",
         "evaluate",
+        "feature",
         "join",
         "maturity",
         "model",
+        "monitor",
         "output",
         "poison",
+        "rate",
+        "reaction",
         "record",
         "reference",
         "select",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
-from app.core.alert import alert_of, drift_sign, error_sign, failure_sign, signal_of
+from app.core.alert import alert_of, drift_sign, error_sign, failure_sign, reaction_sign, signal_of
 from app.core.drift import Drift, DriftMonitors
 from app.core.episode import Episodes, Moment, Sign, Told
 from app.core.error import InvariantError
@@ -39,6 +39,7 @@ from app.core.model import Learner
 from app.core.output import Alert, Outcome, OutcomeKind, Output, Prediction, Rejected, Score
 from app.core.pipeline import LabelForm, Pipeline
 from app.core.poison import ModelRaisedError
+from app.core.reaction import Reactor
 from app.core.record import (
     Control,
     Event,
@@ -86,6 +87,7 @@ class Shard:
         self.early = EarlyLabels(label.early_max if label else 0, self.labels_max)
         self.evaluation = Evaluation.of(pipeline)
         self.monitors = DriftMonitors.of(pipeline)
+        self.reactor = Reactor.of(pipeline)
         self.assumed = Target(label, pipeline).assumed if label else None
         self.watermark_ms: int | None = None
         self.stamp_ms = 0
@@ -291,7 +293,7 @@ def _event(shard: Shard, event: Event, out: _Outbox) -> None:
         _signal(shard, "model", failure_sign(shard.pipeline, guard), out)
     if event.missing and shard.pipeline.alerts.missing_max:
         shard.watch.miss(event.missing, shard.now_ms, *_accepted(shard))
-    for drift in shard.monitors.on_event(event.features):
+    for drift in shard.monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
         _drift(shard, drift, out)
     for drift in shard.monitors.on_score(prediction):
         _drift(shard, drift, out)
@@ -588,6 +590,8 @@ def _learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | Non
     except ModelRaisedError as raised:
         return str(raised)
     shard.count("learned")
+    if shard.reactor.background is not None and shard.reactor.learn(shard.learner, values, label, call):
+        shard.count("background_failed")
     return None
 
 
@@ -637,6 +641,7 @@ def _control(shard: Shard, control: Control, out: _Outbox) -> None:
             shard.frozen = False
         case "reset":
             shard.learner.reset()
+            shard.reactor.forget()
         case "acknowledge" | "silence":
             _answer(shard, control, out)
 
@@ -660,13 +665,29 @@ def _answer(shard: Shard, control: Control, out: _Outbox) -> None:
 def _drift(shard: Shard, drift: Drift, out: _Outbox) -> None:
     """Record a drift; it is the sign of an episode if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
-    if drift.signal == "error" and drift.kind == "drift" and drift.direction == "rise":
+    if drift.signal in ("error", "loss") and drift.kind == "drift" and drift.direction == "rise":
         shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
         signal = signal_of(drift)
         episode = shard.episodes.open.get(signal)
         _signal(shard, signal, drift_sign(shard.pipeline, drift, episode.sign if episode else None), out)
+    if drift.act != "alert" or drift.kind == "calm":
+        _react(shard, drift, out)
+
+
+def _react(shard: Shard, drift: Drift, out: _Outbox) -> None:
+    """Change the model, if that is called for, and tell of it."""
+    if shard.frozen:
+        if drift.kind == "drift":
+            shard.count("reaction_held")
+        return
+    call = f"{drift.monitor} {drift.kind} {drift.detection}"
+    reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call)
+    if reaction is not None:
+        shard.count(f"reaction_{reaction.act}")
+        sign, moment = reaction_sign(shard.pipeline, reaction), shard.moment(out.place(shard))
+        _tell(shard, shard.episodes.event(shard.pipeline.alerts, "model_change", sign, moment), out)
 
 
 def _watch_faults(shard: Shard, out: _Outbox) -> None:
@@ -682,9 +703,12 @@ def _watch_faults(shard: Shard, out: _Outbox) -> None:
 
 
 def _watch_labels(shard: Shard, delay_ms: int | None, out: _Outbox) -> None:
-    """An event's wait ended, or its first label came; now and then, judge metrics, coverage and delay."""
+    """An event's wait ended, or its first label came: watch coverage and delay, and now and then judge the metrics."""
     if shard.watch.settle(delay_ms):
         _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
+    if shard.monitors.of_waits:
+        for drift in shard.monitors.on_wait(shard.now_ms, delay_ms):
+            _drift(shard, drift, out)
 
 
 def _look(shard: Shard, out: _Outbox) -> None:

@@ -112,6 +112,7 @@ def test_payments(folder: Path) -> None:
         "country": "string",
     }
     assert pipeline.metrics == ("ROCAUC", "AveragePrecision", "LogLoss")
+    assert ([one.detector for one in pipeline.drift.loss], pipeline.drift.error) == (["ADWIN(delta=0.002)"], ())
     assert "# customer_id: number" in text
     assert "# scenario: number            # left out: gives the label away: its value alone tells the label" in text
     assert "WARNING: left out scenario, which gives the label away" in done.stderr

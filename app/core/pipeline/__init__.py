@@ -16,6 +16,7 @@ from app.core.pipeline.form import (
     EventForm,
     Feature,
     FeatureType,
+    FeatureWatch,
     Fill,
     LabelForm,
     Limit,
@@ -27,6 +28,7 @@ from app.core.pipeline.form import (
     Task,
     Throughput,
     Topics,
+    Watch,
 )
 from app.core.pipeline.parse import close_match, parse_pipeline
 from app.core.pipeline.schema import pipeline_schema
@@ -42,6 +44,7 @@ __all__ = [
     "EventForm",
     "Feature",
     "FeatureType",
+    "FeatureWatch",
     "Fill",
     "LabelForm",
     "Limit",
@@ -55,6 +58,7 @@ __all__ = [
     "Task",
     "Throughput",
     "Topics",
+    "Watch",
     "close_match",
     "format_duration",
     "format_path",

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 
 from app.core.pipeline.field import (
     Count,
@@ -36,6 +44,7 @@ AlertKind: TypeAlias = Literal[
     "label_delay",
     "data_quality",
     "model_failure",
+    "model_change",
     "throughput",
 ]
 Severity: TypeAlias = Literal["warning", "critical"]
@@ -208,18 +217,76 @@ class Decision(Form):
     )
 
 
-class Drift(Form):
-    """Which signals are watched, each by which detectors (River expressions)."""
+class Watch(Form):
+    """A detector on a signal, and what to do when it finds a drift."""
 
-    error: tuple[Detector, ...] = Field(default=(), description="on the error of the served prediction")
-    score: tuple[Detector, ...] = Field(default=(), description="on the score itself")
-    features: dict[str, tuple[Detector, ...]] = Field(
-        default_factory=dict, description="on number features, as ranks in a frozen reference window"
+    detector: Detector = Field(description="a River expression, as in ADWIN(delta=0.002)")
+    warning: Detector | None = Field(
+        default=None, description="a second, looser detector, whose detections are warnings of the first one's"
     )
+    reaction: Literal["alert", "reset", "swap", "boost"] = Field(
+        default="alert",
+        description="at a drift: alert only; reset (an untrained model takes over); swap (a background model that "
+        "learns from the warning on takes over); boost (learn faster for a while)",
+    )
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        """Only the expression, where nothing else is asked for."""
+        return self.detector if self == type(self)(detector=self.detector) else write(self)
+
+
+class FeatureWatch(Watch):
+    """A detector on a feature."""
+
+    raw: bool = Field(default=False, description="numbers: show the detector the numbers themselves, not their ranks")
+    season_ms: Annotated[Duration, Field(ge=1)] | None = Field(
+        default=None,
+        alias="season",
+        description="numbers: compare with those of the same time in this period, as in 1d",
+    )
+
+
+class Drift(Form):
+    """Which signals are watched, each by which detectors (River expressions), and what is done about it."""
+
+    error: tuple[Watch, ...] = Field(default=(), description="on the error of the served prediction")
+    loss: tuple[Watch, ...] = Field(
+        default=(), description="on the log loss of the served probabilities: where one class is rare, say this"
+    )
+    score: tuple[Watch, ...] = Field(default=(), description="on the score itself")
+    features: dict[str, tuple[FeatureWatch, ...]] = Field(
+        default_factory=dict,
+        description="on features: numbers as ranks in a frozen reference window; of texts new values and the rate "
+        "of each frequent one; of booleans the rate",
+    )
+    missing: dict[str, tuple[Watch, ...]] = Field(
+        default_factory=dict, description="on how often a feature is missing (omitted, or filled in)"
+    )
+    label_rate: tuple[Watch, ...] = Field(
+        default=(), description="on the share of events whose label came within the wait"
+    )
+    label_delay: tuple[Watch, ...] = Field(default=(), description="on the time from the event to its label")
     warmup_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
         default=5_000, description="labels before the error is watched: a young model's error moves"
     )
     reference_size: Count = Field(default=2_000, description="values that form the reference window")
+    categories_max: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=10, description="values of a text feature whose rate is watched, the most frequent ones"
+    )
+    correction: Literal["bonferroni", "none"] = Field(
+        default="bonferroni",
+        description="with many features some alert by chance: bonferroni divides each detector's confidence by how "
+        "many monitors of events there are",
+    )
+    warning_span: Count = Field(default=2_000, description="values of the signal after which a warning is over")
+    cooldown_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        default=2_000, description="labels learned after a reaction before another may follow: one change, one reaction"
+    )
+    boost_factor: Annotated[float, Field(gt=1, le=1_000)] = Field(
+        default=5.0, description="of the reaction boost: what learning rates are multiplied by"
+    )
+    boost_labels: Count = Field(default=1_000, description="of the reaction boost: labels learned that fast")
 
 
 class Limit(Form):
