@@ -23,7 +23,8 @@ from app.core.build import build_metric, build_model
 from app.core.pipeline import Pipeline, parse_path
 from app.core.proof import fold, synthetic_records
 from app.core.record import Source
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.engine.table import MISSING, Fields, Table
 from app.engine.table import place as put
 

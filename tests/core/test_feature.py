@@ -21,7 +21,8 @@ from app.core.pipeline import parse_pipeline
 from app.core.proof import synthetic_records
 from app.core.record import FeatureValue
 from app.core.reference import SLOTS, Season
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.core.trail import Trail
 
 drift: Any = river.drift  # River is untyped

@@ -16,7 +16,8 @@ from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
 from app.core.poison import BURST, BURST_CALLS, NOTES_MAX, REST_CALLS, WINDOW_CALLS, Faults, Notes, last_line
 from app.core.record import Label, Record
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support import poisonous
 from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, event, fold, label, small

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.core.adopt import adopt
 from app.core.build import build_model
 from app.core.digest import digest_of
 from app.core.freeze import dump, load
@@ -17,7 +18,8 @@ from app.core.poison import Notes
 from app.core.rate import Boosted, boost, rates
 from app.core.reaction import Background, Reactor
 from app.core.record import Event, Label, Record
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support import poisonous
 from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, chosen, control, event, fold, label, small
@@ -231,6 +233,19 @@ def test_an_operator_s_reset_forgets_the_background_model() -> None:
     assert here.reactor.background is not None
     fold(here, control("reset"))
     assert here.reactor.background is None
+
+
+def test_a_background_model_goes_on_with_the_monitor_that_it_was_begun_at() -> None:
+    here = shard(EARLY)
+    for record in stream(FLIP):
+        step(here, record)
+        if here.reactor.background is not None:
+            break
+    for watched, name in ((["DDM()", EARLY], "error#2"), ("DDM()", None)):
+        there = load(shard(watched).pipeline, 0, dump(here))
+        adopt(there, here.pipeline)
+        background = there.reactor.background
+        assert (background.monitor if background is not None else None) == name
 
 
 # -- models that raise

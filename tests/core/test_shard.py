@@ -12,7 +12,8 @@ from river import linear_model
 from app.core.model import COPY_EVERY
 from app.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score
 from app.core.record import Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.small import NOW_MS, chosen, control, event, fold, kinds, label, malformed, small
 
 WAIT_MS = 100_000

@@ -14,7 +14,8 @@ from app.core.digest import digest_of
 from app.core.freeze import dump, load
 from app.core.output import Alert, Output, Rejected
 from app.core.record import Control, Record, Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.core.watch import BLOCKS, RECORDS_MIN, SETTLED, WINDOWS_MIN
 from tests.support.schema import check
 from tests.support.small import NOW_MS, event, kinds, label, malformed, small, source

@@ -27,5 +27,12 @@ def test_the_same_setting_with_another_value_is_one() -> None:
     last = next_epoch(None, small(), POSITIONS, 0, reset=False)
     assert last is not None
     del last.pipeline["drift"]["cooldown_labels"]
-    with pytest.raises(StateMismatchError, match="drift.cooldown_labels"):
-        next_epoch(last, small(drift={"cooldown_labels": 7}), POSITIONS, 9, reset=False)
+    other = next_epoch(last, small(drift={"cooldown_labels": 7}), POSITIONS, 9, reset=False)
+    assert other is not None
+    assert (other.reason, other.state) == ("pipeline", "kept")
+
+
+def test_a_change_that_the_state_cannot_follow_is_refused_by_name() -> None:
+    last = next_epoch(None, small(), POSITIONS, 0, reset=False)
+    with pytest.raises(StateMismatchError, match="seed"):
+        next_epoch(last, small(seed=7), POSITIONS, 9, reset=False)

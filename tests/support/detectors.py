@@ -25,7 +25,8 @@ from app.core.drift import Drift, DriftMonitors
 from app.core.output import Prediction
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Event, Label, Source
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 
 synth: Any = datasets.synth  # River is untyped
 Row = tuple[dict[str, float], Any]
