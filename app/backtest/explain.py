@@ -24,7 +24,8 @@ from app.core.output import Score
 from app.core.pipeline import Pipeline
 from app.core.poison import Notes
 from app.core.record import Event, EventId, InputRecord, Source
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.engine.port import Broker, Place, Reader
 from app.engine.recovery import Recovered, Recovery
 

@@ -28,7 +28,7 @@ from app.core.join import Ledger, SegmentState, Settled, View
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 4  # raised whenever the meaning of the bytes changes
+FORMAT = 6  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -36,6 +36,7 @@ _KEPT = (
     "early",
     "evaluation",
     "monitors",
+    "reactor",
     "watermark_ms",
     "stamp_ms",
     "positions",
@@ -43,11 +44,12 @@ _KEPT = (
     "drifts",
     "classes",
     "frozen",
-    "failing",
+    "episodes",
+    "watch",
     "maturity",
 )
 
-_MAY_BE_NONE = ("watermark_ms", "failing")
+_MAY_BE_NONE = ("watermark_ms",)
 
 _RIVER = ("river",)
 _RIVER_REFUSED = tuple(  # these read files or the network, or run what they are given
@@ -60,16 +62,22 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "calibration",
         "curve",
         "drift",
+        "episode",
         "evaluate",
+        "feature",
         "join",
         "maturity",
         "model",
+        "monitor",
         "output",
         "poison",
+        "rate",
+        "reaction",
         "record",
         "reference",
         "select",
         "trail",
+        "watch",
     )
 )
 _ARRAY_TYPES = (np.generic, np.dtype, np.random.BitGenerator, np.random.RandomState, np.random.Generator)

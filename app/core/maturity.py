@@ -228,7 +228,7 @@ class Maturity:
         self.unlabelled += 1
 
     def on_drift(self) -> None:
-        """The error rose."""
+        """The error or the loss rose."""
         if self.expected is not None:
             self.expected.drifted()
 

@@ -222,9 +222,26 @@ class Learner:
 
     def reset(self) -> None:
         """Start again with an untrained model, as a new generation."""
+        self.take_over(build_model(self._pipeline))
+
+    def take_over(self, model: Any, *, keep: bool = False) -> None:
+        """Put another model to work, as a new generation.
+
+        Args:
+            keep: it is the same one, changed: the last good copy stays.
+        """
         self.generation += 1
-        self._good = None
-        self.install(build_model(self._pipeline))
+        if not keep:
+            self._good = None
+        self.install(model)
+
+    def teach(self, model: Any, values: Values, label: LabelValue | None) -> None:
+        """Let another model of the same making learn one pair, as this one does."""
+        features = self.features_of(values)
+        if self._supervised:
+            model.learn_one(features, label)
+        else:
+            model.learn_one(features)
 
     def _fall_back(self) -> None:
         self.generation += 1

@@ -87,6 +87,7 @@ class Live:
         self._moved_s = clock.now_s()
         self._noted_s = 0.0
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
+        self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property
     def shard(self) -> Shard:
@@ -220,8 +221,10 @@ class Live:
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
         self._snapshots.records += max(folded.records, 1)
-        due = self._snapshots.due()
+        asked = self.shard.counts.get("control_snapshot", 0)
+        due = self._snapshots.due(asked=asked != self._asked)
         if due:
+            self._asked = asked
             self._take_snapshot()
         return _Prepared(folded, linked, due)
 

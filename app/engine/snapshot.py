@@ -128,10 +128,12 @@ class SnapshotWriter:
         self._strays = {slot: self.shelf.keys[slot] - kept[slot] for slot in (0, 1)}  # keys that nothing needs
         self.shelf = Shelf()  # its bytes are as large as the state
 
-    def due(self) -> bool:
-        """Whether the pipeline wants one now, and none is under way."""
+    def due(self, *, asked: bool = False) -> bool:
+        """Whether the pipeline, or an operator who asked, wants one now, and none is under way."""
         if self._manifest is not None or self.records == 0:
             return False
+        if asked:
+            return True
         rule = self.pipeline.snapshot
         return self.records >= rule.every_records or (self.clock.now_s() - self.taken_s) * 1000 >= rule.every_ms
 

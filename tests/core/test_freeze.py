@@ -29,7 +29,8 @@ from app.core.freeze import dump, load
 from app.core.model import Learner
 from app.core.pipeline import Pipeline
 from app.core.record import LabelValue, Record
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.small import NOW_MS, control, event, label, small
 
 SELECTED = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder())"

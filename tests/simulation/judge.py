@@ -24,7 +24,8 @@ from app.core.freeze import Frozen, dump, load
 from app.core.pipeline import Pipeline
 from app.core.poison import Notes
 from app.core.record import InputRecord, Record, Source, Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.engine.port import Place
 from tests.simulation.scenario import Send
 from tests.simulation.world import World, parsed
