@@ -248,8 +248,8 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
     "commit_before_publish": 3,
-    "no_fencing": 63,
-    "seek_to_group_offsets": 4,
+    "no_fencing": 193,
+    "seek_to_group_offsets": 5,
     "snapshot_without_positions": 0,
     "lost_answer_taken_for_an_abort": 7,
     "refused_batch_not_awaited": 7,
@@ -257,6 +257,8 @@ FOUND_BY = {
     "tick_not_journaled": 0,
     "memory_kept_after_a_takeover": 16,
     "dedupe_forgotten_at_recovery": 5,
+    "fates_not_written_again": 0,
+    "removal_of_what_is_needed": 0,
 }
 
 
