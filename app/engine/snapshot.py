@@ -145,7 +145,6 @@ class SnapshotWriter:
         """
         self._ledger = ledger = folder.shard.pending
         self._view = ledger.view()
-        ledger.kept_as.pop(self.slot, None)
         self._rest = dump_rest(folder.shard, self._view)
         self._manifest = Manifest(
             format=FORMAT,
@@ -251,19 +250,18 @@ class SnapshotWriter:
     def _row(self, segment: Segment, view: int) -> tuple[Row, list[tuple[Part, bytes]]]:
         """How the snapshot keeps a segment, and what must be written for it."""
         slot, state = self.slot, segment.state()
-        changed = segment.before is not None
         before: tuple[Row, int] | None = segment.written.get(slot)
         if before is not None and not {before[0].body, before[0].marks} <= self._parts[slot]:
             before = None
         made: list[tuple[Part, bytes]] = []
-        if before is not None and not changed and segment.since <= before[1]:
+        if before is not None and segment.since <= before[1]:
             row = before[0]
         else:
             marks = dump_marks(state)
             made.append((part_of(marks), marks))
             row = self._with_body(state, before[0] if before is not None else None, made[0][0], made)
         segment.release()
-        segment.written[slot] = (row, view if not changed else -1)
+        segment.written[slot] = (row, view)
         return row, made
 
     def _with_body(self, state: SegmentState, before: Row | None, marks: Part, made: list[tuple[Part, bytes]]) -> Row:
