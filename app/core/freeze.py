@@ -62,6 +62,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "calibration",
         "curve",
         "drift",
+        "early",
         "episode",
         "evaluate",
         "feature",
