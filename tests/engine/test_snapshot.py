@@ -288,8 +288,8 @@ async def test_what_lies_in_the_other_slot_is_of_use_only_if_this_state_came_out
     here.topic = other.topic
     here.fold(50, 20)
     here.snapshot()
-    stranger = structs.replace((await here.topic.shelf()).snapshots[0][0], journal_offset=1_000)
-    here.topic.records[manifest_key(0)] = encode_manifest(stranger, None)
+    ours = decode_manifest(here.topic.records[manifest_key(0)], None)
+    here.topic.records[manifest_key(0)] = encode_manifest(structs.replace(ours, journal_offset=1_000), None)
     await here.recover()
     assert here.writer.slot == 1
     state = here.snapshot()
