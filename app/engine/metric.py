@@ -109,7 +109,10 @@ _HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
     ),
     "driftline_slice_records": ("Records folded and committed together.", lambda tally: tally.slice_records),
     "driftline_commit_seconds": ("Duration of commits.", lambda tally: tally.commit_s),
-    "driftline_snapshot_seconds": ("Longest time that a snapshot held the shard up at once.", lambda tally: tally.snapshot_s),
+    "driftline_snapshot_seconds": (
+        "Longest that a snapshot held the shard up at once.",
+        lambda tally: tally.snapshot_s,
+    ),
     "driftline_snapshot_bytes": ("Bytes that a snapshot wrote.", lambda tally: tally.snapshot_bytes),
 }
 
