@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.digest import digest_of
+from app.core.early import EarlyLabels, Held
 from app.core.join import (
     ASSUMED,
     EXPIRED,
@@ -17,8 +18,6 @@ from app.core.join import (
     RETRACTED,
     SEGMENT,
     WAITING,
-    EarlyLabels,
-    Held,
     Ledger,
     SegmentState,
     View,
