@@ -146,7 +146,7 @@ async def test_the_snapshot_that_was_recovered_from_is_not_the_first_to_be_overw
     # One or two, as slices fell: what was folded again counts towards the next snapshot.
     written = [source.key for source in cluster.records(frequent.topics.snapshots, 0)[before:]]
     manifests = [key for key in written if key in (manifest_key(0), manifest_key(1))]
-    assert written[0] == chunk_key(1 - newer, 0)
+    assert (written[0] or b"").startswith(b"%d/" % (1 - newer))
     assert manifests[:1] == [manifest_key(1 - newer)]
     assert offset_of(cluster, frequent, 1 - newer) > max(offsets)
     assert await recovered_slices(cluster, frequent, ids) == 0
