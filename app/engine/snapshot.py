@@ -7,8 +7,9 @@ nothing waits for it. A segment that its slot has already is not written again; 
 goes last: without it there is no snapshot.
 
 What a segment carries is written once it is full, and stays as it is while labels come: its fates say which events are
-gone. Once half of it is, it is written anew, so a slot never holds more than twice what is needed, and no event is
-written more than twice for it.
+gone. Once half of it is, it is written anew, so a slot never holds more than twice what is needed, and an event is
+written twice for it on average at most. And each snapshot writes a few segments anew in turn, so that what somebody
+spoilt or removed in the topic does not stay so.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 BYTES_A_COMMIT = 1024 * 1024  # and the chunk with which that is reached
 RECORDS_A_COMMIT = 64  # small ones
 STEPS_A_COMMIT = 256  # segments of which there may be nothing to write
+REFRESH_SNAPSHOTS = 64  # of a slot, within which each of its segments is written again, changed or not
 REWRITE_BYTES = 64 * 1024  # a smaller body stays as it is, however little of it is needed
 MANIFEST_KEYS = (manifest_key(0), manifest_key(1))
 READ_RECORDS_MAX = 100
@@ -115,6 +117,7 @@ class SnapshotWriter:
     clock: Clock = REAL
     taken_s: float = field(init=False)
     written_bytes: int = 0
+    _count: int = 0  # of snapshots
     _rest: bytes = b""
     _ledger: Ledger | None = None
     _view: View | None = None
@@ -164,6 +167,7 @@ class SnapshotWriter:
             taken_ms=int(self.clock.wall_s() * 1000),
             before=ledger.kept_as.get(1 - self.slot, ""),
         )
+        self._count += 1
         self.records = 0
         self.taken_s = self.clock.now_s()
         return len(self._rest)
@@ -185,8 +189,7 @@ class SnapshotWriter:
         self._stream = self._manifest = self._view = self._ledger = None
         self._rest = b""
         for slot in (0, 1):
-            self._strays[slot] |= {key for part in self._parts[slot] for key in part.keys(slot)}
-            self._parts[slot].clear()
+            self._forget(slot, self._parts[slot])
 
     @property
     def writing(self) -> bool:
@@ -210,6 +213,11 @@ class SnapshotWriter:
                 size += len(write.value or b"")
         self.written_bytes += size
         return taken
+
+    def _forget(self, slot: int, parts: set[Part]) -> None:
+        """Whether they are in the slot is not known any more."""
+        self._strays[slot] |= {key for part in parts for key in part.keys(slot)}
+        self._parts[slot] = self._parts[slot] - parts
 
     def _finish(self) -> None:
         if self._ledger is not None and self._manifest is not None:
@@ -254,6 +262,9 @@ class SnapshotWriter:
         if before is not None and not {before[0].body, before[0].marks} <= self._parts[slot]:
             before = None
         made: list[tuple[Part, bytes]] = []
+        if before is not None and (state.number + self._count // 2) % REFRESH_SNAPSHOTS == 0:
+            self._forget(slot, {before[0].body, before[0].marks})
+            before = None
         if before is not None and segment.since <= before[1]:
             row = before[0]
         else:

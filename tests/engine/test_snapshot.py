@@ -103,6 +103,7 @@ class Life:
         self.writer = SnapshotWriter(self.pipeline, 0, 0, None)
         self.rng = random.Random(5)
         self.number = 0
+        self.entry = 0
         self.offset = 0
 
     def fold(self, events: int, labels: int = 0) -> None:
@@ -119,11 +120,12 @@ class Life:
 
     def take(self) -> bytes:
         """Begin a snapshot; returns the state that it is of."""
-        self.writer.take(Folder(self.shard, {"p.events": self.number}), ENTRY % self.number, self.number, 1)
+        self.entry += 1
+        self.writer.take(Folder(self.shard, {"p.events": self.number}), ENTRY % self.entry, self.entry, 1)
         return dump(self.shard)
 
     def write(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self.writer.committed(self.number)
+        self.writer.committed(self.entry)
         while self.writer.writing:
             for write in self.writer.next_writes():
                 self.topic.write(write)
@@ -158,6 +160,8 @@ async def test_a_snapshot_is_of_its_edge_whatever_is_folded_while_it_is_written(
         assert here.state(frozen) != here.state(dump(here.shard))
     assert here.shard.counts["corrected"] > 20
     assert here.shard.counts["duplicate"] > 5
+    assert here.shard.counts["expired"] > 50, "as many as pending_max wait, and each event crowds one out"
+    assert len(here.shard.pending) <= 60
     assert all(segment.before is None for segment in here.shard.pending.segments), "a view is still held on to"
 
 
@@ -169,7 +173,7 @@ async def test_the_other_slot_is_whole_at_every_moment_of_the_writing() -> None:
     for _ in range(5):
         here.fold(20, 25)
         state = here.take()
-        here.writer.committed(here.number)
+        here.writer.committed(here.entry)
         while here.writer.writing:
             for write in here.writer.next_writes():
                 here.topic.write(write)
@@ -284,8 +288,8 @@ async def test_what_lies_in_the_other_slot_is_of_use_only_if_this_state_came_out
     here.topic = other.topic
     here.fold(50, 20)
     here.snapshot()
-    stranger = structs.replace((await here.topic.shelf()).snapshots[0][0], journal_offset=1_000)
-    here.topic.records[manifest_key(0)] = encode_manifest(stranger, None)
+    ours = decode_manifest(here.topic.records[manifest_key(0)], None)
+    here.topic.records[manifest_key(0)] = encode_manifest(structs.replace(ours, journal_offset=1_000), None)
     await here.recover()
     assert here.writer.slot == 1
     state = here.snapshot()
@@ -315,7 +319,7 @@ async def test_after_another_writer_may_have_been_there_all_is_written() -> None
     here.snapshot()
     here.snapshot()
     here.take()
-    here.writer.committed(here.number)
+    here.writer.committed(here.entry)
     for write in here.writer.next_writes():
         here.topic.write(write)
     here.writer.distrust()
@@ -327,6 +331,25 @@ async def test_after_another_writer_may_have_been_there_all_is_written() -> None
         state = here.snapshot()
         assert here.state((await here.topic.shelf()).snapshots[0][1]) == here.state(state)
     assert len((await here.topic.shelf()).snapshots) == 2
+
+
+async def test_what_was_spoilt_is_whole_again_in_time_though_nobody_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "REFRESH_SNAPSHOTS", 4)
+    here = Life()
+    here.fold(50, 20)
+    here.snapshot()
+    here.snapshot()
+    for key in here.topic.keys("part"):
+        here.topic.records[key] = b"spoilt"
+    whole = []
+    for _ in range(8):
+        here.fold(0, 2)
+        here.snapshot()
+        whole.append(len((await here.topic.shelf()).snapshots))
+    assert whole[0] == 0
+    assert whole[-1] == 2
+    assert here.state((await here.topic.shelf()).snapshots[0][1]) == here.state(dump(here.shard))
+    assert len(here.topic.keys("part")) == 2 * 2 * 7
 
 
 async def test_a_head_that_shrinks_leaves_no_chunks_behind(monkeypatch: pytest.MonkeyPatch) -> None:

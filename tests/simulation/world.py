@@ -624,6 +624,7 @@ NARROW: tuple[tuple[ModuleType, str, int], ...] = (
     (snapshot, "BYTES_A_COMMIT", 3_000),
     (snapshot, "RECORDS_A_COMMIT", 3),
     (snapshot, "REWRITE_BYTES", 0),
+    (snapshot, "REFRESH_SNAPSHOTS", 5),
 )
 
 
