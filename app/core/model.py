@@ -134,11 +134,12 @@ class Learner:
         except Exception as error:
             raise self._put_back(call, error) from error
 
-    def learn(self, values: Values, label: LabelValue | None, call: str) -> None:
+    def learn(self, values: Values, label: LabelValue | None, output_id: str) -> None:
         """Learn one pair (or, for a model without labels, one event).
 
         Args:
-            values, call: as of `score`.
+            values: as of `score`.
+            output_id: names the call, as `learn_call` writes it.
 
         Raises:
             ModelRaisedError: the model raised, or rests; it is as it was.
@@ -150,13 +151,13 @@ class Learner:
         faults.calls += 1
         try:
             if self.notes.known:
-                self._pass_over(call)
+                self._pass_over(learn_call(output_id))
             features = self.features_of(values)
             self._learn_one(features, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
                 self._good = pickle.dumps(self.model, protocol=5)
         except Exception as error:
-            raise self._put_back(call, error) from error
+            raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
         self._since.append((values, label))
         if len(self._since) >= self._since_max:
@@ -243,6 +244,11 @@ class Learner:
         self.install(pickle.loads(good) if good is not None else build_model(self._pipeline))
 
 
+def learn_call(output_id: str) -> str:
+    """What a call to learn is called in the journal."""
+    return f"learn {output_id}"
+
+
 def _teacher(model: Any, supervised: bool) -> Callable[[Features, LabelValue | None], None]:
     """How a model learns a pair, or, without labels, an event."""
     return walk_learn(model) if supervised else lambda features, _: model.learn_one(features)
@@ -273,9 +279,8 @@ def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features
                 label, most = name, probability
         if label is not True and label is not False:
             label = _plain(label)
-        return Prediction(
-            label, probabilities, float(probabilities.get(True, 0.0)) if binary and probabilities else None
-        )
+        value = float(probabilities.get(True, 0.0)) if binary and probabilities else None
+        return Prediction(label, dict(probabilities), value)  # a copy: a model may hand out what it goes on to change
 
     return classify
 
