@@ -282,6 +282,8 @@ class DriftMonitors:
         if self.task != "regression":
             wrong = 0 if prediction.label == y_true else 1
             changes = _update(self.error, wrong, self.label_count > self.warmup_labels)
+            if not changes:
+                return found
         elif prediction.value is None:
             return found
         else:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from app.core.early import Held
 from app.core.error import InvariantError
 from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED, WAITING, Settled, Waiting
+from app.core.model import learn_call
 from app.core.outbox import Outbox
 from app.core.output import Outcome, OutcomeKind, Score
-from app.core.pipeline import LabelForm
 from app.core.poison import ModelRaisedError
 from app.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from app.core.shard import Shard
@@ -25,24 +25,24 @@ from app.core.trouble import note_drift, reject, watch_faults, watch_labels
 
 
 def take_label(shard: Shard, label: Label, out: Outbox) -> None:
-    form = shard.pipeline.label
-    if form is None:
+    terms = shard.terms
+    if not terms.labelled:
         reject(shard, label.source, "unexpected_label", "the pipeline declares no label", out)
         return
-    value = label.value
-    if shard.pipeline.task == "multiclass" and value is not None and not _admit_class(shard, value):
+    value, pending, now_ms = label.value, shard.pending, shard.now_ms
+    if terms.multiclass and value is not None and not _admit_class(shard, value):
         detail = f"{value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
         reject(shard, label.source, "too_many_classes", detail, out)
         return
-    place = shard.pending.find(label.event_id, shard.now_ms)
+    place = pending.find(label.event_id, now_ms)
     source = label.source
-    held = Held(shard.now_ms + form.early_ms, label.event_id, source.offset, source.key, label.time_ms, value)
+    held = Held(now_ms + terms.early_ms, label.event_id, source.offset, source.key, label.time_ms, value)
     if value is None:
         _retract(shard, place, held, out)
     elif place is None:
-        _hold(shard, held, form, out)
-    elif shard.pending.fate(place) == WAITING:
-        _join(shard, place, shard.pending.waiting(place), held, out)
+        _hold(shard, held, out)
+    elif pending.fate(place) == WAITING:
+        _join(shard, place, pending.waiting(place), held, out)
     else:
         _again(shard, place, held, out)
 
@@ -55,12 +55,12 @@ def _admit_class(shard: Shard, value: LabelValue) -> bool:
     return True
 
 
-def _hold(shard: Shard, label: Held, form: LabelForm, out: Outbox) -> None:
+def _hold(shard: Shard, label: Held, out: Outbox) -> None:
     """Keep a label until its event comes."""
     early = shard.early
     if not early.hold(label):
         before = early.get(label.event_id)
-        if form.second == "ignore" or before is None or before.value == label.value:
+        if not shard.corrects or before is None or before.value == label.value:
             unjoined(shard, label, "duplicate", "a label for this event is held already; the first one stands", out)
             return
         early.replace(label)
@@ -90,23 +90,24 @@ def _join(shard: Shard, place: int, waiting: Waiting | None, label: Held, out: O
     value = label.value
     if waiting is None or value is None:
         raise InvariantError("a label was to be joined to an event that does not wait")
-    number = shard.evaluation.update(value, waiting.prediction)
-    _take_in(shard, value, label.time_ms, waiting)
-    pending = shard.pending
+    prediction, label_time_ms, pending, now_ms = waiting.prediction, label.time_ms, shard.pending, shard.now_ms
+    delay_ms = label_time_ms - waiting.time_ms
+    number = shard.evaluation.update(value, prediction)
+    shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
     first = True
     if shard.labels_max == 1:
-        pending.settle(place, LABELLED, shard.now_ms, number, value, label.time_ms)
+        pending.settle(place, LABELLED, now_ms, number, value, label_time_ms)
         output_id = _ending_id(shard, waiting)
     else:
         output_id = _label_id(shard, label)
         count = pending.count_label(place)
         first = count == 1
         if count >= shard.labels_max:
-            pending.settle(place, LABELLED, shard.now_ms)
-    drifts = shard.monitors.on_label(value, waiting.prediction)
-    _settle(shard, "joined", output_id, label.event_id, waiting, value, label.time_ms, None, out)
+            pending.settle(place, LABELLED, now_ms)
+    drifts = shard.monitors.on_label(value, prediction)
+    _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out)
     if first:
-        watch_labels(shard, label.time_ms - waiting.time_ms, out)
+        watch_labels(shard, delay_ms, out)
     for drift in drifts:
         note_drift(shard, drift, out)
 
@@ -252,8 +253,8 @@ def _settle(
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
-    if label is not None and shard.pipeline.task != "anomaly":
-        failure = learn(shard, waiting.features, label, f"learn {output_id}")
+    if label is not None and not shard.terms.anomaly:
+        failure = learn(shard, waiting.features, label, output_id)
         if failure is not None:
             kind, detail = "failed", failure
     _publish(shard, kind, output_id, event_id, waiting, label, label_time_ms, detail, out, previous)
@@ -317,25 +318,31 @@ def unjoined(
     )
 
 
-def learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, call: str) -> str | None:
-    """Learn unless frozen; returns what the model raised, in a line."""
+def learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, output_id: str) -> str | None:
+    """Learn unless frozen; returns what the model raised, in a line.
+
+    Args:
+        output_id: of what comes of it; names the call in the journal.
+    """
     if shard.frozen:
         return None
     try:
-        shard.learner.learn(values, label, call)
+        shard.learner.learn(values, label, output_id)
     except ModelRaisedError as raised:
         return str(raised)
     shard.count("learned")
-    if shard.reactor.background is not None and shard.reactor.learn(shard.learner, values, label, call):
+    if shard.reactor.background is not None and shard.reactor.learn(
+        shard.learner, values, label, learn_call(output_id)
+    ):
         shard.count("background_failed")
     return None
 
 
 def _ending_id(shard: Shard, waiting: Waiting) -> str:
     """Of how the wait of an event ended, whatever ended it."""
-    return f"{shard.pipeline.topics.events}-{shard.partition}-{waiting.offset}-1"
+    return f"{shard.terms.ending}{waiting.offset}-1"
 
 
 def _label_id(shard: Shard, label: Held) -> str:
     """Of what became of a label that did not end a wait."""
-    return f"{shard.pipeline.topics.labels}-{shard.partition}-{label.offset}-0"
+    return f"{shard.terms.labels}{label.offset}-0"

@@ -14,24 +14,23 @@ class Outbox:
     folded again after other records (which at_least_once may do) gives the same thing the same id.
     """
 
-    __slots__ = ("_alerts", "_place", "made")
+    __slots__ = ("_alerts", "_number", "_partition", "_topic", "made")
 
     def __init__(self, topic: str, partition: int, number: int) -> None:
-        self._place = (topic, partition, number)
+        self._topic = topic
+        self._partition = partition
+        self._number = number
         self._alerts = 0
         self.made: list[Output] = []
 
     def own_id(self) -> str:
-        topic, partition, number = self._place
-        return f"{topic}-{partition}-{number}-0"
+        return f"{self._topic}-{self._partition}-{self._number}-0"
 
     def alert_id(self) -> str:
-        topic, partition, number = self._place
         self._alerts += 1
-        return f"{topic}-{partition}-{number}-{1 + self._alerts}"
+        return f"{self._topic}-{self._partition}-{self._number}-{1 + self._alerts}"
 
     def place(self, topics: Topics) -> str:
         """The record as an episode's name has it."""
-        topic, _, number = self._place
-        letter = {topics.events: "e", topics.labels: "l", topics.control: "c"}.get(topic, "t")
-        return f"{letter}{number}"
+        letter = {topics.events: "e", topics.labels: "l", topics.control: "c"}.get(self._topic, "t")
+        return f"{letter}{self._number}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Struct
+
 from app.core.drift import DriftMonitors
 from app.core.early import EarlyLabels
 from app.core.episode import Episodes, Moment
@@ -16,6 +18,42 @@ from app.core.reaction import Reactor
 from app.core.record import LabelValue
 from app.core.target import Target
 from app.core.watch import Watch
+
+
+class Terms(Struct, frozen=True, gc=False):
+    """What the fold asks of its pipeline at each record, read once: a look into a pydantic model costs ten of these.
+
+    Args:
+        labelled: the pipeline declares a label.
+        early_ms: how long a label waits for its event.
+        multiclass, anomaly: the task.
+        threshold: of a decision; None without one.
+        missing_watched: missing features may alert.
+        ending, labels: what output ids begin with, of how the wait of an event ended, and of what became of a label.
+    """
+
+    labelled: bool
+    early_ms: int
+    multiclass: bool
+    anomaly: bool
+    threshold: float | None
+    missing_watched: bool
+    ending: str
+    labels: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, partition: int) -> Terms:
+        label, decision, topics = pipeline.label, pipeline.decision, pipeline.topics
+        return cls(
+            labelled=label is not None,
+            early_ms=label.early_ms if label else 0,
+            multiclass=pipeline.task == "multiclass",
+            anomaly=pipeline.task == "anomaly",
+            threshold=decision.threshold if decision else None,
+            missing_watched=bool(pipeline.alerts.missing_max),
+            ending=f"{topics.events}-{partition}-",
+            labels=f"{topics.labels}-{partition}-",
+        )
 
 
 class Shard:
@@ -41,6 +79,7 @@ class Shard:
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
         self.pipeline = pipeline
         self.partition = partition
+        self.terms = Terms.of(pipeline, partition)
         self.learner = Learner(pipeline)
         label = pipeline.label
         self.corrects = label is not None and label.second == "correct"

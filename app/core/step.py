@@ -81,15 +81,16 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
 
 
 def _event(shard: Shard, event: Event, out: Outbox) -> None:
-    event_id = event.event_id
-    if shard.pending.find(event_id, shard.now_ms) is not None:
+    event_id, now_ms, terms = event.event_id, shard.now_ms, shard.terms
+    if shard.pending.find(event_id, now_ms) is not None:
         reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
     learner = shard.learner
     version = learner.version
     resting = learner.faults.resting > 0
+    output_id = out.own_id()
     try:
-        prediction, guard = learner.score(event.features, out.own_id())
+        prediction, guard = learner.score(event.features, output_id)
     except ModelRaisedError as raised:
         reject(shard, event.source, "model_error", str(raised), out)
         watch_faults(shard, out)
@@ -97,37 +98,36 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if guard != "served":
         version = learner.version
     shard.count("scored")
-    score = Score(
-        out.own_id(), event.source, event_id, event.time_ms, prediction, _decide(shard, prediction), guard, version
-    )
+    decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
+    score = Score(output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version)
     out.made.append(score)
     shard.maturity.on_score(prediction)
     if learner.faults.open:
         watch_faults(shard, out)
     if guard != "served" and not resting:
         notice(shard, "model", failure_sign(shard.pipeline, guard), out)
-    if event.missing and shard.pipeline.alerts.missing_max:
-        shard.watch.miss(event.missing, shard.now_ms, *accepted(shard))
-    for drift in shard.monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
-        note_drift(shard, drift, out)
-    for drift in shard.monitors.on_score(prediction):
-        note_drift(shard, drift, out)
-    if shard.pipeline.task == "anomaly" and guard != "withheld":
-        failure = learn(shard, event.features, None, f"learn {score.output_id}")
+    if event.missing and terms.missing_watched:
+        shard.watch.miss(event.missing, now_ms, *accepted(shard))
+    monitors = shard.monitors
+    if monitors.of_events:
+        for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
+            note_drift(shard, drift, out)
+    if monitors.score:
+        for drift in monitors.on_score(prediction):
+            note_drift(shard, drift, out)
+    if terms.anomaly and guard != "withheld":
+        failure = learn(shard, event.features, None, output_id)
         if failure is not None:
             shard.count("failed")
             watch_faults(shard, out)
-    if shard.pipeline.label is not None:
+    if terms.labelled:
         await_label(shard, event, score, out)
     else:
-        shard.pending.add(event_id, shard.now_ms, None)
+        shard.pending.add(event_id, now_ms, None)
 
 
-def _decide(shard: Shard, prediction: Prediction) -> bool | None:
-    decision = shard.pipeline.decision
-    if decision is None or prediction.value is None:
-        return None
-    return prediction.value >= decision.threshold
+def _decide(threshold: float, prediction: Prediction) -> bool | None:
+    return None if prediction.value is None else prediction.value >= threshold
 
 
 def _control(shard: Shard, control: Control, out: Outbox) -> None:
