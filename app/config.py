@@ -294,6 +294,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
         web_host, web_port: where /metrics and /health are served.
         pipeline: the pipeline file of commands without -p.
+        notify: file of webhooks that alerts are posted to; none without it.
         snapshot_key: secret of the HMAC over snapshots, at least 16 characters; without it, none.
         partitions: partitions of topics that `topics create` makes.
         replication: their replication factor.
@@ -313,6 +314,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     web_host: str = "127.0.0.1"
     web_port: int = 6066
     pipeline: Path | None = None
+    notify: Path | None = None
     snapshot_key: str | None = None
     partitions: int = 4
     replication: int = 1
@@ -408,7 +410,7 @@ def _setting(name: str, text: str) -> Any:
             if len(text) < _KEY_CHARACTERS_MIN:
                 raise ValueError(f"must have at least {_KEY_CHARACTERS_MIN} characters")
             return text
-        case "data_dir" | "pipeline":
+        case "data_dir" | "pipeline" | "notify":
             return Path(text).expanduser()
         case "ssl_cafile" | "ssl_certfile" | "ssl_keyfile":
             path = Path(text).expanduser()

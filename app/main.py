@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -17,18 +18,22 @@ from mode import Service
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from app.broker.topic import TopicProblem, verify
+from app.broker.topic import TopicProblem, create_undelivered, verify
 from app.config import Settings, load_pipeline, load_settings
 from app.core.error import SettingsError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
-from app.engine.metric import WorkerCollector
+from app.engine.metric import NotifyCollector, WorkerCollector
+from app.engine.notify import Notifier
 from app.engine.outage import Outage
 from app.engine.quiet import quieten
 from app.engine.runner import BACKOFF_S, Start
+from app.engine.webhook import Webhook, load_webhooks
 from app.engine.worker import Worker
 
 log = logging.getLogger(__name__)
+
+NOTIFY_STOP_S = 5.0
 
 
 class _Boot(BootStrategy):
@@ -78,6 +83,8 @@ class Engine(Service):
         while True:
             try:
                 problems = await verify(self.pipeline, self.settings)
+                if self.settings.notify is not None:
+                    await create_undelivered(self.pipeline, self.settings)
             except UnreachableError as error:
                 self.outage.failed(error)
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
@@ -101,16 +108,53 @@ class Engine(Service):
             await asyncio.wait({self._running})
 
 
+class Notification(Service):
+    """The notifiers as a service of the Faust worker: one a webhook. Whatever becomes of them, the engine goes on.
+
+    Attributes:
+        notifiers: in the order of the settings file.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, webhooks: Mapping[str, Webhook], **options: Any) -> None:
+        self.pipeline = pipeline
+        self.settings = settings
+        self.notifiers = [Notifier(pipeline, settings, name, webhook) for name, webhook in webhooks.items()]
+        self._posting: set[asyncio.Task[None]] = set()
+        super().__init__(**options)
+
+    async def on_start(self) -> None:
+        for notifier in self.notifiers:
+            task = asyncio.create_task(notifier.run(), name=f"webhook-{notifier.name}")
+            task.add_done_callback(self._ended)
+            self._posting.add(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s stopped; its alerts wait for the next start", task.get_name(), exc_info=error)
+
+    async def on_stop(self) -> None:
+        for task in self._posting:
+            task.cancel()
+        if self._posting:
+            await asyncio.wait(self._posting, timeout=NOTIFY_STOP_S)
+
+
 class Host:
     """The Faust app of one pipeline, with its engine and its pages.
 
     Attributes:
         app: the Faust app.
         engine: the engine, once Faust has started it.
+        notification: what posts alerts to webhooks, if there are any.
+
+    Raises:
+        SettingsError: the file of webhooks, or the data folder, cannot be used.
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, start: Start) -> None:
         self.engine: Engine | None = None
+        self.notification: Notification | None = None
+        webhooks = load_webhooks(settings.notify) if settings.notify is not None else {}
         quieten()
         folder = settings.data_dir / "faust"
         try:
@@ -139,6 +183,14 @@ class Host:
                 super().__init__(pipeline, settings, start, **options)
                 host.engine = self
 
+        if webhooks:
+
+            @self.app.service
+            class Notified(Notification):
+                def __init__(self, **options: Any) -> None:
+                    super().__init__(pipeline, settings, webhooks, **options)
+                    host.notification = self
+
         self._add_pages()
 
     @property
@@ -150,6 +202,7 @@ class Host:
         registry.register(
             WorkerCollector(lambda: self._worker, lambda: self.engine.outage if self.engine is not None else None)
         )
+        registry.register(NotifyCollector(lambda: self.notification.notifiers if self.notification else []))
 
         @self.app.page("/metrics")
         async def metrics(web: Any, request: Any) -> Any:

@@ -10,12 +10,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.embedded import start as start_embedded
 from app.broker.java import JavaError
 from app.broker.kafka import KafkaNode
 from app.broker.kafka import start as start_kafka
+
+# How long an example takes is the machine's, not the code's; where CI is set, Hypothesis has such a profile of its own.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if not os.environ.get("CI"):
+    settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,8 @@ from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
 from app.core.poison import Notes
 from app.core.record import EventId, Record
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 
 BUFFERED_MAX = 4_096
 ALERTS_KEPT_MAX = 2_000

@@ -24,6 +24,7 @@ from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
 from app.engine.client import admin, client_options, partition_counts, producer, unreachable
+from app.engine.notify import undelivered_topic
 
 Kind = Literal["events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"]
 INPUTS: tuple[Kind, ...] = ("events", "labels", "control")
@@ -202,6 +203,24 @@ async def create(
         made = [wanted for wanted in plans if wanted.name not in there]
         await cluster.create(made, settings.replication)
         return [Creation(wanted, wanted in made, there.get(wanted.name, partitions)) for wanted in plans]
+
+
+async def create_undelivered(pipeline: Pipeline, settings: Settings) -> None:
+    """Make the topic of alerts that no webhook took, if it is missing: one partition, kept as long as alerts are.
+
+    Raises:
+        TopicError: the broker refused it.
+        BrokerError: it cannot be reached.
+    """
+    config = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(RETENTION_MS["alerts"]),
+        "max.message.bytes": str(max(MESSAGE_BYTES, pipeline.limits.output_bytes_max + OVERHEAD_BYTES)),
+    }
+    wanted = TopicPlan(undelivered_topic(pipeline), "alerts", 1, config)
+    async with _cluster(client_options(settings)) as cluster:
+        if wanted.name not in await partition_counts(cluster.client):
+            await cluster.create([wanted], settings.replication)
 
 
 def create_plain(bootstrap: str, topics: Mapping[str, int]) -> None:

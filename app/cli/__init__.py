@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("app.cli.worker:worker", "Score, learn and watch: run a worker."),
     "produce": ("app.cli.produce:produce", "Send a data file as events and later labels."),
     "tail": ("app.cli.tail:tail", "Print scores, outcomes, alerts or rejected records as they come."),
+    "control": ("app.cli.control:control", "Command the shards: freeze, reset, acknowledge an alert, silence it ..."),
     "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
     "verify": ("app.cli.verify:verify", "Prove from the topics that what was published is what the fold makes."),
     "backtest": ("app.cli.backtest:backtest", "What would these pipelines have done on this history?"),

@@ -228,6 +228,8 @@ async def _listen(scene: Scene, pipeline: Pipeline, settings: Settings) -> None:
         async for batch in arrivals:
             for arrival in batch:
                 alert = orjson.loads(arrival.value or b"{}")
+                if alert.get("state") != "opened":
+                    continue  # that it lasts, or is over
                 alert["labels_joined"] = scene.joined
                 alert["sent"] = scene.sent
                 scene.alerts.append(alert)

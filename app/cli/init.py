@@ -309,6 +309,10 @@ class _Draft:
         if self._found.target.task == "anomaly":
             yield "drift:"
             yield _beside("  score: ADWIN()", "alerts when the scores change")
+        elif self._found.target.rare and self._found.target.rare < _RARE:
+            yield "drift:"
+            yield _beside("  error: none", "of a rare class it says little")
+            yield _beside("  loss: ADWIN(delta=0.002)", "alerts when the log loss of served predictions rises")
         else:
             yield "drift:"
             yield _beside("  error: ADWIN(delta=0.002)", "alerts when the error of served predictions rises")

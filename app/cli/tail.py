@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import textwrap
 import time
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ PART = 1  # exit code: fewer records came than asked for
     metavar="S",
     help="Stop when nothing has come for so many seconds.",
 )
+@click.option("--pretty", is_flag=True, help="Alerts for people, in 80 columns, instead of JSON lines.")
 def tail(
     kind: str,
     pipeline_file: Path | None,
@@ -44,21 +47,30 @@ def tail(
     from_beginning: bool,
     limit: int | None,
     timeout_s: float | None,
+    pretty: bool,
 ) -> None:
     """Print records of KIND as JSON lines: scores, outcomes, alerts or rejected.
 
     Only committed records are shown where the pipeline's delivery is exactly_once. Exit code 1: --timeout
     came before --limit.
     """
+    if pretty and kind != "alerts":
+        raise click.BadParameter(f"is for alerts; {kind} are JSON lines", param_hint="--pretty")
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
-    count = asyncio.run(_print(kind, pipeline, settings, from_beginning, limit, timeout_s))
+    count = asyncio.run(_print(kind, pipeline, settings, from_beginning, limit, timeout_s, pretty))
     if limit is not None and count < limit:
         raise click.exceptions.Exit(PART)
 
 
 async def _print(
-    kind: str, pipeline: Pipeline, settings: Settings, from_beginning: bool, limit: int | None, timeout_s: float | None
+    kind: str,
+    pipeline: Pipeline,
+    settings: Settings,
+    from_beginning: bool,
+    limit: int | None,
+    timeout_s: float | None,
+    pretty: bool,
 ) -> int:
     """Print until the limit, the time-out or an interrupt.
 
@@ -66,7 +78,7 @@ async def _print(
         How many records were printed.
     """
     topic = next(name for one, name in names(pipeline).items() if one == kind)
-    shape = rejected_line if kind == "rejected" else plain_line
+    shape = pretty_alert if pretty else rejected_line if kind == "rejected" else plain_line
     committed = pipeline.delivery == "exactly_once"
     count = 0
     heard = time.monotonic()
@@ -93,6 +105,58 @@ async def _print(
 def plain_line(arrival: Arrival) -> str:
     """The value as it is: what we publish is one line of JSON."""
     return "null" if arrival.value is None else arrival.value.decode("utf-8", "replace")
+
+
+PRETTY_COLUMNS = 80
+_PRETTY_MARKS = {"opened": "!", "ongoing": "~", "resolved": "="}
+
+
+def pretty_alert(arrival: Arrival) -> str:
+    """An alert for people: what and when, the sentence, and what to do, in at most 80 columns.
+
+    Text is as it came but for control characters, which could write over what stands above.
+    """
+    try:
+        alert = json.loads(arrival.value or b"null")
+        when = "-" if alert["time_ms"] is None else _utc(alert["time_ms"])
+        state, severity = str(alert["state"]), str(alert["severity"])
+        marks = [word for word in ("acknowledged", "silenced", "flapping") if alert.get(word)]
+        lasted = alert["time_ms"] - alert["opened_ms"] if alert["time_ms"] is not None else 0
+        told = f"{_PRETTY_MARKS.get(state, '?')} {when}  {severity if state != 'resolved' else 'over'}  {alert['kind']}"
+        head = "  ".join([told, state, *marks])
+        after = f" after {_span(lasted)}" if state != "opened" and lasted > 0 else ""
+        parts = [
+            *_wrapped(head + after, ""),
+            *_wrapped(str(alert["sentence"]), "  "),
+            *_wrapped(f"for {', '.join(map(str, alert['audience'])).replace('_', ' ')}", "  "),
+            *_wrapped(f"episode {alert['episode']}", "  "),
+            *_wrapped(f"what to do: {alert['runbook']}", "  "),
+        ]
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):  # a stub, or nothing of ours
+        return "\n".join(_wrapped(plain_line(arrival), "? "))
+    return "\n".join([*parts, ""])
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return textwrap.wrap(
+        shown, PRETTY_COLUMNS, initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
+    )
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _span(span_ms: int) -> str:
+    """A span in its two largest units: `1d 4h`, `12m 5s`."""
+    units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+    parts = []
+    for unit, size_ms in units:
+        count, span_ms = divmod(span_ms, size_ms)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "less than 1s"
 
 
 def rejected_line(arrival: Arrival) -> str:

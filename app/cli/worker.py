@@ -21,6 +21,7 @@ from app.main import Host, start_of
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="In place of what the file says.")
 @click.option("--web-host", help="Where /metrics and /health are served (DRIFTLINE_WEB_HOST).")
 @click.option("--web-port", type=int, help="Port of /metrics and /health (DRIFTLINE_WEB_PORT).")
+@click.option("--notify", type=click.Path(path_type=Path), help="File of webhooks for alerts (DRIFTLINE_NOTIFY).")
 @click.option("--reset-state", is_flag=True, help="Start with an untrained model; inputs go on where they stand.")
 @click.option(
     "--on-gap",
@@ -36,6 +37,7 @@ def worker(
     overrides: tuple[str, ...],
     web_host: str | None,
     web_port: int | None,
+    notify: Path | None,
     reset_state: bool,
     on_gap: str,
     log_level: str | None,
@@ -49,6 +51,7 @@ def worker(
         "bootstrap": bootstrap,
         "web_host": web_host,
         "web_port": web_port,
+        "notify": notify,
         "log_level": log_level,
     }
     settings = load_settings(flags=flags)

@@ -35,15 +35,19 @@ REASONS: Mapping[str, str] = {
     "string_too_long": "a text is longer than limits.string_max",
     "label_missing": "there is no label at the pipeline's path",
     "label_type": "the label does not fit the task",
-    "control_unknown": "the command is none of freeze, unfreeze, reset",
+    "control_unknown": "the command is none of freeze, unfreeze, reset, snapshot, acknowledge, silence",
+    "control_invalid": "the command lacks an episode, or how long to be silent",
     "duplicate_event": "an event with this id was scored before",
     "unexpected_label": "the pipeline declares no label",
     "too_many_classes": "the label would be one class more than limits.classes_max",
     "model_error": "the model raised an exception on this event",
+    "episode_unknown": "no episode of that name is open",
 }
-"""Every reason that a rejected record can carry; the last five are the core's."""
+"""Every reason that a rejected record can carry; the last six are the core's."""
 
-COMMANDS = ("freeze", "unfreeze", "reset")
+COMMANDS = ("freeze", "unfreeze", "reset", "snapshot", "acknowledge", "silence")
+ABOUT_EPISODE = ("acknowledge", "silence")
+SILENCE_MAX_MS = 365 * 86_400_000
 
 _SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
 _EXACT_MAX = 2**53  # up to here every whole number is a float of its own
@@ -128,16 +132,18 @@ class Decoder:
         event_id = self._id(document, self._event_id)
         time_ms, ahead = self._time(document, self._event_time, source)
         values: list[FeatureValue] = []
+        missing = 0
         number_max = self._number_max
         for name, key, feature, check, plain in self._features:
             value = document.get(key) if key is not None else _find(document, feature.keys)
             if plain and type(value) is float and -number_max <= value <= number_max:
                 values.append(value)  # nearly all of them: without a call each
             elif value is _MISSING or value is None:
+                missing |= 1 << len(values)
                 values.append(_absent(name, feature))
             else:
                 values.append(check(self, name, value))
-        return Event(source, _order_ms(source, time_ms, ahead), time_ms, event_id, tuple(values), ahead)
+        return Event(source, _order_ms(source, time_ms, ahead), time_ms, event_id, tuple(values), ahead, missing)
 
     def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
         event_id = self._id(document, self._label_id)
@@ -155,7 +161,15 @@ class Decoder:
         command = document.get("command")
         if command not in COMMANDS:
             raise _RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
-        return Control(source, max(source.record_time_ms, 0), command)
+        order_ms = max(source.record_time_ms, 0)
+        if command not in ABOUT_EPISODE:
+            return Control(source, order_ms, command)
+        episode, span_ms = document.get("episode"), document.get("for_ms", 0)
+        if not isinstance(episode, str) or not 0 < len(episode) <= self._string_max:
+            raise _RefusedError("control_invalid", f"{command} needs the name of an episode, not {shown(episode)}")
+        if type(span_ms) is not int or not (command == "silence") <= span_ms <= SILENCE_MAX_MS:
+            raise _RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
+        return Control(source, order_ms, command, episode, span_ms)
 
     def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
         found = _find(document, keys)

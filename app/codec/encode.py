@@ -118,8 +118,16 @@ class Encoder:
             "audience": list(alert.audience),
             "sentence": alert.sentence,
             "time_ms": alert.time_ms,
+            "update": alert.update,
+            "opened_ms": alert.opened_ms,
+            "runbook": alert.runbook,
+            "acknowledged": alert.acknowledged,
+            "silenced": alert.silenced,
+            "announced": alert.announced,
+            "flapping": alert.flapping,
             "evidence": alert.evidence,
             "positions": alert.positions,
+            "opened_at": alert.opened_at,
         }
         return Message("alerts", alert.episode.encode(), orjson.dumps(value), alert.stamp_ms)
 

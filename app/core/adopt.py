@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.core.build import is_factory
-from app.core.drift import DriftMonitors, Monitor
+from app.core.drift import DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.expression import params_used
 from app.core.maturity import Maturity
@@ -23,6 +23,7 @@ from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
 FOLLOWED = (
+    "alerts",
     "decision",
     "dedupe",
     "delivery",
@@ -94,7 +95,11 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         maturity.keep(shard.maturity, lambda part: _evaluation(part, before, after))
         shard.maturity = maturity
     if (before.drift, before.params) != (after.drift, after.params):
-        shard.monitors = _monitors(shard.monitors, before, after)
+        monitors = DriftMonitors.of(after)
+        shard.reactor = shard.reactor.under(after, monitors.keep(shard.monitors, DriftMonitors.of(before)))
+        shard.monitors = monitors
+    shard.watch.adopt(after)
+    shard.episodes.forget(shard.watch.signals(after), shard.moment("a"))
 
 
 def _same(expression: str, before: Pipeline, after: Pipeline) -> bool:
@@ -110,24 +115,4 @@ def _evaluation(old: Evaluation, before: Pipeline, after: Pipeline) -> Evaluatio
     for name in made.tracks:
         if name in old.tracks and _same(name, before, after):
             made.keep(name, old.tracks[name])
-    return made
-
-
-def _monitors(old: DriftMonitors, before: Pipeline, after: Pipeline) -> DriftMonitors:
-    """Detectors that stay on their signal go on, whatever their number there; a reference of another size is new."""
-    made = DriftMonitors.of(after)
-    made.label_count, made.score_count = old.label_count, old.score_count
-    same_size = before.drift.reference_size == after.drift.reference_size
-    kept = {(one.signal, one.expression): one for one in old.every()}
-
-    def chosen(fresh: Monitor) -> Monitor:
-        known = kept.get((fresh.signal, fresh.expression))
-        if known is None or not _same(fresh.expression, before, after) or (known.reference and not same_size):
-            return fresh
-        known.name = fresh.name
-        return known
-
-    made.error = [chosen(one) for one in made.error]
-    made.score = [chosen(one) for one in made.score]
-    made.features = [(place, chosen(one)) for place, one in made.features]
     return made

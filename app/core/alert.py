@@ -1,167 +1,336 @@
 """What an alert says: kind, severity, audience, one sentence for someone who does not program, and the
-numbers behind it.
+numbers behind it. `episode` says when it is told.
 
-Severity is `warning` unless users are hurt for certain: `critical` where a served prediction is missing or
-comes from an older copy of the model, and where the error rate has at least doubled or risen by ten
-percentage points (regression: the average error has moved up by a quarter of the reference errors). A change
-in features or scores is a warning: the model may well cope with it.
+Severity is `warning` unless users are hurt for certain, and the pipeline file may say otherwise by kind. `critical` is:
+
+    concept_drift   the error rate has at least doubled or risen by ten percentage points (regression: the average error
+                    has moved up by a quarter of the reference errors)
+    performance     a metric is beyond its limit by more than a tenth of it
+    label_coverage  less than half of the coverage that is asked for
+    data_quality    more than half of the records are rejected
+    model_failure   a prediction is missing or comes from an older copy of the model; the model rests
+    throughput      no events come any more
+
+A change in features or scores and a late label are warnings: the model may well cope with them. `critical` is for
+operations as well, whatever the audience.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from app.core.drift import Drift
+from app.core.episode import Sign, Told, spoken
 from app.core.output import Guard, ModelVersion
+from app.core.pipeline import AlertKind, Role
 from app.core.poison import WINDOW_CALLS
+from app.core.reaction import Reaction
+from app.core.telling import kind_of, percent, telling, telling_of
 
 if TYPE_CHECKING:
-    from app.core.model import Learner
     from app.core.pipeline import Pipeline
 
-Kind: TypeAlias = Literal["data_drift", "concept_drift", "score_drift", "model_failure"]
-Severity: TypeAlias = Literal["warning", "critical"]
-State: TypeAlias = Literal["opened", "ongoing", "resolved"]
+FEATURES_SHOWN = 5  # of the features that moved, those that moved most
 
-_AUDIENCES: dict[Kind, tuple[str, ...]] = {
+_AUDIENCES: dict[AlertKind, tuple[Role, ...]] = {
     "data_drift": ("data_engineering", "data_science"),
     "concept_drift": ("data_science", "domain_expert"),
     "score_drift": ("data_science", "operations"),
+    "performance": ("data_science", "domain_expert"),
+    "label_coverage": ("data_engineering", "data_science"),
+    "label_delay": ("data_engineering", "data_science"),
+    "data_quality": ("data_engineering",),
     "model_failure": ("operations", "data_science"),
+    "model_change": ("data_science", "operations"),
+    "throughput": ("operations", "data_engineering"),
 }
 
 
 class AlertContent(Struct, frozen=True, gc=False):
     """An alert without the ids, times and positions that a shard adds; see `output.Alert` for the fields."""
 
-    episode: str
-    state: State
-    kind: Kind
-    severity: Severity
+    kind: AlertKind
+    severity: str
     audience: tuple[str, ...]
-    sentence: str
+    runbook: str
     evidence: dict[str, object]
 
 
-def drift_alert(pipeline: Pipeline, partition: int, drift: Drift, version: ModelVersion) -> AlertContent:
-    """The alert of one detection, as an episode of its own.
+def alert_of(pipeline: Pipeline, told: Told, version: ModelVersion) -> AlertContent:
+    """A message about an episode as it is published.
 
     Args:
-        version: of the model at the moment of the detection.
+        version: of the model at this moment; that of the last sign stays in the evidence.
     """
-    kind = _kind(drift.signal)
-    severity = _severity(pipeline.task, drift) if kind == "concept_drift" else "warning"
-    audience = _AUDIENCES[kind]
-    if severity == "critical":
+    kind = told.episode.sign.kind
+    rules = pipeline.alerts
+    audience: tuple[Role, ...] = rules.audience.get(kind) or _AUDIENCES[kind]
+    if told.severity == "critical" and "operations" not in audience:
         audience = (*audience, "operations")
     return AlertContent(
-        episode=f"{pipeline.name}-{partition}-{drift.monitor}-{drift.detection}",
-        state="opened",
-        kind=kind,
-        severity=severity,
-        audience=audience,
-        sentence=_sentence(pipeline, drift),
-        evidence={
-            "signal": drift.signal,
-            "detector": drift.detector,
-            "direction": drift.direction,
-            "before": drift.before,
-            "count_before": drift.count_before,
-            "after": drift.after,
-            "count_after": drift.count_after,
-            "observed": drift.observed,
-            "detection": drift.detection,
-            "model_version": str(version),
-        },
+        kind,
+        told.severity,
+        tuple(dict.fromkeys(audience)),
+        f"{rules.runbook}#{kind.replace('_', '-')}",
+        {**told.episode.sign.evidence, "model_version": str(version)},
     )
 
 
-def failure_alert(pipeline: Pipeline, episode: str, state: State, guard: Guard, version: ModelVersion) -> AlertContent:
-    """The alert of a model whose prediction was no finite number, and of its recovery.
+# -- drift
+
+
+_SIGNALS = {
+    "feature": "features",
+    "novelty": "features",
+    "rate": "features",
+    "label_rate": "label_rate_drift",
+    "label_delay": "label_delay_drift",
+    "missing": "missing_drift",
+}
+
+
+def signal_of(drift: Drift) -> str:
+    """The signal whose episode a drift belongs to: all detectors of one signal, and all features, share theirs.
+
+    None of them is the name of a condition of `watch`: a limit may be kept while a signal drifts.
+    """
+    kind = drift.signal.partition(":")[0]
+    return _SIGNALS.get(kind, kind)
+
+
+def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
+    """What one detection means.
 
     Args:
-        guard: who served instead, if anyone could; `served` when the model answers again.
+        before: the last sign of the same episode, where one is open: the features that moved since it began are kept.
     """
-    match guard:
-        case "served":
-            sentence = f"{pipeline.name} gives usable predictions again."
-        case "fallback":
-            sentence = (
-                f"The model of {pipeline.name} broke down and gave a prediction that is not a number: "
-                "its last good copy has taken over."
-            )
-        case "withheld":
-            sentence = (
-                f"The model of {pipeline.name} broke down and its last good copy as well: "
-                "events get no prediction until it recovers."
-            )
-        case _:
-            assert_never(guard)
-    return AlertContent(
-        episode=episode,
-        state=state,
-        kind="model_failure",
-        severity="critical",
-        audience=_AUDIENCES["model_failure"],
-        sentence=sentence,
-        evidence={"guard": guard, "model_version": str(version)},
+    kind = kind_of(drift.signal)
+    evidence: dict[str, object] = {
+        "signal": drift.signal,
+        "detector": drift.detector,
+        "direction": drift.direction,
+        "before": drift.before,
+        "count_before": drift.count_before,
+        "after": drift.after,
+        "count_after": drift.count_after,
+        "observed": drift.observed,
+        "detection": drift.detection,
+    }
+    sentence = _sentence(pipeline, drift)
+    if drift.moved:
+        evidence["moved"] = _moved(drift, before)
+    if _SIGNALS.get(drift.signal.partition(":")[0]) == "features":
+        earlier: Any = before.evidence.get("found", []) if before is not None else []
+        others = [one for one in earlier if one != drift.signal][: FEATURES_SHOWN - 1]
+        evidence["found"] = [drift.signal, *others]
+        names = dict.fromkeys(_feature(one) for one in others if _feature(one) != _feature(drift.signal))
+        if names:
+            sentence = f"{sentence.removesuffix('.')}; {_listed(list(names))} moved as well."
+    return Sign(
+        kind,
+        _severity(pipeline.task, drift) if kind == "concept_drift" else "warning",
+        sentence,
+        _settled(pipeline.name, kind),
+        evidence,
     )
 
 
-def error_alert(pipeline: Pipeline, episode: str, state: State, learner: Learner) -> AlertContent:
-    """The alert of a model that raises exceptions, that rests because of them, and that works again."""
-    name, faults = pipeline.name, learner.faults
-    count, rests = faults.recent_count, state == "ongoing"
-    match state:
-        case "opened":
-            sentence = (
-                f"The model of {name} failed on {count} of the last {WINDOW_CALLS:,} events and labels: those events "
-                "were rejected, and those labels not learned."
-            )
-        case "ongoing":
-            sentence = (
-                f"The model of {name} fails on so many events that it rests for a while at a time: events get no "
-                "prediction meanwhile."
-            )
-        case "resolved":
-            sentence = f"The model of {name} works without errors again."
+def _moved(drift: Drift, before: Sign | None) -> list[dict[str, Any]]:
+    """What moved most in this episode, first the furthest; of what moved again, the latest move."""
+    moved: list[dict[str, Any]] = [to_builtins(move) for move in drift.moved]
+    known = {move["signal"] for move in moved}
+    earlier: Any = before.evidence.get("moved", []) if before is not None else []
+    moved += [move for move in earlier if move["signal"] not in known]
+    moved.sort(key=lambda move: -move["size"])
+    return moved[:FEATURES_SHOWN]
+
+
+def _feature(signal: str) -> str:
+    """The feature that a signal is of."""
+    kind, _, name = signal.partition(":")
+    return name.partition("=")[0] if kind == "rate" else name
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _settled(name: str, kind: AlertKind) -> str:
+    match kind:
+        case "concept_drift":
+            return f"No further change in how often {name} is wrong has been seen"
+        case "score_drift":
+            return f"No further change in what {name} predicts has been seen"
         case _:
-            assert_never(state)
-    return AlertContent(
-        episode=episode,
-        state=state,
-        kind="model_failure",
-        severity="critical" if rests else "warning",
-        audience=_AUDIENCES["model_failure"],
-        sentence=sentence,
-        evidence={"errors": count, "calls": WINDOW_CALLS, "model_version": str(learner.version)},
+            return f"No further change in the data of {name} has been seen"
+
+
+def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
+    """A change of the model, over as soon as it is told."""
+    drift = reaction.drift
+    sentence = telling_of(pipeline.name, reaction)
+    evidence: dict[str, object] = {
+        "reaction": reaction.act,
+        "signal": drift.signal,
+        "detector": drift.detector,
+        "detection": drift.detection,
+        "learned": reaction.learned,
+    }
+    return Sign("model_change", "warning", sentence, sentence, evidence)
+
+
+# -- the model
+
+
+def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
+    """A model whose prediction was no finite number.
+
+    Args:
+        guard: who served instead, if anyone could.
+    """
+    name = pipeline.name
+    if guard == "fallback":
+        sentence = (
+            f"The model of {name} broke down and gave a prediction that is not a number: its last good copy has taken "
+            "over."
+        )
+    else:
+        sentence = (
+            f"The model of {name} broke down and its last good copy as well: "
+            "events get no prediction until it recovers."
+        )
+    return Sign("model_failure", "critical", sentence, f"{name} has given usable predictions again", {"guard": guard})
+
+
+def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
+    """A model that raises exceptions, or rests because of them.
+
+    Args:
+        count: exceptions among its last calls.
+    """
+    name = pipeline.name
+    if rests:
+        sentence = (
+            f"The model of {name} fails on so many events that it rests for a while at a time: events get no "
+            "prediction meanwhile."
+        )
+    else:
+        sentence = (
+            f"The model of {name} failed on {count} of the last {WINDOW_CALLS:,} events and labels: those events were "
+            "rejected, and those labels not learned."
+        )
+    calm = f"The model of {name} has worked without errors again"
+    evidence: dict[str, object] = {"errors": count, "calls": WINDOW_CALLS}
+    return Sign("model_failure", "critical" if rests else "warning", sentence, calm, evidence)
+
+
+# -- limits
+
+
+def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float, *, least: bool, count: int) -> Sign:
+    """A metric beyond its limit.
+
+    Args:
+        least: the limit is a minimum.
+        count: labels that the value is of.
+    """
+    name, side = pipeline.name, "below" if least else "above"
+    sentence = (
+        f"Over the last {count:,} labels, {metric} of {name} is {value:.4g}, {side} the limit of {limit:.4g} that "
+        "was set for it."
     )
+    beyond = (limit - value if least else value - limit) > abs(limit) / 10
+    calm = f"{metric} of {name} has been within its limit again"
+    evidence: dict[str, object] = {"signal": metric, "value": value, "limit": limit, "count": count}
+    return Sign("performance", "critical" if beyond else "warning", sentence, calm, evidence)
 
 
-def _kind(signal: str) -> Kind:
-    if signal == "error":
-        return "concept_drift"
-    return "score_drift" if signal == "score" else "data_drift"
+def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int) -> Sign:
+    """Too few events get a label."""
+    sentence = (
+        f"Only {percent(coverage)} of the last {count:,} events of {pipeline.name} got their label in time; at least "
+        f"{percent(least)} are expected. Without labels it cannot learn, nor be judged."
+    )
+    calm = f"Enough events of {pipeline.name} have got their label again"
+    evidence: dict[str, object] = {"signal": "label coverage", "value": coverage, "limit": least, "count": count}
+    return Sign("label_coverage", "critical" if coverage < least / 2 else "warning", sentence, calm, evidence)
 
 
-def _severity(task: str, drift: Drift) -> Severity:
+def delay_sign(pipeline: Pipeline, late: float, limit_ms: int, count: int) -> Sign:
+    """Most labels come too late."""
+    sentence = (
+        f"Of the last {count:,} labels of {pipeline.name}, {percent(late)} came more than {spoken(limit_ms)} after "
+        "their event: it learns late, and is judged late."
+    )
+    calm = f"Most labels of {pipeline.name} have come in time again"
+    evidence: dict[str, object] = {"signal": "label delay", "value": late, "limit_ms": limit_ms, "count": count}
+    return Sign("label_delay", "warning", sentence, calm, evidence)
+
+
+def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, count: int, reason: str) -> Sign:
+    """Too many records cannot be used.
+
+    Args:
+        what: `events` or `labels`.
+        reason: of the latest rejection.
+    """
+    sentence = (
+        f"{percent(share)} of the last {count:,} {what} of {pipeline.name} could not be used, most lately because of "
+        f"{reason.replace('_', ' ')}; {percent(limit)} are tolerated."
+    )
+    calm = f"The {what} of {pipeline.name} have been in order again"
+    evidence: dict[str, object] = {
+        "signal": f"rejected {what}", "value": share, "limit": limit, "count": count, "reason": reason,
+    }  # fmt: skip
+    return Sign("data_quality", "critical" if share > 0.5 else "warning", sentence, calm, evidence)
+
+
+def missing_sign(pipeline: Pipeline, feature: str, share: float, limit: float, count: int) -> Sign:
+    """A feature is missing from too many events."""
+    sentence = (
+        f"{feature} is missing from {percent(share)} of the last {count:,} events of {pipeline.name}; "
+        f"{percent(limit)} are tolerated."
+    )
+    calm = f"{feature} has been there in enough events of {pipeline.name} again"
+    evidence: dict[str, object] = {"signal": f"missing {feature}", "value": share, "limit": limit, "count": count}
+    return Sign("data_quality", "warning", sentence, calm, evidence)
+
+
+def throughput_sign(pipeline: Pipeline, count: int, usual: float, window_ms: int) -> Sign:
+    """No events come any more, or far more than usual."""
+    span = spoken(window_ms)
+    if count == 0:
+        sentence = f"No events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
+    else:
+        sentence = f"{count:,} events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
+    calm = f"Events of {pipeline.name} have come at a usual rate again"
+    evidence: dict[str, object] = {"signal": "events", "before": usual, "after": count, "window_ms": window_ms}
+    return Sign("throughput", "critical" if count == 0 else "warning", sentence, calm, evidence)
+
+
+def _severity(task: str, drift: Drift) -> Literal["warning", "critical"]:
     rise = drift.after - drift.before
+    if drift.signal == "loss":
+        return "critical" if drift.after >= 2 * drift.before else "warning"
     if task == "regression":
         return "critical" if rise >= 0.25 else "warning"
     return "critical" if rise >= 0.1 or drift.after >= 2 * drift.before else "warning"
 
 
 def _sentence(pipeline: Pipeline, drift: Drift) -> str:
+    other = telling(pipeline.name, drift)
+    if other is not None:
+        return other
     name, rises = pipeline.name, drift.direction == "rise"
     unit = "labels" if drift.signal == "error" else "events"
     since = f"Since about {drift.count_after:,} {unit} ago"
-    rates = f"{_percent(drift.before)} before, {_percent(drift.after)} now."
+    rates = f"{percent(drift.before)} before, {percent(drift.after)} now."
     classes = pipeline.task in ("binary", "multiclass")
     ranks = (
-        f"on average above {_percent(drift.before)} of the reference values before, "
-        f"above {_percent(drift.after)} of them now."
+        f"on average above {percent(drift.before)} of the reference values before, "
+        f"above {percent(drift.after)} of them now."
     )
     if drift.signal == "error":
         if classes:
@@ -177,9 +346,3 @@ def _sentence(pipeline: Pipeline, drift: Drift) -> str:
         return f"{since} {name} has given {'higher' if rises else 'lower'} {scores}: {ranks}"
     feature = drift.signal.removeprefix("feature:")
     return f"{since} the values of {feature} in {name} have been {'higher' if rises else 'lower'}: {ranks}"
-
-
-def _percent(share: float) -> str:
-    """A share for reading: one digit after the point, two significant ones below 1%."""
-    percent = 100 * share
-    return f"{percent:.1f}%" if percent >= 1 or percent == 0 else f"{percent:.2g}%"

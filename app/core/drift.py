@@ -1,198 +1,93 @@
 """Drift monitors: a detector on each watched signal of one shard, and the rules of when it is worth an alert.
 
-Signals, and the values that a detector sees:
+Signals, the values that a detector sees, and which way they alert:
 
-    error    binary, multiclass: 1 where the served class is not the label (none served counts as wrong), else 0
-             regression: the absolute error, as a rank in the errors at the end of the warm-up
-             anomaly: none
-    score    binary: the probability of the positive class; multiclass: the greatest probability
-             regression, anomaly: the number, as a rank in the numbers at the end of the warm-up
-    feature  a number: its rank in the first `reference_size` values
+    error        binary, multiclass: 1 where the served class is not the label (none served counts as wrong), else 0
+                 regression: the absolute error, as a rank in the errors at the end of the warm-up
+                 anomaly: none                                                                           rises
+    loss         binary, multiclass: the log loss of the served probabilities, at most `LOSS_MAX`, as a share
+                 of it                                                                                   rises
+    score        binary: the probability of the positive class; multiclass: the greatest probability
+                 regression, anomaly: the number, as a rank in the numbers at the end of the warm-up     both
+    feature      a number: its rank in the first `reference_size` values, or in those of its season, or
+                 the number itself (`raw`); a boolean: 1 for true                                        both
+    novelty, rate, missing   see `feature`
+    label_rate   1 for an event whose label came within the wait, 0 for one without; from one wait after
+                 the first on, because those without are not known before                                falls
+    label_delay  from event to label, as a rank in the first `reference_size` delays                     rises
 
 Rules:
 
-* Counts and means are kept outside the detector (see `trail`), because ADWIN forgets its window and its own
-  count at a detection. Which way a signal went, and since when, comes from there for every detector alike.
-* Detectors of error and score are fed from the first value on, ranks apart, but what they find alerts only
+* Detectors of error, loss and score are fed from the first value on, ranks apart, but what they find alerts only
   after `warmup_labels` labels: a model that learns from cold changes its own error and scores. Being fed
   early gives them a past: on sea_50k ADWIN(0.002) finds the error's rises at 25,248 and 37,824 (logistic
   regression), 13,024 and 38,688 (naive Bayes), 25,408 and 39,968 (Hoeffding tree); fed after the warm-up
   only, it finds them at other labels.
-* A falling error is recorded and never alerted. Scores and features alert both ways.
-* Where a detector knows a warning zone, its beginning is recorded, never alerted.
+* An improvement (a falling error, labels that come sooner) is recorded and never alerted, nor reacted to.
+* Warnings are recorded, never alerted; the reaction `swap` starts a background model at them (see `reaction`).
+* Of many features some alert by chance: with `correction: bonferroni` the confidence of each detector on the
+  events is divided by the number of such monitors, so that all of them together alert by chance as seldom as
+  one alone. It costs little, since the bounds of these detectors grow with the logarithm of the confidence only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from math import exp, log
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from msgspec import Struct
+from msgspec import structs
 from river import base, drift
 
 from app.core.build import build_detector
+from app.core.digest import digest_of
 from app.core.error import ExpressionError
+from app.core.feature import CategoryWatch, MissingWatch, SeasonWatch, Watch
+from app.core.monitor import WARNING_SPAN, Chosen, Detector, Drift, Monitor, Move, make_monitors
 from app.core.output import Prediction
 from app.core.record import FeatureValue, LabelValue
-from app.core.reference import Reference
-from app.core.trail import Trail
+from app.core.reference import Reference, Season
 
 if TYPE_CHECKING:
-    from app.core.pipeline import Pipeline, Task
+    from app.core.pipeline import Feature, Pipeline, Task
+    from app.core.pipeline.form import Watch as WatchForm
+
+__all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected", "loss_of"]
 
 Named: TypeAlias = tuple[str, Any]  # a detector's expression, and the detector built from it
-
-
-class Drift(Struct, frozen=True, gc=False):
-    """A change that a detector found.
-
-    Args:
-        signal: `error`, `score` or `feature:NAME`.
-        monitor: the signal, with `#2` and so on for the second and later detectors on it; unique in a shard.
-        detector: its expression.
-        kind: `warning` where the detector is not sure yet.
-        before, after: mean of the signal on both sides of the most likely change point.
-        count_before, count_after: how many values each mean is of; the change began about `count_after`
-        values ago.
-        observed: values of the signal since the start.
-        detection: number of this drift (or warning) among those of its monitor, from 1.
-        alerts: whether the rules above call for an alert.
-    """
-
-    signal: str
-    monitor: str
-    detector: str
-    kind: Literal["drift", "warning"]
-    direction: Literal["rise", "fall"]
-    before: float
-    after: float
-    count_before: int
-    count_after: int
-    observed: int
-    detection: int
-    alerts: bool
-
-
-class Detector(Protocol):
-    """What all of River's drift detectors have."""
-
-    @property
-    def drift_detected(self) -> bool: ...
-
-    def update(self, x: float) -> object: ...
-
-
-class Monitor:
-    """One detector on one signal.
-
-    Args:
-        name: see `Drift.monitor`.
-        signal: see `Drift.signal`.
-        expression: the detector's, for people.
-        detector: a fresh one; it is used up, not copied.
-        both_ways: whether falls alert as rises do.
-        reference: where values are ranked; None where they are in [0, 1] already.
-
-    Cost: 0.6 us a value with ADWIN, 1.1 us with a reference of 2,000 values.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        signal: str,
-        expression: str,
-        detector: Detector,
-        *,
-        both_ways: bool,
-        reference: Reference | None = None,
-    ) -> None:
-        self.name = name
-        self.signal = signal
-        self.expression = expression
-        self.detector = detector
-        self.both_ways = both_ways
-        self.reference = reference
-        self.trail = Trail()
-        self.observed = 0
-        self.drift_count = 0
-        self.warning_count = 0
-        self.warned = False
-        self.settled = False
-        self.warns = hasattr(detector, "warning_detected")
-
-    def update(self, value: float, *, settled: bool = True) -> Drift | None:
-        """Show the detector one value.
-
-        Args:
-            value: of the signal; in [0, 1] without a reference.
-            settled: whether the warm-up is over: before, nothing alerts, and a reference keeps sliding.
-
-        Returns:
-            The drift or the beginning warning that this value brought to light, seldom one.
-        """
-        self.observed += 1
-        reference = self.reference
-        if reference is not None:
-            if not reference.frozen:
-                reference.collect(value, settled=settled)
-                return None
-            value = reference.rank(value)
-        if settled and not self.settled:
-            # A cold start is no past to compare with: of the warm-up, its later half is kept.
-            self.settled = True
-            self.trail.forget_before(self.observed // 2)
-        self.trail.append(value)
-        detector = self.detector
-        detector.update(value)
-        if detector.drift_detected:
-            self.drift_count += 1
-            self.warned = False
-            return self._found("drift", settled)
-        if self.warns:
-            return self._warning()
-        return None
-
-    def _warning(self) -> Drift | None:
-        """Tell the beginning of a warning zone, once until it ends."""
-        before = self.warned
-        self.warned = bool(getattr(self.detector, "warning_detected", False))
-        if before or not self.warned:
-            return None
-        self.warning_count += 1
-        return self._found("warning", settled=False)
-
-    def _found(self, kind: Literal["drift", "warning"], settled: bool) -> Drift:
-        change = self.trail.change()
-        if kind == "drift":
-            self.trail.forget_before(change.count_after)
-        rises = change.after > change.before
-        return Drift(
-            signal=self.signal,
-            monitor=self.name,
-            detector=self.expression,
-            kind=kind,
-            direction="rise" if rises else "fall",
-            before=change.before,
-            after=change.after,
-            count_before=change.count_before,
-            count_after=change.count_after,
-            observed=self.observed,
-            detection=self.drift_count if kind == "drift" else self.warning_count,
-            alerts=kind == "drift" and settled and (rises or self.both_ways),
-        )
-
-    def state(self) -> dict[str, object]:
-        """A summary for a status page."""
-        return {
-            "detector": self.expression,
-            "observed": self.observed,
-            "watching": self.reference is None or self.reference.frozen,
-            "drifts": self.drift_count,
-            "warnings": self.warning_count,
-        }
-
-
+LOSS_MAX = log(1_000)  # of one event: a probability of the truth below 1 in 1,000 counts as that
+CATEGORIES_MAX = 10
+MOVED_MAX = 5
+_RANK_SPREAD = 12**-0.5
+_LEAST = exp(-LOSS_MAX)
 _NONE: tuple[Drift, ...] = ()
+_CONFIDENCES: dict[Any, tuple[str, ...]] = {
+    drift.ADWIN: ("delta",),
+    drift.KSWIN: ("alpha",),
+    drift.binary.HDDMA: ("drift_confidence", "warning_confidence"),
+    drift.binary.HDDMW: ("drift_confidence", "warning_confidence"),
+    drift.binary.FHDDM: ("confidence_level",),
+}
+
+
+def corrected(detector: Any, count: int) -> Any:
+    """A fresh detector like this one, as one of `count`: its confidence divided by them (Bonferroni).
+
+    Detectors without a confidence (PageHinkley, DDM, EDDM) are given back as they are.
+    """
+    names = _CONFIDENCES.get(type(detector))
+    if names is None or count == 1:
+        return detector
+    return detector.clone({name: getattr(detector, name) / count for name in names})
+
+
+def loss_of(y_true: LabelValue, prediction: Prediction) -> float | None:
+    """The log loss of a served prediction, at most `LOSS_MAX`, as a share of it; None without probabilities."""
+    probabilities = prediction.probabilities
+    if not probabilities:
+        return None
+    probability = probabilities.get(y_true, 0.0)
+    return 1.0 if probability <= _LEAST else max(0.0, -log(probability) / LOSS_MAX)
 
 
 class DriftMonitors:
@@ -201,9 +96,14 @@ class DriftMonitors:
     Args:
         task: of the pipeline; says what the signals are.
         names: the features' names, in the order in which `on_event` gets their values.
-        error, score, features: detectors by signal; a feature's by its name.
-        warmup_labels: labels (anomaly: scores) before an error or a score may alert, 0 or more.
+        error, loss, score, label_rate, label_delay, features, missing: detectors by signal; a feature's by its name.
+        types: of features that are no numbers, by name.
+        fills: values that stand in for a missing feature, by name.
+        wait_ms: how long an event waits for its label.
+        warmup_labels: labels (anomaly: scores) before an error, a loss or a score may alert, 0 or more.
         reference_size: values that form a reference window.
+        categories_max: values of a text feature whose rate is watched.
+        warning_span: see `Monitor`.
 
     Raises:
         ExpressionError: a detector does not fit its signal, or there is no such signal.
@@ -214,28 +114,93 @@ class DriftMonitors:
         task: Task,
         names: Sequence[str],
         *,
-        error: Sequence[Named] = (),
-        score: Sequence[Named] = (),
-        features: Mapping[str, Sequence[Named]] | None = None,
+        error: Sequence[Named | Chosen] = (),
+        loss: Sequence[Named | Chosen] = (),
+        score: Sequence[Named | Chosen] = (),
+        features: Mapping[str, Sequence[Named | Chosen]] | None = None,
+        missing: Mapping[str, Sequence[Named | Chosen]] | None = None,
+        label_rate: Sequence[Named | Chosen] = (),
+        label_delay: Sequence[Named | Chosen] = (),
+        types: Mapping[str, str] | None = None,
+        fills: Mapping[str, FeatureValue] | None = None,
+        wait_ms: int = 0,
         warmup_labels: int = 5_000,
         reference_size: int = 2_000,
+        categories_max: int = CATEGORIES_MAX,
+        warning_span: int = WARNING_SPAN,
     ) -> None:
-        if task == "anomaly" and error:
+        if task == "anomaly" and (error or loss):
             raise ExpressionError("drift.error: anomaly scores have no error; watch score or features")
         self.task: Task = task
+        self.names = tuple(names)
         self.warmup_labels = warmup_labels
+        self.reference_size = reference_size
+        self.categories_max = categories_max
+        self.warning_span = warning_span
+        self.wait_ms = wait_ms
         self.label_count = 0
         self.score_count = 0
+        self.rated_from_ms: int | None = None
         classes = task in ("binary", "multiclass")
-        size = reference_size
-        self.error = _monitors("error", error, bits=classes, both_ways=False, size=None if classes else size)
-        self.score = _monitors("score", score, bits=False, both_ways=True, size=None if classes else size)
+        self.error = self._of("error", error, bits=classes, ranked=not classes)
+        self.loss = self._of("loss", loss, scale=LOSS_MAX)
+        self.score = self._of("score", score, bad="both", ranked=not classes)
+        self.label_rate = self._of("label_rate", label_rate, bits=True, bad="fall")
+        self.label_delay = self._of("label_delay", label_delay, ranked=True)
         self.features: list[tuple[int, Monitor]] = []
+        self.watches: list[tuple[int, Watch]] = []
         for name, chosen in (features or {}).items():
-            if name not in names:
-                raise ExpressionError(f"drift.features.{name}: no such feature; declare it, or take it out here")
-            made = _monitors(f"feature:{name}", chosen, bits=False, both_ways=True, size=size)
-            self.features += [(names.index(name), monitor) for monitor in made]
+            self._feature(name, _listed(chosen), (types or {}).get(name, "number"))
+        for name, chosen in (missing or {}).items():
+            self._missing(name, _listed(chosen), (fills or {}).get(name))
+        self.of_events = bool(self.features or self.watches)
+        self.of_waits = bool(self.label_rate or self.label_delay)
+
+    def _of(
+        self,
+        signal: str,
+        chosen: Sequence[Named | Chosen],
+        *,
+        bits: bool = False,
+        ranked: bool = False,
+        bad: Any = "rise",
+        scale: float = 1.0,
+    ) -> list[Monitor]:
+        asked = _listed(chosen)
+        for one in asked:
+            _check(signal, one, bits=bits)
+
+        def reference(one: Chosen) -> Reference | None:
+            return Reference(self.reference_size) if ranked and not one.raw else None
+
+        return make_monitors(signal, asked, bad=bad, reference=reference, scale=scale, warning_span=self.warning_span)
+
+    def _feature(self, name: str, chosen: list[Chosen], kind: str) -> None:
+        if name not in self.names:
+            raise ExpressionError(f"drift.features.{name}: no such feature; declare it, or take it out here")
+        place, signal = self.names.index(name), f"feature:{name}"
+        if kind == "string":
+            for one in chosen:
+                _check(signal, one, bits=True)
+            watch = CategoryWatch(name, chosen, self.reference_size, self.categories_max, self.warning_span)
+            self.watches.append((place, watch))
+            return
+        made = self._of(signal, chosen, bits=kind == "boolean", ranked=kind == "number", bad="both")
+        for one, monitor in zip(chosen, made, strict=True):
+            monitor.unit = "bit" if kind == "boolean" else "raw" if one.raw else "rank"
+            if one.season_ms is None:
+                self.features.append((place, monitor))
+            else:
+                monitor.reference = None
+                season = Season(one.season_ms, self.reference_size)
+                self.watches.append((place, SeasonWatch(name, season, monitor)))
+
+    def _missing(self, name: str, chosen: list[Chosen], fill: FeatureValue) -> None:
+        if name not in self.names:
+            raise ExpressionError(f"drift.missing.{name}: no such feature; declare it, or take it out here")
+        for one in chosen:
+            _check(f"missing:{name}", one, bits=True)
+        self.watches.append((self.names.index(name), MissingWatch(name, fill, chosen, self.warning_span)))
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> DriftMonitors:
@@ -244,37 +209,56 @@ class DriftMonitors:
         Raises:
             ExpressionError: a detector cannot be built, or does not fit its signal.
         """
+        watched, declared = pipeline.drift, pipeline.event.features
+        family = _family(pipeline) if watched.correction == "bonferroni" else 1
 
-        def built(expressions: Sequence[str]) -> list[Named]:
-            return [(expression, build_detector(expression, pipeline)) for expression in expressions]
+        def built(forms: Sequence[WatchForm], count: int = 1) -> list[Chosen]:
+            return [_built(form, pipeline, count) for form in forms]
 
-        watched = pipeline.drift
         return cls(
             pipeline.task,
-            tuple(pipeline.event.features),
+            tuple(declared),
             error=built(watched.error),
+            loss=built(watched.loss),
             score=built(watched.score),
-            features={name: built(expressions) for name, expressions in watched.features.items()},
+            features={name: built(forms, family) for name, forms in watched.features.items()},
+            missing={name: built(forms, family) for name, forms in watched.missing.items()},
+            label_rate=built(watched.label_rate),
+            label_delay=built(watched.label_delay),
+            types={name: feature.type for name, feature in declared.items()},
+            fills={name: feature.fill for name, feature in declared.items()},
+            wait_ms=pipeline.label.wait_ms if pipeline.label else 0,
             warmup_labels=watched.warmup_labels,
             reference_size=watched.reference_size,
+            categories_max=watched.categories_max,
+            warning_span=watched.warning_span,
         )
 
-    def on_event(self, features: Sequence[FeatureValue]) -> Sequence[Drift]:
+    # -- what is shown to them
+
+    def on_event(self, features: Sequence[FeatureValue], time_ms: int | None = None) -> Sequence[Drift]:
         """Watch one event's features.
 
         Args:
             features: values in declared order, None where one is omitted.
+            time_ms: the event's time, for seasons; None where it is not to be trusted.
         """
-        if not self.features:
+        if not self.of_events:
             return _NONE
-        found = None
+        found: list[Drift] | None = None
         for place, monitor in self.features:
             value = features[place]
             if isinstance(value, int | float):
                 change = monitor.update(value)
                 if change is not None:
                     found = [*(found or ()), change]
-        return found or _NONE
+        for place, watch in self.watches:
+            changes = watch.observe(features[place], time_ms)
+            if changes:
+                found = [*(found or ()), *changes]
+        if found is None:
+            return _NONE
+        return [structs.replace(one, moved=self._moved(one)) if one.kind == "drift" else one for one in found]
 
     def on_score(self, prediction: Prediction) -> Sequence[Drift]:
         """Watch one served prediction."""
@@ -290,25 +274,134 @@ class DriftMonitors:
         return _update(self.score, value, known > self.warmup_labels)
 
     def on_label(self, y_true: LabelValue, prediction: Prediction) -> Sequence[Drift]:
-        """Watch the error of a served prediction, now that its label is known."""
+        """Watch the error and the loss of a served prediction, now that its label is known."""
         self.label_count += 1
+        found = self._on_loss(y_true, prediction) if self.loss else _NONE
         if not self.error:
-            return _NONE
+            return found
         if self.task != "regression":
             wrong = 0 if prediction.label == y_true else 1
-            return _update(self.error, wrong, self.label_count > self.warmup_labels)
-        if prediction.value is None:
-            return _NONE
-        error = abs(y_true - prediction.value)  # type: ignore[operator]  # a regression's labels are numbers
-        return _update(self.error, error, self.label_count > self.warmup_labels)
+            changes = _update(self.error, wrong, self.label_count > self.warmup_labels)
+            if not changes:
+                return found
+        elif prediction.value is None:
+            return found
+        else:
+            error = abs(y_true - prediction.value)  # type: ignore[operator]  # a regression's labels are numbers
+            changes = _update(self.error, error, self.label_count > self.warmup_labels)
+        return changes if not found else [*changes, *found]
+
+    def _on_loss(self, y_true: LabelValue, prediction: Prediction) -> Sequence[Drift]:
+        loss = loss_of(y_true, prediction)
+        return _NONE if loss is None else _update(self.loss, loss, self.label_count > self.warmup_labels)
+
+    def on_wait(self, now_ms: int, delay_ms: int | None) -> Sequence[Drift]:
+        """Watch how the wait of one event ended.
+
+        Args:
+            now_ms: the watermark.
+            delay_ms: from the event to its label; None where none came in time.
+        """
+        found = _NONE
+        if self.label_rate:
+            if self.rated_from_ms is None:
+                self.rated_from_ms = now_ms + self.wait_ms
+            if now_ms > self.rated_from_ms:
+                found = tuple(_update(self.label_rate, 0 if delay_ms is None else 1, True))
+        if self.label_delay and delay_ms is not None:
+            found = (*found, *_update(self.label_delay, max(0, delay_ms), True))
+        return found
+
+    # -- what they say
+
+    def _moved(self, found: Drift) -> tuple[Move, ...]:
+        """The features that moved most since that change began, first the furthest."""
+        moves = []
+        for monitor in self._event_monitors():
+            means = monitor.means_around(found.count_after)
+            if monitor.signal == found.signal:
+                means = found.before, found.after
+            if means is None:
+                continue
+            before, after = means
+            if monitor.name == monitor.signal and monitor.unit != "raw":  # a second detector saw the same
+                moves.append(Move(monitor.signal, before, after, abs(after - before) / _spread(monitor, before, after)))
+        moves.sort(key=lambda move: -move.size)
+        return tuple(moves[:MOVED_MAX])
+
+    def _event_monitors(self) -> Iterator[Monitor]:
+        for _, monitor in self.features:
+            yield monitor
+        for _, watch in self.watches:
+            yield from watch.monitors()
 
     def state(self) -> dict[str, object]:
         """A summary by monitor, for a status page."""
         return {monitor.name: monitor.state() for monitor in self.every()}
 
     def every(self) -> list[Monitor]:
-        """All monitors."""
-        return [*self.error, *self.score, *(monitor for _, monitor in self.features)]
+        """All monitors there are now; a text's rates come to be as its reference is full."""
+        return [
+            *self.error,
+            *self.loss,
+            *self.score,
+            *self.label_rate,
+            *self.label_delay,
+            *self._event_monitors(),
+        ]
+
+    def keep(self, old: DriftMonitors, first: DriftMonitors) -> dict[str, str]:
+        """Go on from another one's past, of the same features: where a watch began as it begins here, it goes on.
+
+        Args:
+            old: is used up, not copied.
+            first: as that one was at its beginning.
+
+        Returns:
+            The names of the monitors that go on, by what they were called before.
+        """
+        self.label_count, self.score_count, self.rated_from_ms = old.label_count, old.score_count, old.rated_from_ms
+        names: dict[str, str] = {}
+        for signal in ("error", "loss", "score", "label_rate", "label_delay"):
+            pairs = zip(getattr(first, signal), getattr(old, signal), strict=True)
+            known = {_beginning(start): lived for start, lived in pairs}
+            setattr(self, signal, [_going_on(one, known, names) for one in getattr(self, signal)])
+        features = zip(first.features, old.features, strict=True)
+        known = {_beginning(start): lived for (_, start), (_, lived) in features}
+        self.features = [(place, _going_on(one, known, names)) for place, one in self.features]
+        watches = zip(first.watches, old.watches, strict=True)
+        watched = {(place, digest_of(start)): lived for (place, start), (_, lived) in watches}
+        self.watches = [(place, watched.get((place, digest_of(one)), one)) for place, one in self.watches]
+        names |= {monitor.name: monitor.name for _, watch in self.watches for monitor in watch.monitors()}
+        return names
+
+
+def _beginning(monitor: Monitor) -> bytes:
+    """What a monitor's past depends on, before it has one."""
+    return digest_of((monitor.signal, monitor.bad, monitor.unit, monitor.detector, monitor.looser, monitor.reference))
+
+
+def _going_on(fresh: Monitor, known: Mapping[bytes, Monitor], names: dict[str, str]) -> Monitor:
+    """The monitor that goes on in this one's place, with this one's name and reaction, or this one."""
+    lived = known.get(_beginning(fresh))
+    if lived is None:
+        return fresh
+    names[lived.name] = fresh.name
+    lived.name, lived.act, lived.expression, lived.warning_span = (
+        fresh.name,
+        fresh.act,
+        fresh.expression,
+        fresh.warning_span,
+    )
+    return lived
+
+
+def _spread(monitor: Monitor, before: float, after: float) -> float:
+    """The standard deviation of one value, without a change: of a rank, or of a bit."""
+    if monitor.unit == "bit":
+        share = min(max((before + after) / 2, 0.001), 0.999)
+        return float((share * (1 - share)) ** 0.5)
+    return _RANK_SPREAD
 
 
 def _update(monitors: list[Monitor], value: float, settled: bool) -> Sequence[Drift]:
@@ -319,22 +412,45 @@ def _update(monitors: list[Monitor], value: float, settled: bool) -> Sequence[Dr
     return [change for change in changes if change is not None]
 
 
-def _monitors(signal: str, chosen: Sequence[Named], *, bits: bool, both_ways: bool, size: int | None) -> list[Monitor]:
-    made = []
-    for number, (expression, detector) in enumerate(chosen, 1):
-        _check(signal, expression, detector, bits=bits)
-        name = signal if number == 1 else f"{signal}#{number}"
-        reference = None if size is None else Reference(size)
-        made.append(Monitor(name, signal, expression, detector, both_ways=both_ways, reference=reference))
-    return made
+# -- from the pipeline's words to monitors
 
 
-def _check(signal: str, expression: str, detector: object, *, bits: bool) -> None:
-    asked = f"drift.{signal.replace(':', 's.')}: {expression}"
-    if not isinstance(detector, base.DriftDetector | base.BinaryDriftDetector):
-        raise ExpressionError(f"{asked} is no drift detector; take ADWIN() or another of river.drift")
-    if isinstance(detector, drift.binary.FHDDM):
-        # River 0.26 compares the best share of ones with the present one, as if 1 meant right.
-        raise ExpressionError(f"{asked} finds falling errors only; take DDM, HDDMA or ADWIN instead")
-    if isinstance(detector, base.BinaryDriftDetector) and not bits:
-        raise ExpressionError(f"{asked} takes right or wrong, not numbers; take ADWIN, PageHinkley or KSWIN")
+def _listed(chosen: Sequence[Named | Chosen]) -> list[Chosen]:
+    return [one if isinstance(one, Chosen) else Chosen(*one) for one in chosen]
+
+
+def _built(form: WatchForm, pipeline: Pipeline, family: int) -> Chosen:
+    detector = build_detector(form.detector, pipeline)
+    own = corrected(detector, family)
+    return Chosen(
+        expression=form.detector if own is detector else f"{form.detector}, as one of {family}",
+        detector=own,
+        looser=None if form.warning is None else build_detector(form.warning, pipeline),
+        act=form.reaction,
+        raw=getattr(form, "raw", False),
+        season_ms=getattr(form, "season_ms", None),
+    )
+
+
+def _family(pipeline: Pipeline) -> int:
+    """How many monitors may watch the events: with each text's rates, as many as there may be."""
+    watched, declared = pipeline.drift, pipeline.event.features
+    count = sum(
+        len(forms) * _monitors_of(declared[name], watched.categories_max) for name, forms in watched.features.items()
+    )
+    return max(1, count + sum(map(len, watched.missing.values())))
+
+
+def _monitors_of(feature: Feature, categories_max: int) -> int:
+    return categories_max + 1 if feature.type == "string" else 1
+
+
+def _check(signal: str, chosen: Chosen, *, bits: bool) -> None:
+    for detector in (chosen.detector, chosen.looser):
+        if detector is None:
+            continue
+        asked = f"drift.{signal.replace('feature:', 'features.').replace(':', '.')}: {chosen.expression}"
+        if not isinstance(detector, base.DriftDetector | base.BinaryDriftDetector):
+            raise ExpressionError(f"{asked} is no drift detector; take ADWIN() or another of river.drift")
+        if isinstance(detector, base.BinaryDriftDetector) and not bits:
+            raise ExpressionError(f"{asked} takes right or wrong, not numbers; take ADWIN, PageHinkley or KSWIN")

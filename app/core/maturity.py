@@ -46,8 +46,8 @@ class Delays:
         self.count = 0
 
     def add(self, delay_ms: int) -> None:
-        place = _bin(delay_ms)
-        self.counts[place] = self.counts.get(place, 0) + 1
+        counts, place = self.counts, _bin(delay_ms)
+        counts[place] = counts.get(place, 0) + 1
         self.count += 1
 
     def remove(self, delay_ms: int) -> None:
@@ -69,8 +69,10 @@ class Delays:
 
 
 def _bin(delay_ms: int) -> int:
-    mantissa, exponent = frexp(max(delay_ms, 0))
-    return exponent * _PARTS + int((mantissa - 0.5) * 2 * _PARTS) if delay_ms > 0 else -1
+    if delay_ms <= 0:
+        return -1
+    mantissa, exponent = frexp(delay_ms)
+    return exponent * _PARTS + int((mantissa - 0.5) * 2 * _PARTS)
 
 
 def _edge_ms(place: int) -> float:
@@ -228,7 +230,7 @@ class Maturity:
         self.unlabelled += 1
 
     def on_drift(self) -> None:
-        """The error rose."""
+        """The error or the loss rose."""
         if self.expected is not None:
             self.expected.drifted()
 

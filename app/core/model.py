@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from river import base
@@ -24,6 +24,7 @@ from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import FeatureValue, LabelValue
+from app.core.walk import walk_ask, walk_learn
 
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 2_000  # learn calls between two copies to go back to: more of them for a larger model
@@ -78,8 +79,8 @@ class Learner:
     def _use(self, model: Any) -> None:
         self.model = model
         self._predict = _predictor(self._pipeline.task, model, self._probabilistic)
-        self._learn_one = model.learn_one
         self._supervised = bool(getattr(model, "_supervised", True))
+        self._learn_one: Callable[..., Any] = _teacher(model, self._supervised)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -127,15 +128,18 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(call)
-            return self._ask(self.features_of(values))
+            features = self.features_of(values)
+            prediction = self._predict(features)
+            return (prediction, "served") if prediction is not None else self._ask_another(features)
         except Exception as error:
             raise self._put_back(call, error) from error
 
-    def learn(self, values: Values, label: LabelValue | None, call: str) -> None:
+    def learn(self, values: Values, label: LabelValue | None, output_id: str) -> None:
         """Learn one pair (or, for a model without labels, one event).
 
         Args:
-            values, call: as of `score`.
+            values: as of `score`.
+            output_id: names the call, as `learn_call` writes it.
 
         Raises:
             ModelRaisedError: the model raised, or rests; it is as it was.
@@ -147,33 +151,23 @@ class Learner:
         faults.calls += 1
         try:
             if self.notes.known:
-                self._pass_over(call)
+                self._pass_over(learn_call(output_id))
             features = self.features_of(values)
-            self._take_in(features, label)
-            if (self.learned + 1) % COPY_EVERY == 0 and _finite(self._predict(features)):
+            self._learn_one(features, label)
+            if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
                 self._good = pickle.dumps(self.model, protocol=5)
         except Exception as error:
-            raise self._put_back(call, error) from error
+            raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
         self._since.append((values, label))
         if len(self._since) >= self._since_max:
             self._keep()
 
-    def _ask(self, features: Features) -> tuple[Prediction, Guard]:
-        prediction = self._predict(features)
-        if _finite(prediction):
-            return prediction, "served"
+    def _ask_another(self, features: Features) -> tuple[Prediction, Guard]:
+        """What the last good copy says, now that the model said nothing finite."""
         self._fall_back()
         prediction = self._predict(features)
-        if _finite(prediction):
-            return prediction, "fallback"
-        return _WITHHELD, "withheld"
-
-    def _take_in(self, features: Features, label: LabelValue | None) -> None:
-        if self._supervised:
-            self._learn_one(features, label)
-        else:
-            self._learn_one(features)
+        return (prediction, "fallback") if prediction is not None else (_WITHHELD, "withheld")
 
     # -- exceptions
 
@@ -212,7 +206,7 @@ class Learner:
             return
         try:
             for values, label in self._since:
-                self._take_in(self.features_of(values), label)
+                self._learn_one(self.features_of(values), label)
         except Exception as error:
             raise InvariantError(
                 f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
@@ -222,9 +216,26 @@ class Learner:
 
     def reset(self) -> None:
         """Start again with an untrained model, as a new generation."""
+        self.take_over(build_model(self._pipeline))
+
+    def take_over(self, model: Any, *, keep: bool = False) -> None:
+        """Put another model to work, as a new generation.
+
+        Args:
+            keep: it is the same one, changed: the last good copy stays.
+        """
         self.generation += 1
-        self._good = None
-        self.install(build_model(self._pipeline))
+        if not keep:
+            self._good = None
+        self.install(model)
+
+    def teach(self, model: Any, values: Values, label: LabelValue | None) -> None:
+        """Let another model of the same making learn one pair, as this one does."""
+        features = self.features_of(values)
+        if self._supervised:
+            model.learn_one(features, label)
+        else:
+            model.learn_one(features)
 
     def _fall_back(self) -> None:
         self.generation += 1
@@ -233,43 +244,52 @@ class Learner:
         self.install(pickle.loads(good) if good is not None else build_model(self._pipeline))
 
 
-def _finite(prediction: Prediction) -> bool:
-    if prediction.value is not None and not isfinite(prediction.value):
-        return False
-    if prediction.probabilities is None:
-        return True
-    for probability in prediction.probabilities.values():  # noqa: SIM110 - `all` of two costs twice as much
-        if not isfinite(probability):
-            return False
-    return True
+def learn_call(output_id: str) -> str:
+    """What a call to learn is called in the journal."""
+    return f"learn {output_id}"
 
 
-def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features], Prediction]:
-    """The function from features to prediction that fits the task and what the model can do."""
-    if task == "regression":
-        return lambda features: _number(model.predict_one(features))
-    if task == "anomaly":
-        return lambda features: _number(model.score_one(features))
+def _teacher(model: Any, supervised: bool) -> Callable[[Features, LabelValue | None], None]:
+    """How a model learns a pair, or, without labels, an event."""
+    return walk_learn(model) if supervised else lambda features, _: model.learn_one(features)
+
+
+def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features], Prediction | None]:
+    """The function from features to prediction that fits the task and what the model can do.
+
+    It returns None where the model says a number that is not finite.
+    """
+    if task in ("regression", "anomaly"):
+        say = walk_ask(model, "predict_one" if task == "regression" else "score_one")
+        return lambda features: _number(say(features))
+    predict_one = walk_ask(model, "predict_one")
     if not probabilistic:
-        return lambda features: Prediction(label=_plain(model.predict_one(features)))
+        return lambda features: Prediction(label=_plain(predict_one(features)))
+    predict_proba_one = walk_ask(model, "predict_proba_one")
     binary = task == "binary"
     own_label = _overrides_predict_one(model)
 
-    def classify(features: Features) -> Prediction:
-        probabilities = model.predict_proba_one(features)
-        if own_label:
-            label = _plain(model.predict_one(features))
-        else:
-            label = _plain(max(probabilities, key=probabilities.get)) if probabilities else None
-        if not probabilities:
-            return Prediction(label, {})
-        return Prediction(label, probabilities, float(probabilities.get(True, 0.0)) if binary else None)
+    def classify(features: Features) -> Prediction | None:
+        probabilities = predict_proba_one(features)
+        label, most = predict_one(features) if own_label else None, -inf
+        for name, probability in probabilities.items():
+            if not isfinite(probability):
+                return None
+            if probability > most and not own_label:  # of equals the first, as River's own `predict_one` has it
+                label, most = name, probability
+        if label is not True and label is not False:
+            label = _plain(label)
+        value = float(probabilities.get(True, 0.0)) if binary and probabilities else None
+        return Prediction(label, dict(probabilities), value)  # a copy: a model may hand out what it goes on to change
 
     return classify
 
 
-def _number(said: Any) -> Prediction:
-    return Prediction(value=None if said is None else float(said))
+def _number(said: Any) -> Prediction | None:
+    if said is None:
+        return Prediction()
+    value = float(said)
+    return Prediction(value=value) if isfinite(value) else None
 
 
 def _plain(label: Any) -> LabelValue | None:

@@ -26,6 +26,7 @@ OutcomeKind: TypeAlias = Literal[
     "unretracted",
     "failed",
 ]
+AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
 Guard: TypeAlias = Literal["served", "fallback", "withheld"]
 
 
@@ -108,24 +109,40 @@ class Alert(Struct, frozen=True, gc=False):
     """Something that a person or a program should act on.
 
     Args:
-        episode: one drift or failure from its opening to its end; the record's key.
+        episode: one trouble from its opening to its end; the record's key.
+        update: number of this message among those of its episode, from 1.
+        opened_ms: event time of the episode's opening.
         audience: the roles it is for.
         sentence: plain English, for someone who does not program.
+        runbook: address of what to do about it.
+        acknowledged: an operator said that somebody cares for it.
+        silenced: an operator said that nobody is to be notified of it now.
+        announced: a message of the episode, this one included, was not silenced.
+        flapping: the signal has had so many episodes that this one ends only after a long quiet.
         evidence: JSON-able numbers behind it.
-        positions: next offset per input topic at the moment of the alert, to replay from.
+        positions: next offset per input topic at the moment of the alert, to replay to.
+        opened_at: the same at the moment of the opening.
     """
 
     output_id: str
     stamp_ms: int
     time_ms: int | None
     episode: str
-    state: Literal["opened", "ongoing", "resolved"]
+    state: AlertState
     kind: str
     severity: str
     audience: tuple[str, ...]
     sentence: str
     evidence: dict[str, object]
     positions: dict[str, int]
+    update: int
+    opened_ms: int
+    opened_at: dict[str, int]
+    runbook: str
+    acknowledged: bool = False
+    silenced: bool = False
+    announced: bool = True
+    flapping: bool = False
 
 
 class Rejected(Struct, frozen=True, gc=False):

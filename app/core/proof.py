@@ -24,7 +24,8 @@ from app.core.digest import DigestError, digest_of
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.pipeline import Assume, Feature, Pipeline
 from app.core.record import Event, FeatureValue, Label, LabelValue, Record, Source
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 
 EVENT_COUNT = 1_000
 _START_MS = 1_600_000_000_000

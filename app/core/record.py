@@ -46,6 +46,7 @@ class Event(Struct, frozen=True, gc=False):
         features: the values in the pipeline's declared order, None where one is omitted.
         time_ahead: `time_ms` lies further ahead of the record's own time than the pipeline allows, so it does
             not move the watermark.
+        missing: a bit for each feature that was not there, by its place.
     """
 
     source: Source
@@ -54,6 +55,7 @@ class Event(Struct, frozen=True, gc=False):
     event_id: EventId
     features: tuple[FeatureValue, ...]
     time_ahead: bool = False
+    missing: int = 0
 
 
 class Label(Struct, frozen=True, gc=False):
@@ -68,11 +70,19 @@ class Label(Struct, frozen=True, gc=False):
 
 
 class Control(Struct, frozen=True, gc=False):
-    """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on) or `reset` (a new model)."""
+    """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `snapshot`
+    (leave one now), `acknowledge` and `silence` (of an episode).
+
+    Args:
+        episode: the name of the episode that it is about, where it is about one.
+        span_ms: how long to be silent, in event time.
+    """
 
     source: Source
     order_ms: int
     command: str
+    episode: str = ""
+    span_ms: int = 0
 
 
 class Malformed(Struct, frozen=True, gc=False):

@@ -70,7 +70,7 @@ def fill_seeds(model: Any, seed: int | Seeds) -> None:
         UnseededError: a part draws random numbers that no seed of its own controls.
     """
     seeds = seed if isinstance(seed, Seeds) else Seeds(seed)
-    for path, part in _parts(model):
+    for path, part in parts(model):
         _refuse_unseedable(path, part)
         if isinstance(part, proba.base.Distribution):
             continue  # draws only when asked for a sample, which no model does
@@ -128,13 +128,13 @@ def differing_part(model: Any, twin: Any) -> str | None:
     if digest_of(model) == digest_of(twin):
         return None
     place = type(model).__name__
-    for (path, part), (_, other) in zip(_parts(model), _parts(twin), strict=False):
+    for (path, part), (_, other) in zip(parts(model), parts(twin), strict=False):
         if digest_of(part) != digest_of(other):
             place = path
     return place
 
 
-def _parts(model: Any) -> Iterator[tuple[str, Any]]:
+def parts(model: Any) -> Iterator[tuple[str, Any]]:
     """Every object inside a model, breadth first in a fixed order, with the way to it."""
     seen: set[int] = set()
     todo: deque[tuple[str, Any]] = deque([(type(model).__name__, model)])

@@ -92,6 +92,24 @@ class Trail:
                 found = Change(before, early_count, after, late_count)
         return found
 
+    def around(self, count: int) -> Change:
+        """Means before and after a change point that was found elsewhere.
+
+        Args:
+            count: how many values ago it was; met to a block's edge, from the far side.
+
+        Returns:
+            The means of at most the last `count` values and of as many as `change` would look at before them.
+        """
+        blocks = [(total, 1 << level) for level in range(len(self.levels) - 1, -1, -1) for total in self.levels[level]]
+        early, late = [0.0, 0], [0.0, 0]
+        for part, size in reversed(blocks):
+            side = late if not early[1] and late[1] + size <= count else early
+            side[0] += part
+            side[1] += size
+        means = [total / size if size else 0.0 for total, size in (early, late)]
+        return Change(means[0], int(early[1]), means[1], int(late[1]))
+
     def forget_before(self, count: int) -> None:
         """Keep only the last `count` values, to a block's edge."""
         kept = 0

@@ -194,6 +194,107 @@ async def subscribe(
             raise unreachable(options["bootstrap_servers"], error) from error
 
 
+class Group:
+    """A group's reader of one topic that says itself when a record is done with; made by `group`.
+
+    Args:
+        look_back: records before its place that are shown first, as not new, when a partition comes to this reader.
+    """
+
+    def __init__(self, client: Any, topic: str, look_back: int) -> None:
+        self._client = client
+        self._topic = topic
+        self._look_back = look_back
+        self._floors: dict[TopicPartition, int] = {}  # what lies before was done with by an earlier reader
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it was given partitions, and knows where it is in them."""
+        return bool(self._floors)
+
+    async def next(self) -> tuple[Arrival, bool] | None:
+        """The next record, and whether it is new; None when none came for half a second.
+
+        Raises:
+            BrokerError: Kafka's own faults.
+        """
+        try:
+            await self._take_up()
+            for place, records in (await self._client.getmany(timeout_ms=POLL_MS, max_records=1)).items():
+                for one in records:
+                    if place not in self._floors:  # it came while we waited: its place is to be found first
+                        self._client.seek(place, one.offset)
+                        return None
+                    arrival = Arrival(one.partition, one.offset, one.timestamp, one.key, one.value, one.headers)
+                    return arrival, one.offset >= self._floors[place]
+        except KafkaError as error:
+            raise BrokerError(f"the alerts cannot be read: {error!r}") from error
+        return None
+
+    async def _take_up(self) -> None:
+        """Find the place in each partition that is new to this reader."""
+        assigned = self._client.assignment()
+        for place in [place for place in self._floors if place not in assigned]:
+            del self._floors[place]
+        for place in assigned:
+            if place in self._floors:
+                continue
+            committed = await self._client.committed(place)
+            if committed is None:
+                committed = await self._client.position(place)
+                await self._client.commit({place: committed})  # its place is known from now on
+            else:
+                beginning = (await self._client.beginning_offsets([place]))[place]
+                self._client.seek(place, max(beginning, committed - self._look_back))
+            self._floors[place] = committed
+
+    def owns(self, arrival: Arrival) -> bool:
+        """Whether the record's partition is still this reader's."""
+        return TopicPartition(self._topic, arrival.partition) in self._client.assignment()
+
+    async def done(self, arrival: Arrival) -> None:
+        """The record is done with: no reader of the group gets it again.
+
+        Raises:
+            BrokerError: that could not be noted, so it may come again.
+        """
+        try:
+            await self._client.commit({TopicPartition(self._topic, arrival.partition): arrival.offset + 1})
+        except KafkaError as error:
+            raise BrokerError(f"the place in the alerts cannot be noted: {error!r}") from error
+
+
+@asynccontextmanager
+async def group(
+    options: Mapping[str, Any],
+    topic: str,
+    group_id: str,
+    *,
+    committed: bool,
+    from_beginning: bool,
+    poll_interval_max_ms: int,
+    look_back: int,
+) -> AsyncIterator[Group]:
+    """Read a topic as a member of a group.
+
+    Args:
+        committed: leave out records of transactions that are open or aborted.
+        from_beginning: where a group without a place begins.
+        poll_interval_max_ms: longest that one record may take.
+        look_back: see `Group`.
+    """
+    async with consumer(
+        options,
+        group_id=group_id,
+        isolation_level="read_committed" if committed else "read_uncommitted",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest" if from_beginning else "latest",
+        max_poll_interval_ms=poll_interval_max_ms,
+    ) as client:
+        client.subscribe([topic])
+        yield Group(client, topic, look_back)
+
+
 @contextmanager
 def answered(options: Mapping[str, Any]) -> Iterator[None]:
     """What is asked of Kafka in here is answered, or `UnreachableError` is raised."""

@@ -8,7 +8,7 @@ of the pipeline file is refused with the keys that changed, unless the user asks
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from app.codec.journal import EpochEntry
 from app.core.adopt import adopt, changed_keys, refused_keys
@@ -64,8 +64,8 @@ def next_epoch(
         reason = "reset"
     elif gap:
         reason = "gap"
-    elif changed_keys(last.pipeline, document):
-        if refused := refused_keys(last.pipeline, document):
+    elif changed_keys(before := _as_read_now(last.pipeline), document):
+        if refused := refused_keys(before, document):
             raise StateMismatchError(
                 f"the pipeline file changed in {', '.join(refused)}, which the state of {pipeline.name} cannot follow. "
                 "Undo the change, give the pipeline a new name, or start once with --reset-state (the model starts "
@@ -86,3 +86,11 @@ def next_epoch(
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
     )
+
+
+def _as_read_now(document: dict[str, Any]) -> dict[str, Any]:
+    """A journaled pipeline with the settings that have come up since, at their defaults: those change nothing."""
+    try:
+        return parse_pipeline(document).resolved()
+    except PipelineError:
+        return document

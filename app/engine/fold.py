@@ -19,7 +19,8 @@ from app.core.merge import Merge
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.poison import Notes
 from app.core.record import InputRecord, Source, Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 
 # Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
 # full. One at a time they cost a sixth more: each stage drives the others' code out of the CPU's caches.

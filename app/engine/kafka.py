@@ -29,7 +29,7 @@ from app.core.record import Source
 from app.engine import lenient, tidy
 from app.engine.advice import advice
 from app.engine.client import client_options, explain
-from app.engine.port import Assignment, Place, Write
+from app.engine.port import Assignment, Place, Write, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
 REACH_DEADLINE_S = 3.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
+SMALL_BYTES_MAX = 256 * 1024  # of records together, in a topic that is to take a chunk of a snapshot and no more
 BATCH_MARGIN_BYTES = 32 * 1024  # half of what `app.broker.topic` allows for keys, headers and the batch's own
 
 
@@ -258,7 +259,7 @@ class KafkaPublisher:
     Args:
         batch_bytes_max: a batch holds more only if it is one record: `driftline topics check` asks that a topic takes
             one record of the largest size, and no more than that.
-        alone: a topic whose records each have a batch of their own, for the same reason.
+        alone: a topic whose records each have a batch of their own, for the same reason, but the small ones.
     """
 
     def __init__(
@@ -337,7 +338,7 @@ class KafkaPublisher:
         for write in writes:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
-            if builder is None or write.topic == self._alone or not self._append(builder, write):
+            if builder is None or not self._may_join(builder, write) or not self._append(builder, write):
                 builder = self._producer.create_batch()
                 if not self._append(builder, write):  # an empty one takes anything
                     raise InvariantError(f"a record for {write.topic} fits no batch")
@@ -346,6 +347,9 @@ class KafkaPublisher:
         for _, builder in made:
             builder.close()
         return made
+
+    def _may_join(self, builder: Any, write: Write) -> bool:
+        return write.topic != self._alone or builder.size() + write_bytes(write) <= SMALL_BYTES_MAX
 
     @staticmethod
     def _append(builder: Any, write: Write) -> bool:

@@ -7,20 +7,24 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from app.codec.inputs import Inputs
+from app.core.pipeline import AlertKind
+from app.engine.notify import Notifier
 from app.engine.outage import Outage
 from app.engine.port import Place
 from app.engine.runner import Runner
 from app.engine.tally import Histogram, Tally
 from app.engine.worker import Worker
 
+_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 Shards = Iterable[tuple[str, Runner]]
 
 
@@ -105,8 +109,11 @@ _HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
     ),
     "driftline_slice_records": ("Records folded and committed together.", lambda tally: tally.slice_records),
     "driftline_commit_seconds": ("Duration of commits.", lambda tally: tally.commit_s),
-    "driftline_snapshot_seconds": ("Time that taking a snapshot held the shard up.", lambda tally: tally.snapshot_s),
-    "driftline_snapshot_bytes": ("Size of snapshots.", lambda tally: tally.snapshot_bytes),
+    "driftline_snapshot_seconds": (
+        "Longest that a snapshot held the shard up at once.",
+        lambda tally: tally.snapshot_s,
+    ),
+    "driftline_snapshot_bytes": ("Bytes that a snapshot wrote.", lambda tally: tally.snapshot_bytes),
 }
 
 
@@ -153,6 +160,9 @@ def _states(shards: Shards) -> Iterator[Metric]:
     pending = GaugeMetricFamily("driftline_pending", "Events that wait for their label.", labels=["partition"])
     early = GaugeMetricFamily("driftline_early_labels", "Labels that wait for their event.", labels=["partition"])
     learned = GaugeMetricFamily("driftline_labels_learned", "Learn calls of the model.", labels=["partition"])
+    episodes = GaugeMetricFamily(
+        "driftline_open_episodes", "Alert episodes that are open.", labels=["partition", "kind"]
+    )
     watermark = GaugeMetricFamily("driftline_watermark_seconds", "Watermark, epoch seconds.", labels=["partition"])
     drift = CounterMetricFamily(
         "driftline_drift", "Drifts since the first record, alerted or not.", labels=["partition", "signal", "detection"]
@@ -170,6 +180,9 @@ def _states(shards: Shards) -> Iterator[Metric]:
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         learned.add_metric([partition], live.shard.learner.learned)
+        kinds = Counter(episode.sign.kind for episode in live.shard.episodes.open.values())
+        for kind in _KINDS:
+            episodes.add_metric([partition, kind], kinds[kind])
         if summary["watermark_ms"] is not None:
             watermark.add_metric([partition], summary["watermark_ms"] / 1000)
         for (signal, detection), count in sorted(live.shard.drifts.items()):
@@ -179,7 +192,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
             for name, value in values.items():
                 if value is not None:
                     metric.add_metric([partition, name, span], value)
-    yield from (pending, early, learned, watermark, drift, metric)
+    yield from (pending, early, learned, episodes, watermark, drift, metric)
     yield from maturity.families()
 
 
@@ -224,6 +237,28 @@ class _Maturity:
 
     def families(self) -> Iterator[Metric]:
         yield from (self._coverage, self._delay, self._expected, self._reliable, self._split)
+
+
+class NotifyCollector(Collector):
+    """Reads the notifiers of a process when Prometheus scrapes."""
+
+    def __init__(self, notifiers: Callable[[], Sequence[Notifier]]) -> None:
+        self._notifiers = notifiers
+
+    def collect(self) -> Iterable[Metric]:
+        results = CounterMetricFamily(
+            "driftline_notifications", "Alerts by webhook and what became of them.", labels=["webhook", "result"]
+        )
+        failed = CounterMetricFamily(
+            "driftline_notification_failed_attempts", "Posts that were not taken.", labels=["webhook"]
+        )
+        up = GaugeMetricFamily("driftline_notifier_up", "1 while alerts are read for the webhook.", labels=["webhook"])
+        for notifier in self._notifiers():
+            for result in ("delivered", "undelivered", "repeated", "unwanted"):
+                results.add_metric([notifier.name, result], notifier.results[result])
+            failed.add_metric([notifier.name], notifier.failed_attempts)
+            up.add_metric([notifier.name], float(notifier.running))
+        yield from (results, failed, up)
 
 
 def _lag(worker: Worker, shards: Shards) -> Metric:

@@ -24,7 +24,7 @@ from app.backtest import run as running
 from app.backtest.history import TableSource
 from app.backtest.run import Options
 from app.cli.backtest import candidates
-from app.core import shard as shards
+from app.core import step as steps
 from app.engine.table import Fields
 from tests.backtest import history
 from tests.cli.command import COMMAND, ROOT, environment, run
@@ -258,7 +258,7 @@ def test_candidate_that_raises_half_way_fails_and_the_other_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history.table(tmp_path)
-    real = shards.step
+    real = steps.step
 
     def step(shard: Any, record: Any) -> Any:
         if shard.pipeline.name == "bad" and shard.counts.get("joined", 0) == 700:

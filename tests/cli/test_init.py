@@ -23,7 +23,8 @@ from app.core.build import build_metric, build_model
 from app.core.pipeline import Pipeline, parse_path
 from app.core.proof import fold, synthetic_records
 from app.core.record import Source
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.engine.table import MISSING, Fields, Table
 from app.engine.table import place as put
 
@@ -112,6 +113,7 @@ def test_payments(folder: Path) -> None:
         "country": "string",
     }
     assert pipeline.metrics == ("ROCAUC", "AveragePrecision", "LogLoss")
+    assert ([one.detector for one in pipeline.drift.loss], pipeline.drift.error) == (["ADWIN(delta=0.002)"], ())
     assert "# customer_id: number" in text
     assert "# scenario: number            # left out: gives the label away: its value alone tells the label" in text
     assert "WARNING: left out scenario, which gives the label away" in done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
-from app.cli.tail import rejected_line
+from app.cli.tail import pretty_alert, rejected_line
 from app.engine.client import Arrival, producer
 from tests.cli.command import COMMAND, TIMEOUT_S, environment, line, run, start
 
@@ -125,3 +125,49 @@ async def test_kafka_shows_committed_records_only_with_exactly_once(kafka: Kafka
     assert exact.stdout == '{"n":"kept"}\n'
     loose = await asyncio.to_thread(run, *tail)
     assert loose.stdout == '{"n":"aborted"}\n{"n":"kept"}\n'
+
+
+def shown(**changes: object) -> str:
+    alert = {
+        "pipeline": "card-fraud", "episode": "card-fraud-1-error-l7", "state": "opened", "kind": "concept_drift",
+        "severity": "critical", "audience": ["data_science", "operations"], "time_ms": 1_700_000_000_000,
+        "opened_ms": 1_700_000_000_000, "acknowledged": False, "silenced": False, "flapping": False,
+        "sentence": "Since about 1,312 labels ago card-fraud has been wrong more often: 2.1% before, 9.8% now.",
+        "runbook": "docs/runbook.md#concept-drift", **changes,
+    }  # fmt: skip
+    return pretty_alert(Arrival(0, 0, 5, None, json.dumps(alert).encode(), ()))
+
+
+def test_an_alert_for_people() -> None:
+    assert shown() == (
+        "! 2023-11-14 22:13:20  critical  concept_drift  opened\n"
+        "  Since about 1,312 labels ago card-fraud has been wrong more often: 2.1%\n"
+        "  before, 9.8% now.\n"
+        "  for data science, operations\n"
+        "  episode card-fraud-1-error-l7\n"
+        "  what to do: docs/runbook.md#concept-drift\n"
+    )
+    over = shown(state="resolved", time_ms=1_700_100_000_000, acknowledged=True)
+    assert over.startswith("= 2023-11-16 02:00:00  over  concept_drift  resolved  acknowledged after 1d 3h\n")
+
+
+def test_an_alert_for_people_fits_and_writes_over_nothing() -> None:
+    long = shown(sentence="x" * 300 + " \x1b[2J\r\n" + "größe " * 40, episode="e" * 200, runbook="https://" + "r" * 200)
+    assert max(map(len, long.splitlines())) <= 80
+    assert "\x1b" not in long
+    assert "\r" not in long
+    assert shown(time_ms=None).startswith("! -  critical")
+
+
+def test_what_is_no_alert_is_shown_as_it_is() -> None:
+    for value in (b'{"stub": "too large"}', b"null", b"[]", b"\xff", b'{"time_ms": 1e99}'):
+        made = pretty_alert(Arrival(0, 0, 5, None, value, ()))
+        assert made.startswith("? ")
+    assert pretty_alert(Arrival(0, 0, 5, None, None, ())) == "? null"
+    assert shown(time_ms=10**18).startswith("? ")
+
+
+def test_only_alerts_are_pretty(pipeline_file: Path) -> None:
+    done = run("tail", "scores", "--pretty", "-p", pipeline_file)
+    assert done.returncode == 2
+    assert "is for alerts" in done.stderr

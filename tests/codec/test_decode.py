@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.codec.decode import COMMANDS, REASONS, Decoder
+from app.codec.decode import ABOUT_EPISODE, COMMANDS, REASONS, Decoder
 from app.codec.inputs import Inputs
 from app.core.pipeline import Pipeline
 from app.core.record import Control, Event, InputRecord, Label, Malformed, Source
@@ -241,10 +241,42 @@ def test_a_label_that_the_task_cannot_use(value: object) -> None:
     assert reason(label(label_bytes(1, value))) == "label_type"
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"episode": 7},
+        {"episode": ""},
+        {"episode": "x" * 1_001},
+        {"episode": "x"},
+        {"episode": "x", "for_ms": 0},
+        {"episode": "x", "for_ms": -1},
+        {"episode": "x", "for_ms": True},
+        {"episode": "x", "for_ms": 1.5},
+        {"episode": "x", "for_ms": "1h"},
+        {"episode": "x", "for_ms": 10**12},
+    ],
+)
+def test_a_silence_needs_an_episode_and_a_span(about: dict[str, object]) -> None:
+    made = DECODER.control(source("p.control", 0, orjson.dumps({"command": "silence", **about})))
+    assert reason(made) == "control_invalid"
+
+
+def test_missing_features_are_marked() -> None:
+    made = DECODER.event(source("p.events", 0, orjson.dumps({"id": 1, "x": 2})))
+    assert isinstance(made, Event)
+    assert made.missing == 0b10
+    there = DECODER.event(source("p.events", 0, event_bytes(1)))
+    assert isinstance(there, Event)
+    assert there.missing == 0
+
+
 def test_commands() -> None:
     for command in COMMANDS:
-        made = DECODER.control(source("p.control", 0, orjson.dumps({"command": command, "by": "me"})))
+        about = {"episode": "p-0-error-l1", "for_ms": 1} if command in ABOUT_EPISODE else {}
+        made = DECODER.control(source("p.control", 0, orjson.dumps({"command": command, "by": "me", **about})))
         assert isinstance(made, Control)
+        assert (made.episode, made.span_ms) == (about.get("episode", ""), about.get("for_ms", 0))
         assert (made.command, made.order_ms) == (command, NOW_MS)
     for value in (
         b"{}",

@@ -65,6 +65,10 @@ def alert(**changed: Any) -> Alert:
         "sentence": "Since about 5 labels ago p has been wrong more often.",
         "evidence": {"before": 0.1, "after": 0.3},
         "positions": {"p.events": 6},
+        "update": 1,
+        "opened_ms": NOW_MS - 1,
+        "opened_at": {"p.events": 6},
+        "runbook": "docs/runbook.md#concept-drift",
     }
     return Alert(**{**fields, **changed})
 
@@ -163,6 +167,14 @@ def test_an_alert() -> None:
         "time_ms": NOW_MS - 1,
         "evidence": {"before": 0.1, "after": 0.3},
         "positions": {"p.events": 6},
+        "update": 1,
+        "opened_ms": NOW_MS - 1,
+        "opened_at": {"p.events": 6},
+        "runbook": "docs/runbook.md#concept-drift",
+        "acknowledged": False,
+        "silenced": False,
+        "announced": True,
+        "flapping": False,
     }
 
 

@@ -81,16 +81,18 @@ def test_assumed_labels_and_decisions_fit() -> None:
     assert all("decision" in document_of(message) for message in messages if message.kind == "scores")
 
 
-def test_a_drift_alert_fits() -> None:
-    pipeline = small(drift={"warmup_labels": 100})
+def test_alerts_of_drifts_and_reactions_fit() -> None:
+    watched = {"error": {"detector": "ADWIN()", "reaction": "swap"}, "features": {"x": "ADWIN()"}}
+    pipeline = small(drift={"warmup_labels": 100, "reference_size": 300, **watched})
     records: list[tuple[str, bytes | None, int]] = []
     rng = random.Random(3)
     for number in range(1_500):
-        now_ms, x = NOW_MS + number * 1_000, rng.gauss(0, 1)
+        now_ms, x = NOW_MS + number * 1_000, rng.gauss(number >= 1_000, 1)
         records.append(("p.events", event_bytes(number, x), now_ms))
         records.append(("p.labels", label_bytes(number, int((x > 0) == (number < 1_000))), now_ms))
     alerts = [message for message in published(pipeline, records) if message.kind == "alerts"]
-    assert alerts
+    assert {document_of(alert)["kind"] for alert in alerts} == {"concept_drift", "data_drift", "model_change"}
+    assert any(document_of(alert)["evidence"].get("moved") for alert in alerts)
     for alert in alerts:
         check(alert)
 

@@ -153,6 +153,35 @@ def test_detectors_that_stay_go_on() -> None:
     assert made.monitors.label_count == 40
 
 
+def test_a_reaction_may_change_while_its_detector_goes_on() -> None:
+    shard = lived(watched())
+    error = [{"detector": "ADWIN()", "reaction": "reset"}, {"detector": "DDM()", "warning": "ADWIN()"}]
+    made = follow(shard, watched(drift={**WATCHED["drift"], "error": error}))
+    first, second, _ = made.monitors.every()
+    assert (first.observed, first.act) == (40, "reset")
+    assert second.observed == 0, "another warning than its own"
+
+
+def test_watches_of_texts_and_missing_values_go_on_where_nothing_of_theirs_changed() -> None:
+    event_form = {"id": "id", "features": {"x": {"type": "number", "missing": "omit"}, "word": "string"}}
+    asked: dict[str, Any] = {"event": event_form, "model": "Select('x') | StandardScaler() | LogisticRegression()"}
+    asked["model"] = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder()) | LogisticRegression()"
+    drift: dict[str, Any] = {"features": {"word": "ADWIN()"}, "missing": {"x": "ADWIN()"}, "reference_size": 10}
+    shard = Shard(small(**asked, drift={"correction": "none", **drift}), 0)
+    for number in range(40):
+        fold(shard, event(number, NOW_MS, number))
+    before = shard.monitors.state()
+    same = follow(shard, small(**asked, drift={"correction": "none", **drift, "error": "DDM()"})).monitors
+    assert {name: told for name, told in same.state().items() if name != "error"} == {
+        name: told for name, told in before.items() if name != "error"
+    }
+    other = follow(shard, small(**asked, drift={"correction": "none", **drift, "categories_max": 1})).monitors
+    observed = {monitor.signal: monitor.observed for monitor in other.every()}
+    assert (observed["missing:x"], observed["novelty:word"]) == (40, 0)
+    stricter = follow(shard, small(**asked, drift=drift)).monitors
+    assert [monitor.observed for monitor in stricter.every() if monitor.signal != "error"] == [0, 0], "stricter now"
+
+
 @pytest.mark.parametrize(("wait_s", "expired"), [(100, []), (1, ["waits 0", "waits 1"]), (0, ["waits 0", "waits 1"])])
 def test_what_waits_waits_as_long_as_the_file_says_now(wait_s: int, expired: list[str]) -> None:
     shard = lived(watched(label={"wait": "10s"}))

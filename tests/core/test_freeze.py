@@ -29,7 +29,8 @@ from app.core.freeze import dump, load
 from app.core.model import Learner
 from app.core.pipeline import Pipeline
 from app.core.record import LabelValue, Record
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.small import NOW_MS, control, event, label, small
 
 SELECTED = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder())"
@@ -137,7 +138,7 @@ def test_freezing_changes_nothing() -> None:
 
 def test_everything_a_shard_holds_is_kept_or_made_from_the_pipeline() -> None:
     """A member that is added to the shard must be kept, or it is lost at the next start."""
-    made_anew = {"pipeline", "partition", "assumed", "corrects", "labels_max"}
+    made_anew = {"pipeline", "partition", "terms", "assumed", "corrects", "labels_max"}
     assert set(vars(Shard(small(), 0))) == set(freeze._KEPT) | made_anew
 
 

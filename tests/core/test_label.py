@@ -14,7 +14,8 @@ from app.core.error import PipelineError
 from app.core.freeze import dump, load
 from app.core.output import ModelVersion, Outcome, Output
 from app.core.record import Label, LabelValue, Malformed, Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.schema import check
 from tests.support.small import NOW_MS, event, fold, kinds, label, label_bytes, small, source
 

@@ -15,7 +15,8 @@ from app.core.error import PipelineError
 from app.core.maturity import MISSING, OTHER, SPAN_LABELS_MAX, Delays, Expected
 from app.core.output import Outcome
 from app.core.record import Label, Record
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.small import NOW_MS, event, fold, label, small
 
 SECOND = 1_000

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from app.core.error import PipelineError
-from app.core.pipeline import Fill, Pipeline, parse_pipeline, pipeline_schema
+from app.core.pipeline import FeatureWatch, Fill, Pipeline, Watch, parse_pipeline, pipeline_schema
 
 FRAUD: dict[str, Any] = {
     "pipeline": "card-fraud",
@@ -88,8 +88,8 @@ def test_the_designs_example_says_what_it_says() -> None:
     assert (pipeline.label.wait_ms, pipeline.label.early_ms) == (7 * 86_400_000, 7 * 86_400_000)
     assert pipeline.decision is not None
     assert pipeline.decision.threshold == 0.8
-    assert pipeline.drift.error == ("ADWIN(delta=0.002)",)
-    assert pipeline.drift.features == {"amount": ("ADWIN()",)}
+    assert pipeline.drift.error == (Watch(detector="ADWIN(delta=0.002)"),)
+    assert pipeline.drift.features == {"amount": (FeatureWatch(detector="ADWIN()"),)}
     assert (pipeline.dedupe.horizon_ms, pipeline.dedupe.id_max) == (86_400_000, 200_000)
     assert (pipeline.snapshot.every_records, pipeline.snapshot.every_ms) == (50_000, 600_000)
     assert pipeline.limits.slice_compute_max_ms == 50
@@ -127,7 +127,7 @@ def test_a_pipeline_cannot_be_changed() -> None:
 def test_defaults_by_task(task: str, metrics: tuple[str, ...], error: tuple[str, ...]) -> None:
     pipeline = parse_pipeline(SMALLEST[task])
     assert pipeline.metrics == metrics
-    assert pipeline.drift.error == error
+    assert pipeline.drift.error == tuple(Watch(detector=expression) for expression in error)
 
 
 def test_anomaly_has_no_labels_topic_without_labels_and_one_with() -> None:
@@ -145,6 +145,31 @@ def test_default_metrics_leave_out_what_the_model_cannot_answer() -> None:
 @pytest.mark.parametrize("none", ["none", [], None])
 def test_no_drift_detector_can_be_asked_for(none: object) -> None:
     assert parse_pipeline(changed(FRAUD, drift={"error": none})).drift.error == ()
+
+
+def test_detectors_may_be_written_out_and_come_back_as_short_as_they_can() -> None:
+    swap = {"detector": "ADWIN()", "warning": "ADWIN(delta=$d)", "reaction": "swap"}
+    season = {"detector": "ADWIN()", "season": "1d"}
+    watched = {
+        "error": ["DDM()", swap],
+        "loss": {"detector": "ADWIN()"},
+        "features": {"amount": season, "country": "DDM()"},
+    }
+    pipeline = parse_pipeline(changed(FRAUD, params={"lr": 0.05, "d": 0.1}, drift=watched))
+    assert pipeline.drift.error == (
+        Watch(detector="DDM()"),
+        Watch(detector="ADWIN()", warning="ADWIN(delta=$d)", reaction="swap"),
+    )
+    told = pipeline.resolved()["drift"]
+    assert told["error"] == ["DDM()", swap]
+    assert told["loss"] == ["ADWIN()"]
+    assert told["features"] == {
+        "amount": [{**season, "warning": None, "reaction": "alert", "raw": False}],
+        "country": ["DDM()"],
+    }
+    assert parse_pipeline(pipeline.resolved()) == pipeline
+    jsonschema.validate(pipeline.resolved(), pipeline_schema())
+    jsonschema.validate(changed(FRAUD, drift=watched), pipeline_schema())
 
 
 def test_drift_none_turns_all_detectors_off() -> None:
@@ -293,6 +318,31 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, topics__scores="payments"), "topics.scores", "same topic as topics.events"),
         (changed(FRAUD, topics__labels="payments"), "topics.labels", "same topic"),
         (changed(FRAUD, topics__scores="card-fraud_alerts"), "topics.alerts", "'.' and '_'"),
+        (changed(FRAUD, alerts={"quite": "1h"}), "alerts.quite", "did you mean 'quiet'?"),
+        (changed(FRAUD, alerts={"quiet": 5}), "alerts.quiet", "30s, 15m"),
+        (changed(FRAUD, alerts={"episodes_max": 0}), "alerts.episodes_max", "greater than or equal to 1"),
+        (changed(FRAUD, alerts={"performance": {"AUC": {"min": 1}}}), "alerts.performance.AUC", "none of this"),
+        (changed(FRAUD, alerts={"performance": {"LogLoss": {}}}), "alerts.performance.LogLoss", "a min or a max"),
+        (
+            changed(FRAUD, alerts={"performance": {"LogLoss": {"min": 2, "max": 1}}}),
+            "alerts.performance.LogLoss",
+            "min above its max",
+        ),
+        (changed(FRAUD, alerts={"rejected_max": 1.5}), "alerts.rejected_max", "less than or equal to 1"),
+        (changed(FRAUD, alerts={"missing_max": {"amonut": 0.1}}), "alerts.missing_max.amonut", "'amount'?"),
+        (changed(FRAUD, alerts={"missing_max": {"amount": 0.1}}), "alerts.missing_max.amount", "rejected_max watches"),
+        (changed(FRAUD, alerts={"throughput": {"window": "5ms"}}), "alerts.throughput.window", "at least 1s"),
+        (changed(FRAUD, alerts={"throughput": {"rise": 1}}), "alerts.throughput.rise", "greater than 1"),
+        (changed(FRAUD, alerts={"severity": {"drift": "critical"}}), "alerts.severity.drift.[key]", "concept_drift"),
+        (changed(FRAUD, alerts={"severity": {"throughput": "bad"}}), "alerts.severity.throughput", "'critical'"),
+        (changed(FRAUD, alerts={"audience": {"throughput": ["boss"]}}), "alerts.audience.throughput.0", "operations"),
+        (changed(FRAUD, alerts={"audience": {"throughput": []}}), "alerts.audience.throughput", "at least one"),
+        (changed(FRAUD, alerts={"runbook": "a b"}), "alerts.runbook", "match pattern"),
+        (
+            changed(SMALLEST["anomaly"], alerts={"label_coverage_min": 0.5}),
+            "alerts.label_coverage_min",
+            "declare `label`",
+        ),
         (changed(FRAUD, topics__events="a b"), "topics.events", "249"),
         (changed(FRAUD, topics__events=".."), "topics.events", "249"),
         (changed(FRAUD, topics__events="x" * 250), "topics.events", "249"),
@@ -309,9 +359,52 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, drift__score="DDM()"), "drift.score", "right or wrong only"),
         (changed(SMALLEST["regression"], drift={"error": "DDM()"}), "drift.error", "right or wrong only"),
         (changed(SMALLEST["anomaly"], drift={"error": "ADWIN()"}), "drift.error", "no error"),
-        (changed(FRAUD, drift__features={"country": "ADWIN()"}), "drift.features.country", "is a string"),
         (changed(FRAUD, drift__features={"amuont": "ADWIN()"}), "drift.features.amuont", "did you mean 'amount'?"),
         (changed(FRAUD, drift__eror="ADWIN()"), "drift.eror", "did you mean 'error'?"),
+        (changed(FRAUD, drift__error={"warning": "ADWIN()"}), "drift.error.0.detector", "is required"),
+        (changed(FRAUD, drift__error={"detector": "ADWIN()", "warnings": "A"}), "drift.error.0.warnings", "'warning'?"),
+        (changed(FRAUD, drift__error={"detector": "ADWIN()", "warning": "ADWN()"}), "drift.error.warning", "did you"),
+        (changed(FRAUD, drift__error={"detector": "ADWIN(dleta=1)"}), "drift.error", "dleta"),
+        (changed(FRAUD, drift__error={"detector": "A", "reaction": "rest"}), "drift.error.0.reaction", "'reset'?"),
+        (changed(FRAUD, drift__loss="DDM()"), "drift.loss", "right or wrong only"),
+        (changed(SMALLEST["regression"], drift={"loss": "ADWIN()"}), "drift.loss", "is for classes"),
+        (changed(SMALLEST["anomaly"], drift={"loss": "ADWIN()"}), "drift.loss", "no error"),
+        (changed(SMALLEST["anomaly"], drift={"label_rate": "ADWIN()"}), "drift.label_rate", "needs labels"),
+        (changed(FRAUD, drift__label_delay="DDM()"), "drift.label_delay", "right or wrong only"),
+        (changed(FRAUD, drift__features={"amount": "DDM()"}), "drift.features.amount", "right or wrong only"),
+        (
+            changed(FRAUD, drift__features={"country": {"detector": "ADWIN()", "raw": True}}),
+            "drift.features.country.raw",
+            "is for number features",
+        ),
+        (
+            changed(FRAUD, drift__features={"country": {"detector": "ADWIN()", "season": "1d"}}),
+            "drift.features.country.season",
+            "is for number features",
+        ),
+        (
+            changed(FRAUD, drift__features={"amount": {"detector": "ADWIN()", "season": "1d", "raw": True}}),
+            "drift.features.amount.raw",
+            "cannot go with season",
+        ),
+        (
+            changed(FRAUD, drift__features={"amount": {"detector": "ADWIN()", "season": 0}}),
+            "drift.features.amount.0.season",
+            "greater than or equal to 1",
+        ),
+        (changed(FRAUD, drift__missing={"amount": "ADWIN()"}), "drift.missing.amount", "is never missing"),
+        (changed(FRAUD, drift__missing={"amuont": "ADWIN()"}), "drift.missing.amuont", "did you mean 'amount'?"),
+        (
+            changed(FRAUD, params={}, model="GaussianNB()", drift__error={"detector": "ADWIN()", "reaction": "boost"}),
+            "drift.error",
+            "this one has none",
+        ),
+        (
+            changed(FRAUD, params={}, model="VotingClassifier([GaussianNB(), GaussianNB()])", drift__loss="ADWIN()"),
+            "drift.loss",
+            "gives classes only",
+        ),
+        (changed(FRAUD, drift__boost_factor=1), "drift.boost_factor", "greater than 1"),
         (changed(FRAUD, limits={"slice_compute_max": 0}), "limits.slice_compute_max", "longer than 0"),
         (changed(FRAUD, snapshot={"every": 0}), "snapshot.every", "longer than 0"),
         (changed(FRAUD, dedupe={"max": 0}), "dedupe.max", "greater than or equal to 1"),

@@ -20,7 +20,8 @@ from app.core.output import ModelVersion, Outcome, Prediction
 from app.core.pipeline import parse_pipeline
 from app.core.proof import compare, first_difference, fold, look, synthetic_records
 from app.core.record import Event, Label
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 
 FEATURES = {
     "amount": "number",

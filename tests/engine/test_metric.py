@@ -26,6 +26,7 @@ FAMILIES = {
     "driftline_drift",
     "driftline_pending",
     "driftline_early_labels",
+    "driftline_open_episodes",
     "driftline_labels_learned",
     "driftline_watermark_seconds",
     "driftline_label_delay_seconds",

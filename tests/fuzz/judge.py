@@ -23,7 +23,8 @@ from app.core.freeze import dump, load
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
 from app.core.record import Control, Event, InputRecord, Label, Malformed, Source, Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.schema import check, document_of
 
 BATCH_BYTES = 61 + 10  # what Kafka adds to a batch, and to a record

@@ -17,7 +17,8 @@ from app.backtest.topic import Bounds, TopicSource, replay, state_digest
 from app.core.error import InputFileError, InputLostError, RecoveryError
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from app.engine.cluster import MemoryCluster
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place

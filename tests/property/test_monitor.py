@@ -26,6 +26,8 @@ DETECTORS: dict[str, Callable[[], Any]] = {
     "EDDM()": drift.binary.EDDM,
     "HDDMA()": drift.binary.HDDMA,
     "HDDMW()": drift.binary.HDDMW,
+    "FHDDM()": drift.binary.FHDDM,
+    "KSWIN()": lambda: drift.KSWIN(seed=1),
 }
 
 # Streams of bits as segments: how many labels, and how often wrong.
@@ -39,19 +41,19 @@ def bits(parts: list[tuple[int, float]], seed: int) -> list[int]:
 
 
 def monitor(expression: str) -> Monitor:
-    return Monitor("error", "error", expression, DETECTORS[expression](), both_ways=False)
+    return Monitor("error", "error", expression, DETECTORS[expression](), bad="rise")
 
 
 @pytest.mark.parametrize("expression", DETECTORS)
 @given(segments, st.integers(0, 9))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_a_monitor_finds_what_its_detector_finds_alone(
     expression: str, parts: list[tuple[int, float]], seed: int
 ) -> None:
     values = bits(parts, seed)
     alone, by_hand = DETECTORS[expression](), []
     for number, value in enumerate(values, 1):
-        alone.update(value)
+        alone.update(1 - value if expression == "FHDDM()" else value)  # it reads 1 as right
         if alone.drift_detected:
             by_hand.append(number)
     watched = monitor(expression)
@@ -62,7 +64,7 @@ def test_a_monitor_finds_what_its_detector_finds_alone(
 
 @pytest.mark.parametrize("expression", DETECTORS)
 @given(segments, st.integers(0, 9), st.integers(0, 2_000))
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 def test_a_pickle_midway_changes_nothing(
     expression: str, parts: list[tuple[int, float]], seed: int, where: int
 ) -> None:

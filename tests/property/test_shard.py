@@ -17,7 +17,8 @@ from app.core.freeze import dump, load
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
 from app.core.record import Record, Tick
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 from tests.support.small import NOW_MS, control, event, kinds, label, malformed, small
 
 WAIT_MS, EARLY_MS, HORIZON_MS = 20, 10, 50

@@ -35,6 +35,11 @@ What: TypeAlias = Literal[
     "stray",  # another program writes to the journal (at least once only: nothing fences it)
 ]
 
+_SWAP = {  # so that models are replaced in most simulations
+    "detector": "PageHinkley(min_instances=5, threshold=0.5)",
+    "warning": "PageHinkley(min_instances=3, threshold=0.2)",
+    "reaction": "swap",
+}
 STEPS = ("open", "opened", "batch", "appended", "commit", "committed", "poll", "read", "mark")
 
 
@@ -181,7 +186,8 @@ def _pipeline(rng: Random) -> dict[str, Any]:
         "label": label,
         "model": model,
         "metrics": ["MAE"] if task == "regression" else ["Accuracy"],
-        "drift": {"error": [], "score": "PageHinkley(min_instances=5, threshold=0.5)", "warmup_labels": 5},
+        "alerts": {"quiet": "1s", "ongoing": "2s", "within": "3s"},  # episodes begin, last and end within a run
+        "drift": {"error": [], "score": _SWAP, "warmup_labels": 5, "cooldown_labels": 10, "warning_span": 20},
         "delivery": rng.choice(("exactly_once", "exactly_once", "exactly_once", "at_least_once")),
         "snapshot": {
             "every_records": rng.choice((1, 5, 20, 50, 1000)),
@@ -322,7 +328,7 @@ def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery
             arg = rng.randrange(2)
             seconds = round(rng.choice((0.2, 1.0, 5.0, 18.0)) * (0.5 + rng.random()), 4)
         case "snapshot":
-            arg = rng.randrange(8)
+            arg = rng.randrange(10)
         case "retain":
             arg = int(rng.random() < 0.25)
     return Fault(what, at_s, worker, step, nth, seconds, partition, arg)

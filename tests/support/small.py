@@ -14,7 +14,8 @@ import orjson
 from app.core.output import Output
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Control, Event, EventId, FeatureValue, Label, LabelValue, Malformed, Record, Source
-from app.core.shard import Shard, step
+from app.core.shard import Shard
+from app.core.step import step
 
 NOW_MS = 1_700_000_000_000
 MODEL = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder()) | LogisticRegression()"

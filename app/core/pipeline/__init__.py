@@ -6,6 +6,8 @@
 
 from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path
 from app.core.pipeline.form import (
+    AlertKind,
+    Alerts,
     Assume,
     Decision,
     Dedupe,
@@ -14,18 +16,26 @@ from app.core.pipeline.form import (
     EventForm,
     Feature,
     FeatureType,
+    FeatureWatch,
     Fill,
     LabelForm,
+    Limit,
     Limits,
     Pipeline,
+    Role,
+    Severity,
     Snapshot,
     Task,
+    Throughput,
     Topics,
+    Watch,
 )
 from app.core.pipeline.parse import close_match, parse_pipeline
 from app.core.pipeline.schema import pipeline_schema
 
 __all__ = [
+    "AlertKind",
+    "Alerts",
     "Assume",
     "Decision",
     "Dedupe",
@@ -34,15 +44,21 @@ __all__ = [
     "EventForm",
     "Feature",
     "FeatureType",
+    "FeatureWatch",
     "Fill",
     "LabelForm",
+    "Limit",
     "Limits",
     "PathPart",
     "Pipeline",
+    "Role",
     "Scalar",
+    "Severity",
     "Snapshot",
     "Task",
+    "Throughput",
     "Topics",
+    "Watch",
     "close_match",
     "format_duration",
     "format_path",

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 
 from app.core.pipeline.field import (
     Count,
@@ -27,6 +35,20 @@ from app.core.pipeline.field import (
 Task: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly"]
 FeatureType: TypeAlias = Literal["number", "string", "boolean"]
 Detector: TypeAlias = Expression
+AlertKind: TypeAlias = Literal[
+    "data_drift",
+    "concept_drift",
+    "score_drift",
+    "performance",
+    "label_coverage",
+    "label_delay",
+    "data_quality",
+    "model_failure",
+    "model_change",
+    "throughput",
+]
+Severity: TypeAlias = Literal["warning", "critical"]
+Role: TypeAlias = Literal["data_science", "data_engineering", "operations", "domain_expert"]
 
 _MISSING_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -195,18 +217,142 @@ class Decision(Form):
     )
 
 
-class Drift(Form):
-    """Which signals are watched, each by which detectors (River expressions)."""
+class Watch(Form):
+    """A detector on a signal, and what to do when it finds a drift."""
 
-    error: tuple[Detector, ...] = Field(default=(), description="on the error of the served prediction")
-    score: tuple[Detector, ...] = Field(default=(), description="on the score itself")
-    features: dict[str, tuple[Detector, ...]] = Field(
-        default_factory=dict, description="on number features, as ranks in a frozen reference window"
+    detector: Detector = Field(description="a River expression, as in ADWIN(delta=0.002)")
+    warning: Detector | None = Field(
+        default=None, description="a second, looser detector, whose detections are warnings of the first one's"
     )
+    reaction: Literal["alert", "reset", "swap", "boost"] = Field(
+        default="alert",
+        description="at a drift: alert only; reset (an untrained model takes over); swap (a background model that "
+        "learns from the warning on takes over); boost (learn faster for a while)",
+    )
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        """Only the expression, where nothing else is asked for."""
+        return self.detector if self == type(self)(detector=self.detector) else write(self)
+
+
+class FeatureWatch(Watch):
+    """A detector on a feature."""
+
+    raw: bool = Field(default=False, description="numbers: show the detector the numbers themselves, not their ranks")
+    season_ms: Annotated[Duration, Field(ge=1)] | None = Field(
+        default=None,
+        alias="season",
+        description="numbers: compare with those of the same time in this period, as in 1d",
+    )
+
+
+class Drift(Form):
+    """Which signals are watched, each by which detectors (River expressions), and what is done about it."""
+
+    error: tuple[Watch, ...] = Field(default=(), description="on the error of the served prediction")
+    loss: tuple[Watch, ...] = Field(
+        default=(), description="on the log loss of the served probabilities: where one class is rare, say this"
+    )
+    score: tuple[Watch, ...] = Field(default=(), description="on the score itself")
+    features: dict[str, tuple[FeatureWatch, ...]] = Field(
+        default_factory=dict,
+        description="on features: numbers as ranks in a frozen reference window; of texts new values and the rate "
+        "of each frequent one; of booleans the rate",
+    )
+    missing: dict[str, tuple[Watch, ...]] = Field(
+        default_factory=dict, description="on how often a feature is missing (omitted, or filled in)"
+    )
+    label_rate: tuple[Watch, ...] = Field(
+        default=(), description="on the share of events whose label came within the wait"
+    )
+    label_delay: tuple[Watch, ...] = Field(default=(), description="on the time from the event to its label")
     warmup_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
         default=5_000, description="labels before the error is watched: a young model's error moves"
     )
     reference_size: Count = Field(default=2_000, description="values that form the reference window")
+    categories_max: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=10, description="values of a text feature whose rate is watched, the most frequent ones"
+    )
+    correction: Literal["bonferroni", "none"] = Field(
+        default="bonferroni",
+        description="with many features some alert by chance: bonferroni divides each detector's confidence by how "
+        "many monitors of events there are",
+    )
+    warning_span: Count = Field(default=2_000, description="values of the signal after which a warning is over")
+    cooldown_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        default=2_000, description="labels learned after a reaction before another may follow: one change, one reaction"
+    )
+    boost_factor: Annotated[float, Field(gt=1, le=1_000)] = Field(
+        default=5.0, description="of the reaction boost: what learning rates are multiplied by"
+    )
+    boost_labels: Count = Field(default=1_000, description="of the reaction boost: labels learned that fast")
+
+
+class Limit(Form):
+    """Bounds of a metric."""
+
+    min: float | None = Field(default=None, description="alert below it")
+    max: float | None = Field(default=None, description="alert above it")
+
+
+class Throughput(Form):
+    """How many events a partition usually gets, and what is unusual."""
+
+    window_ms: Duration = Field(
+        default=600_000, alias="window", description="events are counted over such spans of event time"
+    )
+    rise: Annotated[float, Field(gt=1, le=1_000)] = Field(
+        default=2.0, description="alert when a span has so many times the usual count"
+    )
+
+
+def _read_roles(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Roles: TypeAlias = Annotated[tuple[Role, ...], BeforeValidator(_read_roles), Field(min_length=1)]
+
+
+class Alerts(Form):
+    """What is alerted beside drift and broken models, how long an episode is, and for whom it is."""
+
+    quiet_ms: Duration = Field(
+        default=3_600_000,
+        alias="quiet",
+        description="an episode is over after so long without a further sign of it",
+    )
+    ongoing_ms: Duration = Field(
+        default=86_400_000, alias="ongoing", description="an episode that lasts is told again at most so often"
+    )
+    episodes_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=5, description="most episodes of one signal within `within`; the last of them then waits out that span"
+    )
+    within_ms: Duration = Field(default=86_400_000, alias="within", description="the span of `episodes_max`")
+    performance: dict[str, Limit] = Field(
+        default_factory=dict, description="limits of metrics, over the last metric_window labels"
+    )
+    label_coverage_min: Share | None = Field(
+        default=None, description="least share of events whose label came within the wait"
+    )
+    label_delay_max_ms: Duration | None = Field(
+        default=None, alias="label_delay_max", description="alert when most labels come later than this"
+    )
+    rejected_max: Share = Field(default=0.1, description="greatest share of rejected events, and of labels; 1: any")
+    missing_max: dict[str, Share] = Field(
+        default_factory=dict, description="greatest share of events without that feature, by feature"
+    )
+    throughput: Throughput | None = Field(default=None, description="watch how many events come; none by default")
+    severity: dict[AlertKind, Severity] = Field(
+        default_factory=dict, description="in place of the rule, by kind of alert"
+    )
+    audience: dict[AlertKind, Roles] = Field(
+        default_factory=dict, description="roles that a kind of alert is for, in place of the usual ones"
+    )
+    runbook: Annotated[str, Field(max_length=500, pattern=r"^[^\s#]+$")] = Field(
+        default="docs/runbook.md", description="address of the page that says what to do; the kind is added after #"
+    )
 
 
 class Dedupe(Form):
@@ -288,6 +434,7 @@ class Pipeline(Form):
     )
     metric_by: MetricSplit = Field(default=MetricSplit(), description="metrics by segment and by age of the label")
     drift: Drift = Field(description="what is watched for drift, and by which detectors")
+    alerts: Alerts = Field(default=Alerts(), description="limits that alert, and how alerts are told")
     dedupe: Dedupe = Field(default=Dedupe(), description="how repeats of an event id are told")
     snapshot: Snapshot = Field(default=Snapshot(), description="how often state is written down")
     delivery: Literal["exactly_once", "at_least_once"] = Field(

@@ -136,7 +136,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
             doc["topics"] = _write_out_topics(
                 name, dict(given or {}), needs_labels=label is not None or task != "anomaly"
             )
-    for optional in ("params", "dedupe", "snapshot", "limits", "seed", "metric_window", "delivery"):
+    for optional in ("params", "alerts", "dedupe", "snapshot", "limits", "seed", "metric_window", "delivery"):
         if optional in doc and doc[optional] is None:
             del doc[optional]  # a key with nothing behind it, as a file with all its lines commented out has
     drift = doc.get("drift")
@@ -170,14 +170,23 @@ def _write_out_topics(name: str, given: dict[str, Any], *, needs_labels: bool) -
 
 
 def _write_out_drift(watched: dict[str, Any]) -> dict[str, Any]:
-    for signal in ("error", "score"):
+    for signal in ("error", "loss", "score", "label_rate", "label_delay"):
         if signal in watched:
-            watched[signal] = _listed(watched[signal])
-    if isinstance(watched.get("features"), Mapping):
-        watched["features"] = {key: _listed(value) for key, value in watched["features"].items()}
-    elif "features" in watched and watched["features"] is None:
-        del watched["features"]
+            watched[signal] = _watches(watched[signal])
+    for signal in ("features", "missing"):
+        if isinstance(watched.get(signal), Mapping):
+            watched[signal] = {key: _watches(value) for key, value in watched[signal].items()}
+        elif signal in watched and watched[signal] is None:
+            del watched[signal]
     return watched
+
+
+def _watches(value: object) -> object:
+    """Detectors of one signal, each written out: an expression alone, or a mapping with more."""
+    listed = _listed((value,) if isinstance(value, Mapping) else value)
+    if not isinstance(listed, tuple):
+        return listed
+    return tuple({"detector": one} if isinstance(one, str) else one for one in listed)
 
 
 def _listed(value: object) -> object:
@@ -262,6 +271,8 @@ def _form_at(loc: tuple[str | int, ...]) -> type[Form] | None:
             here = fields[str(part)].annotation if str(part) in fields else None
         elif get_origin(here) is dict:
             here = get_args(here)[1]
+        elif get_origin(here) is tuple:
+            here = get_args(here)[0]
         else:
             return None
     here = _form_of(here)

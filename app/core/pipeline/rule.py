@@ -18,7 +18,19 @@ from app.core.evaluate import check_metric, default_metrics, needs_probabilities
 from app.core.expression import params_used
 from app.core.pipeline.field import Scalar
 from app.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
-from app.core.pipeline.form import Assume, Drift, EventForm, Feature, Fill, LabelForm, MetricSplit, Topics
+from app.core.pipeline.form import (
+    Alerts,
+    Assume,
+    Drift,
+    EventForm,
+    Feature,
+    Fill,
+    LabelForm,
+    MetricSplit,
+    Topics,
+    Watch,
+)
+from app.core.rate import rates
 
 Draft = Mapping[str, Any]
 _NAME_MAX = 200
@@ -29,7 +41,7 @@ def broken_rules(draft: Draft) -> list[Problem]:
     """Every rule that does not hold, in the order of the file's sections."""
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
-        _topics, _features, _label, _params, _model, _decision, _metrics, _splits, _drift, _limits,
+        _topics, _features, _label, _params, _model, _decision, _metrics, _splits, _drift, _alerts, _limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -210,10 +222,18 @@ def _expressions(draft: Draft) -> Iterator[str]:
     yield from draft.get("metrics", ())
     drift: Drift | None = draft.get("drift")
     if drift is not None:
-        yield from drift.error
-        yield from drift.score
-        for detectors in drift.features.values():
-            yield from detectors
+        for _, watches in _watched(drift):
+            for watch in watches:
+                yield from filter(None, (watch.detector, watch.warning))
+
+
+def _watched(drift: Drift) -> Iterator[tuple[str, tuple[Watch, ...]]]:
+    """Every signal's detectors, by their place in the file."""
+    for signal in ("error", "loss", "score", "label_rate", "label_delay"):
+        yield f"drift.{signal}", getattr(drift, signal)
+    for signal in ("features", "missing"):
+        for name, watches in getattr(drift, signal).items():
+            yield f"drift.{signal}.{name}", watches
 
 
 def _model(draft: Draft, model: Any) -> Iterator[Problem]:
@@ -306,49 +326,123 @@ def _places(key: str, expressions: tuple[str, ...]) -> Iterator[tuple[str, str]]
         yield (f"{key}.{index}" if len(expressions) > 1 else key), expression
 
 
-def _drift(draft: Draft, _: Any) -> Iterator[Problem]:
+def _drift(draft: Draft, model: Any) -> Iterator[Problem]:
     drift: Drift | None = draft.get("drift")
     if drift is None:
         return
     task, event = draft.get("task"), draft.get("event")
-    if drift.error and task == "anomaly":
-        yield Problem(
-            "drift.error",
-            list(drift.error),
-            "an anomaly score has no error; watch drift.score or drift.features",
-        )
-    signals = [
-        ("drift.error", drift.error, task in {"binary", "multiclass", None}),
-        ("drift.score", drift.score, False),
-    ]
-    for name, detectors in drift.features.items():
-        signals.append((f"drift.features.{name}", detectors, False))
-        if event is None:
-            continue
-        declared = list(event.features)
-        if name not in event.features:
-            yield Problem(f"drift.features.{name}", None, f"is no declared feature{_did_you_mean(name, declared)}")
-        elif event.features[name].type != "number":
+    yield from _signals(drift, draft, model)
+    types = {name: feature.type for name, feature in event.features.items()} if event is not None else {}
+    bits = {"drift.label_rate", *(f"drift.missing.{name}" for name in drift.missing)}
+    bits |= {f"drift.features.{name}" for name in drift.features if types.get(name) != "number"}
+    if task in {"binary", "multiclass", None}:
+        bits.add("drift.error")
+    for key, watches in _watched(drift):
+        yield from _detectors(key, watches, key in bits, draft)
+        if model is not None and any(watch.reaction == "boost" for watch in watches) and not any(rates(model)):
+            yield Problem(key, "boost", "is for models with a learning rate, and this one has none; take reset or swap")
+    if event is not None:
+        for signal in ("features", "missing"):
+            for name in getattr(drift, signal):
+                if name not in types:
+                    text = f"is no declared feature{_did_you_mean(name, list(types))}"
+                    yield Problem(f"drift.{signal}.{name}", None, text)
+        yield from _feature_watches(drift, event)
+
+
+def _signals(drift: Drift, draft: Draft, model: Any) -> Iterator[Problem]:
+    """Signals that the task, the model or the labels do not give."""
+    task = draft.get("task")
+    for signal in ("error", "loss"):
+        if getattr(drift, signal) and task == "anomaly":
+            shown = _expressions_of(getattr(drift, signal))
             yield Problem(
-                f"drift.features.{name}",
-                None,
-                f"is a {event.features[name].type}; only number features are watched",
+                f"drift.{signal}", shown, "an anomaly score has no error; watch drift.score or drift.features"
             )
-    for key, detectors, bits in signals:
-        yield from _detectors(key, detectors, bits, draft)
+    if drift.loss and task == "regression":
+        yield Problem("drift.loss", None, "is for classes; watch drift.error, which is the loss of a number")
+    if drift.loss and model is not None and without_probabilities(model, str(task)):
+        yield Problem("drift.loss", None, "needs probabilities, and the model gives classes only; watch drift.error")
+    for signal in ("label_rate", "label_delay"):
+        if getattr(drift, signal) and "label" in draft and draft["label"] is None:
+            yield Problem(f"drift.{signal}", None, "needs labels: declare `label`, or leave it out")
 
 
-def _detectors(key: str, detectors: tuple[str, ...], bits: bool, draft: Draft) -> Iterator[Problem]:
-    for place, expression in _places(key, detectors):
-        if detectors.count(expression) > 1:
+def _expressions_of(watches: tuple[Watch, ...]) -> list[str]:
+    return [watch.detector for watch in watches]
+
+
+def _feature_watches(drift: Drift, event: EventForm) -> Iterator[Problem]:
+    for name, watches in drift.features.items():
+        feature = event.features.get(name)
+        for watch in watches if feature is not None and feature.type != "number" else ():
+            for key in ("raw", "season"):
+                if watch.raw if key == "raw" else watch.season_ms is not None:
+                    yield Problem(f"drift.features.{name}.{key}", None, "is for number features; leave it out")
+        if any(watch.raw and watch.season_ms is not None for watch in watches):
+            yield Problem(f"drift.features.{name}.raw", True, "cannot go with season, which compares ranks; take one")
+    for name in drift.missing:
+        if name in event.features and event.features[name].missing == "reject":
+            text = (
+                "is never missing: such events are rejected (feature_missing); write `missing: omit` or a value "
+                f"to use instead in event.features.{name}, or leave it out here"
+            )
+            yield Problem(f"drift.missing.{name}", None, text)
+
+
+def _detectors(key: str, watches: tuple[Watch, ...], bits: bool, draft: Draft) -> Iterator[Problem]:
+    asked = tuple(watch.detector for watch in watches)
+    for (place, expression), watch in zip(_places(key, asked), watches, strict=True):
+        if asked.count(expression) > 1:
             yield Problem(place, expression, "is there twice")
-        try:
-            detector = make_detector(expression, draft.get("params", {}), draft.get("seed", 42))
-        except ExpressionError as error:
-            yield Problem(place, expression, str(error))
-            continue
-        if isinstance(detector, base.BinaryDriftDetector) and not bits:
-            yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
+        yield from _detector(place, expression, bits, draft)
+        if watch.warning is not None:
+            yield from _detector(f"{place}.warning", watch.warning, bits, draft)
+
+
+def _detector(place: str, expression: str, bits: bool, draft: Draft) -> Iterator[Problem]:
+    try:
+        detector = make_detector(expression, draft.get("params", {}), draft.get("seed", 42))
+    except ExpressionError as error:
+        yield Problem(place, expression, str(error))
+        return
+    if isinstance(detector, base.BinaryDriftDetector) and not bits:
+        yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
+
+
+def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
+    alerts: Alerts | None = draft.get("alerts")
+    if alerts is None:
+        return
+    unlabelled = "label" in draft and draft["label"] is None
+    for key, asked in (
+        ("performance", bool(alerts.performance)),
+        ("label_coverage_min", alerts.label_coverage_min is not None),
+        ("label_delay_max", alerts.label_delay_max_ms is not None),
+    ):
+        if asked and unlabelled:
+            yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or leave it out")
+    metrics = draft.get("metrics") or (default_metrics(draft["task"]) if "task" in draft else ())
+    for name, limit in alerts.performance.items():
+        if metrics and name not in metrics:
+            text = f"is none of this pipeline's metrics ({', '.join(metrics)}); write it there as well"
+            yield Problem(f"alerts.performance.{name}", None, text)
+        if limit.min is None and limit.max is None:
+            yield Problem(f"alerts.performance.{name}", None, "must have a min or a max")
+        elif limit.min is not None and limit.max is not None and limit.min > limit.max:
+            yield Problem(f"alerts.performance.{name}", None, "has a min above its max")
+    event = draft.get("event")
+    if event is not None:
+        declared = list(event.features)
+        for name in alerts.missing_max:
+            if name not in event.features:
+                text = f"is no declared feature{_did_you_mean(name, declared)}"
+                yield Problem(f"alerts.missing_max.{name}", None, text)
+            elif event.features[name].missing == "reject":
+                text = "is never missing from an accepted event: its rule is reject, which rejected_max watches"
+                yield Problem(f"alerts.missing_max.{name}", None, text)
+    if alerts.throughput is not None and alerts.throughput.window_ms < 1_000:
+        yield Problem("alerts.throughput.window", alerts.throughput.window_ms, "must be at least 1s")
 
 
 def _limits(draft: Draft, _: Any) -> Iterator[Problem]:

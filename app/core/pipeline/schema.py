@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.core.pipeline.form import Pipeline
+from app.core.pipeline.form import FeatureWatch, Form, Pipeline, Watch
 
 _REQUIRED = {
     "Pipeline": ["pipeline", "task", "event", "model"],
     "Topics": [],
     "Feature": ["type"],
     "LabelForm": ["id", "value", "wait"],
+    "Watch": ["detector"],
+    "FeatureWatch": ["detector"],
 }
 _EXPRESSIONS = {
     "anyOf": [
@@ -35,10 +37,12 @@ def pipeline_schema() -> dict[str, Any]:
     features["additionalProperties"] = {
         "anyOf": [{"enum": ["number", "string", "boolean"]}, {"$ref": "#/$defs/Feature"}]
     }
+    definitions["Watch"], definitions["FeatureWatch"] = _form(Watch), _form(FeatureWatch)
     drift = definitions["Drift"]["properties"]
-    for signal in ("error", "score"):
-        drift[signal] = {**_EXPRESSIONS, "description": drift[signal]["description"]}
-    drift["features"]["additionalProperties"] = _EXPRESSIONS
+    for signal in ("error", "loss", "score", "label_rate", "label_delay"):
+        drift[signal] = {**_watches("Watch"), "description": drift[signal]["description"]}
+    drift["features"]["additionalProperties"] = _watches("FeatureWatch")
+    drift["missing"]["additionalProperties"] = _watches("Watch")
     schema["properties"]["metrics"] = {
         **_EXPRESSIONS,
         "description": schema["properties"]["metrics"]["description"],
@@ -47,11 +51,21 @@ def pipeline_schema() -> dict[str, Any]:
         "anyOf": [{"$ref": "#/$defs/Drift"}, {"enum": ["none", None]}],
         "description": schema["properties"]["drift"]["description"],
     }
-    for name in ("topics", "params", "dedupe", "snapshot", "limits"):
+    for name in ("topics", "params", "alerts", "dedupe", "snapshot", "limits"):
         schema["properties"][name] = {"anyOf": [schema["properties"][name], {"type": "null"}]}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Driftline pipeline"
     return schema
+
+
+def _form(form: type[Form]) -> dict[str, Any]:
+    return form.model_json_schema(by_alias=True)
+
+
+def _watches(form: str) -> dict[str, Any]:
+    """One detector or a list of them, each an expression or a mapping with more."""
+    one: list[dict[str, Any]] = [{"type": "string", "minLength": 1}, {"$ref": f"#/$defs/{form}"}]
+    return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}}, {"type": "null"}]}
 
 
 def _require(form: dict[str, Any], keys: list[str]) -> None:

@@ -1,0 +1,178 @@
+"""What a shard does about trouble: rejected records, drift, faults of the model, limits that are not kept.
+
+A sign of trouble belongs to the episode of its signal (`episode`), which says whether it is told; `alert` words it. A
+drift may also change the model (`reaction`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.core.alert import alert_of, drift_sign, error_sign, reaction_sign, signal_of
+from app.core.drift import Drift
+from app.core.episode import Sign, Told
+from app.core.outbox import Outbox
+from app.core.output import Alert, Rejected
+from app.core.record import Control, Source
+from app.core.shard import Shard
+from app.core.watch import LOOK_MS, NEVER, Verdict
+
+_LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
+
+
+def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
+    shard.count(f"rejected_{reason}")
+    out.made.append(Rejected(out.own_id(), source, reason, detail))
+    topics = shard.pipeline.topics
+    if reason == "model_error" or source.topic == topics.control:
+        return  # no fault of the data
+    what = "labels" if source.topic == topics.labels else "events"
+    if shard.watch.reject(what, reason, shard.now_ms, *accepted(shard)):
+        look(shard, out)
+
+
+# -- drift
+
+
+def note_drift(shard: Shard, drift: Drift, out: Outbox) -> None:
+    """Record a drift; it is the sign of an episode if its rule says so."""
+    what = (drift.signal, f"{drift.kind} {drift.direction}")
+    if drift.signal in ("error", "loss") and drift.kind == "drift" and drift.direction == "rise":
+        shard.maturity.on_drift()
+    shard.drifts[what] = shard.drifts.get(what, 0) + 1
+    if drift.alerts:
+        signal = signal_of(drift)
+        episode = shard.episodes.open.get(signal)
+        notice(shard, signal, drift_sign(shard.pipeline, drift, episode.sign if episode else None), out)
+    if drift.act != "alert" or drift.kind == "calm":
+        _react(shard, drift, out)
+
+
+def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
+    """Change the model, if that is called for, and tell of it."""
+    if shard.frozen:
+        if drift.kind == "drift":
+            shard.count("reaction_held")
+        return
+    call = f"{drift.monitor} {drift.kind} {drift.detection}"
+    reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call)
+    if reaction is not None:
+        shard.count(f"reaction_{reaction.act}")
+        sign, moment = reaction_sign(shard.pipeline, reaction), shard.moment(out.place(shard.pipeline.topics))
+        _tell(shard, shard.episodes.event(shard.pipeline.alerts, "model_change", sign, moment), out)
+
+
+# -- conditions
+
+
+def watch_faults(shard: Shard, out: Outbox) -> None:
+    """Too many exceptions of the model are a condition that holds until none is left among its last calls."""
+    faults = shard.learner.faults
+    match faults.turn(shard.pipeline.limits.model_error_max):
+        case "opened":
+            notice(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
+        case "ongoing":
+            notice(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
+        case "resolved":
+            _judge(shard, [Verdict("errors", None)], out)
+
+
+def watch_labels(shard: Shard, delay_ms: int | None, out: Outbox) -> None:
+    """An event's wait ended, or its first label came: watch coverage and delay, and now and then judge the metrics."""
+    if shard.watch.settle(delay_ms):
+        _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
+    if shard.monitors.of_waits:
+        for drift in shard.monitors.on_wait(shard.now_ms, delay_ms):
+            note_drift(shard, drift, out)
+
+
+# -- operators
+
+
+def answer(shard: Shard, control: Control, out: Outbox) -> None:
+    """An operator speaks of an episode. Each command comes to every shard: those that it is not about pass it over."""
+    episodes = shard.episodes
+    if not control.episode.startswith(episodes.prefix):
+        return
+    episode = episodes.named(control.episode)
+    if episode is None:
+        reject(shard, control.source, "episode_unknown", f"no episode {control.episode!r} is open", out)
+        return
+    if control.command == "acknowledge":
+        told = episodes.acknowledge(episode, shard.now_ms)
+    else:
+        told = episodes.silence(episode, shard.now_ms, control.span_ms)
+    _tell(shard, told, out)
+
+
+# -- looking and telling
+
+
+def look(shard: Shard, out: Outbox) -> None:
+    """Judge what goes by time, resolve what is over, and say when to look again."""
+    watch, episodes, rules = shard.watch, shard.episodes, shard.pipeline.alerts
+    scored, labelled = accepted(shard)
+    if rules.throughput is not None:
+        arrived = scored + watch.rejected["events"]
+        verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
+        _judge(shard, verdicts, out)
+    _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+    for told in episodes.advance(shard.moment(out.place(shard.pipeline.topics))):
+        _tell(shard, told, out)
+    again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
+    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms)
+
+
+def accepted(shard: Shard) -> tuple[int, int]:
+    """Events and labels that could be used."""
+    count = shard.counts.get
+    return count("scored", 0), sum([count(kind, 0) for kind in _LABELS_TAKEN])
+
+
+def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
+    """Conditions that hold are signs; those that do not are calm."""
+    for verdict in verdicts:
+        if verdict.sign is not None:
+            notice(shard, verdict.signal, verdict.sign, out, holds=True)
+        elif verdict.signal in shard.episodes.open:
+            shard.episodes.calm(verdict.signal, shard.moment(out.place(shard.pipeline.topics)))
+            shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+
+
+def notice(shard: Shard, signal: str, sign: Sign, out: Outbox, *, holds: bool = False) -> None:
+    """A sign of trouble: tell of it if its episode says so."""
+    told = shard.episodes.sign(
+        shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard.pipeline.topics)), holds=holds
+    )
+    shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+    _tell(shard, told, out)
+
+
+def _tell(shard: Shard, told: Told | None, out: Outbox) -> None:
+    """Publish a message about an episode, with its id, its times and the positions to replay between."""
+    if told is None:
+        return
+    content, episode = alert_of(shard.pipeline, told, shard.learner.version), told.episode
+    out.made.append(
+        Alert(
+            out.alert_id(),
+            shard.stamp_ms,
+            shard.watermark_ms,
+            episode.name,
+            told.state,
+            content.kind,
+            content.severity,
+            content.audience,
+            told.sentence,
+            content.evidence,
+            dict(shard.positions),
+            told.update,
+            episode.opened_ms,
+            episode.opened_at,
+            content.runbook,
+            episode.acknowledged,
+            told.silenced,
+            told.announced,
+            episode.flapping,
+        )
+    )
