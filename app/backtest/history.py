@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import heapq
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -209,10 +210,7 @@ class TableHistory:
     def _taken(self, *, last: bool = False) -> list[InputRecord]:
         """What can be taken now: the labels of all times so far are in the merge, and further events will come."""
         at_end = (*(True for _ in range(self._events_rank)), last)
-        pop, taken = self._merge.pop, []
-        while (popped := pop(at_end)) is not None:
-            taken.append(popped[1])
-        return taken
+        return [record for _, record in self._merge.take(sys.maxsize, at_end)]
 
     def _rest(self) -> list[InputRecord]:
         self._release(None)
