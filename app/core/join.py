@@ -7,8 +7,10 @@ deadlines are the watermark at arrival plus a span that is the same for all, and
 order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the places and
 never back. Every operation is amortised O(1).
 
-What waits is packed: one string of bytes for the two dozen objects that an event with ten features is made of. They
-would be spread over memory by the time the label comes, and to fetch them cost more than to unpack.
+What waits long is packed: one string of bytes for the two dozen objects that an event with ten features is made of.
+They would be spread over memory by the time the label comes, and to fetch them cost more than to unpack. The newest
+`LOOSE` events stay as they are, since many a label comes at once. What is read twice is packed before: so two readings
+never share an object, whenever a snapshot was taken, and neither view nor pickle shows what was packed when.
 
 A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
 writes what a segment carries once, and from then on its fates alone. `Ledger.view` holds on to the segments as they
@@ -98,6 +100,7 @@ ASSUMED: Final = 3  # the deadline passed, and the label that the pipeline assum
 EXPIRED: Final = 4  # the deadline passed, or no room was left
 RETRACTED: Final = 5  # it had a label, which was taken back
 
+LOOSE: Final = 1024
 SEGMENT: Final = 4096
 _SHIFT: Final = 12
 _SLOT: Final = SEGMENT - 1
@@ -203,6 +206,7 @@ class Ledger:
 
     def _begin(self) -> None:
         self._room = bytearray()  # to pack in
+        self._loose = 0  # what waits before this place is packed
         self._places: dict[EventId, int] = {}
         self._segments: dict[int, Segment] = {}
         self._open: Segment | None = None
@@ -261,11 +265,27 @@ class Ledger:
             segment.fates.append(EXPIRED)
         else:
             self._waiting_count += 1
-            segment.packed.append(_packed(event_id, waiting, self._room))
+            segment.packed.append(waiting)
             segment.fates.append(WAITING)
+            if place - self._loose >= 2 * LOOSE:
+                self._pack_before(place - LOOSE)
         while self._end - self._remembered > self.id_max:  # more than one where the maximum was lowered
             self._forget_one()
         return place
+
+    def _pack_before(self, end: int) -> None:
+        """Pack what waits and came before this place."""
+        first = self._first()
+        for place in range(end if first is None else max(self._loose, first), end):
+            segment = self._segments.get(place >> _SHIFT)
+            if segment is not None:
+                self._pack(segment, place & _SLOT)
+        self._loose = end
+
+    def _pack(self, segment: Segment, slot: int) -> None:
+        waiting, event_id = segment.packed[slot], segment.ids[slot]
+        if isinstance(waiting, Waiting) and event_id is not None:
+            segment.packed[slot] = _packed(event_id, waiting, self._room)
 
     def _next_segment(self) -> Segment:
         last = self._open
@@ -359,6 +379,7 @@ class Ledger:
         self._waiting_count -= 1
         segment.fates[slot] = fate
         if fate in self.keep and self.correct_max:
+            self._pack(segment, slot)
             segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms)
             self._kept.append(place)
             if len(self._kept) > self.correct_max:
@@ -375,6 +396,7 @@ class Ledger:
         segment, slot = self._segments[place >> _SHIFT], place & _SLOT
         if segment.guarded:
             segment.preserve()
+        self._pack(segment, slot)
         note = segment.notes.get(slot, 0)
         count = note + 1 if isinstance(note, int) else 1
         segment.notes[slot] = count
@@ -467,6 +489,7 @@ class Ledger:
 
         Cost: 0.1 us a segment, and 10 ns a label that may be corrected; a segment copies itself at its next change.
         """
+        self._pack_before(self._end)
         for segment in self._segments.values():
             segment.guarded, segment.before = True, None
         return View(self._numbers(), array("q", self._kept).tobytes(), tuple(self._segments.values()))
@@ -494,6 +517,7 @@ class Ledger:
         ledger.keep = frozenset(numbers["keep"])
         ledger._begin()
         ledger._end, ledger._remembered = int(numbers["end"]), int(numbers["remembered"])
+        ledger._loose = ledger._end
         ledger._origin_ms = int(numbers["origin_ms"])
         ledger._kept.extend(array("q", kept))
         for state in states:
@@ -526,6 +550,7 @@ class Ledger:
         self._open = segment if segment.number == (self._end - 1) >> _SHIFT else self._open
 
     def __getstate__(self) -> dict[str, Any]:
+        self._pack_before(self._end)
         segments = [segment.parts() for segment in self._segments.values()]
         return {"numbers": self._numbers(), "kept": array("q", self._kept).tobytes(), "segments": segments}
 
@@ -588,12 +613,15 @@ _HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of 
 
 
 class EarlyLabels:
-    """Labels whose event has not been scored yet, by event id: at most `early_max`, and `each_max` of one event."""
+    """Labels whose event has not been scored yet, by event id: at most `early_max`, and `each_max` of one event.
+
+    Beyond the first `LOOSE` of them they are packed. That is not part of the state.
+    """
 
     def __init__(self, early_max: int, each_max: int = 1) -> None:
         self.early_max = early_max
         self.each_max = each_max
-        self._held: OrderedDict[_HeldKey, bytes] = OrderedDict()
+        self._held: OrderedDict[_HeldKey, bytes | Held] = OrderedDict()
         self._origin_ms = 0
         self._floor_ms = 0  # no deadline lies before it
 
@@ -603,12 +631,16 @@ class EarlyLabels:
     def __contains__(self, event_id: EventId) -> bool:
         return any(key in self._held for key in self._keys(event_id))
 
-    def _keys(self, event_id: EventId) -> Iterator[_HeldKey]:
-        yield event_id
-        for number in range(1, self.each_max):
-            yield event_id, number
+    def _keys(self, event_id: EventId) -> tuple[_HeldKey, ...]:
+        return (
+            (event_id, *((event_id, number) for number in range(1, self.each_max)))
+            if self.each_max > 1
+            else (event_id,)
+        )
 
-    def _read(self, kept: bytes) -> Held:
+    def _read(self, kept: bytes | Held) -> Held:
+        if isinstance(kept, Held):
+            return kept
         held = _unpack_held(kept)
         return structs.replace(held, deadline_ms=held.deadline_ms + self._origin_ms) if self._origin_ms else held
 
@@ -638,7 +670,15 @@ class EarlyLabels:
         raise InvariantError("no label of the event is held")
 
     def _put(self, key: _HeldKey, held: Held) -> None:
-        self._held[key] = _pack_held(structs.replace(held, deadline_ms=held.deadline_ms - self._origin_ms))
+        self._held[key] = held if len(self._held) < LOOSE else self._packed(held)
+
+    def _packed(self, held: Held) -> bytes:
+        return _pack_held(structs.replace(held, deadline_ms=held.deadline_ms - self._origin_ms))
+
+    def _pack(self) -> None:
+        for key, held in self._held.items():
+            if isinstance(held, Held):
+                self._held[key] = self._packed(held)
 
     def crowded(self) -> Held | None:
         """Take out the oldest label, if more are held than may be."""
@@ -648,7 +688,10 @@ class EarlyLabels:
         """Take out the labels of an event, in the order in which they came."""
         if not self._held:
             return ()
-        kept = (self._held.pop(key, None) for key in self._keys(event_id))
+        if self.each_max == 1:
+            only = self._held.pop(event_id, None)
+            return [] if only is None else [self._read(only)]
+        kept = [self._held.pop(key, None) for key in self._keys(event_id)]
         return [self._read(one) for one in kept if one is not None]
 
     @property
@@ -671,9 +714,14 @@ class EarlyLabels:
 
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what is held since before counts from here."""
+        self._pack()
         self._origin_ms += time_ms
         self._floor_ms += time_ms
 
     def postpone(self, by_ms: int) -> None:
         """Move every deadline; a negative number brings them nearer. Their order stays."""
         self.begin_at(by_ms)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._pack()
+        return self.__dict__
