@@ -9,9 +9,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import backtest, latency, throughput
+from benchmarks import backtest, latency, snapshot, throughput
 
-BENCHMARKS = ("throughput", "latency", "backtest")
+BENCHMARKS = ("throughput", "latency", "backtest", "snapshot")
 
 
 @click.command()
@@ -22,13 +22,16 @@ BENCHMARKS = ("throughput", "latency", "backtest")
 )
 @click.option("--agent-pairs", default=5_000, show_default=True, help="Events with labels, for the Faust app.")
 @click.option("--events", default=500, show_default=True, help="Events whose latency is measured, of each.")
+@click.option("--pending", default=1_000_000, show_default=True, help="Events that wait at once, for snapshots.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def main(names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, events: int, as_json: bool) -> None:
+def main(
+    names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, events: int, pending: int, as_json: bool
+) -> None:
     """Measure Driftline against plain loops, on a real Kafka of its own (Java 17 or later, Maven once)."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new Kafka has much to say
     console = Console(quiet=as_json)
     document: dict[str, Any] = {}
-    report: throughput.Report | latency.Report | backtest.Report
+    report: throughput.Report | latency.Report | backtest.Report | snapshot.Report
     for name in names or BENCHMARKS:
         with console.status(name) as status:
             if name == "throughput":
@@ -37,6 +40,9 @@ def main(names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, even
             elif name == "backtest":
                 report = backtest.measure(rounds, lambda text: _say(console, status, text))
                 tables = backtest.tables(report)
+            elif name == "snapshot":
+                report = snapshot.measure(pending, lambda text: _say(console, status, text))
+                tables = snapshot.tables(report)
             else:
                 report = latency.measure(events, lambda text: _say(console, status, text))
                 tables = latency.tables(report)

@@ -18,7 +18,7 @@ from app.codec.inputs import Inputs
 from app.codec.journal import Entry, SliceEntry
 from app.codec.manifest import Manifest
 from app.core.error import InputFileError
-from app.core.freeze import dump, load
+from app.core.freeze import Frozen, dump, load
 from app.core.merge import Merge
 from app.core.output import Score
 from app.core.pipeline import Pipeline
@@ -92,12 +92,12 @@ class _Derivation(Recovery):
         self._ranged: Mapping[str, list[Source]] = {}
         self.began = "the journal's beginning"
 
-    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
         found = await super()._snapshots()
         return [one for one in found if one[0].positions.get(self._events, 0) <= self._offset]
 
-    def _restore(self, manifest: Manifest, frozen: bytes) -> Recovered:
-        state = super()._restore(manifest, frozen)
+    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
+        state = await super()._restore(manifest, frozen)
         self.began = f"the snapshot after slice {manifest.slice_number}"
         return state
 

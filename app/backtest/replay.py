@@ -23,6 +23,7 @@ from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, SliceEntry
 from app.codec.manifest import Manifest
 from app.core.error import InputLostError, InvariantError, RecoveryError
+from app.core.freeze import Frozen
 from app.core.merge import Merge
 from app.core.output import Output, Score
 from app.core.pipeline import Pipeline
@@ -271,7 +272,7 @@ class JournalReplay(Recovery):
         finally:
             await self._close_inputs()
 
-    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
         if not self._warm:
             return []
         found = await super()._snapshots()
@@ -283,8 +284,8 @@ class JournalReplay(Recovery):
             raise RecoveryError(f"shard {self._partition} has no snapshot to start from; leave out --warm")
         return found
 
-    def _restore(self, manifest: Manifest, frozen: bytes) -> Recovered:
-        state = super()._restore(manifest, frozen)
+    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
+        state = await super()._restore(manifest, frozen)
         self.start = f"snapshot after slice {manifest.slice_number}"
         if self._live is not None and state.folder is not None:
             self._live.served(state.folder.shard)

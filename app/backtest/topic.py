@@ -15,7 +15,7 @@ from app.core import freeze
 from app.core.adopt import adopt, refused_keys
 from app.core.digest import digest_of
 from app.core.error import InputFileError, RecoveryError, SnapshotError
-from app.core.freeze import dump, load
+from app.core.freeze import Frozen, dump, load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.shard import Shard
 from app.engine.kafka import KafkaBroker
@@ -247,7 +247,7 @@ async def _by_time(
     broker: Broker,
     partition: int,
     bounds: Bounds,
-    warmed: tuple[Pipeline, bytes, Mapping[str, int], str] | None,
+    warmed: tuple[Pipeline, Frozen, Mapping[str, int], str] | None,
     groups: Sequence[Group],
     watched: Watched,
     moved: Callable[[Read], bool],
@@ -279,7 +279,7 @@ async def _last_epoch(
 
 async def _warmed(
     broker: Broker, pipeline: Pipeline, partition: int, source: TopicSource
-) -> tuple[Pipeline, bytes, Mapping[str, int], str]:
+) -> tuple[Pipeline, Frozen, Mapping[str, int], str]:
     """The newest snapshot that lies before the span: its pipeline, state and positions, and its name for people."""
     reader = broker.reader(partition)
     try:
@@ -304,7 +304,7 @@ async def _warmed(
 
 
 def _warm_shard(
-    pipeline: Pipeline, spec: Spec, warmed: tuple[Pipeline, bytes, Mapping[str, int], str], partition: int
+    pipeline: Pipeline, spec: Spec, warmed: tuple[Pipeline, Frozen, Mapping[str, int], str], partition: int
 ) -> Shard:
     """The snapshot's state under a candidate's pipeline.
 

@@ -492,6 +492,8 @@ async def _cluster(options: Mapping[str, Any]) -> AsyncIterator[_Cluster]:
         except TimeoutError as error:
             raise unreachable(options["bootstrap_servers"], error) from error
         except KafkaError as error:
+            if error.retriable:  # it went away between two questions, or is only waking up
+                raise unreachable(options["bootstrap_servers"], error) from error
             raise TopicError(
                 f"the broker at {options['bootstrap_servers']} failed a request about topics: {error}; "
                 "try again, or look at its log"

@@ -111,7 +111,7 @@ def produce(
 
     Record times are event times. Rows without times of their own end now; records of past times need topics
     that keep them (`driftline topics create --retention unlimited`). Exit code 1: some rows were unusable
-    and left out.
+    and left out. 3: Kafka cannot be reached, refused a record, or acknowledged nothing for 30 s.
     """
     if time_field is not None and (start_ms is not None or step_ms is not None):
         raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
@@ -163,7 +163,10 @@ async def _show(fed: Fed, total: int) -> None:
     if not console.is_terminal:
         while True:
             await asyncio.sleep(SAID_EVERY_S)
-            click.echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
+            if fed.rows < total:
+                click.echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
+            else:
+                click.echo(f"{fed.rows:,} of {total:,} rows, not all acknowledged by Kafka yet", err=True)
     columns = (
         TextColumn("rows"),
         BarColumn(),

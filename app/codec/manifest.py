@@ -1,16 +1,23 @@
-"""Snapshots as records: chunks of the state's bytes, then a manifest that says what they are and where they belong.
+"""Snapshots as records: parts, then a head, then a manifest that says what they are and where they belong.
 
-Keys are `<slot>/<number>` and `<slot>/manifest`. Two slots take turns, so that compaction keeps the two newest
-snapshots, and one that was cut short only ever spoils the older slot. The manifest names the journal entry that the
-state follows; it carries a digest over the bytes and, if the deployment sets a key, an HMAC over everything it
-says.
+Two slots take turns, so that compaction keeps the two newest snapshots, and one that was cut short only ever spoils the
+older slot. A slot's keys are
+
+    <slot>/<digest>/<number>    chunks of a part: what a segment of the ledger carries, or its fates
+    <slot>/<number>             chunks of the head: the index of the segments, then the rest of the state
+    <slot>/manifest
+
+A part lies under its own digest, so a snapshot writes those that its slot has not yet, and a null for those that it
+needs no more. Slots share none: what happens to a record spoils one of them. The manifest names the journal entry that
+the state follows and the digest of the head, the index in the head names the digest of every part: so the HMAC
+that the manifest carries, if the deployment sets a key, is over all of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -32,7 +39,10 @@ class Manifest(Struct, frozen=True):
         journal_offset, chain: the journal entry whose state this is.
         slice_number, epoch: of that entry.
         positions: next offset by input topic.
-        chunks, size_bytes, digest: the bytes, in how many parts, and their BLAKE2b digest.
+        chunks, size_bytes, digest: the head's bytes, in how many chunks, and their BLAKE2b digest.
+        index_bytes: how many of the head's are the index.
+        segments, segment_bytes: of the ledger, and the bytes of their parts.
+        before: chain of the snapshot in the other slot, if this state came out of that one.
         pipeline, versions, arithmetic: under which the state was made.
         taken_ms: wall time, for people.
         signature: HMAC-SHA256 over all the above, empty where the deployment has no key.
@@ -53,7 +63,69 @@ class Manifest(Struct, frozen=True):
     versions: dict[str, str]
     arithmetic: str
     taken_ms: int
+    index_bytes: int = 0
+    segments: int = 0
+    segment_bytes: int = 0
+    before: str = ""
     signature: str = ""
+
+
+class Part(Struct, frozen=True, array_like=True):
+    """Bytes that lie in a slot under their BLAKE2b digest, in chunks of `CHUNK_BYTES`."""
+
+    digest: str
+    size_bytes: int
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.size_bytes // CHUNK_BYTES)
+
+    def keys(self, slot: int) -> list[bytes]:
+        """Of its chunks, in order."""
+        return [b"%d/%s/%d" % (slot, self.digest.encode(), number) for number in range(self.chunks)]
+
+
+class Row(Struct, frozen=True, array_like=True):
+    """A segment as a snapshot keeps it.
+
+    Args:
+        full: no event will be added.
+        carried: how many events carried something when the body was made.
+        body, marks: where its bytes are.
+    """
+
+    number: int
+    full: bool
+    carried: int
+    body: Part
+    marks: Part
+
+
+_encode_rows = msgspec.msgpack.Encoder().encode
+_decode_rows = msgspec.msgpack.Decoder(list[Row]).decode
+
+
+def encode_index(rows: Sequence[Row]) -> bytes:
+    return _encode_rows(rows)
+
+
+def decode_index(value: bytes) -> list[Row]:
+    """The rows of an index, in order.
+
+    Raises:
+        SnapshotError: it is none.
+    """
+    try:
+        rows = _decode_rows(value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise SnapshotError(f"the snapshot's index cannot be read ({error})") from error
+    if any(part.size_bytes < 1 for row in rows for part in (row.body, row.marks)):
+        raise SnapshotError("the snapshot's index names a part without bytes: it is none of ours")
+    return rows
+
+
+def part_of(value: bytes) -> Part:
+    return Part(state_digest(value), len(value))
 
 
 def chunk_key(slot: int, number: int) -> bytes:
@@ -65,7 +137,7 @@ def manifest_key(slot: int) -> bytes:
 
 
 def split(frozen: bytes) -> Iterator[bytes]:
-    """The state's bytes in chunks."""
+    """Bytes in chunks."""
     for start in range(0, len(frozen), CHUNK_BYTES):
         yield frozen[start : start + CHUNK_BYTES]
 
@@ -90,7 +162,8 @@ def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
         manifest = msgspec.convert(orjson.loads(value), Manifest)
     except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
-    if manifest.slot not in (0, 1) or not 0 <= manifest.chunks <= manifest.size_bytes:
+    within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes
+    if manifest.slot not in (0, 1) or not within:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
     if key is not None and not hmac.compare_digest(manifest.signature.encode(), _sign(manifest, key).encode()):
         raise SnapshotError("the snapshot's signature does not match the snapshot key of this deployment")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.core.early import Held
 from app.core.error import InvariantError
-from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED, WAITING, Held, Settled, Waiting
+from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED, WAITING, Settled, Waiting
 from app.core.model import learn_call
 from app.core.outbox import Outbox
 from app.core.output import Outcome, OutcomeKind, Score

@@ -1,4 +1,4 @@
-"""Events that wait for their label or are remembered, and labels that wait for their event.
+"""Events that wait for their label or are remembered.
 
 One ledger holds every event that a shard still knows: those that wait for their label, those whose label may still be
 corrected, and those whose id alone is remembered, so that repeats are told. An event has a *place*, its number since
@@ -13,19 +13,20 @@ They would be spread over memory by the time the label comes, and to fetch them 
 never share an object, whenever a snapshot was taken, and neither view nor pickle shows what was packed when.
 
 A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
-writes what a segment carries once, and from then on its fates alone. `Ledger.view` holds on to the segments as they
-are, at no cost: a segment that is changed while a view needs it copies itself first.
+writes what a segment carries once, and from then on its fates alone, if they changed. `Ledger.view` holds on to the
+segments as they are, at no cost: a segment that is changed while a view needs it copies itself first. Views are
+numbered, and a segment knows since which of them it has not changed.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from app.core.error import InvariantError
 from app.core.output import ModelVersion, Prediction
@@ -56,17 +57,6 @@ class Settled(Struct, frozen=True, gc=False, array_like=True):
     number: int
     label: LabelValue | None
     label_time_ms: int | None
-
-
-class Held(Struct, frozen=True, gc=False, array_like=True):
-    """A label, without its bytes; it may come before its event. None as a value takes the event's label back."""
-
-    deadline_ms: int
-    event_id: EventId
-    offset: int
-    key: bytes | None
-    time_ms: int
-    value: LabelValue | None
 
 
 class _Packed(Struct, frozen=True, gc=False, array_like=True):
@@ -116,12 +106,26 @@ class Segment:
         fates: what became of each.
         notes: the label that may be corrected, or how many labels an event got that waits for more, by slot.
         alive: how many events are not gone.
-        guarded: a view needs the segment as it is.
-        before: ids, packed, fates and notes as the view needs them, once they have changed.
-        written: by whom and as what its immutable part is kept already; the snapshots' business.
+        guarded: it has not changed since the last view; a change must be announced by `preserve`.
+        since: number of the first view since which it has not changed; counts while it is guarded.
+        before: ids, packed, fates and notes as a view that is still needed has them, once they have changed.
+        written: as what it is kept already, by slot; the snapshots' business.
     """
 
-    __slots__ = ("alive", "before", "fates", "guarded", "ids", "notes", "number", "packed", "seen", "written")
+    __slots__ = (
+        "_needed",
+        "alive",
+        "before",
+        "fates",
+        "guarded",
+        "ids",
+        "notes",
+        "number",
+        "packed",
+        "seen",
+        "since",
+        "written",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -132,8 +136,10 @@ class Segment:
         self.notes: dict[int, Settled | int] = {}
         self.alive = 0
         self.guarded = False
+        self.since = 0
         self.before: SegmentState | None = None
-        self.written: object = None
+        self.written: dict[int, Any] = {}
+        self._needed = False
 
     @property
     def full(self) -> bool:
@@ -147,12 +153,23 @@ class Segment:
         """What pickle keeps of it as it is now, for `SegmentState`."""
         return self.number, self.ids, self.seen.tobytes(), self.packed, bytes(self.fates), self.notes
 
+    def show(self, view: int) -> None:
+        """The view of this number needs the segment as it is, until `release`."""
+        if not self.guarded:
+            self.guarded, self.since = True, view
+        self._needed, self.before = True, None
+
     def preserve(self) -> None:
-        """Copy what a change will touch, for the view that needs it."""
+        """A change comes: copy what it will touch for the view that needs it. Cost: 0.1 ms, once a view."""
         self.guarded = False
-        self.before = SegmentState(
-            self.number, list(self.ids), self.seen[:], list(self.packed), bytes(self.fates), dict(self.notes)
-        )
+        if self._needed:
+            self.before = SegmentState(
+                self.number, list(self.ids), self.seen[:], list(self.packed), bytes(self.fates), dict(self.notes)
+            )
+
+    def release(self) -> None:
+        """The view needs it no more."""
+        self._needed, self.before = False, None
 
 
 class SegmentState(Struct, frozen=True):
@@ -165,13 +182,32 @@ class SegmentState(Struct, frozen=True):
     fates: bytes
     notes: dict[int, Settled | int]
 
+    @property
+    def full(self) -> bool:
+        return len(self.fates) == SEGMENT
+
+    @property
+    def carried(self) -> int:
+        """How many events carry something: they wait, or their label may be corrected."""
+        return self.fates.count(WAITING) + sum(isinstance(note, Settled) for note in self.notes.values())
+
 
 class View(Struct, frozen=True):
-    """A ledger at one moment: its numbers, the places whose label may be corrected in order, and its segments."""
+    """A ledger at one moment: its numbers, the places whose label may be corrected in order, and its segments.
 
+    Args:
+        number: of the view, since the ledger was made.
+    """
+
+    number: int
     numbers: dict[str, Any]
     kept: bytes
     segments: tuple[Segment, ...]
+
+    def release(self) -> None:
+        """It is needed no more."""
+        for segment in self.segments:
+            segment.release()
 
 
 class Ledger:
@@ -210,6 +246,8 @@ class Ledger:
         self._places: dict[EventId, int] = {}
         self._segments: dict[int, Segment] = {}
         self._open: Segment | None = None
+        self._views = 0  # how many were taken
+        self.kept_as: dict[int, str] = {}  # which snapshot of it each slot holds; the snapshots' business
         self._end = 0  # the place of the next event
         self._remembered = 0  # ids from this place on are remembered
         self._waiting_count = 0
@@ -485,14 +523,20 @@ class Ledger:
                     yield self.id_at(place), waiting
 
     def view(self) -> View:
-        """The ledger as it is now, for as long as its segments stay guarded.
+        """The ledger as it is now, until it is released or the next one is taken.
 
-        Cost: 0.1 us a segment, and 10 ns a label that may be corrected; a segment copies itself at its next change.
+        Cost: 0.2 us a segment, and 10 ns a label that may be corrected; a segment copies itself at its next change.
         """
         self._pack_before(self._end)
+        self._views += 1
         for segment in self._segments.values():
-            segment.guarded, segment.before = True, None
-        return View(self._numbers(), array("q", self._kept).tobytes(), tuple(self._segments.values()))
+            segment.show(self._views)
+        return View(self._views, self._numbers(), array("q", self._kept).tobytes(), tuple(self._segments.values()))
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """In order of arrival."""
+        return tuple(self._segments.values())
 
     def _numbers(self) -> dict[str, Any]:
         return {
@@ -509,8 +553,16 @@ class Ledger:
         }
 
     @classmethod
-    def of(cls, numbers: dict[str, Any], kept: bytes, states: Sequence[SegmentState]) -> Ledger:
+    def of(cls, numbers: dict[str, Any], kept: bytes, states: Iterable[SegmentState]) -> Ledger:
         """A ledger from the parts of a view; whatever of a segment its fates say is gone is passed over."""
+        ledger = cls.begun(numbers, kept)
+        for state in states:
+            ledger.take_up(state)
+        return ledger
+
+    @classmethod
+    def begun(cls, numbers: dict[str, Any], kept: bytes) -> Ledger:
+        """A ledger whose segments are still to be taken up, in order."""
         ledger = cls.__new__(cls)
         for name in ("wait_ms", "pending_max", "horizon_ms", "id_max", "correct_ms", "correct_max"):
             setattr(ledger, name, int(numbers[name]))
@@ -520,12 +572,11 @@ class Ledger:
         ledger._loose = ledger._end
         ledger._origin_ms = int(numbers["origin_ms"])
         ledger._kept.extend(array("q", kept))
-        for state in states:
-            ledger._take_up(state)
         ledger._waiting_floor = ledger._remembered_floor = ledger._kept_floor_ms = -(2**62)
         return ledger
 
-    def _take_up(self, state: SegmentState) -> None:
+    def take_up(self, state: SegmentState) -> None:
+        """Add a segment as it was."""
         segment = Segment(state.number)
         count = len(state.fates)
         segment.fates = bytearray(state.fates)
@@ -605,123 +656,3 @@ def _unpacked(event_id: EventId | None, kept: bytes) -> Waiting:
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
     return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version)
-
-
-_pack_held = msgspec.msgpack.Encoder().encode
-_unpack_held = msgspec.msgpack.Decoder(Held).decode
-_HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of an event that has several
-
-
-class EarlyLabels:
-    """Labels whose event has not been scored yet, by event id: at most `early_max`, and `each_max` of one event.
-
-    Beyond the first `LOOSE` of them they are packed. That is not part of the state.
-    """
-
-    def __init__(self, early_max: int, each_max: int = 1) -> None:
-        self.early_max = early_max
-        self.each_max = each_max
-        self._held: OrderedDict[_HeldKey, bytes | Held] = OrderedDict()
-        self._origin_ms = 0
-        self._floor_ms = 0  # no deadline lies before it
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def __contains__(self, event_id: EventId) -> bool:
-        return any(key in self._held for key in self._keys(event_id))
-
-    def _keys(self, event_id: EventId) -> tuple[_HeldKey, ...]:
-        return (
-            (event_id, *((event_id, number) for number in range(1, self.each_max)))
-            if self.each_max > 1
-            else (event_id,)
-        )
-
-    def _read(self, kept: bytes | Held) -> Held:
-        if isinstance(kept, Held):
-            return kept
-        held = _unpack_held(kept)
-        return structs.replace(held, deadline_ms=held.deadline_ms + self._origin_ms) if self._origin_ms else held
-
-    def get(self, event_id: EventId) -> Held | None:
-        """The first label held of an event."""
-        for key in self._keys(event_id):
-            if (kept := self._held.get(key)) is not None:
-                return self._read(kept)
-        return None
-
-    def hold(self, held: Held) -> bool:
-        """Keep a label; false if as many as may be of its event are held."""
-        for key in self._keys(held.event_id):
-            if key not in self._held:
-                if not self._held:
-                    self._floor_ms = held.deadline_ms
-                self._put(key, held)
-                return True
-        return False
-
-    def replace(self, held: Held) -> None:
-        """Another label instead of the first one held of an event, in its place."""
-        for key in self._keys(held.event_id):
-            if (kept := self._held.get(key)) is not None:
-                self._put(key, structs.replace(held, deadline_ms=self._read(kept).deadline_ms))
-                return
-        raise InvariantError("no label of the event is held")
-
-    def _put(self, key: _HeldKey, held: Held) -> None:
-        self._held[key] = held if len(self._held) < LOOSE else self._packed(held)
-
-    def _packed(self, held: Held) -> bytes:
-        return _pack_held(structs.replace(held, deadline_ms=held.deadline_ms - self._origin_ms))
-
-    def _pack(self) -> None:
-        for key, held in self._held.items():
-            if isinstance(held, Held):
-                self._held[key] = self._packed(held)
-
-    def crowded(self) -> Held | None:
-        """Take out the oldest label, if more are held than may be."""
-        return self._read(self._held.popitem(last=False)[1]) if len(self._held) > self.early_max else None
-
-    def take(self, event_id: EventId) -> Sequence[Held]:
-        """Take out the labels of an event, in the order in which they came."""
-        if not self._held:
-            return ()
-        if self.each_max == 1:
-            only = self._held.pop(event_id, None)
-            return [] if only is None else [self._read(only)]
-        kept = [self._held.pop(key, None) for key in self._keys(event_id)]
-        return [self._read(one) for one in kept if one is not None]
-
-    @property
-    def next_deadline_ms(self) -> int | None:
-        for kept in self._held.values():
-            return self._read(kept).deadline_ms
-        return None
-
-    def expire(self, watermark_ms: int) -> Sequence[Held]:
-        """Take out, oldest first, every label whose deadline lies before the watermark."""
-        if not self._held or watermark_ms <= self._floor_ms:
-            return ()
-        expired = []
-        while (deadline_ms := self.next_deadline_ms) is not None:
-            if deadline_ms >= watermark_ms:
-                self._floor_ms = deadline_ms
-                break
-            expired.append(self._read(self._held.popitem(last=False)[1]))
-        return expired
-
-    def begin_at(self, time_ms: int) -> None:
-        """Time begins: what is held since before counts from here."""
-        self._pack()
-        self._origin_ms += time_ms
-        self._floor_ms += time_ms
-
-    def postpone(self, by_ms: int) -> None:
-        """Move every deadline; a negative number brings them nearer. Their order stays."""
-        self.begin_at(by_ms)
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._pack()
-        return self.__dict__

@@ -7,9 +7,10 @@ from typing import Any
 from msgspec import Struct
 
 from app.core.drift import DriftMonitors
+from app.core.early import EarlyLabels
 from app.core.episode import Episodes, Moment
 from app.core.evaluate import Evaluation
-from app.core.join import ASSUMED, LABELLED, RETRACTED, EarlyLabels, Ledger
+from app.core.join import ASSUMED, LABELLED, RETRACTED, Ledger
 from app.core.maturity import Maturity
 from app.core.model import Learner
 from app.core.pipeline import Pipeline

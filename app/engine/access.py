@@ -24,6 +24,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from app.core.error import AccessError
+from app.engine import tidy
 
 PATIENCE_S = 5.0
 _PROTOCOL = "DRIFTLINE_SECURITY_PROTOCOL"
@@ -40,6 +41,13 @@ async def explain_access(options: Mapping[str, Any]) -> tuple[AccessError | None
     Returns:
         An error if a person must change something, and what was met otherwise; two None if all is well now.
     """
+    try:
+        return await _explain(options)
+    finally:
+        await tidy.closed()
+
+
+async def _explain(options: Mapping[str, Any]) -> tuple[AccessError | None, BaseException | None]:
     met: BaseException | None = None
     for address in str(options["bootstrap_servers"]).split(","):
         host, _, port = address.rpartition(":")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -19,9 +19,14 @@ from aiokafka.helpers import create_ssl_context
 
 from app.config import Settings
 from app.core.error import BrokerError, SettingsError, UnreachableError
+from app.engine import tidy
 from app.engine.access import explain_access
 
 POLL_MS = 500
+START_DEADLINE_S = 45.0  # for each address; a connection alone may take 40
+FLUSH_DEADLINE_S = 30.0
+
+tidy.install()
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -61,8 +66,8 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
 def unreachable(address: object, error: BaseException) -> UnreachableError:
     """The error for a broker that does not answer."""
     return UnreachableError(
-        f"cannot reach Kafka at {address}: {error or repr(error)}; start one with `driftline broker --kind embedded`, "
-        "or give its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"
+        f"cannot reach Kafka at {address}: {str(error) or repr(error)}; start one with `driftline broker --kind "
+        "embedded`, or give its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"
     )
 
 
@@ -79,14 +84,21 @@ async def explain(options: Mapping[str, Any], error: BaseException) -> BrokerErr
 
 @asynccontextmanager
 async def producer(options: Mapping[str, Any], **tuning: Any) -> AsyncIterator[Any]:
-    """A started producer.
+    """A started producer; what was sent is acknowledged at the end, unless an error ends it.
 
     Args:
         options: from `client_options`.
         tuning: further arguments of `AIOKafkaProducer`.
+
+    Raises:
+        UnreachableError: Kafka does not answer: within `START_DEADLINE_S` for each address at the start, or within
+            `FLUSH_DEADLINE_S` at the end.
     """
     async with _started(AIOKafkaProducer(**options, **tuning), options) as client:
         yield client
+        with answered(options):
+            async with asyncio.timeout(FLUSH_DEADLINE_S):
+                await client.flush()
 
 
 @asynccontextmanager
@@ -134,7 +146,8 @@ async def partition_counts(client: Any) -> dict[str, int]:
 async def exists(options: Mapping[str, Any], topic: str) -> bool:
     """Whether the topic is there now."""
     async with admin(options) as client:
-        return topic in await partition_counts(client)
+        with answered(options):
+            return topic in await partition_counts(client)
 
 
 async def subscribe(
@@ -155,7 +168,11 @@ async def subscribe(
         UnreachableError: the broker cannot be reached.
     """
     async with admin(options) as client:
-        while not (count := (await partition_counts(client)).get(topic, 0)):
+        while True:
+            with answered(options):
+                count = (await partition_counts(client)).get(topic, 0)
+            if count:
+                break
             from_beginning = True
             yield []
             await asyncio.sleep(POLL_MS / 1000)
@@ -278,14 +295,25 @@ async def group(
         yield Group(client, topic, look_back)
 
 
+@contextmanager
+def answered(options: Mapping[str, Any]) -> Iterator[None]:
+    """What is asked of Kafka in here is answered, or `UnreachableError` is raised."""
+    try:
+        yield
+    except (KafkaError, TimeoutError) as error:
+        raise unreachable(options["bootstrap_servers"], error) from error
+
+
 @asynccontextmanager
 async def _started(client: Any, options: Mapping[str, Any]) -> AsyncIterator[Any]:
-    """Start, and stop at the end, even a client that failed to start, or it leaks its connections."""
+    """Start, and stop at the end, even a client that failed to start; both in a bounded time."""
+    deadline_s = START_DEADLINE_S * (str(options["bootstrap_servers"]).count(",") + 1)
     try:
         try:
-            await client.start()
+            async with asyncio.timeout(deadline_s):  # aiokafka asks for ever for the id of an idempotent producer
+                await client.start()
         except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names none: it asserts
             raise await explain(options, error) from error
         yield client
     finally:
-        await client.stop()
+        await tidy.stop(client)

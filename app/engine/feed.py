@@ -6,7 +6,8 @@ times: labels wait in a heap until the events have come up to their time. A labe
 the same time, as in the merge that reads them.
 
 Records are packed into batches by hand, because a batch costs a fifth of single sends, and every batch's
-acknowledgement is awaited, because the producer alone would let a refused one pass.
+acknowledgement is awaited, because the producer alone would let a refused one pass. A broker that is gone is
+waited for no longer than `SILENCE_MAX_S`: the producer alone would try for ever.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +26,16 @@ from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLar
 from aiokafka.partitioner import murmur2
 
 from app.config import Settings
-from app.core.error import BrokerError, InputFileError, TopicError
+from app.core.error import BrokerError, InputFileError, TopicError, UnreachableError
 from app.core.pipeline import PathPart, Pipeline, parse_path
-from app.engine.client import admin, client_options, partition_counts, producer
+from app.engine.client import admin, answered, client_options, partition_counts, producer
 from app.engine.table import MISSING, Sample, place
 
 BATCH_BYTES_MAX = 128 * 1024
 IN_FLIGHT_MAX = 64  # batches
 ROWS_PER_TURN = 100  # rows between two turns of the event loop
+SILENCE_MAX_S = 30.0  # without an acknowledgement, while some are waited for
+LOOK_EVERY_S = 0.5
 LINGER_S = 0.02  # at a given rate: how long a batch waits for more
 
 
@@ -89,7 +92,8 @@ class Feed:
         """Send all rows, and return when the broker has acknowledged every record.
 
         Raises:
-            BrokerError: the broker cannot be reached or refused a record.
+            UnreachableError: the broker cannot be reached, or acknowledged nothing for `SILENCE_MAX_S`.
+            BrokerError: the broker refused a record.
             TopicError: the topics are missing, or differ in their number of partitions.
         """
         begun = time.monotonic()
@@ -103,10 +107,11 @@ class Feed:
                 if topic is not None
                 for partition in range(count)
             }
-            await self._send_all(samples, count, begun)
-            for lane in self._lanes.values():
-                await lane.flush()
-            await outlet.settle()
+            async with _bounded(outlet, str(self._options["bootstrap_servers"])):
+                await self._send_all(samples, count, begun)
+                for lane in self._lanes.values():
+                    await lane.flush()
+                await outlet.settle()
         self.fed.seconds = time.monotonic() - begun
         return self.fed
 
@@ -161,7 +166,8 @@ class Feed:
         """How many partitions both topics have."""
         topics = [topic for topic in (self._events, self._labels) if topic is not None]
         async with admin(self._options) as client:
-            there = await partition_counts(client)
+            with answered(self._options):
+                there = await partition_counts(client)
         missing = [topic for topic in topics if not there.get(topic)]
         if missing:
             raise TopicError(
@@ -212,28 +218,80 @@ def _encode(sample: Sample) -> bytes:
 
 
 class _Outlet:
-    """Hands batches to the producer, bounds how many are under way, and learns what became of each."""
+    """Hands batches to the producer, bounds how many are under way, and learns what became of each.
+
+    Attributes:
+        open: batches that are handed over, or just being so, and not answered.
+        answers: how many were answered.
+    """
 
     def __init__(self, sender: Any) -> None:
         self.sender = sender
+        self.open = 0
+        self.answers = 0
         self._under_way: deque[tuple[str, asyncio.Future[Any]]] = deque()
 
     async def send(self, batch: Any, topic: str, partition: int) -> None:
         under_way = self._under_way
         while under_way and (len(under_way) >= IN_FLIGHT_MAX or under_way[0][1].done()):
             await self._settle_first()
+        self.open += 1
         with _explained(topic):
-            under_way.append((topic, await self.sender.send_batch(batch, topic, partition=partition)))
+            acknowledged = await self.sender.send_batch(batch, topic, partition=partition)
+        acknowledged.add_done_callback(self._answered)
+        under_way.append((topic, acknowledged))
 
     async def settle(self) -> None:
         """Wait until all is acknowledged."""
         while self._under_way:
             await self._settle_first()
 
+    async def silence(self) -> None:
+        """Return when something is open and nothing was answered for `SILENCE_MAX_S`.
+
+        Counted in looks, so that a machine that slept is no broker that is silent.
+        """
+        silent_s, answers = 0.0, 0
+        while silent_s < SILENCE_MAX_S:
+            await asyncio.sleep(LOOK_EVERY_S)
+            silent_s = silent_s + LOOK_EVERY_S if self.open and self.answers == answers else 0.0
+            answers = self.answers
+
+    def _answered(self, acknowledged: asyncio.Future[Any]) -> None:
+        self.open -= 1
+        self.answers += 1
+        if not acknowledged.cancelled():
+            acknowledged.exception()  # read here, as an error before may end the waiting
+
     async def _settle_first(self) -> None:
         topic, acknowledged = self._under_way.popleft()
         with _explained(topic):
             await acknowledged
+
+
+@asynccontextmanager
+async def _bounded(outlet: _Outlet, address: str) -> AsyncIterator[None]:
+    """Ends what is done inside when the broker is silent."""
+
+    async def end() -> None:
+        await outlet.silence()
+        bound.reschedule(0.0)
+
+    silence: asyncio.Task[None] | None = None
+    try:
+        async with asyncio.timeout(None) as bound:
+            silence = asyncio.create_task(end())
+            yield
+            silence.cancel()
+    except TimeoutError as error:
+        raise UnreachableError(
+            f"Kafka at {address} has acknowledged nothing for {SILENCE_MAX_S:.0f} s: see that the broker runs, has "
+            "room on its disk and can be reached from here. Some of what was sent may be there: start again on fresh "
+            "topics"
+        ) from error
+    finally:
+        if silence is not None:
+            silence.cancel()
 
 
 class _Lane:

@@ -4,7 +4,7 @@
   broker refused;
 * a commit runs in a task of its own that nobody cancels; whatever comes back but success means unknown, and a producer
   that had any error is thrown away;
-* `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is cancelled;
+* `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`tidy`);
 * listener errors are swallowed by aiokafka, so they are kept and raised from `poll`.
 """
 
@@ -26,10 +26,10 @@ from app.config import Settings
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
-from app.engine import lenient
+from app.engine import lenient, tidy
 from app.engine.advice import advice
 from app.engine.client import client_options, explain
-from app.engine.port import Assignment, Place, Write
+from app.engine.port import Assignment, Place, Write, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
 COMMIT_DEADLINE_S = 14.0
-STOP_DEADLINE_S = 2.0
 READ_DEADLINE_S = 60.0
 STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
 REACH_DEADLINE_S = 3.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
+SMALL_BYTES_MAX = 256 * 1024  # of records together, in a topic that is to take a chunk of a snapshot and no more
 BATCH_MARGIN_BYTES = 32 * 1024  # half of what `app.broker.topic` allows for keys, headers and the batch's own
 
 
@@ -92,7 +92,7 @@ class KafkaBroker:
         except KafkaError as error:
             raise _unreachable(error) from error
         finally:
-            await _stop(consumer)
+            await tidy.stop(consumer)
         known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
         return {**ends, **known}
 
@@ -106,7 +106,7 @@ class KafkaBroker:
         except KafkaError as error:
             raise _unreachable(error) from error
         finally:
-            await _stop(consumer)
+            await tidy.stop(consumer)
 
 
 class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types for its base classes
@@ -250,7 +250,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             log.debug("group offsets were not noted: %s", error)
 
     async def stop(self) -> None:
-        await _stop(self._consumer)
+        await tidy.stop(self._consumer)
 
 
 class KafkaPublisher:
@@ -259,7 +259,7 @@ class KafkaPublisher:
     Args:
         batch_bytes_max: a batch holds more only if it is one record: `driftline topics check` asks that a topic takes
             one record of the largest size, and no more than that.
-        alone: a topic whose records each have a batch of their own, for the same reason.
+        alone: a topic whose records each have a batch of their own, for the same reason, but the small ones.
     """
 
     def __init__(
@@ -286,12 +286,13 @@ class KafkaPublisher:
             linger_ms=0,
         )
         _be_patient(self._producer.client)
+        self._committing: asyncio.Task[int] | None = None
 
     async def open(self) -> None:
         await _start(self._producer, self._options)
 
     async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
-        task = asyncio.create_task(self._commit(writes, entry))
+        task = self._committing = asyncio.create_task(self._commit(writes, entry))
         try:
             # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
             async with asyncio.timeout(COMMIT_DEADLINE_S):
@@ -337,7 +338,7 @@ class KafkaPublisher:
         for write in writes:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
-            if builder is None or write.topic == self._alone or not self._append(builder, write):
+            if builder is None or not self._may_join(builder, write) or not self._append(builder, write):
                 builder = self._producer.create_batch()
                 if not self._append(builder, write):  # an empty one takes anything
                     raise InvariantError(f"a record for {write.topic} fits no batch")
@@ -346,6 +347,9 @@ class KafkaPublisher:
         for _, builder in made:
             builder.close()
         return made
+
+    def _may_join(self, builder: Any, write: Write) -> bool:
+        return write.topic != self._alone or builder.size() + write_bytes(write) <= SMALL_BYTES_MAX
 
     @staticmethod
     def _append(builder: Any, write: Write) -> bool:
@@ -356,7 +360,10 @@ class KafkaPublisher:
         return appended is not None
 
     async def close(self) -> None:
-        await _stop(self._producer)
+        await tidy.stop(self._producer)
+        if self._committing is not None and not self._committing.done():
+            self._committing.cancel()  # whoever waited for it was cancelled; nothing will answer it any more
+            await asyncio.wait({self._committing})
 
 
 class KafkaReader:
@@ -424,7 +431,7 @@ class KafkaReader:
         return end is not None and end >= 0 and position >= end
 
     async def close(self) -> None:
-        await _stop(self._consumer)
+        await tidy.stop(self._consumer)
 
 
 def _sources(records: Iterable[Any]) -> list[Source]:
@@ -475,21 +482,9 @@ def _be_patient(client: Any) -> None:
 async def _start(client: Any, options: Mapping[str, Any]) -> None:
     try:
         await client.start()
-    except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names no broker: it asserts
-        await _stop(client)
-        raise await explain(options, error) from error
-
-
-async def _stop(client: Any) -> None:
-    """Stop a producer or consumer within a bounded time; end by hand what is left of one that hangs."""
-    stopping = asyncio.create_task(client.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=STOP_DEADLINE_S)
-    if done and stopping.exception() is None:
-        return
-    if not done:
-        stopping.cancel()
-    left = getattr(getattr(client, "_sender", None), "_sender_task", None)
-    if left is not None:
-        left.cancel()
-    connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
-    await asyncio.wait({asyncio.create_task(connections.close())}, timeout=STOP_DEADLINE_S)
+    except BaseException as error:  # also when cancelled: nobody else stops what did not start
+        await tidy.stop(client)
+        # A broker that just woke up names no node, and aiokafka asserts that there is one.
+        if isinstance(error, KafkaError | OSError | AssertionError):
+            raise await explain(options, error) from error
+        raise

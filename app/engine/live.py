@@ -86,6 +86,7 @@ class Live:
         self._clock = clock
         self._moved_s = clock.now_s()
         self._noted_s = 0.0
+        self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
         self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property
@@ -229,8 +230,21 @@ class Live:
 
     def _take_snapshot(self) -> None:
         started_s = self._clock.now_s()
-        size = self._snapshots.take(self.folder, self._chain, self.slice_number, self._epoch.number)
-        self._tally.snapshot(size, self._clock.now_s() - started_s)
+        self._snapshots.take(self.folder, self._chain, self.slice_number, self._epoch.number)
+        self._held_s = self._clock.now_s() - started_s
+
+    def _snapshot_writes(self) -> list[Write]:
+        """The next few records of the snapshot under way, if there is one."""
+        began, started_s = self._snapshots.writing, self._clock.now_s()
+        writes = self._snapshots.next_writes()
+        self._held_s = max(self._held_s, self._clock.now_s() - started_s)
+        if began and not self._snapshots.writing:
+            self._tally.snapshot(self._snapshots.written_bytes, self._held_s)
+        return writes
+
+    def distrust(self) -> None:
+        """Somebody else may have written to this shard's topics; its journal, which is looked at, has not moved."""
+        self._snapshots.distrust()
 
     # -- commits
 
@@ -239,7 +253,7 @@ class Live:
         started_s = self._clock.now_s()
         positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
         writes = [self._write(message) for message in folded.messages]
-        writes += self._snapshots.next_writes()
+        writes += self._snapshot_writes()
         entry = Write(
             self._pipeline.topics.journal, self._partition, b"%d" % self._partition, encode_link(prepared.linked)
         )
@@ -270,7 +284,9 @@ class Live:
             )
 
     async def _publish_chunks(self) -> None:
-        await self._publisher.commit(self._snapshots.next_writes(), None)
+        writes = self._snapshot_writes()
+        if writes:
+            await self._publisher.commit(writes, None)
 
     async def _write_out(self) -> None:
         while self._snapshots.writing:

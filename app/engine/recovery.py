@@ -30,14 +30,15 @@ from app.core.error import (
     SnapshotError,
 )
 from app.core.fingerprint import arithmetic_fingerprint, versions
-from app.core.freeze import load
+from app.core.freeze import Frozen, loading
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
+from app.core.shard import Shard
 from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch
 from app.engine.fold import Folded, Folder
 from app.engine.port import Broker, Place, Reader
-from app.engine.snapshot import read_snapshots
+from app.engine.snapshot import Shelf, read_shelf
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Recovered:
         journal_offset: of the last record in the journal, -1 without one.
         slot: the snapshot slot to write next.
         positions: next offset by input topic.
+        shelf: what the snapshots topic holds.
     """
 
     folder: Folder | None
@@ -76,6 +78,7 @@ class Recovered:
     slot: int
     progress: Progress
     positions: dict[str, int] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
 
 
 class Recovery:
@@ -105,6 +108,7 @@ class Recovery:
         self._inputs: Reader | None = None
         self._journal_stop: int | None = None  # read no further than this offset
         self._strayed = False  # the fold has left the bits that were served, as versions or arithmetic differ
+        self._shelf = Shelf()
         self._clock = clock
         self._turn_s = clock.now_s()
 
@@ -119,14 +123,18 @@ class Recovery:
         try:
             for manifest, frozen in await self._snapshots():
                 try:
-                    start = self._restore(manifest, frozen)
-                    return await self._replay(start)
+                    return self._with_shelf(await self._replay(await self._restore(manifest, frozen)))
                 except SnapshotError as error:
                     log.warning("shard %d: snapshot refused: %s", self._partition, error)
             nothing = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
-            return await self._replay(nothing)
+            return self._with_shelf(await self._replay(nothing))
         finally:
             await self._close_inputs()
+
+    def _with_shelf(self, state: Recovered) -> Recovered:
+        """What the topic holds goes on to who writes the next snapshot."""
+        state.shelf, self._shelf = self._shelf, Shelf()
+        return state
 
     async def follow(self) -> Recovered:
         """Only read the journal to its end, folding nothing: for a start with a fresh state."""
@@ -137,23 +145,24 @@ class Recovery:
                 self._take_positions(state, linked)
         return state
 
-    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
         try:
             return await self._read_snapshots(0)
         except InputLostError:  # the topic's first records were deleted; what is left may hold a whole one
             place = Place(self._pipeline.topics.snapshots, self._partition)
             return await self._read_snapshots((await self._broker.beginnings([place]))[place])
 
-    async def _read_snapshots(self, start: int) -> list[tuple[Manifest, bytes]]:
+    async def _read_snapshots(self, start: int) -> list[tuple[Manifest, Frozen]]:
         topic = self._pipeline.topics.snapshots
         reader = self._broker.reader(self._partition)
         try:
             await reader.open({topic: start})
-            return await read_snapshots(reader, topic, self._key)
+            self._shelf = await read_shelf(reader, topic, self._key)
+            return self._shelf.snapshots
         finally:
             await reader.close()
 
-    def _restore(self, manifest: Manifest, frozen: bytes) -> Recovered:
+    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
         here, there = versions(), manifest.versions
         for name in ("river", "python"):
             if here[name] != there.get(name):
@@ -164,7 +173,8 @@ class Recovery:
             pipeline = parse_pipeline(manifest.pipeline)
         except PipelineError as error:
             raise SnapshotError(f"its pipeline cannot be read by this version ({error})") from error
-        shard = load(pipeline, self._partition, frozen)
+        shard = await self._thawed(pipeline, frozen)
+        self._shelf.mark(shard.pending, manifest)
         epoch = EpochEntry(
             number=manifest.epoch,
             reason="first",
@@ -186,6 +196,17 @@ class Recovery:
             self._progress,
             dict(manifest.positions),
         )
+
+    async def _thawed(self, pipeline: Pipeline, frozen: Frozen) -> Shard:
+        """The shard of a snapshot; a million events that wait take a second."""
+        steps = loading(pipeline, self._partition, frozen)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                shard: Shard = done.value
+                return shard
+            await self._yield()
 
     async def _replay(self, state: Recovered) -> Recovered:
         """Follow the journal from where the state stands to its end."""

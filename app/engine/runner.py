@@ -194,6 +194,8 @@ class Runner:
     async def _recover_and_live(self) -> None:
         if await self._memory_holds():
             log.info("shard %d: kept: nobody wrote to its journal meanwhile", self.partition)
+            if self._live is not None and self._pipeline.delivery == "at_least_once":
+                self._live.distrust()  # elsewhere our next commit would fail if anybody had owned the shard
         else:
             await self._forget()
             await self._recover()
@@ -302,6 +304,7 @@ class Runner:
                 self._start.snapshot_key,
                 # What was folded again counts, or a shard that often recovers would fold ever more.
                 records=max(recovered.progress.records, recovered.progress.slices),
+                shelf=recovered.shelf,
                 clock=self._clock,
             ),
             self.tally,

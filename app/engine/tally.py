@@ -109,7 +109,7 @@ class Tally:
         self.rejected += made.rejected
         self.alerts += made.alerts
         for delay_ms in made.label_delays_ms:
-            self.label_delay_s.observe(delay_ms / 1000)
+            self.label_delay_s.observe(max(delay_ms, 0) / 1000)  # a sum that falls looks like a restart
         if self._events in folded.inputs:
             self._forget_receipts(folded.inputs[self._events].stop)
 

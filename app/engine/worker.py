@@ -83,7 +83,7 @@ class Worker:
         if self._stopping:
             return  # stopped before it began
         gc.set_threshold(*GARBAGE_THRESHOLDS)
-        if not await self._join():
+        if not await self._join(self._failed):
             return
         polling = asyncio.create_task(self._poll())
         watching = asyncio.create_task(self._watch())
@@ -112,34 +112,51 @@ class Worker:
         """Records (offsets, to be exact) that the shard has not been given yet, as last known."""
         return self._feed.lag(place)
 
-    async def _join(self) -> bool:
+    async def _join(self, stopped: asyncio.Future[None]) -> bool:
         """Start the feed, however long Kafka is away; returns whether it did before we were to stop."""
         failures = 0
         while True:
             try:
-                await self._feed.start(self)
+                if await self._started(stopped):
+                    return True
             except UnreachableError as error:
                 self.outage.failed(error)
-            else:
-                return True
             await self._feed.stop()
-            if self._failed is not None:
-                await asyncio.wait({self._failed}, timeout=BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-                if self._failed.done():
-                    return False
+            await asyncio.wait({stopped}, timeout=BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            if stopped.done():
+                return False
             failures += 1
             self._feed = self._broker.feed()
+
+    async def _started(self, stopped: asyncio.Future[None]) -> bool:
+        """Start the feed once. A start waits for a Kafka that goes away meanwhile; we watch it, and may be stopped."""
+        starting = asyncio.create_task(self._feed.start(self))
+        try:
+            while not starting.done() and not stopped.done():
+                done, _ = await asyncio.wait(
+                    {starting, stopped}, timeout=WATCH_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    await self._look()
+            if starting.done():
+                starting.result()
+                return True
+            return bool(self.runners)  # one of them failed while the others of the group still join
+        finally:
+            starting.cancel()
+            await asyncio.wait({starting})
 
     async def _watch(self) -> None:
         """Ask now and then whether Kafka answers: idle shards would not notice."""
         while True:
-            if await self._feed.reached():
-                self.outage.answered()
-            else:
-                self.outage.failed(
-                    "no broker gave the topics' metadata; see that they run and can be reached from here"
-                )
+            await self._look()
             await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _look(self) -> None:
+        if await self._feed.reached():
+            self.outage.answered()
+        else:
+            self.outage.failed("no broker gave the topics' metadata; see that they run and can be reached from here")
 
     # -- the assignment, told by the feed
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
 
 from app.broker import topic
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
+from app.broker.node import wait_for
 from app.broker.topic import LONG_MAX, TopicState, judge, names, plan
 from app.config import load_settings
-from app.core.error import BrokerError, TopicError
+from app.core.error import BrokerError, TopicError, UnreachableError
 from app.core.pipeline import Pipeline
 from tests.broker.pipelines import pipeline, settings
 
@@ -196,3 +208,62 @@ async def test_kafka_refusing_a_topic_is_a_clear_error(kafka: KafkaNode) -> None
     await topic.create(pipeline("other", topics={"events": "refused.a.b"}), settings(kafka.bootstrap))
     with pytest.raises(TopicError, match=r"(?s)refused to make topics.*refused.a_b: InvalidTopicError"):
         await topic.create(use, settings(kafka.bootstrap), partitions=1)
+
+
+# -- a broker that goes away while it is asked
+
+
+@pytest.mark.parametrize("question", [1, 2])
+async def test_a_broker_that_goes_between_two_questions_is_one_that_may_come_back(
+    embedded: EmbeddedNode, monkeypatch: pytest.MonkeyPatch, question: int
+) -> None:
+    """A worker waits for it; any other error would end it."""
+    asked = 0
+
+    async def send(self: AIOKafkaClient, *rest: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == question:
+            os.kill(embedded.pid, signal.SIGKILL)
+            assert wait_for(lambda: not embedded.alive(), 5)
+        return await sending(self, *rest, **options)
+
+    sending = AIOKafkaClient.send
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    with pytest.raises(UnreachableError, match="cannot reach Kafka"):
+        await topic.verify(pipeline(), settings(embedded.bootstrap))
+    assert asked == question
+
+
+@pytest.mark.parametrize("question", [1, 2, 3])
+@pytest.mark.parametrize("error", [KafkaConnectionError, NodeNotReadyError, RequestTimedOutError])
+async def test_no_answer_to_a_question_about_topics_is_waited_out(
+    kafka: KafkaNode, monkeypatch: pytest.MonkeyPatch, question: int, error: type[KafkaError]
+) -> None:
+    """Which topics, how many partitions, which settings: a real broker is asked three times."""
+    of = pipeline(f"asked-{question}-{error.__name__.lower()}")
+    await topic.create(of, settings(kafka.bootstrap), partitions=1)
+    asked = 0
+
+    async def send(self: AIOKafkaClient, *rest: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == question:
+            raise error()
+        return await sending(self, *rest, **options)
+
+    sending = AIOKafkaClient.send
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    with pytest.raises(UnreachableError, match="cannot reach Kafka"):
+        await topic.verify(of, settings(kafka.bootstrap))
+    assert asked == question
+    assert await topic.verify(of, settings(kafka.bootstrap)) == []
+
+
+async def test_what_the_broker_refuses_is_told_as_it_is(kafka: KafkaNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(self: AIOKafkaClient, *rest: Any, **options: Any) -> Any:
+        raise ClusterAuthorizationFailedError()
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    with pytest.raises(TopicError, match="failed a request about topics: .*ClusterAuthorizationFailed"):
+        await topic.verify(pipeline(), settings(kafka.bootstrap))

@@ -39,7 +39,6 @@ GAP_MAX = 4.0  # of the mean
 CALM = 0.25  # share of the faults that wait for calm: until all workers are ready, or CALM_S
 CALM_S = 45.0
 BUSY = 0.85  # share of the faults that hit a worker at work, if there is one; the others may meet it while it starts
-NO_BROKER = (1, 3)  # exit codes of a worker that met no broker when it started
 
 
 @dataclass
@@ -65,11 +64,9 @@ class Member:
 
     number: int
     worker: Worker
-    started_s: float = field(default_factory=time.monotonic)
     stopped: bool = False  # by SIGSTOP
     resumed_s: float = 0.0
     shards: frozenset[int] = frozenset()  # ready, as last seen
-    worked: bool = False  # it had a shard once
 
 
 @dataclass
@@ -79,13 +76,11 @@ class Ledger:
     Args:
         faults: how many of each kind.
         starts: worker processes started.
-        restarts: of them, in place of one that found no broker at its start and ended.
         wrong: what must not happen, in words.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
     starts: int = 0
-    restarts: int = 0
     takeovers: list[Takeover] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -123,7 +118,6 @@ class Campaign:
         self._members: list[Member] = []
         self._all: list[Worker] = []
         self._broker_up = True
-        self._broker_down_s = 0.0  # when it was last away
         self._start_s = 0.0  # no worker is started before
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -215,8 +209,8 @@ class Campaign:
             self.ledger.wrong.append(f"worker {member.number} after SIGTERM: {error}")
             return
         if code == -signal.SIGTERM and not member.worker.log():
-            return  # Python was still importing, and had nobody to take the signal
-        if code and not (code in NO_BROKER and self._broker_down_s > member.started_s):
+            return  # Python was still starting, and nothing of ours was there to take the signal
+        if code:
             self.ledger.wrong.append(f"worker {member.number} ended with {code}: {member.worker.last_words()}")
 
     async def _goes_on(self, member: Member, after_s: float) -> None:
@@ -240,7 +234,6 @@ class Campaign:
             await asyncio.to_thread(node.kill)
             await asyncio.sleep(away_s)
             await asyncio.to_thread(node.start)
-        self._broker_down_s = time.monotonic()
         self._broker_up = True
         self._tell("the broker is back")
 
@@ -258,7 +251,6 @@ class Campaign:
             seen = await asyncio.gather(*(asyncio.to_thread(_ready, one.worker) for one in awake))
             for member, shards in zip(awake, seen, strict=True):
                 member.shards = frozenset() if member.stopped else shards
-                member.worked = member.worked or bool(shards)
             self._close_takeovers()
             await asyncio.sleep(LOOK_S)
 
@@ -276,10 +268,6 @@ class Campaign:
         if code is None:
             return
         self._leave(member)
-        if code in NO_BROKER and not member.worked and (not self._broker_up or self._broker_down_s > member.started_s):
-            self.ledger.restarts += 1
-            self._tell(f"worker {member.number} found no broker, and is started again")
-            return
         self.ledger.wrong.append(f"worker {member.number} ended by itself with {code}: {member.worker.last_words()}")
         self._tell(self.ledger.wrong[-1])
 

@@ -80,7 +80,7 @@ class Result:
         lines = [
             f"seed        {plan.seed}; {plan.workers} workers, {plan.partitions} partitions, {self.seconds:.0f} s",
             f"faults      {ledger.faults.total()}: {faults}",
-            f"starts      {ledger.starts} worker processes, {ledger.restarts} of them as one before found no broker",
+            f"starts      {ledger.starts} worker processes",
             f"sent        {self.sent.events:,} events, {len(self.sent.labelled) + len(self.sent.twice):,} labels, "
             f"{self.sent.malformed:,} malformed records",
             *(f"            {count:,} {name}" for name, count in self.counts.items()),

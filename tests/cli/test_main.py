@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import app.core.error as errors
 from app.cli import COMMANDS, Commands, main
 from app.core.error import DriftlineError
-from tests.cli.command import environment, run, run_process
+from tests.cli.command import COMMAND, ROOT, environment, run, run_process
 
 HEAVY = ("river", "faust", "aiokafka", "numpy", "pydantic", "rich")
 
@@ -99,3 +99,20 @@ def test_a_wrong_setting_of_the_environment_is_named() -> None:
     done = run("topics", "check", DRIFTLINE_SECURITY_PROTOCOL="TLS")
     assert done.returncode == 2
     assert "DRIFTLINE_SECURITY_PROTOCOL" in done.stderr
+
+
+def test_a_worker_that_is_told_to_stop_while_it_loads_stops_in_good_order(tmp_path: Path) -> None:
+    """As a supervisor does that changes its mind; the first process of a container has no default for SIGTERM."""
+    (tmp_path / "faust.py").write_text("import signal\nprint('loading', flush=True)\nwhile True: signal.pause()\n")
+    with subprocess.Popen(
+        [*COMMAND, "worker"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONPATH=f"{tmp_path}:{ROOT}"),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.terminate()
+        told = process.communicate(timeout=10)[1]
+    assert (process.returncode, told) == (0, "stopped before it began\n")

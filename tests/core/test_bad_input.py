@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import structs
 
 from app.codec.encode import Message
 from app.core.output import Outcome, Output, Rejected, Score
@@ -20,6 +21,7 @@ from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.core.shard import Shard
 from app.engine.fold import Folded, Folder
+from tests.support.schema import check
 from tests.support.small import NOW_MS, small
 
 COUNT = 40
@@ -223,6 +225,45 @@ def test_a_class_beyond_64_bits() -> None:
         task="multiclass", model="(Select('x') + Select('word') | OneHotEncoder()) | NoChangeClassifier()"
     )
     assert_rejected(bad_label(MIDDLE, y=1e300), "label_type", classes)
+
+
+REGRESSION = {"task": "regression", "model": "(Select('x') + Select('word') | OneHotEncoder()) | LinearRegression()"}
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-1e999"])
+def test_a_regression_label_of_nan(number: bytes) -> None:
+    """No JSON, so nobody knows what else it may have meant; the event goes on waiting for a label."""
+    value = b'{"id": %d, "at": %d, "y": %s}' % (MIDDLE, NOW_MS, number)
+    bad = structs.replace(bad_label(MIDDLE), value=value)
+    assert_rejected(bad, "not_json", pipeline(**REGRESSION))
+
+
+@pytest.mark.parametrize("y", [1e300, -1e300, 1.1e15, 10**16])
+def test_a_regression_label_of_1e300(y: float) -> None:
+    """A linear model that learned one would be infinite for ever; the event goes on waiting for a label."""
+    made = assert_rejected(bad_label(MIDDLE, y=y), "label_type", pipeline(**REGRESSION))
+    assert made.detail is not None
+    assert made.detail.startswith("a label must be a number of at most 1e+15, not ")
+
+
+@pytest.mark.parametrize("before_ms", [1, 3_000, 10**11, NOW_MS + 10**12])
+def test_a_label_delay_below_zero(before_ms: int) -> None:
+    """The label says that it was known before its event: it is joined and learned as any, at the event, and the delay
+    counts as none."""
+    early = label(MIDDLE, at=NOW_MS + MIDDLE * STEP_MS - before_ms)
+    made = run([*good(without=[label(MIDDLE)]), early], pipeline(metric_by={"ages": ["2s", "1m"]}))
+    assert made.shard.counts == WITHOUT.shard.counts
+    outcome, message = next(
+        (output, message) for output, message in made.outputs[EVENTS, 2 * MIDDLE] if isinstance(output, Outcome)
+    )
+    assert (outcome.kind, outcome.event_id) == ("joined", MIDDLE)
+    check(message)
+    assert orjson.loads(message.value or b"")["label_delay_ms"] == -before_ms
+    summary = made.shard.summary()
+    assert summary["label_delay_ms"]["0.5"] == run(good()).shard.summary()["label_delay_ms"]["0.5"]
+    assert made.shard.maturity.delays.counts[-1] == 1
+    assert [part["label_count"] for part in summary["by_age"].values()] == [1, COUNT - 1, 0]
+    assert made.shard.watermark_ms == WITHOUT.shard.watermark_ms
 
 
 def test_unknown_extra_fields() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from app.core import early as early_labels
 from app.core import join
 from app.core.digest import digest_of
+from app.core.early import EarlyLabels, Held
 from app.core.join import (
     ASSUMED,
     EXPIRED,
@@ -18,8 +20,6 @@ from app.core.join import (
     RETRACTED,
     SEGMENT,
     WAITING,
-    EarlyLabels,
-    Held,
     Ledger,
     SegmentState,
     View,
@@ -270,7 +270,7 @@ def test_when_what_waits_is_packed_shows_nowhere(keep: frozenset[int], monkeypat
 def test_when_an_early_label_is_packed_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for loose in (0, 3, 10**6):
-        monkeypatch.setattr(join, "LOOSE", loose)
+        monkeypatch.setattr(early_labels, "LOOSE", loose)
         early, read = EarlyLabels(50, each_max=2), list[object]()
         for number in range(200):
             early.hold(held(f"e{number % 70}", number))
@@ -316,6 +316,22 @@ def test_several_early_labels_of_one_event_come_back_in_order() -> None:
     assert list(early.expire(2)) == [held("a", 1)]
     assert "a" in early
     assert early.take("a") == [held("a", 2), held("a", 3)]
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], [1, 2**63], [1.5, -2], ["", "\u00e9"]])
+def test_early_labels_come_back_from_a_pickle_as_they_were(ids: list[Any]) -> None:
+    early = EarlyLabels(10, each_max=3)
+    for number, event_id in enumerate([*ids, *ids, *ids]):
+        assert early.hold(Held(number, event_id, 0, b"k", 3, True))
+    early.expire(1)
+    again = pickle.loads(pickle.dumps(early))
+    assert digest_of(again) == digest_of(early)
+    assert again._held == early._held
+    for one in (early, again):
+        one.begin_at(7)
+        assert one.hold(Held(99, ids[0], 0, b"k", 3, False))
+        assert not one.hold(Held(99, ids[1], 0, b"k", 3, False))
+    assert list(early.expire(FOREVER)) == list(again.expire(FOREVER)) != []
 
 
 def test_early_labels_of_before_time_began_count_from_there() -> None:

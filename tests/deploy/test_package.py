@@ -53,7 +53,7 @@ def test_the_command_is_the_groups() -> None:
     (script,) = entry_points(group="console_scripts", name="driftline") or [None]
     if script is None:
         pytest.skip("the package is not installed here; run the tests with `make test`")
-    assert script.value == "app.cli:main"
+    assert script.value == "app.cli.__main__:run"
 
 
 @pytest.mark.parametrize("name", ["pom.xml", "log4j2.xml"])

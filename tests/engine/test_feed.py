@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
 
 import orjson
 import pytest
+from aiokafka.client import AIOKafkaClient
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
-from app.core.error import BrokerError, TopicError
+from app.broker.node import wait_for
+from app.core.error import BrokerError, TopicError, UnreachableError
 from app.core.pipeline import Pipeline
+from app.engine import access, client, feed
 from app.engine.client import Arrival, subscribe
 from app.engine.feed import Feed, partition_of
 from app.engine.table import MISSING, Sample
@@ -133,6 +142,110 @@ async def test_kafka_refusing_a_size_is_a_clear_error(kafka: KafkaNode) -> None:
     kafka.create_topics(topics(of, 1))
     with pytest.raises(BrokerError, match="refused records of large.events, which are larger"):
         await Feed(of, settings(kafka.bootstrap)).run(samples(3, note="x" * 2_000_000))
+
+
+# -- a broker that goes away under way
+
+
+def hit(node: EmbeddedNode, fault: signal.Signals) -> None:
+    """Kill the broker, or stop it so that its connections stay open and nothing answers."""
+    os.kill(node.pid, fault)
+    if fault == signal.SIGKILL:
+        assert wait_for(lambda: not node.alive(), 5)
+
+
+def hit_before(number: int, node: EmbeddedNode, fault: signal.Signals, rows: Iterable[Sample]) -> Iterator[Sample]:
+    """The rows; before one of them, or behind the last, the broker is hit."""
+    for place, row in enumerate(rows):
+        if place == number:
+            hit(node, fault)
+        yield row
+    if number < 0:
+        hit(node, fault)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadlines of production, shorter."""
+    monkeypatch.setattr(feed, "SILENCE_MAX_S", 1.0)
+    monkeypatch.setattr(client, "START_DEADLINE_S", 1.0)
+    monkeypatch.setattr(access, "PATIENCE_S", 0.2)
+
+
+async def ends(feeding: Feed, rows: Iterable[Sample], told: str, node: EmbeddedNode) -> None:
+    """It ends with this error in time, and leaves nothing behind: no task, no connection."""
+    begun_s = time.monotonic()
+    with pytest.raises(UnreachableError, match=told):
+        await feeding.run(rows)
+    assert time.monotonic() - begun_s < 15
+    if node.alive():
+        os.kill(node.pid, signal.SIGCONT)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    gc.collect()  # a connection that was forgotten is told of now, and fails the test
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    ("number", "rate"), [(0, None), (500, None), (-1, None), (20, 200.0)], ids=["first", "middle", "last", "paced"]
+)
+async def test_a_broker_that_goes_under_way_is_a_clear_error(
+    embedded: EmbeddedNode, hurried: None, fault: signal.Signals, number: int, rate: float | None
+) -> None:
+    """Nothing is acknowledged any more, and aiokafka would try for ever: it says so after a while."""
+    of = pipeline()
+    embedded.create_topics(topics(of, 2))
+    rows = hit_before(number, embedded, fault, samples(1_000 if rate is None else 2_000))
+    feeding = Feed(of, settings(embedded.bootstrap), label_delay_ms=50, rate=rate)
+    await ends(feeding, rows, r"acknowledged nothing for 1 s: see that the broker runs, has room on its disk", embedded)
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=lambda one: one.name)
+async def test_a_broker_that_goes_while_the_producer_starts_is_a_clear_error(
+    embedded: EmbeddedNode, hurried: None, fault: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first answer and the producer's id, for which aiokafka asks for ever."""
+    of = pipeline()
+    embedded.create_topics(topics(of, 1))
+    feeding = Feed(of, settings(embedded.bootstrap))
+    starts = 0
+
+    async def bootstrap(self: AIOKafkaClient) -> None:
+        nonlocal starts
+        await started(self)
+        starts += 1
+        if starts == 2:  # the first was asked for the partitions
+            hit(embedded, fault)
+
+    started = AIOKafkaClient.bootstrap
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", bootstrap)
+    await ends(feeding, samples(10), "cannot reach Kafka at", embedded)
+    assert starts == 2
+
+
+async def test_a_broker_that_goes_before_the_partitions_are_known_is_a_clear_error(
+    embedded: EmbeddedNode, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bootstrap(self: AIOKafkaClient) -> None:
+        await started(self)
+        hit(embedded, signal.SIGKILL)
+
+    started = AIOKafkaClient.bootstrap
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", bootstrap)
+    await ends(Feed(pipeline(), settings(embedded.bootstrap)), samples(10), "cannot reach Kafka at", embedded)
+
+
+async def test_a_pause_shorter_than_the_silence_is_waited_out(
+    embedded: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = pipeline()
+    embedded.create_topics(topics(of, 1))
+    monkeypatch.setattr(feed, "SILENCE_MAX_S", 5.0)
+    rows = hit_before(-1, embedded, signal.SIGSTOP, samples(1_000))
+    sending = asyncio.create_task(Feed(of, settings(embedded.bootstrap)).run(rows))
+    done, _ = await asyncio.wait({sending}, timeout=1.0)
+    assert not done
+    os.kill(embedded.pid, signal.SIGCONT)
+    assert (await sending).events == 1_000
 
 
 def test_partitions_are_those_of_kafkas_own_producers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, MemoryCluster, RefusedError
 from app.engine.memory import Moment
 from app.engine.outage import Outage
+from app.engine.port import Assignment, Feed
 from tests.parity.rig import Life, check_exact, pipeline, produce
 
 
@@ -86,6 +88,48 @@ async def test_a_worker_is_not_ready_while_its_cluster_is_away(monkeypatch: pyte
         assert not life.worker.outage.on
         assert life.worker.outage.count >= 1
         check_exact(cluster, chosen, ids)
+
+
+class Waiting:
+    """A feed whose start waits for a cluster that went away, as aiokafka's does."""
+
+    def __init__(self, feed: Feed, back: asyncio.Event) -> None:
+        self._feed = feed
+        self._back = back
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._feed, name)
+
+    async def start(self, assignment: Assignment) -> None:
+        await self._back.wait()
+        await self._feed.start(assignment)
+
+    async def reached(self) -> bool:
+        return self._back.is_set()
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_worker_that_waits_for_its_cluster_to_begin_says_so_and_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    monkeypatch.setattr("app.engine.worker.WATCH_EVERY_S", 0.01)
+    cluster, chosen, back = MemoryCluster(), pipeline(), asyncio.Event()
+    cluster.create_for(chosen, 1)
+    ids = produce(cluster, chosen, 100)
+    life = Life(cluster, chosen)
+    life.worker._feed = Waiting(life.worker._feed, back)
+    async with life:
+        await life.until(lambda: life.worker.outage.on)
+        assert not life.worker.ready
+        if comes_back:
+            back.set()
+            await life.until_done()
+            assert not life.worker.outage.on
+            check_exact(cluster, chosen, ids)
+        life.worker.stop()
+        assert life.running is not None
+        async with asyncio.timeout(10):
+            await life.running
 
 
 async def test_what_is_tried_again_and_again_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,9 +18,18 @@ from hypothesis import strategies as st
 
 from app.codec.decode import REASONS, Decoder
 from app.codec.journal import Link, decode_link
-from app.codec.manifest import Manifest, chunk_key, decode_manifest, encode_manifest, manifest_key, split, state_digest
+from app.codec.manifest import (
+    Manifest,
+    chunk_key,
+    decode_manifest,
+    encode_index,
+    encode_manifest,
+    manifest_key,
+    split,
+    state_digest,
+)
 from app.core.error import InvariantError, SnapshotError
-from app.core.freeze import FORMAT, dump, load
+from app.core.freeze import FORMAT, Frozen, dump, load
 from app.core.record import Control, Event, Label, Malformed, Source
 from app.core.shard import Shard
 from app.engine.snapshot import read_snapshots
@@ -106,10 +115,14 @@ def test_a_journal_entry_is_read_or_refused(value: bytes | None) -> None:
         assert isinstance(decode_link(value), Link)
 
 
+HEAD = encode_index([]) + b"state"
+
+
 def manifest(**changed: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
         "format": FORMAT, "slot": 0, "partition": 0, "journal_offset": 3, "chain": "0" * 32, "slice_number": 2,
-        "epoch": 1, "positions": {"p.events": 5}, "chunks": 1, "size_bytes": 5, "digest": state_digest(b"state"),
+        "epoch": 1, "positions": {"p.events": 5}, "chunks": 1, "size_bytes": len(HEAD), "digest": state_digest(HEAD),
+        "index_bytes": 1,
         "pipeline": {}, "versions": {}, "arithmetic": "a", "taken_ms": NOW_MS, "signature": "",
     }  # fmt: skip
     return {**made, **changed}
@@ -141,19 +154,21 @@ def _dumped(document: dict[str, Any]) -> bytes:
         {"taken_ms": 10**30},
         {"chunks": 10**12, "size_bytes": 10**18},
         {"chunks": -1},
-        {"chunks": 6},
+        {"chunks": 7},
+        {"index_bytes": 0},
+        {"index_bytes": 7},
         {"slot": 7},
         {"size_bytes": -5},
     ],
 )
 @pytest.mark.parametrize("key", [None, KEY])
 async def test_a_manifest_that_was_tampered_with_gives_no_snapshot(changed: dict[str, Any], key: bytes | None) -> None:
-    topic = [Source("s", 0, 0, 0, chunk_key(0, 0), b"state"), _record(1, manifest_key(0), _dumped(manifest(**changed)))]
+    topic = [Source("s", 0, 0, 0, chunk_key(0, 0), HEAD), _record(1, manifest_key(0), _dumped(manifest(**changed)))]
     assert await read_snapshots(_Reader(topic), "s", key) == []
 
 
 async def test_a_signature_that_is_no_hex_is_a_wrong_one() -> None:
-    topic = [_record(0, chunk_key(0, 0), b"state"), _record(1, manifest_key(0), _dumped(manifest(signature="\u00e9")))]
+    topic = [_record(0, chunk_key(0, 0), HEAD), _record(1, manifest_key(0), _dumped(manifest(signature="\u00e9")))]
     assert await read_snapshots(_Reader(topic), "s", KEY) == []
 
 
@@ -168,13 +183,13 @@ async def test_a_whole_snapshot_is_found_among_rubbish() -> None:
     """The test above could not fail if nothing were ever found."""
     topic = [
         _record(0, b"x/manifest", b"{}"),
-        _record(1, chunk_key(0, 0), b"state"),
+        _record(1, chunk_key(0, 0), HEAD),
         _record(2, manifest_key(0), _dumped(manifest())),
         _record(3, manifest_key(1), b"rubbish"),
     ]
     ((found, frozen),) = await read_snapshots(_Reader(topic), "s", None)
     assert isinstance(found, Manifest)
-    assert frozen == b"state"
+    assert frozen == Frozen(b"state", [])
 
 
 def _record(offset: int, key: bytes, value: bytes) -> Source:

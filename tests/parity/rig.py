@@ -18,7 +18,7 @@ from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
 from app.codec.manifest import Manifest
 from app.core import freeze
 from app.core.digest import digest_of
-from app.core.freeze import dump, load
+from app.core.freeze import Frozen, dump, load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.shard import Shard
 from app.engine.cluster import ClusterError, Entry, MemoryCluster
@@ -271,7 +271,7 @@ def state(shard: Shard) -> bytes:
 class _FromTheBeginning(Recovery):
     """A recovery that finds no snapshot."""
 
-    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
         return []
 
 

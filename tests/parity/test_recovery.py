@@ -4,12 +4,13 @@ refused."""
 from __future__ import annotations
 
 import pickletools
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
-from app.codec.manifest import chunk_key, manifest_key
+from app.codec.manifest import chunk_key, decode_index, manifest_key
 from app.core.error import DigestMismatchError, InputLostError, InvariantError, StateMismatchError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
@@ -33,6 +34,7 @@ from tests.parity.rig import (
     tamper,
 )
 from tests.support.poisonous import BAD, disarmed
+from tests.support.segment import segments_of
 
 COUNT = 600
 KEY = Start(snapshot_key=b"a key that this deployment has")
@@ -61,8 +63,9 @@ def tear(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> None:
     """Spoil one slot by the last bit of one number: it still reads, as another state."""
     source = newest(cluster, chosen, chunk_key(slot, 0))
     spoilt = bytearray(source.value or b"")
-    at = next(at for code, _, at in pickletools.genops(bytes(spoilt)) if code.name == "BINFLOAT" and at is not None)
-    spoilt[at + 8] ^= 1
+    state = bytes(spoilt[int(orjson.loads(newest(cluster, chosen, manifest_key(slot)).value or b"")["index_bytes"]) :])
+    at = next(at for code, _, at in pickletools.genops(state) if code.name == "BINFLOAT" and at is not None)
+    spoilt[at + 8 - len(state)] ^= 1
     tamper(cluster, Place(chosen.topics.snapshots, 0), source.offset, bytes(spoilt))
 
 
@@ -126,16 +129,25 @@ async def test_a_snapshot_cut_short_by_a_death_spoils_its_own_slot_only(frequent
     assert await recovered_slices(cluster, frequent, ids) == slices_behind(cluster, frequent, max(offsets))
 
 
-async def test_the_snapshot_that_was_recovered_from_is_not_the_first_to_be_overwritten(frequent: Pipeline) -> None:
-    cluster, ids = await lived(frequent)
+@pytest.mark.parametrize("count", [COUNT, 760])
+async def test_the_snapshot_that_was_recovered_from_is_not_the_first_to_be_overwritten(
+    frequent: Pipeline, count: int
+) -> None:
+    """With the larger count the second life leaves two, and overwrites both in turn."""
+    cluster, ids = await lived(frequent, count=count)
     offsets = [offset_of(cluster, frequent, slot) for slot in (0, 1)]
     newer = offsets.index(max(offsets))
+    before = len(cluster.records(frequent.topics.snapshots, 0))
     async with Life(cluster, frequent) as life:
         await life.until_done()
         ids += produce(cluster, frequent, 100, first=1_000)
         await life.until_done()
         await life.stop()
-    assert offset_of(cluster, frequent, newer) == max(offsets)
+    # One or two, as slices fell: what was folded again counts towards the next snapshot.
+    written = [source.key for source in cluster.records(frequent.topics.snapshots, 0)[before:]]
+    manifests = [key for key in written if key in (manifest_key(0), manifest_key(1))]
+    assert (written[0] or b"").startswith(b"%d/" % (1 - newer))
+    assert manifests[:1] == [manifest_key(1 - newer)]
     assert offset_of(cluster, frequent, 1 - newer) > max(offsets)
     assert await recovered_slices(cluster, frequent, ids) == 0
 
@@ -173,6 +185,104 @@ async def test_snapshots_are_signed_and_wrong_signatures_refused(frequent: Pipel
 async def test_unsigned_snapshots_are_refused_where_there_is_a_key(frequent: Pipeline) -> None:
     cluster, ids = await lived(frequent, clean=True)
     assert await recovered_slices(cluster, frequent, ids, KEY) == len(slices(cluster, frequent))
+
+
+# -- segments of the ledger, which snapshots keep from one to the next
+
+
+@pytest.fixture
+def segmented() -> Iterator[Pipeline]:
+    """Frequent snapshots of a ledger in many segments, whose labels come much later and may be corrected."""
+    with segments_of(4):
+        yield pipeline(
+            snapshot={"every_records": 120},
+            dedupe={"max": 300},
+            label={"second": "correct", "correct_for": "2m"},
+            limits={"slice_records_max": 40, "slice_compute_max": "10s"},
+        )
+
+
+def parts(cluster: MemoryCluster, chosen: Pipeline, slot: int) -> list[bytes]:
+    """Keys of the first chunks of a slot's parts: bodies and marks in turn."""
+    manifest = orjson.loads(newest(cluster, chosen, manifest_key(slot)).value or b"")
+    head = newest(cluster, chosen, chunk_key(slot, 0)).value or b""
+    rows = decode_index(head[: manifest["index_bytes"]])
+    return [part.keys(slot)[0] for row in rows for part in (row.body, row.marks)]
+
+
+def spoil(cluster: MemoryCluster, chosen: Pipeline, key: bytes, how: str) -> None:
+    """Change one record of the snapshots topic where it lies, or write a null over it."""
+    place = Place(chosen.topics.snapshots, 0)
+    source = newest(cluster, chosen, key)
+    value = source.value or b""
+    if how == "missing":
+        cluster.append(place, [Write(*place, key, None)])
+        return
+    changed = bytearray(value if how == "bit" else b"")
+    if changed:
+        changed[len(changed) // 2] ^= 1
+    tamper(cluster, place, source.offset, bytes(changed))
+
+
+async def test_segments_are_kept_from_snapshot_to_snapshot(segmented: Pipeline) -> None:
+    """And what is recovered from the last one is what the survivor held, bit for bit."""
+    cluster = MemoryCluster()
+    cluster.create_for(segmented, 1)
+    ids = produce(cluster, segmented, COUNT, delay_steps=60)
+    async with Life(cluster, segmented) as life:
+        await life.until_done()
+        await life.until(lambda: not life.live()._snapshots.writing)
+        survivor = state(life.live().shard)
+        await life.kill()
+    written = [source.key for source in cluster.records(segmented.topics.snapshots, 0) if source.value is not None]
+    snapshots = sum(key in (manifest_key(0), manifest_key(1)) for key in written)
+    bodies = sum((key or b"").count(b"/") == 2 for key in written)
+    whole = len(parts(cluster, segmented, 0))
+    assert snapshots > 8
+    assert bodies < 0.75 * snapshots * whole
+    async with Life(cluster, segmented) as life:
+        await life.until_done()
+        assert state(life.live().shard) == survivor
+        ids += produce(cluster, segmented, 200, first=1_000, delay_steps=60)
+        await life.until_done()
+        await life.until(lambda: not life.live()._snapshots.writing)
+        check_exact(cluster, segmented, ids)
+        await check_replay(cluster, segmented, life)
+        survivor = state(life.live().shard)
+        await life.kill()
+    async with Life(cluster, segmented) as life:
+        await life.until_done()
+        assert state(life.live().shard) == survivor
+
+
+@pytest.mark.parametrize("which", [0, 1, -2, -1])
+@pytest.mark.parametrize("how", ["missing", "empty", "bit"])
+async def test_a_spoilt_segment_gives_way_to_the_older_slot(segmented: Pipeline, which: int, how: str) -> None:
+    cluster, ids = await lived(segmented)
+    offsets = [offset_of(cluster, segmented, slot) for slot in (0, 1)]
+    newer = offsets.index(max(offsets))
+    spoil(cluster, segmented, parts(cluster, segmented, newer)[which], how)
+    behind = slices_behind(cluster, segmented, min(offsets))
+    assert await recovered_slices(cluster, segmented, ids) == behind > slices_behind(cluster, segmented, max(offsets))
+
+
+async def test_spoilt_segments_in_both_slots_leave_the_journal_from_its_beginning(segmented: Pipeline) -> None:
+    cluster, ids = await lived(segmented)
+    for slot, how in ((0, "missing"), (1, "bit")):
+        spoil(cluster, segmented, parts(cluster, segmented, slot)[2], how)
+    assert await recovered_slices(cluster, segmented, ids) == len(slices(cluster, segmented))
+
+
+async def test_a_spoilt_slot_is_whole_again_with_its_next_snapshot_after_a_recovery(segmented: Pipeline) -> None:
+    cluster, ids = await lived(segmented)
+    offsets = [offset_of(cluster, segmented, slot) for slot in (0, 1)]
+    newer = offsets.index(max(offsets))
+    spoil(cluster, segmented, parts(cluster, segmented, newer)[0], "bit")
+    async with Life(cluster, segmented) as life:
+        await life.until_done()
+        await life.stop()
+    assert offset_of(cluster, segmented, newer) >= max(offsets)
+    assert await recovered_slices(cluster, segmented, ids) == 0
 
 
 # -- what was tampered with, or is gone

@@ -15,12 +15,12 @@ import orjson
 from app.codec.encode import Encoder, Message, digest
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
-from app.codec.manifest import Manifest, chunk_key, decode_manifest
+from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest
 from app.core import freeze
 from app.core.adopt import adopt
 from app.core.digest import digest_of
 from app.core.error import DriftlineError
-from app.core.freeze import dump, load
+from app.core.freeze import Frozen, dump, load
 from app.core.pipeline import Pipeline
 from app.core.poison import Notes
 from app.core.record import InputRecord, Record, Source, Tick
@@ -175,7 +175,7 @@ def ever(world: World, place: Place) -> list[Source]:
     return known[place]
 
 
-def same_state(pipeline: Pipeline, one: bytes, other: bytes) -> bool:
+def same_state(pipeline: Pipeline, one: bytes | Frozen, other: bytes) -> bool:
     """Whether two frozen states are equal bit for bit. Pickles may differ in what is one object and what is a copy.
 
     A model that raised was put back to a copy, which has not the empty entries that mere reading leaves in River's
@@ -186,7 +186,7 @@ def same_state(pipeline: Pipeline, one: bytes, other: bytes) -> bool:
     return one == other or state_of(pipeline, one) == state_of(pipeline, other)
 
 
-def state_of(pipeline: Pipeline, frozen: bytes) -> bytes:
+def state_of(pipeline: Pipeline, frozen: bytes | Frozen) -> bytes:
     """The canonical digest of a frozen state."""
     thawed = load(pipeline, 0, frozen)
     return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
@@ -275,14 +275,20 @@ def _snapshots_to_compare(world: World, partition: int) -> set[int]:
 def _check_snapshots(world: World, fold: Fold) -> None:
     """Each whole snapshot is the fold of the journal up to the entry that it names, which is there."""
     topic = world.pipeline.topics.snapshots
-    chunks: dict[bytes, bytes] = {}
-    for source in world.cluster.records(topic, fold.partition):
-        key, value = source.key or b"", source.value or b""
+    records: dict[bytes, bytes | None] = {}  # None: damaged, or taken by retention, and so no fault of the engine's
+    kept_from = world.cluster.log(Place(topic, fold.partition)).start
+    for source in world.cluster.ever(Place(topic, fold.partition), committed=world.exact):
+        key, value = source.key or b"", source.value
         if (fold.partition, source.offset) in world.damaged:
-            chunks.pop(key, None)
+            records[key] = None
             continue
         if not key.endswith(b"manifest"):
-            chunks[key] = value
+            if value is None:
+                records.pop(key, None)
+            else:
+                records[key] = value if source.offset >= kept_from else None
+            continue
+        if value is None or source.offset < kept_from:
             continue
         manifest = decode_manifest(value, None)
         mark = fold.marks.get(manifest.journal_offset)
@@ -294,16 +300,42 @@ def _check_snapshots(world: World, fold: Fold) -> None:
                 )
             continue
         if manifest.journal_offset in fold.states:
-            _check_state(fold, manifest, chunks)
+            _check_state(fold, manifest, records)
 
 
-def _check_state(fold: Fold, manifest: Manifest, chunks: Mapping[bytes, bytes]) -> None:
-    parts = [chunks.get(chunk_key(manifest.slot, number)) for number in range(manifest.chunks)]
-    if None in parts:
-        return  # damaged, or taken by retention
-    frozen = b"".join(part for part in parts if part is not None)
-    if not same_state(parsed(orjson.dumps(manifest.pipeline)), frozen, fold.states[manifest.journal_offset]):
+def _check_state(fold: Fold, manifest: Manifest, records: Mapping[bytes, bytes | None]) -> None:
+    frozen = _assembled(fold, manifest, records)
+    if frozen is not None and not same_state(
+        parsed(orjson.dumps(manifest.pipeline)), frozen, fold.states[manifest.journal_offset]
+    ):
         raise BrokenError(f"snapshot {fold.partition} of slice {manifest.slice_number} is not what the journal makes")
+
+
+def _assembled(fold: Fold, manifest: Manifest, records: Mapping[bytes, bytes | None]) -> Frozen | None:
+    """The state that a manifest names, None where part of it was damaged or taken.
+
+    Raises:
+        BrokenError: part of it was never written, or removed though it is needed.
+    """
+
+    def joined(keys: Sequence[bytes]) -> bytes | None:
+        found = [records.get(key, b"") for key in keys]
+        lacking = [key for key, chunk in zip(keys, found, strict=True) if chunk == b""]
+        if lacking:
+            raise BrokenError(f"snapshot {fold.partition} of slice {manifest.slice_number} lacks {lacking}")
+        return b"".join(chunk or b"" for chunk in found) if None not in found else None
+
+    slot = manifest.slot
+    head = joined([chunk_key(slot, number) for number in range(manifest.chunks)])
+    if head is None:
+        return None
+    segments = []
+    for row in decode_index(head[: manifest.index_bytes]):
+        body, marks = joined(row.body.keys(slot)), joined(row.marks.keys(slot))
+        if body is None or marks is None:
+            return None
+        segments.append(([body], [marks]))
+    return Frozen(head[manifest.index_bytes :], segments)
 
 
 def _check_lives(world: World, fold: Fold) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, SliceEntry, decode_link
-from app.codec.manifest import Manifest, chunk_key, decode_manifest, state_digest
+from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, state_digest
 from app.core.error import DriftlineError
 from app.core.fingerprint import versions
 from app.core.freeze import FORMAT
@@ -55,6 +57,8 @@ def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: byte
     for source in cluster.records(pipeline.topics.snapshots, partition):
         if source.key is not None and source.value is not None:
             newest[source.key] = source.value
+        elif source.key is not None:
+            newest.pop(source.key, None)
     found = []
     for name, value in newest.items():
         if not name.endswith(b"manifest"):
@@ -63,7 +67,16 @@ def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: byte
             manifest = decode_manifest(value, key)
         except DriftlineError:
             continue
-        frozen = b"".join(newest.get(chunk_key(manifest.slot, number), b"") for number in range(manifest.chunks))
-        if manifest.format == FORMAT and state_digest(frozen) == manifest.digest:
+        if manifest.format == FORMAT and _is_whole(manifest, newest):
             found.append(manifest)
     return found
+
+
+def _is_whole(manifest: Manifest, newest: Mapping[bytes, bytes]) -> bool:
+    """Whether head and parts are as they were named."""
+    slot = manifest.slot
+    head = b"".join(newest.get(chunk_key(slot, number), b"") for number in range(manifest.chunks))
+    if state_digest(head) != manifest.digest:
+        return False
+    parts = [part for row in decode_index(head[: manifest.index_bytes]) for part in (row.body, row.marks)]
+    return all(state_digest(b"".join(newest.get(key, b"") for key in part.keys(slot))) == part.digest for part in parts)

@@ -1,4 +1,4 @@
-"""Ten faults, planted in the engine by hand, one at a time: each must be found, or the simulator is too weak.
+"""Twelve faults, planted in the engine by hand, one at a time: each must be found, or the simulator is too weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from app.codec.encode import Message
+from app.codec.manifest import Part
 from app.core import freeze
 from app.core.error import CommitUnknownError
+from app.core.freeze import Frozen
+from app.core.join import Segment
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 from app.engine import recovery
@@ -184,14 +187,43 @@ def memory_kept_after_a_takeover() -> Iterator[None]:
 def dedupe_forgotten_at_recovery() -> Iterator[None]:
     """A state that is read back remembers no event ids."""
 
-    def load(pipeline: Pipeline, partition: int, frozen: bytes) -> Shard:
-        shard = right(pipeline, partition, frozen)
+    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
+        shard = yield from right(pipeline, partition, frozen)
         shard.pending._forget_before(2**62)
         shard.pending._remembered_floor = 0
         return shard
 
-    right = freeze.load
-    with patch.object(recovery, "load", load):
+    right = freeze.loading
+    with patch.object(recovery, "loading", loading):
+        yield
+
+
+@contextmanager
+def fates_not_written_again() -> Iterator[None]:
+    """A snapshot keeps a full segment as the one before did, though labels came meanwhile."""
+
+    def row(self: SnapshotWriter, segment: Segment, view: int) -> Any:
+        if segment.full and self.slot in segment.written:
+            segment.release()
+            return segment.written[self.slot][0], []
+        return right(self, segment, view)
+
+    right = SnapshotWriter._row
+    with patch.object(SnapshotWriter, "_row", row):
+        yield
+
+
+@contextmanager
+def removal_of_what_is_needed() -> Iterator[None]:
+    """A snapshot removes the first part that it needs."""
+
+    def removals(self: SnapshotWriter, slot: int, needed: set[Part], chunks: int) -> Iterator[Write]:
+        yield from right(self, slot, needed, chunks)
+        for part in sorted(needed, key=lambda part: part.digest)[:1]:
+            yield self._write(part.keys(slot)[0], None)
+
+    right = SnapshotWriter._removals
+    with patch.object(SnapshotWriter, "_removals", removals):
         yield
 
 
@@ -208,14 +240,16 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         tick_not_journaled,
         memory_kept_after_a_takeover,
         dedupe_forgotten_at_recovery,
+        fates_not_written_again,
+        removal_of_what_is_needed,
     )
 }
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
     "commit_before_publish": 3,
-    "no_fencing": 63,
-    "seek_to_group_offsets": 4,
+    "no_fencing": 193,
+    "seek_to_group_offsets": 5,
     "snapshot_without_positions": 0,
     "lost_answer_taken_for_an_abort": 7,
     "refused_batch_not_awaited": 7,
@@ -223,6 +257,8 @@ FOUND_BY = {
     "tick_not_journaled": 0,
     "memory_kept_after_a_takeover": 16,
     "dedupe_forgotten_at_recovery": 5,
+    "fates_not_written_again": 0,
+    "removal_of_what_is_needed": 0,
 }
 
 

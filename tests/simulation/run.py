@@ -9,6 +9,7 @@ from msgspec import Struct
 from tests.simulation.judge import judge
 from tests.simulation.scenario import Scenario, draw
 from tests.simulation.world import World
+from tests.support.segment import segments_of
 
 
 class Verdict(Struct, frozen=True):
@@ -30,11 +31,12 @@ class Verdict(Struct, frozen=True):
 
 def run(scenario: Scenario, *, traced: bool = False) -> Verdict:
     world = World(scenario, traced=traced)
-    try:
-        world.run()
-        violations = judge(world)
-    finally:
-        world.bury()
+    with segments_of(2 if scenario.narrow else 4):
+        try:
+            world.run()
+            violations = judge(world)
+        finally:
+            world.bury()
     trace = world.trace or []
     return Verdict(violations, trace, _digest(world), dict(world.reached), world.loop.time())
 

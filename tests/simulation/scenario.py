@@ -328,7 +328,7 @@ def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery
             arg = rng.randrange(2)
             seconds = round(rng.choice((0.2, 1.0, 5.0, 18.0)) * (0.5 + rng.random()), 4)
         case "snapshot":
-            arg = rng.randrange(8)
+            arg = rng.randrange(10)
         case "retain":
             arg = int(rng.random() < 0.25)
     return Fault(what, at_s, worker, step, nth, seconds, partition, arg)

@@ -50,7 +50,7 @@ POLL_WAIT_S = 0.25
 NOTE_EVERY_S = 0.5
 KEY = b"the deployment's own"
 OUTBOUND = ("open", "batch", "commit")  # requests that arrive though their sender is gone
-DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing")
+DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing", "part", "no part")
 
 _TIRED_S = (0.0005, 0.002, 0.02)
 _SLOW_S = (0.0, 0.0, 0.001, 0.003, 0.01, 0.03, 0.2)
@@ -538,11 +538,13 @@ class World:
             self.cluster.delete_before(place, log.end)
             return
         entries = [(index, entry) for index, entry in enumerate(log._entries) if entry.source.key is not None]
-        wanted = how in ("torn", "garbled")
+        kinds = {"torn": ("head",), "garbled": ("head", "part"), "part": ("part",), "no part": ("part",)}
         found = [
             (index, entry)
             for index, entry in entries
-            if not entry.hidden(committed=self.exact) and (entry.source.key or b"").endswith(b"manifest") != wanted
+            if not entry.hidden(committed=self.exact)
+            and entry.source.value is not None
+            and _kind(entry.source.key or b"") in kinds.get(how, ("manifest",))
         ]
         if not found:
             return
@@ -554,11 +556,20 @@ class World:
         self.tell("fault", f"snapshot record {entry.source.offset} of shard {partition} is {how}")
 
 
+def _kind(key: bytes) -> str:
+    """What a record of the snapshots topic is: a manifest, or a chunk of a head or of a segment's part."""
+    if key.endswith(b"manifest"):
+        return "manifest"
+    return "part" if key.count(b"/") == 2 else "head"
+
+
 def _damaged(value: bytes, how: str) -> bytes | None:
     match how:
         case "torn":
             return value[: len(value) // 2]
-        case "garbled":
+        case "no part":
+            return None
+        case "garbled" | "part":
             middle = len(value) // 2
             return value[:middle] + bytes([value[middle] ^ 0x20]) + value[middle + 1 :]
         case "manifest":
@@ -610,6 +621,10 @@ NARROW: tuple[tuple[ModuleType, str, int], ...] = (
     (memory, "BATCH_BYTES_MAX", 2_000),
     (recovery, "READ_RECORDS_MAX", 3),
     (snapshot, "READ_RECORDS_MAX", 2),
+    (snapshot, "BYTES_A_COMMIT", 3_000),
+    (snapshot, "RECORDS_A_COMMIT", 3),
+    (snapshot, "REWRITE_BYTES", 0),
+    (snapshot, "REFRESH_SNAPSHOTS", 5),
 )
 
 

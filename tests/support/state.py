@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
 from app.codec.manifest import Manifest
 from app.core.digest import digest_of
-from app.core.freeze import dump, load
+from app.core.freeze import Frozen, dump, load
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 from app.engine.kafka import KafkaBroker
@@ -19,7 +19,7 @@ from tests.support.stream import read, settings_of
 class _FromTheBeginning(Recovery):
     """A recovery that finds no snapshot."""
 
-    async def _snapshots(self) -> list[tuple[Manifest, bytes]]:
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
         return []
 
 

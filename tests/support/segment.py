@@ -1,0 +1,18 @@
+"""Ledgers in segments of a few events, so that a short stream fills many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+from app.core import join
+
+
+@contextmanager
+def segments_of(shift: int) -> Iterator[None]:
+    """Segments of 2 ** shift events, for every ledger that is made and used within."""
+    with ExitStack() as stack:
+        for name, value in (("SEGMENT", 1 << shift), ("_SHIFT", shift), ("_SLOT", (1 << shift) - 1)):
+            stack.enter_context(patch.object(join, name, value))
+        yield
