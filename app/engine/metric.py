@@ -109,8 +109,11 @@ _HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
     ),
     "driftline_slice_records": ("Records folded and committed together.", lambda tally: tally.slice_records),
     "driftline_commit_seconds": ("Duration of commits.", lambda tally: tally.commit_s),
-    "driftline_snapshot_seconds": ("Time that taking a snapshot held the shard up.", lambda tally: tally.snapshot_s),
-    "driftline_snapshot_bytes": ("Size of snapshots.", lambda tally: tally.snapshot_bytes),
+    "driftline_snapshot_seconds": (
+        "Longest that a snapshot held the shard up at once.",
+        lambda tally: tally.snapshot_s,
+    ),
+    "driftline_snapshot_bytes": ("Bytes that a snapshot wrote.", lambda tally: tally.snapshot_bytes),
 }
 
 
