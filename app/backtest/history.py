@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import heapq
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -209,10 +210,7 @@ class TableHistory:
     def _taken(self, *, last: bool = False) -> list[InputRecord]:
         """What can be taken now: the labels of all times so far are in the merge, and further events will come."""
         at_end = (*(True for _ in range(self._events_rank)), last)
-        pop, taken = self._merge.pop, []
-        while (popped := pop(at_end)) is not None:
-            taken.append(popped[1])
-        return taken
+        return [record for _, record in self._merge.take(sys.maxsize, at_end)]
 
     def _rest(self) -> list[InputRecord]:
         self._release(None)
@@ -261,6 +259,9 @@ class TableHistory:
         """The same records as the long way makes of these rows, and in the same order."""
         if self._asked.limit is not None:
             rows = rows[: self._asked.limit - self.done]
+        nothing_waits = not self._due and not any(map(self._merge.waiting, range(self._events_rank + 1)))
+        if plain.targets is not None and not self._asked.label_delay_ms and self.step_ms > 0 and nothing_waits:
+            return self._paired(rows, plain.pick, plain.targets)
         topic, pick, targets = self._events_topic, plain.pick, plain.targets
         delay_ms, due, step_ms = self._asked.label_delay_ms, self._due, self.step_ms
         number, time_ms, offset = self.done, self.start_ms + self.done * self.step_ms, self._offsets[1]
@@ -276,6 +277,30 @@ class TableHistory:
         self._release(self._latest_ms)
         self._merge.push(self._events_rank, events)
         return self._taken()
+
+    def _paired(
+        self,
+        rows: Sequence[Sequence[Any]],
+        pick: Callable[[Sequence[Any]], tuple[Any, ...]],
+        targets: Callable[[Sequence[Any]], LabelValue],
+    ) -> list[InputRecord]:
+        """What the merge would make of rows whose labels are known at once: each event behind its own label."""
+        events, labels, step_ms = self._events_topic, self._labels_topic, self.step_ms
+        number, time_ms = self.done, self.start_ms + self.done * self.step_ms
+        of_label, of_event = self._offsets
+        records: list[InputRecord] = []
+        for row in rows:
+            source = Source(labels, 0, of_label, time_ms, None, None)
+            records.append(Label(source, time_ms, time_ms, number, targets(row)))
+            source = Source(events, 0, of_event, time_ms, None, None)
+            records.append(Event(source, time_ms, time_ms, number, pick(row)))
+            number += 1
+            of_label += 1
+            of_event += 1
+            time_ms += step_ms
+        self._offsets[:] = of_label, of_event
+        self.done, self._latest_ms = number, time_ms - step_ms
+        return records
 
     def _plain_reader(self, header: Sequence[str], separator: str) -> _Plain | None:
         """How rows of plain numbers become records; None where the pipeline asks for more than that."""

@@ -10,6 +10,7 @@ Reads assigned partitions without a group: what is live notices nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ from app.core.freeze import Frozen
 from app.core.merge import Merge
 from app.core.output import Output, Score
 from app.core.pipeline import Pipeline
-from app.core.record import InputRecord, Record, Source, Tick
+from app.core.record import Record, Source, Tick
 from app.engine.fold import Folder
 from app.engine.port import Broker, Reader
 from app.engine.recovery import Recovered, Recovery
@@ -174,10 +175,7 @@ class Group:
 
     def fold(self, at_end: Sequence[bool]) -> None:
         """Fold what can be taken."""
-        taken: list[InputRecord] = []
-        while (popped := self.merge.pop(at_end)) is not None:
-            taken.append(popped[1])
-        self.each(taken)
+        self.each([record for _, record in self.merge.take(sys.maxsize, at_end)])
 
     def each(self, records: Sequence[Record]) -> None:
         for candidate in self.candidates:

@@ -97,21 +97,24 @@ class Decoder:
 
     def event(self, source: Source) -> InputRecord:
         """An event, or why it is none."""
-        return self._total(source, self._read_event)
+        try:
+            return self._read_event(source, self._document(source.value))
+        except _RefusedError as refusal:
+            return _malformed(source, refusal)
 
     def label(self, source: Source) -> InputRecord:
         """A label, or why it is none."""
-        return self._total(source, self._read_label)
+        try:
+            return self._read_label(source, self._document(source.value))
+        except _RefusedError as refusal:
+            return _malformed(source, refusal)
 
     def control(self, source: Source) -> InputRecord:
         """A command, or why it is none."""
-        return self._total(source, self._read_control)
-
-    def _total(self, source: Source, read: Callable[[Source, dict[str, Any]], InputRecord]) -> InputRecord:
         try:
-            return read(source, self._document(source.value))
+            return self._read_control(source, self._document(source.value))
         except _RefusedError as refusal:
-            return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
+            return _malformed(source, refusal)
 
     def _document(self, value: bytes | None) -> dict[str, Any]:
         if value is None:
@@ -129,7 +132,7 @@ class Decoder:
         return document
 
     def _read_event(self, source: Source, document: dict[str, Any]) -> Event:
-        event_id = self._id(document, self._event_id)
+        event_id = self._id(_find(document, self._event_id))
         time_ms, ahead = self._time(document, self._event_time, source)
         values: list[FeatureValue] = []
         missing = 0
@@ -143,10 +146,11 @@ class Decoder:
                 values.append(_absent(name, feature))
             else:
                 values.append(check(self, name, value))
-        return Event(source, _order_ms(source, time_ms, ahead), time_ms, event_id, tuple(values), ahead, missing)
+        order_ms = source.record_time_ms if ahead else time_ms
+        return Event(source, order_ms, time_ms, event_id, tuple(values), ahead, missing)
 
     def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
-        event_id = self._id(document, self._label_id)
+        event_id = self._id(_find(document, self._label_id))
         time_ms, ahead = self._time(document, self._label_time, source)
         value = _find(document, self._label_value)
         if value is _MISSING or (value is None and not self._retracts):
@@ -155,7 +159,7 @@ class Decoder:
             target = None if value is None else self._target.read(value)
         except TargetError as error:
             raise _RefusedError("label_type", str(error)) from None
-        return Label(source, _order_ms(source, time_ms, ahead), time_ms, event_id, target, ahead)
+        return Label(source, source.record_time_ms if ahead else time_ms, time_ms, event_id, target, ahead)
 
     def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
         command = document.get("command")
@@ -171,8 +175,7 @@ class Decoder:
             raise _RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
         return Control(source, order_ms, command, episode, span_ms)
 
-    def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
-        found = _find(document, keys)
+    def _id(self, found: object) -> EventId:
         if type(found) is str:
             if len(found) > self._string_max:
                 raise _RefusedError("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
@@ -230,9 +233,8 @@ class Decoder:
     }
 
 
-def _order_ms(source: Source, time_ms: int, ahead: bool) -> int:
-    """The time to merge by: the event's own, or the record's where that cannot be trusted."""
-    return source.record_time_ms if ahead else time_ms
+def _malformed(source: Source, refusal: _RefusedError) -> Malformed:
+    return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
 
 
 def _absent(name: str, feature: Feature) -> FeatureValue:
@@ -244,7 +246,8 @@ def _absent(name: str, feature: Feature) -> FeatureValue:
 def _find(document: object, keys: tuple[PathPart, ...]) -> Any:
     """The value at a path, or `_MISSING`."""
     if len(keys) == 1 and isinstance(document, dict):
-        return document.get(str(keys[0]), _MISSING)
+        key = keys[0]
+        return document.get(key if type(key) is str else str(key), _MISSING)
     found = document
     for key in keys:
         if isinstance(found, dict):

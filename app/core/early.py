@@ -1,10 +1,10 @@
-"""Labels that come before their event: held until it is scored, in order of their deadlines, packed."""
+"""Labels that come before their event: held until it is scored, in order of their deadlines."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct, structs
@@ -30,18 +30,25 @@ _pack = msgspec.msgpack.Encoder().encode
 _HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of an event that has several
 
 
+LOOSE: Final = 1024
+
+
 class EarlyLabels:
-    """Labels whose event has not been scored yet, by event id: at most `early_max`, and `each_max` of one event."""
+    """Labels whose event has not been scored yet, by event id: at most `early_max`, and `each_max` of one event.
+
+    Beyond the first `LOOSE` of them they are packed. That is not part of the state.
+    """
 
     def __init__(self, early_max: int, each_max: int = 1) -> None:
         self.early_max = early_max
         self.each_max = each_max
-        self._held: OrderedDict[_HeldKey, bytes] = OrderedDict()
+        self._held: OrderedDict[_HeldKey, bytes | Held] = OrderedDict()
         self._origin_ms = 0
         self._floor_ms = 0  # no deadline lies before it
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle, which takes half the time for two strings of bytes. Cost: 0.2 us a label."""
+        self._pack_all()
         held = self.__dict__["_held"]
         return {**self.__dict__, "_held": (_pack(list(held)), _pack(list(held.values())))}
 
@@ -56,12 +63,12 @@ class EarlyLabels:
     def __contains__(self, event_id: EventId) -> bool:
         return any(key in self._held for key in self._keys(event_id))
 
-    def _keys(self, event_id: EventId) -> Iterator[_HeldKey]:
-        yield event_id
-        for number in range(1, self.each_max):
-            yield event_id, number
+    def _keys(self, event_id: EventId) -> tuple[_HeldKey, ...]:
+        return (event_id, *((event_id, number) for number in range(1, self.each_max)))
 
-    def _read(self, kept: bytes) -> Held:
+    def _read(self, kept: bytes | Held) -> Held:
+        if isinstance(kept, Held):
+            return kept
         held = _unpack_held(kept)
         return structs.replace(held, deadline_ms=held.deadline_ms + self._origin_ms) if self._origin_ms else held
 
@@ -91,7 +98,15 @@ class EarlyLabels:
         raise InvariantError("no label of the event is held")
 
     def _put(self, key: _HeldKey, held: Held) -> None:
-        self._held[key] = _pack_held(structs.replace(held, deadline_ms=held.deadline_ms - self._origin_ms))
+        self._held[key] = held if len(self._held) < LOOSE else self._packed(held)
+
+    def _packed(self, held: Held) -> bytes:
+        return _pack_held(structs.replace(held, deadline_ms=held.deadline_ms - self._origin_ms))
+
+    def _pack_all(self) -> None:
+        for key, held in self._held.items():
+            if isinstance(held, Held):
+                self._held[key] = self._packed(held)
 
     def crowded(self) -> Held | None:
         """Take out the oldest label, if more are held than may be."""
@@ -101,7 +116,10 @@ class EarlyLabels:
         """Take out the labels of an event, in the order in which they came."""
         if not self._held:
             return ()
-        kept = (self._held.pop(key, None) for key in self._keys(event_id))
+        if self.each_max == 1:
+            only = self._held.pop(event_id, None)
+            return [] if only is None else [self._read(only)]
+        kept = [self._held.pop(key, None) for key in self._keys(event_id)]
         return [self._read(one) for one in kept if one is not None]
 
     @property
@@ -124,6 +142,7 @@ class EarlyLabels:
 
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what is held since before counts from here."""
+        self._pack_all()
         self._origin_ms += time_ms
         self._floor_ms += time_ms
 

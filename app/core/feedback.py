@@ -222,7 +222,7 @@ def _retract(shard: Shard, place: int | None, label: Held, out: Outbox) -> None:
         _take_back(shard, before, waiting)
         shard.maturity.on_expiry()
         pending.change(place, RETRACTED, 0, None, None)
-        _publish(
+        _settle(
             shard,
             "retracted",
             _label_id(shard, label),
@@ -257,23 +257,6 @@ def _settle(
         failure = learn(shard, waiting.features, label, output_id)
         if failure is not None:
             kind, detail = "failed", failure
-    _publish(shard, kind, output_id, event_id, waiting, label, label_time_ms, detail, out, previous)
-    if failure is not None:
-        watch_faults(shard, out)
-
-
-def _publish(
-    shard: Shard,
-    kind: OutcomeKind,
-    output_id: str,
-    event_id: EventId,
-    waiting: Waiting,
-    label: LabelValue | None,
-    label_time_ms: int | None,
-    detail: str | None,
-    out: Outbox,
-    previous: LabelValue | None,
-) -> None:
     shard.count(kind)
     out.made.append(
         Outcome(
@@ -292,6 +275,8 @@ def _publish(
             previous,
         )
     )
+    if failure is not None:
+        watch_faults(shard, out)
 
 
 def unjoined(

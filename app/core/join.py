@@ -7,8 +7,10 @@ deadlines are the watermark at arrival plus a span that is the same for all, and
 order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the places and
 never back. Every operation is amortised O(1).
 
-What waits is packed: one string of bytes for the two dozen objects that an event with ten features is made of. They
-would be spread over memory by the time the label comes, and to fetch them cost more than to unpack.
+What waits long is packed: one string of bytes for the two dozen objects that an event with ten features is made of.
+They would be spread over memory by the time the label comes, and to fetch them cost more than to unpack. The newest
+`LOOSE` events stay as they are, since many a label comes at once. What is read twice is packed before: so two readings
+never share an object, whenever a snapshot was taken, and neither view nor pickle shows what was packed when.
 
 A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
 writes what a segment carries once, and from then on its fates alone, if they changed. `Ledger.view` holds on to the
@@ -88,6 +90,7 @@ ASSUMED: Final = 3  # the deadline passed, and the label that the pipeline assum
 EXPIRED: Final = 4  # the deadline passed, or no room was left
 RETRACTED: Final = 5  # it had a label, which was taken back
 
+LOOSE: Final = 1024
 SEGMENT: Final = 4096
 _SHIFT: Final = 12
 _SLOT: Final = SEGMENT - 1
@@ -239,6 +242,7 @@ class Ledger:
 
     def _begin(self) -> None:
         self._room = bytearray()  # to pack in
+        self._loose = 0  # what waits before this place is packed
         self._places: dict[EventId, int] = {}
         self._segments: dict[int, Segment] = {}
         self._open: Segment | None = None
@@ -299,11 +303,27 @@ class Ledger:
             segment.fates.append(EXPIRED)
         else:
             self._waiting_count += 1
-            segment.packed.append(_packed(event_id, waiting, self._room))
+            segment.packed.append(waiting)
             segment.fates.append(WAITING)
+            if place - self._loose >= 2 * LOOSE:
+                self._pack_before(place - LOOSE)
         while self._end - self._remembered > self.id_max:  # more than one where the maximum was lowered
             self._forget_one()
         return place
+
+    def _pack_before(self, end: int) -> None:
+        """Pack what waits and came before this place."""
+        first = self._first()
+        for place in range(end if first is None else max(self._loose, first), end):
+            segment = self._segments.get(place >> _SHIFT)
+            if segment is not None:
+                self._pack(segment, place & _SLOT)
+        self._loose = end
+
+    def _pack(self, segment: Segment, slot: int) -> None:
+        waiting, event_id = segment.packed[slot], segment.ids[slot]
+        if isinstance(waiting, Waiting) and event_id is not None:
+            segment.packed[slot] = _packed(event_id, waiting, self._room)
 
     def _next_segment(self) -> Segment:
         last = self._open
@@ -397,6 +417,7 @@ class Ledger:
         self._waiting_count -= 1
         segment.fates[slot] = fate
         if fate in self.keep and self.correct_max:
+            self._pack(segment, slot)
             segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms)
             self._kept.append(place)
             if len(self._kept) > self.correct_max:
@@ -413,6 +434,7 @@ class Ledger:
         segment, slot = self._segments[place >> _SHIFT], place & _SLOT
         if segment.guarded:
             segment.preserve()
+        self._pack(segment, slot)
         note = segment.notes.get(slot, 0)
         count = note + 1 if isinstance(note, int) else 1
         segment.notes[slot] = count
@@ -505,6 +527,7 @@ class Ledger:
 
         Cost: 0.2 us a segment, and 10 ns a label that may be corrected; a segment copies itself at its next change.
         """
+        self._pack_before(self._end)
         self._views += 1
         for segment in self._segments.values():
             segment.show(self._views)
@@ -546,6 +569,7 @@ class Ledger:
         ledger.keep = frozenset(numbers["keep"])
         ledger._begin()
         ledger._end, ledger._remembered = int(numbers["end"]), int(numbers["remembered"])
+        ledger._loose = ledger._end
         ledger._origin_ms = int(numbers["origin_ms"])
         ledger._kept.extend(array("q", kept))
         ledger._waiting_floor = ledger._remembered_floor = ledger._kept_floor_ms = -(2**62)
@@ -577,6 +601,7 @@ class Ledger:
         self._open = segment if segment.number == (self._end - 1) >> _SHIFT else self._open
 
     def __getstate__(self) -> dict[str, Any]:
+        self._pack_before(self._end)
         segments = [segment.parts() for segment in self._segments.values()]
         return {"numbers": self._numbers(), "kept": array("q", self._kept).tobytes(), "segments": segments}
 

@@ -172,8 +172,9 @@ class Maturity:
 
     def on_score(self, prediction: Prediction) -> None:
         self.scored += 1
-        if self.expected is not None and prediction.value is not None:
-            self.expected.scored(prediction.value)
+        value, expected = prediction.value, self.expected
+        if expected is not None and value is not None:
+            expected.scored(value)
 
     def on_label(
         self,

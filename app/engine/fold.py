@@ -18,7 +18,7 @@ from app.core.error import InvariantError
 from app.core.merge import Merge
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.poison import Notes
-from app.core.record import InputRecord, Source, Tick
+from app.core.record import Source, Tick
 from app.core.shard import Shard
 from app.core.step import step
 
@@ -176,15 +176,11 @@ class Folder:
 
     def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
         """Take and fold up to so many records; counts them, and notes where each input stands."""
-        pop, shard = self.merge.pop, self.shard
-        taken: list[InputRecord] = []
-        while len(taken) < records_max and (popped := pop(at_end)) is not None:
-            rank, record = popped
+        shard, taken = self.shard, self.merge.take(records_max, at_end)
+        made: list[Output] = []
+        for rank, record in taken:
             counts[rank] += 1
             stops[rank] = record.source.offset + 1
-            taken.append(record)
-        made: list[Output] = []
-        for record in taken:
             made += step(shard, record)
         return made
 

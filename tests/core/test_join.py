@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from app.core import early as early_labels
+from app.core import join
 from app.core.digest import digest_of
 from app.core.early import EarlyLabels, Held
 from app.core.join import (
@@ -233,6 +235,52 @@ def test_a_view_stays_as_it_was_whatever_comes_after() -> None:
 def restored(view: View) -> Ledger:
     states: list[SegmentState] = [segment.state() for segment in view.segments]
     return Ledger.of(view.numbers, view.kept, states)
+
+
+@pytest.mark.parametrize("keep", [frozenset(), frozenset({LABELLED})])
+def test_when_what_waits_is_packed_shows_nowhere(keep: frozenset[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for loose in (0, 3, 10**6):
+        monkeypatch.setattr(join, "LOOSE", loose)
+        source, here = (
+            random.Random(4),
+            ledger(pending_max=40, id_max=100, correct_ms=FOREVER, correct_max=20, keep=keep),
+        )
+        read: list[object] = []
+        for number in range(500):
+            here.add(f"e{number}", number, waiting(number))
+            place = here.find(f"e{number - source.randrange(60)}", number)
+            if place is not None and here.fate(place) == WAITING:
+                read.append(here.waiting(place))
+                if source.random() < 0.3:
+                    read.append(here.count_label(place))
+                    assert here.waiting(place) is not read[-2]
+                here.settle(place, LABELLED, number, number, True, number)
+                if keep:
+                    assert here.waiting(place) == read[-1] or isinstance(read[-1], int)
+                    assert here.waiting(place) is not here.waiting(place)
+            while (oldest := here.crowded()) is not None:
+                here.settle(oldest, EXPIRED, number)
+            if number % 97 == 0:
+                read += [digest_of(here), list(here.entries())]
+        found.append((read, digest_of(here)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_when_an_early_label_is_packed_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for loose in (0, 3, 10**6):
+        monkeypatch.setattr(early_labels, "LOOSE", loose)
+        early, read = EarlyLabels(50, each_max=2), list[object]()
+        for number in range(200):
+            early.hold(held(f"e{number % 70}", number))
+            read += [early.take(f"e{number % 7}"), early.crowded(), early.get(f"e{number % 11}")]
+            if number == 120:
+                early.begin_at(1_000)
+            if number % 37 == 0:
+                read.append(digest_of(early))
+        found.append((read, digest_of(early)))
+    assert found[0] == found[1] == found[2]
 
 
 def test_early_labels_are_held_in_order_and_let_go_alike() -> None:
