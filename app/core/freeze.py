@@ -21,7 +21,7 @@ from app.core.error import SnapshotError
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 5  # raised whenever the meaning of the bytes changes
+FORMAT = 6  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -40,6 +40,7 @@ _KEPT = (
     "episodes",
     "watch",
     "maturity",
+    "loading",
 )
 
 _MAY_BE_NONE = ("watermark_ms",)
@@ -59,6 +60,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "evaluate",
         "feature",
         "join",
+        "loading",
         "maturity",
         "model",
         "monitor",
@@ -101,8 +103,17 @@ def dump(shard: Shard) -> bytes:
 
     Cost: blocks for as long as the pickling takes; take it at a slice's edge.
     """
+    return _pickled({name: getattr(shard, name) for name in _KEPT})
+
+
+def dump_model(model: Any) -> bytes:
+    """A model alone, as `load_model` reads it."""
+    return _pickled(model)
+
+
+def _pickled(state: Any) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, protocol=5).dump({name: getattr(shard, name) for name in _KEPT})
+    _Pickler(stream, protocol=5).dump(state)
     return stream.getvalue()
 
 
@@ -138,14 +149,7 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes) -> Shard:
     Raises:
         SnapshotError: the bytes are no such state, or name something outside the allowlist.
     """
-    try:
-        state = _Unpickler(io.BytesIO(frozen), _factory_package(pipeline)).load()
-    except SnapshotError:
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # broken pickles raise nearly anything; River's parts in Rust panic past Exception
-        raise SnapshotError(f"the snapshot's state cannot be read ({type(error).__name__}: {error})") from error
+    state = _unpickled(pipeline, frozen, "snapshot")
     if not isinstance(state, dict) or set(state) != set(_KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")
     shard = Shard(pipeline, partition)
@@ -154,11 +158,39 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes) -> Shard:
         if name not in _MAY_BE_NONE and type(state[name]) is not type(fresh):
             raise SnapshotError(f"the snapshot's {name} is a {type(state[name]).__name__}")
         setattr(shard, name, state[name])
+    good = shard.learner.good
+    if good is not None:  # a pickle within the pickle: it is read again, without this list, when it is needed
+        load_model(pipeline, good, "snapshot")
     try:
         shard.learner.attach(pipeline)
     except Exception as error:
         raise SnapshotError(f"the snapshot's model cannot be put to work ({error})") from error
     return shard
+
+
+def load_model(pipeline: Pipeline, frozen: bytes, what: str = "model") -> Any:
+    """A model from what `dump_model` made under the same pipeline.
+
+    Args:
+        what: whose bytes they are, for errors.
+
+    Raises:
+        SnapshotError: the bytes cannot be read, or name something outside the allowlist.
+    """
+    if not isinstance(frozen, bytes):
+        raise SnapshotError(f"the {what} holds a {type(frozen).__name__} where a copy of the model should be")
+    return _unpickled(pipeline, frozen, what)
+
+
+def _unpickled(pipeline: Pipeline, frozen: bytes, what: str) -> Any:
+    try:
+        return _Unpickler(io.BytesIO(frozen), _factory_package(pipeline), what).load()
+    except SnapshotError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # broken pickles raise nearly anything; River's parts in Rust panic past Exception
+        raise SnapshotError(f"the {what}'s state cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _factory_package(pipeline: Pipeline) -> str | None:
@@ -168,8 +200,9 @@ def _factory_package(pipeline: Pipeline) -> str | None:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, package: str | None) -> None:
+    def __init__(self, stream: io.BytesIO, package: str | None, what: str = "snapshot") -> None:
         super().__init__(stream)
+        self._what = what
         self._packages = _RIVER if package is None else (*_RIVER, package)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -181,7 +214,7 @@ class _Unpickler(pickle.Unpickler):
             found = super().find_class(module, name)
             if self._allows(module, name, found):
                 return found
-        raise SnapshotError(f"the snapshot names {module}.{name}, which is not on the allowlist")
+        raise SnapshotError(f"the {self._what} names {module}.{name}, which is not on the allowlist")
 
     def _allows(self, module: str, name: str, found: Any) -> bool:
         home = getattr(found, "__module__", None) or ""
@@ -205,7 +238,7 @@ def _method(owner: object, name: str) -> Any:
         return getattr(str, name)
     found = getattr(type(owner), name, None) if isinstance(name, str) and not name.startswith("__") else None
     if not callable(found) or not _within(type(owner).__module__, _RIVER):
-        raise SnapshotError(f"the snapshot asks for {name!r} of a {type(owner).__name__}: not on the allowlist")
+        raise SnapshotError(f"its bytes ask for {name!r} of a {type(owner).__name__}: not on the allowlist")
     return getattr(owner, name)
 
 

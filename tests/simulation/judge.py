@@ -129,7 +129,7 @@ class Fold:
             records.append(Tick(self.partition, entry.number, entry.tick_ms))
         else:
             records += self._records(shard.pipeline, entry, where)
-        shard.learner.notes = Notes(entry.raised or None)
+        shard.learner.notes = Notes(entry.raised or {})
         outputs = [output for record in records for output in step(shard, record)]
         messages = [Encoder(shard.pipeline).encode(output) for output in outputs]
         if digest(messages).hex() != entry.digest or len(messages) != entry.outputs:
