@@ -17,7 +17,7 @@ from app.core.outbox import Outbox
 from app.core.poison import Notes
 from app.core.record import Chunk, Source
 from app.core.shard import Shard
-from app.core.trained import Trained, UnfitError, check, model_of, parse
+from app.core.trained import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
 from app.core.trouble import reject, tell_change
 
 DETAIL_MAX = 300  # characters of a refusal in the journal
@@ -65,7 +65,8 @@ def _judged(shard: Shard, notes: Notes, content: bytes) -> tuple[Trained, Any, b
     manifest, frozen = parse(content)
     if (refusal := notes.vouch(content)) is not None:
         raise UnfitError(refusal)
-    check(manifest, shard.pipeline)
+    check_versions(manifest)
+    check_pipeline(manifest, shard.pipeline)
     return manifest, model_of(shard.pipeline, frozen), frozen
 
 

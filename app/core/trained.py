@@ -95,11 +95,11 @@ def parse(content: bytes) -> tuple[Trained, bytes]:
     return manifest, frozen
 
 
-def check(manifest: Trained, pipeline: Pipeline) -> None:
-    """Whether a model may serve a pipeline here.
+def check_versions(manifest: Trained) -> None:
+    """Whether a model's bytes mean here what they meant where it was made.
 
     Raises:
-        UnfitError: it was made under another pipeline, or by other versions.
+        UnfitError: another River or Python made it.
     """
     here = versions()
     for name in MUST_EQUAL:
@@ -108,6 +108,14 @@ def check(manifest: Trained, pipeline: Pipeline) -> None:
             raise UnfitError(
                 f"the model was made by {name} {there}, this is {name} {here[name]}; train it anew with this one"
             )
+
+
+def check_pipeline(manifest: Trained, pipeline: Pipeline) -> None:
+    """Whether a model may serve a pipeline.
+
+    Raises:
+        UnfitError: it was trained under another one.
+    """
     try:
         before = parse_pipeline(manifest.pipeline).resolved()
     except (PipelineError, RecursionError):
