@@ -95,6 +95,7 @@ def train(
 
 def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_json: bool) -> None:
     manifest, result = training.manifest, training.result
+    replaced = int(result.version.partition(".")[0])
     if as_json:
         document = {
             "model": str(out),
@@ -103,6 +104,7 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_
             "bad_rows": training.bad,
             "seconds": round(seconds, 3),
             "pending": result.pending,
+            "replaced": replaced,
             **msgspec.to_builtins(manifest),
         }
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
@@ -114,6 +116,10 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_
         )
         for name, value in manifest.metrics.items():
             click.echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
+        if replaced:
+            often = "once" if replaced == 1 else f"{replaced:,} times"
+            why = "a drift or a breakdown: what serves has learned from the labels after it"
+            click.echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
         if result.pending and not unsupervised:
             click.echo(f"note: {result.pending:,} events have no label in this history", err=True)
     for line in training.bad_lines:
