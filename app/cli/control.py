@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 import orjson
 
+from app.broker import topic
 from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
 from app.codec.decode import SILENCE_MAX_MS
 from app.codec.parts import parts, refusal
@@ -101,6 +102,9 @@ def load(where: _Where, model: Path) -> None:
         f"load {name} (trained on {manifest.learned:,} {unit}): written in {_counted(len(commands), 'part')} for "
         f"{_counted(count, 'shard')} of {pipeline.name}"
     )
+    for problem in asyncio.run(topic.check(pipeline, settings)):
+        if problem.topic == pipeline.topics.control:
+            click.echo(f"note: {problem}", err=True)
 
 
 def _content(path: Path) -> bytes:

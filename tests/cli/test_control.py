@@ -160,7 +160,7 @@ def test_a_model_that_no_shard_would_take(
     pipeline_file: Path, rows_file: Path, model_file: Path, what: str, code: int, says: str
 ) -> None:
     content = model_file.read_bytes()
-    arguments: list[str] = []
+    arguments: list[str | Path] = ["control", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1"]
     settings: dict[str, str] = {}
     match what:
         case "missing":
@@ -173,17 +173,27 @@ def test_a_model_that_no_shard_would_take(
         case "damaged":
             model_file.write_bytes(content[:-1])
         case "other":
-            arguments = ["--set", "seed=1"]
+            arguments += ["--set", "seed=1"]
         case "unsigned":
             settings = {"DRIFTLINE_SNAPSHOT_KEY": "a key of the deployment"}
         case "older":
             manifest, frozen = parse(content)
             made = {**manifest.versions, "river": "0.1.0"}
             model_file.write_bytes(encode_model(structs.replace(manifest, versions=made), frozen, None))
-    done = run(
-        *("control", "-p", pipeline_file, *arguments, "--bootstrap", "127.0.0.1:1", "load", model_file), **settings
-    )
+    done = run(*arguments, "load", model_file, **settings)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+async def test_a_topic_that_forgets_its_commands_is_told_of(
+    kafka: KafkaNode, pipeline_file: Path, rows_file: Path
+) -> None:
+    pipeline_file.write_text(pipeline_file.read_text().replace("pipeline: cards", "pipeline: forgetful"))
+    model = rows_file.with_name("model.bin")
+    assert run("train", "-p", pipeline_file, "--input", rows_file, "--label", "fraud", "-o", model).returncode == 0
+    kafka.create_topics({"forgetful.control": 1})  # with the broker's own retention, a week
+    done = await asyncio.to_thread(run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model)
+    assert done.returncode == 0, done.stderr
+    assert "note: forgetful.control: retention.ms is 604800000 and should be -1" in done.stderr
 
 
 async def test_a_topic_that_takes_no_record_as_large(kafka: KafkaNode, pipeline_file: Path, rows_file: Path) -> None:
