@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 
 from app.codec.encode import Message
 from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
+from app.codec.parts import refusal
 from app.core.error import CommitUnknownError, ForeignWriterError
 from app.core.pipeline import Pipeline
 from app.core.poison import NOTES_MAX
@@ -87,6 +88,8 @@ class Live:
         self._moved_s = clock.now_s()
         self._noted_s = 0.0
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
+        if (key := snapshots.key) is not None:
+            folder.vouch = lambda content: refusal(content, key)
         self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property
