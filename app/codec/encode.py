@@ -92,11 +92,12 @@ class Encoder:
         }
         if outcome.detail is not None:
             value["detail"] = outcome.detail[:_HEADER_TEXT_MAX]
-        if outcome.prediction is not None and outcome.features is not None:
+        prediction, features, version = outcome.prediction, outcome.features, outcome.version
+        if prediction is not None and features is not None and version is not None:
             value["event_time_ms"] = outcome.event_time_ms
-            value["features"] = dict(zip(self._names, outcome.features, strict=True))
-            _add_prediction(value, outcome.prediction)
-            value["model_version"] = str(outcome.version)
+            value["features"] = dict(zip(self._names, features))  # noqa: B905 - `strict` would cost as much again
+            _add_prediction(value, prediction)
+            value["model_version"] = f"{version.generation}.{version.learned}"
         if outcome.label is not None:
             value["label"] = outcome.label
         if outcome.previous_label is not None:
@@ -178,17 +179,10 @@ def digest(messages: Iterable[Message]) -> bytes:
     parts: list[bytes] = []
     for message in messages:
         key, value, headers = message.key, message.value, message.headers
-        parts.append(
-            _frame(
-                _RANK[message.kind],
-                message.timestamp_ms,
-                -1 if key is None else len(key),
-                0xFFFFFFFF if value is None else len(value),
-                len(headers),
-            )
-        )
-        parts.append(key or b"")
-        parts.append(value or b"")
+        key_size = -1 if key is None else len(key)
+        value_size = 0xFFFFFFFF if value is None else len(value)
+        frame = _frame(_RANK[message.kind], message.timestamp_ms, key_size, value_size, len(headers))
+        parts += (frame, key or b"", value or b"")
         for name, header in headers:
             title = name.encode()
             parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")

@@ -406,9 +406,9 @@ def _spread(monitor: Monitor, before: float, after: float) -> float:
 
 def _update(monitors: list[Monitor], value: float, settled: bool) -> Sequence[Drift]:
     if len(monitors) == 1:
-        change = monitors[0].update(value, settled=settled)
+        change = monitors[0].update(value, settled)
         return _NONE if change is None else (change,)
-    changes = [monitor.update(value, settled=settled) for monitor in monitors]
+    changes = [monitor.update(value, settled) for monitor in monitors]
     return [change for change in changes if change is not None]
 
 

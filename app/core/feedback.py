@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from app.core.early import Held
 from app.core.error import InvariantError
-from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED, WAITING, Settled, Waiting
+from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED, Settled, Waiting
 from app.core.model import learn_call
 from app.core.outbox import Outbox
 from app.core.output import Outcome, OutcomeKind, Score
@@ -41,8 +41,8 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
         _retract(shard, place, held, out)
     elif place is None:
         _hold(shard, held, out)
-    elif pending.fate(place) == WAITING:
-        _join(shard, place, pending.waiting(place), held, out)
+    elif (waiting := pending.unsettled(place)) is not None:
+        _join(shard, place, waiting, held, now_ms, out)
     else:
         _again(shard, place, held, out)
 
@@ -74,23 +74,23 @@ def _hold(shard: Shard, label: Held, out: Outbox) -> None:
 # -- waits
 
 
-def await_label(shard: Shard, event: Event, score: Score, out: Outbox) -> None:
+def await_label(shard: Shard, event: Event, score: Score, now_ms: int, out: Outbox) -> None:
     """Remember the event until its label comes; at once, if the label is here already."""
     source, pending = event.source, shard.pending
     waiting = Waiting(source.offset, source.key, event.time_ms, event.features, score.prediction, score.version)
-    place = pending.add(event.event_id, shard.now_ms, waiting)
+    place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
-        _join(shard, place, waiting, held, out)
+        _join(shard, place, waiting, held, now_ms, out)
     while (oldest := pending.crowded()) is not None:
         give_up(shard, oldest, "more events wait than pending_max", out)
 
 
-def _join(shard: Shard, place: int, waiting: Waiting | None, label: Held, out: Outbox) -> None:
+def _join(shard: Shard, place: int, waiting: Waiting, label: Held, now_ms: int, out: Outbox) -> None:
     """The heart: evaluate what was served, tell the detectors, learn, publish the pair."""
     value = label.value
-    if waiting is None or value is None:
-        raise InvariantError("a label was to be joined to an event that does not wait")
-    prediction, label_time_ms, pending, now_ms = waiting.prediction, label.time_ms, shard.pending, shard.now_ms
+    if value is None:
+        raise InvariantError("a retraction was to be joined to an event")
+    prediction, label_time_ms, pending = waiting.prediction, label.time_ms, shard.pending
     delay_ms = label_time_ms - waiting.time_ms
     number = shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)

@@ -396,6 +396,14 @@ class Ledger:
         kept = segment.packed[slot]
         return _unpacked(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
 
+    def unsettled(self, place: int) -> Waiting | None:
+        """What an event carries that waits for its label; None of any other."""
+        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        if segment.fates[slot] != WAITING:
+            return None
+        kept = segment.packed[slot]
+        return _unpacked(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
+
     def settled(self, place: int) -> Settled | None:
         """The label of an event that may still be corrected."""
         note = self._segments[place >> _SHIFT].notes.get(place & _SLOT)

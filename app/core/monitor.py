@@ -192,7 +192,7 @@ class Monitor:
         self.moved_from: tuple[float, int] | None = None  # mean before the last drift, and the value it began at
         self.warns = looser is not None or hasattr(self.detector, "warning_detected")
 
-    def update(self, value: float, *, settled: bool = True) -> Drift | None:
+    def update(self, value: float, settled: bool = True) -> Drift | None:
         """Show the detector one value.
 
         Args:

@@ -122,7 +122,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
             shard.count("failed")
             watch_faults(shard, out)
     if terms.labelled:
-        await_label(shard, event, score, out)
+        await_label(shard, event, score, now_ms, out)
     else:
         shard.pending.add(event_id, now_ms, None)
 

@@ -170,10 +170,11 @@ class Folder:
 
     def _publish(self, outputs: Sequence[Output], made: Made) -> list[Message]:
         """Outputs as they are published; counted, and shown to whoever watches."""
+        add, watch = made.add, self._watch
         for output in outputs:
-            made.add(output)
-            if self._watch is not None:
-                self._watch(output)
+            add(output)
+            if watch is not None:
+                watch(output)
         return [self._encode(output) for output in outputs]
 
     def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
