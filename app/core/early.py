@@ -64,6 +64,8 @@ class EarlyLabels:
         return any(key in self._held for key in self._keys(event_id))
 
     def _keys(self, event_id: EventId) -> tuple[_HeldKey, ...]:
+        if self.each_max == 1:
+            return (event_id,)
         return (event_id, *((event_id, number) for number in range(1, self.each_max)))
 
     def _read(self, kept: bytes | Held) -> Held:

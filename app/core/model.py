@@ -27,8 +27,8 @@ from app.core.record import FeatureValue, LabelValue
 from app.core.walk import walk_ask, walk_learn
 
 COPY_EVERY = 10_000
-SINCE_MIN, SINCE_MAX = 500, 2_000  # learn calls between two copies to go back to: more of them for a larger model
-SINCE_BYTES = 200  # of the copy, for one more learn call
+SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
+SINCE_BYTES = 100  # of the copy, for one more learn call: copying then costs about a microsecond a call
 _WITHHELD = Prediction()
 _PLAIN = frozenset({bool, int, float, str})
 
@@ -149,19 +149,20 @@ class Learner:
             faults.resting -= 1
             raise ModelRaisedError(f"the model rests for {REST_CALLS} calls: it raised too often")
         faults.calls += 1
+        good = None
         try:
             if self.notes.known:
                 self._pass_over(learn_call(output_id))
             features = self.features_of(values)
             self._learn_one(features, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
-                self._good = pickle.dumps(self.model, protocol=5)
+                good = self._good = pickle.dumps(self.model, protocol=5)
         except Exception as error:
             raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
         self._since.append((values, label))
-        if len(self._since) >= self._since_max:
-            self._keep()
+        if good is not None or len(self._since) >= self._since_max:
+            self._keep(good)
 
     def _ask_another(self, features: Features) -> tuple[Prediction, Guard]:
         """What the last good copy says, now that the model said nothing finite."""
@@ -188,10 +189,10 @@ class Learner:
         self.faults.add()
         return raised
 
-    def _keep(self) -> None:
-        """A copy to go back to, from here on."""
+    def _keep(self, base: bytes | None = None) -> None:
+        """A copy to go back to, from here on; `base` is one that was made just now."""
         try:
-            self._base = pickle.dumps(self.model, protocol=5)
+            self._base = pickle.dumps(self.model, protocol=5) if base is None else base
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ExpressionError(
                 f"the model cannot be pickled ({error}), so no snapshot could keep it; define its classes at the top "
