@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from app.core.pipeline import Pipeline, Scalar
 
 METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS})
+_NO_DETECTORS = {"binary", "datasets", "DriftRetrainingClassifier"}  # of what River's `drift` exports
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
@@ -85,7 +86,7 @@ def make_detector(expression: str, params: Mapping[str, Scalar], seed: int) -> A
     made = build(expression, params, RIVER, seeds)
     if not isinstance(made, base.DriftDetector | base.BinaryDriftDetector):
         names = [*drift.__all__, *(f"binary.{name}" for name in drift.binary.__all__)]
-        kinds = ", ".join(name for name in names if name not in {"binary", "datasets"})
+        kinds = ", ".join(name for name in names if name not in _NO_DETECTORS)
         raise ExpressionError(f"makes a {type(made).__name__}, which is no drift detector; allowed are {kinds}")
     fill_seeds(made, seeds)
     return made

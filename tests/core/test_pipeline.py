@@ -356,6 +356,23 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, drift__error="ADWN()"), "drift.error", "did you mean"),
         (changed(FRAUD, drift__error="Accuracy()"), "drift.error", "is no drift detector"),
         (changed(FRAUD, drift__error=["ADWIN()", "ADWIN()"]), "drift.error.1", "twice"),
+        (changed(FRAUD, drift__error="ADWIN(delta=0)"), "drift.error", "delta = 0 must be above 0 and below 1"),
+        (changed(FRAUD, drift__error="ADWIN(clock=0)"), "drift.error", "clock = 0 must be from 1 to 1,000,000"),
+        (changed(FRAUD, drift__error="ADWIN(max_buckets=0)"), "drift.error", "max_buckets = 0 must be from 1"),
+        (changed(FRAUD, drift__error="HDDMA(drift_confidence=-1)"), "drift.error", "drift_confidence = -1 must be"),
+        (changed(FRAUD, drift__error="HDDMW(drift_confidence=5)"), "drift.error", "drift_confidence = 5 must be"),
+        (changed(FRAUD, drift__error="FHDDM(short_window_size=500)"), "drift.error", "at most sliding_window_size"),
+        (changed(FRAUD, drift__score="KSWIN(stat_size=60)"), "drift.score", "stat_size = 60 must be at most half of"),
+        (changed(FRAUD, drift__score="KSWIN(alpha=0)"), "drift.score", "alpha = 0 must be above 0"),
+        (changed(FRAUD, drift__score="PageHinkley(threshold=-1)"), "drift.score", "threshold = -1 must be above 0"),
+        (
+            changed(FRAUD, drift__error={"detector": "ADWIN()", "warning": "ADWIN(clock=0)"}),
+            "drift.error.warning",
+            "clock = 0 must be",
+        ),
+        (changed(FRAUD, drift__error="DriftRetrainingClassifier(GaussianNB())"), "drift.error", "are ADWIN, Dummy"),
+        (changed(FRAUD, alerts={"label_delay_max": "7d"}), "alerts.label_delay_max", "less than label.wait = 7d"),
+        (changed(FRAUD, dedupe={"zzz": 5}), "dedupe.zzz", "unknown key; Allowed: horizon, max"),
         (changed(FRAUD, drift__score="DDM()"), "drift.score", "right or wrong only"),
         (changed(SMALLEST["regression"], drift={"error": "DDM()"}), "drift.error", "right or wrong only"),
         (changed(SMALLEST["anomaly"], drift={"error": "ADWIN()"}), "drift.error", "no error"),
@@ -465,6 +482,22 @@ def test_features_that_no_select_names_are_told(model: str, unused: list[str]) -
         assert list(problems_of(doc)) == unused
     else:
         parse_pipeline(doc)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"drift": {"features": {"y": "ADWIN()"}}},
+        {"drift": {"missing": {"y": "ADWIN()"}}},
+        {"alerts": {"missing_max": {"y": 0.1}}},
+        {"metric_by": {"segment": "y"}},
+    ],
+)
+def test_a_feature_may_be_there_to_be_watched_only(change: dict[str, Any]) -> None:
+    features = {"x": "number", "y": {"type": "string", "missing": "omit"}}
+    doc = changed(SMALLEST["binary"], model="Select('x') | LogisticRegression()", event__features=features)
+    assert list(problems_of(doc)) == ["event.features.y"]
+    parse_pipeline(doc | change)
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def _read_sections(doc: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if key not in _FIELD_OF_KEY:
             hint = close_match(key, list(_FIELD_OF_KEY))
             suggested += hint
-            problems.append(Problem(key, doc[key], f"unknown key{hint} Allowed: {', '.join(_FIELD_OF_KEY)}"))
+            problems.append(Problem(key, doc[key], f"unknown key{hint or ';'} Allowed: {', '.join(_FIELD_OF_KEY)}"))
     for key, name in _FIELD_OF_KEY.items():
         field = Pipeline.model_fields[name]
         if key not in doc:
@@ -245,7 +245,7 @@ def _message(detail: ErrorDetails, loc: tuple[str | int, ...], owner: type[Form]
     keys = {field.alias or name: field for name, field in owner.model_fields.items()} if owner else {}
     about = keys[str(loc[-1])].description if str(loc[-1]) in keys else None
     if kind == "extra_forbidden":
-        return f"unknown key{close_match(str(loc[-1]), list(keys))} Allowed: {', '.join(keys)}"
+        return f"unknown key{close_match(str(loc[-1]), list(keys)) or ';'} Allowed: {', '.join(keys)}"
     if kind == "missing":
         return f"is required: {about}" if about else "is required"
     if kind == "literal_error":

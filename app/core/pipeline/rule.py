@@ -16,7 +16,8 @@ from app.core.build import check_seeded, is_factory, make_detector, make_metric,
 from app.core.error import ExpressionError, Problem
 from app.core.evaluate import check_metric, default_metrics, needs_probabilities
 from app.core.expression import params_used
-from app.core.pipeline.field import Scalar
+from app.core.pipeline.bound import out_of_bounds
+from app.core.pipeline.field import Scalar, format_duration
 from app.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from app.core.pipeline.form import (
     Alerts,
@@ -255,10 +256,24 @@ def _model(draft: Draft, model: Any) -> Iterator[Problem]:
             )
     read = features_read(model)
     if read is not None:
+        watched = _watched_features(draft)
         for name in declared:
-            if name not in read:
-                text = "is declared and no Select of the model names it; use it there, or leave it out here"
+            if name not in read and name not in watched:
+                text = (
+                    "is declared and no Select of the model names it, nor is it watched (drift, alerts.missing_max) or "
+                    "a segment (metric_by.segment); use it there, or leave it out here"
+                )
                 yield Problem(f"event.features.{name}", None, text)
+
+
+def _watched_features(draft: Draft) -> set[str]:
+    """Features that something else than the model reads."""
+    drift: Drift | None = draft.get("drift")
+    alerts: Alerts | None = draft.get("alerts")
+    split: MetricSplit | None = draft.get("metric_by")
+    names = set() if drift is None else {*drift.features, *drift.missing}
+    names |= set() if alerts is None else set(alerts.missing_max)
+    return names if split is None or split.segment is None else names | {split.segment}
 
 
 def _did_you_mean(name: Hashable, declared: list[str]) -> str:
@@ -309,7 +324,7 @@ def _splits(draft: Draft, _: Any) -> Iterator[Problem]:
     if split is None:
         return
     if list(split.ages_ms) != sorted(set(split.ages_ms)):
-        yield Problem("metric_by.ages", list(split.ages_ms), "must rise: [1h, 1d, 7d]")
+        yield Problem("metric_by.ages", [format_duration(age) for age in split.ages_ms], "must rise: [1h, 1d, 7d]")
     event: EventForm | None = draft.get("event")
     if split.segment is None or event is None:
         return
@@ -408,6 +423,8 @@ def _detector(place: str, expression: str, bits: bool, draft: Draft) -> Iterator
         return
     if isinstance(detector, base.BinaryDriftDetector) and not bits:
         yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
+    for fault in out_of_bounds(detector):
+        yield Problem(place, expression, fault)
 
 
 def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
@@ -422,6 +439,11 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
     ):
         if asked and unlabelled:
             yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or leave it out")
+    label: LabelForm | None = draft.get("label")
+    if label is not None and alerts.label_delay_max_ms is not None and alerts.label_delay_max_ms >= label.wait_ms:
+        shown = format_duration(alerts.label_delay_max_ms)
+        text = f"must be less than label.wait = {format_duration(label.wait_ms)}: no label that comes later is joined"
+        yield Problem("alerts.label_delay_max", shown, text)
     metrics = draft.get("metrics") or (default_metrics(draft["task"]) if "task" in draft else ())
     for name, limit in alerts.performance.items():
         if metrics and name not in metrics:
@@ -442,7 +464,7 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
                 text = "is never missing from an accepted event: its rule is reject, which rejected_max watches"
                 yield Problem(f"alerts.missing_max.{name}", None, text)
     if alerts.throughput is not None and alerts.throughput.window_ms < 1_000:
-        yield Problem("alerts.throughput.window", alerts.throughput.window_ms, "must be at least 1s")
+        yield Problem("alerts.throughput.window", format_duration(alerts.throughput.window_ms), "must be at least 1s")
 
 
 def _limits(draft: Draft, _: Any) -> Iterator[Problem]:
