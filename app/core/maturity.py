@@ -194,8 +194,9 @@ class Maturity:
         """
         self.joined += 1
         self.delays.add(delay_ms)
-        if self.expected is not None and prediction.value is not None:
-            self.expected.joined(prediction.value, bool(label))
+        value, expected = prediction.value, self.expected
+        if expected is not None and value is not None:
+            expected.joined(value, bool(label))
         if self.ages:
             self.ages[bisect_right(self._ages_ms, delay_ms)].update(label, prediction)
         if self._feature is not None:

@@ -19,7 +19,7 @@ from typing import assert_never
 from app.core.alert import failure_sign
 from app.core.feedback import await_label, give_up, learn, take_label, unjoined
 from app.core.outbox import Outbox
-from app.core.output import Output, Prediction, Score
+from app.core.output import ModelVersion, Output, Prediction, Score
 from app.core.poison import ModelRaisedError
 from app.core.record import Control, Event, Label, Malformed, Record, Tick
 from app.core.shard import Shard
@@ -46,11 +46,11 @@ def step(shard: Shard, record: Record) -> list[Output]:
     if source.record_time_ms > shard.stamp_ms:
         shard.stamp_ms = source.record_time_ms
     if isinstance(record, Event):
-        if not record.time_ahead:
+        if not record.time_ahead and record.time_ms != shard.watermark_ms:
             _advance(shard, record.time_ms, out)
         _event(shard, record, out)
     elif isinstance(record, Label):
-        if not record.time_ahead:
+        if not record.time_ahead and record.time_ms != shard.watermark_ms:
             _advance(shard, record.time_ms, out)
         take_label(shard, record, out)
     elif isinstance(record, Malformed):
@@ -87,7 +87,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
     learner = shard.learner
-    version = learner.version
+    version = ModelVersion(learner.generation, learner.learned)
     resting = learner.faults.resting > 0
     output_id = out.own_id()
     try:

@@ -32,7 +32,8 @@ class Target:
     """
 
     def __init__(self, form: LabelForm, pipeline: Pipeline) -> None:
-        self._form = form
+        self._positive, self._negative = form.positive, form.negative
+        self._missing = form.missing
         self._number_max = pipeline.limits.number_max
         self._string_max = pipeline.limits.string_max
         self.read = {
@@ -45,13 +46,12 @@ class Target:
     @property
     def assumed(self) -> LabelValue | None:
         """What an event is taken to be when no label came; None to drop it."""
-        missing = self._form.missing
-        return None if missing == "drop" else self.read(missing.assume)
+        return None if self._missing == "drop" else self.read(self._missing.assume)
 
     def _bit(self, value: object) -> LabelValue:
-        positive, negative = self._form.positive, self._form.negative
+        positive, negative = self._positive, self._negative
         if positive is None:
-            if isinstance(value, bool | int | float) and value in (0, 1):
+            if isinstance(value, (bool, int, float)) and value in (0, 1):  # a union type costs twice as much
                 return bool(value)
             raise TargetError(f"a label must be true, false, 1 or 0, not {shown(value)} (or say label.positive)")
         if _kind(value) != _kind(positive):

@@ -5,7 +5,8 @@ to it, and would again after every restart: one such record stops a partition fo
 model, so such a record is an event like any other; each byte of the name that is no UTF-8 is shown as \\xNN where the
 record is passed on (only rejected ones are).
 
-The fast reader stays in charge. Only a fetched piece that it fails on is read again, by the slow one.
+The fast reader stays in charge. Only a fetched piece that it fails on is read again, by the slow one. What it gives is
+a record of fewer fields than aiokafka's own, which costs half as much to read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,21 @@ from typing import Any
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
+from msgspec import Struct
 
 MAGIC_AT = 16  # in a batch: the byte that tells its format; older ones than 2 have no headers
+
+
+class Record(Struct, gc=False):
+    """A record as our clients read it: aiokafka's `ConsumerRecord` without sizes and checksum, under the same names."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
 
 
 class _Text(bytearray):
@@ -66,6 +80,13 @@ class _Records(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka's ty
     def __init__(self, tp: Any, records: Any, aborted: Any, *rest: Any) -> None:
         self._aborted_again = list(aborted or ())
         super().__init__(tp, records, aborted, *rest)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._records_iterator  # type: ignore[no-any-return]  # without a call of `__next__` for each record
+
+    def _consumer_record(self, tp: Any, record: Any) -> Record:
+        headers = tuple(record.headers)
+        return Record(tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, headers)
 
     def _unpack_records(self) -> Iterator[Any]:
         try:
