@@ -84,7 +84,7 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
 
 
 def _remarks(shards: Sequence[ShardStatus]) -> Iterator[str]:
-    """What is not as usual: learning that an operator holds, and alerts that are open, by the name to answer them by."""
+    """What is not as usual: learning that an operator holds, and open alerts by the name to answer them by."""
     for shard in shards:
         note = shard.note or {}
         if note.get("frozen"):
