@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from app.engine.status import ShardStatus, read_status
 @bootstrap_option
 @json_option
 def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
-    """Show every shard: positions, lag, pending events, labels learned, metrics.
+    """Show every shard: positions, lag, pending events, labels learned, metrics, open alerts.
 
     Reads the journal, so it needs no worker; under load its numbers are up to a second old.
     """
@@ -40,7 +40,10 @@ def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: st
     if as_json:
         click.echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
     else:
-        Console().print(_table(pipeline, shards))
+        console = Console()
+        console.print(*_tables(pipeline, shards))
+        for line in _remarks(shards):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 async def _read(pipeline: Pipeline, settings: Settings) -> Sequence[ShardStatus]:
@@ -52,46 +55,57 @@ async def _read(pipeline: Pipeline, settings: Settings) -> Sequence[ShardStatus]
     return await read_status(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
 
 
-def _table(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> Table:
+def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, Table]:
+    """Positions and metrics, apart: side by side they are wider than most terminals."""
     inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
-    table = Table(title=f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in (
-        "shard",
-        "input",
-        "read",
-        "lag",
-        "pending",
-        "model",
-        "learned",
-        "time (UTC)",
-        "metric",
-        "total",
-        "window",
-    ):
-        table.add_column(name, justify="left" if name in ("metric", "input") else "right")
+    where = _headed(("shard", "input", "read", "lag", "pending", "learned", "time (UTC)"), words=("input",))
+    where.title = f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})"
+    where.caption = "read and lag are offsets"
+    measured = _headed(("shard", "model", "metric", "total", "window"), words=("metric",))
+    measured.caption = "model is its generation"
     for shard in shards:
         note = shard.note or {}
         total, window = note.get("metrics", {}), note.get("window_metrics", {})
-        measured = [name for name in total if name != "label_count"]
-        table.add_row(
+        names = [name for name in total if name != "label_count"]
+        where.add_row(
             str(shard.partition),
             "\n".join(("events", "labels")[: len(inputs)]),
             "\n".join(f"{shard.positions[name]:,}" for name in inputs),
             "\n".join(f"{shard.lag[name]:,}" for name in inputs),
             f"{note.get('pending', 0):,}",
-            _generation(note),
             f"{note.get('counts', {}).get('learned', 0):,}",
             _time(note.get("watermark_ms")),
-            "\n".join(measured),
-            "\n".join(_shown(total[name]) for name in measured),
-            "\n".join(_shown(window.get(name)) for name in measured),
         )
-    table.caption = "read and lag are offsets; model is its generation"
+        measured.add_row(
+            str(shard.partition),
+            _generation(note),
+            "\n".join(names),
+            "\n".join(_shown(total[name]) for name in names),
+            "\n".join(_shown(window.get(name)) for name in names),
+        )
+    return where, measured
+
+
+def _remarks(shards: Sequence[ShardStatus]) -> Iterator[str]:
+    """What is not as usual: learning that an operator holds, and open alerts by the name to answer them by."""
+    for shard in shards:
+        note = shard.note or {}
+        if note.get("frozen"):
+            yield f"shard {shard.partition} does not learn until `driftline control unfreeze`"
+        for episode in note.get("episodes", ()):
+            yield f"open alert: {episode}"
+
+
+def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:
+    """A table with these columns, of which `words` begin at the left."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, justify="left" if name in words else "right", overflow="fold")
     return table
 
 
 def _generation(note: Mapping[str, Any]) -> str:
-    """Which model serves, and how far a file is that is being loaded."""
+    """The model's generation; below it the parts of the next one that have come, of how many."""
     generation = str(note.get("version", "-")).partition(".")[0]
     loading = note.get("loading")
     return f"{generation}\n+{loading[0]}/{loading[1]}" if loading else generation

@@ -27,16 +27,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 import orjson
 from msgspec import Struct
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from app.config import read_yaml
 from app.core.error import PipelineError, SettingsError
-from app.core.pipeline import Role, Severity
+from app.core.pipeline import Role, Severity, close_match
 from app.core.pipeline.field import Duration
 from app.core.pipeline.form import Form
 
@@ -64,7 +65,9 @@ class Webhook(Form):
         default=(), description="post alerts for these roles; all without it"
     )
     severity: Severity = Field(default="warning", description="post alerts of this severity or above")
-    timeout_ms: Duration = Field(default=10_000, alias="timeout", description="longest that one attempt may take")
+    timeout_ms: Annotated[Duration, Field(ge=1)] = Field(
+        default=10_000, alias="timeout", description="longest that one attempt may take"
+    )
     backoff_ms: Duration = Field(default=1_000, alias="backoff", description="pause before the second attempt")
     give_up_ms: Duration = Field(default=600_000, alias="give_up", description="after so long there is no next attempt")
     start: Literal["beginning", "now"] = Field(
@@ -113,11 +116,25 @@ def load_webhooks(path: Path, environ: Mapping[str, str] | None = None) -> dict[
         read = _ADAPTER.validate_python(document["webhooks"])
     except ValidationError as error:
         faults = [
-            f"webhooks.{'.'.join(map(str, one['loc']))}: {one['msg']}"
+            f"webhooks.{'.'.join(map(str, one['loc']))}: {_said(one)}"
             for one in error.errors(include_url=False, include_input=False)  # an input may be a secret
         ]
         raise SettingsError(f"DRIFTLINE_NOTIFY: {path}:\n" + "\n".join(f"  {fault}" for fault in faults)) from None
     return {name: _filled_in(name, webhook, environ) for name, webhook in read.items()}
+
+
+def _said(fault: ErrorDetails) -> str:
+    """What is wrong, and what is allowed instead."""
+    keys = {field.alias or name: field for name, field in Webhook.model_fields.items()}
+    key = str(fault["loc"][1]) if len(fault["loc"]) > 1 else ""
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"unknown key{close_match(key, list(keys)) or ';'} Allowed: {', '.join(keys)}"
+        case "missing":
+            return f"is required: {keys[key].description}"
+        case "string_pattern_mismatch":
+            return "a webhook's name has 1 to 50 lower-case letters, digits, '_' and '-', the first no sign"
+    return fault["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
 
 
 def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webhook:
@@ -132,12 +149,20 @@ def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webho
 
     url = fill(webhook.url)
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
         raise SettingsError(f"webhooks.{name}.url is no http:// or https:// address")
     headers = {key: fill(text) for key, text in webhook.headers.items()}
     if any("\n" in text or "\r" in text for pair in headers.items() for text in pair):
         raise SettingsError(f"webhooks.{name}.headers: a header must be one line")
     return webhook.model_copy(update={"url": url, "headers": headers})
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port, where one is named, can be one."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def key_of(alert: Alert) -> str:

@@ -371,7 +371,7 @@ def test_every_problem_is_told_at_once() -> None:
             "clock = 0 must be",
         ),
         (changed(FRAUD, drift__error="DriftRetrainingClassifier(GaussianNB())"), "drift.error", "are ADWIN, Dummy"),
-        (changed(FRAUD, alerts={"label_delay_max": "7d"}), "alerts.label_delay_max", "less than label.wait = 7d"),
+        (changed(FRAUD, alerts={"label_delay_max": "8d"}), "alerts.label_delay_max", "at most label.wait = 7d"),
         (changed(FRAUD, dedupe={"zzz": 5}), "dedupe.zzz", "unknown key; Allowed: horizon, max"),
         (changed(FRAUD, drift__score="DDM()"), "drift.score", "right or wrong only"),
         (changed(SMALLEST["regression"], drift={"error": "DDM()"}), "drift.error", "right or wrong only"),

@@ -440,9 +440,9 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
         if asked and unlabelled:
             yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or leave it out")
     label: LabelForm | None = draft.get("label")
-    if label is not None and alerts.label_delay_max_ms is not None and alerts.label_delay_max_ms >= label.wait_ms:
+    if label is not None and alerts.label_delay_max_ms is not None and alerts.label_delay_max_ms > label.wait_ms:
         shown = format_duration(alerts.label_delay_max_ms)
-        text = f"must be less than label.wait = {format_duration(label.wait_ms)}: no label that comes later is joined"
+        text = f"must be at most label.wait = {format_duration(label.wait_ms)}: no label that comes later is joined"
         yield Problem("alerts.label_delay_max", shown, text)
     metrics = draft.get("metrics") or (default_metrics(draft["task"]) if "task" in draft else ())
     for name, limit in alerts.performance.items():
