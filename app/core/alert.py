@@ -163,6 +163,10 @@ def _settled(name: str, kind: AlertKind) -> str:
             return f"No further change in how often {name} is wrong has been seen"
         case "score_drift":
             return f"No further change in what {name} predicts has been seen"
+        case "label_coverage":
+            return f"No further change in how many labels of {name} come in time has been seen"
+        case "label_delay":
+            return f"No further change in how late the labels of {name} come has been seen"
         case _:
             return f"No further change in the data of {name} has been seen"
 

@@ -258,6 +258,22 @@ def test_severity_follows_from_harm_to_users(task: Task, changes: dict[str, Any]
     assert said(task, **changes).severity == severity
 
 
+@pytest.mark.parametrize(
+    ("signal", "calm"),
+    [
+        ("error", "in how often card-fraud is wrong"),
+        ("score", "in what card-fraud predicts"),
+        ("label_rate", "in how many labels of card-fraud come in time"),
+        ("label_delay", "in how late the labels of card-fraud come"),
+        ("feature:a", "in the data of card-fraud"),
+        ("missing:a", "in the data of card-fraud"),
+    ],
+)
+def test_the_end_of_an_episode_names_what_was_watched(signal: str, calm: str) -> None:
+    sign = said("binary", signal=signal, monitor=signal)
+    assert sign.calm == f"No further change {calm} has been seen"
+
+
 def test_all_detectors_of_a_signal_share_its_episode_and_all_features_theirs() -> None:
     drifts = [
         msgspec.structs.replace(RISE, signal=signal, monitor=monitor)
