@@ -20,7 +20,7 @@ from math import ceil
 import numpy as np
 from msgspec import Struct
 
-from app.backtest.measure import Cost, Metric, metrics_of, total_values, values_of
+from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.tally import Floats, Ints, Tally
 
 DRAWS = 2_000
@@ -65,6 +65,8 @@ class Comparison(Struct, frozen=True):
         left_out: others, in stretches of time in which one of the two had more answers than the other (a model that
             has not learned yet has none): there they cannot be compared.
         method: how the intervals were made.
+        binned: metrics whose values here are of binned scores: those that need every score, where not everything that
+            was counted is compared. Their intervals always are.
     """
 
     baseline: str
@@ -73,6 +75,7 @@ class Comparison(Struct, frozen=True):
     left_out: int
     blocks: int
     method: str
+    binned: list[str]
     differences: list[Difference]
 
 
@@ -94,7 +97,9 @@ def _compare(
     first, second, width_ms = _aligned(base, tally)
     blocks = len(first[0])
     metrics = metrics_of(base.task, cost)
-    ours, theirs = _whole(base, first, cost), _whole(tally, second, cost)
+    events = int(first[0][:, 0].sum())
+    exact = all(side.total.sums[0, 0] == events and is_exact(side) for side in (base, tally))
+    ours, theirs = _whole(base, first, cost, exact=exact), _whole(tally, second, cost, exact=exact)
     intervals: dict[str, tuple[float, float]] = {}
     run = max(1, ceil(blocks ** (1 / 3)))
     if blocks >= BLOCKS_MIN:
@@ -114,16 +119,16 @@ def _compare(
     )
     if not intervals:
         method = f"No intervals: {blocks} stretches of time with labels, and {BLOCKS_MIN} are needed"
-    events = int(first[0][:, 0].sum())
     left_out = max(int(base.total.sums[0, 0]), int(tally.total.sums[0, 0])) - events
-    return Comparison(name, rival, events, left_out, blocks, method, differences)
+    binned = [] if exact else [metric.name for metric in metrics if metric.name in CURVES]
+    return Comparison(name, rival, events, left_out, blocks, method, binned, differences)
 
 
-def _whole(tally: Tally, side: tuple[Floats, Ints], cost: Cost | None) -> dict[str, float]:
+def _whole(tally: Tally, side: tuple[Floats, Ints], cost: Cost | None, *, exact: bool) -> dict[str, float]:
     """Each metric over the stretches that are compared; of the whole tally where those are all."""
     sums, curve = side[0].sum(axis=0), side[1].sum(axis=0)
     if sums[0] == tally.total.sums[0, 0]:
-        return total_values(tally, cost)
+        return total_values(tally, cost, exact=exact)
     found = values_of(tally.task, sums, curve if curve.shape[1] else None, cost)
     return {name: float(value) for name, value in found.items()}
 

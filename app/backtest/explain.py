@@ -108,7 +108,7 @@ class _Derivation(Recovery):
                 shard = state.folder.shard
                 before = load(shard.pipeline, shard.partition, dump(shard))
                 await super()._follow(state, entry)  # proves that the slice is what it was
-                before.learner.notes = Notes(entry.raised or None)
+                before.learner.notes = Notes(entry.raised or {})
                 raise _derived(before, self._ranged, self._offset)
         await super()._follow(state, entry)
 

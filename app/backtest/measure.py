@@ -11,7 +11,7 @@ Source: T. Fawcett, An introduction to ROC analysis (2006); average precision as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -162,12 +162,28 @@ def macro_f1(tally: Tally) -> float:
     return sum(2 * tp.get(c, 0) / (seen.get(c, 0) + said.get(c, 0)) for c in classes) / len(classes)
 
 
-def total_values(tally: Tally, cost: Cost | None) -> dict[str, float]:
-    """Each metric over everything that was counted."""
+CURVES: Mapping[str, Callable[[NDArray[Any]], Floats]] = {"ROCAUC": roc_auc, "AveragePrecision": average_precision}
+"""Metrics that need every score: exact over everything that was counted, from bins in each part of it."""
+
+
+def is_exact(tally: Tally) -> bool:
+    """Whether the curves over everything that was counted are exact."""
+    return tally.scores is None or tally.scores.whole
+
+
+def total_values(tally: Tally, cost: Cost | None, *, exact: bool = True) -> dict[str, float]:
+    """Each metric over everything that was counted.
+
+    Args:
+        exact: curves are not to be of bins, where every score is still here.
+    """
     found = {
         name: float(value[0])
         for name, value in values_of(tally.task, tally.total.sums, tally.total.curve, cost).items()
     }
+    curve = tally.scores.curve() if tally.scores is not None and exact else None
+    if curve is not None:
+        found.update({name: float(value_of(curve)) for name, value_of in CURVES.items()})
     if tally.task == "multiclass":
         found["MacroF1"] = macro_f1(tally)
     return found

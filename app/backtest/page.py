@@ -209,9 +209,18 @@ def _differences(report: Report) -> str:
         "<th class=text>metric</th><th>difference</th><th>likely between</th><th class=text>verdict</th>"
         "<th>stretches won</th></tr>"
         f"{''.join(rows)}</table></div></details>"
-        f"<p class=soft>{escape(report.comparisons[0].method)}. It takes the future to be like the stretches seen.</p>"
+        f"<p class=soft>{escape(report.comparisons[0].method)}.{_binned(report)} "
+        "It takes the future to be like the stretches seen.</p>"
         "</div>"
     )
+
+
+def _binned(report: Report) -> str:
+    """Which numbers of a comparison are of bins."""
+    if not (names := " and ".join(report.binned_in_parts)):
+        return ""
+    whole = any(one.binned for one in report.comparisons)
+    return escape(f" {'Values and intervals' if whole else 'Intervals'} of {names} are of binned scores.")
 
 
 def _keyed(report: Report, figure: Figure) -> str:
@@ -237,12 +246,12 @@ def _parts_of(report: Report) -> str:
     made = []
     name = headline(report)[0]
     if report.segment is not None:
-        figure = plot.by_part(report, name, "segments", f"{name} by {report.segment}")
+        figure = plot.by_part(report, name, "segments", f"{plot.in_parts(report, name)} by {report.segment}")
         table = _part_table(report, "segments")
         made.append(f"<h2>By {escape(report.segment)}</h2><div class=card>{_keyed(report, figure)}{table}</div>")
     ages = report.candidates[0].label_ages
     if len(ages) > 1:
-        by_age = plot.by_part(report, name, "label_ages", f"{name} by label delay")
+        by_age = plot.by_part(report, name, "label_ages", f"{plot.in_parts(report, name)} by label delay")
         made.append(
             f"<h2>By the label's age</h2><div class=grid><div class=card>{_plot(plot.delays(report))}</div>"
             f"<div class=card>{_keyed(report, by_age)}</div></div>"
@@ -260,7 +269,7 @@ def _part_table(report: Report, which: str) -> str:
             rows.append(
                 f"<tr><td class=name>{who}</td><td class=text>{escape(part.name)}</td><td>{part.n:,}</td>{cells}</tr>"
             )
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    head = "".join(f"<th>{escape(plot.in_parts(report, name))}</th>" for name in names)
     return (
         "<details><summary>All metrics</summary><div class=scroll><table><tr><th>candidate</th><th class=text>part</th>"
         f"<th>labels</th>{head}</tr>{''.join(rows)}</table></div></details>"

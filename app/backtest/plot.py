@@ -29,9 +29,14 @@ def duration(span_ms: int) -> str:
     return f"{span_ms} ms"
 
 
+def in_parts(report: Report, metric: str) -> str:
+    """A metric's name where it is told of parts of a backtest."""
+    return f"{metric} (binned)" if metric in report.binned_in_parts else metric
+
+
 def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
     """A metric per stretch of time and candidate, with drifts and, if asked for, alerts."""
-    figure = _figure(f"{metric} over time", 340)
+    figure = _figure(f"{in_parts(report, metric)} over time", 340)
     for place, one in enumerate(report.candidates):
         parts = [part for part in one.over_time if part.values.get(metric) is not None]
         figure.add_trace(

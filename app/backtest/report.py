@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from app.backtest.candidate import Result, Spec
 from app.backtest.compare import Comparison, compare, finite
-from app.backtest.measure import Cost, Metric, metrics_of, total_values, values_of
+from app.backtest.exact import LABELS_MAX
+from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.run import Facts, Outcome
 from app.backtest.score import written
 from app.backtest.tally import AGES, REST, SHARES, SUMS, Cells, Tally, score_at
@@ -115,7 +116,9 @@ class CandidateReport(Struct, frozen=True):
         failure: why it did not reach the end; what is told then is of the part before.
         counted: labelled events; `burned` more were left out as burn-in.
         answered: of those counted, how many the model had an answer to.
-        pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels.
+        binned: those of `metrics` that are of binned scores; none as long as every score could be kept.
+        pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels: curves are
+            of bins.
         decision_threshold: of the pipeline; without one a decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
         pending: events whose label had not come at the end.
@@ -132,6 +135,7 @@ class CandidateReport(Struct, frozen=True):
     burned: int
     counts: dict[str, int]
     metrics: dict[str, float | None]
+    binned: list[str]
     pipeline_metrics: dict[str, float | None]
     version: str
     over_time: list[Part]
@@ -186,6 +190,8 @@ class Report(Struct, frozen=True):
 
     Args:
         partial: it was stopped, and tells of what was folded until then.
+        binned_in_parts: metrics that are of binned scores in every part (over time, by segment and by the label's age)
+            and in every interval.
         seconds: by the wall clock.
     """
 
@@ -197,6 +203,7 @@ class Report(Struct, frozen=True):
     segment: str | None
     cost: Cost | None
     metrics: list[Metric]
+    binned_in_parts: list[str]
     baseline: str
     candidates: list[CandidateReport]
     comparisons: list[Comparison]
@@ -254,6 +261,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         segment=asked.segment,
         cost=asked.cost,
         metrics=metrics_of(task, asked.cost),
+        binned_in_parts=[metric.name for metric in metrics_of(task, asked.cost) if metric.name in CURVES],
         baseline=baseline,
         candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
         comparisons=comparisons,
@@ -304,6 +312,11 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
             found.append(f"{name}: {rejected:,} records were rejected; the first: {result.rejected[0]}")
         if lost := result.counts.get("orphan", 0) + result.early:
             found.append(f"{name}: {lost:,} labels belong to no event that was read.")
+        if not is_exact(result.tally):
+            found.append(
+                f"{name}: {' and '.join(CURVES)} are of binned scores, as live: there are more than the {LABELS_MAX:,} "
+                "labels whose scores are kept."
+            )
         if failed := result.counts.get("failed", 0):
             found.append(f"{name}: the model raised an exception on {failed:,} labels, which it did not learn.")
     if partly := [one for one in comparisons if one.left_out]:
@@ -331,6 +344,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         burned=result.burned,
         counts=dict(sorted(result.counts.items())),
         metrics={name: finite(total.get(name)) for name in names},
+        binned=[] if is_exact(tally) else [name for name in names if name in CURVES],
         pipeline_metrics={name: finite(value) for name, value in result.metrics.items()},
         version=result.version,
         over_time=_over_time(tally, cost),

@@ -267,7 +267,7 @@ def run_parts(
     """
     with tempfile.TemporaryDirectory(dir=scores.parent if scores else None, prefix=".driftline-") as folder:
         parts = parts_in(folder if scores else None)
-        stop = _Stop()
+        stop = Stop()
         with stop:
             done = (
                 _here(parts, stop, moved) if min(len(parts), processes) == 1 else _spread(parts, processes, stop, moved)
@@ -281,14 +281,14 @@ def run_parts(
 Done: TypeAlias = list[tuple[list[Result], Facts]]
 
 
-class _Stop:
+class Stop:
     """Ctrl-C asks to stop at the next batch; a second one breaks off."""
 
     def __init__(self) -> None:
         self.asked = False
         self._before: Any = None
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         with contextlib.suppress(ValueError):  # not in the main thread: nobody presses keys there
             self._before = signal.signal(signal.SIGINT, self._interrupt)
         return self
@@ -321,7 +321,7 @@ def _added(done: Done) -> tuple[dict[str, Result], Facts]:
     return results, facts or Facts()
 
 
-def _here(parts: Sequence[Work], stop: _Stop, moved: Callable[[int, int], None]) -> Done:
+def _here(parts: Sequence[Work], stop: Stop, moved: Callable[[int, int], None]) -> Done:
     class Here:
         def moved(self, done: int, total: int) -> None:
             moved(done, total)
@@ -333,7 +333,7 @@ def _here(parts: Sequence[Work], stop: _Stop, moved: Callable[[int, int], None])
     return [part.run(_Share(here, number, len(parts))) for number, part in enumerate(parts)]
 
 
-def _spread(parts: Sequence[Work], processes: int, stop: _Stop, moved: Callable[[int, int], None]) -> Done:
+def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[int, int], None]) -> Done:
     """Each part in a process of its own, some at once."""
     context = multiprocessing.get_context("spawn")
     halt = context.Event()

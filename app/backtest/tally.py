@@ -1,4 +1,5 @@
-"""What is kept of a backtest: counts and sums, never the pairs themselves, so memory does not grow with the history.
+"""What is kept of a backtest: counts and sums, so memory does not grow with the history; and, of the first millions of
+labels, the scores themselves (`exact`), for curves that no bin has blurred.
 
 Every breakdown is an array of cells (one a stretch of time, a segment, a label's age), each with the same additive
 numbers; sums over cells are again such numbers, which is what lets partitions be added up and blocks of time be drawn
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from app.backtest.exact import Scores
 from app.core.curve import OCTAVES, PER_OCTAVE
 from app.core.output import Outcome
 from app.core.pipeline import Pipeline, Task
@@ -269,6 +271,7 @@ class Tally:
         fine = {"binary": _TOP + 1, "anomaly": _TOP + 2 * _BEYOND + 1}.get(self.task, 0)
         coarse = (fine + COARSER - 1) // COARSER
         self.total = Cells(1, sums, fine)
+        self.scores = Scores() if fine else None
         self.timeline = Timeline(sums, coarse)
         self.ages = Cells(len(AGES), sums, coarse)
         self.segments: Segments | None = None
@@ -289,6 +292,8 @@ class Tally:
             known = ~np.isnan(scores)
             bins = np.full(len(scores), -1, dtype=np.int64)
             bins[known] = bins_of(scores[known]) + self.offset
+            if self.scores is not None and positive is not None:
+                self.scores.add(scores[known], positive[known])
             if self.task == "binary" and positive is not None:
                 self._share(scores[known], positive[known])
         coarse = bins // COARSER if bins is not None else None
@@ -355,6 +360,8 @@ class Tally:
     def merge(self, other: Tally) -> None:
         """Add the tally of another partition."""
         self.total.merge(other.total)
+        if self.scores is not None and other.scores is not None:
+            self.scores.merge(other.scores)
         self.timeline.merge(other.timeline)
         self.ages.merge(other.ages)
         self.shares += other.shares

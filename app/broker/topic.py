@@ -20,6 +20,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from app.broker.embedded import CONTROL_TOPIC
+from app.codec.parts import PART_BYTES
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
@@ -46,6 +47,7 @@ MESSAGE_BYTES = 1_048_588  # Kafka's default
 SNAPSHOT_MESSAGE_BYTES = 2 * 1024 * 1024  # a chunk of 512 KiB, and several in one batch
 SNAPSHOT_CHUNK_BYTES = 512 * 1024 + OVERHEAD_BYTES
 JOURNAL_ENTRY_BYTES = 256 * 1024 + OVERHEAD_BYTES  # an epoch holds the whole pipeline
+CONTROL_BYTES = 4 * PART_BYTES // 3 + OVERHEAD_BYTES  # a part of a model file, as base64
 LONG_MAX = 2**63 - 1
 _VISIBLE_S = 15.0
 _POLL_S = 0.05
@@ -366,6 +368,15 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
         for key in ("retention.ms", "retention.bytes"):
             if _number(config, key) not in (UNLIMITED, None):
                 wrong(key, str(UNLIMITED), "recovery needs every entry of the journal")
+    if kind == "control":
+        for key in ("retention.ms", "retention.bytes"):
+            if _number(config, key) not in (UNLIMITED, None):
+                wrong(
+                    key,
+                    str(UNLIMITED),
+                    "recovery and replays need every command, and models are loaded by them",
+                    fatal=False,
+                )
     bytes_max = _number(config, "max.message.bytes")
     needed = {"snapshots": SNAPSHOT_CHUNK_BYTES, "journal": JOURNAL_ENTRY_BYTES}.get(
         kind, pipeline.limits.output_bytes_max + OVERHEAD_BYTES
@@ -376,6 +387,8 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
             str(needed),
             "an output that fits limits.output_bytes_max would be refused, and its slice could never be committed",
         )
+    if kind == "control" and bytes_max is not None and bytes_max < CONTROL_BYTES:
+        wrong("max.message.bytes", str(CONTROL_BYTES), "`driftline control load` writes records as large", fatal=False)
     if kind in ("events", "labels") and pipeline.label is not None:
         retention_ms = _number(config, "retention.ms")
         if retention_ms is not None and 0 <= retention_ms < pipeline.label.wait_ms:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "control": ("app.cli.control:control", "Command the shards: freeze, reset, acknowledge an alert, silence it ..."),
     "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
     "verify": ("app.cli.verify:verify", "Prove from the topics that what was published is what the fold makes."),
+    "train": ("app.cli.train:train", "Make a model from history, for `control load`."),
     "backtest": ("app.cli.backtest:backtest", "What would these pipelines have done on this history?"),
     "export": ("app.cli.export:export_command", "Write outcomes as CSV or Parquet, for training elsewhere."),
     "explain": ("app.cli.explain:explain_command", "Why did this event get its score?"),

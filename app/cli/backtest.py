@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,19 +14,18 @@ from typing import Any
 import click
 from msgspec import structs
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
 from app.backtest import report as reports
 from app.backtest.candidate import Spec
-from app.backtest.history import LogSource, TableSource
 from app.backtest.measure import Cost
 from app.backtest.page import render
 from app.backtest.replay import Span
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
-from app.backtest.run import HistorySource, Options, Outcome, Work, cores, run, run_parts
+from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format
 from app.backtest.topic import Order, TopicPart, TopicSource
+from app.cli.history import bar, source_of
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
 from app.config import Settings, load_pipeline
 from app.core.error import InputFileError, TopicError
@@ -40,7 +38,6 @@ from app.engine.table import Fields
 CANDIDATES_MAX = 64
 PART = 1  # exit code: some of it could not be used
 INTERRUPTED = 130
-SAID_EVERY_S = 5.0
 SHOWN_WIDTH = 80
 
 
@@ -219,24 +216,14 @@ def backtest(
         raise click.UsageError(
             "--from, --to, --order journal, --warm and --against are for topics: leave out the files"
         )
-    source: HistorySource
-    if path is not None and events is None and labels is None:
-        if time_field is not None and (start_ms is not None or step_ms is not None):
-            raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
-        if pipelines[0].label is not None and label is None:
-            raise click.UsageError(
-                f"pipeline {pipelines[0].name} learns from labels: name the field with --label FIELD"
-            )
-        source = TableSource(path, Fields(label, event_id, time_field, start_ms, step_ms), label_delay_ms, limit)
-        names = [str(path)]
-    elif path is None and events is not None:
-        source = LogSource(events, labels, time_field, label_time, limit)
-        names = [str(name) for name in (events, labels) if name is not None]
-    else:
+    fields = Fields(label, event_id, time_field, start_ms, step_ms)
+    found = source_of(pipelines[0], path, fields, label_delay_ms, events, labels, label_time, limit)
+    if found is None:
         raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE, or none for topics")
+    source, names = found
     asked = Asked(names, "time", "", _burn_in(burn_in), label_delay_ms, segment, cost)
     begun_s = time.monotonic()
-    with _bar(as_json) as moved:
+    with bar(as_json) as moved:
         count = processes or min(cores(), len(specs))
         outcome = run(specs, source, options, processes=count, scores=places.scores, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
@@ -295,7 +282,7 @@ def _over_topics(
         return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in range(count)]
 
     begun_s = time.monotonic()
-    with _bar(as_json) as moved:
+    with bar(as_json) as moved:
         at_once = min(processes or cores(), count)
         outcome = run_parts(specs, parts, processes=at_once, scores=places.scores, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
@@ -432,40 +419,6 @@ def _places(out: Path, scores: Path | None) -> Places:
 def _burn_in(burn_in: tuple[int, int]) -> str:
     span_ms, events = burn_in
     return str(format_duration(span_ms)) if span_ms else f"{events} events" if events else "none"
-
-
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Any]:
-    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
-    console = Console(stderr=True)
-    begun_s = said_s = time.monotonic()
-    if quiet or not console.is_terminal:
-
-        def say(done: int, total: int) -> None:
-            nonlocal said_s
-            now_s = time.monotonic()
-            if not quiet and now_s - said_s >= SAID_EVERY_S:
-                said_s = now_s
-                rate = done / max(now_s - begun_s, 1e-9)
-                click.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
-
-        yield say
-        return
-    columns = (
-        TextColumn("rows"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("rows", total=None, rate="")
-
-        def show(done: int, total: int) -> None:
-            rate = done / max(time.monotonic() - begun_s, 1e-9)
-            progress.update(bar, completed=done, total=total, rate=f"{rate:,.0f}")
-
-        yield show
 
 
 def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:

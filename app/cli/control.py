@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import orjson
 
+from app.broker import topic
 from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
 from app.codec.decode import SILENCE_MAX_MS
-from app.config import Settings
-from app.core.error import TopicError
+from app.codec.parts import parts, refusal
+from app.core.error import InputFileError
+from app.core.loading import SIZE_MAX
 from app.core.pipeline import Pipeline, format_duration
-from app.engine.client import admin, client_options, partition_counts, producer
+from app.core.trained import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
+from app.engine import control as engine
 
 
 @click.group()
@@ -24,7 +29,7 @@ from app.engine.client import admin, client_options, partition_counts, producer
 def control(
     context: click.Context, pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None
 ) -> None:
-    """Command the shards of a pipeline: freeze, unfreeze, reset, snapshot, acknowledge, silence.
+    """Command the shards of a pipeline: freeze, unfreeze, reset, load, snapshot, acknowledge, silence.
 
     The command is written to every partition of the control topic; each shard folds it as soon as it reads it,
     and a replay folds it at the same place. As in `driftline control -p FILE freeze`.
@@ -75,6 +80,74 @@ def silence(where: _Where, episode: str, span_ms: int) -> None:
     _send({"command": "silence", "episode": episode, "for_ms": span_ms}, where)
 
 
+@control.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
+@click.pass_obj
+def load(where: _Where, model: Path) -> None:
+    """Put MODEL, a file of `driftline train`, to work in every shard, as a new generation.
+
+    It travels in the control topic, in parts; each shard changes its model at the last of them. A worker that starts
+    later folds it before its first event. A load that breaks off changes nothing: give the command again.
+    """
+    settings = settings_of(bootstrap=where.bootstrap)
+    pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
+    key = settings.snapshot_key
+    content = _content(model)
+    manifest = _fitting(model, content, pipeline, key.encode() if key else None)
+    name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
+    commands = list(parts(content, name))
+    count = asyncio.run(engine.command(commands, pipeline, settings))
+    unit = "events" if pipeline.task == "anomaly" else "labels"
+    click.echo(
+        f"load {name} (trained on {manifest.learned:,} {unit}): written in {_counted(len(commands), 'part')} for "
+        f"{_counted(count, 'shard')} of {pipeline.name}"
+    )
+    for problem in asyncio.run(topic.check(pipeline, settings)):
+        if problem.topic == pipeline.topics.control:
+            click.echo(f"note: {problem}", err=True)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > SIZE_MAX:
+            raise InputFileError(
+                f"{path} has {size:,} bytes, and at most {SIZE_MAX:,} (64 MiB) can be loaded: train a smaller "
+                "model, or let a factory read it where the worker runs"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputFileError(
+            f"{path} cannot be read ({error.strerror}); `driftline train` makes model files"
+        ) from error
+
+
+def _fitting(path: Path, content: bytes, pipeline: Pipeline, key: bytes | None) -> Trained:
+    """What the file says of itself, if a shard would take it.
+
+    Raises:
+        InputFileError: no shard would.
+    """
+    try:
+        manifest, frozen = parse(content)
+        if key is not None and (refused := refusal(content, key)) is not None:
+            raise UnfitError(refused)
+        check_pipeline(manifest, pipeline)
+        try:
+            check_versions(manifest)
+        except UnfitError as error:  # what counts is what the workers run
+            click.echo(f"note: {error}; a worker on other versions rejects it too", err=True)
+        else:
+            model_of(pipeline, frozen)
+    except UnfitError as error:
+        raise InputFileError(f"{path}: {error}") from error
+    return manifest
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
+
+
 def _send(command: dict[str, Any], where: _Where) -> None:
     settings = settings_of(bootstrap=where.bootstrap)
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
@@ -84,21 +157,7 @@ def _send(command: dict[str, Any], where: _Where) -> None:
             f"{episode!r} is no episode of {pipeline.name}; `driftline tail alerts` shows their names",
             param_hint="EPISODE",
         )
-    count = asyncio.run(_write(orjson.dumps(command), pipeline, settings))
+    count = asyncio.run(engine.command([orjson.dumps(command)], pipeline, settings))
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""
-    shards = "1 shard" if count == 1 else f"{count} shards"
-    click.echo(f"{command['command']}{about}{span}: written for {shards} of {pipeline.name}")
-
-
-async def _write(command: bytes, pipeline: Pipeline, settings: Settings) -> int:
-    """Write to every partition; returns how many there are."""
-    options, topic = client_options(settings), pipeline.topics.control
-    async with admin(options) as client:
-        count = (await partition_counts(client)).get(topic, 0)
-    if not count:
-        raise TopicError(f"there is no topic {topic}; make it with `driftline topics create -p FILE`")
-    async with producer(options, acks="all") as sender:
-        for partition in range(count):
-            await sender.send_and_wait(topic, command, partition=partition)
-    return count
+    click.echo(f"{command['command']}{about}{span}: written for {_counted(count, 'shard')} of {pipeline.name}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -54,7 +55,19 @@ async def _read(pipeline: Pipeline, settings: Settings) -> Sequence[ShardStatus]
 def _table(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> Table:
     inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
     table = Table(title=f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("shard", "input", "read", "lag", "pending", "learned", "time (UTC)", "metric", "total", "window"):
+    for name in (
+        "shard",
+        "input",
+        "read",
+        "lag",
+        "pending",
+        "model",
+        "learned",
+        "time (UTC)",
+        "metric",
+        "total",
+        "window",
+    ):
         table.add_column(name, justify="left" if name in ("metric", "input") else "right")
     for shard in shards:
         note = shard.note or {}
@@ -66,14 +79,22 @@ def _table(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> Table:
             "\n".join(f"{shard.positions[name]:,}" for name in inputs),
             "\n".join(f"{shard.lag[name]:,}" for name in inputs),
             f"{note.get('pending', 0):,}",
+            _generation(note),
             f"{note.get('counts', {}).get('learned', 0):,}",
             _time(note.get("watermark_ms")),
             "\n".join(measured),
             "\n".join(_shown(total[name]) for name in measured),
             "\n".join(_shown(window.get(name)) for name in measured),
         )
-    table.caption = "read and lag are offsets"
+    table.caption = "read and lag are offsets; model is its generation"
     return table
+
+
+def _generation(note: Mapping[str, Any]) -> str:
+    """Which model serves, and how far a file is that is being loaded."""
+    generation = str(note.get("version", "-")).partition(".")[0]
+    loading = note.get("loading")
+    return f"{generation}\n+{loading[0]}/{loading[1]}" if loading else generation
 
 
 def _time(watermark_ms: int | None) -> str:

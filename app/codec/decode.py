@@ -7,15 +7,18 @@ bytes, because recovery decodes the same bytes again and must get the same recor
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from app.core.loading import CHUNK_MAX, CHUNKS_MAX, SIZE_MAX
 from app.core.pipeline import Feature, Pipeline
 from app.core.pipeline.field import PathPart, parse_path
-from app.core.record import Control, Event, EventId, FeatureValue, InputRecord, Label, Malformed, Source
+from app.core.record import Chunk, Control, Event, EventId, FeatureValue, InputRecord, Label, Malformed, Source
 from app.core.target import Target, TargetError, shown
 
 REASONS: Mapping[str, str] = {
@@ -35,19 +38,28 @@ REASONS: Mapping[str, str] = {
     "string_too_long": "a text is longer than limits.string_max",
     "label_missing": "there is no label at the pipeline's path",
     "label_type": "the label does not fit the task",
-    "control_unknown": "the command is none of freeze, unfreeze, reset, snapshot, acknowledge, silence",
-    "control_invalid": "the command lacks an episode, or how long to be silent",
+    "control_unknown": "the command is none of freeze, unfreeze, reset, load, snapshot, acknowledge, silence",
+    "control_invalid": "the command lacks an episode, or how long to be silent; or is no part of a model file",
+    "load_too_large": "the model file is larger than 64 MiB",
     "duplicate_event": "an event with this id was scored before",
     "unexpected_label": "the pipeline declares no label",
     "too_many_classes": "the label would be one class more than limits.classes_max",
     "model_error": "the model raised an exception on this event",
     "episode_unknown": "no episode of that name is open",
+    "load_over": "this load was superseded by a later one, or has come to its end",
+    "load_mixed": "the part is of another file than the load's other parts",
+    "load_damaged": "the parts do not make the model file that they name",
+    "load_refused": "the model file cannot be put to work here",
 }
-"""Every reason that a rejected record can carry; the last six are the core's."""
+"""Every reason that a rejected record can carry; the last nine are the core's."""
 
-COMMANDS = ("freeze", "unfreeze", "reset", "snapshot", "acknowledge", "silence")
+COMMANDS = ("freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence")
 ABOUT_EPISODE = ("acknowledge", "silence")
 SILENCE_MAX_MS = 365 * 86_400_000
+CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part of a model file must fit
+
+_LOAD_NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
 _EXACT_MAX = 2**53  # up to here every whole number is a float of its own
@@ -98,31 +110,31 @@ class Decoder:
     def event(self, source: Source) -> InputRecord:
         """An event, or why it is none."""
         try:
-            return self._read_event(source, self._document(source.value))
+            return self._read_event(source, self._document(source.value, self._bytes_max))
         except _RefusedError as refusal:
             return _malformed(source, refusal)
 
     def label(self, source: Source) -> InputRecord:
         """A label, or why it is none."""
         try:
-            return self._read_label(source, self._document(source.value))
+            return self._read_label(source, self._document(source.value, self._bytes_max))
         except _RefusedError as refusal:
             return _malformed(source, refusal)
 
     def control(self, source: Source) -> InputRecord:
         """A command, or why it is none."""
         try:
-            return self._read_control(source, self._document(source.value))
+            return self._read_control(source, self._document(source.value, max(self._bytes_max, CONTROL_BYTES_MAX)))
         except _RefusedError as refusal:
             return _malformed(source, refusal)
 
-    def _document(self, value: bytes | None) -> dict[str, Any]:
+    def _document(self, value: bytes | None, bytes_max: int) -> dict[str, Any]:
         if value is None:
             raise _RefusedError("tombstone", REASONS["tombstone"])
         if not value:
             raise _RefusedError("empty", REASONS["empty"])
-        if len(value) > self._bytes_max:
-            raise _RefusedError("too_large", f"{len(value)} bytes; {self._bytes_max} are allowed")
+        if len(value) > bytes_max:
+            raise _RefusedError("too_large", f"{len(value)} bytes; {bytes_max} are allowed")
         try:
             document = orjson.loads(value)
         except orjson.JSONDecodeError as error:
@@ -166,6 +178,8 @@ class Decoder:
         if command not in COMMANDS:
             raise _RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
         order_ms = max(source.record_time_ms, 0)
+        if command == "load":
+            return Control(source, order_ms, command, chunk=_chunk(document))
         if command not in ABOUT_EPISODE:
             return Control(source, order_ms, command)
         episode, span_ms = document.get("episode"), document.get("for_ms", 0)
@@ -235,6 +249,29 @@ class Decoder:
 
 def _malformed(source: Source, refusal: _RefusedError) -> Malformed:
     return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
+
+
+def _chunk(document: dict[str, Any]) -> Chunk:
+    """A part of a model file, as `codec.parts` writes it."""
+    load, sha256, content = (document.get(key) for key in ("load", "sha256", "content"))
+    number, count, size = (document.get(key) for key in ("part", "parts", "size_bytes"))
+    if type(number) is not int or type(count) is not int or type(size) is not int:
+        raise _RefusedError("control_invalid", "load: part, parts and size_bytes must be whole numbers")
+    if size > SIZE_MAX:
+        raise _RefusedError("load_too_large", f"the model file has {size} bytes; {SIZE_MAX} are allowed")
+    if not (0 <= number < count <= min(CHUNKS_MAX, size)):
+        raise _RefusedError("control_invalid", f"load: part {number} of {count} of {size} bytes cannot be")
+    if not isinstance(load, str) or not _LOAD_NAME.fullmatch(load):
+        raise _RefusedError("control_invalid", f"load: {shown(load)} is no name of a load")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise _RefusedError("control_invalid", f"load: {shown(sha256)} is no SHA-256")
+    try:
+        part = b64decode(content, validate=True) if isinstance(content, str) else b""
+    except ValueError as error:
+        raise _RefusedError("control_invalid", f"load: the content is no base64 ({error})") from None
+    if not 0 < len(part) <= CHUNK_MAX:
+        raise _RefusedError("control_invalid", f"load: a part has 1 to {CHUNK_MAX} bytes of content, not {len(part)}")
+    return Chunk(load, number, count, size, sha256, part)
 
 
 def _absent(name: str, feature: Feature) -> FeatureValue:

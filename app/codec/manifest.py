@@ -148,7 +148,7 @@ def state_digest(frozen: bytes) -> str:
 
 def encode_manifest(manifest: Manifest, key: bytes | None) -> bytes:
     """The manifest's bytes, signed if there is a key."""
-    return orjson.dumps(msgspec.to_builtins(msgspec.structs.replace(manifest, signature=_sign(manifest, key))))
+    return orjson.dumps(msgspec.to_builtins(msgspec.structs.replace(manifest, signature=sign(manifest, key))))
 
 
 def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
@@ -165,12 +165,13 @@ def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
     within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes
     if manifest.slot not in (0, 1) or not within:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
-    if key is not None and not hmac.compare_digest(manifest.signature.encode(), _sign(manifest, key).encode()):
+    if key is not None and not hmac.compare_digest(manifest.signature.encode(), sign(manifest, key).encode()):
         raise SnapshotError("the snapshot's signature does not match the snapshot key of this deployment")
     return manifest
 
 
-def _sign(manifest: Manifest, key: bytes | None) -> str:
+def sign(manifest: Struct, key: bytes | None) -> str:
+    """HMAC-SHA256 over everything that a manifest says but its `signature`; empty without a key."""
     if key is None:
         return ""
     content = msgspec.to_builtins(msgspec.structs.replace(manifest, signature=""))

@@ -181,6 +181,26 @@ def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
     return Sign("model_change", "warning", sentence, sentence, evidence)
 
 
+def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str) -> Sign:
+    """A model that was trained elsewhere serves, by an operator's command."""
+    sentence = (
+        f"A model that was trained on {learned:,} {'events' if pipeline.task == 'anomaly' else 'labels'} serves "
+        f"{pipeline.name}, by an operator's command."
+    )
+    evidence: dict[str, object] = {"reaction": "load", "load": load, "learned": learned, "sha256": sha256}
+    return Sign("model_change", "warning", sentence, sentence, evidence)
+
+
+def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign:
+    """A model file that never came whole."""
+    sentence = (
+        f"A model that an operator began to load into {pipeline.name} never came whole and was given up; the one that "
+        "served goes on. Load it again."
+    )
+    evidence: dict[str, object] = {"reaction": "none", "load": load, "parts": parts, "count": count}
+    return Sign("model_change", "warning", sentence, sentence, evidence)
+
+
 # -- the model
 
 

@@ -28,7 +28,7 @@ from app.core.join import Ledger, SegmentState, Settled, View
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 6  # raised whenever the meaning of the bytes changes
+FORMAT = 7  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -47,6 +47,7 @@ _KEPT = (
     "episodes",
     "watch",
     "maturity",
+    "loading",
 )
 
 _MAY_BE_NONE = ("watermark_ms",)
@@ -67,6 +68,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "evaluate",
         "feature",
         "join",
+        "loading",
         "maturity",
         "model",
         "monitor",
@@ -150,6 +152,11 @@ def dump_marks(state: SegmentState) -> bytes:
     return _pickled((state.number, state.fates, notes))
 
 
+def dump_model(model: Any) -> bytes:
+    """A model alone, as `load_model` reads it."""
+    return _pickled(model)
+
+
 def _pickled(state: Any) -> bytes:
     stream = io.BytesIO()
     _Pickler(stream, protocol=5).dump(state)
@@ -211,13 +218,13 @@ def loading(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Gener
     return _shard(pipeline, partition, {**state, "pending": ledger})
 
 
-def _read(pipeline: Pipeline, frozen: bytes) -> Any:
-    with _refusing():
-        return _Unpickler(io.BytesIO(frozen), _factory_package(pipeline)).load()
+def _read(pipeline: Pipeline, frozen: bytes, what: str = "snapshot") -> Any:
+    with _refusing(what):
+        return _Unpickler(io.BytesIO(frozen), _factory_package(pipeline), what).load()
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(what: str = "snapshot") -> Iterator[None]:
     try:
         yield
     except SnapshotError:
@@ -225,7 +232,7 @@ def _refusing() -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # broken pickles raise nearly anything; River's parts in Rust panic past Exception
-        raise SnapshotError(f"the snapshot's state cannot be read ({type(error).__name__}: {error})") from error
+        raise SnapshotError(f"the {what}'s state cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _taken_up(pipeline: Pipeline, state: Any, ledger: Ledger | None, body: bytes | None, marks: bytes | None) -> Ledger:
@@ -253,11 +260,28 @@ def _shard(pipeline: Pipeline, partition: int, state: Any) -> Shard:
         if name not in _MAY_BE_NONE and type(state[name]) is not type(fresh):
             raise SnapshotError(f"the snapshot's {name} is a {type(state[name]).__name__}")
         setattr(shard, name, state[name])
+    good = shard.learner.good
+    if good is not None:  # a pickle within the pickle: it is read again, without this list, when it is needed
+        load_model(pipeline, good, "snapshot")
     try:
         shard.learner.attach(pipeline)
     except Exception as error:
         raise SnapshotError(f"the snapshot's model cannot be put to work ({error})") from error
     return shard
+
+
+def load_model(pipeline: Pipeline, frozen: bytes, what: str = "model") -> Any:
+    """A model from what `dump_model` made under the same pipeline.
+
+    Args:
+        what: whose bytes they are, for errors.
+
+    Raises:
+        SnapshotError: the bytes cannot be read, or name something outside the allowlist.
+    """
+    if not isinstance(frozen, bytes):
+        raise SnapshotError(f"the {what} holds a {type(frozen).__name__} where a copy of the model should be")
+    return _read(pipeline, frozen, what)
 
 
 def _factory_package(pipeline: Pipeline) -> str | None:
@@ -267,8 +291,9 @@ def _factory_package(pipeline: Pipeline) -> str | None:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, package: str | None) -> None:
+    def __init__(self, stream: io.BytesIO, package: str | None, what: str = "snapshot") -> None:
         super().__init__(stream)
+        self._what = what
         self._packages = _RIVER if package is None else (*_RIVER, package)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -280,7 +305,7 @@ class _Unpickler(pickle.Unpickler):
             found = super().find_class(module, name)
             if self._allows(module, name, found):
                 return found
-        raise SnapshotError(f"the snapshot names {module}.{name}, which is not on the allowlist")
+        raise SnapshotError(f"the {self._what} names {module}.{name}, which is not on the allowlist")
 
     def _allows(self, module: str, name: str, found: Any) -> bool:
         home = getattr(found, "__module__", None) or ""
@@ -304,7 +329,7 @@ def _method(owner: object, name: str) -> Any:
         return getattr(str, name)
     found = getattr(type(owner), name, None) if isinstance(name, str) and not name.startswith("__") else None
     if not callable(found) or not _within(type(owner).__module__, _RIVER):
-        raise SnapshotError(f"the snapshot asks for {name!r} of a {type(owner).__name__}: not on the allowlist")
+        raise SnapshotError(f"its bytes ask for {name!r} of a {type(owner).__name__}: not on the allowlist")
     return getattr(owner, name)
 
 

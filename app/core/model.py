@@ -230,6 +230,20 @@ class Learner:
             self._good = None
         self.install(model)
 
+    def load(self, model: Any, frozen: bytes) -> None:
+        """Put a model to work that was trained elsewhere, as a new generation: it is its own last good copy.
+
+        Args:
+            frozen: the bytes that it was read from, through the allowlist.
+        """
+        self.take_over(model)
+        self._good = frozen
+
+    @property
+    def good(self) -> bytes | None:
+        """The last good copy."""
+        return self._good
+
     def teach(self, model: Any, values: Values, label: LabelValue | None) -> None:
         """Let another model of the same making learn one pair, as this one does."""
         features = self.features_of(values)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from app.core.error import DriftlineError
@@ -87,14 +87,21 @@ class Notes:
     """Which calls raised, of one slice: written into its journal entry, and read from there at a replay.
 
     Args:
-        known: what the journal says raised, by call; empty when the slice is folded for the first time.
+        known: what the journal says raised, by call; None when the slice is folded for the first time.
+        vouch: asked then of each model file that is loaded: why it may not be, or None. A replay does not ask, since
+            the answer depends on a key that it may not have: the journal names what was refused.
 
     Attributes:
+        replays: the journal knows what came of this slice.
         found: the calls that raised now and that the journal is to name.
     """
 
-    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, known: Mapping[str, str] | None = None, vouch: Callable[[bytes], str | None] = lambda content: None
+    ) -> None:
+        self.replays = known is not None
         self.known = known or {}
+        self.vouch = vouch
         self.found: dict[str, str] = {}
 
     def add(self, call: str, detail: str) -> None:

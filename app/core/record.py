@@ -69,13 +69,34 @@ class Label(Struct, frozen=True, gc=False):
     time_ahead: bool = False
 
 
+class Chunk(Struct, frozen=True, gc=False):
+    """A part of a model file on its way into the shards; see `core.loading`.
+
+    Args:
+        load: names the load: when it was begun (epoch ms, 13 digits), a hyphen, and 8 random hexadecimal digits. So a
+            load that was begun later has the greater name.
+        number: of this part, from 0.
+        count: of all parts.
+        size_bytes, sha256: of the whole file.
+        content: this part.
+    """
+
+    load: str
+    number: int
+    count: int
+    size_bytes: int
+    sha256: str
+    content: bytes
+
+
 class Control(Struct, frozen=True, gc=False):
-    """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `snapshot`
-    (leave one now), `acknowledge` and `silence` (of an episode).
+    """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `load` (a part
+    of a trained model), `snapshot` (leave one now), `acknowledge` and `silence` (of an episode).
 
     Args:
         episode: the name of the episode that it is about, where it is about one.
         span_ms: how long to be silent, in event time.
+        chunk: what is loaded.
     """
 
     source: Source
@@ -83,6 +104,7 @@ class Control(Struct, frozen=True, gc=False):
     command: str
     episode: str = ""
     span_ms: int = 0
+    chunk: Chunk | None = None
 
 
 class Malformed(Struct, frozen=True, gc=False):

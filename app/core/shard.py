@@ -11,6 +11,7 @@ from app.core.early import EarlyLabels
 from app.core.episode import Episodes, Moment
 from app.core.evaluate import Evaluation
 from app.core.join import ASSUMED, LABELLED, RETRACTED, Ledger
+from app.core.loading import Loading
 from app.core.maturity import Maturity
 from app.core.model import Learner
 from app.core.pipeline import Pipeline
@@ -73,6 +74,7 @@ class Shard:
         classes: labels seen, by class (multiclass).
         episodes: what is wrong now, and whether it was told.
         watch: conditions beside drift.
+        loading: a model file that is on its way in.
         maturity: how far labels have come in, and the metrics that know of it.
     """
 
@@ -101,6 +103,7 @@ class Shard:
         self.watch = Watch()
         self.watch.adopt(pipeline)
         self.maturity = Maturity(pipeline)
+        self.loading = Loading()
 
     def count(self, what: str) -> None:
         counts = self.counts
@@ -121,6 +124,7 @@ class Shard:
             self.early.next_deadline_ms,
             self.episodes.deadline_ms(self.moment()),
             self.watch.deadline_ms(self.episodes.open),
+            self.loading.deadline_ms,
         )
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
@@ -137,6 +141,7 @@ class Shard:
             "early": len(self.early),
             "version": str(self.learner.version),
             "frozen": self.frozen,
+            "loading": self.loading.progress,
             "counts": dict(self.counts),
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
             "episodes": [episode.name for episode in self.episodes.open.values()],

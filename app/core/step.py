@@ -23,6 +23,7 @@ from app.core.output import ModelVersion, Output, Prediction, Score
 from app.core.poison import ModelRaisedError
 from app.core.record import Control, Event, Label, Malformed, Record, Tick
 from app.core.shard import Shard
+from app.core.takeover import take_chunk
 from app.core.trouble import accepted, answer, look, note_drift, notice, reject, watch_faults
 
 
@@ -67,7 +68,7 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
     if watermark_ms is None:
-        for kept in (shard.pending, shard.early):
+        for kept in (shard.pending, shard.early, shard.loading):
             kept.begin_at(time_ms)
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):
@@ -131,6 +132,9 @@ def _decide(threshold: float, prediction: Prediction) -> bool | None:
 
 
 def _control(shard: Shard, control: Control, out: Outbox) -> None:
+    if control.chunk is not None:
+        take_chunk(shard, control.chunk, control.source, out)
+        return
     shard.count(f"control_{control.command}")
     match control.command:
         case "freeze":
@@ -140,5 +144,6 @@ def _control(shard: Shard, control: Control, out: Outbox) -> None:
         case "reset":
             shard.learner.reset()
             shard.reactor.forget()
+            shard.loading.forget()
         case "acknowledge" | "silence":
             answer(shard, control, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.core.alert import alert_of, drift_sign, error_sign, reaction_sign, signal_of
+from app.core.alert import alert_of, drift_sign, error_sign, given_up_sign, reaction_sign, signal_of
 from app.core.drift import Drift
 from app.core.episode import Sign, Told
 from app.core.outbox import Outbox
@@ -58,8 +58,13 @@ def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
     reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call)
     if reaction is not None:
         shard.count(f"reaction_{reaction.act}")
-        sign, moment = reaction_sign(shard.pipeline, reaction), shard.moment(out.place(shard.pipeline.topics))
-        _tell(shard, shard.episodes.event(shard.pipeline.alerts, "model_change", sign, moment), out)
+        tell_change(shard, reaction_sign(shard.pipeline, reaction), out)
+
+
+def tell_change(shard: Shard, sign: Sign, out: Outbox) -> None:
+    """Tell of a change of the model, which is over as soon as it is told."""
+    moment = shard.moment(out.place(shard.pipeline.topics))
+    _tell(shard, shard.episodes.event(shard.pipeline.alerts, "model_change", sign, moment), out)
 
 
 # -- conditions
@@ -117,10 +122,14 @@ def look(shard: Shard, out: Outbox) -> None:
         verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
         _judge(shard, verdicts, out)
     _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+    if (progress := shard.loading.expire(shard.now_ms)) is not None:
+        shard.count("load_given_up")
+        tell_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
     for told in episodes.advance(shard.moment(out.place(shard.pipeline.topics))):
         _tell(shard, told, out)
     again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
-    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms)
+    loaded_ms = NEVER if shard.loading.deadline_ms is None else shard.loading.deadline_ms
+    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms, loaded_ms)
 
 
 def accepted(shard: Shard) -> tuple[int, int]:

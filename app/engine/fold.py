@@ -95,6 +95,7 @@ class Folder:
 
     Attributes:
         positions: next offset to fold, by input topic.
+        vouch: asked of each model file that is loaded for the first time; see `core.poison.Notes`.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Folder:
         self._received = dict(positions)
         self._encode = Encoder(shard.pipeline).encode
         self._watch = watch
+        self.vouch: Callable[[bytes], str | None] = lambda content: None
 
     def watched_by(self, watch: Callable[[Output], None] | None) -> None:
         """Show every output from now on, in order, to `watch` alone."""
@@ -148,9 +150,9 @@ class Folder:
             at_end: by rank, whether an input has nothing unread beyond what was received.
             records_max: most records.
             full: asked now and then with the bytes made so far; true ends the slice.
-            raised: at a replay, the calls at which the model raised then.
+            raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
         """
-        self.shard.learner.notes = Notes(raised)
+        self.shard.learner.notes = Notes(raised, self.vouch)
         messages: list[Message] = []
         made = Made()
         counts = [0] * len(at_end)
@@ -197,7 +199,7 @@ class Folder:
 
     def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
         """Let time pass on idle inputs; `raised` as of `fold`."""
-        self.shard.learner.notes = Notes(raised)
+        self.shard.learner.notes = Notes(raised, self.vouch)
         made = Made()
         messages = self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), made)
         return self._folded([], [], time_ms, messages, made)

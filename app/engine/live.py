@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 
 from app.codec.encode import Message
 from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
+from app.codec.parts import refusal
 from app.core.error import CommitUnknownError, ForeignWriterError
 from app.core.pipeline import Pipeline
 from app.core.poison import NOTES_MAX
@@ -80,6 +81,7 @@ class Live:
         self.slice_number = slice_number
         self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
         self._paused: set[Place] = set()
+        self._commanded = False  # all commands that were there at the start are in hand
         self._commit: asyncio.Task[None] | None = None
         self._awake = asyncio.Event()
         self._halted = asyncio.Event()
@@ -87,6 +89,8 @@ class Live:
         self._moved_s = clock.now_s()
         self._noted_s = 0.0
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
+        if (key := snapshots.key) is not None:
+            folder.vouch = lambda content: refusal(content, key)
         self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property
@@ -118,6 +122,7 @@ class Live:
             CommitUnknownError: memory and publisher are of no more use.
         """
         self._halted.clear()
+        self._commanded = False
         self.folder.let_go()
         self._paused.clear()
         feed.begin({place: self.folder.positions[place.topic] for place in self._places})
@@ -158,10 +163,10 @@ class Live:
         if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
             return None  # too little to be worth a slice of its own: it grows until the commit is through
         at_end = [feed.at_end(place) for place in self._places]
-        if self.folder.merge.ready(at_end):
+        if self._ready(at_end):
             await pacer.turn()
             at_end = [feed.at_end(place) for place in self._places]
-            if not self.folder.merge.ready(at_end):
+            if not self._ready(at_end):
                 return None  # meanwhile more came to an input that was at its end, and is not in hand yet
             return self._prepare(self._fold(feed, at_end))
         if self._commit is None and not self.folder.waiting and all(at_end):
@@ -171,15 +176,27 @@ class Live:
                 await self._publish_chunks()
         return None
 
+    def _ready(self, at_end: Sequence[bool]) -> bool:
+        """Whether there is something to fold.
+
+        Commands hold nobody back, but for those that were written before this shard went to work: a model that was
+        loaded by then serves the first event.
+        """
+        self._commanded = self._commanded or at_end[0]
+        merge = self.folder.merge
+        return merge.ready(at_end) if self._commanded else merge.waiting(0) > 0
+
     def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
         limits = self._pipeline.limits
+        commands = self.folder.merge.waiting(0)  # they go first
+        records_max = limits.slice_records_max if self._commanded else min(limits.slice_records_max, commands)
         now_s = self._clock.now_s
         started_s = now_s()
         deadline_s = started_s + limits.slice_compute_max_ms / 1000
         watermark_ms, notes_of = self.shard.watermark_ms, self.shard.learner
         folded = self.folder.fold(
             at_end,
-            limits.slice_records_max,
+            records_max,
             lambda size: size > SLICE_BYTES_MAX or now_s() > deadline_s or len(notes_of.notes.found) > NOTES_MAX // 2,
         )
         if self.shard.watermark_ms != watermark_ms:

@@ -318,9 +318,9 @@ class Recovery:
         if folder is None or state.epoch is None:
             raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
         if entry.tick_ms is not None:
-            folded = folder.tick(entry.number, entry.tick_ms, entry.raised or None)
+            folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
         else:
-            folded = folder.fold_range(await self._range(folder, entry), entry.raised or None)
+            folded = folder.fold_range(await self._range(folder, entry), entry.raised or {})
         self._progress.slices += 1
         self._progress.records += folded.records
         return folded

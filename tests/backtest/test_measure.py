@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from river import metrics
 
 from app.backtest.compare import BLOCKS_MIN, compare
-from app.backtest.measure import Cost, total_values
+from app.backtest.measure import Cost, is_exact, total_values
 from app.backtest.tally import CELLS_MAX, SEGMENTS_MAX, Tally, Timeline, bins_of, score_at
 from app.core.curve import bin_of
 from app.core.output import ModelVersion, Outcome, Prediction
@@ -203,3 +205,114 @@ def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         assert accuracy.high is not None
         held += accuracy.low <= 0 <= accuracy.high
     assert held >= 0.85 * trials  # 95% asked; 60 trials scatter by 3 points, short series cost some
+
+
+# -- curves, exactly
+
+
+def scikit_curves(scores: list[float], labels: list[bool]) -> tuple[float, float]:
+    """Both as scikit-learn defines them: the trapezoids under the ROC curve, and `sum((R_n - R_n-1) * P_n)`, over the
+    thresholds that occur."""
+    positives, negatives = sum(labels), len(labels) - sum(labels)
+    points = [(0.0, 0.0)]
+    average = recall_before = 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        tp = sum(label for score, label in zip(scores, labels, strict=True) if score >= threshold)
+        fp = sum(not label for score, label in zip(scores, labels, strict=True) if score >= threshold)
+        points.append((fp / negatives, tp / positives))
+        average += (tp / positives - recall_before) * tp / (tp + fp)
+        recall_before = tp / positives
+    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
+    return area, average
+
+
+def rare(count: int, seed: int = 4, positive: float = 0.02) -> list[tuple[float, bool]]:
+    """As fraud has it: few positives, and nearly all scores in a corner, many of them tied."""
+    source = random.Random(seed)
+    made = []
+    for _ in range(count):
+        y = source.random() < positive
+        odds = source.gauss(-5 if y else -7, 1.5)
+        score = 1 / (1 + math.exp(-odds))
+        made.append((round(score, 4) if source.random() < 0.5 else score, y))
+    return made
+
+
+def outcomes_of(scored: list[tuple[float, bool]]) -> list[Outcome]:
+    return [outcome(number, p, y, history.START_MS + number * 1_000, 0) for number, (p, y) in enumerate(scored)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_curves_are_exact_over_everything(seed: int) -> None:
+    scored = rare(1_500, seed)
+    area, average = scikit_curves([p for p, _ in scored], [y for _, y in scored])
+    tally = tallied(outcomes_of(scored))
+    found = total_values(tally, None)
+    assert found["ROCAUC"] == pytest.approx(area, abs=1e-12)
+    assert found["AveragePrecision"] == pytest.approx(average, abs=1e-12)
+    binned = total_values(tally, None, exact=False)
+    assert binned["ROCAUC"] != found["ROCAUC"]
+    assert binned["ROCAUC"] == pytest.approx(area, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("scored", "area", "average"),
+    [
+        ([(0.1, False), (0.4, False), (0.35, True), (0.8, True)], 0.75, 0.8333333333333333),  # scikit-learn's own
+        ([(0.5, True), (0.5, False)], 0.5, 0.5),
+        ([(0.0, True), (-0.0, False)], 0.5, 0.5),
+        ([(0.9, True), (0.1, False)], 1.0, 1.0),
+        ([(0.1, True), (0.9, False)], 0.0, 0.5),
+        ([(0.5, True)], math.nan, 1.0),
+        ([(0.5, False)], math.nan, math.nan),
+    ],
+)
+def test_curves_of_a_few(scored: list[tuple[float, bool]], area: float, average: float) -> None:
+    found = total_values(tallied(outcomes_of(scored)), None)
+    assert found["ROCAUC"] == pytest.approx(area, nan_ok=True)
+    assert found["AveragePrecision"] == pytest.approx(average, nan_ok=True)
+
+
+def test_curves_of_no_score_at_all() -> None:
+    nothing = [Outcome("o", "joined", None, 0, 1, 1, (1.0,) * 3, Prediction(), ModelVersion(0, 0), True, 2)]
+    found = total_values(tallied(nothing), None)
+    assert math.isnan(found["ROCAUC"])
+    assert math.isnan(found["AveragePrecision"])
+
+
+def test_partitions_add_up_to_exact_curves() -> None:
+    scored = rare(1_200)
+    one, other = tallied(outcomes_of(scored[:500])), tallied(outcomes_of(scored[500:]))
+    one.merge(pickle.loads(pickle.dumps(other)))  # as another process sends it
+    whole = total_values(tallied(outcomes_of(scored)), None)
+    assert total_values(one, None) == pytest.approx(whole, rel=1e-12, nan_ok=True)
+
+
+def test_beyond_a_bound_nothing_is_kept_and_curves_are_binned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.backtest.exact.LABELS_MAX", 1_000)
+    made = outcomes_of(rare(1_600))
+    within, beyond = tallied(made[:1_000]), tallied(made[:1_001])
+    assert (is_exact(within), is_exact(beyond)) == (True, False)
+    assert beyond.scores is not None
+    assert beyond.scores.curve() is None
+    assert len(pickle.dumps(beyond.scores)) < 500
+    assert total_values(beyond, None) == pytest.approx(total_values(beyond, None, exact=False), rel=0, nan_ok=True)
+    for first, second in ((made[:600], made[600:]), (made[:1_200], made[1_200:]), (made[:200], made[200:])):
+        together = tallied(first)
+        together.merge(tallied(second))
+        assert not is_exact(together)
+        assert together.scores is not None
+        assert together.scores.count == 1_600
+        assert total_values(together, None)["ROCAUC"] == total_values(tallied(made), None, exact=False)["ROCAUC"]
+
+
+def test_a_comparison_is_exact_where_everything_is_compared() -> None:
+    scored = rare(2_000)
+    base = tallied(outcomes_of(scored))
+    rival = tallied(outcomes_of([(min(1.0, p * 1.01 + 1e-4 * y), y) for p, y in scored]))
+    (found,) = compare(("base", base), {"rival": rival}, None)
+    assert (found.left_out, found.binned) == (0, [])
+    by_name = {one.metric: one for one in found.differences}
+    for name in ("ROCAUC", "AveragePrecision"):
+        assert by_name[name].baseline == total_values(base, None)[name]
+        assert by_name[name].candidate == total_values(rival, None)[name]

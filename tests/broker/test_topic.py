@@ -197,6 +197,17 @@ async def test_kafka_topics_made_otherwise_are_found_out(kafka: KafkaNode) -> No
     }
 
 
+@pytest.mark.parametrize(
+    "config", [{"retention.ms": "604800000"}, {"retention.bytes": "1000000"}, {"max.message.bytes": "100000"}]
+)
+def test_commands_that_could_be_lost_or_refused_are_told_of(config: dict[str, str]) -> None:
+    """A loaded model is in them alone."""
+    (problem,) = judge(pipeline(), planned(pipeline(), control=config))
+    assert problem.topic == "cards.control"
+    assert not problem.fatal
+    assert next(iter(config)) in problem.message
+
+
 async def test_kafka_with_unlimited_retention_keeps_all(kafka: KafkaNode) -> None:
     where, use = settings(kafka.bootstrap), pipeline("kept")
     await topic.create(use, where, partitions=1, retention_ms=topic.UNLIMITED)

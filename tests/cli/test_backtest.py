@@ -10,7 +10,8 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable, Hashable
-from itertools import pairwise
+from fractions import Fraction
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +399,58 @@ def test_equal_names_are_numbered(tmp_path: Path) -> None:
     file = history.pipeline_file(tmp_path)
     specs, _ = candidates([file, file, file], [], [])
     assert [spec.name for spec in specs] == ["first", "first (2)", "first (3)"]
+
+
+def rank_curves(scored: list[tuple[float, bool]]) -> tuple[float, float]:
+    """ROC AUC by Mann and Whitney's ranks, in fractions, and average precision threshold by threshold."""
+    groups = [list(group) for _, group in groupby(sorted(scored), key=lambda pair: pair[0])]
+    positives = sum(y for _, y in scored)
+    seen, ranks = 0, Fraction(0)
+    for group in groups:
+        ranks += Fraction(2 * seen + 1 + len(group), 2) * sum(y for _, y in group)
+        seen += len(group)
+    area = (ranks - Fraction(positives * (positives + 1), 2)) / (positives * (len(scored) - positives))
+    hits = alarms = 0
+    average = 0.0
+    for group in reversed(groups):
+        found = sum(y for _, y in group)
+        hits, alarms = hits + found, alarms + len(group)
+        average += found / positives * hits / alarms
+    return float(area), average
+
+
+def test_curves_are_those_of_the_scores_that_it_writes(tmp_path: Path) -> None:
+    """On payments with rare fraud and text, whose labels come late; two candidates, in two processes."""
+    assert run("demo", "--write", tmp_path / "example").returncode == 0
+    file, out = tmp_path / "example" / "pipeline.yaml", tmp_path / "out"
+    done = run(
+        *("backtest", "-p", file, "--grid", "seed=1,2", "--input", tmp_path / "example" / "payments.jsonl"),
+        *("--label", "is_fraud", "--label-delay", "15m", "--limit", "9000", "--processes", "2"),
+        *("--scores", tmp_path / "scores.csv", "-o", out),
+    )
+    assert done.returncode == 0, done.stderr
+    made = orjson.loads((out / "report.json").read_bytes())
+    with (tmp_path / "scores.csv").open(newline="") as opened:
+        rows = [row for row in csv.DictReader(opened) if row["value"] and row["label"]]
+    assert len(made["candidates"]) == 2
+    for one in made["candidates"]:
+        scored = [(float(row["value"]), row["label"] == "true") for row in rows if row["candidate"] == one["name"]]
+        assert len(scored) == one["answered"]
+        area, average = rank_curves(scored)
+        assert one["metrics"]["ROCAUC"] == pytest.approx(area, abs=1e-13)
+        assert one["metrics"]["AveragePrecision"] == pytest.approx(average, abs=1e-12)
+        assert one["binned"] == []
+        assert one["pipeline_metrics"]["ROCAUC"] != one["metrics"]["ROCAUC"]
+        assert one["pipeline_metrics"]["ROCAUC"] == pytest.approx(area, abs=0.01)
+    assert made["binned_in_parts"] == ["ROCAUC", "AveragePrecision"]
+    page = (out / "report.html").read_text()
+    assert "Intervals of ROCAUC and AveragePrecision are of binned scores." in page
+    assert "ROCAUC (binned) over time" in page
+
+
+def test_more_labels_than_are_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.backtest.exact.LABELS_MAX", 1_000)
+    history.table(tmp_path)
+    made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--processes", "1")
+    assert made["candidates"][0]["binned"] == ["ROCAUC", "AveragePrecision"]
+    assert [one for one in made["warnings"] if "are of binned scores, as live" in one]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka.admin import NewTopic
+from msgspec import structs
 
 from app.broker.kafka import KafkaNode
 from app.codec.decode import Decoder
+from app.codec.parts import encode_model, parts
+from app.core.loading import SIZE_MAX
 from app.core.record import Control, Source
-from app.engine.client import Arrival
+from app.core.trained import parse
+from app.engine.client import Arrival, admin, client_options
 from tests.cli.command import run
 from tests.support.schema import faults
 from tests.support.small import small
-from tests.support.stream import read
+from tests.support.stream import read, settings_of
 
 EPISODE = "cards-1-error-l7"
 WRITTEN = "written for 3 shards of cards"
@@ -75,3 +82,128 @@ async def test_a_pipeline_without_topics(kafka: KafkaNode, pipeline_file: Path) 
     done = await asyncio.to_thread(run, "control", *where, "freeze")
     assert done.returncode == 3
     assert "no topic none-such.control" in done.stderr
+
+
+# -- load
+
+
+@pytest.fixture
+def model_file(pipeline_file: Path, rows_file: Path, tmp_path: Path) -> Path:
+    """What `driftline train` makes of two hundred rows."""
+    path = tmp_path / "model.bin"
+    done = run("train", "-p", pipeline_file, "--input", rows_file, "--label", "fraud", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+async def test_every_partition_gets_every_part_in_order(
+    kafka: KafkaNode, pipeline_file: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = "loaded"
+    kafka.create_topics({f"{pipeline}.control": 3})
+    monkeypatch.setattr("app.cli.control.parts", functools.partial(parts, part_bytes=1_000))
+    text = pipeline_file.read_text().replace("pipeline: cards", f"pipeline: {pipeline}")
+    pipeline_file.write_text(text)
+    for wrong in (model_file, pipeline_file):
+        done = await asyncio.to_thread(
+            run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", wrong
+        )
+        assert done.returncode == 2, done.stdout
+    assert await read(kafka.bootstrap, f"{pipeline}.control") == []
+    done = await asyncio.to_thread(
+        run,
+        "train",
+        "-p",
+        pipeline_file,
+        "--input",
+        model_file.with_name("rows.csv"),
+        "--label",
+        "fraud",
+        "-o",
+        model_file,
+    )
+    assert done.returncode == 0, done.stderr
+    content = model_file.read_bytes()
+    count = -(-len(content) // 1_000)
+    done = await asyncio.to_thread(
+        run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model_file
+    )
+    assert done.returncode == 0, done.stderr
+    written = f"written in {count} parts for 3 shards of {pipeline}"
+    said = re.fullmatch(rf"load (\d{{13}}-[0-9a-f]{{8}}) \(trained on 200 labels\): {written}", done.stdout.strip())
+    assert said, done.stdout
+    decoder = Decoder(small())
+    for partition in range(3):
+        found = [one for one in await read(kafka.bootstrap, f"{pipeline}.control") if one.partition == partition]
+        assert [one.offset for one in found] == list(range(count))
+        assert not any(faults("control", orjson.loads(one.value or b"")) for one in found)
+        made = [decoder.control(Source("p.control", 0, 0, one.time_ms, None, one.value)) for one in found]
+        chunks = [one.chunk for one in made if isinstance(one, Control) and one.chunk is not None]
+        assert {one.load for one in chunks} == {said[1]}
+        assert b"".join(one.content for one in chunks) == content
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "says"),
+    [
+        ("missing", 2, "cannot be read"),
+        ("table", 2, "this is no model file; `driftline train` makes one"),
+        ("large", 2, "at most 67,108,864 (64 MiB) can be loaded"),
+        ("damaged", 2, "the model file is damaged"),
+        ("other", 2, "trained under another pipeline: seed differ"),
+        ("unsigned", 2, "not signed with this deployment's snapshot key"),
+        ("older", 3, "note: the model was made by river 0.1.0"),
+        ("whole", 3, "cannot reach Kafka"),
+    ],
+)
+def test_a_model_that_no_shard_would_take(
+    pipeline_file: Path, rows_file: Path, model_file: Path, what: str, code: int, says: str
+) -> None:
+    content = model_file.read_bytes()
+    arguments: list[str | Path] = ["control", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1"]
+    settings: dict[str, str] = {}
+    match what:
+        case "missing":
+            model_file.unlink()
+        case "table":
+            model_file = rows_file
+        case "large":
+            with model_file.open("wb") as file:
+                file.truncate(SIZE_MAX + 1)
+        case "damaged":
+            model_file.write_bytes(content[:-1])
+        case "other":
+            arguments += ["--set", "seed=1"]
+        case "unsigned":
+            settings = {"DRIFTLINE_SNAPSHOT_KEY": "a key of the deployment"}
+        case "older":
+            manifest, frozen = parse(content)
+            made = {**manifest.versions, "river": "0.1.0"}
+            model_file.write_bytes(encode_model(structs.replace(manifest, versions=made), frozen, None))
+    done = run(*arguments, "load", model_file, **settings)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+async def test_a_topic_that_forgets_its_commands_is_told_of(
+    kafka: KafkaNode, pipeline_file: Path, rows_file: Path
+) -> None:
+    pipeline_file.write_text(pipeline_file.read_text().replace("pipeline: cards", "pipeline: forgetful"))
+    model = rows_file.with_name("model.bin")
+    assert run("train", "-p", pipeline_file, "--input", rows_file, "--label", "fraud", "-o", model).returncode == 0
+    kafka.create_topics({"forgetful.control": 1})  # with the broker's own retention, a week
+    done = await asyncio.to_thread(run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model)
+    assert done.returncode == 0, done.stderr
+    assert "note: forgetful.control: retention.ms is 604800000 and should be -1" in done.stderr
+
+
+async def test_a_topic_that_takes_no_record_as_large(kafka: KafkaNode, pipeline_file: Path, rows_file: Path) -> None:
+    pipeline_file.write_text(pipeline_file.read_text().replace("pipeline: cards", "pipeline: narrow"))
+    model = rows_file.with_name("model.bin")
+    assert run("train", "-p", pipeline_file, "--input", rows_file, "--label", "fraud", "-o", model).returncode == 0
+    config = {"max.message.bytes": "2000"}
+    async with admin(client_options(settings_of(kafka.bootstrap))) as client:
+        await client.create_topics([NewTopic("narrow.control", 1, 1, topic_configs=config)])
+    done = await asyncio.to_thread(run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model)
+    assert done.returncode == 3
+    assert "narrow.control takes no record as large" in done.stderr
+    assert "Give it again" in done.stderr

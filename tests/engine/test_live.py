@@ -84,3 +84,26 @@ async def test_time_passes_only_when_every_input_is_at_its_end_and_nothing_is_un
     assert tick.folded.tick_ms is not None
     assert tick.folded.tick_ms > NOW_MS + 100_000
     assert tick.folded.made.outcomes == {"expired": 1}
+
+
+async def test_commands_that_were_there_at_the_start_go_before_the_first_event() -> None:
+    """However they are fetched. Later ones hold nobody back."""
+    here = live()
+    here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
+    waits: Any = {"p.control": False}
+    assert await here._next(Ends(waits), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    command = b'{"command": "freeze"}'
+    here.folder.receive("p.control", [source("p.control", 0, command), source("p.control", 1, command)])
+    first = await here._next(Ends(waits, waits), Pacer())  # type: ignore[arg-type]  # ends only
+    assert first is not None
+    assert {topic: part.count for topic, part in first.folded.inputs.items()} == {"p.control": 2}
+    assert await here._next(Ends(waits), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    here.folder.receive("p.control", [source("p.control", 2, command)])
+    last = await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
+    assert last is not None
+    assert {topic: part.count for topic, part in last.folded.inputs.items()} == {"p.control": 1, "p.events": 1}
+    assert here.shard.counts["control_freeze"] == 3
+    here.folder.receive("p.events", [source("p.events", 1, event_bytes(2))])
+    after = await here._next(Ends(waits, waits), Pacer())  # type: ignore[arg-type]  # ends only
+    assert after is not None
+    assert after.folded.records == 1

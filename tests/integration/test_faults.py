@@ -347,7 +347,11 @@ def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_pa
             place.until_joined(count)
             filling = small_disk / "filling"
             _fill(filling)
-            assert driftline(*place.sending(first=1_000)).returncode == 3, "the disk is full"
+            done = driftline(*place.sending(first=1_000))
+            assert done.returncode == 3, "the disk is full"
+            last = done.stderr.splitlines()[-1]
+            assert "has acknowledged nothing for 30 s: see that" in last or "cannot reach Kafka" in last
+            assert "Traceback" not in done.stderr
             worker.until_said("Kafka does not answer", 60)
             assert not ready(worker)
             filling.unlink()

@@ -27,8 +27,9 @@ from app.core.record import InputRecord, Record, Source, Tick
 from app.core.shard import Shard
 from app.core.step import step
 from app.engine.port import Place
+from tests.simulation.loads import Ledger, unfit
 from tests.simulation.scenario import Send
-from tests.simulation.world import World, parsed
+from tests.simulation.world import World, parsed, state_bounds
 from tests.support.poisonous import disarmed
 
 KINDS = ("scores", "outcomes", "alerts", "rejected")
@@ -129,7 +130,7 @@ class Fold:
             records.append(Tick(self.partition, entry.number, entry.tick_ms))
         else:
             records += self._records(shard.pipeline, entry, where)
-        shard.learner.notes = Notes(entry.raised or None)
+        shard.learner.notes = Notes(entry.raised or {})
         outputs = [output for record in records for output in step(shard, record)]
         messages = [Encoder(shard.pipeline).encode(output) for output in outputs]
         if digest(messages).hex() != entry.digest or len(messages) != entry.outputs:
@@ -197,7 +198,10 @@ def judge(world: World) -> list[str]:
     found = list(world.violations)
     for partition in range(world.scenario.partitions):
         try:
-            with disarmed():  # a model that raised then and does not now: the journal says what raised
+            with (
+                disarmed(),
+                state_bounds(world.scenario),
+            ):  # a model that raised then and does not now: the journal says what raised
                 fold = Fold(world, partition).follow()
             if world.exact:
                 _check_outputs(world, fold)
@@ -367,9 +371,12 @@ def _check_promise(world: World, fold: Fold) -> None:
     if scored != Counter(set(events)):
         wrong = (scored - Counter(set(events))) + (Counter(set(events)) - scored)
         raise BrokenError(f"scores {partition}: not once each: {sorted(wrong)}")
-    rejected, wanted = len(fold.messages["rejected"]), bad + len(events) - len(set(events))
+    reasons = Counter(dict(one.headers)["driftline.reason"] or b"" for one in fold.messages["rejected"])
+    loads = Counter({reason: count for reason, count in reasons.items() if reason.startswith(b"load_")})
+    rejected, wanted = (reasons - loads).total(), bad + len(events) - len(set(events))
     if rejected != wanted:
         raise BrokenError(f"rejected {partition}: {rejected}, not {wanted}")
+    _check_loads(world, fold, shard, loads)
     ends = Counter(one["event_id"] for one in documents if one["kind"] in ENDS)
     if any(count > 1 for count in ends.values()) or ends.keys() - scored.keys():
         raise BrokenError(f"outcomes {partition}: an event ends twice, or was never there: {ends}")
@@ -382,6 +389,30 @@ def _check_promise(world: World, fold: Fold) -> None:
     commands = any(one.kind == "control" and one.good for one in world.scenario.sends)
     if shard.counts.get("learned", 0) != lessons and not commands:
         raise BrokenError(f"shard {partition} learned {shard.counts.get('learned')} times from {lessons} labels")
+
+
+def _check_loads(world: World, fold: Fold, shard: Shard, rejected: Counter[bytes]) -> None:
+    """Each model that may serve takes over once, and each part that is of no use is rejected once."""
+    scenario = world.scenario
+    ledger = Ledger(unfit(scenario.pipeline, signed=scenario.signed))
+    place = Place(world.pipeline.topics.control, fold.partition)
+    for source in ever(world, place):
+        if fold.covers(source):
+            ledger.take(orjson.loads(source.value or b"{}"))
+    counts = shard.counts
+    given_up = counts.get("load_given_up", 0)
+    told = sum(orjson.loads(one.value or b"")["evidence"].get("reaction") == "load" for one in fold.messages["alerts"])
+    if told != counts.get("control_load", 0) or told > ledger.changes:
+        raise BrokenError(
+            f"loads {fold.partition}: {told} told, {counts.get('control_load')} counted: {ledger.changes}"
+        )
+    if given_up or world.aged:
+        return  # when, and under which version, is not for the ledger to know
+    if (told, rejected.total()) != (ledger.changes, ledger.rejected):
+        raise BrokenError(
+            f"loads {fold.partition}: {told} of {ledger.changes} took over; rejected {dict(rejected)}, not "
+            f"{ledger.rejected}"
+        )
 
 
 def _sent(world: World, fold: Fold) -> tuple[list[int], int, int]:

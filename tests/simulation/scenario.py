@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from tests.simulation.loads import KINDS, commands
 from tests.support.poisonous import BAD
 
 BASE_MS = 1_700_000_000_000  # wall time at the start
@@ -143,6 +144,10 @@ def draw(seed: int) -> Scenario:
         for one in _pair(rng, 100_000 + partition, partition, end_s + 0.2, document, label_s=end_s + 0.4)
     ]
     lost = any(fault.what == "retain" and fault.arg == 1 for fault in faults)
+    slowness, labour = rng.choice((0.0, 0.05, 0.2, 0.5)), rng.choice((0.0, 0.0, 0.02, 0.1))
+    gap_continue = lost and rng.random() < 0.6
+    signed = rng.random() < 0.3
+    sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
     return Scenario(
         seed=seed,
         partitions=partitions,
@@ -151,11 +156,11 @@ def draw(seed: int) -> Scenario:
         sends=tuple(sorted(sends, key=lambda one: one.at_s)),
         endings=endings,
         faults=faults,
-        slowness=rng.choice((0.0, 0.05, 0.2, 0.5)),
-        labour=rng.choice((0.0, 0.0, 0.02, 0.1)),
+        slowness=slowness,
+        labour=labour,
         end_s=end_s,
-        gap_continue=lost and rng.random() < 0.6,
-        signed=rng.random() < 0.3,
+        gap_continue=gap_continue,
+        signed=signed,
         narrow=rng.random() < 0.4,
     )
 
@@ -224,6 +229,19 @@ def _sends(
         for partition in range(partitions):
             sends.append(Send(at_s, "control", partition, value, _stamp(at_s), good=command != "dance"))
     return _transactions(rng, sends, length_s)
+
+
+def _loads(rng: Random, partitions: int, length_s: float, document: dict[str, Any], *, signed: bool) -> list[Send]:
+    """Operators load models, now and then two at once; the parts of one load are a little apart."""
+    sends = []
+    for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3))):
+        at_s = rng.choice((0.0, rng.random() * length_s))
+        gap_s = rng.choice((0.0, 0.01, 0.2))
+        values = commands(rng, document, rng.choice(KINDS), _stamp(at_s), signed=signed)
+        for number, value in enumerate(values):
+            part_s = at_s + number * gap_s
+            sends += [Send(part_s, "control", partition, value, _stamp(part_s)) for partition in range(partitions)]
+    return sends
 
 
 def _stamp(at_s: float) -> int:

@@ -25,6 +25,7 @@ from app.codec import manifest
 from app.codec.inputs import Inputs
 from app.codec.journal import SliceEntry, encode_link, link
 from app.codec.manifest import Manifest, decode_manifest, encode_manifest
+from app.core import loading, trained
 from app.core.error import BrokerError, DriftlineError, InputLostError
 from app.core.fingerprint import versions
 from app.core.pipeline import Pipeline, parse_pipeline
@@ -36,6 +37,7 @@ from app.engine.memory import MemoryBroker, Moment, RefusedError
 from app.engine.port import Place, Write
 from app.engine.runner import Start
 from app.engine.worker import Worker
+from tests.simulation.loads import KEY
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
 from tests.simulation.loss import is_lost
 from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
@@ -48,7 +50,6 @@ LOOK_S = 0.5  # how often the cluster looks at sessions and transactions
 SETTLE_S = 150.0
 POLL_WAIT_S = 0.25
 NOTE_EVERY_S = 0.5
-KEY = b"the deployment's own"
 OUTBOUND = ("open", "batch", "commit")  # requests that arrive though their sender is gone
 DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing", "part", "no part")
 
@@ -120,6 +121,7 @@ class World:
         self.damaged: set[tuple[int, int]] = set()
         self.deployed = 0
         self.river = versions()["river"]
+        self.aged = False  # some worker ran with another River
         self._reset: set[int] = set()
         self.calm = False
         self.reached: Counter[str] = Counter()
@@ -219,7 +221,8 @@ class World:
                     log = self.cluster.log(Place(topic, partition))
                     if log.read(shard.committed[topic], 1, committed=self.exact)[0]:
                         return False
-                if patience_ms < 60_000 and shard.shard.next_deadline_ms is not None:
+                due_ms = shard.shard.next_deadline_ms
+                if patience_ms < 60_000 and due_ms is not None and due_ms - shard.shard.now_ms < 60_000:
                     return False
         return sorted(found) == list(range(self.scenario.partitions))
 
@@ -442,6 +445,7 @@ class World:
             case "stop" | "deploy" | "reset" if life is not None:
                 if fault.what == "deploy" and fault.arg:
                     self.river = f"0.0.{fault.worker}"
+                    self.aged = True
                 elif fault.what == "deploy":
                     self.deployed += 1
                 elif fault.what == "reset":
@@ -600,10 +604,11 @@ def _quiet(scenario: Scenario) -> Iterator[None]:
         (live, "LOOK_EVERY_S", POLL_WAIT_S),
         (epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
         (recovery, "parse_pipeline", _parsed_document),
-        *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot)),
+        *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot, trained)),
         *(NARROW if scenario.narrow else ()),
     ]
     with ExitStack() as stack:
+        stack.enter_context(state_bounds(scenario))
         for module, name, value in replaced:
             stack.enter_context(patch.object(module, name, value))
         try:
@@ -626,6 +631,13 @@ NARROW: tuple[tuple[ModuleType, str, int], ...] = (
     (snapshot, "REWRITE_BYTES", 0),
     (snapshot, "REFRESH_SNAPSHOTS", 5),
 )
+
+
+@contextmanager
+def state_bounds(scenario: Scenario) -> Iterator[None]:
+    """Bounds that the state depends on: whoever folds needs the same."""
+    with patch.object(loading, "WITHIN_MS", 900 if scenario.narrow else loading.WITHIN_MS):
+        yield
 
 
 def _versions_here() -> dict[str, str]:

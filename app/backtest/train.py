@@ -1,0 +1,153 @@
+"""A model from history: the fold of a worker over a file, of which the model is kept.
+
+Events and labels take the way that they take live, so what comes out is the model that a worker would have after these
+records: scored before learned, labels at their delay, reactions to drift included.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.backtest.candidate import Candidate, Result
+from app.backtest.run import SAID_EVERY, HistorySource, Stop
+from app.codec.parts import encode_model
+from app.core.error import InputFileError
+from app.core.fingerprint import arithmetic_fingerprint, versions
+from app.core.freeze import dump_model
+from app.core.loading import SIZE_MAX
+from app.core.model import Learner, Values
+from app.core.output import Prediction
+from app.core.pipeline import Pipeline
+from app.core.poison import ModelRaisedError
+from app.core.record import Event
+from app.core.shard import Shard
+from app.core.trained import FORMAT, KIND, Trained, model_of, parse
+
+_NOTHING = Prediction()
+TRIED = 100  # of the last events: what the file gives for them is compared with what was kept
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A model file and how it came about.
+
+    Args:
+        content: of the file.
+        rows, bad, bad_lines: read; of them unusable, and the first of those.
+    """
+
+    content: bytes
+    manifest: Trained
+    result: Result
+    rows: int
+    bad: int
+    bad_lines: tuple[str, ...]
+
+
+def train(
+    pipeline: Pipeline, source: HistorySource, key: bytes | None, moved: Callable[[int, int], None]
+) -> Training | None:
+    """Fold a history, and make a model file of the model.
+
+    Args:
+        key: of the deployment's signatures, or None.
+        moved: told of rows done and to be done.
+
+    Returns:
+        None after Ctrl-C.
+
+    Raises:
+        InputFileError: the history cannot be read, nothing was learned, or the model cannot be used.
+    """
+    history = source.open(pipeline)
+    candidate = Candidate(pipeline.name, pipeline)
+    last: deque[Values] = deque(maxlen=TRIED)
+    first_ms = last_ms = None
+    with Stop() as stop:
+        for number, batch in enumerate(history.batches()):
+            candidate.fold(batch)
+            if candidate.failed:
+                break
+            for record in batch:
+                if isinstance(record, Event):
+                    last.append(record.features)
+                    first_ms = record.time_ms if first_ms is None else min(first_ms, record.time_ms)
+                    last_ms = record.time_ms if last_ms is None else max(last_ms, record.time_ms)
+            if number % SAID_EVERY == 0:
+                moved(history.done, history.total)
+                if stop.asked:
+                    return None
+        moved(history.done, history.total)
+    shard = candidate.shard
+    result = candidate.finish()
+    learned = result.counts.get("learned", 0)
+    _check_result(result, learned)
+    content = encode_model(
+        Trained(
+            kind=KIND,
+            format=FORMAT,
+            pipeline=pipeline.resolved(),
+            versions=versions(),
+            arithmetic=arithmetic_fingerprint(),
+            learned=learned,
+            scored=result.counts.get("scored", 0),
+            first_ms=first_ms,
+            last_ms=last_ms,
+            metrics={name: value for name, value in result.metrics.items() if name != "label_count"},
+            size_bytes=0,
+            sha256="",
+        ),
+        dump_model(shard.learner.model),
+        key,
+    )
+    if len(content) > SIZE_MAX:
+        raise InputFileError(
+            f"the model has {len(content):,} bytes, and at most {SIZE_MAX:,} (64 MiB) can be loaded; use a smaller one"
+        )
+    manifest = _proved(shard, content, last)
+    return Training(content, manifest, result, history.done, history.bad.count, tuple(history.bad.lines))
+
+
+def _check_result(result: Result, learned: int) -> None:
+    if result.failure is not None:
+        raise InputFileError(result.failure)
+    if not learned:
+        counts = result.counts
+        raise InputFileError(
+            f"nothing was learned: {counts.get('scored', 0):,} events, {counts.get('joined', 0):,} of them with a "
+            f"label, {counts.get('failed', 0):,} labels at which the model raised. Do ids match, and is --label right?"
+        )
+
+
+def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
+    """Read the file as a shard would, and compare what it says of the last events.
+
+    Raises:
+        InputFileError: it says something else, or nothing usable.
+    """
+    manifest, frozen = parse(content)
+    kept, again = shard.learner, Learner(shard.pipeline)
+    again.load(model_of(shard.pipeline, frozen), frozen)
+    for values in last:
+        said, repeated = _said(kept, values), _said(again, values)
+        if said == _NOTHING:
+            raise InputFileError(
+                "after this history the model gives no finite prediction; scale its features, or lower its rate"
+            )
+        if said != repeated:
+            raise InputFileError(
+                "the model gives other predictions once it was written and read again, so it cannot be loaded; "
+                "`driftline check` names the step"
+            )
+    return manifest
+
+
+def _said(learner: Learner, values: Values) -> Prediction | str:
+    """What a model says, or raises: an event at which it always raises is rejected live as well."""
+    try:
+        prediction, guard = learner.score(values, "proof")
+    except ModelRaisedError as error:
+        return str(error)
+    return prediction if guard == "served" else _NOTHING

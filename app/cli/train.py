@@ -1,0 +1,128 @@
+"""`driftline train`: a model from history, so that the first event is served by one that has learned."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import msgspec
+import orjson
+
+from app.backtest.report import write
+from app.backtest.score import check_folder
+from app.backtest.train import Training
+from app.backtest.train import train as trained
+from app.cli.history import bar, source_of
+from app.cli.option import DURATION, MOMENT, json_option, pipeline_of, pipeline_option, settings_of
+from app.engine.table import Fields
+
+PART = 1  # exit code: rows were left out
+INTERRUPTED = 130
+
+
+@click.command()
+@pipeline_option
+@click.option(
+    "--input", "path", type=click.Path(path_type=Path), metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."
+)
+@click.option("--label", metavar="FIELD", help="With --input: the field that holds the label.")
+@click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id.")
+@click.option("--time", "time_field", metavar="FIELD", help="The field that holds the event's time.")
+@click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times.")
+@click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s].")
+@click.option(
+    "--label-delay",
+    "label_delay_ms",
+    type=DURATION,
+    default=0,
+    metavar="DURATION",
+    help="With --input: how much later a label is known.",
+)
+@click.option(
+    "--events", type=click.Path(path_type=Path), metavar="FILE", help="The events topic as JSON lines; .gz may follow."
+)
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The labels topic as JSON lines.")
+@click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time.")
+@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="Where the model file goes."
+)
+@json_option
+def train(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    path: Path | None,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    start_ms: int | None,
+    step_ms: int | None,
+    label_delay_ms: int,
+    events: Path | None,
+    labels: Path | None,
+    label_time: str | None,
+    limit: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Fold a history as a worker would have, and keep the model in a file.
+
+    `driftline control load MODEL` puts it to work in every shard, before the first event or in the middle of them.
+    The history is a file of rows (--input) or two files of records (--events, --labels).
+
+    Exit code 1: rows were left out; 130: stopped by Ctrl-C, nothing was written.
+    """
+    settings = settings_of()
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    check_folder(out)
+    fields = Fields(label, event_id, time_field, start_ms, step_ms)
+    found = source_of(pipeline, path, fields, label_delay_ms, events, labels, label_time, limit)
+    if found is None:
+        raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
+    key = settings.snapshot_key
+    begun_s = time.monotonic()
+    with bar(as_json) as moved:
+        training = trained(pipeline, found[0], key.encode() if key else None, moved)
+    if training is None:
+        click.echo("stopped; nothing was written", err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
+    write({out: training.content})
+    _tell(training, out, time.monotonic() - begun_s, pipeline.task == "anomaly", as_json)
+    if training.bad:
+        raise click.exceptions.Exit(PART)
+
+
+def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_json: bool) -> None:
+    manifest, result = training.manifest, training.result
+    replaced = int(result.version.partition(".")[0])
+    if as_json:
+        document = {
+            "model": str(out),
+            "file_bytes": len(training.content),
+            "rows": training.rows,
+            "bad_rows": training.bad,
+            "seconds": round(seconds, 3),
+            "pending": result.pending,
+            "replaced": replaced,
+            **msgspec.to_builtins(manifest),
+        }
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    else:
+        unit = "events" if unsupervised else "labels"
+        click.echo(
+            f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} rows in {seconds:.1f} s; "
+            f"{len(training.content):,} bytes{', signed' if manifest.signature else ''}"
+        )
+        for name, value in manifest.metrics.items():
+            click.echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
+        if replaced:
+            often = "once" if replaced == 1 else f"{replaced:,} times"
+            why = "a drift or a breakdown: what serves has learned from the labels after it"
+            click.echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
+        if result.pending and not unsupervised:
+            click.echo(f"note: {result.pending:,} events have no label in this history", err=True)
+    for line in training.bad_lines:
+        click.echo(f"left out: {line}", err=True)
+    if training.bad > len(training.bad_lines):
+        click.echo(f"left out: {training.bad - len(training.bad_lines):,} more", err=True)

@@ -1,0 +1,77 @@
+"""Model files to bytes: signed as snapshots are, and cut into the commands that carry them into the shards."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64encode
+from collections.abc import Iterator
+
+import msgspec
+import orjson
+from msgspec import structs
+
+from app.codec.manifest import sign
+from app.core.error import InvariantError
+from app.core.loading import CHUNKS_MAX, SIZE_MAX
+from app.core.trained import MANIFEST_BYTES_MAX, Trained
+
+PART_BYTES = 256 * 1024  # 350 kB as base64 in JSON: far below what any broker takes
+
+
+def encode_model(manifest: Trained, frozen: bytes, key: bytes | None) -> bytes:
+    """A model file's bytes, signed if there is a key.
+
+    Args:
+        manifest: its size and digest are set here.
+        frozen: the model's bytes, of `core.freeze.dump_model`.
+    """
+    manifest = structs.replace(
+        manifest, size_bytes=len(frozen), sha256=hashlib.sha256(frozen).hexdigest(), signature=""
+    )
+    manifest = structs.replace(manifest, signature=sign(manifest, key))
+    return orjson.dumps(msgspec.to_builtins(manifest)) + b"\n" + frozen
+
+
+def refusal(content: bytes, key: bytes) -> str | None:
+    """Why a model file's signature does not hold, or None.
+
+    Args:
+        content: of a file that `core.trained.parse` could read.
+        key: of the deployment.
+    """
+    try:
+        manifest = msgspec.convert(orjson.loads(content[: content.find(b"\n", 0, MANIFEST_BYTES_MAX)]), Trained)
+        signature = sign(manifest, key)
+    except (orjson.JSONDecodeError, msgspec.ValidationError, TypeError):
+        return "the model file's manifest cannot be read; train anew"
+    if hmac.compare_digest(manifest.signature.encode(), signature.encode()):
+        return None
+    return (
+        "the model file is not signed with this deployment's snapshot key; train it where DRIFTLINE_SNAPSHOT_KEY is set"
+    )
+
+
+def parts(content: bytes, load: str, part_bytes: int = PART_BYTES) -> Iterator[bytes]:
+    """The commands that carry a model file into a shard, in order.
+
+    Args:
+        load: its name, see `core.record.Chunk`.
+    """
+    count = -(-len(content) // part_bytes)
+    if not 0 < len(content) <= SIZE_MAX or count > CHUNKS_MAX:
+        raise InvariantError(f"a model file of {len(content)} bytes cannot be loaded in {count} parts")
+    sha256 = hashlib.sha256(content).hexdigest()
+    for number in range(count):
+        part = content[number * part_bytes : (number + 1) * part_bytes]
+        yield orjson.dumps(
+            {
+                "command": "load",
+                "load": load,
+                "part": number,
+                "parts": count,
+                "size_bytes": len(content),
+                "sha256": sha256,
+                "content": b64encode(part).decode(),
+            }
+        )
