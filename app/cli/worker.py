@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def worker(
     if settings.pipeline is None:
         raise SettingsError("no pipeline: give a file with -p, or set DRIFTLINE_PIPELINE")
     loaded = load_pipeline(settings.pipeline, overrides)
+    _check_port(settings.web_host, settings.web_port)
     with suppress(UnreachableError):  # the worker waits for it
         asyncio.run(verify(loaded, settings))  # here, so that a wrong topic or password is one clear message
     host = Host(loaded, settings, start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue"))
@@ -70,3 +72,23 @@ def worker(
         if isinstance(failure, DriftlineError):
             raise failure from None
         raise
+
+
+def _check_port(host: str, port: int) -> None:
+    """Whether pages can be served there: Faust says so with a traceback only.
+
+    Raises:
+        SettingsError: the port is taken, or the host is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"no pages can be served at {host}:{port}: {error.strerror or error}. Each worker of a machine needs a "
+            "port of its own: --web-port (DRIFTLINE_WEB_PORT); --web-host (DRIFTLINE_WEB_HOST) is one of its addresses"
+        ) from error

@@ -26,12 +26,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.output import AlertState
 from app.core.pipeline import AlertKind, Alerts, Severity, format_duration
 
 SILENCES_MAX = 1_000  # signals are a closed set, and this many silences of theirs are more than anyone will say
+UNWATCHED = "The pipeline file has not asked to watch this"
 _EVER = 1 << 62
 _BY_LABELS: frozenset[AlertKind] = frozenset({"concept_drift", "performance", "label_coverage", "label_delay"})
 
@@ -154,8 +155,13 @@ class Episodes:
             episode.severity = severity
         episode.sign, episode.holds = sign, holds
         episode.signed_ms, episode.observed = moment.now_ms, moment.observed(sign.kind)
-        reminds = not episode.acknowledged and moment.now_ms - episode.told_ms >= rules.ongoing_ms
-        return self._told(episode, "ongoing", sign.sentence, moment.now_ms) if rises or reminds else None
+        told = rises or self.reminds(rules, signal, moment.now_ms)
+        return self._told(episode, "ongoing", sign.sentence, moment.now_ms) if told else None
+
+    def reminds(self, rules: Alerts, signal: str, now_ms: int) -> bool:
+        """Whether a further sign would be told of because it lasts."""
+        episode = self.open.get(signal)
+        return episode is not None and not episode.acknowledged and now_ms - episode.told_ms >= rules.ongoing_ms
 
     def event(self, rules: Alerts, signal: str, sign: Sign, moment: Moment) -> Told:
         """Something that happened and is over: an episode of one message."""
@@ -227,9 +233,13 @@ class Episodes:
         return self._told(episode, "ongoing", episode.sign.sentence, now_ms)
 
     def forget(self, signals: frozenset[str], moment: Moment) -> None:
-        """The pipeline's rules changed: conditions that it does not watch any more hold no longer."""
-        for signal in self.open:
-            if signal not in signals:
+        """The pipeline's rules changed: conditions that it does not watch any more hold no longer.
+
+        Nobody knows whether the trouble is over, so that is not what the end of the episode says.
+        """
+        for signal, episode in self.open.items():
+            if signal not in signals and episode.holds:
+                episode.sign = structs.replace(episode.sign, calm=UNWATCHED)
                 self.calm(signal, moment)
 
     # -- inside

@@ -79,7 +79,8 @@ def telling_of(name: str, reaction: Reaction) -> str:
         case "boost":
             return f"{name} learns faster for a while, {why}."
         case "swap" if reaction.since is not None:
-            return f"A second model, which has learned from the last {reaction.learned:,} labels, serves {name} {why}."
+            labels = "label" if reaction.learned == 1 else f"{reaction.learned:,} labels"
+            return f"A second model, which has learned from the last {labels}, serves {name} {why}."
     return f"{name} has begun again with an untrained model, {why}: its predictions are poor until it has learned."
 
 

@@ -126,6 +126,11 @@ def test_a_reaction_is_told_as_an_event_that_is_over(act: Any, since: int | None
     assert json.loads(json.dumps(alert.evidence)) == alert.evidence
 
 
+def test_a_model_that_has_learned_one_label() -> None:
+    told = reaction_sign(pipeline("binary"), Reaction("swap", RISE, 1, 2)).sentence
+    assert "which has learned from the last label, serves" in told
+
+
 @pytest.mark.parametrize(
     ("signal", "cause"), [("feature:amount", "amount"), ("rate:country=NL", "country=NL"), ("label_delay", "the delay")]
 )

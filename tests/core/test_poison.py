@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -23,8 +24,8 @@ from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, event, fold, label, small
 
 
-def chosen(factory: str) -> Pipeline:
-    rules = {"quiet": "500ms"}
+def chosen(factory: str, **rules: str) -> Pipeline:
+    rules = {"quiet": "500ms"} | rules
     return small(model=f"tests.support.poisonous:{factory}", event={"features": {"x": "number"}}, alerts=rules)
 
 
@@ -123,6 +124,16 @@ def test_a_storm_calls_the_model_seldom_and_loses_no_event() -> None:
     episodes = {one.episode for one in made if isinstance(one, Alert)}
     assert len(episodes) == 1
     assert not here.learner.faults.open
+
+
+def test_a_storm_that_lasts_is_told_now_and_then() -> None:
+    rules = {"quiet": "500ms", "ongoing": "1s"}
+    here = Shard(chosen("scores_badly", **rules), 0)
+    alerts = [one for one in fold(here, *pairs(7_000, range(100, 5_100))) if isinstance(one, Alert)]
+    assert [one.state for one in alerts] == ["opened", *["ongoing"] * 6, "resolved"]
+    assert {one.severity for one in alerts[1:]} == {"critical"}
+    told = [one.time_ms or 0 for one in alerts]
+    assert min(later - earlier for earlier, later in itertools.pairwise(told[1:7])) >= 1_000
 
 
 def test_labels_in_a_storm_are_failed_and_told_of() -> None:
