@@ -118,6 +118,10 @@ class Log:
                 found.append(entry.source)
         return found, position
 
+    def decided(self) -> list[Source]:
+        """See `MemoryCluster.decided`."""
+        return [entry.source for entry in self._entries if not entry.hidden(committed=True)]
+
     def delete_before(self, offset: int) -> None:
         """Retention: forget a prefix."""
         if self.start < offset:
@@ -267,6 +271,10 @@ class MemoryCluster:
         """Everything that a reader would read of a partition."""
         log = self.log(Place(topic, partition))
         return log.read(log.start, log.end, committed=committed)[0]
+
+    def decided(self, topic: str, partition: int) -> list[Source]:
+        """What readers of committed records will have read, also where a marker that says so is still to be written."""
+        return self.log(Place(topic, partition)).decided()
 
     def delete_before(self, place: Place, offset: int) -> None:
         """Retention takes the records before an offset."""

@@ -40,7 +40,7 @@ def _positions(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> tu
     """Where the last fresh state began, and how far the journal has read."""
     begun: dict[str, int] = {}
     read: dict[str, int] = {}
-    for source in cluster.records(pipeline.topics.journal, partition):
+    for source in cluster.decided(pipeline.topics.journal, partition):
         match decode_link(source.value).entry:
             case EpochEntry() as epoch:
                 read.update(epoch.positions)
@@ -54,7 +54,7 @@ def _positions(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> tu
 def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: bytes | None) -> list[Manifest]:
     """The newest snapshot of each slot, if it can be read."""
     newest: dict[bytes, bytes] = {}
-    for source in cluster.records(pipeline.topics.snapshots, partition):
+    for source in cluster.decided(pipeline.topics.snapshots, partition):
         if source.key is not None and source.value is not None:
             newest[source.key] = source.value
         elif source.key is not None:
