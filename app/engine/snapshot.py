@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -131,7 +130,6 @@ class SnapshotWriter:
         kept = {slot: {key for part in self._parts[slot] for key in part.keys(slot)} for slot in (0, 1)}
         self._strays = {slot: self.shelf.keys[slot] - kept[slot] for slot in (0, 1)}  # keys that nothing needs
         self.shelf = Shelf()  # its bytes are as large as the state
-        self._apart = self.pipeline.delivery == "at_least_once"
 
     def due(self, *, asked: bool = False) -> bool:
         """Whether the pipeline, or an operator who asked, wants one now, and none is under way."""
@@ -199,11 +197,7 @@ class SnapshotWriter:
         return self._stream is not None
 
     def next_writes(self) -> list[Write]:
-        """The next few records, for the commit that is being made. Cost: bounded, see the constants.
-
-        Without transactions a batch may be refused while the next one is taken: so there the manifest waits until all
-        that it names was acknowledged, and goes alone.
-        """
+        """The next few records, for the commit that is being made. Cost: bounded, see the constants."""
         taken: list[Write] = []
         size = 0
         for _ in range(STEPS_A_COMMIT):
@@ -213,9 +207,6 @@ class SnapshotWriter:
                 write = next(self._stream)
             except StopIteration:
                 self._finish()
-                break
-            if write is not None and write.key in MANIFEST_KEYS and taken and self._apart:
-                self._stream = itertools.chain((write,), self._stream)
                 break
             if write is not None:
                 taken.append(write)
