@@ -197,13 +197,13 @@ async def test_a_topic_that_forgets_its_commands_is_told_of(
 
 
 async def test_a_topic_that_takes_no_record_as_large(kafka: KafkaNode, pipeline_file: Path, rows_file: Path) -> None:
-    pipeline_file.write_text(pipeline_file.read_text().replace("pipeline: cards", "pipeline: narrow"))
+    pipeline_file.write_text(pipeline_file.read_text().replace("pipeline: cards", "pipeline: small-records"))
     model = rows_file.with_name("model.bin")
     assert run("train", "-p", pipeline_file, "--input", rows_file, "--label", "fraud", "-o", model).returncode == 0
     config = {"max.message.bytes": "2000"}
     async with admin(client_options(settings_of(kafka.bootstrap))) as client:
-        await client.create_topics([NewTopic("narrow.control", 1, 1, topic_configs=config)])
+        await client.create_topics([NewTopic("small-records.control", 1, 1, topic_configs=config)])
     done = await asyncio.to_thread(run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model)
     assert done.returncode == 3
-    assert "narrow.control takes no record as large" in done.stderr
+    assert "small-records.control takes no record as large" in done.stderr
     assert "Give it again" in done.stderr
