@@ -11,7 +11,6 @@ can write the snapshots topic is further held off by the manifest's HMAC, checke
 
 from __future__ import annotations
 
-import copyreg
 import io
 import pickle
 from array import array
@@ -21,10 +20,10 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from river import proba
 
 from app.core.error import SnapshotError
 from app.core.join import Ledger, SegmentState, Settled, View
+from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
@@ -123,7 +122,7 @@ def dump(shard: Shard) -> bytes:
 
     Cost: blocks for as long as the pickling takes, 0.2 us an event that waits.
     """
-    return _pickled({name: getattr(shard, name) for name in _KEPT})
+    return pickled({name: getattr(shard, name) for name in _KEPT})
 
 
 def dump_rest(shard: Shard, view: View) -> bytes:
@@ -135,12 +134,12 @@ def dump_rest(shard: Shard, view: View) -> bytes:
     Cost: blocks for as long as pickling the model, the metrics and the early labels takes.
     """
     state = {name: getattr(shard, name) for name in _KEPT}
-    return _pickled({**state, "pending": (view.numbers, view.kept)})
+    return pickled({**state, "pending": (view.numbers, view.kept)})
 
 
 def dump_body(state: SegmentState) -> bytes:
     """Of a segment, what does not change once it is full: the events' ids and what they carry. Cost: 1 ms."""
-    return _pickled((state.number, state.ids, state.seen.tobytes(), state.packed))
+    return pickled((state.number, state.ids, state.seen.tobytes(), state.packed))
 
 
 def dump_marks(state: SegmentState) -> bytes:
@@ -149,44 +148,12 @@ def dump_marks(state: SegmentState) -> bytes:
         slot: note if isinstance(note, int) else (note.until_ms, note.number, note.label, note.label_time_ms)
         for slot, note in state.notes.items()
     }
-    return _pickled((state.number, state.fates, notes))
+    return pickled((state.number, state.fates, notes))
 
 
 def dump_model(model: Any) -> bytes:
     """A model alone, as `load_model` reads it."""
-    return _pickled(model)
-
-
-def _pickled(state: Any) -> bytes:
-    stream = io.BytesIO()
-    _Pickler(stream, protocol=5).dump(state)
-    return stream.getvalue()
-
-
-def _distributions(base: Any) -> Iterator[type]:
-    for kind in base.__subclasses__():
-        yield kind
-        yield from _distributions(kind)
-
-
-def _without_generator(distribution: Any) -> Any:
-    """How a distribution of River's is kept: without the generator that it seeded from the system's entropy.
-
-    It serves `sample()`, which no model calls, takes 2.5 kB for each feature and class of GaussianNB, and makes the
-    bytes of equal states differ.
-    """
-    reduced = distribution.__reduce_ex__(4)
-    state = reduced[2]
-    if isinstance(state, dict) and state.get("seed", 0) is None:
-        state = {name: member for name, member in state.items() if name != "_rng"}
-    return (*reduced[:2], state, *reduced[3:])
-
-
-class _Pickler(pickle.Pickler):
-    dispatch_table = {  # noqa: RUF012 - what pickle looks for
-        **copyreg.dispatch_table,
-        **dict.fromkeys(_distributions(proba.base.Distribution), _without_generator),
-    }
+    return pickled(model)
 
 
 def load(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Shard:

@@ -21,10 +21,11 @@ from river import base
 from app.core.build import build_model, has_probabilities, last_step
 from app.core.error import ExpressionError, InvariantError
 from app.core.output import Guard, ModelVersion, Prediction
+from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import FeatureValue, LabelValue
-from app.core.walk import walk_ask, walk_learn
+from app.core.walk import walk_ask, walk_learn, walk_probability
 
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
@@ -156,7 +157,7 @@ class Learner:
             features = self.features_of(values)
             self._learn_one(features, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
-                good = self._good = pickle.dumps(self.model, protocol=5)
+                good = self._good = pickled(self.model)
         except Exception as error:
             raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
@@ -192,7 +193,7 @@ class Learner:
     def _keep(self, base: bytes | None = None) -> None:
         """A copy to go back to, from here on; `base` is one that was made just now."""
         try:
-            self._base = pickle.dumps(self.model, protocol=5) if base is None else base
+            self._base = pickled(self.model) if base is None else base
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ExpressionError(
                 f"the model cannot be pickled ({error}), so no snapshot could keep it; define its classes at the top "
@@ -278,6 +279,17 @@ def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features
         say = walk_ask(model, "predict_one" if task == "regression" else "score_one")
         return lambda features: _number(say(features))
     predict_one = walk_ask(model, "predict_one")
+    if task == "binary" and (probability := walk_probability(model)) is not None:
+
+        def decide(features: Features) -> Prediction | None:
+            of_true = probability(features)
+            of_false = 1.0 - of_true
+            if not isfinite(of_true):
+                return None
+            # Of equals the first, False, as River's own `predict_one` has it.
+            return Prediction(of_true > of_false, {False: of_false, True: of_true}, float(of_true))
+
+        return decide
     if not probabilistic:
         return lambda features: Prediction(label=_plain(predict_one(features)))
     predict_proba_one = walk_ask(model, "predict_proba_one")

@@ -2,15 +2,18 @@
 
 `compose.Pipeline` looks up at every record what kind each of its steps is and which extra arguments it takes. Of a
 pipeline of plain transformers before one estimator that never changes: so its steps are called here directly, in the
-order and with the arguments in which it would call them. Any other model is called as it is.
+order and with the arguments in which it would call them, some of them in one function (`kernel`). Any other model is
+called as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from river import base, compose
+
+from app.core.kernel import descend, probability, scale_and_learn
 
 
 def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
@@ -23,9 +26,40 @@ def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
     answer = getattr(steps[-1] if steps else model, method, None)
     if answer is None:  # asking raises, at each call
         return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
-    if steps is None:
-        return answer  # type: ignore[no-any-return]  # River is untyped
-    transforms = [step.transform_one for step in steps[:-1]]
+    return _behind([step.transform_one for step in steps[:-1]], answer) if steps else answer
+
+
+def walk_probability(model: Any) -> Callable[[Any], float] | None:
+    """A function from features to the probability of True, where False has the rest of 1; None where a model says more,
+    or something else."""
+    steps = _plain_steps(model) or [model]
+    answer = probability(steps[-1])
+    return None if answer is None else _behind([step.transform_one for step in steps[:-1]], answer)
+
+
+def walk_learn(model: Any) -> Callable[[Any, Any], None]:
+    """A function that does with a pair what `model.learn_one` does."""
+    steps = _plain_steps(model)
+    if steps is None or not steps[-1]._supervised:
+        return descend(model) or model.learn_one  # type: ignore[no-any-return]  # River is untyped
+    advances = [scale_and_learn(step) or _learn_and_transform(step) for step in steps[:-1]]
+    learn_last = descend(steps[-1]) or _learn_pair(steps[-1])
+    if len(advances) == 1:
+        advance = advances[0]
+        return lambda features, label: learn_last(advance(features), label)
+
+    def learn(features: Any, label: Any) -> None:
+        for advance in advances:
+            features = advance(features)
+        learn_last(features, label)
+
+    return learn
+
+
+def _behind(transforms: Sequence[Callable[[Any], Any]], answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function that gives the answer to what the transforms make of features."""
+    if not transforms:
+        return answer
     if len(transforms) == 1:
         transform = transforms[0]
         return lambda features: answer(transform(features))
@@ -38,21 +72,19 @@ def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
     return ask
 
 
-def walk_learn(model: Any) -> Callable[[Any, Any], None]:
-    """A function that does with a pair what `model.learn_one` does."""
-    steps = _plain_steps(model)
-    if steps is None or not steps[-1]._supervised:
-        return model.learn_one  # type: ignore[no-any-return]  # River is untyped
-    before = [(step.learn_one, step.transform_one) for step in steps[:-1]]
-    learn_last = steps[-1].learn_one
+def _learn_and_transform(step: Any) -> Callable[[Any], Any]:
+    learn_one, transform_one = step.learn_one, step.transform_one
 
-    def learn(features: Any, label: Any) -> None:
-        for learn_one, transform in before:
-            learn_one(features)
-            features = transform(features)
-        learn_last(x=features, y=label)
+    def advance(features: Any) -> Any:
+        learn_one(features)
+        return transform_one(features)
 
-    return learn
+    return advance
+
+
+def _learn_pair(estimator: Any) -> Callable[[Any, Any], None]:
+    learn_one = estimator.learn_one  # pipelines name its arguments
+    return lambda features, label: learn_one(x=features, y=label)
 
 
 def _plain_steps(model: Any) -> list[Any] | None:

@@ -7,10 +7,11 @@ import random
 from typing import Any
 
 import pytest
-from river import anomaly, compose, feature_extraction, linear_model, naive_bayes, preprocessing, stats
+from river import anomaly, compose, feature_extraction, linear_model, naive_bayes, optim, preprocessing, stats
 
 from app.core.digest import digest_of
-from app.core.walk import walk_ask, walk_learn
+from app.core.kernel import descend, probability, scale_and_learn
+from app.core.walk import walk_ask, walk_learn, walk_probability
 
 
 def _power(x: dict[str, float]) -> dict[str, float]:
@@ -52,3 +53,59 @@ def test_what_a_model_cannot_say_is_told_when_it_is_asked() -> None:
     say = walk_ask(preprocessing.StandardScaler() | linear_model.LogisticRegression(), "score_one")
     with pytest.raises(AttributeError):
         say({"a": 1.0})
+
+
+def linear() -> dict[str, Any]:
+    logistic, scaler = linear_model.LogisticRegression, preprocessing.StandardScaler
+    return {
+        "penalty": scaler() | logistic(l2=0.1),
+        "weights of classes": scaler() | logistic(loss=optim.losses.Log(weight_pos=3, weight_neg=1)),
+        "a rate that falls": scaler() | logistic(optimizer=optim.SGD(optim.schedulers.InverseScaling(0.5))),
+        "a rate so high that it diverges": scaler() | logistic(optimizer=optim.SGD(50.0), intercept_lr=5.0),
+        "clipped": scaler() | logistic(clip_gradient=0.1),
+        "adam": scaler() | logistic(optimizer=optim.Adam(0.1)),
+        "looks ahead": scaler() | logistic(optimizer=optim.NesterovMomentum(0.01)),
+        "sparse": scaler() | logistic(l1=0.01),
+        "another loss": scaler() | logistic(loss=optim.losses.Hinge()),
+        "means only": scaler(with_std=False) | logistic(),
+        "a window": scaler(window_size=20) | logistic(),
+        "perceptron": scaler() | linear_model.Perceptron(),
+        "regression": scaler() | linear_model.LinearRegression(intercept_lr=0.1),
+        "regression alone": linear_model.LinearRegression(l2=0.01),
+    }
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e12])
+@pytest.mark.parametrize("name", linear())
+def test_linear_models_keep_their_bits(name: str, scale: float) -> None:
+    theirs = linear()[name]
+    ours = copy.deepcopy(theirs)
+    regression = name.startswith("regression")
+    tell, learn = walk_ask(ours, "predict_one"), walk_learn(ours)
+    chance = None if regression else walk_probability(ours)
+    source = random.Random(5)
+    for number in range(300):
+        x = {"a": source.gauss(0, 1) * scale, "b": source.gauss(3, 2), "constant": 1}
+        if number % 3 == 0:
+            x["seldom"] = source.random()
+        y = x["b"] * 2 if regression else x["b"] > 3
+        assert repr(tell(x)) == repr(theirs.predict_one(x))
+        if chance is not None:
+            said = theirs.predict_proba_one(x)
+            assert repr({False: 1.0 - chance(x), True: chance(x)}) == repr(said)
+        learn(x, y)
+        theirs.learn_one(x, y)
+        assert digest_of(ours) == digest_of(theirs)
+
+
+def test_what_needs_more_is_left_to_river() -> None:
+    logistic, scaler = linear_model.LogisticRegression, preprocessing.StandardScaler
+    assert scale_and_learn(scaler()) is not None
+    assert scale_and_learn(scaler(window_size=5)) is None
+    assert scale_and_learn(scaler(with_std=False)) is None
+    assert scale_and_learn(preprocessing.AdaptiveStandardScaler()) is None
+    assert descend(logistic()) is not None
+    assert descend(logistic(l1=0.1)) is None
+    assert descend(logistic(optimizer=optim.NesterovMomentum(0.1))) is None
+    assert descend(linear_model.Perceptron()) is None
+    assert probability(linear_model.LinearRegression()) is None

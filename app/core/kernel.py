@@ -1,0 +1,115 @@
+"""The two steps of River's that most pipelines are made of, each in one function.
+
+`StandardScaler` and the linear models (`LogisticRegression`, `LinearRegression`) are a dozen calls a record, and the
+calls cost more than the arithmetic. Here the same operations are done on the same objects in the same order, so that
+every bit is River's own; what is not exactly one of these is left to River. Tests hold the states against River's,
+digest by digest.
+
+Source: river 0.26, `preprocessing/scale.py`, `linear_model/base.py`, `optim/losses.py`, `optim/sgd.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp
+from typing import Any
+
+from river import linear_model, optim, preprocessing
+from river.utils import VectorDict
+
+_FLAT = 18.0  # beyond it `optim.losses.Log` takes the exponential for what it tends to
+_CERTAIN = 30  # beyond it `utils.math.sigmoid` is 0 or 1
+
+
+def scale_and_learn(scaler: Any) -> Callable[[Any], Any] | None:
+    """A function that lets a `StandardScaler` learn features and returns them scaled; None for any other step."""
+    if type(scaler) is not preprocessing.StandardScaler or scaler.window_size is not None or not scaler.with_std:
+        return None
+
+    def advance(features: Any) -> Any:
+        counts, means, variances = scaler.counts, scaler.means, scaler.vars
+        scaled = {}
+        for name, value in features.items():
+            counts[name] = count = counts[name] + 1
+            mean = means[name]
+            before = value - mean
+            means[name] = mean = mean + before / count
+            after = value - mean
+            variance = variances[name]
+            variances[name] = variance = variance + (before * after - variance) / count
+            scaled[name] = after / variance**0.5 if variance else 0.0
+        return scaled
+
+    return advance
+
+
+def descend(model: Any) -> Callable[[Any, Any], None] | None:
+    """A function that does what `learn_one` of a linear model does; None for any other, or where it has a penalty or
+    an optimizer that needs more."""
+    if not _is_linear(model) or model.l1 or type(model.optimizer).look_ahead is not optim.base.Optimizer.look_ahead:
+        return None
+    loss, optimizer, initializer = model.loss, model.optimizer, model.initializer
+    most, least, penalty = model.clip_gradient, -model.clip_gradient, model.l2
+    plain = type(optimizer) is optim.SGD
+    gradient_of = _log_gradient(loss) if type(loss) is optim.losses.Log else loss.gradient
+    scaled = VectorDict.from_scaled
+
+    def learn(features: Any, label: Any) -> None:
+        weights = VectorDict(model._weights, initializer, features)
+        slope = gradient_of(label, weights.dot(features) + model.intercept) * 1.0
+        if most < slope:
+            slope = most
+        if least > slope:
+            slope = least
+        slope = float(slope)
+        gradient = scaled(features, slope)
+        if penalty:
+            gradient.iadd_scaled(weights, penalty)
+        model.intercept -= model.intercept_lr.get(optimizer.n_iterations) * slope
+        if plain:
+            weights.isub_scaled(gradient, optimizer.lr.get(optimizer.n_iterations))
+            optimizer.n_iterations += 1
+        else:
+            optimizer.step(w=weights, g=gradient)
+
+    return learn
+
+
+def probability(model: Any) -> Callable[[Any], float] | None:
+    """A function that says the probability of True as `LogisticRegression` does, of False it is the rest; else None."""
+    if not _is_linear(model) or type(model) is not linear_model.LogisticRegression:
+        return None
+    if type(model.loss).mean_func is not optim.losses.BinaryLoss.mean_func:
+        return None
+
+    def ask(features: Any) -> float:
+        raw = model._weights.dot(features) + model.intercept
+        if raw < -_CERTAIN:
+            return 0
+        if raw > _CERTAIN:
+            return 1
+        return 1 / (1 + exp(-raw))
+
+    return ask
+
+
+def _is_linear(model: Any) -> bool:
+    return type(model) in (linear_model.LogisticRegression, linear_model.LinearRegression)
+
+
+def _log_gradient(loss: Any) -> Callable[[Any, float], float]:
+    positive, negative = loss.weight_pos, loss.weight_neg
+
+    def gradient(label: Any, raw: float) -> float:
+        if label == 0:
+            sign, weight = -1, negative
+        else:
+            sign, weight = int(label), positive
+        z: float = raw * sign
+        if z > _FLAT:
+            return float(weight * exp(-z) * -sign)
+        if z < -_FLAT:
+            return float(weight * -sign)
+        return float(weight * -sign / (exp(z) + 1.0))
+
+    return gradient
