@@ -55,7 +55,7 @@ def descend(model: Any) -> Callable[[Any, Any], None] | None:
     scaled = VectorDict.from_scaled
 
     def learn(features: Any, label: Any) -> None:
-        weights = VectorDict(model._weights, initializer, features)
+        weights: Any = VectorDict(model._weights, initializer, features)
         slope = gradient_of(label, weights.dot(features) + model.intercept) * 1.0
         if most < slope:
             slope = most

@@ -2,8 +2,8 @@
 
 `compose.Pipeline` looks up at every record what kind each of its steps is and which extra arguments it takes. Of a
 pipeline of plain transformers before one estimator that never changes: so its steps are called here directly, in the
-order and with the arguments in which it would call them, some of them in one function (`kernel`). Any other model is
-called as it is.
+order and with the arguments in which it would call them, some of them in one function (`kernel`, `hoeffding`). Any
+other model is called as it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from river import base, compose
+from river.__version__ import __version__
 
+from app.core.hoeffding import ask_tree, teach_tree
 from app.core.kernel import descend, probability, scale_and_learn
+
+KNOWN = __version__ == "0.26.1"  # its operations are those of `kernel` and `hoeffding`; any other goes its own way
 
 
 def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
@@ -23,7 +27,9 @@ def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
         method: `predict_one`, `predict_proba_one` or `score_one`.
     """
     steps = _plain_steps(model)
-    answer = getattr(steps[-1] if steps else model, method, None)
+    estimator = steps[-1] if steps else model
+    answer = ask_tree(estimator) if KNOWN and method == "predict_proba_one" else None
+    answer = answer or getattr(estimator, method, None)
     if answer is None:  # asking raises, at each call
         return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
     return _behind([step.transform_one for step in steps[:-1]], answer) if steps else answer
@@ -33,7 +39,7 @@ def walk_probability(model: Any) -> Callable[[Any], float] | None:
     """A function from features to the probability of True, where False has the rest of 1; None where a model says more,
     or something else."""
     steps = _plain_steps(model) or [model]
-    answer = probability(steps[-1])
+    answer = probability(steps[-1]) if KNOWN else None
     return None if answer is None else _behind([step.transform_one for step in steps[:-1]], answer)
 
 
@@ -41,9 +47,9 @@ def walk_learn(model: Any) -> Callable[[Any, Any], None]:
     """A function that does with a pair what `model.learn_one` does."""
     steps = _plain_steps(model)
     if steps is None or not steps[-1]._supervised:
-        return descend(model) or model.learn_one  # type: ignore[no-any-return]  # River is untyped
-    advances = [scale_and_learn(step) or _learn_and_transform(step) for step in steps[:-1]]
-    learn_last = descend(steps[-1]) or _learn_pair(steps[-1])
+        return _learn_fast(model) or model.learn_one
+    advances = [(scale_and_learn(step) if KNOWN else None) or _learn_and_transform(step) for step in steps[:-1]]
+    learn_last = _learn_fast(steps[-1]) or _learn_pair(steps[-1])
     if len(advances) == 1:
         advance = advances[0]
         return lambda features, label: learn_last(advance(features), label)
@@ -80,6 +86,10 @@ def _learn_and_transform(step: Any) -> Callable[[Any], Any]:
         return transform_one(features)
 
     return advance
+
+
+def _learn_fast(estimator: Any) -> Callable[[Any, Any], None] | None:
+    return (descend(estimator) or teach_tree(estimator)) if KNOWN else None
 
 
 def _learn_pair(estimator: Any) -> Callable[[Any, Any], None]:

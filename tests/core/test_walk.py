@@ -7,8 +7,9 @@ import random
 from typing import Any
 
 import pytest
-from river import anomaly, compose, feature_extraction, linear_model, naive_bayes, optim, preprocessing, stats
+from river import anomaly, compose, feature_extraction, linear_model, naive_bayes, optim, preprocessing, stats, tree
 
+from app.core import walk
 from app.core.digest import digest_of
 from app.core.kernel import descend, probability, scale_and_learn
 from app.core.walk import walk_ask, walk_learn, walk_probability
@@ -109,3 +110,64 @@ def test_what_needs_more_is_left_to_river() -> None:
     assert descend(logistic(optimizer=optim.NesterovMomentum(0.1))) is None
     assert descend(linear_model.Perceptron()) is None
     assert probability(linear_model.LinearRegression()) is None
+
+
+def trees() -> dict[str, Any]:
+    hoeffding = tree.HoeffdingTreeClassifier
+    return {
+        "plain": hoeffding(grace_period=50),
+        "behind a scaler": preprocessing.StandardScaler() | hoeffding(grace_period=50),
+        "shallow": hoeffding(grace_period=50, max_depth=1),
+        "of little memory": hoeffding(grace_period=20, max_size=0.02, memory_estimate_period=100),
+        "pure leaves": hoeffding(grace_period=20, delta=0.5, tau=0.5),
+        "nominal": hoeffding(grace_period=50, nominal_attributes=["kind"]),
+        "several classes": hoeffding(grace_period=50),
+        "majority at the leaves": hoeffding(grace_period=50, leaf_prediction="mc"),
+        "bayes at the leaves": hoeffding(grace_period=50, leaf_prediction="nb"),
+        "other splitters": hoeffding(grace_period=50, splitter=tree.splitter.HistogramSplitter()),
+        "without poor attributes": hoeffding(grace_period=50, remove_poor_attrs=True),
+        "stops growing": hoeffding(grace_period=20, max_size=0.02, memory_estimate_period=50, stop_mem_management=True),
+        "adaptive": tree.HoeffdingAdaptiveTreeClassifier(grace_period=50, seed=1),
+    }
+
+
+@pytest.mark.parametrize("name", trees())
+def test_trees_keep_their_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # River measures a leaf by `sys.getsizeof`, which says something else of a copy.
+    monkeypatch.setattr("river.tree.hoeffding_tree.calculate_object_size", lambda leaf, unit="byte": 2_000)
+    theirs = trees()[name]
+    ours = copy.deepcopy(theirs)
+    ask, tell, learn = walk_ask(ours, "predict_proba_one"), walk_ask(ours, "predict_one"), walk_learn(ours)
+    source = random.Random(11)
+    for number in range(2_500):
+        x: dict[str, Any] = {"a": source.gauss(0, 1), "b": source.gauss(3, 2), "constant": 1}
+        if name != "behind a scaler":
+            x["kind"] = source.choice(["x", "y"])
+            if number % 7 == 0:
+                del x["a"]
+        y: Any = x.get("a", 0.0) + x["b"] > 3 + (number > 1_500)
+        if name == "several classes":
+            y = min(3, max(0, int(x["b"])))
+        assert repr(ask(x)) == repr(theirs.predict_proba_one(x))
+        assert tell(x) == theirs.predict_one(x)
+        learn(x, y)
+        theirs.learn_one(x, y)
+        if number % 50 == 0:
+            assert digest_of(ours) == digest_of(theirs)
+    assert digest_of(ours) == digest_of(theirs)
+    if name == "plain":
+        assert theirs.n_branches > 2
+
+
+def test_another_river_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "KNOWN", False)
+    model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    assert walk_probability(model) is None
+    for alone in (linear_model.LogisticRegression(), tree.HoeffdingTreeClassifier()):
+        assert walk_learn(alone) == alone.learn_one
+        assert walk_ask(alone, "predict_proba_one") == alone.predict_proba_one
+
+
+def test_the_river_that_is_installed_is_known() -> None:
+    """Where this fails, compare `kernel` and `hoeffding` with the new River, then name its version in `walk`."""
+    assert walk.KNOWN
