@@ -83,7 +83,7 @@ class EarlyLabels:
 
     def hold(self, held: Held) -> bool:
         """Keep a label; false if as many as may be of its event are held."""
-        for key in self._keys(held.event_id):
+        for key in self._keys(held.event_id) if self.each_max > 1 else (held.event_id,):
             if key not in self._held:
                 if not self._held:
                     self._floor_ms = held.deadline_ms

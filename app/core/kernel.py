@@ -43,20 +43,37 @@ def scale_and_learn(scaler: Any) -> Callable[[Any], Any] | None:
     return advance
 
 
-def descend(model: Any) -> Callable[[Any, Any], None] | None:
+def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[[Any, Any], None] | None:
     """A function that does what `learn_one` of a linear model does; None for any other, or where it has a penalty or
-    an optimizer that needs more."""
+    an optimizer that needs more.
+
+    Args:
+        before: makes of the features what the model sees; a call of its own would cost a tenth more.
+    """
     if not _is_linear(model) or model.l1 or type(model.optimizer).look_ahead is not optim.base.Optimizer.look_ahead:
         return None
     loss, optimizer, initializer = model.loss, model.optimizer, model.initializer
     most, least, penalty = model.clip_gradient, -model.clip_gradient, model.l2
-    plain = type(optimizer) is optim.SGD
-    gradient_of = _log_gradient(loss) if type(loss) is optim.losses.Log else loss.gradient
+    plain, logarithmic = type(optimizer) is optim.SGD, type(loss) is optim.losses.Log
     scaled = VectorDict.from_scaled
 
     def learn(features: Any, label: Any) -> None:
+        if before is not None:
+            features = before(features)
         weights: Any = VectorDict(model._weights, initializer, features)
-        slope = gradient_of(label, weights.dot(features) + model.intercept) * 1.0
+        raw = weights.dot(features) + model.intercept
+        if not logarithmic:
+            slope = loss.gradient(label, raw)
+        else:
+            sign, weight = (-1, loss.weight_neg) if label == 0 else (int(label), loss.weight_pos)
+            z = raw * sign
+            if z > _FLAT:
+                slope = weight * exp(-z) * -sign
+            elif z < -_FLAT:
+                slope = weight * -sign
+            else:
+                slope = weight * -sign / (exp(z) + 1.0)
+        slope *= 1.0
         if most < slope:
             slope = most
         if least > slope:
@@ -75,15 +92,19 @@ def descend(model: Any) -> Callable[[Any, Any], None] | None:
     return learn
 
 
-def probability(model: Any) -> Callable[[Any], float] | None:
-    """A function that says the probability of True as `LogisticRegression` does, of False it is the rest; else None."""
+def probability(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[[Any], float] | None:
+    """A function that says the probability of True as `LogisticRegression` does, of False it is the rest; else None.
+
+    Args:
+        before: see `descend`.
+    """
     if not _is_linear(model) or type(model) is not linear_model.LogisticRegression:
         return None
     if type(model.loss).mean_func is not optim.losses.BinaryLoss.mean_func:
         return None
 
     def ask(features: Any) -> float:
-        raw = model._weights.dot(features) + model.intercept
+        raw = model._weights.dot(features if before is None else before(features)) + model.intercept
         if raw < -_CERTAIN:
             return 0
         if raw > _CERTAIN:
@@ -95,21 +116,3 @@ def probability(model: Any) -> Callable[[Any], float] | None:
 
 def _is_linear(model: Any) -> bool:
     return type(model) in (linear_model.LogisticRegression, linear_model.LinearRegression)
-
-
-def _log_gradient(loss: Any) -> Callable[[Any, float], float]:
-    positive, negative = loss.weight_pos, loss.weight_neg
-
-    def gradient(label: Any, raw: float) -> float:
-        if label == 0:
-            sign, weight = -1, negative
-        else:
-            sign, weight = int(label), positive
-        z: float = raw * sign
-        if z > _FLAT:
-            return float(weight * exp(-z) * -sign)
-        if z < -_FLAT:
-            return float(weight * -sign)
-        return float(weight * -sign / (exp(z) + 1.0))
-
-    return gradient

@@ -129,7 +129,8 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(call)
-            features = self.features_of(values)
+            # Here and in `learn` without a call, which would cost a fifth more.
+            features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
             prediction = self._predict(features)
             return (prediction, "served") if prediction is not None else self._ask_another(features)
         except Exception as error:
@@ -154,7 +155,7 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(learn_call(output_id))
-            features = self.features_of(values)
+            features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
             self._learn_one(features, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
                 good = self._good = pickled(self.model)

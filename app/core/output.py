@@ -8,7 +8,7 @@ consumer can drop repeats. Nothing here depends on a clock.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, final
 
 from msgspec import Struct
 
@@ -55,6 +55,7 @@ class ModelVersion(Struct, frozen=True, gc=False, array_like=True):
         return f"{self.generation}.{self.learned}"
 
 
+@final
 class Score(Struct, frozen=True, gc=False):
     """The served prediction of one event.
 
@@ -74,6 +75,7 @@ class Score(Struct, frozen=True, gc=False):
     version: ModelVersion
 
 
+@final
 class Outcome(Struct, frozen=True, gc=False):
     """How the wait for one event's label ended: the training log, with truth as it was known at the time.
 
@@ -105,6 +107,7 @@ class Outcome(Struct, frozen=True, gc=False):
     previous_label: LabelValue | None = None
 
 
+@final
 class Alert(Struct, frozen=True, gc=False):
     """Something that a person or a program should act on.
 
@@ -145,6 +148,7 @@ class Alert(Struct, frozen=True, gc=False):
     flapping: bool = False
 
 
+@final
 class Rejected(Struct, frozen=True, gc=False):
     """A record that was read and not folded into the state: the bytes as they came, and why."""
 

@@ -12,7 +12,7 @@ Times are milliseconds since 1970-01-01T00:00Z.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from msgspec import Struct
 
@@ -39,6 +39,7 @@ class Source(Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
+@final
 class Event(Struct, frozen=True, gc=False):
     """Something to score.
 
@@ -58,6 +59,7 @@ class Event(Struct, frozen=True, gc=False):
     missing: int = 0
 
 
+@final
 class Label(Struct, frozen=True, gc=False):
     """The truth about an event, which may come before the event or long after it; None takes it back."""
 
@@ -89,6 +91,7 @@ class Chunk(Struct, frozen=True, gc=False):
     content: bytes
 
 
+@final
 class Control(Struct, frozen=True, gc=False):
     """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `load` (a part
     of a trained model), `snapshot` (leave one now), `acknowledge` and `silence` (of an episode).
@@ -107,6 +110,7 @@ class Control(Struct, frozen=True, gc=False):
     chunk: Chunk | None = None
 
 
+@final
 class Malformed(Struct, frozen=True, gc=False):
     """Bytes that are no event, label or control; `reason` is one of a closed list (`app.codec.decode.REASONS`)."""
 
@@ -116,6 +120,7 @@ class Malformed(Struct, frozen=True, gc=False):
     detail: str
 
 
+@final
 class Tick(Struct, frozen=True, gc=False):
     """A journaled moment: on idle inputs, time still passes."""
 

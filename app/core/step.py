@@ -36,7 +36,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
     Raises:
         InvariantError: the state cannot be trusted any more.
     """
-    if isinstance(record, Tick):
+    if type(record) is Tick:  # not `isinstance`: of a msgspec class it costs 0.1 us where the answer is no
         out = Outbox("tick", record.partition, record.slice_number)
         _advance(shard, record.time_ms, out)
         return out.made
@@ -45,17 +45,17 @@ def step(shard: Shard, record: Record) -> list[Output]:
     shard.positions[source.topic] = source.offset + 1
     if source.record_time_ms > shard.stamp_ms:
         shard.stamp_ms = source.record_time_ms
-    if isinstance(record, Event):
+    if type(record) is Event:
         if not record.time_ahead and record.time_ms != shard.watermark_ms:
             _advance(shard, record.time_ms, out)
         _event(shard, record, out)
-    elif isinstance(record, Label):
+    elif type(record) is Label:
         if not record.time_ahead and record.time_ms != shard.watermark_ms:
             _advance(shard, record.time_ms, out)
         take_label(shard, record, out)
-    elif isinstance(record, Malformed):
+    elif type(record) is Malformed:
         reject(shard, source, record.reason, record.detail, out)
-    elif isinstance(record, Control):
+    elif type(record) is Control:
         _control(shard, record, out)
     else:
         assert_never(record)

@@ -32,50 +32,43 @@ def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
     answer = answer or getattr(estimator, method, None)
     if answer is None:  # asking raises, at each call
         return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
-    return _behind([step.transform_one for step in steps[:-1]], answer) if steps else answer
+    before = _one_after_the_other([step.transform_one for step in steps[:-1]]) if steps else None
+    return answer if before is None else lambda features: answer(before(features))
 
 
 def walk_probability(model: Any) -> Callable[[Any], float] | None:
     """A function from features to the probability of True, where False has the rest of 1; None where a model says more,
     or something else."""
     steps = _plain_steps(model) or [model]
-    answer = probability(steps[-1]) if KNOWN else None
-    return None if answer is None else _behind([step.transform_one for step in steps[:-1]], answer)
+    return probability(steps[-1], _one_after_the_other([step.transform_one for step in steps[:-1]])) if KNOWN else None
 
 
 def walk_learn(model: Any) -> Callable[[Any, Any], None]:
     """A function that does with a pair what `model.learn_one` does."""
     steps = _plain_steps(model)
     if steps is None or not steps[-1]._supervised:
-        return _learn_fast(model) or model.learn_one
-    advances = [(scale_and_learn(step) if KNOWN else None) or _learn_and_transform(step) for step in steps[:-1]]
-    learn_last = _learn_fast(steps[-1]) or _learn_pair(steps[-1])
-    if len(advances) == 1:
-        advance = advances[0]
-        return lambda features, label: learn_last(advance(features), label)
-
-    def learn(features: Any, label: Any) -> None:
-        for advance in advances:
-            features = advance(features)
-        learn_last(features, label)
-
-    return learn
+        return (descend(model) or teach_tree(model) or model.learn_one) if KNOWN else model.learn_one
+    *transformers, last = steps
+    before = _one_after_the_other(
+        [(scale_and_learn(step) if KNOWN else None) or _learn_and_transform(step) for step in transformers]
+    )
+    if KNOWN and (learn_last := descend(last, before)) is not None:
+        return learn_last
+    learn_last = (teach_tree(last) if KNOWN else None) or _learn_pair(last)
+    return learn_last if before is None else lambda features, label: learn_last(before(features), label)
 
 
-def _behind(transforms: Sequence[Callable[[Any], Any]], answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function that gives the answer to what the transforms make of features."""
-    if not transforms:
-        return answer
-    if len(transforms) == 1:
-        transform = transforms[0]
-        return lambda features: answer(transform(features))
+def _one_after_the_other(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
+    """One function for all steps; None without any."""
+    if len(steps) < 2:
+        return steps[0] if steps else None
 
-    def ask(features: Any) -> Any:
-        for transform in transforms:
-            features = transform(features)
-        return answer(features)
+    def walk(features: Any) -> Any:
+        for step in steps:
+            features = step(features)
+        return features
 
-    return ask
+    return walk
 
 
 def _learn_and_transform(step: Any) -> Callable[[Any], Any]:
@@ -86,10 +79,6 @@ def _learn_and_transform(step: Any) -> Callable[[Any], Any]:
         return transform_one(features)
 
     return advance
-
-
-def _learn_fast(estimator: Any) -> Callable[[Any, Any], None] | None:
-    return (descend(estimator) or teach_tree(estimator)) if KNOWN else None
 
 
 def _learn_pair(estimator: Any) -> Callable[[Any, Any], None]:

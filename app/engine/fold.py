@@ -71,15 +71,15 @@ class Made:
 
     def add(self, output: Output) -> None:
         """Count one output."""
-        if isinstance(output, Score):
+        if type(output) is Score:  # not `isinstance`: see `step`
             self.scored.append((output.source.offset, output.source.record_time_ms))
-        elif isinstance(output, Outcome):
+        elif type(output) is Outcome:
             self.outcomes[output.kind] += 1
             # A correction is no label that took long to come.
             first = output.previous_label is None
             if first and output.label_time_ms is not None and output.event_time_ms is not None:
                 self.label_delays_ms.append(output.label_time_ms - output.event_time_ms)
-        elif isinstance(output, Rejected):
+        elif type(output) is Rejected:
             self.rejected[output.reason] += 1
         else:
             self.alerts[output.kind] += 1
