@@ -16,7 +16,7 @@ from app.core.record import EventId, Record
 from app.core.shard import Shard
 from app.core.step import step
 
-BUFFERED_MAX = 4_096
+BUFFERED_MAX = 1024
 ALERTS_KEPT_MAX = 2_000
 REJECTED_KEPT_MAX = 5
 

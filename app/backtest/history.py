@@ -35,7 +35,7 @@ from app.engine.feed import LabelForm
 from app.engine.table import MISSING, Bad, Fields, Sample, Table, csv_reader, find, open_bytes
 
 BLOCK_BYTES = 128 * 1024
-BATCH_ROWS = 256
+BATCH_ROWS = 64
 LONG_AGO_MS = 946_684_800_000  # rows without times end at 2000-01-01: a backtest gives the same whenever it runs
 _PLAIN_BYTES = b"0123456789+-.eE, \r\n"
 _LABELS_KNOWN_MAX = 1_000
@@ -261,15 +261,16 @@ class TableHistory:
             rows = rows[: self._asked.limit - self.done]
         nothing_waits = not self._due and not any(map(self._merge.waiting, range(self._events_rank + 1)))
         if plain.targets is not None and not self._asked.label_delay_ms and self.step_ms > 0 and nothing_waits:
-            return self._paired(rows, plain.pick, plain.targets)
-        topic, pick, targets = self._events_topic, plain.pick, plain.targets
+            return self._paired(rows, plain.pick, plain.targets(rows))
+        topic, pick = self._events_topic, plain.pick
+        labels = plain.targets(rows) if plain.targets is not None else None
         delay_ms, due, step_ms = self._asked.label_delay_ms, self._due, self.step_ms
         number, time_ms, offset = self.done, self.start_ms + self.done * self.step_ms, self._offsets[1]
         events: list[InputRecord] = []
-        for row in rows:
+        for place, row in enumerate(rows):
             events.append(Event(Source(topic, 0, offset, time_ms, None, None), time_ms, time_ms, number, pick(row)))
-            if targets is not None:
-                heapq.heappush(due, (time_ms + delay_ms, number, number, targets(row)))
+            if labels is not None:
+                heapq.heappush(due, (time_ms + delay_ms, number, number, labels[place]))
             number += 1
             offset += 1
             time_ms += step_ms
@@ -282,16 +283,16 @@ class TableHistory:
         self,
         rows: Sequence[Sequence[Any]],
         pick: Callable[[Sequence[Any]], tuple[Any, ...]],
-        targets: Callable[[Sequence[Any]], LabelValue],
+        targets: Sequence[LabelValue],
     ) -> list[InputRecord]:
         """What the merge would make of rows whose labels are known at once: each event behind its own label."""
         events, labels, step_ms = self._events_topic, self._labels_topic, self.step_ms
         number, time_ms = self.done, self.start_ms + self.done * self.step_ms
         of_label, of_event = self._offsets
         records: list[InputRecord] = []
-        for row in rows:
+        for row, target in zip(rows, targets, strict=True):
             source = Source(labels, 0, of_label, time_ms, None, None)
-            records.append(Label(source, time_ms, time_ms, number, targets(row)))
+            records.append(Label(source, time_ms, time_ms, number, target))
             source = Source(events, 0, of_event, time_ms, None, None)
             records.append(Event(source, time_ms, time_ms, number, pick(row)))
             number += 1
@@ -329,7 +330,7 @@ class _Plain:
 
     Attributes:
         pick: from a row to the features in declared order.
-        targets: from a row to what its label means; None without labels.
+        targets: from rows to what their labels mean; None without labels.
     """
 
     def __init__(self, pipeline: Pipeline, header: Sequence[str], label: str | None) -> None:
@@ -338,13 +339,13 @@ class _Plain:
         self._number_max = pipeline.limits.number_max
         self._place = places[0]
         self.pick: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*places) if len(places) > 1 else self._only
-        self.targets: Callable[[Sequence[Any]], LabelValue] | None = None
+        self.targets: Callable[[Sequence[Sequence[Any]]], list[LabelValue]] | None = None
         self._label = -1
         if pipeline.label is not None and label is not None:
             self._label = header.index(label)
             self._read = Target(pipeline.label, pipeline).read
             self._known: dict[Any, LabelValue] = {}
-            self.targets = self._number if pipeline.task == "regression" else self._class
+            self.targets = self._numbers if pipeline.task == "regression" else self._classes
 
     def _only(self, row: Sequence[Any]) -> tuple[Any, ...]:
         return (row[self._place],)
@@ -362,14 +363,19 @@ class _Plain:
             return None
         if self.targets is not None:
             try:
-                for row in rows:
-                    self.targets(row)
+                self.targets(rows)
             except TargetError:
                 return None
         return rows
 
-    def _class(self, row: Sequence[Any]) -> LabelValue:
-        value = row[self._label]
+    def _classes(self, rows: Sequence[Sequence[Any]]) -> list[LabelValue]:
+        place, known = self._label, self._known
+        try:
+            return [known[row[place]] for row in rows]
+        except KeyError:  # one that is new
+            return [self._class(row[place]) for row in rows]
+
+    def _class(self, value: Any) -> LabelValue:
         known = self._known.get(value)
         if known is None:
             known = self._read(value)
@@ -377,8 +383,8 @@ class _Plain:
                 self._known[value] = known
         return known
 
-    def _number(self, row: Sequence[Any]) -> LabelValue:
-        return self._read(row[self._label])
+    def _numbers(self, rows: Sequence[Sequence[Any]]) -> list[LabelValue]:
+        return [self._read(row[self._label]) for row in rows]
 
 
 class LogHistory:

@@ -327,7 +327,9 @@ class Tally:
         loss = np.where(known, -np.log(np.where(y_true, bounded, 1.0 - bounded)), 0.0)
         brier = np.where(known, (bounded - y_true) ** 2, 0.0)
         said_yes = np.array([p is not None and p.label is True for p in predictions])
-        answered = known | np.array([p is not None and p.label is not None for p in predictions])
+        answered = known
+        if not known.all():
+            answered = known | np.array([p is not None and p.label is not None for p in predictions])
         hits = np.array([p is not None and p.label == o.label for p, o in zip(predictions, outcomes, strict=True)])
         if self.threshold is not None:
             said_yes = np.where(known, scores >= self.threshold, said_yes)
@@ -378,7 +380,10 @@ class Tally:
 
 
 def _ages(outcomes: Sequence[Outcome], times: Ints) -> Ints:
-    assumed = np.array([outcome.label_time_ms is None for outcome in outcomes])
-    came = np.array([outcome.label_time_ms or 0 for outcome in outcomes], dtype=np.int64)
+    labelled_ms = [outcome.label_time_ms for outcome in outcomes]
+    if None not in labelled_ms:
+        return np.searchsorted(np.array(AGES_MS), np.array(labelled_ms, dtype=np.int64) - times, side="left")
+    assumed = np.array([time_ms is None for time_ms in labelled_ms])
+    came = np.array([time_ms or 0 for time_ms in labelled_ms], dtype=np.int64)
     ages = np.searchsorted(np.array(AGES_MS), came - times, side="left")
     return np.where(assumed, len(AGES) - 1, ages).astype(np.int64)

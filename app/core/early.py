@@ -83,11 +83,12 @@ class EarlyLabels:
 
     def hold(self, held: Held) -> bool:
         """Keep a label; false if as many as may be of its event are held."""
+        kept = self._held
         for key in self._keys(held.event_id) if self.each_max > 1 else (held.event_id,):
-            if key not in self._held:
-                if not self._held:
+            if key not in kept:
+                if not kept:
                     self._floor_ms = held.deadline_ms
-                self._put(key, held)
+                kept[key] = held if len(kept) < LOOSE else self._packed(held)
                 return True
         return False
 
@@ -95,12 +96,10 @@ class EarlyLabels:
         """Another label instead of the first one held of an event, in its place."""
         for key in self._keys(held.event_id):
             if (kept := self._held.get(key)) is not None:
-                self._put(key, structs.replace(held, deadline_ms=self._read(kept).deadline_ms))
+                instead = structs.replace(held, deadline_ms=self._read(kept).deadline_ms)
+                self._held[key] = instead if len(self._held) < LOOSE else self._packed(instead)
                 return
         raise InvariantError("no label of the event is held")
-
-    def _put(self, key: _HeldKey, held: Held) -> None:
-        self._held[key] = held if len(self._held) < LOOSE else self._packed(held)
 
     def _packed(self, held: Held) -> bytes:
         return _pack_held(structs.replace(held, deadline_ms=held.deadline_ms - self._origin_ms))

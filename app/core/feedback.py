@@ -29,7 +29,7 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
     if not terms.labelled:
         reject(shard, label.source, "unexpected_label", "the pipeline declares no label", out)
         return
-    value, pending, now_ms = label.value, shard.pending, shard.now_ms
+    value, pending, now_ms = label.value, shard.pending, shard.watermark_ms or 0
     if terms.multiclass and value is not None and not _admit_class(shard, value):
         detail = f"{value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
         reject(shard, label.source, "too_many_classes", detail, out)
@@ -257,7 +257,8 @@ def _settle(
         failure = learn(shard, waiting.features, label, output_id)
         if failure is not None:
             kind, detail = "failed", failure
-    shard.count(kind)
+    counts = shard.counts
+    counts[kind] = counts.get(kind, 0) + 1
     out.made.append(
         Outcome(
             output_id,
@@ -315,7 +316,8 @@ def learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None
         shard.learner.learn(values, label, output_id)
     except ModelRaisedError as raised:
         return str(raised)
-    shard.count("learned")
+    counts = shard.counts
+    counts["learned"] = counts.get("learned", 0) + 1
     if shard.reactor.background is not None and shard.reactor.learn(
         shard.learner, values, label, learn_call(output_id)
     ):
@@ -325,7 +327,7 @@ def learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None
 
 def _ending_id(shard: Shard, waiting: Waiting) -> str:
     """Of how the wait of an event ended, whatever ended it."""
-    return f"{shard.terms.ending}{waiting.offset}-1"
+    return f"{shard.terms.events}{waiting.offset}-1"
 
 
 def _label_id(shard: Shard, label: Held) -> str:

@@ -341,7 +341,7 @@ class Ledger:
     def due(self, watermark_ms: int) -> Sequence[int]:
         """Places, oldest first, of the events whose deadline lies before the watermark. The caller settles each."""
         least = watermark_ms - self.wait_ms - self._origin_ms
-        if least <= self._waiting_floor:
+        if least <= self._waiting_floor or not self._waiting_count:
             return ()
         found: list[int] = []
         while (place := self._first()) is not None:

@@ -55,6 +55,7 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
     loss, optimizer, initializer = model.loss, model.optimizer, model.initializer
     most, least, penalty = model.clip_gradient, -model.clip_gradient, model.l2
     plain, logarithmic = type(optimizer) is optim.SGD, type(loss) is optim.losses.Log
+    rate, intercept_rate = _constant(optimizer.lr), _constant(model.intercept_lr)
     scaled = VectorDict.from_scaled
 
     def learn(features: Any, label: Any) -> None:
@@ -82,10 +83,11 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
         gradient = scaled(features, slope)
         if penalty:
             gradient.iadd_scaled(weights, penalty)
-        model.intercept -= model.intercept_lr.get(optimizer.n_iterations) * slope
+        count = optimizer.n_iterations
+        model.intercept -= (model.intercept_lr.get(count) if intercept_rate is None else intercept_rate) * slope
         if plain:
-            weights.isub_scaled(gradient, optimizer.lr.get(optimizer.n_iterations))
-            optimizer.n_iterations += 1
+            weights.isub_scaled(gradient, optimizer.lr.get(count) if rate is None else rate)
+            optimizer.n_iterations = count + 1
         else:
             optimizer.step(w=weights, g=gradient)
 
@@ -112,6 +114,11 @@ def probability(model: Any, before: Callable[[Any], Any] | None = None) -> Calla
         return 1 / (1 + exp(-raw))
 
     return ask
+
+
+def _constant(rate: Any) -> float | None:
+    """A learning rate that stays as it is."""
+    return rate.learning_rate if type(rate) is optim.schedulers.Constant else None
 
 
 def _is_linear(model: Any) -> bool:

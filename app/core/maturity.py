@@ -46,7 +46,7 @@ class Delays:
         self.count = 0
 
     def add(self, delay_ms: int) -> None:
-        counts, place = self.counts, _bin(delay_ms)
+        counts, place = self.counts, _bin(delay_ms) if delay_ms > 0 else -1
         counts[place] = counts.get(place, 0) + 1
         self.count += 1
 

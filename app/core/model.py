@@ -28,7 +28,7 @@ from app.core.record import FeatureValue, LabelValue
 from app.core.walk import walk_ask, walk_learn, walk_probability
 
 COPY_EVERY = 10_000
-SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
+SINCE_MIN, SINCE_MAX = 2_000, 5_000  # learn calls between two copies to go back to: more of them for a larger model
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
 _WITHHELD = Prediction()
 _PLAIN = frozenset({bool, int, float, str})

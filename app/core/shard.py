@@ -30,7 +30,7 @@ class Terms(Struct, frozen=True, gc=False):
         multiclass, anomaly: the task.
         threshold: of a decision; None without one.
         missing_watched: missing features may alert.
-        ending, labels: what output ids begin with, of how the wait of an event ended, and of what became of a label.
+        events, labels: what output ids begin with that are about an event, or about a label.
     """
 
     labelled: bool
@@ -39,7 +39,7 @@ class Terms(Struct, frozen=True, gc=False):
     anomaly: bool
     threshold: float | None
     missing_watched: bool
-    ending: str
+    events: str
     labels: str
 
     @classmethod
@@ -52,7 +52,7 @@ class Terms(Struct, frozen=True, gc=False):
             anomaly=pipeline.task == "anomaly",
             threshold=decision.threshold if decision else None,
             missing_watched=bool(pipeline.alerts.missing_max),
-            ending=f"{topics.events}-{partition}-",
+            events=f"{topics.events}-{partition}-",
             labels=f"{topics.labels}-{partition}-",
         )
 

@@ -82,14 +82,14 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
 
 
 def _event(shard: Shard, event: Event, out: Outbox) -> None:
-    event_id, now_ms, terms = event.event_id, shard.now_ms, shard.terms
+    event_id, now_ms, terms = event.event_id, shard.watermark_ms or 0, shard.terms
     if shard.pending.find(event_id, now_ms) is not None:
         reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
     learner = shard.learner
     version = ModelVersion(learner.generation, learner.learned)
     resting = learner.faults.resting > 0
-    output_id = out.own_id()
+    output_id = f"{terms.events}{event.source.offset}-0"
     try:
         prediction, guard = learner.score(event.features, output_id)
     except ModelRaisedError as raised:
@@ -98,7 +98,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         return
     if guard != "served":
         version = learner.version
-    shard.count("scored")
+    counts = shard.counts  # here and in `feedback` without a call for each
+    counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
     score = Score(output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version)
     out.made.append(score)
