@@ -114,7 +114,7 @@ def measure(rounds: int, pairs: int, agent_pairs: int, say: Callable[[str], None
         "model": case.MODEL,
         "features": len(case.FEATURES),
         "metrics": list(case.METRICS),
-        "drift": list(case.pipeline("any").drift.error),
+        "drift": [watch.detector for watch in case.pipeline("any").drift.error],
         "delivery": {"driftline": "exactly_once", "bare": "none promised", "agent": "at_least_once"},
         "timed": "from the first record in hand to all pairs learned and all scores acknowledged",
     }

