@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from river import base, compose, drift, metrics, utils
+from river.tree import hoeffding_tree
 
 from app.core.calibration import CALIBRATION_METRICS
 from app.core.curve import OWN_METRICS
-from app.core.digest import DigestError
+from app.core.digest import DigestError, size_of
 from app.core.error import ExpressionError, UnseededError
 from app.core.expression import RIVER, build
 from app.core.seed import Seeds, differing_part, fill_seeds
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from app.core.pipeline import Pipeline, Scalar
 
 METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS})
+# Hoeffding trees stop growing by their size in memory, looked at once in a million pairs or as their parameter says. By
+# `sys.getsizeof`, as River measures it, a shard that was recovered would go another way than the one that served.
+hoeffding_tree.calculate_object_size = lambda part, unit="byte": size_of(part)
 _NO_DETECTORS = {"binary", "datasets", "DriftRetrainingClassifier"}  # of what River's `drift` exports
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
