@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from river import tree
 
-from app.core import build
+from app.core.build import tree_size
 from app.core.digest import digest_of, size_of
 from app.core.pickling import pickled
 
 SIZE: dict[str, Any] = {"grace_period": 20, "max_size": 0.05, "memory_estimate_period": 100, "delta": 0.1, "tau": 0.2}
-TREES = {
+TREES: dict[str, Callable[[], Any]] = {
     "classifier": lambda: tree.HoeffdingTreeClassifier(**SIZE),
     "regressor": lambda: tree.HoeffdingTreeRegressor(**SIZE),
     "adaptive": lambda: tree.HoeffdingAdaptiveTreeClassifier(seed=3, **SIZE),
@@ -23,8 +24,8 @@ TREES = {
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_copy_grows_as_the_tree_does(name: str) -> None:
-    assert build.size_of is size_of  # importing it puts the measure to work
     live: Any = TREES[name]()
+    assert tree_size(live) == size_of(live)
     copy, source, inactive = live, random.Random(5), 0
     for number in range(3_000):
         x = {"a": source.gauss(0, 1), "b": source.gauss(3, 2)}

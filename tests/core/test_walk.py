@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from river import anomaly, compose, feature_extraction, linear_model, naive_bayes, optim, preprocessing, stats, tree
 
-from app.core import build, walk
+from app.core import walk
+from app.core.build import tree_size
 from app.core.digest import digest_of
 from app.core.kernel import descend, probability, scale_and_learn
 from app.core.walk import walk_ask, walk_learn, walk_probability
@@ -113,7 +114,6 @@ def test_what_needs_more_is_left_to_river() -> None:
 
 
 def trees() -> dict[str, Any]:
-    assert build.hoeffding_tree  # its measure of size is the same for a tree and its copy
     hoeffding = tree.HoeffdingTreeClassifier
     return {
         "plain": hoeffding(grace_period=50),
@@ -136,6 +136,7 @@ def trees() -> dict[str, Any]:
 def test_trees_keep_their_bits(name: str) -> None:
     theirs = trees()[name]
     ours = copy.deepcopy(theirs)
+    assert tree_size(ours) == tree_size(theirs)
     ask, tell, learn = walk_ask(ours, "predict_proba_one"), walk_ask(ours, "predict_one"), walk_learn(ours)
     source = random.Random(11)
     for number in range(2_500):
