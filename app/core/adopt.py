@@ -88,11 +88,13 @@ def adopt(shard: Shard, before: Pipeline) -> None:
     if after.label is not None and before.label is not None:
         shard.pending.pending_max, shard.early.early_max = after.label.pending_max, after.label.early_max
         shard.pending.wait_ms, shard.pending.correct_max = after.label.wait_ms, after.label.correct_max
+        shard.pending.correct_for(after.label.correct_ms)
         shard.early.postpone(after.label.early_ms - before.label.early_ms)
     if any(getattr(before, key) != getattr(after, key) for key in METRIC_KEYS):
-        shard.evaluation = _evaluation(shard.evaluation, before, after)
+        taken = shard.evaluation.taken
+        shard.evaluation = _evaluation(shard.evaluation, before, after, taken)
         maturity = Maturity(after)
-        maturity.keep(shard.maturity, lambda part: _evaluation(part, before, after))
+        maturity.keep(shard.maturity, lambda part: _evaluation(part, before, after, taken), taken)
         shard.maturity = maturity
     if (before.drift, before.params) != (after.drift, after.params):
         monitors = DriftMonitors.of(after)
@@ -108,11 +110,17 @@ def _same(expression: str, before: Pipeline, after: Pipeline) -> bool:
     return all(before.params.get(name, missing) == after.params.get(name, missing) for name in params_used(expression))
 
 
-def _evaluation(old: Evaluation, before: Pipeline, after: Pipeline) -> Evaluation:
-    """Metrics that stay keep their past, and as much of their window as the new one holds; new ones begin empty."""
+def _evaluation(old: Evaluation, before: Pipeline, after: Pipeline, taken: int) -> Evaluation:
+    """Metrics that stay keep their past, and as much of their window as the new one holds; new ones begin empty.
+
+    Args:
+        taken: number of the shard's latest label, which new ones know nothing of.
+    """
     made = Evaluation.of(after)
-    made.label_count = old.label_count
+    made.label_count, made.taken = old.label_count, old.taken
     for name in made.tracks:
         if name in old.tracks and _same(name, before, after):
-            made.keep(name, old.tracks[name])
+            made.keep(name, old)
+        else:
+            made.since[name] = taken
     return made

@@ -93,16 +93,14 @@ def _join(shard: Shard, place: int, waiting: Waiting, label: Held, now_ms: int, 
     prediction, label_time_ms, pending = waiting.prediction, label.time_ms, shard.pending
     delay_ms = label_time_ms - waiting.time_ms
     number = shard.evaluation.update(value, prediction)
-    shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
-    first = True
+    first = shard.labels_max == 1 or not pending.label_count(place)
+    shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
     if shard.labels_max == 1:
         pending.settle(place, LABELLED, now_ms, number, value, label_time_ms)
         output_id = _ending_id(shard, waiting)
     else:
         output_id = _label_id(shard, label)
-        count = pending.count_label(place)
-        first = count == 1
-        if count >= shard.labels_max:
+        if pending.count_label(place) >= shard.labels_max:
             pending.settle(place, LABELLED, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out)
@@ -197,7 +195,7 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
         shard.maturity.unlabelled -= 1
     elif before.label is not None:
         delay_ms = before.label_time_ms - waiting.time_ms
-        shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features)
+        shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
 
 
 def _retract(shard: Shard, place: int | None, label: Held, out: Outbox) -> None:

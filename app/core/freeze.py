@@ -27,7 +27,7 @@ from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 
-FORMAT = 7  # raised whenever the meaning of the bytes changes
+FORMAT = 8  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.error import InvariantError
 from app.core.output import ModelVersion, Prediction
@@ -428,7 +428,7 @@ class Ledger:
             self._pack(segment, slot)
             segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms)
             self._kept.append(place)
-            if len(self._kept) > self.correct_max:
+            while len(self._kept) > self.correct_max:  # more than one where the maximum was lowered
                 self._let_go_oldest()
             return
         segment.packed[slot] = None
@@ -463,6 +463,18 @@ class Ledger:
             segment.preserve()
         segment.fates[slot] = fate
         segment.notes[slot] = Settled(note.until_ms, number, label, label_time_ms)
+
+    def correct_for(self, correct_ms: int) -> None:
+        """Labels may be corrected so long after they came from now on, those that came before too."""
+        longer_ms, self.correct_ms = correct_ms - self.correct_ms, correct_ms
+        self._kept_floor_ms = 0
+        for place in self._kept if longer_ms else ():
+            segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+            note = segment.notes.get(slot)
+            if isinstance(note, Settled):
+                if segment.guarded:
+                    segment.preserve()
+                segment.notes[slot] = structs.replace(note, until_ms=note.until_ms + longer_ms)
 
     def let_go_corrected(self, now_ms: int) -> None:
         """End the time for corrections where it is over."""

@@ -145,28 +145,33 @@ class Maturity:
         self.expected = Expected(pipeline.metric_window) if pipeline.task == "binary" else None
         self._ages_ms = split.ages_ms
         self.ages = [Evaluation.of(pipeline) for _ in range(len(split.ages_ms) + 1)] if split.ages_ms else []
+        self._ages_since = self._segments_since = 0  # number of the latest label before the split began
         self._feature = pipeline.event.names.index(split.segment) if split.segment is not None else None
         self._segment_max = split.segment_max
         self.segments: dict[str, Evaluation] = {}
         self._span_ms = pipeline.metric_span_ms
         self.span: deque[tuple[int, LabelValue, Prediction]] = deque(maxlen=SPAN_LABELS_MAX)
 
-    def keep(self, old: Maturity, carried: Callable[[Evaluation], Evaluation]) -> None:
+    def keep(self, old: Maturity, carried: Callable[[Evaluation], Evaluation], taken: int) -> None:
         """Go on from another one's past, made for the same features; what is split otherwise now begins empty.
 
         Args:
             old: is used up, not copied.
             carried: makes an evaluation of this pipeline of one of the other's.
+            taken: number of the latest label, which what begins now knows nothing of.
         """
         self.scored, self.joined, self.unlabelled, self.delays = old.scored, old.joined, old.unlabelled, old.delays
         if self.expected is not None and old.expected is not None:
             self.expected.sureness.extend(old.expected.sureness)
             self.expected.pairs.extend(old.expected.pairs)
             self.expected.labels_until_reliable = min(old.expected.labels_until_reliable, self.expected.window)
+        self._ages_since = self._segments_since = taken
         if self._ages_ms == old._ages_ms:
-            self.ages = [carried(part) for part in old.ages]
+            self.ages, self._ages_since = [carried(part) for part in old.ages], old._ages_since
         if self._feature == old._feature:
             self.segments = {name: carried(part) for name, part in old.segments.items()}
+            # With other bounds, a value that had no segment may get one, which did not see its earlier labels.
+            self._segments_since = old._segments_since if self._segment_max == old._segment_max else taken
         if self._span_ms is not None:
             self.span.extend(old.span)
 
@@ -184,15 +189,19 @@ class Maturity:
         prediction: Prediction,
         features: tuple[FeatureValue, ...],
         now_ms: int,
+        *,
+        first: bool = True,
     ) -> None:
         """A label came, and its event waited for it.
 
         Args:
+            first: of this event's, where several may come.
             pipeline: to build the metrics of a new segment.
             delay_ms: event time from the event to the label.
             now_ms: the watermark.
         """
-        self.joined += 1
+        if first:
+            self.joined += 1
         self.delays.add(delay_ms)
         value, expected = prediction.value, self.expected
         if expected is not None and value is not None:
@@ -208,20 +217,31 @@ class Maturity:
                 span.popleft()
 
     def revert(
-        self, label: LabelValue, delay_ms: int, prediction: Prediction, features: tuple[FeatureValue, ...]
+        self,
+        label: LabelValue,
+        delay_ms: int,
+        prediction: Prediction,
+        features: tuple[FeatureValue, ...],
+        number: int,
     ) -> None:
-        """Take back what `on_label` was told of, as far as it is still in there."""
+        """Take back what `on_label` was told of, as far as it is still in there.
+
+        Args:
+            number: that the shard's metrics took the label in under.
+        """
         self.joined -= 1
         self.delays.remove(delay_ms)
         if self.expected is not None and prediction.value is not None:
             pair = (prediction.value, bool(label))
             if pair in self.expected.pairs:
                 self.expected.pairs.remove(pair)
-        if self.ages:
-            self.ages[bisect_right(self._ages_ms, delay_ms)].revert(label, prediction)
-        if self._feature is not None:
+        if self.ages and number > self._ages_since:
+            part = self.ages[bisect_right(self._ages_ms, delay_ms)]
+            part.revert(label, prediction, number, windows=False)
+        if self._feature is not None and number > self._segments_since:
             name = MISSING if (value := features[self._feature]) is None else str(value)
-            self.segments[name if name in self.segments else OTHER].revert(label, prediction)
+            part = self.segments[name if name in self.segments else OTHER]
+            part.revert(label, prediction, number, windows=False)
         for place in range(len(self.span) - 1, -1, -1):
             if self.span[place][1:] == (label, prediction):
                 del self.span[place]
@@ -253,14 +273,19 @@ class Maturity:
         over = self.joined + self.unlabelled
         return self.joined / over if over else None
 
-    def values(self, pipeline: Pipeline) -> dict[str, Any]:
-        """Everything, for people and for a scrape; an evaluation as its metrics' values."""
+    def values(self, pipeline: Pipeline, *, drifting: bool = False) -> dict[str, Any]:
+        """Everything, for people and for a scrape; an evaluation as its metrics' values.
+
+        Args:
+            drifting: the concept has drifted, and has not settled yet: no estimate without labels can be relied on.
+        """
         made: dict[str, Any] = {
             "coverage": self.coverage,
             "label_delay_ms": {str(share): self.delays.quantile_ms(share) for share in QUANTILES},
         }
         if self.expected is not None:
-            made["expected"] = self.expected.values()
+            expected = self.expected.values()
+            made["expected"] = {**expected, "reliable": expected["reliable"] and not drifting}
         if self.ages:
             names = [f"< {age_ms} ms" for age_ms in self._ages_ms] + [f">= {self._ages_ms[-1]} ms"]
             made["by_age"] = {name: part.values() for name, part in zip(names, self.ages, strict=True)}

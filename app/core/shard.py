@@ -21,6 +21,9 @@ from app.core.target import Target
 from app.core.watch import Watch
 
 
+_CONCEPT = frozenset({"error", "loss"})  # signals whose drift is one of what is to be learned
+
+
 class Terms(Struct, frozen=True, gc=False):
     """What the fold asks of its pipeline at each record, read once: a look into a pydantic model costs ten of these.
 
@@ -147,7 +150,7 @@ class Shard:
             "episodes": [episode.name for episode in self.episodes.open.values()],
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
-            **self.maturity.values(self.pipeline),
+            **self.maturity.values(self.pipeline, drifting=not self.episodes.open.keys().isdisjoint(_CONCEPT)),
         }
 
 

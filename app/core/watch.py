@@ -141,8 +141,9 @@ class Watch:
         rules = pipeline.alerts
         for metric, limit in rules.performance.items():
             track = evaluation.tracks.get(metric)
-            count = min(evaluation.label_count, evaluation.window)
-            value = track.window_value() if track is not None and count >= evaluation.window else None
+            if track is None or len(track.recent) < evaluation.window:
+                continue  # a metric that began later than the labels has a window of its own to fill
+            value, count = track.window_value(), evaluation.window
             if value is None:
                 continue
             signal = f"metric:{metric}"

@@ -195,3 +195,74 @@ def test_a_longer_wait_is_for_those_that_wait_already_too() -> None:
     assert fold(made, Tick(0, 1, NOW_MS + 15_000)) == []
     out = fold(made, Tick(0, 2, NOW_MS + 20_001))
     assert [(one.event_id, one.kind) for one in chosen(out, Outcome)] == [("waits 0", "expired")]
+
+
+CORRECTED: dict[str, Any] = {
+    "metrics": ["Accuracy", "LogLoss"],
+    "metric_window": 20,
+    "label": {"second": "correct", "retract": True, "wait": "30d"},
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metrics": ["Accuracy", "LogLoss", "ROCAUC", "MacroF1"]},
+        {"metrics": ["Accuracy"]},
+        {"metric_window": 7},
+        {"metric_window": 60},
+        {"metric_by": {"segment": "word"}},
+        {"metric_by": {"ages": ["1h"]}},
+        {"metric_by": {"segment": "word", "ages": ["1h"]}, "metric_span": "1d", "metrics": ["Accuracy", "F1"]},
+    ],
+    ids=lambda changed: " ".join(changed),
+)
+def test_labels_of_before_are_corrected_under_other_metrics(changed: dict[str, Any]) -> None:
+    before = small(**CORRECTED)
+    shard = Shard(before, 0)
+    served: dict[int, Any] = {}
+    for number in range(40):
+        (score,) = fold(shard, event(number, NOW_MS, number % 7))
+        served[number] = score.prediction.label  # type: ignore[union-attr]  # an event makes its score
+        fold(shard, label(number, number % 2 == 0, NOW_MS))
+    shard = follow(shard, small(**{**CORRECTED, **changed}))
+    truth = {number: number % 2 == 0 for number in range(40)}
+    for number in range(40, 50):
+        (score,) = fold(shard, event(number, NOW_MS, number % 7))
+        served[number], truth[number] = score.prediction.label, number % 2 == 0  # type: ignore[union-attr]  # as above
+        fold(shard, label(number, truth[number], NOW_MS))
+    for number in (0, 19, 25, 39, 40, 49):
+        truth[number] = not truth[number]
+        (outcome,) = fold(shard, label(number, truth[number], NOW_MS))
+        assert outcome.kind == "corrected"  # type: ignore[union-attr]  # a label makes its outcome
+    for number in (1, 38, 45):
+        del truth[number]
+        (outcome,) = fold(shard, label(number, None, NOW_MS))
+        assert outcome.kind == "retracted"  # type: ignore[union-attr]  # a label makes its outcome
+    values = shard.evaluation.values()
+    hits = [served[number] == value for number, value in truth.items() if served[number] is not None]
+    assert values["label_count"] == len(truth)
+    assert values["Accuracy"] == pytest.approx(sum(hits) / len(hits))
+    summary = shard.summary()
+    for split in ("by_age", "by_segment"):
+        for part in summary.get(split, {}).values():
+            # Since it began: 10 labels, 4 corrections of older ones, a retraction; all of one segment and one age.
+            assert part["label_count"] in (0, 13)
+            assert part["Accuracy"] is None or 0 <= part["Accuracy"] <= 1
+    for track in shard.evaluation.tracks.values():
+        assert len(track.recent) == len(track.numbers)
+
+
+def test_the_time_for_corrections_follows_the_file() -> None:
+    section = CORRECTED["label"]
+    shard = Shard(small(**{**CORRECTED, "label": {**section, "correct_for": "10s"}}), 0)
+    for number in range(50):
+        fold(shard, event(number, NOW_MS, 1.0), label(number, True, NOW_MS))
+    longer = follow(shard, small(**{**CORRECTED, "label": {**section, "correct_for": "10d", "correct_max": 20}}))
+    (outcome,) = chosen(fold(longer, label(49, False, NOW_MS + 60_000)), Outcome)
+    assert outcome.kind == "corrected"
+    fold(longer, event("next", NOW_MS + 60_000, 1.0), label("next", True, NOW_MS + 60_000))
+    assert longer.pending.kept_count == 20
+    shorter = follow(longer, small(**{**CORRECTED, "label": {**section, "correct_for": "5s"}}))
+    fold(shorter, Tick(0, 1, NOW_MS + 66_000))
+    assert shorter.pending.kept_count == 0

@@ -11,10 +11,11 @@ from msgspec import structs
 from river import metrics
 
 from app.core.calibration import ECE, Brier
+from app.core.episode import Sign
 from app.core.error import PipelineError
 from app.core.maturity import MISSING, OTHER, SPAN_LABELS_MAX, Delays, Expected
 from app.core.output import Outcome
-from app.core.record import Label, Record
+from app.core.record import Label, Record, Tick
 from app.core.shard import Shard
 from app.core.step import step
 from tests.support.small import NOW_MS, event, fold, label, small
@@ -67,6 +68,19 @@ def test_coverage_counts_events_whose_wait_is_over() -> None:
     assert here.maturity.unlabelled == here.counts["expired"] > 30
     assert summary["coverage"] == 50 / (50 + here.counts["expired"])
     assert shard().summary()["coverage"] is None
+
+
+def test_of_several_labels_coverage_counts_the_first() -> None:
+    here = shard(label={"wait": "10s", "labels_max": 10})
+    for number in range(100):
+        at_ms = NOW_MS + 1_000 * number
+        fold(here, event(number, at_ms))
+        if number % 2:
+            fold(here, *[label(number, again % 2 == 0, at_ms) for again in range(10)])
+    fold(here, Tick(0, 1, NOW_MS + 10**6))
+    assert (here.maturity.joined, here.maturity.unlabelled) == (50, 50)
+    assert here.summary()["coverage"] == 0.5
+    assert here.evaluation.label_count == 500
 
 
 def test_delay_quantiles_are_right_to_a_tenth() -> None:
@@ -181,6 +195,15 @@ def test_a_rise_of_the_error_makes_the_estimate_unreliable() -> None:
         if here.maturity.expected.labels_until_reliable:
             break
     assert here.drifts[("error", "drift rise")] == 1
+    assert here.summary()["expected"]["reliable"] is False
+
+
+def test_an_open_drift_of_the_concept_makes_the_estimate_unreliable() -> None:
+    here = shard(metric_window=200, drift={"error": ["ADWIN()"], "warmup_labels": 0})
+    fold(here, *stream(2_000, [0]))
+    assert here.summary()["expected"]["reliable"] is True
+    sign = Sign("concept_drift", "critical", "It is wrong more often.", "It has been right for {}.", {})
+    here.episodes.sign(here.pipeline.alerts, "error", sign, here.moment("l1"))
     assert here.summary()["expected"]["reliable"] is False
 
 

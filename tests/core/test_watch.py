@@ -83,6 +83,19 @@ def test_a_metric_is_judged_over_a_whole_window_only() -> None:
     assert alerts(here, [one for n in range(499, 600) for one in pair(n, n % 2 == 0)]) != []
 
 
+def test_a_metric_that_began_late_has_a_window_of_its_own_to_fill() -> None:
+    rules = {"performance": {"Accuracy": {"min": 0.9}}}
+    old, new = (small(metrics=metrics, metric_window=500) for metrics in (["LogLoss"], ["Accuracy"]))
+    new = new.model_copy(update={"alerts": small(metrics=["Accuracy"], alerts=rules).alerts})
+    here = Shard(old, 0)
+    alerts(here, [one for n in range(1_000) for one in pair(n)])
+    here = load(new, 0, dump(here))
+    adopt(here, old)
+    assert alerts(here, [one for n in range(1_000, 1_400) for one in pair(n, n % 2 == 0)]) == []
+    (opened, *_) = alerts(here, [one for n in range(1_400, 1_700) for one in pair(n, n % 2 == 0)])
+    assert "last 500 labels" in opened.sentence
+
+
 def test_a_metric_that_trembles_at_its_limit_does_not_flap() -> None:
     rules = {"performance": {"Accuracy": {"min": 0.9}}, "quiet": "1s"}
     here = shard(metrics=["Accuracy"], metric_window=100, alerts=rules)
