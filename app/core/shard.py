@@ -20,7 +20,6 @@ from app.core.record import LabelValue
 from app.core.target import Target
 from app.core.watch import Watch
 
-
 _CONCEPT = frozenset({"error", "loss"})  # signals whose drift is one of what is to be learned
 
 

@@ -215,7 +215,7 @@ CORRECTED: dict[str, Any] = {
         {"metric_by": {"ages": ["1h"]}},
         {"metric_by": {"segment": "word", "ages": ["1h"]}, "metric_span": "1d", "metrics": ["Accuracy", "F1"]},
     ],
-    ids=lambda changed: " ".join(changed),
+    ids=" ".join,
 )
 def test_labels_of_before_are_corrected_under_other_metrics(changed: dict[str, Any]) -> None:
     before = small(**CORRECTED)

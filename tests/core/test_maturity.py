@@ -201,9 +201,11 @@ def test_a_rise_of_the_error_makes_the_estimate_unreliable() -> None:
 def test_an_open_drift_of_the_concept_makes_the_estimate_unreliable() -> None:
     here = shard(metric_window=200, drift={"error": ["ADWIN()"], "warmup_labels": 0})
     fold(here, *stream(2_000, [0]))
+    assert here.maturity.expected is not None
+    here.maturity.expected.pairs.extend((0.5, number % 2 == 0) for number in range(200))  # calibrated
     assert here.summary()["expected"]["reliable"] is True
     sign = Sign("concept_drift", "critical", "It is wrong more often.", "It has been right for {}.", {})
-    here.episodes.sign(here.pipeline.alerts, "error", sign, here.moment("l1"))
+    here.episodes.sign(here.pipeline.alerts, "error", sign, here.moment("l1"), holds=False)
     assert here.summary()["expected"]["reliable"] is False
 
 
