@@ -20,7 +20,7 @@ from app.core.evaluate import Evaluation
 from app.core.expression import params_used
 from app.core.maturity import Maturity
 from app.core.pipeline import Pipeline
-from app.core.shard import Shard
+from app.core.shard import Shard, Terms
 
 FOLLOWED = (
     "alerts",
@@ -100,6 +100,8 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         monitors = DriftMonitors.of(after)
         shard.reactor = shard.reactor.under(after, monitors.keep(shard.monitors, DriftMonitors.of(before)))
         shard.monitors = monitors
+    if not Terms.of(before, shard.partition).waits_watched:
+        shard.pending.pass_over(shard.now_ms)  # where they begin to be watched
     shard.watch.adopt(after)
     shard.episodes.forget(shard.watch.signals(after), shard.moment("a"))
 

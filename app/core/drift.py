@@ -12,8 +12,8 @@ Signals, the values that a detector sees, and which way they alert:
     feature      a number: its rank in the first `reference_size` values, or in those of its season, or
                  the number itself (`raw`); a boolean: 1 for true                                        both
     novelty, rate, missing   see `feature`
-    label_rate   1 for an event whose label came within the wait, 0 for one without; from one wait after
-                 the first on, because those without are not known before                                falls
+    label_rate   1 for an event whose label came within the wait, 0 for one without, when the wait is over, in
+                 order of arrival                                                                         falls
     label_delay  from event to label, as a rank in the first `reference_size` delays                     rises
 
 Rules:
@@ -99,7 +99,6 @@ class DriftMonitors:
         error, loss, score, label_rate, label_delay, features, missing: detectors by signal; a feature's by its name.
         types: of features that are no numbers, by name.
         fills: values that stand in for a missing feature, by name.
-        wait_ms: how long an event waits for its label.
         warmup_labels: labels (anomaly: scores) before an error, a loss or a score may alert, 0 or more.
         reference_size: values that form a reference window.
         categories_max: values of a text feature whose rate is watched.
@@ -123,7 +122,6 @@ class DriftMonitors:
         label_delay: Sequence[Named | Chosen] = (),
         types: Mapping[str, str] | None = None,
         fills: Mapping[str, FeatureValue] | None = None,
-        wait_ms: int = 0,
         warmup_labels: int = 5_000,
         reference_size: int = 2_000,
         categories_max: int = CATEGORIES_MAX,
@@ -137,10 +135,8 @@ class DriftMonitors:
         self.reference_size = reference_size
         self.categories_max = categories_max
         self.warning_span = warning_span
-        self.wait_ms = wait_ms
         self.label_count = 0
         self.score_count = 0
-        self.rated_from_ms: int | None = None
         classes = task in ("binary", "multiclass")
         self.error = self._of("error", error, bits=classes, ranked=not classes)
         self.loss = self._of("loss", loss, scale=LOSS_MAX)
@@ -154,7 +150,6 @@ class DriftMonitors:
         for name, chosen in (missing or {}).items():
             self._missing(name, _listed(chosen), (fills or {}).get(name))
         self.of_events = bool(self.features or self.watches)
-        self.of_waits = bool(self.label_rate or self.label_delay)
 
     def _of(
         self,
@@ -227,7 +222,6 @@ class DriftMonitors:
             label_delay=built(watched.label_delay),
             types={name: feature.type for name, feature in declared.items()},
             fills={name: feature.fill for name, feature in declared.items()},
-            wait_ms=pipeline.label.wait_ms if pipeline.label else 0,
             warmup_labels=watched.warmup_labels,
             reference_size=watched.reference_size,
             categories_max=watched.categories_max,
@@ -295,22 +289,13 @@ class DriftMonitors:
         loss = loss_of(y_true, prediction)
         return _NONE if loss is None else _update(self.loss, loss, self.label_count > self.warmup_labels)
 
-    def on_wait(self, now_ms: int, delay_ms: int | None) -> Sequence[Drift]:
-        """Watch how the wait of one event ended.
+    def on_delay(self, delay_ms: int) -> Sequence[Drift]:
+        """Watch how long one event waited for its label."""
+        return _update(self.label_delay, max(0, delay_ms), True)
 
-        Args:
-            now_ms: the watermark.
-            delay_ms: from the event to its label; None where none came in time.
-        """
-        found = _NONE
-        if self.label_rate:
-            if self.rated_from_ms is None:
-                self.rated_from_ms = now_ms + self.wait_ms
-            if now_ms > self.rated_from_ms:
-                found = tuple(_update(self.label_rate, 0 if delay_ms is None else 1, True))
-        if self.label_delay and delay_ms is not None:
-            found = (*found, *_update(self.label_delay, max(0, delay_ms), True))
-        return found
+    def on_wait_over(self, labelled: bool) -> Sequence[Drift]:
+        """Watch whether one event had its label when its wait was over; of each event, in order of arrival."""
+        return _update(self.label_rate, 1 if labelled else 0, True)
 
     # -- what they say
 
@@ -360,7 +345,7 @@ class DriftMonitors:
         Returns:
             The names of the monitors that go on, by what they were called before.
         """
-        self.label_count, self.score_count, self.rated_from_ms = old.label_count, old.score_count, old.rated_from_ms
+        self.label_count, self.score_count = old.label_count, old.score_count
         names: dict[str, str] = {}
         for signal in ("error", "loss", "score", "label_rate", "label_delay"):
             pairs = zip(getattr(first, signal), getattr(old, signal), strict=True)

@@ -21,6 +21,7 @@ numbered, and a segment knows since which of them it has not changed.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
@@ -250,6 +251,7 @@ class Ledger:
         self.kept_as: dict[int, str] = {}  # which snapshot of it each slot holds; the snapshots' business
         self._end = 0  # the place of the next event
         self._remembered = 0  # ids from this place on are remembered
+        self._over = 0  # what waits of events before this place are over, `ended` has told
         self._waiting_count = 0
         self._kept: deque[int] = deque()  # places whose label may be corrected, in order of `until_ms`
         self._origin_ms = 0  # what times in the segments count from
@@ -353,6 +355,39 @@ class Ledger:
             self._oldest = place + 1
         self._waiting_floor = least
         return found
+
+    def ended(self, watermark_ms: int) -> Sequence[bool]:
+        """Of each event whose wait is over since this was last asked, in order of arrival: whether its label came.
+
+        To be asked once what is `due` is settled. An event that was forgotten meanwhile had its label.
+        """
+        least = watermark_ms - self.wait_ms - self._origin_ms
+        place, end, segments = self._over, self._end, self._segments
+        found: list[bool] = []
+        while place < end:
+            segment = segments.get(place >> _SHIFT)
+            if segment is None:
+                after = min(((place >> _SHIFT) + 1) << _SHIFT, end)
+                found += [True] * (after - place)
+                place = after
+                continue
+            slot = place & _SLOT
+            if segment.seen[slot] >= least:
+                break
+            found.append(segment.fates[slot] in (LABELLED, GONE))
+            place += 1
+        self._over = place
+        return found
+
+    def pass_over(self, watermark_ms: int) -> None:
+        """Let `ended` begin with the events whose wait is not over yet."""
+        least = watermark_ms - self.wait_ms - self._origin_ms
+        self._over = self._end
+        for segment in self._segments.values():
+            slot = bisect_left(segment.seen, least)
+            if slot < len(segment.seen):
+                self._over = (segment.number << _SHIFT) + slot
+                return
 
     @property
     def next_deadline_ms(self) -> int | None:
@@ -569,6 +604,7 @@ class Ledger:
             "keep": sorted(self.keep),
             "end": self._end,
             "remembered": self._remembered,
+            "over": self._over,
             "origin_ms": self._origin_ms,
         }
 
@@ -589,6 +625,7 @@ class Ledger:
         ledger.keep = frozenset(numbers["keep"])
         ledger._begin()
         ledger._end, ledger._remembered = int(numbers["end"]), int(numbers["remembered"])
+        ledger._over = int(numbers["over"])
         ledger._loose = ledger._end
         ledger._origin_ms = int(numbers["origin_ms"])
         ledger._kept.extend(array("q", kept))

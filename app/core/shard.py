@@ -32,6 +32,7 @@ class Terms(Struct, frozen=True, gc=False):
         multiclass, anomaly: the task.
         threshold: of a decision; None without one.
         missing_watched: missing features may alert.
+        waits_watched: how many labels come within the wait is watched.
         events, labels: what output ids begin with that are about an event, or about a label.
     """
 
@@ -41,6 +42,7 @@ class Terms(Struct, frozen=True, gc=False):
     anomaly: bool
     threshold: float | None
     missing_watched: bool
+    waits_watched: bool
     events: str
     labels: str
 
@@ -54,6 +56,8 @@ class Terms(Struct, frozen=True, gc=False):
             anomaly=pipeline.task == "anomaly",
             threshold=decision.threshold if decision else None,
             missing_watched=bool(pipeline.alerts.missing_max),
+            waits_watched=label is not None
+            and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),
             events=f"{topics.events}-{partition}-",
             labels=f"{topics.labels}-{partition}-",
         )

@@ -24,7 +24,7 @@ from app.core.poison import ModelRaisedError
 from app.core.record import Control, Event, Label, Malformed, Record, Tick
 from app.core.shard import Shard
 from app.core.takeover import take_chunk
-from app.core.trouble import accepted, answer, look, note_drift, notice, reject, watch_faults
+from app.core.trouble import accepted, answer, look, note_drift, notice, reject, watch_faults, watch_waits
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -73,6 +73,8 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):
         give_up(shard, place, "no label within the wait", out)
+    if shard.terms.waits_watched:
+        watch_waits(shard, time_ms, out)
     for held in shard.early.expire(time_ms):
         unjoined(shard, held, "orphan", "no event within the wait", out)
     if shard.pending.keep:

@@ -86,12 +86,26 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
 
 
 def watch_labels(shard: Shard, delay_ms: int | None, out: Outbox) -> None:
-    """An event's wait ended, or its first label came: watch coverage and delay, and now and then judge the metrics."""
+    """An event's wait ended, or its first label came: watch the delay, and now and then judge it and the metrics."""
     if shard.watch.settle(delay_ms):
         _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
-    if shard.monitors.of_waits:
-        for drift in shard.monitors.on_wait(shard.now_ms, delay_ms):
+    if delay_ms is not None and shard.monitors.label_delay:
+        for drift in shard.monitors.on_delay(delay_ms):
             note_drift(shard, drift, out)
+
+
+def watch_waits(shard: Shard, time_ms: int, out: Outbox) -> None:
+    """Time has moved on: watch how many of the events whose wait is over now had their label.
+
+    One by one in order of arrival, and not as labels come: they come early, and that none came is known a whole wait
+    later, so a mixture of the two says little where traffic is uneven.
+    """
+    watch, monitors = shard.watch, shard.monitors
+    for labelled in shard.pending.ended(time_ms):
+        for drift in monitors.on_wait_over(labelled):
+            note_drift(shard, drift, out)
+        if watch.end(labelled):
+            _judge(shard, watch.judge_coverage(shard.pipeline, shard.episodes.open), out)
 
 
 # -- operators

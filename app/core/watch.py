@@ -2,7 +2,8 @@
 
 A record costs one comparison here, and a settled event one addition. What is judged, and when:
 
-    every `SETTLED` events whose wait has ended   metrics within their limits; label coverage; label delay
+    every `SETTLED` events that have their label, or whose wait is over   metrics within their limits; label delay
+    every `SETTLED` events whose wait is over     label coverage
     while records are rejected or features missing, as soon as `RECORDS_MIN` came, and every `LOOK_MS`
                                                   shares of rejected events, rejected labels, missing features
     at the end of each window of event time       throughput
@@ -78,6 +79,9 @@ class Watch:
     Attributes:
         settled: events whose wait has ended.
         settled_due: at which of them to look at metrics and labels.
+        over: events whose wait is over, and `over_labelled` those of them that had their label.
+        over_due: at which of them to look at coverage.
+        covered: the last blocks of them, each how many and how many labelled.
         time_due_ms: at which watermark to look at the rest.
         rejected: rejected events and labels since the first record, without those of a model's exceptions.
         usual: counts of earlier windows, empty ones apart.
@@ -90,6 +94,11 @@ class Watch:
     late: int = 0
     delay_max_ms: int = NEVER
     marked: tuple[int, int, int] = (0, 0, 0)
+    over: int = 0
+    over_labelled: int = 0
+    over_due: int = NEVER
+    over_marked: tuple[int, int] = (0, 0)
+    covered: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=BLOCKS))
     blocks: deque[Block] = field(default_factory=lambda: deque(maxlen=BLOCKS))
     rejected: dict[str, int] = field(default_factory=lambda: {"events": 0, "labels": 0})
     reason: str = ""
@@ -102,7 +111,12 @@ class Watch:
         """Watch what this pipeline asks for."""
         rules = pipeline.alerts
         self.delay_max_ms = NEVER if rules.label_delay_max_ms is None else rules.label_delay_max_ms
-        by_label = rules.performance or rules.label_coverage_min is not None or rules.label_delay_max_ms is not None
+        if rules.label_coverage_min is None:
+            self.over_due = NEVER
+            self.covered.clear()
+        elif self.over_due == NEVER:
+            self.over_due, self.over_marked = self.over + SETTLED, (self.over, self.over_labelled)
+        by_label = rules.performance or rules.label_delay_max_ms is not None
         if not by_label:
             self.settled_due = NEVER
         elif self.settled_due == NEVER:
@@ -133,7 +147,7 @@ class Watch:
     def judge_labels(
         self, pipeline: Pipeline, evaluation: Evaluation, open_signals: Collection[str]
     ) -> Iterator[Verdict]:
-        """What is so of metrics, coverage and delay, now that `SETTLED` more waits have ended."""
+        """What is so of metrics and delay, now that `SETTLED` more waits have ended."""
         self.settled_due = self.settled + SETTLED
         before = self.marked
         self.marked = (self.settled, self.joined, self.late)
@@ -156,16 +170,31 @@ class Watch:
             yield Verdict(signal, sign)
         if len(self.blocks) < BLOCKS:
             return
-        settled, joined, late = (sum(block[i] for block in map(_parts, self.blocks)) for i in range(3))
-        if rules.label_coverage_min is not None:
-            coverage, least = joined / settled, rules.label_coverage_min
-            low = coverage < _eased(least, "label_coverage" in open_signals, up=True)
-            yield Verdict("label_coverage", coverage_sign(pipeline, coverage, least, settled) if low else None)
+        joined, late = (sum(block[i] for block in map(_parts, self.blocks)) for i in (1, 2))
         if rules.label_delay_max_ms is not None and joined:
             share = late / joined
             slow = share > _eased(0.5, "label_delay" in open_signals, up=False)
             sign = delay_sign(pipeline, share, rules.label_delay_max_ms, joined) if slow else None
             yield Verdict("label_delay", sign)
+
+    def end(self, labelled: bool) -> bool:
+        """Count an event whose wait is over; returns whether to look at coverage."""
+        self.over += 1
+        self.over_labelled += labelled
+        return self.over >= self.over_due
+
+    def judge_coverage(self, pipeline: Pipeline, open_signals: Collection[str]) -> Iterator[Verdict]:
+        """What is so of coverage, now that `SETTLED` more waits are over."""
+        self.over_due = self.over + SETTLED
+        before, self.over_marked = self.over_marked, (self.over, self.over_labelled)
+        self.covered.append((self.over - before[0], self.over_labelled - before[1]))
+        least = pipeline.alerts.label_coverage_min
+        if len(self.covered) < BLOCKS or least is None:
+            return
+        over, labelled = (sum(block[i] for block in self.covered) for i in (0, 1))
+        coverage = labelled / over
+        low = coverage < _eased(least, "label_coverage" in open_signals, up=True)
+        yield Verdict("label_coverage", coverage_sign(pipeline, coverage, least, over) if low else None)
 
     # -- rejected and missing
 

@@ -202,7 +202,9 @@ class _Maturity:
     def __init__(self) -> None:
         of = ["partition"]
         self._coverage = GaugeMetricFamily(
-            "driftline_label_coverage", "Share of events with a label, of those whose wait is over.", labels=of
+            "driftline_label_coverage",
+            "Share of events with a label, of those that have one or whose wait is over.",
+            labels=of,
         )
         self._delay = GaugeMetricFamily(
             "driftline_label_delay_quantile_seconds", "Label delays of all labels so far.", labels=[*of, "quantile"]

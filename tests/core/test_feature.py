@@ -160,23 +160,13 @@ def test_a_feature_that_is_missing_more_often_alerts_and_one_less_often_does_not
 
 def test_labels_that_stop_coming_are_told_and_their_return_is_not() -> None:
     rng = random.Random(6)
-    monitors = DriftMonitors("binary", (), label_rate=[adwin()], wait_ms=DAY_MS)
+    monitors = DriftMonitors("binary", (), label_rate=[adwin()])
     found: list[Drift] = []
     for number in range(9_000):
         rate = 0.9 if not 4_000 <= number < 6_000 else 0.5
-        found += monitors.on_wait(number * DAY_MS // 1_000, 5 if rng.random() < rate else None)
+        found += monitors.on_wait_over(rng.random() < rate)
     assert [(one.direction, one.alerts) for one in found] == [("fall", True), ("rise", False)]
     assert found[0].before == pytest.approx(0.9, abs=0.02)
-
-
-def test_the_rate_is_not_watched_before_a_whole_wait_has_passed() -> None:
-    """Until then only labels that came are known: the rate would fall without a cause."""
-    monitors = DriftMonitors("binary", (), label_rate=[adwin()], wait_ms=DAY_MS)
-    for hour in range(25):
-        assert monitors.on_wait(hour * HOUR_MS, 5) == ()
-    assert monitors.label_rate[0].observed == 0
-    monitors.on_wait(25 * HOUR_MS, None)
-    assert monitors.label_rate[0].observed == 1
 
 
 @pytest.mark.parametrize("expression", ["HDDMA", "FHDDM"])
@@ -186,7 +176,7 @@ def test_one_sided_detectors_find_a_falling_label_rate(expression: str) -> None:
     monitors = DriftMonitors("binary", (), label_rate=[chosen])
     found: list[Drift] = []
     for number in range(1, 4_000):
-        found += monitors.on_wait(number, 5 if rng.random() < (0.95 if number < 3_000 else 0.5) else None)
+        found += monitors.on_wait_over(rng.random() < (0.95 if number < 3_000 else 0.5))
     (first, *_) = [one for one in found if one.kind == "drift"]
     assert (first.direction, first.alerts) == ("fall", True)
     assert first.observed > 3_000
@@ -197,7 +187,7 @@ def test_labels_that_come_later_are_told() -> None:
     monitors = DriftMonitors("binary", (), label_delay=[adwin()])
     found: list[Drift] = []
     for number in range(6_000):
-        found += monitors.on_wait(number, int(rng.expovariate(1 / (1_000 if number < 4_000 else 3_000))) - 5)
+        found += monitors.on_delay(int(rng.expovariate(1 / (1_000 if number < 4_000 else 3_000))) - 5)
     (change,) = found
     assert (change.signal, change.direction, change.alerts) == ("label_delay", "rise", True)
 
@@ -450,9 +440,8 @@ def test_everything_together_survives_a_pickle() -> None:
         return [
             *monitors.on_event(event, number * 1_000),
             *monitors.on_label(rng.random() < 0.3, Prediction(p > 0.5, {True: p, False: 1 - p}, p)),
-            *monitors.on_wait(
-                number * 1_000_000, None if rng.random() < (0.7 if late else 0.1) else rng.randrange(99) + 300 * late
-            ),
+            *monitors.on_wait_over(rng.random() > (0.7 if late else 0.1)),
+            *monitors.on_delay(rng.randrange(99) + 300 * late),
         ]
 
     straight, broken = build(), build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.support.small import NOW_MS, event, kinds, label, malformed, small, s
 ALONE = {"features": {"x": "number"}}
 QUIET = {"quiet": "10s"}
 STEP_MS = 100
+
+HOUR_MS = 3_600_000
 
 
 def shard(**sections: Any) -> Shard:
@@ -119,6 +122,20 @@ def test_few_labels_are_told_of() -> None:
     assert "of the last 1,000 events of p got their label in time" in opened.sentence
     (over,) = stretch(here, 4_000, 6_000)
     assert (over.state, over.episode) == ("resolved", opened.episode)
+
+
+@pytest.mark.parametrize(("share", "lacking"), [(0.95, False), (0.6, True)])
+def test_coverage_is_of_events_whose_wait_is_over(share: float, lacking: bool) -> None:
+    """Labels come within the hour, and that there is none is known after a week: a batch must not look like a lack."""
+    here = shard(label={"wait": "7d"}, alerts={"label_coverage_min": 0.9}, drift={"label_rate": "ADWIN()"})
+    chance = random.Random(1)
+    batch: list[Record] = [event(n, NOW_MS + 100 * n, chance.random(), offset=n) for n in range(3_000)]
+    known = sorted((NOW_MS + 100 * n + chance.randrange(HOUR_MS), n) for n in range(3_000) if chance.random() < share)
+    batch += [label(n, n % 2 == 0, at_ms, offset=place) for place, (at_ms, n) in enumerate(known)]
+    assert alerts(here, batch) == []
+    made = alerts(here, [Tick(0, day, NOW_MS + 24 * HOUR_MS * day) for day in range(1, 9)])
+    assert told(made)[:1] == ([("label_coverage", "opened", made[0].severity)] if lacking else [])
+    assert not here.drifts
 
 
 def test_late_labels_are_told_of() -> None:
