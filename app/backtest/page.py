@@ -14,7 +14,7 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from app.backtest import plot
-from app.backtest.report import CandidateReport, Report, headline
+from app.backtest.report import CandidateReport, Report, Threshold, headline
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -306,14 +306,19 @@ def _confusion(place: int, one: CandidateReport) -> str:
         if one.decision_threshold is not None
         else "by the more probable class"
     )
-    best = ""
-    if one.best is not None:
-        what = f"cost {number(one.best.cost)} an event" if one.best.cost is not None else "best F1"
-        best = f"<p class=soft>In hindsight the best threshold was {one.best.threshold:.3g} ({what}).</p>"
+    best = f"<p class=soft>{_hindsight(one.best)}</p>" if one.best is not None else ""
     return (
         f"<div class=card><h3>{_key(place)}{escape(one.name)}: decisions {at}</h3>"
         f"<div class=scroll><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>{best}</div>"
     )
+
+
+def _hindsight(best: Threshold) -> str:
+    """The best threshold in a sentence."""
+    what = f"cost {number(best.cost)} an event" if best.cost is not None else "best F1"
+    if best.threshold > 1:
+        return f"In hindsight it was best to say no to every event ({what})."
+    return f"In hindsight the best threshold was {best.threshold:.3g} ({what})."
 
 
 def _alerts(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ FORMAT = 1
 POINTS_MAX = 64
 THRESHOLDS_MAX = 200
 CONFUSIONS_MAX = 100
+NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
 FEW = 30  # labelled events below which a part's metrics are not told
 
 
@@ -53,7 +55,8 @@ class Share(Struct, frozen=True):
 
 
 class Threshold(Struct, frozen=True):
-    """What decisions from this threshold on would have been, and would have cost."""
+    """What decisions from this threshold on would have been, and would have cost an event; events without an answer
+    are decided with no. Beyond 1 nothing alarms."""
 
     threshold: float
     tp: int
@@ -353,7 +356,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         calibration=_calibration(tally),
         confusion=_confusion(tally),
         decision_threshold=tally.threshold,
-        costs=thresholds[:: max(1, len(thresholds) // THRESHOLDS_MAX)],
+        costs=_thinned(thresholds),
         best=_best(thresholds),
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
@@ -428,23 +431,34 @@ def _confusion(tally: Tally) -> list[Confusion]:
 
 
 def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
-    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds)."""
-    if tally.task != "binary" or not tally.total.sums[0, 0]:
+    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds), at the
+    pipeline's own, and at `NEVER`; over all counted events: one without an answer is decided with no."""
+    if tally.task != "binary":
         return []
     negatives, positives = tally.total.curve[0]
     touched = np.flatnonzero(negatives + positives)
-    from_here = [np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives)]
-    tp, fp = from_here
-    fn, tn = positives.sum() - tp, negatives.sum() - fp
-    n = max(1, int(positives.sum() + negatives.sum()))
+    if not len(touched):
+        return []
+    column = dict(zip(SUMS[tally.task], map(int, tally.total.sums[0]), strict=True))
+    n, came = column["n"], column["positives"]
+    tp, fp = (np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives))
+    alarms = {float(least): (int(tp[place]), int(fp[place])) for place, least in enumerate(score_at(touched))}
+    alarms[NEVER] = (0, 0)
+    if tally.threshold is not None:
+        alarms[tally.threshold] = (column["tp"], column["fp"])
     made = []
-    for number, least in enumerate(score_at(touched)):
-        counts = (int(tp[number]), int(fp[number]), int(fn[number]), int(tn[number]))
+    for threshold, (right, wrong) in sorted(alarms.items()):
+        counts = (right, wrong, came - right, n - came - wrong)
         price = None
         if cost is not None:
             price = sum(a * b for a, b in zip(counts, (cost.tp, cost.fp, cost.fn, cost.tn), strict=True)) / n
-        made.append(Threshold(float(least), *counts, price))
+        made.append(Threshold(threshold, *counts, price))
     return made
+
+
+def _thinned(thresholds: Sequence[Threshold]) -> list[Threshold]:
+    """Some of them, the last one always."""
+    return [*thresholds[: -1 : max(1, len(thresholds) // THRESHOLDS_MAX)], *thresholds[-1:]]
 
 
 def _best(thresholds: Sequence[Threshold]) -> Threshold | None:

@@ -35,6 +35,7 @@ COARSER = 8  # bins of a cell, in bins of the total
 _TOP = 2 * PER_OCTAVE * OCTAVES
 _BEYOND = PER_OCTAVE * 2 * OCTAVES + PER_OCTAVE  # anomaly scores lie outside [0, 1]: bins on either side of it
 _LEAST, _GREATEST = 1e-15, 1 - 1e-15
+_GRAIN = 2.0**-53  # between two numbers from 0.5 to 1
 SHARES = 20  # equal parts of [0, 1] for calibration and score distribution
 REST = "(others)"
 
@@ -69,12 +70,16 @@ def bins_of(scores: Floats) -> Ints:
 
 
 def score_at(bins: Ints) -> Floats:
-    """The least score of each bin of [0, 1]."""
+    """The least score of each bin of [0, 1]: a score is at least this if and only if its bin is, or a later one.
+
+    A bin above 0.5 ends with the score nearest to 1, and begins just above the last score of the bin before.
+    """
     low = bins <= _TOP // 2
-    depth = np.where(low, bins, _TOP - bins)
+    depth = np.where(low, bins, _TOP - bins + 1)
     octave, part = np.divmod(depth, PER_OCTAVE)
     value = np.ldexp(0.5 + part / (2 * PER_OCTAVE), (octave - OCTAVES).astype(int))
-    least = np.where(low, value, 1.0 - value)
+    above = 1.0 - (np.ceil(value / _GRAIN) - 1.0) * _GRAIN
+    least = np.where(low, value, above)
     return np.where(bins <= 0, 0.0, np.where(bins >= _TOP, 1.0, least))
 
 

@@ -131,8 +131,16 @@ def test_bins_are_those_of_the_core(scores: list[float]) -> None:
 
 
 def test_a_bins_score_is_its_least() -> None:
-    every = np.arange(1, 4_000)
+    every = np.arange(1, 7_000)
     assert [bin_of(float(score)) for score in score_at(every)] == every.tolist()
+
+
+@given(st.floats(min_value=0, max_value=1))
+def test_a_bin_begins_at_its_score_and_no_lower(score: float) -> None:
+    (place,) = bins_of(np.array([score]))
+    (least,) = score_at(np.array([place]))
+    assert least <= score
+    assert place == 0 or bin_of(math.nextafter(least, 0)) < bin_of(least) == place
 
 
 @given(st.lists(st.integers(min_value=0, max_value=4 * 10**12), min_size=1, max_size=200))

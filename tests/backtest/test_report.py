@@ -1,0 +1,78 @@
+"""What a report says of made-up tallies: thresholds, which is best, and who is compared with whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.backtest import page, report
+from app.backtest.candidate import Result, Spec
+from app.backtest.measure import Cost
+from app.backtest.report import NEVER, Report
+from app.backtest.run import Facts
+from app.backtest.run import Outcome as Whole
+from app.backtest.tally import Tally
+from app.core.output import ModelVersion, Outcome, Prediction
+from tests.backtest import history
+from tests.backtest.test_measure import outcome, pairs, tallied
+
+
+def unanswered(count: int, y: bool) -> list[Outcome]:
+    version = ModelVersion(0, 0)
+    at = history.START_MS
+    return [
+        Outcome(f"u-{n}", "joined", None, 0, n, at + n, (1.0,) * 3, Prediction(), version, y, at + n)
+        for n in range(count)
+    ]
+
+
+def reported(*tallies: Tally, cost: Cost | None = None, failures: dict[str, str] | None = None, **more: Any) -> Report:
+    """The report of candidates `c0`, `c1`, ..."""
+    failures = failures or {}
+    specs = [Spec(f"c{n}", history.document(f"c{n}"), f"c{n}.yaml") for n in range(len(tallies))]
+    results = {
+        spec.name: Result(spec.name, tally, failure=failures.get(spec.name))
+        for spec, tally in zip(specs, tallies, strict=True)
+    }
+    facts = Facts(rows=10, start_ms=history.START_MS)
+    asked = report.Asked(["data.csv"], "time", "", "none", 0, None, cost)
+    return report.build(specs, Whole(results, facts, **more), asked)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2, 0.53])
+def test_a_listed_threshold_gives_the_listed_counts(threshold: float | None) -> None:
+    made = [outcome(n, n / 512, n % 3 == 0, history.START_MS + n) for n in range(513)] + pairs(1_500, skill=1.0)
+    decision: dict[str, Any] = {} if threshold is None else {"decision": {"threshold": threshold}}
+    (only,) = reported(tallied([*made, *unanswered(30, True), *unanswered(20, False)], **decision)).candidates
+    assert len(only.costs) > 100
+    scored = [(one.prediction.value or 0.0, bool(one.label)) for one in made if one.prediction]
+    for one in only.costs:
+        tp = sum(y for p, y in scored if p >= one.threshold)
+        fp = sum(not y for p, y in scored if p >= one.threshold)
+        positives = sum(y for _, y in scored) + 30
+        assert (one.tp, one.fp) == (tp, fp), one
+        assert (one.fn, one.tn) == (positives - tp, len(scored) + 50 - positives - fp), one
+
+
+@pytest.mark.parametrize("cost", [Cost(fp=1, fn=20), Cost(fp=20, fn=1), Cost(fp=1, fn=1), Cost(tp=-5, fp=2)])
+@pytest.mark.parametrize("threshold", [None, 0.2013, 0.8013])
+def test_no_decision_was_cheaper_than_the_best_in_hindsight(cost: Cost, threshold: float | None) -> None:
+    made = [*pairs(400, skill=0.1), *unanswered(300, True), *unanswered(500, False)]
+    decision: dict[str, Any] = {} if threshold is None else {"decision": {"threshold": threshold}}
+    (only,) = reported(tallied(made, **decision), cost=cost).candidates
+    actual = only.metrics["CostPerEvent"]
+    assert only.best is not None
+    assert only.best.cost is not None
+    assert actual is not None
+    assert only.best.cost <= actual
+    assert only.best.tp + only.best.fp + only.best.fn + only.best.tn == only.counted == 1_200
+    assert (only.costs[-1].threshold, only.costs[-1].tp, only.costs[-1].fp) == (NEVER, 0, 0)
+
+
+def test_where_alarms_cost_more_than_they_save_it_is_best_to_give_none() -> None:
+    made = reported(tallied([*pairs(400), outcome(400, 1.0, False, history.START_MS)]), cost=Cost(fp=1_000, fn=1))
+    (only,) = made.candidates
+    assert only.best is not None
+    assert only.best.threshold == NEVER > 1
+    assert "it was best to say no to every event" in page.render(made)
