@@ -144,10 +144,12 @@ def _verdicts(report: Report) -> str:
 
 
 def _alone(report: Report) -> str:
-    only = report.candidates[0]
+    only = plot.told_first(report)
     told = [f"{name} {number(only.metrics.get(name))}" for name in headline(report)]
     text = f"<b>{escape(only.name)}</b>: {escape(', '.join(told))}, over {only.counted:,} labelled events."
     advice = "Give a second -p FILE (a plain rule, say) to see whether this is better than something simple."
+    if others := [escape(one.name) for one in report.candidates if one is not only]:
+        advice = f"Nothing to compare it with: {', '.join(others)} gave no results."
     return f'<div class="card verdict">{text}<br><span class=soft>{advice}</span></div>'
 
 
@@ -156,19 +158,16 @@ def _notes(report: Report) -> str:
 
 
 def _metrics(report: Report) -> str:
-    """Every candidate by every metric, the best of each marked."""
+    """Every candidate by every metric, the best of each marked where that can be said."""
     head = "".join(f'<th title="{escape(metric.about)}">{_broken(metric.name)}</th>' for metric in report.metrics)
-    best = {}
-    for metric in report.metrics:
-        known = [value for one in report.candidates if (value := one.metrics.get(metric.name)) is not None]
-        if known and metric.better and len(report.candidates) > 1:
-            best[metric.name] = max(known) if metric.better > 0 else min(known)
+    best, why = _bests(report)
     rows = []
     for place, one in enumerate(report.candidates):
         cells = []
         for metric in report.metrics:
             value = one.metrics.get(metric.name)
-            mark = " class=best" if value is not None and best.get(metric.name) == value else ""
+            marked = value is not None and best.get(metric.name) == value and one.failure is None
+            mark = " class=best" if marked else ""
             cells.append(f"<td{mark}>{number(value)}</td>")
         failed = " (failed)" if one.failure else ""
         name = f"{_key(place)}{escape(one.name)}{failed}"
@@ -178,9 +177,25 @@ def _metrics(report: Report) -> str:
     about = "; ".join(f"{metric.name}: {metric.about}{_side(metric.better)}" for metric in report.metrics)
     return (
         "<h2>Metrics</h2><div class=card><div class=scroll><table><tr><th>candidate</th><th>answers</th>"
-        f"{head}<th>alerts</th></tr>{''.join(rows)}</table></div>"
+        f"{head}<th>alerts</th></tr>{''.join(rows)}</table></div>{why}"
         f"<details><summary>What they mean</summary><p class=soft>{escape(about)}.</p></details></div>"
     )
+
+
+def _bests(report: Report) -> tuple[dict[str, float], str]:
+    """The best value of each metric, and why there is none: only what was reached over equally many events is ranked,
+    and a candidate that failed never is."""
+    able = [one for one in report.candidates if one.failure is None]
+    if len(able) < 2:
+        return {}, ""
+    if len({(one.counted, one.answered) for one in able}) > 1:
+        return {}, "<p class=soft>No best is marked: the candidates did not answer equally many events.</p>"
+    best = {}
+    for metric in report.metrics:
+        known = [value for one in able if (value := one.metrics.get(metric.name)) is not None]
+        if known and metric.better:
+            best[metric.name] = max(known) if metric.better > 0 else min(known)
+    return best, ""
 
 
 def _side(better: int) -> str:
@@ -249,8 +264,7 @@ def _parts_of(report: Report) -> str:
         figure = plot.by_part(report, name, "segments", f"{plot.in_parts(report, name)} by {report.segment}")
         table = _part_table(report, "segments")
         made.append(f"<h2>By {escape(report.segment)}</h2><div class=card>{_keyed(report, figure)}{table}</div>")
-    ages = report.candidates[0].label_ages
-    if len(ages) > 1:
+    if len(plot.told_first(report).label_ages) > 1:
         by_age = plot.by_part(report, name, "label_ages", f"{plot.in_parts(report, name)} by label delay")
         made.append(
             f"<h2>By the label's age</h2><div class=grid><div class=card>{_plot(plot.delays(report))}</div>"

@@ -34,6 +34,11 @@ def in_parts(report: Report, metric: str) -> str:
     return f"{metric} (binned)" if metric in report.binned_in_parts else metric
 
 
+def told_first(report: Report) -> CandidateReport:
+    """The baseline, which has results where any candidate has."""
+    return next((one for one in report.candidates if one.name == report.baseline), report.candidates[0])
+
+
 def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
     """A metric per stretch of time and candidate, with drifts and, if asked for, alerts."""
     figure = _figure(f"{in_parts(report, metric)} over time", 340)
@@ -148,7 +153,7 @@ def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
 def delays(report: Report) -> Figure:
     """When labels came."""
     figure = _figure("Labels by their delay", 340)
-    one = report.candidates[0]
+    one = told_first(report)
     total = sum(part.n for part in one.label_ages) or 1
     figure.add_trace(
         Bar(

@@ -193,6 +193,7 @@ class Report(Struct, frozen=True):
 
     Args:
         partial: it was stopped, and tells of what was folded until then.
+        baseline: the first candidate that has results; all others that have are compared with it.
         binned_in_parts: metrics that are of binned scores in every part (over time, by segment and by the label's age)
             and in every interval.
         seconds: by the wall clock.
@@ -227,15 +228,12 @@ class Asked(Struct, frozen=True):
 
 
 def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
-    """The report of a backtest. The first candidate is the baseline of all comparisons."""
+    """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
     results = outcome.results
     task: Task = specs[0].pipeline["task"]
-    baseline = specs[0].name
-    rivals = {
-        spec.name: results[spec.name].tally
-        for spec in specs[1:]
-        if spec.name in results and _told(results[spec.name]) and _told(results[baseline])
-    }
+    able = [spec.name for spec in specs if spec.name in results and _told(results[spec.name])]
+    baseline = able[0] if able else specs[0].name
+    rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
     row_ms = facts.step_ms if facts.counted else None
     comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
@@ -309,7 +307,8 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
     found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
     for name, result in outcome.results.items():
         if result.failure is not None:
-            found.append(f"{name} did not reach the end: {result.failure}")
+            what = "did not reach the end" if _told(result) else "gave no results"
+            found.append(f"{name} {what}: {result.failure}")
         rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
         if rejected and result.failure is None:
             found.append(f"{name}: {rejected:,} records were rejected; the first: {result.rejected[0]}")

@@ -76,3 +76,45 @@ def test_where_alarms_cost_more_than_they_save_it_is_best_to_give_none() -> None
     assert only.best is not None
     assert only.best.threshold == NEVER > 1
     assert "it was best to say no to every event" in page.render(made)
+
+
+# -- which is best, and who is compared
+
+
+def marked(made: Report) -> int:
+    return page.render(made).count("class=best")
+
+
+def test_the_best_is_marked_only_over_equally_many_answers() -> None:
+    made = pairs(900)
+    assert marked(reported(tallied(made), tallied(pairs(900, skill=1.0)))) == 9
+    unequal = reported(tallied(made), tallied(made[300:] + unanswered(300, False)))
+    assert marked(unequal) == 0
+    assert "No best is marked" in page.render(unequal)
+
+
+def test_a_candidate_that_failed_half_way_is_not_marked_best() -> None:
+    good, worse = tallied(pairs(900, skill=3.0)), tallied(pairs(900, skill=1.0))
+    assert marked(reported(good, worse, failures={"c0": "at record 901: ZeroDivisionError"})) == 0
+    same = reported(good, worse, good, failures={"c2": "at record 901: ZeroDivisionError"})
+    assert marked(same) == 9
+
+
+def test_the_baseline_is_the_first_candidate_with_results() -> None:
+    why = "data.csv has no column 'age'"
+    made = reported(tallied([]), tallied(pairs(900)), tallied(pairs(900, skill=1.0)), failures={"c0": why})
+    assert made.baseline == "c1"
+    assert [(one.baseline, one.candidate) for one in made.comparisons] == [("c1", "c2")]
+    text = page.render(made)
+    assert "<b>c2</b> is <b class=v>worse</b> than c1" in text
+    assert "c0 gave no results: data.csv has no column" in text
+    alone = page.render(reported(tallied([]), tallied(pairs(900)), failures={"c0": why}))
+    assert "<b>c1</b>: LogLoss" in alone
+    assert "Nothing to compare it with: c0 gave no results." in alone
+
+
+def test_a_stopped_backtest_without_the_first_candidate_is_told() -> None:
+    specs = [Spec(name, history.document(name), f"{name}.yaml") for name in ("c0", "c1")]
+    whole = Whole({"c1": Result("c1", tallied(pairs(100)))}, Facts(), stopped=True)
+    made = report.build(specs, whole, report.Asked([], "time", "", "none", 0, None, None))
+    assert (made.baseline, made.comparisons) == ("c1", [])
