@@ -338,6 +338,7 @@ class Tally:
         hits = np.array([p is not None and p.label == o.label for p, o in zip(predictions, outcomes, strict=True)])
         if self.threshold is not None:
             said_yes = np.where(known, scores >= self.threshold, said_yes)
+            hits = answered & (said_yes == y_true)
         columns = [ones, answered, y_true, known, hits, loss, brier]
         columns += [y_true & said_yes, ~y_true & said_yes, y_true & ~said_yes, ~y_true & ~said_yes]
         return np.stack([column.astype(float) for column in columns]), scores, y_true

@@ -82,6 +82,16 @@ def test_decisions_are_at_the_pipelines_threshold_and_cost_what_the_matrix_says(
     assert found["CostPerEvent"] == pytest.approx((fp + 20 * fn) / 2_000)
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.8])
+def test_accuracy_is_that_of_the_decisions(threshold: float) -> None:
+    made = pairs(2_000)
+    silent = [Outcome("u", "joined", None, 0, 1, 1, (1.0,) * 3, Prediction(), ModelVersion(0, 0), False, 2)] * 100
+    found = total_values(tallied([*made, *silent], decision={"threshold": threshold}), None)
+    right = sum(((one.prediction.value or 0) >= threshold) == one.label for one in made if one.prediction)
+    assert found["Accuracy"] == pytest.approx(right / 2_100)
+    assert right != sum(one.prediction.label == one.label for one in made if one.prediction)
+
+
 def test_regression_metrics_are_those_of_river() -> None:
     source = random.Random(2)
     chosen = history.pipeline(model="StandardScaler() | LinearRegression()", task="regression", metrics=["MAE"])
