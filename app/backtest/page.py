@@ -25,7 +25,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--back);color:var(--ink)}
 body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:20px 16px 60px}
+main{max-width:1180px;margin:0 auto;padding:20px 16px 60px;overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25;margin:.2em 0}
 h2{font-size:1.2rem;margin:1.9em 0 .4em}
 h3{font-size:1rem;margin:.2em 0 .3em}
@@ -43,6 +43,7 @@ table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-num
 th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;color:var(--soft);white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
+th{overflow-wrap:normal}
 td.text,td.name{white-space:normal;min-width:9em}
 td.best{font-weight:700;color:var(--good)}
 td.better{color:var(--good)}td.worse{color:var(--bad)}
@@ -50,7 +51,7 @@ code,pre{font:13px/1.45 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wr
 .note{background:#fff7e6;border-color:#f0d9a8}
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.45em;vertical-align:-.05em}
 .plot{width:100%}
-.keys span{white-space:nowrap;margin-right:1.1em;font-size:.85rem}
+.keys span{margin-right:1.1em;font-size:.85rem;overflow-wrap:anywhere}
 .scroll td:first-child,.scroll th:first-child{position:sticky;left:0;background:#fff}
 details summary{cursor:pointer;color:var(--soft)}
 @media(max-width:600px){th,td{padding:4px 7px}h1{font-size:1.3rem}.card{padding:12px}}
@@ -386,7 +387,26 @@ def _method(report: Report) -> str:
     )
     made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     foot = f"<p class=soft>Made in {report.seconds:,.1f} s by {escape(made)}.</p>"
-    return f"<h2>What was compared</h2><div class=card>{models}</div>{foot}"
+    return f"<h2>What was compared</h2><div class=card><p>{escape(_covered(report))}</p>{models}</div>{foot}"
+
+
+def _covered(report: Report) -> str:
+    """The dates of the events and the price of decisions, in sentences."""
+    source, cost = report.source, report.cost
+    if source.counted:
+        told = f"{source.rows:,} rows, whose times were counted from {_date(source.start_ms)} UTC on."
+    elif source.first_ms is None or source.last_ms is None:
+        told = "The dates of the events are not known."
+    else:
+        told = f"Events from {_date(source.first_ms)} to {_date(source.last_ms)} UTC."
+    if cost is None:
+        return f"{told} No costs were given."
+    prices = (("true alarm", cost.tp), ("false alarm", cost.fp), ("missed positive", cost.fn), ("rightful no", cost.tn))
+    return f"{told} Costs: {', '.join(f'{price:g} for a {what}' for what, price in prices)}."
+
+
+def _date(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _counts(one: CandidateReport) -> str:
@@ -399,7 +419,7 @@ def _when(report: Report, time_ms: int | None) -> str:
         return "-"
     if report.source.counted:
         return f"row {(time_ms - report.source.start_ms) // report.source.step_ms:,}"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    return _date(time_ms)
 
 
 def _plot(figure: Figure) -> str:

@@ -15,6 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 ALERT_LINES_MAX = 40
 DRIFTS_MAX = 200
 NAME_MAX = 28
+TITLE_MAX = 42  # as many letters as a phone shows
 
 
 def colour(place: int) -> str:
@@ -113,7 +114,7 @@ def differences(report: Report, metric: str) -> Figure:
         below.append(one.difference - one.low if one.low is not None else 0)
         above.append(one.high - one.difference if one.high is not None else 0)
         colours.append(colour(order.index(comparison.candidate)))
-    figure = _figure(f"{metric}: difference to {_short(report.baseline)}", 110 + 46 * max(1, len(names)))
+    figure = _figure(f"{metric}: difference to the baseline", 110 + 46 * max(1, len(names)))
     figure.add_trace(
         Scatter(
             x=values,
@@ -254,7 +255,13 @@ def thresholds(report: Report) -> Figure:
 def _figure(title: str, height: int) -> Figure:
     figure = Figure()
     figure.update_layout(
-        title={"text": escape(title), "font": {"size": 15}, "x": 0.01, "xanchor": "left", "xref": "container"},
+        title={
+            "text": _short(title, TITLE_MAX),
+            "font": {"size": 15},
+            "x": 0.01,
+            "xanchor": "left",
+            "xref": "container",
+        },
         height=height,
         autosize=True,
         margin={"l": 52, "r": 12, "t": 46, "b": 30},
@@ -280,5 +287,5 @@ def _name(one: CandidateReport) -> str:
     return _short(one.name)
 
 
-def _short(text: str) -> str:
-    return escape(text if len(text) <= NAME_MAX else text[: NAME_MAX - 1] + "…")
+def _short(text: str, most: int = NAME_MAX) -> str:
+    return escape(text if len(text) <= most else text[: most - 1] + "…")

@@ -169,6 +169,7 @@ class Source(Struct, frozen=True):
         span: which part of the topics was asked for; empty for all.
         start: `cold`, or the snapshot that was started from.
         counted: times were counted (row i at start_ms + i * step_ms), not read.
+        first_ms, last_ms: times of the first and the last event; None where there was none.
     """
 
     names: list[str]
@@ -186,6 +187,8 @@ class Source(Struct, frozen=True):
     counted: bool
     start_ms: int
     step_ms: int
+    first_ms: int | None = None
+    last_ms: int | None = None
 
 
 class Report(Struct, frozen=True):
@@ -257,6 +260,8 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
             counted=facts.counted,
             start_ms=facts.start_ms,
             step_ms=facts.step_ms,
+            first_ms=min((one.first_ms for one in results.values() if one.first_ms is not None), default=None),
+            last_ms=max((one.last_ms for one in results.values() if one.last_ms is not None), default=None),
         ),
         task=task,
         segment=asked.segment,

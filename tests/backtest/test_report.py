@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import msgspec
 import pytest
 
-from app.backtest import page, report
+from app.backtest import page, plot, report
 from app.backtest.candidate import Result, Spec
 from app.backtest.measure import Cost
 from app.backtest.report import NEVER, Report
@@ -15,7 +17,7 @@ from app.backtest.run import Outcome as Whole
 from app.backtest.tally import Tally
 from app.core.output import ModelVersion, Outcome, Prediction
 from tests.backtest import history
-from tests.backtest.test_measure import outcome, pairs, tallied
+from tests.backtest.test_measure import DAY_MS, outcome, pairs, tallied
 
 
 def unanswered(count: int, y: bool) -> list[Outcome]:
@@ -118,3 +120,35 @@ def test_a_stopped_backtest_without_the_first_candidate_is_told() -> None:
     whole = Whole({"c1": Result("c1", tallied(pairs(100)))}, Facts(), stopped=True)
     made = report.build(specs, whole, report.Asked([], "time", "", "none", 0, None, None))
     assert (made.baseline, made.comparisons) == ("c1", [])
+
+
+# -- what the page says, and how it fits
+
+
+def test_the_page_says_which_dates_and_which_costs() -> None:
+    tally = tallied(pairs(300))
+    made = reported(tally, cost=Cost(fp=1, fn=20.5))
+    assert "not known. Costs: 0 for a true alarm, 1 for a false alarm, 20.5 for a missed positive" in page.render(made)
+    result = Result("c0", tally, first_ms=history.START_MS, last_ms=history.START_MS + DAY_MS)
+    spec = Spec("c0", history.document("c0"), "c0.yaml")
+    asked = report.Asked([], "time", "", "none", 0, None, None)
+    made = report.build([spec], Whole({"c0": result}, Facts()), asked)
+    told = "Events from 2023-11-14 22:13 to 2023-11-15 22:13 UTC. No costs were given."
+    assert told in page.render(made)
+    made = report.build([spec], Whole({"c0": result}, Facts(rows=5, counted=True, start_ms=0)), asked)
+    assert "5 rows, whose times were counted from 1970-01-01 00:00 UTC on." in page.render(made)
+
+
+def test_long_names_wrap_and_titles_are_short() -> None:
+    name = "a_candidate_with_a_name_that_no_telephone_shows_in_one_line_" * 2
+    specs = [Spec(one, history.document("c"), "c.yaml") for one in (name, name + "2")]
+    results = {spec.name: Result(spec.name, tallied(pairs(900), "x2")) for spec in specs}
+    asked = report.Asked([], "time", "", "none", 0, "x2", None)
+    made = report.build(specs, Whole(results, Facts()), asked)
+    text = page.render(made)
+    (style,) = re.findall(r"\.keys span\{[^}]*\}", text)
+    assert "overflow-wrap:anywhere" in style
+    assert "nowrap" not in style
+    made = msgspec.structs.replace(made, segment=name)
+    figures = [plot.differences(made, "LogLoss"), plot.by_part(made, "LogLoss", "segments", f"LogLoss by {name}")]
+    assert max(len(figure.layout.title.text) for figure in figures) <= plot.TITLE_MAX
