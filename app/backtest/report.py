@@ -18,7 +18,7 @@ from app.backtest.exact import LABELS_MAX
 from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.run import Facts, Outcome
 from app.backtest.score import written
-from app.backtest.tally import AGES, REST, SHARES, SUMS, Cells, Tally, score_at
+from app.backtest.tally import AGES, SHARES, SUMS, Cells, Tally, score_at
 from app.core.fingerprint import versions
 from app.core.pipeline import Task
 
@@ -402,14 +402,10 @@ def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
 
 
 def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
-    if tally.segments is None or tally.by_segment is None:
+    if tally.segments is None:
         return []
-    cells, names = tally.by_segment, tally.segments.names
-    order = [*range(len(names)), len(cells.sums) - 1]
-    picked = Cells(0, 0, 0)
-    picked.sums, picked.curve = cells.sums[order], cells.curve[order]
-    parts = _parts(tally, [*names, REST], picked, cost)
-    return parts if tally.segments.cuts is not None else sorted(parts, key=lambda part: -part.n)
+    parts = _parts(tally, *tally.segments.parts(), cost)
+    return parts if tally.segments.cut else sorted(parts, key=lambda part: -part.n)
 
 
 def _calibration(tally: Tally) -> list[Share]:

@@ -118,12 +118,11 @@ def test_breakdowns_add_up_to_the_whole() -> None:
         if one.prediction
     ]
     tally = tallied(made, "x1")
-    assert tally.by_segment is not None
-    for cells in (tally.timeline.cells, tally.ages, tally.by_segment):
+    assert tally.segments is not None
+    for cells in (tally.timeline.cells, tally.ages, tally.segments.cells, tally.segments.parts()[1]):
         assert cells.sums.sum(axis=0) == pytest.approx(tally.total.sums[0])
         assert cells.curve.sum() == tally.total.curve.sum()
-    assert tally.segments is not None
-    assert sorted(tally.segments.names) == list("0123456")
+    assert tally.segments.parts()[0] == [*"0123456", "(others)"]
 
 
 def test_two_partitions_add_up_to_one() -> None:
@@ -172,8 +171,48 @@ def test_timeline_keeps_every_count_at_its_time(times: list[int]) -> None:
 def test_more_segments_than_shown_are_others() -> None:
     made = [outcome(n, 0.5, True, history.START_MS + n, 0, f"city {n % 60}") for n in range(600)]
     tally = tallied(made, "x1")
-    assert tally.by_segment is not None
-    assert tally.by_segment.sums[SEGMENTS_MAX, 0] == 10 * (60 - SEGMENTS_MAX)
+    assert tally.segments is not None
+    assert tally.segments.cells.sums[SEGMENTS_MAX, 0] == 10 * (60 - SEGMENTS_MAX)
+
+
+def numbered(count: int, seed: int, middle: float, scale: float) -> list[Outcome]:
+    source = random.Random(seed)
+    made = []
+    for number in range(count):
+        word = None if number % 50 == 0 else middle + source.gauss(0, scale)
+        made.append(outcome(number, source.random(), source.random() < 0.5, history.START_MS + number, 0, word))
+    return made
+
+
+@pytest.mark.parametrize(("middle", "scale"), [(0.0, 1.0), (1e6, 10.0), (-300.0, 40.0), (0.0, 1e9)])
+def test_quarters_of_a_number_are_of_all_partitions(middle: float, scale: float) -> None:
+    made = [numbered(1_500, seed, middle + (seed - 1.5) * scale, scale / 2) for seed in range(4)]
+    first, *others = (tallied(one, "x1") for one in made)
+    for other in others:
+        first.merge(pickle.loads(pickle.dumps(other)))
+    assert first.segments is not None
+    names, cells = first.segments.parts()
+    assert [name.split()[0] for name in names[:1]] == ["below"]
+    assert (len(names), names[4:]) == (6, ["(none)", "(others)"])
+    assert cells.sums[4:, 0].tolist() == [120, 0]
+    assert cells.sums[:, 0].sum() == 6_000
+    assert cells.sums[:4, 0] == pytest.approx([5_880 / 4] * 4, rel=0.15)
+    edges = [float(names[0].split()[1]), float(names[1].split()[2]), float(names[3].split()[0])]
+    numbers = [float(one.features[0]) for some in made for one in some if one.features and one.features[0] is not None]
+    for place, edge in enumerate(edges, 1):
+        below = sum(number < edge for number in numbers)
+        assert cells.sums[:place, 0].sum() == pytest.approx(below, abs=30)  # edges are told in a few digits
+
+
+def test_a_part_with_few_numbers_and_one_with_many_add_up() -> None:
+    few = [outcome(n, 0.5, True, history.START_MS + n, 0, float(n % 3)) for n in range(300)]
+    for order in (1, -1):
+        first, other = [tallied(few, "x1"), tallied(numbered(1_000, 1, 1.0, 1.0), "x1")][::order]
+        first.merge(other)
+        assert first.segments is not None
+        names, cells = first.segments.parts()
+        assert len(names) == 6
+        assert cells.sums[:, 0].sum() == 1_300
 
 
 # -- how sure
