@@ -1,7 +1,8 @@
 """Metrics from what a tally keeps: of the whole, of any cell, and of many random draws of cells at once.
 
 An event to which the model had no answer yet was not answered rightly, and the decision on it was no; metrics of
-probabilities and numbers leave it out, as River does.
+probabilities and numbers leave it out, as River does. Decisions are those of the pipeline's threshold, accuracy
+included; without one the more probable class is the decision.
 
 Everything takes arrays whose last axis is what is summed (and, for curves, the bins), so one function serves a single
 number and two thousand draws.
@@ -47,7 +48,11 @@ class Metric(Struct, frozen=True):
 _METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("Accuracy", 1, "share of events whose class was said rightly (no answer is not right)"),
+        Metric(
+            "Accuracy",
+            1,
+            "share of events decided rightly, at the pipeline's threshold if any (no answer is not right)",
+        ),
         Metric("BalancedAccuracy", 1, "mean of the shares found among positives and among negatives"),
         Metric("Precision", 1, "share of alarms that were right"),
         Metric("Recall", 1, "share of positives that were found"),

@@ -14,7 +14,7 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from app.backtest import plot
-from app.backtest.report import CandidateReport, Report, headline
+from app.backtest.report import CandidateReport, Report, Threshold, headline
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -25,7 +25,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--back);color:var(--ink)}
 body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:20px 16px 60px}
+main{max-width:1180px;margin:0 auto;padding:20px 16px 60px;overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25;margin:.2em 0}
 h2{font-size:1.2rem;margin:1.9em 0 .4em}
 h3{font-size:1rem;margin:.2em 0 .3em}
@@ -43,6 +43,7 @@ table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-num
 th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;color:var(--soft);white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
+th{overflow-wrap:normal}
 td.text,td.name{white-space:normal;min-width:9em}
 td.best{font-weight:700;color:var(--good)}
 td.better{color:var(--good)}td.worse{color:var(--bad)}
@@ -50,7 +51,7 @@ code,pre{font:13px/1.45 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wr
 .note{background:#fff7e6;border-color:#f0d9a8}
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.45em;vertical-align:-.05em}
 .plot{width:100%}
-.keys span{white-space:nowrap;margin-right:1.1em;font-size:.85rem}
+.keys span{margin-right:1.1em;font-size:.85rem;overflow-wrap:anywhere}
 .scroll td:first-child,.scroll th:first-child{position:sticky;left:0;background:#fff}
 details summary{cursor:pointer;color:var(--soft)}
 @media(max-width:600px){th,td{padding:4px 7px}h1{font-size:1.3rem}.card{padding:12px}}
@@ -144,10 +145,12 @@ def _verdicts(report: Report) -> str:
 
 
 def _alone(report: Report) -> str:
-    only = report.candidates[0]
+    only = plot.told_first(report)
     told = [f"{name} {number(only.metrics.get(name))}" for name in headline(report)]
     text = f"<b>{escape(only.name)}</b>: {escape(', '.join(told))}, over {only.counted:,} labelled events."
     advice = "Give a second -p FILE (a plain rule, say) to see whether this is better than something simple."
+    if others := [escape(one.name) for one in report.candidates if one is not only]:
+        advice = f"Nothing to compare it with: {', '.join(others)} gave no results."
     return f'<div class="card verdict">{text}<br><span class=soft>{advice}</span></div>'
 
 
@@ -156,19 +159,16 @@ def _notes(report: Report) -> str:
 
 
 def _metrics(report: Report) -> str:
-    """Every candidate by every metric, the best of each marked."""
+    """Every candidate by every metric, the best of each marked where that can be said."""
     head = "".join(f'<th title="{escape(metric.about)}">{_broken(metric.name)}</th>' for metric in report.metrics)
-    best = {}
-    for metric in report.metrics:
-        known = [value for one in report.candidates if (value := one.metrics.get(metric.name)) is not None]
-        if known and metric.better and len(report.candidates) > 1:
-            best[metric.name] = max(known) if metric.better > 0 else min(known)
+    best, why = _bests(report)
     rows = []
     for place, one in enumerate(report.candidates):
         cells = []
         for metric in report.metrics:
             value = one.metrics.get(metric.name)
-            mark = " class=best" if value is not None and best.get(metric.name) == value else ""
+            marked = value is not None and best.get(metric.name) == value and one.failure is None
+            mark = " class=best" if marked else ""
             cells.append(f"<td{mark}>{number(value)}</td>")
         failed = " (failed)" if one.failure else ""
         name = f"{_key(place)}{escape(one.name)}{failed}"
@@ -178,9 +178,25 @@ def _metrics(report: Report) -> str:
     about = "; ".join(f"{metric.name}: {metric.about}{_side(metric.better)}" for metric in report.metrics)
     return (
         "<h2>Metrics</h2><div class=card><div class=scroll><table><tr><th>candidate</th><th>answers</th>"
-        f"{head}<th>alerts</th></tr>{''.join(rows)}</table></div>"
+        f"{head}<th>alerts</th></tr>{''.join(rows)}</table></div>{why}"
         f"<details><summary>What they mean</summary><p class=soft>{escape(about)}.</p></details></div>"
     )
+
+
+def _bests(report: Report) -> tuple[dict[str, float], str]:
+    """The best value of each metric, and why there is none: only what was reached over equally many events is ranked,
+    and a candidate that failed never is."""
+    able = [one for one in report.candidates if one.failure is None]
+    if len(able) < 2:
+        return {}, ""
+    if len({(one.counted, one.answered) for one in able}) > 1:
+        return {}, "<p class=soft>No best is marked: the candidates did not answer equally many events.</p>"
+    best = {}
+    for metric in report.metrics:
+        known = [value for one in able if (value := one.metrics.get(metric.name)) is not None]
+        if known and metric.better:
+            best[metric.name] = max(known) if metric.better > 0 else min(known)
+    return best, ""
 
 
 def _side(better: int) -> str:
@@ -249,8 +265,7 @@ def _parts_of(report: Report) -> str:
         figure = plot.by_part(report, name, "segments", f"{plot.in_parts(report, name)} by {report.segment}")
         table = _part_table(report, "segments")
         made.append(f"<h2>By {escape(report.segment)}</h2><div class=card>{_keyed(report, figure)}{table}</div>")
-    ages = report.candidates[0].label_ages
-    if len(ages) > 1:
+    if len(plot.told_first(report).label_ages) > 1:
         by_age = plot.by_part(report, name, "label_ages", f"{plot.in_parts(report, name)} by label delay")
         made.append(
             f"<h2>By the label's age</h2><div class=grid><div class=card>{_plot(plot.delays(report))}</div>"
@@ -306,14 +321,19 @@ def _confusion(place: int, one: CandidateReport) -> str:
         if one.decision_threshold is not None
         else "by the more probable class"
     )
-    best = ""
-    if one.best is not None:
-        what = f"cost {number(one.best.cost)} an event" if one.best.cost is not None else "best F1"
-        best = f"<p class=soft>In hindsight the best threshold was {one.best.threshold:.3g} ({what}).</p>"
+    best = f"<p class=soft>{_hindsight(one.best)}</p>" if one.best is not None else ""
     return (
         f"<div class=card><h3>{_key(place)}{escape(one.name)}: decisions {at}</h3>"
         f"<div class=scroll><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>{best}</div>"
     )
+
+
+def _hindsight(best: Threshold) -> str:
+    """The best threshold in a sentence."""
+    what = f"cost {number(best.cost)} an event" if best.cost is not None else "best F1"
+    if best.threshold > 1:
+        return f"In hindsight it was best to say no to every event ({what})."
+    return f"In hindsight the best threshold was {best.threshold:.3g} ({what})."
 
 
 def _alerts(report: Report) -> str:
@@ -367,7 +387,26 @@ def _method(report: Report) -> str:
     )
     made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     foot = f"<p class=soft>Made in {report.seconds:,.1f} s by {escape(made)}.</p>"
-    return f"<h2>What was compared</h2><div class=card>{models}</div>{foot}"
+    return f"<h2>What was compared</h2><div class=card><p>{escape(_covered(report))}</p>{models}</div>{foot}"
+
+
+def _covered(report: Report) -> str:
+    """The dates of the events and the price of decisions, in sentences."""
+    source, cost = report.source, report.cost
+    if source.counted:
+        told = f"{source.rows:,} rows, whose times were counted from {_date(source.start_ms)} UTC on."
+    elif source.first_ms is None or source.last_ms is None:
+        told = "The dates of the events are not known."
+    else:
+        told = f"Events from {_date(source.first_ms)} to {_date(source.last_ms)} UTC."
+    if cost is None:
+        return f"{told} No costs were given."
+    prices = (("true alarm", cost.tp), ("false alarm", cost.fp), ("missed positive", cost.fn), ("rightful no", cost.tn))
+    return f"{told} Costs: {', '.join(f'{price:g} for a {what}' for what, price in prices)}."
+
+
+def _date(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _counts(one: CandidateReport) -> str:
@@ -380,7 +419,7 @@ def _when(report: Report, time_ms: int | None) -> str:
         return "-"
     if report.source.counted:
         return f"row {(time_ms - report.source.start_ms) // report.source.step_ms:,}"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    return _date(time_ms)
 
 
 def _plot(figure: Figure) -> str:

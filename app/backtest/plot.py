@@ -15,6 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 ALERT_LINES_MAX = 40
 DRIFTS_MAX = 200
 NAME_MAX = 28
+TITLE_MAX = 42  # as many letters as a phone shows
 
 
 def colour(place: int) -> str:
@@ -32,6 +33,11 @@ def duration(span_ms: int) -> str:
 def in_parts(report: Report, metric: str) -> str:
     """A metric's name where it is told of parts of a backtest."""
     return f"{metric} (binned)" if metric in report.binned_in_parts else metric
+
+
+def told_first(report: Report) -> CandidateReport:
+    """The baseline, which has results where any candidate has."""
+    return next((one for one in report.candidates if one.name == report.baseline), report.candidates[0])
 
 
 def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
@@ -108,7 +114,7 @@ def differences(report: Report, metric: str) -> Figure:
         below.append(one.difference - one.low if one.low is not None else 0)
         above.append(one.high - one.difference if one.high is not None else 0)
         colours.append(colour(order.index(comparison.candidate)))
-    figure = _figure(f"{metric}: difference to {_short(report.baseline)}", 110 + 46 * max(1, len(names)))
+    figure = _figure(f"{metric}: difference to the baseline", 110 + 46 * max(1, len(names)))
     figure.add_trace(
         Scatter(
             x=values,
@@ -148,7 +154,7 @@ def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
 def delays(report: Report) -> Figure:
     """When labels came."""
     figure = _figure("Labels by their delay", 340)
-    one = report.candidates[0]
+    one = told_first(report)
     total = sum(part.n for part in one.label_ages) or 1
     figure.add_trace(
         Bar(
@@ -249,7 +255,13 @@ def thresholds(report: Report) -> Figure:
 def _figure(title: str, height: int) -> Figure:
     figure = Figure()
     figure.update_layout(
-        title={"text": escape(title), "font": {"size": 15}, "x": 0.01, "xanchor": "left", "xref": "container"},
+        title={
+            "text": _short(title, TITLE_MAX),
+            "font": {"size": 15},
+            "x": 0.01,
+            "xanchor": "left",
+            "xref": "container",
+        },
         height=height,
         autosize=True,
         margin={"l": 52, "r": 12, "t": 46, "b": 30},
@@ -275,5 +287,5 @@ def _name(one: CandidateReport) -> str:
     return _short(one.name)
 
 
-def _short(text: str) -> str:
-    return escape(text if len(text) <= NAME_MAX else text[: NAME_MAX - 1] + "…")
+def _short(text: str, most: int = NAME_MAX) -> str:
+    return escape(text if len(text) <= most else text[: most - 1] + "…")

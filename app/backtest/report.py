@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from app.backtest.exact import LABELS_MAX
 from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.run import Facts, Outcome
 from app.backtest.score import written
-from app.backtest.tally import AGES, REST, SHARES, SUMS, Cells, Tally, score_at
+from app.backtest.tally import AGES, SHARES, SUMS, Cells, Tally, score_at
 from app.core.fingerprint import versions
 from app.core.pipeline import Task
 
@@ -25,6 +26,7 @@ FORMAT = 1
 POINTS_MAX = 64
 THRESHOLDS_MAX = 200
 CONFUSIONS_MAX = 100
+NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
 FEW = 30  # labelled events below which a part's metrics are not told
 
 
@@ -53,7 +55,8 @@ class Share(Struct, frozen=True):
 
 
 class Threshold(Struct, frozen=True):
-    """What decisions from this threshold on would have been, and would have cost."""
+    """What decisions from this threshold on would have been, and would have cost an event; events without an answer
+    are decided with no. Beyond 1 nothing alarms."""
 
     threshold: float
     tp: int
@@ -166,6 +169,7 @@ class Source(Struct, frozen=True):
         span: which part of the topics was asked for; empty for all.
         start: `cold`, or the snapshot that was started from.
         counted: times were counted (row i at start_ms + i * step_ms), not read.
+        first_ms, last_ms: times of the first and the last event; None where there was none.
     """
 
     names: list[str]
@@ -183,6 +187,8 @@ class Source(Struct, frozen=True):
     counted: bool
     start_ms: int
     step_ms: int
+    first_ms: int | None = None
+    last_ms: int | None = None
 
 
 class Report(Struct, frozen=True):
@@ -190,6 +196,7 @@ class Report(Struct, frozen=True):
 
     Args:
         partial: it was stopped, and tells of what was folded until then.
+        baseline: the first candidate that has results; all others that have are compared with it.
         binned_in_parts: metrics that are of binned scores in every part (over time, by segment and by the label's age)
             and in every interval.
         seconds: by the wall clock.
@@ -224,15 +231,12 @@ class Asked(Struct, frozen=True):
 
 
 def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
-    """The report of a backtest. The first candidate is the baseline of all comparisons."""
+    """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
     results = outcome.results
     task: Task = specs[0].pipeline["task"]
-    baseline = specs[0].name
-    rivals = {
-        spec.name: results[spec.name].tally
-        for spec in specs[1:]
-        if spec.name in results and _told(results[spec.name]) and _told(results[baseline])
-    }
+    able = [spec.name for spec in specs if spec.name in results and _told(results[spec.name])]
+    baseline = able[0] if able else specs[0].name
+    rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
     row_ms = facts.step_ms if facts.counted else None
     comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
@@ -256,6 +260,8 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
             counted=facts.counted,
             start_ms=facts.start_ms,
             step_ms=facts.step_ms,
+            first_ms=min((one.first_ms for one in results.values() if one.first_ms is not None), default=None),
+            last_ms=max((one.last_ms for one in results.values() if one.last_ms is not None), default=None),
         ),
         task=task,
         segment=asked.segment,
@@ -306,7 +312,8 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
     found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
     for name, result in outcome.results.items():
         if result.failure is not None:
-            found.append(f"{name} did not reach the end: {result.failure}")
+            what = "did not reach the end" if _told(result) else "gave no results"
+            found.append(f"{name} {what}: {result.failure}")
         rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
         if rejected and result.failure is None:
             found.append(f"{name}: {rejected:,} records were rejected; the first: {result.rejected[0]}")
@@ -353,7 +360,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         calibration=_calibration(tally),
         confusion=_confusion(tally),
         decision_threshold=tally.threshold,
-        costs=thresholds[:: max(1, len(thresholds) // THRESHOLDS_MAX)],
+        costs=_thinned(thresholds),
         best=_best(thresholds),
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
@@ -395,14 +402,10 @@ def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
 
 
 def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
-    if tally.segments is None or tally.by_segment is None:
+    if tally.segments is None:
         return []
-    cells, names = tally.by_segment, tally.segments.names
-    order = [*range(len(names)), len(cells.sums) - 1]
-    picked = Cells(0, 0, 0)
-    picked.sums, picked.curve = cells.sums[order], cells.curve[order]
-    parts = _parts(tally, [*names, REST], picked, cost)
-    return parts if tally.segments.cuts is not None else sorted(parts, key=lambda part: -part.n)
+    parts = _parts(tally, *tally.segments.parts(), cost)
+    return parts if tally.segments.cut else sorted(parts, key=lambda part: -part.n)
 
 
 def _calibration(tally: Tally) -> list[Share]:
@@ -428,23 +431,34 @@ def _confusion(tally: Tally) -> list[Confusion]:
 
 
 def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
-    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds)."""
-    if tally.task != "binary" or not tally.total.sums[0, 0]:
+    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds), at the
+    pipeline's own, and at `NEVER`; over all counted events: one without an answer is decided with no."""
+    if tally.task != "binary":
         return []
     negatives, positives = tally.total.curve[0]
     touched = np.flatnonzero(negatives + positives)
-    from_here = [np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives)]
-    tp, fp = from_here
-    fn, tn = positives.sum() - tp, negatives.sum() - fp
-    n = max(1, int(positives.sum() + negatives.sum()))
+    if not len(touched):
+        return []
+    column = dict(zip(SUMS[tally.task], map(int, tally.total.sums[0]), strict=True))
+    n, came = column["n"], column["positives"]
+    tp, fp = (np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives))
+    alarms = {float(least): (int(tp[place]), int(fp[place])) for place, least in enumerate(score_at(touched))}
+    alarms[NEVER] = (0, 0)
+    if tally.threshold is not None:
+        alarms[tally.threshold] = (column["tp"], column["fp"])
     made = []
-    for number, least in enumerate(score_at(touched)):
-        counts = (int(tp[number]), int(fp[number]), int(fn[number]), int(tn[number]))
+    for threshold, (right, wrong) in sorted(alarms.items()):
+        counts = (right, wrong, came - right, n - came - wrong)
         price = None
         if cost is not None:
             price = sum(a * b for a, b in zip(counts, (cost.tp, cost.fp, cost.fn, cost.tn), strict=True)) / n
-        made.append(Threshold(float(least), *counts, price))
+        made.append(Threshold(threshold, *counts, price))
     return made
+
+
+def _thinned(thresholds: Sequence[Threshold]) -> list[Threshold]:
+    """Some of them, the last one always."""
+    return [*thresholds[: -1 : max(1, len(thresholds) // THRESHOLDS_MAX)], *thresholds[-1:]]
 
 
 def _best(thresholds: Sequence[Threshold]) -> Threshold | None:

@@ -12,6 +12,7 @@ stand at multiples of the width, so any two tallies share them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -30,11 +31,15 @@ Ints: TypeAlias = NDArray[np.int64]
 
 CELLS_MAX = 512
 SEGMENTS_MAX = 24
+VALUES_MAX = 12  # different numbers that are segments of their own
+NUMBERS_MAX = 256  # bins of numbers
+_NUMBERS = SEGMENTS_MAX + 1  # the first of their cells
 PAIRS_MAX = 100_000  # distinct (label, prediction) pairs of a multiclass task
 COARSER = 8  # bins of a cell, in bins of the total
 _TOP = 2 * PER_OCTAVE * OCTAVES
 _BEYOND = PER_OCTAVE * 2 * OCTAVES + PER_OCTAVE  # anomaly scores lie outside [0, 1]: bins on either side of it
 _LEAST, _GREATEST = 1e-15, 1 - 1e-15
+_GRAIN = 2.0**-53  # between two numbers from 0.5 to 1
 SHARES = 20  # equal parts of [0, 1] for calibration and score distribution
 REST = "(others)"
 
@@ -69,12 +74,16 @@ def bins_of(scores: Floats) -> Ints:
 
 
 def score_at(bins: Ints) -> Floats:
-    """The least score of each bin of [0, 1]."""
+    """The least score of each bin of [0, 1]: a score is at least this if and only if its bin is, or a later one.
+
+    A bin above 0.5 ends with the score nearest to 1, and begins just above the last score of the bin before.
+    """
     low = bins <= _TOP // 2
-    depth = np.where(low, bins, _TOP - bins)
+    depth = np.where(low, bins, _TOP - bins + 1)
     octave, part = np.divmod(depth, PER_OCTAVE)
     value = np.ldexp(0.5 + part / (2 * PER_OCTAVE), (octave - OCTAVES).astype(int))
-    least = np.where(low, value, 1.0 - value)
+    above = 1.0 - (np.ceil(value / _GRAIN) - 1.0) * _GRAIN
+    least = np.where(low, value, above)
     return np.where(bins <= 0, 0.0, np.where(bins >= _TOP, 1.0, least))
 
 
@@ -198,62 +207,153 @@ class Timeline:
 
 
 class Segments:
-    """Names the cells of one feature's values.
+    """Cells by the values of one feature.
 
-    Text and truth values are their own segments, the first `SEGMENTS_MAX` of them; numbers fall into quarters
-    between the quartiles of the first pairs, or are their own segments where these have few values.
+    A text or truth value is a segment of its own, the first `SEGMENTS_MAX` of them. A number falls into a bin, that of
+    all numbers with the same leading bits: at first its own, then, whenever there would be more than `NUMBERS_MAX`, of
+    a bit less. So bins of two partitions are equal or lie within each other, and can be added up; cuts are made last.
+
+    Attributes:
+        cells: of `SEGMENTS_MAX` words, of all other words, and of the bins.
+        words: the cell of each.
+        numbers: the cell of each bin, by its leading bits.
+        shift: bits of a number that its bin leaves out.
     """
 
-    def __init__(self, name: str, place: int) -> None:
+    def __init__(self, name: str, place: int, sums: int, bins: int) -> None:
         self.name = name
         self.place = place
-        self.names: list[str] = []
-        self.cuts: list[float] | None = None
+        self.cells = Cells(_NUMBERS + NUMBERS_MAX, sums, bins)
+        self.words: dict[str, int] = {}
+        self.numbers: dict[int, int] = {}
+        self.shift = 0
+        self._spelt: dict[int, str] = {}
         self._known: dict[object, int] = {}
-        self._settled = False
-
-    def settle(self, values: Sequence[object]) -> None:
-        """Look at the first values."""
-        self._settled = True
-        numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-        if len(set(numbers)) > SEGMENTS_MAX // 2:
-            cuts = np.quantile(np.array(numbers), [0.25, 0.5, 0.75])
-            self.cuts = sorted(set(map(float, cuts)))
-            edges = [f"{cut:.4g}" for cut in self.cuts]
-            self.names = [
-                f"below {edges[0]}",
-                *(f"{low} to {high}" for low, high in pairwise(edges)),
-                f"{edges[-1]} and more",
-                "(none)",
-            ]
 
     def places(self, values: Sequence[object]) -> Ints:
-        """The cell of each value."""
-        if not self._settled:
-            self.settle(values)
-        if self.cuts is not None:
-            numbers = np.array([float(v) if isinstance(v, int | float) else np.nan for v in values])
-            found = np.searchsorted(np.array(self.cuts), numbers, side="right")
-            return np.where(np.isnan(numbers), len(self.cuts) + 1, found).astype(np.int64)
-        return np.array([self._place(value) for value in values], dtype=np.int64)
+        """The cell of each value; makes room."""
+        found = np.empty(len(values), dtype=np.int64)
+        numeric, numbers = [], []
+        for place, value in enumerate(values):
+            if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+                numeric.append(place)
+                numbers.append(value)
+            else:
+                found[place] = self._place(value)
+        if numbers:
+            bits = _ordered(np.array(numbers, dtype=np.float64))
+            bins, first, inverse = np.unique(bits >> self.shift, return_index=True, return_inverse=True)
+            if self.shift == 0 and len(self._spelt) <= VALUES_MAX:
+                self._spelt.update(
+                    {int(bins[n]): str(numbers[first[n]]) for n in range(min(len(bins), VALUES_MAX + 1))}
+                )
+            step = self.fit(bins.tolist())
+            cells = np.array([self.numbers[place >> step] for place in bins.tolist()], dtype=np.int64)
+            found[numeric] = cells[inverse]
+        return found
+
+    def fit(self, bins: Sequence[int]) -> int:
+        """Make room for bins of the present shift.
+
+        Returns:
+            How many bits it has grown by.
+        """
+        every, step = {*self.numbers, *bins}, 0
+        while len(every) > NUMBERS_MAX:
+            every, step = {place >> 1 for place in every}, step + 1
+        self.coarsen(step)
+        for place in bins:
+            self.numbers.setdefault(place >> step, _NUMBERS + len(self.numbers))
+        return step
+
+    def coarsen(self, step: int) -> None:
+        """Leave more bits out."""
+        if not step:
+            return
+        self.shift += step
+        before, self.numbers = self.numbers, {}
+        old = [array[_NUMBERS:].copy() for array in (self.cells.sums, self.cells.curve)]
+        for place in before:
+            self.numbers.setdefault(place >> step, _NUMBERS + len(self.numbers))
+        for array, kept in zip((self.cells.sums, self.cells.curve), old, strict=True):
+            array[_NUMBERS:] = 0
+            for place, cell in before.items():
+                array[self.numbers[place >> step]] += kept[cell - _NUMBERS]
+
+    def merge(self, other: Segments) -> None:
+        """Add another partition's; its own cells are left coarser."""
+        self.coarsen(max(0, other.shift - self.shift))
+        other.coarsen(max(0, self.shift - other.shift))
+        other.coarsen(self.fit(list(other.numbers)))
+        pairs = [(self.named(word), cell) for word, cell in other.words.items()]
+        pairs += [(self.numbers[place], cell) for place, cell in other.numbers.items()]
+        for ours, theirs in [*pairs, (SEGMENTS_MAX, SEGMENTS_MAX)]:
+            self.cells.sums[ours] += other.cells.sums[theirs]
+            self.cells.curve[ours] += other.cells.curve[theirs]
+        self._spelt = {**other._spelt, **self._spelt}
+
+    @property
+    def cut(self) -> bool:
+        """Whether numbers are told by quarters: there are more than `VALUES_MAX`."""
+        return self.shift > 0 or len(self.numbers) > VALUES_MAX
+
+    def parts(self) -> tuple[list[str], Cells]:
+        """The segments by name, numbers between the bins that begin nearest to their quartiles."""
+        bins = sorted(self.numbers)
+        groups = [(self._spelt.get(place, str(_number(place))), [self.numbers[place]]) for place in bins]
+        if self.cut:
+            below = np.cumsum([0.0, *(self.cells.sums[self.numbers[place], 0] for place in bins)])
+            inner = below[1:-1]
+            cuts = sorted({int(abs(inner - share * below[-1]).argmin()) + 1 for share in (0.25, 0.5, 0.75)})
+            names = _quarters([_number(bins[cut] << self.shift) for cut in cuts])
+            spans = pairwise([0, *cuts, len(bins)])
+            groups = [
+                (name, [self.numbers[place] for place in bins[low:high]])
+                for name, (low, high) in zip(names, spans, strict=True)
+            ]
+        groups += [(word, [cell]) for word, cell in self.words.items()]
+        groups.append((REST, [SEGMENTS_MAX]))
+        made = Cells(0, 0, 0)
+        made.sums = np.stack([self.cells.sums[cells].sum(axis=0) for _, cells in groups])
+        made.curve = np.stack([self.cells.curve[cells].sum(axis=0) for _, cells in groups])
+        return [name for name, _ in groups], made
 
     def _place(self, value: object) -> int:
         known = self._known.get(value)
         if known is None:
-            name = "(none)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            absent = value is None or value != value
+            name = "(none)" if absent else str(value).lower() if isinstance(value, bool) else str(value)
             known = self.named(name)
             if len(self._known) < 100_000:
                 self._known[value] = known
         return known
 
     def named(self, name: str) -> int:
-        """The cell of a segment's name."""
-        if name in self.names:
-            return self.names.index(name)
-        if len(self.names) < SEGMENTS_MAX:
-            self.names.append(name)
-            return len(self.names) - 1
-        return SEGMENTS_MAX
+        """The cell of a word."""
+        if name not in self.words and len(self.words) < SEGMENTS_MAX:
+            self.words[name] = len(self.words)
+        return self.words.get(name, SEGMENTS_MAX)
+
+
+def _ordered(numbers: Floats) -> Ints:
+    """The bits of numbers as integers that are ordered as they are."""
+    bits = numbers.view(np.int64)
+    return np.where(bits < 0, -(bits & np.int64(2**63 - 1)), bits)
+
+
+def _number(bits: int) -> float:
+    """The number with these bits; the inverse of `_ordered`."""
+    return math.copysign(float(np.array([abs(bits)], dtype=np.int64).view(np.float64)[0]), bits)
+
+
+def _quarters(edges: Sequence[float]) -> list[str]:
+    """Names of what lies between numbers, in as many digits as their distances need."""
+    near = min((high - low for low, high in pairwise(edges)), default=math.inf) / 100
+    told = [f"{edge:.4g}" for edge in edges]
+    for digits in range(5, 18):
+        if any(abs(float(text) - edge) > near for text, edge in zip(told, edges, strict=True)):
+            told = [f"{edge:.{digits}g}" for edge in edges]
+    return [f"below {told[0]}", *(f"{low} to {high}" for low, high in pairwise(told)), f"{told[-1]} and more"]
 
 
 class Tally:
@@ -275,10 +375,8 @@ class Tally:
         self.timeline = Timeline(sums, coarse)
         self.ages = Cells(len(AGES), sums, coarse)
         self.segments: Segments | None = None
-        self.by_segment: Cells | None = None
         if segment is not None:
-            self.segments = Segments(segment, tuple(pipeline.event.features).index(segment))
-            self.by_segment = Cells(SEGMENTS_MAX + 1, sums, coarse)
+            self.segments = Segments(segment, tuple(pipeline.event.features).index(segment), sums, coarse)
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()
 
@@ -302,10 +400,10 @@ class Tally:
         times = np.array([outcome.event_time_ms for outcome in outcomes], dtype=np.int64)
         self.timeline.cells.add(self.timeline.places(times), columns, coarse, positive)
         self.ages.add(_ages(outcomes, times), columns, coarse, positive)
-        if self.segments is not None and self.by_segment is not None:
+        if self.segments is not None:
             place = self.segments.place
             values = [outcome.features[place] if outcome.features else None for outcome in outcomes]
-            self.by_segment.add(self.segments.places(values), columns, coarse, positive)
+            self.segments.cells.add(self.segments.places(values), columns, coarse, positive)
 
     def _columns(self, outcomes: Sequence[Outcome]) -> tuple[Floats, Floats | None, NDArray[np.bool_] | None]:
         """What each pair adds, its score, and whether it is a positive."""
@@ -333,6 +431,7 @@ class Tally:
         hits = np.array([p is not None and p.label == o.label for p, o in zip(predictions, outcomes, strict=True)])
         if self.threshold is not None:
             said_yes = np.where(known, scores >= self.threshold, said_yes)
+            hits = answered & (said_yes == y_true)
         columns = [ones, answered, y_true, known, hits, loss, brier]
         columns += [y_true & said_yes, ~y_true & said_yes, y_true & ~said_yes, ~y_true & ~said_yes]
         return np.stack([column.astype(float) for column in columns]), scores, y_true
@@ -368,15 +467,8 @@ class Tally:
         self.ages.merge(other.ages)
         self.shares += other.shares
         self.confusion.update(other.confusion)
-        if self.by_segment is None or other.by_segment is None or self.segments is None or other.segments is None:
-            return
-        names = [*other.segments.names, REST]
-        for number, name in enumerate(names):
-            if number < len(other.segments.names) or number == SEGMENTS_MAX or name == REST:
-                source = number if name != REST else SEGMENTS_MAX
-                place = SEGMENTS_MAX if name == REST else self.segments.named(name)
-                self.by_segment.sums[place] += other.by_segment.sums[source]
-                self.by_segment.curve[place] += other.by_segment.curve[source]
+        if self.segments is not None and other.segments is not None:
+            self.segments.merge(other.segments)
 
 
 def _ages(outcomes: Sequence[Outcome], times: Ints) -> Ints:

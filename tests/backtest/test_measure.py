@@ -82,6 +82,16 @@ def test_decisions_are_at_the_pipelines_threshold_and_cost_what_the_matrix_says(
     assert found["CostPerEvent"] == pytest.approx((fp + 20 * fn) / 2_000)
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.8])
+def test_accuracy_is_that_of_the_decisions(threshold: float) -> None:
+    made = pairs(2_000)
+    silent = [Outcome("u", "joined", None, 0, 1, 1, (1.0,) * 3, Prediction(), ModelVersion(0, 0), False, 2)] * 100
+    found = total_values(tallied([*made, *silent], decision={"threshold": threshold}), None)
+    right = sum(((one.prediction.value or 0) >= threshold) == one.label for one in made if one.prediction)
+    assert found["Accuracy"] == pytest.approx(right / 2_100)
+    assert right != sum(one.prediction.label == one.label for one in made if one.prediction)
+
+
 def test_regression_metrics_are_those_of_river() -> None:
     source = random.Random(2)
     chosen = history.pipeline(model="StandardScaler() | LinearRegression()", task="regression", metrics=["MAE"])
@@ -108,12 +118,11 @@ def test_breakdowns_add_up_to_the_whole() -> None:
         if one.prediction
     ]
     tally = tallied(made, "x1")
-    assert tally.by_segment is not None
-    for cells in (tally.timeline.cells, tally.ages, tally.by_segment):
+    assert tally.segments is not None
+    for cells in (tally.timeline.cells, tally.ages, tally.segments.cells, tally.segments.parts()[1]):
         assert cells.sums.sum(axis=0) == pytest.approx(tally.total.sums[0])
         assert cells.curve.sum() == tally.total.curve.sum()
-    assert tally.segments is not None
-    assert sorted(tally.segments.names) == list("0123456")
+    assert tally.segments.parts()[0] == [*"0123456", "(others)"]
 
 
 def test_two_partitions_add_up_to_one() -> None:
@@ -131,8 +140,16 @@ def test_bins_are_those_of_the_core(scores: list[float]) -> None:
 
 
 def test_a_bins_score_is_its_least() -> None:
-    every = np.arange(1, 4_000)
+    every = np.arange(1, 7_000)
     assert [bin_of(float(score)) for score in score_at(every)] == every.tolist()
+
+
+@given(st.floats(min_value=0, max_value=1))
+def test_a_bin_begins_at_its_score_and_no_lower(score: float) -> None:
+    (place,) = bins_of(np.array([score]))
+    (least,) = score_at(np.array([place]))
+    assert least <= score
+    assert place == 0 or bin_of(math.nextafter(least, 0)) < bin_of(least) == place
 
 
 @given(st.lists(st.integers(min_value=0, max_value=4 * 10**12), min_size=1, max_size=200))
@@ -154,8 +171,48 @@ def test_timeline_keeps_every_count_at_its_time(times: list[int]) -> None:
 def test_more_segments_than_shown_are_others() -> None:
     made = [outcome(n, 0.5, True, history.START_MS + n, 0, f"city {n % 60}") for n in range(600)]
     tally = tallied(made, "x1")
-    assert tally.by_segment is not None
-    assert tally.by_segment.sums[SEGMENTS_MAX, 0] == 10 * (60 - SEGMENTS_MAX)
+    assert tally.segments is not None
+    assert tally.segments.cells.sums[SEGMENTS_MAX, 0] == 10 * (60 - SEGMENTS_MAX)
+
+
+def numbered(count: int, seed: int, middle: float, scale: float) -> list[Outcome]:
+    source = random.Random(seed)
+    made = []
+    for number in range(count):
+        word = None if number % 50 == 0 else middle + source.gauss(0, scale)
+        made.append(outcome(number, source.random(), source.random() < 0.5, history.START_MS + number, 0, word))
+    return made
+
+
+@pytest.mark.parametrize(("middle", "scale"), [(0.0, 1.0), (1e6, 10.0), (-300.0, 40.0), (0.0, 1e9)])
+def test_quarters_of_a_number_are_of_all_partitions(middle: float, scale: float) -> None:
+    made = [numbered(1_500, seed, middle + (seed - 1.5) * scale, scale / 2) for seed in range(4)]
+    first, *others = (tallied(one, "x1") for one in made)
+    for other in others:
+        first.merge(pickle.loads(pickle.dumps(other)))
+    assert first.segments is not None
+    names, cells = first.segments.parts()
+    assert [name.split()[0] for name in names[:1]] == ["below"]
+    assert (len(names), names[4:]) == (6, ["(none)", "(others)"])
+    assert cells.sums[4:, 0].tolist() == [120, 0]
+    assert cells.sums[:, 0].sum() == 6_000
+    assert cells.sums[:4, 0] == pytest.approx([5_880 / 4] * 4, rel=0.15)
+    edges = [float(names[0].split()[1]), float(names[1].split()[2]), float(names[3].split()[0])]
+    numbers = [float(one.features[0]) for some in made for one in some if one.features and one.features[0] is not None]
+    for place, edge in enumerate(edges, 1):
+        below = sum(number < edge for number in numbers)
+        assert cells.sums[:place, 0].sum() == pytest.approx(below, abs=30)  # edges are told in a few digits
+
+
+def test_a_part_with_few_numbers_and_one_with_many_add_up() -> None:
+    few = [outcome(n, 0.5, True, history.START_MS + n, 0, float(n % 3)) for n in range(300)]
+    for order in (1, -1):
+        first, other = [tallied(few, "x1"), tallied(numbered(1_000, 1, 1.0, 1.0), "x1")][::order]
+        first.merge(other)
+        assert first.segments is not None
+        names, cells = first.segments.parts()
+        assert len(names) == 6
+        assert cells.sums[:, 0].sum() == 1_300
 
 
 # -- how sure
