@@ -330,11 +330,27 @@ def _here(parts: Sequence[Work], stop: Stop, moved: Callable[[int, int], None]) 
             return stop.asked
 
     here = Here()
-    return [part.run(_Share(here, number, len(parts))) for number, part in enumerate(parts)]
+    done: Done = []
+    for number, part in enumerate(parts):
+        if done and stop.asked:
+            break
+        done.append(part.run(_Share(here, number, len(parts))))
+    return done
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until afterwards; in a process that is started meanwhile, for good: it cannot say so itself while
+    it still imports."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[int, int], None]) -> Done:
-    """Each part in a process of its own, some at once."""
+    """Each part in a process of its own, some at once; after a stop, no further ones."""
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
     ends: dict[Any, int] = {}
@@ -346,7 +362,8 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
             number, part = waiting.pop(0)
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(part, theirs, halt, list(sys.path)), daemon=True)
-            process.start()
+            with uninterrupted():
+                process.start()
             theirs.close()
             running.append(process)
             ends[ours] = number
@@ -376,7 +393,8 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
                 if kind == "failed":
                     raise _told(*content)
                 done.append(content)
-                begin()
+                if not stop.asked:
+                    begin()
     finally:
         for process in running:
             if ends:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import os
 import re
 import resource
 import signal
@@ -22,6 +23,7 @@ from river import compose, evaluate, linear_model, metrics, naive_bayes, preproc
 
 from app.backtest import candidate, report
 from app.backtest import run as running
+from app.backtest.candidate import Result
 from app.backtest.history import TableSource
 from app.backtest.run import Options
 from app.cli.backtest import candidates
@@ -324,6 +326,65 @@ def test_interrupted_command_writes_what_it_has_and_ends_with_130(tmp_path: Path
     assert made["partial"]
     assert 0 < made["candidates"][0]["counted"] < 60_000
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_interrupted_while_processes_start_gives_a_partial_report(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 20_000)
+    flags = ["-p", str(history.pipeline_file(tmp_path)), "--input", str(path), "--label", "y"]
+    process = subprocess.Popen(
+        [*COMMAND, "backtest", *flags, "-o", "out", "--processes", "2", "--grid", "metric_window=1,2"],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while process.poll() is None and spawned(process.pid) < 2:
+            with_bound(process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the children, too
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "PARTIAL" in out
+    made = orjson.loads((tmp_path / "out" / "report.json").read_bytes())
+    assert [0 < one["counts"]["scored"] < 20_000 for one in made["candidates"]] == [True, True]
+
+
+def spawned(pid: int) -> int:
+    """How many processes of a backtest have begun to start."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    return sum(b"spawn_main" in command for command in commands)
+
+
+class Noted:
+    """A part that asks for the stop while it runs, and notes that it ran."""
+
+    def __init__(self, ran: list[int], number: int) -> None:
+        self.ran, self.number = ran, number
+
+    def run(self, watch: running.Watch) -> tuple[list[Result], running.Facts]:
+        self.ran.append(self.number)
+        signal.raise_signal(signal.SIGINT)
+        return [], running.Facts()
+
+
+def test_after_a_stop_no_further_part_begins() -> None:
+    ran: list[int] = []
+    outcome = running.run_parts(
+        [],
+        lambda folder: [Noted(ran, number) for number in range(4)],
+        processes=1,
+        scores=None,
+        moved=lambda done, total: None,
+    )
+    assert outcome.stopped
+    assert ran == [0]
 
 
 def with_bound(process: subprocess.Popen[str]) -> None:
