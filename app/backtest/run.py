@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 from app.backtest.candidate import Candidate, Result, Rows, Spec
 from app.backtest.history import LogSource, TableSource
-from app.backtest.score import CsvPart, put_together
+from app.backtest.score import CsvPart, open_part
 from app.core.error import DriftlineError, InvariantError
 from app.core.pipeline import Pipeline, parse_pipeline
 
@@ -189,7 +188,7 @@ def rows_of(folder: str | None, number: int) -> Iterator[Rows | None]:
     if folder is None:
         yield None
         return
-    with (Path(folder) / f"{number:04d}.csv").open("w", newline="", encoding="utf-8") as file:
+    with open_part(Path(folder) / f"{number:04d}.csv") as file:
         yield CsvPart(file)
 
 
@@ -259,22 +258,17 @@ def run_parts(
     Args:
         parts_in: makes the parts, which put scores into a folder.
         processes: 1 does all of it in this one.
-        scores: where every score is written, or None.
+        scores: a folder, into which each part puts its scores; None for none. See `app.backtest.score.drafted`.
         moved: told of rows done and to be done, over all processes.
 
     Returns:
         With `stopped` set after Ctrl-C: what was folded until then.
     """
-    with tempfile.TemporaryDirectory(dir=scores.parent if scores else None, prefix=".driftline-") as folder:
-        parts = parts_in(folder if scores else None)
-        stop = Stop()
-        with stop:
-            done = (
-                _here(parts, stop, moved) if min(len(parts), processes) == 1 else _spread(parts, processes, stop, moved)
-            )
-        results, facts = _added(done)
-        if scores is not None:
-            put_together(sorted(Path(folder).glob("*.csv")), scores)
+    parts = parts_in(str(scores) if scores is not None else None)
+    stop = Stop()
+    with stop:
+        done = _here(parts, stop, moved) if min(len(parts), processes) == 1 else _spread(parts, processes, stop, moved)
+    results, facts = _added(done)
     return Outcome({spec.name: results[spec.name] for spec in specs if spec.name in results}, facts, stop.asked)
 
 

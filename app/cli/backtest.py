@@ -23,7 +23,7 @@ from app.backtest.page import render
 from app.backtest.replay import Span
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
-from app.backtest.score import check_folder, check_format
+from app.backtest.score import check_folder, check_format, drafted, working_folder
 from app.backtest.topic import Order, TopicPart, TopicSource
 from app.cli.history import bar, source_of
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
@@ -56,7 +56,7 @@ class CostType(click.ParamType):
                 costs[name] = float(number)
             except ValueError:
                 self.fail(f"{part!r} is no cost; write for example fp=1,fn=20", param, ctx)
-            if name not in ("tp", "fp", "fn", "tn") or abs(costs[name]) > 1e12:
+            if name not in ("tp", "fp", "fn", "tn") or not abs(costs[name]) <= 1e12:
                 self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
         return Cost(**costs)
 
@@ -77,10 +77,15 @@ class BurnType(click.ParamType):
 
 @dataclass(frozen=True)
 class Places:
-    """Where reports go."""
+    """Where reports go.
+
+    Args:
+        parts: a folder in which each process writes its scores, until they are put in place; None without `scores`.
+    """
 
     out: Path
     scores: Path | None
+    parts: Path | None = None
 
 
 @click.command()
@@ -225,7 +230,7 @@ def backtest(
     begun_s = time.monotonic()
     with bar(as_json) as moved:
         count = processes or min(cores(), len(specs))
-        outcome = run(specs, source, options, processes=count, scores=places.scores, moved=moved)
+        outcome = run(specs, source, options, processes=count, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     finish(specs, outcome, asked, places, as_json)
 
@@ -284,7 +289,7 @@ def _over_topics(
     begun_s = time.monotonic()
     with bar(as_json) as moved:
         at_once = min(processes or cores(), count)
-        outcome = run_parts(specs, parts, processes=at_once, scores=places.scores, moved=moved)
+        outcome = run_parts(specs, parts, processes=at_once, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     span = topics.span
     told = [
@@ -413,6 +418,7 @@ def _places(out: Path, scores: Path | None) -> Places:
     check_folder(out / "report.json")
     if scores is not None:
         check_format(scores)
+        return Places(out, scores, click.get_current_context().with_resource(working_folder(scores)))
     return Places(out, scores)
 
 
@@ -433,7 +439,8 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
         raise InputFileError(_nothing_counted(made))
     document = reports.encode(made)
-    reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
+    with drafted(places.parts, places.scores):
+        reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
     if as_json:
         click.echo(document)
     else:

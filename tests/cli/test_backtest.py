@@ -26,8 +26,10 @@ from app.backtest import run as running
 from app.backtest.candidate import Result
 from app.backtest.history import TableSource
 from app.backtest.run import Options
+from app.backtest.score import open_part
 from app.cli.backtest import candidates
 from app.core import step as steps
+from app.core.error import InputFileError
 from app.engine.table import Fields
 from tests.backtest import history
 from tests.cli.command import COMMAND, ROOT, environment, run
@@ -413,11 +415,57 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_full_disk_for_scores_is_told(tmp_path: Path, processes: str) -> None:
+    path = history.table(tmp_path, 4_000)
+    (tmp_path / "scores.csv").write_text("kept")
+    flags = ["-p", str(history.pipeline_file(tmp_path)), "--input", str(path), "--label", "y", "-o", "out"]
+    done = subprocess.run(
+        [*COMMAND, "backtest", *flags, "--scores", "scores.csv", "--grid", "seed=1,2", "--processes", processes],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"could not be written \(File too large\); free some space", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "scores.csv").read_text() == "kept"
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_full_disk_for_a_part_is_told() -> None:
+    part = open_part(Path("/dev/full"))
+    part.write("1,2,3")
+    with pytest.raises(InputFileError, match="free some space"):
+        part.close()
+    with pytest.raises(InputFileError, match="nowhere"):
+        open_part(Path("/nowhere/0.csv"))
+
+
+@pytest.mark.parametrize("content", [b"", None, b"x1,x2,x3,y\n1,2,3,1\n1,\xff,3,1\n1,2,3,1\n"])
+def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: bytes | None) -> None:
+    path, scores = tmp_path / "rows.csv", tmp_path / "scores.csv"
+    if content is not None:
+        path.write_bytes(content)
+    scores.write_text("kept")
+    flags = ("--input", path, "--label", "y", "-o", tmp_path / "out", "--scores", scores)
+    fails("-p", history.pipeline_file(tmp_path), *flags, code=2, says="rows.csv")
+    assert scores.read_text() == "kept"
+    assert list(tmp_path.glob(".*")) == []
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--segment", "x9"], "has no feature 'x9'.*x1, x2, x3"),
         (["--cost", "fp=much"], "is no cost"),
+        (["--cost", "fp=nan"], "costs are tp, fp, fn and tn"),
+        (["--cost", "fp=inf"], "costs are tp, fp, fn and tn"),
         (["--cost", "hits=1"], "costs are tp, fp, fn and tn"),
         (["--grid", "params.lr"], "write a key and its values"),
         (["--burn-in", "soon"], "no duration"),
