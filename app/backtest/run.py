@@ -122,8 +122,10 @@ class Part:
         facts = Facts()
         with seldom_collected(), rows_of(self.folder, self.number) as rows:
             for number, group in enumerate(groups):  # when stopped, each still folds a first batch
-                made, facts = self._group(group, rows, _Share(watch, number, len(groups)))
+                made, read = self._group(group, rows, _Share(watch, number, len(groups)))
                 results += made
+                if not number or read.rows > facts.rows:  # a group that could not be read knows nothing
+                    facts = read
         return results, facts
 
     def _group(self, group: Sequence[Spec], rows: Rows | None, watch: Watch) -> tuple[list[Result], Facts]:

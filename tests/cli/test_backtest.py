@@ -253,6 +253,7 @@ def test_candidate_that_needs_another_column_fails_and_the_other_goes_on(tmp_pat
     made = backtest(tmp_path, "-p", good, "-p", bad, code=1)
     assert made["candidates"][0]["counted"] == 1_500
     assert "no column 'age'" in made["candidates"][1]["failure"]
+    assert backtest(tmp_path, "-p", good, "-p", bad, "--processes", "1", code=1)["source"]["rows"] == 1_500
     out = tmp_path / "other"
     flags = ("--input", tmp_path / "data.csv", "--label", "y", "-o", out)
     fails("-p", bad, *flags, code=2, says="no column 'age'")
