@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +41,7 @@ from app.engine.table import Fields
 CANDIDATES_MAX = 64
 PART = 1  # exit code: some of it could not be used
 INTERRUPTED = 130
+TERMINATED = 143
 SHOWN_WIDTH = 80
 
 
@@ -411,15 +415,49 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
 
 
 def _places(out: Path, scores: Path | None) -> Places:
+    """Where reports and scores go; what is not needed any more is tidied up when the command ends."""
+    context = click.get_current_context()
+    context.with_resource(_tidy_when_terminated())
+    context.with_resource(_folder(out))
+    check_folder(out / "report.json")
+    if scores is not None:
+        check_format(scores)
+        return Places(out, scores, context.with_resource(working_folder(scores)))
+    return Places(out, scores)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder of the reports; a new one goes again if nothing was put into it."""
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputFileError(f"the folder {out} cannot be made ({error.strerror}); name another with --out") from error
-    check_folder(out / "report.json")
-    if scores is not None:
-        check_format(scores)
-        return Places(out, scores, click.get_current_context().with_resource(working_folder(scores)))
-    return Places(out, scores)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            for folder in new:
+                folder.rmdir()
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the command as an error would: working folders go."""
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not in the main thread: signals are another's affair
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _burn_in(burn_in: tuple[int, int]) -> str:
