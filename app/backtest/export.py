@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import orjson
 
-from app.backtest.score import Kind
+from app.backtest.score import Kind, open_part
 from app.core.pipeline import Pipeline
 from app.engine.port import Broker, Place
 
@@ -57,6 +57,9 @@ async def export(
         from_ms, to_ms: by the event's time, the end left out.
         kinds: of outcomes, as `app.core.output.OutcomeKind` has them; those without an event are left out.
         moved: told how many records were read.
+
+    Raises:
+        InputFileError: the disk is full.
     """
     topic = pipeline.topics.outcomes
     place = Place(topic, partition)
@@ -65,7 +68,7 @@ async def export(
     seen: set[str] = set()
     try:
         await reader.open({topic: (await broker.beginnings([place]))[place]})
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with open_part(part) as file:
             write = _writer(file, pipeline, partition)
             while sources := await reader.read(topic, READ_RECORDS_MAX):
                 for source in sources:

@@ -29,7 +29,7 @@ from app.core.error import InputFileError
 from app.core.merge import Merge
 from app.core.moment import parse_time
 from app.core.pipeline import Pipeline, close_match, parse_path
-from app.core.record import Event, InputRecord, Label, LabelValue, Source
+from app.core.record import Event, InputRecord, Label, LabelValue, Malformed, Source
 from app.core.target import Target, TargetError
 from app.engine.feed import LabelForm
 from app.engine.table import MISSING, Bad, Fields, Sample, Table, csv_reader, find, open_bytes
@@ -392,6 +392,7 @@ class LogHistory:
 
     Attributes:
         total, done: lines.
+        disordered: lines, of events or of labels, earlier than one before them in their file.
     """
 
     unlabelled = 0
@@ -407,7 +408,6 @@ class LogHistory:
         self.bad = Bad()
         self.done = 0
         self.disordered = 0
-        self._latest_ms = -1
         label = pipeline.label
         if pipeline.event.time is None and asked.time is None:
             raise InputFileError(
@@ -453,7 +453,7 @@ class LogHistory:
     def _lane(self, rank: int, path: Path, time: str | None) -> Iterator[InputRecord]:
         keys = parse_path(time) if time is not None else None
         topic, is_event = self._inputs.topics[rank], rank == len(self._inputs.topics) - 1
-        offset = 0
+        offset, latest_ms = 0, -1
         with open_bytes(path) as file:
             for line, text in enumerate(file, 1):
                 if is_event and self._asked.limit is not None and offset >= self._asked.limit:
@@ -470,9 +470,10 @@ class LogHistory:
                         self.bad.add(line, f"{path.name}: there is no time in {time!r} ({error})")
                         continue
                 record = self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, None, value))
-                if is_event and record.order_ms < self._latest_ms:
+                if record.order_ms >= latest_ms:
+                    latest_ms = record.order_ms
+                elif time_ms >= 0 or not isinstance(record, Malformed):  # one that is rejected may have no time
                     self.disordered += 1
-                self._latest_ms = max(self._latest_ms, record.order_ms) if is_event else self._latest_ms
                 offset += 1
                 yield record
 

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 from app.backtest.candidate import Candidate, Result, Rows, Spec
 from app.backtest.history import LogSource, TableSource
-from app.backtest.score import CsvPart, put_together
+from app.backtest.score import CsvPart, open_part
 from app.core.error import DriftlineError, InvariantError
 from app.core.pipeline import Pipeline, parse_pipeline
 
@@ -123,8 +122,10 @@ class Part:
         facts = Facts()
         with seldom_collected(), rows_of(self.folder, self.number) as rows:
             for number, group in enumerate(groups):  # when stopped, each still folds a first batch
-                made, facts = self._group(group, rows, _Share(watch, number, len(groups)))
+                made, read = self._group(group, rows, _Share(watch, number, len(groups)))
                 results += made
+                if not number or read.rows > facts.rows:  # a group that could not be read knows nothing
+                    facts = read
         return results, facts
 
     def _group(self, group: Sequence[Spec], rows: Rows | None, watch: Watch) -> tuple[list[Result], Facts]:
@@ -189,7 +190,7 @@ def rows_of(folder: str | None, number: int) -> Iterator[Rows | None]:
     if folder is None:
         yield None
         return
-    with (Path(folder) / f"{number:04d}.csv").open("w", newline="", encoding="utf-8") as file:
+    with open_part(Path(folder) / f"{number:04d}.csv") as file:
         yield CsvPart(file)
 
 
@@ -259,22 +260,17 @@ def run_parts(
     Args:
         parts_in: makes the parts, which put scores into a folder.
         processes: 1 does all of it in this one.
-        scores: where every score is written, or None.
+        scores: a folder, into which each part puts its scores; None for none. See `app.backtest.score.drafted`.
         moved: told of rows done and to be done, over all processes.
 
     Returns:
         With `stopped` set after Ctrl-C: what was folded until then.
     """
-    with tempfile.TemporaryDirectory(dir=scores.parent if scores else None, prefix=".driftline-") as folder:
-        parts = parts_in(folder if scores else None)
-        stop = Stop()
-        with stop:
-            done = (
-                _here(parts, stop, moved) if min(len(parts), processes) == 1 else _spread(parts, processes, stop, moved)
-            )
-        results, facts = _added(done)
-        if scores is not None:
-            put_together(sorted(Path(folder).glob("*.csv")), scores)
+    parts = parts_in(str(scores) if scores is not None else None)
+    stop = Stop()
+    with stop:
+        done = _here(parts, stop, moved) if min(len(parts), processes) == 1 else _spread(parts, processes, stop, moved)
+    results, facts = _added(done)
     return Outcome({spec.name: results[spec.name] for spec in specs if spec.name in results}, facts, stop.asked)
 
 
@@ -330,11 +326,27 @@ def _here(parts: Sequence[Work], stop: Stop, moved: Callable[[int, int], None]) 
             return stop.asked
 
     here = Here()
-    return [part.run(_Share(here, number, len(parts))) for number, part in enumerate(parts)]
+    done: Done = []
+    for number, part in enumerate(parts):
+        if done and stop.asked:
+            break
+        done.append(part.run(_Share(here, number, len(parts))))
+    return done
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until afterwards; in a process that is started meanwhile, for good: it cannot say so itself while
+    it still imports."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[int, int], None]) -> Done:
-    """Each part in a process of its own, some at once."""
+    """Each part in a process of its own, some at once; after a stop, no further ones."""
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
     ends: dict[Any, int] = {}
@@ -346,7 +358,8 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
             number, part = waiting.pop(0)
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(part, theirs, halt, list(sys.path)), daemon=True)
-            process.start()
+            with uninterrupted():
+                process.start()
             theirs.close()
             running.append(process)
             ends[ours] = number
@@ -376,7 +389,8 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
                 if kind == "failed":
                     raise _told(*content)
                 done.append(content)
-                begin()
+                if not stop.asked:
+                    begin()
     finally:
         for process in running:
             if ends:

@@ -9,17 +9,22 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from app.backtest.candidate import Rows
 from app.core.error import InputFileError
 from app.core.join import Waiting
 from app.core.output import Outcome, Prediction, Score
 from app.core.record import EventId
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 Kind: TypeAlias = Literal["text", "whole", "number", "boolean"]
 COLUMNS: Mapping[str, Kind] = {
@@ -75,11 +80,53 @@ def written(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     except OSError as error:
-        raise InputFileError(
-            f"{path} could not be written ({error.strerror or error}); free some space, or name another place"
-        ) from error
+        raise _unwritten(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def working_folder(beside: Path) -> Iterator[Path]:
+    """A hidden folder for parts, on the file system of the file that they become; gone afterwards.
+
+    Raises:
+        InputFileError: it cannot be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(dir=beside.parent, prefix=".driftline-")
+    except OSError as error:
+        raise _unwritten(beside, error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def open_part(path: Path) -> TextIO:
+    """A part to write to.
+
+    Raises:
+        InputFileError: the disk is full, or nothing can be written there; also at each write and when it is closed.
+    """
+    try:
+        raw = _PartFile(path, "w")
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    return TextIOWrapper(BufferedWriter(raw), "utf-8", newline="")
+
+
+class _PartFile(FileIO):
+    """What goes wrong at a write becomes an error that says what to do."""
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            raise _unwritten(Path(str(self.name)), error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> InputFileError:
+    return InputFileError(
+        f"{path} could not be written ({error.strerror or error}); free some space, or name another place"
+    )
 
 
 class CsvPart(Rows):
@@ -123,18 +170,37 @@ def _shown(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+@contextmanager
+def drafted(folder: Path | None, path: Path | None) -> Iterator[None]:
+    """The scores file is made whole of the parts in the folder at once, and gets its name when all else went well.
+
+    Args:
+        folder, path: None without scores.
+    """
+    if folder is None or path is None:
+        yield
+        return
+    with written(path) as draft:
+        _fill(sorted(folder.glob("*.csv")), draft, path.suffix, COLUMNS)
+        yield
+
+
 def put_together(parts: Sequence[Path], path: Path, columns: Mapping[str, Kind] = COLUMNS) -> int:
     """Make a CSV or Parquet file of its parts, CSV files without a header; returns its rows."""
     with written(path) as draft:
-        if path.suffix.lower() == ".parquet":
-            return _parquet(parts, draft, columns)
-        with draft.open("w", newline="", encoding="utf-8") as out:
-            csv.writer(out).writerow(columns)
-            for part in parts:
-                with part.open(newline="", encoding="utf-8") as file:
-                    shutil.copyfileobj(file, out)
-        with draft.open(newline="", encoding="utf-8") as file:
-            return sum(1 for _ in csv.reader(file)) - 1
+        return _fill(parts, draft, path.suffix, columns)
+
+
+def _fill(parts: Sequence[Path], draft: Path, suffix: str, columns: Mapping[str, Kind]) -> int:
+    if suffix.lower() == ".parquet":
+        return _parquet(parts, draft, columns)
+    with draft.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerow(columns)
+        for part in parts:
+            with part.open(newline="", encoding="utf-8") as file:
+                shutil.copyfileobj(file, out)
+    with draft.open(newline="", encoding="utf-8") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
 
 
 def _parquet(parts: Sequence[Path], draft: Path, columns: Mapping[str, Kind]) -> int:

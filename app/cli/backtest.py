@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +26,7 @@ from app.backtest.page import render
 from app.backtest.replay import Span
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
-from app.backtest.score import check_folder, check_format
+from app.backtest.score import check_folder, check_format, drafted, working_folder
 from app.backtest.topic import Order, TopicPart, TopicSource
 from app.cli.history import bar, source_of
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
@@ -38,6 +41,7 @@ from app.engine.table import Fields
 CANDIDATES_MAX = 64
 PART = 1  # exit code: some of it could not be used
 INTERRUPTED = 130
+TERMINATED = 143
 SHOWN_WIDTH = 80
 
 
@@ -56,7 +60,7 @@ class CostType(click.ParamType):
                 costs[name] = float(number)
             except ValueError:
                 self.fail(f"{part!r} is no cost; write for example fp=1,fn=20", param, ctx)
-            if name not in ("tp", "fp", "fn", "tn") or abs(costs[name]) > 1e12:
+            if name not in ("tp", "fp", "fn", "tn") or not abs(costs[name]) <= 1e12:
                 self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
         return Cost(**costs)
 
@@ -77,10 +81,15 @@ class BurnType(click.ParamType):
 
 @dataclass(frozen=True)
 class Places:
-    """Where reports go."""
+    """Where reports go.
+
+    Args:
+        parts: a folder in which each process writes its scores, until they are put in place; None without `scores`.
+    """
 
     out: Path
     scores: Path | None
+    parts: Path | None = None
 
 
 @click.command()
@@ -225,7 +234,7 @@ def backtest(
     begun_s = time.monotonic()
     with bar(as_json) as moved:
         count = processes or min(cores(), len(specs))
-        outcome = run(specs, source, options, processes=count, scores=places.scores, moved=moved)
+        outcome = run(specs, source, options, processes=count, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     finish(specs, outcome, asked, places, as_json)
 
@@ -284,7 +293,7 @@ def _over_topics(
     begun_s = time.monotonic()
     with bar(as_json) as moved:
         at_once = min(processes or cores(), count)
-        outcome = run_parts(specs, parts, processes=at_once, scores=places.scores, moved=moved)
+        outcome = run_parts(specs, parts, processes=at_once, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     span = topics.span
     told = [
@@ -406,14 +415,49 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
 
 
 def _places(out: Path, scores: Path | None) -> Places:
+    """Where reports and scores go; what is not needed any more is tidied up when the command ends."""
+    context = click.get_current_context()
+    context.with_resource(_tidy_when_terminated())
+    context.with_resource(_folder(out))
+    check_folder(out / "report.json")
+    if scores is not None:
+        check_format(scores)
+        return Places(out, scores, context.with_resource(working_folder(scores)))
+    return Places(out, scores)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder of the reports; a new one goes again if nothing was put into it."""
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputFileError(f"the folder {out} cannot be made ({error.strerror}); name another with --out") from error
-    check_folder(out / "report.json")
-    if scores is not None:
-        check_format(scores)
-    return Places(out, scores)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            for folder in new:
+                folder.rmdir()
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the command as an error would: working folders go."""
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not in the main thread: signals are another's affair
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _burn_in(burn_in: tuple[int, int]) -> str:
@@ -433,7 +477,8 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
         raise InputFileError(_nothing_counted(made))
     document = reports.encode(made)
-    reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
+    with drafted(places.parts, places.scores):
+        reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
     if as_json:
         click.echo(document)
     else:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 
 import click
 
 from app.backtest.export import columns_of, export
-from app.backtest.score import check_format, put_together
+from app.backtest.score import check_format, put_together, working_folder
 from app.cli.option import MOMENT, bootstrap_option, pipeline_of, pipeline_option, settings_of
 from app.config import Settings
 from app.core.error import InputFileError, TopicError
@@ -65,8 +64,8 @@ async def _export(
     if not count:
         raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
     broker = KafkaBroker(pipeline, settings)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".driftline-") as folder:
-        parts = [Path(folder) / f"{number}.csv" for number in range(count)]
+    with working_folder(out) as folder:
+        parts = [folder / f"{number}.csv" for number in range(count)]
         rows = 0
         for number, part in enumerate(parts):
             rows += await export(

@@ -155,6 +155,27 @@ def test_line_that_is_no_json_is_a_malformed_record(tmp_path: Path) -> None:
     assert [type(one) for one in found] == [Malformed, Event]
 
 
+@pytest.mark.parametrize(("shuffled", "expected"), [((), 0), (("labels",), 150), (("events", "labels"), 300)])
+def test_disorder_is_counted_in_each_file(tmp_path: Path, shuffled: tuple[str, ...], expected: int) -> None:
+    times = [history.START_MS + n * 1_000 for n in range(300)]
+    swapped = [times[n ^ 1] for n in range(300)]
+    events = [{"id": n, "at": at, "x1": 1} for n, at in enumerate(swapped if "events" in shuffled else times)]
+    labels = [{"id": n, "at": at, "y": 1} for n, at in enumerate(swapped if "labels" in shuffled else times)]
+    opened = LogSource(*logs(tmp_path, events, labels)).open(timed())
+    assert sum(len(batch) for batch in opened.batches()) == 600
+    assert opened.disordered == expected
+
+
+def test_lines_without_a_time_are_no_disorder(tmp_path: Path) -> None:
+    at = history.START_MS
+    files = logs(tmp_path, [{"id": n, "at": at + n, "x1": 1} for n in range(3)], [{"id": 1, "at": at, "y": 1}])
+    for path in files:
+        path.write_bytes(path.read_bytes() + b"{]\nno line\n")
+    opened = LogSource(*files).open(timed())
+    assert sum(isinstance(one, Malformed) for batch in opened.batches() for one in batch) == 4
+    assert opened.disordered == 0
+
+
 def test_lines_without_times_say_what_to_give(tmp_path: Path) -> None:
     files = logs(tmp_path, [{"id": 1, "x1": 1}], [])
     with pytest.raises(InputFileError, match="--time FIELD"):

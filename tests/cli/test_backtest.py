@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import os
 import re
 import resource
 import signal
@@ -22,10 +23,13 @@ from river import compose, evaluate, linear_model, metrics, naive_bayes, preproc
 
 from app.backtest import candidate, report
 from app.backtest import run as running
+from app.backtest.candidate import Result
 from app.backtest.history import TableSource
 from app.backtest.run import Options
+from app.backtest.score import open_part
 from app.cli.backtest import candidates
 from app.core import step as steps
+from app.core.error import InputFileError
 from app.engine.table import Fields
 from tests.backtest import history
 from tests.cli.command import COMMAND, ROOT, environment, run
@@ -212,7 +216,7 @@ def test_no_records_is_an_error(tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = ("-p", history.pipeline_file(tmp_path), "--input", tmp_path / "data.csv", "--label", "y", "-o", out)
     fails(*flags, code=2, says="there are no records in .*data.csv")
-    assert list(out.iterdir()) == []
+    assert not out.exists()  # it was new
 
 
 def test_labels_without_events_are_an_error(tmp_path: Path) -> None:
@@ -249,10 +253,11 @@ def test_candidate_that_needs_another_column_fails_and_the_other_goes_on(tmp_pat
     made = backtest(tmp_path, "-p", good, "-p", bad, code=1)
     assert made["candidates"][0]["counted"] == 1_500
     assert "no column 'age'" in made["candidates"][1]["failure"]
+    assert backtest(tmp_path, "-p", good, "-p", bad, "--processes", "1", code=1)["source"]["rows"] == 1_500
     out = tmp_path / "other"
     flags = ("--input", tmp_path / "data.csv", "--label", "y", "-o", out)
     fails("-p", bad, *flags, code=2, says="no column 'age'")
-    assert list(out.iterdir()) == []
+    assert not out.exists()  # it was new
 
 
 def test_candidate_that_raises_half_way_fails_and_the_other_goes_on(
@@ -326,6 +331,92 @@ def test_interrupted_command_writes_what_it_has_and_ends_with_130(tmp_path: Path
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_terminated_command_leaves_nothing_behind(tmp_path: Path, processes: str) -> None:
+    path = history.table(tmp_path, 60_000)
+    flags = ["-p", str(history.pipeline_file(tmp_path)), "--input", str(path), "--label", "y", "-o", "new/out"]
+    process = subprocess.Popen(
+        [*COMMAND, "backtest", *flags, "--scores", "s.csv", "--processes", processes, "--grid", "metric_window=1,2"],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while process.poll() is None and not any(
+            part.stat().st_size for part in tmp_path.glob(".driftline-*/*.csv") if part.exists()
+        ):
+            with_bound(process)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 143, errors
+    assert "Traceback" not in errors
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["data.csv", "first.yaml"]
+
+
+def test_interrupted_while_processes_start_gives_a_partial_report(tmp_path: Path) -> None:
+    path = history.table(tmp_path, 20_000)
+    flags = ["-p", str(history.pipeline_file(tmp_path)), "--input", str(path), "--label", "y"]
+    process = subprocess.Popen(
+        [*COMMAND, "backtest", *flags, "-o", "out", "--processes", "2", "--grid", "metric_window=1,2"],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while process.poll() is None and spawned(process.pid) < 2:
+            with_bound(process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the children, too
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "PARTIAL" in out
+    made = orjson.loads((tmp_path / "out" / "report.json").read_bytes())
+    assert [0 < one["counts"]["scored"] < 20_000 for one in made["candidates"]] == [True, True]
+
+
+def spawned(pid: int) -> int:
+    """How many processes of a backtest have begun to start."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    return sum(b"spawn_main" in command for command in commands)
+
+
+class Noted:
+    """A part that asks for the stop while it runs, and notes that it ran."""
+
+    def __init__(self, ran: list[int], number: int) -> None:
+        self.ran, self.number = ran, number
+
+    def run(self, watch: running.Watch) -> tuple[list[Result], running.Facts]:
+        self.ran.append(self.number)
+        signal.raise_signal(signal.SIGINT)
+        return [], running.Facts()
+
+
+def test_after_a_stop_no_further_part_begins() -> None:
+    ran: list[int] = []
+    outcome = running.run_parts(
+        [],
+        lambda folder: [Noted(ran, number) for number in range(4)],
+        processes=1,
+        scores=None,
+        moved=lambda done, total: None,
+    )
+    assert outcome.stopped
+    assert ran == [0]
+
+
 def with_bound(process: subprocess.Popen[str]) -> None:
     """Wait a little for the process to end, which it should not."""
     try:
@@ -349,7 +440,51 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert "report.html could not be written" in done.stderr
-    assert list(out.iterdir()) == []
+    assert not out.exists()  # it was new
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_full_disk_for_scores_is_told(tmp_path: Path, processes: str) -> None:
+    path = history.table(tmp_path, 4_000)
+    (tmp_path / "scores.csv").write_text("kept")
+    flags = ["-p", str(history.pipeline_file(tmp_path)), "--input", str(path), "--label", "y", "-o", "out"]
+    done = subprocess.run(
+        [*COMMAND, "backtest", *flags, "--scores", "scores.csv", "--grid", "seed=1,2", "--processes", processes],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"could not be written \(File too large\); free some space", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "scores.csv").read_text() == "kept"
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_full_disk_for_a_part_is_told() -> None:
+    part = open_part(Path("/dev/full"))
+    part.write("1,2,3")
+    with pytest.raises(InputFileError, match="free some space"):
+        part.close()
+    with pytest.raises(InputFileError, match="nowhere"):
+        open_part(Path("/nowhere/0.csv"))
+
+
+@pytest.mark.parametrize("content", [b"", None, b"x1,x2,x3,y\n1,2,3,1\n1,\xff,3,1\n1,2,3,1\n"])
+def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: bytes | None) -> None:
+    path, scores = tmp_path / "rows.csv", tmp_path / "scores.csv"
+    if content is not None:
+        path.write_bytes(content)
+    scores.write_text("kept")
+    flags = ("--input", path, "--label", "y", "-o", tmp_path / "out", "--scores", scores)
+    fails("-p", history.pipeline_file(tmp_path), *flags, code=2, says="rows.csv")
+    assert scores.read_text() == "kept"
+    assert list(tmp_path.glob(".*")) == []
 
 
 @pytest.mark.parametrize(
@@ -357,6 +492,8 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     [
         (["--segment", "x9"], "has no feature 'x9'.*x1, x2, x3"),
         (["--cost", "fp=much"], "is no cost"),
+        (["--cost", "fp=nan"], "costs are tp, fp, fn and tn"),
+        (["--cost", "fp=inf"], "costs are tp, fp, fn and tn"),
         (["--cost", "hits=1"], "costs are tp, fp, fn and tn"),
         (["--grid", "params.lr"], "write a key and its values"),
         (["--burn-in", "soon"], "no duration"),
