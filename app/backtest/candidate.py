@@ -137,6 +137,9 @@ class Candidate:
 
     Attributes:
         scores: where scores are put, for whoever takes them out; None keeps none.
+        within: offsets of the events that count, of what was folded elsewhere (`take`); None counts all.
+        outstanding: of these, how many wait for their label still.
+        closed: the range is over: what comes now are labels of it, and no alert or drift of it.
     """
 
     def __init__(
@@ -161,6 +164,11 @@ class Candidate:
         self.counts_from_ms = counts_from_ms
         self._rows = rows
         self.scores: list[Score] | None = None
+        self.within: range | None = None
+        self.outstanding = 0
+        self._earliest_ms, self._latest_ms = 1 << 62, -(1 << 62)  # times of the events that count
+        self.closed = False
+        self._prefix = f"{pipeline.topics.events}-{self.shard.partition}-"
         self._buffer: list[Outcome] = []
         self._labelled = pipeline.label is not None
         self._drifts_seen: dict[tuple[str, str], int] = {}
@@ -201,7 +209,7 @@ class Candidate:
             return
         for what, count in shard.drifts.items():
             for _ in range(count - self._drifts_seen.get(what, 0)):
-                if len(self.result.drifts) < ALERTS_KEPT_MAX:
+                if not self.closed and len(self.result.drifts) < ALERTS_KEPT_MAX:
                     self.result.drifts.append((shard.watermark_ms, *what))
         self._drifts_seen = dict(shard.drifts)
 
@@ -209,14 +217,31 @@ class Candidate:
         """Take what was folded elsewhere from this candidate's shard."""
         for made in outputs:
             if isinstance(made, Outcome):
-                self._buffer.append(made)
+                self._outcome(made)
             elif not isinstance(made, Score):
-                self._note(made)
-            else:
+                if not self.closed:
+                    self._note(made)
+            elif self.within is None or made.source.offset in self.within:
+                self.outstanding += self._labelled
+                self._latest_ms = max(self._latest_ms, made.time_ms)
+                self._earliest_ms = min(self._earliest_ms, made.time_ms)
                 self._score(made)
         self.result.records += records
         if len(self._buffer) >= BUFFERED_MAX:
             self._flush()
+
+    def _outcome(self, outcome: Outcome) -> None:
+        """Keep an outcome of an event that counts."""
+        if self.within is None:
+            self._buffer.append(outcome)
+            return
+        place, _, ordinal = outcome.output_id.removeprefix(self._prefix).partition("-")
+        if ordinal == "1" and outcome.output_id.startswith(self._prefix):  # how the wait of an event ended
+            if int(place) in self.within:
+                self.outstanding -= 1
+                self._buffer.append(outcome)
+        elif outcome.event_time_ms is not None and self._earliest_ms <= outcome.event_time_ms <= self._latest_ms:
+            self._buffer.append(outcome)  # a correction, or one of several labels: it names the label's place only
 
     def _score(self, score: Score) -> None:
         if self._each_score and self._rows is not None:
@@ -285,11 +310,14 @@ class Candidate:
         shard.drifts = dict(shard.drifts)
         if self._rows is not None and self._labelled:
             for event_id, waiting in shard.pending.entries():
+                if self.within is not None and waiting.offset not in self.within:
+                    continue
                 self._rows.waiting(result.name, shard.partition, event_id, waiting)
         result.counts = dict(shard.counts)
         result.metrics = shard.evaluation.values()
         result.version = str(shard.learner.version)
-        result.pending, result.early = len(shard.pending), len(shard.early)
+        result.pending = len(shard.pending) if self.within is None else self.outstanding
+        result.early = len(shard.early)
         result.failure = result.failure or self._nothing_scored()
         if digest is not None and not result.failure:
             result.state = {shard.partition: digest(shard)}

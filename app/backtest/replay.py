@@ -41,7 +41,7 @@ class Span:
     """Which part of the events is asked for; labels and slices follow.
 
     Args:
-        from_ms, to_ms: by time, the end left out. In journal order by the watermark, else by the records' times.
+        from_ms, to_ms: by the records' times, the end left out.
         from_offset, to_offset: of the events topic, in every partition, the end left out.
     """
 
@@ -49,20 +49,6 @@ class Span:
     to_ms: int | None = None
     from_offset: int | None = None
     to_offset: int | None = None
-
-    def reached(self, entry: SliceEntry, events: str, watermark_ms: int | None) -> bool:
-        """Whether a slice lies at or behind the beginning."""
-        part = entry.inputs.get(events)
-        if self.from_offset is not None and (part is None or part.stop <= self.from_offset):
-            return False
-        return self.from_ms is None or (watermark_ms is not None and watermark_ms >= self.from_ms)
-
-    def passed(self, entry: SliceEntry, events: str) -> bool:
-        """Whether a slice lies behind the end."""
-        part = entry.inputs.get(events)
-        if self.to_offset is not None and part is not None and part.start >= self.to_offset:
-            return True
-        return self.to_ms is not None and entry.watermark_ms is not None and entry.watermark_ms >= self.to_ms
 
 
 @dataclass
@@ -225,8 +211,10 @@ class JournalReplay(Recovery):
     Args:
         live: the candidate that is the live pipeline itself; None folds the others only.
         groups: the others.
-        warm: start from the newest snapshot instead of the journal's beginning.
-        stop: asked after every slice.
+        within: offsets of the events that count; the journal is folded on until their labels have come. None counts
+            all of the journal.
+        warm: start from the newest snapshot before them instead of the journal's beginning.
+        moved: told of what was read after every slice; false ends the replay.
     """
 
     def __init__(
@@ -236,7 +224,7 @@ class JournalReplay(Recovery):
         partition: int,
         *,
         key: bytes | None,
-        span: Span,
+        within: range | None,
         warm: bool,
         live: Candidate | None,
         groups: Sequence[Group],
@@ -244,16 +232,18 @@ class JournalReplay(Recovery):
         moved: Any,
     ) -> None:
         super().__init__(broker, pipeline, partition, key)
-        self._span = span
+        self._within = within
         self._warm = warm
         self._live = live
         self._groups = groups
         self._watched = watched
         self._moved = moved
         self._found: Mapping[str, list[Source]] = {}
-        self._begun = False
+        self._begun = within is None
         self._outputs: list[Output] = []
-        self._last_ms: int | None = None
+        self._over = False
+        if live is not None:
+            live.within = within
         self.read = Read()
         self.start = "cold"
         self.state: Recovered | None = None
@@ -277,9 +267,8 @@ class JournalReplay(Recovery):
             return []
         found = await super()._snapshots()
         events = self._pipeline.topics.events
-        span = self._span
-        if span.from_offset is not None:
-            found = [one for one in found if one[0].positions.get(events, 0) <= span.from_offset]
+        if self._within is not None:
+            found = [one for one in found if one[0].positions.get(events, 0) <= self._within.start]
         if not found:
             raise RecoveryError(f"shard {self._partition} has no snapshot to start from; leave out --warm")
         return found
@@ -299,18 +288,11 @@ class JournalReplay(Recovery):
             self._live.served(state.folder.shard)
 
     async def _slice(self, state: Recovered, entry: SliceEntry) -> None:
-        events = self._pipeline.topics.events
-        if self._span.passed(entry, events):
-            raise _Enough
         folder = state.folder
         if folder is None:
             raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
-        if not self._begun and self._span.reached(entry, events, entry.watermark_ms):
-            self._begun = True
-            if self._live is not None and self._span != Span():
-                since_ms = self._span.from_ms
-                self._live.counts_from_ms = since_ms if since_ms is not None else self._last_ms
-        self._last_ms = entry.watermark_ms
+        if self._within is not None:
+            self._look(self._within, entry)
         self._found = {}
         if self._live is not None:
             folder.watched_by(self._outputs.append)
@@ -326,6 +308,21 @@ class JournalReplay(Recovery):
         if not self._moved(self.read):
             raise _Enough
 
+    def _look(self, within: range, entry: SliceEntry) -> None:
+        """Whether the range begins with this slice, or is over, and all that is to be known of it."""
+        part = entry.inputs.get(self._pipeline.topics.events)
+        if part is not None and part.start >= within.stop:
+            self._over = True
+        elif part is not None and part.stop > within.start:
+            self._begun = True
+        if not self._over:
+            return
+        others = [one for group in self._groups for one in group.candidates if not one.failed]
+        if self._live is not None:
+            self._live.closed = True
+        if (self._live is None or not self._live.outstanding) and not any(len(one.shard.pending) for one in others):
+            raise _Enough
+
     def _take(self, live: Candidate, folder: Folder, entry: SliceEntry) -> None:
         made, self._outputs = self._outputs, []
         folder.watched_by(self._outputs.append)
@@ -339,7 +336,10 @@ class JournalReplay(Recovery):
             if entry.tick_ms is not None:
                 group.each([Tick(self._partition, entry.number, entry.tick_ms)])
             for topic, sources in self._found.items():
-                group.push(topic, sources)
+                if self._within is None or topic != self._pipeline.topics.events:
+                    group.push(topic, sources)
+                else:
+                    group.push(topic, [source for source in sources if source.offset in self._within])
             group.fold(ends)
 
     async def _range(self, folder: Folder, entry: SliceEntry) -> Mapping[str, list[Source]]:

@@ -97,9 +97,12 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
     if pipeline.label is not None and topics.labels is not None:
         places.insert(0, Place(topics.labels, partition))
     starts, stops = dict(await broker.beginnings(places)), dict(await broker.ends(places))
-    whole = span.from_offset is None and span.from_ms is None
-    cut = tuple(
-        f"{place.topic}-{partition} begins at offset {start:,}" for place, start in starts.items() if whole and start
+    from_ms, to_ms = span.from_ms, span.to_ms
+    sought = dict(starts) if from_ms is None else await broker.offsets_at(places, from_ms)
+    cut = tuple(  # of a range that begins with the first record that is left, those before may be gone
+        f"{place.topic}-{partition} begins at offset {start:,}"
+        for place, start in starts.items()
+        if span.from_offset is None and start and sought[place] == start
     )
     if span.from_offset is not None:
         if span.from_offset < starts[events]:
@@ -108,9 +111,8 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
                 f"{span.from_offset}: begin later, or keep more (retention.ms)"
             )
         starts[events] = min(span.from_offset, stops[events])
-    from_ms, to_ms = span.from_ms, span.to_ms
     if from_ms is not None:
-        starts.update(await broker.offsets_at(places, from_ms))
+        starts.update(sought)
     if span.to_offset is not None:
         stops[events] = max(starts[events], min(span.to_offset, stops[events]))
     if to_ms is not None:
@@ -193,7 +195,7 @@ async def replay(
         total = sum(bounds.stops[topic] - bounds.starts[topic] for topic in bounds.starts)
         moved = _moved(watch, total)
         if source.order == "journal":
-            start, read = await _by_journal(broker, pipeline, partition, source, live, groups, watched, moved)
+            start, read = await _by_journal(broker, pipeline, partition, source, bounds, live, groups, watched, moved)
         else:
             start, read = await _by_time(broker, partition, bounds, warmed, groups, watched, moved)
         await watched.settle()
@@ -222,17 +224,19 @@ async def _by_journal(
     pipeline: Pipeline,
     partition: int,
     source: TopicSource,
+    bounds: Bounds,
     live: Candidate | None,
     groups: Sequence[Group],
     watched: Watched,
     moved: Callable[[Read], bool],
 ) -> tuple[str, Read]:
+    events = pipeline.topics.events
     made = JournalReplay(
         broker,
         pipeline,
         partition,
         key=source.key,
-        span=source.span,
+        within=range(bounds.starts[events], bounds.stops[events]) if source.span != Span() else None,
         warm=source.warm,
         live=live,
         groups=groups,

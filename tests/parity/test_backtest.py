@@ -183,18 +183,30 @@ async def test_warm_in_time_order_goes_on_as_the_worker_did() -> None:
     assert one.tally.total.sums[0, 0] == 20
 
 
-async def test_span_counts_only_what_lies_in_it() -> None:
+async def test_span_counts_just_the_events_in_it_for_every_candidate() -> None:
+    """Those of its last events too, whose labels come behind it."""
     chosen = pipeline("span")
     cluster, _, _ = await lived(chosen, 1)
     begin_ms, end_ms = NOW_MS + 400 * STEP_MS, NOW_MS + 900 * STEP_MS
     twin = spec(chosen, "twin", metric_window=77)
-    (live, other), _ = await backtest(cluster, chosen, spec(chosen), twin, span=Span(begin_ms, end_ms))
+    events, labels = Place(chosen.topics.events, 0), Place(chosen.topics.labels or "", 0)
+    places = [one.offset for one in cluster.records(events.topic, 0) if begin_ms <= one.record_time_ms < end_ms]
+    bounds = Bounds(
+        {events.topic: places[0], labels.topic: 0},
+        {events.topic: places[-1] + 1, labels.topic: cluster.log(labels).end},
+    )
+    span = Span(begin_ms, end_ms)
+    (live, other), facts = await backtest(cluster, chosen, spec(chosen), twin, span=span, bounds=bounds)
     assert live.against.differing == 0
-    assert live.first_ms == begin_ms
-    assert (live.last_ms or 0) < end_ms
-    assert 380 <= live.tally.total.sums[0, 0] <= 500
-    assert 0 < other.tally.total.sums[0, 0] <= 510
+    assert live.against.compared == other.against.compared == len(places)
+    for one in (live, other):
+        assert one.first_ms == begin_ms
+        assert begin_ms < (one.last_ms or 0) < end_ms
+        assert one.tally.total.sums[0, 0] + one.pending + one.counts.get("expired", 0) >= len(places)
+    assert live.tally.total.sums[0, 0] == other.tally.total.sums[0, 0] == len(places)
+    assert live.pending == other.pending == 0
     assert other.against.differing > 0  # it began cold
+    assert facts.rows < 2 * COUNT  # what lies behind is not read
 
 
 async def test_time_order_is_a_catching_up_worker(tmp_path: Path) -> None:
