@@ -11,6 +11,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -66,6 +67,7 @@ _EXACT_MAX = 2**53  # up to here every whole number is a float of its own
 _TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
 _MISSING = object()
+_NUMBERS = frozenset((float, int))
 
 
 class _RefusedError(Exception):
@@ -99,6 +101,9 @@ class Decoder:
             )
             for name, feature in form.features.items()
         ]
+        # Of numbers at keys of their own, which most events are made of, all at once.
+        keys = [key for _, key, _, _, plain in self._features if plain and key is not None]
+        self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
         label = pipeline.label
         if label is not None:
             self._label_id = parse_path(label.id)
@@ -144,8 +149,29 @@ class Decoder:
         return document
 
     def _read_event(self, source: Source, document: dict[str, Any]) -> Event:
-        event_id = self._id(_find(document, self._event_id))
+        event_id = self._id(document, self._event_id)
         time_ms, ahead = self._time(document, self._event_time, source)
+        values, missing = self._numbers(document), 0
+        if values is None:
+            values, missing = self._values(document)
+        order_ms = source.record_time_ms if ahead else time_ms
+        return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
+
+    def _numbers(self, document: dict[str, Any]) -> tuple[FeatureValue, ...] | None:
+        """The features of an event that has a good number for each; None where each has to be looked at."""
+        if self._at_once is None:
+            return None
+        try:
+            values = self._at_once(document)
+        except KeyError:
+            return None
+        if not _NUMBERS.issuperset(map(type, values)):
+            return None
+        most = self._number_max
+        return values if min(values) >= -most and max(values) <= most else None
+
+    def _values(self, document: dict[str, Any]) -> tuple[tuple[FeatureValue, ...], int]:
+        """The features of any event, and a bit for each that is not there."""
         values: list[FeatureValue] = []
         missing = 0
         number_max = self._number_max
@@ -158,11 +184,10 @@ class Decoder:
                 values.append(_absent(name, feature))
             else:
                 values.append(check(self, name, value))
-        order_ms = source.record_time_ms if ahead else time_ms
-        return Event(source, order_ms, time_ms, event_id, tuple(values), ahead, missing)
+        return tuple(values), missing
 
     def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
-        event_id = self._id(_find(document, self._label_id))
+        event_id = self._id(document, self._label_id)
         time_ms, ahead = self._time(document, self._label_time, source)
         value = _find(document, self._label_value)
         if value is _MISSING or (value is None and not self._retracts):
@@ -189,7 +214,8 @@ class Decoder:
             raise _RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
         return Control(source, order_ms, command, episode, span_ms)
 
-    def _id(self, found: object) -> EventId:
+    def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
+        found = _find(document, keys)
         if type(found) is str:
             if len(found) > self._string_max:
                 raise _RefusedError("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
@@ -283,7 +309,7 @@ def _absent(name: str, feature: Feature) -> FeatureValue:
 def _find(document: object, keys: tuple[PathPart, ...]) -> Any:
     """The value at a path, or `_MISSING`."""
     if len(keys) == 1 and isinstance(document, dict):
-        key = keys[0]
+        (key,) = keys
         return document.get(key if type(key) is str else str(key), _MISSING)
     found = document
     for key in keys:

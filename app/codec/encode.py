@@ -177,12 +177,18 @@ class Encoder:
 def digest(messages: Iterable[Message]) -> bytes:
     """A 16-byte digest over everything that is published of a slice, in order: topic, time, key, value, headers."""
     parts: list[bytes] = []
+    rank, frame = _RANK, _frame
     for message in messages:
         key, value, headers = message.key, message.value, message.headers
         key_size = -1 if key is None else len(key)
         value_size = 0xFFFFFFFF if value is None else len(value)
-        frame = _frame(_RANK[message.kind], message.timestamp_ms, key_size, value_size, len(headers))
-        parts += (frame, key or b"", value or b"")
+        parts += (
+            frame(rank[message.kind], message.timestamp_ms, key_size, value_size, len(headers)),
+            key or b"",
+            value or b"",
+        )
+        if not headers:
+            continue
         for name, header in headers:
             title = name.encode()
             parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")

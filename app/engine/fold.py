@@ -69,20 +69,24 @@ class Made:
         self.alerts: Counter[str] = Counter()
         self.label_delays_ms: list[int] = []
 
-    def add(self, output: Output) -> None:
-        """Count one output."""
-        if type(output) is Score:  # not `isinstance`: see `step`
-            self.scored.append((output.source.offset, output.source.record_time_ms))
-        elif type(output) is Outcome:
-            self.outcomes[output.kind] += 1
-            # A correction is no label that took long to come.
-            first = output.previous_label is None
-            if first and output.label_time_ms is not None and output.event_time_ms is not None:
-                self.label_delays_ms.append(output.label_time_ms - output.event_time_ms)
-        elif type(output) is Rejected:
-            self.rejected[output.reason] += 1
-        else:
-            self.alerts[output.kind] += 1
+    def add(self, outputs: Sequence[Output]) -> None:
+        """Count them."""
+        scored, delays_ms, outcomes = self.scored, self.label_delays_ms, self.outcomes
+        for output in outputs:
+            if type(output) is Score:  # not `isinstance`: see `step`
+                source = output.source
+                scored.append((source.offset, source.record_time_ms))
+            elif type(output) is Outcome:
+                kind = output.kind
+                outcomes[kind] = outcomes.get(kind, 0) + 1
+                # A correction is no label that took long to come.
+                first = output.previous_label is None
+                if first and output.label_time_ms is not None and output.event_time_ms is not None:
+                    delays_ms.append(output.label_time_ms - output.event_time_ms)
+            elif type(output) is Rejected:
+                self.rejected[output.reason] += 1
+            else:
+                self.alerts[output.kind] += 1
 
 
 class Folder:
@@ -170,12 +174,12 @@ class Folder:
 
     def _publish(self, outputs: Sequence[Output], made: Made) -> list[Message]:
         """Outputs as they are published; counted, and shown to whoever watches."""
-        add, watch = made.add, self._watch
-        for output in outputs:
-            add(output)
-            if watch is not None:
+        made.add(outputs)
+        watch, encode = self._watch, self._encode
+        if watch is not None:
+            for output in outputs:
                 watch(output)
-        return [self._encode(output) for output in outputs]
+        return [encode(output) for output in outputs]
 
     def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
         """Take and fold up to so many records; counts them, and notes where each input stands."""

@@ -53,6 +53,7 @@ REACH_DEADLINE_S = 3.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
 SMALL_BYTES_MAX = 256 * 1024  # of records together, in a topic that is to take a chunk of a snapshot and no more
 BATCH_MARGIN_BYTES = 32 * 1024  # half of what `app.broker.topic` allows for keys, headers and the batch's own
+_NO_HEADERS: list[tuple[str, bytes | None]] = []
 
 
 class KafkaBroker:
@@ -186,7 +187,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         if self._assignments != known:
             return {}  # a position is waited for only across a rebalance, and what came before that is read again
         self._positions = positions
-        return {Place(tp.topic, tp.partition): _sources(records) for tp, records in fetched.items()}
+        return {Place(tp.topic, tp.partition): records for tp, records in fetched.items()}
 
     async def _stumble(self, error: KafkaError) -> None:
         """Reading failed: said once, and tried again; a fault that stays while Kafka answers is raised.
@@ -335,11 +336,12 @@ class KafkaPublisher:
         """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
         made: list[tuple[Place, Any]] = []
         open_batches: dict[tuple[str, int], Any] = {}
+        alone = self._alone
         for write in writes:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
-            may_join = builder is not None and (write.topic != self._alone or self._is_small(builder, write))
-            if builder is None or not may_join or not self._append(builder, write):
+            may_join = builder is not None and (write.topic != alone or self._is_small(builder, write))
+            if not may_join or not self._append(builder, write):
                 builder = self._producer.create_batch()
                 if not self._append(builder, write):  # an empty one takes anything
                     raise InvariantError(f"a record for {write.topic} fits no batch")
@@ -356,10 +358,10 @@ class KafkaPublisher:
     @staticmethod
     def _append(builder: Any, write: Write) -> bool:
         """Whether there was room: a full builder says so by returning None, without an error."""
-        appended = builder.append(
-            timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=list(write.headers)
+        headers = list(write.headers) if write.headers else _NO_HEADERS
+        return (
+            builder.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=headers) is not None
         )
-        return appended is not None
 
     async def close(self) -> None:
         await tidy.stop(self._producer)
@@ -422,7 +424,7 @@ class KafkaReader:
         except KafkaError as error:
             raise _unreachable(error) from error
         for tp, records in fetched.items():
-            self._ready[tp.topic] += _sources(records)
+            self._ready[tp.topic] += records
 
     async def _finished(self, tp: TopicPartition, stop: int | None) -> bool:
         position = await self._consumer.position(tp)
@@ -434,21 +436,6 @@ class KafkaReader:
 
     async def close(self) -> None:
         await tidy.stop(self._consumer)
-
-
-def _sources(records: Iterable[Any]) -> list[Source]:
-    return [
-        Source(
-            record.topic,
-            record.partition,
-            record.offset,
-            record.timestamp if record.timestamp is not None else -1,
-            record.key,
-            record.value,
-            tuple(record.headers),
-        )
-        for record in records
-    ]
 
 
 def _lost_text(error: OffsetOutOfRangeError) -> str:

@@ -397,9 +397,9 @@ class Limits(Form):
     model_error_max: Count = Field(
         default=10, description="exceptions among the model's last 1,000 calls at which an alert is raised"
     )
-    slice_records_max: Count = Field(default=2_000, description="most records folded and committed together")
+    slice_records_max: Count = Field(default=5_000, description="most records folded and committed together")
     slice_compute_max_ms: Duration = Field(
-        default=50, alias="slice_compute_max", description="longest that a slice may compute"
+        default=100, alias="slice_compute_max", description="longest that a slice may compute"
     )
 
 
