@@ -18,7 +18,7 @@ from mode import Service
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from app.broker.topic import TopicProblem, create_undelivered, verify
+from app.broker.topic import TopicProblem, create_undelivered, deliverable, verify
 from app.config import Settings, load_pipeline, load_settings
 from app.core.error import SettingsError, UnreachableError
 from app.core.pipeline import Pipeline
@@ -83,6 +83,7 @@ class Engine(Service):
         while True:
             try:
                 problems = await verify(self.pipeline, self.settings)
+                self.pipeline = await deliverable(self.pipeline, self.settings)
                 if self.settings.notify is not None:
                     await create_undelivered(self.pipeline, self.settings)
             except UnreachableError as error:

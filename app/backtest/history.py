@@ -35,7 +35,7 @@ from app.engine.feed import LabelForm
 from app.engine.table import MISSING, Bad, Fields, Sample, Table, csv_reader, find, open_bytes
 
 BLOCK_BYTES = 128 * 1024
-BATCH_ROWS = 64
+BATCH_ROWS = 128
 LONG_AGO_MS = 946_684_800_000  # rows without times end at 2000-01-01: a backtest gives the same whenever it runs
 _PLAIN_BYTES = b"0123456789+-.eE, \r\n"
 _LABELS_KNOWN_MAX = 1_000

@@ -155,7 +155,8 @@ def _alone(report: Report) -> str:
 
 
 def _notes(report: Report) -> str:
-    return "".join(f'<div class="card note">{escape(text)}</div>' for text in report.warnings)
+    told = [f'<div class="card">{escape(text)}</div>' for text in report.findings]
+    return "".join((*told, *(f'<div class="card note">{escape(text)}</div>' for text in report.warnings)))
 
 
 def _metrics(report: Report) -> str:

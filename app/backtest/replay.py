@@ -213,7 +213,8 @@ class JournalReplay(Recovery):
         groups: the others.
         within: offsets of the events that count; the journal is folded on until their labels have come. None counts
             all of the journal.
-        warm: start from the newest snapshot before them instead of the journal's beginning.
+        warm: there must be a snapshot before them to start from. Without it, what is served is made the same way if
+            there is one, and folded from the journal's beginning if not: its state is the same.
         moved: told of what was read after every slice; false ends the replay.
     """
 
@@ -263,22 +264,24 @@ class JournalReplay(Recovery):
             await self._close_inputs()
 
     async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
-        if not self._warm:
-            return []
+        if not self._warm and self._within is None:
+            return []  # all of the journal is asked for
         found = await super()._snapshots()
         events = self._pipeline.topics.events
         if self._within is not None:
             found = [one for one in found if one[0].positions.get(events, 0) <= self._within.start]
-        if not found:
+        if not found and self._warm:
             raise RecoveryError(f"shard {self._partition} has no snapshot to start from; leave out --warm")
         return found
 
     async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
         state = await super()._restore(manifest, frozen)
-        self.start = f"snapshot after slice {manifest.slice_number}"
+        if self._warm:
+            self.start = f"snapshot after slice {manifest.slice_number}"
         if self._live is not None and state.folder is not None:
             self._live.served(state.folder.shard)
-            self._live.counts_from_ms = state.folder.shard.watermark_ms
+            if self._within is None:
+                self._live.counts_from_ms = state.folder.shard.watermark_ms
         return state
 
     async def _follow(self, state: Recovered, entry: SliceEntry | EpochEntry) -> None:
@@ -353,7 +356,8 @@ class TimeReplay:
     """One partition merged by time, as a worker that begins with a backlog would fold it.
 
     Args:
-        starts, stops: offsets by input topic, the stop left out.
+        starts, stops: offsets by input topic, the events last, the stop left out.
+        whole: read all up to the stops; else no more labels than the events wait for.
     """
 
     def __init__(
@@ -361,6 +365,8 @@ class TimeReplay:
         reader: Reader,
         starts: Mapping[str, int],
         stops: Mapping[str, int],
+        *,
+        whole: bool,
         groups: Sequence[Group],
         watched: Watched,
         moved: Any,
@@ -368,6 +374,7 @@ class TimeReplay:
         self._reader = reader
         self._starts = starts
         self._stops = stops
+        self._whole = whole
         self._groups = groups
         self._watched = watched
         self._moved = moved
@@ -384,6 +391,8 @@ class TimeReplay:
             await self._watched.settle()
             if all(ended.values()) or not self._moved(self.read):
                 return
+            if not self._whole and ended[topics[-1]] and not any(map(self._waits, self._groups)):
+                return
             for topic in topics:
                 hungry = any(not group.merge.waiting(group.rank[topic]) for group in self._groups)
                 if ended[topic] or not hungry:
@@ -393,6 +402,12 @@ class TimeReplay:
                 self.read.add(sources)
                 for group in self._groups:
                     group.push(topic, sources)
+
+    @staticmethod
+    def _waits(group: Group) -> bool:
+        """Whether events wait: to be folded, or for their label."""
+        at_work = [one for one in group.candidates if not one.failed]
+        return bool(group.merge.waiting(max(group.rank.values())) or any(len(one.shard.pending) for one in at_work))
 
 
 def with_topics(pipeline: Pipeline, live: Pipeline) -> Pipeline:

@@ -214,6 +214,7 @@ class Report(Struct, frozen=True):
     baseline: str
     candidates: list[CandidateReport]
     comparisons: list[Comparison]
+    findings: list[str]
     warnings: list[str]
     seconds: float
 
@@ -271,15 +272,25 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         baseline=baseline,
         candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
         comparisons=comparisons,
-        warnings=_warnings(outcome, facts, comparisons),
+        findings=[told for name, one in outcome.results.items() if (told := _as_served(name, one)) is not None],
+        warnings=_warnings(outcome, facts, comparisons, asked.span),
         seconds=round(outcome.seconds, 3),
     )
+
+
+def _as_served(name: str, result: Result) -> str | None:
+    """That all scores are those that were served, in a sentence."""
+    found = result.against
+    if found is None or not found.compared or found.differing or found.missing:
+        return None
+    how = "are, bit for bit, those that were served" if result.live else "say what the served ones said"
+    return f"{name}: all {found.compared:,} scores {how}."
 
 
 def _against(name: str, result: Result) -> str | None:
     """What differs from what was served, in a sentence."""
     found = result.against
-    if found is None:
+    if found is None or _as_served(name, result) is not None:
         return None
     if not found.compared:
         return f"{name}: none of its scores was ever served."
@@ -292,7 +303,7 @@ def _told(result: Result) -> bool:
     return bool(result.tally.total.sums[0, 0])
 
 
-def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison]) -> list[str]:
+def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison], span: str) -> list[str]:
     found = []
     if outcome.stopped:
         found.append("It was stopped before the end: everything here is of the part that was read until then.")
@@ -304,8 +315,8 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
         found.append(f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}")
     if facts.disordered:
         found.append(
-            f"{facts.disordered:,} rows are earlier than a row before them; sort the file by time for the order that a "
-            "live stream would have had."
+            f"{facts.disordered:,} rows are earlier than a row before them in their file; sort it by time for the "
+            "order that a live stream would have had."
         )
     if facts.unlabelled:
         found.append(f"{facts.unlabelled:,} rows have no label.")
@@ -317,7 +328,8 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison])
         rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
         if rejected and result.failure is None:
             found.append(f"{name}: {rejected:,} records were rejected; the first: {result.rejected[0]}")
-        if lost := result.counts.get("orphan", 0) + result.early:
+        lost = result.counts.get("orphan", 0) + result.early
+        if lost and not span:  # among the labels that come behind a range are those of events behind it
             found.append(f"{name}: {lost:,} labels belong to no event that was read.")
         if not is_exact(result.tally):
             found.append(

@@ -177,7 +177,7 @@ async def replay(
             rows=rows,
         )
         candidates[spec.name] = made
-        if live is None and served_as is not None and chosen.resolved() == served_as:
+        if live is None and served_as is not None and _folds_as(chosen.resolved(), served_as):
             live = made
     groups = [
         Group(candidates[group[0].name].pipeline, members)
@@ -197,7 +197,7 @@ async def replay(
         if source.order == "journal":
             start, read = await _by_journal(broker, pipeline, partition, source, bounds, live, groups, watched, moved)
         else:
-            start, read = await _by_time(broker, partition, bounds, warmed, groups, watched, moved)
+            start, read = await _by_time(broker, partition, source, bounds, warmed, groups, watched, moved)
         await watched.settle()
     finally:
         if outputs is not None:
@@ -250,6 +250,7 @@ async def _by_journal(
 async def _by_time(
     broker: Broker,
     partition: int,
+    source: TopicSource,
     bounds: Bounds,
     warmed: tuple[Pipeline, Frozen, Mapping[str, int], str] | None,
     groups: Sequence[Group],
@@ -261,7 +262,8 @@ async def _by_time(
         starts = {topic: warmed[2].get(topic, start) for topic, start in starts.items()}  # no record may be missing
     reader = broker.reader(partition)
     try:
-        made = TimeReplay(reader, starts, bounds.stops, groups, watched, moved)
+        whole = source.span.to_ms is None and source.span.to_offset is None
+        made = TimeReplay(reader, starts, bounds.stops, whole=whole, groups=groups, watched=watched, moved=moved)
         await made.fold()
     finally:
         await reader.close()
@@ -279,6 +281,11 @@ async def _last_epoch(
             "--order time"
         )
     return state.epoch.pipeline
+
+
+def _folds_as(one: dict[str, object], other: dict[str, object]) -> bool:
+    """Whether two resolved pipelines fold alike: how outputs are delivered makes no difference to that."""
+    return {**one, "delivery": None} == {**other, "delivery": None}
 
 
 async def _warmed(

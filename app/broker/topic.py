@@ -259,8 +259,8 @@ async def check(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
         problems = judge(pipeline, states, may_appear=cluster.embedded)
     if cluster.embedded and pipeline.delivery == "exactly_once":
         told = (
-            "the embedded broker accepts transactions and isolates nothing: exactly once does not hold here. "
-            "Say --set delivery=at_least_once, or use a real Kafka (driftline broker --kind kafka)"
+            "the embedded broker accepts transactions and isolates nothing, so a worker delivers at least once here, "
+            "as with --set delivery=at_least_once; exactly_once takes a real Kafka (driftline broker --kind kafka)"
         )
         problems.append(TopicProblem(pipeline.topics.journal, told, fatal=False))
     return problems
@@ -297,6 +297,17 @@ async def kept_ms(pipeline: Pipeline, settings: Settings) -> int | None:
         and state.config.get("message.timestamp.type") != "LogAppendTime"
     ]
     return min(limits, default=None)
+
+
+async def deliverable(pipeline: Pipeline, settings: Settings) -> Pipeline:
+    """The pipeline as a worker can keep its word here.
+
+    On the embedded broker it is at_least_once whatever the file says: what a transaction left open there may keep the
+    next worker from reading the journal.
+    """
+    if pipeline.delivery == "exactly_once" and await embedded(settings):
+        return pipeline.model_copy(update={"delivery": "at_least_once"})
+    return pipeline
 
 
 async def embedded(settings: Settings) -> bool:

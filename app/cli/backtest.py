@@ -28,7 +28,7 @@ from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format, drafted, working_folder
 from app.backtest.topic import Order, TopicPart, TopicSource
-from app.cli.history import bar, source_of
+from app.cli.history import Files, bar, history_options
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
 from app.config import Settings, load_pipeline
 from app.core.error import InputFileError, TopicError
@@ -36,7 +36,6 @@ from app.core.pipeline import Pipeline, close_match, format_duration, parse_pipe
 from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
 from app.engine.port import Place
-from app.engine.table import Fields
 
 CANDIDATES_MAX = 64
 PART = 1  # exit code: some of it could not be used
@@ -110,27 +109,7 @@ class Places:
     metavar="KEY=A,B,..",
     help="Try each of these values, as candidates of their own; several --grid are combined.",
 )
-@click.option(
-    "--input", "path", type=click.Path(path_type=Path), metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."
-)
-@click.option("--label", metavar="FIELD", help="With --input: the field that holds the label.")
-@click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id.")
-@click.option("--time", "time_field", metavar="FIELD", help="The field that holds the event's time.")
-@click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times.")
-@click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s].")
-@click.option(
-    "--label-delay",
-    "label_delay_ms",
-    type=DURATION,
-    default=0,
-    metavar="DURATION",
-    help="With --input: how much later a label is known.",
-)
-@click.option(
-    "--events", type=click.Path(path_type=Path), metavar="FILE", help="The events topic as JSON lines; .gz may follow."
-)
-@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The labels topic as JSON lines.")
-@click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time.")
+@history_options
 @bootstrap_option
 @click.option("--from", "since", metavar="TIME|offset:N", help="Over topics: the first event, by time or offset.")
 @click.option("--to", "until", metavar="TIME|offset:N", help="Over topics: where to end, without it.")
@@ -141,13 +120,12 @@ class Places:
 )
 @click.option("--warm", is_flag=True, help="Over topics: start from the newest snapshot before --from.")
 @click.option("--against", type=click.Choice(["live"]), help="Over topics: list each score unlike the one served.")
-@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events.")
 @click.option(
     "--burn-in",
     type=BurnType(),
     default=(0, 0),
     metavar="N|DURATION",
-    help="Fold the first events without counting them.",
+    help="Fold the first events, of each partition, without counting them.",
 )
 @click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
 @click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
@@ -170,23 +148,13 @@ def backtest(
     files: tuple[Path, ...],
     overrides: tuple[str, ...],
     grids: tuple[str, ...],
-    path: Path | None,
-    label: str | None,
-    event_id: str | None,
-    time_field: str | None,
-    start_ms: int | None,
-    step_ms: int | None,
-    label_delay_ms: int,
-    events: Path | None,
-    labels: Path | None,
-    label_time: str | None,
+    history: Files,
     bootstrap: str | None,
     since: str | None,
     until: str | None,
     order: Order | None,
     warm: bool,
     against: str | None,
-    limit: int | None,
     burn_in: tuple[int, int],
     segment: str | None,
     cost: Cost | None,
@@ -204,7 +172,8 @@ def backtest(
     The history is a file of rows (--input), two files of records (--events, --labels) or, without either, the
     first pipeline's own topics, read without a group.
 
-    Exit code 1: rows were left out or a candidate failed; 130: stopped by Ctrl-C, the report is of the part before.
+    Exit code 1: rows of a file were left out or rejected, or a candidate failed; 130: stopped by Ctrl-C, the report is
+    of the part before.
     """
     specs, pipelines = candidates(files, overrides, grids)
     if plain:
@@ -214,7 +183,8 @@ def backtest(
     _check(pipelines, segment, cost)
     places = _places(out, scores)
     options = Options(segment, *burn_in)
-    if path is None and events is None and labels is None:
+    if not history.given:
+        history.check_none()
         topics = Topics(
             settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
         )
@@ -225,12 +195,8 @@ def backtest(
         raise click.UsageError(
             "--from, --to, --order journal, --warm and --against are for topics: leave out the files"
         )
-    fields = Fields(label, event_id, time_field, start_ms, step_ms)
-    found = source_of(pipelines[0], path, fields, label_delay_ms, events, labels, label_time, limit)
-    if found is None:
-        raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE, or none for topics")
-    source, names = found
-    asked = Asked(names, "time", "", _burn_in(burn_in), label_delay_ms, segment, cost)
+    source, names = history.source(pipelines[0])
+    asked = Asked(names, "time", "", _burn_in(burn_in), history.label_delay_ms, segment, cost)
     begun_s = time.monotonic()
     with bar(as_json) as moved:
         count = processes or min(cores(), len(specs))
@@ -485,7 +451,9 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
         _tell(made, places)
     if outcome.stopped:
         raise click.exceptions.Exit(INTERRUPTED)
-    if failed or made.source.bad:
+    # Topics have bad records, as they had live; a file is given to be read whole.
+    refused = not made.source.size_bytes and any(one.rejected for one in made.candidates)
+    if failed or made.source.bad or refused:
         raise click.exceptions.Exit(PART)
 
 
@@ -509,6 +477,8 @@ def _tell(made: Report, places: Places) -> None:
         console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
     for comparison in made.comparisons:
         click.echo(told(made, comparison.candidate))
+    for finding in made.findings:
+        click.echo(finding)
     for warning in made.warnings:
         click.echo(f"note: {warning}", err=True)
     click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))

@@ -3,52 +3,133 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.backtest.history import LogSource, TableSource
 from app.backtest.run import HistorySource
+from app.cli.option import DURATION, MOMENT
 from app.core.pipeline import Pipeline
 from app.engine.table import Fields
 
 SAID_EVERY_S = 5.0
 
+_FILE = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option("--input", "path", type=_FILE, metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."),
+    click.option("--label", metavar="FIELD", help="With --input: the field that holds the label."),
+    click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id."),
+    click.option("--time", metavar="FIELD", help="The field that holds the event's time."),
+    click.option(
+        "--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times."
+    ),
+    click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s]."),
+    click.option(
+        "--label-delay",
+        "label_delay_ms",
+        type=DURATION,
+        default=0,
+        metavar="DURATION",
+        help="With --input: how much later a label is known.",
+    ),
+    click.option("--events", type=_FILE, metavar="FILE", help="The events topic as JSON lines; .gz may follow."),
+    click.option("--labels", type=_FILE, metavar="FILE", help="The labels topic as JSON lines."),
+    click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time."),
+    click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events."),
+)
+_ROWS = {
+    "label": "--label",
+    "event_id": "--id",
+    "start_ms": "--start",
+    "step_ms": "--step",
+    "label_delay_ms": "--label-delay",
+}
+_RECORDS = {"label_time": "--label-time"}
+_EITHER = {"time": "--time", "limit": "--limit"}
 
-def source_of(
-    pipeline: Pipeline,
-    path: Path | None,
-    fields: Fields,
-    label_delay_ms: int,
-    events: Path | None,
-    labels: Path | None,
-    label_time: str | None,
-    limit: int | None,
-) -> tuple[HistorySource, list[str]] | None:
-    """The history that the options name, and its files; None where they fit no one history.
 
-    Args:
-        path: of `--input`.
-        fields: of it; its `time` is also the field of the events' times of `--events`.
+@dataclass(frozen=True)
+class Files:
+    """The files that the options name, and how to read them; see `history_options`."""
 
-    Raises:
-        UsageError: an option is missing, or two exclude each other.
-    """
-    if path is not None and events is None and labels is None:
-        if fields.time is not None and (fields.start_ms is not None or fields.step_ms is not None):
-            raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
-        if pipeline.label is not None and fields.label is None:
-            raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
-        return TableSource(path, fields, label_delay_ms, limit), [str(path)]
-    if path is None and events is not None:
-        names = [str(name) for name in (events, labels) if name is not None]
-        return LogSource(events, labels, fields.time, label_time, limit), names
-    return None
+    path: Path | None
+    label: str | None
+    event_id: str | None
+    time: str | None
+    start_ms: int | None
+    step_ms: int | None
+    label_delay_ms: int
+    events: Path | None
+    labels: Path | None
+    label_time: str | None
+    limit: int | None
+
+    @property
+    def given(self) -> bool:
+        """Whether there are any."""
+        return any(file is not None for file in (self.path, self.events, self.labels))
+
+    def check_none(self) -> None:
+        """Refuse options that are about files, where there are none.
+
+        Raises:
+            UsageError: one is given.
+        """
+        _refuse(_ROWS | _RECORDS | _EITHER, "is for files (--input, or --events and --labels)")
+
+    def source(self, pipeline: Pipeline) -> tuple[HistorySource, list[str]]:
+        """The history that they are, and their names.
+
+        Raises:
+            UsageError: an option is missing, has no meaning here, or two exclude each other.
+        """
+        if self.path is not None and self.events is None and self.labels is None:
+            _refuse(_RECORDS, "goes with --labels, not with --input")
+            if self.time is not None and (self.start_ms is not None or self.step_ms is not None):
+                raise click.UsageError(
+                    "--time takes times from the rows, --start and --step count them; give one of them"
+                )
+            if pipeline.label is not None and self.label is None:
+                raise click.UsageError(
+                    f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD"
+                )
+            fields = Fields(self.label, self.event_id, self.time, self.start_ms, self.step_ms)
+            return TableSource(self.path, fields, self.label_delay_ms, self.limit), [str(self.path)]
+        if self.path is None and self.events is not None:
+            _refuse(_ROWS, "goes with --input, not with --events")
+            names = [str(name) for name in (self.events, self.labels) if name is not None]
+            return LogSource(self.events, self.labels, self.time, self.label_time, self.limit), names
+        raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
+
+
+def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options that name files, and hands them to it together, as `history: Files`."""
+
+    @wraps(command)
+    def gathered(**given: Any) -> Any:
+        files = Files(**{name: given.pop(name) for name in Files.__dataclass_fields__})
+        return command(history=files, **given)
+
+    for option in reversed(_OPTIONS):
+        option(gathered)
+    return gathered
+
+
+def _refuse(options: Mapping[str, str], why: str) -> None:
+    """Options that would change nothing are a misunderstanding."""
+    context = click.get_current_context()
+    for name, option in options.items():
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} {why}")
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from app.backtest.report import write
 from app.backtest.score import check_folder
 from app.backtest.train import Training
 from app.backtest.train import train as trained
-from app.cli.history import bar, source_of
-from app.cli.option import DURATION, MOMENT, json_option, pipeline_of, pipeline_option, settings_of
-from app.engine.table import Fields
+from app.cli.history import Files, bar, history_options
+from app.cli.option import json_option, pipeline_of, pipeline_option, settings_of
 
 PART = 1  # exit code: rows were left out
 INTERRUPTED = 130
@@ -23,28 +22,7 @@ INTERRUPTED = 130
 
 @click.command()
 @pipeline_option
-@click.option(
-    "--input", "path", type=click.Path(path_type=Path), metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."
-)
-@click.option("--label", metavar="FIELD", help="With --input: the field that holds the label.")
-@click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id.")
-@click.option("--time", "time_field", metavar="FIELD", help="The field that holds the event's time.")
-@click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times.")
-@click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s].")
-@click.option(
-    "--label-delay",
-    "label_delay_ms",
-    type=DURATION,
-    default=0,
-    metavar="DURATION",
-    help="With --input: how much later a label is known.",
-)
-@click.option(
-    "--events", type=click.Path(path_type=Path), metavar="FILE", help="The events topic as JSON lines; .gz may follow."
-)
-@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The labels topic as JSON lines.")
-@click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time.")
-@click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events.")
+@history_options
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="Where the model file goes."
 )
@@ -52,17 +30,7 @@ INTERRUPTED = 130
 def train(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
-    path: Path | None,
-    label: str | None,
-    event_id: str | None,
-    time_field: str | None,
-    start_ms: int | None,
-    step_ms: int | None,
-    label_delay_ms: int,
-    events: Path | None,
-    labels: Path | None,
-    label_time: str | None,
-    limit: int | None,
+    history: Files,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -76,14 +44,11 @@ def train(
     settings = settings_of()
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     check_folder(out)
-    fields = Fields(label, event_id, time_field, start_ms, step_ms)
-    found = source_of(pipeline, path, fields, label_delay_ms, events, labels, label_time, limit)
-    if found is None:
-        raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
+    source, _ = history.source(pipeline)
     key = settings.snapshot_key
     begun_s = time.monotonic()
     with bar(as_json) as moved:
-        training = trained(pipeline, found[0], key.encode() if key else None, moved)
+        training = trained(pipeline, source, key.encode() if key else None, moved)
     if training is None:
         click.echo("stopped; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED)

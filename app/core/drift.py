@@ -275,7 +275,14 @@ class DriftMonitors:
             return found
         if self.task != "regression":
             wrong = 0 if prediction.label == y_true else 1
-            changes = _update(self.error, wrong, self.label_count > self.warmup_labels)
+            settled = self.label_count > self.warmup_labels
+            if len(self.error) == 1:  # nearly always
+                change = self.error[0].update(wrong, settled)
+                if change is None:
+                    return found
+                changes: Sequence[Drift] = (change,)
+            else:
+                changes = _update(self.error, wrong, settled)
             if not changes:
                 return found
         elif prediction.value is None:

@@ -113,15 +113,17 @@ class EarlyLabels:
         """Take out the oldest label, if more are held than may be."""
         return self._read(self._held.popitem(last=False)[1]) if len(self._held) > self.early_max else None
 
-    def take(self, event_id: EventId) -> Sequence[Held]:
+    def take(self, event_id: EventId) -> tuple[Held, ...]:
         """Take out the labels of an event, in the order in which they came."""
         if not self._held:
             return ()
         if self.each_max == 1:
             only = self._held.pop(event_id, None)
-            return [] if only is None else [self._read(only)]
+            if only is None:
+                return ()
+            return (only if type(only) is Held else self._read(only),)
         kept = [self._held.pop(key, None) for key in self._keys(event_id)]
-        return [self._read(one) for one in kept if one is not None]
+        return tuple(self._read(one) for one in kept if one is not None)
 
     @property
     def next_deadline_ms(self) -> int | None:

@@ -537,14 +537,17 @@ class Ledger:
 
     def _forget_before(self, least: int) -> None:
         """Forget the ids that were seen before."""
-        while self._remembered < self._end:
-            place = self._remembered
-            seen = self._segments[place >> _SHIFT].seen[place & _SLOT]
+        place, end, segments = self._remembered, self._end, self._segments
+        while place < end:
+            segment, slot = segments[place >> _SHIFT], place & _SLOT
+            seen = segment.seen[slot]
             if seen >= least:
-                self._remembered_floor = seen
+                self._remembered, self._remembered_floor = place, seen
                 return
-            self._forget_one()
-        self._remembered_floor = least
+            if segment.packed[slot] is None:
+                self._remove(segment, slot)
+            place += 1
+        self._remembered, self._remembered_floor = place, least
 
     def _forget_one(self) -> None:
         place = self._remembered

@@ -87,6 +87,10 @@ class Expected:
 
     Args:
         window: predictions, and labels of the check, that are looked back on.
+
+    Attributes:
+        sureness: of the last predictions: the probability of the likelier class.
+        pairs: of the last labels: the probability that was served, and whether the event was positive.
     """
 
     def __init__(self, window: int) -> None:

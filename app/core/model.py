@@ -25,7 +25,7 @@ from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import FeatureValue, LabelValue
-from app.core.walk import walk_ask, walk_learn, walk_probability
+from app.core.walk import leaves_features, walk_ask, walk_learn, walk_probability
 
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 2_000, 5_000  # learn calls between two copies to go back to: more of them for a larger model
@@ -82,6 +82,8 @@ class Learner:
         self._predict = _predictor(self._pipeline.task, model, self._probabilistic)
         self._supervised = bool(getattr(model, "_supervised", True))
         self._learn_one: Callable[..., Any] = _teacher(model, self._supervised)
+        self._leaves_features = leaves_features(model)
+        self._asked: tuple[Values | None, Features] = (None, {})  # the last that was scored: often learned at once
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -132,6 +134,8 @@ class Learner:
             # Here and in `learn` without a call, which would cost a fifth more.
             features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
             prediction = self._predict(features)
+            if self._leaves_features:
+                self._asked = (values, features)
             return (prediction, "served") if prediction is not None else self._ask_another(features)
         except Exception as error:
             raise self._put_back(call, error) from error
@@ -155,7 +159,9 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(learn_call(output_id))
-            features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
+            asked, features = self._asked
+            if values is not asked:
+                features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
             self._learn_one(features, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
                 good = self._good = pickled(self.model)

@@ -11,11 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from river import base, compose
+from river import base, compose, linear_model, preprocessing, tree
 from river.__version__ import __version__
 
 from app.core.hoeffding import ask_tree, teach_tree
 from app.core.kernel import descend, probability, scale_and_learn
+
+_READERS = (
+    preprocessing.StandardScaler,
+    linear_model.LogisticRegression,
+    linear_model.LinearRegression,
+    tree.HoeffdingTreeClassifier,
+)
 
 KNOWN = __version__ == "0.26.1"  # its operations are those of `kernel` and `hoeffding`; any other goes its own way
 
@@ -56,6 +63,11 @@ def walk_learn(model: Any) -> Callable[[Any, Any], None]:
         return learn_last
     learn_last = (teach_tree(last) if KNOWN else None) or _learn_pair(last)
     return learn_last if before is None else lambda features, label: learn_last(before(features), label)
+
+
+def leaves_features(model: Any) -> bool:
+    """Whether it is known that asking the model leaves the features as they are, so that they can be learned from."""
+    return KNOWN and all(type(step) in _READERS for step in _plain_steps(model) or [model])
 
 
 def _one_after_the_other(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:

@@ -269,11 +269,7 @@ class Live:
         folded = prepared.folded
         started_s = self._clock.now_s()
         positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
-        topics, partition = self._topics, self._partition
-        writes = [
-            Write(topics[one.kind], partition, one.key, one.value, one.timestamp_ms, one.headers)
-            for one in folded.messages
-        ]
+        writes = self._writes(folded.messages)
         writes += self._snapshot_writes()
         entry = Write(
             self._pipeline.topics.journal, self._partition, b"%d" % self._partition, encode_link(prepared.linked)
@@ -285,6 +281,12 @@ class Live:
         if prepared.snapshot:
             self._snapshots.committed(offset)
         self._tally.committed(folded, self._clock.now_s() - started_s)
+
+    def _writes(self, messages: Sequence[Message]) -> list[Write]:
+        topics, partition = self._topics, self._partition
+        return [
+            Write(topics[one.kind], partition, one.key, one.value, one.timestamp_ms, one.headers) for one in messages
+        ]
 
     def _check_offset(self, offset: int) -> None:
         """Without transactions nothing fences another writer, but its entry takes the offset that ours should have."""

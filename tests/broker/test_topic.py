@@ -151,6 +151,17 @@ async def test_embedded_topics_are_made_once(embedded: EmbeddedNode) -> None:
     assert "at_least_once" in told.message
 
 
+async def test_on_the_embedded_broker_delivery_is_at_least_once(embedded: EmbeddedNode) -> None:
+    where, asked = settings(embedded.bootstrap), pipeline()
+    assert asked.delivery == "exactly_once"
+    given = await topic.deliverable(asked, where)
+    assert given.delivery == "at_least_once"
+    assert given.model_copy(update={"delivery": "exactly_once"}) == asked
+    assert await topic.deliverable(given, where) is given
+    (told,) = [str(one) for one in await topic.check(asked, where) if not one.fatal]
+    assert "delivers at least once here" in told
+
+
 async def test_the_inputs_that_are_there_give_the_number_of_partitions(embedded: EmbeddedNode) -> None:
     await asyncio.to_thread(embedded.create_topics, {"cards.labels": 2})
     made = await topic.create(pipeline(), settings(embedded.bootstrap))

@@ -238,6 +238,15 @@ def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
     assert made["source"]["bad_lines"][0] == "line 1502: has 3 cells, the header has 4"
 
 
+def test_rows_that_the_model_cannot_take_are_told(tmp_path: Path) -> None:
+    path = history.table(tmp_path)
+    path.write_text(path.read_text() + "much,2,3,1\n")
+    made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), code=1)
+    assert made["source"]["bad"] == 0
+    assert made["candidates"][0]["rejected"] == ["feature_type: x1 must be a number, not 'much'"]
+    assert any("1 records were rejected" in text for text in made["warnings"])
+
+
 def test_times_in_the_wrong_order_are_told(tmp_path: Path) -> None:
     lines = ["at,x1,y"] + [f"{history.START_MS + (n ^ 1) * 1_000},{n % 7},{n % 2}" for n in range(200)]
     (tmp_path / "data.csv").write_text("\n".join(lines))
@@ -502,6 +511,7 @@ def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: by
         (["--events", "e.jsonl"], "give one history"),
         (["--grid", "seed=" + ",".join(map(str, range(70)))], "more than 64 candidates"),
         (["--time", "at", "--start", "0"], "give one of them"),
+        (["--label-time", "at"], "--label-time goes with --labels"),
     ],
 )
 def test_flags_that_do_not_fit(tmp_path: Path, flags: list[str], says: str) -> None:
@@ -509,6 +519,19 @@ def test_flags_that_do_not_fit(tmp_path: Path, flags: list[str], says: str) -> N
     file = history.pipeline_file(tmp_path)
     rest = ("--input", tmp_path / "data.csv", "--label", "y", "-o", tmp_path / "out")
     fails("-p", file, *rest, *flags, code=2, says=says)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--label=y", "--id=x1", "--start=0", "--step=1s", "--label-delay=1s", "--time=at", "--limit=5"]
+)
+def test_flags_of_files_are_refused_where_there_is_none(tmp_path: Path, flag: str) -> None:
+    """Before Kafka is asked for anything: they would change nothing."""
+    file = history.pipeline_file(tmp_path)
+    fails("-p", file, flag, "-o", tmp_path / "out", code=2, says=f"{flag.partition('=')[0]} is for files")
+    records = ("--events", tmp_path / "e.jsonl", "--labels", tmp_path / "l.jsonl")
+    if flag.startswith(("--time", "--limit")):
+        return
+    fails("-p", file, *records, flag, "-o", tmp_path / "out", code=2, says=f"{flag.partition('=')[0]} goes with --inp")
 
 
 def test_summary_fits_eighty_columns(tmp_path: Path) -> None:

@@ -292,8 +292,8 @@ def test_early_labels_are_held_in_order_and_let_go_alike() -> None:
     assert early.hold(held("c", 3))
     assert early.crowded() == held("a", 1)
     assert ("a" in early, "b" in early, len(early), early.next_deadline_ms) == (False, True, 2, 2)
-    assert early.take("b") == [held("b", 2)]
-    assert early.take("b") == []
+    assert early.take("b") == (held("b", 2),)
+    assert early.take("b") == ()
     assert list(early.expire(3)) == []
     assert list(early.expire(4)) == [held("c", 3)]
     assert early.next_deadline_ms is None
@@ -305,7 +305,7 @@ def test_another_early_label_takes_the_place_of_the_first() -> None:
     early.hold(held("b", 2))
     early.replace(held("a", 9, value=False))
     assert early.next_deadline_ms == 1
-    assert early.take("a") == [held("a", 1, value=False)]
+    assert early.take("a") == (held("a", 1, value=False),)
 
 
 def test_several_early_labels_of_one_event_come_back_in_order() -> None:
@@ -315,7 +315,7 @@ def test_several_early_labels_of_one_event_come_back_in_order() -> None:
     assert not early.hold(held("a", 4))
     assert list(early.expire(2)) == [held("a", 1)]
     assert "a" in early
-    assert early.take("a") == [held("a", 2), held("a", 3)]
+    assert early.take("a") == (held("a", 2), held("a", 3))
 
 
 @pytest.mark.parametrize("ids", [["a", "b"], [1, 2**63], [1.5, -2], ["", "\u00e9"]])

@@ -92,7 +92,7 @@ def test_the_designs_example_says_what_it_says() -> None:
     assert pipeline.drift.features == {"amount": (FeatureWatch(detector="ADWIN()"),)}
     assert (pipeline.dedupe.horizon_ms, pipeline.dedupe.id_max) == (86_400_000, 200_000)
     assert (pipeline.snapshot.every_records, pipeline.snapshot.every_ms) == (50_000, 600_000)
-    assert pipeline.limits.slice_compute_max_ms == 50
+    assert pipeline.limits.slice_compute_max_ms == 100
 
 
 @pytest.mark.parametrize("doc", [FRAUD, *SMALLEST.values()], ids=["fraud", *SMALLEST])

@@ -105,6 +105,15 @@ async def test_journal_order_gives_what_was_served_bit_for_bit() -> None:
     assert {place: log.end for place, log in cluster._logs.items()} == before
 
 
+async def test_how_it_was_delivered_makes_it_no_other_pipeline() -> None:
+    chosen = pipeline("delivered")
+    cluster, states, _ = await lived(chosen, 1)
+    other = "at_least_once" if chosen.delivery == "exactly_once" else "exactly_once"
+    (live,), _ = await backtest(cluster, chosen, spec(chosen, delivery=other))
+    assert live.live
+    assert live.state == {0: states[0]}
+
+
 async def test_a_served_score_that_differs_is_listed() -> None:
     chosen = pipeline("tampered")
     cluster, _, _ = await lived(chosen, 1)
@@ -207,6 +216,34 @@ async def test_span_counts_just_the_events_in_it_for_every_candidate() -> None:
     assert live.pending == other.pending == 0
     assert other.against.differing > 0  # it began cold
     assert facts.rows < 2 * COUNT  # what lies behind is not read
+
+
+async def test_what_was_served_in_a_late_range_is_known_from_a_snapshot() -> None:
+    """Others begin cold there; what was served is the same as if all of the journal had been folded."""
+    chosen = pipeline("late", snapshot={"every_records": 300})
+    cluster, _, _ = await lived(chosen, 1)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    bounds = Bounds({labels: 0, events: 1_150}, {labels: COUNT, events: COUNT})
+    span = Span(from_offset=1_150)
+    (live,), facts = await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds)
+    assert (live.against.compared, live.against.differing, live.against.missing) == (50, 0, 0)
+    assert live.tally.total.sums[0, 0] == 50
+    assert facts.start == "cold"
+    assert 100 < facts.rows < 900
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_no_more_labels_are_read_than_a_range_waits_for(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.backtest.replay.READ_RECORDS_MAX", 50)
+    chosen = pipeline("enough")
+    cluster, _, _ = await lived(chosen, 1)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    bounds = Bounds({labels: 0, events: 0}, {labels: COUNT, events: 100})
+    span = Span() if whole else Span(to_offset=100)
+    (one,), facts = await backtest(cluster, chosen, spec(chosen), order="time", span=span, bounds=bounds)
+    assert one.tally.total.sums[0, 0] == 100
+    assert one.pending == 0
+    assert (facts.rows == 100 + COUNT) is whole
 
 
 async def test_time_order_is_a_catching_up_worker(tmp_path: Path) -> None:

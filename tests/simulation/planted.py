@@ -158,7 +158,7 @@ def tick_not_journaled() -> Iterator[None]:
             await right_publish(self, prepared)
             return
         messages: Sequence[Message] = prepared.folded.messages
-        await self._publisher.commit([self._write(message) for message in messages], None)
+        await self._publisher.commit(self._writes(messages), None)
 
     right, right_publish = Live._prepare, Live._publish
     with patch.object(Live, "_prepare", prepare), patch.object(Live, "_publish", publish):
