@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.backtest.tally import Tally
-from app.core.join import Waiting
 from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
 from app.core.poison import Notes
 from app.core.record import EventId, Record
 from app.core.shard import Shard
 from app.core.step import step
+from app.core.waiting import Waiting
 
 BUFFERED_MAX = 1024
 ALERTS_KEPT_MAX = 2_000

@@ -19,9 +19,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from app.backtest.candidate import Rows
 from app.core.error import InputFileError
-from app.core.join import Waiting
 from app.core.output import Outcome, Prediction, Score
 from app.core.record import EventId
+from app.core.waiting import Waiting
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

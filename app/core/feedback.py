@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from app.core.early import Held
 from app.core.error import InvariantError
-from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED, Settled, Waiting
+from app.core.join import ASSUMED, EXPIRED, LABELLED, RETRACTED
 from app.core.model import learn_call
 from app.core.outbox import Outbox
 from app.core.output import Outcome, OutcomeKind, Score
@@ -20,6 +20,7 @@ from app.core.poison import ModelRaisedError
 from app.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from app.core.shard import Shard
 from app.core.trouble import note_drift, reject, watch_faults, watch_labels
+from app.core.waiting import Settled, Waiting
 
 # -- labels
 

@@ -22,10 +22,11 @@ import numpy as np
 from msgspec import Struct
 
 from app.core.error import SnapshotError
-from app.core.join import Ledger, SegmentState, Settled, View
+from app.core.join import Ledger, SegmentState, View
 from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
+from app.core.waiting import Settled
 
 FORMAT = 8  # raised whenever the meaning of the bytes changes
 
@@ -79,6 +80,7 @@ _OWN = frozenset(  # of our own, what a state is made of: other modules import a
         "reference",
         "select",
         "trail",
+        "waiting",
         "watch",
     )
 )

@@ -7,10 +7,9 @@ deadlines are the watermark at arrival plus a span that is the same for all, and
 order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the places and
 never back. Every operation is amortised O(1).
 
-What waits long is packed: one string of bytes for the two dozen objects that an event with ten features is made of.
-They would be spread over memory by the time the label comes, and to fetch them cost more than to unpack. The newest
-`LOOSE` events stay as they are, since many a label comes at once. What is read twice is packed before: so two readings
-never share an object, whenever a snapshot was taken, and neither view nor pickle shows what was packed when.
+What waits long is packed (`waiting`). The newest `LOOSE` events stay as they are, since many a label comes at once.
+What is read twice is packed before: so two readings never share an object, whenever a snapshot was taken, and neither
+view nor pickle shows what was packed when.
 
 A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
 writes what a segment carries once, and from then on its fates alone, if they changed. `Ledger.view` holds on to the
@@ -26,62 +25,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-import msgspec
 from msgspec import Struct, structs
 
 from app.core.error import InvariantError
-from app.core.output import ModelVersion, Prediction
-from app.core.record import EventId, FeatureValue, LabelValue
-
-
-class Waiting(Struct, frozen=True, gc=False, array_like=True):
-    """A scored event as it waits for its label: what was served, by which model, on which features."""
-
-    offset: int
-    key: bytes | None
-    time_ms: int
-    features: tuple[FeatureValue, ...]
-    prediction: Prediction
-    version: ModelVersion
-
-
-class Settled(Struct, frozen=True, gc=False, array_like=True):
-    """The label that an event got and that may still be corrected.
-
-    Args:
-        until_ms: in event time, the last moment for that.
-        number: of the label in the metrics; 0 once it is retracted.
-        label_time_ms: event time of the label; None of one that was assumed.
-    """
-
-    until_ms: int
-    number: int
-    label: LabelValue | None
-    label_time_ms: int | None
-
-
-class _Packed(Struct, frozen=True, gc=False, array_like=True):
-    """`Waiting` without what can be told from the rest.
-
-    Args:
-        key: True where it is the event's id.
-        probabilities: True where there are two, of False and True, that add up to 1.
-    """
-
-    offset: int
-    key: bytes | bool | None
-    time_ms: int
-    features: tuple[FeatureValue, ...]
-    label: LabelValue | None
-    probabilities: dict[LabelValue, float] | bool | None
-    value: float | None
-    generation: int
-    learned: int
-
-
-_encode_into = msgspec.msgpack.Encoder().encode_into
-_decode = msgspec.msgpack.Decoder(_Packed).decode
-_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+from app.core.record import EventId, LabelValue
+from app.core.waiting import Settled, Waiting, pack, unpack
 
 Fate: TypeAlias = int
 GONE: Final = 0  # not known any more
@@ -325,7 +273,7 @@ class Ledger:
     def _pack(self, segment: Segment, slot: int) -> None:
         waiting, event_id = segment.packed[slot], segment.ids[slot]
         if isinstance(waiting, Waiting) and event_id is not None:
-            segment.packed[slot] = _packed(event_id, waiting, self._room)
+            segment.packed[slot] = pack(event_id, waiting, self._room)
 
     def _next_segment(self) -> Segment:
         last = self._open
@@ -429,7 +377,7 @@ class Ledger:
         """What an event carries; None once it neither waits nor may be corrected."""
         segment, slot = self._segments[place >> _SHIFT], place & _SLOT
         kept = segment.packed[slot]
-        return _unpacked(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
+        return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
 
     def unsettled(self, place: int) -> Waiting | None:
         """What an event carries that waits for its label; None of any other."""
@@ -437,7 +385,7 @@ class Ledger:
         if segment.fates[slot] != WAITING:
             return None
         kept = segment.packed[slot]
-        return _unpacked(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
+        return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
 
     def settled(self, place: int) -> Settled | None:
         """The label of an event that may still be corrected."""
@@ -673,46 +621,3 @@ class Ledger:
 def _state_of(parts: Sequence[Any]) -> SegmentState:
     number, ids, seen, packed, fates, notes = parts
     return SegmentState(number, ids, array("q", seen), packed, fates, notes)
-
-
-def _packed(event_id: EventId, waiting: Waiting, room: bytearray) -> bytes | Waiting:
-    key: bytes | bool | None = waiting.key
-    if type(event_id) is str and event_id.encode("utf-8", "surrogatepass") == key:
-        key = True
-    label, shares, value = waiting.prediction.label, waiting.prediction.probabilities, waiting.prediction.value
-    kept: dict[LabelValue, float] | bool | None = shares
-    if shares and value is not None and list(shares.items()) == [(False, 1.0 - value), (True, value)]:
-        kept = True
-    version = waiting.version
-    if type(label) not in _PLAIN:
-        return waiting  # of a model of the user's own: it would come back as something else
-    try:
-        _encode_into(
-            _Packed(
-                waiting.offset,
-                key,
-                waiting.time_ms,
-                waiting.features,
-                label,
-                kept,
-                value,
-                version.generation,
-                version.learned,
-            ),
-            room,
-        )
-        return bytes(room)  # of just the size: what `encode` gives takes up to a third more
-    except (TypeError, OverflowError):  # a model of the user's own may name classes by what cannot be packed
-        return waiting
-
-
-def _unpacked(event_id: EventId | None, kept: bytes) -> Waiting:
-    packed = _decode(kept)
-    key, shares, value = packed.key, packed.probabilities, packed.value
-    if isinstance(key, bool):
-        key = str(event_id).encode("utf-8", "surrogatepass")
-    if isinstance(shares, bool):
-        shares = {False: 1.0 - value, True: value} if value is not None else None
-    prediction = Prediction(packed.label, shares, value)
-    version = ModelVersion(packed.generation, packed.learned)
-    return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version)

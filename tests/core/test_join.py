@@ -23,9 +23,9 @@ from app.core.join import (
     Ledger,
     SegmentState,
     View,
-    Waiting,
 )
 from app.core.output import ModelVersion, Prediction
+from app.core.waiting import Waiting
 
 FOREVER = 10**15
 

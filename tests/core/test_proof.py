@@ -14,7 +14,7 @@ from river import linear_model, preprocessing
 
 from app.core.build import build_model
 from app.core.digest import digest_of
-from app.core.join import LOOSE, Ledger, Waiting
+from app.core.join import LOOSE, Ledger
 from app.core.need import bytes_of_waiting, need
 from app.core.output import ModelVersion, Outcome, Prediction
 from app.core.pipeline import parse_pipeline
@@ -22,6 +22,7 @@ from app.core.proof import compare, first_difference, fold, look, synthetic_reco
 from app.core.record import Event, Label
 from app.core.shard import Shard
 from app.core.step import step
+from app.core.waiting import Waiting
 
 FEATURES = {
     "amount": "number",
