@@ -51,7 +51,7 @@ code,pre{font:13px/1.45 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wr
 .note{background:#fff7e6;border-color:#f0d9a8}
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.45em;vertical-align:-.05em}
 .plot{width:100%}
-.keys span{margin-right:1.1em;font-size:.85rem;overflow-wrap:anywhere}
+.keys span{display:inline-block;margin-right:1.1em;font-size:.85rem;overflow-wrap:anywhere}
 .scroll td:first-child,.scroll th:first-child{position:sticky;left:0;background:#fff}
 details summary{cursor:pointer;color:var(--soft)}
 @media(max-width:600px){th,td{padding:4px 7px}h1{font-size:1.3rem}.card{padding:12px}}
@@ -300,7 +300,35 @@ def _decisions(report: Report) -> str:
         cards += [plot.calibration(report), plot.scores(report), plot.thresholds(report)]
     plots = "".join(f"<div class=card>{_keyed(report, figure)}</div>" for figure in cards)
     confusions = "".join(_confusion(place, one) for place, one in enumerate(report.candidates) if one.confusion)
-    return f"<h2>Scores and decisions</h2><div class=grid>{plots}{confusions}</div>"
+    return f"<h2>Scores and decisions</h2><div class=grid>{plots}{confusions}</div>{_budgets(report)}"
+
+
+def _budgets(report: Report) -> str:
+    """What each candidate finds where only some events can be looked at."""
+    able = [(place, one) for place, one in enumerate(report.candidates) if one.budgets]
+    if not able:
+        return ""
+    head = "".join(f"<th>{_key(place)}{escape(one.name)}</th>" for place, one in able)
+    rows = "".join(
+        f"<tr><td>{share:.1%} of the events</td>{''.join(_within(one, share) for _, one in able)}</tr>"
+        for share in sorted({budget.share for _, one in able for budget in one.budgets})
+    )
+    return (
+        "<div class=card><h3>If only so many events can be looked at, those with the highest scores</h3>"
+        f"<div class=scroll><table><tr><th>at most</th>{head}</tr>{rows}</table></div>"
+        "<p class=soft>Found: the share of all positives. There are fewer alarms where the events that come next all "
+        "have one score.</p></div>"
+    )
+
+
+def _within(one: CandidateReport, share: float) -> str:
+    """What a candidate finds within a budget, as a cell."""
+    budget = next((budget for budget in one.budgets if budget.share == share), None)
+    if budget is None:
+        return "<td>-</td>"
+    right = f"{budget.tp / budget.alarms:.0%} of {budget.alarms:,} alarms right" if budget.alarms else "no alarm"
+    came = one.costs[0].tp + one.costs[0].fn
+    return f"<td>{budget.tp / came:.1%} found<br><span class=soft>{right}</span></td>"
 
 
 def _confusion(place: int, one: CandidateReport) -> str:

@@ -25,6 +25,7 @@ from app.core.pipeline import Task
 FORMAT = 1
 POINTS_MAX = 64
 THRESHOLDS_MAX = 200
+BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of the events that can be looked at
 CONFUSIONS_MAX = 100
 NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
 FEW = 30  # labelled events below which a part's metrics are not told
@@ -64,6 +65,22 @@ class Threshold(Struct, frozen=True):
     fn: int
     tn: int
     cost: float | None
+
+
+class Budget(Struct, frozen=True):
+    """What is found where only so many events can be looked at: those with the highest scores.
+
+    Args:
+        share: of all counted events, at most; fewer where further ones have equal scores.
+        threshold: above which they lie; more than 1 where there are none.
+        alarms: events that are looked at.
+        tp: positives among them.
+    """
+
+    share: float
+    threshold: float
+    alarms: int
+    tp: int
 
 
 class Confusion(Struct, frozen=True):
@@ -124,6 +141,7 @@ class CandidateReport(Struct, frozen=True):
             of bins.
         decision_threshold: of the pipeline; without one a decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
+        budgets: what is found among the events with the highest scores, by how many can be looked at.
         pending: events whose label had not come at the end.
         cpu_seconds: of its own fold.
     """
@@ -149,6 +167,7 @@ class CandidateReport(Struct, frozen=True):
     decision_threshold: float | None
     costs: list[Threshold]
     best: Threshold | None
+    budgets: list[Budget]
     alert_count: int
     alerts: list[Alerted]
     drifts: list[Drifted]
@@ -374,6 +393,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         decision_threshold=tally.threshold,
         costs=_thinned(thresholds),
         best=_best(thresholds),
+        budgets=_budgets(thresholds),
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
         drifts=[Drifted(*drift) for drift in result.drifts],
@@ -479,6 +499,20 @@ def _best(thresholds: Sequence[Threshold]) -> Threshold | None:
     if thresholds[0].cost is not None:
         return min(thresholds, key=lambda one: one.cost or 0.0)
     return max(thresholds, key=lambda one: 2 * one.tp / max(1, 2 * one.tp + one.fp + one.fn))
+
+
+def _budgets(thresholds: Sequence[Threshold]) -> list[Budget]:
+    """As many alarms as fit; none where there is no positive to be found."""
+    if not thresholds or not thresholds[0].tp + thresholds[0].fn:
+        return []
+    one = thresholds[0]
+    n = one.tp + one.fp + one.fn + one.tn
+    made = []
+    for share in BUDGETS:
+        if share * n >= 1:
+            fits = next(one for one in thresholds if one.tp + one.fp <= share * n)
+            made.append(Budget(share, fits.threshold, fits.tp + fits.fp, fits.tp))
+    return made
 
 
 def headline(report: Report) -> tuple[str, ...]:

@@ -579,6 +579,15 @@ def rank_curves(scored: list[tuple[float, bool]]) -> tuple[float, float]:
     return float(area), average
 
 
+def check_budgets(one: dict[str, Any], scored: list[tuple[float, bool]]) -> None:
+    """The events with the highest scores, as many as fit; bins keep apart what differs by a hundredth of the odds."""
+    assert [budget["share"] for budget in one["budgets"]] == [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+    for budget in one["budgets"]:
+        flagged = [y for score, y in scored if score >= budget["threshold"]]
+        assert (budget["alarms"], budget["tp"]) == (len(flagged), sum(flagged))
+        assert 0.5 * budget["share"] * one["counted"] < budget["alarms"] <= budget["share"] * one["counted"]
+
+
 def test_curves_are_those_of_the_scores_that_it_writes(tmp_path: Path) -> None:
     """On payments with rare fraud and text, whose labels come late; two candidates, in two processes."""
     assert run("demo", "--write", tmp_path / "example").returncode == 0
@@ -602,10 +611,12 @@ def test_curves_are_those_of_the_scores_that_it_writes(tmp_path: Path) -> None:
         assert one["binned"] == []
         assert one["pipeline_metrics"]["ROCAUC"] != one["metrics"]["ROCAUC"]
         assert one["pipeline_metrics"]["ROCAUC"] == pytest.approx(area, abs=0.01)
+        check_budgets(one, scored)
     assert made["binned_in_parts"] == ["ROCAUC", "AveragePrecision"]
     page = (out / "report.html").read_text()
     assert "Intervals of ROCAUC and AveragePrecision are of binned scores." in page
     assert "ROCAUC (binned) over time" in page
+    assert page.count("alarms right") == 2 * 7
 
 
 def test_more_labels_than_are_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
