@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from app.codec.decode import MISSING, find
 from app.codec.inputs import Inputs
 from app.core.error import InputFileError
 from app.core.merge import Merge
@@ -32,7 +33,7 @@ from app.core.pipeline import Pipeline, close_match, parse_path
 from app.core.record import Event, InputRecord, Label, LabelValue, Malformed, Source
 from app.core.target import Target, TargetError
 from app.engine.feed import LabelForm
-from app.engine.table import MISSING, Bad, Fields, Sample, Table, csv_reader, find, open_bytes
+from app.engine.table import Bad, Fields, Sample, Table, csv_reader, open_bytes
 
 BLOCK_BYTES = 128 * 1024
 BATCH_ROWS = 128

@@ -149,14 +149,7 @@ def bar(quiet: bool) -> Iterator[Any]:
 
         yield say
         return
-    columns = (
-        TextColumn("rows"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with rows_progress(console) as progress:
         row = progress.add_task("rows", total=None, rate="")
 
         def show(done: int, total: int) -> None:
@@ -164,3 +157,16 @@ def bar(quiet: bool) -> Iterator[Any]:
             progress.update(row, completed=done, total=total, rate=f"{rate:,.0f}")
 
         yield show
+
+
+def rows_progress(console: Console) -> Progress:
+    """A bar for rows, whose tasks have a field `rate`."""
+    return Progress(
+        TextColumn("rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}/s"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

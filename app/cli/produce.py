@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.broker import topic
+from app.cli.history import rows_progress
 from app.cli.option import (
     DURATION,
     MOMENT,
@@ -167,14 +167,7 @@ async def _show(fed: Fed, total: int) -> None:
                 click.echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
             else:
                 click.echo(f"{fed.rows:,} of {total:,} rows, not all acknowledged by Kafka yet", err=True)
-    columns = (
-        TextColumn("rows"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with rows_progress(console) as progress:
         bar = progress.add_task("rows", total=total, rate="")
         while True:
             await asyncio.sleep(SHOWN_EVERY_S)

@@ -23,7 +23,7 @@ from msgspec import Struct
 from app.core.error import InputFileError
 from app.core.leak import Cell
 from app.core.pipeline import close_match, format_path
-from app.engine.table import read_cell
+from app.engine.table import is_json, read_cell
 
 ROWS_MAX = 50_000
 _LINE_CHARACTERS_MAX = 10_000_000
@@ -60,7 +60,7 @@ def read_sample(path: Path, rows_max: int = ROWS_MAX) -> Sample:
     Raises:
         InputFileError: it cannot be read as that; the text names the line.
     """
-    as_json = _is_json(path)
+    as_json = is_json(path)
     with _opened(path) as lines:
         rows = _json_rows(path, lines) if as_json else _csv_rows(path, lines)
         first = list(islice(rows, rows_max))
@@ -88,16 +88,6 @@ def find_column(sample: Sample, option: str, name: str) -> str:
     columns = list(sample.columns)
     shown = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
     raise InputFileError(f"{option} {name}: the data has no such field{close_match(name, columns)} Its fields: {shown}")
-
-
-def _is_json(path: Path) -> bool:
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    match suffixes[-1:]:
-        case [".csv" | ".tsv" | ".txt"]:
-            return False
-        case [".jsonl" | ".ndjson"]:
-            return True
-    raise InputFileError(f"{path}: cannot tell what it is; name it .csv or .jsonl (either may end in .gz)")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -66,7 +66,7 @@ _SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 
 _EXACT_MAX = 2**53  # up to here every whole number is a float of its own
 _TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
-_MISSING = object()
+MISSING = object()  # what `find` gives where there is nothing
 _NUMBERS = frozenset((float, int))
 
 
@@ -176,10 +176,10 @@ class Decoder:
         missing = 0
         number_max = self._number_max
         for name, key, feature, check, plain in self._features:
-            value = document.get(key) if key is not None else _find(document, feature.keys)
+            value = document.get(key) if key is not None else find(document, feature.keys)
             if plain and type(value) is float and -number_max <= value <= number_max:
                 values.append(value)  # nearly all of them: without a call each
-            elif value is _MISSING or value is None:
+            elif value is MISSING or value is None:
                 missing |= 1 << len(values)
                 values.append(_absent(name, feature))
             else:
@@ -189,8 +189,8 @@ class Decoder:
     def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
         event_id = self._id(document, self._label_id)
         time_ms, ahead = self._time(document, self._label_time, source)
-        value = _find(document, self._label_value)
-        if value is _MISSING or (value is None and not self._retracts):
+        value = find(document, self._label_value)
+        if value is MISSING or (value is None and not self._retracts):
             raise _RefusedError("label_missing", REASONS["label_missing"])
         try:
             target = None if value is None else self._target.read(value)
@@ -215,14 +215,14 @@ class Decoder:
         return Control(source, order_ms, command, episode, span_ms)
 
     def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
-        found = _find(document, keys)
+        found = find(document, keys)
         if type(found) is str:
             if len(found) > self._string_max:
                 raise _RefusedError("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
             return found
         if type(found) is int:
             return found
-        if found is _MISSING or found is None:
+        if found is MISSING or found is None:
             raise _RefusedError("id_missing", REASONS["id_missing"])
         if type(found) is float:
             # Beyond, and for whole numbers of more than 64 bits, different ids would be one float.
@@ -240,8 +240,8 @@ class Decoder:
             if record_time_ms < 0:
                 raise _RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
             return record_time_ms, False
-        found = _find(document, keys)
-        if found is _MISSING or found is None:
+        found = find(document, keys)
+        if found is MISSING or found is None:
             raise _RefusedError("time_missing", REASONS["time_missing"])
         time_ms = _milliseconds(found)
         return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
@@ -306,19 +306,19 @@ def _absent(name: str, feature: Feature) -> FeatureValue:
     return feature.fill
 
 
-def _find(document: object, keys: tuple[PathPart, ...]) -> Any:
-    """The value at a path, or `_MISSING`."""
+def find(document: object, keys: Sequence[PathPart]) -> Any:
+    """The value at a path, or `MISSING`."""
     if len(keys) == 1 and isinstance(document, dict):
         (key,) = keys
-        return document.get(key if type(key) is str else str(key), _MISSING)
+        return document.get(key if type(key) is str else str(key), MISSING)
     found = document
     for key in keys:
         if isinstance(found, dict):
-            found = found.get(str(key), _MISSING)
+            found = found.get(str(key), MISSING)
         elif isinstance(found, list) and isinstance(key, int) and key < len(found):
             found = found[key]
         else:
-            return _MISSING
+            return MISSING
     return found
 
 

@@ -25,11 +25,12 @@ import orjson
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
+from app.codec.decode import MISSING
 from app.config import Settings
 from app.core.error import BrokerError, InputFileError, TopicError, UnreachableError
 from app.core.pipeline import PathPart, Pipeline, parse_path
 from app.engine.client import admin, answered, client_options, partition_counts, producer
-from app.engine.table import MISSING, Sample, place
+from app.engine.table import Sample, place
 
 BATCH_BYTES_MAX = 128 * 1024
 IN_FLIGHT_MAX = 64  # batches

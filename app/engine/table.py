@@ -22,11 +22,11 @@ from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import orjson
 
+from app.codec.decode import MISSING, find
 from app.core.error import InputFileError
 from app.core.moment import parse_time
 from app.core.pipeline import PathPart, Pipeline, close_match, parse_path
 
-MISSING = object()
 BAD_SHOWN_MAX = 10
 STEP_MS = 1_000
 SPAN_MAX_MS = 86_400_000  # rows without times end now and reach back a day at most, so that no topic forgets them
@@ -118,7 +118,7 @@ class Table:
         self.bad = Bad()
         self._fields = fields
         self._limit = limit
-        self.is_json = _is_json(path)
+        self.is_json = is_json(path)
         self._event_id = parse_path(pipeline.event.id)
         self._event_time = parse_path(pipeline.event.time) if pipeline.event.time else None
         self._types = {feature.path: feature.type for feature in pipeline.event.features.values()}
@@ -323,19 +323,6 @@ def _read_boolean(text: str) -> Cell:
     return False if lowered in _FALSE else text
 
 
-def find(document: object, keys: Sequence[PathPart]) -> Any:
-    """The value at a path, or `MISSING`."""
-    found = document
-    for key in keys:
-        if isinstance(found, dict):
-            found = found.get(str(key), MISSING)
-        elif isinstance(found, list) and isinstance(key, int) and key < len(found):
-            found = found[key]
-        else:
-            return MISSING
-    return found
-
-
 def place(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> None:
     """Set the value at a path, making the objects on its way.
 
@@ -350,7 +337,12 @@ def place(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> 
     inner[str(keys[-1])] = value
 
 
-def _is_json(path: Path) -> bool:
+def is_json(path: Path) -> bool:
+    """Whether a file holds JSON lines, by its name; otherwise it is a table.
+
+    Raises:
+        InputFileError: the name says neither.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.codec.decode import Decoder
+from app.codec.decode import MISSING, Decoder
 from app.config import load_pipeline
 from app.core.build import build_metric, build_model
 from app.core.pipeline import Pipeline, parse_path
@@ -25,7 +25,7 @@ from app.core.proof import fold, synthetic_records
 from app.core.record import Source
 from app.core.shard import Shard
 from app.core.step import step
-from app.engine.table import MISSING, Fields, Table
+from app.engine.table import Fields, Table
 from app.engine.table import place as put
 
 ROWS = 600

@@ -19,12 +19,13 @@ from aiokafka.client import AIOKafkaClient
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
 from app.broker.node import wait_for
+from app.codec.decode import MISSING
 from app.core.error import BrokerError, TopicError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine import access, client, feed
 from app.engine.client import Arrival, subscribe
 from app.engine.feed import Feed, partition_of
-from app.engine.table import MISSING, Sample
+from app.engine.table import Sample
 from tests.broker.pipelines import pipeline, settings
 
 BASE_MS = 1_700_000_000_000

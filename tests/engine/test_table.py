@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from app.codec.decode import MISSING
 from app.core.error import InputFileError
 from app.core.pipeline import Pipeline
-from app.engine.table import MISSING, Fields, Sample, Table, place, read_cell
+from app.engine.table import Fields, Sample, Table, place, read_cell
 from tests.broker.pipelines import pipeline
 
 NOW_MS = 1_700_000_000_000
