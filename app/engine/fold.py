@@ -186,9 +186,11 @@ class Folder:
         shard, taken = self.shard, self.merge.take(records_max, at_end)
         made: list[Output] = []
         for rank, record in taken:
-            counts[rank] += 1
             stops[rank] = record.source.offset + 1
             made += step(shard, record)
+        ranks = [rank for rank, _ in taken]
+        for rank in range(len(counts)):
+            counts[rank] += ranks.count(rank)
         return made
 
     def fold_range(self, inputs: Mapping[str, Sequence[Source]], raised: Mapping[str, str] | None = None) -> Folded:

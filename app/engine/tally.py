@@ -5,7 +5,7 @@ Nothing here is state of the shard: it starts from zero with each assignment, an
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,12 +34,19 @@ class Histogram:
         self.total += value
 
     def observe_all(self, values: Iterable[float]) -> None:
-        """Several at once, each at a third of the cost."""
-        bounds, counts, total = self.bounds, self.counts, self.total
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            total += value
-        self.total = total
+        """Several at once: of many, each at a tenth of the cost."""
+        ordered = sorted(values)  # nearly so already: what was scored later waited less
+        if len(ordered) < len(self.bounds):
+            for value in ordered:
+                self.observe(value)
+            return
+        below = 0
+        for place, bound in enumerate(self.bounds):
+            upto = bisect_right(ordered, bound, below)
+            self.counts[place] += upto - below
+            below = upto
+        self.counts[-1] += len(ordered) - below
+        self.total += sum(ordered)
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
