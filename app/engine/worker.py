@@ -200,11 +200,13 @@ class Worker:
         task.add_done_callback(lambda _: stopping.cancelled())  # keeps `stopping` referenced until the shard is gone
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failed is None or self._failed.done():
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._failed is None:
             return
-        error = task.exception()
-        if error is not None:
+        if not self._failed.done():
             self._failed.set_exception(error)
+        elif not self._stopping and str(error) != str(self._failed.exception()):  # most faults are those of all shards
+            log.error("%s failed too: %s", task.get_name(), error)
 
     # -- the one task that polls
 

@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import gc
 import pickletools
 from collections.abc import Iterator
 from typing import Any
@@ -429,6 +430,21 @@ async def test_a_change_of_one_part_keeps_the_rest(changed: dict[str, Any]) -> N
         assert life.runner().tally.recovery_slices == 0
         await check_replay(cluster, after, life)
     assert len(epochs(cluster, after)) == 2
+
+
+async def test_a_fault_of_every_shard_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    chosen = pipeline()
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 3)
+    produce(cluster, chosen, 60, partitions=3)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    async with Life(cluster, pipeline(seed=43)) as life:
+        assert isinstance(await life.fails(), StateMismatchError)
+    del life
+    gc.collect()  # asyncio tells of an exception that nobody asked for as its task goes
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize(
