@@ -228,7 +228,10 @@ def span_of(since: str | None, until: str | None) -> Span:
             if not (number.isascii() and number.isdigit()):
                 raise click.UsageError(f"{option} {text!r}: write offset:N with a whole number")
             return None, int(number)
-        return MOMENT.convert(text, None, None), None
+        try:
+            return MOMENT.convert(text, None, None), None
+        except click.BadParameter as error:
+            raise click.BadParameter(error.message, param_hint=option) from error
 
     (from_ms, from_offset), (to_ms, to_offset) = read(since, "--from"), read(until, "--to")
     pairs = ((from_ms, to_ms), (from_offset, to_offset))

@@ -522,6 +522,18 @@ def test_flags_that_do_not_fit(tmp_path: Path, flags: list[str], says: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--from", "soon"], "for --from: 'soon' is not ISO 8601"),
+        (["--to", "offset:-3"], "--to 'offset:-3': write offset:N"),
+        (["--from", "offset:9", "--to", "offset:9"], "--to must lie behind --from"),
+    ],
+)
+def test_ranges_that_are_none(tmp_path: Path, flags: list[str], says: str) -> None:
+    fails("-p", history.pipeline_file(tmp_path), *flags, "-o", tmp_path / "out", code=2, says=says)
+
+
+@pytest.mark.parametrize(
     "flag", ["--label=y", "--id=x1", "--start=0", "--step=1s", "--label-delay=1s", "--time=at", "--limit=5"]
 )
 def test_flags_of_files_are_refused_where_there_is_none(tmp_path: Path, flag: str) -> None:
