@@ -37,7 +37,9 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def driftline(*arguments: str | Path, timeout_s: float = 120.0, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its exit code is the caller's to judge."""
+    """Run a command to its end; its exit code is the caller's to judge. A worker gets a port of its own."""
+    if arguments[0] == "worker":
+        changes = {"DRIFTLINE_WEB_PORT": str(free_port()), **changes}
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *map(str, arguments)],
         cwd=ROOT,

@@ -117,8 +117,8 @@ async def _partitions(options: Mapping[str, Any], topic: str) -> int:
 
 
 async def until_written(bootstrap: str, topic: str, count: int, timeout_s: float) -> None:
-    """Return as soon as a subscriber can read so many records of a topic."""
-    seen = 0
+    """Return as soon as a subscriber can read so many outputs of a topic, each repeat counted once."""
+    seen: set[str] = set()
     options = client_options(settings_of(bootstrap))
     try:
         async with (
@@ -126,11 +126,11 @@ async def until_written(bootstrap: str, topic: str, count: int, timeout_s: float
             aclosing(subscribe(options, topic, from_beginning=True, committed=True)) as arrivals,
         ):
             async for batch in arrivals:
-                seen += len(batch)
-                if seen >= count:
+                seen |= {orjson.loads(arrival.value or b"{}").get("output_id", "") for arrival in batch}
+                if len(seen) >= count:
                     return
     except TimeoutError:
-        raise AssertionError(f"{topic} holds {seen} of {count} records after {timeout_s:g} s") from None
+        raise AssertionError(f"{topic} holds {len(seen)} of {count} outputs after {timeout_s:g} s") from None
 
 
 async def documents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
