@@ -161,6 +161,8 @@ async def replay(
     candidates: dict[str, Candidate] = {}
     live: Candidate | None = None
     served_as = await _last_epoch(broker, pipeline, partition, source) if source.order == "journal" else None
+    if source.span != Span() and not (source.against or source.warm):
+        served_as = None  # a range begins cold for all alike: what was served in it would take all that was before it
     warmed = await _warmed(broker, pipeline, partition, source) if source.order == "time" and source.warm else None
     for spec in specs:
         chosen = with_topics(parse_pipeline(spec.pipeline), pipeline)

@@ -53,6 +53,7 @@ async def backtest(
     order: Any = "journal",
     span: Span | None = None,
     warm: bool = False,
+    against: bool = True,
     bounds: Bounds | None = None,
     rows: Any = None,
     watch: Watch | None = None,
@@ -61,7 +62,7 @@ async def backtest(
     """Replay one partition of the cluster."""
     topics = [name for name in (chosen.topics.labels, chosen.topics.events) if name is not None]
     whole = Bounds(dict.fromkeys(topics, 0), {name: cluster.log(Place(name, partition)).end for name in topics})
-    source = TopicSource(chosen.resolved(), order, span or Span(), warm, True, None)
+    source = TopicSource(chosen.resolved(), order, span or Span(), warm, against, None)
     broker = MemoryBroker(cluster, chosen, client="backtest")
     return await replay(broker, partition, specs, source, bounds or whole, Options(**options), rows, watch or Watch())
 
@@ -216,6 +217,21 @@ async def test_span_counts_just_the_events_in_it_for_every_candidate() -> None:
     assert live.pending == other.pending == 0
     assert other.against.differing > 0  # it began cold
     assert facts.rows < 2 * COUNT  # what lies behind is not read
+
+
+async def test_a_range_alone_is_read_and_begins_cold_for_all() -> None:
+    """What was served is not asked for, so the live pipeline is a candidate like any other."""
+    chosen = pipeline("alone")
+    cluster, _, _ = await lived(chosen, 1)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    bounds = Bounds({labels: 0, events: 800}, {labels: COUNT, events: 900})
+    twin = spec(chosen, "twin", metric_window=77)
+    span = Span(from_offset=800, to_offset=900)
+    (one, other), facts = await backtest(cluster, chosen, spec(chosen), twin, span=span, bounds=bounds, against=False)
+    assert not one.live
+    assert one.tally.total.sums[0, 0] == other.tally.total.sums[0, 0] == 100
+    assert (one.tally.total.sums == other.tally.total.sums).all()
+    assert 200 <= facts.rows < COUNT // 2  # the slices that it lies in; from the beginning it would be 1,800
 
 
 async def test_what_was_served_in_a_late_range_is_known_from_a_snapshot() -> None:
