@@ -62,8 +62,8 @@ class Comparison(Struct, frozen=True):
 
     Args:
         events: labelled events that the comparison is of.
-        left_out: others, in stretches of time in which one of the two had more answers than the other (a model that
-            has not learned yet has none): there they cannot be compared.
+        left_out: others, in stretches of time in which one of the two had over `UNEQUAL_MAX` more answers than the
+            other (a model that has not learned yet has none): there they cannot be compared.
         method: how the intervals were made.
         binned: metrics whose values here are of binned scores: those that need every score, where not everything that
             was counted is compared. Their intervals always are.

@@ -6,7 +6,7 @@ folded record by record up to the event itself: the copy's model is the one that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -23,7 +23,7 @@ from app.core.merge import Merge
 from app.core.output import Score
 from app.core.pipeline import Pipeline
 from app.core.poison import Notes
-from app.core.record import Event, EventId, InputRecord, Source
+from app.core.record import Event, InputRecord, Source
 from app.core.shard import Shard
 from app.core.step import step
 from app.engine.port import Broker, Place, Reader
@@ -31,7 +31,6 @@ from app.engine.recovery import Recovered, Recovery
 
 READ_RECORDS_MAX = 2_000
 TEXT_MAX = 8_000
-SETTLED = ("joined", "assumed", "failed", "expired")  # outcomes that end an event's wait
 
 
 class Weight(Struct, frozen=True):
@@ -48,6 +47,8 @@ class Explanation(Struct, frozen=True):
 
     Args:
         place: topic, partition and offset of the event.
+        times: how many events with this id were scored, of which this is the last: it was seen again when its id was
+            forgotten (`dedupe`).
         served: the score as it stands in the scores topic.
         derived: the score as it was derived again; None where it could not be.
         same: whether both are the same bytes.
@@ -61,6 +62,7 @@ class Explanation(Struct, frozen=True):
     """
 
     place: tuple[str, int, int]
+    times: int
     served: dict[str, Any]
     derived: dict[str, Any]
     same: bool
@@ -156,18 +158,31 @@ async def explain(
         InputFileError: there is no score of such an event.
     """
     for partition in partitions:
-        served = await _last(broker, pipeline.topics.scores, partition, event_id)
-        if served is not None:
-            return await _explain(broker, pipeline, partition, served, key)
+        scores = [
+            (document, value)
+            async for document, value in _records(broker, pipeline.topics.scores, partition, event_id)
+            if str(document.get("event_id")) == event_id
+        ]
+        if scores:
+            times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice
+            return await _explain(broker, pipeline, partition, *scores[-1], times, key)
     raise InputFileError(
         f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or is no "
         "longer retained"
     )
 
 
-async def _explain(broker: Broker, pipeline: Pipeline, partition: int, served: bytes, key: bytes | None) -> Explanation:
-    document = orjson.loads(served)
-    offset = int(document["output_id"].rsplit("-", 2)[1])
+async def _explain(
+    broker: Broker,
+    pipeline: Pipeline,
+    partition: int,
+    document: dict[str, Any],
+    served: bytes,
+    times: int,
+    key: bytes | None,
+) -> Explanation:
+    place, offset, _ = document["output_id"].rsplit("-", 2)
+    offset = int(offset)
     derivation = _Derivation(broker, pipeline, partition, key, offset)
     found = await derivation.find()
     learner = found.shard.learner
@@ -175,9 +190,14 @@ async def _explain(broker: Broker, pipeline: Pipeline, partition: int, served: b
     weights, intercept = weights_of(learner.model, features)
     derived = Encoder(found.shard.pipeline).encode(found.score).value or b"{}"
     outcomes, alerts = pipeline.topics.outcomes, pipeline.topics.alerts
-    outcome = await _last(broker, outcomes, partition, str(document["event_id"]), SETTLED)
+    ending = f"{place}-{offset}-1"  # how an event's wait ended is named by the event
+    outcome = None
+    async for said, _ in _records(broker, outcomes, partition, ending):
+        if said.get("output_id") == ending:
+            outcome = said
     return Explanation(
         place=(found.event.source.topic, partition, offset),
+        times=times,
         served=document,
         derived=orjson.loads(derived),
         same=derived == served,
@@ -187,7 +207,7 @@ async def _explain(broker: Broker, pipeline: Pipeline, partition: int, served: b
         weights=weights,
         intercept=intercept,
         river=debugged(learner.model, features),
-        outcome=orjson.loads(outcome) if outcome is not None else None,
+        outcome=outcome,
         alerts=await _open_alerts(broker, alerts, partition, pipeline.topics.events, offset),
     )
 
@@ -230,25 +250,19 @@ async def _opened(broker: Broker, topic: str, partition: int) -> Reader:
     return reader
 
 
-async def _last(
-    broker: Broker, topic: str, partition: int, event_id: str, kinds: Iterable[str] | None = None
-) -> bytes | None:
-    """The last record of an event in an output topic."""
+async def _records(
+    broker: Broker, topic: str, partition: int, text: str
+) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
+    """Records of an output topic that have some text in them: as documents, and as they stand."""
     reader = await _opened(broker, topic, partition)
-    found = None
-    wanted = event_id.encode()
+    wanted = text.encode()
     try:
         while sources := await reader.read(topic, READ_RECORDS_MAX):
             for source in sources:
-                if source.value is None or wanted not in source.value:
-                    continue
-                document = orjson.loads(source.value)
-                known: EventId | None = document.get("event_id")
-                if str(known) == event_id and (kinds is None or document.get("kind") in kinds):
-                    found = source.value
+                if source.value is not None and wanted in source.value:
+                    yield orjson.loads(source.value), source.value
     finally:
         await reader.close()
-    return found
 
 
 async def _open_alerts(broker: Broker, topic: str, partition: int, events: str, offset: int) -> list[dict[str, Any]]:

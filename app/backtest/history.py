@@ -178,12 +178,13 @@ class TableHistory:
                 self.disordered += 1
             else:
                 self._latest_ms = row.time_ms
-            if row.label is MISSING:
-                self.unlabelled += 1
-            elif self._form is not None:
-                due_ms = row.time_ms + self._asked.label_delay_ms
-                value = self._form.encode(row.event_id, row.label, due_ms)
-                heapq.heappush(self._due, (due_ms, self.done, row.event_id, value))
+            if self._form is not None:
+                if row.label is MISSING:
+                    self.unlabelled += 1
+                else:
+                    due_ms = row.time_ms + self._asked.label_delay_ms
+                    value = self._form.encode(row.event_id, row.label, due_ms)
+                    heapq.heappush(self._due, (due_ms, self.done, row.event_id, value))
             self.done += 1
         self._release(self._latest_ms)
         self._merge.push(self._events_rank, events)

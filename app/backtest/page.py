@@ -88,7 +88,7 @@ def _head(report: Report) -> str:
     pieces = [
         f"{source.rows:,} {'records' if source.size_bytes else 'rows'} of {names}",
         f"folded in {'the journaled order' if source.order == 'journal' else 'the order of their times'}",
-        f"from a {source.start} start",
+        f"started {source.start}",
     ]
     if source.span:
         pieces.append(source.span)
@@ -145,6 +145,10 @@ def _verdicts(report: Report) -> str:
 
 
 def _alone(report: Report) -> str:
+    if not report.metrics:
+        scored = "; ".join(f"<b>{escape(one.name)}</b> scored {one.scored:,} events" for one in report.candidates)
+        advice = "Nothing is measured without labels: give the pipeline a section `label` to see how good it is."
+        return f'<div class="card verdict">{scored}.<br><span class=soft>{advice}</span></div>'
     only = plot.told_first(report)
     told = [f"{name} {number(only.metrics.get(name))}" for name in headline(report)]
     text = f"<b>{escape(only.name)}</b>: {escape(', '.join(told))}, over {only.counted:,} labelled events."
@@ -174,13 +178,15 @@ def _metrics(report: Report) -> str:
         failed = " (failed)" if one.failure else ""
         name = f"{_key(place)}{escape(one.name)}{failed}"
         rows.append(
-            f"<tr><td class=name>{name}</td><td>{one.answered:,}</td>{''.join(cells)}<td>{one.alert_count}</td></tr>"
+            f"<tr><td class=name>{name}</td><td>{one.answered if report.metrics else one.scored:,}</td>"
+            f"{''.join(cells)}<td>{one.alert_count}</td></tr>"
         )
     about = "; ".join(f"{metric.name}: {metric.about}{_side(metric.better)}" for metric in report.metrics)
+    meaning = f"<details><summary>What they mean</summary><p class=soft>{escape(about)}.</p></details>" if about else ""
     return (
-        "<h2>Metrics</h2><div class=card><div class=scroll><table><tr><th>candidate</th><th>answers</th>"
-        f"{head}<th>alerts</th></tr>{''.join(rows)}</table></div>{why}"
-        f"<details><summary>What they mean</summary><p class=soft>{escape(about)}.</p></details></div>"
+        f"<h2>{'Metrics' if report.metrics else 'Scores'}</h2><div class=card><div class=scroll><table><tr>"
+        f"<th>candidate</th><th>{'answers' if report.metrics else 'scores'}</th>"
+        f"{head}<th>alerts</th></tr>{''.join(rows)}</table></div>{why}{meaning}</div>"
     )
 
 

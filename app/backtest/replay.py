@@ -11,21 +11,18 @@ Reads assigned partitions without a group: what is live notices nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from app.backtest.candidate import Candidate
-from app.codec.encode import Encoder
+from app.backtest.served import Watched
+from app.backtest.span import Bounds
+from app.backtest.start import Start
 from app.codec.inputs import Inputs
-from app.codec.journal import EpochEntry, SliceEntry
-from app.codec.manifest import Manifest
-from app.core.error import InputLostError, InvariantError, RecoveryError
-from app.core.freeze import Frozen
+from app.codec.journal import CHAIN_START, EpochEntry, SliceEntry
+from app.core.error import InputLostError, SnapshotError
 from app.core.merge import Merge
-from app.core.output import Output, Score
+from app.core.output import Output
 from app.core.pipeline import Pipeline
 from app.core.record import Record, Source, Tick
 from app.engine.fold import Folder
@@ -33,104 +30,6 @@ from app.engine.port import Broker, Reader
 from app.engine.recovery import Recovered, Recovery
 
 READ_RECORDS_MAX = 2_000
-DIFFERENCES_KEPT_MAX = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Which part of the events is asked for; labels and slices follow.
-
-    Args:
-        from_ms, to_ms: by the records' times, the end left out.
-        from_offset, to_offset: of the events topic, in every partition, the end left out.
-    """
-
-    from_ms: int | None = None
-    to_ms: int | None = None
-    from_offset: int | None = None
-    to_offset: int | None = None
-
-
-@dataclass
-class Against:
-    """What a candidate said, held against what was served.
-
-    Args:
-        compared: scores of both.
-        missing: of the candidate, without a served one.
-        differing: all that differ; the first of them are in `examples`.
-        largest: difference between two values.
-    """
-
-    compared: int = 0
-    missing: int = 0
-    differing: int = 0
-    largest: float = 0.0
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-    def merge(self, other: Against) -> None:
-        """Add another partition's."""
-        for name in ("compared", "missing", "differing"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.largest = max(self.largest, other.largest)
-        self.examples = [*self.examples, *other.examples][:DIFFERENCES_KEPT_MAX]
-
-
-class Served:
-    """The scores topic of a partition, read along with what a candidate says, event by event."""
-
-    def __init__(self, reader: Reader, pipeline: Pipeline) -> None:
-        self._reader = reader
-        self._topic = pipeline.topics.scores
-        self._encode = Encoder(pipeline).encode
-        self._ahead: dict[int, bytes] = {}  # by the event's offset
-        self._until = -1
-        self._ended = False
-
-    async def reach(self, offset: int) -> None:
-        """Read until the score of this event's offset is known, if there is one."""
-        while self._until < offset and not self._ended:
-            sources = await self._reader.read(self._topic, READ_RECORDS_MAX)
-            self._ended = not sources
-            for source in sources:
-                document = orjson.loads(source.value or b"{}")
-                place = int(str(document.get("output_id", "--1-0")).rsplit("-", 2)[1])
-                self._ahead[place] = source.value or b""
-                self._until = max(self._until, place)
-
-    def compare(self, score: Score, found: Against, *, exact: bool) -> None:
-        """Compare one score: byte by byte for the live pipeline, else what it says."""
-        offset = score.source.offset
-        served = self._ahead.get(offset)
-        if served is None:
-            found.missing += 1
-            return
-        found.compared += 1
-        said = self._encode(score).value or b""
-        if said == served:
-            return
-        one, other = orjson.loads(served), orjson.loads(said)
-        kept = ("prediction", "probability", "probabilities", "decision", "guard")
-        if not exact and all(one.get(name) == other.get(name) for name in kept):
-            return
-        found.differing += 1
-        values = [document.get("probability", document.get("prediction")) for document in (one, other)]
-        if all(isinstance(value, int | float) for value in values):
-            found.largest = max(found.largest, abs(values[0] - values[1]))
-        if len(found.examples) < DIFFERENCES_KEPT_MAX:
-            found.examples.append(
-                {
-                    "event_id": score.event_id,
-                    "partition": score.source.partition,
-                    "offset": offset,
-                    "served": values[0],
-                    "backtested": values[1],
-                }
-            )
-
-    def forget(self, offset: int) -> None:
-        """No candidate will ask for an event before this offset any more."""
-        self._ahead = {place: value for place, value in self._ahead.items() if place >= offset}
 
 
 @dataclass
@@ -169,36 +68,64 @@ class Group:
                 candidate.fold(records)
 
 
-class Watched:
-    """Holds the candidates' scores against the served ones after each slice or batch."""
+class Panel:
+    """The candidates of one partition, and who is told of what they do.
 
-    def __init__(self, served: Served | None, candidates: Sequence[Candidate], live: Candidate | None) -> None:
-        self._served = served
-        self._candidates = candidates
-        self._live = live
-        self.against = {id(candidate): Against() for candidate in candidates}
-        if served is not None:
-            for candidate in candidates:
-                candidate.scores = []
+    Args:
+        live: the one that is the live pipeline itself, folded as it was live; None folds all alike.
+        groups: the others.
+        watched: holds all of them against what was served.
+        moved: told of what was read until now; false ends the replay.
+    """
 
-    async def settle(self) -> None:
-        """Compare what came since the last call."""
-        served = self._served
-        if served is None:
-            return
-        least = -1
-        for candidate in self._candidates:
-            scores, candidate.scores = candidate.scores or [], []
-            if not scores:
-                continue
-            last = scores[-1].source.offset
-            await served.reach(last)
-            for score in scores:
-                exact = candidate is self._live
-                served.compare(score, self.against[id(candidate)], exact=exact)
-            least = max(least, last)
-        if least >= 0:
-            served.forget(least + 1)
+    def __init__(
+        self, live: Candidate | None, groups: Sequence[Group], watched: Watched, moved: Callable[[Read], bool]
+    ) -> None:
+        self.live = live
+        self.groups = groups
+        self.read = Read()
+        self._watched = watched
+        self._moved = moved
+        self._begun = False
+
+    def begin(self) -> None:
+        """What comes now is counted."""
+        if not self._begun:
+            self._begun = True
+            for candidate in self._at_work():
+                candidate.begin()
+
+    def push(self, found: Mapping[str, Sequence[Source]]) -> None:
+        """Give records, by topic, to all that are not live."""
+        for topic, sources in found.items():
+            self.read.add(sources)
+            for group in self.groups:
+                group.push(topic, sources)
+
+    def tick(self, tick: Tick) -> None:
+        """Let time pass for all that are not live."""
+        for group in self.groups:
+            group.each([tick])
+
+    def hungry(self, topic: str) -> bool:
+        """Whether a group has folded all that it was given of a topic."""
+        return any(not group.merge.waiting(group.rank[topic]) for group in self.groups)
+
+    async def settle(self) -> bool:
+        """After every slice or batch; false ends the replay."""
+        await self._watched.settle()
+        return self._moved(self.read)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether an event that counts waits for its label."""
+        return any(candidate.outstanding for candidate in self._at_work())
+
+    def _at_work(self) -> list[Candidate]:
+        live = [self.live] if self.live is not None else []
+        return [
+            one for group in (live, *(group.candidates for group in self.groups)) for one in group if not one.failed
+        ]
 
 
 class _Enough(Exception):  # noqa: N818 - it is no error: the end of what was asked for
@@ -208,14 +135,11 @@ class _Enough(Exception):  # noqa: N818 - it is no error: the end of what was as
 class JournalReplay(Recovery):
     """One partition in the journaled order.
 
+    With the live pipeline among the candidates it reads whole slices, from the start on, and folds everything for all:
+    then all know what it knew. Without, it reads only what lies within the bounds, wherever the slices end.
+
     Args:
-        live: the candidate that is the live pipeline itself; None folds the others only.
-        groups: the others.
-        within: offsets of the events that count; the journal is folded on until their labels have come. None counts
-            all of the journal.
-        warm: there must be a snapshot before them to start from. Without it, what is served is made the same way if
-            there is one, and folded from the journal's beginning if not: its state is the same.
-        moved: told of what was read after every slice; false ends the replay.
+        within: offsets of the events that count; it ends when their labels have come. None ends with the journal.
     """
 
     def __init__(
@@ -223,193 +147,172 @@ class JournalReplay(Recovery):
         broker: Broker,
         pipeline: Pipeline,
         partition: int,
-        *,
         key: bytes | None,
+        *,
+        start: Start,
+        bounds: Bounds,
         within: range | None,
-        warm: bool,
-        live: Candidate | None,
-        groups: Sequence[Group],
-        watched: Watched,
-        moved: Any,
+        panel: Panel,
     ) -> None:
         super().__init__(broker, pipeline, partition, key)
+        self._start = start
+        self._bounds = bounds
         self._within = within
-        self._warm = warm
-        self._live = live
-        self._groups = groups
-        self._watched = watched
-        self._moved = moved
-        self._found: Mapping[str, list[Source]] = {}
-        self._begun = within is None
+        self._panel = panel
+        self._reached = dict(start.positions)  # next offset by input topic
+        self._found: dict[str, list[Source]] = {}
         self._outputs: list[Output] = []
-        self._over = False
-        if live is not None:
-            live.within = within
-        self.read = Read()
-        self.start = "cold"
-        self.state: Recovered | None = None
 
     async def fold(self) -> None:
-        """Fold everything that was asked for."""
+        """Fold everything that was asked for.
+
+        Raises:
+            InputLostError: what the served state was made from is not retained any more.
+        """
         try:
-            self.state = await self.run()
+            await self._replay(await self._begin())
         except _Enough:
-            return
+            pass
         except InputLostError as error:
-            raise InputLostError(
-                f"shard {self._partition}: the topics do not go back so far any more ({error}). Start from a snapshot "
-                "with --warm, or leave out the journal with --order time"
-            ) from error
+            told = "what the served state was made from is not kept any more"
+            raise InputLostError(f"shard {self._partition}: {told} ({error.lost})", self._ways()) from error
+        except SnapshotError as error:
+            told = "the journal does not go on from the snapshot"
+            raise InputLostError(f"shard {self._partition}: {told} ({error})", self._ways()) from error
         finally:
             await self._close_inputs()
+        if self._panel.live is None and self._panel.awaits and self._bounds.over_ms is not None:
+            self._panel.tick(Tick(self._partition, 0, self._bounds.over_ms))
 
-    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
-        if not self._warm and self._within is None:
-            return []  # all of the journal is asked for
-        found = await super()._snapshots()
-        events = self._pipeline.topics.events
-        if self._within is not None:
-            found = [one for one in found if one[0].positions.get(events, 0) <= self._within.start]
-        if not found and self._warm:
-            raise RecoveryError(f"shard {self._partition} has no snapshot to start from; leave out --warm")
-        return found
-
-    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
-        state = await super()._restore(manifest, frozen)
-        if self._warm:
-            self.start = f"snapshot after slice {manifest.slice_number}"
-        if self._live is not None and state.folder is not None:
-            self._live.served(state.folder.shard)
-            if self._within is None:
-                self._live.counts_from_ms = state.folder.shard.watermark_ms
-        return state
+    async def _begin(self) -> Recovered:
+        if self._start.snapshot is None:
+            return Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
+        manifest, frozen = self._start.snapshot
+        if self._panel.live is not None:
+            state = await self._restore(manifest, frozen)
+            if state.folder is not None:
+                self._panel.live.served(state.folder.shard)
+            return state
+        place = (manifest.chain, manifest.slice_number, manifest.journal_offset)
+        return Recovered(None, None, *place, 0, self._progress)
 
     async def _follow(self, state: Recovered, entry: SliceEntry | EpochEntry) -> None:
-        self.state = state
-        await super()._follow(state, entry)
-        if isinstance(entry, EpochEntry) and state.folder is not None and self._live is not None:
-            self._live.served(state.folder.shard)
-
-    async def _slice(self, state: Recovered, entry: SliceEntry) -> None:
-        folder = state.folder
-        if folder is None:
-            raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
-        if self._within is not None:
-            self._look(self._within, entry)
-        self._found = {}
-        if self._live is not None:
-            folder.watched_by(self._outputs.append)
-            await super()._slice(state, entry)
-            self._take(self._live, folder, entry)
-        elif self._begun and entry.inputs:
-            self._found = await self._range(folder, entry)
-        if self._live is None:
-            folder.positions.update({topic: part.stop for topic, part in entry.inputs.items()})
-        if self._begun:
-            self._others(entry)
-            await self._watched.settle()
-        if not self._moved(self.read):
-            raise _Enough
-
-    def _look(self, within: range, entry: SliceEntry) -> None:
-        """Whether the range begins with this slice, or is over, and all that is to be known of it."""
-        part = entry.inputs.get(self._pipeline.topics.events)
-        if part is not None and part.start >= within.stop:
-            self._over = True
-        elif part is not None and part.stop > within.start:
-            self._begun = True
-        if not self._over:
+        events = self._pipeline.topics.events
+        live, within = self._panel.live, self._within
+        if isinstance(entry, EpochEntry):
+            if live is not None:
+                await super()._follow(state, entry)
+                if state.folder is not None:
+                    live.served(state.folder.shard)
+                live.result.steered |= entry.reason not in ("first", "version")
             return
-        others = [one for group in self._groups for one in group.candidates if not one.failed]
-        if self._live is not None:
-            self._live.closed = True
-        if (self._live is None or not self._live.outstanding) and not any(len(one.shard.pending) for one in others):
+        self._reached.update({topic: part.stop for topic, part in entry.inputs.items()})
+        begun = within is None or self._reached[events] > within.start
+        if begun:
+            self._panel.begin()
+        self._found = {}
+        if live is not None:
+            await self._serve(state, entry, live)
+        else:
+            self._found = await self._within_bounds(entry)
+        if entry.tick_ms is not None and (begun or live is not None):
+            self._panel.tick(Tick(self._partition, entry.number, entry.tick_ms))
+        self._panel.push(self._found)
+        for group in self._panel.groups:
+            group.fold((True, True, True))
+        if not await self._panel.settle() or self._over():
             raise _Enough
 
-    def _take(self, live: Candidate, folder: Folder, entry: SliceEntry) -> None:
-        made, self._outputs = self._outputs, []
-        folder.watched_by(self._outputs.append)
-        live.served(folder.shard)
-        if self._begun:
-            live.take(made, sum(part.count for part in entry.inputs.values()))
-
-    def _others(self, entry: SliceEntry) -> None:
-        ends = (True, True, True)
-        for group in self._groups:
-            if entry.tick_ms is not None:
-                group.each([Tick(self._partition, entry.number, entry.tick_ms)])
-            for topic, sources in self._found.items():
-                if self._within is None or topic != self._pipeline.topics.events:
-                    group.push(topic, sources)
-                else:
-                    group.push(topic, [source for source in sources if source.offset in self._within])
-            group.fold(ends)
+    async def _serve(self, state: Recovered, entry: SliceEntry, live: Candidate) -> None:
+        """Fold a slice as it was served."""
+        self._outputs.clear()
+        if state.folder is not None:
+            state.folder.watched_by(self._outputs.append)
+        await super()._follow(state, entry)
+        if state.folder is not None:
+            live.served(state.folder.shard)
+        live.result.steered |= self._pipeline.topics.control in entry.inputs
+        live.take(self._outputs, sum(part.count for part in entry.inputs.values()))
 
     async def _range(self, folder: Folder, entry: SliceEntry) -> Mapping[str, list[Source]]:
-        self._found = await super()._range(folder, entry)
-        for sources in self._found.values():
-            self.read.add(sources)
+        self._found = {topic: list(sources) for topic, sources in (await super()._range(folder, entry)).items()}
         return self._found
+
+    async def _within_bounds(self, entry: SliceEntry) -> dict[str, list[Source]]:
+        """Those records of a slice that were asked for."""
+        found: dict[str, list[Source]] = {}
+        for topic, stop in self._bounds.stops.items():
+            part = entry.inputs.get(topic)
+            if part is None or min(stop, part.stop) <= self._start.positions[topic]:
+                continue
+            if self._inputs is None:
+                self._inputs = self._broker.reader(self._partition)
+                await self._inputs.open({name: self._start.positions[name] for name in self._bounds.stops})
+            sources: list[Source] = []
+            while more := await self._inputs.read(topic, READ_RECORDS_MAX, min(stop, part.stop)):
+                sources += more
+            found[topic] = sources
+        return found
+
+    def _over(self) -> bool:
+        """Whether the events that count were folded, and no label of theirs can come any more."""
+        within, reached, stops = self._within, self._reached, self._bounds.stops
+        if within is None or reached[self._pipeline.topics.events] < within.stop:
+            return False
+        if self._panel.live is None and all(reached[topic] >= stop for topic, stop in stops.items()):
+            return True
+        return not self._panel.awaits
+
+    def _ways(self) -> str:
+        """What can be done where the state that was served cannot be made again."""
+        if self._within is None:
+            return "Start from a snapshot with --warm, or leave out the journal with --order time"
+        return "Leave out --against live (all begin cold then, with --from), or begin later, behind a snapshot"
 
 
 class TimeReplay:
     """One partition merged by time, as a worker that begins with a backlog would fold it.
 
     Args:
-        starts, stops: offsets by input topic, the events last, the stop left out.
-        whole: read all up to the stops; else no more labels than the events wait for.
+        within: offsets of the events that count.
+        whole: read all up to the bounds; else no more labels than the events that count wait for.
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        starts: Mapping[str, int],
-        stops: Mapping[str, int],
-        *,
-        whole: bool,
-        groups: Sequence[Group],
-        watched: Watched,
-        moved: Any,
+        self, reader: Reader, *, start: Start, bounds: Bounds, within: range | None, whole: bool, panel: Panel
     ) -> None:
         self._reader = reader
-        self._starts = starts
-        self._stops = stops
+        self._starts = {topic: start.positions.get(topic, first) for topic, first in bounds.starts.items()}
+        self._bounds = bounds
+        self._within = within
         self._whole = whole
-        self._groups = groups
-        self._watched = watched
-        self._moved = moved
-        self.read = Read()
+        self._panel = panel
 
-    async def fold(self) -> None:
-        """Fold everything between starts and stops."""
-        topics = list(self._starts)
-        ended = {topic: self._starts[topic] >= self._stops[topic] for topic in topics}
-        await self._reader.open(dict(self._starts))
+    async def fold(self, partition: int) -> None:
+        """Fold everything between start and bounds."""
+        stops, panel = self._bounds.stops, self._panel
+        topics = list(stops)
+        events = topics[-1]
+        first = self._within.start if self._within is not None else 0
+        reached = dict(self._starts)
+        await self._reader.open(self._starts)
         while True:
-            for group in self._groups:
-                group.fold([True, *(ended[topic] for topic in group.rank if group.rank[topic])])
-            await self._watched.settle()
-            if all(ended.values()) or not self._moved(self.read):
+            ended = {topic: reached[topic] >= stops[topic] for topic in topics}
+            for group in panel.groups:
+                group.fold([True, *(ended.get(topic, True) for topic in group.rank if group.rank[topic])])
+            if reached[events] >= first and panel.hungry(events):
+                panel.begin()
+            if not await panel.settle():
                 return
-            if not self._whole and ended[topics[-1]] and not any(map(self._waits, self._groups)):
-                return
+            folded = ended[events] and not any(group.merge.waiting(group.rank[events]) for group in panel.groups)
+            if all(ended.values()) or (folded and not self._whole and not panel.awaits):
+                break
             for topic in topics:
-                hungry = any(not group.merge.waiting(group.rank[topic]) for group in self._groups)
-                if ended[topic] or not hungry:
+                if ended[topic] or not panel.hungry(topic):
                     continue
-                sources = await self._reader.read(topic, READ_RECORDS_MAX, self._stops[topic])
-                ended[topic] = not sources or sources[-1].offset + 1 >= self._stops[topic]
-                self.read.add(sources)
-                for group in self._groups:
-                    group.push(topic, sources)
-
-    @staticmethod
-    def _waits(group: Group) -> bool:
-        """Whether events wait: to be folded, or for their label."""
-        at_work = [one for one in group.candidates if not one.failed]
-        return bool(group.merge.waiting(max(group.rank.values())) or any(len(one.shard.pending) for one in at_work))
-
-
-def with_topics(pipeline: Pipeline, live: Pipeline) -> Pipeline:
-    """A candidate that reads the live pipeline's topics."""
-    return pipeline.model_copy(update={"topics": live.topics})
+                stop = min(stops[topic], first) if topic == events and reached[topic] < first else stops[topic]
+                sources = await self._reader.read(topic, READ_RECORDS_MAX, stop)
+                reached[topic] = sources[-1].offset + 1 if sources else stop
+                panel.push({topic: sources})
+        if panel.awaits and self._bounds.over_ms is not None:
+            panel.tick(Tick(partition, 0, self._bounds.over_ms))

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 
 from app.backtest.candidate import Result, Spec
-from app.backtest.compare import Comparison, compare, finite
+from app.backtest.compare import UNEQUAL_MAX, Comparison, compare, finite
 from app.backtest.exact import LABELS_MAX
 from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.run import Facts, Outcome
@@ -133,7 +133,8 @@ class CandidateReport(Struct, frozen=True):
         live: it is the pipeline that was live, folded as its journal says; `state` then holds a digest of each
             partition's state at the end.
         changes: what was set on the way from its file.
-        failure: why it did not reach the end; what is told then is of the part before.
+        failure: why it did not reach the end, or learned nothing; what is told then is of the part before.
+        scored: events that have a score.
         counted: labelled events; `burned` more were left out as burn-in.
         answered: of those counted, how many the model had an answer to.
         binned: those of `metrics` that are of binned scores; none as long as every score could be kept.
@@ -151,6 +152,7 @@ class CandidateReport(Struct, frozen=True):
     changes: list[str]
     model: str
     failure: str | None
+    scored: int
     counted: int
     answered: int
     burned: int
@@ -186,7 +188,7 @@ class Source(Struct, frozen=True):
     Args:
         order: `time` (merged by record time) or `journal` (as the live pipeline folded it).
         span: which part of the topics was asked for; empty for all.
-        start: `cold`, or the snapshot that was started from.
+        start: from which state all candidates began, in words that follow "started".
         counted: times were counted (row i at start_ms + i * step_ms), not read.
         first_ms, last_ms: times of the first and the last event; None where there was none.
     """
@@ -215,6 +217,7 @@ class Report(Struct, frozen=True):
 
     Args:
         partial: it was stopped, and tells of what was folded until then.
+        metrics: none where no candidate takes labels: nothing can be measured then.
         baseline: the first candidate that has results; all others that have are compared with it.
         binned_in_parts: metrics that are of binned scores in every part (over time, by segment and by the label's age)
             and in every interval.
@@ -259,6 +262,8 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
     row_ms = facts.step_ms if facts.counted else None
+    labelled = any(spec.pipeline["label"] is not None for spec in specs)
+    metrics = metrics_of(task, asked.cost) if labelled else []
     comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
     return Report(
         format=FORMAT,
@@ -286,8 +291,8 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         task=task,
         segment=asked.segment,
         cost=asked.cost,
-        metrics=metrics_of(task, asked.cost),
-        binned_in_parts=[metric.name for metric in metrics_of(task, asked.cost) if metric.name in CURVES],
+        metrics=metrics,
+        binned_in_parts=[metric.name for metric in metrics if metric.name in CURVES],
         baseline=baseline,
         candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
         comparisons=comparisons,
@@ -342,11 +347,11 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison],
     found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
     for name, result in outcome.results.items():
         if result.failure is not None:
-            what = "did not reach the end" if _told(result) else "gave no results"
-            found.append(f"{name} {what}: {result.failure}")
+            found.append(f"{name} {'failed' if _told(result) else 'gave no results'}: {result.failure}")
         rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
         if rejected and result.failure is None:
-            found.append(f"{name}: {rejected:,} records were rejected; the first: {result.rejected[0]}")
+            first = f"; the first: {result.rejected[0]}" if result.rejected else ""
+            found.append(f"{name}: {rejected:,} records were rejected{first}")
         lost = result.counts.get("orphan", 0) + result.early
         if lost and not span:  # among the labels that come behind a range are those of events behind it
             found.append(f"{name}: {lost:,} labels belong to no event that was read.")
@@ -355,13 +360,21 @@ def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison],
                 f"{name}: {' and '.join(CURVES)} are of binned scores, as live: there are more than the {LABELS_MAX:,} "
                 "labels whose scores are kept."
             )
-        if failed := result.counts.get("failed", 0):
-            found.append(f"{name}: the model raised an exception on {failed:,} labels, which it did not learn.")
+        if (failed := result.counts.get("failed", 0)) and result.failure is None:
+            first = f"; the first: {result.raised}" if result.raised is not None else ""
+            found.append(f"{name}: the model raised an exception on {failed:,} labels, which it did not learn{first}.")
+        if result.steered and comparisons:
+            found.append(
+                f"{name} was steered while it was live (a command, a loaded model, a changed file or a reset), and no "
+                "other candidate was: a part of the differences may come from that."
+            )
     if partly := [one for one in comparisons if one.left_out]:
         told = "; ".join(f"{one.candidate} over {one.events:,} events, without {one.left_out:,}" for one in partly)
         found.append(
-            f"Compared with {partly[0].baseline} only where both had an answer: {told}. The table of metrics is of "
-            "each candidate's own answers; --burn-in leaves out the beginning, where a model has learned nothing yet."
+            f"Compared with {partly[0].baseline} in those stretches of time in which both answered nearly the same "
+            f"events, and without the others, where one of them had over {UNEQUAL_MAX:.0%} more answers: {told}. The "
+            "table of metrics is of each candidate's own answers; --burn-in leaves out the beginning, where a model "
+            "has learned nothing yet."
         )
     return found
 
@@ -377,6 +390,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         changes=list(spec.changes),
         model=str(spec.pipeline["model"]).strip(),
         failure=result.failure,
+        scored=result.scored,
         counted=int(tally.total.sums[0, 0]),
         answered=int(tally.total.sums[0, 1]),
         burned=result.burned,

@@ -28,6 +28,8 @@ from app.core.pipeline import Pipeline, parse_pipeline
 
 HistorySource: TypeAlias = TableSource | LogSource
 SAID_EVERY = 4  # batches
+EACH_SNAPSHOT = "from a snapshot of each partition"
+SOME_SNAPSHOTS = "from a snapshot where a partition has one, else cold at the beginning of its topics"
 GARBAGE_THRESHOLDS = (100_000, 20, 100)
 
 
@@ -51,7 +53,7 @@ class Facts:
 
     Args:
         rows, size_bytes: read; bytes are told of topics only.
-        start: `cold`, or the snapshot that was started from.
+        start: from which state all candidates began, in words that follow "started".
         cut: topics whose beginning is no longer retained, in words.
         bad: of them, unusable; the first of them in `bad_lines`.
         counted: times were counted, not read: row i is at start_ms + i * step_ms.
@@ -75,7 +77,8 @@ class Facts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.cut += other.cut
         if self.start != other.start:
-            self.start = "snapshot of each partition"
+            warm = all(start.startswith("from") for start in (self.start, other.start))
+            self.start = EACH_SNAPSHOT if warm else SOME_SNAPSHOTS
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""The scores file: one row an event, with what was served and, where it came, the label.
+"""The scores file: one row an event, with what was served and, where it came, the label, and whether the metrics count
+it.
 
 Parts are written by each process on its own and put together at the end; the file appears under its name only when it
 is whole.
@@ -39,6 +40,7 @@ COLUMNS: Mapping[str, Kind] = {
     "label": "text",
     "label_time_ms": "whole",
     "label_delay_ms": "whole",
+    "counted": "boolean",
 }
 _BLOCK_ROWS = 20_000
 
@@ -139,7 +141,7 @@ class CsvPart(Rows):
     def __init__(self, file: IO[str]) -> None:
         self._write = csv.writer(file).writerow
 
-    def outcome(self, name: str, partition: int, outcome: Outcome) -> None:
+    def outcome(self, name: str, partition: int, outcome: Outcome, *, counted: bool) -> None:
         if outcome.prediction is None:
             return
         delay = None
@@ -148,18 +150,31 @@ class CsvPart(Rows):
         self._write(
             [
                 *(name, partition, outcome.event_id, outcome.event_time_ms, *_said(outcome.prediction)),
-                *(outcome.version, outcome.kind, _shown(outcome.label), outcome.label_time_ms, delay),
+                *(outcome.version, outcome.kind, _shown(outcome.label), outcome.label_time_ms, delay, _shown(counted)),
             ]
         )
 
     def waiting(self, name: str, partition: int, event_id: EventId, waiting: Waiting) -> None:
         said = _said(waiting.prediction)
-        row = [name, partition, event_id, waiting.time_ms, *said, waiting.version, "waiting", None, None, None]
+        row = [name, partition, event_id, waiting.time_ms, *said, waiting.version, "waiting", None, None, None, "false"]
         self._write(row)
 
     def score(self, name: str, partition: int, score: Score) -> None:
         said = _said(score.prediction)
-        self._write([name, partition, score.event_id, score.time_ms, *said, score.version, "scored", None, None, None])
+        row = [
+            name,
+            partition,
+            score.event_id,
+            score.time_ms,
+            *said,
+            score.version,
+            "scored",
+            None,
+            None,
+            None,
+            "false",
+        ]
+        self._write(row)
 
 
 def _said(prediction: Prediction) -> tuple[Any, Any]:

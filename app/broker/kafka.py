@@ -30,6 +30,7 @@ from app.broker.node import (
     HOST,
     Node,
     free_port,
+    hold_still,
     port_is_free,
     read_line,
     start_module,
@@ -41,8 +42,8 @@ from app.core.error import BrokerError, InvariantError
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 25.0  # longer than the guard's own patience
 FORMAT_TIMEOUT_S = 120.0
-PAUSE_TIMEOUT_S = 5.0
 ATTEMPT_MAX = 5
+DOWN = "the broker does not run; start it first"
 HEAP = "512m"
 # A killed broker may come back only when its old session is over: 9 s as shipped.
 _PROPERTIES = """\
@@ -155,12 +156,10 @@ class KafkaNode(Node):
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP the JVM: connections stay open and nothing answers, as in a long stall.
-
-        Returns when each of its threads stands still, where the system tells (Linux).
-        """
-        self._signal(signal.SIGSTOP)
-        wait_for(lambda: _stopped(self._pid), PAUSE_TIMEOUT_S)
+        """SIGSTOP the JVM: connections stay open and nothing answers, as in a long stall; see `hold_still`."""
+        if not self.alive():
+            raise BrokerError(DOWN)
+        hold_still(self._pid)
 
     def resume(self) -> None:
         """Undo `pause`."""
@@ -174,7 +173,7 @@ class KafkaNode(Node):
     def _signal(self, number: int) -> None:
         """Send to the JVM; its process id is only known to be its own while the guard has not reaped it."""
         if not self.alive():
-            raise BrokerError("the broker does not run; start it first")
+            raise BrokerError(DOWN)
         os.kill(self._pid, number)
 
     def _stop_guard(self) -> None:
@@ -314,15 +313,6 @@ def answers(port: int) -> bool:
         return False
     # size, correlation id, throttle time, number of brokers
     return len(head) == 16 and int(struct.unpack(">iiii", head)[3]) >= 1
-
-
-def _stopped(pid: int) -> bool:
-    """Whether all threads of a process are stopped, or the system does not tell."""
-    try:
-        states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except FileNotFoundError:
-        return False  # a thread ended meanwhile
-    return all(state == "T" for state in states)
 
 
 def _cluster_id() -> str:

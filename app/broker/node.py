@@ -30,6 +30,7 @@ HOST = "127.0.0.1"
 # stopped broker's port inside that range can be given the same port as its own, and then it talks to itself.
 PORTS = range(15_000, 30_000)
 POLL_S = 0.02
+STILL_TIMEOUT_S = 5.0
 
 
 class Node(ABC):
@@ -146,6 +147,22 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
+
+
+def hold_still(pid: int) -> None:
+    """SIGSTOP a process, and return when each of its threads stands still, where the system tells (Linux): the signal
+    takes effect some time after it was sent."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: _stands_still(pid), STILL_TIMEOUT_S)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or the system does not tell."""
+    try:
+        states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except FileNotFoundError:
+        return False  # a thread ended meanwhile
+    return all(state == "T" for state in states)
 
 
 def port_is_free(port: int) -> bool:

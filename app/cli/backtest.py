@@ -23,15 +23,15 @@ from app.backtest import report as reports
 from app.backtest.candidate import Spec
 from app.backtest.measure import Cost
 from app.backtest.page import render
-from app.backtest.replay import Span
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format, drafted, working_folder
+from app.backtest.span import Span
 from app.backtest.topic import Order, TopicPart, TopicSource
 from app.cli.history import Files, bar, history_options
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
 from app.config import Settings, load_pipeline
-from app.core.error import InputFileError, TopicError
+from app.core.error import InputFileError, PipelineError, TopicError
 from app.core.pipeline import Pipeline, close_match, format_duration, parse_pipeline
 from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
@@ -313,14 +313,24 @@ def candidates(
         for chosen in itertools.product(*choices):
             if len(specs) >= CANDIDATES_MAX:
                 raise click.UsageError(f"more than {CANDIDATES_MAX} candidates; give fewer values to --grid")
-            pipeline = load_pipeline(file, (*overrides, *chosen))
-            name = " ".join((pipeline.name, *(change.removeprefix("params.") for change in chosen)))
-            again = sum(known == name or known.startswith(f"{name} (") for known in taken)
-            name += f" ({again + 1})" if again else ""
+            try:
+                pipeline = load_pipeline(file, (*overrides, *chosen))
+            except PipelineError as error:
+                raise InputFileError(f"{file}: {error}" if len(files) > 1 else str(error)) from error
+            name = _named(
+                " ".join((pipeline.name, *(change.removeprefix("params.") for change in chosen))), file, taken
+            )
             taken.add(name)
             specs.append(Spec(name, pipeline.resolved(), str(file), (*overrides, *chosen)))
             pipelines.append(pipeline)
     return specs, pipelines
+
+
+def _named(name: str, file: Path, taken: set[str]) -> str:
+    """The name, or else with its file's, or else with a number."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    by_file = [f"{name} ({file.stem})"] if file.stem not in taken else []
+    return next(one for one in itertools.chain([name], by_file, numbered) if one not in taken)
 
 
 def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
@@ -473,7 +483,7 @@ def _tell(made: Report, places: Places) -> None:
     console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
     source = made.source
     click.echo(" ".join((", ".join(source.names), source.span)))
-    click.echo(f"{_amount(source)} in {source.order} order, from a {source.start} start, in {made.seconds:.1f} s")
+    click.echo(f"{_amount(source)} in {source.order} order, started {source.start}, in {made.seconds:.1f} s")
     if made.partial:
         click.echo("PARTIAL: stopped before the end")
     for first in range(0, max(1, len(made.metrics)), 5):
@@ -496,12 +506,12 @@ def _amount(source: Source) -> str:
 def _grid_of(made: Report, metrics: Sequence[str]) -> Grid:
     grid = Grid(box=None, pad_edge=False, padding=(0, 1))
     grid.add_column("candidate", overflow="fold")
-    grid.add_column("answers", justify="right", no_wrap=True)
+    grid.add_column("answers" if made.metrics else "scores", justify="right", no_wrap=True)
     for name in metrics:
         grid.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
     for candidate in made.candidates:
         shown = [_number(candidate.metrics.get(name)) for name in metrics]
-        grid.add_row(_name(candidate), f"{candidate.answered:,}", *shown)
+        grid.add_row(_name(candidate), f"{candidate.answered if made.metrics else candidate.scored:,}", *shown)
     return grid
 
 

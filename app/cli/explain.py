@@ -67,6 +67,11 @@ def lines(found: Explanation) -> list[str]:
     value = served.get("probability", said)
     told = [
         f"event {served['event_id']} at {_when(served.get('event_time_ms'))} ({topic}-{partition}, offset {offset})",
+        *(
+            [f"scored {found.times} times, as its id was forgotten in between; this is the last"]
+            if found.times > 1
+            else []
+        ),
         f"score {_number(value)}" + (f", class {said}" if "probability" in served else "") + f", {served.get('guard')}",
         f"by model version {found.version}; derived again from {found.began}: "
         + ("the same, byte for byte" if found.same else f"NOT the same: {_number(found.derived.get('probability'))}"),

@@ -102,6 +102,11 @@ class Files:
                 raise click.UsageError(
                     f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD"
                 )
+            if pipeline.label is None and self.label is not None:
+                raise click.UsageError(
+                    f"pipeline {pipeline.name} has no section `label`, so nothing is measured against --label "
+                    f"{self.label}: give the pipeline one, or leave out --label"
+                )
             fields = Fields(self.label, self.event_id, self.time, self.start_ms, self.step_ms)
             return TableSource(self.path, fields, self.label_delay_ms, self.limit), [str(self.path)]
         if self.path is None and self.events is not None:

@@ -124,7 +124,21 @@ class DigestMismatchError(RecoveryError):
 
 
 class InputLostError(RecoveryError):
-    """Input records that the journal names are no longer retained by the broker."""
+    """Input records that the journal names are no longer retained by the broker.
+
+    Args:
+        lost: which, in words.
+        advice: what to do; what a worker can do if it is not told.
+    """
+
+    def __init__(
+        self,
+        lost: str,
+        advice: str = "Set retention.ms longer than label.wait; to go on from what is there, start once with "
+        "--on-gap continue",
+    ) -> None:
+        self.lost = lost
+        super().__init__(f"{lost}. {advice}")
 
 
 class RangeLostError(InputLostError):
@@ -136,9 +150,9 @@ class RangeLostError(InputLostError):
         start: first offset of the slice's range.
     """
 
-    def __init__(self, text: str, *, topic: str, wanted: int, found: int, start: int) -> None:
+    def __init__(self, lost: str, *, topic: str, wanted: int, found: int, start: int) -> None:
         self.topic, self.wanted, self.found, self.start = topic, wanted, found, start
-        super().__init__(text)
+        super().__init__(lost)
 
 
 class StateMismatchError(RecoveryError):

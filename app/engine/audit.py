@@ -186,7 +186,9 @@ class Audit(Recovery):
         if self._journal_start == self._journal_end:
             self._made.start = "nowhere: the journal is empty"
             if self._journal_start:
-                raise InputLostError(f"the journal of shard {self._partition} was deleted: nothing can be verified")
+                raise InputLostError(
+                    f"the journal of shard {self._partition} was deleted", "Nothing of it can be verified any more"
+                )
             await self._replay_from(self._beginning(), None)
             return
         for start, told in await self._starts():
@@ -233,7 +235,8 @@ class Audit(Recovery):
         if not starts:
             raise InputLostError(
                 f"shard {self._partition} cannot be verified: {lost}, and no snapshot or fresh state that this version "
-                "can read comes after. Set retention.ms longer to verify in future"
+                "can read comes after",
+                "Set retention.ms longer to verify in future",
             )
         return starts
 

@@ -441,10 +441,7 @@ class KafkaReader:
 def _lost_text(error: OffsetOutOfRangeError) -> str:
     (asked,) = error.args or ({},)
     where = ", ".join(f"{tp.topic}-{tp.partition} from offset {offset} on" for tp, offset in asked.items())
-    return (
-        f"the broker has not all records of {where or 'an input'} any more: retention is too short. Set retention.ms "
-        "longer than label.wait; to go on from what is there, start once with --on-gap continue"
-    )
+    return f"the broker has not all records of {where or 'an input'} any more: retention is too short"
 
 
 def _unreachable(error: Exception) -> BrokerError:

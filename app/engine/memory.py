@@ -453,8 +453,7 @@ def _batches(writes: Sequence[Write]) -> list[tuple[Place, list[Write]]]:
 def _lost(place: Place, position: int, start: int) -> InputLostError:
     return InputLostError(
         f"{place.topic}-{place.partition} is kept from offset {start} on, and {position} was asked for: retention is "
-        "too short. Set retention.ms longer than label.wait; to go on from what is there, start once with "
-        "--on-gap continue"
+        "too short"
     )
 
 

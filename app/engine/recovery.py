@@ -356,8 +356,7 @@ class Recovery:
                 if not more:
                     raise RangeLostError(
                         f"{topic}-{self._partition} has {len(sources)} of the {part.count} records in [{part.start}, "
-                        f"{part.stop}) that the journal names: they were deleted. Set retention.ms longer than "
-                        "label.wait; to go on from what is there, start once with --on-gap continue",
+                        f"{part.stop}) that the journal names: they were deleted",
                         topic=topic,
                         wanted=part.count,
                         found=len(sources),

@@ -326,8 +326,7 @@ class Runner:
                 if not self._start.gap_continue:
                     raise InputLostError(
                         f"{place.topic}-{place.partition} is kept from offset {first} on, but the shard has read up to "
-                        f"{position} only: records were deleted unread. Set a longer retention; to go on from what is "
-                        "there, start once with --on-gap continue"
+                        f"{position} only: records were deleted unread"
                     )
                 positions[place.topic], gap = first, True
         return positions, gap

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.backtest.replay import Span
-from app.backtest.topic import bounds_of
+from app.backtest.span import Span, bounds_of
 from app.engine.port import Place
 from tests.support.small import small
 

@@ -287,7 +287,7 @@ def test_candidate_that_raises_half_way_fails_and_the_other_goes_on(
     assert good["counted"] == 1_500
     assert bad["counted"] == 700
     assert bad["failure"] == "at record 1401: ZeroDivisionError: half way"
-    assert any(text.startswith("bad did not reach the end") for text in made["warnings"])
+    assert any(text.startswith("bad failed: at record") for text in made["warnings"])
 
 
 def test_stopped_half_way_gives_a_partial_result(tmp_path: Path) -> None:
@@ -571,6 +571,40 @@ def test_equal_names_are_numbered(tmp_path: Path) -> None:
     file = history.pipeline_file(tmp_path)
     specs, _ = candidates([file, file, file], [], [])
     assert [spec.name for spec in specs] == ["first", "first (2)", "first (3)"]
+    other = history.pipeline_file(tmp_path, "other", pipeline="first")
+    specs, _ = candidates([file, other, other], [], [])
+    assert [spec.name for spec in specs] == ["first", "first (other)", "first (2)"]
+
+
+def test_a_model_that_learns_nothing_has_failed(tmp_path: Path) -> None:
+    """It answers every event, as it was made; that is no result."""
+    history.table(tmp_path)
+    model = "StandardScaler() | LogisticRegression(optimizer=SGD($lr))"
+    file = history.pipeline_file(tmp_path, model=model, params={"lr": 0.01})
+    made = backtest(tmp_path, "-p", file, "--grid", "params.lr=0.01,abc", code=1)
+    good, bad = made["candidates"]
+    assert good["failure"] is None
+    assert "raised an exception at all 1,500 events that it was to learn from: AttributeError" in bad["failure"]
+    assert [text for text in made["warnings"] if text.startswith("first lr=abc failed: the model raised")]
+
+
+def test_anomalies_without_labels_are_scores_alone(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    model = "StandardScaler() | HalfSpaceTrees(seed=1)"
+    document = history.document(model=model, task="anomaly", metrics=None)
+    file = tmp_path / "first.yaml"
+    file.write_bytes(orjson.dumps({key: value for key, value in document.items() if key not in ("label", "metrics")}))
+    where = ("-p", file, "--input", tmp_path / "data.csv", "-o", tmp_path / "out")
+    done = run("backtest", *where, "--label", "y")
+    assert done.returncode == 2
+    assert "has no section `label`" in done.stderr
+    done = run("backtest", *where)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"candidate +scores\nfirst +1,500\n", done.stdout)
+    assert "note" not in done.stderr
+    made = orjson.loads((tmp_path / "out" / "report.json").read_bytes())
+    assert made["metrics"] == []
+    assert "scored 1,500 events" in (tmp_path / "out" / "report.html").read_text()
 
 
 def rank_curves(scored: list[tuple[float, bool]]) -> tuple[float, float]:

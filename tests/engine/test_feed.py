@@ -18,7 +18,7 @@ from aiokafka.client import AIOKafkaClient
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
-from app.broker.node import wait_for
+from app.broker.node import hold_still, wait_for
 from app.codec.decode import MISSING
 from app.core.error import BrokerError, TopicError, UnreachableError
 from app.core.pipeline import Pipeline
@@ -150,9 +150,11 @@ async def test_kafka_refusing_a_size_is_a_clear_error(kafka: KafkaNode) -> None:
 
 def hit(node: EmbeddedNode, fault: signal.Signals) -> None:
     """Kill the broker, or stop it so that its connections stay open and nothing answers."""
+    if fault == signal.SIGSTOP:
+        hold_still(node.pid)
+        return
     os.kill(node.pid, fault)
-    if fault == signal.SIGKILL:
-        assert wait_for(lambda: not node.alive(), 5)
+    assert wait_for(lambda: not node.alive(), 5)
 
 
 def hit_before(number: int, node: EmbeddedNode, fault: signal.Signals, rows: Iterable[Sample]) -> Iterator[Sample]:

@@ -16,7 +16,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
 from app.broker.embedded import EmbeddedNode
-from app.broker.node import wait_for
+from app.broker.node import hold_still, wait_for
 from app.core.pipeline import Pipeline
 from app.engine import tidy
 from app.engine.kafka import KafkaBroker
@@ -160,7 +160,10 @@ async def test_a_consumer_whose_broker_is_gone_stops_in_time(embedded: EmbeddedN
     await consumer.start()
     reading = asyncio.create_task(consumer.getmany(timeout_ms=60_000))
     await asyncio.sleep(0)
-    os.kill(embedded.pid, fault)
+    if fault == signal.SIGSTOP:
+        hold_still(embedded.pid)
+    else:
+        os.kill(embedded.pid, fault)
     async with asyncio.timeout(10):
         await tidy.stop(consumer, 0.3)
     os.kill(embedded.pid, signal.SIGCONT)
@@ -177,7 +180,7 @@ async def test_a_commit_that_nobody_waits_for_any_more_ends_with_its_publisher(e
     publisher = KafkaBroker(of, settings(embedded.bootstrap)).publisher(0)
     await publisher.open()
     await publisher.commit([Write(of.topics.scores, 0, None, b"1")], None)
-    os.kill(embedded.pid, signal.SIGSTOP)
+    hold_still(embedded.pid)
     committing = asyncio.create_task(publisher.commit([Write(of.topics.scores, 0, None, b"2")], None))
     done, _ = await asyncio.wait({committing}, timeout=0.2)
     assert not done

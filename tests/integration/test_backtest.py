@@ -49,14 +49,12 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 async def test_what_was_served_after_crashes_and_a_rebalance(kafka: KafkaNode, tmp_path: Path) -> None:
     rows = weather(tmp_path, COUNT)
-    file = pipeline_file(
-        tmp_path,
-        "replayed",
-        rows,
-        limits={"slice_records_max": 20},
-        snapshot={"every_records": 500},
-        drift={"error": "ADWIN()", "warmup_labels": 100},
-    )
+    sections: dict[str, Any] = {
+        "limits": {"slice_records_max": 20},
+        "snapshot": {"every_records": 500},
+        "drift": {"error": "ADWIN()", "warmup_labels": 100},
+    }
+    file = pipeline_file(tmp_path, "replayed", rows, **sections)
     pipeline, bootstrap = pipeline_of(file), kafka.bootstrap
     await create(pipeline, settings_of(bootstrap), partitions=PARTITIONS)
     where = ("-p", file, "--bootstrap", bootstrap)
@@ -88,14 +86,30 @@ async def test_what_was_served_after_crashes_and_a_rebalance(kafka: KafkaNode, t
     assert other["counted"] == live["counted"] == COUNT
     assert other["against"]["differing"] > COUNT // 2
 
-    # A span reads no more than itself.
-    done = await asyncio.to_thread(
-        driftline, "backtest", *where, "--order", "time", "--from", "offset:100", "--to", "offset:160", "-o", out
-    )
-    assert done.returncode == 0, done.stderr
+    # A span reads no more than itself: in journal order its events, their labels and the rest of a slice.
+    for order, most in (("journal", (2 * 60 + 20) * PARTITIONS), ("time", 2 * COUNT - 1)):
+        span = ("--from", "offset:100", "--to", "offset:160")
+        await asyncio.to_thread(succeed, "backtest", *where, "-p", rival, "--order", order, *span, "-o", out)
+        made = report_of(out)
+        assert [one["counted"] for one in made["candidates"]] == [60 * PARTITIONS] * 2
+        assert not any(one["live"] for one in made["candidates"])
+        assert made["source"]["rows"] <= most
+        assert made["source"]["start"] == "cold"
+        assert await group_offsets(bootstrap, pipeline.name) == before
+
+    # What was served in it is known too; then every candidate knows what was before.
+    twin = pipeline_file(tmp_path, "twin", rows, **sections)
+    span = ("--from", "offset:900", "--against", "live")
+    await asyncio.to_thread(succeed, "backtest", *where, "-p", twin, *span, "-o", out)
     made = report_of(out)
-    assert made["candidates"][0]["counts"]["scored"] == 60 * PARTITIONS
+    live, same = made["candidates"]
+    assert live["live"]
+    assert not same["live"]
+    assert live["against"]["compared"] == same["against"]["compared"] == live["counted"] == COUNT - 900 * PARTITIONS
+    assert live["against"]["differing"] == same["against"]["differing"] == 0
+    assert made["source"]["start"].startswith("from ")
     assert made["source"]["rows"] < 2 * COUNT
+    assert {one["difference"] for one in made["comparisons"][0]["differences"]} == {0.0}
     assert await group_offsets(bootstrap, pipeline.name) == before
 
     # One event's score, and all outcomes as a table.

@@ -62,8 +62,9 @@ def produce(
     partitions: int = 1,
     delay_steps: int = 7,
     labels: bool = True,
+    labels_every: int = 1,
 ) -> list[int]:
-    """Events and, some steps later in their time, their labels; returns the ids."""
+    """Events and, some steps later in their time, their labels, or those of every nth; returns the ids."""
     rng = random.Random(first)
     topics = chosen.topics
     late: list[tuple[int, bytes]] = []
@@ -79,6 +80,8 @@ def produce(
             late.append((number, orjson.dumps({"id": number, "y": y})))
         if labels and topics.labels is not None and number - delay_steps >= first:
             about, value = late.pop(0)
+            if about % labels_every:
+                continue
             cluster.produce(topics.labels, about % partitions, value, time_ms)
     return list(range(first, first + count))
 

@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from app.backtest.candidate import Candidate, Result, Spec
-from app.backtest.replay import Span
 from app.backtest.run import Facts, Options
 from app.backtest.score import CsvPart
-from app.backtest.topic import Bounds, TopicSource, replay, state_digest
+from app.backtest.span import Bounds, Span
+from app.backtest.topic import TopicSource, replay, state_digest
 from app.core.error import InputFileError, InputLostError, RecoveryError
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Tick
@@ -61,10 +61,18 @@ async def backtest(
 ) -> tuple[list[Result], Facts]:
     """Replay one partition of the cluster."""
     topics = [name for name in (chosen.topics.labels, chosen.topics.events) if name is not None]
-    whole = Bounds(dict.fromkeys(topics, 0), {name: cluster.log(Place(name, partition)).end for name in topics})
+    ends = {name: cluster.log(Place(name, partition)).end for name in topics}
+    whole = Bounds(dict.fromkeys(topics, 0), ends, dict.fromkeys(topics, 0))
     source = TopicSource(chosen.resolved(), order, span or Span(), warm, against, None)
     broker = MemoryBroker(cluster, chosen, client="backtest")
     return await replay(broker, partition, specs, source, bounds or whole, Options(**options), rows, watch or Watch())
+
+
+def bounds_of(chosen: Pipeline, events: tuple[int, int], labels: tuple[int, int], over_ms: int | None = None) -> Bounds:
+    """Of topics that are kept from their beginning."""
+    names = (chosen.topics.labels or "", chosen.topics.events)
+    starts, stops = (dict(zip(names, pair, strict=True)) for pair in zip(labels, events, strict=True))
+    return Bounds(starts, stops, dict.fromkeys(names, 0), over_ms=over_ms)
 
 
 async def lived(chosen: Pipeline, partitions: int = 2) -> tuple[MemoryCluster, dict[int, str], dict[int, Any]]:
@@ -159,7 +167,7 @@ async def test_warm_starts_from_a_snapshot_and_ends_in_the_same_state() -> None:
     chosen = pipeline("warm", snapshot={"every_records": 300})
     cluster, states, _ = await lived(chosen, 1)
     (live,), facts = await backtest(cluster, chosen, spec(chosen), warm=True)
-    assert facts.start.startswith("snapshot after slice")
+    assert facts.start.startswith("from the snapshot after slice")
     assert facts.rows < 2 * COUNT
     assert live.state == {0: states[0]}
     assert live.against.differing == 0
@@ -168,13 +176,7 @@ async def test_warm_starts_from_a_snapshot_and_ends_in_the_same_state() -> None:
 async def test_warm_in_time_order_goes_on_as_the_worker_did() -> None:
     chosen = pipeline("warm-time", snapshot={"every_records": 300})
     cluster, _, metrics = await lived(chosen, 2)
-    events, labels = chosen.topics.events, chosen.topics.labels or ""
-    first = cluster.records(events, 1)[580]
-    bounds = Bounds(
-        {labels: 580, events: 580},
-        {labels: COUNT // 2, events: COUNT // 2},
-        first_ms=first.record_time_ms,
-    )
+    bounds = bounds_of(chosen, (580, COUNT // 2), (580, COUNT // 2))
     (one,), facts = await backtest(
         cluster,
         chosen,
@@ -185,67 +187,125 @@ async def test_warm_in_time_order_goes_on_as_the_worker_did() -> None:
         span=Span(from_offset=580),
         bounds=bounds,
     )
-    assert facts.start.startswith("snapshot after slice")
+    assert facts.start.startswith("from the snapshot after slice")
     assert 0 < facts.rows < COUNT
-    assert one.against.compared > 20
+    assert one.against.compared == 20
     assert one.against.differing == one.against.missing == 0
     assert one.metrics == metrics[1]
     assert one.tally.total.sums[0, 0] == 20
 
 
 async def test_span_counts_just_the_events_in_it_for_every_candidate() -> None:
-    """Those of its last events too, whose labels come behind it."""
+    """Those of its last events too, whose labels come behind it; all know what the served model knew."""
     chosen = pipeline("span")
     cluster, _, _ = await lived(chosen, 1)
     begin_ms, end_ms = NOW_MS + 400 * STEP_MS, NOW_MS + 900 * STEP_MS
     twin = spec(chosen, "twin", metric_window=77)
-    events, labels = Place(chosen.topics.events, 0), Place(chosen.topics.labels or "", 0)
-    places = [one.offset for one in cluster.records(events.topic, 0) if begin_ms <= one.record_time_ms < end_ms]
-    bounds = Bounds(
-        {events.topic: places[0], labels.topic: 0},
-        {events.topic: places[-1] + 1, labels.topic: cluster.log(labels).end},
-    )
+    records = cluster.records(chosen.topics.events, 0)
+    places = [one.offset for one in records if begin_ms <= one.record_time_ms < end_ms]
+    bounds = bounds_of(chosen, (places[0], places[-1] + 1), (0, COUNT))
     span = Span(begin_ms, end_ms)
     (live, other), facts = await backtest(cluster, chosen, spec(chosen), twin, span=span, bounds=bounds)
-    assert live.against.differing == 0
-    assert live.against.compared == other.against.compared == len(places)
     for one in (live, other):
+        assert (one.against.compared, one.against.differing, one.against.missing) == (len(places), 0, 0)
         assert one.first_ms == begin_ms
         assert begin_ms < (one.last_ms or 0) < end_ms
-        assert one.tally.total.sums[0, 0] + one.pending + one.counts.get("expired", 0) >= len(places)
-    assert live.tally.total.sums[0, 0] == other.tally.total.sums[0, 0] == len(places)
-    assert live.pending == other.pending == 0
-    assert other.against.differing > 0  # it began cold
+        assert one.tally.total.sums[0, 0] == len(places)
+        assert one.pending == 0
+    assert (live.tally.total.sums == other.tally.total.sums).all()
+    assert (live.alert_count, live.drifts) == (other.alert_count, other.drifts)
+    assert facts.start == "cold, at the beginning of the topics"
     assert facts.rows < 2 * COUNT  # what lies behind is not read
 
 
-async def test_a_range_alone_is_read_and_begins_cold_for_all() -> None:
+@pytest.mark.parametrize("order", ["journal", "time"])
+async def test_a_range_alone_is_read_and_begins_cold_for_all(order: str) -> None:
     """What was served is not asked for, so the live pipeline is a candidate like any other."""
     chosen = pipeline("alone")
     cluster, _, _ = await lived(chosen, 1)
-    events, labels = chosen.topics.events, chosen.topics.labels or ""
-    bounds = Bounds({labels: 0, events: 800}, {labels: COUNT, events: 900})
+    bounds = bounds_of(chosen, (800, 900), (800, 1_000))
     twin = spec(chosen, "twin", metric_window=77)
     span = Span(from_offset=800, to_offset=900)
-    (one, other), facts = await backtest(cluster, chosen, spec(chosen), twin, span=span, bounds=bounds, against=False)
+    (one, other), facts = await backtest(
+        cluster, chosen, spec(chosen), twin, span=span, bounds=bounds, order=order, against=False
+    )
     assert not one.live
+    assert facts.start == "cold"
     assert one.tally.total.sums[0, 0] == other.tally.total.sums[0, 0] == 100
     assert (one.tally.total.sums == other.tally.total.sums).all()
-    assert 200 <= facts.rows < COUNT // 2  # the slices that it lies in; from the beginning it would be 1,800
+    assert one.pending == 0
+    assert 200 <= facts.rows <= 300
 
 
-async def test_what_was_served_in_a_late_range_is_known_from_a_snapshot() -> None:
-    """Others begin cold there; what was served is the same as if all of the journal had been folded."""
+async def test_a_wait_that_was_over_ends_in_a_range_too() -> None:
+    """The last events of a range have no later one behind them whose time would end their wait."""
+    chosen = pipeline("over", label={"missing": {"assume": 0}})
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, COUNT, labels_every=2)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    span = Span(from_offset=100, to_offset=200)
+    for order in ("journal", "time"):
+        for over_ms, counted in ((None, 50), (NOW_MS + 200 * STEP_MS + 3_600_000, 100)):
+            bounds = bounds_of(chosen, (100, 200), (50, 104), over_ms)
+            (one,), _ = await backtest(
+                cluster, chosen, spec(chosen), span=span, bounds=bounds, order=order, against=False
+            )
+            assert (one.tally.total.sums[0, 0], one.pending) == (counted, 100 - counted), (order, over_ms)
+
+
+@pytest.mark.parametrize("order", ["journal", "time"])
+async def test_what_was_served_in_a_late_range_is_known_from_a_snapshot(order: str) -> None:
+    """What was served is the same as if all of the journal had been folded, and others go on from there too."""
     chosen = pipeline("late", snapshot={"every_records": 300})
     cluster, _, _ = await lived(chosen, 1)
-    events, labels = chosen.topics.events, chosen.topics.labels or ""
-    bounds = Bounds({labels: 0, events: 1_150}, {labels: COUNT, events: COUNT})
-    span = Span(from_offset=1_150)
-    (live,), facts = await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds)
-    assert (live.against.compared, live.against.differing, live.against.missing) == (50, 0, 0)
-    assert live.tally.total.sums[0, 0] == 50
-    assert facts.start == "cold"
+    span, bounds = Span(from_offset=1_150), bounds_of(chosen, (1_150, COUNT), (1_150, COUNT))
+    twin = spec(chosen, "twin", metric_window=77)
+    (live, other), facts = await backtest(cluster, chosen, spec(chosen), twin, span=span, bounds=bounds, order=order)
+    assert live.live is (order == "journal")
+    for one in (live, other):
+        if order == "journal":
+            assert (one.against.compared, one.against.differing, one.against.missing) == (50, 0, 0)
+        assert one.tally.total.sums[0, 0] == 50
+        assert one.counts["scored"] <= (50 if order == "time" else 100)
+    assert (live.tally.total.sums == other.tally.total.sums).all()
+    assert facts.start.startswith("from the snapshot after slice")
     assert 100 < facts.rows < 900
+
+
+async def test_a_candidate_that_no_snapshot_suits_takes_all_to_the_beginning() -> None:
+    chosen = pipeline("apart", snapshot={"every_records": 300})
+    cluster, _, _ = await lived(chosen, 1)
+    span, bounds = Span(from_offset=1_150), bounds_of(chosen, (1_150, COUNT), (1_150, COUNT))
+    rival = spec(chosen, "rival", seed=7)
+    (live, other), facts = await backtest(cluster, chosen, spec(chosen), rival, span=span, bounds=bounds)
+    assert facts.start == "cold, at the beginning of the topics"
+    assert facts.rows == 2 * COUNT
+    assert live.against.differing == 0
+    assert live.tally.total.sums[0, 0] == other.tally.total.sums[0, 0] == 50
+
+
+async def test_what_was_served_before_what_is_kept_says_what_to_do() -> None:
+    chosen = pipeline("gone")
+    cluster, _, _ = await lived(chosen, 1)
+    cluster.delete_before(Place(chosen.topics.snapshots, 0), 10**6)
+    cluster.delete_before(Place(chosen.topics.events, 0), 200)
+    span, bounds = Span(from_offset=900), bounds_of(chosen, (900, COUNT), (900, COUNT))
+    with pytest.raises(InputLostError, match="Leave out --against live") as raised:
+        await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds)
+    assert "--on-gap" not in str(raised.value)
+    (one,), _ = await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, against=False)
+    assert one.tally.total.sums[0, 0] == COUNT - 900
+
+
+async def test_no_snapshot_before_a_range_names_the_oldest_that_is_kept() -> None:
+    chosen = pipeline("early", snapshot={"every_records": 300})
+    cluster, _, _ = await lived(chosen, 1)
+    span, bounds = Span(from_offset=10), bounds_of(chosen, (10, COUNT), (10, COUNT))
+    with pytest.raises(RecoveryError, match=r"no snapshot before offset 10 of .*; the oldest that is kept lies at"):
+        await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, warm=True)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -253,8 +313,7 @@ async def test_no_more_labels_are_read_than_a_range_waits_for(whole: bool, monke
     monkeypatch.setattr("app.backtest.replay.READ_RECORDS_MAX", 50)
     chosen = pipeline("enough")
     cluster, _, _ = await lived(chosen, 1)
-    events, labels = chosen.topics.events, chosen.topics.labels or ""
-    bounds = Bounds({labels: 0, events: 0}, {labels: COUNT, events: 100})
+    bounds = bounds_of(chosen, (0, 100), (0, COUNT))
     span = Span() if whole else Span(to_offset=100)
     (one,), facts = await backtest(cluster, chosen, spec(chosen), order="time", span=span, bounds=bounds)
     assert one.tally.total.sums[0, 0] == 100
@@ -284,8 +343,7 @@ async def test_time_order_is_a_catching_up_worker(tmp_path: Path) -> None:
 async def test_bounds_are_all_that_is_read() -> None:
     chosen = pipeline("bounds")
     cluster, _, _ = await lived(chosen, 1)
-    events, labels = chosen.topics.events, chosen.topics.labels or ""
-    bounds = Bounds({labels: 100, events: 100}, {labels: 150, events: 160})
+    bounds = bounds_of(chosen, (100, 160), (100, 150))
     (one,), facts = await backtest(cluster, chosen, spec(chosen), order="time", bounds=bounds)
     assert facts.rows == 110
     assert facts.size_bytes > 0
@@ -319,11 +377,12 @@ async def test_no_snapshot_to_start_from_is_an_error() -> None:
             await backtest(cluster, chosen, spec(chosen), warm=True, order=order)
 
 
-async def test_warm_refuses_another_model() -> None:
+@pytest.mark.parametrize("order", ["journal", "time"])
+async def test_warm_refuses_another_model(order: str) -> None:
     chosen = pipeline("refuse", snapshot={"every_records": 300})
     cluster, _, _ = await lived(chosen, 1)
-    with pytest.raises(InputFileError, match="differs in seed"):
-        await backtest(cluster, chosen, spec(chosen, seed=7), warm=True, order="time")
+    with pytest.raises(InputFileError, match="other cannot start from .* differs in seed"):
+        await backtest(cluster, chosen, spec(chosen), spec(chosen, "other", seed=7), warm=True, order=order)
 
 
 async def test_stopped_replay_gives_what_it_has() -> None:

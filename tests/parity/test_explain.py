@@ -98,6 +98,29 @@ async def test_alerts_open_at_the_time_are_named() -> None:
     assert [one["episode"] for one in last.alerts] == open_then
 
 
+async def test_an_id_that_was_scored_again_is_told() -> None:
+    """It was forgotten in between; score and label are those of the last event with it."""
+    chosen = pipeline("again", dedupe={"max": 100}, label={"pending_max": 50})
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 400)
+    late_ms = NOW_MS + 500 * STEP_MS
+    event, label = {"id": 3, "x": 1.0, "z": 0.5, "word": "a"}, {"id": 3, "y": 1}
+    cluster.produce(chosen.topics.events, 0, orjson.dumps(event), late_ms)
+    cluster.produce(chosen.topics.labels or "", 0, orjson.dumps(label), late_ms + STEP_MS)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    found = await explained(cluster, chosen, 3)
+    assert (found.times, found.place[2], found.same) == (2, 400, True)
+    assert found.outcome is not None
+    assert found.outcome["output_id"] == f"{chosen.topics.events}-0-400-1"
+    assert "scored 2 times" in lines(found)[1]
+    once = await explained(cluster, chosen, 4)
+    assert once.times == 1
+    assert not any("times" in line for line in lines(once))
+
+
 async def test_an_event_that_was_never_scored_is_an_error() -> None:
     chosen = pipeline("never")
     cluster = await lived(chosen)

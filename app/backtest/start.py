@@ -1,0 +1,123 @@
+"""From which state a partition is folded: the same for every candidate, or they could not be compared.
+
+* Cold: with the first record of what is asked for. The default; nothing else is read.
+* `--warm`: the newest snapshot before that. What lies between is folded and not counted.
+* `--against live`: what was served came from all that was before it, so that is folded too, and not counted: from the
+  newest snapshot that every candidate can go on from, else from the beginning of the topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.backtest.candidate import Spec
+from app.backtest.span import Bounds, Span
+from app.codec.manifest import Manifest
+from app.core.adopt import adopt, refused_keys
+from app.core.error import InputFileError, PipelineError, RecoveryError
+from app.core.fingerprint import versions
+from app.core.freeze import Frozen, load
+from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.shard import Shard
+from app.engine.port import Broker, Place
+from app.engine.snapshot import read_snapshots
+
+COLD = "cold"
+BEGINNING = "cold, at the beginning of the topics"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the fold of a partition begins.
+
+    Args:
+        positions: first offset to read, by input topic.
+        told: for people; follows "started".
+        snapshot: what to go on from; None for a cold start.
+    """
+
+    positions: Mapping[str, int]
+    told: str = COLD
+    snapshot: tuple[Manifest, Frozen] | None = None
+
+    def shard(self, pipeline: Pipeline, partition: int) -> Shard | None:
+        """The snapshot's state under a candidate's pipeline, which can follow it; None for a cold start."""
+        if self.snapshot is None:
+            return None
+        manifest, frozen = self.snapshot
+        shard = load(pipeline, partition, frozen)
+        adopt(shard, parse_pipeline(manifest.pipeline))
+        return shard
+
+
+async def start_of(
+    broker: Broker,
+    pipeline: Pipeline,
+    partition: int,
+    specs: Sequence[Spec],
+    bounds: Bounds,
+    span: Span,
+    *,
+    warm: bool,
+    against: bool,
+    key: bytes | None,
+) -> Start:
+    """Where to begin with a partition.
+
+    Raises:
+        RecoveryError: it is to be a snapshot, and none lies before.
+        InputFileError: it is to be a snapshot, and a candidate cannot go on from it.
+    """
+    if not warm and (span.whole or not against):
+        return Start(bounds.starts)
+    events = pipeline.topics.events
+    found = await _snapshots(broker, pipeline, partition, key)
+    if not span.whole:
+        before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
+        if warm and found and not before:
+            first = min(manifest.positions.get(events, 0) for manifest, _ in found)
+            raise RecoveryError(
+                f"shard {partition} has no snapshot before offset {bounds.starts[events]:,} of {events}; the oldest "
+                f"that is kept lies at {first:,}. Begin there or later, or leave out --warm"
+            )
+        found = before
+    for manifest, frozen in found:
+        if not (stopped := _stopped(manifest, specs)):
+            return Start(
+                manifest.positions, f"from the snapshot after slice {manifest.slice_number}", (manifest, frozen)
+            )
+        if warm:
+            raise InputFileError(f"{stopped}. Leave out --warm, and --burn-in leaves the beginning out of the count")
+    if warm:
+        raise RecoveryError(f"shard {partition} has no snapshot to start from; leave out --warm")
+    return Start(bounds.beginnings, BEGINNING)
+
+
+async def _snapshots(
+    broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None
+) -> list[tuple[Manifest, Frozen]]:
+    """Those that this version can read, newest first."""
+    place = Place(pipeline.topics.snapshots, partition)
+    reader = broker.reader(partition)
+    try:
+        await reader.open({place.topic: (await broker.beginnings([place]))[place]})
+        found = await read_snapshots(reader, place.topic, key)
+    finally:
+        await reader.close()
+    here = versions()
+    return [one for one in found if all(here[name] == one[0].versions.get(name) for name in ("river", "python"))]
+
+
+def _stopped(manifest: Manifest, specs: Sequence[Spec]) -> str | None:
+    """Why a candidate cannot go on from a snapshot; None where all can."""
+    try:
+        before = parse_pipeline(manifest.pipeline).resolved()
+    except PipelineError as error:
+        return f"the snapshot's pipeline cannot be read by this version ({error})"
+    for spec in specs:
+        refused = refused_keys(before, spec.pipeline)
+        changed = [key for key in refused if key != "pipeline" and not key.startswith("topics")]
+        if changed:
+            return f"{spec.name} cannot start from the live pipeline's snapshot: it differs in {', '.join(changed)}"
+    return None
