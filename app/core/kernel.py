@@ -19,28 +19,92 @@ from river.utils import VectorDict
 
 _FLAT = 18.0  # beyond it `optim.losses.Log` takes the exponential for what it tends to
 _CERTAIN = 30  # beyond it `utils.math.sigmoid` is 0 or 1
+_MISSES_MAX = 100
 
 
-def scale_and_learn(scaler: Any) -> Callable[[Any], Any] | None:
-    """A function that lets a `StandardScaler` learn features and returns them scaled; None for any other step."""
-    if type(scaler) is not preprocessing.StandardScaler or scaler.window_size is not None or not scaler.with_std:
-        return None
+class Scaling:
+    """A `StandardScaler` whose numbers are taken out of its dicts into lists, by place instead of by name, at half the
+    cost.
 
-    def advance(features: Any) -> Any:
-        counts, means, variances = scaler.counts, scaler.means, scaler.vars
-        scaled = {}
+    They are put back by `settle`, without which nobody else may look at the scaler. Taken are features that it has
+    seen, all of them equally often; whatever else comes goes River's way, and whoever sends now these, now others is
+    left to it for good.
+    """
+
+    __slots__ = ("_count", "_means", "_misses", "_names", "_roots", "_scaler", "_variances")
+
+    def __init__(self, scaler: Any) -> None:
+        self._scaler = scaler
+        self._names: tuple[Any, ...] | None = None
+        self._count = 0
+        self._means: list[float] = []
+        self._variances: list[float] = []
+        self._roots: list[float] = []
+        self._misses = 0
+
+    def transform(self, features: Any) -> Any:
+        """What `transform_one` returns."""
+        if tuple(features) != self._names and not self._take(features):
+            return self._scaler.transform_one(features)
+        means, roots = self._means, self._roots
+        scaled, place = {}, 0
         for name, value in features.items():
-            counts[name] = count = counts[name] + 1
-            mean = means[name]
-            before = value - mean
-            means[name] = mean = mean + before / count
-            after = value - mean
-            variance = variances[name]
-            variances[name] = variance = variance + (before * after - variance) / count
-            scaled[name] = after / variance**0.5 if variance else 0.0
+            root = roots[place]
+            scaled[name] = (value - means[place]) / root if root else 0.0
+            place += 1  # noqa: SIM113 - `enumerate` costs a tenth more
         return scaled
 
-    return advance
+    def advance(self, features: Any) -> Any:
+        """Let it learn features, and return them scaled: `learn_one`, then `transform_one`."""
+        if tuple(features) != self._names and not self._take(features):
+            self._scaler.learn_one(features)
+            return self._scaler.transform_one(features)
+        self._count = count = self._count + 1
+        means, variances, roots = self._means, self._variances, self._roots
+        scaled, place = {}, 0
+        for name, value in features.items():
+            mean = means[place]
+            before = value - mean
+            means[place] = mean = mean + before / count
+            after = value - mean
+            variance = variances[place]
+            variances[place] = variance = variance + (before * after - variance) / count
+            roots[place] = root = variance**0.5 if variance else 0.0
+            scaled[name] = after / root if root else 0.0
+            place += 1  # noqa: SIM113 - `enumerate` costs a tenth more
+        return scaled
+
+    def settle(self) -> None:
+        """Put back what was taken: the scaler is what it would be by itself."""
+        names, self._names = self._names, None
+        scaler, count = self._scaler, self._count
+        for name, mean, variance in zip(names or (), self._means, self._variances, strict=False):
+            scaler.counts[name], scaler.means[name], scaler.vars[name] = count, mean, variance
+
+    def _take(self, features: Any) -> bool:
+        """Take the numbers of these features, in place of others; false if they cannot be."""
+        if self._names is not None:
+            self._misses += 1
+            self.settle()
+        names, scaler = tuple(features), self._scaler
+        if self._misses > _MISSES_MAX or not all(name in scaler.vars and name in scaler.means for name in names):
+            return False
+        counts = {scaler.counts[name] for name in names}
+        if len(counts) != 1:
+            self._misses += 1
+            return False
+        self._names, self._count = names, counts.pop()
+        self._means = [scaler.means[name] for name in names]
+        self._variances = [scaler.vars[name] for name in names]
+        self._roots = [variance**0.5 if variance else 0.0 for variance in self._variances]
+        return True
+
+
+def scaling(scaler: Any) -> Scaling | None:
+    """The scaling of a `StandardScaler`; None for any other step, and where it has a window or no variances."""
+    if type(scaler) is not preprocessing.StandardScaler or scaler.window_size is not None or not scaler.with_std:
+        return None
+    return Scaling(scaler)
 
 
 def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[[Any, Any], None] | None:

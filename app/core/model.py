@@ -25,7 +25,7 @@ from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import FeatureValue, LabelValue
-from app.core.walk import leaves_features, walk_ask, walk_learn, walk_probability
+from app.core.walk import Walk
 
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 2_000, 5_000  # learn calls between two copies to go back to: more of them for a larger model
@@ -78,12 +78,20 @@ class Learner:
         self._keep()
 
     def _use(self, model: Any) -> None:
-        self.model = model
-        self._predict = _predictor(self._pipeline.task, model, self._probabilistic)
+        self._model = model
+        self._walk: Walk | None = Walk(model)
+        self._predict = _predictor(self._pipeline.task, model, self._walk, self._probabilistic)
         self._supervised = bool(getattr(model, "_supervised", True))
-        self._learn_one: Callable[..., Any] = _teacher(model, self._supervised)
-        self._leaves_features = leaves_features(model)
+        self._learn_one: Callable[..., Any] = self._walk.learn() if self._supervised else _without_label(model)
+        self._leaves_features = self._walk.leaves_features
         self._asked: tuple[Values | None, Features] = (None, {})  # the last that was scored: often learned at once
+
+    @property
+    def model(self) -> Any:
+        """The model, as it stands now."""
+        if self._walk is not None:
+            self._walk.settle()
+        return self._model
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -101,7 +109,7 @@ class Learner:
         self._good = state["good"]
         self.faults = state["faults"]
         self._probabilistic = state["probabilistic"]
-        self.model = state["model"]
+        self._model, self._walk = state["model"], None
 
     def attach(self, pipeline: Pipeline) -> None:
         """Take up work after unpickling: a pickled learner leaves the pipeline behind."""
@@ -272,21 +280,21 @@ def learn_call(output_id: str) -> str:
     return f"learn {output_id}"
 
 
-def _teacher(model: Any, supervised: bool) -> Callable[[Features, LabelValue | None], None]:
-    """How a model learns a pair, or, without labels, an event."""
-    return walk_learn(model) if supervised else lambda features, _: model.learn_one(features)
+def _without_label(model: Any) -> Callable[[Features, LabelValue | None], None]:
+    """How a model learns an event."""
+    return lambda features, _: model.learn_one(features)
 
 
-def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features], Prediction | None]:
+def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callable[[Features], Prediction | None]:
     """The function from features to prediction that fits the task and what the model can do.
 
     It returns None where the model says a number that is not finite.
     """
     if task in ("regression", "anomaly"):
-        say = walk_ask(model, "predict_one" if task == "regression" else "score_one")
+        say = walk.ask("predict_one" if task == "regression" else "score_one")
         return lambda features: _number(say(features))
-    predict_one = walk_ask(model, "predict_one")
-    if task == "binary" and (probability := walk_probability(model)) is not None:
+    predict_one = walk.ask("predict_one")
+    if task == "binary" and (probability := walk.probability()) is not None:
 
         def decide(features: Features) -> Prediction | None:
             of_true = probability(features)
@@ -299,7 +307,7 @@ def _predictor(task: str, model: Any, probabilistic: bool) -> Callable[[Features
         return decide
     if not probabilistic:
         return lambda features: Prediction(label=_plain(predict_one(features)))
-    predict_proba_one = walk_ask(model, "predict_proba_one")
+    predict_proba_one = walk.ask("predict_proba_one")
     binary = task == "binary"
     own_label = _overrides_predict_one(model)
 

@@ -15,7 +15,7 @@ from river import base, compose, linear_model, preprocessing, tree
 from river.__version__ import __version__
 
 from app.core.hoeffding import ask_tree, teach_tree
-from app.core.kernel import descend, probability, scale_and_learn
+from app.core.kernel import Scaling, descend, probability, scaling
 
 _READERS = (
     preprocessing.StandardScaler,
@@ -27,47 +27,79 @@ _READERS = (
 KNOWN = __version__ == "0.26.1"  # its operations are those of `kernel` and `hoeffding`; any other goes its own way
 
 
-def walk_ask(model: Any, method: str) -> Callable[[Any], Any]:
-    """A function that says of features what `model.method` says.
+class Walk:
+    """What a model says and learns, by the shortest way.
 
-    Args:
-        method: `predict_one`, `predict_proba_one` or `score_one`.
+    `settle` before anybody else looks at the model: until then it may lack what it has learned (`kernel.Scaling`).
     """
-    steps = _plain_steps(model)
-    estimator = steps[-1] if steps else model
-    answer = ask_tree(estimator) if KNOWN and method == "predict_proba_one" else None
-    answer = answer or getattr(estimator, method, None)
-    if answer is None:  # asking raises, at each call
-        return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
-    before = _one_after_the_other([step.transform_one for step in steps[:-1]]) if steps else None
-    return answer if before is None else lambda features: answer(before(features))
 
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._steps = _plain_steps(model)
+        self._scalings: dict[int, Scaling] = {}
+        steps = self._steps
+        self._walked = steps is not None and bool(steps[-1]._supervised)  # else it learns by itself
+        if steps is not None and self._walked and KNOWN:
+            found = {place: scaling(step) for place, step in enumerate(steps[:-1])}
+            self._scalings = {place: one for place, one in found.items() if one is not None}
 
-def walk_probability(model: Any) -> Callable[[Any], float] | None:
-    """A function from features to the probability of True, where False has the rest of 1; None where a model says more,
-    or something else."""
-    steps = _plain_steps(model) or [model]
-    return probability(steps[-1], _one_after_the_other([step.transform_one for step in steps[:-1]])) if KNOWN else None
+    def settle(self) -> None:
+        """Make the model what it would be by itself."""
+        for one in self._scalings.values():
+            one.settle()
 
+    def ask(self, method: str) -> Callable[[Any], Any]:
+        """A function that says of features what `model.method` says.
 
-def walk_learn(model: Any) -> Callable[[Any, Any], None]:
-    """A function that does with a pair what `model.learn_one` does."""
-    steps = _plain_steps(model)
-    if steps is None or not steps[-1]._supervised:
-        return (descend(model) or teach_tree(model) or model.learn_one) if KNOWN else model.learn_one
-    *transformers, last = steps
-    before = _one_after_the_other(
-        [(scale_and_learn(step) if KNOWN else None) or _learn_and_transform(step) for step in transformers]
-    )
-    if KNOWN and (learn_last := descend(last, before)) is not None:
-        return learn_last
-    learn_last = (teach_tree(last) if KNOWN else None) or _learn_pair(last)
-    return learn_last if before is None else lambda features, label: learn_last(before(features), label)
+        Args:
+            method: `predict_one`, `predict_proba_one` or `score_one`.
+        """
+        model, steps = self._model, self._steps
+        estimator = steps[-1] if steps else model
+        answer = ask_tree(estimator) if KNOWN and method == "predict_proba_one" else None
+        answer = answer or getattr(estimator, method, None)
+        if answer is None:  # asking raises, at each call
+            return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
+        before = self._transform()
+        return answer if before is None else lambda features: answer(before(features))
 
+    def probability(self) -> Callable[[Any], float] | None:
+        """A function from features to the probability of True, where False has the rest of 1; None where a model says
+        more, or something else."""
+        steps = self._steps or [self._model]
+        return probability(steps[-1], self._transform()) if KNOWN else None
 
-def leaves_features(model: Any) -> bool:
-    """Whether it is known that asking the model leaves the features as they are, so that they can be learned from."""
-    return KNOWN and all(type(step) in _READERS for step in _plain_steps(model) or [model])
+    def learn(self) -> Callable[[Any, Any], None]:
+        """A function that does with a pair what `model.learn_one` does."""
+        model, steps = self._model, self._steps
+        if steps is None or not self._walked:
+            return (descend(model) or teach_tree(model) or model.learn_one) if KNOWN else model.learn_one
+        *transformers, last = steps
+        before = _one_after_the_other(
+            [
+                self._scalings[place].advance if place in self._scalings else _learn_and_transform(step)
+                for place, step in enumerate(transformers)
+            ]
+        )
+        if KNOWN and (learn_last := descend(last, before)) is not None:
+            return learn_last
+        learn_last = (teach_tree(last) if KNOWN else None) or _learn_pair(last)
+        return learn_last if before is None else lambda features, label: learn_last(before(features), label)
+
+    @property
+    def leaves_features(self) -> bool:
+        """Whether it is known that asking leaves the features as they are, so that they can be learned from."""
+        return KNOWN and all(type(step) in _READERS for step in self._steps or [self._model])
+
+    def _transform(self) -> Callable[[Any], Any] | None:
+        """What comes before the estimator; None if nothing does."""
+        steps = self._steps[:-1] if self._steps else []
+        return _one_after_the_other(
+            [
+                self._scalings[place].transform if place in self._scalings else step.transform_one
+                for place, step in enumerate(steps)
+            ]
+        )
 
 
 def _one_after_the_other(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:

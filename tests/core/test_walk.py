@@ -12,8 +12,8 @@ from river import anomaly, compose, feature_extraction, linear_model, naive_baye
 from app.core import walk
 from app.core.build import tree_size
 from app.core.digest import digest_of
-from app.core.kernel import descend, probability, scale_and_learn
-from app.core.walk import walk_ask, walk_learn, walk_probability
+from app.core.kernel import descend, probability, scaling
+from app.core.walk import Walk
 
 
 def _power(x: dict[str, float]) -> dict[str, float]:
@@ -39,7 +39,8 @@ def made() -> dict[str, Any]:
 def test_a_walked_pipeline_is_the_pipeline(name: str) -> None:
     theirs = made()[name]
     ours = copy.deepcopy(theirs)
-    ask, tell, learn = walk_ask(ours, "predict_proba_one"), walk_ask(ours, "predict_one"), walk_learn(ours)
+    way = Walk(ours)
+    ask, tell, learn = way.ask("predict_proba_one"), way.ask("predict_one"), way.learn()
     source = random.Random(3)
     for _ in range(200):
         x = {"a": source.gauss(0, 1), "b": source.gauss(3, 2)}
@@ -48,11 +49,12 @@ def test_a_walked_pipeline_is_the_pipeline(name: str) -> None:
         assert tell(x) == theirs.predict_one(x)
         learn(x, y)
         theirs.learn_one(x, y)
+        way.settle()
         assert digest_of(ours) == digest_of(theirs)
 
 
 def test_what_a_model_cannot_say_is_told_when_it_is_asked() -> None:
-    say = walk_ask(preprocessing.StandardScaler() | linear_model.LogisticRegression(), "score_one")
+    say = Walk(preprocessing.StandardScaler() | linear_model.LogisticRegression()).ask("score_one")
     with pytest.raises(AttributeError):
         say({"a": 1.0})
 
@@ -83,8 +85,9 @@ def test_linear_models_keep_their_bits(name: str, scale: float) -> None:
     theirs = linear()[name]
     ours = copy.deepcopy(theirs)
     regression = name.startswith("regression")
-    tell, learn = walk_ask(ours, "predict_one"), walk_learn(ours)
-    chance = None if regression else walk_probability(ours)
+    way = Walk(ours)
+    tell, learn = way.ask("predict_one"), way.learn()
+    chance = None if regression else way.probability()
     source = random.Random(5)
     for number in range(300):
         x = {"a": source.gauss(0, 1) * scale, "b": source.gauss(3, 2), "constant": 1}
@@ -97,15 +100,16 @@ def test_linear_models_keep_their_bits(name: str, scale: float) -> None:
             assert repr({False: 1.0 - chance(x), True: chance(x)}) == repr(said)
         learn(x, y)
         theirs.learn_one(x, y)
+        way.settle()
         assert digest_of(ours) == digest_of(theirs)
 
 
 def test_what_needs_more_is_left_to_river() -> None:
     logistic, scaler = linear_model.LogisticRegression, preprocessing.StandardScaler
-    assert scale_and_learn(scaler()) is not None
-    assert scale_and_learn(scaler(window_size=5)) is None
-    assert scale_and_learn(scaler(with_std=False)) is None
-    assert scale_and_learn(preprocessing.AdaptiveStandardScaler()) is None
+    assert scaling(scaler()) is not None
+    assert scaling(scaler(window_size=5)) is None
+    assert scaling(scaler(with_std=False)) is None
+    assert scaling(preprocessing.AdaptiveStandardScaler()) is None
     assert descend(logistic()) is not None
     assert descend(logistic(l1=0.1)) is None
     assert descend(logistic(optimizer=optim.NesterovMomentum(0.1))) is None
@@ -137,7 +141,8 @@ def test_trees_keep_their_bits(name: str) -> None:
     theirs = trees()[name]
     ours = copy.deepcopy(theirs)
     assert tree_size(ours) == tree_size(theirs)
-    ask, tell, learn = walk_ask(ours, "predict_proba_one"), walk_ask(ours, "predict_one"), walk_learn(ours)
+    way = Walk(ours)
+    ask, tell, learn = way.ask("predict_proba_one"), way.ask("predict_one"), way.learn()
     source = random.Random(11)
     for number in range(2_500):
         x: dict[str, Any] = {"a": source.gauss(0, 1), "b": source.gauss(3, 2), "constant": 1}
@@ -153,7 +158,9 @@ def test_trees_keep_their_bits(name: str) -> None:
         learn(x, y)
         theirs.learn_one(x, y)
         if number % 50 == 0:
+            way.settle()
             assert digest_of(ours) == digest_of(theirs)
+    way.settle()
     assert digest_of(ours) == digest_of(theirs)
     if name == "plain":
         assert theirs.n_branches > 2
@@ -162,10 +169,10 @@ def test_trees_keep_their_bits(name: str) -> None:
 def test_another_river_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "KNOWN", False)
     model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
-    assert walk_probability(model) is None
+    assert Walk(model).probability() is None
     for alone in (linear_model.LogisticRegression(), tree.HoeffdingTreeClassifier()):
-        assert walk_learn(alone) == alone.learn_one
-        assert walk_ask(alone, "predict_proba_one") == alone.predict_proba_one
+        assert Walk(alone).learn() == alone.learn_one
+        assert Walk(alone).ask("predict_proba_one") == alone.predict_proba_one
 
 
 def test_the_river_that_is_installed_is_known() -> None:
