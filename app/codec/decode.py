@@ -89,12 +89,13 @@ class Decoder:
         self._ahead_max_ms = limits.time_ahead_max_ms
         form = pipeline.event
         self._event_id = parse_path(form.id)
+        self._event_key = _plain_key(self._event_id)
         self._event_time = parse_path(form.time) if form.time else None
         self._features = [
             # Most paths are one key: it is looked up without a walk.
             (
                 name,
-                str(feature.keys[0]) if len(feature.keys) == 1 else None,
+                _plain_key(feature.keys),
                 feature,
                 self._checks[feature.type],
                 feature.type == "number",
@@ -107,7 +108,9 @@ class Decoder:
         label = pipeline.label
         if label is not None:
             self._label_id = parse_path(label.id)
+            self._label_key = _plain_key(self._label_id)
             self._label_value = parse_path(label.value)
+            self._value_key = _plain_key(self._label_value)
             self._label_time = parse_path(label.time) if label.time else None
             self._target = Target(label, pipeline)
             self._retracts = label.retract
@@ -149,7 +152,9 @@ class Decoder:
         return document
 
     def _read_event(self, source: Source, document: dict[str, Any]) -> Event:
-        event_id = self._id(document, self._event_id)
+        event_id = document.get(self._event_key)
+        if type(event_id) is not int:  # here and for labels: most ids, without a call
+            event_id = self._id(document, self._event_id)
         time_ms, ahead = self._time(document, self._event_time, source)
         values, missing = self._numbers(document), 0
         if values is None:
@@ -187,9 +192,13 @@ class Decoder:
         return tuple(values), missing
 
     def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
-        event_id = self._id(document, self._label_id)
+        event_id = document.get(self._label_key)
+        if type(event_id) is not int:
+            event_id = self._id(document, self._label_id)
         time_ms, ahead = self._time(document, self._label_time, source)
-        value = find(document, self._label_value)
+        value = document.get(self._value_key)
+        if value is None:
+            value = find(document, self._label_value)
         if value is MISSING or (value is None and not self._retracts):
             raise _RefusedError("label_missing", REASONS["label_missing"])
         try:
@@ -304,6 +313,11 @@ def _absent(name: str, feature: Feature) -> FeatureValue:
     if feature.missing == "reject":
         raise _RefusedError("feature_missing", f"{name} is not there, and its rule is reject")
     return feature.fill
+
+
+def _plain_key(keys: Sequence[PathPart]) -> Any:
+    """The key of a path that has one only; None, which no object has, for any other."""
+    return str(keys[0]) if len(keys) == 1 else None
 
 
 def find(document: object, keys: Sequence[PathPart]) -> Any:
