@@ -394,9 +394,8 @@ def _setting(name: str, text: str) -> Any:
             for broker in text.split(","):
                 match = _HOST_PORT.fullmatch(broker.strip())
                 if match is None or not 1 <= int(match[1]) <= 65_535:
-                    raise ValueError(
-                        f"{broker.strip()!r} is no host:port; write brokers as in kafka-1:9092,kafka-2:9092"
-                    )
+                    wrong = "is no host:port" if match is None else "has no port from 1 to 65535"
+                    raise ValueError(f"{broker.strip()!r} {wrong}; write brokers as in kafka-1:9092,kafka-2:9092")
             return ",".join(broker.strip() for broker in text.split(","))
         case "security_protocol" | "sasl_mechanism" | "log_level" | "log_format":
             return _one_of(name, text)

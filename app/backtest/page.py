@@ -400,6 +400,7 @@ def _against(report: Report) -> str:
             f"<td>{escape(str(example['backtested']))}</td></tr>"
             for example in found.examples[:DIFFERENCES_SHOWN]
         )
+        removed = f"; those of {found.removed:,} earlier events are not kept any more" if found.removed else ""
         proven = " Folded as the journal says, with every digest compared." if one.live else ""
         table = (
             "<div class=scroll><table><tr><th>event</th><th>partition</th><th>offset</th><th>served</th>"
@@ -408,7 +409,7 @@ def _against(report: Report) -> str:
         told.append(
             f"<div class=card><h3>{_key(place)}{escape(one.name)}: {found.differing:,} of {found.compared:,} differ"
             "</h3>"
-            f"<p class=soft>{found.missing:,} were never served.{proven}</p>{table if rows else ''}</div>"
+            f"<p class=soft>{found.missing:,} were never served{removed}.{proven}</p>{table if rows else ''}</div>"
         )
     return f"<h2>Against what was served</h2><div class=grid>{''.join(told)}</div>" if told else ""
 

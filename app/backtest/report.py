@@ -18,6 +18,7 @@ from app.backtest.exact import LABELS_MAX
 from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.run import Facts, Outcome
 from app.backtest.score import written
+from app.backtest.served import Against
 from app.backtest.tally import AGES, SHARES, SUMS, Cells, Tally, score_at
 from app.core.fingerprint import versions
 from app.core.pipeline import Task
@@ -115,12 +116,14 @@ class Served(Struct, frozen=True):
 
     Args:
         missing: of the candidate, without a served one.
+        removed: of events before the first whose score the topic still has.
         largest: difference between two values.
         examples: the first that differ, each with its event and both values.
     """
 
     compared: int
     missing: int
+    removed: int
     differing: int
     largest: float
     examples: list[dict[str, Any]]
@@ -308,7 +311,7 @@ def _as_served(name: str, result: Result) -> str | None:
     if found is None or not found.compared or found.differing or found.missing:
         return None
     how = "are, bit for bit, those that were served" if result.live else "say what the served ones said"
-    return f"{name}: all {found.compared:,} scores {how}."
+    return f"{name}: all {found.compared:,} scores {how}{_removed(found)}."
 
 
 def _against(name: str, result: Result) -> str | None:
@@ -317,10 +320,14 @@ def _against(name: str, result: Result) -> str | None:
     if found is None or _as_served(name, result) is not None:
         return None
     if not found.compared:
-        return f"{name}: none of its scores was ever served."
+        return f"{name}: none of its scores was served{_removed(found)}."
     told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
     told += f", by {found.largest:.4g} at most" if found.differing else ""
-    return told + (f"; {found.missing:,} were never served." if found.missing else ".")
+    return told + (f"; {found.missing:,} were never served" if found.missing else "") + _removed(found) + "."
+
+
+def _removed(found: Against) -> str:
+    return f"; the served scores of {found.removed:,} earlier events are not kept any more" if found.removed else ""
 
 
 def _told(result: Result) -> bool:

@@ -25,32 +25,40 @@ class Against:
     Args:
         compared: scores of both.
         missing: of the candidate, without a served one.
+        removed: of events before the first whose score is still kept.
         differing: all that differ; the first of them are in `examples`.
         largest: difference between two values.
     """
 
     compared: int = 0
     missing: int = 0
+    removed: int = 0
     differing: int = 0
     largest: float = 0.0
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     def merge(self, other: Against) -> None:
         """Add another partition's."""
-        for name in ("compared", "missing", "differing"):
+        for name in ("compared", "missing", "removed", "differing"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = max(self.largest, other.largest)
         self.examples = [*self.examples, *other.examples][:DIFFERENCES_KEPT_MAX]
 
 
 class Served:
-    """The scores topic of a partition, read along with what a candidate says, event by event."""
+    """The scores topic of a partition, read along with what a candidate says, event by event.
 
-    def __init__(self, reader: Reader, pipeline: Pipeline) -> None:
+    Args:
+        cut: the topic has lost its beginning.
+    """
+
+    def __init__(self, reader: Reader, pipeline: Pipeline, *, cut: bool) -> None:
         self._reader = reader
         self._topic = pipeline.topics.scores
         self._encode = Encoder(pipeline).encode
         self._ahead: dict[int, bytes] = {}  # by the event's offset
+        self._cut = cut
+        self._first: int | None = None  # offset of the first event that has a score there
         self._until = -1
         self._ended = False
 
@@ -62,6 +70,8 @@ class Served:
             for source in sources:
                 document = orjson.loads(source.value or b"{}")
                 place = int(str(document.get("output_id", "--1-0")).rsplit("-", 2)[1])
+                if self._first is None:
+                    self._first = place
                 self._ahead[place] = source.value or b""
                 self._until = max(self._until, place)
 
@@ -70,7 +80,10 @@ class Served:
         offset = score.source.offset
         served = self._ahead.get(offset)
         if served is None:
-            found.missing += 1
+            if self._cut and (self._first is None or offset < self._first):
+                found.removed += 1
+            else:
+                found.missing += 1
             return
         found.compared += 1
         said = self._encode(score).value or b""

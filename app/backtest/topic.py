@@ -115,8 +115,9 @@ async def replay(
         served = None
         if outputs is not None:
             scores = Place(pipeline.topics.scores, partition)
-            await outputs.open({scores.topic: (await broker.beginnings([scores]))[scores]})
-            served = Served(outputs, pipeline)
+            first = (await broker.beginnings([scores]))[scores]
+            await outputs.open({scores.topic: first})
+            served = Served(outputs, pipeline, cut=first > 0)
         watched = Watched(served, list(candidates.values()), live)
         total = sum(stop - start.positions.get(topic, 0) for topic, stop in bounds.stops.items())
         panel = Panel(live, groups, watched, _moved(watch, total))

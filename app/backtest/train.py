@@ -36,6 +36,7 @@ class Training:
     Args:
         content: of the file.
         rows, bad, bad_lines: read; of them unusable, and the first of those.
+        rejected: events and labels that could be read, and were of no use to this pipeline.
     """
 
     content: bytes
@@ -44,6 +45,7 @@ class Training:
     rows: int
     bad: int
     bad_lines: tuple[str, ...]
+    rejected: int
 
 
 def train(
@@ -107,7 +109,8 @@ def train(
             f"the model has {len(content):,} bytes, and at most {SIZE_MAX:,} (64 MiB) can be loaded; use a smaller one"
         )
     manifest = _proved(shard, content, last)
-    return Training(content, manifest, result, history.done, history.bad.count, tuple(history.bad.lines))
+    rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
+    return Training(content, manifest, result, history.done, history.bad.count, tuple(history.bad.lines), rejected)
 
 
 def _check_result(result: Result, learned: int) -> None:

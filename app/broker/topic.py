@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 import orjson
@@ -35,7 +36,7 @@ PARTITIONS = 4
 UNLIMITED = -1
 DAY_MS = 86_400_000
 WAIT_MARGIN_MS = 7 * DAY_MS  # an outage of a week still finds the events whose labels it waits for
-RETENTION_MS: Mapping[Kind, int] = {
+RETENTION_MS: Mapping[Kind, int] = {  # at least
     "scores": 7 * DAY_MS,
     "outcomes": 30 * DAY_MS,
     "rejected": 30 * DAY_MS,
@@ -136,8 +137,8 @@ def plan(pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | N
     Args:
         pipeline: the pipeline.
         partitions: of every topic: shard p reads and writes partition p of each.
-        retention_ms: of inputs and outputs; None chooses by kind (inputs: the wait for labels and a week
-            more), -1 keeps all. Records of historic times need -1: the broker removes by record time,
+        retention_ms: of inputs and outputs; None chooses by kind (the wait for labels and a week more, outputs
+            often longer), -1 keeps all. Records of historic times need -1: the broker removes by record time,
             within minutes.
     """
     wait_ms = 0 if pipeline.label is None else max(pipeline.label.wait_ms, pipeline.label.early_ms)
@@ -159,7 +160,8 @@ def _config(kind: Kind, pipeline: Pipeline, wait_ms: int, retention_ms: int | No
         }
     if kind in ("journal", "control"):
         return {"cleanup.policy": "delete", "retention.ms": str(UNLIMITED), "retention.bytes": str(UNLIMITED)}
-    chosen = RETENTION_MS.get(kind, wait_ms + WAIT_MARGIN_MS) if retention_ms is None else retention_ms
+    # An output carries its input's time: it is kept as long as that, or what is scored late would be gone at once.
+    chosen = max(RETENTION_MS.get(kind, 0), wait_ms + WAIT_MARGIN_MS) if retention_ms is None else retention_ms
     config = {
         "cleanup.policy": "delete",
         "message.timestamp.type": "CreateTime",
@@ -284,13 +286,14 @@ async def verify(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
 
 
 async def kept_ms(pipeline: Pipeline, settings: Settings) -> int | None:
-    """How long the inputs keep records, by the records' own times; None where it is unlimited or not known."""
+    """How long inputs, scores and outcomes keep records, by the records' own times, which outputs have from their
+    inputs; None where it is unlimited or not known."""
     async with _cluster(client_options(settings)) as cluster:
         states = await cluster.states(names(pipeline).values())
     wanted = names(pipeline)
     limits = [
         limit
-        for kind in ("events", "labels")
+        for kind in ("events", "labels", "scores", "outcomes")
         if (state := states.get(wanted.get(kind, ""))) is not None
         and (limit := _number(state.config, "retention.ms")) is not None
         and limit >= 0
@@ -336,7 +339,7 @@ def judge(pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: b
     for kind, name in wanted.items():
         if name in states and states[name].config:
             problems += _judge_config(kind, name, states[name].config, pipeline)
-    return problems + _narrower(wanted, states)
+    return problems + _narrower(wanted, states) + _shorter(wanted, states)
 
 
 def _unequal(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
@@ -435,6 +438,31 @@ def _narrower(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> l
                 )
                 problems.append(TopicProblem(wanted[kind], why))
     return problems
+
+
+def _shorter(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
+    """Outputs that are kept for a shorter time than the events that they are about."""
+
+    def kept_ms(kind: Kind) -> float | None:
+        state = states.get(wanted[kind])
+        found = _number(state.config, "retention.ms") if state is not None else None
+        return inf if found is not None and found < 0 else found
+
+    events_ms = kept_ms("events")
+    if events_ms is None:
+        return []
+    value = UNLIMITED if events_ms == inf else int(events_ms)
+    return [
+        TopicProblem(
+            wanted[kind],
+            f"retention.ms is {int(mine_ms)} and that of {wanted['events']} is {value}: an output carries its event's "
+            f"time, so what is scored late is removed at once; set it to {value} with kafka-configs --alter "
+            f"--entity-type topics --entity-name {wanted[kind]} --add-config retention.ms={value}",
+            fatal=False,
+        )
+        for kind in ("scores", "outcomes")
+        if (mine_ms := kept_ms(kind)) is not None and mine_ms < events_ms
+    ]
 
 
 def _number(config: Mapping[str, str], key: str) -> int | None:

@@ -5,12 +5,13 @@ load, and `--help` should not. What goes wrong on purpose (`DriftlineError`) end
 its exit code:
 
     0 done · 1 done in part, or a fault without a code of its own · 2 wrong usage, file or setting · 3 Kafka
-    4 recovery · 70 a broken invariant · 130 interrupted
+    4 recovery · 70 a broken invariant · 130 interrupted · 141 whoever read the output went away
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
 }
 INTERRUPTED = 130
+UNREAD = 141  # as of a program that SIGPIPE ends
 
 
 class Failure(click.ClickException):
@@ -73,6 +75,9 @@ class Commands(click.Group):
             raise Failure(error) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed goes nowhere
+            raise click.exceptions.Exit(UNREAD) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

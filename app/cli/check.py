@@ -132,8 +132,8 @@ def _fails(trace: Trace) -> bool:
 def _failure(trace: Trace, events: int) -> str:
     return (
         f"the model raised {trace.failed} times on {events} synthetic events of the declared types: {trace.failure}. "
-        "A string feature must pass an encoder first, as in (Select('country') | OneHotEncoder()); "
-        "a model of counts takes no negative numbers"
+        "Look at what `model` and `params` give it; a string feature must pass an encoder first, as in "
+        "(Select('country') | OneHotEncoder()); a model of counts takes no negative numbers"
     )
 
 

@@ -15,11 +15,15 @@ from app.broker import topic
 from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
 from app.codec.decode import SILENCE_MAX_MS
 from app.codec.parts import parts, refusal
+from app.config import Settings
 from app.core.error import InputFileError
 from app.core.loading import SIZE_MAX
 from app.core.pipeline import Pipeline, format_duration
 from app.core.trained import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
 from app.engine import control as engine
+from app.engine.client import admin, client_options, partition_counts
+from app.engine.kafka import KafkaBroker
+from app.engine.status import read_status
 
 
 @click.group()
@@ -158,6 +162,19 @@ def _send(command: dict[str, Any], where: _Where) -> None:
             param_hint="EPISODE",
         )
     count = asyncio.run(engine.command([orjson.dumps(command)], pipeline, settings))
+    known = asyncio.run(_open_episodes(pipeline, settings, count)) if episode is not None else None
+    if known is not None and episode not in known:
+        told = f"no alert {episode} is open by the last entry of the journal: a shard that has none rejects the command"
+        click.echo(f"note: {told}", err=True)
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""
     click.echo(f"{command['command']}{about}{span}: written for {_counted(count, 'shard')} of {pipeline.name}")
+
+
+async def _open_episodes(pipeline: Pipeline, settings: Settings, partitions: int) -> set[str] | None:
+    """Names of the alerts that are open, as far as the journal tells; None where topics are missing."""
+    async with admin(client_options(settings)) as client:
+        if not set(topic.names(pipeline).values()) <= set(await partition_counts(client)):
+            return None
+    shards = await read_status(KafkaBroker(pipeline, settings), pipeline, partitions)
+    return {name for shard in shards for name in (shard.note or {}).get("episodes", ())}

@@ -15,6 +15,7 @@ from app.core.error import InputFileError, TopicError
 from app.core.pipeline import Pipeline
 from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
+from app.engine.port import Place
 
 LEARNED = ("joined", "assumed")
 KINDS = (*LEARNED, "failed", "expired")
@@ -64,6 +65,11 @@ async def _export(
     if not count:
         raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
     broker = KafkaBroker(pipeline, settings)
+    places = [Place(topic, number) for number in range(count)]
+    for place, first in (await broker.beginnings(places)).items():
+        if first:
+            told = f"{topic}-{place.partition} begins at offset {first:,}: what lay before is not kept any more"
+            click.echo(f"note: {told}", err=True)
     with working_folder(out) as folder:
         parts = [folder / f"{number}.csv" for number in range(count)]
         rows = 0

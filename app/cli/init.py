@@ -183,6 +183,7 @@ class _Draft:
         label = f" --label {shlex.quote(self._label)}" if self._label else ""
         yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Change what you know better, then:"
         yield f"#   driftline check -p {self._file}"
+        yield f"#   driftline topics create -p {self._file}"
         yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}")
         yield f"#   driftline worker -p {self._file}"
         yield ""
@@ -251,7 +252,8 @@ class _Draft:
         yield _beside(f"  id: {yaml_scalar(self._id())}", "a label names its event by this")
         yield f"  value: {yaml_scalar(self._path_text(self._label))}"
         if target.positive is not None:
-            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the value that means yes; the other means no")
+            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the value that means yes")
+            yield _beside(f"  negative: {yaml_scalar(target.negative)}", "and no; any other is rejected")
         yield _beside(f"  wait: {_WAIT}", "how long an event waits for its label; later ones are not learned")
         yield _beside("  missing: drop", "without one by then; or {assume: VALUE}")
         yield ""

@@ -122,7 +122,13 @@ def produce(
     fields = Fields(label, event_id, time_field, start_ms, step_ms)
     table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
     feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
-    asyncio.run(_send(pipeline, settings, table, feed))
+    try:
+        asyncio.run(_send(pipeline, settings, table, feed))
+    except KeyboardInterrupt:
+        fed = feed.fed
+        told = f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows went out, and stay"
+        click.echo(told, err=True)
+        raise
     _report(table, feed.fed, pipeline, as_json)
 
 

@@ -42,7 +42,7 @@ def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: st
     else:
         console = Console()
         console.print(*_tables(pipeline, shards))
-        for line in _remarks(shards):
+        for line in _remarks(shards, pipeline.topics.control):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -86,14 +86,17 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
     return where, measured
 
 
-def _remarks(shards: Sequence[ShardStatus]) -> Iterator[str]:
-    """What is not as usual: learning that an operator holds, and open alerts by the name to answer them by."""
+def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
+    """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
+    name to answer them by."""
     for shard in shards:
         note = shard.note or {}
         if note.get("frozen"):
             yield f"shard {shard.partition} does not learn until `driftline control unfreeze`"
+        if waiting := shard.lag.get(control, 0):
+            yield f"shard {shard.partition}: {waiting:,} records in {control} are not read yet; does a worker run?"
         for episode in note.get("episodes", ()):
-            yield f"open alert: {episode}"
+            yield f"open alert: {episode}" + (" (acknowledged)" if episode in note.get("acknowledged", ()) else "")
 
 
 def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:

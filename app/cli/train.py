@@ -39,7 +39,7 @@ def train(
     `driftline control load MODEL` puts it to work in every shard, before the first event or in the middle of them.
     The history is a file of rows (--input) or two files of records (--events, --labels).
 
-    Exit code 1: rows were left out; 130: stopped by Ctrl-C, nothing was written.
+    Exit code 1: rows were left out or rejected; 130: stopped by Ctrl-C, nothing was written.
     """
     settings = settings_of()
     pipeline = pipeline_of(settings, pipeline_file, overrides)
@@ -53,12 +53,12 @@ def train(
         click.echo("stopped; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     write({out: training.content})
-    _tell(training, out, time.monotonic() - begun_s, pipeline.task == "anomaly", as_json)
-    if training.bad:
+    _tell(training, out, time.monotonic() - begun_s, pipeline.task == "anomaly", history.path is not None, as_json)
+    if training.bad or training.rejected:
         raise click.exceptions.Exit(PART)
 
 
-def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_json: bool) -> None:
+def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_rows: bool, as_json: bool) -> None:
     manifest, result = training.manifest, training.result
     replaced = int(result.version.partition(".")[0])
     if as_json:
@@ -67,6 +67,7 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_
             "file_bytes": len(training.content),
             "rows": training.rows,
             "bad_rows": training.bad,
+            "rejected": training.rejected,
             "seconds": round(seconds, 3),
             "pending": result.pending,
             "replaced": replaced,
@@ -76,7 +77,8 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_
     else:
         unit = "events" if unsupervised else "labels"
         click.echo(
-            f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} rows in {seconds:.1f} s; "
+            f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} "
+            f"{'rows' if of_rows else 'records'} in {seconds:.1f} s; "
             f"{len(training.content):,} bytes{', signed' if manifest.signature else ''}"
         )
         for name, value in manifest.metrics.items():
@@ -87,6 +89,9 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, as_
             click.echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
         if result.pending and not unsupervised:
             click.echo(f"note: {result.pending:,} events have no label in this history", err=True)
+    if training.rejected:
+        told = f"left out: {training.rejected:,} were rejected; the first: {training.result.rejected[0]}"
+        click.echo(told, err=True)
     for line in training.bad_lines:
         click.echo(f"left out: {line}", err=True)
     if training.bad > len(training.bad_lines):

@@ -70,7 +70,7 @@ class Target(Struct, frozen=True):
     """What is predicted.
 
     Args:
-        positive: the value that means yes; None where it is true or 1.
+        positive, negative: the values that mean yes and no; None where they are true and false, or 1 and 0.
         rare: share of the rarer class of two; 0 for other tasks.
         least, most: bounds of a number.
         seen: how the label looks, in words.
@@ -78,6 +78,7 @@ class Target(Struct, frozen=True):
 
     task: Task
     positive: Cell | None = None
+    negative: Cell | None = None
     rare: float = 0.0
     least: float = 0.0
     most: float = 0.0
@@ -181,7 +182,9 @@ def find_target(name: str, cells: Column, task: Task | None) -> Target:
         return Target("multiclass", seen=f"{len(counts)} classes ({shown}{', ...' if len(counts) > 5 else ''})")
     if len(counts) != 2:
         raise ProfileError(f"the label {name!r} has {len(counts)} values; task {task} needs two, as in 0 and 1")
-    return Target(task, _positive(counts), min(counts.values()) / len(known), seen=shown)
+    positive = _positive(counts)
+    negative = next(value for value in counts if value != positive) if positive is not None else None
+    return Target(task, positive, negative, min(counts.values()) / len(known), seen=shown)
 
 
 def _task_of(name: str, counts: Counter[Cell], rows: int) -> Task:

@@ -151,6 +151,7 @@ class Shard:
             "counts": dict(self.counts),
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
             "episodes": [episode.name for episode in self.episodes.open.values()],
+            "acknowledged": [episode.name for episode in self.episodes.open.values() if episode.acknowledged],
             "metrics": self.evaluation.values(),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(self.pipeline, drifting=not self.episodes.open.keys().isdisjoint(_CONCEPT)),

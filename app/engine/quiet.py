@@ -1,7 +1,9 @@
-"""Keeps aiokafka's log readable: while a broker is away it tells each failed attempt as an error, thousands a minute.
+"""Keeps the log readable.
 
-What the engine does about it is told by the engine itself. Of aiokafka's own errors, one of a kind is let through
-now and then, with the number of those that were left out.
+While a broker is away aiokafka tells each failed attempt as an error, thousands a minute. What the engine does about it
+is told by the engine itself (`outage`), so what only says that somebody did not answer is dropped. Of its other errors
+one of a kind is let through now and then, with its cause in a line and the number of those that were left out. Of an
+error that ends the worker, mode tells twice what the command then says to the user.
 """
 
 from __future__ import annotations
@@ -11,7 +13,20 @@ import time
 from collections import Counter
 
 SAID_EVERY_S = 600.0
-NEVER = "Group Coordinator Request failed: %s"  # also while a new Kafka makes its first group; outages tell otherwise
+NEVER = (
+    "Group Coordinator Request failed",  # also while a new Kafka makes its first group
+    "FindCoordinator Request failed",
+    "Unable connect to",
+    "Unable to update metadata",
+    "Failed fetch messages",
+    "Failed fetch offsets",
+    "Error sending ",
+    "Heartbeat session expired",
+    "Heartbeat send request failed",
+    "LeaveGroup request failed",
+)
+AWAY = frozenset({"KafkaConnectionError", "NodeNotReadyError", "RequestTimedOutError"})  # what it raises then
+CRASHED = ("Crashed reason=", "We experienced a crash!")
 
 
 class Seldom(logging.Filter):
@@ -24,8 +39,14 @@ class Seldom(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind, now_s = str(record.msg), time.monotonic()
-        if kind == NEVER:
+        if kind.startswith(NEVER):
             return False
+        if record.exc_info:
+            error = record.exc_info[1]
+            if type(error).__name__ in AWAY:
+                return False
+            record.msg, record.args = f"{record.getMessage()}: {error!r}", ()
+            record.exc_info = record.exc_text = None
         if now_s - self._said_s.get(kind, -SAID_EVERY_S) < SAID_EVERY_S:
             self._left_out[kind] += 1
             return False
@@ -46,9 +67,18 @@ class Unread(logging.Filter):
         return error is None or not type(error).__module__.startswith("aiokafka")
 
 
+class Once(logging.Filter):
+    """Drops mode's two accounts of an error that ends the worker."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(text in str(record.msg) for text in CRASHED)
+
+
 def quieten() -> None:
-    """Put the filters on all of aiokafka's loggers and asyncio's, and aiokafka's warnings away."""
+    """Put the filters on all of aiokafka's loggers, asyncio's and mode's, and aiokafka's warnings away."""
     logging.getLogger("asyncio").addFilter(Unread())
+    for name in ("app.main", "mode.services", "mode.worker"):
+        logging.getLogger(name).addFilter(Once())
     seldom = Seldom()
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     for name in list(logging.root.manager.loggerDict):

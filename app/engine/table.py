@@ -282,9 +282,27 @@ class Table:
         return _read_boolean if kind == "boolean" else read_cell
 
     def _count_rows(self) -> int:
-        """How many rows there are at most (a quoted line break in CSV counts as one too many)."""
+        """How many rows there are at most (a quoted line break in CSV counts as one too many).
+
+        Raises:
+            InputFileError: no line of JSON has the label's field, so nothing of it is to be sent.
+        """
+        label = self._fields.label if self.is_json else None
+        name = str(self._keys(label)[-1]) if label is not None else ""
+        sought = f'"{name}"' if name.isascii() and name.isprintable() else None  # as JSON writes it
+        lines, first = 0, ""
         with _open(self.path) as file:
-            lines = sum(1 for _ in file)
+            for line in file:
+                lines += 1
+                first = first or line.strip()
+                if sought is not None and sought in line:
+                    sought = None
+        if sought is not None and label is not None and lines:
+            known = _names_in(first)
+            raise InputFileError(
+                f"no line of {self.path} has the field {label!r} (--label); the first has {', '.join(known) or 'none'}"
+                + close_match(label, known)
+            )
         rows = lines if self.is_json else max(lines - 1, 0)
         return rows if self._limit is None else min(rows, self._limit)
 
@@ -303,6 +321,15 @@ class Table:
                     f"{self.path} has no column {name!r} ({option}); its columns are {', '.join(header)}"
                     + close_match(name, header)
                 )
+
+
+def _names_in(line: str) -> list[str]:
+    """The fields of a line of JSON."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return []
+    return list(row) if isinstance(row, dict) else []
 
 
 def read_cell(text: str) -> Cell:

@@ -109,9 +109,11 @@ def load_webhooks(path: Path, environ: Mapping[str, str] | None = None) -> dict[
             raise SettingsError(f"{path} is larger than {FILE_BYTES_MAX} bytes, so no list of webhooks")
         document, _ = read_yaml(content.decode())
     except (OSError, UnicodeDecodeError, PipelineError) as error:
-        raise SettingsError(f"DRIFTLINE_NOTIFY: {path} cannot be read: {error}") from error
+        raise SettingsError(f"webhooks (--notify, DRIFTLINE_NOTIFY): {path} cannot be read: {error}") from error
     if not isinstance(document, dict) or list(document) != ["webhooks"] or not isinstance(document["webhooks"], dict):
-        raise SettingsError(f"DRIFTLINE_NOTIFY: {path} must have one key, webhooks, with a webhook under each name")
+        raise SettingsError(
+            f"webhooks (--notify, DRIFTLINE_NOTIFY): {path} must have one key, webhooks, with a webhook under each name"
+        )
     try:
         read = _ADAPTER.validate_python(document["webhooks"])
     except ValidationError as error:
@@ -119,7 +121,9 @@ def load_webhooks(path: Path, environ: Mapping[str, str] | None = None) -> dict[
             f"webhooks.{'.'.join(map(str, one['loc']))}: {_said(one)}"
             for one in error.errors(include_url=False, include_input=False)  # an input may be a secret
         ]
-        raise SettingsError(f"DRIFTLINE_NOTIFY: {path}:\n" + "\n".join(f"  {fault}" for fault in faults)) from None
+        raise SettingsError(
+            f"webhooks (--notify, DRIFTLINE_NOTIFY): {path}:\n" + "\n".join(f"  {fault}" for fault in faults)
+        ) from None
     return {name: _filled_in(name, webhook, environ) for name, webhook in read.items()}
 
 

@@ -57,6 +57,9 @@ def test_plan_keeps_what_recovery_needs() -> None:
     assert configs["snapshots"]["cleanup.policy"] == "compact"
     assert int(configs["snapshots"]["segment.bytes"]) <= 64 * 1024 * 1024
     assert int(configs["events"]["retention.ms"]) == 14 * DAY_MS  # the wait of 7 days, and a week
+    # An output carries its event's time: kept for a shorter time, what is scored late would be gone at once.
+    assert configs["scores"]["retention.ms"] == configs["events"]["retention.ms"]
+    assert int(configs["outcomes"]["retention.ms"]) == 30 * DAY_MS
     assert configs["scores"]["message.timestamp.after.max.ms"] == str(LONG_MAX)
     assert configs["alerts"]["cleanup.policy"] == "delete"
 
@@ -122,6 +125,16 @@ def test_settings_that_harm_nothing_pass(kind: str, config: dict[str, str]) -> N
 def test_inputs_that_do_not_outlive_the_wait_are_a_warning() -> None:
     problems = judge(pipeline(), planned(pipeline(), events={"retention.ms": str(DAY_MS)}))
     assert [(one.topic, one.fatal) for one in problems] == [("cards.events", False)]
+
+
+def test_outputs_that_do_not_outlive_their_events_are_a_warning() -> None:
+    problems = judge(pipeline(), planned(pipeline(), scores={"retention.ms": str(7 * DAY_MS)}))
+    assert [(one.topic, one.fatal) for one in problems] == [("cards.scores", False)]
+    assert f"--add-config retention.ms={14 * DAY_MS}" in problems[0].message
+    forever = {"retention.ms": "-1"}
+    problems = judge(pipeline(), planned(pipeline(), events=forever, labels=forever, outcomes=forever))
+    assert [one.topic for one in problems] == ["cards.scores"]
+    assert "--add-config retention.ms=-1" in problems[0].message
 
 
 def test_unequal_partitions_are_named() -> None:

@@ -165,7 +165,7 @@ def test_a_factory_may_print(file: Path) -> None:
 def test_a_model_that_cannot_take_the_features(file: Path) -> None:
     done = check("-p", file, "--set", "model=StandardScaler() | LogisticRegression(SGD($lr))")
     assert done.exit_code == 2
-    assert "A string feature must pass an encoder first" in done.stderr
+    assert "a string feature must pass an encoder first" in done.stderr
 
 
 def test_a_model_of_counts_is_proven_on_counts(file: Path) -> None:

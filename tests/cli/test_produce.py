@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -83,11 +84,15 @@ def test_what_cannot_be_done_is_one_clear_error(
 
 def test_a_file_without_labels_is_an_error(embedded: EmbeddedNode, pipeline_file: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"id": "a"}\n{"id": "b"}\n')
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
-    done = run("produce", *where, "--input", rows, "--label", "fraud")
-    assert done.returncode == 2
-    assert "no row of" in done.stderr
+    for content, told in (
+        ('{"id": "a"}\n{"id": "b"}\n', "no line of"),  # nothing is sent
+        ('{"id": "a", "note": "fraud"}\n{"id": "b", "fraud": null}\n', "no row of"),
+    ):
+        rows.write_text(content)
+        done = run("produce", *where, "--input", rows, "--label", "fraud")
+        assert done.returncode == 2
+        assert told in done.stderr
 
 
 def test_an_interrupt_ends_in_130(
@@ -102,6 +107,7 @@ def test_an_interrupt_ends_in_130(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
+    assert re.search(r"stopped: \d+ events and \d+ labels of 200 rows went out", stderr)
     assert "Traceback" not in stderr
 
 

@@ -37,8 +37,11 @@ def test_nothing_is_cut_off_in_80_columns() -> None:
 
 
 def test_held_learning_and_open_alerts_are_told() -> None:
-    note = {"frozen": True, "episodes": ["p-0-error-l5"]}
-    shards = [ShardStatus(0, {}, {}, 9, 1, note), ShardStatus(1, {}, {}, 9, 1, {"frozen": False, "episodes": []})]
-    held, alert = _remarks([*shards, ShardStatus(2, {}, {}, 0, 1, None)])
+    note = {"frozen": True, "episodes": ["p-0-error-l5", "p-0-input-e7"], "acknowledged": ["p-0-input-e7"]}
+    idle = {"frozen": False, "episodes": []}
+    shards = [ShardStatus(0, {}, {}, 9, 1, note), ShardStatus(1, {}, {"p.control": 2}, 9, 1, idle)]
+    held, alert, known, unread = _remarks([*shards, ShardStatus(2, {}, {}, 0, 1, None)], "p.control")
     assert held.startswith("shard 0 does not learn")
     assert alert == "open alert: p-0-error-l5"
+    assert known == "open alert: p-0-input-e7 (acknowledged)"
+    assert unread.startswith("shard 1: 2 records in p.control are not read yet")

@@ -76,7 +76,7 @@ async def test_a_reader_that_goes_away_is_no_fault(embedded: EmbeddedNode, pipel
     command = shlex.join([*COMMAND, "tail", "scores", "-p", str(pipeline_file), "--bootstrap", embedded.bootstrap])
     done = await asyncio.to_thread(
         subprocess.run,
-        ["/bin/sh", "-c", f"{command} --from-beginning | head -n 1"],
+        ["/bin/bash", "-c", f"{command} --from-beginning | head -n 1; exit ${{PIPESTATUS[0]}}"],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -85,6 +85,7 @@ async def test_a_reader_that_goes_away_is_no_fault(embedded: EmbeddedNode, pipel
     )
     assert done.stdout == '{"n":0}\n'
     assert done.stderr == ""
+    assert done.returncode == 141
 
 
 async def test_rejected_shows_the_reason_the_position_and_the_bytes(

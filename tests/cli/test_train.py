@@ -150,6 +150,16 @@ def test_rows_that_are_left_out_are_said(files: tuple[Path, Path, Path]) -> None
     assert parse(out.read_bytes())[0].learned == 1_499
 
 
+def test_rejected_records_are_said(tmp_path: Path) -> None:
+    pipeline, out = timed(tmp_path), tmp_path / "model.bin"
+    events, labels = topics(tmp_path, history.rows(300))
+    events.write_text(events.read_text() + "\n{bad\n")
+    done = run("train", "-p", pipeline, "--events", events, "--labels", labels, "--label-time", "at", "-o", out)
+    assert done.returncode == 1
+    assert "learned from 300 labels of 601 records" in done.stdout
+    assert "left out: 1 were rejected; the first: not_json" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -16,6 +16,8 @@ FAMILIES = {
     "driftline_broker_outages",
     "driftline_broker_up",
     "driftline_failures",
+    "driftline_frozen",
+    "driftline_model_generation",
     "driftline_ready",
     "driftline_records",
     "driftline_scores",
@@ -96,6 +98,8 @@ async def test_numbers_move_with_what_happens() -> None:
     events, labels = chosen.topics.events, chosen.topics.labels or ""
     async with Life(cluster, chosen) as life:
         await life.until_done()
+        cluster.produce(chosen.topics.control, 0, b'{"command":"freeze"}', NOW_MS)
+        await life.until_done()
         samples = page(life)
         await life.stop()
     one = {"partition": "0"}
@@ -109,6 +113,8 @@ async def test_numbers_move_with_what_happens() -> None:
     assert value(samples, "driftline_rejected_total", reason="not_json", **one) == 1
     assert value(samples, "driftline_labels_learned", **one) == count
     assert value(samples, "driftline_pending", **one) == 0
+    assert value(samples, "driftline_frozen", **one) == 1
+    assert value(samples, "driftline_model_generation", **one) == 0
     assert value(samples, "driftline_label_delay_seconds_count", **one) == count
     assert value(samples, "driftline_label_delay_seconds_sum", **one) == count * 7
     assert value(samples, "driftline_score_latency_seconds_count", **one) == count

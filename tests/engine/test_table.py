@@ -173,6 +173,8 @@ def test_a_limit_counts_usable_rows(tmp_path: Path) -> None:
         ("rows.csv", b"id,fraud,id\n1,0,1\n", "appear twice"),
         ("rows.csv", b"id,fraud\n\xff,0\n", "not UTF-8"),
         ("rows.csv.gz", b"id,fraud\n1,0\n", "cannot read"),
+        ("rows.jsonl", b'{"id": 1, "frau": 0}\n{"id": 2}\n', "no line of .* 'fraud' .--label.*did you mean 'frau'"),
+        ("rows.jsonl", b"not json\n", "no line of .* the first has none"),
         ("rows.csv.gz", gzip.compress(b"id,fraud\n1,0\n" * 99)[:-12], "cannot read"),
     ],
 )

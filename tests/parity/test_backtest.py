@@ -139,6 +139,16 @@ async def test_a_served_score_that_differs_is_listed() -> None:
     assert live.against.largest == abs(document["probability"] - 0.125)
 
 
+async def test_served_scores_that_are_not_kept_any_more_are_told_apart() -> None:
+    chosen = pipeline("removed")
+    cluster, _, _ = await lived(chosen, 1)
+    kept = cluster.records(chosen.topics.scores, 0)[700]
+    cluster.delete_before(Place(chosen.topics.scores, 0), kept.offset)
+    (live,), _ = await backtest(cluster, chosen, spec(chosen))
+    assert (live.against.compared, live.against.missing, live.against.removed) == (COUNT - 700, 0, 700)
+    assert live.against.differing == 0
+
+
 async def test_another_candidate_gets_the_same_records_in_the_journaled_order() -> None:
     """A twin under another name is folded from the records alone, not by the journal's digests: same scores."""
     chosen = pipeline("twin")
