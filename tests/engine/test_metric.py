@@ -119,7 +119,7 @@ async def test_numbers_move_with_what_happens() -> None:
     assert value(samples, "driftline_label_delay_seconds_sum", **one) == count * 7
     assert value(samples, "driftline_score_latency_seconds_count", **one) == count
     assert value(samples, "driftline_score_latency_from_receipt_seconds_count", **one) == count
-    assert value(samples, "driftline_slice_records_sum", **one) == 2 * count + 1
+    assert value(samples, "driftline_slice_records_sum", **one) == 2 * count + 2
     assert value(samples, "driftline_commit_seconds_count", **one) >= 8
     assert value(samples, "driftline_snapshot_bytes_count", **one) >= 1
     assert value(samples, "driftline_lag", topic=events, **one) == 0
