@@ -107,6 +107,11 @@ class Panel:
         for group in self.groups:
             group.each([tick])
 
+    def expire(self, partition: int, bounds: Bounds) -> None:
+        """End the waits that are over by the end of the topics, where a range was read and nothing behind it."""
+        if self.awaits and bounds.over_ms is not None:
+            self.tick(Tick(partition, 0, bounds.over_ms))
+
     def hungry(self, topic: str) -> bool:
         """Whether a group has folded all that it was given of a topic."""
         return any(not group.merge.waiting(group.rank[topic]) for group in self.groups)
@@ -181,8 +186,6 @@ class JournalReplay(Recovery):
             raise InputLostError(f"shard {self._partition}: {told} ({error})", self._ways()) from error
         finally:
             await self._close_inputs()
-        if self._panel.live is None and self._panel.awaits and self._bounds.over_ms is not None:
-            self._panel.tick(Tick(self._partition, 0, self._bounds.over_ms))
 
     async def _begin(self) -> Recovered:
         if self._start.snapshot is None:
@@ -220,7 +223,11 @@ class JournalReplay(Recovery):
         self._panel.push(self._found)
         for group in self._panel.groups:
             group.fold((True, True, True))
-        if not await self._panel.settle() or self._over():
+        if not await self._panel.settle():
+            raise _Enough
+        if self._over():
+            if self._panel.live is None:
+                self._panel.expire(self._partition, self._bounds)
             raise _Enough
 
     async def _serve(self, state: Recovered, entry: SliceEntry, live: Candidate) -> None:
@@ -282,7 +289,7 @@ class TimeReplay:
         self, reader: Reader, *, start: Start, bounds: Bounds, within: range | None, whole: bool, panel: Panel
     ) -> None:
         self._reader = reader
-        self._starts = {topic: start.positions.get(topic, first) for topic, first in bounds.starts.items()}
+        self._starts = {topic: start.positions[topic] for topic in bounds.starts}
         self._bounds = bounds
         self._within = within
         self._whole = whole
@@ -314,5 +321,4 @@ class TimeReplay:
                 sources = await self._reader.read(topic, READ_RECORDS_MAX, stop)
                 reached[topic] = sources[-1].offset + 1 if sources else stop
                 panel.push({topic: sources})
-        if panel.awaits and self._bounds.over_ms is not None:
-            panel.tick(Tick(partition, 0, self._bounds.over_ms))
+        panel.expire(partition, self._bounds)

@@ -84,9 +84,8 @@ async def start_of(
         found = before
     for manifest, frozen in found:
         if not (stopped := _stopped(manifest, specs)):
-            return Start(
-                manifest.positions, f"from the snapshot after slice {manifest.slice_number}", (manifest, frozen)
-            )
+            told = f"from the snapshot after slice {manifest.slice_number}"
+            return Start({**bounds.beginnings, **manifest.positions}, told, (manifest, frozen))
         if warm:
             raise InputFileError(f"{stopped}. Leave out --warm, and --burn-in leaves the beginning out of the count")
     if warm:

@@ -264,6 +264,9 @@ async def test_a_wait_that_was_over_ends_in_a_range_too() -> None:
                 cluster, chosen, spec(chosen), span=span, bounds=bounds, order=order, against=False
             )
             assert (one.tally.total.sums[0, 0], one.pending) == (counted, 100 - counted), (order, over_ms)
+    bounds, watch = bounds_of(chosen, (100, 200), (50, 100), NOW_MS + 200 * STEP_MS + 3_600_000), Watch(2)
+    (one,), _ = await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, against=False, watch=watch)
+    assert one.pending > 0  # whoever was stopped does not know how waits end
 
 
 @pytest.mark.parametrize("order", ["journal", "time"])
