@@ -85,6 +85,19 @@ class Result:
     steered: bool = False
     against: Any = None
 
+    @property
+    def told(self) -> bool:
+        """Whether there is anything to be told of it."""
+        return bool(self.tally.total.sums[0, 0])
+
+    @property
+    def taught_nothing(self) -> str | None:
+        """Why nothing at all was learned, where there was something to learn."""
+        failed = self.counts.get("failed", 0)
+        if not failed or self.counts.get("learned"):
+            return None
+        return f"the model raised an exception at all {failed:,} events that it was to learn from: {self.raised}"
+
     def merge(self, other: Result) -> None:
         """Add another partition."""
         self.tally.merge(other.tally)
@@ -343,17 +356,10 @@ class Candidate:
         result.version = str(shard.learner.version)
         result.pending = len(shard.pending) if self._within is None else self.outstanding
         result.early = len(shard.early)
-        result.failure = result.failure or self._nothing_scored() or self._nothing_learned()
+        result.failure = result.failure or self._nothing_scored()
         if digest is not None and not result.failure:
             result.state = {shard.partition: digest(shard)}
         return result
-
-    def _nothing_learned(self) -> str | None:
-        """Why nothing at all was learned, where there was something to learn."""
-        failed = self.shard.counts.get("failed", 0)
-        if not failed or self.shard.counts.get("learned"):
-            return None
-        return f"the model raised an exception at all {failed:,} events that it was to learn from: {self.result.raised}"
 
     def _nothing_scored(self) -> str | None:
         """Why there is no score at all, where there were events."""

@@ -17,7 +17,7 @@ from app.codec.encode import Encoder
 from app.codec.inputs import Inputs
 from app.codec.journal import Entry, SliceEntry
 from app.codec.manifest import Manifest
-from app.core.error import InputFileError
+from app.core.error import InputFileError, InputLostError
 from app.core.freeze import Frozen, dump, load
 from app.core.merge import Merge
 from app.core.output import Score
@@ -57,6 +57,7 @@ class Explanation(Struct, frozen=True):
         features: as the model saw them.
         weights: for linear models, the largest part first; and the rest, the intercept.
         river: River's own explanation, where the model has one.
+        labelled: events of its pipeline wait for a label.
         outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits.
         alerts: of its shard, open when it was scored.
     """
@@ -72,6 +73,7 @@ class Explanation(Struct, frozen=True):
     weights: list[Weight]
     intercept: float | None
     river: str | None
+    labelled: bool
     outcome: dict[str, Any] | None
     alerts: list[dict[str, Any]]
 
@@ -184,7 +186,10 @@ async def _explain(
     place, offset, _ = document["output_id"].rsplit("-", 2)
     offset = int(offset)
     derivation = _Derivation(broker, pipeline, partition, key, offset)
-    found = await derivation.find()
+    try:
+        found = await derivation.find()
+    except InputLostError as error:
+        raise InputLostError(error.lost, "Nothing can be derived from it any more; ask for a later event") from error
     learner = found.shard.learner
     features = learner.features_of(found.event.features)
     weights, intercept = weights_of(learner.model, features)
@@ -207,6 +212,7 @@ async def _explain(
         weights=weights,
         intercept=intercept,
         river=debugged(learner.model, features),
+        labelled=pipeline.label is not None,
         outcome=outcome,
         alerts=await _open_alerts(broker, alerts, partition, pipeline.topics.events, offset),
     )

@@ -195,6 +195,7 @@ class JournalReplay(Recovery):
             state = await self._restore(manifest, frozen)
             if state.folder is not None:
                 self._panel.live.served(state.folder.shard)
+                self._panel.live.result.steered = state.folder.shard.frozen
             return state
         place = (manifest.chain, manifest.slice_number, manifest.journal_offset)
         return Recovered(None, None, *place, 0, self._progress)
@@ -222,7 +223,7 @@ class JournalReplay(Recovery):
             self._panel.tick(Tick(self._partition, entry.number, entry.tick_ms))
         self._panel.push(self._found)
         for group in self._panel.groups:
-            group.fold((True, True, True))
+            group.fold([True] * len(group.rank))
         if not await self._panel.settle():
             raise _Enough
         if self._over():
@@ -274,7 +275,10 @@ class JournalReplay(Recovery):
         """What can be done where the state that was served cannot be made again."""
         if self._within is None:
             return "Start from a snapshot with --warm, or leave out the journal with --order time"
-        return "Leave out --against live (all begin cold then, with --from), or begin later, behind a snapshot"
+        if self._start.snapshot is not None:
+            return "Begin later, behind a newer snapshot, or leave out the journal with --order time"
+        hint = f" ({self._start.hint})" if self._start.hint else ""
+        return f"Leave out --against live (all begin cold then, with --from), or begin later, behind a snapshot{hint}"
 
 
 class TimeReplay:

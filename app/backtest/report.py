@@ -13,18 +13,18 @@ import numpy as np
 from msgspec import Struct
 
 from app.backtest.candidate import Result, Spec
-from app.backtest.compare import UNEQUAL_MAX, Comparison, compare, finite
-from app.backtest.exact import LABELS_MAX
+from app.backtest.compare import Comparison, compare, finite
 from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
-from app.backtest.run import Facts, Outcome
+from app.backtest.remark import findings, warnings
+from app.backtest.run import Outcome
 from app.backtest.score import written
-from app.backtest.served import Against
 from app.backtest.tally import AGES, SHARES, SUMS, Cells, Tally, score_at
 from app.core.fingerprint import versions
 from app.core.pipeline import Task
 
 FORMAT = 1
 POINTS_MAX = 64
+POINT_EVENTS = 60  # a point of a line over time has so many labelled events on average, or more
 THRESHOLDS_MAX = 200
 BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of the events that can be looked at
 CONFUSIONS_MAX = 100
@@ -260,7 +260,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
     results = outcome.results
     task: Task = specs[0].pipeline["task"]
-    able = [spec.name for spec in specs if spec.name in results and _told(results[spec.name])]
+    able = [spec.name for spec in specs if spec.name in results and results[spec.name].told]
     baseline = able[0] if able else specs[0].name
     rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
@@ -299,97 +299,16 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         baseline=baseline,
         candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
         comparisons=comparisons,
-        findings=[told for name, one in outcome.results.items() if (told := _as_served(name, one)) is not None],
-        warnings=_warnings(outcome, facts, comparisons, asked.span),
+        findings=findings(outcome),
+        warnings=warnings(outcome, comparisons, asked.span),
         seconds=round(outcome.seconds, 3),
     )
-
-
-def _as_served(name: str, result: Result) -> str | None:
-    """That all scores are those that were served, in a sentence."""
-    found = result.against
-    if found is None or not found.compared or found.differing or found.missing:
-        return None
-    how = "are, bit for bit, those that were served" if result.live else "say what the served ones said"
-    return f"{name}: all {found.compared:,} scores {how}{_removed(found)}."
-
-
-def _against(name: str, result: Result) -> str | None:
-    """What differs from what was served, in a sentence."""
-    found = result.against
-    if found is None or _as_served(name, result) is not None:
-        return None
-    if not found.compared:
-        return f"{name}: none of its scores was served{_removed(found)}."
-    told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
-    told += f", by {found.largest:.4g} at most" if found.differing else ""
-    return told + (f"; {found.missing:,} were never served" if found.missing else "") + _removed(found) + "."
-
-
-def _removed(found: Against) -> str:
-    return f"; the served scores of {found.removed:,} earlier events are not kept any more" if found.removed else ""
-
-
-def _told(result: Result) -> bool:
-    return bool(result.tally.total.sums[0, 0])
-
-
-def _warnings(outcome: Outcome, facts: Facts, comparisons: Sequence[Comparison], span: str) -> list[str]:
-    found = []
-    if outcome.stopped:
-        found.append("It was stopped before the end: everything here is of the part that was read until then.")
-    if facts.cut:
-        found.append(
-            f"Retention has cut what lies before: {'; '.join(facts.cut)}. Labels of the events there are orphans."
-        )
-    if facts.bad:
-        found.append(f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}")
-    if facts.disordered:
-        found.append(
-            f"{facts.disordered:,} rows are earlier than a row before them in their file; sort it by time for the "
-            "order that a live stream would have had."
-        )
-    if facts.unlabelled:
-        found.append(f"{facts.unlabelled:,} rows have no label.")
-    found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
-    for name, result in outcome.results.items():
-        if result.failure is not None:
-            found.append(f"{name} {'failed' if _told(result) else 'gave no results'}: {result.failure}")
-        rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
-        if rejected and result.failure is None:
-            first = f"; the first: {result.rejected[0]}" if result.rejected else ""
-            found.append(f"{name}: {rejected:,} records were rejected{first}")
-        lost = result.counts.get("orphan", 0) + result.early
-        if lost and not span:  # among the labels that come behind a range are those of events behind it
-            found.append(f"{name}: {lost:,} labels belong to no event that was read.")
-        if not is_exact(result.tally):
-            found.append(
-                f"{name}: {' and '.join(CURVES)} are of binned scores, as live: there are more than the {LABELS_MAX:,} "
-                "labels whose scores are kept."
-            )
-        if (failed := result.counts.get("failed", 0)) and result.failure is None:
-            first = f"; the first: {result.raised}" if result.raised is not None else ""
-            found.append(f"{name}: the model raised an exception on {failed:,} labels, which it did not learn{first}.")
-        if result.steered and comparisons:
-            found.append(
-                f"{name} was steered while it was live (a command, a loaded model, a changed file or a reset), and no "
-                "other candidate was: a part of the differences may come from that."
-            )
-    if partly := [one for one in comparisons if one.left_out]:
-        told = "; ".join(f"{one.candidate} over {one.events:,} events, without {one.left_out:,}" for one in partly)
-        found.append(
-            f"Compared with {partly[0].baseline} in those stretches of time in which both answered nearly the same "
-            f"events, and without the others, where one of them had over {UNEQUAL_MAX:.0%} more answers: {told}. The "
-            "table of metrics is of each candidate's own answers; --burn-in leaves out the beginning, where a model "
-            "has learned nothing yet."
-        )
-    return found
 
 
 def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport:
     tally = result.tally
     names = [metric.name for metric in metrics_of(tally.task, cost)]
-    total = total_values(tally, cost) if _told(result) else {}
+    total = total_values(tally, cost) if result.told else {}
     thresholds = _thresholds(tally, cost)
     return CandidateReport(
         name=spec.name,
@@ -445,7 +364,8 @@ def _parts(
 def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
     line = tally.timeline
     starts_ms = line.starts_ms
-    together = max(1, -(-len(starts_ms) // POINTS_MAX))
+    points = min(POINTS_MAX, max(1, int(tally.total.sums[0, 0]) // POINT_EVENTS))
+    together = max(1, -(-len(starts_ms) // points))
     cells = Cells(-(-len(starts_ms) // together), line.cells.sums.shape[1], line.cells.curve.shape[2])
     for number in range(len(starts_ms)):
         cells.sums[number // together] += line.cells.sums[number]
@@ -558,6 +478,8 @@ def told(report: Report, name: str) -> str:
             continue
         span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
         parts.append(f"  {one.metric} {one.difference:+.4f}{span}: {one.verdict}")
+    if not parts:
+        parts = ["  nothing to compare: they have no answers in the same stretches of time"]
     return "\n".join((f"{name} against {comparison.baseline}:", *parts))
 
 

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -54,8 +55,9 @@ class Facts:
     Args:
         rows, size_bytes: read; bytes are told of topics only.
         start: from which state all candidates began, in words that follow "started".
-        cut: topics whose beginning is no longer retained, in words.
+        cut_events, cut_labels: from where topics are kept whose beginning is not, in words.
         bad: of them, unusable; the first of them in `bad_lines`.
+        uncommanded: commands of operators were left out.
         counted: times were counted, not read: row i is at start_ms + i * step_ms.
     """
 
@@ -69,13 +71,17 @@ class Facts:
     step_ms: int = 1
     size_bytes: int = 0
     start: str = "cold"
-    cut: list[str] = field(default_factory=list)
+    cut_events: list[str] = field(default_factory=list)
+    cut_labels: list[str] = field(default_factory=list)
+    uncommanded: bool = False
 
     def merge(self, other: Facts) -> None:
         """Add another partition's."""
         for name in ("rows", "bad", "unlabelled", "disordered", "size_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.cut += other.cut
+        self.uncommanded = self.uncommanded or other.uncommanded
+        self.cut_events += other.cut_events
+        self.cut_labels += other.cut_labels
         if self.start != other.start:
             warm = all(start.startswith("from") for start in (self.start, other.start))
             self.start = EACH_SNAPSHOT if warm else SOME_SNAPSHOTS
@@ -317,6 +323,8 @@ def _added(done: Done) -> tuple[dict[str, Result], Facts]:
             facts = read
         elif again:
             facts.merge(read)
+    for result in results.values():
+        result.failure = result.failure or result.taught_nothing
     return results, facts or Facts()
 
 
@@ -424,6 +432,10 @@ def _work(part: Work, end: Any, halt: Any, path: list[str]) -> None:
         end.send(("done", part.run(There())))
     except DriftlineError as error:
         end.send(("failed", (str(error), error.exit_code)))
+    except Exception as error:  # noqa: BLE001 - the other process tells of it
+        traceback.print_exc()
+        told = f"a process of the backtest failed, which is a fault of Driftline's: {type(error).__name__}: {error}"
+        end.send(("failed", (told, InvariantError.exit_code)))
 
 
 def _pipeline(spec: Spec) -> Pipeline:

@@ -42,14 +42,15 @@ class Bounds:
 
     Args:
         beginnings: the first offsets that are retained.
-        cut: what retention has cut off within what was asked for, in words.
+        cut_events, cut_labels: what retention has cut off of what was asked for, in words.
         over_ms: when the wait of the span's last event is over; None where the topics do not reach so far.
     """
 
     starts: Mapping[str, int]
     stops: Mapping[str, int]
     beginnings: Mapping[str, int]
-    cut: tuple[str, ...] = ()
+    cut_events: tuple[str, ...] = ()
+    cut_labels: tuple[str, ...] = ()
     over_ms: int | None = None
 
 
@@ -69,11 +70,6 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
     beginnings, ends = await broker.beginnings(places), await broker.ends(places)
     starts, stops = ({place: offsets[place] for place in places} for offsets in (beginnings, ends))
     sought = starts if span.from_ms is None else await broker.offsets_at(places, span.from_ms)
-    cut = tuple(  # of a span that begins with the first record that is left, those before may be gone
-        f"{place.topic}-{partition} begins at offset {start:,}"
-        for place, start in beginnings.items()
-        if span.from_offset is None and start and sought[place] == start
-    )
     if span.from_offset is not None:
         if span.from_offset < starts[events]:
             raise InputFileError(
@@ -86,12 +82,16 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
         stops[events] = max(starts[events], min(span.to_offset, stops[events]))
     if span.to_ms is not None:
         stops[events] = max(starts[events], (await broker.offsets_at([events], span.to_ms))[events])
+    # Of a span that begins with the first record that is left, those before may be gone.
+    cut_events = _cut(events, beginnings, starts) if span.from_offset is None else ()
+    cut_labels: tuple[str, ...] = ()
     over_ms = None
     if pipeline.label is not None and len(places) > 1:
         labels = places[0]
         if span.from_offset and starts[events] < stops[events]:
             first_ms = await _time_of(broker, events, starts[events])
             starts[labels] = (await broker.offsets_at([labels], first_ms or 0))[labels]
+        cut_labels = _cut(labels, beginnings, starts)
         end_ms = span.to_ms
         if span.to_offset is not None and starts[events] < stops[events]:
             last_ms = await _time_of(broker, events, stops[events] - 1)
@@ -102,9 +102,14 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
             stops[labels] = max(starts[labels], reached[labels])
             if all(reached[place] >= ends[place] for place in places):
                 over_ms = None
-    return Bounds(
-        _by_topic(starts), _by_topic(stops), _by_topic({place: beginnings[place] for place in places}), cut, over_ms
-    )
+    kept = {place: beginnings[place] for place in places}
+    return Bounds(_by_topic(starts), _by_topic(stops), _by_topic(kept), cut_events, cut_labels, over_ms)
+
+
+def _cut(place: Place, beginnings: Mapping[Place, int], starts: Mapping[Place, int]) -> tuple[str, ...]:
+    """That a topic is read from the first record on that is left of it."""
+    start = starts[place]
+    return (f"{place.topic}-{place.partition} from offset {start:,}",) if start and start == beginnings[place] else ()
 
 
 def _by_topic(offsets: Mapping[Place, int]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """From which state a partition is folded: the same for every candidate, or they could not be compared.
 
 * Cold: with the first record of what is asked for. The default; nothing else is read.
-* `--warm`: the newest snapshot before that. What lies between is folded and not counted.
+* `--warm`: the newest snapshot before that; the oldest of all where everything is asked for. What lies between is
+  folded and not counted.
 * `--against live`: what was served came from all that was before it, so that is folded too, and not counted: from the
   newest snapshot that every candidate can go on from, else from the beginning of the topics.
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from app.backtest.candidate import Spec
 from app.backtest.span import Bounds, Span
 from app.codec.manifest import Manifest
 from app.core.adopt import adopt, refused_keys
-from app.core.error import InputFileError, PipelineError, RecoveryError
+from app.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
 from app.core.fingerprint import versions
 from app.core.freeze import Frozen, load
 from app.core.pipeline import Pipeline, parse_pipeline
@@ -34,20 +36,26 @@ class Start:
     Args:
         positions: first offset to read, by input topic.
         told: for people; follows "started".
+        hint: where the oldest snapshot lies that could be gone on from.
         snapshot: what to go on from; None for a cold start.
     """
 
     positions: Mapping[str, int]
     told: str = COLD
+    hint: str = ""
     snapshot: tuple[Manifest, Frozen] | None = None
 
     def shard(self, pipeline: Pipeline, partition: int) -> Shard | None:
-        """The snapshot's state under a candidate's pipeline, which can follow it; None for a cold start."""
+        """The snapshot's state under a candidate's pipeline, which can follow it; None for a cold start.
+
+        If an operator held learning then, that was meant for the live model.
+        """
         if self.snapshot is None:
             return None
         manifest, frozen = self.snapshot
         shard = load(pipeline, partition, frozen)
         adopt(shard, parse_pipeline(manifest.pipeline))
+        shard.frozen = False
         return shard
 
 
@@ -72,25 +80,40 @@ async def start_of(
     if not warm and (span.whole or not against):
         return Start(bounds.starts)
     events = pipeline.topics.events
-    found = await _snapshots(broker, pipeline, partition, key)
-    if not span.whole:
-        before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
-        if warm and found and not before:
-            first = min(manifest.positions.get(events, 0) for manifest, _ in found)
-            raise RecoveryError(
-                f"shard {partition} has no snapshot before offset {bounds.starts[events]:,} of {events}; the oldest "
-                f"that is kept lies at {first:,}. Begin there or later, or leave out --warm"
-            )
-        found = before
-    for manifest, frozen in found:
+    found = [one for one in await _snapshots(broker, pipeline, partition, key) if _kept(one[0], bounds)]
+    before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
+    hint = _oldest(found[-1], pipeline, partition) if found else "no snapshot can be gone on from"
+    if span.whole:
+        before = found[::-1]  # as early as can be: the newest may lie at the very end
+    for manifest, frozen in before:
         if not (stopped := _stopped(manifest, specs)):
             told = f"from the snapshot after slice {manifest.slice_number}"
-            return Start({**bounds.beginnings, **manifest.positions}, told, (manifest, frozen))
+            return Start({**bounds.beginnings, **manifest.positions}, told, snapshot=(manifest, frozen))
         if warm:
             raise InputFileError(f"{stopped}. Leave out --warm, and --burn-in leaves the beginning out of the count")
     if warm:
-        raise RecoveryError(f"shard {partition} has no snapshot to start from; leave out --warm")
-    return Start(bounds.beginnings, BEGINNING)
+        where = "to start from" if span.whole else f"before offset {bounds.starts[events]:,} of {events}"
+        raise RecoveryError(f"shard {partition} has no snapshot {where}; {hint}. Begin later, or leave out --warm")
+    return Start(bounds.beginnings, BEGINNING, hint=hint)
+
+
+def _kept(manifest: Manifest, bounds: Bounds) -> bool:
+    """Whether what comes after a snapshot is retained."""
+    return all(manifest.positions.get(topic, 0) >= first for topic, first in bounds.beginnings.items())
+
+
+def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: int) -> str:
+    """Where the oldest snapshot lies that can be gone on from, in words."""
+    manifest, frozen = snapshot
+    told = f"its oldest lies at offset {manifest.positions.get(pipeline.topics.events, 0):,}"
+    try:
+        watermark_ms = load(parse_pipeline(manifest.pipeline), partition, frozen).watermark_ms
+    except (SnapshotError, PipelineError):
+        return told
+    if watermark_ms is None:
+        return told
+    at = datetime.fromtimestamp(watermark_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return f"{told} ({at.replace('+00:00', 'Z')}), other shards' elsewhere"
 
 
 async def _snapshots(

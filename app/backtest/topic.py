@@ -17,7 +17,7 @@ from app.backtest.start import COLD, Start, start_of
 from app.config import Settings
 from app.core import freeze
 from app.core.digest import digest_of
-from app.core.error import InputFileError
+from app.core.error import InputFileError, InputLostError
 from app.core.freeze import dump, load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.shard import Shard
@@ -133,8 +133,21 @@ async def replay(
         result.against = watched.against[id(candidate)] if source.against else None
         result.live = candidate is live
         results.append(result)
-    read = panel.read
-    return results, Facts(rows=read.records, size_bytes=read.size_bytes, start=start.told, cut=list(bounds.cut))
+    facts = Facts(
+        rows=panel.read.records,
+        size_bytes=panel.read.size_bytes,
+        start=start.told,
+        cut_events=list(bounds.cut_events),
+        cut_labels=list(bounds.cut_labels),
+        uncommanded=source.against and source.order == "time" and await _commands(broker, pipeline, partition) > 0,
+    )
+    return results, facts
+
+
+async def _commands(broker: Broker, pipeline: Pipeline, partition: int) -> int:
+    """How many records the control topic has."""
+    place = Place(pipeline.topics.control, partition)
+    return (await broker.ends([place]))[place] - (await broker.beginnings([place]))[place]
 
 
 async def _fold(
@@ -181,7 +194,10 @@ def _moved(watch: Watch, total: int) -> Callable[[Read], bool]:
 
 async def _last_epoch(broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None) -> dict[str, object]:
     """The pipeline that the journal was last written under."""
-    state = await Recovery(broker, pipeline, partition, key).follow()
+    try:
+        state = await Recovery(broker, pipeline, partition, key).follow()
+    except InputLostError as error:
+        raise InputLostError(error.lost, "Leave out the journal with --order time") from error
     if state.epoch is None:
         raise InputFileError(
             f"the journal {pipeline.topics.journal}-{partition} is empty: no worker ever folded this partition; use "

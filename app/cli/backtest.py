@@ -27,6 +27,7 @@ from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format, drafted, working_folder
 from app.backtest.span import Span
+from app.backtest.start import COLD
 from app.backtest.topic import Order, TopicPart, TopicSource
 from app.cli.history import Files, bar, history_options
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
@@ -118,7 +119,9 @@ class Places:
     type=click.Choice(["journal", "time"]),
     help="Over topics: as the worker folded, or merged by time [default: journal, where there is one].",
 )
-@click.option("--warm", is_flag=True, help="Over topics: start from the newest snapshot before --from.")
+@click.option(
+    "--warm", is_flag=True, help="Over topics: start from a snapshot, the newest before --from, else the oldest."
+)
 @click.option("--against", type=click.Choice(["live"]), help="Over topics: list each score unlike the one served.")
 @click.option(
     "--burn-in",
@@ -185,6 +188,11 @@ def backtest(
     options = Options(segment, *burn_in)
     if not history.given:
         history.check_none()
+        if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
+            raise click.UsageError(
+                f"{pipelines[0].name}, whose topics are read, has no labels, and {labelled[0].name} needs them; put it "
+                "first, or leave it out"
+            )
         topics = Topics(
             settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
         )
@@ -277,14 +285,28 @@ def _over_topics(
 
 async def _look(topics: Topics) -> tuple[int, Order]:
     """How many partitions there are, and in which order to fold."""
-    events = topics.live.topics.events
+    live = topics.live.topics
+    events, journal = live.events, live.journal
     async with admin(client_options(topics.settings)) as client:
         there = await partition_counts(client)
     if not there.get(events):
         raise TopicError(f"there is no topic {events}; is it the right pipeline, and the right broker?")
+    served = (live.scores, live.control, *([] if topics.span.whole else [live.snapshots]))
+    for option, needed in (
+        ("", [live.labels] if topics.live.label is not None and live.labels is not None else []),
+        ("--warm", [live.snapshots] if topics.warm else []),
+        ("--against live", served if topics.against else []),
+        ("--order journal", [journal] if topics.order == "journal" else []),
+    ):
+        if missing := [name for name in needed if not there.get(name)]:
+            raise TopicError(
+                f"there is no topic {missing[0]}"
+                + (f", which {option} needs: no worker of {topics.live.name} ran here" if option else "")
+                + ". The first pipeline file says whose topics are read"
+                + (f"; put the live one first, or leave out {option}" if option else "")
+            )
     if topics.order is not None:
         return there[events], topics.order
-    journal = topics.live.topics.journal
     if not there.get(journal):
         return there[events], "time"
     broker = KafkaBroker(topics.live, topics.settings)
@@ -447,10 +469,10 @@ def _burn_in(burn_in: tuple[int, int]) -> str:
 def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:
     """Write the reports, say what was found, and set the exit code."""
     failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
-    if failed and len(failed) == len(specs) and not any(r.tally.total.sums[0, 0] for r in outcome.results.values()):
+    if failed and len(failed) == len(specs) and not any(result.told for result in outcome.results.values()):
         raise InputFileError("\n".join(f"{name}: {why}" for name, why in failed.items()))
     if not outcome.stopped and not any(result.records for result in outcome.results.values()):
-        span = f" {asked.span}" if asked.span else ""
+        span = f" {asked.span}" if asked.span else " behind the snapshot" if outcome.facts.start != COLD else ""
         raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}")
     made = reports.build(specs, outcome, asked)
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
@@ -472,10 +494,14 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
 
 def _nothing_counted(made: Report) -> str:
     first = made.candidates[0]
+    ended = max(0, first.scored - first.pending - first.burned)
+    told = f"{first.scored:,} events were scored: {first.pending:,} wait for a label, {ended:,} waited in vain"
+    if first.burned:
+        told += f", {first.burned:,} are left out by --burn-in"
+    if not made.source.span:  # behind a range come labels of other events
+        told += f"; {first.counts.get('orphan', 0) + first.early:,} labels belong to no event"
     return (
-        f"no label could be joined to an event, so there is nothing to tell: {first.counts.get('scored', 0):,} events, "
-        f"{first.counts.get('orphan', 0) + first.early:,} labels without an event, {first.pending:,} events without a "
-        f"label, {first.burned:,} in the burn-in. Do ids match, and does the data reach label.wait or the burn-in?"
+        f"no event has a label that counts, so there is nothing to tell. {told}. Do ids match, and is label.wait long?"
     )
 
 

@@ -87,17 +87,21 @@ def lines(found: Explanation) -> list[str]:
         told.append(f"  {found.intercept or 0.0:+.4f}  intercept")
     elif found.river:
         told += ["River says", *(f"  {line}" for line in found.river.splitlines())]
-    outcome = found.outcome
-    if outcome is None:
-        told.append("label: none yet")
-    elif outcome.get("label") is None:
-        told.append(f"label: {outcome['kind']}; {outcome.get('detail', '')}")
-    else:
-        came = outcome.get("label_time_ms")
-        told.append(f"label {outcome['label']}, {outcome['kind']}" + (f", came {_when(came)}" if came else ""))
+    if found.labelled:
+        told.append(_label(found.outcome))
     told.append(f"alerts open then: {len(found.alerts) or 'none'}")
     told += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return told
+
+
+def _label(outcome: dict[str, Any] | None) -> str:
+    """How the wait for the label ended."""
+    if outcome is None:
+        return "label: none yet"
+    if outcome.get("label") is None:
+        return f"label: {outcome['kind']}; {outcome.get('detail', '')}"
+    came = outcome.get("label_time_ms")
+    return f"label {outcome['label']}, {outcome['kind']}" + (f", came {_when(came)}" if came else "")
 
 
 def _when(time_ms: int | None) -> str:

@@ -227,7 +227,7 @@ def test_labels_without_events_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_bytes(orjson.dumps({"id": 1, "at": at, "x1": 1}))
     (tmp_path / "l.jsonl").write_bytes(orjson.dumps({"id": 2, "at": at, "y": 1}))
     flags = ("--events", tmp_path / "e.jsonl", "--labels", tmp_path / "l.jsonl", "-o", tmp_path / "out")
-    fails("-p", file, *flags, code=2, says="no label could be joined.*1 events, 1 labels without an event")
+    fails("-p", file, *flags, code=2, says="no event has a label .*1 events were scored.*1 labels belong to no")
 
 
 def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
