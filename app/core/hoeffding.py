@@ -11,7 +11,6 @@ Source: river 0.26, `tree/hoeffding_tree_classifier.py`, `tree/nodes/htc_nodes.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import exp, inf, isnan, log, tau
 from typing import Any
 
@@ -24,48 +23,65 @@ from river.tree.utils import do_naive_bayes_prediction
 _HALF_LOG_TAU = 0.5 * log(tau)
 
 
-def ask_tree(tree: Any) -> Callable[[Any], Any] | None:
-    """A function that does what `predict_proba_one` of the tree does; None for any other model."""
-    if not _is_known(tree):
-        return None
+class Hoeffding:
+    """A tree as it is asked and taught.
 
-    def ask(features: Any) -> Any:
-        leaf, _ = _leaf(tree._root, features)
+    What the leaf of the last features said is kept: where they are taught next, as when labels do not wait, it is asked
+    once for both. `settle` forgets it, without which nobody else may change the tree.
+    """
+
+    __slots__ = ("_asked", "_leaf", "_parent", "_said", "_tree")
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+        self.settle()
+
+    def settle(self) -> None:
+        """Forget what was said."""
+        self._asked: Any = None
+        self._leaf: Any = None
+        self._parent: Any = None
+        self._said: dict[Any, float] | None = None
+
+    def ask(self, features: Any) -> Any:
+        """What `predict_proba_one` says."""
+        tree = self._tree
+        leaf, parent = _leaf(tree._root, features)
         if leaf is None:
             return tree.predict_proba_one(features)
+        said = None
         shares = dict.fromkeys(sorted(tree.classes), 0.0)
         if leaf._nb_correct_weight >= leaf._mc_correct_weight:
-            shares.update(_votes(features, leaf.stats, leaf.splitters))
+            said = _votes(features, leaf.stats, leaf.splitters)
+            shares.update(said)
         else:
             shares.update(_shares(leaf.stats))
+        self._asked, self._leaf, self._parent, self._said = features, leaf, parent, said
         return shares
 
-    return ask
-
-
-def teach_tree(tree: Any) -> Callable[[Any, Any], None] | None:
-    """A function that does what `learn_one` of the tree does; None for any other model."""
-    if not _is_known(tree):
-        return None
-
-    def learn(features: Any, label: Any) -> None:
-        leaf, parent = _leaf(tree._root, features)
+    def teach(self, features: Any, label: Any) -> None:
+        """What `learn_one` does."""
+        tree = self._tree
+        if features is self._asked:
+            leaf, parent, said = self._leaf, self._parent, self._said
+        else:
+            (leaf, parent), said = _leaf(tree._root, features), None
+        self._asked = None
         if leaf is None:
             tree.learn_one(features, label)
             return
         tree.classes.add(label)
         tree._train_weight_seen_by_model += 1.0
-        _teach(leaf, features, label, tree.nominal_attributes)
+        _teach(leaf, features, label, tree.nominal_attributes, said)
         if tree._growth_allowed:
             _grow(tree, leaf, parent, features)
         if tree._train_weight_seen_by_model % tree.memory_estimate_period == 0:
             tree._estimate_model_size()
 
-    return learn
 
-
-def _is_known(tree: Any) -> bool:
-    return type(tree) is trees.HoeffdingTreeClassifier
+def hoeffding(model: Any) -> Hoeffding | None:
+    """The way of a `HoeffdingTreeClassifier`; None for any other model."""
+    return Hoeffding(model) if type(model) is trees.HoeffdingTreeClassifier else None
 
 
 def _leaf(node: Any, features: Any) -> tuple[Any, Any]:
@@ -124,12 +140,17 @@ def _votes(features: Any, stats: Any, splitters: Any) -> dict[Any, float]:
     return {label: exp(vote - scale) for label, vote in votes.items()}
 
 
-def _teach(leaf: Any, features: Any, label: Any, nominal: Any) -> None:
-    """What `LeafNaiveBayesAdaptive.learn_one` does with a weight of 1."""
+def _teach(leaf: Any, features: Any, label: Any, nominal: Any, votes: dict[Any, float] | None) -> None:
+    """What `LeafNaiveBayesAdaptive.learn_one` does with a weight of 1.
+
+    Args:
+        votes: of the features, where they are known.
+    """
     stats, splitters = leaf.stats, leaf.splitters
     if not stats or _first_of_most(_shares(stats)) == label:
         leaf._mc_correct_weight += 1.0
-    votes = _votes(features, stats, splitters)
+    if votes is None:
+        votes = _votes(features, stats, splitters)
     if votes and _first_of_most(votes) == label:
         leaf._nb_correct_weight += 1.0
     stats[label] = stats[label] + 1.0 if label in stats else 1.0

@@ -14,7 +14,7 @@ from typing import Any
 from river import base, compose, linear_model, preprocessing, tree
 from river.__version__ import __version__
 
-from app.core.hoeffding import ask_tree, teach_tree
+from app.core.hoeffding import hoeffding
 from app.core.kernel import Scaling, descend, probability, scaling
 
 _READERS = (
@@ -38,6 +38,7 @@ class Walk:
         self._steps = _plain_steps(model)
         self._scalings: dict[int, Scaling] = {}
         steps = self._steps
+        self._tree = hoeffding(steps[-1] if steps else model) if KNOWN else None
         self._walked = steps is not None and bool(steps[-1]._supervised)  # else it learns by itself
         if steps is not None and self._walked and KNOWN:
             found = {place: scaling(step) for place, step in enumerate(steps[:-1])}
@@ -47,6 +48,8 @@ class Walk:
         """Make the model what it would be by itself."""
         for one in self._scalings.values():
             one.settle()
+        if self._tree is not None:
+            self._tree.settle()
 
     def ask(self, method: str) -> Callable[[Any], Any]:
         """A function that says of features what `model.method` says.
@@ -56,8 +59,8 @@ class Walk:
         """
         model, steps = self._model, self._steps
         estimator = steps[-1] if steps else model
-        answer = ask_tree(estimator) if KNOWN and method == "predict_proba_one" else None
-        answer = answer or getattr(estimator, method, None)
+        tree = self._tree if method == "predict_proba_one" else None
+        answer = tree.ask if tree is not None else getattr(estimator, method, None)
         if answer is None:  # asking raises, at each call
             return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
         before = self._transform()
@@ -73,7 +76,8 @@ class Walk:
         """A function that does with a pair what `model.learn_one` does."""
         model, steps = self._model, self._steps
         if steps is None or not self._walked:
-            return (descend(model) or teach_tree(model) or model.learn_one) if KNOWN else model.learn_one
+            own = self._tree.teach if self._tree is not None and steps is None else model.learn_one
+            return (descend(model) or own) if KNOWN else own
         *transformers, last = steps
         before = _one_after_the_other(
             [
@@ -83,7 +87,7 @@ class Walk:
         )
         if KNOWN and (learn_last := descend(last, before)) is not None:
             return learn_last
-        learn_last = (teach_tree(last) if KNOWN else None) or _learn_pair(last)
+        learn_last = self._tree.teach if self._tree is not None else _learn_pair(last)
         return learn_last if before is None else lambda features, label: learn_last(before(features), label)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import deque
 from typing import Any
 
 import pytest
@@ -136,9 +137,12 @@ def trees() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("delay", [0, 3])
 @pytest.mark.parametrize("name", trees())
-def test_trees_keep_their_bits(name: str) -> None:
+def test_trees_keep_their_bits(name: str, delay: int) -> None:
+    """Taught at once with what was asked just now, and taught when other features were asked meanwhile."""
     theirs = trees()[name]
+    waiting: deque[tuple[dict[str, Any], Any]] = deque()
     ours = copy.deepcopy(theirs)
     assert tree_size(ours) == tree_size(theirs)
     way = Walk(ours)
@@ -155,8 +159,11 @@ def test_trees_keep_their_bits(name: str) -> None:
             y = min(3, max(0, int(x["b"])))
         assert repr(ask(x)) == repr(theirs.predict_proba_one(x))
         assert tell(x) == theirs.predict_one(x)
-        learn(x, y)
-        theirs.learn_one(x, y)
+        waiting.append((x, y))
+        if len(waiting) > delay:
+            learned = waiting.popleft()
+            learn(*learned)
+            theirs.learn_one(*learned)
         if number % 50 == 0:
             way.settle()
             assert digest_of(ours) == digest_of(theirs)
