@@ -58,6 +58,9 @@ details summary{cursor:pointer;color:var(--soft)}
 """
 
 
+_PROGRAMS = {"app": "Driftline", "river": "River", "python": "Python"}
+
+
 def render(report: Report) -> str:
     """The whole page."""
     parts = [
@@ -299,7 +302,7 @@ def _part_table(report: Report, which: str) -> str:
 
 
 def _decisions(report: Report) -> str:
-    if report.task not in ("binary", "anomaly", "multiclass"):
+    if report.task not in ("binary", "anomaly", "multiclass") or not report.metrics:
         return ""
     cards = []
     if report.task == "binary":
@@ -421,7 +424,7 @@ def _method(report: Report) -> str:
         f"{escape(_counts(one))}; {one.cpu_seconds:,.1f} s of CPU</p><pre>{escape(one.model)}</pre>"
         for place, one in enumerate(report.candidates)
     )
-    made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    made = ", ".join(f"{_PROGRAMS.get(name, name)} {version}" for name, version in report.versions.items())
     foot = f"<p class=soft>Made in {report.seconds:,.1f} s by {escape(made)}.</p>"
     return f"<h2>What was compared</h2><div class=card><p>{escape(_covered(report))}</p>{models}</div>{foot}"
 
