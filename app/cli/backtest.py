@@ -525,7 +525,10 @@ def _tell(made: Report, places: Places) -> None:
 
 def _amount(source: Source) -> str:
     if source.size_bytes:
-        return f"{source.rows:,} records ({source.size_bytes / 1e6:,.1f} MB)"
+        size = (
+            f"{source.size_bytes / 1e6:,.1f} MB" if source.size_bytes >= 1e6 else f"{source.size_bytes / 1e3:,.1f} kB"
+        )
+        return f"{source.rows:,} records ({size})"
     return f"{source.rows:,} rows"
 
 

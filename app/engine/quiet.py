@@ -77,7 +77,7 @@ class Once(logging.Filter):
 def quieten() -> None:
     """Put the filters on all of aiokafka's loggers, asyncio's and mode's, and aiokafka's warnings away."""
     logging.getLogger("asyncio").addFilter(Unread())
-    for name in ("app.main", "mode.services", "mode.worker"):
+    for name in ("app.main", "mode.services", "mode.worker", "faust.worker"):
         logging.getLogger(name).addFilter(Once())
     seldom = Seldom()
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
