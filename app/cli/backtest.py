@@ -525,10 +525,8 @@ def _tell(made: Report, places: Places) -> None:
 
 def _amount(source: Source) -> str:
     if source.size_bytes:
-        size = (
-            f"{source.size_bytes / 1e6:,.1f} MB" if source.size_bytes >= 1e6 else f"{source.size_bytes / 1e3:,.1f} kB"
-        )
-        return f"{source.rows:,} records ({size})"
+        size, unit = (source.size_bytes / 1e6, "MB") if source.size_bytes >= 1e6 else (source.size_bytes / 1e3, "kB")
+        return f"{source.rows:,} records ({size:,.1f} {unit})"
     return f"{source.rows:,} rows"
 
 
