@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from app.core.error import InputFileError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
 from app.engine.port import Place
+
+Order = Literal["journal", "time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,25 @@ class Span:
     def ends(self) -> bool:
         """Whether it has an end before the topic's."""
         return self.to_ms is not None or self.to_offset is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSource:
+    """Which records of the topics, in which order, from which state.
+
+    Args:
+        live: the whole resolved pipeline whose topics these are.
+        warm: start from the newest snapshot before the span.
+        against: compare with the scores that were served.
+        key: HMAC key of snapshots, or None.
+    """
+
+    live: dict[str, object]
+    order: Order
+    span: Span
+    warm: bool
+    against: bool
+    key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

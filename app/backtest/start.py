@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.backtest.candidate import Spec
-from app.backtest.span import Bounds, Span
+from app.backtest.span import Bounds, TopicSource
 from app.codec.manifest import Manifest
 from app.core.adopt import adopt, refused_keys
 from app.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
@@ -64,12 +64,8 @@ async def start_of(
     pipeline: Pipeline,
     partition: int,
     specs: Sequence[Spec],
+    source: TopicSource,
     bounds: Bounds,
-    span: Span,
-    *,
-    warm: bool,
-    against: bool,
-    key: bytes | None,
 ) -> Start:
     """Where to begin with a partition.
 
@@ -77,10 +73,11 @@ async def start_of(
         RecoveryError: it is to be a snapshot, and none lies before.
         InputFileError: it is to be a snapshot, and a candidate cannot go on from it.
     """
-    if not warm and (span.whole or not against):
+    span, warm = source.span, source.warm
+    if not warm and (span.whole or not source.against):
         return Start(bounds.starts)
     events = pipeline.topics.events
-    found = [one for one in await _snapshots(broker, pipeline, partition, key) if _kept(one[0], bounds)]
+    found = [one for one in await _snapshots(broker, pipeline, partition, source.key) if _kept(one[0], bounds)]
     before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
     hint = _oldest(found[-1], pipeline, partition) if found else "no snapshot can be gone on from"
     if span.whole:

@@ -6,13 +6,12 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from app.backtest.candidate import Candidate, Result, Rows, Spec
 from app.backtest.replay import Group, JournalReplay, Panel, Read, TimeReplay
 from app.backtest.run import Facts, Options, Watch, grouped, rows_of
 from app.backtest.served import Served, Watched
-from app.backtest.span import Bounds, Span, bounds_of
+from app.backtest.span import Bounds, TopicSource, bounds_of
 from app.backtest.start import COLD, Start, start_of
 from app.config import Settings
 from app.core import freeze
@@ -24,27 +23,6 @@ from app.core.shard import Shard
 from app.engine.kafka import KafkaBroker
 from app.engine.port import Broker, Place
 from app.engine.recovery import Recovery
-
-Order = Literal["journal", "time"]
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSource:
-    """Which records of the topics, in which order, from which state.
-
-    Args:
-        live: the whole resolved pipeline whose topics these are.
-        warm: start from the newest snapshot before the span.
-        against: compare with the scores that were served.
-        key: HMAC key of snapshots, or None.
-    """
-
-    live: dict[str, object]
-    order: Order
-    span: Span
-    warm: bool
-    against: bool
-    key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +61,7 @@ async def replay(
     """Fold one partition for every candidate."""
     pipeline = parse_pipeline(source.live)
     span, key = source.span, source.key
-    start = await start_of(
-        broker, pipeline, partition, specs, bounds, span, warm=source.warm, against=source.against, key=key
-    )
+    start = await start_of(broker, pipeline, partition, specs, source, bounds)
     served_as = await _last_epoch(broker, pipeline, partition, key) if source.order == "journal" else None
     if not span.whole and start.told == COLD:
         served_as = None  # what was served carried all that was before, and nobody knows that

@@ -26,9 +26,9 @@ from app.backtest.page import render
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format, drafted, working_folder
-from app.backtest.span import Span
+from app.backtest.span import Order, Span, TopicSource
 from app.backtest.start import COLD
-from app.backtest.topic import Order, TopicPart, TopicSource
+from app.backtest.topic import TopicPart
 from app.cli.history import Files, bar, history_options
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
 from app.config import Settings, load_pipeline

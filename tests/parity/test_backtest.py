@@ -12,8 +12,8 @@ import pytest
 from app.backtest.candidate import Candidate, Result, Spec
 from app.backtest.run import Facts, Options
 from app.backtest.score import CsvPart
-from app.backtest.span import Bounds, Span
-from app.backtest.topic import TopicSource, replay, state_digest
+from app.backtest.span import Bounds, Span, TopicSource
+from app.backtest.topic import replay, state_digest
 from app.core.error import InputFileError, InputLostError, RecoveryError
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Tick
