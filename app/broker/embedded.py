@@ -34,8 +34,8 @@ STOP_TIMEOUT_S = 5.0
 POLL_S = 0.1
 LIMITS = (
     "the embedded broker is for a first look, the demo and quick tests: topics live in memory and keep about "
-    "5 MB a partition; a consumer group has one member; transactions are accepted but not isolated (use "
-    "at_least_once); no lookup by time. For all of Kafka: driftline broker --kind kafka"
+    "5 MB a partition; a consumer group has one member; transactions are not isolated, so a worker "
+    "delivers at least once here; no lookup by time. For all of Kafka: driftline broker --kind kafka"
 )
 _PRODUCER = 0  # RD_KAFKA_PRODUCER
 

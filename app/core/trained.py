@@ -60,6 +60,7 @@ class Trained(Struct, frozen=True):
 
 
 KIND = "driftline model"
+NAMED_MAX = 4  # keys that differ
 
 
 class UnfitError(SnapshotError):
@@ -121,9 +122,9 @@ def check_pipeline(manifest: Trained, pipeline: Pipeline) -> None:
     except (PipelineError, RecursionError):
         raise UnfitError("the model's pipeline cannot be read by this version; train it anew") from None
     if refused := refused_keys(before, pipeline.resolved()):
+        told = ", ".join(refused[:NAMED_MAX]) + (f" and {len(refused) - NAMED_MAX} more" if refused[NAMED_MAX:] else "")
         raise UnfitError(
-            f"the model was trained under another pipeline: {', '.join(refused)[:120]} differ; train it with the "
-            "pipeline file of the worker"
+            f"the model was trained under another pipeline: {told} differ; train it with the worker's pipeline file"
         )
 
 

@@ -211,7 +211,9 @@ class _Maturity:
             labels=of,
         )
         self._delay = GaugeMetricFamily(
-            "driftline_label_delay_quantile_seconds", "Label delays of all labels so far.", labels=[*of, "quantile"]
+            "driftline_label_delay_quantile_seconds",
+            "Label delays of all labels so far, to 7%.",
+            labels=[*of, "quantile"],
         )
         self._expected = GaugeMetricFamily(
             "driftline_expected_accuracy", "Accuracy that the last predictions promise, before their labels.", labels=of

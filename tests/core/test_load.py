@@ -312,7 +312,7 @@ def test_a_model_of_another_pipeline(key: str, other: Pipeline) -> None:
     (rejected,) = chosen(folded(shard, *commands(model_file(other))), Rejected)
     assert rejected.reason == "load_refused"
     assert key in rejected.detail
-    assert "train it with the pipeline file of the worker" in rejected.detail
+    assert "train it with the worker's pipeline file" in rejected.detail
     assert shard.learner.generation == 0
 
 
