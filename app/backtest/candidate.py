@@ -51,7 +51,7 @@ class Result:
             slice on in which it begins.
         metrics: by the pipeline's own expressions, over all labels, burn-in included.
         pending, early: events without a label, labels without an event, at the end.
-        failure: why it could not go on; None for a candidate that reached the end.
+        failure: why it could not go on, or learned nothing; None for a candidate that reached the end.
         rejected: the first reasons in full.
         raised: what the model raised first, as it was served or learned; None if it never did.
         seconds: CPU time of its own fold.

@@ -172,14 +172,14 @@ class JournalReplay(Recovery):
         """Fold everything that was asked for.
 
         Raises:
-            InputLostError: what the served state was made from is not retained any more.
+            InputLostError: the journal, or what the served state was made from, is not retained any more.
         """
         try:
             await self._replay(await self._begin())
         except _Enough:
             pass
         except InputLostError as error:
-            told = "what the served state was made from is not kept any more"
+            told = "the journal, or what it was made from, is not kept any more"
             raise InputLostError(f"shard {self._partition}: {told} ({error.lost})", self._ways()) from error
         except SnapshotError as error:
             told = "the journal does not go on from the snapshot"
@@ -273,6 +273,8 @@ class JournalReplay(Recovery):
 
     def _ways(self) -> str:
         """What can be done where the state that was served cannot be made again."""
+        if self._panel.live is None:
+            return "Leave out the journal with --order time"
         if self._within is None:
             return "Start from a snapshot with --warm, or leave out the journal with --order time"
         if self._start.snapshot is not None:

@@ -12,7 +12,7 @@ from app.backtest.replay import Group, JournalReplay, Panel, Read, TimeReplay
 from app.backtest.run import Facts, Options, Watch, grouped, rows_of
 from app.backtest.served import Served, Watched
 from app.backtest.span import Bounds, TopicSource, bounds_of
-from app.backtest.start import COLD, Start, start_of
+from app.backtest.start import Start, start_of
 from app.config import Settings
 from app.core import freeze
 from app.core.digest import digest_of
@@ -60,11 +60,13 @@ async def replay(
 ) -> tuple[list[Result], Facts]:
     """Fold one partition for every candidate."""
     pipeline = parse_pipeline(source.live)
-    span, key = source.span, source.key
+    if source.order == "journal":
+        await _check_journal(broker, pipeline, partition)
     start = await start_of(broker, pipeline, partition, specs, source, bounds)
-    served_as = await _last_epoch(broker, pipeline, partition, key) if source.order == "journal" else None
-    if not span.whole and start.told == COLD:
-        served_as = None  # what was served carried all that was before, and nobody knows that
+    served_as = None
+    # A range alone begins cold: what was served in it carried all that was before, and nobody knows that.
+    if source.order == "journal" and (source.span.whole or source.against or source.warm):
+        served_as = await _last_epoch(broker, pipeline, partition, source.key)
     within = _within(pipeline, source, bounds, start)
     candidates = {
         spec.name: Candidate(
@@ -168,18 +170,24 @@ def _moved(watch: Watch, total: int) -> Callable[[Read], bool]:
     return moved
 
 
-async def _last_epoch(broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None) -> dict[str, object]:
+async def _check_journal(broker: Broker, pipeline: Pipeline, partition: int) -> None:
+    """Raises InputFileError where there is no journal to take the order from."""
+    place = Place(pipeline.topics.journal, partition)
+    if not (await broker.ends([place]))[place]:
+        raise InputFileError(
+            f"the journal {place.topic}-{partition} is empty: no worker ever folded this partition; use --order time"
+        )
+
+
+async def _last_epoch(
+    broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None
+) -> dict[str, object] | None:
     """The pipeline that the journal was last written under."""
     try:
         state = await Recovery(broker, pipeline, partition, key).follow()
     except InputLostError as error:
         raise InputLostError(error.lost, "Leave out the journal with --order time") from error
-    if state.epoch is None:
-        raise InputFileError(
-            f"the journal {pipeline.topics.journal}-{partition} is empty: no worker ever folded this partition; use "
-            "--order time"
-        )
-    return state.epoch.pipeline
+    return state.epoch.pipeline if state.epoch is not None else None
 
 
 def _live(candidates: Iterable[Candidate], served_as: dict[str, object] | None) -> Candidate | None:

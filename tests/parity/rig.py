@@ -86,6 +86,21 @@ def produce(
     return list(range(first, first + count))
 
 
+async def worked(chosen: Pipeline, count: int, *, partitions: int = 1, **produced: Any) -> MemoryCluster:
+    """A cluster whose records one worker has folded, and then stopped.
+
+    Args:
+        produced: as `produce` takes it.
+    """
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, partitions)
+    produce(cluster, chosen, count, partitions=partitions, **produced)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    return cluster
+
+
 class Death:
     """A hook that kills its client at the nth time that a step comes up.
 

@@ -22,7 +22,7 @@ from app.core.step import step
 from app.engine.cluster import MemoryCluster
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place
-from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, tamper
+from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, tamper, worked
 
 COUNT = 1_200
 
@@ -250,12 +250,7 @@ async def test_a_range_alone_is_read_and_begins_cold_for_all(order: str) -> None
 async def test_a_wait_that_was_over_ends_in_a_range_too() -> None:
     """The last events of a range have no later one behind them whose time would end their wait."""
     chosen = pipeline("over", label={"missing": {"assume": 0}})
-    cluster = MemoryCluster()
-    cluster.create_for(chosen, 1)
-    produce(cluster, chosen, COUNT, labels_every=2)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    cluster = await worked(chosen, COUNT, labels_every=2)
     span = Span(from_offset=100, to_offset=200)
     for order in ("journal", "time"):
         for over_ms, counted in ((None, 50), (NOW_MS + 200 * STEP_MS + 3_600_000, 100)):
@@ -357,12 +352,7 @@ async def test_a_pipeline_without_labels(order: str) -> None:
             "limits": {"slice_records_max": 100},
         }
     )
-    cluster = MemoryCluster()
-    cluster.create_for(chosen, 1)
-    produce(cluster, chosen, COUNT, labels=False)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    cluster = await worked(chosen, COUNT, labels=False)
     events = chosen.topics.events
     bounds = Bounds({events: 500}, {events: 600}, {events: 0})
     twin = spec(chosen, "twin", dedupe={"max": 5_000})
@@ -447,6 +437,16 @@ async def test_journal_that_is_empty_says_what_to_do() -> None:
     cluster.create_for(chosen, 1)
     with pytest.raises(InputFileError, match="--order time"):
         await backtest(cluster, chosen, spec(chosen))
+
+
+async def test_journal_that_has_lost_its_beginning_says_what_to_do() -> None:
+    chosen = pipeline("headless")
+    cluster = await worked(chosen, COUNT)
+    cluster.delete_before(Place(chosen.topics.journal, 0), 3)
+    span, bounds = Span(from_offset=900), bounds_of(chosen, (900, COUNT), (900, COUNT))
+    for against in (False, True):
+        with pytest.raises(InputLostError, match=r"Leave out the journal with --order time$"):
+            await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, against=against)
 
 
 async def test_topic_that_retention_cut_says_what_to_do() -> None:

@@ -19,19 +19,9 @@ from app.core.pipeline import Pipeline
 from app.engine.cluster import MemoryCluster
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place
-from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper
+from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper, worked
 
 COUNT = 1_200
-
-
-async def lived(chosen: Pipeline) -> MemoryCluster:
-    cluster = MemoryCluster()
-    cluster.create_for(chosen, 2)
-    produce(cluster, chosen, COUNT, partitions=2)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
-    return cluster
 
 
 async def explained(cluster: MemoryCluster, chosen: Pipeline, event_id: int) -> Explanation:
@@ -42,7 +32,7 @@ async def explained(cluster: MemoryCluster, chosen: Pipeline, event_id: int) -> 
 @pytest.mark.parametrize("snapshot", [{}, {"every_records": 300}])
 async def test_every_derived_score_is_the_served_one(snapshot: dict[str, int]) -> None:
     chosen = pipeline("explained", snapshot=snapshot)
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     served = {one["event_id"]: one for one in documents(cluster, chosen.topics.scores)}
     outcomes = {one["event_id"]: one for one in documents(cluster, chosen.topics.outcomes)}
     began = set()
@@ -63,7 +53,7 @@ async def test_every_derived_score_is_the_served_one(snapshot: dict[str, int]) -
 
 async def test_trees_explain_themselves() -> None:
     chosen = pipeline("tree", model="Select('x', 'z', 'word') | HoeffdingTreeClassifier(grace_period=50)")
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     found = await explained(cluster, chosen, 1_000)
     assert found.same
     assert not found.weights
@@ -73,7 +63,7 @@ async def test_trees_explain_themselves() -> None:
 
 async def test_a_score_that_was_changed_is_told() -> None:
     chosen = pipeline("changed")
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     source = cluster.records(chosen.topics.scores, 0)[10]
     document: dict[str, Any] = orjson.loads(source.value or b"")
     tamper(cluster, Place(chosen.topics.scores, 0), source.offset, orjson.dumps({**document, "probability": 0.5}))
@@ -85,7 +75,7 @@ async def test_a_score_that_was_changed_is_told() -> None:
 
 async def test_alerts_open_at_the_time_are_named() -> None:
     chosen = pipeline("alerted", drift={"error": "DummyDriftDetector(t_0=300, seed=1)", "score": [], "features": {}})
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     alerts = documents(cluster, chosen.topics.alerts)
     assert alerts
     last = await explained(cluster, chosen, COUNT - 1)
@@ -123,7 +113,7 @@ async def test_an_id_that_was_scored_again_is_told() -> None:
 
 async def test_an_event_that_was_never_scored_is_an_error() -> None:
     chosen = pipeline("never")
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     with pytest.raises(InputFileError, match="has no score of event '99999'"):
         await explained(cluster, chosen, 99_999)
 
@@ -144,7 +134,7 @@ async def exported(cluster: MemoryCluster, chosen: Pipeline, path: Path, **asked
 async def test_export_is_the_outcomes(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     chosen = pipeline("exported")
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     assert await exported(cluster, chosen, tmp_path / "all.csv") == COUNT
     assert await exported(cluster, chosen, tmp_path / "all.parquet") == COUNT
     with (tmp_path / "all.csv").open(newline="") as file:
@@ -162,7 +152,7 @@ async def test_export_is_the_outcomes(tmp_path: Path) -> None:
 
 async def test_export_takes_a_range(tmp_path: Path) -> None:
     chosen = pipeline("ranged")
-    cluster = await lived(chosen)
+    cluster = await worked(chosen, COUNT, partitions=2)
     span = {"from_ms": NOW_MS + 100 * STEP_MS, "to_ms": NOW_MS + 150 * STEP_MS}
     assert await exported(cluster, chosen, tmp_path / "some.csv", **span) == 50
     with (tmp_path / "some.csv").open(newline="") as file:
