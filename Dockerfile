@@ -1,15 +1,24 @@
 # A worker, or any other driftline command: docker build -t driftline . && docker run driftline --help
-FROM python:3.11-slim
 
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# Built where there is a C compiler: app/core/_weighted.pyx is compiled.
+FROM python:3.11 AS build
 
-WORKDIR /srv/driftline
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/driftline/bin:$PATH
+RUN python -m venv /opt/driftline
+
+WORKDIR /src
 # The dependencies first, in the versions of the constraints: the layer stays as long as they do.
 COPY pyproject.toml constraints.txt ./
-RUN mkdir app && touch app/__init__.py && pip install -c constraints.txt . && pip uninstall -y driftline && rm -r app
+RUN mkdir -p app/core && touch app/__init__.py app/core/__init__.py app/core/_weighted.pyx \
+    && pip install -c constraints.txt . && pip uninstall -y driftline && rm -r app build
 COPY app ./app
-RUN pip install --no-deps . && rm -r build *.egg-info app \
-    && useradd --create-home --uid 10001 driftline
+RUN pip install --no-deps .
+
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 PATH=/opt/driftline/bin:$PATH
+COPY --from=build /opt/driftline /opt/driftline
+RUN useradd --create-home --uid 10001 driftline
 USER driftline
 WORKDIR /home/driftline
 

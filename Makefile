@@ -27,7 +27,7 @@ help:
 	@echo 'make chaos     workers and broker killed and stopped under load on a real Kafka (about 20 minutes)'
 	@echo 'make fuzz      a million hostile inputs through decoding and folding (SEED=7 INPUTS=1000 for others)'
 	@echo 'make lock      write constraints.txt anew'
-	@echo 'make clean     remove .venv and caches'
+	@echo 'make clean     remove .venv, caches and what was compiled'
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
@@ -52,11 +52,11 @@ $(VENV)/.created:
 	  rm -rf $(VENV); echo 'This Python cannot make a virtual environment (Debian/Ubuntu: apt install python3-venv).' >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt app/core/_weighted.pyx
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt app/core/_weighted.pyx
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
@@ -101,4 +101,5 @@ lock: $(VENV)/.created
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --exclude driftline; } > constraints.txt
 
 clean:
+	rm -f app/core/_weighted.c app/core/_weighted.*.so
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

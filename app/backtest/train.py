@@ -17,13 +17,14 @@ from app.core.error import InputFileError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import dump_model
 from app.core.loading import SIZE_MAX
-from app.core.model import Learner, Values
+from app.core.model import Learner
 from app.core.output import Prediction
 from app.core.pipeline import Pipeline
 from app.core.poison import ModelRaisedError
 from app.core.record import Event
 from app.core.shard import Shard
 from app.core.trained import FORMAT, KIND, Trained, model_of, parse
+from app.core.walk import Values
 
 _NOTHING = Prediction()
 TRIED = 100  # of the last events: what the file gives for them is compared with what was kept

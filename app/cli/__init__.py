@@ -20,6 +20,7 @@ import click
 
 from app import __version__
 from app.core.error import DriftlineError
+from app.core.weighted import compiled
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("app.cli.init:init", "Write a pipeline file for a data file."),
@@ -80,8 +81,16 @@ class Commands(click.Group):
             raise click.exceptions.Exit(UNREAD) from None
 
 
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"driftline, version {__version__}")
+        if compiled is None:
+            click.echo("without its compiled part, for want of a C compiler at the installation: slower, same results")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="driftline")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit.")
 def main() -> None:
     """Driftline keeps a machine-learning model alive in production: it scores events from Kafka, learns from
     labels that come later, and alerts when the world drifts.

@@ -16,9 +16,10 @@ from typing import Any
 
 import orjson
 
+from app.codec.usual import EXACT_MAX, MOMENT, SCALAR, Kind, Read, name_of, number_of, text_of, usual
 from app.core.loading import CHUNK_MAX, CHUNKS_MAX, SIZE_MAX
 from app.core.pipeline import Feature, Pipeline
-from app.core.pipeline.field import PathPart, parse_path
+from app.core.pipeline.field import Path, PathPart, parse_path
 from app.core.record import Chunk, Control, Event, EventId, FeatureValue, InputRecord, Label, Malformed, Source
 from app.core.target import Target, TargetError, shown
 
@@ -63,7 +64,6 @@ _LOAD_NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _SECONDS_BELOW = 1e11  # an epoch number below it is in seconds (until the year 5138), from it on in milliseconds
-_EXACT_MAX = 2**53  # up to here every whole number is a float of its own
 _TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
 MISSING = object()  # what `find` gives where there is nothing
@@ -105,6 +105,8 @@ class Decoder:
         # Of numbers at keys of their own, which most events are made of, all at once.
         keys = [key for _, key, _, _, plain in self._features if plain and key is not None]
         self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
+        places = [(feature.keys, self._kind(feature)) for feature in form.features.values()]
+        self._usual_event = self._usual(self._event_id, self._event_time, places)
         label = pipeline.label
         if label is not None:
             self._label_id = parse_path(label.id)
@@ -114,18 +116,28 @@ class Decoder:
             self._label_time = parse_path(label.time) if label.time else None
             self._target = Target(label, pipeline)
             self._retracts = label.retract
+            self._usual_label = self._usual(self._label_id, self._label_time, [(self._label_value, SCALAR)])
+
+    def _usual(self, id_path: Path, time_path: Path | None, places: Sequence[tuple[Path, Kind]]) -> Read:
+        """Reads the id, the time if there is one, and what is at the places."""
+        begin = [(id_path, name_of(self._string_max)), *([(time_path, MOMENT)] if time_path else [])]
+        return usual([*begin, *places], self._bytes_max)
+
+    def _kind(self, feature: Feature) -> Kind:
+        kinds = {"number": number_of(self._number_max), "string": text_of(self._string_max), "boolean": bool}
+        return kinds[feature.type]
 
     def event(self, source: Source) -> InputRecord:
         """An event, or why it is none."""
         try:
-            return self._read_event(source, self._document(source.value, self._bytes_max))
+            return self._read_event(source)
         except _RefusedError as refusal:
             return _malformed(source, refusal)
 
     def label(self, source: Source) -> InputRecord:
         """A label, or why it is none."""
         try:
-            return self._read_label(source, self._document(source.value, self._bytes_max))
+            return self._read_label(source)
         except _RefusedError as refusal:
             return _malformed(source, refusal)
 
@@ -151,14 +163,23 @@ class Decoder:
             raise _RefusedError("not_object", f"the value is a JSON {type(document).__name__}")
         return document
 
-    def _read_event(self, source: Source, document: dict[str, Any]) -> Event:
-        event_id = document.get(self._event_key)
-        if type(event_id) is not int:  # here and for labels: most ids, without a call
-            event_id = self._id(document, self._event_id)
-        time_ms, ahead = self._time(document, self._event_time, source)
-        values, missing = self._numbers(document), 0
-        if values is None:
-            values, missing = self._values(document)
+    def _read_event(self, source: Source) -> Event:
+        found = self._usual_event(source.value)
+        if found is None:
+            document, missing = self._document(source.value, self._bytes_max), 0
+            event_id = document.get(self._event_key)
+            if type(event_id) is not int:  # here and for labels: most ids, without a call
+                event_id = self._id(document, self._event_id)
+            time_ms, ahead = self._time(document, self._event_time, source)
+            values = self._numbers(document)
+            if values is None:
+                values, missing = self._values(document)
+        elif self._event_time is None:
+            event_id, values, missing = found[0], found[1:], 0
+            time_ms, ahead = self._record_time(source), False
+        else:
+            event_id, values, missing = found[0], found[2:], 0
+            time_ms, ahead = self._told_time(found[1], source)
         order_ms = source.record_time_ms if ahead else time_ms
         return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
 
@@ -191,16 +212,25 @@ class Decoder:
                 values.append(check(self, name, value))
         return tuple(values), missing
 
-    def _read_label(self, source: Source, document: dict[str, Any]) -> Label:
-        event_id = document.get(self._label_key)
-        if type(event_id) is not int:
-            event_id = self._id(document, self._label_id)
-        time_ms, ahead = self._time(document, self._label_time, source)
-        value = document.get(self._value_key)
-        if value is None:
-            value = find(document, self._label_value)
-        if value is MISSING or (value is None and not self._retracts):
-            raise _RefusedError("label_missing", REASONS["label_missing"])
+    def _read_label(self, source: Source) -> Label:
+        found = self._usual_label(source.value)
+        if found is None:
+            document = self._document(source.value, self._bytes_max)
+            event_id = document.get(self._label_key)
+            if type(event_id) is not int:
+                event_id = self._id(document, self._label_id)
+            time_ms, ahead = self._time(document, self._label_time, source)
+            value = document.get(self._value_key)
+            if value is None:
+                value = find(document, self._label_value)
+            if value is MISSING or (value is None and not self._retracts):
+                raise _RefusedError("label_missing", REASONS["label_missing"])
+        elif self._label_time is None:
+            event_id, value = found
+            time_ms, ahead = self._record_time(source), False
+        else:
+            event_id, told, value = found
+            time_ms, ahead = self._told_time(told, source)
         try:
             target = None if value is None else self._target.read(value)
         except TargetError as error:
@@ -223,7 +253,7 @@ class Decoder:
             raise _RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
         return Control(source, order_ms, command, episode, span_ms)
 
-    def _id(self, document: dict[str, Any], keys: tuple[PathPart, ...]) -> EventId:
+    def _id(self, document: dict[str, Any], keys: Path) -> EventId:
         found = find(document, keys)
         if type(found) is str:
             if len(found) > self._string_max:
@@ -235,24 +265,30 @@ class Decoder:
             raise _RefusedError("id_missing", REASONS["id_missing"])
         if type(found) is float:
             # Beyond, and for whole numbers of more than 64 bits, different ids would be one float.
-            if abs(found) > _EXACT_MAX:
+            if abs(found) > EXACT_MAX:
                 raise _RefusedError("id_type", f"{found!r} is too large to be exact; write such ids as text")
             return int(found) if found.is_integer() else found
         if type(found) is bool:
             raise _RefusedError("id_type", "the id is a truth value, which tells two events apart at most")
         raise _RefusedError("id_type", f"the id is {shown(found)}")
 
-    def _time(self, document: dict[str, Any], keys: tuple[PathPart, ...] | None, source: Source) -> tuple[int, bool]:
-        """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
-        record_time_ms = source.record_time_ms
-        if keys is None:
-            if record_time_ms < 0:
-                raise _RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
-            return record_time_ms, False
-        found = find(document, keys)
+    def _time(self, document: dict[str, Any], path: Path | None, source: Source) -> tuple[int, bool]:
+        if path is None:
+            return self._record_time(source), False
+        found = find(document, path)
         if found is MISSING or found is None:
             raise _RefusedError("time_missing", REASONS["time_missing"])
-        time_ms = _milliseconds(found)
+        return self._told_time(found, source)
+
+    def _record_time(self, source: Source) -> int:
+        time_ms = source.record_time_ms
+        if time_ms < 0:
+            raise _RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
+        return time_ms
+
+    def _told_time(self, found: object, source: Source) -> tuple[int, bool]:
+        """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
+        time_ms, record_time_ms = _milliseconds(found), source.record_time_ms
         return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
 
     def _number(self, name: str, value: object) -> FeatureValue:
@@ -315,7 +351,7 @@ def _absent(name: str, feature: Feature) -> FeatureValue:
     return feature.fill
 
 
-def _plain_key(keys: Sequence[PathPart]) -> Any:
+def _plain_key(keys: Path) -> Any:
     """The key of a path that has one only; None, which no object has, for any other."""
     return str(keys[0]) if len(keys) == 1 else None
 

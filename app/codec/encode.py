@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
 import orjson
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from app.core.output import Alert, Outcome, Output, Prediction, Rejected, Score
+from app.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of, json, shown, written
+from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
-from app.core.record import Headers, LabelValue
+from app.core.record import Headers
 
 KEY_BYTES_MAX = 4096
 _HEADER_TEXT_MAX = 500
@@ -50,7 +51,7 @@ class Encoder:
     """Encodes what the core makes for one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._names = tuple(pipeline.event.features)
+        self._features = features_of(pipeline)
         self._pipeline = pipeline.name
         self._value_max = pipeline.limits.output_bytes_max
         self._forms: dict[type, Callable[[Any], Message]] = {
@@ -69,44 +70,45 @@ class Encoder:
         return message
 
     def _score(self, score: Score) -> Message:
-        source = score.source
-        value: dict[str, Any] = {
-            "output_id": score.output_id,
-            "pipeline": self._pipeline,
-            "event_id": score.event_id,
-            "event_time_ms": score.time_ms,
-            "guard": score.guard,
-            "model_version": f"{score.version.generation}.{score.version.learned}",
-        }
-        _add_prediction(value, score.prediction)
-        if score.decision is not None:
-            value["decision"] = score.decision
-        return Message("scores", _key(source.key), orjson.dumps(value), max(source.record_time_ms, 0))
+        source, version, decision = score.source, score.version, score.decision
+        said, probability, probabilities = shown(score.prediction)
+        value = ScoreValue(
+            score.output_id,
+            self._pipeline,
+            score.event_id,
+            score.time_ms,
+            score.guard,
+            f"{version.generation}.{version.learned}",
+            said,
+            probability,
+            probabilities,
+            UNSET if decision is None else decision,
+        )
+        return Message("scores", _key(source.key), json(value), max(source.record_time_ms, 0))
 
     def _outcome(self, outcome: Outcome) -> Message:
-        value: dict[str, Any] = {
-            "output_id": outcome.output_id,
-            "pipeline": self._pipeline,
-            "kind": outcome.kind,
-            "event_id": outcome.event_id,
-        }
-        if outcome.detail is not None:
-            value["detail"] = outcome.detail[:_HEADER_TEXT_MAX]
         prediction, features, version = outcome.prediction, outcome.features, outcome.version
-        if prediction is not None and features is not None and version is not None:
-            value["event_time_ms"] = outcome.event_time_ms
-            value["features"] = dict(zip(self._names, features))  # noqa: B905 - `strict` would cost as much again
-            _add_prediction(value, prediction)
-            value["model_version"] = f"{version.generation}.{version.learned}"
-        if outcome.label is not None:
-            value["label"] = outcome.label
-        if outcome.previous_label is not None:
-            value["previous_label"] = outcome.previous_label
-        if outcome.label_time_ms is not None:
-            value["label_time_ms"] = outcome.label_time_ms
-            if outcome.event_time_ms is not None:
-                value["label_delay_ms"] = outcome.label_time_ms - outcome.event_time_ms
-        return Message("outcomes", _key(outcome.key), orjson.dumps(value), outcome.stamp_ms)
+        label, previous, detail = outcome.label, outcome.previous_label, outcome.detail
+        label_time_ms, event_time_ms = outcome.label_time_ms, outcome.event_time_ms
+        said, probability, probabilities = NOTHING if prediction is None else shown(prediction)
+        value = OutcomeValue(
+            outcome.output_id,
+            self._pipeline,
+            outcome.kind,
+            outcome.event_id,
+            UNSET if detail is None else detail[:_HEADER_TEXT_MAX],
+            UNSET if version is None else event_time_ms,
+            UNSET if features is None else self._features(features),
+            said,
+            probability,
+            probabilities,
+            UNSET if version is None else f"{version.generation}.{version.learned}",
+            UNSET if label is None else written(label),
+            UNSET if previous is None else written(previous),
+            UNSET if label_time_ms is None else label_time_ms,
+            UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
+        )
+        return Message("outcomes", _key(outcome.key), json(value), outcome.stamp_ms)
 
     def _alert(self, alert: Alert) -> Message:
         value = {
@@ -174,42 +176,45 @@ class Encoder:
         return Message(message.kind, message.key, orjson.dumps(value), message.timestamp_ms, message.headers)
 
 
-def digest(messages: Iterable[Message]) -> bytes:
-    """A 16-byte digest over everything that is published of a slice, in order: topic, time, key, value, headers."""
-    parts: list[bytes] = []
-    rank, frame = _RANK, _frame
-    for message in messages:
-        key, value, headers = message.key, message.value, message.headers
-        key_size = -1 if key is None else len(key)
-        value_size = 0xFFFFFFFF if value is None else len(value)
-        parts += (
-            frame(rank[message.kind], message.timestamp_ms, key_size, value_size, len(headers)),
-            key or b"",
-            value or b"",
-        )
-        if not headers:
-            continue
-        for name, header in headers:
-            title = name.encode()
-            parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")
-    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+class Digest:
+    """A 16-byte digest over everything that is published of a slice, in order: topic, time, key, value, headers.
 
+    Attributes:
+        size: bytes of the values so far.
+    """
 
-def _add_prediction(value: dict[str, Any], prediction: Prediction) -> None:
-    """A prediction's part of a value: `prediction` (class or number) and what stands behind it."""
-    label, probabilities = prediction.label, prediction.probabilities
-    if probabilities is None:
-        value["prediction"] = label if label is not None else prediction.value
-        return
-    value["prediction"] = label
-    if prediction.value is not None:
-        value["probability"] = prediction.value
-    else:
-        value["probabilities"] = {_class_name(name): share for name, share in probabilities.items()}
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.size = 0
 
+    def add(self, messages: Iterable[Message]) -> None:
+        """Some more that is published."""
+        parts: list[bytes] = []
+        rank, frame, size = _RANK, _frame, 0
+        for message in messages:
+            key, value, headers = message.key, message.value or b"", message.headers
+            value_size = len(value)
+            size += value_size
+            parts += (
+                frame(
+                    rank[message.kind],
+                    message.timestamp_ms,
+                    -1 if key is None else len(key),
+                    value_size if message.value is not None else 0xFFFFFFFF,
+                    len(headers),
+                ),
+                key or b"",
+                value,
+            )
+            for name, header in headers:
+                title = name.encode()
+                parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")
+        self._hash.update(b"".join(parts))
+        self.size += size
 
-def _class_name(label: LabelValue) -> str:
-    return label if isinstance(label, str) else orjson.dumps(label).decode()
+    def hex(self) -> str:
+        """Of all that was added."""
+        return self._hash.hexdigest()
 
 
 def _key(key: bytes | None) -> bytes | None:

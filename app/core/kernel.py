@@ -20,6 +20,7 @@ from river.utils import VectorDict
 _FLAT = 18.0  # beyond it `optim.losses.Log` takes the exponential for what it tends to
 _CERTAIN = 30  # beyond it `utils.math.sigmoid` is 0 or 1
 _MISSES_MAX = 100
+_MEAN_OF_BITS = optim.losses.BinaryLoss.mean_func
 
 
 class Scaling:
@@ -114,41 +115,23 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
     Args:
         before: makes of the features what the model sees; a call of its own would cost a tenth more.
     """
-    if not _is_linear(model) or model.l1 or type(model.optimizer).look_ahead is not optim.base.Optimizer.look_ahead:
+    if not descends(model):
         return None
-    loss, optimizer, initializer = model.loss, model.optimizer, model.initializer
-    most, least, penalty = model.clip_gradient, -model.clip_gradient, model.l2
-    plain, logarithmic = type(optimizer) is optim.SGD, type(loss) is optim.losses.Log
-    rate, intercept_rate = _constant(optimizer.lr), _constant(model.intercept_lr)
+    optimizer, initializer, penalty = model.optimizer, model.initializer, model.l2
+    slope_of, plain = slope(model), type(optimizer) is optim.SGD
+    rate, intercept_rate = constant(optimizer.lr), constant(model.intercept_lr)
     scaled = VectorDict.from_scaled
 
     def learn(features: Any, label: Any) -> None:
         if before is not None:
             features = before(features)
         weights: Any = VectorDict(model._weights, initializer, features)
-        raw = weights.dot(features) + model.intercept
-        if not logarithmic:
-            slope = loss.gradient(label, raw)
-        else:
-            sign, weight = (-1, loss.weight_neg) if label == 0 else (int(label), loss.weight_pos)
-            z = raw * sign
-            if z > _FLAT:
-                slope = weight * exp(-z) * -sign
-            elif z < -_FLAT:
-                slope = weight * -sign
-            else:
-                slope = weight * -sign / (exp(z) + 1.0)
-        slope *= 1.0
-        if most < slope:
-            slope = most
-        if least > slope:
-            slope = least
-        slope = float(slope)
-        gradient = scaled(features, slope)
+        steepness = slope_of(label, weights.dot(features) + model.intercept)
+        gradient = scaled(features, steepness)
         if penalty:
             gradient.iadd_scaled(weights, penalty)
         count = optimizer.n_iterations
-        model.intercept -= (model.intercept_lr.get(count) if intercept_rate is None else intercept_rate) * slope
+        model.intercept -= (model.intercept_lr.get(count) if intercept_rate is None else intercept_rate) * steepness
         if plain:
             weights.isub_scaled(gradient, optimizer.lr.get(count) if rate is None else rate)
             optimizer.n_iterations = count + 1
@@ -158,32 +141,72 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
     return learn
 
 
-def probability(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[[Any], float] | None:
-    """A function that says the probability of True as `LogisticRegression` does, of False it is the rest; else None.
+def descends(model: Any) -> bool:
+    """Whether `learn_one` is one step down the slope of the loss: a linear model without what needs more."""
+    linear = type(model) in (linear_model.LogisticRegression, linear_model.LinearRegression)
+    return linear and not model.l1 and type(model.optimizer).look_ahead is optim.base.Optimizer.look_ahead
+
+
+def slope(model: Any) -> Callable[[Any, float], float]:
+    """A function from a label and what a linear model says before its link to the clipped gradient of the loss."""
+    loss, most, least = model.loss, model.clip_gradient, -model.clip_gradient
+    logarithmic = type(loss) is optim.losses.Log
+
+    def slope_of(label: Any, raw: float) -> float:
+        if not logarithmic:
+            found = loss.gradient(label, raw)
+        else:
+            sign, weight = (-1, loss.weight_neg) if label == 0 else (int(label), loss.weight_pos)
+            z = raw * sign
+            if z > _FLAT:
+                found = weight * exp(-z) * -sign
+            elif z < -_FLAT:
+                found = weight * -sign
+            else:
+                found = weight * -sign / (exp(z) + 1.0)
+        found *= 1.0
+        if most < found:
+            found = most
+        if least > found:
+            found = least
+        return float(found)
+
+    return slope_of
+
+
+def link(model: Any) -> Callable[[float], float] | None:
+    """What makes of a linear model's weighted sum the probability of True, of False it is the rest of 1, or the number
+    that it says; None of a model that does something else."""
+    if type(model) is linear_model.LinearRegression:
+        return model.loss.mean_func  # type: ignore[no-any-return]  # River is untyped
+    if type(model) is linear_model.LogisticRegression and type(model.loss).mean_func is _MEAN_OF_BITS:
+        return sigmoid
+    return None
+
+
+def says(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[[Any], float]:
+    """A function from features to what a model with such a link says.
 
     Args:
         before: see `descend`.
     """
-    if not _is_linear(model) or type(model) is not linear_model.LogisticRegression:
-        return None
-    if type(model.loss).mean_func is not optim.losses.BinaryLoss.mean_func:
-        return None
+    linked = link(model) or sigmoid
 
     def ask(features: Any) -> float:
-        raw = model._weights.dot(features if before is None else before(features)) + model.intercept
-        if raw < -_CERTAIN:
-            return 0
-        if raw > _CERTAIN:
-            return 1
-        return 1 / (1 + exp(-raw))
+        return linked(model._weights.dot(features if before is None else before(features)) + model.intercept)
 
     return ask
 
 
-def _constant(rate: Any) -> float | None:
+def sigmoid(raw: float) -> float:
+    """What `utils.math.sigmoid` says."""
+    if raw < -_CERTAIN:
+        return 0
+    if raw > _CERTAIN:
+        return 1
+    return 1 / (1 + exp(-raw))
+
+
+def constant(rate: Any) -> float | None:
     """A learning rate that stays as it is."""
     return rate.learning_rate if type(rate) is optim.schedulers.Constant else None
-
-
-def _is_linear(model: Any) -> bool:
-    return type(model) in (linear_model.LogisticRegression, linear_model.LinearRegression)

@@ -12,7 +12,7 @@ copy that is makes no difference to the state, so when copies are made is free t
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any
 
@@ -24,17 +24,14 @@ from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
-from app.core.record import FeatureValue, LabelValue
-from app.core.walk import Walk
+from app.core.record import LabelValue
+from app.core.walk import Features, Form, Values, Walk
 
 COPY_EVERY = 10_000
-SINCE_MIN, SINCE_MAX = 2_000, 5_000  # learn calls between two copies to go back to: more of them for a larger model
+SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
 _WITHHELD = Prediction()
 _PLAIN = frozenset({bool, int, float, str})
-
-Features = dict[str, FeatureValue]
-Values = Sequence[FeatureValue]
 
 
 class Learner:
@@ -63,14 +60,12 @@ class Learner:
 
     def _set_form(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._names = tuple(pipeline.event.features)
-        self._may_omit = any(feature.missing == "omit" for feature in pipeline.event.features.values())
+        features = pipeline.event.features
+        self._form = Form(tuple(features), may_omit=any(one.missing == "omit" for one in features.values()))
 
     def features_of(self, values: Values) -> Features:
-        """Features as the model sees them: in declared order, without the omitted ones."""
-        if self._may_omit and None in values:
-            return {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
-        return dict(zip(self._names, values))  # noqa: B905 - as many as there are names; `strict` would cost as much again
+        """Features as the model sees them."""
+        return self._form.features(values)
 
     def install(self, model: Any) -> None:
         """Put a model to work: its methods are looked up once."""
@@ -79,12 +74,11 @@ class Learner:
 
     def _use(self, model: Any) -> None:
         self._model = model
-        self._walk: Walk | None = Walk(model)
+        self._walk: Walk | None = Walk(model, self._form)
         self._predict = _predictor(self._pipeline.task, model, self._walk, self._probabilistic)
         self._supervised = bool(getattr(model, "_supervised", True))
-        self._learn_one: Callable[..., Any] = self._walk.learn() if self._supervised else _without_label(model)
-        self._leaves_features = self._walk.leaves_features
-        self._asked: tuple[Values | None, Features] = (None, {})  # the last that was scored: often learned at once
+        learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
+        self._learn_one: Callable[..., Any] = learn
 
     @property
     def model(self) -> Any:
@@ -139,12 +133,8 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(call)
-            # Here and in `learn` without a call, which would cost a fifth more.
-            features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
-            prediction = self._predict(features)
-            if self._leaves_features:
-                self._asked = (values, features)
-            return (prediction, "served") if prediction is not None else self._ask_another(features)
+            prediction = self._predict(values)
+            return (prediction, "served") if prediction is not None else self._ask_another(values)
         except Exception as error:
             raise self._put_back(call, error) from error
 
@@ -167,11 +157,8 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(learn_call(output_id))
-            asked, features = self._asked
-            if values is not asked:
-                features = self.features_of(values) if self._may_omit else dict(zip(self._names, values))  # noqa: B905
-            self._learn_one(features, label)
-            if (self.learned + 1) % COPY_EVERY == 0 and self._predict(features) is not None:
+            self._learn_one(values, label)
+            if (self.learned + 1) % COPY_EVERY == 0 and self._predict(values) is not None:
                 good = self._good = pickled(self.model)
         except Exception as error:
             raise self._put_back(learn_call(output_id), error) from error
@@ -180,10 +167,10 @@ class Learner:
         if good is not None or len(self._since) >= self._since_max:
             self._keep(good)
 
-    def _ask_another(self, features: Features) -> tuple[Prediction, Guard]:
+    def _ask_another(self, values: Values) -> tuple[Prediction, Guard]:
         """What the last good copy says, now that the model said nothing finite."""
         self._fall_back()
-        prediction = self._predict(features)
+        prediction = self._predict(values)
         return (prediction, "fallback") if prediction is not None else (_WITHHELD, "withheld")
 
     # -- exceptions
@@ -223,7 +210,7 @@ class Learner:
             return
         try:
             for values, label in self._since:
-                self._learn_one(self.features_of(values), label)
+                self._learn_one(values, label)
         except Exception as error:
             raise InvariantError(
                 f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
@@ -280,24 +267,24 @@ def learn_call(output_id: str) -> str:
     return f"learn {output_id}"
 
 
-def _without_label(model: Any) -> Callable[[Features, LabelValue | None], None]:
+def _without_label(model: Any, form: Form) -> Callable[[Values, LabelValue | None], None]:
     """How a model learns an event."""
-    return lambda features, _: model.learn_one(features)
+    return lambda values, _: model.learn_one(form.features(values))
 
 
-def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callable[[Features], Prediction | None]:
-    """The function from features to prediction that fits the task and what the model can do.
+def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callable[[Values], Prediction | None]:
+    """The function from values to prediction that fits the task and what the model can do.
 
     It returns None where the model says a number that is not finite.
     """
     if task in ("regression", "anomaly"):
         say = walk.ask("predict_one" if task == "regression" else "score_one")
-        return lambda features: _number(say(features))
+        return lambda values: _number(say(values))
     predict_one = walk.ask("predict_one")
     if task == "binary" and (probability := walk.probability()) is not None:
 
-        def decide(features: Features) -> Prediction | None:
-            of_true = probability(features)
+        def decide(values: Values) -> Prediction | None:
+            of_true = probability(values)
             of_false = 1.0 - of_true
             if not isfinite(of_true):
                 return None
@@ -306,14 +293,14 @@ def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callab
 
         return decide
     if not probabilistic:
-        return lambda features: Prediction(label=_plain(predict_one(features)))
+        return lambda values: Prediction(label=_plain(predict_one(values)))
     predict_proba_one = walk.ask("predict_proba_one")
     binary = task == "binary"
     own_label = _overrides_predict_one(model)
 
-    def classify(features: Features) -> Prediction | None:
-        probabilities = predict_proba_one(features)
-        label, most = predict_one(features) if own_label else None, -inf
+    def classify(values: Values) -> Prediction | None:
+        probabilities = predict_proba_one(values)
+        label, most = predict_one(values) if own_label else None, -inf
         for name, probability in probabilities.items():
             if not isfinite(probability):
                 return None

@@ -15,7 +15,9 @@ from river import base, compose, linear_model, preprocessing, tree
 from river.__version__ import __version__
 
 from app.core.hoeffding import hoeffding
-from app.core.kernel import Scaling, descend, probability, scaling
+from app.core.kernel import Scaling, descend, link, says, scaling
+from app.core.line import Line, suits
+from app.core.record import FeatureValue
 
 _READERS = (
     preprocessing.StandardScaler,
@@ -26,15 +28,38 @@ _READERS = (
 
 KNOWN = __version__ == "0.26.1"  # its operations are those of `kernel` and `hoeffding`; any other goes its own way
 
+Features = dict[str, FeatureValue]
+Values = Sequence[FeatureValue]
 
-class Walk:
-    """What a model says and learns, by the shortest way.
 
-    `settle` before anybody else looks at the model: until then it may lack what it has learned (`kernel.Scaling`).
+class Form:
+    """How a model sees the values of an event.
+
+    Args:
+        names: of the features, in declared order.
+        may_omit: a value may be None: the model does not see that feature.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, names: Sequence[str], *, may_omit: bool) -> None:
+        self.names = tuple(names)
+        self.may_omit = may_omit
+
+    def features(self, values: Values) -> Features:
+        """In declared order, without the omitted ones."""
+        if self.may_omit and None in values:
+            return {name: value for name, value in zip(self.names, values, strict=True) if value is not None}
+        return dict(zip(self.names, values))  # noqa: B905 - as many as there are names; `strict` would cost as much again
+
+
+class Walk:
+    """What a model says of an event's values and how it learns them, by the shortest way.
+
+    `settle` before anybody else looks at the model: until then it may lack what it has learned.
+    """
+
+    def __init__(self, model: Any, form: Form) -> None:
         self._model = model
+        self._form = form
         self._steps = _plain_steps(model)
         self._scalings: dict[int, Scaling] = {}
         steps = self._steps
@@ -43,20 +68,80 @@ class Walk:
         if steps is not None and self._walked and KNOWN:
             found = {place: scaling(step) for place, step in enumerate(steps[:-1])}
             self._scalings = {place: one for place, one in found.items() if one is not None}
+        self._leaves_features = KNOWN and all(type(step) in _READERS for step in steps or [model])
+        self._asked: tuple[Values | None, Features] = (None, {})  # the last that was asked of: often learned at once
+        self._line = self._straight()
 
     def settle(self) -> None:
         """Make the model what it would be by itself."""
+        if self._line is not None:
+            self._line.settle()
+        self._settle_steps()
+
+    def _settle_steps(self) -> None:
         for one in self._scalings.values():
             one.settle()
         if self._tree is not None:
             self._tree.settle()
 
-    def ask(self, method: str) -> Callable[[Any], Any]:
-        """A function that says of features what `model.method` says.
+    def ask(self, method: str) -> Callable[[Values], Any]:
+        """A function that says of values what `model.method` says of the features.
 
         Args:
             method: `predict_one`, `predict_proba_one` or `score_one`.
         """
+        model, line = self._model, self._line
+        if line is None:
+            return self._of_values(self._ask(method))
+        if method == "predict_one" and type(model[-1]) is linear_model.LinearRegression:
+            return line.ask
+        answer = self._of_values(self._ask(method))
+
+        def settled(values: Values) -> Any:
+            self.settle()
+            return answer(values)
+
+        return settled
+
+    def probability(self) -> Callable[[Values], float] | None:
+        """A function from values to the probability of True, where False has the rest of 1; None where a model says
+        more, or something else."""
+        last = self._steps[-1] if self._steps else self._model
+        if not KNOWN or type(last) is not linear_model.LogisticRegression or link(last) is None:
+            return None
+        return self._line.ask if self._line is not None else self._of_values(says(last, self._transform()))
+
+    def learn(self) -> Callable[[Values, Any], None]:
+        """A function that does with values and a label what `model.learn_one` does."""
+        return self._line.teach if self._line is not None else self._teach_values(self._learn())
+
+    # -- by name
+
+    def _of_values(self, answer: Callable[[Features], Any]) -> Callable[[Values], Any]:
+        """Of values instead of features."""
+        features_of = self._form.features
+        if not self._leaves_features:
+            return lambda values: answer(features_of(values))
+
+        def ask(values: Values) -> Any:
+            asked, features = self._asked
+            if values is not asked:
+                features = features_of(values)
+                self._asked = (values, features)
+            return answer(features)
+
+        return ask
+
+    def _teach_values(self, learn: Callable[[Features, Any], None]) -> Callable[[Values, Any], None]:
+        features_of = self._form.features
+
+        def teach(values: Values, label: Any) -> None:
+            asked, features = self._asked
+            learn(features if values is asked else features_of(values), label)
+
+        return teach
+
+    def _ask(self, method: str) -> Callable[[Features], Any]:
         model, steps = self._model, self._steps
         estimator = steps[-1] if steps else model
         tree = self._tree if method == "predict_proba_one" else None
@@ -66,14 +151,7 @@ class Walk:
         before = self._transform()
         return answer if before is None else lambda features: answer(before(features))
 
-    def probability(self) -> Callable[[Any], float] | None:
-        """A function from features to the probability of True, where False has the rest of 1; None where a model says
-        more, or something else."""
-        steps = self._steps or [self._model]
-        return probability(steps[-1], self._transform()) if KNOWN else None
-
-    def learn(self) -> Callable[[Any, Any], None]:
-        """A function that does with a pair what `model.learn_one` does."""
+    def _learn(self) -> Callable[[Features, Any], None]:
         model, steps = self._model, self._steps
         if steps is None or not self._walked:
             own = self._tree.teach if self._tree is not None and steps is None else model.learn_one
@@ -90,12 +168,7 @@ class Walk:
         learn_last = self._tree.teach if self._tree is not None else _learn_pair(last)
         return learn_last if before is None else lambda features, label: learn_last(before(features), label)
 
-    @property
-    def leaves_features(self) -> bool:
-        """Whether it is known that asking leaves the features as they are, so that they can be learned from."""
-        return KNOWN and all(type(step) in _READERS for step in self._steps or [self._model])
-
-    def _transform(self) -> Callable[[Any], Any] | None:
+    def _transform(self) -> Callable[[Features], Any] | None:
         """What comes before the estimator; None if nothing does."""
         steps = self._steps[:-1] if self._steps else []
         return _one_after_the_other(
@@ -104,6 +177,15 @@ class Walk:
                 for place, step in enumerate(steps)
             ]
         )
+
+    def _straight(self) -> Line | None:
+        """A scaler before a linear model in one; None of anything else, and where a feature may be missing."""
+        steps = self._steps or []
+        if not KNOWN or self._form.may_omit or len(steps) != 2 or not suits(*steps):
+            return None
+        scaler, model = steps
+        ask, teach = self._of_values(says(model, self._transform())), self._teach_values(self._learn())
+        return Line(scaler, model, self._form.names, ask, teach, self._settle_steps)
 
 
 def _one_after_the_other(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:

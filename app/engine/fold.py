@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from app.codec.encode import Encoder, Message, digest
+from app.codec.encode import Digest, Encoder, Message
 from app.codec.inputs import Inputs
 from app.codec.journal import Range
 from app.core.error import InvariantError
@@ -89,6 +89,17 @@ class Made:
                 self.alerts[output.kind] += 1
 
 
+class _Published:
+    """What a slice publishes, so far."""
+
+    __slots__ = ("digest", "made", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.made = Made()
+        self.digest = Digest()
+
+
 class Folder:
     """Folds the records of one shard, slice by slice.
 
@@ -157,40 +168,35 @@ class Folder:
             raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
         """
         self.shard.learner.notes = Notes(raised, self.vouch)
-        messages: list[Message] = []
-        made = Made()
+        published = _Published()
         counts = [0] * len(at_end)
         stops = [0] * len(at_end)
-        size = 0
         while (taken := sum(counts)) < records_max:
             goal = min(taken + TOGETHER, records_max)
-            outputs = self._step(at_end, goal - taken, counts, stops)
-            encoded = self._publish(outputs, made)
-            messages += encoded
-            size += sum([len(message.value or b"") for message in encoded])
-            if sum(counts) < goal or full(size):
+            self._publish(self._step(at_end, goal - taken, counts, stops), published)
+            if sum(counts) < goal or full(published.digest.size):
                 break
-        return self._folded(counts, stops, None, messages, made)
+        return self._folded(counts, stops, None, published)
 
-    def _publish(self, outputs: Sequence[Output], made: Made) -> list[Message]:
-        """Outputs as they are published; counted, and shown to whoever watches."""
-        made.add(outputs)
+    def _publish(self, outputs: Sequence[Output], published: _Published) -> None:
+        """Write outputs as they are published, count them, and show them to whoever watches."""
+        published.made.add(outputs)
         watch, encode = self._watch, self._encode
         if watch is not None:
             for output in outputs:
                 watch(output)
-        return [encode(output) for output in outputs]
+        messages = [encode(output) for output in outputs]
+        published.messages += messages
+        published.digest.add(messages)
 
     def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
         """Take and fold up to so many records; counts them, and notes where each input stands."""
-        shard, taken = self.shard, self.merge.take(records_max, at_end)
+        shard = self.shard
         made: list[Output] = []
-        for rank, record in taken:
+        for rank, record in self.merge.take(records_max, at_end):
+            counts[rank] += 1
             stops[rank] = record.source.offset + 1
             made += step(shard, record)
-        ranks = [rank for rank, _ in taken]
-        for rank in range(len(counts)):
-            counts[rank] += ranks.count(rank)
         return made
 
     def fold_range(self, inputs: Mapping[str, Sequence[Source]], raised: Mapping[str, str] | None = None) -> Folded:
@@ -206,17 +212,12 @@ class Folder:
     def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
         """Let time pass on idle inputs; `raised` as of `fold`."""
         self.shard.learner.notes = Notes(raised, self.vouch)
-        made = Made()
-        messages = self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), made)
-        return self._folded([], [], time_ms, messages, made)
+        published = _Published()
+        self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), published)
+        return self._folded([], [], time_ms, published)
 
     def _folded(
-        self,
-        counts: Sequence[int],
-        stops: Sequence[int],
-        tick_ms: int | None,
-        messages: Sequence[Message],
-        made: Made,
+        self, counts: Sequence[int], stops: Sequence[int], tick_ms: int | None, published: _Published
     ) -> Folded:
         inputs = {}
         for rank, count in enumerate(counts):
@@ -225,4 +226,4 @@ class Folder:
                 inputs[topic] = Range(self.positions[topic], stops[rank], count)
                 self.positions[topic] = stops[rank]
         raised = self.shard.learner.notes.found
-        return Folded(inputs, tick_ms, messages, made, digest(messages).hex(), raised)
+        return Folded(inputs, tick_ms, published.messages, published.made, published.digest.hex(), raised)

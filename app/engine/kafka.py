@@ -341,12 +341,13 @@ class KafkaPublisher:
             place = (write.topic, write.partition)
             builder = open_batches.get(place)
             may_join = builder is not None and (write.topic != alone or self._is_small(builder, write))
-            if not may_join or not self._append(builder, write):
-                builder = self._producer.create_batch()
-                if not self._append(builder, write):  # an empty one takes anything
-                    raise InvariantError(f"a record for {write.topic} fits no batch")
-                open_batches[place] = builder
-                made.append((Place(*place), builder))
+            if may_join and _append(builder, write) is not None:
+                continue
+            builder = self._producer.create_batch()
+            if _append(builder, write) is None:  # an empty one takes anything
+                raise InvariantError(f"a record for {write.topic} fits no batch")
+            open_batches[place] = builder
+            made.append((Place(*place), builder))
         for _, builder in made:
             builder.close()
         return made
@@ -355,19 +356,17 @@ class KafkaPublisher:
     def _is_small(builder: Any, write: Write) -> bool:
         return bool(builder.size() + write_bytes(write) <= SMALL_BYTES_MAX)
 
-    @staticmethod
-    def _append(builder: Any, write: Write) -> bool:
-        """Whether there was room: a full builder says so by returning None, without an error."""
-        headers = list(write.headers) if write.headers else _NO_HEADERS
-        return (
-            builder.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=headers) is not None
-        )
-
     async def close(self) -> None:
         await tidy.stop(self._producer)
         if self._committing is not None and not self._committing.done():
             self._committing.cancel()  # whoever waited for it was cancelled; nothing will answer it any more
             await asyncio.wait({self._committing})
+
+
+def _append(builder: Any, write: Write) -> Any:
+    """None where there was no room."""
+    headers = list(write.headers) if write.headers else _NO_HEADERS
+    return builder.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=headers)
 
 
 class KafkaReader:

@@ -21,7 +21,7 @@ import pytest
 import river.datasets
 import river.stream
 
-from app.codec.encode import Encoder, digest
+from app.codec.encode import Encoder
 from app.core import build, freeze
 from app.core.digest import digest_of
 from app.core.error import InvariantError, SnapshotError
@@ -31,6 +31,7 @@ from app.core.pipeline import Pipeline
 from app.core.record import LabelValue, Record
 from app.core.shard import Shard
 from app.core.step import step
+from tests.support.published import digest
 from tests.support.small import NOW_MS, control, event, label, small
 
 SELECTED = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder())"
@@ -85,7 +86,7 @@ def pipeline_of(task: str, model: str) -> Pipeline:
     return small(task, model=model, drift={**watched, "warmup_labels": 10})
 
 
-def fold(here: Shard, given: list[Record]) -> bytes:
+def fold(here: Shard, given: list[Record]) -> str:
     """The digest of everything that these records make."""
     encode = Encoder(here.pipeline).encode
     return digest(encode(output) for record in given for output in step(here, record))

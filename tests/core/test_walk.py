@@ -13,8 +13,8 @@ from river import anomaly, compose, feature_extraction, linear_model, naive_baye
 from app.core import walk
 from app.core.build import tree_size
 from app.core.digest import digest_of
-from app.core.kernel import descend, probability, scaling
-from app.core.walk import Walk
+from app.core.kernel import descend, link, scaling
+from app.core.walk import Form, Walk
 
 
 def _power(x: dict[str, float]) -> dict[str, float]:
@@ -40,24 +40,24 @@ def made() -> dict[str, Any]:
 def test_a_walked_pipeline_is_the_pipeline(name: str) -> None:
     theirs = made()[name]
     ours = copy.deepcopy(theirs)
-    way = Walk(ours)
+    way = Walk(ours, Form(("a", "b"), may_omit=False))
     ask, tell, learn = way.ask("predict_proba_one"), way.ask("predict_one"), way.learn()
     source = random.Random(3)
     for _ in range(200):
-        x = {"a": source.gauss(0, 1), "b": source.gauss(3, 2)}
-        y = x["a"] + x["b"] > 3
-        assert ask(x) == theirs.predict_proba_one(x)
-        assert tell(x) == theirs.predict_one(x)
-        learn(x, y)
+        a, b = source.gauss(0, 1), source.gauss(3, 2)
+        x, y = {"a": a, "b": b}, a + b > 3
+        assert ask((a, b)) == theirs.predict_proba_one(x)
+        assert tell((a, b)) == theirs.predict_one(x)
+        learn((a, b), y)
         theirs.learn_one(x, y)
         way.settle()
         assert digest_of(ours) == digest_of(theirs)
 
 
 def test_what_a_model_cannot_say_is_told_when_it_is_asked() -> None:
-    say = Walk(preprocessing.StandardScaler() | linear_model.LogisticRegression()).ask("score_one")
+    say = Walk(made()["plain"], Form(("a",), may_omit=False)).ask("score_one")
     with pytest.raises(AttributeError):
-        say({"a": 1.0})
+        say((1.0,))
 
 
 def linear() -> dict[str, Any]:
@@ -86,20 +86,20 @@ def test_linear_models_keep_their_bits(name: str, scale: float) -> None:
     theirs = linear()[name]
     ours = copy.deepcopy(theirs)
     regression = name.startswith("regression")
-    way = Walk(ours)
+    names = ("a", "b", "constant", "seldom")
+    way = Walk(ours, Form(names, may_omit=True))
     tell, learn = way.ask("predict_one"), way.learn()
     chance = None if regression else way.probability()
     source = random.Random(5)
     for number in range(300):
-        x = {"a": source.gauss(0, 1) * scale, "b": source.gauss(3, 2), "constant": 1}
-        if number % 3 == 0:
-            x["seldom"] = source.random()
-        y = x["b"] * 2 if regression else x["b"] > 3
-        assert repr(tell(x)) == repr(theirs.predict_one(x))
+        values = (source.gauss(0, 1) * scale, source.gauss(3, 2), 1, source.random() if number % 3 == 0 else None)
+        x = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        y = values[1] * 2 if regression else values[1] > 3
+        assert repr(tell(values)) == repr(theirs.predict_one(x))
         if chance is not None:
             said = theirs.predict_proba_one(x)
-            assert repr({False: 1.0 - chance(x), True: chance(x)}) == repr(said)
-        learn(x, y)
+            assert repr({False: 1.0 - chance(values), True: chance(values)}) == repr(said)
+        learn(values, y)
         theirs.learn_one(x, y)
         way.settle()
         assert digest_of(ours) == digest_of(theirs)
@@ -115,7 +115,8 @@ def test_what_needs_more_is_left_to_river() -> None:
     assert descend(logistic(l1=0.1)) is None
     assert descend(logistic(optimizer=optim.NesterovMomentum(0.1))) is None
     assert descend(linear_model.Perceptron()) is None
-    assert probability(linear_model.LinearRegression()) is None
+    assert link(linear_model.Perceptron()) is None
+    assert link(logistic()) is not None
 
 
 def trees() -> dict[str, Any]:
@@ -142,10 +143,11 @@ def trees() -> dict[str, Any]:
 def test_trees_keep_their_bits(name: str, delay: int) -> None:
     """Taught at once with what was asked just now, and taught when other features were asked meanwhile."""
     theirs = trees()[name]
-    waiting: deque[tuple[dict[str, Any], Any]] = deque()
+    waiting: deque[tuple[tuple[Any, ...], dict[str, Any], Any]] = deque()
     ours = copy.deepcopy(theirs)
     assert tree_size(ours) == tree_size(theirs)
-    way = Walk(ours)
+    names = ("a", "b", "constant", *(["kind"] if name != "behind a scaler" else []))
+    way = Walk(ours, Form(names, may_omit=True))
     ask, tell, learn = way.ask("predict_proba_one"), way.ask("predict_one"), way.learn()
     source = random.Random(11)
     for number in range(2_500):
@@ -157,13 +159,14 @@ def test_trees_keep_their_bits(name: str, delay: int) -> None:
         y: Any = x.get("a", 0.0) + x["b"] > 3 + (number > 1_500)
         if name == "several classes":
             y = min(3, max(0, int(x["b"])))
-        assert repr(ask(x)) == repr(theirs.predict_proba_one(x))
-        assert tell(x) == theirs.predict_one(x)
-        waiting.append((x, y))
+        values = tuple(x.get(one) for one in names)
+        assert repr(ask(values)) == repr(theirs.predict_proba_one(x))
+        assert tell(values) == theirs.predict_one(x)
+        waiting.append((values, x, y))
         if len(waiting) > delay:
-            learned = waiting.popleft()
-            learn(*learned)
-            theirs.learn_one(*learned)
+            values, x, y = waiting.popleft()
+            learn(values, y)
+            theirs.learn_one(x, y)
         if number % 50 == 0:
             way.settle()
             assert digest_of(ours) == digest_of(theirs)
@@ -175,11 +178,18 @@ def test_trees_keep_their_bits(name: str, delay: int) -> None:
 
 def test_another_river_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "KNOWN", False)
-    model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
-    assert Walk(model).probability() is None
-    for alone in (linear_model.LogisticRegression(), tree.HoeffdingTreeClassifier()):
-        assert Walk(alone).learn() == alone.learn_one
-        assert Walk(alone).ask("predict_proba_one") == alone.predict_proba_one
+    monkeypatch.setattr(walk, "descend", None)  # a call of it would fail
+    theirs, form = made()["plain"], Form(("a", "b"), may_omit=False)
+    ours = copy.deepcopy(theirs)
+    way = Walk(ours, form)
+    assert way.probability() is None
+    ask, learn = way.ask("predict_proba_one"), way.learn()
+    for number in range(20):
+        values, x = (number / 7, 1.0), {"a": number / 7, "b": 1.0}
+        assert ask(values) == theirs.predict_proba_one(x)
+        learn(values, number % 3 == 0)
+        theirs.learn_one(x, number % 3 == 0)
+        assert digest_of(ours) == digest_of(theirs)
 
 
 def test_the_river_that_is_installed_is_known() -> None:

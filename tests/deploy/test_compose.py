@@ -110,7 +110,10 @@ def test_prometheus_scrapes_the_worker_where_it_serves(services: dict[str, Any])
 
 def test_the_image_is_built_from_files_that_are_sent_to_it() -> None:
     lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
-    copied = [part for line in lines if line.startswith("COPY ") for part in line.split()[1:-1]]
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    copied = [part for parts in copies if not parts[0].startswith("--from=") for part in parts]
+    stages = {line.split(" AS ")[1] for line in lines if line.startswith("FROM ") and " AS " in line}
+    assert {parts[0].removeprefix("--from=") for parts in copies if parts[0].startswith("--from=")} <= stages
     sent = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert copied
     for source in copied:

@@ -17,7 +17,7 @@ from collections import Counter
 
 from app.broker.topic import OVERHEAD_BYTES
 from app.codec.decode import REASONS
-from app.codec.encode import Encoder, Message, digest
+from app.codec.encode import Encoder, Message
 from app.codec.inputs import Inputs
 from app.core.freeze import dump, load
 from app.core.output import Outcome, Output, Rejected, Score
@@ -25,6 +25,7 @@ from app.core.pipeline import Pipeline
 from app.core.record import Control, Event, InputRecord, Label, Malformed, Source, Tick
 from app.core.shard import Shard
 from app.core.step import step
+from tests.support.published import digest
 from tests.support.schema import check, document_of
 
 BATCH_BYTES = 61 + 10  # what Kafka adds to a batch, and to a record

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from msgspec import structs
 
-from app.codec.encode import Message, digest
+from app.codec.encode import Message
 from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
 from app.codec.manifest import Manifest
@@ -28,6 +28,7 @@ from app.engine.port import Place
 from app.engine.recovery import Recovered, Recovery
 from app.engine.runner import Runner, Start
 from app.engine.worker import Worker
+from tests.support.published import digest
 
 NOW_MS = 1_700_000_000_000
 STEP_MS = 1_000
@@ -264,7 +265,7 @@ def outputs_digest(cluster: MemoryCluster, chosen: Pipeline) -> str:
         for partition in range(cluster.partitions[topic])
         for source in cluster.records(topic, partition)
     ]
-    return digest(messages).hex()
+    return digest(messages)
 
 
 def journal(cluster: MemoryCluster, chosen: Pipeline, partition: int = 0) -> list[Link]:

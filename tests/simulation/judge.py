@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from app.codec.encode import Encoder, Message, digest
+from app.codec.encode import Encoder, Message
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
 from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, part_of, state_digest
@@ -31,6 +31,7 @@ from tests.simulation.loads import Ledger, unfit
 from tests.simulation.scenario import Send
 from tests.simulation.world import World, parsed, state_bounds
 from tests.support.poisonous import disarmed
+from tests.support.published import digest
 
 KINDS = ("scores", "outcomes", "alerts", "rejected")
 ENDS = ("joined", "assumed", "expired", "failed")  # how an event's wait ends
@@ -133,7 +134,7 @@ class Fold:
         shard.learner.notes = Notes(entry.raised or {})
         outputs = [output for record in records for output in step(shard, record)]
         messages = [Encoder(shard.pipeline).encode(output) for output in outputs]
-        if digest(messages).hex() != entry.digest or len(messages) != entry.outputs:
+        if digest(messages) != entry.digest or len(messages) != entry.outputs:
             raise BrokenError(f"{where}: folding it again makes {len(messages)} other outputs, not {entry.outputs}")
         if shard.watermark_ms != entry.watermark_ms or (before_ms or 0) > (shard.watermark_ms or 0):
             raise BrokenError(f"{where}: the watermark is {shard.watermark_ms}, journaled {entry.watermark_ms}")

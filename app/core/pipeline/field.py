@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 Scalar: TypeAlias = bool | int | float | str
 PathPart: TypeAlias = str | int
+Path: TypeAlias = tuple[PathPart, ...]
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
@@ -66,7 +67,7 @@ def format_duration(duration_ms: int) -> str | int:
     return f"{duration_ms}ms"
 
 
-def parse_path(text: str) -> tuple[PathPart, ...]:
+def parse_path(text: str) -> Path:
     r"""The keys that lead to a value in a user's JSON.
 
     Keys are separated by dots; a part of digits only is an index where it meets an array (where it meets an
@@ -100,7 +101,7 @@ def parse_path(text: str) -> tuple[PathPart, ...]:
     return tuple(parts)
 
 
-def format_path(parts: tuple[PathPart, ...]) -> str:
+def format_path(parts: Path) -> str:
     """The text that `parse_path` reads as these parts."""
     texts = []
     for part in parts:

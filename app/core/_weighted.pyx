@@ -1,0 +1,98 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, cpow=True
+"""`PlainSum` of `weighted`, compiled: the same operations on the same numbers in the same order."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.math cimport pow
+
+
+cdef class Sum:
+    cdef Py_ssize_t size
+    cdef long long count
+    cdef double *means
+    cdef double *variances
+    cdef double *roots
+    cdef double *weights
+    cdef double *scaled
+    cdef double intercept
+
+    def __cinit__(self, long long count, list means, list variances, list weights, double intercept):
+        cdef Py_ssize_t place
+        self.size = len(means)
+        if not len(variances) == len(weights) == self.size:
+            raise ValueError("as many means, variances and weights")
+        self.means = <double *> PyMem_Malloc(5 * max(self.size, 1) * sizeof(double))
+        if self.means is NULL:
+            raise MemoryError
+        self.variances = self.means + self.size
+        self.roots = self.variances + self.size
+        self.weights = self.roots + self.size
+        self.scaled = self.weights + self.size
+        self.count = count
+        self.intercept = intercept
+        for place in range(self.size):
+            self.means[place] = means[place]
+            self.variances[place] = variances[place]
+            self.roots[place] = root_of(self.variances[place])
+            self.weights[place] = weights[place]
+            self.scaled[place] = 0.0
+
+    def __dealloc__(self):
+        PyMem_Free(self.means)
+
+    def ask(self, values):
+        cdef tuple row = self.row(values)
+        cdef Py_ssize_t place
+        cdef double total = 0.0, root, value
+        for place in range(self.size):
+            value = row[place]
+            root = self.roots[place]
+            total += self.weights[place] * ((value - self.means[place]) / root if root != 0.0 else 0.0)
+        return total + self.intercept
+
+    def advance(self, values):
+        cdef tuple row = self.row(values)
+        cdef Py_ssize_t place
+        cdef double total = 0.0, count, value, mean, variance, root, before, after
+        self.count += 1
+        count = <double> self.count
+        for place in range(self.size):
+            value = row[place]
+            mean, variance = self.means[place], self.variances[place]
+            before = value - mean
+            mean = mean + before / count
+            after = value - mean
+            variance = variance + (before * after - variance) / count
+            root = root_of(variance)
+            value = after / root if root != 0.0 else 0.0
+            self.means[place], self.variances[place], self.roots[place] = mean, variance, root
+            self.scaled[place] = value
+            total += self.weights[place] * value
+        return total + self.intercept
+
+    def descend(self, double slope, double rate, double intercept_rate, double penalty):
+        cdef Py_ssize_t place
+        cdef double weight
+        self.intercept -= intercept_rate * slope
+        for place in range(self.size):
+            weight = self.weights[place]
+            if penalty == 0.0:
+                self.weights[place] = weight - self.scaled[place] * slope * rate
+            else:
+                self.weights[place] = weight - (self.scaled[place] * slope + weight * penalty) * rate
+
+    def numbers(self):
+        cdef Py_ssize_t place
+        means = [self.means[place] for place in range(self.size)]
+        variances = [self.variances[place] for place in range(self.size)]
+        weights = [self.weights[place] for place in range(self.size)]
+        return self.count, means, variances, weights, self.intercept
+
+    cdef inline tuple row(self, values):
+        cdef tuple row = tuple(values)
+        if len(row) != self.size:
+            raise IndexError("as many values as weights")
+        return row
+
+
+cdef inline double root_of(double variance) noexcept nogil:
+    return pow(variance, 0.5) if variance != 0.0 else 0.0

@@ -1,0 +1,112 @@
+"""A `StandardScaler` before a linear model, asked and taught in one.
+
+What most pipelines of numbers are. River keeps every number of the two by its feature's name; here they are taken out,
+by the feature's place, and worked with as River does, in the same order, so that every bit is River's own. Tests hold
+the states against River's, digest by digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from river import optim
+
+from app.core.kernel import constant, descends, link, scaling, sigmoid, slope
+from app.core.weighted import Sum, Weighted
+
+_TRIES_MAX = 100
+
+
+class Line:
+    """The two, with their numbers by place.
+
+    Taken are the numbers of features that both have seen, all of them equally often and in declared order; until that
+    comes, and where it never does, the two go their own way. `settle` puts the numbers back, without which nobody else
+    may look at the two.
+
+    Args:
+        names: of the features, in declared order.
+        ask: their own way from values to what the model says.
+        teach: their own way to learn values and a label.
+        settle: makes of their own way what River would have made.
+    """
+
+    def __init__(
+        self,
+        scaler: Any,
+        model: Any,
+        names: Sequence[str],
+        ask: Callable[[Any], float],
+        teach: Callable[[Any, Any], None],
+        settle: Callable[[], None],
+    ) -> None:
+        self._scaler, self._model, self._names = scaler, model, list(names)
+        self._own_ask, self._own_teach, self._own_settle = ask, teach, settle
+        self._slope, self._link = slope(model), link(model) or sigmoid
+        self._rates = constant(model.optimizer.lr) or 0.0, constant(model.intercept_lr) or 0.0, float(model.l2)
+        self._tries = 0
+        self._fits = False  # the numbers could be taken when this was last tried
+        self._taken: Sum | None = None
+
+    def ask(self, values: Sequence[Any]) -> float:
+        """What the model says of values."""
+        taken = self._taken
+        if taken is None and (taken := self._take()) is None:
+            return self._own_ask(values)
+        return self._link(taken.ask(values))
+
+    def teach(self, values: Sequence[Any], label: Any) -> None:
+        """What `learn_one` does with the values, by their names, and the label."""
+        taken = self._taken
+        if taken is None and (taken := self._take()) is None:
+            self._own_teach(values, label)
+            if self._tries < _TRIES_MAX:
+                self._tries += 1
+                self._fits = True
+                self._take()
+            return
+        taken.descend(self._slope(label, taken.advance(values)), *self._rates)
+
+    def settle(self) -> None:
+        """Put back what was taken: the two are what they would be by themselves."""
+        self._own_settle()
+        taken, self._taken = self._taken, None
+        if taken is None:
+            return
+        scaler, model = self._scaler, self._model
+        count, means, variances, weights, intercept = taken.numbers()
+        model.optimizer.n_iterations += count - scaler.counts[self._names[0]]
+        model.intercept = intercept
+        for name, mean, variance, weight in zip(self._names, means, variances, weights, strict=True):
+            scaler.counts[name], scaler.means[name], scaler.vars[name] = count, mean, variance
+            model._weights[name] = weight
+
+    def _take(self) -> Sum | None:
+        """Take the numbers out; None if they do not fit."""
+        if not self._fits:
+            return None
+        self._own_settle()
+        scaler, model, names = self._scaler, self._model, self._names
+        known = all(name in scaler.vars and name in scaler.means for name in names)
+        counts = {scaler.counts[name] for name in names}
+        self._fits = known and len(counts) == 1 and list(model._weights) == names
+        if self._fits:
+            means = [float(scaler.means[name]) for name in names]
+            variances = [float(scaler.vars[name]) for name in names]
+            weights = [float(model._weights[name]) for name in names]
+            self._fits = all(variance >= 0 for variance in variances)
+            self._taken = Weighted(counts.pop(), means, variances, weights, model.intercept) if self._fits else None
+        return self._taken
+
+
+def suits(scaler: Any, model: Any) -> bool:
+    """Whether the two can go this way: the model learns by plain SGD, at rates that stay as they are."""
+    return (
+        scaling(scaler) is not None
+        and descends(model)
+        and link(model) is not None
+        and type(model.optimizer) is optim.SGD
+        and constant(model.optimizer.lr) is not None
+        and constant(model.intercept_lr) is not None
+    )
