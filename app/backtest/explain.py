@@ -193,7 +193,7 @@ async def _explain(
     learner = found.shard.learner
     features = learner.features_of(found.event.features)
     weights, intercept = weights_of(learner.model, features)
-    derived = Encoder(found.shard.pipeline).encode(found.score).value or b"{}"
+    derived = Encoder(found.shard.pipeline, found.shard.partition).encode(found.score).value or b"{}"
     outcomes, alerts = pipeline.topics.outcomes, pipeline.topics.alerts
     ending = f"{place}-{offset}-1"  # how an event's wait ended is named by the event
     outcome = None

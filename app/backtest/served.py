@@ -55,7 +55,7 @@ class Served:
     def __init__(self, reader: Reader, pipeline: Pipeline, *, cut: bool) -> None:
         self._reader = reader
         self._topic = pipeline.topics.scores
-        self._encode = Encoder(pipeline).encode
+        self._encode = Encoder(pipeline, 0).encode  # of its values only
         self._ahead: dict[int, bytes] = {}  # by the event's offset
         self._cut = cut
         self._first: int | None = None  # offset of the first event that has a score there

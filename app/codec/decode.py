@@ -176,7 +176,9 @@ class Decoder:
                 values, missing = self._values(document)
         elif self._event_time is None:
             event_id, values, missing = found[0], found[1:], 0
-            time_ms, ahead = self._record_time(source), False
+            time_ms, ahead = source.record_time_ms, False
+            if time_ms < 0:  # here and for labels: nearly never, so without a call
+                raise _no_time()
         else:
             event_id, values, missing = found[0], found[2:], 0
             time_ms, ahead = self._told_time(found[1], source)
@@ -227,7 +229,9 @@ class Decoder:
                 raise _RefusedError("label_missing", REASONS["label_missing"])
         elif self._label_time is None:
             event_id, value = found
-            time_ms, ahead = self._record_time(source), False
+            time_ms, ahead = source.record_time_ms, False
+            if time_ms < 0:
+                raise _no_time()
         else:
             event_id, told, value = found
             time_ms, ahead = self._told_time(told, source)
@@ -274,17 +278,13 @@ class Decoder:
 
     def _time(self, document: dict[str, Any], path: Path | None, source: Source) -> tuple[int, bool]:
         if path is None:
-            return self._record_time(source), False
+            if source.record_time_ms < 0:
+                raise _no_time()
+            return source.record_time_ms, False
         found = find(document, path)
         if found is MISSING or found is None:
             raise _RefusedError("time_missing", REASONS["time_missing"])
         return self._told_time(found, source)
-
-    def _record_time(self, source: Source) -> int:
-        time_ms = source.record_time_ms
-        if time_ms < 0:
-            raise _RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
-        return time_ms
 
     def _told_time(self, found: object, source: Source) -> tuple[int, bool]:
         """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
@@ -316,6 +316,10 @@ class Decoder:
         "string": _string,
         "boolean": _boolean,
     }
+
+
+def _no_time() -> _RefusedError:
+    return _RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
 
 
 def _malformed(source: Source, refusal: _RefusedError) -> Malformed:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
 import orjson
-from msgspec import UNSET, Struct
+from msgspec import UNSET, structs
 
 from app.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of, json, shown, written
+from app.codec.write import Write
 from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
 from app.core.record import Headers
@@ -29,28 +30,31 @@ _frame = struct.Struct(">BqiII").pack
 _header_frame = struct.Struct(">Ii").pack
 
 
-class Message(Struct, frozen=True, gc=False):
+class Message(Write, frozen=True, gc=False):
     """One record to publish.
 
     Args:
-        kind: which of the pipeline's topics: scores, outcomes, alerts or rejected.
-        timestamp_ms: the record's timestamp.
+        kind: which of the pipeline's topics it is for: scores, outcomes, alerts or rejected.
     """
 
-    kind: str
-    key: bytes | None
-    value: bytes | None
-    timestamp_ms: int
-    headers: Headers = ()
+    kind: str = "rejected"
 
 
 _RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4}
 
 
 class Encoder:
-    """Encodes what the core makes for one pipeline."""
+    """Encodes what the core makes of one partition of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+        topics = pipeline.topics
+        self._scores, self._outcomes, self._alerts, self._rejects = (
+            topics.scores,
+            topics.outcomes,
+            topics.alerts,
+            topics.rejected,
+        )
+        self._partition = partition
         self._features = features_of(pipeline)
         self._pipeline = pipeline.name
         self._value_max = pipeline.limits.output_bytes_max
@@ -84,7 +88,10 @@ class Encoder:
             probabilities,
             UNSET if decision is None else decision,
         )
-        return Message("scores", _key(source.key), json(value), max(source.record_time_ms, 0))
+        time_ms = source.record_time_ms
+        return Message(
+            self._scores, self._partition, _key(source.key), json(value), time_ms if time_ms > 0 else 0, (), "scores"
+        )
 
     def _outcome(self, outcome: Outcome) -> Message:
         prediction, features, version = outcome.prediction, outcome.features, outcome.version
@@ -108,7 +115,8 @@ class Encoder:
             UNSET if label_time_ms is None else label_time_ms,
             UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
         )
-        return Message("outcomes", _key(outcome.key), json(value), outcome.stamp_ms)
+        key, stamp_ms = _key(outcome.key), outcome.stamp_ms
+        return Message(self._outcomes, self._partition, key, json(value), stamp_ms, (), "outcomes")
 
     def _alert(self, alert: Alert) -> Message:
         value = {
@@ -132,7 +140,8 @@ class Encoder:
             "positions": alert.positions,
             "opened_at": alert.opened_at,
         }
-        return Message("alerts", alert.episode.encode(), orjson.dumps(value), alert.stamp_ms)
+        key, content = alert.episode.encode(), orjson.dumps(value)
+        return Message(self._alerts, self._partition, key, content, alert.stamp_ms, (), "alerts")
 
     def _rejected(self, rejected: Rejected) -> Message:
         source = rejected.source
@@ -153,7 +162,8 @@ class Encoder:
             size = b"%d" % len(value or b"")
             headers = (*headers[len(source.headers) :], ("driftline.truncated_bytes", size))
             value = b""
-        return Message("rejected", _key(source.key), value, max(source.record_time_ms, 0), headers)
+        key, time_ms = _key(source.key), max(source.record_time_ms, 0)
+        return Message(self._rejects, self._partition, key, value, time_ms, headers, "rejected")
 
     def _stub(self, output: Output, message: Message, size: int) -> Message:
         """What stands for a value that is too large: who it was, and why it is not here."""
@@ -173,7 +183,7 @@ class Encoder:
             **who,
             "stub": f"{size} bytes are more than limits.output_bytes_max",
         }
-        return Message(message.kind, message.key, orjson.dumps(value), message.timestamp_ms, message.headers)
+        return structs.replace(message, value=orjson.dumps(value))
 
 
 class Digest:

@@ -14,9 +14,14 @@ cdef class Sum:
     cdef double *weights
     cdef double *scaled
     cdef double intercept
+    cdef double rate
+    cdef double intercept_rate
+    cdef double penalty
 
-    def __cinit__(self, long long count, list means, list variances, list weights, double intercept):
+    def __cinit__(self, tuple numbers not None, tuple rates not None):
         cdef Py_ssize_t place
+        self.count, means, variances, weights, self.intercept = numbers
+        self.rate, self.intercept_rate, self.penalty = rates
         self.size = len(means)
         if not len(variances) == len(weights) == self.size:
             raise ValueError("as many means, variances and weights")
@@ -27,8 +32,6 @@ cdef class Sum:
         self.roots = self.variances + self.size
         self.weights = self.roots + self.size
         self.scaled = self.weights + self.size
-        self.count = count
-        self.intercept = intercept
         for place in range(self.size):
             self.means[place] = means[place]
             self.variances[place] = variances[place]
@@ -69,16 +72,16 @@ cdef class Sum:
             total += self.weights[place] * value
         return total + self.intercept
 
-    def descend(self, double slope, double rate, double intercept_rate, double penalty):
+    def descend(self, double slope):
         cdef Py_ssize_t place
         cdef double weight
-        self.intercept -= intercept_rate * slope
+        self.intercept -= self.intercept_rate * slope
         for place in range(self.size):
             weight = self.weights[place]
-            if penalty == 0.0:
-                self.weights[place] = weight - self.scaled[place] * slope * rate
+            if self.penalty == 0.0:
+                self.weights[place] = weight - self.scaled[place] * slope * self.rate
             else:
-                self.weights[place] = weight - (self.scaled[place] * slope + weight * penalty) * rate
+                self.weights[place] = weight - (self.scaled[place] * slope + weight * self.penalty) * self.rate
 
     def numbers(self):
         cdef Py_ssize_t place

@@ -149,27 +149,20 @@ def descends(model: Any) -> bool:
 
 def slope(model: Any) -> Callable[[Any, float], float]:
     """A function from a label and what a linear model says before its link to the clipped gradient of the loss."""
-    loss, most, least = model.loss, model.clip_gradient, -model.clip_gradient
+    loss, most, least = model.loss, float(model.clip_gradient), -float(model.clip_gradient)
     logarithmic = type(loss) is optim.losses.Log
+    if logarithmic:
+        of_true, of_false = -float(loss.weight_pos), float(loss.weight_neg)
 
     def slope_of(label: Any, raw: float) -> float:
-        if not logarithmic:
-            found = loss.gradient(label, raw)
+        if not logarithmic or not 0 <= label <= 1:
+            found = float(loss.gradient(label, raw) * 1.0)
         else:
-            sign, weight = (-1, loss.weight_neg) if label == 0 else (int(label), loss.weight_pos)
-            z = raw * sign
-            if z > _FLAT:
-                found = weight * exp(-z) * -sign
-            elif z < -_FLAT:
-                found = weight * -sign
-            else:
-                found = weight * -sign / (exp(z) + 1.0)
-        found *= 1.0
+            z, weight = (raw, of_true) if label else (-raw, of_false)
+            found = weight * exp(-z) if z > _FLAT else weight if z < -_FLAT else weight / (exp(z) + 1.0)
         if most < found:
-            found = most
-        if least > found:
-            found = least
-        return float(found)
+            return most
+        return least if least > found else found
 
     return slope_of
 

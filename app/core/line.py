@@ -66,7 +66,7 @@ class Line:
                 self._fits = True
                 self._take()
             return
-        taken.descend(self._slope(label, taken.advance(values)), *self._rates)
+        taken.descend(self._slope(label, taken.advance(values)))
 
     def settle(self) -> None:
         """Put back what was taken: the two are what they would be by themselves."""
@@ -96,7 +96,8 @@ class Line:
             variances = [float(scaler.vars[name]) for name in names]
             weights = [float(model._weights[name]) for name in names]
             self._fits = all(variance >= 0 for variance in variances)
-            self._taken = Weighted(counts.pop(), means, variances, weights, model.intercept) if self._fits else None
+            numbers = counts.pop(), means, variances, weights, model.intercept
+            self._taken = Weighted(numbers, self._rates) if self._fits else None
         return self._taken
 
 

@@ -23,9 +23,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from app.codec.write import Write, write_bytes
 from app.core.pipeline import Pipeline
 from app.core.record import Source
-from app.engine.port import Place, Write, write_bytes
+from app.engine.port import Place
 
 BATCH_BYTES_MAX = 1_048_588  # a broker's default
 TIMESTAMP_AHEAD_MAX_MS = 3_600_000  # as well (message.timestamp.after.max.ms)

@@ -121,7 +121,7 @@ class Folder:
         self.positions = dict(positions)
         self.merge: Merge[Source] = Merge(self.inputs.decoders)
         self._received = dict(positions)
-        self._encode = Encoder(shard.pipeline).encode
+        self._encode = Encoder(shard.pipeline, shard.partition).encode
         self._watch = watch
         self.vouch: Callable[[bytes], str | None] = lambda content: None
 

@@ -22,6 +22,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
+from app.codec.write import Write, write_bytes
 from app.config import Settings
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
@@ -29,7 +30,7 @@ from app.core.record import Source
 from app.engine import lenient, tidy
 from app.engine.advice import advice
 from app.engine.client import client_options, explain
-from app.engine.port import Assignment, Place, Write, write_bytes
+from app.engine.port import Assignment, Place
 
 log = logging.getLogger(__name__)
 

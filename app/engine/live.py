@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from msgspec import UNSET, Struct
 
-from app.codec.encode import Message
 from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
 from app.codec.parts import refusal
+from app.codec.write import Write
 from app.core.error import CommitUnknownError, ForeignWriterError
 from app.core.pipeline import Pipeline
 from app.core.poison import NOTES_MAX
@@ -23,7 +23,7 @@ from app.core.shard import Shard
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folded, Folder
 from app.engine.pace import Pacer
-from app.engine.port import Feed, Place, Publisher, Write
+from app.engine.port import Feed, Place, Publisher
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
 
@@ -72,7 +72,6 @@ class Live:
         self.committed: Mapping[str, int] = dict(folder.positions)
         self._pipeline = pipeline
         self._partition = folder.shard.partition
-        self._topics = pipeline.topics.model_dump()
         self._epoch = epoch
         self._publisher = publisher
         self._snapshots = snapshots
@@ -269,8 +268,7 @@ class Live:
         folded = prepared.folded
         started_s = self._clock.now_s()
         positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
-        writes = self._writes(folded.messages)
-        writes += self._snapshot_writes()
+        writes = [*folded.messages, *self._snapshot_writes()]
         entry = Write(
             self._pipeline.topics.journal, self._partition, b"%d" % self._partition, encode_link(prepared.linked)
         )
@@ -281,12 +279,6 @@ class Live:
         if prepared.snapshot:
             self._snapshots.committed(offset)
         self._tally.committed(folded, self._clock.now_s() - started_s)
-
-    def _writes(self, messages: Sequence[Message]) -> list[Write]:
-        topics, partition = self._topics, self._partition
-        return [
-            Write(topics[one.kind], partition, one.key, one.value, one.timestamp_ms, one.headers) for one in messages
-        ]
 
     def _check_offset(self, offset: int) -> None:
         """Without transactions nothing fences another writer, but its entry takes the offset that ours should have."""

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from app.codec.inputs import Inputs
+from app.codec.write import Write
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
@@ -31,7 +32,7 @@ from app.engine.cluster import (
     RefusedError,
     batch_bytes,
 )
-from app.engine.port import Assignment, Place, Write
+from app.engine.port import Assignment, Place
 
 __all__ = ["ClusterError", "FencedError", "MemoryBroker", "MemoryCluster", "Moment", "RefusedError", "Step"]
 

@@ -213,8 +213,9 @@ class Published:
 
     async def _was_removed(self, message: Message, output_id: str | None) -> bool:
         """Look for an output further on. Where retention cut the topic it may have been there, before what is left."""
+        stamp_ms = message.timestamp_ms or 0
         while (head := await self._head()) is not None and output_id_of(head) != output_id:
-            cut_here = self._cut and self._next == self._beginning and head.record_time_ms >= message.timestamp_ms
+            cut_here = self._cut and self._next == self._beginning and head.record_time_ms >= stamp_ms
             if cut_here and not await self._comes_later(output_id):
                 return True
             self._pop()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
 from app.codec.journal import encode_link, link
+from app.codec.write import Write
 from app.core.error import (
     BrokerError,
     CommitUnknownError,
@@ -30,7 +31,7 @@ from app.engine.fold import Folder
 from app.engine.live import Live
 from app.engine.outage import Outage
 from app.engine.pace import Pacer
-from app.engine.port import Broker, Feed, Place, Publisher, Write
+from app.engine.port import Broker, Feed, Place, Publisher
 from app.engine.recovery import Progress, Recovered, Recovery
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally

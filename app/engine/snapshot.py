@@ -36,6 +36,7 @@ from app.codec.manifest import (
     split,
     state_digest,
 )
+from app.codec.write import Write
 from app.core.error import SnapshotError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import FORMAT, Frozen, dump_body, dump_marks, dump_rest
@@ -43,7 +44,7 @@ from app.core.join import Ledger, Segment, SegmentState, View
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folder
-from app.engine.port import Reader, Write
+from app.engine.port import Reader
 
 log = logging.getLogger(__name__)
 

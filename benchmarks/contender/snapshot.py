@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.codec.journal import CHAIN_START, SliceEntry, encode_link, link
+from app.codec.write import Write
 from app.config import load_settings
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Event, Label, Source
@@ -26,7 +27,7 @@ from app.core.step import step
 from app.engine.epoch import next_epoch
 from app.engine.fold import Folder
 from app.engine.kafka import KafkaBroker
-from app.engine.port import Publisher, Write
+from app.engine.port import Publisher
 from app.engine.recovery import Recovery
 from app.engine.snapshot import SnapshotWriter
 from app.engine.worker import GARBAGE_THRESHOLDS

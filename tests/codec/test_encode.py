@@ -18,7 +18,7 @@ from tests.support.published import digest
 from tests.support.small import NOW_MS, small
 
 VERSION = ModelVersion(1, 20)
-ENCODER = Encoder(small())
+ENCODER = Encoder(small(), 2)
 HALF = Prediction(label=True, probabilities={False: 0.25, True: 0.75}, value=0.75)
 
 
@@ -209,7 +209,7 @@ def test_a_rejected_record_beyond_the_limit_keeps_its_reason_and_not_its_bytes()
 
 
 def test_a_value_beyond_the_limit_is_a_stub_that_says_why() -> None:
-    encoder = Encoder(small(limits={"output_bytes_max": 300}))
+    encoder = Encoder(small(limits={"output_bytes_max": 300}), 2)
     classes: dict[Any, float] = {f"class {number}": 0.01 for number in range(100)}
     stub = encoder.encode(score(Prediction(label="class 1", probabilities=classes)))
     size = len(ENCODER.encode(score(Prediction(label="class 1", probabilities=classes))).value or b"")
@@ -240,7 +240,7 @@ def test_a_key_beyond_the_limit_is_left_out() -> None:
 )
 def test_rejected_records_always_fit(value: bytes | None, headers: Headers, detail: str) -> None:
     """Value and the record's own headers stay within the limit; ours add no more than a few kilobytes."""
-    encoder = Encoder(small(limits={"output_bytes_max": 1_000}))
+    encoder = Encoder(small(limits={"output_bytes_max": 1_000}), 2)
     message = encoder.encode(rejected(value, headers, detail))
     ours = sum(len(name) + len(data or b"") for name, data in message.headers if name.startswith("driftline."))
     every = sum(len(name.encode()) + len(data or b"") for name, data in message.headers)
@@ -248,21 +248,25 @@ def test_rejected_records_always_fit(value: bytes | None, headers: Headers, deta
     assert ours <= 3_000
 
 
+def message(kind: str, key: bytes | None, value: bytes | None, stamp_ms: int, headers: Headers = ()) -> Message:
+    return Message(f"p.{kind}", 2, key, value, stamp_ms, headers, kind)
+
+
 MESSAGES = [
-    Message("scores", b"k", b"v", 1),
-    Message("outcomes", b"k", b"v", 1),
-    Message("scores", b"k", b"v", 2),
-    Message("scores", b"kv", b"", 1),
-    Message("scores", b"", b"kv", 1),
-    Message("scores", None, b"kv", 1),
-    Message("scores", b"kv", None, 1),
-    Message("scores", b"k", b"v", 1, (("h", b"1"),)),
-    Message("scores", b"k", b"v", 1, (("h", None),)),
-    Message("scores", b"k", b"v", 1, (("h", b""),)),
-    Message("scores", b"k", b"v", 1, (("h", b"\x00"),)),
-    Message("scores", b"k", b"v", 1, (("h1", b""),)),
-    Message("scores", b"k", b"v", 1, (("h", b"1"), ("i", b"2"))),
-    Message("scores", b"k", b"v", 1, (("h", b"1\x00i\x002"),)),
+    message("scores", b"k", b"v", 1),
+    message("outcomes", b"k", b"v", 1),
+    message("scores", b"k", b"v", 2),
+    message("scores", b"kv", b"", 1),
+    message("scores", b"", b"kv", 1),
+    message("scores", None, b"kv", 1),
+    message("scores", b"kv", None, 1),
+    message("scores", b"k", b"v", 1, (("h", b"1"),)),
+    message("scores", b"k", b"v", 1, (("h", None),)),
+    message("scores", b"k", b"v", 1, (("h", b""),)),
+    message("scores", b"k", b"v", 1, (("h", b"\x00"),)),
+    message("scores", b"k", b"v", 1, (("h1", b""),)),
+    message("scores", b"k", b"v", 1, (("h", b"1"), ("i", b"2"))),
+    message("scores", b"k", b"v", 1, (("h", b"1\x00i\x002"),)),
 ]
 
 

@@ -65,7 +65,7 @@ def test_scores(event_id: Any, prediction: Prediction, decision: bool | None, ve
         **said(prediction),
         **({} if decision is None else {"decision": decision}),
     }
-    assert Encoder(PIPELINES[0]).encode(score).value == orjson.dumps(expected)
+    assert Encoder(PIPELINES[0], 0).encode(score).value == orjson.dumps(expected)
 
 
 def values(of: Pipeline) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -113,11 +113,11 @@ def test_outcomes(
         **({} if previous is None else {"previous_label": previous}),
         **({} if label_time_ms is None else {"label_time_ms": label_time_ms, "label_delay_ms": label_time_ms - 7}),
     }
-    assert Encoder(pipeline).encode(outcome).value == orjson.dumps(expected)
+    assert Encoder(pipeline, 0).encode(outcome).value == orjson.dumps(expected)
 
 
 def test_a_label_without_an_event_has_nothing_that_was_served() -> None:
     outcome = Outcome("o", "orphan", None, NOW_MS, "e", None, None, None, None, True, 9, "no event")
     about = {"output_id": "o", "pipeline": "p", "kind": "orphan", "event_id": "e", "detail": "no event"}
     expected = {**about, "label": True, "label_time_ms": 9}
-    assert Encoder(PIPELINES[0]).encode(outcome).value == orjson.dumps(expected)
+    assert Encoder(PIPELINES[0], 0).encode(outcome).value == orjson.dumps(expected)

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from app.codec.inputs import Inputs
+from app.codec.write import Write
 from app.core.error import InputLostError
 from app.core.pipeline import Pipeline
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from tests.contract.lab import Lab, Member
 
 

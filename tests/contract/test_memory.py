@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
+from app.codec.write import Write
 from app.core.error import BrokerError, CommitUnknownError
 from app.core.pipeline import Pipeline
 from app.engine import memory
 from app.engine.cluster import ClusterError, FencedError, MemoryCluster, assign_ranges
 from app.engine.memory import MemoryBroker, Moment, RefusedError, Step
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from tests.contract.lab import Member, MemoryLab
 
 

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from app.broker.kafka import KafkaNode
+from app.codec.write import Write
 from app.core.error import CommitUnknownError
 from app.core.pipeline import Pipeline
-from app.engine.port import Write
 from tests.contract.lab import SMALL_BYTES, WITHIN_S, Lab, WireLab, read_from, values_of
 
 CLOSE_WITHIN_S = 12.0

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from app.codec.write import Write
 from app.core.error import InputLostError
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from tests.contract.lab import Lab, read_all, read_from, values_of
 
 

@@ -88,7 +88,7 @@ def pipeline_of(task: str, model: str) -> Pipeline:
 
 def fold(here: Shard, given: list[Record]) -> str:
     """The digest of everything that these records make."""
-    encode = Encoder(here.pipeline).encode
+    encode = Encoder(here.pipeline, here.partition).encode
     return digest(encode(output) for record in given for output in step(here, record))
 
 

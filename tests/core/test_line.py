@@ -21,7 +21,7 @@ from app.core import line, weighted
 from app.core.digest import digest_of
 from app.core.line import suits
 from app.core.walk import Form, Walk
-from app.core.weighted import Numbers, PlainSum, same_bits
+from app.core.weighted import Numbers, PlainSum, Rates, same_bits
 
 NAMES = ("a", "b", "constant", "switch")
 KINDS = ["plain", *(["compiled"] if weighted.compiled is not None else [])]
@@ -151,12 +151,13 @@ NUMBER = st.floats(-1e15, 1e15) | st.integers(-(2**53), 2**53) | st.booleans()
 def test_the_compiled_sum_is_the_plain_one(rows: list[tuple[Any, ...]], slopes: list[float], rate: float) -> None:
     start: Numbers = (0, [0.0] * 3, [0.0] * 3, [0.0, 1.0, -0.5], 0.25)
     assert weighted.compiled is not None
-    one, other = PlainSum(*start), weighted.compiled(*start)
+    rates = rate, 0.01, rate / 7
+    one, other = PlainSum(start, rates), weighted.compiled(start, rates)
     for values, slope in zip(rows, slopes, strict=False):
         assert repr(one.ask(values)) == repr(other.ask(values))
         assert repr(one.advance(values)) == repr(other.advance(values))
-        one.descend(slope, rate, 0.01, rate / 7)
-        other.descend(slope, rate, 0.01, rate / 7)
+        one.descend(slope)
+        other.descend(slope)
         assert repr(one.numbers()) == repr(other.numbers())
 
 
@@ -168,8 +169,10 @@ def test_a_sum_of_other_bits_is_found_out() -> None:
             return super().ask(values) * (1 + 2**-52)
 
     class Forgets(PlainSum):
-        def descend(self, slope: float, rate: float, intercept_rate: float, penalty: float) -> None:
-            super().descend(slope, rate, intercept_rate, 0.0)
+        """The penalty."""
+
+        def __init__(self, numbers: Numbers, rates: Rates) -> None:
+            super().__init__(numbers, (*rates[:2], 0.0))
 
     assert same_bits(PlainSum)
     assert not same_bits(Fused)
@@ -193,7 +196,9 @@ def test_where_it_was_not_built_the_plain_one_is_taken(monkeypatch: pytest.Monke
 
 
 def test_a_count_of_values_that_does_not_fit_is_refused(kind: str) -> None:
-    made = (PlainSum if kind == "plain" else weighted.Weighted)(1, [0.0] * 2, [1.0] * 2, [0.0] * 2, 0.0)
+    made = (PlainSum if kind == "plain" else weighted.Weighted)(
+        (1, [0.0] * 2, [1.0] * 2, [0.0] * 2, 0.0), (0.1, 0.1, 0.0)
+    )
     assert made.ask([1.0, 2.0]) == made.ask((1.0, 2.0)) == 0.0
     with pytest.raises(IndexError):
         made.ask((1.0,))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from app.codec.write import Write
 from app.engine.kafka import SMALL_BYTES_MAX, KafkaPublisher
-from app.engine.port import Write
 
 CHUNK = b"c" * 512 * 1024
 

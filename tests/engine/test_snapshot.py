@@ -23,6 +23,7 @@ from app.codec.manifest import (
     manifest_key,
     state_digest,
 )
+from app.codec.write import Write
 from app.core import freeze
 from app.core.digest import digest_of
 from app.core.error import SnapshotError
@@ -32,7 +33,6 @@ from app.core.record import Source
 from app.core.shard import Shard
 from app.engine import snapshot
 from app.engine.fold import Folder
-from app.engine.port import Write
 from app.engine.snapshot import Shelf, SnapshotWriter, read_shelf
 from tests.support.segment import segments_of
 from tests.support.small import NOW_MS, event, fold, label, small

@@ -17,10 +17,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.node import hold_still, wait_for
+from app.codec.write import Write
 from app.core.pipeline import Pipeline
 from app.engine import tidy
 from app.engine.kafka import KafkaBroker
-from app.engine.port import Write
 from tests.broker.pipelines import pipeline, settings
 
 tidy.install()

@@ -50,7 +50,7 @@ class Judge:
         self.reasons: Counter[str] = Counter()
         self.slowest_s: tuple[float, object] = (0.0, None)
         self._inputs = Inputs(pipeline)
-        self._encode = Encoder(pipeline).encode
+        self._encode = Encoder(pipeline, 0).encode
         self._bound = pipeline.limits.output_bytes_max + OVERHEAD_BYTES
         self._every_schema = every_schema
         self._forms: set[object] = set()
@@ -136,6 +136,7 @@ class Judge:
         headers = sum(len(name.encode()) + len(value or b"") + HEADER_BYTES for name, value in message.headers)
         size = BATCH_BYTES + len(message.key or b"") + len(message.value or b"") + headers
         assert size <= self._bound, f"{size} bytes of {message.kind} are more than {self._bound}"
+        assert message.timestamp_ms is not None
         assert 0 <= message.timestamp_ms < 2**63
         self._outputs += 1
         document = document_of(message)

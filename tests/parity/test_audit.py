@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from app.codec.journal import decode_link, encode_link, link
+from app.codec.write import Write
 from app.core.error import InputLostError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
@@ -20,7 +21,7 @@ from app.engine import recovery
 from app.engine.audit import ShardAudit, Span, audit_shards
 from app.engine.cluster import Entry, MemoryCluster
 from app.engine.memory import MemoryBroker
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from app.engine.published import Difference
 from app.engine.runner import Start
 from tests.parity.rig import NOW_MS, Death, Life, epochs, pipeline, produce, slices, tamper

@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from app.codec.journal import SliceEntry, encode_link, link
+from app.codec.write import Write
 from app.core.record import Tick
 from app.engine.cluster import MemoryCluster
 from app.engine.memory import Moment, RefusedError
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from tests.parity.rig import (
     NOW_MS,
     STEP_MS,

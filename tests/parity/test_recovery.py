@@ -12,11 +12,12 @@ import orjson
 import pytest
 
 from app.codec.manifest import chunk_key, decode_index, manifest_key
+from app.codec.write import Write
 from app.core.error import DigestMismatchError, InputLostError, InvariantError, StateMismatchError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.cluster import MemoryCluster
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from app.engine.runner import Start
 from tests.parity.rig import (
     NOW_MS,

@@ -126,7 +126,7 @@ class Course(RuleBasedStateMachine):
         self.shard = Shard(self.pipeline, 0)
         self.twin = Shard(self.pipeline, 0)
         self.book = Bookkeeper(assumed)
-        self.encode = Encoder(self.pipeline).encode
+        self.encode = Encoder(self.pipeline, 0).encode
         self.time_ms = NOW_MS
         self.offsets = {"p.events": 0, "p.labels": 0, "p.control": 0}
         self.ticks = 0

@@ -133,7 +133,7 @@ class Fold:
             records += self._records(shard.pipeline, entry, where)
         shard.learner.notes = Notes(entry.raised or {})
         outputs = [output for record in records for output in step(shard, record)]
-        messages = [Encoder(shard.pipeline).encode(output) for output in outputs]
+        messages = [Encoder(shard.pipeline, shard.partition).encode(output) for output in outputs]
         if digest(messages) != entry.digest or len(messages) != entry.outputs:
             raise BrokenError(f"{where}: folding it again makes {len(messages)} other outputs, not {entry.outputs}")
         if shard.watermark_ms != entry.watermark_ms or (before_ms or 0) > (shard.watermark_ms or 0):
@@ -223,7 +223,9 @@ def judge(world: World) -> list[str]:
 
 
 def _as_written(sources: Sequence[Source], kind: str) -> list[Message]:
-    return [Message(kind, one.key, one.value, one.record_time_ms, one.headers) for one in sources]
+    return [
+        Message(one.topic, one.partition, one.key, one.value, one.record_time_ms, one.headers, kind) for one in sources
+    ]
 
 
 def _check_outputs(world: World, fold: Fold) -> None:

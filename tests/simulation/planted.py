@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from app.codec.encode import Message
 from app.codec.manifest import Part
+from app.codec.write import Write
 from app.core import freeze
 from app.core.error import CommitUnknownError
 from app.core.freeze import Frozen
@@ -28,7 +28,7 @@ from app.engine.fold import Folder
 from app.engine.live import Live
 from app.engine.memory import MemoryBroker, MemoryPublisher
 from app.engine.pace import Pacer
-from app.engine.port import Place, Publisher, Write
+from app.engine.port import Place, Publisher
 from app.engine.runner import Runner
 from app.engine.snapshot import SnapshotWriter
 from tests.simulation.run import run_seed
@@ -157,8 +157,7 @@ def tick_not_journaled() -> Iterator[None]:
         if prepared.folded.tick_ms is None:
             await right_publish(self, prepared)
             return
-        messages: Sequence[Message] = prepared.folded.messages
-        await self._publisher.commit(self._writes(messages), None)
+        await self._publisher.commit(prepared.folded.messages, None)
 
     right, right_publish = Live._prepare, Live._publish
     with patch.object(Live, "_prepare", prepare), patch.object(Live, "_publish", publish):

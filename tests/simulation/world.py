@@ -25,6 +25,7 @@ from app.codec import manifest
 from app.codec.inputs import Inputs
 from app.codec.journal import SliceEntry, encode_link, link
 from app.codec.manifest import Manifest, decode_manifest, encode_manifest
+from app.codec.write import Write
 from app.core import loading, trained
 from app.core.error import BrokerError, DriftlineError, InputLostError
 from app.core.fingerprint import versions
@@ -34,7 +35,7 @@ from app.engine import epoch, fold, live, memory, recovery, snapshot, worker
 from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
 from app.engine.memory import MemoryBroker, Moment, RefusedError
-from app.engine.port import Place, Write
+from app.engine.port import Place
 from app.engine.runner import Start
 from app.engine.worker import Worker
 from tests.simulation.loads import KEY
