@@ -155,7 +155,7 @@ def slope(model: Any) -> Callable[[Any, float], float]:
         of_true, of_false = -float(loss.weight_pos), float(loss.weight_neg)
 
     def slope_of(label: Any, raw: float) -> float:
-        if not logarithmic or not 0 <= label <= 1:
+        if not logarithmic or (label != 1 and label != 0):
             found = float(loss.gradient(label, raw) * 1.0)
         else:
             z, weight = (raw, of_true) if label else (-raw, of_false)

@@ -13,7 +13,7 @@ from river import anomaly, compose, feature_extraction, linear_model, naive_baye
 from app.core import walk
 from app.core.build import tree_size
 from app.core.digest import digest_of
-from app.core.kernel import descend, link, scaling
+from app.core.kernel import descend, link, scaling, slope
 from app.core.walk import Form, Walk
 
 
@@ -117,6 +117,15 @@ def test_what_needs_more_is_left_to_river() -> None:
     assert descend(linear_model.Perceptron()) is None
     assert link(linear_model.Perceptron()) is None
     assert link(logistic()) is not None
+
+
+@pytest.mark.parametrize("label", [True, False, 1, 0, 1.0, 0.5, 2, -1])
+@pytest.mark.parametrize("raw", [0.0, -0.0, 3.5, -3.5, 17.9, 18.5, -18.5, 700.0, -700.0])
+@pytest.mark.parametrize("loss", [optim.losses.Log(), optim.losses.Log(weight_pos=3, weight_neg=2)])
+def test_the_slope_is_rivers(loss: optim.losses.Log, raw: float, label: Any) -> None:
+    model = linear_model.LogisticRegression(loss=loss, clip_gradient=2.5)
+    expected = max(-2.5, min(2.5, float(loss.gradient(label, raw) * 1.0)))
+    assert repr(slope(model)(label, raw)) == repr(expected)
 
 
 def trees() -> dict[str, Any]:
