@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.broker.java import kafka_version
+from app.core.weighted import compiled
 
 PACKAGES = ("aiokafka", "faust-streaming", "river", "orjson", "msgspec", "numpy")
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +40,8 @@ def pin(core: int | None) -> None:
 
 def versions() -> dict[str, str]:
     """What was run."""
-    found = {"python": platform.python_version(), "kafka": kafka_version()}
+    arithmetic = "in Python" if compiled is None else "compiled"
+    found = {"python": platform.python_version(), "kafka": kafka_version(), "arithmetic": arithmetic}
     return found | {name: version(name) for name in PACKAGES}
 
 

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 import orjson
 from msgspec import UNSET, structs
 
-from app.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of, json, shown, written
+from app.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of, shown, to_json, written
 from app.codec.write import Write
 from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
@@ -90,7 +90,7 @@ class Encoder:
         )
         time_ms = source.record_time_ms
         return Message(
-            self._scores, self._partition, _key(source.key), json(value), time_ms if time_ms > 0 else 0, (), "scores"
+            self._scores, self._partition, _key(source.key), to_json(value), time_ms if time_ms > 0 else 0, (), "scores"
         )
 
     def _outcome(self, outcome: Outcome) -> Message:
@@ -116,7 +116,7 @@ class Encoder:
             UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
         )
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
-        return Message(self._outcomes, self._partition, key, json(value), stamp_ms, (), "outcomes")
+        return Message(self._outcomes, self._partition, key, to_json(value), stamp_ms, (), "outcomes")
 
     def _alert(self, alert: Alert) -> Message:
         value = {

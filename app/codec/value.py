@@ -25,7 +25,7 @@ Stands: TypeAlias = tuple[Shown | UnsetType, float | UnsetType, dict[str, float]
 
 NOTHING: Stands = (UNSET, UNSET, UNSET)
 
-json = msgspec.json.Encoder().encode
+to_json = msgspec.json.Encoder().encode
 
 
 class ScoreValue(Struct, gc=False):
@@ -91,7 +91,7 @@ def shown(prediction: Prediction) -> Stands:
 
 
 def written(value: FeatureValue) -> Shown:
-    """A value as it is given to `json`."""
+    """A value as it is given to `to_json`."""
     return value if type(value) is not float or -_SMALL < value < _SMALL else Raw(orjson.dumps(value))
 
 
