@@ -52,11 +52,16 @@ $(VENV)/.created:
 	  rm -rf $(VENV); echo 'This Python cannot make a virtual environment (Debian/Ubuntu: apt install python3-venv).' >&2; exit 1; }
 	@touch $@
 
+# What was compiled from another source must not stay where compiling fails.
+UNBUILD := rm -rf build/lib* build/temp* app/core/_weighted.c app/core/_weighted.*.so
+
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt app/core/_weighted.pyx
+	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt app/core/_weighted.pyx
+	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
@@ -101,5 +106,5 @@ lock: $(VENV)/.created
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --exclude driftline; } > constraints.txt
 
 clean:
-	rm -f app/core/_weighted.c app/core/_weighted.*.so
+	$(UNBUILD)
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.broker.java import kafka_version
-from app.core.weighted import compiled
+from app.core.weighted import arithmetic
 
 PACKAGES = ("aiokafka", "faust-streaming", "river", "orjson", "msgspec", "numpy")
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,6 @@ def pin(core: int | None) -> None:
 
 def versions() -> dict[str, str]:
     """What was run."""
-    arithmetic = "in Python" if compiled is None else "compiled"
     found = {"python": platform.python_version(), "kafka": kafka_version(), "arithmetic": arithmetic}
     return found | {name: version(name) for name in PACKAGES}
 

@@ -20,7 +20,7 @@ import click
 
 from app import __version__
 from app.core.error import DriftlineError
-from app.core.weighted import compiled
+from app.core.weighted import arithmetic
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("app.cli.init:init", "Write a pipeline file for a data file."),
@@ -84,8 +84,8 @@ class Commands(click.Group):
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         click.echo(f"driftline, version {__version__}")
-        if compiled is None:
-            click.echo("without its compiled part, for want of a C compiler at the installation: slower, same results")
+        if arithmetic != "compiled":
+            click.echo("without its compiled part: the same results, slower. With a C compiler: make clean install")
         ctx.exit()
 
 

@@ -30,14 +30,14 @@ _frame = struct.Struct(">BqiII").pack
 _header_frame = struct.Struct(">Ii").pack
 
 
-class Message(Write, frozen=True, gc=False):
+class Message(Write, frozen=True, gc=False, kw_only=True):
     """One record to publish.
 
     Args:
         kind: which of the pipeline's topics it is for: scores, outcomes, alerts or rejected.
     """
 
-    kind: str = "rejected"
+    kind: str
 
 
 _RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4}
@@ -90,7 +90,12 @@ class Encoder:
         )
         time_ms = source.record_time_ms
         return Message(
-            self._scores, self._partition, _key(source.key), to_json(value), time_ms if time_ms > 0 else 0, (), "scores"
+            self._scores,
+            self._partition,
+            _key(source.key),
+            to_json(value),
+            time_ms if time_ms > 0 else 0,
+            kind="scores",
         )
 
     def _outcome(self, outcome: Outcome) -> Message:
@@ -116,7 +121,7 @@ class Encoder:
             UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
         )
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
-        return Message(self._outcomes, self._partition, key, to_json(value), stamp_ms, (), "outcomes")
+        return Message(self._outcomes, self._partition, key, to_json(value), stamp_ms, kind="outcomes")
 
     def _alert(self, alert: Alert) -> Message:
         value = {
@@ -141,7 +146,7 @@ class Encoder:
             "opened_at": alert.opened_at,
         }
         key, content = alert.episode.encode(), orjson.dumps(value)
-        return Message(self._alerts, self._partition, key, content, alert.stamp_ms, (), "alerts")
+        return Message(self._alerts, self._partition, key, content, alert.stamp_ms, kind="alerts")
 
     def _rejected(self, rejected: Rejected) -> Message:
         source = rejected.source
@@ -163,7 +168,7 @@ class Encoder:
             headers = (*headers[len(source.headers) :], ("driftline.truncated_bytes", size))
             value = b""
         key, time_ms = _key(source.key), max(source.record_time_ms, 0)
-        return Message(self._rejects, self._partition, key, value, time_ms, headers, "rejected")
+        return Message(self._rejects, self._partition, key, value, time_ms, headers, kind="rejected")
 
     def _stub(self, output: Output, message: Message, size: int) -> Message:
         """What stands for a value that is too large: who it was, and why it is not here."""

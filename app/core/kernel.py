@@ -149,20 +149,28 @@ def descends(model: Any) -> bool:
 
 def slope(model: Any) -> Callable[[Any, float], float]:
     """A function from a label and what a linear model says before its link to the clipped gradient of the loss."""
-    loss, most, least = model.loss, float(model.clip_gradient), -float(model.clip_gradient)
+    loss, most, least = model.loss, model.clip_gradient, -model.clip_gradient
     logarithmic = type(loss) is optim.losses.Log
-    if logarithmic:
-        of_true, of_false = -float(loss.weight_pos), float(loss.weight_neg)
+    positive, negative = (loss.weight_pos, loss.weight_neg) if logarithmic else (1, 1)
 
     def slope_of(label: Any, raw: float) -> float:
         if not logarithmic or (label != 1 and label != 0):
-            found = float(loss.gradient(label, raw) * 1.0)
+            found = loss.gradient(label, raw)
         else:
-            z, weight = (raw, of_true) if label else (-raw, of_false)
-            found = weight * exp(-z) if z > _FLAT else weight if z < -_FLAT else weight / (exp(z) + 1.0)
+            sign, weight = (1, positive) if label else (-1, negative)
+            z = raw * sign  # and not -raw: that would turn the sign of a NaN
+            if z > _FLAT:
+                found = weight * exp(-z) * -sign
+            elif z < -_FLAT:
+                found = weight * -sign
+            else:
+                found = weight * -sign / (exp(z) + 1.0)
+        found *= 1.0
         if most < found:
-            return most
-        return least if least > found else found
+            found = most
+        if least > found:  # after the other, as River has it: a bound may be negative
+            found = least
+        return float(found)
 
     return slope_of
 

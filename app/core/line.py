@@ -21,9 +21,10 @@ _TRIES_MAX = 100
 class Line:
     """The two, with their numbers by place.
 
-    Taken are the numbers of features that both have seen, all of them equally often and in declared order; until that
-    comes, and where it never does, the two go their own way. `settle` puts the numbers back, without which nobody else
-    may look at the two.
+    Taken are the numbers of features that both have seen, the scaler all of them equally often, the model in declared
+    order; until that comes, and where it never does, the two go their own way. It is tried after each of the first
+    `_TRIES_MAX` pairs that were learned so, and once it fits, whenever something is asked or taught after a `settle`,
+    which puts the numbers back: without it nobody else may look at the two.
 
     Args:
         names: of the features, in declared order.

@@ -95,7 +95,7 @@ class Walk:
             return self._of_values(self._ask(method))
         if method == "predict_one" and type(model[-1]) is linear_model.LinearRegression:
             return line.ask
-        answer = self._of_values(self._ask(method))
+        answer = self._of_values(self._ask(method))  # what no task asks of such a model
 
         def settled(values: Values) -> Any:
             self.settle()

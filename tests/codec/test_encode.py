@@ -249,7 +249,7 @@ def test_rejected_records_always_fit(value: bytes | None, headers: Headers, deta
 
 
 def message(kind: str, key: bytes | None, value: bytes | None, stamp_ms: int, headers: Headers = ()) -> Message:
-    return Message(f"p.{kind}", 2, key, value, stamp_ms, headers, kind)
+    return Message(f"p.{kind}", 2, key, value, stamp_ms, headers, kind=kind)
 
 
 MESSAGES = [

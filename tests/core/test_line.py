@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec, module_from_spec
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -43,6 +43,7 @@ def models() -> dict[str, Any]:
         "a rate so high that it diverges": logistic(optimizer=optim.SGD(50.0), intercept_lr=5.0),
         "whole rates": logistic(optimizer=optim.SGD(1), intercept_lr=0),
         "clipped": logistic(clip_gradient=0.1),
+        "clipped to less than nothing": logistic(clip_gradient=-1),
         "another loss": logistic(loss=optim.losses.Hinge()),
         "regression": regression(intercept_lr=0.1, l2=0.01),
         "regression of absolute errors": regression(loss=optim.losses.Absolute()),
@@ -53,6 +54,17 @@ def stream(seed: int, scale: float = 1.0) -> Iterator[tuple[Any, ...]]:
     source = random.Random(seed)
     while True:
         yield source.gauss(0, 1) * scale, source.gauss(3, 2), 1, source.random() < 0.3
+
+
+def test_numbers_that_overflow_keep_the_sign_of_what_is_none(kind: str) -> None:
+    theirs = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    way = Walk(ours := copy.deepcopy(theirs), Form(("a", "b"), may_omit=False))
+    learn = way.learn()
+    for values, label in (((1, 2), True), ((1e200, 1), True), ((2, 3), False), ((4, 1), True), ((1, 1), False)):
+        learn(values, label)
+        theirs.learn_one(dict(zip("ab", values, strict=True)), label)
+        way.settle()
+        assert digest_of(ours) == digest_of(theirs)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-200, 1e12, 1e200])
@@ -174,7 +186,14 @@ def test_a_sum_of_other_bits_is_found_out() -> None:
         def __init__(self, numbers: Numbers, rates: Rates) -> None:
             super().__init__(numbers, (*rates[:2], 0.0))
 
+    class Older(PlainSum):
+        """Built from a source that made it otherwise."""
+
+        def __init__(self, numbers: Numbers) -> None:
+            super().__init__(numbers, (0.01, 0.01, 0.0))
+
     assert same_bits(PlainSum)
+    assert not same_bits(cast("Any", Older))
     assert not same_bits(Fused)
     assert not same_bits(Forgets)
 

@@ -260,7 +260,7 @@ def outputs_digest(cluster: MemoryCluster, chosen: Pipeline) -> str:
     topics = chosen.topics
     kinds = (("scores", topics.scores), ("outcomes", topics.outcomes), ("alerts", topics.alerts))
     messages = [
-        Message(topic, partition, source.key, source.value, source.record_time_ms, source.headers, kind)
+        Message(topic, partition, source.key, source.value, source.record_time_ms, source.headers, kind=kind)
         for kind, topic in kinds
         for partition in range(cluster.partitions[topic])
         for source in cluster.records(topic, partition)

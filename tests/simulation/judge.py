@@ -224,7 +224,8 @@ def judge(world: World) -> list[str]:
 
 def _as_written(sources: Sequence[Source], kind: str) -> list[Message]:
     return [
-        Message(one.topic, one.partition, one.key, one.value, one.record_time_ms, one.headers, kind) for one in sources
+        Message(one.topic, one.partition, one.key, one.value, one.record_time_ms, one.headers, kind=kind)
+        for one in sources
     ]
 
 
