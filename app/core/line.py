@@ -45,7 +45,7 @@ class Line:
         self._scaler, self._model, self._names = scaler, model, list(names)
         self._own_ask, self._own_teach, self._own_settle = ask, teach, settle
         self._slope, self._link = slope(model), link(model) or sigmoid
-        self._rates = constant(model.optimizer.lr) or 0.0, constant(model.intercept_lr) or 0.0, float(model.l2)
+        self._rates = constant(model.optimizer.lr) or 0.0, constant(model.intercept_lr) or 0.0, model.l2
         self._tries = 0
         self._fits = False  # the numbers could be taken when this was last tried
         self._taken: Sum | None = None
