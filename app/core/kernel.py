@@ -185,13 +185,14 @@ def link(model: Any) -> Callable[[float], float] | None:
     return None
 
 
-def says(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[[Any], float]:
-    """A function from features to what a model with such a link says.
+def says(
+    model: Any, linked: Callable[[float], float], before: Callable[[Any], Any] | None = None
+) -> Callable[[Any], float]:
+    """A function from features to what a linear model with this `link` says.
 
     Args:
         before: see `descend`.
     """
-    linked = link(model) or sigmoid
 
     def ask(features: Any) -> float:
         return linked(model._weights.dot(features if before is None else before(features)) + model.intercept)

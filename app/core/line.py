@@ -8,14 +8,43 @@ the states against River's, digest by digest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from river import optim
 
-from app.core.kernel import constant, descends, link, scaling, sigmoid, slope
-from app.core.weighted import Sum, Weighted
+from app.core.kernel import constant, descends, link, scaling, slope
+from app.core.weighted import Rates, Sum, Weighted
 
 _TRIES_MAX = 100
+
+
+class Terms(NamedTuple):
+    """How a linear model answers, and learns by plain SGD at rates that stay as they are.
+
+    Args:
+        link: makes of the weighted sum what the model says.
+    """
+
+    link: Callable[[float], float]
+    rates: Rates
+
+
+class OwnWay(NamedTuple):
+    """How a scaler and a linear model are asked and taught by themselves, and `settle`: made what River would make."""
+
+    ask: Callable[[Any], float]
+    teach: Callable[[Any, Any], None]
+    settle: Callable[[], None]
+
+
+def terms_of(scaler: Any, model: Any) -> Terms | None:
+    """The terms on which the two can go this way; None if they cannot."""
+    if scaling(scaler) is None or not descends(model) or type(model.optimizer) is not optim.SGD:
+        return None
+    linked, rate, intercept_rate = link(model), constant(model.optimizer.lr), constant(model.intercept_lr)
+    if linked is None or rate is None or intercept_rate is None:
+        return None
+    return Terms(linked, (rate, intercept_rate, model.l2))
 
 
 class Line:
@@ -28,24 +57,14 @@ class Line:
 
     Args:
         names: of the features, in declared order.
-        ask: their own way from values to what the model says.
-        teach: their own way to learn values and a label.
-        settle: makes of their own way what River would have made.
+        terms: of the model.
+        own: their own way.
     """
 
-    def __init__(
-        self,
-        scaler: Any,
-        model: Any,
-        names: Sequence[str],
-        ask: Callable[[Any], float],
-        teach: Callable[[Any, Any], None],
-        settle: Callable[[], None],
-    ) -> None:
+    def __init__(self, scaler: Any, model: Any, names: Sequence[str], terms: Terms, own: OwnWay) -> None:
         self._scaler, self._model, self._names = scaler, model, list(names)
-        self._own_ask, self._own_teach, self._own_settle = ask, teach, settle
-        self._slope, self._link = slope(model), link(model) or sigmoid
-        self._rates = constant(model.optimizer.lr) or 0.0, constant(model.intercept_lr) or 0.0, model.l2
+        self._own = own
+        self._link, self._rates, self._slope = terms.link, terms.rates, slope(model)
         self._tries = 0
         self._fits = False  # the numbers could be taken when this was last tried
         self._taken: Sum | None = None
@@ -54,14 +73,14 @@ class Line:
         """What the model says of values."""
         taken = self._taken
         if taken is None and (taken := self._take()) is None:
-            return self._own_ask(values)
+            return self._own.ask(values)
         return self._link(taken.ask(values))
 
     def teach(self, values: Sequence[Any], label: Any) -> None:
         """What `learn_one` does with the values, by their names, and the label."""
         taken = self._taken
         if taken is None and (taken := self._take()) is None:
-            self._own_teach(values, label)
+            self._own.teach(values, label)
             if self._tries < _TRIES_MAX:
                 self._tries += 1
                 self._fits = True
@@ -71,7 +90,7 @@ class Line:
 
     def settle(self) -> None:
         """Put back what was taken: the two are what they would be by themselves."""
-        self._own_settle()
+        self._own.settle()
         taken, self._taken = self._taken, None
         if taken is None:
             return
@@ -87,7 +106,7 @@ class Line:
         """Take the numbers out; None if they do not fit."""
         if not self._fits:
             return None
-        self._own_settle()
+        self._own.settle()
         scaler, model, names = self._scaler, self._model, self._names
         known = all(name in scaler.vars and name in scaler.means for name in names)
         counts = {scaler.counts[name] for name in names}
@@ -100,15 +119,3 @@ class Line:
             numbers = counts.pop(), means, variances, weights, model.intercept
             self._taken = Weighted(numbers, self._rates) if self._fits else None
         return self._taken
-
-
-def suits(scaler: Any, model: Any) -> bool:
-    """Whether the two can go this way: the model learns by plain SGD, at rates that stay as they are."""
-    return (
-        scaling(scaler) is not None
-        and descends(model)
-        and link(model) is not None
-        and type(model.optimizer) is optim.SGD
-        and constant(model.optimizer.lr) is not None
-        and constant(model.intercept_lr) is not None
-    )

@@ -2,8 +2,8 @@
 
 `compose.Pipeline` looks up at every record what kind each of its steps is and which extra arguments it takes. Of a
 pipeline of plain transformers before one estimator that never changes: so its steps are called here directly, in the
-order and with the arguments in which it would call them, some of them in one function (`kernel`, `hoeffding`). Any
-other model is called as it is.
+order and with the arguments in which it would call them, some of them in one function (`kernel`, `line`, `hoeffding`).
+Any other model is called as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from river.__version__ import __version__
 
 from app.core.hoeffding import hoeffding
 from app.core.kernel import Scaling, descend, link, says, scaling
-from app.core.line import Line, suits
+from app.core.line import Line, OwnWay, terms_of
 from app.core.record import FeatureValue
 
 _READERS = (
@@ -26,7 +26,7 @@ _READERS = (
     tree.HoeffdingTreeClassifier,
 )
 
-KNOWN = __version__ == "0.26.1"  # its operations are those of `kernel` and `hoeffding`; any other goes its own way
+KNOWN = __version__ == "0.26.1"  # `kernel`, `weighted` and `hoeffding` do as it does; another goes its own way
 
 Features = dict[str, FeatureValue]
 Values = Sequence[FeatureValue]
@@ -107,9 +107,10 @@ class Walk:
         """A function from values to the probability of True, where False has the rest of 1; None where a model says
         more, or something else."""
         last = self._steps[-1] if self._steps else self._model
-        if not KNOWN or type(last) is not linear_model.LogisticRegression or link(last) is None:
+        linked = link(last) if KNOWN and type(last) is linear_model.LogisticRegression else None
+        if linked is None:
             return None
-        return self._line.ask if self._line is not None else self._of_values(says(last, self._transform()))
+        return self._line.ask if self._line is not None else self._of_values(says(last, linked, self._transform()))
 
     def learn(self) -> Callable[[Values, Any], None]:
         """A function that does with values and a label what `model.learn_one` does."""
@@ -181,11 +182,15 @@ class Walk:
     def _straight(self) -> Line | None:
         """A scaler before a linear model in one; None of anything else, and where a feature may be missing."""
         steps = self._steps or []
-        if not KNOWN or self._form.may_omit or len(steps) != 2 or not suits(*steps):
+        if not KNOWN or self._form.may_omit or len(steps) != 2:
             return None
         scaler, model = steps
-        ask, teach = self._of_values(says(model, self._transform())), self._teach_values(self._learn())
-        return Line(scaler, model, self._form.names, ask, teach, self._settle_steps)
+        terms = terms_of(scaler, model)
+        if terms is None:
+            return None
+        ask = self._of_values(says(model, terms.link, self._transform()))
+        own = OwnWay(ask, self._teach_values(self._learn()), self._settle_steps)
+        return Line(scaler, model, self._form.names, terms, own)
 
 
 def _one_after_the_other(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:

@@ -19,7 +19,7 @@ from river import linear_model, optim, preprocessing
 
 from app.core import line, weighted
 from app.core.digest import digest_of
-from app.core.line import suits
+from app.core.line import terms_of
 from app.core.walk import Form, Walk
 from app.core.weighted import Numbers, PlainSum, Rates, same_bits
 
@@ -73,7 +73,7 @@ def test_the_bits_are_those_of_river(name: str, scale: float, kind: str) -> None
     model = models()[name]
     theirs = preprocessing.StandardScaler() | model
     ours = copy.deepcopy(theirs)
-    assert suits(*ours.steps.values())
+    assert terms_of(*ours.steps.values()) is not None
     regression = name.startswith("regression")
     way = Walk(ours, Form(NAMES, may_omit=False))
     learn = way.learn()
@@ -141,14 +141,14 @@ def test_a_model_that_was_trained_elsewhere_goes_on(names: tuple[str, ...], stra
 
 def test_what_needs_more_goes_its_own_way() -> None:
     logistic, scaler = linear_model.LogisticRegression, preprocessing.StandardScaler
-    assert suits(scaler(), logistic())
-    assert not suits(scaler(window_size=5), logistic())
-    assert not suits(scaler(), logistic(optimizer=optim.Adam()))
-    assert not suits(scaler(), logistic(optimizer=optim.SGD(optim.schedulers.InverseScaling(0.1))))
-    assert not suits(scaler(), logistic(intercept_lr=optim.schedulers.InverseScaling(0.1)))
-    assert not suits(scaler(), logistic(l1=0.1))
-    assert not suits(scaler(), linear_model.Perceptron())
-    assert not suits(preprocessing.MinMaxScaler(), logistic())
+    assert terms_of(scaler(), logistic()) is not None
+    assert terms_of(scaler(window_size=5), logistic()) is None
+    assert terms_of(scaler(), logistic(optimizer=optim.Adam())) is None
+    assert terms_of(scaler(), logistic(optimizer=optim.SGD(optim.schedulers.InverseScaling(0.1)))) is None
+    assert terms_of(scaler(), logistic(intercept_lr=optim.schedulers.InverseScaling(0.1))) is None
+    assert terms_of(scaler(), logistic(l1=0.1)) is None
+    assert terms_of(scaler(), linear_model.Perceptron()) is None
+    assert terms_of(preprocessing.MinMaxScaler(), logistic()) is None
 
 
 NUMBER = st.floats(-1e15, 1e15) | st.integers(-(2**53), 2**53) | st.booleans()

@@ -204,5 +204,5 @@ def test_another_river_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_river_that_is_installed_is_known() -> None:
-    """Where this fails, compare `kernel` and `hoeffding` with the new River, then name its version in `walk`."""
+    """Where this fails, compare `kernel`, `weighted`, `hoeffding` with the new River, then name it in `walk`."""
     assert walk.KNOWN
