@@ -1,7 +1,7 @@
 """The values of scores and outcomes: their fields, in the order in which they are written.
 
-What is `UNSET` is left out. The forms are written by `msgspec`, which is a fifth cheaper than a dict by `orjson`, to the
-same bytes: only numbers from 1e16 on differ between the two, and are written by `orjson` as ever (`written`), since
+What is `UNSET` is left out. The forms are written by `msgspec`, a fifth cheaper than a dict by `orjson`, to the same
+bytes: only numbers from 1e16 on differ between the two, and are written by `orjson` as ever (`written`), since
 digests of what was published are kept in journals.
 """
 
