@@ -18,7 +18,7 @@ from app.backtest.span import Bounds, TopicSource
 from app.codec.manifest import Manifest
 from app.core.adopt import adopt, refused_keys
 from app.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
-from app.core.fingerprint import versions
+from app.core.fingerprint import unreadable
 from app.core.freeze import Frozen, load
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.shard import Shard
@@ -124,8 +124,7 @@ async def _snapshots(
         found = await read_snapshots(reader, place.topic, key)
     finally:
         await reader.close()
-    here = versions()
-    return [one for one in found if all(here[name] == one[0].versions.get(name) for name in ("river", "python"))]
+    return [one for one in found if unreadable(one[0].versions) is None]
 
 
 def _stopped(manifest: Manifest, specs: Sequence[Spec]) -> str | None:

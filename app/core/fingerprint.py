@@ -10,6 +10,7 @@ import hashlib
 import math
 import platform
 import struct
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -44,3 +45,36 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+
+
+AS_FAR_AS = {"river": 3, "python": 2, "numpy": 1}
+"""How many numbers of a version decide whether a state can be read: the classes of River's models may change with any
+of its releases; pickles of Python mean the same in every patch of a minor, numpy's arrays in every release of a major.
+Driftline's own classes are a matter of the format (`app.core.migration`). What bits come out is another question, which
+the arithmetic fingerprint answers."""
+
+
+def unreadable(there: Mapping[str, str]) -> str | None:
+    """Why a state that these versions made cannot be read by those of this process; None if it can.
+
+    Args:
+        there: as `versions` gave them where the state was made.
+    """
+    here = versions()
+    for name, numbers in AS_FAR_AS.items():
+        made_by = str(there.get(name, "unknown"))
+        if made_by.split(".")[:numbers] != here[name].split(".")[:numbers]:
+            return f"made by {NAMES[name]} {made_by:.20}, this is {NAMES[name]} {here[name]}"
+    return None
+
+
+NAMES = {"river": "River", "python": "Python", "numpy": "numpy", "app": "Driftline"}
+
+
+def readers(there: Mapping[str, str]) -> str:
+    """The versions that read what these made, in words."""
+    texts = []
+    for name, numbers in AS_FAR_AS.items():
+        given = str(there.get(name, "unknown"))[:20].split(".")
+        texts.append(f"{NAMES[name]} {'.'.join(given[:numbers])}" + (".*" if len(given) > numbers else ""))
+    return ", ".join(texts)

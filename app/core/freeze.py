@@ -23,12 +23,11 @@ from msgspec import Struct
 
 from app.core.error import SnapshotError
 from app.core.join import Ledger, SegmentState, View
+from app.core.migration import FORMAT, check_format, migrate
 from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 from app.core.waiting import Settled
-
-FORMAT = 8  # raised whenever the meaning of the bytes changes
 
 _KEPT = (
     "learner",
@@ -113,10 +112,12 @@ class Frozen(Struct, frozen=True):
     Args:
         rest: what `dump_rest` made.
         segments: of each segment of the ledger, in order, what `dump_body` and `dump_marks` made, in chunks.
+        made_by: the format of all of them; see `app.core.migration`.
     """
 
     rest: bytes
     segments: Sequence[tuple[Sequence[bytes], Sequence[bytes]]]
+    made_by: int = FORMAT
 
 
 def dump(shard: Shard) -> bytes:
@@ -177,6 +178,7 @@ def loading(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Gener
     """`load` in steps, of a segment each; returns the shard."""
     if isinstance(frozen, bytes):
         return _shard(pipeline, partition, _read(pipeline, frozen))
+    check_format(frozen.made_by)
     state = _read(pipeline, frozen.rest)
     ledger: Ledger | None = None
     for body, marks in frozen.segments:
@@ -184,7 +186,7 @@ def loading(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Gener
         ledger = _taken_up(pipeline, state, ledger, b"".join(body), b"".join(marks))
     if ledger is None:
         ledger = _taken_up(pipeline, state, None, None, None)
-    return _shard(pipeline, partition, {**state, "pending": ledger})
+    return _shard(pipeline, partition, {**state, "pending": ledger}, frozen.made_by)
 
 
 def _read(pipeline: Pipeline, frozen: bytes, what: str = "snapshot") -> Any:
@@ -220,10 +222,13 @@ def _taken_up(pipeline: Pipeline, state: Any, ledger: Ledger | None, body: bytes
         return ledger
 
 
-def _shard(pipeline: Pipeline, partition: int, state: Any) -> Shard:
+def _shard(pipeline: Pipeline, partition: int, state: Any, made_by: int = FORMAT) -> Shard:
+    shard = Shard(pipeline, partition)
+    if isinstance(state, dict):
+        with _refusing():
+            migrate(state, made_by, shard)
     if not isinstance(state, dict) or set(state) != set(_KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")
-    shard = Shard(pipeline, partition)
     for name in _KEPT:
         fresh = getattr(shard, name)
         if name not in _MAY_BE_NONE and type(state[name]) is not type(fresh):

@@ -2,8 +2,8 @@
 
 One line of JSON that says what it is (the manifest), then the model as a pickle. A pickle can run code when it is read:
 it is read through the allowlist of `core.freeze`, after its digest was compared, and only where the manifest says that
-it was made by the same River and Python under a pipeline that this one's state could follow (`core.adopt`). Whoever can
-write the control topic is further held off by the manifest's HMAC (`codec.signature`).
+it was made by versions that can be read here, under a pipeline that this one's state could follow (`core.adopt`).
+Whoever can write the control topic is further held off by the manifest's HMAC (`codec.signature`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from river import compose
 from app.core.adopt import refused_keys
 from app.core.build import build_model
 from app.core.error import PipelineError, SnapshotError
-from app.core.fingerprint import versions
+from app.core.fingerprint import readers, unreadable
 from app.core.freeze import load_model
 from app.core.pipeline import Pipeline, parse_pipeline
 
 FORMAT = 1  # raised whenever the meaning of the bytes changes
 MANIFEST_BYTES_MAX = 1_000_000
-MUST_EQUAL = ("river", "python")  # versions without which a pickled model means nothing
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -100,15 +99,12 @@ def check_versions(manifest: Trained) -> None:
     """Whether a model's bytes mean here what they meant where it was made.
 
     Raises:
-        UnfitError: another River or Python made it.
+        UnfitError: versions made it whose models cannot be read here (`app.core.fingerprint.unreadable`).
     """
-    here = versions()
-    for name in MUST_EQUAL:
-        if manifest.versions.get(name) != here[name]:
-            there = str(manifest.versions.get(name))[:20]
-            raise UnfitError(
-                f"the model was made by {name} {there}, this is {name} {here[name]}; train it anew with this one"
-            )
+    if (why := unreadable(manifest.versions)) is not None:
+        raise UnfitError(
+            f"the model was {why}; train it anew with this one, or load it where {readers(manifest.versions)} runs"
+        )
 
 
 def check_pipeline(manifest: Trained, pipeline: Pipeline) -> None:

@@ -29,7 +29,7 @@ from app.core.error import (
     RecoveryError,
     SnapshotError,
 )
-from app.core.fingerprint import arithmetic_fingerprint, versions
+from app.core.fingerprint import arithmetic_fingerprint, unreadable, versions
 from app.core.freeze import Frozen, loading
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
@@ -163,10 +163,8 @@ class Recovery:
             await reader.close()
 
     async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
-        here, there = versions(), manifest.versions
-        for name in ("river", "python"):
-            if here[name] != there.get(name):
-                raise SnapshotError(f"it was made by {name} {there.get(name)}, this is {here[name]}")
+        if (why := unreadable(manifest.versions)) is not None:
+            raise SnapshotError(f"it was {why}")
         if manifest.partition != self._partition:
             raise SnapshotError(f"it is of shard {manifest.partition}")
         try:
@@ -182,7 +180,7 @@ class Recovery:
             positions=manifest.positions,
             slice_number=manifest.slice_number,
             pipeline=manifest.pipeline,
-            versions=there,
+            versions=manifest.versions,
             arithmetic=manifest.arithmetic,
         )
         folder = Folder(shard, manifest.positions)

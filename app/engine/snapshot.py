@@ -39,8 +39,9 @@ from app.codec.manifest import (
 from app.codec.write import Write
 from app.core.error import SnapshotError
 from app.core.fingerprint import arithmetic_fingerprint, versions
-from app.core.freeze import FORMAT, Frozen, dump_body, dump_marks, dump_rest
+from app.core.freeze import Frozen, dump_body, dump_marks, dump_rest
 from app.core.join import Ledger, Segment, SegmentState, View
+from app.core.migration import FORMAT, check_format
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folder
@@ -80,8 +81,11 @@ class Shelf:
     def mark(self, ledger: Ledger, manifest: Manifest) -> None:
         """Tell a ledger that was just read from a snapshot as what its segments are kept already.
 
-        The other slot's bodies are of use too if that is the snapshot that this one names as the one before.
+        The other slot's bodies are of use too if that is the snapshot that this one names as the one before. Bytes of
+        an earlier format are not: all that is written from now on is of the present one.
         """
+        if manifest.format != FORMAT:
+            return
         segments = {segment.number: segment for segment in ledger.segments}
         ours = manifest.slot
         ledger.kept_as[ours] = manifest.chain
@@ -89,7 +93,7 @@ class Shelf:
             if (segment := segments.get(row.number)) is not None:
                 segment.guarded, segment.since = True, 0  # not changed since view 0, which is this snapshot
                 segment.written[ours] = (row, 0)
-        if any(one.slot != ours and one.chain == manifest.before for one, _ in self.snapshots):
+        if any((one.slot, one.chain, one.format) == (1 - ours, manifest.before, FORMAT) for one, _ in self.snapshots):
             ledger.kept_as[1 - ours] = manifest.before
             for row in self.rows[1 - ours]:
                 if row.full and (segment := segments.get(row.number)) is not None:
@@ -309,8 +313,8 @@ class SnapshotWriter:
 async def read_snapshots(reader: Reader, topic: str, key: bytes | None) -> list[tuple[Manifest, Frozen]]:
     """Every whole snapshot of a shard, newest first.
 
-    Torn ones, those of another format and those with a wrong signature are left out: recovery then starts from an
-    older one, or from the journal's beginning.
+    Torn ones, those of a format that cannot be read and those with a wrong signature are left out: recovery then starts
+    from an older one, or from the journal's beginning.
     """
     return (await read_shelf(reader, topic, key)).snapshots
 
@@ -345,7 +349,7 @@ async def read_shelf(reader: Reader, topic: str, key: bytes | None) -> Shelf:
             log.warning("%s: a snapshot is left out: %s", topic, error)
             continue
         shelf.rows[slot] = rows
-        shelf.snapshots.append((manifest, Frozen(rest, segments)))
+        shelf.snapshots.append((manifest, Frozen(rest, segments, manifest.format)))
     shelf.snapshots.sort(key=lambda pair: pair[0].journal_offset, reverse=True)
     return shelf
 
@@ -356,8 +360,7 @@ def read_head(manifest: Manifest, slot: int, records: Mapping[bytes, bytes]) -> 
     Raises:
         SnapshotError: the slot's records do not make what the manifest names.
     """
-    if manifest.format != FORMAT:
-        raise SnapshotError(f"it has format {manifest.format}; this version reads {FORMAT}")
+    check_format(manifest.format)
     if manifest.slot != slot:
         raise SnapshotError(f"it is of slot {manifest.slot} and lies in slot {slot}")
     chunks = (records.get(chunk_key(slot, number), b"") for number in range(min(manifest.chunks, len(records))))

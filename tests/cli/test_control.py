@@ -152,7 +152,7 @@ async def test_every_partition_gets_every_part_in_order(
         ("damaged", 2, "the model file is damaged"),
         ("other", 2, "trained under another pipeline: seed differ"),
         ("unsigned", 2, "not signed with this deployment's snapshot key"),
-        ("older", 3, "note: the model was made by river 0.1.0"),
+        ("older", 3, "note: the model was made by River 0.1.0"),
         ("whole", 3, "cannot reach Kafka"),
     ],
 )

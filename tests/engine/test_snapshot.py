@@ -27,7 +27,8 @@ from app.codec.write import Write
 from app.core import freeze
 from app.core.digest import digest_of
 from app.core.error import SnapshotError
-from app.core.freeze import FORMAT, Frozen, dump, load
+from app.core.freeze import Frozen, dump, load
+from app.core.migration import FORMAT, OLDEST
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.core.shard import Shard
@@ -424,7 +425,7 @@ async def test_of_another_slot_or_format_is_refused() -> None:
     records = here.topic.records
     here.topic.records = {b"1" + key[1:]: value for key, value in records.items()}
     assert (await here.topic.shelf()).snapshots == []
-    older = structs.replace(decode_manifest(records[manifest_key(0)], None), format=FORMAT - 1)
+    older = structs.replace(decode_manifest(records[manifest_key(0)], None), format=OLDEST - 1)
     here.topic.records = {**records, manifest_key(0): encode_manifest(older, None)}
     assert (await here.topic.shelf()).snapshots == []
     here.topic.records = records

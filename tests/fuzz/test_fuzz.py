@@ -29,7 +29,8 @@ from app.codec.manifest import (
     state_digest,
 )
 from app.core.error import InvariantError, SnapshotError
-from app.core.freeze import FORMAT, Frozen, dump, load
+from app.core.freeze import Frozen, dump, load
+from app.core.migration import FORMAT
 from app.core.record import Control, Event, Label, Malformed, Source
 from app.core.shard import Shard
 from app.engine.snapshot import read_snapshots

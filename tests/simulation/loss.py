@@ -9,7 +9,7 @@ from app.codec.journal import EpochEntry, SliceEntry, decode_link
 from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, state_digest
 from app.core.error import DriftlineError
 from app.core.fingerprint import versions
-from app.core.freeze import FORMAT
+from app.core.migration import FORMAT, OLDEST
 from app.core.pipeline import Pipeline
 from app.engine.cluster import MemoryCluster
 from app.engine.port import Place
@@ -67,7 +67,7 @@ def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: byte
             manifest = decode_manifest(value, key)
         except DriftlineError:
             continue
-        if manifest.format == FORMAT and _is_whole(manifest, newest):
+        if OLDEST <= manifest.format <= FORMAT and _is_whole(manifest, newest):
             found.append(manifest)
     return found
 
