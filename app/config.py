@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.core.build import is_factory
 from app.core.error import InputFileError, PipelineError, Problem, SettingsError
 from app.core.pipeline import Pipeline, parse_pipeline
@@ -279,7 +280,6 @@ _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LOG_FORMATS = ("text", "json")
 _SECRETS = frozenset({"sasl_password", "snapshot_key"})
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
-_KEY_CHARACTERS_MIN = 16
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -295,7 +295,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         web_host, web_port: where /metrics and /health are served.
         pipeline: the pipeline file of commands without -p.
         notify: file of webhooks that alerts are posted to; none without it.
-        snapshot_key: secret of the HMAC over snapshots, at least 16 characters; without it, none.
+        snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
+            signs, all verify. Each has at least 16 characters. Without it nothing is signed.
         partitions: partitions of topics that `topics create` makes.
         replication: their replication factor.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -320,6 +321,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     replication: int = 1
     log_level: str = "INFO"
     log_format: str = "text"
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys of `snapshot_key`."""
+        return KeyRing.of(self.snapshot_key) if self.snapshot_key else NO_KEYS
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -406,9 +412,7 @@ def _setting(name: str, text: str) -> Any:
         case "replication":
             return _whole(text, 1, 100)
         case "snapshot_key":
-            if len(text) < _KEY_CHARACTERS_MIN:
-                raise ValueError(f"must have at least {_KEY_CHARACTERS_MIN} characters")
-            return text
+            KeyRing.of(text)
         case "data_dir" | "pipeline" | "notify":
             return Path(text).expanduser()
         case "ssl_cafile" | "ssl_certfile" | "ssl_keyfile":

@@ -231,8 +231,7 @@ def _from_environment() -> faust.App:
 
 def start_of(settings: Settings, *, reset_state: bool = False, gap_continue: bool = False) -> Start:
     """How shards begin on this deployment."""
-    key = settings.snapshot_key.encode() if settings.snapshot_key else None
-    return Start(reset_state=reset_state, gap_continue=gap_continue, snapshot_key=key)
+    return Start(reset_state=reset_state, gap_continue=gap_continue, ring=settings.ring)
 
 
 def __getattr__(name: str) -> Any:

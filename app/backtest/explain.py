@@ -16,6 +16,7 @@ from river import compose
 from app.codec.encode import Encoder
 from app.codec.inputs import Inputs
 from app.codec.journal import Entry, SliceEntry
+from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest
 from app.core.error import InputFileError, InputLostError
 from app.core.freeze import Frozen, dump, load
@@ -89,8 +90,8 @@ class _Found(Exception):  # noqa: N818 - it is no error: it carries what was loo
 class _Derivation(Recovery):
     """A recovery that ends at one event."""
 
-    def __init__(self, broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None, offset: int) -> None:
-        super().__init__(broker, pipeline, partition, key)
+    def __init__(self, broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing, offset: int) -> None:
+        super().__init__(broker, pipeline, partition, ring)
         self._offset = offset
         self._events = pipeline.topics.events
         self._ranged: Mapping[str, list[Source]] = {}
@@ -148,7 +149,7 @@ def _derived(shard: Shard, ranged: Mapping[str, list[Source]], offset: int) -> E
 
 
 async def explain(
-    broker: Broker, pipeline: Pipeline, partitions: Sequence[int], event_id: str, key: bytes | None
+    broker: Broker, pipeline: Pipeline, partitions: Sequence[int], event_id: str, ring: KeyRing
 ) -> Explanation:
     """Derive one event's score again.
 
@@ -167,7 +168,7 @@ async def explain(
         ]
         if scores:
             times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice
-            return await _explain(broker, pipeline, partition, *scores[-1], times, key)
+            return await _explain(broker, pipeline, partition, *scores[-1], times, ring)
     raise InputFileError(
         f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or is no "
         "longer retained"
@@ -181,11 +182,11 @@ async def _explain(
     document: dict[str, Any],
     served: bytes,
     times: int,
-    key: bytes | None,
+    ring: KeyRing,
 ) -> Explanation:
     place, offset, _ = document["output_id"].rsplit("-", 2)
     offset = int(offset)
-    derivation = _Derivation(broker, pipeline, partition, key, offset)
+    derivation = _Derivation(broker, pipeline, partition, ring, offset)
     try:
         found = await derivation.find()
     except InputLostError as error:

@@ -20,6 +20,7 @@ from app.backtest.span import Bounds
 from app.backtest.start import Start
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, SliceEntry
+from app.codec.keyring import KeyRing
 from app.core.error import InputLostError, SnapshotError
 from app.core.merge import Merge
 from app.core.output import Output
@@ -152,14 +153,14 @@ class JournalReplay(Recovery):
         broker: Broker,
         pipeline: Pipeline,
         partition: int,
-        key: bytes | None,
+        ring: KeyRing,
         *,
         start: Start,
         bounds: Bounds,
         within: range | None,
         panel: Panel,
     ) -> None:
-        super().__init__(broker, pipeline, partition, key)
+        super().__init__(broker, pipeline, partition, ring)
         self._start = start
         self._bounds = bounds
         self._within = within

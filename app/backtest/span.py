@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from app.codec.keyring import KeyRing
 from app.core.error import InputFileError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
@@ -47,7 +48,7 @@ class TopicSource:
         live: the whole resolved pipeline whose topics these are.
         warm: start from the newest snapshot before the span.
         against: compare with the scores that were served.
-        key: HMAC key of snapshots, or None.
+        ring: keys of the deployment.
     """
 
     live: dict[str, object]
@@ -55,7 +56,7 @@ class TopicSource:
     span: Span
     warm: bool
     against: bool
-    key: bytes | None
+    ring: KeyRing
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from app.backtest.candidate import Spec
 from app.backtest.span import Bounds, TopicSource
+from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest
 from app.core.adopt import adopt, refused_keys
 from app.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
@@ -77,7 +78,7 @@ async def start_of(
     if not warm and (span.whole or not source.against):
         return Start(bounds.starts)
     events = pipeline.topics.events
-    found = [one for one in await _snapshots(broker, pipeline, partition, source.key) if _kept(one[0], bounds)]
+    found = [one for one in await _snapshots(broker, pipeline, partition, source.ring) if _kept(one[0], bounds)]
     before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
     hint = _oldest(found[-1], pipeline, partition) if found else "no snapshot can be gone on from"
     if span.whole:
@@ -114,14 +115,14 @@ def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: in
 
 
 async def _snapshots(
-    broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None
+    broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing
 ) -> list[tuple[Manifest, Frozen]]:
     """Those that this version can read, newest first."""
     place = Place(pipeline.topics.snapshots, partition)
     reader = broker.reader(partition)
     try:
         await reader.open({place.topic: (await broker.beginnings([place]))[place]})
-        found = await read_snapshots(reader, place.topic, key)
+        found = await read_snapshots(reader, place.topic, ring)
     finally:
         await reader.close()
     return [one for one in found if unreadable(one[0].versions) is None]

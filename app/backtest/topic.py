@@ -13,6 +13,7 @@ from app.backtest.run import Facts, Options, Watch, grouped, rows_of
 from app.backtest.served import Served, Watched
 from app.backtest.span import Bounds, TopicSource, bounds_of
 from app.backtest.start import Start, start_of
+from app.codec.keyring import KeyRing
 from app.config import Settings
 from app.core import freeze
 from app.core.digest import digest_of
@@ -66,7 +67,7 @@ async def replay(
     served_as = None
     # A range alone begins cold: what was served in it carried all that was before, and nobody knows that.
     if source.order == "journal" and (source.span.whole or source.against or source.warm):
-        served_as = await _last_epoch(broker, pipeline, partition, source.key)
+        served_as = await _last_epoch(broker, pipeline, partition, source.ring)
     within = _within(pipeline, source, bounds, start)
     candidates = {
         spec.name: Candidate(
@@ -140,7 +141,7 @@ async def _fold(
 ) -> None:
     if source.order == "journal":
         await JournalReplay(
-            broker, pipeline, partition, source.key, start=start, bounds=bounds, within=within, panel=panel
+            broker, pipeline, partition, source.ring, start=start, bounds=bounds, within=within, panel=panel
         ).fold()
         return
     reader = broker.reader(partition)
@@ -179,12 +180,10 @@ async def _check_journal(broker: Broker, pipeline: Pipeline, partition: int) -> 
         )
 
 
-async def _last_epoch(
-    broker: Broker, pipeline: Pipeline, partition: int, key: bytes | None
-) -> dict[str, object] | None:
+async def _last_epoch(broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing) -> dict[str, object] | None:
     """The pipeline that the journal was last written under."""
     try:
-        state = await Recovery(broker, pipeline, partition, key).follow()
+        state = await Recovery(broker, pipeline, partition, ring).follow()
     except InputLostError as error:
         raise InputLostError(error.lost, "Leave out the journal with --order time") from error
     return state.epoch.pipeline if state.epoch is not None else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from app.backtest.candidate import Candidate, Result
 from app.backtest.run import SAID_EVERY, HistorySource, Stop
+from app.codec.keyring import KeyRing
 from app.codec.parts import encode_model
 from app.core.error import InputFileError
 from app.core.fingerprint import arithmetic_fingerprint, versions
@@ -50,12 +51,12 @@ class Training:
 
 
 def train(
-    pipeline: Pipeline, source: HistorySource, key: bytes | None, moved: Callable[[int, int], None]
+    pipeline: Pipeline, source: HistorySource, ring: KeyRing, moved: Callable[[int, int], None]
 ) -> Training | None:
     """Fold a history, and make a model file of the model.
 
     Args:
-        key: of the deployment's signatures, or None.
+        ring: keys of the deployment, of which the first signs.
         moved: told of rows done and to be done.
 
     Returns:
@@ -103,7 +104,7 @@ def train(
             sha256="",
         ),
         dump_model(shard.learner.model),
-        key,
+        ring,
     )
     if len(content) > SIZE_MAX:
         raise InputFileError(

@@ -259,10 +259,7 @@ def _over_topics(
 ) -> None:
     """Backtest over the first candidate's topics."""
     count, order = asyncio.run(_look(topics))
-    key = topics.settings.snapshot_key
-    source = TopicSource(
-        topics.live.resolved(), order, topics.span, topics.warm, topics.against, key.encode() if key else None
-    )
+    source = TopicSource(topics.live.resolved(), order, topics.span, topics.warm, topics.against, topics.settings.ring)
 
     def parts(folder: str | None) -> list[Work]:
         return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in range(count)]

@@ -14,6 +14,7 @@ import orjson
 from app.broker import topic
 from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
 from app.codec.decode import SILENCE_MAX_MS
+from app.codec.keyring import KeyRing
 from app.codec.parts import parts, refusal
 from app.config import Settings
 from app.core.error import InputFileError
@@ -95,9 +96,8 @@ def load(where: _Where, model: Path) -> None:
     """
     settings = settings_of(bootstrap=where.bootstrap)
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
-    key = settings.snapshot_key
     content = _content(model)
-    manifest = _fitting(model, content, pipeline, key.encode() if key else None)
+    manifest = _fitting(model, content, pipeline, settings.ring)
     name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
     commands = list(parts(content, name))
     count = asyncio.run(engine.command(commands, pipeline, settings))
@@ -126,7 +126,7 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _fitting(path: Path, content: bytes, pipeline: Pipeline, key: bytes | None) -> Trained:
+def _fitting(path: Path, content: bytes, pipeline: Pipeline, ring: KeyRing) -> Trained:
     """What the file says of itself, if a shard would take it.
 
     Raises:
@@ -134,7 +134,7 @@ def _fitting(path: Path, content: bytes, pipeline: Pipeline, key: bytes | None) 
     """
     try:
         manifest, frozen = parse(content)
-        if key is not None and (refused := refusal(content, key)) is not None:
+        if ring and (refused := refusal(content, ring)) is not None:
             raise UnfitError(refused)
         check_pipeline(manifest, pipeline)
         try:

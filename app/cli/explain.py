@@ -55,8 +55,7 @@ async def _explain(pipeline: Pipeline, settings: Settings, event_id: str) -> Exp
         raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
     likeliest = partition_of(event_id.encode(), count)
     partitions = [likeliest, *(number for number in range(count) if number != likeliest)]
-    key = settings.snapshot_key.encode() if settings.snapshot_key else None
-    return await explain(KafkaBroker(pipeline, settings), pipeline, partitions, event_id, key)
+    return await explain(KafkaBroker(pipeline, settings), pipeline, partitions, event_id, settings.ring)
 
 
 def lines(found: Explanation) -> list[str]:

@@ -45,10 +45,9 @@ def train(
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     check_folder(out)
     source, _ = history.source(pipeline)
-    key = settings.snapshot_key
     begun_s = time.monotonic()
     with bar(as_json) as moved:
-        training = trained(pipeline, source, key.encode() if key else None, moved)
+        training = trained(pipeline, source, settings.ring, moved)
     if training is None:
         click.echo("stopped; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED)

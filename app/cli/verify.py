@@ -57,8 +57,7 @@ def verify(
     """
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
-    key = settings.snapshot_key.encode() if settings.snapshot_key else None
-    span = Span(from_ms, to_ms, outputs, key)
+    span = Span(from_ms, to_ms, outputs, settings.ring)
     begun = datetime.now(UTC)
     audits = asyncio.run(_audit(pipeline, settings, span))
     seconds = (datetime.now(UTC) - begun).total_seconds()

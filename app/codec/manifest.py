@@ -16,7 +16,6 @@ that the manifest carries, if the deployment sets a key, is over all of it.
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from app.codec.keyring import KeyRing
 from app.core.error import SnapshotError
 
 CHUNK_BYTES = 512 * 1024
@@ -146,12 +146,13 @@ def state_digest(frozen: bytes) -> str:
     return hashlib.blake2b(frozen, digest_size=32).hexdigest()
 
 
-def encode_manifest(manifest: Manifest, key: bytes | None) -> bytes:
+def encode_manifest(manifest: Manifest, ring: KeyRing) -> bytes:
     """The manifest's bytes, signed if there is a key."""
-    return orjson.dumps(msgspec.to_builtins(msgspec.structs.replace(manifest, signature=sign(manifest, key))))
+    signature = ring.sign(signed_content(manifest))
+    return orjson.dumps(msgspec.to_builtins(msgspec.structs.replace(manifest, signature=signature)))
 
 
-def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
+def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
     """A manifest whose signature holds.
 
     Raises:
@@ -165,14 +166,12 @@ def decode_manifest(value: bytes, key: bytes | None) -> Manifest:
     within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes
     if manifest.slot not in (0, 1) or not within:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
-    if key is not None and not hmac.compare_digest(manifest.signature.encode(), sign(manifest, key).encode()):
-        raise SnapshotError("the snapshot's signature does not match the snapshot key of this deployment")
+    if ring and not ring.verifies(signed_content(manifest), manifest.signature):
+        raise SnapshotError("the snapshot is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY)")
     return manifest
 
 
-def sign(manifest: Struct, key: bytes | None) -> str:
-    """HMAC-SHA256 over everything that a manifest says but its `signature`; empty without a key."""
-    if key is None:
-        return ""
+def signed_content(manifest: Struct) -> bytes:
+    """What the signature of a manifest is over: everything that it says but its `signature`."""
     content = msgspec.to_builtins(msgspec.structs.replace(manifest, signature=""))
-    return hmac.new(key, orjson.dumps(content, option=orjson.OPT_SORT_KEYS), hashlib.sha256).hexdigest()
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from base64 import b64encode
 from collections.abc import Iterator
 
@@ -11,7 +10,8 @@ import msgspec
 import orjson
 from msgspec import structs
 
-from app.codec.manifest import sign
+from app.codec.keyring import KeyRing
+from app.codec.manifest import signed_content
 from app.core.error import InvariantError
 from app.core.loading import CHUNKS_MAX, SIZE_MAX
 from app.core.trained import MANIFEST_BYTES_MAX, Trained
@@ -19,7 +19,7 @@ from app.core.trained import MANIFEST_BYTES_MAX, Trained
 PART_BYTES = 256 * 1024  # 350 kB as base64 in JSON: far below what any broker takes
 
 
-def encode_model(manifest: Trained, frozen: bytes, key: bytes | None) -> bytes:
+def encode_model(manifest: Trained, frozen: bytes, ring: KeyRing) -> bytes:
     """A model file's bytes, signed if there is a key.
 
     Args:
@@ -29,27 +29,25 @@ def encode_model(manifest: Trained, frozen: bytes, key: bytes | None) -> bytes:
     manifest = structs.replace(
         manifest, size_bytes=len(frozen), sha256=hashlib.sha256(frozen).hexdigest(), signature=""
     )
-    manifest = structs.replace(manifest, signature=sign(manifest, key))
+    manifest = structs.replace(manifest, signature=ring.sign(signed_content(manifest)))
     return orjson.dumps(msgspec.to_builtins(manifest)) + b"\n" + frozen
 
 
-def refusal(content: bytes, key: bytes) -> str | None:
+def refusal(content: bytes, ring: KeyRing) -> str | None:
     """Why a model file's signature does not hold, or None.
 
     Args:
         content: of a file that `core.trained.parse` could read.
-        key: of the deployment.
+        ring: of the deployment.
     """
     try:
         manifest = msgspec.convert(orjson.loads(content[: content.find(b"\n", 0, MANIFEST_BYTES_MAX)]), Trained)
-        signature = sign(manifest, key)
+        signed = signed_content(manifest)
     except (orjson.JSONDecodeError, msgspec.ValidationError, TypeError):
         return "the model file's manifest cannot be read; train anew"
-    if hmac.compare_digest(manifest.signature.encode(), signature.encode()):
+    if ring.verifies(signed, manifest.signature):
         return None
-    return (
-        "the model file is not signed with this deployment's snapshot key; train it where DRIFTLINE_SNAPSHOT_KEY is set"
-    )
+    return "the model file is not signed with a key of this deployment; train it where DRIFTLINE_SNAPSHOT_KEY is set"
 
 
 def parts(content: bytes, load: str, part_bytes: int = PART_BYTES) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from msgspec import structs
 
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, follows
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.core.error import (
     InputLostError,
     InvariantError,
@@ -44,13 +45,13 @@ class Span:
         from_ms: begin at the newest whole snapshot taken before this wall time; None: at the beginning.
         to_ms: end before the first journal entry written after this wall time; None: at the journal's end.
         outputs: compare the output topics too.
-        key: HMAC key of snapshots, or None.
+        ring: keys of the deployment.
     """
 
     from_ms: int | None = None
     to_ms: int | None = None
     outputs: bool = False
-    key: bytes | None = None
+    ring: KeyRing = NO_KEYS
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Audit(Recovery):
     """The audit of one shard; see the module."""
 
     def __init__(self, broker: Broker, pipeline: Pipeline, partition: int, span: Span, watch: Watch) -> None:
-        super().__init__(broker, pipeline, partition, span.key, self._told)
+        super().__init__(broker, pipeline, partition, span.ring, self._told)
         self._span = span
         self._watch = watch
         self._made = ShardAudit(partition)

@@ -88,8 +88,8 @@ class Live:
         self._moved_s = clock.now_s()
         self._noted_s = 0.0
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
-        if (key := snapshots.key) is not None:
-            folder.vouch = lambda content: refusal(content, key)
+        if ring := snapshots.ring:
+            folder.vouch = lambda content: refusal(content, ring)
         self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property

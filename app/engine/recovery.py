@@ -18,6 +18,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from app.codec.journal import CHAIN_START, Entry, EpochEntry, Link, SliceEntry, decode_link, follows
+from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest
 from app.core.error import (
     DigestMismatchError,
@@ -85,7 +86,7 @@ class Recovery:
     """One shard's recovery.
 
     Args:
-        key: HMAC key for snapshots, or None.
+        ring: keys of the deployment.
         report: called with the progress after every slice.
     """
 
@@ -94,14 +95,14 @@ class Recovery:
         broker: Broker,
         pipeline: Pipeline,
         partition: int,
-        key: bytes | None,
+        ring: KeyRing,
         report: Callable[[Progress], None] = lambda progress: None,
         clock: Clock = REAL,
     ) -> None:
         self._broker = broker
         self._pipeline = pipeline
         self._partition = partition
-        self._key = key
+        self._ring = ring
         self._report = report
         self._exact = pipeline.delivery == "exactly_once"
         self._progress = Progress()
@@ -157,7 +158,7 @@ class Recovery:
         reader = self._broker.reader(self._partition)
         try:
             await reader.open({topic: start})
-            self._shelf = await read_shelf(reader, topic, self._key)
+            self._shelf = await read_shelf(reader, topic, self._ring)
             return self._shelf.snapshots
         finally:
             await reader.close()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
 from app.codec.journal import encode_link, link
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.write import Write
 from app.core.error import (
     BrokerError,
@@ -49,12 +50,12 @@ class Start:
     Args:
         reset_state: begin with a fresh state where the inputs stand.
         gap_continue: go on where input was lost.
-        snapshot_key: HMAC key, or None.
+        ring: keys of the deployment.
     """
 
     reset_state: bool = False
     gap_continue: bool = False
-    snapshot_key: bytes | None = None
+    ring: KeyRing = NO_KEYS
 
 
 class Runner:
@@ -261,8 +262,8 @@ class Runner:
         return await self._recovery().follow()
 
     def _recovery(self) -> Recovery:
-        key = self._start.snapshot_key
-        return Recovery(self._broker, self._pipeline, self.partition, key, self._report, self._clock)
+        ring = self._start.ring
+        return Recovery(self._broker, self._pipeline, self.partition, ring, self._report, self._clock)
 
     def _report(self, progress: Progress) -> None:
         self.tally.recovering(progress.slices, progress.records, progress.unverifiable)
@@ -302,7 +303,7 @@ class Runner:
                 self._pipeline,
                 self.partition,
                 recovered.slot,
-                self._start.snapshot_key,
+                self._start.ring,
                 # What was folded again counts, or a shard that often recovers would fold ever more.
                 records=max(recovered.progress.records, recovered.progress.slices),
                 shelf=recovered.shelf,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
+from app.codec.keyring import KeyRing
 from app.codec.manifest import (
     Manifest,
     Part,
@@ -106,7 +107,7 @@ class SnapshotWriter:
 
     Args:
         slot: the slot that the next one takes: not the one that recovery started from.
-        key: HMAC key of the deployment, or None.
+        ring: keys of the deployment.
         shelf: what recovery found in the topic.
 
     Attributes:
@@ -116,7 +117,7 @@ class SnapshotWriter:
     pipeline: Pipeline
     partition: int
     slot: int
-    key: bytes | None
+    ring: KeyRing
     records: int = 0
     shelf: Shelf = field(default_factory=Shelf)
     clock: Clock = REAL
@@ -258,7 +259,7 @@ class SnapshotWriter:
             segments=len(rows),
             segment_bytes=sum(part.size_bytes for part in needed),
         )
-        yield self._write(manifest_key(slot), encode_manifest(manifest, self.key))
+        yield self._write(manifest_key(slot), encode_manifest(manifest, self.ring))
 
     def _row(self, segment: Segment, view: int) -> tuple[Row, list[tuple[Part, bytes]]]:
         """How the snapshot keeps a segment, and what must be written for it."""
@@ -310,16 +311,16 @@ class SnapshotWriter:
         return Write(self.pipeline.topics.snapshots, self.partition, key, value)
 
 
-async def read_snapshots(reader: Reader, topic: str, key: bytes | None) -> list[tuple[Manifest, Frozen]]:
+async def read_snapshots(reader: Reader, topic: str, ring: KeyRing) -> list[tuple[Manifest, Frozen]]:
     """Every whole snapshot of a shard, newest first.
 
     Torn ones, those of a format that cannot be read and those with a wrong signature are left out: recovery then starts
     from an older one, or from the journal's beginning.
     """
-    return (await read_shelf(reader, topic, key)).snapshots
+    return (await read_shelf(reader, topic, ring)).snapshots
 
 
-async def read_shelf(reader: Reader, topic: str, key: bytes | None) -> Shelf:
+async def read_shelf(reader: Reader, topic: str, ring: KeyRing) -> Shelf:
     """Everything that the topic holds of a shard; see `read_snapshots`. Each byte of what is whole was looked at."""
     records: dict[bytes, bytes] = {}
     while sources := await reader.read(topic, READ_RECORDS_MAX):
@@ -339,7 +340,7 @@ async def read_shelf(reader: Reader, topic: str, key: bytes | None) -> Shelf:
         if (value := records.get(manifest_key(slot))) is None:
             continue
         try:
-            manifest = decode_manifest(value, key)
+            manifest = decode_manifest(value, ring)
             rows, rest = read_head(manifest, slot, records)
             segments = []
             for row in rows:

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from app.broker.kafka import KafkaNode
 from app.codec.decode import Decoder
+from app.codec.keyring import NO_KEYS
 from app.codec.parts import encode_model, parts
 from app.core.loading import SIZE_MAX
 from app.core.record import Control, Source
@@ -179,7 +180,7 @@ def test_a_model_that_no_shard_would_take(
         case "older":
             manifest, frozen = parse(content)
             made = {**manifest.versions, "river": "0.1.0"}
-            model_file.write_bytes(encode_model(structs.replace(manifest, versions=made), frozen, None))
+            model_file.write_bytes(encode_model(structs.replace(manifest, versions=made), frozen, NO_KEYS))
     done = run(*arguments, "load", model_file, **settings)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
 

@@ -13,6 +13,7 @@ import pytest
 
 from app.backtest.history import TableSource
 from app.backtest.train import train
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import refusal
 from app.config import load_pipeline
 from app.core import loading
@@ -94,8 +95,8 @@ def test_with_a_key_it_is_signed(files: tuple[Path, Path, Path]) -> None:
     done = run(*("train", "-p", pipeline, "--input", table, "--label", "y", "-o", out), DRIFTLINE_SNAPSHOT_KEY=key)
     assert done.returncode == 0, done.stderr
     assert "signed" in done.stdout
-    assert refusal(out.read_bytes(), key.encode()) is None
-    assert refusal(out.read_bytes(), b"another key of length") is not None
+    assert refusal(out.read_bytes(), KeyRing.of(key)) is None
+    assert refusal(out.read_bytes(), KeyRing.of("another key of length")) is not None
 
 
 def topics(folder: Path, rows: list[tuple[float, float, float, int]], shift: int = 0) -> tuple[Path, Path]:
@@ -216,7 +217,7 @@ def test_a_model_that_cannot_be_read_again(files: tuple[Path, Path, Path], monke
     chosen = load_pipeline(pipeline, ())
     monkeypatch.setattr("app.backtest.train.model_of", lambda chosen, frozen: Learner(chosen).model)
     with pytest.raises(InputFileError, match="other predictions once it was written"):
-        train(chosen, TableSource(table, Fields("y", None, None, None, None)), None, lambda done, total: None)
+        train(chosen, TableSource(table, Fields("y", None, None, None, None)), NO_KEYS, lambda done, total: None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import (
     CHUNK_BYTES,
     Manifest,
@@ -19,7 +20,7 @@ from app.codec.manifest import (
 )
 from app.core.error import SnapshotError
 
-KEY = b"a key of the deployment"
+KEY = KeyRing((b"a key of the deployment",))
 MANIFEST = Manifest(
     format=1,
     slot=0,
@@ -56,19 +57,19 @@ def test_keys_are_apart_by_slot_and_part() -> None:
 
 
 def test_a_manifest_comes_back_as_it_was() -> None:
-    assert decode_manifest(encode_manifest(MANIFEST, None), None) == MANIFEST
+    assert decode_manifest(encode_manifest(MANIFEST, NO_KEYS), NO_KEYS) == MANIFEST
     signed = decode_manifest(encode_manifest(MANIFEST, KEY), KEY)
     assert signed.signature
-    assert Manifest(**orjson.loads(encode_manifest(MANIFEST, None))) == MANIFEST
+    assert Manifest(**orjson.loads(encode_manifest(MANIFEST, NO_KEYS))) == MANIFEST
 
 
 def test_without_a_key_a_signed_manifest_is_read() -> None:
-    assert decode_manifest(encode_manifest(MANIFEST, KEY), None).chain == MANIFEST.chain
+    assert decode_manifest(encode_manifest(MANIFEST, KEY), NO_KEYS).chain == MANIFEST.chain
 
 
 def test_with_a_key_an_unsigned_or_foreign_manifest_is_refused() -> None:
-    for value in (encode_manifest(MANIFEST, None), encode_manifest(MANIFEST, b"another key")):
-        with pytest.raises(SnapshotError, match="signature"):
+    for value in (encode_manifest(MANIFEST, NO_KEYS), encode_manifest(MANIFEST, KeyRing((b"another key",)))):
+        with pytest.raises(SnapshotError, match="not signed with a key"):
             decode_manifest(value, KEY)
 
 
@@ -88,12 +89,12 @@ def test_with_a_key_an_unsigned_or_foreign_manifest_is_refused() -> None:
 )
 def test_with_a_key_no_word_of_it_can_be_changed(change: dict[str, Any]) -> None:
     value = orjson.dumps({**orjson.loads(encode_manifest(MANIFEST, KEY)), **change})
-    with pytest.raises(SnapshotError, match="signature"):
+    with pytest.raises(SnapshotError, match="not signed with a key"):
         decode_manifest(value, KEY)
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "1"}'])
 def test_what_is_no_manifest_is_refused(value: bytes) -> None:
-    for key in (None, KEY):
+    for key in (NO_KEYS, KEY):
         with pytest.raises(SnapshotError, match="cannot be read"):
             decode_manifest(value, key)

@@ -15,6 +15,7 @@ import yaml
 from app.codec.decode import REASONS
 from app.codec.encode import Message
 from app.codec.journal import CHAIN_START, EpochEntry, Range, SliceEntry, encode_link, link
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import Manifest, encode_manifest
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.pipeline import Pipeline, pipeline_schema
@@ -119,8 +120,8 @@ def test_journal_entries_fit() -> None:
     assert faults("journal", {**orjson.loads(encode_link(tick)), "outputs": -1})
 
 
-@pytest.mark.parametrize("key", [None, b"a key of sixteen bytes or more"])
-def test_manifests_fit(key: bytes | None) -> None:
+@pytest.mark.parametrize("key", [NO_KEYS, KeyRing((b"a key of sixteen bytes or more",))])
+def test_manifests_fit(key: KeyRing) -> None:
     manifest = Manifest(
         format=1,
         slot=1,

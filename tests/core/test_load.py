@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 
 from app.codec.decode import COMMANDS, Decoder
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import encode_model, parts, refusal
 from app.core import loading, trained
 from app.core.digest import digest_of
@@ -32,7 +33,7 @@ from app.core.trained import KIND, Trained, UnfitError, parse
 from tests.support.schema import faults
 from tests.support.small import MODELS, NOW_MS, chosen, control, event, label, small, source
 
-KEY = b"the deployment's own"
+KEY = KeyRing((b"the deployment's own",))
 FIRST, SECOND, THIRD = (f"{NOW_MS + number}-0000000{number}" for number in range(3))
 
 
@@ -69,7 +70,7 @@ def taught() -> Shard:
     return shard
 
 
-def model_file(pipeline: Pipeline | None = None, key: bytes | None = None, **changes: Any) -> bytes:
+def model_file(pipeline: Pipeline | None = None, key: KeyRing = NO_KEYS, **changes: Any) -> bytes:
     frozen = dump_model(taught().learner.model)
     return encode_model(manifest_of(pipeline or small(), **changes), frozen, key)
 
@@ -153,7 +154,7 @@ def test_the_loaded_model_is_its_own_last_good_copy() -> None:
 def test_a_background_model_is_forgotten() -> None:
     shard = Shard(small(drift={"error": {"detector": "ADWIN()", "warning": "ADWIN(delta=0.3)", "reaction": "swap"}}), 0)
     shard.reactor.background = object()  # type: ignore[assignment]  # whatever it is
-    content = encode_model(manifest_of(shard.pipeline), dump_model(taught().learner.model), None)
+    content = encode_model(manifest_of(shard.pipeline), dump_model(taught().learner.model), NO_KEYS)
     assert reasons(folded(shard, *commands(content))) == []
     assert shard.reactor.background is None
 
@@ -292,7 +293,7 @@ class Gadget:
 
 
 def packed(frozen: bytes, **changes: Any) -> bytes:
-    return encode_model(manifest_of(small(), **changes), frozen, None)
+    return encode_model(manifest_of(small(), **changes), frozen, NO_KEYS)
 
 
 def other_pipelines() -> list[tuple[str, Pipeline]]:
@@ -373,8 +374,8 @@ def test_releases_of_numpy_and_the_app_may_differ() -> None:
 def test_with_a_key_only_what_is_signed_with_it_is_loaded() -> None:
     signed = model_file(key=KEY)
     assert refusal(signed, KEY) is None
-    for wrong in (model_file(), model_file(key=b"another deployment's"), mangled(signed, learned=61)):
-        assert "not signed with this deployment's snapshot key" in (refusal(wrong, KEY) or "")
+    for wrong in (model_file(), model_file(key=KeyRing((b"another deployment's",))), mangled(signed, learned=61)):
+        assert "not signed with a key of this deployment" in (refusal(wrong, KEY) or "")
         shard = Shard(small(), 0)
         shard.learner.notes = Notes(None, lambda content: refusal(content, KEY))
         assert reasons(folded(shard, *commands(wrong))) == ["load_refused"]

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from app.codec.inputs import Inputs
+from app.codec.keyring import NO_KEYS
 from app.codec.manifest import decode_manifest, manifest_key
 from app.core.error import SnapshotError
 from app.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
@@ -69,7 +70,7 @@ async def goes_on(cluster: MemoryCluster, chosen: Pipeline, before: dict[str, An
         survivor = state(life.shard())
         await life.stop()
     newest = {one.key: one.value for one in cluster.records(chosen.topics.snapshots, 0)}
-    manifests = [decode_manifest(newest[manifest_key(slot)] or b"", None) for slot in (0, 1)]
+    manifests = [decode_manifest(newest[manifest_key(slot)] or b"", NO_KEYS) for slot in (0, 1)]
     newer = max(manifests, key=lambda one: one.journal_offset)
     assert (newer.format, newer.versions) == (FORMAT, versions())
     async with Life(cluster, chosen) as life:

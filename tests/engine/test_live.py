@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from app.codec.journal import CHAIN_START
+from app.codec.keyring import NO_KEYS
 from app.core.shard import Shard
 from app.engine.epoch import next_epoch
 from app.engine.fold import Folder
@@ -45,7 +46,7 @@ def live() -> Live:
         Folder(Shard(pipeline, 0), positions),
         epoch,
         MemoryBroker(cluster, pipeline).publisher(0),
-        SnapshotWriter(pipeline, 0, 0, None),
+        SnapshotWriter(pipeline, 0, 0, NO_KEYS),
         Tally("p.events"),
         chain=CHAIN_START,
         slice_number=0,

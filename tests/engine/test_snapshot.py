@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import (
     Manifest,
     Part,
@@ -38,7 +39,7 @@ from app.engine.snapshot import Shelf, SnapshotWriter, read_shelf
 from tests.support.segment import segments_of
 from tests.support.small import NOW_MS, event, fold, label, small
 
-KEY = b"a key that this deployment has"
+KEY = KeyRing((b"a key that this deployment has",))
 ENTRY = "%032x"
 
 
@@ -80,7 +81,7 @@ class Topic:
         wanted = {"part": 2, "head": 1}[kind]
         return {key for key in self.records if key.count(b"/") == wanted and not key.endswith(b"manifest")}
 
-    async def shelf(self, key: bytes | None = None) -> Shelf:
+    async def shelf(self, key: KeyRing = NO_KEYS) -> Shelf:
         return await read_shelf(self, "p.snapshots", key)
 
     async def open(self, starts: Any) -> None: ...
@@ -101,7 +102,7 @@ class Life:
         self.pipeline: Pipeline = small(label=given, dedupe={"max": 100})
         self.shard = Shard(self.pipeline, 0)
         self.topic = Topic()
-        self.writer = SnapshotWriter(self.pipeline, 0, 0, None)
+        self.writer = SnapshotWriter(self.pipeline, 0, 0, NO_KEYS)
         self.rng = random.Random(5)
         self.number = 0
         self.entry = 0
@@ -143,7 +144,7 @@ class Life:
         manifest, frozen = shelf.snapshots[0]
         self.shard = load(self.pipeline, 0, frozen)
         shelf.mark(self.shard.pending, manifest)
-        self.writer = SnapshotWriter(self.pipeline, 0, 1 - manifest.slot, None, shelf=shelf)
+        self.writer = SnapshotWriter(self.pipeline, 0, 1 - manifest.slot, NO_KEYS, shelf=shelf)
 
     def state(self, frozen: bytes | Frozen) -> bytes:
         thawed = load(self.pipeline, 0, frozen)
@@ -289,8 +290,8 @@ async def test_what_lies_in_the_other_slot_is_of_use_only_if_this_state_came_out
     here.topic = other.topic
     here.fold(50, 20)
     here.snapshot()
-    ours = decode_manifest(here.topic.records[manifest_key(0)], None)
-    here.topic.records[manifest_key(0)] = encode_manifest(structs.replace(ours, journal_offset=1_000), None)
+    ours = decode_manifest(here.topic.records[manifest_key(0)], NO_KEYS)
+    here.topic.records[manifest_key(0)] = encode_manifest(structs.replace(ours, journal_offset=1_000), NO_KEYS)
     await here.recover()
     assert here.writer.slot == 1
     state = here.snapshot()
@@ -306,7 +307,7 @@ async def test_a_fresh_state_writes_all_of_it_and_removes_what_was_there() -> No
     here.snapshot()
     shelf = await here.topic.shelf()
     here.shard = Shard(here.pipeline, 0)
-    here.writer = SnapshotWriter(here.pipeline, 0, 0, None, shelf=shelf)
+    here.writer = SnapshotWriter(here.pipeline, 0, 0, NO_KEYS, shelf=shelf)
     here.fold(10)
     state = here.snapshot()
     here.snapshot()
@@ -369,14 +370,14 @@ async def test_a_head_that_shrinks_leaves_no_chunks_behind(monkeypatch: pytest.M
 # -- read with suspicion
 
 
-async def spoilt(here: Life, how: Callable[[dict[bytes, bytes]], None], key: bytes | None = None) -> int:
+async def spoilt(here: Life, how: Callable[[dict[bytes, bytes]], None], key: KeyRing = NO_KEYS) -> int:
     """How many whole snapshots are left."""
     how(here.topic.records)
     return len((await here.topic.shelf(key)).snapshots)
 
 
 def parts_of(here: Life, slot: int) -> list[Part]:
-    manifest = decode_manifest(here.topic.records[manifest_key(slot)], None)
+    manifest = decode_manifest(here.topic.records[manifest_key(slot)], NO_KEYS)
     head = b"".join(here.topic.records[chunk_key(slot, number)] for number in range(manifest.chunks))
     return [part for row in decode_index(head[: manifest.index_bytes]) for part in (row.body, row.marks)]
 
@@ -402,11 +403,11 @@ async def test_a_segment_that_is_not_as_it_was_spoils_its_slot_alone(which: int,
     assert here.state(frozen) == here.state(state)
 
 
-@pytest.mark.parametrize("key", [None, KEY])
-async def test_an_index_that_names_other_segments_is_refused(key: bytes | None) -> None:
+@pytest.mark.parametrize("key", [NO_KEYS, KEY])
+async def test_an_index_that_names_other_segments_is_refused(key: KeyRing) -> None:
     """Both are whole; the manifest's digest, which is signed, is over the index."""
     here = Life()
-    here.writer.key = key
+    here.writer.ring = key
     here.fold(50, 20)
     here.snapshot()
     assert len((await here.topic.shelf(key)).snapshots) == 1
@@ -425,8 +426,8 @@ async def test_of_another_slot_or_format_is_refused() -> None:
     records = here.topic.records
     here.topic.records = {b"1" + key[1:]: value for key, value in records.items()}
     assert (await here.topic.shelf()).snapshots == []
-    older = structs.replace(decode_manifest(records[manifest_key(0)], None), format=OLDEST - 1)
-    here.topic.records = {**records, manifest_key(0): encode_manifest(older, None)}
+    older = structs.replace(decode_manifest(records[manifest_key(0)], NO_KEYS), format=OLDEST - 1)
+    here.topic.records = {**records, manifest_key(0): encode_manifest(older, NO_KEYS)}
     assert (await here.topic.shelf()).snapshots == []
     here.topic.records = records
     assert len((await here.topic.shelf()).snapshots) == 1
@@ -464,7 +465,7 @@ async def test_an_index_that_was_tampered_with_gives_no_state(rows: list[Row]) -
         index_bytes=len(head) - 4,
     )  # fmt: skip
     topic = Topic()
-    topic.records = {chunk_key(0, 0): head, manifest_key(0): encode_manifest(manifest, None)}
+    topic.records = {chunk_key(0, 0): head, manifest_key(0): encode_manifest(manifest, NO_KEYS)}
     topic.records |= dict.fromkeys(_row().body.keys(0), b"state")
     for _, frozen in (await topic.shelf()).snapshots:
         with pytest.raises(SnapshotError):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from app.codec.decode import REASONS, Decoder
 from app.codec.journal import Link, decode_link
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import (
     Manifest,
     chunk_key,
@@ -39,7 +40,7 @@ from tests.fuzz.judge import Judge
 from tests.support.small import NOW_MS, event, fold, label, small
 
 SLOW_S = 1.0  # of CPU, for one input
-KEY = b"a key that this deployment has"
+KEY = KeyRing((b"a key that this deployment has",))
 PIPELINES = {number: varied(number) for number in range(12)}
 
 JSON = st.recursive(
@@ -133,10 +134,12 @@ FIELDS = st.dictionaries(st.sampled_from(sorted(manifest())), JSON | st.integers
 
 
 @settings(max_examples=300, deadline=None)
-@given(value=BYTES | FIELDS.map(lambda changed: b"%s" % _dumped(manifest(**changed))), key=st.sampled_from([None, KEY]))
-@example(value=b"[" * 5_000, key=None)
+@given(
+    value=BYTES | FIELDS.map(lambda changed: b"%s" % _dumped(manifest(**changed))), key=st.sampled_from([NO_KEYS, KEY])
+)
+@example(value=b"[" * 5_000, key=NO_KEYS)
 @example(value=b'{"signature":"\xff"}', key=KEY)
-def test_a_manifest_is_read_or_refused(value: bytes, key: bytes | None) -> None:
+def test_a_manifest_is_read_or_refused(value: bytes, key: KeyRing) -> None:
     try:
         found = decode_manifest(value, key)
     except SnapshotError:
@@ -162,8 +165,8 @@ def _dumped(document: dict[str, Any]) -> bytes:
         {"size_bytes": -5},
     ],
 )
-@pytest.mark.parametrize("key", [None, KEY])
-async def test_a_manifest_that_was_tampered_with_gives_no_snapshot(changed: dict[str, Any], key: bytes | None) -> None:
+@pytest.mark.parametrize("key", [NO_KEYS, KEY])
+async def test_a_manifest_that_was_tampered_with_gives_no_snapshot(changed: dict[str, Any], key: KeyRing) -> None:
     topic = [Source("s", 0, 0, 0, chunk_key(0, 0), HEAD), _record(1, manifest_key(0), _dumped(manifest(**changed)))]
     assert await read_snapshots(_Reader(topic), "s", key) == []
 
@@ -177,7 +180,7 @@ async def test_a_signature_that_is_no_hex_is_a_wrong_one() -> None:
 @given(records=st.lists(st.tuples(st.sampled_from([b"0/0", b"0/manifest", b"x/manifest", b"1/manifest", b""]), BYTES)))
 async def test_a_snapshots_topic_of_rubbish_gives_no_snapshot(records: list[tuple[bytes, bytes]]) -> None:
     topic = [_record(offset, key, value) for offset, (key, value) in enumerate(records)]
-    assert await read_snapshots(_Reader(topic), "s", None) == []
+    assert await read_snapshots(_Reader(topic), "s", NO_KEYS) == []
 
 
 async def test_a_whole_snapshot_is_found_among_rubbish() -> None:
@@ -188,7 +191,7 @@ async def test_a_whole_snapshot_is_found_among_rubbish() -> None:
         _record(2, manifest_key(0), _dumped(manifest())),
         _record(3, manifest_key(1), b"rubbish"),
     ]
-    ((found, frozen),) = await read_snapshots(_Reader(topic), "s", None)
+    ((found, frozen),) = await read_snapshots(_Reader(topic), "s", NO_KEYS)
     assert isinstance(found, Manifest)
     assert frozen == Frozen(b"state", [])
 

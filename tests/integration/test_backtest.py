@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from app.backtest.topic import state_digest
 from app.broker.kafka import KafkaNode
 from app.broker.topic import create
+from app.codec.keyring import NO_KEYS
 from app.core.freeze import load
 from app.core.pipeline import Pipeline
 from app.engine.client import admin, client_options
@@ -36,7 +37,7 @@ async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> str:
     reader = KafkaBroker(pipeline, settings_of(bootstrap)).reader(partition)
     await reader.open({pipeline.topics.snapshots: 0})
     try:
-        _, frozen = (await read_snapshots(reader, pipeline.topics.snapshots, None))[0]
+        _, frozen = (await read_snapshots(reader, pipeline.topics.snapshots, NO_KEYS))[0]
     finally:
         await reader.close()
     return state_digest(load(pipeline, partition, frozen))

@@ -15,6 +15,7 @@ from msgspec import structs
 from app.codec.encode import Message
 from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
+from app.codec.keyring import NO_KEYS
 from app.codec.manifest import Manifest
 from app.core import freeze
 from app.core.digest import digest_of
@@ -297,7 +298,7 @@ class _FromTheBeginning(Recovery):
 async def replay(cluster: MemoryCluster, chosen: Pipeline, partition: int = 0) -> Recovered:
     """Fold a shard's whole journal again; every slice's digest is compared on the way."""
     broker = MemoryBroker(cluster, chosen, client="replay")
-    recovered = await _FromTheBeginning(broker, chosen, partition, None).run()
+    recovered = await _FromTheBeginning(broker, chosen, partition, NO_KEYS).run()
     assert recovered.progress.unverifiable == 0
     return recovered
 

@@ -14,6 +14,7 @@ from app.backtest.run import Facts, Options
 from app.backtest.score import CsvPart
 from app.backtest.span import Bounds, Span, TopicSource
 from app.backtest.topic import replay, state_digest
+from app.codec.keyring import NO_KEYS
 from app.core.error import InputFileError, InputLostError, RecoveryError
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Tick
@@ -63,7 +64,7 @@ async def backtest(
     topics = [name for name in (chosen.topics.labels, chosen.topics.events) if name is not None]
     ends = {name: cluster.log(Place(name, partition)).end for name in topics}
     whole = Bounds(dict.fromkeys(topics, 0), ends, dict.fromkeys(topics, 0))
-    source = TopicSource(chosen.resolved(), order, span or Span(), warm, against, None)
+    source = TopicSource(chosen.resolved(), order, span or Span(), warm, against, NO_KEYS)
     broker = MemoryBroker(cluster, chosen, client="backtest")
     return await replay(broker, partition, specs, source, bounds or whole, Options(**options), rows, watch or Watch())
 

@@ -14,6 +14,7 @@ from app.backtest.explain import Explanation, explain
 from app.backtest.export import columns_of, export
 from app.backtest.score import put_together
 from app.cli.explain import lines
+from app.codec.keyring import NO_KEYS
 from app.core.error import InputFileError
 from app.core.pipeline import Pipeline
 from app.engine.cluster import MemoryCluster
@@ -26,7 +27,7 @@ COUNT = 1_200
 
 async def explained(cluster: MemoryCluster, chosen: Pipeline, event_id: int) -> Explanation:
     broker = MemoryBroker(cluster, chosen, client="explain")
-    return await explain(broker, chosen, [0, 1], str(event_id), None)
+    return await explain(broker, chosen, [0, 1], str(event_id), NO_KEYS)
 
 
 @pytest.mark.parametrize("snapshot", [{}, {"every_records": 300}])

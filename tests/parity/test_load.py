@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.codec.keyring import KeyRing
 from app.codec.parts import parts
 from app.core.pipeline import Pipeline
 from app.engine.audit import Span, audit_shards
@@ -32,7 +33,7 @@ from tests.parity.test_backtest import backtest, spec
 from tests.support.trained import model_file, taught
 
 COUNT = 400
-KEY = b"a key that this deployment has"
+KEY = KeyRing((b"a key that this deployment has",))
 FIRST, SECOND = f"{NOW_MS}-00000001", f"{NOW_MS + 1}-00000002"
 
 
@@ -201,7 +202,7 @@ async def test_a_load_that_never_comes_whole_is_given_up_after_a_day_of_event_ti
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"key": b"another deployment's"}, "load_refused"), ({}, "load_refused"), ({"key": KEY}, None)],
+    [({"key": KeyRing((b"another deployment's",))}, "load_refused"), ({}, "load_refused"), ({"key": KEY}, None)],
     ids=["another key", "unsigned", "signed"],
 )
 async def test_with_a_key_only_what_it_signed_is_loaded_and_a_replay_needs_no_key(
@@ -212,7 +213,7 @@ async def test_with_a_key_only_what_it_signed_is_loaded_and_a_replay_needs_no_ke
     cluster.create_for(chosen, 1)
     load(cluster, chosen, model_file(chosen, **changes))
     produce(cluster, chosen, COUNT)
-    async with Life(cluster, chosen, start=Start(snapshot_key=KEY)) as life:
+    async with Life(cluster, chosen, start=Start(ring=KEY)) as life:
         await life.until_done()
         await check_replay(cluster, chosen, life)
         held = state(life.shard())
@@ -220,7 +221,7 @@ async def test_with_a_key_only_what_it_signed_is_loaded_and_a_replay_needs_no_ke
     assert rejected(cluster, chosen) == ([] if reason is None else [reason])
     assert set(generations(cluster, chosen)) == {"0" if reason else "1"}
     await check_topics(cluster, chosen)
-    async with Life(cluster, chosen, client="later", start=Start(snapshot_key=b"the key of next year")) as life:
+    async with Life(cluster, chosen, client="later", start=Start(ring=KeyRing((b"the key of next year",)))) as life:
         await life.until_done()
         assert state(life.shard()) == held
     named = [entry.raised for entry in slices(cluster, chosen) if entry.raised]

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.codec.keyring import KeyRing
 from app.codec.manifest import chunk_key, decode_index, manifest_key
 from app.codec.write import Write
 from app.core.error import DigestMismatchError, InputLostError, InvariantError, StateMismatchError
@@ -39,7 +40,7 @@ from tests.support.poisonous import BAD, disarmed
 from tests.support.segment import segments_of
 
 COUNT = 600
-KEY = Start(snapshot_key=b"a key that this deployment has")
+KEY = Start(ring=KeyRing((b"a key that this deployment has",)))
 
 
 async def lived(
@@ -180,7 +181,9 @@ async def test_snapshots_are_signed_and_wrong_signatures_refused(frequent: Pipel
     cluster, ids = await lived(frequent, start=KEY, clean=True)
     every = len(slices(cluster, frequent))
     assert await recovered_slices(cluster, frequent, ids, KEY) == 0
-    assert await recovered_slices(cluster, frequent, ids, Start(snapshot_key=b"another key of this length")) == every
+    assert (
+        await recovered_slices(cluster, frequent, ids, Start(ring=KeyRing((b"another key of this length",)))) == every
+    )
     assert await recovered_slices(cluster, frequent, ids) == 0  # without a key nothing is checked
 
 

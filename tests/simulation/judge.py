@@ -15,6 +15,7 @@ import orjson
 from app.codec.encode import Encoder, Message
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
+from app.codec.keyring import NO_KEYS
 from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, part_of, state_digest
 from app.core import freeze
 from app.core.adopt import adopt
@@ -298,7 +299,7 @@ def _check_snapshots(world: World, fold: Fold) -> None:
             continue
         if value is None or source.offset < kept_from:
             continue
-        manifest = decode_manifest(value, None)
+        manifest = decode_manifest(value, NO_KEYS)
         mark = fold.marks.get(manifest.journal_offset)
         if mark is None or (manifest.slice_number, manifest.chain, manifest.positions) != mark:
             if world.exact:

@@ -16,25 +16,26 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import orjson
 
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import parts
 from app.core.pipeline import parse_pipeline
 from tests.support.trained import model_file
 
-KEY = b"the deployment's own"
-FOREIGN = b"another deployment's"
+KEY = KeyRing((b"the deployment's own",))
+FOREIGN = KeyRing((b"another deployment's",))
 
 Kind: TypeAlias = Literal["whole", "halfway", "other pipeline", "other key", "changed"]
 KINDS: tuple[Kind, ...] = ("whole", "whole", "whole", "halfway", "other pipeline", "other key", "changed")
 
 
 @lru_cache(maxsize=256)
-def _file(document: bytes, count: int, key: bytes | None) -> bytes:
+def _file(document: bytes, count: int, key: KeyRing) -> bytes:
     return model_file(parse_pipeline(orjson.loads(document)), count, key=key)
 
 
 def commands(rng: Random, document: dict[str, Any], kind: Kind, begun_ms: int, *, signed: bool) -> list[str]:
     """The parts of one load."""
-    key = KEY if signed else None
+    key = KEY if signed else NO_KEYS
     if kind == "other pipeline":
         document = {**document, "seed": 7}
     elif kind == "other key":
@@ -98,7 +99,7 @@ def unfit(document: dict[str, Any], *, signed: bool) -> frozenset[str]:
     """Sums of the files of `commands` that are to be refused."""
     found: list[bytes] = []
     for count in (5, 40):
-        found.append(_file(orjson.dumps({**document, "seed": 7}), count, KEY if signed else None))
+        found.append(_file(orjson.dumps({**document, "seed": 7}), count, KEY if signed else NO_KEYS))
         if signed:
             found.append(_file(orjson.dumps(document), count, FOREIGN))
     return frozenset(hashlib.sha256(content).hexdigest() for content in found)

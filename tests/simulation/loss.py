@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, SliceEntry, decode_link
+from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, state_digest
 from app.core.error import DriftlineError
 from app.core.fingerprint import versions
@@ -15,7 +16,7 @@ from app.engine.cluster import MemoryCluster
 from app.engine.port import Place
 
 
-def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str, key: bytes | None) -> bool:
+def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str, ring: KeyRing) -> bool:
     """Whether a shard cannot go on without a gap.
 
     It can if nothing was removed that it has not read, and if what was removed lies before the journal's beginning, or
@@ -28,7 +29,7 @@ def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: s
     ours = (river, versions()["python"])
     whole = [
         one.positions
-        for one in _whole(cluster, pipeline, partition, key)
+        for one in _whole(cluster, pipeline, partition, ring)
         if (one.versions["river"], one.versions["python"]) == ours
     ]
     return not any(
@@ -51,7 +52,7 @@ def _positions(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> tu
     return begun, read
 
 
-def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: bytes | None) -> list[Manifest]:
+def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, ring: KeyRing) -> list[Manifest]:
     """The newest snapshot of each slot, if it can be read."""
     newest: dict[bytes, bytes] = {}
     for source in cluster.decided(pipeline.topics.snapshots, partition):
@@ -64,7 +65,7 @@ def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, key: byte
         if not name.endswith(b"manifest"):
             continue
         try:
-            manifest = decode_manifest(value, key)
+            manifest = decode_manifest(value, ring)
         except DriftlineError:
             continue
         if OLDEST <= manifest.format <= FORMAT and _is_whole(manifest, newest):

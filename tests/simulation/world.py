@@ -24,6 +24,7 @@ from msgspec import structs
 from app.codec import manifest
 from app.codec.inputs import Inputs
 from app.codec.journal import SliceEntry, encode_link, link
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import Manifest, decode_manifest, encode_manifest
 from app.codec.write import Write
 from app.core import loading, trained
@@ -253,7 +254,7 @@ class World:
         start = Start(
             reset_state=number in self._reset,
             gap_continue=self.scenario.gap_continue,
-            snapshot_key=KEY if self.scenario.signed else None,
+            ring=KEY if self.scenario.signed else NO_KEYS,
         )
         self._reset.discard(number)
         context = copy_context()
@@ -277,9 +278,9 @@ class World:
             self.violations.append(f"{life.name} stopped: {kind}: {error}")
 
     def _is_lost(self, life: Life) -> bool:
-        key = KEY if self.scenario.signed else None
+        ring = KEY if self.scenario.signed else NO_KEYS
         return any(
-            is_lost(self.cluster, self.pipeline, partition, life.river, key)
+            is_lost(self.cluster, self.pipeline, partition, life.river, ring)
             for partition in range(self.scenario.partitions)
         )
 
@@ -580,7 +581,7 @@ def _damaged(value: bytes, how: str) -> bytes | None:
         case "manifest":
             return value[:-20]
     try:
-        said: Manifest = decode_manifest(value, None)
+        said: Manifest = decode_manifest(value, NO_KEYS)
     except DriftlineError:
         return value
     match how:
@@ -590,7 +591,7 @@ def _damaged(value: bytes, how: str) -> bytes | None:
             said = structs.replace(said, format=99)
         case "forged":
             forged = structs.replace(said, positions=dict.fromkeys(said.positions, 0))
-            return encode_manifest(forged, b"someone else's")
+            return encode_manifest(forged, KeyRing((b"someone else's",)))
     return encode_manifest(said, KEY)
 
 

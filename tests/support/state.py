@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
+from app.codec.keyring import NO_KEYS
 from app.codec.manifest import Manifest
 from app.core.digest import digest_of
 from app.core.freeze import Frozen, dump, load
@@ -40,7 +41,7 @@ class State:
 async def replayed(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
     """Fold the whole journal again; every slice's digest is compared on the way."""
     broker = KafkaBroker(pipeline, settings_of(bootstrap))
-    recovered = await _FromTheBeginning(broker, pipeline, partition, None).run()
+    recovered = await _FromTheBeginning(broker, pipeline, partition, NO_KEYS).run()
     assert recovered.folder is not None, f"the journal of shard {partition} is empty"
     return State(recovered.chain, _digest(pipeline, recovered.folder.shard), recovered.progress)
 
@@ -50,7 +51,7 @@ async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
     reader = KafkaBroker(pipeline, settings_of(bootstrap)).reader(partition)
     await reader.open({pipeline.topics.snapshots: 0})
     try:
-        snapshots = await read_snapshots(reader, pipeline.topics.snapshots, None)
+        snapshots = await read_snapshots(reader, pipeline.topics.snapshots, NO_KEYS)
     finally:
         await reader.close()
     assert snapshots, f"shard {partition} left no snapshot"

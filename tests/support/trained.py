@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import encode_model
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import dump_model
@@ -30,9 +31,7 @@ def taught(pipeline: Pipeline, count: int = 60, seed: int = 1) -> Learner:
     return learner
 
 
-def model_file(
-    pipeline: Pipeline, count: int = 60, *, seed: int = 1, key: bytes | None = None, **changes: Any
-) -> bytes:
+def model_file(pipeline: Pipeline, count: int = 60, *, seed: int = 1, key: KeyRing = NO_KEYS, **changes: Any) -> bytes:
     """A file with that model; `changes` are of its manifest."""
     manifest = Trained(
         kind=KIND,
