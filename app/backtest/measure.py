@@ -1,8 +1,8 @@
 """Metrics from what a tally keeps: of the whole, of any cell, and of many random draws of cells at once.
 
-An event to which the model had no answer yet was not answered rightly, and the decision on it was no; metrics of
-probabilities and numbers leave it out, as River does. Decisions are those of the pipeline's threshold, accuracy
-included; without one the more probable class is the decision.
+Every metric is of the events that the model answered, live and here alike, as River has it: an event without an answer
+(a model that has seen no label yet, a prediction that was withheld) is in none of them, and how many there were stands
+beside them. The class that counts is the one that was served: at the pipeline's threshold, or the more probable one.
 
 Everything takes arrays whose last axis is what is summed (and, for curves, the bins), so one function serves a single
 number and two thousand draws.
@@ -51,7 +51,7 @@ _METRICS: Mapping[str, Metric] = {
         Metric(
             "Accuracy",
             1,
-            "share of events decided rightly, at the pipeline's threshold if any (no answer is not right)",
+            "share of answered events whose class was right, at the pipeline's threshold if it has one",
         ),
         Metric("BalancedAccuracy", 1, "mean of the shares found among positives and among negatives"),
         Metric("Precision", 1, "share of alarms that were right"),
@@ -66,7 +66,7 @@ _METRICS: Mapping[str, Metric] = {
         Metric("RMSE", -1, "root of the mean squared error"),
         Metric("R2", 1, "share of the variance explained"),
         Metric("Bias", 0, "mean error: above 0 is too high"),
-        Metric("CostPerEvent", -1, "mean cost of the decisions under the cost matrix"),
+        Metric("CostPerEvent", -1, "mean cost of the decisions on answered events, under the cost matrix"),
     )
 }
 
@@ -97,7 +97,7 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
         curve: ... x (negatives, positives) x bin; None leaves the curves out.
     """
     column = {name: sums[..., number] for number, name in enumerate(SUMS[task])}
-    n, scored = column["n"], column["scored"]
+    answered, scored = column["answered"], column["scored"]
     with np.errstate(divide="ignore", invalid="ignore"):
         if task == "regression":
             variance = column["y_squared"] - column["y"] ** 2 / scored
@@ -108,11 +108,11 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
                 "Bias": column["error"] / scored,
             }
         if task == "multiclass":
-            return {"Accuracy": column["hits"] / n, "LogLoss": column["log_loss"] / scored}
+            return {"Accuracy": column["hits"] / answered, "LogLoss": column["log_loss"] / scored}
         tp, fp, fn, tn = (column[name] for name in ("tp", "fp", "fn", "tn"))
         recall = tp / (tp + fn)
         found = {
-            "Accuracy": column["hits"] / n,
+            "Accuracy": column["hits"] / answered,
             "BalancedAccuracy": (recall + tn / (tn + fp)) / 2,
             "Precision": tp / (tp + fp),
             "Recall": recall,
@@ -126,7 +126,7 @@ def values_of(task: Task, sums: Floats, curve: NDArray[Any] | None, cost: Cost |
             found["ROCAUC"] = roc_auc(curve)
             found["AveragePrecision"] = average_precision(curve)
         if cost is not None:
-            found["CostPerEvent"] = (cost.tp * tp + cost.fp * fp + cost.fn * fn + cost.tn * tn) / n
+            found["CostPerEvent"] = (cost.tp * tp + cost.fp * fp + cost.fn * fn + cost.tn * tn) / answered
         return found
 
 
@@ -156,11 +156,12 @@ def macro_f1(tally: Tally) -> float:
     seen: dict[Any, int] = {}
     said: dict[Any, int] = {}
     for (label, prediction), count in tally.confusion.items():
+        if prediction is None:
+            continue
         seen[label] = seen.get(label, 0) + count
-        if prediction is not None:
-            said[prediction] = said.get(prediction, 0) + count
-            if label == prediction:
-                tp[label] = tp.get(label, 0) + count
+        said[prediction] = said.get(prediction, 0) + count
+        if label == prediction:
+            tp[label] = tp.get(label, 0) + count
     classes = {**seen, **said}
     if not classes:
         return float("nan")

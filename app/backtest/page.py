@@ -154,11 +154,18 @@ def _alone(report: Report) -> str:
         return f'<div class="card verdict">{scored}.<br><span class=soft>{advice}</span></div>'
     only = plot.told_first(report)
     told = [f"{name} {number(only.metrics.get(name))}" for name in headline(report)]
-    text = f"<b>{escape(only.name)}</b>: {escape(', '.join(told))}, over {only.counted:,} labelled events."
+    text = f"<b>{escape(only.name)}</b>: {escape(', '.join(told))}, over {_answered(only)}."
     advice = "Give a second -p FILE (a plain rule, say) to see whether this is better than something simple."
     if others := [escape(one.name) for one in report.candidates if one is not only]:
         advice = f"Nothing to compare it with: {', '.join(others)} gave no results."
     return f'<div class="card verdict">{text}<br><span class=soft>{advice}</span></div>'
+
+
+def _answered(one: CandidateReport) -> str:
+    """How many events its metrics are of."""
+    if one.answered == one.counted:
+        return f"{one.counted:,} labelled events"
+    return f"{one.answered:,} answered events of {one.counted:,} that have a label"
 
 
 def _notes(report: Report) -> str:

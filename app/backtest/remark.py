@@ -74,6 +74,12 @@ def _of_candidate(name: str, result: Result, span: str) -> Iterator[str]:
     if rejected and result.failure is None:
         first = f"; the first: {result.rejected[0]}" if result.rejected else ""
         yield f"{name}: {rejected:,} records were rejected{first}"
+    counted, answered = (int(number) for number in result.tally.total.sums[0, :2])
+    if answered < counted and result.failure is None:
+        yield (
+            f"{name}: {counted - answered:,} of {counted:,} labelled events have no answer of the model (it had "
+            "learned nothing yet, or its prediction was withheld); every metric is of the others."
+        )
     lost = result.counts.get("orphan", 0) + result.early
     if lost and not span:  # among the labels that come behind a range are those of events behind it
         yield f"{name}: {lost:,} labels belong to no event that was read."

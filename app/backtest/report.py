@@ -57,8 +57,8 @@ class Share(Struct, frozen=True):
 
 
 class Threshold(Struct, frozen=True):
-    """What decisions from this threshold on would have been, and would have cost an event; events without an answer
-    are decided with no. Beyond 1 nothing alarms."""
+    """What decisions from this threshold on would have been, and would have cost an answered event. Beyond 1
+    nothing alarms."""
 
     threshold: float
     tp: int
@@ -72,7 +72,7 @@ class Budget(Struct, frozen=True):
     """What is found where only so many events can be looked at: those with the highest scores.
 
     Args:
-        share: of all counted events, at most; fewer where further ones have equal scores.
+        share: of all answered events, at most; fewer where further ones have equal scores.
         threshold: above which they lie; more than 1 where there are none.
         alarms: events that are looked at.
         tp: positives among them.
@@ -356,7 +356,8 @@ def _parts(
     for number, name in enumerate(names):
         n = int(cells.sums[number, 0])
         if n:
-            told = {metric: finite(float(array[number])) if n >= FEW else None for metric, array in values.items()}
+            enough = cells.sums[number, 1] >= FEW  # answered
+            told = {metric: finite(float(array[number])) if enough else None for metric, array in values.items()}
             made.append(Part(name, n, told, starts_ms[number] if starts_ms is not None else None))
     return made
 
@@ -405,7 +406,7 @@ def _confusion(tally: Tally) -> list[Confusion]:
 
 def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
     """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds), at the
-    pipeline's own, and at `NEVER`; over all counted events: one without an answer is decided with no."""
+    pipeline's own, and at `NEVER`; over the answered events."""
     if tally.task != "binary":
         return []
     negatives, positives = tally.total.curve[0]
@@ -413,7 +414,7 @@ def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
     if not len(touched):
         return []
     column = dict(zip(SUMS[tally.task], map(int, tally.total.sums[0]), strict=True))
-    n, came = column["n"], column["positives"]
+    n, came = column["answered"], column["positives"]
     tp, fp = (np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives))
     alarms = {float(least): (int(tp[place]), int(fp[place])) for place, least in enumerate(score_at(touched))}
     alarms[NEVER] = (0, 0)

@@ -424,16 +424,15 @@ class Tally:
         bounded = np.clip(np.where(known, scores, 0.5), _LEAST, _GREATEST)
         loss = np.where(known, -np.log(np.where(y_true, bounded, 1.0 - bounded)), 0.0)
         brier = np.where(known, (bounded - y_true) ** 2, 0.0)
-        said_yes = np.array([p is not None and p.label is True for p in predictions])
+        yes = np.array([p is not None and p.label is True for p in predictions])
+        if self.task == "anomaly":  # a score and no class: the threshold decides
+            yes = known & (scores >= (np.inf if self.threshold is None else self.threshold))
         answered = known
         if not known.all():
             answered = known | np.array([p is not None and p.label is not None for p in predictions])
-        hits = np.array([p is not None and p.label == o.label for p, o in zip(predictions, outcomes, strict=True)])
-        if self.threshold is not None:
-            said_yes = np.where(known, scores >= self.threshold, said_yes)
-            hits = answered & (said_yes == y_true)
-        columns = [ones, answered, y_true, known, hits, loss, brier]
-        columns += [y_true & said_yes, ~y_true & said_yes, y_true & ~said_yes, ~y_true & ~said_yes]
+        no = answered & ~yes
+        tp, fp, fn, tn = yes & y_true, yes & ~y_true, no & y_true, no & ~y_true
+        columns = [ones, answered, answered & y_true, known, tp | tn, loss, brier, tp, fp, fn, tn]
         return np.stack([column.astype(float) for column in columns]), scores, y_true
 
     def _class_columns(self, outcomes: Sequence[Outcome]) -> Floats:

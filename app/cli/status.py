@@ -95,6 +95,12 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition} does not learn until `driftline control unfreeze`"
         if waiting := shard.lag.get(control, 0):
             yield f"shard {shard.partition}: {waiting:,} records in {control} are not read yet; does a worker run?"
+        if unanswered := note.get("unanswered", 0):
+            labels = note.get("metrics", {}).get("label_count", 0)
+            yield (
+                f"shard {shard.partition}: {unanswered:,} of {labels:,} labels came for events that the model had no "
+                "answer to; no metric counts them"
+            )
         for episode in note.get("episodes", ()):
             yield f"open alert: {episode}" + (" (acknowledged)" if episode in note.get("acknowledged", ()) else "")
 

@@ -119,7 +119,7 @@ def _evaluation(old: Evaluation, before: Pipeline, after: Pipeline, taken: int) 
         taken: number of the shard's latest label, which new ones know nothing of.
     """
     made = Evaluation.of(after)
-    made.label_count, made.taken = old.label_count, old.taken
+    made.label_count, made.unanswered, made.taken = old.label_count, old.unanswered, old.taken
     for name in made.tracks:
         if name in old.tracks and _same(name, before, after):
             made.keep(name, old)

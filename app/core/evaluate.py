@@ -110,14 +110,18 @@ class Evaluation:
 
     Attributes:
         label_count: labels seen, those of empty predictions included, without those taken back.
+        unanswered: of those, how many came for an empty prediction: no metric counts them.
         taken: number of the latest label.
         since: by metric, the number of the latest label before it began; a metric of the first hour has none.
 
     Cost: Accuracy and LogLoss together 0.5 us an update, windows included; a curve 0.6 us, others of River's 1 us.
     """
 
+    unanswered = 0  # of states that were written before there was a count
+
     def __init__(self, chosen: Mapping[str, Any], window: int, *, revertible: bool = False) -> None:
         self.label_count = 0
+        self.unanswered = 0
         self.taken = 0
         self.window = window
         self.revertible = revertible
@@ -147,6 +151,8 @@ class Evaluation:
         metric and counted in its track's `skipped_count`.
         """
         self.label_count += 1
+        if prediction.label is None and prediction.value is None:
+            self.unanswered += 1
         self.taken = number = self.taken + 1
         if self.revertible:
             for track in self.tracks.values():
@@ -169,6 +175,8 @@ class Evaluation:
         Cost: O(window) a metric, 5 us with 1,000 labels.
         """
         self.label_count -= 1
+        if prediction.label is None and prediction.value is None:
+            self.unanswered -= 1
         for name, track in self.tracks.items():
             if number > self.since.get(name, 0) and track.revert(y_true, prediction) and windows:
                 _remove(track, number)
@@ -200,7 +208,7 @@ class Evaluation:
         return values
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("label_count", "taken", "window", "revertible", "since", "tracks")
+        kept = ("label_count", "unanswered", "taken", "window", "revertible", "since", "tracks")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

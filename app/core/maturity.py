@@ -8,9 +8,9 @@ metrics stand
 * the metrics by age of the label, and by a declared feature, each with a bounded number of parts;
 * the metrics over a span of event time;
 * for binary probabilities, the accuracy to be expected before any label is there: of a calibrated model, a prediction
-  with probability p is right with probability max(p, 1 - p). It holds as long as the concept does, so it is marked
-  unreliable when the model is not calibrated on the labels that came, and for a window of labels after each rise of
-  the error.
+  with probability p is right with probability p where yes was served, else 1 - p. It holds as long as the concept
+  does, so it is marked unreliable when the model is not calibrated on the labels that came, and for a window of labels
+  after each rise of the error.
 
 The estimate is known as confidence-based performance estimation (CBPE).
 """
@@ -89,7 +89,7 @@ class Expected:
         window: predictions, and labels of the check, that are looked back on.
 
     Attributes:
-        sureness: of the last predictions: the probability of the likelier class.
+        sureness: of the last predictions: the probability of the class that was served.
         pairs: of the last labels: the probability that was served, and whether the event was positive.
     """
 
@@ -99,8 +99,8 @@ class Expected:
         self.pairs: deque[tuple[float, bool]] = deque(maxlen=window)
         self.labels_until_reliable = window
 
-    def scored(self, probability: float) -> None:
-        self.sureness.append(probability if probability >= 0.5 else 1 - probability)
+    def scored(self, probability: float, *, positive: bool) -> None:
+        self.sureness.append(probability if positive else 1 - probability)
 
     def joined(self, probability: float, positive: bool) -> None:
         self.pairs.append((probability, positive))
@@ -183,7 +183,7 @@ class Maturity:
         self.scored += 1
         value, expected = prediction.value, self.expected
         if expected is not None and value is not None:
-            expected.scored(value)
+            expected.scored(value, positive=prediction.label is True)
 
     def on_label(
         self,

@@ -75,7 +75,7 @@ class Learner:
     def _use(self, model: Any) -> None:
         self._model = model
         self._walk: Walk | None = Walk(model, self._form)
-        self._predict = _predictor(self._pipeline.task, model, self._walk, self._probabilistic)
+        self._predict = _predictor(self._pipeline, model, self._walk, self._probabilistic)
         self._supervised = bool(getattr(model, "_supervised", True))
         learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
         self._learn_one: Callable[..., Any] = learn
@@ -272,11 +272,16 @@ def _without_label(model: Any, form: Form) -> Callable[[Values, LabelValue | Non
     return lambda values, _: model.learn_one(form.features(values))
 
 
-def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callable[[Values], Prediction | None]:
+def _predictor(
+    pipeline: Pipeline, model: Any, walk: Walk, probabilistic: bool
+) -> Callable[[Values], Prediction | None]:
     """The function from values to prediction that fits the task and what the model can do.
 
-    It returns None where the model says a number that is not finite.
+    It returns None where the model gives a number that is not finite. Where a binary pipeline declares a threshold, the
+    class that is served is the one that the threshold decides: probability, prediction and decision of a score agree.
     """
+    task = pipeline.task
+    threshold = pipeline.decision.threshold if pipeline.decision is not None else None
     if task in ("regression", "anomaly"):
         say = walk.ask("predict_one" if task == "regression" else "score_one")
         return lambda values: _number(say(values))
@@ -289,7 +294,8 @@ def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callab
             if not isfinite(of_true):
                 return None
             # Of equals the first, False, as River's own `predict_one` has it.
-            return Prediction(of_true > of_false, {False: of_false, True: of_true}, float(of_true))
+            label = of_true > of_false if threshold is None else of_true >= threshold
+            return Prediction(label, {False: of_false, True: of_true}, float(of_true))
 
         return decide
     if not probabilistic:
@@ -309,6 +315,8 @@ def _predictor(task: str, model: Any, walk: Walk, probabilistic: bool) -> Callab
         if label is not True and label is not False:
             label = _plain(label)
         value = float(probabilities.get(True, 0.0)) if binary and probabilities else None
+        if value is not None and threshold is not None:
+            label = value >= threshold
         return Prediction(label, dict(probabilities), value)  # a copy: a model may hand out what it goes on to change
 
     return classify

@@ -153,6 +153,7 @@ class Shard:
             "episodes": [episode.name for episode in self.episodes.open.values()],
             "acknowledged": [episode.name for episode in self.episodes.open.values() if episode.acknowledged],
             "metrics": self.evaluation.values(),
+            "unanswered": self.evaluation.unanswered,
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(self.pipeline, drifting=not self.episodes.open.keys().isdisjoint(_CONCEPT)),
         }

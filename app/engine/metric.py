@@ -160,6 +160,11 @@ def _states(shards: Shards) -> Iterator[Metric]:
     pending = GaugeMetricFamily("driftline_pending", "Events that wait for their label.", labels=["partition"])
     early = GaugeMetricFamily("driftline_early_labels", "Labels that wait for their event.", labels=["partition"])
     learned = GaugeMetricFamily("driftline_labels_learned", "Learn calls of the model.", labels=["partition"])
+    unanswered = GaugeMetricFamily(
+        "driftline_labels_unanswered",
+        "Labels of events that the model had no answer to; no metric counts them.",
+        labels=["partition"],
+    )
     frozen = GaugeMetricFamily("driftline_frozen", "1 while an operator holds learning.", labels=["partition"])
     generation = GaugeMetricFamily("driftline_model_generation", "Generation of the model.", labels=["partition"])
     episodes = GaugeMetricFamily(
@@ -182,6 +187,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         learned.add_metric([partition], live.shard.learner.learned)
+        unanswered.add_metric([partition], summary["unanswered"])
         frozen.add_metric([partition], float(live.shard.frozen))
         generation.add_metric([partition], live.shard.learner.generation)
         kinds = Counter(episode.sign.kind for episode in live.shard.episodes.open.values())
@@ -196,7 +202,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
             for name, value in values.items():
                 if value is not None:
                     metric.add_metric([partition, name, span], value)
-    yield from (pending, early, learned, frozen, generation, episodes, watermark, drift, metric)
+    yield from (pending, early, learned, unanswered, frozen, generation, episodes, watermark, drift, metric)
     yield from maturity.families()
 
 

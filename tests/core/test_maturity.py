@@ -154,15 +154,16 @@ def test_metrics_over_a_span_of_time() -> None:
     assert crowded.summary()["span"]["label_count"] == SPAN_LABELS_MAX
 
 
-def test_expected_accuracy_of_calibrated_predictions_is_near_the_real_one() -> None:
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_expected_accuracy_of_calibrated_predictions_is_near_the_real_one(threshold: float) -> None:
     rng = random.Random(5)
     kept, right = Expected(5_000), 0
     for _ in range(5_000):
         p = rng.random()
         y = rng.random() < p
-        kept.scored(p)
+        kept.scored(p, positive=p >= threshold)
         kept.joined(p, y)
-        right += (p >= 0.5) == y
+        right += (p >= threshold) == y
     told = kept.values()
     assert told["reliable"] is True
     assert abs(told["accuracy"] - right / 5_000) < 0.02

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from river import linear_model
 
+from app.backtest.measure import total_values
+from app.backtest.tally import Tally
 from app.core.model import COPY_EVERY
 from app.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score
 from app.core.record import Tick
@@ -496,3 +498,66 @@ def test_features_are_seen_in_declared_order_without_the_omitted_ones() -> None:
     here = shard(event={"features": features})
     assert list(here.learner.features_of((1.0, "a")).items()) == [("x", 1.0), ("word", "a")]
     assert list(here.learner.features_of((None, "a")).items()) == [("word", "a")]
+
+
+# -- what one score says
+
+
+UNANSWERING = "Select('x') | GaussianNB()"  # no class is known before the first label
+THRESHOLDS = [0.0, 0.05, 0.5, 0.8, 1.0]
+BINARY_MODELS = [
+    "Select('x') | StandardScaler() | LogisticRegression()",
+    UNANSWERING,
+    "Select('x') | HoeffdingTreeClassifier()",
+]
+
+
+def stream_of(count: int) -> list[Any]:
+    """Events, each followed by the label of the one before."""
+    records: list[Any] = []
+    for number in range(count):
+        records.append(event(number, NOW_MS + number, math.sin(number), offset=number, word=False))
+        if number:
+            before = number - 1
+            records.append(label(before, math.sin(before) + math.sin(5 * before) > 0, NOW_MS + number, offset=number))
+    return records
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("model", BINARY_MODELS)
+def test_probability_prediction_and_decision_of_a_score_agree(model: str, threshold: float) -> None:
+    here = shard(event=X_ALONE, model=model, decision={"threshold": threshold})
+    scores = chosen(fold(here, *stream_of(300)), Score)
+    answered = [one for one in scores if one.prediction.value is not None]
+    assert len(scores) == 300
+    assert len(answered) >= 298
+    for one in answered:
+        assert one.prediction.label is one.decision is (one.prediction.value >= threshold)
+    for one in scores[: len(scores) - len(answered)]:
+        assert (one.prediction.label, one.decision) == (None, None)
+
+
+@pytest.mark.parametrize("threshold", [None, *THRESHOLDS])
+@pytest.mark.parametrize("model", BINARY_MODELS)
+def test_a_backtest_and_a_worker_measure_the_same_answers(model: str, threshold: float | None) -> None:
+    decision: dict[str, Any] = {} if threshold is None else {"decision": {"threshold": threshold}}
+    metrics = ["Accuracy", "F1", "Recall", "LogLoss", "Brier"]
+    pipeline = small(event=X_ALONE, model=model, metrics=metrics, **decision)
+    here, tally = Shard(pipeline, 0), Tally(pipeline, None)
+    outcomes = chosen(fold(here, *stream_of(300)), Outcome)
+    tally.add(outcomes)
+    live, backtest = here.evaluation.values(), total_values(tally, None)
+    for name in metrics:
+        value = backtest[name]
+        assert live[name] == pytest.approx(0.0 if math.isnan(value) else value, rel=1e-9), name
+    silent = sum(one.prediction.label is None for one in outcomes)
+    assert here.summary()["unanswered"] == silent == (0 if "Logistic" in model else 2)
+    assert tally.total.sums[0, :2].tolist() == [299, 299 - silent]
+
+
+def test_unanswered_labels_that_are_taken_back_are_counted_no_more() -> None:
+    here = shard(event=X_ALONE, model=UNANSWERING, label={"retract": True})
+    fold(here, event("e", x=1.0, word=False), label("e", True))
+    assert here.evaluation.unanswered == 1
+    fold(here, label("e", None, offset=1))
+    assert here.evaluation.unanswered == 0

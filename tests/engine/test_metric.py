@@ -30,6 +30,7 @@ FAMILIES = {
     "driftline_early_labels",
     "driftline_open_episodes",
     "driftline_labels_learned",
+    "driftline_labels_unanswered",
     "driftline_watermark_seconds",
     "driftline_label_delay_seconds",
     "driftline_score_latency_seconds",
