@@ -4,6 +4,7 @@
   broker refused;
 * a commit runs in a task of its own that nobody cancels; whatever comes back but success means unknown, and a producer
   that had any error is thrown away;
+* a transactional request that is not answered is not sent again at the same epoch (`once`);
 * `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`tidy`);
 * listener errors are swallowed by aiokafka, so they are kept and raised from `poll`.
 """
@@ -27,7 +28,7 @@ from app.config import Settings
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
-from app.engine import lenient, tidy
+from app.engine import lenient, once, tidy
 from app.engine.advice import advice
 from app.engine.client import client_options, explain
 from app.engine.port import Assignment, Place
@@ -61,6 +62,7 @@ class KafkaBroker:
     """A Kafka cluster, as one pipeline uses it."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        once.install()
         self._pipeline = pipeline
         self._options = client_options(settings)
         self._exact = pipeline.delivery == "exactly_once"
