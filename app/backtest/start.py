@@ -21,7 +21,7 @@ from app.core.adopt import adopt, refused_keys
 from app.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
 from app.core.fingerprint import unreadable
 from app.core.freeze import Frozen, load
-from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.pipeline import Pipeline, parse_foreign, read_pipeline
 from app.core.shard import Shard
 from app.engine.port import Broker, Place
 from app.engine.snapshot import read_snapshots
@@ -54,8 +54,12 @@ class Start:
         if self.snapshot is None:
             return None
         manifest, frozen = self.snapshot
+        try:
+            before = parse_foreign(manifest.pipeline, pipeline)
+        except PipelineError as error:
+            raise RecoveryError(f"the snapshot's pipeline cannot be put to work here ({error})") from error
         shard = load(pipeline, partition, frozen)
-        adopt(shard, parse_pipeline(manifest.pipeline))
+        adopt(shard, before)
         shard.frozen = False
         return shard
 
@@ -105,7 +109,7 @@ def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: in
     manifest, frozen = snapshot
     told = f"its oldest lies at offset {manifest.positions.get(pipeline.topics.events, 0):,}"
     try:
-        watermark_ms = load(parse_pipeline(manifest.pipeline), partition, frozen).watermark_ms
+        watermark_ms = load(parse_foreign(manifest.pipeline, pipeline), partition, frozen).watermark_ms
     except (SnapshotError, PipelineError):
         return told
     if watermark_ms is None:
@@ -131,7 +135,7 @@ async def _snapshots(
 def _stopped(manifest: Manifest, specs: Sequence[Spec]) -> str | None:
     """Why a candidate cannot go on from a snapshot; None where all can."""
     try:
-        before = parse_pipeline(manifest.pipeline).resolved()
+        before = read_pipeline(manifest.pipeline).resolved()
     except PipelineError as error:
         return f"the snapshot's pipeline cannot be read by this version ({error})"
     for spec in specs:

@@ -154,6 +154,15 @@ def build(
     return _Builder(expression, params or {}, names, seeds).build()
 
 
+def parse_expression(expression: str, params: Mapping[str, bool | int | float | str]) -> ast.expr:
+    """The tree of an expression, of which nothing is built; a letter stands for the `$` of parameters.
+
+    Raises:
+        ExpressionError: it is too long, too deep, or no expression.
+    """
+    return _Builder(expression, params, RIVER, None)._parse()
+
+
 def params_used(expression: str) -> tuple[str, ...]:
     """Names after `$` outside of quotes, in order of first use."""
     found = [token[1:] for token in _TOKEN.findall(expression) if token.startswith("$") and len(token) > 1]

@@ -20,7 +20,7 @@ from app.core.build import build_model
 from app.core.error import PipelineError, SnapshotError
 from app.core.fingerprint import readers, unreadable
 from app.core.freeze import load_model
-from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.pipeline import Pipeline, read_pipeline
 
 FORMAT = 1  # raised whenever the meaning of the bytes changes
 MANIFEST_BYTES_MAX = 1_000_000
@@ -108,13 +108,13 @@ def check_versions(manifest: Trained) -> None:
 
 
 def check_pipeline(manifest: Trained, pipeline: Pipeline) -> None:
-    """Whether a model may serve a pipeline.
+    """Whether a model may serve a pipeline. The file's own is compared, and nothing of it is built.
 
     Raises:
         UnfitError: it was trained under another one.
     """
     try:
-        before = parse_pipeline(manifest.pipeline).resolved()
+        before = read_pipeline(manifest.pipeline).resolved()
     except (PipelineError, RecursionError):
         raise UnfitError("the model's pipeline cannot be read by this version; train it anew") from None
     if refused := refused_keys(before, pipeline.resolved()):

@@ -15,18 +15,26 @@ from app.core.adopt import adopt, changed_keys, refused_keys
 from app.core.error import InvariantError, PipelineError, RecoveryError, StateMismatchError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import dump, load
-from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.pipeline import Pipeline, parse_foreign, read_pipeline
 from app.core.shard import Shard
 
 
-def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int) -> Shard:
-    """The shard as an epoch begins: a new one, or the one before under the epoch's pipeline."""
+def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int, own: Pipeline) -> Shard:
+    """The shard as an epoch begins: a new one, or the one before under the epoch's pipeline.
+
+    Args:
+        own: of the operator's file; of what the journal says, nothing that this one does not vouch for is built.
+
+    Raises:
+        RecoveryError: the epoch's pipeline cannot be read, or is not to be built here.
+    """
     try:
-        pipeline = parse_pipeline(entry.pipeline)
+        pipeline = parse_foreign(entry.pipeline, own)
     except PipelineError as error:
         raise RecoveryError(
-            f"the journal's epoch {entry.number} has a pipeline that this version cannot read ({error}). Go back to "
-            f"Driftline {entry.versions.get('app')}, or start with --reset-state"
+            f"the journal's epoch {entry.number} has a pipeline that cannot be put to work here ({error}). Go back to "
+            f"Driftline {str(entry.versions.get('app'))[:20]} and the pipeline file of that epoch, or start with "
+            "--reset-state"
         ) from error
     if entry.state == "fresh":
         return Shard(pipeline, partition)
@@ -91,6 +99,6 @@ def next_epoch(
 def _as_read_now(document: dict[str, Any]) -> dict[str, Any]:
     """A journaled pipeline with the settings that have come up since, at their defaults: those change nothing."""
     try:
-        return parse_pipeline(document).resolved()
+        return read_pipeline(document).resolved()
     except PipelineError:
         return document

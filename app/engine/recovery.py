@@ -32,7 +32,7 @@ from app.core.error import (
 )
 from app.core.fingerprint import arithmetic_fingerprint, unreadable, versions
 from app.core.freeze import Frozen, loading
-from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.pipeline import Pipeline, parse_foreign
 from app.core.record import Source
 from app.core.shard import Shard
 from app.engine.clock import REAL, Clock
@@ -169,9 +169,9 @@ class Recovery:
         if manifest.partition != self._partition:
             raise SnapshotError(f"it is of shard {manifest.partition}")
         try:
-            pipeline = parse_pipeline(manifest.pipeline)
+            pipeline = parse_foreign(manifest.pipeline, self._pipeline)
         except PipelineError as error:
-            raise SnapshotError(f"its pipeline cannot be read by this version ({error})") from error
+            raise SnapshotError(f"its pipeline cannot be put to work here ({error})") from error
         shard = await self._thawed(pipeline, frozen)
         self._shelf.mark(shard.pending, manifest)
         epoch = EpochEntry(
@@ -238,7 +238,7 @@ class Recovery:
         if entry.state == "fresh":
             self._strayed = False
         shard = state.folder.shard if state.folder is not None else None
-        state.folder = Folder(enter_epoch(entry, shard, self._partition), entry.positions)
+        state.folder = Folder(enter_epoch(entry, shard, self._partition, self._pipeline), entry.positions)
         await self._close_inputs()
 
     async def _next_fresh(self, state: Recovered) -> int:

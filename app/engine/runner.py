@@ -277,7 +277,7 @@ class Runner:
         chain, offset = recovered.chain, recovered.journal_offset
         folder, epoch = recovered.folder, recovered.epoch
         if entry is not None:
-            shard = enter_epoch(entry, folder.shard if folder is not None else None, self.partition)
+            shard = enter_epoch(entry, folder.shard if folder is not None else None, self.partition, self._pipeline)
             folder, epoch = Folder(shard, positions), entry
             linked = link(entry, chain)
             key = b"%d" % self.partition

@@ -1,10 +1,12 @@
 """The pipeline file: its shape, its rules, and how it is read.
 
 `field` (durations, paths, scalars) -> `form` (the shape) -> `rule` (what must hold between settings) -> `parse`
-(from a file's content to a `Pipeline`, or to every problem it has); `schema` tells editors.
+(from a file's content to a `Pipeline`, or to every problem it has) -> `foreign` (the same for documents that others may
+have written); `schema` tells editors.
 """
 
 from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path
+from app.core.pipeline.foreign import parse_foreign
 from app.core.pipeline.form import (
     AlertKind,
     Alerts,
@@ -30,7 +32,7 @@ from app.core.pipeline.form import (
     Topics,
     Watch,
 )
-from app.core.pipeline.parse import close_match, parse_pipeline
+from app.core.pipeline.parse import close_match, parse_pipeline, read_pipeline
 from app.core.pipeline.schema import pipeline_schema
 
 __all__ = [
@@ -63,7 +65,9 @@ __all__ = [
     "format_duration",
     "format_path",
     "parse_duration",
+    "parse_foreign",
     "parse_path",
     "parse_pipeline",
     "pipeline_schema",
+    "read_pipeline",
 ]

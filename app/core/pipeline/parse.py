@@ -63,11 +63,7 @@ def parse_pipeline(doc: object) -> Pipeline:
     Raises:
         PipelineError: with every problem found.
     """
-    problems = _shape_problems(doc)
-    if problems:
-        raise PipelineError(problems)
-    filled = _fill_in(dict(doc))  # type: ignore[call-overload]  # a mapping, or there were problems
-    draft, faults = _read_sections(filled)
+    filled, draft, faults = _drafted(doc)
     for span in _AS_WAIT:
         if not _gives(doc, "label", span):
             faults = [fault for fault in faults if fault.path != f"label.{span}"]  # it is `wait`, which is told
@@ -77,6 +73,34 @@ def parse_pipeline(doc: object) -> Pipeline:
     if "metrics" not in filled:
         filled["metrics"] = fitting_metrics(draft)
     return Pipeline.model_validate(filled)
+
+
+def read_pipeline(doc: object) -> Pipeline:
+    """The pipeline that a resolved document describes, with nothing of it built, imported or called.
+
+    For documents that others may have written: what they say is compared before anything of it is made.
+
+    Args:
+        doc: as `Pipeline.resolved` gives it; settings that have come up since stand at their defaults.
+
+    Raises:
+        PipelineError: it has not the form of a resolved pipeline.
+    """
+    filled, _, faults = _drafted(doc)
+    if not faults and "metrics" not in filled:  # those that fit the model are found by building it
+        faults = [Problem("metrics", None, "is required in a document that is not the pipeline file itself")]
+    if faults:
+        raise PipelineError(faults)
+    return Pipeline.model_validate(filled)
+
+
+def _drafted(doc: object) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
+    """The document filled in, the sections that can be read, and what is wrong with the others."""
+    problems = _shape_problems(doc)
+    if problems:
+        raise PipelineError(problems)
+    filled = _fill_in(dict(doc))  # type: ignore[call-overload]  # a mapping, or there were problems
+    return filled, *_read_sections(filled)
 
 
 def _gives(doc: object, section: str, key: str) -> bool:
