@@ -13,10 +13,11 @@ import pytest
 from msgspec import structs
 
 from app.codec.journal import EpochEntry
+from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest
 from app.core.error import ExpressionError, PipelineError, RecoveryError, SnapshotError, StateMismatchError
 from app.core.fingerprint import arithmetic_fingerprint, versions
-from app.core.freeze import FORMAT, Frozen
+from app.core.freeze import Frozen
 from app.core.pipeline import parse_foreign, parse_pipeline, read_pipeline
 from app.core.pipeline.foreign import check_modest
 from app.core.shard import Shard
@@ -87,8 +88,8 @@ def test_a_factory_out_of_a_journaled_epoch_is_neither_imported_nor_called(trap:
 def test_a_factory_out_of_a_snapshot_is_neither_imported_nor_called(trap: Trap) -> None:
     cluster = MemoryCluster()
     cluster.create_for(small(), 1)
-    recovery = Recovery(MemoryBroker(cluster, small()), small(), 0, None)
-    made = Manifest(FORMAT, 0, 0, 1, "chain", 1, 1, {}, 0, 0, "", named(), versions(), arithmetic_fingerprint(), 0)
+    recovery = Recovery(MemoryBroker(cluster, small()), small(), 0, KeyRing())
+    made = Manifest(1, 0, 0, 1, "chain", 1, 1, {}, 0, 0, "", named(), versions(), arithmetic_fingerprint(), 0)
     with pytest.raises(SnapshotError, match="factory that the pipeline file does not name"):
         asyncio.run(recovery._restore(made, Frozen(b"", [])))
     assert trap.sprung() == ""
