@@ -364,7 +364,7 @@ def load_settings(environ: Mapping[str, str] | None = None, flags: Mapping[str, 
         try:
             read[name] = _setting(name, text)
         except ValueError as error:
-            shown = "" if name in _SECRETS else f" = {text!r:.200}"
+            shown = "" if name in _SECRETS or (name == "bootstrap" and "@" in text) else f" = {text!r:.200}"
             faults.append(f"{origins.get(name, name)}{shown}: {error}")
     if not faults:
         settings = Settings(**read)
@@ -397,6 +397,11 @@ def _default_data_dir(environ: Mapping[str, str]) -> Path:
 def _setting(name: str, text: str) -> Any:
     match name:
         case "bootstrap":
+            if "@" in text:  # what is before it may be a password
+                raise ValueError(
+                    f"brokers have no user and password in their address; set {_PREFIX}SASL_USERNAME and "
+                    f"{_PREFIX}SASL_PASSWORD, and write brokers as in kafka-1:9092,kafka-2:9092"
+                )
             for broker in text.split(","):
                 match = _HOST_PORT.fullmatch(broker.strip())
                 if match is None or not 1 <= int(match[1]) <= 65_535:

@@ -23,11 +23,13 @@ from app.config import Settings, load_pipeline, load_settings
 from app.core.error import SettingsError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
+from app.engine.log import logging_config
 from app.engine.metric import NotifyCollector, WorkerCollector
 from app.engine.notify import Notifier
 from app.engine.outage import Outage
 from app.engine.quiet import quieten
 from app.engine.runner import BACKOFF_S, Start
+from app.engine.web import BoundedWeb
 from app.engine.webhook import Webhook, load_webhooks
 from app.engine.worker import Worker
 
@@ -44,6 +46,9 @@ class _Boot(BootStrategy):
 
 class _App(faust.App):
     BootStrategy = _Boot
+
+    def _new_web(self) -> BoundedWeb:
+        return BoundedWeb(self)
 
 
 class Engine(Service):
@@ -172,6 +177,9 @@ class Host:
             web_host=settings.web_host,
             web_bind=settings.web_host,
             web_port=settings.web_port,
+            logging_config=logging_config(settings.log_format, settings.log_level),
+            web_router_enabled=False,
+            web_tables_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,
             autodiscover=False,

@@ -67,6 +67,27 @@ class Unread(logging.Filter):
         return error is None or not type(error).__module__.startswith("aiokafka")
 
 
+class Exhausted(logging.Filter):
+    """Lets asyncio's complaint that no connection can be accepted through once in `SAID_EVERY_S`, with what to do.
+
+    asyncio writes it with a traceback at each attempt, many times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s = -SAID_EVERY_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith("socket.accept() out of system resource"):
+            return True
+        if time.monotonic() - self._said_s < SAID_EVERY_S:
+            return False
+        self._said_s = time.monotonic()
+        record.msg = "out of file descriptors: the pages of this worker do not answer; raise `ulimit -n`"
+        record.args, record.exc_info, record.exc_text = (), None, None
+        return True
+
+
 class Once(logging.Filter):
     """Drops mode's two accounts of an error that ends the worker."""
 
@@ -76,7 +97,8 @@ class Once(logging.Filter):
 
 def quieten() -> None:
     """Put the filters on all of aiokafka's loggers, asyncio's and mode's, and aiokafka's warnings away."""
-    logging.getLogger("asyncio").addFilter(Unread())
+    for complaint in (Unread(), Exhausted()):
+        logging.getLogger("asyncio").addFilter(complaint)
     for name in ("app.main", "mode.services", "mode.worker", "faust.worker"):
         logging.getLogger(name).addFilter(Once())
     seldom = Seldom()

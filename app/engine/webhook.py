@@ -49,6 +49,8 @@ SLACK_CHARACTERS_MAX = 3_000
 ALERTMANAGER_OPEN = timedelta(days=7)  # Alertmanager forgets what is not said again; `ongoing` comes sooner
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RETRIED = frozenset({408, 425, 429})
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OURS = frozenset({"connection", "content-length", "content-type", "idempotency-key", "transfer-encoding"})
 
 
 def _read_roles(value: object) -> object:
@@ -156,9 +158,26 @@ def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webho
     if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
         raise SettingsError(f"webhooks.{name}.url is no http:// or https:// address")
     headers = {key: fill(text) for key, text in webhook.headers.items()}
-    if any("\n" in text or "\r" in text for pair in headers.items() for text in pair):
-        raise SettingsError(f"webhooks.{name}.headers: a header must be one line")
+    for key, text in headers.items():
+        if (why := _unfit_header(key, text)) is not None:
+            raise SettingsError(f"webhooks.{name}.headers: {_ascii(key)!r} {why}")
+    if (parts.username is not None or parts.password is not None) and "authorization" in map(str.lower, headers):
+        raise SettingsError(
+            f"webhooks.{name}: a user and password in the url and a header Authorization are two credentials; "
+            "leave one of them out"
+        )
     return webhook.model_copy(update={"url": url, "headers": headers})
+
+
+def _unfit_header(name: str, value: str) -> str | None:
+    """Why a header cannot be sent; its value may be a secret and is not shown."""
+    if not _TOKEN.fullmatch(name):
+        return "is not the name of a header: letters, digits and hyphens"
+    if name.lower() in _OURS:
+        return "is set by Driftline; leave it out"
+    if not value.isascii() or not value.isprintable():
+        return "has a value that no header can have: one line of printable ASCII characters"
+    return None
 
 
 def _has_port(parts: SplitResult) -> bool:
@@ -200,8 +219,8 @@ async def post(session: aiohttp.ClientSession, webhook: Webhook, alert: Alert, n
             return _judged(answer.status, answer.headers.get("Retry-After", ""), text)
     except TimeoutError:
         return Answer("later", f"no answer within {webhook.timeout_ms} ms")
-    except aiohttp.InvalidURL:
-        return Answer("refused", "the address is none")
+    except (aiohttp.InvalidURL, ValueError) as error:  # what no attempt can change
+        return Answer("refused", f"the post cannot be made ({type(error).__name__}); correct the url and headers")
     except (aiohttp.ClientError, OSError) as error:
         return Answer("later", type(error).__name__)
 

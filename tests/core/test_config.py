@@ -244,6 +244,12 @@ def test_secrets_are_not_shown() -> None:
     assert settings.security_protocol == "SASL_SSL"
     assert settings.snapshot_key == secret
     assert secret not in repr(settings)
-    with pytest.raises(SettingsError) as caught:
-        load_settings({"DRIFTLINE_SNAPSHOT_KEY": "hush hush"})
-    assert "hush hush" not in str(caught.value)
+    for name, text in (
+        ("SNAPSHOT_KEY", "hush hush"),
+        ("BOOTSTRAP", "user:hush hush@kafka:9092"),
+        ("BOOTSTRAP", "kafka:9092,hush hush@kafka:9092"),
+        ("BOOTSTRAP", "SASL_SSL://user:hush hush@kafka:9092"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            load_settings({f"DRIFTLINE_{name}": text})
+        assert "hush hush" not in str(caught.value)

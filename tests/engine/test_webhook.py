@@ -72,6 +72,10 @@ def test_secrets_come_from_the_environment_and_are_not_shown(tmp_path: Path) -> 
         ("webhooks: {a: {form: json, url: 'http://x', audience: [boss]}}", "webhooks.a.audience"),
         ("webhooks: {a: {form: json, url: 'http://x', timeout: soon}}", "webhooks.a.timeout"),
         ("webhooks: {a: {form: json, url: 'http://x', headers: {K: \"a\\nb\"}}}", "one line"),
+        ("webhooks: {a: {form: json, url: 'http://me:hush@x', headers: {AUTHORIZATION: hush}}}", "two credentials"),
+        ("webhooks: {a: {form: json, url: 'http://x', headers: {'My Key': hush}}}", "is not the name of a header"),
+        ("webhooks: {a: {form: json, url: 'http://x', headers: {K: 'hush\u00fc'}}}", "ASCII"),
+        ("webhooks: {a: {form: json, url: 'http://x', headers: {Content-Length: '1'}}}", "is set by Driftline"),
         ("webhooks: {'A b': {form: json, url: 'http://hush'}}", "webhooks.A b.[key]: a webhook's name"),
     ],
 )
