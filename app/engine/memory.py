@@ -2,7 +2,8 @@
 
 Requests travel: each has a moment before it reaches the cluster and one before its answer comes back, and a hook is
 asked at both. A hook may wait (the request or its answer is slow, and meanwhile another owner may come), or raise
-(`ClusterError`: the connection is lost at that point; `RefusedError`: this one batch is refused). A producer's request
+(`ClusterError`: the connection is lost at that point; `AstrayError`: the same, and what was sent may come later;
+`RefusedError`: this one batch is refused). A producer's request
 that is under way when its client dies, gives up or is cancelled still arrives, as on a network; nothing after it is
 sent. Without a hook, nothing waits.
 
@@ -34,7 +35,16 @@ from app.engine.cluster import (
 )
 from app.engine.port import Assignment, Place
 
-__all__ = ["ClusterError", "FencedError", "MemoryBroker", "MemoryCluster", "Moment", "RefusedError", "Step"]
+__all__ = [
+    "AstrayError",
+    "ClusterError",
+    "FencedError",
+    "MemoryBroker",
+    "MemoryCluster",
+    "Moment",
+    "RefusedError",
+    "Step",
+]
 
 T = TypeVar("T")
 
@@ -55,6 +65,18 @@ Step: TypeAlias = Literal[
     "poll",  # a feed is about to look for records
     "read",  # a reader is
 ]
+
+
+class AstrayError(ClusterError):
+    """The connection is lost with a request on its way.
+
+    Args:
+        late: gets what the request would do, to do it when it comes after all.
+    """
+
+    def __init__(self, late: Callable[[Callable[[], object]], None]) -> None:
+        self.late = late
+        super().__init__("the connection was lost with a request on its way")
 
 
 class Moment(NamedTuple):
@@ -151,7 +173,11 @@ class MemoryBroker:
         return await asyncio.shield(self.set_out(asyncio.create_task(self._travel(step, effect, place))))
 
     async def _travel(self, step: Step, effect: Callable[[], T], place: Place | None) -> T:
-        await self.pass_moment(step, place)
+        try:
+            await self.pass_moment(step, place)
+        except AstrayError as error:
+            error.late(effect)
+            raise
         return effect()
 
     def set_out(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
@@ -347,15 +373,20 @@ class MemoryPublisher:
         return offset if entry is not None else -1
 
     async def _send(self, writes: Sequence[Write]) -> int:
-        """Send every batch, also after one was refused; returns the offset of the last batch's first record."""
+        """Send every batch, also after one was refused; returns the offset of the last batch's first record.
+
+        All partitions are added to the transaction in one step with the first batch that arrives.
+        """
         offset = -1
         refused: RefusedError | None = None
-        for place, batch in _batches(writes):
+        batches = _batches(writes)
+        unadded = {place for place, _ in batches}
+        for place, batch in batches:
             try:
                 if self._identity is None:
                     append = partial(self._cluster.append, place, batch)
                 else:
-                    append = partial(self._cluster.append_within, self._identity, place, batch)
+                    append = partial(self._append, self._identity, unadded, place, batch)
                 offset = await self._request("batch", append, place)
                 await self._pass("appended", place)
             except RefusedError as error:
@@ -363,6 +394,12 @@ class MemoryPublisher:
         if refused is not None:
             raise refused
         return offset
+
+    def _append(self, identity: Identity, unadded: set[Place], place: Place, batch: Sequence[Write]) -> int:
+        if unadded:
+            self._cluster.add(identity, unadded)
+            unadded.clear()
+        return self._cluster.append_within(identity, place, batch)
 
     async def _request(self, step: Step, effect: Callable[[], T], place: Place | None = None) -> T:
         if self._closed:
