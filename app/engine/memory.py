@@ -215,6 +215,7 @@ class MemoryFeed:
         self._member = f"{broker.client}/{number}"
         self._positions: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
+        self._looks: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._membership: asyncio.Task[None] | None = None
         self._reached = True
@@ -286,6 +287,7 @@ class MemoryFeed:
                 raise _lost(place, start, log.start)
             found, self._positions[place] = log.read(start, room, committed=self._broker.exact)
             self._ends[place] = log.stable_end() if self._broker.exact else log.end
+            self._looks[place] = self._looks.get(place, 0) + 1
             if found:
                 fetched[place] = found
                 room -= len(found)
@@ -293,6 +295,9 @@ class MemoryFeed:
 
     def at_end(self, place: Place) -> bool:
         return self.lag(place) == 0
+
+    def looks(self, place: Place) -> int:
+        return self._looks.get(place, 0)
 
     def lag(self, place: Place) -> int | None:
         position, end = self._positions.get(place), self._ends.get(place)
