@@ -123,7 +123,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         for drift in monitors.on_score(prediction):
             note_drift(shard, drift, out)
     if terms.anomaly and guard != "withheld":
-        failure = learn(shard, event.features, None, output_id)
+        failure = learn(shard, event.features, None, output_id, event.time_ms)
         if failure is not None:
             shard.count("failed")
             watch_faults(shard, out)
