@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "control": ("app.cli.control:control", "Command the shards: freeze, reset, acknowledge an alert, silence it ..."),
     "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
     "verify": ("app.cli.verify:verify", "Prove from the topics that what was published is what the fold makes."),
+    "state": ("app.cli.state:state", "Save what was learned to a file, and restore it, here or elsewhere."),
     "train": ("app.cli.train:train", "Make a model from history, for `control load`."),
     "backtest": ("app.cli.backtest:backtest", "What would these pipelines have done on this history?"),
     "export": ("app.cli.export:export_command", "Write outcomes as CSV or Parquet, for training elsewhere."),

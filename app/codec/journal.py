@@ -58,21 +58,24 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
     Args:
         number: epochs count from 1.
         reason: why it was opened.
-        state: `fresh` starts with an empty shard, `kept` goes on with the state before.
+        state: `fresh` starts with an empty shard, `kept` goes on with the state before, `restored` begins with the one
+            that `driftline state restore` put beside the snapshots.
         positions: next offset by input topic.
         slice_number: number of the last slice before it.
         pipeline: the whole resolved pipeline.
         versions, arithmetic: what the state's bits depend on.
+        restored: digest of a restored state's head, under which it lies in the snapshots topic. Unset for others.
     """
 
     number: int
-    reason: Literal["first", "pipeline", "version", "reset", "gap"]
-    state: Literal["fresh", "kept"]
+    reason: Literal["first", "pipeline", "version", "reset", "gap", "restored"]
+    state: Literal["fresh", "kept", "restored"]
     positions: dict[str, int]
     slice_number: int
     pipeline: dict[str, Any]
     versions: dict[str, str]
     arithmetic: str
+    restored: str | UnsetType = UNSET
 
 
 Entry: TypeAlias = SliceEntry | EpochEntry

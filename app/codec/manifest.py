@@ -7,6 +7,9 @@ older slot. A slot's keys are
     <slot>/<number>             chunks of the head: the index of the segments, then the rest of the state
     <slot>/manifest
 
+A state that was restored has a third place of its own, `2/`, that snapshots never touch: there its head is a part like
+any other, and its manifest lies under the head's digest, which the journal's epoch names.
+
 A part lies under its own digest, so a snapshot writes those that its slot has not yet, and a null for those that it
 needs no more. Slots share none: what happens to a record spoils one of them. The manifest names the journal entry that
 the state follows and the digest of the head, the index in the head names the digest of every part: so the HMAC
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -27,6 +31,7 @@ from app.codec.keyring import KeyRing
 from app.core.error import SnapshotError
 
 CHUNK_BYTES = 512 * 1024
+RESTORED = 2  # the place of a state that was restored; snapshots take slots 0 and 1
 
 
 class Manifest(Struct, frozen=True):
@@ -34,7 +39,7 @@ class Manifest(Struct, frozen=True):
 
     Args:
         format: version of the state's bytes.
-        slot: 0 or 1.
+        slot: 0 or 1; 2 for a state that was restored or saved.
         partition: the shard.
         journal_offset, chain: the journal entry whose state this is.
         slice_number, epoch: of that entry.
@@ -68,6 +73,14 @@ class Manifest(Struct, frozen=True):
     segment_bytes: int = 0
     before: str = ""
     signature: str = ""
+
+    @property
+    def taken_at(self) -> str:
+        """When it was taken, for people."""
+        try:
+            return datetime.fromtimestamp(self.taken_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        except (OverflowError, ValueError, OSError):
+            return f"at {self.taken_ms} ms"
 
 
 class Part(Struct, frozen=True, array_like=True):
@@ -136,6 +149,11 @@ def manifest_key(slot: int) -> bytes:
     return b"%d/manifest" % slot
 
 
+def restored_key(digest: str) -> bytes:
+    """Of the manifest of a restored state whose head has this digest."""
+    return b"%d/%s/manifest" % (RESTORED, digest.encode())
+
+
 def split(frozen: bytes) -> Iterator[bytes]:
     """Bytes in chunks."""
     for start in range(0, len(frozen), CHUNK_BYTES):
@@ -164,7 +182,7 @@ def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
     except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
     within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes
-    if manifest.slot not in (0, 1) or not within:
+    if manifest.slot not in (0, 1, RESTORED) or not within:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
     if ring and not ring.verifies(signed_content(manifest), manifest.signature):
         raise SnapshotError("the snapshot is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY)")

@@ -155,6 +155,13 @@ class RangeLostError(InputLostError):
         super().__init__(lost)
 
 
+class StateUnreadableError(InputLostError):
+    """A snapshot holds the state, and only other versions can read it, while the inputs that would make it are gone.
+
+    `--on-gap continue` does not pass over it: a model that can still be read is not thrown away unasked.
+    """
+
+
 class StateMismatchError(RecoveryError):
     """The pipeline file changed in a way that the recorded state cannot follow."""
 

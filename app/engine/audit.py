@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -101,6 +102,21 @@ async def audit_shards(
         if found[-1].difference is not None:
             break
     return found
+
+
+class _Begin(NamedTuple):
+    """Where a fold may begin.
+
+    Args:
+        offset: of the journal entry whose state it is.
+        told: where that is, in words.
+        fold_from: entries before this offset are only chained.
+    """
+
+    offset: int
+    state: Recovered
+    told: str
+    fold_from: int = -1
 
 
 class _Found(Exception):  # noqa: N818 - it is no error: it carries what was looked for
@@ -192,9 +208,10 @@ class Audit(Recovery):
                 )
             await self._replay_from(self._beginning(), None)
             return
-        for start, told in await self._starts():
+        for begin in await self._starts():
+            start, self._fold_from = begin.state, begin.fold_from
             try:
-                self._made.start = told
+                self._made.start = begin.told
                 edge = Edge(start.positions, start.slice_number) if start.folder is not None else None
                 await self._replay_from(start, edge)
             except SnapshotError:  # the journal has not the entry that it follows; raised before anything is compared
@@ -204,13 +221,13 @@ class Audit(Recovery):
     def _beginning(self) -> Recovered:
         return Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
 
-    async def _starts(self) -> list[tuple[Recovered, str]]:
+    async def _starts(self) -> list[_Begin]:
         """Where the fold may begin, the best first.
 
         Raises:
             InputLostError: nowhere.
         """
-        starts: list[tuple[Recovered, str]] = []
+        starts: list[_Begin] = []
         wanted_ms = self._span.from_ms
         lost = await self._lost_before()
         if wanted_ms is not None or lost:
@@ -221,18 +238,20 @@ class Audit(Recovery):
                         start = await self._restore(manifest, frozen)
                     except SnapshotError:
                         continue
-                    starts.append((start, f"the snapshot after slice {manifest.slice_number}"))
-        if wanted_ms is None:
-            starts.reverse()  # as early as can be
+                    told = f"the snapshot after slice {manifest.slice_number}"
+                    starts.append(_Begin(manifest.journal_offset, start, told))
         if not lost:
             none = "" if wanted_ms is None else ", as there is no whole snapshot before --from"
-            starts.append((self._beginning(), f"the beginning{none}"))
-        elif (fresh := await self._first_fresh_retained()) >= 0:
-            self._fold_from = fresh
-            told = f"the fresh state at journal offset {fresh}, as {lost}"
-            starts.append((self._beginning(), told))
-        elif wanted_ms is None:
-            starts = [(start, f"{told}, as {lost}") for start, told in starts]
+            starts.append(_Begin(0, self._beginning(), f"the beginning{none}"))
+        else:
+            if (fresh := await self._own_state_retained()) is not None:
+                offset, kind = fresh
+                starts.append(
+                    _Begin(offset, self._beginning(), f"the {kind} state at journal offset {offset}", fold_from=offset)
+                )
+            if wanted_ms is None:
+                starts.sort(key=lambda start: start.offset)  # as early as can be
+                starts = [start._replace(told=f"{start.told}, as {lost}") for start in starts]
         if not starts:
             raise InputLostError(
                 f"shard {self._partition} cannot be verified: {lost}, and no snapshot or fresh state that this version "
@@ -256,15 +275,20 @@ class Audit(Recovery):
     def _retained(self, positions: Mapping[str, int]) -> bool:
         return all(position >= self._kept.get(self._place(topic), 0) for topic, position in positions.items())
 
-    async def _first_fresh_retained(self) -> int:
+    async def _own_state_retained(self) -> tuple[int, str] | None:
+        """Offset and kind of the first epoch with a state of its own whose inputs are there; of states that were
+        restored, only the last is kept."""
         if self._journal_start > 0:
-            return -1
+            return None
+        found: tuple[int, str] | None = None
         async with aclosing(self._journal(self._beginning())) as entries:
             async for source, linked in entries:
                 entry = linked.entry
-                if isinstance(entry, EpochEntry) and entry.state == "fresh" and self._retained(entry.positions):
-                    return source.offset
-        return -1
+                if not isinstance(entry, EpochEntry) or entry.state == "kept" or not self._retained(entry.positions):
+                    continue
+                if found is None or (found[1], entry.state) == ("restored", "restored"):
+                    found = source.offset, entry.state
+        return found
 
     # -- the fold
 

@@ -143,6 +143,15 @@ async def partition_counts(client: Any) -> dict[str, int]:
     }
 
 
+async def group_members(client: Any, group_id: str) -> int:
+    """How many members a consumer group has; 0 where the broker cannot say."""
+    try:
+        answers = await client.describe_consumer_groups([group_id])
+    except KafkaError:
+        return 0
+    return sum(len(group[5]) for answer in answers for group in answer.groups)
+
+
 async def exists(options: Mapping[str, Any], topic: str) -> bool:
     """Whether the topic is there now."""
     async with admin(options) as client:

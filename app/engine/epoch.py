@@ -22,6 +22,8 @@ from app.core.shard import Shard
 def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int, own: Pipeline) -> Shard:
     """The shard as an epoch begins: a new one, or the one before under the epoch's pipeline.
 
+    A restored state is not made here: it is read from the snapshots topic (`app.engine.restored`).
+
     Args:
         own: of the operator's file; of what the journal says, nothing that this one does not vouch for is built.
 

@@ -29,6 +29,7 @@ from app.core.error import (
     RangeLostError,
     RecoveryError,
     SnapshotError,
+    StateUnreadableError,
 )
 from app.core.fingerprint import arithmetic_fingerprint, unreadable, versions
 from app.core.freeze import Frozen, loading
@@ -39,11 +40,16 @@ from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch
 from app.engine.fold import Folded, Folder
 from app.engine.port import Broker, Place, Reader
-from app.engine.snapshot import Shelf, read_shelf
+from app.engine.restored import restored_state
+from app.engine.snapshot import Shelf, read_shelf, told_of
 
 log = logging.getLogger(__name__)
 
 READ_RECORDS_MAX = 1_000
+KEEP_IT = (
+    "To keep the model, save it with the versions that read it (`driftline state save`) and restore it with these "
+    "(`driftline state restore --replace`); --reset-state begins with an untrained one"
+)
 TURN_S = 0.02  # folding gives the loop back after this long
 
 
@@ -119,6 +125,7 @@ class Recovery:
         Raises:
             DigestMismatchError: a slice made something else than the journal says.
             InputLostError: input that the journal names is gone.
+            StateUnreadableError: it is gone, and other versions than these have left a snapshot.
             InvariantError: the journal is not what Driftline wrote.
         """
         try:
@@ -129,6 +136,10 @@ class Recovery:
                     log.warning("shard %d: snapshot refused: %s", self._partition, error)
             nothing = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
             return self._with_shelf(await self._replay(nothing))
+        except InputLostError as error:
+            if not self._shelf.unread:
+                raise
+            raise StateUnreadableError(f"{error.lost}, and {told_of(*self._shelf.unread[0])}", KEEP_IT) from error
         finally:
             await self._close_inputs()
 
@@ -165,6 +176,7 @@ class Recovery:
 
     async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
         if (why := unreadable(manifest.versions)) is not None:
+            self._shelf.unread.append((manifest, f"was {why}"))
             raise SnapshotError(f"it was {why}")
         if manifest.partition != self._partition:
             raise SnapshotError(f"it is of shard {manifest.partition}")
@@ -235,18 +247,34 @@ class Recovery:
         if isinstance(entry, SliceEntry):
             await self._slice(state, entry)
             return
-        if entry.state == "fresh":
+        if entry.state != "kept":
             self._strayed = False
-        shard = state.folder.shard if state.folder is not None else None
-        state.folder = Folder(enter_epoch(entry, shard, self._partition, self._pipeline), entry.positions)
+        if entry.state == "restored":
+            shard = await self._restored(entry)
+        else:
+            before = state.folder.shard if state.folder is not None else None
+            shard = enter_epoch(entry, before, self._partition, self._pipeline)
+        state.folder = Folder(shard, entry.positions)
         await self._close_inputs()
 
+    async def _restored(self, entry: EpochEntry) -> Shard:
+        """The shard as an epoch begins that goes on from a state which was put there."""
+        topic = self._pipeline.topics.snapshots
+        manifest, frozen = await restored_state(self._broker, topic, self._partition, entry, self._ring)
+        try:
+            return await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
+        except (PipelineError, SnapshotError) as error:
+            raise RecoveryError(
+                f"the state that epoch {entry.number} of shard {self._partition} began with cannot be read ({error}). "
+                "Restore it again with `driftline state restore --replace`"
+            ) from error
+
     async def _next_fresh(self, state: Recovered) -> int:
-        """Offset of the next epoch that begins with a fresh state, -1 without one."""
+        """Offset of the next epoch that begins with a state of its own, fresh or restored; -1 without one."""
         here = replace(state, folder=None)
         async with aclosing(self._journal(here)) as entries:
             async for source, linked in entries:
-                if isinstance(linked.entry, EpochEntry) and linked.entry.state == "fresh":
+                if isinstance(linked.entry, EpochEntry) and linked.entry.state != "kept":
                     return source.offset
         return -1
 

@@ -24,6 +24,7 @@ from msgspec import structs
 
 from app.codec.keyring import KeyRing
 from app.codec.manifest import (
+    RESTORED,
     Manifest,
     Part,
     Row,
@@ -39,10 +40,10 @@ from app.codec.manifest import (
 )
 from app.codec.write import Write
 from app.core.error import SnapshotError
-from app.core.fingerprint import arithmetic_fingerprint, versions
+from app.core.fingerprint import arithmetic_fingerprint, readers, versions
 from app.core.freeze import Frozen, dump_body, dump_marks, dump_rest
 from app.core.join import Ledger, Segment, SegmentState, View
-from app.core.migration import FORMAT, check_format
+from app.core.migration import FORMAT, OLDEST, check_format
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folder
@@ -69,11 +70,13 @@ class Shelf:
         snapshots: every whole one, newest first.
         rows: the segments of each of them, by slot.
         keys: every key of either slot but the manifests', by slot.
+        unread: those that are of no use to these versions, and why not ("was made by ...").
     """
 
     snapshots: list[tuple[Manifest, Frozen]] = field(default_factory=list)
     rows: dict[int, list[Row]] = field(default_factory=dict)
     keys: dict[int, set[bytes]] = field(default_factory=lambda: {0: set(), 1: set()})
+    unread: list[tuple[Manifest, str]] = field(default_factory=list)
 
     def parts(self, slot: int) -> set[Part]:
         """Those that are whole."""
@@ -325,7 +328,7 @@ async def read_shelf(reader: Reader, topic: str, ring: KeyRing) -> Shelf:
     records: dict[bytes, bytes] = {}
     while sources := await reader.read(topic, READ_RECORDS_MAX):
         for source in sources:
-            if source.key is None:
+            if source.key is None or source.key.startswith(b"%d/" % RESTORED):
                 continue
             if source.value is None:
                 records.pop(source.key, None)
@@ -341,16 +344,20 @@ async def read_shelf(reader: Reader, topic: str, ring: KeyRing) -> Shelf:
             continue
         try:
             manifest = decode_manifest(value, ring)
+            if not OLDEST <= manifest.format <= FORMAT:
+                why = f"has format {manifest.format}, this version reads {OLDEST} to {FORMAT}"
+                shelf.unread.append((manifest, why))
             rows, rest = read_head(manifest, slot, records)
             segments = []
             for row in rows:
-                segments.append((_chunks(row.body, slot, records), _chunks(row.marks, slot, records)))
+                segments.append((joined(row.body, slot, records), joined(row.marks, slot, records)))
                 await asyncio.sleep(0)
         except SnapshotError as error:
             log.warning("%s: a snapshot is left out: %s", topic, error)
             continue
         shelf.rows[slot] = rows
         shelf.snapshots.append((manifest, Frozen(rest, segments, manifest.format)))
+    shelf.unread.sort(key=lambda pair: pair[0].journal_offset, reverse=True)
     shelf.snapshots.sort(key=lambda pair: pair[0].journal_offset, reverse=True)
     return shelf
 
@@ -371,8 +378,8 @@ def read_head(manifest: Manifest, slot: int, records: Mapping[bytes, bytes]) -> 
     return decode_index(head[: manifest.index_bytes]), head[manifest.index_bytes :]
 
 
-def _chunks(part: Part, slot: int, records: Mapping[bytes, bytes]) -> list[bytes]:
-    """The chunks of a part, of which each byte is as the index says.
+def joined(part: Part, slot: int, records: Mapping[bytes, bytes]) -> list[bytes]:
+    """The chunks of a part, to be joined; each of their bytes is as the index says.
 
     Raises:
         SnapshotError: one is missing or another.
@@ -386,3 +393,12 @@ def _chunks(part: Part, slot: int, records: Mapping[bytes, bytes]) -> list[bytes
     if sum(map(len, found)) != part.size_bytes or digest.hexdigest() != part.digest:
         raise SnapshotError("a segment is not what its index names: it is torn")
     return found
+
+
+def told_of(manifest: Manifest, why: str) -> str:
+    """A snapshot that these versions cannot read, for people: which it is, why not, and what reads it."""
+    made_by = f"{readers(manifest.versions)}, Driftline {manifest.versions.get('app', 'unknown')!s:.20}"
+    return (
+        f"the snapshot of shard {manifest.partition} after slice {manifest.slice_number} (taken {manifest.taken_at}) "
+        f"{why}; it is read by {made_by}"
+    )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 from types import ModuleType
@@ -29,14 +28,14 @@ from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import Manifest, decode_manifest, encode_manifest
 from app.codec.write import Write
 from app.core import fingerprint, loading
-from app.core.error import BrokerError, DriftlineError, InputLostError
+from app.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
 from app.core.fingerprint import versions
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
 from app.engine import epoch, fold, live, memory, recovery, snapshot, worker
 from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
-from app.engine.memory import AstrayError, MemoryBroker, Moment, RefusedError
+from app.engine.memory import MemoryBroker, Moment, RefusedError
 from app.engine.port import Place
 from app.engine.runner import Start
 from app.engine.worker import Worker
@@ -105,6 +104,7 @@ class World:
         trace: every moment, as (time, who, what); None unless asked for.
         violations: what must not be, as it was found while running.
         lost: a worker said that input was lost, and the scenario took input away.
+        unreadable: it also said that another River reads the state: no worker goes on without it unasked.
         damaged: (partition, offset) of snapshot records that a fault changed.
     """
 
@@ -120,6 +120,7 @@ class World:
         self.digest = 0
         self.violations: list[str] = []
         self.lost = False
+        self.unreadable = False
         self.stray = False
         self.damaged: set[tuple[int, int]] = set()
         self.deployed = 0
@@ -133,7 +134,6 @@ class World:
         self._incarnations: Counter[int] = Counter()
         self._steps: Counter[tuple[int, str]] = Counter()
         self._traps = {(f.worker, f.step, f.nth): f for f in scenario.faults if f.at_s is None}
-        self._astray: list[_Astray] = []
         self._away: asyncio.Event | None = None
         self._away_hangs = False
         self._rebalancing_s: float | None = None
@@ -203,7 +203,7 @@ class World:
 
     @property
     def lost_for_good(self) -> bool:
-        return self.lost and not self.scenario.gap_continue
+        return self.lost and (self.unreadable or not self.scenario.gap_continue)
 
     def settled(self) -> bool:
         """Whether every worker is ready, everything is in the journal, and nothing waits for time to pass."""
@@ -273,6 +273,7 @@ class World:
         self.tell(life.name, f"ended: {error!r}")
         if isinstance(error, InputLostError) and self._is_lost(life):
             self.lost = True
+            self.unreadable |= isinstance(error, StateUnreadableError)
         elif isinstance(error, BrokerError):
             self.reached["worker stopped as the broker was away"] += 1
         elif error is not None:
@@ -366,7 +367,6 @@ class World:
         identity = identities.get(send.transaction)
         if identity is None:
             identity = identities[send.transaction] = self.cluster.initialise(f"user-{send.transaction}")
-        self.cluster.add(identity, [place])
         self.cluster.append_within(identity, place, [write])
 
     # -- the network
@@ -384,8 +384,6 @@ class World:
         if self.trace is not None:
             where = f" {moment.place.topic}-{moment.place.partition}" if moment.place is not None else ""
             self.tell(moment.client, f"{step}{where} ({self._steps[key]})")
-        if step == "appended" and self._astray:
-            self._come_late(moment.client)
         if not self.calm and self._traps:
             fault = self._traps.pop((number, step, self._steps[key]), None)
             if fault is not None:
@@ -412,10 +410,6 @@ class World:
                 raise RefusedError("the broker does not like this batch")
             case "slow":
                 await asyncio.sleep(fault.seconds)
-            case "astray" if moment.step in OUTBOUND:
-                raise AstrayError(lambda effect: self._go_astray(fault, moment, effect))
-            case "astray":
-                raise ClusterError("the connection was lost")
             case "crash":
                 self._strike(fault, life)
                 if moment.step in OUTBOUND and fault.arg == 0:
@@ -426,37 +420,6 @@ class World:
                 self._strike(fault, life)
                 if moment.step in OUTBOUND:
                     await asyncio.sleep(fault.seconds)  # so does what a member sent that was put out, or stands still
-
-    def _go_astray(self, fault: Fault, moment: Moment, effect: Callable[[], object]) -> None:
-        late = _Astray(f"the late {moment.step} of {moment.client}", moment.client, fault.arg, effect)
-        self._astray.append(late)
-        if not fault.arg:
-            outside = copy_context()
-            outside.run(PROCESS.set, None)
-            self.loop.create_task(self._arrive_after(late, fault.seconds), context=outside)
-
-    async def _arrive_after(self, late: _Astray, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._arrive(late)
-
-    def _come_late(self, client: str) -> None:
-        """A batch of this client was appended: what waits for that comes."""
-        for late in [late for late in self._astray if late.client == client and late.batches]:
-            late.batches -= 1
-            if not late.batches:
-                self._arrive(late)
-
-    def _arrive(self, late: _Astray) -> None:
-        self._astray.remove(late)
-        outside = copy_context()
-        outside.run(PROCESS.set, None)
-        try:
-            outside.run(late.effect)
-            self.tell("network", f"{late.what} arrives")
-            self.reached["astray obeyed"] += 1
-        except ClusterError as error:
-            self.tell("network", f"{late.what} is refused: {error}")
-            self.reached["astray refused"] += 1
 
     # -- faults
 
@@ -602,20 +565,6 @@ class World:
         self.tell("fault", f"snapshot record {entry.source.offset} of shard {partition} is {how}")
 
 
-@dataclass
-class _Astray:
-    """A request whose sender lost the connection.
-
-    Attributes:
-        batches: it comes when so many more batches of its client were appended; 0 where time decides.
-    """
-
-    what: str
-    client: str
-    batches: int
-    effect: Callable[[], object]
-
-
 def _kind(key: bytes) -> str:
     """What a record of the snapshots topic is: a manifest, or a chunk of a head or of a segment's part."""
     if key.endswith(b"manifest"):
@@ -658,9 +607,9 @@ def _quiet(scenario: Scenario) -> Iterator[None]:
         (memory, "POLL_WAIT_S", POLL_WAIT_S),
         (worker, "NOTE_EVERY_S", NOTE_EVERY_S),
         (live, "LOOK_EVERY_S", POLL_WAIT_S),
-        (epoch, "parse_pipeline", _parsed_document),  # a pure function, and half of the time
-        (recovery, "parse_pipeline", _parsed_document),
-        *((module, "versions", _versions_here) for module in (epoch, fingerprint, recovery, snapshot)),
+        (epoch, "parse_foreign", _parsed_foreign),  # a pure function, and half of the time
+        (recovery, "parse_foreign", _parsed_foreign),
+        *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot, fingerprint)),
         *(NARROW if scenario.narrow else ()),
     ]
     with ExitStack() as stack:
@@ -707,5 +656,6 @@ def parsed(document: bytes) -> Pipeline:
     return parse_pipeline(orjson.loads(document))
 
 
-def _parsed_document(document: object) -> Pipeline:
+def _parsed_foreign(document: object, own: Pipeline) -> Pipeline:
+    """As `parse_foreign`, for documents that one pipeline after the other wrote itself."""
     return parsed(orjson.dumps(document))

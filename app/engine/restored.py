@@ -1,0 +1,168 @@
+"""A state that was put behind an epoch of its own: in the snapshots topic, apart from the slots of the snapshots.
+
+It never changes and stays until another is restored, so a shard's journal can be followed from there, by recovery and
+by `driftline verify`, as from a fresh state. The epoch names the digest of its head, which names every part: whoever
+can write the snapshots topic alone cannot put another in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from msgspec import structs
+
+from app.codec.journal import EpochEntry
+from app.codec.keyring import KeyRing
+from app.codec.manifest import (
+    RESTORED,
+    Manifest,
+    Part,
+    Row,
+    decode_index,
+    decode_manifest,
+    encode_index,
+    encode_manifest,
+    part_of,
+    restored_key,
+    split,
+)
+from app.codec.write import Write
+from app.core.error import InputLostError, RecoveryError, SnapshotError
+from app.core.fingerprint import readers, unreadable
+from app.core.freeze import Frozen, dump_body, dump_marks, dump_rest
+from app.core.migration import check_format
+from app.core.shard import Shard
+from app.engine.port import Broker, Place
+from app.engine.snapshot import BYTES_A_COMMIT, READ_RECORDS_MAX, RECORDS_A_COMMIT, joined
+
+PREFIX = b"%d/" % RESTORED
+
+
+class Pieces:
+    """A state as bytes, piece by piece: the parts of its ledger's segments, then its head. It must not change then.
+
+    Cost: blocks for a millisecond a segment, and for the head as long as pickling the model takes.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self._view = shard.pending.view()
+        self._shard = shard
+        self._rows: list[Row] = []
+
+    def parts(self) -> Iterator[tuple[Part, bytes]]:
+        """Of each segment its body, then its marks."""
+        for segment in self._view.segments:
+            state = segment.state()
+            values = (dump_body(state), dump_marks(state))
+            body, marks = map(part_of, values)
+            self._rows.append(Row(state.number, state.full, state.carried, body, marks))
+            yield from zip((body, marks), values, strict=True)
+
+    def head(self, manifest: Manifest) -> tuple[Manifest, bytes]:
+        """The head, once all parts were taken, and the manifest that names it."""
+        rest = dump_rest(self._shard, self._view)
+        self._view.release()
+        return with_head(manifest, self._rows, rest)
+
+
+def with_head(manifest: Manifest, rows: Sequence[Row], rest: bytes) -> tuple[Manifest, bytes]:
+    """A manifest that names a head, and the head: the index of the segments, and the rest of the state."""
+    index = encode_index(rows)
+    head = index + rest
+    part = part_of(head)
+    return structs.replace(
+        manifest,
+        slot=RESTORED,
+        chunks=part.chunks,
+        size_bytes=len(head),
+        digest=part.digest,
+        index_bytes=len(index),
+        segments=len(rows),
+        segment_bytes=sum(row.body.size_bytes + row.marks.size_bytes for row in rows),
+    ), head
+
+
+def records(topic: str, shard: Shard, manifest: Manifest, ring: KeyRing) -> Iterator[Write]:
+    """The records of a state, in order; the last is its manifest, which names the digest under which it lies."""
+    pieces = Pieces(shard)
+
+    def writes(part: Part, value: bytes) -> Iterator[Write]:
+        for key, chunk in zip(part.keys(RESTORED), split(value), strict=True):
+            yield Write(topic, shard.partition, key, chunk)
+
+    for part, value in pieces.parts():
+        yield from writes(part, value)
+    manifest, head = pieces.head(manifest)
+    yield from writes(part_of(head), head)
+    yield Write(topic, shard.partition, restored_key(manifest.digest), encode_manifest(manifest, ring))
+
+
+def in_commits(writes: Iterable[Write]) -> Iterator[list[Write]]:
+    """Records in runs of a size that one transaction takes soon."""
+    taken: list[Write] = []
+    size = 0
+    for write in writes:
+        taken.append(write)
+        size += len(write.value or b"")
+        if len(taken) >= RECORDS_A_COMMIT or size >= BYTES_A_COMMIT:
+            yield taken
+            taken, size = [], 0
+    if taken:
+        yield taken
+
+
+async def kept_records(broker: Broker, topic: str, partition: int) -> Mapping[bytes, bytes]:
+    """All records of states that were restored."""
+    reader = broker.reader(partition)
+    place = Place(topic, partition)
+    found: dict[bytes, bytes] = {}
+    try:
+        await reader.open({topic: (await broker.beginnings([place]))[place]})
+        while sources := await reader.read(topic, READ_RECORDS_MAX):
+            for source in sources:
+                if source.key is None or not source.key.startswith(PREFIX):
+                    continue
+                if source.value is None:
+                    found.pop(source.key, None)
+                else:
+                    found[source.key] = source.value
+    finally:
+        await reader.close()
+    return found
+
+
+async def restored_state(
+    broker: Broker, topic: str, partition: int, entry: EpochEntry, ring: KeyRing
+) -> tuple[Manifest, Frozen]:
+    """The state that an epoch began with.
+
+    Raises:
+        InputLostError: it is not in the topic any more.
+        RecoveryError: these versions cannot read it.
+    """
+    kept = await kept_records(broker, topic, partition)
+    digest = entry.restored if isinstance(entry.restored, str) else ""
+    try:
+        if (value := kept.get(restored_key(digest))) is None:
+            raise SnapshotError("it is not there")
+        manifest = decode_manifest(value, ring)
+        head = b"".join(joined(Part(manifest.digest, manifest.size_bytes), RESTORED, kept))
+        if manifest.digest != digest or manifest.partition != partition:
+            raise SnapshotError("it is another state")
+        rows = decode_index(head[: manifest.index_bytes])
+        segments = [(joined(row.body, RESTORED, kept), joined(row.marks, RESTORED, kept)) for row in rows]
+    except SnapshotError as error:
+        raise InputLostError(
+            f"the state that epoch {entry.number} of shard {partition} began with is not whole in {topic} ({error})",
+            "Restore it again with `driftline state restore --replace`",
+        ) from error
+    try:
+        if (why := unreadable(manifest.versions)) is not None:
+            raise SnapshotError(f"it was {why}: run {readers(manifest.versions)}")
+        check_format(manifest.format)
+    except SnapshotError as error:
+        raise RecoveryError(
+            f"the state that epoch {entry.number} of shard {partition} began with cannot be read here: {error}, or "
+            "restore it again with `driftline state restore --replace`"
+        ) from error
+    return manifest, Frozen(head[manifest.index_bytes :], segments, manifest.format)
