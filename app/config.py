@@ -297,6 +297,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         notify: file of webhooks that alerts are posted to; none without it.
         snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
             signs, all verify. Each has at least 16 characters. Without it nothing is signed.
+        merge_patience_ms: how long a worker that catches up waits for an input that had records and is quiet; 0 for
+            not at all.
         partitions: partitions of topics that `topics create` makes.
         replication: their replication factor.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -317,6 +319,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pipeline: Path | None = None
     notify: Path | None = None
     snapshot_key: str | None = None
+    merge_patience_ms: int = 500
     partitions: int = 4
     replication: int = 1
     log_level: str = "INFO"
@@ -412,6 +415,8 @@ def _setting(name: str, text: str) -> Any:
             return _one_of(name, text)
         case "web_port":
             return _whole(text, 0, 65_535)
+        case "merge_patience_ms":
+            return _whole(text, 0, 60_000)
         case "partitions":
             return _whole(text, 1, 10_000)
         case "replication":

@@ -239,7 +239,8 @@ def _from_environment() -> faust.App:
 
 def start_of(settings: Settings, *, reset_state: bool = False, gap_continue: bool = False) -> Start:
     """How shards begin on this deployment."""
-    return Start(reset_state=reset_state, gap_continue=gap_continue, ring=settings.ring)
+    patience_s = settings.merge_patience_ms / 1000
+    return Start(reset_state=reset_state, gap_continue=gap_continue, ring=settings.ring, patience_s=patience_s)
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,11 @@ from app.cli.option import (
 from app.config import Settings
 from app.core.error import InputFileError, TopicError
 from app.core.pipeline import Pipeline
+from app.core.pipeline.field import format_duration
+from app.engine.client import admin, client_options, partition_counts
 from app.engine.feed import Fed, Feed
+from app.engine.kafka import KafkaBroker
+from app.engine.meeting import Meeting, Met
 from app.engine.table import Fields, Sample, Table
 
 SHOWN_EVERY_S = 0.2
@@ -121,26 +125,55 @@ def produce(
         raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
     fields = Fields(label, event_id, time_field, start_ms, step_ms)
     table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
+    if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
+        _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
     feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
     try:
-        asyncio.run(_send(pipeline, settings, table, feed))
+        met = asyncio.run(_send(pipeline, settings, table, feed))
     except KeyboardInterrupt:
         fed = feed.fed
         told = f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows went out, and stay"
         click.echo(told, err=True)
         raise
-    _report(table, feed.fed, pipeline, as_json)
+    _report(table, feed.fed, pipeline, met, as_json)
 
 
-async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> None:
+def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
+    """A label that comes when the wait of its event is over, or just then, is lost for learning."""
+    delay, wait = format_duration(label_delay_ms), format_duration(wait_ms)
+    if label_delay_ms > wait_ms:
+        told = f"each label comes after its event's wait of {wait} (label.wait) and is not learned; set a longer wait"
+    else:
+        told = (
+            f"each label comes just as its event's wait of {wait} (label.wait) ends, and one that is any later is lost"
+        )
+    click.echo(f"warning: with --label-delay {delay} {told}", err=True)
+
+
+async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> Met | None:
+    """Send all rows; what became of their labels, where a worker runs."""
     if await topic.embedded(settings):
         await topic.create(pipeline, settings)  # else each would appear on first use, whenever that is
+    meeting = await _meeting(pipeline, settings)
     showing = asyncio.create_task(_show(feed.fed, table.count))
     try:
         await feed.run(_kept(table.samples(), await topic.kept_ms(pipeline, settings)))
     finally:
         showing.cancel()
         await asyncio.wait([showing])
+    return await meeting.end() if meeting is not None else None
+
+
+async def _meeting(pipeline: Pipeline, settings: Settings) -> Meeting | None:
+    """Looks after the labels, if a worker was ever there to join them."""
+    if pipeline.label is None:
+        return None
+    async with admin(client_options(settings)) as client:
+        there = await partition_counts(client)
+    if len({there.get(name) for name in topic.names(pipeline).values()}) != 1 or not there.get(pipeline.topics.events):
+        return None
+    meeting = Meeting(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
+    return meeting if await meeting.begin() else None
 
 
 def _kept(samples: Iterator[Sample], kept_ms: int | None) -> Iterator[Sample]:
@@ -184,7 +217,17 @@ def _rate(rows: int, begun: float) -> str:
     return f"{rows / max(time.monotonic() - begun, 1e-9):,.0f}"
 
 
-def _report(table: Table, fed: Fed, pipeline: Pipeline, as_json: bool) -> None:
+def _met(met: Met, labels: int) -> str:
+    """How many labels found their events, and what became of the others."""
+    rest = {kind: count for kind, count in met.ends.items() if kind != "joined"}
+    rest |= {"waiting for their events": met.early} if met.early else {}
+    text = f"{met.joined:,} of {labels:,} labels joined their events in the worker"
+    if rest:
+        text += "; otherwise: " + ", ".join(f"{count:,} {kind}" for kind, count in rest.items())
+    return text + (f"; it has {met.behind:,} records yet to read" if met.behind else "")
+
+
+def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool) -> None:
     """Say what was sent and what was not, and set the exit code."""
     bad = table.bad
     if as_json:
@@ -192,6 +235,9 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, as_json: bool) -> None:
             json.dumps(
                 {
                     **asdict(fed),
+                    "outcomes": met.ends if met is not None else None,
+                    "early": met.early if met is not None else None,
+                    "unread": met.behind if met is not None else None,
                     "bad_rows": bad.count,
                     "bad_lines": bad.lines,
                     "events_topic": pipeline.topics.events,
@@ -206,6 +252,8 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, as_json: bool) -> None:
             + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
             + f" in {fed.seconds:.1f} s ({rate:,.0f} rows a second)"
         )
+        if met is not None:
+            click.echo(_met(met, fed.labels))
         for line in bad.lines:
             click.echo(f"left out: {table.path}, {line}", err=True)
         if bad.count > len(bad.lines):

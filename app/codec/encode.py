@@ -159,14 +159,13 @@ class Encoder:
             ("driftline.partition", b"%d" % source.partition),
             ("driftline.offset", b"%d" % source.offset),
         )
-        room = self._value_max - sum(
-            len(name.encode()) + len(value or b"") + _HEADER_FRAME_BYTES for name, value in source.headers
-        )
         value = source.value
-        if room < len(value or b""):
-            size = b"%d" % len(value or b"")
-            headers = (*headers[len(source.headers) :], ("driftline.truncated_bytes", size))
-            value = b""
+        taken = sum(len(name.encode()) + len(text or b"") + _HEADER_FRAME_BYTES for name, text in source.headers)
+        if taken + len(value or b"") > self._value_max:
+            if taken > self._value_max // 2:  # the value says more of what was wrong than such headers
+                headers, taken = headers[len(source.headers) :], 0
+            headers = (*headers, ("driftline.truncated_bytes", b"%d" % len(value or b"")))
+            value = value and value[: self._value_max - taken]
         key, time_ms = _key(source.key), max(source.record_time_ms, 0)
         return Message(self._rejects, self._partition, key, value, time_ms, headers, kind="rejected")
 

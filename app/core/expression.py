@@ -17,6 +17,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -47,6 +48,8 @@ _TYPES: dict[str, type] = {
     "float": float,
     "bool": bool,
 }
+_DURATIONS = frozenset({"timedelta", "datetime.timedelta", "dt.timedelta"})  # as River's documentation writes them
+_DURATION_MAX = timedelta(days=36_500)
 _WRAPPERS_OF_CLASSES = (utils.Rolling, utils.TimeRolling)
 _CONSTRUCTOR_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError,
@@ -365,7 +368,7 @@ class _Builder:
         name = self._dotted(node.func)
         if name.startswith(_PARAM) or name in _TYPES:
             raise self._fail(node, f"only River's classes can be called; {_ALLOWED}")
-        kind = self._found(node.func, name)
+        kind = timedelta if name in _DURATIONS else self._found(node.func, name)
         for argument in node.args:
             if isinstance(argument, ast.Starred):
                 raise self._fail(argument, "`*` is not allowed before an argument; write the arguments out")
@@ -376,7 +379,19 @@ class _Builder:
             if keyword.arg is None:
                 raise self._fail(node, "`**` is not allowed; write the arguments out")
             keywords[keyword.arg] = read(keyword.value, depth + 1)
-        return self._construct(node, kind, args, keywords)
+        return (
+            self._duration(node, args, keywords) if kind is timedelta else self._construct(node, kind, args, keywords)
+        )
+
+    def _duration(self, node: ast.expr, args: tuple[Any, ...], keywords: dict[str, Any]) -> timedelta:
+        """`timedelta(days=7)`, for windows over time."""
+        try:
+            made = timedelta(*args, **keywords)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._fail(node, f"{_told(error)}; write a duration as in timedelta(days=7)") from None
+        if not timedelta(0) < made <= _DURATION_MAX:
+            raise self._fail(node, f"must be longer than 0 and at most {_DURATION_MAX.days} days")
+        return made
 
     def _class_or_value(self, node: ast.expr, depth: int) -> Any:
         """A bare name as the class itself, for the two parts of River that want it so."""
@@ -426,8 +441,8 @@ def _joins(side: Any) -> bool:
 
 
 _ALLOWED = (
-    "allowed are River's classes by name, calls, keywords, numbers, text, lists, tuples, dicts, True, False, "
-    "None, $parameters, and |, +, *"
+    "allowed are River's classes by name, timedelta, calls, keywords, numbers, text, lists, tuples, dicts, True, "
+    "False, None, $parameters, and |, +, *"
 )
 
 

@@ -253,7 +253,7 @@ def _settle(
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
     if label is not None and not shard.terms.anomaly:
-        failure = learn(shard, waiting.features, label, output_id)
+        failure = learn(shard, waiting.features, label, output_id, waiting.time_ms)
         if failure is not None:
             kind, detail = "failed", failure
     counts = shard.counts
@@ -303,22 +303,26 @@ def unjoined(
     )
 
 
-def learn(shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, output_id: str) -> str | None:
+def learn(
+    shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, output_id: str, time_ms: int
+) -> str | None:
     """Learn unless frozen; returns what the model raised, in a line.
 
     Args:
         output_id: of what comes of it; names the call in the journal.
+        time_ms: of the event.
     """
     if shard.frozen:
         return None
+    time_ms = min(time_ms, shard.now_ms)
     try:
-        shard.learner.learn(values, label, output_id)
+        shard.learner.learn(values, label, output_id, time_ms)
     except ModelRaisedError as raised:
         return str(raised)
     counts = shard.counts
     counts["learned"] = counts.get("learned", 0) + 1
     if shard.reactor.background is not None and shard.reactor.learn(
-        shard.learner, values, label, learn_call(output_id)
+        shard.learner, values, label, learn_call(output_id), time_ms
     ):
         shard.count("background_failed")
     return None

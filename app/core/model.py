@@ -25,6 +25,7 @@ from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import LabelValue
+from app.core.timed import is_timed, moment
 from app.core.walk import Features, Form, Values, Walk
 
 COPY_EVERY = 10_000
@@ -74,7 +75,8 @@ class Learner:
 
     def _use(self, model: Any) -> None:
         self._model = model
-        self._walk: Walk | None = Walk(model, self._form)
+        self._timed = is_timed(model)
+        self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
         self._predict = _predictor(self._pipeline, model, self._walk, self._probabilistic)
         self._supervised = bool(getattr(model, "_supervised", True))
         learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
@@ -138,12 +140,13 @@ class Learner:
         except Exception as error:
             raise self._put_back(call, error) from error
 
-    def learn(self, values: Values, label: LabelValue | None, output_id: str) -> None:
+    def learn(self, values: Values, label: LabelValue | None, output_id: str, time_ms: int = 0) -> None:
         """Learn one pair (or, for a model without labels, one event).
 
         Args:
             values: as of `score`.
             output_id: names the call, as `learn_call` writes it.
+            time_ms: of the event, for models over time.
 
         Raises:
             ModelRaisedError: the model raised, or rests; it is as it was.
@@ -157,13 +160,16 @@ class Learner:
         try:
             if self.notes.known:
                 self._pass_over(learn_call(output_id))
-            self._learn_one(values, label)
+            if self._timed:
+                self.teach(self._model, values, label, time_ms)
+            else:
+                self._learn_one(values, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(values) is not None:
                 good = self._good = pickled(self.model)
         except Exception as error:
             raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
-        self._since.append((values, label))
+        self._since.append((values, label, time_ms))
         if good is not None or len(self._since) >= self._since_max:
             self._keep(good)
 
@@ -201,7 +207,7 @@ class Learner:
                 f"the model cannot be pickled ({error}), so no snapshot could keep it; define its classes at the top "
                 "of their module, and hold no open files, locks or lambdas"
             ) from error
-        self._since: list[tuple[Values, LabelValue | None]] = []
+        self._since: list[tuple[Values, LabelValue | None, int]] = []
         self._since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
 
     def _go_back(self) -> None:
@@ -209,8 +215,11 @@ class Learner:
         if not self._since:
             return
         try:
-            for values, label in self._since:
-                self._learn_one(values, label)
+            for values, label, time_ms in self._since:
+                if self._timed:
+                    self.teach(self._model, values, label, time_ms)
+                else:
+                    self._learn_one(values, label)
         except Exception as error:
             raise InvariantError(
                 f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
@@ -247,13 +256,14 @@ class Learner:
         """The last good copy."""
         return self._good
 
-    def teach(self, model: Any, values: Values, label: LabelValue | None) -> None:
-        """Let another model of the same making learn one pair, as this one does."""
+    def teach(self, model: Any, values: Values, label: LabelValue | None, time_ms: int) -> None:
+        """Let a model of the same making, as River made it, learn one pair."""
         features = self.features_of(values)
+        at = {"t": moment(time_ms)} if self._timed else {}
         if self._supervised:
-            model.learn_one(features, label)
+            model.learn_one(features, label, **at)
         else:
-            model.learn_one(features)
+            model.learn_one(features, **at)
 
     def _fall_back(self) -> None:
         self.generation += 1

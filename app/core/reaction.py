@@ -144,7 +144,7 @@ class Reactor:
         return Reaction(drift.act, drift, learned, since)
 
     def learn(
-        self, learner: Learner, values: Sequence[FeatureValue], label: LabelValue | None, call: str
+        self, learner: Learner, values: Sequence[FeatureValue], label: LabelValue | None, call: str, time_ms: int
     ) -> str | None:
         """Let the background model learn what the one that serves has just learned.
 
@@ -156,7 +156,7 @@ class Reactor:
             return None
 
         def taken_in() -> bool:
-            learner.teach(background.model, values, label)
+            learner.teach(background.model, values, label, time_ms)
             return True
 
         if _tried(taken_in, learner, f"background {call}"):

@@ -1,4 +1,4 @@
-"""What the core reads: events, labels, controls, ticks, and bytes that could be none of them.
+"""What the core reads: events, labels, controls, ticks, what is passed over, and bytes that could be none of them.
 
 A record is immutable and carries its position (topic, partition, offset), so that every output made from it can
 name where it came from. Two times matter and are kept apart:
@@ -121,6 +121,24 @@ class Malformed(Struct, frozen=True, gc=False):
 
 
 @final
+class Passed(Struct, frozen=True, gc=False):
+    """A record that is no event or label and no fault either: counted, and passed over.
+
+    Args:
+        order_ms: before all times, so that it holds nobody back and what is behind it keeps its own.
+        kind: one of `PASSED`.
+    """
+
+    source: Source
+    order_ms: int
+    kind: str
+
+
+PASSED = ("tombstone", "deleted", "unselected")
+"""Why a record is passed over: it has no value, tells that a row was deleted, or is not what `select` asks for."""
+
+
+@final
 class Tick(Struct, frozen=True, gc=False):
     """A journaled moment: on idle inputs, time still passes."""
 
@@ -129,5 +147,5 @@ class Tick(Struct, frozen=True, gc=False):
     time_ms: int
 
 
-Record: TypeAlias = Event | Label | Control | Malformed | Tick
-InputRecord: TypeAlias = Event | Label | Control | Malformed
+Record: TypeAlias = Event | Label | Control | Malformed | Passed | Tick
+InputRecord: TypeAlias = Event | Label | Control | Malformed | Passed

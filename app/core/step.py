@@ -21,7 +21,7 @@ from app.core.feedback import await_label, give_up, learn, take_label, unjoined
 from app.core.outbox import Outbox
 from app.core.output import ModelVersion, Output, Prediction, Score
 from app.core.poison import ModelRaisedError
-from app.core.record import Control, Event, Label, Malformed, Record, Tick
+from app.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from app.core.shard import Shard
 from app.core.takeover import take_chunk
 from app.core.trouble import accepted, answer, look, note_drift, notice, reject, watch_faults, watch_waits
@@ -55,6 +55,9 @@ def step(shard: Shard, record: Record) -> list[Output]:
         take_label(shard, record, out)
     elif type(record) is Malformed:
         reject(shard, source, record.reason, record.detail, out)
+    elif type(record) is Passed:
+        what = "labels" if source.topic == shard.pipeline.topics.labels else "events"
+        shard.count(f"passed_{what}_{record.kind}")
     elif type(record) is Control:
         _control(shard, record, out)
     else:
@@ -120,7 +123,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         for drift in monitors.on_score(prediction):
             note_drift(shard, drift, out)
     if terms.anomaly and guard != "withheld":
-        failure = learn(shard, event.features, None, output_id)
+        failure = learn(shard, event.features, None, output_id, event.time_ms)
         if failure is not None:
             shard.count("failed")
             watch_faults(shard, out)

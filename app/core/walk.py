@@ -55,12 +55,15 @@ class Walk:
     """What a model says of an event's values and how it learns them, by the shortest way.
 
     `settle` before anybody else looks at the model: until then it may lack what it has learned.
+
+    Args:
+        by_itself: nothing is done in its place: somebody else calls the model too.
     """
 
-    def __init__(self, model: Any, form: Form) -> None:
+    def __init__(self, model: Any, form: Form, *, by_itself: bool = False) -> None:
         self._model = model
         self._form = form
-        self._steps = _plain_steps(model)
+        self._steps = None if by_itself else _plain_steps(model)
         self._scalings: dict[int, Scaling] = {}
         steps = self._steps
         self._tree = hoeffding(steps[-1] if steps else model) if KNOWN else None

@@ -7,6 +7,9 @@ What is modelled is what the engine leans on:
 * commit markers take an offset, and so do aborted records; neither is ever read;
 * a read_committed reader sees nothing at or behind the first record of an open transaction (the last stable offset);
 * a transactional id has an epoch: whoever initialises it ends what was open and shuts out every earlier epoch;
+* a batch of a partition that its producer has added is taken only while that very transaction is open: if a late commit
+  has ended it, the rest is refused (as INVALID_TXN_STATE, KIP-890), and what was in before stays committed;
+* nothing tells a commit that was delayed from the next one at the same epoch;
 * a commit is decided first and marked in the partitions later: between the two it is irrevocable and not yet readable;
 * a batch that is too large, or stamped too far ahead, is refused alone; what was sent beside it is in;
 * groups rebalance eagerly (everyone lets go of everything, then rejoins) and partitions are assigned by range.
@@ -41,6 +44,10 @@ class FencedError(ClusterError):
     """Another producer has initialised this transactional id since."""
 
 
+class EndedError(ClusterError):
+    """The transaction that a batch is meant for is not open (any more)."""
+
+
 class RefusedError(ClusterError):
     """One batch is not taken; what was sent beside it is."""
 
@@ -53,11 +60,17 @@ class Identity(Struct, frozen=True):
 
 
 class Transaction:
-    """Records that become readable together, or never."""
+    """Records that become readable together, or never.
 
-    __slots__ = ("began_ms", "fate", "first")
+    Attributes:
+        added: partitions that it may have records in.
+        first: the first record's offset, by partition that has one.
+    """
+
+    __slots__ = ("added", "began_ms", "fate", "first")
 
     def __init__(self, began_ms: int) -> None:
+        self.added: set[Place] = set()
         self.began_ms = began_ms
         self.fate: Literal["open", "committed", "aborted"] = "open"
         self.first: dict[Place, int] = {}
@@ -291,18 +304,32 @@ class MemoryCluster:
         producer.epoch += 1
         return Identity(transactional_id, producer.epoch)
 
-    def append_within(self, identity: Identity, place: Place, writes: Sequence[Write]) -> int:
-        """One batch of a transaction, begun here if none is open; returns the offset of its first record.
+    def add(self, identity: Identity, places: Iterable[Place]) -> None:
+        """Add partitions to the transaction, which begins here if none is open.
 
         Raises:
             FencedError: the identity is not the owner any more.
-            RefusedError: the batch is too large, or stamped too far ahead.
         """
         producer = self._producer(identity)
         if producer.transaction is None or producer.transaction.fate != "open":
             self._close(producer)  # the client would have waited for the markers of the one before
             producer.transaction = Transaction(self._now_ms())
-        return self._append(place, writes, producer.transaction)
+        producer.transaction.added.update(places)
+
+    def append_within(self, identity: Identity, place: Place, writes: Sequence[Write]) -> int:
+        """One batch of a transaction that the partition was added to; returns the offset of its first record.
+
+        Raises:
+            FencedError: the identity is not the owner any more.
+            EndedError: the transaction is over.
+            RefusedError: the batch is too large, or stamped too far ahead.
+        """
+        transaction = self._producer(identity).transaction
+        if transaction is None or transaction.fate != "open" or place not in transaction.added:
+            raise EndedError(
+                f"no transaction of {identity.transactional_id} is open in {place.topic}-{place.partition}"
+            )
+        return self._append(place, writes, transaction)
 
     def decide(self, identity: Identity, *, commit: bool) -> None:
         """End the transaction: from here on its fate is sealed, and `mark` makes it readable.

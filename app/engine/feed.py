@@ -5,6 +5,11 @@ partitioner would choose, so that other producers agree. Per topic, records go o
 times: labels wait in a heap until the events have come up to their time. A label goes before an event of
 the same time, as in the merge that reads them.
 
+Two topics have no common order, so the order between them is kept by acknowledgements: rows go out in waves, and the
+events of a wave are sent once Kafka has acknowledged every label that is due before them. A worker that reads while
+we send so never meets an event whose labels before it are still to come, at any rate. The reverse, labels ahead of
+events, lasts for a wave at most, and a wave spans no more event time than half of what an early label waits.
+
 Records are packed into batches by hand, because a batch costs a fifth of single sends, and every batch's
 acknowledgement is awaited, because the producer alone would let a refused one pass. A broker that is gone is
 waited for no longer than `SILENCE_MAX_S`: the producer alone would try for ever.
@@ -38,6 +43,8 @@ ROWS_PER_TURN = 100  # rows between two turns of the event loop
 SILENCE_MAX_S = 30.0  # without an acknowledgement, while some are waited for
 LOOK_EVERY_S = 0.5
 LINGER_S = 0.02  # at a given rate: how long a batch waits for more
+WAVE_ROWS_MAX = 2_000  # some 20 ms of rows for two acknowledgements, a few ms each
+WAVE_BYTES_MAX = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -88,6 +95,7 @@ class Feed:
         self._rate = rate
         self._waiting: list[tuple[int, int, int, bytes, bytes]] = []  # due, number, partition, key, value
         self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._wave = _Wave(_wave_span_ms(pipeline))
 
     async def run(self, samples: Iterable[Sample]) -> Fed:
         """Send all rows, and return when the broker has acknowledged every record.
@@ -109,14 +117,12 @@ class Feed:
                 for partition in range(count)
             }
             async with _bounded(outlet, str(self._options["bootstrap_servers"])):
-                await self._send_all(samples, count, begun)
-                for lane in self._lanes.values():
-                    await lane.flush()
+                await self._send_all(samples, count, begun, outlet)
                 await outlet.settle()
         self.fed.seconds = time.monotonic() - begun
         return self.fed
 
-    async def _send_all(self, samples: Iterable[Sample], count: int, begun: float) -> None:
+    async def _send_all(self, samples: Iterable[Sample], count: int, begun: float, outlet: _Outlet) -> None:
         fed = self.fed
         for sample in samples:
             key = str(sample.event_id).encode()
@@ -127,9 +133,11 @@ class Feed:
             else:
                 fed.last_ms = time_ms
             fed.first_ms = time_ms if fed.first_ms < 0 else min(fed.first_ms, time_ms)
-            if self._waiting and self._waiting[0][0] <= time_ms:
-                await self._send_labels(time_ms)
-            await self._lanes[self._events, partition].append(key, _encode(sample), time_ms)
+            await self._make_room(time_ms, outlet)
+            await self._release(time_ms, outlet)
+            wave = self._wave
+            wave.rows += 1
+            wave.bytes += self._lanes[self._events, partition].append(key, _encode(sample), time_ms)
             fed.events += 1
             fed.rows += 1
             if self._form is not None:
@@ -140,27 +148,52 @@ class Feed:
                     value = self._form.encode(sample.event_id, sample.label, due_ms)
                     heapq.heappush(self._waiting, (due_ms, fed.rows, partition, key, value))
             if self._rate is not None:
-                await self._pace(begun)
+                await self._pace(begun, outlet)
             elif fed.rows % ROWS_PER_TURN == 0:
                 await asyncio.sleep(0)
-        await self._send_labels(None)
+        await self._send_wave(outlet)
+        await self._release(None, outlet)
+        await self._send_wave(outlet)
 
-    async def _send_labels(self, until_ms: int | None) -> None:
-        """Send the labels that are due by `until_ms`; all of them for None."""
+    async def _release(self, until_ms: int | None, outlet: _Outlet) -> None:
+        """Put the labels that are due by `until_ms` into the wave; all of them for None."""
         waiting = self._waiting
         if self._labels is None:
             return
         while waiting and (until_ms is None or waiting[0][0] <= until_ms):
             due_ms, _, partition, key, value = heapq.heappop(waiting)
-            await self._lanes[self._labels, partition].append(key, value, due_ms)
+            await self._make_room(due_ms, outlet)
+            wave = self._wave
+            wave.labels += 1
+            wave.bytes += self._lanes[self._labels, partition].append(key, value, due_ms)
             self.fed.labels += 1
 
-    async def _pace(self, begun: float) -> None:
+    async def _make_room(self, time_ms: int, outlet: _Outlet) -> None:
+        """Begin another wave where a record of this time would be too much for the one in hand."""
+        if self._wave.full(time_ms):
+            await self._send_wave(outlet)
+        if self._wave.first_ms is None:
+            self._wave.first_ms = time_ms
+
+    async def _send_wave(self, outlet: _Outlet) -> None:
+        """Send what is in hand: labels, and once they and all before them are acknowledged, events."""
+        if self._wave.labels:
+            await outlet.settle()  # events of the wave before: its labels are not to come ahead of them
+            await self._flush(self._labels)
+            await outlet.settle()
+        await self._flush(self._events)
+        self._wave = _Wave(self._wave.span_ms)
+
+    async def _flush(self, topic: str | None) -> None:
+        for (of, _), lane in self._lanes.items():
+            if of == topic:
+                await lane.flush()
+
+    async def _pace(self, begun: float, outlet: _Outlet) -> None:
         """Wait until the next row may go, with nothing held back meanwhile."""
         ahead_s = self.fed.rows / (self._rate or 1.0) - (time.monotonic() - begun)
         if ahead_s >= LINGER_S:
-            for lane in self._lanes.values():
-                await lane.flush()
+            await self._send_wave(outlet)
             await asyncio.sleep(ahead_s)
 
     async def _partitions(self) -> int:
@@ -181,6 +214,35 @@ class Feed:
                 "an event and its label would land on different ones; give both the same number"
             )
         return counts.pop()
+
+
+class _Wave:
+    """What is in hand and goes out together.
+
+    Args:
+        span_ms: most event time from the first record to the last; None without a bound.
+    """
+
+    __slots__ = ("bytes", "first_ms", "labels", "rows", "span_ms")
+
+    def __init__(self, span_ms: int | None) -> None:
+        self.span_ms = span_ms
+        self.rows = 0
+        self.labels = 0
+        self.bytes = 0
+        self.first_ms: int | None = None
+
+    def full(self, time_ms: int) -> bool:
+        """Whether a record of this time would be too much."""
+        first_ms, span_ms = self.first_ms, self.span_ms
+        if first_ms is not None and span_ms is not None and abs(time_ms - first_ms) > span_ms:
+            return True
+        return self.rows >= WAVE_ROWS_MAX or self.labels >= WAVE_ROWS_MAX or self.bytes >= WAVE_BYTES_MAX
+
+
+def _wave_span_ms(pipeline: Pipeline) -> int | None:
+    """Half of what a label waits for its event, so that none is given up before the events of its wave are there."""
+    return None if pipeline.label is None else min(pipeline.label.early_ms, pipeline.label.wait_ms) // 2
 
 
 def partition_of(key: bytes, count: int) -> int:
@@ -296,26 +358,25 @@ async def _bounded(outlet: _Outlet, address: str) -> AsyncIterator[None]:
 
 
 class _Lane:
-    """One partition's batch in the making."""
+    """One partition's batches in the making."""
 
     def __init__(self, outlet: _Outlet, topic: str, partition: int) -> None:
         self._outlet = outlet
         self._topic = topic
         self._partition = partition
-        self._batch: Any = None
+        self._batches: list[Any] = []
 
-    async def append(self, key: bytes, value: bytes, time_ms: int) -> None:
-        if self._batch is not None:
-            if self._batch.append(timestamp=time_ms, key=key, value=value) is not None:
-                return
-            await self.flush()
-        # The first record of a batch is taken whatever its size; the broker has the last word.
-        self._batch = self._outlet.sender.create_batch()
-        self._batch.append(timestamp=time_ms, key=key, value=value)
+    def append(self, key: bytes, value: bytes, time_ms: int) -> int:
+        """Put a record behind the others; returns about how many bytes it takes."""
+        if not self._batches or self._batches[-1].append(timestamp=time_ms, key=key, value=value) is None:
+            # The first record of a batch is taken whatever its size; the broker has the last word.
+            self._batches.append(self._outlet.sender.create_batch())
+            self._batches[-1].append(timestamp=time_ms, key=key, value=value)
+        return len(key) + len(value)
 
     async def flush(self) -> None:
-        if self._batch is not None:
-            batch, self._batch = self._batch, None
+        batches, self._batches = self._batches, []
+        for batch in batches:
             await self._outlet.send(batch, self._topic, self._partition)
 
 

@@ -135,6 +135,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         )
         self._assignment: Assignment | None = None
         self._positions: dict[Place, int] = {}
+        self._looks: dict[Place, tuple[int, int]] = {}  # how many, and when the last was
         self._failure: BaseException | None = None
         self._assignments = 0
         self._stumbled_s: float | None = None
@@ -186,11 +187,19 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         positions = {}
         for tp in self._consumer.assignment():
             with suppress(IllegalStateError):  # a rebalance took it away just now
-                positions[Place(tp.topic, tp.partition)] = await self._consumer.position(tp)
+                place = Place(tp.topic, tp.partition)
+                positions[place] = await self._consumer.position(tp)
+                self._note_look(tp, place)
         if self._assignments != known:
             return {}  # a position is waited for only across a rebalance, and what came before that is read again
         self._positions = positions
         return {Place(tp.topic, tp.partition): records for tp, records in fetched.items()}
+
+    def _note_look(self, tp: TopicPartition, place: Place) -> None:
+        answered_ms = self._consumer.last_poll_timestamp(tp)
+        count, before_ms = self._looks.get(place, (0, 0))
+        if answered_ms is not None and answered_ms != before_ms:
+            self._looks[place] = (count + 1, answered_ms)
 
     async def _stumble(self, error: KafkaError) -> None:
         """Reading failed: said once, and tried again; a fault that stays while Kafka answers is raised.
@@ -221,6 +230,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         end = self._end(place)
         position = self._positions.get(place)
         return end is not None and position is not None and position >= end
+
+    def looks(self, place: Place) -> int:
+        return self._looks.get(place, (0, 0))[0]
 
     def lag(self, place: Place) -> int | None:
         end = self._end(place)

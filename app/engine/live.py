@@ -23,6 +23,7 @@ from app.core.shard import Shard
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folded, Folder
 from app.engine.pace import Pacer
+from app.engine.patience import PATIENCE_S, Patience
 from app.engine.port import Feed, Place, Publisher
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
@@ -66,6 +67,7 @@ class Live:
         slice_number: int,
         journal_offset: int,
         clock: Clock = REAL,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.folder = folder
         self.journal_offset = journal_offset
@@ -79,6 +81,7 @@ class Live:
         self._chain = chain
         self.slice_number = slice_number
         self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
+        self._patience = Patience(self._places, clock, patience_s)
         self._paused: set[Place] = set()
         self._commanded = False  # all commands that were there at the start are in hand
         self._commit: asyncio.Task[None] | None = None
@@ -99,6 +102,7 @@ class Live:
     def receive(self, feed: Feed, place: Place, sources: Sequence[Source]) -> None:
         """Records of one input, as they came. Beyond a bound the input is paused: backpressure is not fetching."""
         in_hand = self.folder.receive(place.topic, sources)
+        self._patience.came(self.folder.inputs.rank[place.topic], sources)
         self._tally.received(place.topic, sources)
         if in_hand > QUEUE_MAX and place not in self._paused:
             self._paused.add(place)
@@ -124,6 +128,7 @@ class Live:
         self._commanded = False
         self.folder.let_go()
         self._paused.clear()
+        self._patience.begin()
         feed.begin({place: self.folder.positions[place.topic] for place in self._places})
         while not self._halted.is_set():
             self._awake.clear()
@@ -161,10 +166,10 @@ class Live:
         """The next slice, folded, if there is one to be had now."""
         if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
             return None  # too little to be worth a slice of its own: it grows until the commit is through
-        at_end = [feed.at_end(place) for place in self._places]
+        at_end = self._at_end(feed)
         if self._ready(at_end):
             await pacer.turn()
-            at_end = [feed.at_end(place) for place in self._places]
+            at_end = self._at_end(feed)
             if not self._ready(at_end):
                 return None  # meanwhile more came to an input that was at its end, and is not in hand yet
             return self._prepare(self._fold(feed, at_end))
@@ -174,6 +179,11 @@ class Live:
             if self._snapshots.writing:
                 await self._publish_chunks()
         return None
+
+    def _at_end(self, feed: Feed) -> Sequence[bool]:
+        """Which inputs hold nobody back."""
+        at_end = [feed.at_end(place) for place in self._places]
+        return self._patience.at_end(at_end, self.folder.merge, self.shard.watermark_ms, feed)
 
     def _ready(self, at_end: Sequence[bool]) -> bool:
         """Whether there is something to fold.
@@ -189,6 +199,8 @@ class Live:
         limits = self._pipeline.limits
         commands = self.folder.merge.waiting(0)  # they go first
         records_max = limits.slice_records_max if self._commanded else min(limits.slice_records_max, commands)
+        if self._patience.records_max is not None:
+            records_max = min(records_max, self._patience.records_max)
         now_s = self._clock.now_s
         started_s = now_s()
         deadline_s = started_s + limits.slice_compute_max_ms / 1000

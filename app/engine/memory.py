@@ -2,7 +2,8 @@
 
 Requests travel: each has a moment before it reaches the cluster and one before its answer comes back, and a hook is
 asked at both. A hook may wait (the request or its answer is slow, and meanwhile another owner may come), or raise
-(`ClusterError`: the connection is lost at that point; `RefusedError`: this one batch is refused). A producer's request
+(`ClusterError`: the connection is lost at that point; `AstrayError`: the same, and what was sent may come later;
+`RefusedError`: this one batch is refused). A producer's request
 that is under way when its client dies, gives up or is cancelled still arrives, as on a network; nothing after it is
 sent. Without a hook, nothing waits.
 
@@ -34,7 +35,16 @@ from app.engine.cluster import (
 )
 from app.engine.port import Assignment, Place
 
-__all__ = ["ClusterError", "FencedError", "MemoryBroker", "MemoryCluster", "Moment", "RefusedError", "Step"]
+__all__ = [
+    "AstrayError",
+    "ClusterError",
+    "FencedError",
+    "MemoryBroker",
+    "MemoryCluster",
+    "Moment",
+    "RefusedError",
+    "Step",
+]
 
 T = TypeVar("T")
 
@@ -55,6 +65,18 @@ Step: TypeAlias = Literal[
     "poll",  # a feed is about to look for records
     "read",  # a reader is
 ]
+
+
+class AstrayError(ClusterError):
+    """The connection is lost with a request on its way.
+
+    Args:
+        late: gets what the request would do, to do it when it comes after all.
+    """
+
+    def __init__(self, late: Callable[[Callable[[], object]], None]) -> None:
+        self.late = late
+        super().__init__("the connection was lost with a request on its way")
 
 
 class Moment(NamedTuple):
@@ -151,7 +173,11 @@ class MemoryBroker:
         return await asyncio.shield(self.set_out(asyncio.create_task(self._travel(step, effect, place))))
 
     async def _travel(self, step: Step, effect: Callable[[], T], place: Place | None) -> T:
-        await self.pass_moment(step, place)
+        try:
+            await self.pass_moment(step, place)
+        except AstrayError as error:
+            error.late(effect)
+            raise
         return effect()
 
     def set_out(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
@@ -189,6 +215,7 @@ class MemoryFeed:
         self._member = f"{broker.client}/{number}"
         self._positions: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
+        self._looks: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._membership: asyncio.Task[None] | None = None
         self._reached = True
@@ -260,6 +287,7 @@ class MemoryFeed:
                 raise _lost(place, start, log.start)
             found, self._positions[place] = log.read(start, room, committed=self._broker.exact)
             self._ends[place] = log.stable_end() if self._broker.exact else log.end
+            self._looks[place] = self._looks.get(place, 0) + 1
             if found:
                 fetched[place] = found
                 room -= len(found)
@@ -267,6 +295,9 @@ class MemoryFeed:
 
     def at_end(self, place: Place) -> bool:
         return self.lag(place) == 0
+
+    def looks(self, place: Place) -> int:
+        return self._looks.get(place, 0)
 
     def lag(self, place: Place) -> int | None:
         position, end = self._positions.get(place), self._ends.get(place)
@@ -347,15 +378,20 @@ class MemoryPublisher:
         return offset if entry is not None else -1
 
     async def _send(self, writes: Sequence[Write]) -> int:
-        """Send every batch, also after one was refused; returns the offset of the last batch's first record."""
+        """Send every batch, also after one was refused; returns the offset of the last batch's first record.
+
+        All partitions are added to the transaction in one step with the first batch that arrives.
+        """
         offset = -1
         refused: RefusedError | None = None
-        for place, batch in _batches(writes):
+        batches = _batches(writes)
+        unadded = {place for place, _ in batches}
+        for place, batch in batches:
             try:
                 if self._identity is None:
                     append = partial(self._cluster.append, place, batch)
                 else:
-                    append = partial(self._cluster.append_within, self._identity, place, batch)
+                    append = partial(self._append, self._identity, unadded, place, batch)
                 offset = await self._request("batch", append, place)
                 await self._pass("appended", place)
             except RefusedError as error:
@@ -363,6 +399,12 @@ class MemoryPublisher:
         if refused is not None:
             raise refused
         return offset
+
+    def _append(self, identity: Identity, unadded: set[Place], place: Place, batch: Sequence[Write]) -> int:
+        if unadded:
+            self._cluster.add(identity, unadded)
+            unadded.clear()
+        return self._cluster.append_within(identity, place, batch)
 
     async def _request(self, step: Step, effect: Callable[[], T], place: Place | None = None) -> T:
         if self._closed:

@@ -45,6 +45,9 @@ class Feed(Protocol):
         """Whether everything readable of a partition was given out: next offset >= last stable offset, as last
         known."""
 
+    def looks(self, place: Place) -> int:
+        """How often the cluster has answered for a partition, with records or with none: its end was known then."""
+
     def lag(self, place: Place) -> int | None:
         """Offsets between what was given out and the end, as last known."""
 

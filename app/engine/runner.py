@@ -33,6 +33,7 @@ from app.engine.fold import Folder
 from app.engine.live import Live
 from app.engine.outage import Outage
 from app.engine.pace import Pacer
+from app.engine.patience import PATIENCE_S
 from app.engine.port import Broker, Feed, Place, Publisher
 from app.engine.recovery import Progress, Recovered, Recovery
 from app.engine.snapshot import SnapshotWriter
@@ -52,11 +53,13 @@ class Start:
         reset_state: begin with a fresh state where the inputs stand.
         gap_continue: go on where input was lost.
         ring: keys of the deployment.
+        patience_s: see `app.engine.patience`.
     """
 
     reset_state: bool = False
     gap_continue: bool = False
     ring: KeyRing = NO_KEYS
+    patience_s: float = PATIENCE_S
 
 
 class Runner:
@@ -317,6 +320,7 @@ class Runner:
             slice_number=recovered.slice_number,
             journal_offset=offset,
             clock=self._clock,
+            patience_s=self._start.patience_s,
         )
 
     async def _starting_positions(self, journaled: Mapping[str, int]) -> tuple[dict[str, int], bool]:

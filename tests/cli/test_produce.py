@@ -131,3 +131,15 @@ def test_kafka_takes_old_rows_where_topics_keep_them(kafka: KafkaNode, pipeline_
     done = run("produce", *where, *rows, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["labels"] == 200
+
+
+def test_a_delay_as_long_as_the_wait_is_warned_of(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:
+    """And without a worker, nothing is claimed of labels."""
+    where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--set", "label.wait=1h")
+    rows = ("--input", rows_file, "--label", "fraud", "--label-delay")
+    for delay, told in (("59m", None), ("1h", "comes just as its event's wait of 1h"), ("61m", "comes after its")):
+        done = run("produce", *where, *rows, delay, "--json")
+        assert done.returncode == 0
+        assert (told or "warning") in done.stderr or told is None
+        assert ("warning" in done.stderr) == (told is not None)
+        assert json.loads(done.stdout)["outcomes"] is None

@@ -197,15 +197,17 @@ def test_a_rejected_record_is_as_it_came_with_the_reason_in_its_headers() -> Non
     assert detail == ("é" * 500).encode()
 
 
-def test_a_rejected_record_beyond_the_limit_keeps_its_reason_and_not_its_bytes() -> None:
+def test_a_rejected_record_beyond_the_limit_keeps_its_reason_and_what_fits_of_its_bytes() -> None:
     message = ENCODER.encode(rejected(b"x" * 2_000_000))
     headers = dict(message.headers)
-    assert message.value == b""
+    assert len(message.value or b"") == small().limits.output_bytes_max - len(b"h1") - 10
+    assert headers["h"] == b"1"
     assert headers["driftline.truncated_bytes"] == b"2000000"
     assert headers["driftline.reason"] == b"not_json"
-    assert "h" not in headers
     heavy = ENCODER.encode(rejected(b"x", headers=(("h", b"y" * 1_000_000),)))
     assert "h" not in dict(heavy.headers)
+    assert heavy.value == b"x"
+    assert ENCODER.encode(rejected(None, headers=(("h", b"y" * 1_000_000),))).value is None
 
 
 def test_a_value_beyond_the_limit_is_a_stub_that_says_why() -> None:

@@ -128,6 +128,7 @@ class MemoryLab(Lab):
     async def begin(self, transactional_id: str, topic: str, values: Sequence[bytes]) -> Open:
         identity = self.cluster.initialise(transactional_id)
         writes = [Write(topic, 0, None, value) for value in values]
+        self.cluster.add(identity, [Place(topic, 0)])
         self.cluster.append_within(identity, Place(topic, 0), writes)
         return _MemoryOpen(self.cluster, identity)
 

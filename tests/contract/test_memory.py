@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from app.core.error import BrokerError, CommitUnknownError
 from app.core.pipeline import Pipeline
 from app.engine import memory
 from app.engine.cluster import ClusterError, FencedError, MemoryCluster, assign_ranges
-from app.engine.memory import MemoryBroker, Moment, RefusedError, Step
+from app.engine.memory import AstrayError, MemoryBroker, Moment, RefusedError, Step
 from app.engine.port import Place
 from tests.contract.lab import Member, MemoryLab
 
@@ -180,12 +181,43 @@ async def test_a_request_that_was_sent_arrives_though_its_sender_gave_up(monkeyp
     assert seen(cluster, pipeline) == (1, 1, 1)
 
 
+async def test_a_commit_that_comes_late_at_the_same_epoch_ends_the_next_transaction() -> None:
+    """What Kafka does as well, before transactions have epochs of their own (KIP-890): so none may be sent twice."""
+    cluster, pipeline = cluster_for()
+    late: list[Callable[[], object]] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.step == "commit" and not late:
+            raise AstrayError(late.append)
+        if moment.step == "appended" and cluster.records(pipeline.topics.journal, 0):
+            late[0]()
+
+    broker = MemoryBroker(cluster, pipeline, hook=hook)
+    publisher = broker.publisher(0)
+    await publisher.open()
+    with pytest.raises(CommitUnknownError, match="on its way"):
+        await publisher.commit(*writes(pipeline))
+    assert publisher._identity is not None
+    cluster.decide(publisher._identity, commit=True)  # as a client does that sends it again
+    cluster.mark(publisher._identity)
+    with pytest.raises(CommitUnknownError, match="no transaction of"):
+        await publisher.commit(*writes(pipeline))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert seen(cluster, pipeline) == (2, 1, 1), "the second transaction is torn"
+    successor = broker.publisher(0)
+    await successor.open()
+    with pytest.raises(FencedError):
+        late[0]()
+
+
 def test_a_transaction_that_is_open_for_too_long_is_aborted() -> None:
     now_ms = 0
     cluster = MemoryCluster(now_ms=lambda: now_ms)
     cluster.create({"t": 1})
     place = Place("t", 0)
     identity = cluster.initialise("one")
+    cluster.add(identity, [place])
     cluster.append_within(identity, place, [Write(*place, None, b"a")])
     now_ms = 14_999
     assert cluster.expire_older(15_000) == []
@@ -236,7 +268,9 @@ async def test_a_reader_held_back_for_good_gives_up(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "READ_DEADLINE_S", 0.01)
     cluster, pipeline = cluster_for()
     place = Place(pipeline.topics.journal, 0)
-    cluster.append_within(cluster.initialise("stranger"), place, [Write(*place, None, b"open")])
+    stranger = cluster.initialise("stranger")
+    cluster.add(stranger, [place])
+    cluster.append_within(stranger, place, [Write(*place, None, b"open")])
     reader = MemoryBroker(cluster, pipeline).reader(0)
     await reader.open({place.topic: 0})
     with pytest.raises(BrokerError, match="could not be read"):
@@ -344,7 +378,9 @@ def test_the_last_stable_offset_stays_behind_the_high_watermark() -> None:
     place = Place("t", 0)
     cluster.create({"t": 1})
     one, two = cluster.initialise("one"), cluster.initialise("two")
+    cluster.add(one, [place])
     cluster.append_within(one, place, [Write(*place, None, b"a")])
+    cluster.add(two, [place])
     cluster.append_within(two, place, [Write(*place, None, b"b")])
     log = cluster.log(place)
     assert (log.stable_end(), log.end) == (0, 2)

@@ -158,7 +158,13 @@ def test_empty() -> None:
 
 
 def test_tombstone() -> None:
-    assert_rejected(bad_event(None), "tombstone")
+    """A deleted key is no fault: nothing is published, and it is counted."""
+    bad = bad_event(None)
+    with_it = run([*good(), bad])
+    assert with_it.of(bad) == []
+    assert with_it.but() == WITHOUT.but()
+    assert with_it.shard.counts == {**WITHOUT.shard.counts, "passed_events_tombstone": 1}
+    assert with_it.shard.positions == WITHOUT.shard.positions
 
 
 def test_two_megabytes() -> None:
@@ -208,9 +214,12 @@ def test_wrong_type_of_a_time() -> None:
     assert_rejected(bad_event(at="yesterday"), "time_unreadable")
 
 
-@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999"])
-def test_nan_or_1e999(number: bytes) -> None:
-    assert_rejected(bad_event(b'{"id": "bad", "at": %d, "word": "a", "x": %s}' % (NOW_MS, number)), "not_json")
+@pytest.mark.parametrize(
+    ("number", "reason"), [(b"NaN", "feature_missing"), (b"-Infinity", "feature_missing"), (b"1e999", "not_json")]
+)
+def test_nan_or_1e999(number: bytes, reason: str) -> None:
+    made = assert_rejected(bad_event(b'{"id": "bad", "at": %d, "word": "a", "x": %s}' % (NOW_MS, number)), reason)
+    assert reason == "not_json" or number.decode() in str(made.detail)
 
 
 @pytest.mark.parametrize("x", [1.1e15, -1e16, 1e160, 10**16])
@@ -230,12 +239,14 @@ def test_a_class_beyond_64_bits() -> None:
 REGRESSION = {"task": "regression", "model": "(Select('x') + Select('word') | OneHotEncoder()) | LinearRegression()"}
 
 
-@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-1e999"])
-def test_a_regression_label_of_nan(number: bytes) -> None:
-    """No JSON, so nobody knows what else it may have meant; the event goes on waiting for a label."""
+@pytest.mark.parametrize(
+    ("number", "reason"), [(b"NaN", "label_type"), (b"Infinity", "label_type"), (b"-1e999", "not_json")]
+)
+def test_a_regression_label_of_nan(number: bytes, reason: str) -> None:
+    """The event goes on waiting for a label."""
     value = b'{"id": %d, "at": %d, "y": %s}' % (MIDDLE, NOW_MS, number)
     bad = structs.replace(bad_label(MIDDLE), value=value)
-    assert_rejected(bad, "not_json", pipeline(**REGRESSION))
+    assert_rejected(bad, reason, pipeline(**REGRESSION))
 
 
 @pytest.mark.parametrize("y", [1e300, -1e300, 1.1e15, 10**16])
@@ -393,4 +404,5 @@ def test_all_of_it_at_once_stops_nothing() -> None:
     assert with_it.but(*bad) == WITHOUT.but()
     assert all(isinstance(one, Rejected) for source in bad for one in with_it.of(source))
     told = {name: count for name, count in with_it.shard.counts.items() if name.startswith("rejected_")}
-    assert sum(told.values()) == len(values)
+    assert sum(told.values()) == len(values) - 1
+    assert with_it.shard.counts["passed_events_tombstone"] == 1

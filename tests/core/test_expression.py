@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -86,6 +87,16 @@ def test_operators_join_in_order() -> None:
 def test_a_bare_name_is_an_instance_everywhere() -> None:
     model = built("StandardScaler | BaggingClassifier(model=HoeffdingTreeClassifier)")
     assert all(isinstance(step, base.Estimator) for step in model.steps.values())
+
+
+def test_a_window_over_time_takes_a_duration() -> None:
+    for name in ("timedelta", "dt.timedelta", "datetime.timedelta"):
+        assert built(f"TimeRolling(stats.Mean, period={name}(days=7, hours=1))").period == timedelta(days=7, hours=1)
+    assert "longer than 0" in refusal("TimeRolling(stats.Mean, timedelta(0))")
+    assert "at most 36500 days" in refusal("TimeRolling(stats.Mean, timedelta(weeks=10000))")
+    assert "as in timedelta(days=7)" in refusal("timedelta('7 days')")
+    assert "as in timedelta(days=7)" in refusal("timedelta(fortnights=2)")
+    assert "as in timedelta(days=7)" in refusal("timedelta(days=9223372036854775807)")
 
 
 def test_rolling_takes_a_class() -> None:

@@ -84,6 +84,37 @@ async def test_events_and_labels_arrive_in_order_on_one_partition(embedded: Embe
         assert orjson.loads(event.value or b"") == {"id": number, "amount": number / 2}
 
 
+async def test_no_event_is_sent_before_the_labels_that_are_due_before_it(
+    embedded: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When events go out, the broker has acknowledged every label up to their times."""
+    of = pipeline()
+    embedded.create_topics(topics(of, 2))
+    in_hand: dict[feed._Lane, list[int]] = {}
+    labels: list[tuple[asyncio.Future[Any], int]] = []
+    lacking: list[int] = []
+    append, flush = feed._Lane.append, feed._Lane.flush
+
+    def noted(self: feed._Lane, key: bytes, value: bytes, time_ms: int) -> int:
+        in_hand.setdefault(self, []).append(time_ms)
+        return append(self, key, value, time_ms)
+
+    async def watched(self: feed._Lane) -> None:
+        times = in_hand.pop(self, [])
+        if self._topic == of.topics.events and times:
+            due = sum(time_ms + 1_000 <= max(times) for time_ms in range(BASE_MS, BASE_MS + 100_000, 10))
+            lacking.append(due - sum(count for future, count in labels if future.done()))
+        await flush(self)
+        if self._topic == of.topics.labels and times:
+            labels.append((self._outlet._under_way[-1][1], len(times)))
+
+    monkeypatch.setattr(feed._Lane, "append", noted)
+    monkeypatch.setattr(feed._Lane, "flush", watched)
+    await Feed(of, settings(embedded.bootstrap), label_delay_ms=1_000).run(samples(10_000))
+    assert len(lacking) >= 10
+    assert max(lacking) <= 0
+
+
 async def test_labels_follow_the_pipelines_paths_and_may_be_missing(embedded: EmbeddedNode) -> None:
     of = pipeline(label={"id": "ref.id", "value": "out.come", "time": "ts", "wait": "7d"})
     embedded.create_topics(topics(of, 1))

@@ -51,6 +51,7 @@ def live() -> Live:
         chain=CHAIN_START,
         slice_number=0,
         journal_offset=0,
+        patience_s=0.0,
     )
 
 

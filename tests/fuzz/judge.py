@@ -22,7 +22,7 @@ from app.codec.inputs import Inputs
 from app.core.freeze import dump, load
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
-from app.core.record import Control, Event, InputRecord, Label, Malformed, Source, Tick
+from app.core.record import Control, Event, InputRecord, Label, Malformed, Passed, Source, Tick
 from app.core.shard import Shard
 from app.core.step import step
 from tests.support.published import digest
@@ -95,7 +95,7 @@ class Judge:
                 about = [one for one in made if isinstance(one, Outcome) and one.event_id == record.event_id]
                 assert rejected or about or record.event_id in self.shard.early, "a label is lost"
                 assert len(rejected) <= 1
-            case Control():
+            case Control() | Passed():
                 assert not own
         for one in rejected:
             assert one.reason in REASONS

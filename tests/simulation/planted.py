@@ -1,4 +1,4 @@
-"""Twelve faults, planted in the engine by hand, one at a time: each must be found, or the simulator is too weak.
+"""Thirteen faults, planted in the engine by hand, one at a time: each must be found, or the simulator is too weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.
@@ -7,6 +7,7 @@ replaces the right behaviour; what is replaced is named in its first line.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from app.core.join import Segment
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
 from app.engine import recovery
-from app.engine.cluster import RefusedError
+from app.engine.cluster import ClusterError, FencedError, RefusedError
 from app.engine.fold import Folder
 from app.engine.live import Live
 from app.engine.memory import MemoryBroker, MemoryPublisher
@@ -108,6 +109,26 @@ def lost_answer_taken_for_an_abort() -> Iterator[None]:
 
     right = MemoryPublisher.commit
     with patch.object(MemoryPublisher, "commit", commit):
+        yield
+
+
+@contextmanager
+def commit_sent_twice() -> Iterator[None]:
+    """A commit that was not answered is sent again at the same epoch, as aiokafka does by itself."""
+
+    async def request(self: MemoryPublisher, step: Any, effect: Callable[[], Any], place: Place | None = None) -> Any:
+        while True:
+            try:
+                return await right(self, step, effect, place)
+            except FencedError:
+                raise
+            except ClusterError:
+                if step != "commit" or self._closed or not self._broker.alive:
+                    raise
+                await asyncio.sleep(0.005)
+
+    right = MemoryPublisher._request
+    with patch.object(MemoryPublisher, "_request", request):
         yield
 
 
@@ -234,6 +255,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         seek_to_group_offsets,
         snapshot_without_positions,
         lost_answer_taken_for_an_abort,
+        commit_sent_twice,
         refused_batch_not_awaited,
         snapshot_before_its_slice,
         tick_not_journaled,
@@ -246,11 +268,12 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
-    "commit_before_publish": 3,
-    "no_fencing": 193,
-    "seek_to_group_offsets": 5,
+    "commit_before_publish": 6,
+    "no_fencing": 28,
+    "seek_to_group_offsets": 3,
     "snapshot_without_positions": 0,
-    "lost_answer_taken_for_an_abort": 7,
+    "lost_answer_taken_for_an_abort": 8,
+    "commit_sent_twice": 20,
     "refused_batch_not_awaited": 7,
     "snapshot_before_its_slice": 0,
     "tick_not_journaled": 0,

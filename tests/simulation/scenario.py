@@ -27,6 +27,7 @@ What: TypeAlias = Literal[
     "join",  # one more worker for `seconds`
     "evict",  # the group puts a worker out, which only learns so later; the request at hand takes `seconds`
     "lose",  # a request or an answer is lost
+    "astray",  # the connection is lost with a request on its way, which comes `seconds` later, or after `arg` batches
     "slow",  # a request or an answer takes `seconds`
     "refuse",  # the broker does not take one batch
     "fence",  # the transaction time-out strikes, or a late starter: the owner's epoch is over
@@ -146,6 +147,7 @@ def draw(seed: int) -> Scenario:
     lost = any(fault.what == "retain" and fault.arg == 1 for fault in faults)
     slowness, labour = rng.choice((0.0, 0.05, 0.2, 0.5)), rng.choice((0.0, 0.0, 0.02, 0.1))
     gap_continue = lost and rng.random() < 0.6
+    faults += _astray(Random(f"{seed} astray"), workers)
     signed = rng.random() < 0.3
     sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
     return Scenario(
@@ -311,6 +313,21 @@ def _transactions(rng: Random, sends: list[Send], length_s: float) -> tuple[list
 
 
 # -- what goes wrong
+
+
+def _astray(rng: Random, workers: int) -> tuple[Fault, ...]:
+    """Requests that come late, most of them commits; drawn apart, so the rest of a seed is as it was."""
+    return tuple(
+        Fault(
+            "astray",
+            worker=rng.randrange(workers),
+            step=rng.choice(("commit", "commit", "commit", "open", "batch", "committed")),
+            nth=rng.choice((1, 2, 3, 5, 8, 13, 21, 40)),
+            seconds=round(rng.choice((0.001, 0.02, 0.2, 2.0)) * (0.5 + rng.random()), 4),
+            arg=rng.choice((0, 1, 1, 2, 3, 4)),
+        )
+        for _ in range(rng.choice((0, 0, 0, 1, 1, 2)))
+    )
 
 
 def _fault(rng: Random, partitions: int, workers: int, length_s: float, delivery: str) -> Fault:

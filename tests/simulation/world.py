@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 from types import ModuleType
@@ -35,7 +36,7 @@ from app.core.record import Source
 from app.engine import epoch, fold, live, memory, recovery, snapshot, worker
 from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
-from app.engine.memory import MemoryBroker, Moment, RefusedError
+from app.engine.memory import AstrayError, MemoryBroker, Moment, RefusedError
 from app.engine.port import Place
 from app.engine.runner import Start
 from app.engine.worker import Worker
@@ -134,6 +135,7 @@ class World:
         self._incarnations: Counter[int] = Counter()
         self._steps: Counter[tuple[int, str]] = Counter()
         self._traps = {(f.worker, f.step, f.nth): f for f in scenario.faults if f.at_s is None}
+        self._astray: list[_Astray] = []
         self._away: asyncio.Event | None = None
         self._away_hangs = False
         self._rebalancing_s: float | None = None
@@ -367,6 +369,7 @@ class World:
         identity = identities.get(send.transaction)
         if identity is None:
             identity = identities[send.transaction] = self.cluster.initialise(f"user-{send.transaction}")
+        self.cluster.add(identity, [place])
         self.cluster.append_within(identity, place, [write])
 
     # -- the network
@@ -384,6 +387,8 @@ class World:
         if self.trace is not None:
             where = f" {moment.place.topic}-{moment.place.partition}" if moment.place is not None else ""
             self.tell(moment.client, f"{step}{where} ({self._steps[key]})")
+        if step == "appended" and self._astray:
+            self._come_late(moment.client)
         if not self.calm and self._traps:
             fault = self._traps.pop((number, step, self._steps[key]), None)
             if fault is not None:
@@ -410,6 +415,10 @@ class World:
                 raise RefusedError("the broker does not like this batch")
             case "slow":
                 await asyncio.sleep(fault.seconds)
+            case "astray" if moment.step in OUTBOUND:
+                raise AstrayError(lambda effect: self._go_astray(fault, moment, effect))
+            case "astray":
+                raise ClusterError("the connection was lost")
             case "crash":
                 self._strike(fault, life)
                 if moment.step in OUTBOUND and fault.arg == 0:
@@ -420,6 +429,37 @@ class World:
                 self._strike(fault, life)
                 if moment.step in OUTBOUND:
                     await asyncio.sleep(fault.seconds)  # so does what a member sent that was put out, or stands still
+
+    def _go_astray(self, fault: Fault, moment: Moment, effect: Callable[[], object]) -> None:
+        late = _Astray(f"the late {moment.step} of {moment.client}", moment.client, fault.arg, effect)
+        self._astray.append(late)
+        if not fault.arg:
+            outside = copy_context()
+            outside.run(PROCESS.set, None)
+            self.loop.create_task(self._arrive_after(late, fault.seconds), context=outside)
+
+    async def _arrive_after(self, late: _Astray, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._arrive(late)
+
+    def _come_late(self, client: str) -> None:
+        """A batch of this client was appended: what waits for that comes."""
+        for late in [late for late in self._astray if late.client == client and late.batches]:
+            late.batches -= 1
+            if not late.batches:
+                self._arrive(late)
+
+    def _arrive(self, late: _Astray) -> None:
+        self._astray.remove(late)
+        outside = copy_context()
+        outside.run(PROCESS.set, None)
+        try:
+            outside.run(late.effect)
+            self.tell("network", f"{late.what} arrives")
+            self.reached["astray obeyed"] += 1
+        except ClusterError as error:
+            self.tell("network", f"{late.what} is refused: {error}")
+            self.reached["astray refused"] += 1
 
     # -- faults
 
@@ -563,6 +603,20 @@ class World:
         log._entries[index] = Entry(changed, entry.transaction, entry.marker)
         self.damaged.add((partition, entry.source.offset))
         self.tell("fault", f"snapshot record {entry.source.offset} of shard {partition} is {how}")
+
+
+@dataclass
+class _Astray:
+    """A request whose sender lost the connection.
+
+    Attributes:
+        batches: it comes when so many more batches of its client were appended; 0 where time decides.
+    """
+
+    what: str
+    client: str
+    batches: int
+    effect: Callable[[], object]
 
 
 def _kind(key: bytes) -> str:

@@ -25,6 +25,13 @@ _PATH_MAX = 1_000
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
+# A record is one document: its value's keys, and under keys that stand for the rest of it, what `$key` and such name.
+# A JSON key that begins with a NUL is overwritten where one of these is asked for, so none can pass for the other.
+KEY, HEADERS, ENVELOPE = "\0key", "\0headers", "\0envelope"
+ROOTS = {"$key": KEY, "$headers": HEADERS, "$envelope": ENVELOPE}
+_NAME_OF_ROOT = {root: name for name, root in ROOTS.items()}
+_NEAR_ROOTS = {"$header": "$headers", "$keys": "$key", "$envelopes": "$envelope"}
+
 
 def parse_duration(value: object) -> int:
     """Milliseconds of a duration as the file writes it.
@@ -72,10 +79,11 @@ def parse_path(text: str) -> Path:
 
     Keys are separated by dots; a part of digits only is an index where it meets an array (where it meets an
     object, its text is the key); a backslash takes the next character as it is, so `a\.b` is the one key
-    `a.b`.
+    `a.b`. What begins with `$key`, `$headers` or `$envelope` leads into the record's key, its headers, or the
+    envelope around the value (`\$key` is a key of that name in the value).
 
     Raises:
-        ValueError: a part is empty, a backslash ends the path, or it is too long.
+        ValueError: a part is empty, a backslash ends the path, it is too long, or names no header.
     """
     if not text or len(text) > _PATH_MAX:
         raise ValueError(f"a path has 1 to {_PATH_MAX} characters")
@@ -98,15 +106,41 @@ def parse_path(text: str) -> Path:
             part.append(character)
     if escaped or part:
         raise ValueError("ends in a backslash; write two to mean the character itself")
-    return tuple(parts)
+    return _rooted(text, tuple(parts))
+
+
+def _rooted(text: str, parts: Path) -> Path:
+    """The path with the root that its first part names, if it names one."""
+    name = str(parts[0])
+    if not text.startswith("$") or "\\" in text[: len(name)]:
+        return parts
+    lowered = name.lower()
+    near = _NEAR_ROOTS.get(lowered, lowered)
+    if name not in ROOTS:
+        if near in ROOTS:
+            raise ValueError(f"did you mean {near}? (write \\{name} for a key of that name in the value)")
+        return parts
+    root = ROOTS[name]
+    if root == HEADERS and len(parts) != 2:
+        raise ValueError("write $headers.NAME, with a backslash before each dot in the header's name")
+    if root == ENVELOPE and len(parts) == 1:
+        raise ValueError("name what is wanted of the envelope, as in $envelope.op or $envelope.time")
+    return (root, *parts[1:])
+
+
+def is_rooted(parts: Path) -> bool:
+    """Whether a path leads elsewhere than into the record's value."""
+    return parts[0] in _NAME_OF_ROOT
 
 
 def format_path(parts: Path) -> str:
     """The text that `parse_path` reads as these parts."""
     texts = []
-    for part in parts:
+    for place, part in enumerate(parts):
         text = str(part).replace("\\", "\\\\").replace(".", "\\.")
-        if isinstance(part, str) and _INDEX.fullmatch(part):
+        if not place and part in _NAME_OF_ROOT:
+            text = _NAME_OF_ROOT[str(part)]
+        elif (isinstance(part, str) and _INDEX.fullmatch(part)) or (not place and text.startswith("$")):
             text = "\\" + text
         texts.append(text)
     return ".".join(texts)

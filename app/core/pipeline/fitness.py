@@ -11,6 +11,7 @@ from typing import Any
 
 from river import active, base, compose, feature_extraction, preprocessing, reco
 
+from app.core import timed
 from app.core.build import has_probabilities, last_step
 from app.core.select import Select
 
@@ -38,7 +39,8 @@ _KINDS: tuple[tuple[Any, str], ...] = (
 def unfit(model: Any, task: str) -> list[str]:
     """Why the task cannot use this model; empty when it can."""
     last = last_step(model)
-    faults = [
+    faults = timed.faults(model)
+    faults += [
         f"step {name!r} is {_kind(step)} and no transformer; only the last step predicts"
         for name, step in _misplaced(model)
     ]
@@ -129,10 +131,10 @@ def features_named(model: Any) -> Iterator[tuple[str, Hashable]]:
         case compose.Grouper():
             yield from (("Grouper", name) for name in model.by)
             yield from features_named(model.transformer)
+        case feature_extraction.TargetAgg():  # before Agg, which it is: it aggregates the label, no feature
+            yield from (("TargetAgg", name) for name in model.by or ())
         case feature_extraction.Agg():
             yield from (("Agg", name) for name in [model.on, *(model.by or ())])
-        case feature_extraction.TargetAgg():
-            yield from (("TargetAgg", name) for name in model.by or ())
         case feature_extraction.BagOfWords() if model.on is not None:  # TFIDF too
             yield type(model).__name__, model.on
         case preprocessing.StatImputer():

@@ -62,6 +62,15 @@ _MISSING_SCHEMA: dict[str, Any] = {
         },
     ]
 }
+_SELECT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [
+            {"type": ["boolean", "number", "string", "null"]},
+            {"type": "array", "minItems": 1, "items": {"type": ["boolean", "number", "string", "null"]}},
+        ]
+    },
+}
 _ASSUME_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"const": "drop"},
@@ -115,6 +124,21 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _read_text(value: object) -> object:
+    if value is True:
+        return "point"
+    if value is None or value is False or value in ("point", "comma"):
+        return value or False
+    raise ValueError("write true (numbers as 1234.5), comma (numbers as 1234,5), or false")
+
+
+Text: TypeAlias = Annotated[
+    Literal[False, "point", "comma"],
+    BeforeValidator(_read_text),
+    WithJsonSchema({"enum": [False, True, "point", "comma"]}),
+]
+
+
 class Feature(Form):
     """One feature of an event: where it is in the user's JSON, its type, and what to do without it."""
 
@@ -125,6 +149,10 @@ class Feature(Form):
     ] = Field(
         default="reject",
         description="what to do without it: reject the event, omit the feature, or a value to use instead",
+    )
+    text: Text = Field(
+        default=False,
+        description="numbers: whether they may be written as text: true or point (1234.5), comma (1234,5)",
     )
 
     @property
@@ -138,8 +166,44 @@ class Feature(Form):
         return self.missing.value if isinstance(self.missing, Fill) else None
 
 
-class EventForm(Form):
-    """How an event is read from the user's JSON."""
+Wanted: TypeAlias = Scalar | None
+
+
+def _read_select(value: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping from a path to a value, or to a list of values")
+    made: dict[object, tuple[Wanted, ...]] = {}
+    for path, wanted in value.items():
+        values = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
+        if not values:
+            raise ValueError(f"{path}: name at least one value")
+        made[path] = tuple(None if one is None else check_scalar(one) for one in values)
+    return made
+
+
+class InputForm(Form):
+    """What is around the values of a record, and which records are meant: of events and of labels alike."""
+
+    envelope: Literal["none", "registry_json", "debezium", "cloudevents"] = Field(
+        default="none",
+        description="what the JSON is wrapped in: none, registry_json (a schema registry's five bytes before it), "
+        "debezium (the row in payload.after), cloudevents (data); paths lead into what is inside",
+    )
+    key: Literal["text", "json", "integer", "binary"] = Field(
+        default="text",
+        description="how $key is read: text, json, integer (digits), or binary (as Kafka's serializers of Integer and "
+        "Long write it)",
+    )
+    select: Annotated[
+        dict[PathText, tuple[Wanted, ...]], BeforeValidator(_read_select), WithJsonSchema(_SELECT_SCHEMA)
+    ] = Field(
+        default_factory=dict,
+        description="only records that have this value, or one of a list, at each path; others are passed over",
+    )
+
+
+class EventForm(InputForm):
+    """How an event is read from a record."""
 
     id: PathText = Field(description="path of the event's id, text or whole number")
     time: PathText | None = Field(
@@ -155,13 +219,22 @@ class EventForm(Form):
         """The features' names in declared order."""
         return tuple(self.features)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths that lead into a record."""
+        features = [feature.path for feature in self.features.values()]
+        return (self.id, *([self.time] if self.time else []), *features, *self.select)
 
-class LabelForm(Form):
+
+class LabelForm(InputForm):
     """How a label is read, and how long an event waits for it."""
 
     id: PathText = Field(description="path of the id of the event that the label belongs to")
     value: PathText = Field(description="path of the label itself")
     time: PathText | None = Field(default=None, description="path of the label's time; else the record's own time")
+    text: Text = Field(
+        default=False, description="whether a number (or true, false) may be written as text: true or point, comma"
+    )
     positive: ScalarValue | None = Field(default=None, description="binary: the value that means yes (true or 1)")
     negative: ScalarValue | None = Field(
         default=None,
@@ -193,6 +266,11 @@ class LabelForm(Form):
     early_ms: Duration = Field(alias="early", description="how long a label waits for its event; as `wait` by default")
     pending_max: Count = Field(default=1_000_000, description="most events that wait at once, per partition")
     early_max: Count = Field(default=100_000, description="most labels that wait for their event, per partition")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths that lead into a record."""
+        return (self.id, self.value, *([self.time] if self.time else []), *self.select)
 
 
 class Topics(Form):

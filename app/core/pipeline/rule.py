@@ -31,6 +31,7 @@ from app.core.pipeline.form import (
     Topics,
     Watch,
 )
+from app.core.pipeline.place import misplaced
 from app.core.rate import rates
 
 Draft = Mapping[str, Any]
@@ -106,6 +107,7 @@ def _features(draft: Draft, _: Any) -> Iterator[Problem]:
     event: EventForm | None = draft.get("event")
     if event is None:
         return
+    yield from misplaced("event", event)
     for name, feature in event.features.items():
         path = f"event.features.{name}"
         if not 1 <= len(name) <= _NAME_MAX or not name.isprintable():
@@ -143,6 +145,9 @@ def _label(draft: Draft, _: Any) -> Iterator[Problem]:
         if task != "anomaly":
             yield Problem("label", None, f"is required for task {task}: {{id: PATH, value: PATH, wait: DURATION}}")
         return
+    yield from misplaced("label", label)
+    if label.text and task == "multiclass":
+        yield Problem("label.text", label.text, "is for numbers, and classes are text as well; leave it out")
     for key in ("positive", "negative"):
         if getattr(label, key) is not None and task not in {"binary", "anomaly"}:
             yield Problem(
