@@ -29,6 +29,7 @@ from app.engine.notify import Notifier
 from app.engine.outage import Outage
 from app.engine.quiet import quieten
 from app.engine.runner import BACKOFF_S, Start
+from app.engine.trust import Unsigned
 from app.engine.web import BoundedWeb
 from app.engine.webhook import Webhook, load_webhooks
 from app.engine.worker import Worker
@@ -237,10 +238,18 @@ def _from_environment() -> faust.App:
     return Host(load_pipeline(settings.pipeline), settings, start_of(settings)).app
 
 
-def start_of(settings: Settings, *, reset_state: bool = False, gap_continue: bool = False) -> Start:
+def start_of(
+    settings: Settings, *, reset_state: bool = False, gap_continue: bool = False, unsigned: Unsigned = "refuse"
+) -> Start:
     """How shards begin on this deployment."""
     patience_s = settings.merge_patience_ms / 1000
-    return Start(reset_state=reset_state, gap_continue=gap_continue, ring=settings.ring, patience_s=patience_s)
+    return Start(
+        reset_state=reset_state,
+        gap_continue=gap_continue,
+        ring=settings.ring,
+        patience_s=patience_s,
+        unsigned=unsigned,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ import faust
 from app.broker.topic import verify
 from app.config import load_pipeline, load_settings
 from app.core.error import DriftlineError, SettingsError, UnreachableError
+from app.engine.trust import Unsigned
 from app.main import Host, start_of
 
 
@@ -31,6 +32,14 @@ from app.main import Host, start_of
     show_default=True,
     help="When input was deleted before it was read.",
 )
+@click.option(
+    "--unsigned-state",
+    "unsigned",
+    type=click.Choice(["refuse", "trust", "ignore"]),
+    default="refuse",
+    show_default=True,
+    help="Once, where no key of this worker signed what is there: take it as it is, or pass over its last entries.",
+)
 @click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR (DRIFTLINE_LOG_LEVEL).")
 def worker(
     pipeline: Path | None,
@@ -41,6 +50,7 @@ def worker(
     notify: Path | None,
     reset_state: bool,
     on_gap: str,
+    unsigned: Unsigned,
     log_level: str | None,
 ) -> None:
     """Score, learn and watch until stopped (SIGTERM or Ctrl-C: finishes what is under way, leaves a snapshot).
@@ -62,7 +72,8 @@ def worker(
     _check_port(settings.web_host, settings.web_port)
     with suppress(UnreachableError):  # the worker waits for it
         asyncio.run(verify(loaded, settings))  # here, so that a wrong topic or password is one clear message
-    host = Host(loaded, settings, start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue"))
+    start = start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue", unsigned=unsigned)
+    host = Host(loaded, settings, start)
     try:
         faust.Worker(
             host.app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False

@@ -3,7 +3,7 @@
 Two kinds. A `slice` says which records were folded together, up to where, and what came out (as a digest). An
 `epoch` says under which pipeline, versions and arithmetic the slices after it were folded. Every entry carries
 `chain`, a digest over the entry before and its own content: an entry that does not fit was not written by the owner
-that wrote the one before, or was tampered with.
+that wrote the one before, or was tampered with. With a key it also carries a `seal`; see `app.codec.seal`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
 
     Args:
         number: epochs count from 1.
-        reason: why it was opened.
+        reason: why it was opened; `key`: from here on another key signs, or none.
         state: `fresh` starts with an empty shard, `kept` goes on with the state before, `restored` begins with the one
             that `driftline state restore` put beside the snapshots.
         positions: next offset by input topic.
@@ -68,7 +68,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
     """
 
     number: int
-    reason: Literal["first", "pipeline", "version", "reset", "gap", "restored"]
+    reason: Literal["first", "pipeline", "version", "reset", "gap", "restored", "key"]
     state: Literal["fresh", "kept", "restored"]
     positions: dict[str, int]
     slice_number: int
@@ -116,6 +116,7 @@ def decode_link(value: bytes | None) -> Link:
     try:
         document = orjson.loads(value or b"")
         chain, note = document.pop("chain"), document.pop("note", None)
+        document.pop("seal", None)
         return Link(msgspec.convert(document, Entry), chain, note)
     except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise InvariantError(

@@ -28,7 +28,7 @@ import orjson
 from msgspec import Struct
 
 from app.codec.keyring import KeyRing
-from app.core.error import SnapshotError
+from app.core.error import SnapshotError, UnsignedSnapshotError
 
 CHUNK_BYTES = 512 * 1024
 RESTORED = 2  # the place of a state that was restored; snapshots take slots 0 and 1
@@ -174,7 +174,8 @@ def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
     """A manifest whose signature holds.
 
     Raises:
-        SnapshotError: it cannot be read, or its signature is missing or wrong though the deployment has a key.
+        SnapshotError: it cannot be read.
+        UnsignedSnapshotError: its signature is missing or wrong though the deployment has a key.
     """
     try:
         # By way of orjson, which knows no number beyond 64 bits: what was read can be written again, to be signed.
@@ -185,7 +186,7 @@ def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
     if manifest.slot not in (0, 1, RESTORED) or not within:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
     if ring and not ring.verifies(signed_content(manifest), manifest.signature):
-        raise SnapshotError("the snapshot is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY)")
+        raise UnsignedSnapshotError("the snapshot is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY)")
     return manifest
 
 

@@ -166,5 +166,13 @@ class StateMismatchError(RecoveryError):
     """The pipeline file changed in a way that the recorded state cannot follow."""
 
 
+class UnsignedStateError(RecoveryError):
+    """Snapshots or journal are not signed as the keys of this worker want it."""
+
+
 class SnapshotError(DriftlineError):
     """A snapshot is torn, tampered with, or of another version; the older one or the journal takes its place."""
+
+
+class UnsignedSnapshotError(SnapshotError):
+    """A snapshot that no key of this deployment signed."""

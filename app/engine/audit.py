@@ -34,6 +34,7 @@ from app.engine.fold import Folded
 from app.engine.port import Broker, Place, Reader
 from app.engine.published import Difference, Edge, Published
 from app.engine.recovery import Progress, Recovered, Recovery
+from app.engine.trust import Trust
 
 OUTPUTS = ("scores", "outcomes", "alerts", "rejected")
 
@@ -404,9 +405,10 @@ class Audit(Recovery):
 
     # -- what is found
 
-    def _stray(self, source: Source, linked: Link, chain: str) -> None:
-        if self._exact:
-            super()._stray(source, linked, chain)
+    def _stray(self, source: Source, linked: Link, chain: str, trust: Trust) -> None:
+        if self._exact or trust.passes_over(source):
+            super()._stray(source, linked, chain, trust)
+            return
         before, self._stray_link = self._stray_link, linked
         self._made.off_chain += 1
         if before is not None and follows(linked, before.chain):

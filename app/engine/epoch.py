@@ -55,6 +55,7 @@ def next_epoch(
     *,
     reset: bool,
     gap: bool = False,
+    key: bool = False,
 ) -> EpochEntry | None:
     """The epoch entry to write before going on, or None when the last one still holds.
 
@@ -62,12 +63,13 @@ def next_epoch(
         positions: where the inputs go on.
         reset: the user asked for a fresh state.
         gap: input was lost, and the user said to go on.
+        key: another key signs from here on, or none does any more.
 
     Raises:
         StateMismatchError: the file changed in a way that the state cannot follow.
     """
     document = pipeline.resolved()
-    reason: Literal["first", "pipeline", "version", "reset", "gap"]
+    reason: Literal["first", "pipeline", "version", "reset", "gap", "key"]
     if last is None:
         reason = "first"
     elif reset:
@@ -84,6 +86,8 @@ def next_epoch(
         reason = "pipeline"
     elif last.versions != versions() or last.arithmetic != arithmetic_fingerprint():
         reason = "version"
+    elif key:
+        reason = "key"
     else:
         return None
     return EpochEntry(

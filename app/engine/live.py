@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 
 from app.codec.journal import EpochEntry, Link, SliceEntry, encode_link, link
 from app.codec.parts import refusal
+from app.codec.seal import seal
 from app.codec.write import Write
 from app.core.error import CommitUnknownError, ForeignWriterError
 from app.core.pipeline import Pipeline
@@ -27,6 +28,7 @@ from app.engine.patience import PATIENCE_S, Patience
 from app.engine.port import Feed, Place, Publisher
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
+from app.engine.trust import name_of
 
 QUEUE_MAX = 20_000  # records in hand of one input; beyond it the input is paused
 SLICE_BYTES_MAX = 4_000_000  # of outputs
@@ -74,6 +76,7 @@ class Live:
         self.committed: Mapping[str, int] = dict(folder.positions)
         self._pipeline = pipeline
         self._partition = folder.shard.partition
+        self._journal = Place(pipeline.topics.journal, folder.shard.partition)
         self._epoch = epoch
         self._publisher = publisher
         self._snapshots = snapshots
@@ -282,7 +285,10 @@ class Live:
         positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
         writes = [*folded.messages, *self._snapshot_writes()]
         entry = Write(
-            self._pipeline.topics.journal, self._partition, b"%d" % self._partition, encode_link(prepared.linked)
+            self._journal.topic,
+            self._partition,
+            b"%d" % self._partition,
+            seal(encode_link(prepared.linked), name_of(self._journal), self._snapshots.ring),
         )
         offset = await self._publisher.commit(writes, entry)
         self._check_offset(offset)

@@ -18,8 +18,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from app.codec.journal import CHAIN_START, Entry, EpochEntry, Link, SliceEntry, decode_link, follows
-from app.codec.keyring import KeyRing
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import Manifest
+from app.codec.seal import is_current
 from app.core.error import (
     DigestMismatchError,
     InputLostError,
@@ -30,6 +31,7 @@ from app.core.error import (
     RecoveryError,
     SnapshotError,
     StateUnreadableError,
+    UnsignedStateError,
 )
 from app.core.fingerprint import arithmetic_fingerprint, unreadable, versions
 from app.core.freeze import Frozen, loading
@@ -42,6 +44,7 @@ from app.engine.fold import Folded, Folder
 from app.engine.port import Broker, Place, Reader
 from app.engine.restored import restored_state
 from app.engine.snapshot import Shelf, read_shelf, told_of
+from app.engine.trust import WAYS, Trust, Unsigned, name_of
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,8 @@ class Recovered:
         slot: the snapshot slot to write next.
         positions: next offset by input topic.
         shelf: what the snapshots topic holds.
+        entry_offset: of the last entry, which is not the last record where others wrote to the journal.
+        current: the last entry is sealed as this worker seals, or there is none.
     """
 
     folder: Folder | None
@@ -86,6 +91,8 @@ class Recovered:
     progress: Progress
     positions: dict[str, int] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
+    entry_offset: int = -1
+    current: bool = True
 
 
 class Recovery:
@@ -93,6 +100,7 @@ class Recovery:
 
     Args:
         ring: keys of the deployment.
+        unsigned: what becomes of a state that they did not sign.
         report: called with the progress after every slice.
     """
 
@@ -104,11 +112,14 @@ class Recovery:
         ring: KeyRing,
         report: Callable[[Progress], None] = lambda progress: None,
         clock: Clock = REAL,
+        unsigned: Unsigned = "refuse",
     ) -> None:
         self._broker = broker
         self._pipeline = pipeline
         self._partition = partition
         self._ring = ring
+        self._unsigned = unsigned
+        self._verify_with = NO_KEYS if unsigned == "trust" else ring  # snapshots
         self._report = report
         self._exact = pipeline.delivery == "exactly_once"
         self._progress = Progress()
@@ -127,6 +138,7 @@ class Recovery:
             InputLostError: input that the journal names is gone.
             StateUnreadableError: it is gone, and other versions than these have left a snapshot.
             InvariantError: the journal is not what Driftline wrote.
+            UnsignedStateError: no key of the deployment signed what is needed.
         """
         try:
             for manifest, frozen in await self._snapshots():
@@ -137,6 +149,11 @@ class Recovery:
             nothing = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
             return self._with_shelf(await self._replay(nothing))
         except InputLostError as error:
+            if self._shelf.unsigned:
+                raise UnsignedStateError(
+                    f"shard {self._partition} has a snapshot that no key of this worker signed, and cannot do without: "
+                    f"{error.lost}. {WAYS}"
+                ) from error
             if not self._shelf.unread:
                 raise
             raise StateUnreadableError(f"{error.lost}, and {told_of(*self._shelf.unread[0])}", KEEP_IT) from error
@@ -169,7 +186,7 @@ class Recovery:
         reader = self._broker.reader(self._partition)
         try:
             await reader.open({topic: start})
-            self._shelf = await read_shelf(reader, topic, self._ring)
+            self._shelf = await read_shelf(reader, topic, self._verify_with)
             return self._shelf.snapshots
         finally:
             await reader.close()
@@ -260,7 +277,7 @@ class Recovery:
     async def _restored(self, entry: EpochEntry) -> Shard:
         """The shard as an epoch begins that goes on from a state which was put there."""
         topic = self._pipeline.topics.snapshots
-        manifest, frozen = await restored_state(self._broker, topic, self._partition, entry, self._ring)
+        manifest, frozen = await restored_state(self._broker, topic, self._partition, entry, self._verify_with)
         try:
             return await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
         except (PipelineError, SnapshotError) as error:
@@ -281,23 +298,32 @@ class Recovery:
     async def _journal(self, state: Recovered) -> AsyncGenerator[tuple[Source, Link], None]:
         """Entries after the one where the state stands, each tied to the one before."""
         topic = self._pipeline.topics.journal
+        place = Place(topic, self._partition)
+        trust = Trust(self._broker, place, self._ring, self._unsigned, self._journal_stop)
         reader = self._broker.reader(self._partition)
         anchored = state.journal_offset < 0
-        chain = state.chain
+        chain, signed = state.chain, not anchored
         try:
             await reader.open({topic: max(state.journal_offset, 0)})
             while sources := await reader.read(topic, READ_RECORDS_MAX, self._journal_stop):
                 for source in sources:
-                    linked = self._linked(source)
+                    linked = self._linked(source, trust)
                     if not anchored:
-                        if source.offset != state.journal_offset or linked.chain != chain:
+                        if linked is None or source.offset != state.journal_offset or linked.chain != chain:
                             raise SnapshotError("the journal has not the entry that it follows")
                         anchored = True
-                    elif follows(linked, chain):
-                        chain = linked.chain
+                        self._at(state, source, place)
+                    elif linked is None:
+                        state.journal_offset = source.offset
+                    elif not follows(linked, chain):
+                        self._stray(source, linked, chain, trust)
+                        state.journal_offset = source.offset
+                    elif await trust.accepts(source, linked, chain, signed=signed):
+                        chain, signed = linked.chain, True
+                        self._at(state, source, place)
                         yield source, linked
                     else:
-                        self._stray(source, linked, chain)
+                        self._unsigned_stray(source)
                         state.journal_offset = source.offset
         except InputLostError as error:
             if anchored:
@@ -308,14 +334,34 @@ class Recovery:
         if not anchored:
             raise SnapshotError("the journal ends before the entry that it follows")
 
-    def _linked(self, source: Source) -> Link:
+    def _at(self, state: Recovered, source: Source, place: Place) -> None:
+        """The entry that the state follows."""
+        state.entry_offset = source.offset
+        state.current = is_current(source.value, name_of(place), self._ring)
+
+    def _linked(self, source: Source, trust: Trust) -> Link | None:
+        """A record's entry; None where a stranger wrote it."""
         try:
             return decode_link(source.value)
         except InvariantError as error:
+            if trust.passes_over(source):
+                self._unsigned_stray(source)
+                return None
             raise JournalError(f"{source.topic}-{source.partition}, offset {source.offset}: {error}", source) from error
 
-    def _stray(self, source: Source, linked: Link, chain: str) -> None:
+    def _unsigned_stray(self, source: Source) -> None:
+        log.warning(
+            "shard %d: record %d of %s is passed over: no key signed it, and what was signed goes on without it",
+            self._partition,
+            source.offset,
+            source.topic,
+        )
+
+    def _stray(self, source: Source, linked: Link, chain: str, trust: Trust) -> None:
         """An entry that does not follow the one before, whose chain is given."""
+        if trust.passes_over(source):
+            self._unsigned_stray(source)
+            return
         if self._exact:
             raise JournalError(
                 f"entry {source.offset} of {source.topic}-{source.partition} does not follow the one before: another "

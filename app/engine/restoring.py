@@ -23,6 +23,7 @@ from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, encode_link, link
 from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest, Part, Row, decode_index, state_digest
+from app.codec.seal import seal
 from app.codec.state import LINE_BYTES_MAX, SavedShard, StateFile, StateFileError, decode_line
 from app.codec.write import Write
 from app.core.adopt import adopt, refused_keys
@@ -367,7 +368,7 @@ class Restoration:
                 arithmetic=arithmetic_fingerprint(),
                 restored=digest,
             )
-            value = encode_link(link(entry, state.chain))
+            value = seal(encode_link(link(entry, state.chain)), f"{topics.journal}-{partition}", self._ring)
             offset = await publisher.commit(last, Write(topics.journal, partition, b"%d" % partition, value))
             if offset <= state.journal_offset:
                 raise CommitUnknownError(f"the epoch of shard {partition} got offset {offset}: give the command again")

@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
-from app.codec.journal import encode_link, link
+from app.codec.journal import Link, encode_link, link
 from app.codec.keyring import NO_KEYS, KeyRing
+from app.codec.seal import seal
 from app.codec.write import Write
 from app.core.error import (
     BrokerError,
@@ -24,6 +25,7 @@ from app.core.error import (
     InvariantError,
     StateUnreadableError,
     UnreachableError,
+    UnsignedStateError,
 )
 from app.core.pipeline import Pipeline
 from app.core.record import Source
@@ -38,6 +40,7 @@ from app.engine.port import Broker, Feed, Place, Publisher
 from app.engine.recovery import Progress, Recovered, Recovery
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
+from app.engine.trust import Unsigned, name_of
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +57,14 @@ class Start:
         gap_continue: go on where input was lost.
         ring: keys of the deployment.
         patience_s: see `app.engine.patience`.
+        unsigned: what becomes of a state that they did not sign; for one start.
     """
 
     reset_state: bool = False
     gap_continue: bool = False
     ring: KeyRing = NO_KEYS
     patience_s: float = PATIENCE_S
+    unsigned: Unsigned = "refuse"
 
 
 class Runner:
@@ -269,7 +274,9 @@ class Runner:
 
     def _recovery(self) -> Recovery:
         ring = self._start.ring
-        return Recovery(self._broker, self._pipeline, self.partition, ring, self._report, self._clock)
+        return Recovery(
+            self._broker, self._pipeline, self.partition, ring, self._report, self._clock, self._start.unsigned
+        )
 
     def _report(self, progress: Progress) -> None:
         self.tally.recovering(progress.slices, progress.records, progress.unverifiable)
@@ -278,24 +285,33 @@ class Runner:
         """The shard as it goes on: in the journal's epoch, or in a new one written now."""
         positions, gap = await self._starting_positions(recovered.positions)
         entry = next_epoch(
-            recovered.epoch, self._pipeline, positions, recovered.slice_number, reset=self._reset, gap=gap
+            recovered.epoch,
+            self._pipeline,
+            positions,
+            recovered.slice_number,
+            reset=self._reset,
+            gap=gap,
+            key=not recovered.current,
         )
+        snapshots = SnapshotWriter(
+            self._pipeline,
+            self.partition,
+            recovered.slot,
+            self._start.ring,
+            # What was folded again counts, or a shard that often recovers would fold ever more.
+            records=max(recovered.progress.records, recovered.progress.slices),
+            shelf=recovered.shelf,
+            clock=self._clock,
+        )
+        if not recovered.current:
+            await self._sign(publisher, recovered, snapshots)
         chain, offset = recovered.chain, recovered.journal_offset
         folder, epoch = recovered.folder, recovered.epoch
         if entry is not None:
             shard = enter_epoch(entry, folder.shard if folder is not None else None, self.partition, self._pipeline)
             folder, epoch = Folder(shard, positions), entry
             linked = link(entry, chain)
-            key = b"%d" % self.partition
-            offset = await publisher.commit(
-                [], Write(self._pipeline.topics.journal, self.partition, key, encode_link(linked))
-            )
-            if self._pipeline.delivery == "at_least_once" and offset != recovered.journal_offset + 1:
-                raise ForeignWriterError(
-                    f"the epoch's entry got offset {offset}, not {recovered.journal_offset + 1}: another worker wrote "
-                    "to this shard's journal meanwhile; the shard recovers"
-                )
-            chain = linked.chain
+            chain, offset = linked.chain, await self._open_epoch(publisher, linked, offset)
             log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
         self._reset = False
         if folder is None or epoch is None:
@@ -305,16 +321,7 @@ class Runner:
             folder,
             epoch,
             publisher,
-            SnapshotWriter(
-                self._pipeline,
-                self.partition,
-                recovered.slot,
-                self._start.ring,
-                # What was folded again counts, or a shard that often recovers would fold ever more.
-                records=max(recovered.progress.records, recovered.progress.slices),
-                shelf=recovered.shelf,
-                clock=self._clock,
-            ),
+            snapshots,
             self.tally,
             chain=chain,
             slice_number=recovered.slice_number,
@@ -322,6 +329,40 @@ class Runner:
             clock=self._clock,
             patience_s=self._start.patience_s,
         )
+
+    async def _open_epoch(self, publisher: Publisher, linked: Link, before: int) -> int:
+        """Write the entry of an epoch behind the journal's last record, at offset `before`; returns its own."""
+        place = Place(self._pipeline.topics.journal, self.partition)
+        value = seal(encode_link(linked), name_of(place), self._start.ring)
+        offset = await publisher.commit([], Write(place.topic, place.partition, b"%d" % self.partition, value))
+        if self._pipeline.delivery == "at_least_once" and offset != before + 1:
+            raise ForeignWriterError(
+                f"the epoch's entry got offset {offset}, not {before + 1}: another worker wrote to this shard's "
+                "journal meanwhile; the shard recovers"
+            )
+        return offset
+
+    async def _sign(self, publisher: Publisher, recovered: Recovered, snapshots: SnapshotWriter) -> None:
+        """Leave a snapshot that the first key signs, before an epoch is opened that it seals.
+
+        From then on what was there before is not needed any more: neither its inputs nor the key that signed it.
+
+        Raises:
+            UnsignedStateError: it was signed, and this worker has no key.
+        """
+        if not self._start.ring and self._start.unsigned != "trust":
+            raise UnsignedStateError(
+                f"the journal of shard {self.partition} is signed, and this worker has no key: set "
+                "DRIFTLINE_SNAPSHOT_KEY. To go on without signatures, start once with --unsigned-state trust"
+            )
+        if recovered.folder is not None:
+            epoch = recovered.epoch.number if recovered.epoch is not None else 1
+            snapshots.take(recovered.folder, recovered.chain, recovered.slice_number, epoch)
+            snapshots.committed(recovered.entry_offset)
+            while snapshots.writing:
+                await publisher.commit(snapshots.next_writes(), None)
+        signed = "signs with another key from here on" if self._start.ring else "signs nothing from here on"
+        log.info("shard %d: %s; the state is kept", self.partition, signed)
 
     async def _starting_positions(self, journaled: Mapping[str, int]) -> tuple[dict[str, int], bool]:
         """Where the inputs go on, and whether records before that were lost."""

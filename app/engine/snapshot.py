@@ -39,7 +39,7 @@ from app.codec.manifest import (
     state_digest,
 )
 from app.codec.write import Write
-from app.core.error import SnapshotError
+from app.core.error import SnapshotError, UnsignedSnapshotError
 from app.core.fingerprint import arithmetic_fingerprint, readers, versions
 from app.core.freeze import Frozen, dump_body, dump_marks, dump_rest
 from app.core.join import Ledger, Segment, SegmentState, View
@@ -71,12 +71,14 @@ class Shelf:
         rows: the segments of each of them, by slot.
         keys: every key of either slot but the manifests', by slot.
         unread: those that are of no use to these versions, and why not ("was made by ...").
+        unsigned: how many were left out as no key of the deployment signed them.
     """
 
     snapshots: list[tuple[Manifest, Frozen]] = field(default_factory=list)
     rows: dict[int, list[Row]] = field(default_factory=dict)
     keys: dict[int, set[bytes]] = field(default_factory=lambda: {0: set(), 1: set()})
     unread: list[tuple[Manifest, str]] = field(default_factory=list)
+    unsigned: int = 0
 
     def parts(self, slot: int) -> set[Part]:
         """Those that are whole."""
@@ -170,7 +172,7 @@ class SnapshotWriter:
             chunks=0,
             size_bytes=0,
             digest="",
-            pipeline=self.pipeline.resolved(),
+            pipeline=folder.shard.pipeline.resolved(),
             versions=versions(),
             arithmetic=arithmetic_fingerprint(),
             taken_ms=int(self.clock.wall_s() * 1000),
@@ -353,6 +355,7 @@ async def read_shelf(reader: Reader, topic: str, ring: KeyRing) -> Shelf:
                 segments.append((joined(row.body, slot, records), joined(row.marks, slot, records)))
                 await asyncio.sleep(0)
         except SnapshotError as error:
+            shelf.unsigned += isinstance(error, UnsignedSnapshotError)
             log.warning("%s: a snapshot is left out: %s", topic, error)
             continue
         shelf.rows[slot] = rows

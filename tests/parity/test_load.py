@@ -27,7 +27,6 @@ from tests.parity.rig import (
     produce,
     replay,
     slices,
-    state,
 )
 from tests.parity.test_backtest import backtest, spec
 from tests.support.trained import model_file, taught
@@ -216,14 +215,15 @@ async def test_with_a_key_only_what_it_signed_is_loaded_and_a_replay_needs_no_ke
     async with Life(cluster, chosen, start=Start(ring=KEY)) as life:
         await life.until_done()
         await check_replay(cluster, chosen, life)
-        held = state(life.shard())
+        held = life.shard().summary()
         await life.kill()
     assert rejected(cluster, chosen) == ([] if reason is None else [reason])
     assert set(generations(cluster, chosen)) == {"0" if reason else "1"}
     await check_topics(cluster, chosen)
-    async with Life(cluster, chosen, client="later", start=Start(ring=KeyRing((b"the key of next year",)))) as life:
+    later = Start(ring=KeyRing((b"the key of next year",)), unsigned="trust")
+    async with Life(cluster, chosen, client="later", start=later) as life:
         await life.until_done()
-        assert state(life.shard()) == held
+        assert life.shard().summary() == held
     named = [entry.raised for entry in slices(cluster, chosen) if entry.raised]
     assert bool(named) == (reason is not None)
 
