@@ -28,12 +28,15 @@ FOLLOWED = (
     "dedupe",
     "delivery",
     "drift",
+    "event.select",
     "label.correct_for",
     "label.correct_max",
     "label.early",
     "label.early_max",
     "label.missing",
     "label.pending_max",
+    "label.select",
+    "label.text",
     "label.wait",
     "limits",
     "metric_by",
@@ -41,6 +44,7 @@ FOLLOWED = (
     "metric_window",
     "metrics",
     "snapshot",
+    "start",
     "topics.alerts",
     "topics.outcomes",
     "topics.rejected",
@@ -72,6 +76,7 @@ def refused_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[st
         key
         for key in changed_keys(before, after)
         if not any(key == followed or key.startswith(f"{followed}.") for followed in FOLLOWED)
+        and not (key.startswith("event.features.") and key.endswith(".text"))  # the same numbers, otherwise written
         and not (key.startswith("params.") and key not in used and not is_factory(model))
     ]
 

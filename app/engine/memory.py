@@ -145,6 +145,14 @@ class MemoryBroker:
         stable = readable and self.exact
         return {place: log.stable_end() if stable else log.end for place, log in logs.items()}
 
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        found = dict(await self.ends(places))
+        for place, end in found.items():
+            log = self.cluster.log(place)
+            sources, _ = log.read(log.start, end - log.start, committed=False)
+            found[place] = next((one.offset for one in sources if one.record_time_ms >= time_ms), end)
+        return found
+
     def kill(self) -> None:
         """The process dies, as by SIGKILL: nothing more is sent, and the group learns that it is gone.
 

@@ -115,6 +115,9 @@ class Broker(Protocol):
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """First retained offset of each partition."""
 
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        """Of each partition, the first offset whose record has this time or a later one; its end where none has."""
+
     async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
         """Offset after the last record of each partition.
 

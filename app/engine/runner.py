@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from app.codec.inputs import Inputs
-from app.codec.journal import Link, encode_link, link
+from app.codec.journal import EpochEntry, Link, encode_link, link
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.seal import seal
 from app.codec.write import Write
@@ -27,6 +27,7 @@ from app.core.error import (
     UnreachableError,
     UnsignedStateError,
 )
+from app.core.moment import parse_time
 from app.core.pipeline import Pipeline
 from app.core.record import Source
 from app.engine.clock import REAL, Clock
@@ -312,6 +313,8 @@ class Runner:
             folder, epoch = Folder(shard, positions), entry
             linked = link(entry, chain)
             chain, offset = linked.chain, await self._open_epoch(publisher, linked, offset)
+            if recovered.epoch is not None:
+                self._say_start(recovered.epoch)
             log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
         self._reset = False
         if folder is None or epoch is None:
@@ -368,6 +371,8 @@ class Runner:
         """Where the inputs go on, and whether records before that were lost."""
         positions = dict(journaled)
         kept_from = await self._broker.beginnings(self._places)
+        if not journaled:
+            positions = await self._first_positions()
         gap = False
         for place in self._places:
             first = kept_from[place]
@@ -380,6 +385,31 @@ class Runner:
                     )
                 positions[place.topic], gap = first, True
         return positions, gap
+
+    def _say_start(self, before: EpochEntry) -> None:
+        """That a `start` which came or changed later does nothing."""
+        if before.pipeline.get("start", "earliest") != self._pipeline.start:
+            log.warning(
+                "shard %d: `start: %s` is of no effect: %s has begun, and goes on where its journal stands. Give the "
+                "pipeline a new name to begin anew",
+                self.partition,
+                self._pipeline.start,
+                self._pipeline.name,
+            )
+
+    async def _first_positions(self) -> dict[str, int]:
+        """Where a new pipeline begins; commands count from the first."""
+        start, control = self._pipeline.start, self._pipeline.topics.control
+        if start == "earliest":
+            return {}
+        places = [place for place in self._places if place.topic != control]
+        if start == "latest":
+            found = await self._broker.ends(places)
+        else:
+            found = await self._broker.offsets_at(places, parse_time(start))
+        told = ", ".join(f"{place.topic} at offset {found[place]}" for place in places)
+        log.info("shard %d: begins at `start: %s`: %s", self.partition, start, told)
+        return {place.topic: found[place] for place in places}
 
     async def _forget(self) -> None:
         """Drop the memory and the publisher."""

@@ -130,6 +130,16 @@ async def test_beginnings_are_the_first_retained_offsets(lab: Lab) -> None:
     assert await broker.beginnings(places) == {places[0]: 0, places[1]: 2, places[2]: 0}
 
 
+async def test_offsets_of_a_time_are_of_the_first_record_that_is_as_late(lab: Lab) -> None:
+    pipeline = await lab.pipeline(partitions=2)
+    broker, topic = lab.broker(pipeline), pipeline.topics.events
+    places = [Place(topic, 0), Place(topic, 1)]
+    await lab.produce(topic, [b"1", b"2", b"3"])
+    assert await broker.offsets_at(places, 2**41) == {places[0]: 3, places[1]: 0}
+    lab.need("times")
+    assert await broker.offsets_at(places, 1) == {places[0]: 0, places[1]: 0}
+
+
 async def test_ends_are_those_of_a_reader_unless_asked_for_all(lab: Lab) -> None:
     pipeline = await lab.pipeline(partitions=2)
     broker, topic = lab.broker(pipeline), pipeline.topics.events

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from app.core.moment import parse_time
 
 Scalar: TypeAlias = bool | int | float | str
 PathPart: TypeAlias = str | int
@@ -177,6 +180,20 @@ def _strip(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
+def _check_start(value: object) -> str:
+    """`earliest`, `latest`, or a time as ISO 8601 in UTC."""
+    if value in ("earliest", "latest"):
+        return str(value)
+    try:
+        time_ms = parse_time(value)
+        if time_ms < 0:
+            raise ValueError("it lies before 1970, which no Kafka record's time can")
+        moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ValueError(f"write earliest, latest, or a time as in 2026-01-31T00:00:00Z; {error}") from None
+    return moment.isoformat(timespec="milliseconds" if time_ms % 1_000 else "seconds").replace("+00:00", "Z")
+
+
 _SCALAR_SCHEMA: dict[str, Any] = {"type": ["boolean", "number", "string"]}
 
 Duration = Annotated[
@@ -199,6 +216,11 @@ TopicName = Annotated[
     str,
     BeforeValidator(_check_topic),
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,249}$"}),
+]
+StartPlace = Annotated[
+    str,
+    BeforeValidator(_check_start),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["earliest", "latest", "2026-01-31T00:00:00Z"]}),
 ]
 Expression = Annotated[str, BeforeValidator(_strip), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]

@@ -27,6 +27,7 @@ from app.core.pipeline.field import (
     PathText,
     Scalar,
     ScalarValue,
+    StartPlace,
     TopicName,
     check_scalar,
     parse_path,
@@ -496,6 +497,11 @@ class Pipeline(Form):
         default=42, description="fills every seed that the expressions leave unset"
     )
     topics: Topics = Field(description="topic names; <pipeline>.<kind> by default")
+    start: StartPlace = Field(
+        default="earliest",
+        description="where a new pipeline begins on events and labels: earliest, latest, or at records of a time; what "
+        "has begun goes on where it is",
+    )
     event: EventForm = Field(description="how an event is read")
     label: LabelForm | None = Field(default=None, description="how a label is read; required unless task is anomaly")
     params: dict[str, ScalarValue] = Field(
