@@ -101,6 +101,13 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
                 f"shard {shard.partition}: {unanswered:,} of {labels:,} labels came for events that the model had no "
                 "answer to; no metric counts them"
             )
+        passed = [
+            f"{count:,} {name.removeprefix('passed_').replace('_', ' ')}"
+            for name, count in sorted(note.get("counts", {}).items())
+            if name.startswith("passed_")
+        ]
+        if passed:
+            yield f"shard {shard.partition} passed over: {', '.join(passed)}"
         for episode in note.get("episodes", ()):
             yield f"open alert: {episode}" + (" (acknowledged)" if episode in note.get("acknowledged", ()) else "")
 

@@ -139,6 +139,12 @@ class Shard:
         """Now, for episodes; `place` names the record that is being folded."""
         return Moment(self.now_ms, self.evaluation.label_count, self.counts.get("scored", 0), place, self.positions)
 
+    @property
+    def passed(self) -> dict[tuple[str, str], int]:
+        """Records that were passed over, by input (`events`, `labels`) and kind (`app.core.record.PASSED`)."""
+        counts = ((name.split("_"), count) for name, count in self.counts.items() if name.startswith("passed_"))
+        return {(what, kind): count for (_, what, kind), count in counts}
+
     def summary(self) -> dict[str, Any]:
         """A few numbers for people: sizes, counts and current metric values."""
         return {

@@ -174,6 +174,11 @@ def _states(shards: Shards) -> Iterator[Metric]:
     drift = CounterMetricFamily(
         "driftline_drift", "Drifts since the first record, alerted or not.", labels=["partition", "signal", "detection"]
     )
+    passed = CounterMetricFamily(
+        "driftline_passed_over",
+        "Records since the first that are no event or label, and no fault.",
+        labels=["partition", "input", "kind"],
+    )
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
@@ -197,12 +202,14 @@ def _states(shards: Shards) -> Iterator[Metric]:
             watermark.add_metric([partition], summary["watermark_ms"] / 1000)
         for (signal, detection), count in sorted(live.shard.drifts.items()):
             drift.add_metric([partition, signal, detection], count)
+        for (what, why), count in live.shard.passed.items():
+            passed.add_metric([partition, what, why], count)
         spans = {"total": summary["metrics"], "window": summary["window_metrics"], "time": summary.get("span", {})}
         for span, values in spans.items():
             for name, value in values.items():
                 if value is not None:
                     metric.add_metric([partition, name, span], value)
-    yield from (pending, early, learned, unanswered, frozen, generation, episodes, watermark, drift, metric)
+    yield from (pending, early, learned, unanswered, frozen, generation, episodes, watermark, drift, passed, metric)
     yield from maturity.families()
 
 

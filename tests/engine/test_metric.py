@@ -26,6 +26,7 @@ FAMILIES = {
     "driftline_rejected",
     "driftline_alerts",
     "driftline_drift",
+    "driftline_passed_over",
     "driftline_pending",
     "driftline_early_labels",
     "driftline_open_episodes",
@@ -96,6 +97,7 @@ async def test_numbers_move_with_what_happens() -> None:
     cluster.create_for(chosen, 1)
     count = len(produce(cluster, chosen, 400))
     cluster.produce(chosen.topics.events, 0, b"{", NOW_MS)
+    cluster.produce(chosen.topics.labels or "", 0, None, NOW_MS)
     events, labels = chosen.topics.events, chosen.topics.labels or ""
     async with Life(cluster, chosen) as life:
         await life.until_done()
@@ -107,7 +109,8 @@ async def test_numbers_move_with_what_happens() -> None:
     assert value(samples, "driftline_ready") == 1
     assert value(samples, "driftline_shard_ready", **one) == 1
     assert value(samples, "driftline_records_total", topic=events, **one) == count + 1
-    assert value(samples, "driftline_records_total", topic=labels, **one) == count
+    assert value(samples, "driftline_records_total", topic=labels, **one) == count + 1
+    assert value(samples, "driftline_passed_over_total", input="labels", kind="tombstone", **one) == 1
     assert value(samples, "driftline_scores_total", **one) == count
     assert value(samples, "driftline_labels_joined_total", **one) == count
     assert value(samples, "driftline_outcomes_total", kind="joined", **one) == count
@@ -120,7 +123,7 @@ async def test_numbers_move_with_what_happens() -> None:
     assert value(samples, "driftline_label_delay_seconds_sum", **one) == count * 7
     assert value(samples, "driftline_score_latency_seconds_count", **one) == count
     assert value(samples, "driftline_score_latency_from_receipt_seconds_count", **one) == count
-    assert value(samples, "driftline_slice_records_sum", **one) == 2 * count + 2
+    assert value(samples, "driftline_slice_records_sum", **one) == 2 * count + 3
     assert value(samples, "driftline_commit_seconds_count", **one) >= 8
     assert value(samples, "driftline_snapshot_bytes_count", **one) >= 1
     assert value(samples, "driftline_lag", topic=events, **one) == 0
