@@ -72,6 +72,14 @@ class Engine(Service):
         self._crashing: asyncio.Future[None] | None = None
         super().__init__(**options)
 
+    def unready(self) -> list[str]:
+        """Why it does no work, or not all of it, in words; nothing where it does."""
+        if self.failure is not None:
+            return [f"it failed, and ends: {str(self.failure).partition(chr(10))[0]:.300}"]
+        if self.worker is not None:
+            return self.worker.unready()
+        return ["Kafka does not answer" if self.outage.on else "it is starting: the topics are being looked at"]
+
     async def on_start(self) -> None:
         self._running = asyncio.create_task(self._run())
         self._running.add_done_callback(self._ended)
@@ -227,8 +235,9 @@ class Host:
         async def ready(web: Any, request: Any) -> Any:
             worker = self._worker
             shards = {str(number): runner.ready for number, runner in worker.runners.items()} if worker else {}
-            is_ready = worker is not None and worker.ready
-            return web.json({"ready": is_ready, "shards": shards}, status=200 if is_ready else 503)
+            reasons = self.engine.unready() if self.engine is not None else ["it is starting"]
+            page = {"ready": not reasons, "shards": shards} | ({"reasons": reasons} if reasons else {})
+            return web.json(page, status=503 if reasons else 200)
 
 
 def _from_environment() -> faust.App:

@@ -261,6 +261,14 @@ class MemoryCluster:
                 for partition in range(count):
                     self._logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
 
+    def widen(self, topic: str, count: int) -> None:
+        """Add partitions to a topic, so that it has so many."""
+        first = self._logs[Place(topic, 0)]
+        for partition in range(self.partitions[topic], count):
+            self._logs[Place(topic, partition)] = Log(first.batch_bytes_max, first.timestamp_ahead_max_ms)
+        self.partitions[topic] = count
+        self.ring()
+
     def create_for(self, pipeline: Pipeline, partitions: int) -> None:
         """Make every topic of a pipeline, which take any timestamp."""
         names = [name for name in pipeline.topics.model_dump().values() if name is not None]
@@ -414,16 +422,20 @@ def batch_bytes(writes: Iterable[Write]) -> int:
 def assign_ranges(topics: Mapping[str, Sequence[str]], partitions: Mapping[str, int]) -> dict[str, list[Place]]:
     """Partitions by member: of each topic, each member in order of its id gets the next few.
 
-    So topics with the same number of partitions and the same members land alike: they are co-located.
+    So partition p of every topic lands alike, where members read the same topics: they are co-located. Partitions that
+    not all of the topics have are nobody's.
 
     Args:
         topics: by member.
         partitions: how many, by topic.
     """
     assigned: dict[str, list[Place]] = {member: [] for member in topics}
+    fewest = min(
+        (partitions[topic] for chosen in topics.values() for topic in chosen if topic in partitions), default=0
+    )
     for topic in sorted({topic for chosen in topics.values() for topic in chosen}):
         members = sorted(member for member, chosen in topics.items() if topic in chosen)
-        share, extra = divmod(partitions.get(topic, 0), len(members))
+        share, extra = divmod(min(partitions.get(topic, 0), fewest), len(members))
         first = 0
         for place, member in enumerate(members):
             count = share + (place < extra)

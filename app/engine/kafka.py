@@ -113,6 +113,31 @@ class KafkaBroker:
             await tidy.stop(consumer)
 
 
+class _Narrow:
+    """A cluster's metadata in which all topics have as many partitions as the one that has the fewest."""
+
+    def __init__(self, cluster: Any, topics: Iterable[str]) -> None:
+        counts = [len(found) for topic in topics if (found := cluster.partitions_for_topic(topic))]
+        self._cluster = cluster
+        self._count = min(counts, default=0)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        found = self._cluster.partitions_for_topic(topic)
+        return None if found is None else {one for one in found if one < self._count}
+
+
+class TogetherAssignor(RangePartitionAssignor):  # type: ignore[misc]  # aiokafka's types are not followed
+    """Kafka's range assignor over the partitions that every input has: shard p is partition p of each of them.
+
+    Partitions that were added to some inputs alone would move the others' between members, and part them.
+    """
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Mapping[str, Any]) -> Any:
+        topics = {topic for member in members.values() for topic in member.subscription}
+        return super().assign(_Narrow(cluster, topics), members)
+
+
 class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types for its base classes
     """The group's consumer. One task polls; nothing else may."""
 
@@ -126,7 +151,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed" if exact else "read_uncommitted",
-            partition_assignment_strategy=(RangePartitionAssignor,),
+            partition_assignment_strategy=(TogetherAssignor,),
             fetch_max_wait_ms=FETCH_WAIT_MS,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
@@ -218,12 +243,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 self._consumer.seek(TopicPartition(*place), offset)
         await asyncio.sleep(STUMBLE_S)
 
-    def _end(self, place: Place) -> int | None:
+    def _end(self, place: Place, *, stable: bool = True) -> int | None:
         tp = TopicPartition(*place)
-        try:
-            end = self._consumer.last_stable_offset(tp) if self._exact else self._consumer.highwater(tp)
-        except KafkaError:  # not assigned any more
+        if tp not in self._consumer.assignment():
             return None
+        committed = stable and self._exact
+        end = self._consumer.last_stable_offset(tp) if committed else self._consumer.highwater(tp)
         return None if end is None or end < 0 else int(end)
 
     def at_end(self, place: Place) -> bool:
@@ -238,6 +263,19 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         end = self._end(place)
         position = self._positions.get(place)
         return None if end is None or position is None else max(0, end - position)
+
+    def lag_to_end(self, place: Place) -> int | None:
+        end = self._end(place, stable=False)
+        position = self._positions.get(place)
+        return None if end is None or position is None else max(0, end - position)
+
+    def held_at(self, place: Place) -> int | None:
+        stable, end = self._end(place), self._end(place, stable=False)
+        return stable if stable is not None and end is not None and stable < end else None
+
+    def counts(self) -> Mapping[str, int]:
+        found = {topic: self._consumer.partitions_for_topic(topic) for topic in self._topics}
+        return {topic: len(partitions) for topic, partitions in found.items() if partitions}
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():

@@ -311,6 +311,20 @@ class MemoryFeed:
         position, end = self._positions.get(place), self._ends.get(place)
         return None if position is None or end is None else max(0, end - position)
 
+    def lag_to_end(self, place: Place) -> int | None:
+        position = self._positions.get(place)
+        return None if position is None else max(0, self._cluster.log(place).end - position)
+
+    def held_at(self, place: Place) -> int | None:
+        if place not in self._positions or not self._broker.exact:
+            return None
+        log = self._cluster.log(place)
+        return stable if (stable := log.stable_end()) < log.end else None
+
+    def counts(self) -> Mapping[str, int]:
+        counts = self._cluster.partitions
+        return {topic: counts[topic] for topic in self._topics if topic in counts}
+
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():
             if place in self._positions:  # else it was taken away meanwhile

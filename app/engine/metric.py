@@ -56,7 +56,7 @@ class WorkerCollector(Collector):
         yield from _histograms(shards)
         yield from _recovery(shards)
         yield from _states(shards)
-        yield _lag(worker, shards)
+        yield from _reading(worker, shards)
 
 
 def _broker(outage: Outage) -> Iterator[Metric]:
@@ -282,12 +282,29 @@ class NotifyCollector(Collector):
         yield from (results, failed, up)
 
 
-def _lag(worker: Worker, shards: Shards) -> Metric:
-    family = GaugeMetricFamily("driftline_lag", "Offsets not yet read, by topic.", labels=["partition", "topic"])
+def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:
+    """How far the inputs are read, and what keeps them from being read; nothing of what is not known now."""
+    of = ["partition", "topic"]
+    lag = GaugeMetricFamily("driftline_lag", "Offsets not yet read, to the last stable offset, by topic.", labels=of)
+    to_end = GaugeMetricFamily(
+        "driftline_lag_to_end", "The same to the end, with what open transactions hold back.", labels=of
+    )
+    held = GaugeMetricFamily(
+        "driftline_transaction_open_seconds", "How long another producer's transaction has held it back.", labels=of
+    )
+    wider = GaugeMetricFamily(
+        "driftline_partitions_unread", "Partitions that were added, and that no worker reads.", labels=["topic"]
+    )
     topics = Inputs(worker.pipeline).topics
-    for partition, _ in shards:
-        for topic in topics:
-            lag = worker.lag(Place(topic, int(partition)))
-            if lag is not None:
-                family.add_metric([partition, topic], lag)
-    return family
+    for place in [Place(topic, int(partition)) for partition, _ in shards for topic in topics]:
+        for family, found in (
+            (lag, worker.lag(place)),
+            (to_end, worker.lag_to_end(place)),
+            (held, worker.lookout.open_s(place)),
+        ):
+            if found is not None:
+                family.add_metric([str(place.partition), place.topic], found)
+    for topic in topics:
+        if (count := worker.lookout.wider.get(topic)) is not None:
+            wider.add_metric([topic], count - (worker.lookout.partitions or 0))
+    yield from (lag, to_end, held, wider)

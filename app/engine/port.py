@@ -49,7 +49,16 @@ class Feed(Protocol):
         """How often the cluster has answered for a partition, with records or with none: its end was known then."""
 
     def lag(self, place: Place) -> int | None:
-        """Offsets between what was given out and the end, as last known."""
+        """Offsets between what was given out and the last stable offset, as last known."""
+
+    def lag_to_end(self, place: Place) -> int | None:
+        """The same to the high watermark: what lies in transactions that are open, and behind them, is counted."""
+
+    def held_at(self, place: Place) -> int | None:
+        """The last stable offset where it is not the end: an open transaction begins there. None where none does."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Partitions of each input, as last known."""
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         """Go on reading these partitions from these offsets."""

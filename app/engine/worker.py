@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from app.codec.inputs import Inputs
 from app.core.error import DriftlineError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
+from app.engine.lookout import Lookout
 from app.engine.outage import Outage
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Place
@@ -42,6 +44,7 @@ class Worker:
     Attributes:
         runners: by partition.
         outage: whether Kafka answers.
+        lookout: what keeps records from us although it does.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Worker:
         self.pipeline = pipeline
         self.runners: dict[int, Runner] = {}
         self.outage = outage or Outage(clock)
+        self.lookout = Lookout(clock)
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
@@ -70,8 +74,24 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether Kafka answers, the group gave us our share and every shard of it is recovered."""
-        return self._assigned_once and not self.outage.on and all(runner.ready for runner in self.runners.values())
+        """Whether Kafka answers, the group gave us our share, every shard of it is recovered, and all is read."""
+        return not self.unready()
+
+    def unready(self) -> list[str]:
+        """Why not, in words."""
+        failure = self._failed.exception() if self._failed is not None and self._failed.done() else None
+        if failure is not None:
+            return [f"it failed, and ends: {str(failure).partition(chr(10))[0]:.300}"]
+        if self._stopping or self._leaving:
+            return ["it is stopping"]
+        reasons = ["Kafka does not answer"] if self.outage.on else []
+        if not self._assigned_once:
+            reasons.append("the consumer group has given it no shards yet")
+        if waiting := [str(partition) for partition, runner in sorted(self.runners.items()) if not runner.ready]:
+            reasons.append(f"not recovered yet: shard{'s' * (len(waiting) > 1)} {', '.join(waiting)}")
+        if (trouble := self.lookout.trouble) is not None:
+            reasons.append(trouble)
+        return reasons
 
     async def run(self) -> None:
         """Work until `stop` is called.
@@ -109,8 +129,12 @@ class Worker:
             self._failed.set_result(None)
 
     def lag(self, place: Place) -> int | None:
-        """Records (offsets, to be exact) that the shard has not been given yet, as last known."""
-        return self._feed.lag(place)
+        """Records (offsets, to be exact) that the shard has not been given yet; None while that is not known."""
+        return None if self.outage.on else self._feed.lag(place)
+
+    def lag_to_end(self, place: Place) -> int | None:
+        """The same, with what transactions that are open hold back."""
+        return None if self.outage.on else self._feed.lag_to_end(place)
 
     async def _join(self, stopped: asyncio.Future[None]) -> bool:
         """Start the feed, however long Kafka is away; returns whether it did before we were to stop."""
@@ -155,6 +179,9 @@ class Worker:
     async def _look(self) -> None:
         if await self._feed.reached():
             self.outage.answered()
+            self.lookout.look(
+                self._feed, [Place(topic, one) for one in self.runners for topic in Inputs(self.pipeline).topics]
+            )
         else:
             self.outage.failed("no broker gave the topics' metadata; see that they run and can be reached from here")
 
@@ -168,7 +195,9 @@ class Worker:
         """The group gave us these shards; those we had and still have go on from memory."""
         if self._leaving:
             return
-        ours = set(partitions)
+        self.lookout.begin(self._feed)
+        count = self.lookout.partitions
+        ours = {one for one in partitions if count is None or one < count}
         log.info("shards of this worker: %s", ", ".join(map(str, sorted(ours))) or "none")
         for partition in sorted(set(self.runners) - ours):
             self._dismiss(partition)
