@@ -11,13 +11,12 @@ but digits and separators is one JSON array of arrays, by JSON's own grammar. Ev
 
 from __future__ import annotations
 
-import csv
 import heapq
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from itertools import chain, islice
+from io import BufferedReader, BytesIO, RawIOBase, StringIO, TextIOWrapper
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -29,11 +28,12 @@ from app.codec.inputs import Inputs
 from app.core.error import InputFileError
 from app.core.merge import Merge
 from app.core.moment import parse_time
-from app.core.pipeline import Pipeline, close_match, parse_path
+from app.core.pipeline import Pipeline, parse_path
 from app.core.record import Event, InputRecord, Label, LabelValue, Malformed, Source
 from app.core.target import Target, TargetError
 from app.engine.feed import LabelForm
-from app.engine.table import Bad, Fields, Sample, Table, csv_reader, open_bytes
+from app.engine.rows import Bad, open_bytes
+from app.engine.table import Fields, Sample, Table
 
 BLOCK_BYTES = 128 * 1024
 BATCH_ROWS = 128
@@ -135,32 +135,20 @@ class TableHistory:
         self.disordered = 0
         self.counted = fields.start_ms is not None or fields.step_ms is not None
         self.start_ms, self.step_ms = self._table.start_ms, self._table.step_ms
-        if not self._table.is_json:
-            with open_bytes(asked.path) as file:
-                self._check_features(csv_reader(asked.path, StringIO(file.readline().decode("utf-8-sig")))[1])
+        self._table.check_features()
 
     def batches(self) -> Iterator[list[InputRecord]]:
         """The records, merged, some hundreds at a time."""
         if self._table.is_json:
             yield from self._all(self._table.samples())
             return
+        plain = self._plain_reader()
+        if plain is None:
+            yield from self._all(self._table.samples())
+            return
         with open_bytes(self._asked.path) as file:
-            text = file.readline().decode("utf-8-sig")
-            reader, header = csv_reader(self._asked.path, StringIO(text))
-            plain = self._plain_reader(header, reader.dialect.delimiter)
-            if plain is not None:
-                yield from self._blocks(file, header, plain)
-                return
-        yield from self._all(self._table.samples())
-
-    def _check_features(self, header: Sequence[str]) -> None:
-        """A column that the model needs and the file has not would make every row a rejected one."""
-        for name, feature in self._pipeline.event.features.items():
-            if feature.missing == "reject" and feature.path not in header:
-                raise InputFileError(
-                    f"{self._asked.path} has no column {feature.path!r}, which feature {name} of {self._pipeline.name} "
-                    f"needs; its columns are {', '.join(header)}{close_match(feature.path, list(header))}"
-                )
+            file.readline()
+            yield from self._blocks(file, plain)
 
     # -- the long way: as `produce` sends it
 
@@ -170,10 +158,11 @@ class TableHistory:
         yield self._rest()
 
     def _long(self, rows: Sequence[Sample]) -> list[InputRecord]:
-        decode = self._inputs.decoders[self._events_rank]
-        events = []
+        events: list[InputRecord] = []
         for row in rows:
-            events.append(decode(self._source(1, row.time_ms, str(row.event_id).encode(), _dumped(row))))
+            if row.record is not None:
+                events.append(row.record)
+                self._offsets[1] += 1
             if row.time_ms < self._latest_ms:
                 self.disordered += 1
             else:
@@ -190,11 +179,11 @@ class TableHistory:
         self._merge.push(self._events_rank, events)
         return self._taken()
 
-    def _source(self, which: int, time_ms: int, key: bytes | None, value: bytes | None) -> Source:
-        offset = self._offsets[which]
-        self._offsets[which] = offset + 1
-        topic = self._events_topic if which else self._labels_topic
-        return Source(topic, 0, offset, time_ms, key, value)
+    def _source(self, time_ms: int, key: bytes | None, value: bytes | None) -> Source:
+        """Of a label."""
+        offset = self._offsets[0]
+        self._offsets[0] = offset + 1
+        return Source(self._labels_topic, 0, offset, time_ms, key, value)
 
     def _release(self, until_ms: int | None) -> None:
         """Labels that are known by then go into the merge."""
@@ -203,9 +192,9 @@ class TableHistory:
         while due and (until_ms is None or due[0][0] <= until_ms):
             due_ms, _, event_id, value = heapq.heappop(due)
             if decode is not None and isinstance(value, bytes):
-                labels.append(decode(self._source(0, due_ms, str(event_id).encode(), value)))
+                labels.append(decode(self._source(due_ms, str(event_id).encode(), value)))
             else:
-                labels.append(Label(self._source(0, due_ms, None, None), due_ms, due_ms, event_id, value))
+                labels.append(Label(self._source(due_ms, None, None), due_ms, due_ms, event_id, value))
         if labels:
             self._merge.push(1, labels)
 
@@ -220,22 +209,25 @@ class TableHistory:
 
     # -- the short way: blocks of plain numbers
 
-    def _blocks(self, file: BinaryIO, header: Sequence[str], plain: _Plain) -> Iterator[list[InputRecord]]:
+    def _blocks(self, file: BinaryIO, plain: _Plain) -> Iterator[list[InputRecord]]:
         lines_read = 1
         while lines := file.readlines(BLOCK_BYTES):
             block = b"".join(lines)
-            rows = None if block.translate(None, _PLAIN_BYTES) else plain.rows(lines)
+            odd = block.translate(None, _PLAIN_BYTES) or block.count(b"\r") != block.count(b"\r\n")
+            rows = None if odd else plain.rows(lines)
             if rows is not None:
                 for first in range(0, len(rows), BATCH_ROWS):
                     if self._full():
                         break
                     yield self._short(rows[first : first + BATCH_ROWS], plain)
-            else:
+            elif b'"' in block:
                 # A cell with quotes may hold line breaks: from there on, lines are no rows.
-                quoted = b'"' in block
-                texts = (line.decode() for line in (chain(lines, file) if quoted else lines))
-                yield from self._long_part(header, texts, lines_read)
-            lines_read += len(lines)
+                rest = TextIOWrapper(BufferedReader(_Behind(block, file)), "utf-8", newline="")
+                yield from self._long_part(rest, lines_read)
+                break
+            else:
+                yield from self._long_part(StringIO(block.decode(), newline=""), lines_read)
+            lines_read += _lines_in(block)
             if self._full():
                 break
         yield self._rest()
@@ -243,10 +235,9 @@ class TableHistory:
     def _full(self) -> bool:
         return self._asked.limit is not None and self.done >= self._asked.limit
 
-    def _long_part(self, header: Sequence[str], texts: Iterator[str], lines: int) -> Iterator[list[InputRecord]]:
+    def _long_part(self, texts: Iterator[str], lines: int) -> Iterator[list[InputRecord]]:
         rows: list[Sample] = []
-        reader = csv.reader(texts, delimiter=",")
-        for line, row in self._table.csv_rows(reader, header, lines):
+        for line, row in self._table.part(texts, lines):
             if self._asked.limit is not None and self.done + len(rows) >= self._asked.limit:
                 break
             sample = self._table.sample(self.done + len(rows), line, row)
@@ -305,12 +296,13 @@ class TableHistory:
         self.done, self._latest_ms = number, time_ms - step_ms
         return records
 
-    def _plain_reader(self, header: Sequence[str], separator: str) -> _Plain | None:
-        """How rows of plain numbers become records; None where the pipeline asks for more than that."""
-        pipeline, fields = self._pipeline, self._fields
+    def _plain_reader(self) -> _Plain | None:
+        """How rows of plain numbers become records; None where the pipeline or the file asks for more than that."""
+        pipeline, fields, header = self._pipeline, self._fields, self._table.header
         features = pipeline.event.features.values()
+        positive = pipeline.label.positive if pipeline.label is not None else None
         plain = (
-            separator == ","
+            self._table.is_bare
             and all(
                 feature.type == "number" and len(feature.keys) == 1 and feature.path in header for feature in features
             )
@@ -319,9 +311,30 @@ class TableHistory:
             and fields.time is None
             and pipeline.event.time is None
             and self.counted
-            and not (pipeline.label is not None and isinstance(pipeline.label.positive, str))
+            and not isinstance(positive, str)
         )
         return _Plain(pipeline, header, fields.label) if plain else None
+
+
+class _Behind(RawIOBase):
+    """Bytes, and then what is left of a file."""
+
+    def __init__(self, begin: bytes, file: BinaryIO) -> None:
+        self._begin, self._file = BytesIO(begin), file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self._begin.read(len(buffer)) or self._file.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+def _lines_in(block: bytes) -> int:
+    """Lines, whatever they end in; the last one too if it has no end."""
+    ends = block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+    return ends + (not block.endswith((b"\n", b"\r")))
 
 
 class _Plain:
@@ -488,10 +501,3 @@ def _as_it_is(record: InputRecord) -> InputRecord:
 def _count_lines(path: Path) -> int:
     with open_bytes(path) as file:
         return sum(1 for _ in file)
-
-
-def _dumped(row: Sample) -> bytes:
-    try:
-        return orjson.dumps(row.event)
-    except orjson.JSONEncodeError as error:
-        raise InputFileError(f"the event {row.event_id!r:.80} cannot be written as JSON: {error}") from error

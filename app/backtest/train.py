@@ -26,6 +26,7 @@ from app.core.record import Event
 from app.core.shard import Shard
 from app.core.trained import FORMAT, KIND, Trained, model_of, parse
 from app.core.walk import Values
+from app.engine.rows import Bad
 
 _NOTHING = Prediction()
 TRIED = 100  # of the last events: what the file gives for them is compared with what was kept
@@ -87,7 +88,7 @@ def train(
     shard = candidate.shard
     result = candidate.finish()
     learned = result.counts.get("learned", 0)
-    _check_result(result, learned)
+    _check_result(result, learned, history.bad)
     content = encode_model(
         Trained(
             kind=KIND,
@@ -115,14 +116,17 @@ def train(
     return Training(content, manifest, result, history.done, history.bad.count, tuple(history.bad.lines), rejected)
 
 
-def _check_result(result: Result, learned: int) -> None:
+def _check_result(result: Result, learned: int, bad: Bad) -> None:
     if result.failure is not None:
         raise InputFileError(result.failure)
+    if not result.records:
+        raise InputFileError(f"there are no records to learn from{bad.first}")
     if not learned:
         counts = result.counts
         raise InputFileError(
             f"nothing was learned: {counts.get('scored', 0):,} events, {counts.get('joined', 0):,} of them with a "
             f"label, {counts.get('failed', 0):,} labels at which the model raised. Do ids match, and is --label right?"
+            + (f" {bad.count:,} rows were left out, the first: {bad.lines[0]}" if bad.count else "")
         )
 
 

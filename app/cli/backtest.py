@@ -470,7 +470,9 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
         raise InputFileError("\n".join(f"{name}: {why}" for name, why in failed.items()))
     if not outcome.stopped and not any(result.records for result in outcome.results.values()):
         span = f" {asked.span}" if asked.span else " behind the snapshot" if outcome.facts.start != COLD else ""
-        raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}")
+        bad = outcome.facts.bad_lines[:1]
+        first = f"; {outcome.facts.bad:,} rows cannot be used, the first: {bad[0]}" if bad else ""
+        raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}{first}")
     made = reports.build(specs, outcome, asked)
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
         raise InputFileError(_nothing_counted(made))

@@ -17,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.backtest.history import LogSource, TableSource
 from app.backtest.run import HistorySource
-from app.cli.option import DURATION, MOMENT
+from app.cli.option import DURATION, MOMENT, form_options
+from app.core.moment import TimeForm
+from app.core.number import Decimal
 from app.core.pipeline import Pipeline
 from app.engine.table import Fields
 
@@ -52,6 +54,8 @@ _ROWS = {
     "start_ms": "--start",
     "step_ms": "--step",
     "label_delay_ms": "--label-delay",
+    "decimal": "--decimal",
+    "time_form": "--time-format",
 }
 _RECORDS = {"label_time": "--label-time"}
 _EITHER = {"time": "--time", "limit": "--limit"}
@@ -72,6 +76,8 @@ class Files:
     labels: Path | None
     label_time: str | None
     limit: int | None
+    decimal: Decimal | None
+    time_form: TimeForm | None
 
     @property
     def given(self) -> bool:
@@ -107,7 +113,9 @@ class Files:
                     f"pipeline {pipeline.name} has no section `label`, so nothing is measured against --label "
                     f"{self.label}: give the pipeline one, or leave out --label"
                 )
-            fields = Fields(self.label, self.event_id, self.time, self.start_ms, self.step_ms)
+            fields = Fields(
+                self.label, self.event_id, self.time, self.start_ms, self.step_ms, self.decimal, self.time_form
+            )
             return TableSource(self.path, fields, self.label_delay_ms, self.limit), [str(self.path)]
         if self.path is None and self.events is not None:
             _refuse(_ROWS, "goes with --input, not with --events")
@@ -124,7 +132,7 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
         files = Files(**{name: given.pop(name) for name in Files.__dataclass_fields__})
         return command(history=files, **given)
 
-    for option in reversed(_OPTIONS):
+    for option in (form_options, *reversed(_OPTIONS)):
         option(gathered)
     return gathered
 

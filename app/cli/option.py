@@ -10,7 +10,7 @@ import click
 
 from app.config import Settings, load_pipeline, load_settings
 from app.core.error import InputFileError
-from app.core.moment import parse_time
+from app.core.moment import FORMS, TimeForm, parse_time, time_form
 from app.core.pipeline import Pipeline, parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -32,7 +32,7 @@ class DurationType(click.ParamType):
 
 
 class MomentType(click.ParamType):
-    """A time: ISO 8601, or epoch seconds or milliseconds."""
+    """A time, as `core.moment.parse_time` reads it."""
 
     name = "time"
 
@@ -41,13 +41,43 @@ class MomentType(click.ParamType):
             return value
         text = str(value).strip()
         try:
-            return parse_time(float(text) if text.replace(".", "", 1).isdigit() else text)
+            return parse_time(text)
         except ValueError as error:
-            self.fail(f"{error}; write ISO 8601, epoch seconds or epoch milliseconds", param, ctx)
+            self.fail(f"{error}; write ISO 8601 or a number since 1970", param, ctx)
+
+
+class TimeFormType(click.ParamType):
+    """How a column writes its times; see `core.moment.time_form`."""
+
+    name = "form"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeForm:
+        if isinstance(value, TimeForm):
+            return value
+        try:
+            return time_form(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 DURATION = DurationType()
 MOMENT = MomentType()
+
+
+def form_options(command: Command) -> Command:
+    """`--decimal` and `--time-format`: how a file writes numbers and times, where it does not show."""
+    command = click.option(
+        "--time-format",
+        "time_form",
+        type=TimeFormType(),
+        metavar="FORM",
+        help=f"How times are written: {', '.join(FORMS)}, or as in %d/%m/%Y %H:%M [default: found by looks].",
+    )(command)
+    return click.option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        help="The decimal sign of numbers in a CSV file; the other one parts thousands [default: found by looks].",
+    )(command)
 
 
 def pipeline_option(command: Command) -> Command:

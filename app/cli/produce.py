@@ -20,6 +20,7 @@ from app.cli.option import (
     DURATION,
     MOMENT,
     bootstrap_option,
+    form_options,
     json_option,
     pipeline_of,
     pipeline_option,
@@ -27,6 +28,8 @@ from app.cli.option import (
 )
 from app.config import Settings
 from app.core.error import InputFileError, TopicError
+from app.core.moment import TimeForm
+from app.core.number import Decimal
 from app.core.pipeline import Pipeline
 from app.core.pipeline.field import format_duration
 from app.engine.client import admin, client_options, partition_counts
@@ -78,6 +81,7 @@ class RateType(click.ParamType):
 @click.option(
     "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: the pipeline's]."
 )
+@form_options
 @click.option("--start", "start_ms", type=MOMENT, help="Time of the first row, if no field holds times.")
 @click.option(
     "--step",
@@ -104,6 +108,8 @@ def produce(
     label: str | None,
     event_id: str | None,
     time_field: str | None,
+    decimal: Decimal | None,
+    time_form: TimeForm | None,
     start_ms: int | None,
     step_ms: int | None,
     label_delay_ms: int,
@@ -123,8 +129,9 @@ def produce(
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     if pipeline.label is not None and label is None:
         raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
-    fields = Fields(label, event_id, time_field, start_ms, step_ms)
+    fields = Fields(label, event_id, time_field, start_ms, step_ms, decimal, time_form)
     table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
+    table.check_features()
     if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
         _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
     feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
@@ -267,7 +274,7 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
         if fed.unlabelled:
             click.echo(f"{fed.unlabelled:,} rows have no label", err=True)
     if not fed.rows:
-        raise InputFileError(f"{table.path} has no usable row; each needs the columns of its header, or is an object")
+        raise InputFileError(f"{table.path} has no row that can be used{bad.first}")
     if pipeline.label is not None and not fed.labels:
         raise InputFileError(f"no row of {table.path} has a label; is the field named by --label right?")
     if bad.count:

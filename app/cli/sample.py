@@ -23,7 +23,8 @@ from msgspec import Struct
 from app.core.error import InputFileError
 from app.core.leak import Cell
 from app.core.pipeline import close_match, format_path
-from app.engine.table import is_json, read_cell
+from app.engine.column import read_cell
+from app.engine.rows import is_json
 
 ROWS_MAX = 50_000
 _LINE_CHARACTERS_MAX = 10_000_000

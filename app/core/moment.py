@@ -78,7 +78,8 @@ def parse_time(value: object) -> int:
     if isinstance(value, str):
         return _of_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r:.80} is neither text nor a number")
+        what = repr(value) if value is None or isinstance(value, bool) else f"a value of type {type(value).__name__}"
+        raise ValueError(f"{what} is neither text nor a number")  # not walked into: it may be nested without end
     return _of_number(value)
 
 
@@ -298,11 +299,7 @@ def _number_of(value: object) -> int | float | None:
 
 
 class Times:
-    """What a column's values say about how its times are written: `add` them, then ask `form`.
-
-    Attributes:
-        open: its dates are numbers with slashes or hyphens, and none so far shows which is the day.
-    """
+    """What a column's values say about how its times are written: `add` them, then ask `form`."""
 
     def __init__(self) -> None:
         self._count = self._numbers = self._recent = self._hours = self._serials = 0
@@ -311,8 +308,8 @@ class Times:
         self._deciding = {"day-first": 0, "month-first": 0, "": 0}
         self._short_year: str | None = None
 
-    @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether its dates are numbers with slashes or hyphens of which none so far shows which is the day."""
         return bool(self._deciding[""]) and not self._deciding["day-first"] and not self._deciding["month-first"]
 
     def add(self, values: Iterable[object]) -> None:

@@ -1,41 +1,53 @@
 """Files of labelled rows, read as what a stream would have held: an event, its label, the time of the event.
 
-CSV has no types, so a cell becomes a number if it is written as one and the pipeline does not call its
-column text. `007`, `1_000`, `nan` and numbers beyond 64 bits stay text: each would change on its way to
-JSON and back. An empty cell is a missing value and leaves its key out. JSON lines are taken as they are.
+How a file and its columns are written is found out in `rows` and `column`. CSV has no types, so a cell becomes what the
+pipeline declares its column to be; a column that it does not declare gives numbers where cells are written as such.
+`007`, `1_000`, `nan` and numbers beyond 64 bits stay text there: each would change on its way to JSON and back. An
+empty cell is a missing value and leaves its key out. JSON lines are taken as they are. A row that the pipeline would
+reject is not sent, and named with its line and the pipeline's own reason.
 """
 
 from __future__ import annotations
 
 import csv
-import math
-import re
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from gzip import GzipFile
-from io import TextIOWrapper
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO, cast
+from typing import Any, NamedTuple
 
 import orjson
 
-from app.codec.decode import MISSING, find
+from app.codec.decode import MISSING, Decoder, find
 from app.core.error import InputFileError
-from app.core.moment import parse_time
+from app.core.moment import TimeForm
+from app.core.number import Decimal
 from app.core.pipeline import PathPart, Pipeline, close_match, parse_path
+from app.core.record import Malformed, Source
+from app.core.target import Target, TargetError
+from app.engine.column import (
+    SAMPLE_ROWS,
+    BadCellError,
+    Cell,
+    Columns,
+    NumberForm,
+    Read,
+    Roles,
+    check_labels,
+    decide,
+    find_time_form,
+    plain_label,
+    read_boolean,
+    read_cell,
+    read_whole_id,
+)
+from app.engine.rows import Bad, CsvRows, is_json, json_rows, open_bytes, open_text, read_cells
 
-BAD_SHOWN_MAX = 10
 STEP_MS = 1_000
 SPAN_MAX_MS = 86_400_000  # rows without times end now and reach back a day at most, so that no topic forgets them
-_NUMBER = re.compile(r"\s*[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
-_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
-_NUMBER_STARTS = frozenset("0123456789+-. \t")
-_TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "no", "0"})
-
-Cell = str | int | float | bool
+_PLAIN = b"0123456789+-.eE, \r\n"
+_LABELS_SEEN_MAX = 1_000
 
 
 class Sample(NamedTuple):
@@ -46,25 +58,14 @@ class Sample(NamedTuple):
         event: the event as JSON, without the label.
         label: the label, or `MISSING` where the row has none.
         time_ms: event time.
+        record: as a worker reads it from the topic; None where nobody looked.
     """
 
     event_id: str | int
     event: dict[str, Any]
     label: Any
     time_ms: int
-
-
-@dataclass(slots=True)
-class Bad:
-    """Rows that could not be used: how many, and the first of them by line."""
-
-    count: int = 0
-    lines: list[str] = field(default_factory=list)
-
-    def add(self, line: int, message: str) -> None:
-        self.count += 1
-        if len(self.lines) < BAD_SHOWN_MAX:
-            self.lines.append(f"line {line}: {message}")
+    record: InputRecord | None = None
 
 
 class _BadRowError(Exception):
@@ -80,6 +81,8 @@ class Fields:
         event_id: None takes the field at the pipeline's own path if rows have it, else the number of the row.
         time: None takes the field at the pipeline's own path if it names one and no start is given.
         start_ms, step_ms: times that are counted instead: row i is at start + i * step.
+        decimal: the decimal sign of all columns, the other one parting thousands; None finds it out.
+        time_form: how times are written; None finds it out.
     """
 
     label: str | None
@@ -87,6 +90,8 @@ class Fields:
     time: str | None = None
     start_ms: int | None = None
     step_ms: int | None = None
+    decimal: Decimal | None = None
+    time_form: TimeForm | None = None
 
 
 class Table:
@@ -100,8 +105,14 @@ class Table:
         lead_ms: how long before now the last row must be at the latest (labels come later than their events).
         limit: at most so many rows.
 
+    Attributes:
+        header: of a CSV file, empty names included.
+        separator: of a CSV file.
+        is_bare: whether it is a CSV file of UTF-8 whose header is its first line and whose numbers have points, so
+            that its lines can be read without a look at the columns.
+
     Raises:
-        InputFileError: the file cannot be read, or a column is not there.
+        InputFileError: the file cannot be read, a column is not there, or it can be read in two ways.
     """
 
     def __init__(
@@ -116,6 +127,10 @@ class Table:
     ) -> None:
         self.path = path
         self.bad = Bad()
+        self.header: tuple[str, ...] = ()
+        self.separator = ""
+        self.is_bare = False
+        self._pipeline = pipeline
         self._fields = fields
         self._limit = limit
         self.is_json = is_json(path)
@@ -127,13 +142,14 @@ class Table:
             for text in (*self._types, pipeline.event.id, pipeline.event.time)
             if text and len(keys := parse_path(text)) > 1
         }
-        self._label_text = pipeline.label is not None and isinstance(pipeline.label.positive, str)
+        self._decode = Decoder(pipeline).event
+        self._target = Target(pipeline.label, pipeline) if pipeline.label is not None else None
         self.count = self._count_rows()
         step_ms = fields.step_ms or max(1, min(STEP_MS, SPAN_MAX_MS // max(self.count, 1)))
         self.step_ms = step_ms
         self.start_ms = fields.start_ms if fields.start_ms is not None else (now_ms - lead_ms - self.count * step_ms)
         self.counted = fields.start_ms is not None or fields.step_ms is not None
-        self._check_columns()
+        self._columns = self._json_columns() if self.is_json else self._csv_columns()
 
     def samples(self) -> Iterator[Sample]:
         """The rows in file order."""
@@ -150,10 +166,47 @@ class Table:
     def sample(self, number: int, line: int, row: dict[str, Any]) -> Sample | None:
         """One row as the sample of this number; None for one that could not be used, which is in `bad` then."""
         try:
-            return self._sample(number, row)
+            return self._checked(number, self._sample(number, row))
         except _BadRowError as error:
             self.bad.add(line, str(error))
             return None
+
+    def check_features(self) -> None:
+        """Refuse a CSV file without a column that the model needs, as each of its rows would be rejected.
+
+        Raises:
+            InputFileError: it is such a file.
+        """
+        if self.is_json:
+            return
+        names = [name for name in self.header if name]
+        for name, feature in self._pipeline.event.features.items():
+            if feature.missing == "reject" and feature.path not in names:
+                raise InputFileError(
+                    f"{self.path} has no column {feature.path!r}, which feature {name} of {self._pipeline.name} "
+                    f"needs; its columns are {', '.join(names)}{close_match(feature.path, names)}"
+                )
+
+    def _checked(self, number: int, sample: Sample) -> Sample:
+        """The sample with its record.
+
+        Raises:
+            _BadRowError: the pipeline would reject it, or its label.
+        """
+        if self._target is not None and sample.label is not MISSING:
+            try:
+                self._target.read(sample.label)
+            except TargetError as error:
+                raise _BadRowError(str(error)) from None
+        try:
+            value = orjson.dumps(sample.event)
+        except orjson.JSONEncodeError as error:
+            raise _BadRowError(f"cannot be written as JSON: {error}") from None
+        key = str(sample.event_id).encode()
+        record = self._decode(Source(self._pipeline.topics.events, 0, number, sample.time_ms, key, value))
+        if isinstance(record, Malformed):
+            raise _BadRowError(f"{record.reason}: {record.detail}")
+        return sample._replace(record=record)
 
     def _sample(self, number: int, row: dict[str, Any]) -> Sample:
         """One row; the row's own dict becomes the event."""
@@ -170,7 +223,11 @@ class Table:
         else:
             found = find(row, self._event_id)
             if found is MISSING or found is None:
+                if self._pipeline.event.id in self.header:
+                    raise _BadRowError(f"there is no id in {self._pipeline.event.id!r}")
                 found = number
+        if isinstance(found, float) and found.is_integer() and abs(found) <= 2**53:
+            found = int(found)
         if isinstance(found, bool) or not isinstance(found, str | int):
             raise _BadRowError(f"the id {found!r:.80} is neither text nor a whole number")
         if find(row, self._event_id) is MISSING:
@@ -189,9 +246,11 @@ class Table:
             time_ms = self.start_ms + number * self.step_ms
         else:
             try:
-                time_ms = parse_time(found)
+                time_ms = self._columns.time.read(found)
             except ValueError as error:
                 raise _BadRowError(f"the time {error}") from None
+            if self._columns.time.name and self._fields.time in (None, self._pipeline.event.time):
+                self._place(row, self._event_time or (), time_ms)  # as the pipeline can read it
         if time_ms < 0:
             raise _BadRowError("the time lies before 1970, which no Kafka record can carry; use --start and --step")
         if self._event_time is not None and (self.counted or find(row, self._event_time) is MISSING):
@@ -222,64 +281,155 @@ class Table:
         return self._paths.get(name, (name,))
 
     def _read_json(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        with _open(self.path) as file:
-            for line, text in enumerate(file, 1):
-                if not text.strip():
-                    continue
-                try:
-                    row = orjson.loads(text)
-                except orjson.JSONDecodeError as error:
-                    self.bad.add(line, f"is not JSON: {error}")
-                    continue
-                if isinstance(row, dict):
-                    yield line, row
-                else:
-                    self.bad.add(line, "is JSON, but no object")
+        with open_text(self.path) as file:
+            yield from json_rows(file, self.bad.add, self.path)
 
     def _read_csv(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        with _open(self.path) as file:
-            reader, header = csv_reader(self.path, file)
-            yield from self.csv_rows(reader, header)
+        with open_text(self.path) as file:
+            yield from self._made(CsvRows(self.path, file).rows(self.bad.add))
 
-    def csv_rows(self, reader: Any, header: Sequence[str], line: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Rows of a part of the file, each with its line.
+    def part(self, lines: Iterator[str], before: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Rows of a part of a CSV file, each with its line.
 
         Args:
-            reader: a `csv.reader` at the part's first row.
-            line: how many lines of the file lie before what the reader reads.
+            lines: of the part, which begins with a row.
+            before: how many lines of the file lie before.
         """
-        columns = [(self._paths.get(name, (name,)), self._reader(name)) for name in header]
-        flat = all(len(keys) == 1 for keys, _ in columns)
-        cells = [(name, convert) for name, (_, convert) in zip(header, columns, strict=True)]
-        width = len(header)
-        try:
-            for texts in reader:
-                if len(texts) != width:
-                    if texts:
-                        self.bad.add(line + reader.line_num, f"has {len(texts)} cells, the header has {width}")
-                    continue
-                row: dict[str, Any] = {}
-                if flat:
-                    for (name, convert), text in zip(cells, texts, strict=True):
-                        if text:
-                            row[name] = convert(text)
-                else:
-                    for (keys, convert), text in zip(columns, texts, strict=True):
-                        if text:
-                            place(row, keys, convert(text))
-                yield line + reader.line_num, row
-        except csv.Error as error:
-            where = line + reader.line_num
-            raise InputFileError(f"{self.path}, line {where}: {error}; is it a CSV file?") from error
+        reader = csv.reader(lines, delimiter=self.separator)
+        return self._made(read_cells(self.path, reader, len(self.header), self.bad.add, before))
 
-    def _reader(self, name: str) -> Callable[[str], Cell]:
+    def _made(self, rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Rows of cells as dicts of values."""
+        columns = [
+            (place, self._paths.get(name, (name,)), self._reader(name))
+            for place, name in enumerate(self.header)
+            if name
+        ]
+        for line, texts in rows:
+            row: dict[str, Any] = {}
+            try:
+                for at, keys, convert in columns:
+                    text = texts[at]
+                    if text:
+                        value = convert(text)
+                        if value is MISSING:
+                            continue
+                        if len(keys) == 1:
+                            row[keys[0]] = value  # type: ignore[index]  # a key of its own is text
+                        else:
+                            place(row, keys, value)
+            except BadCellError as error:
+                self.bad.add(line, str(error))
+                continue
+            yield line, row
+
+    def _reader(self, name: str) -> Read:
         """How the cells of a column are read: as the pipeline declares it, else by their look."""
         if name == self._fields.label:
-            return str if self._label_text else read_cell
+            return self._columns.label
         kind = self._types.get(name)
         if kind == "string":
             return str
-        return _read_boolean if kind == "boolean" else read_cell
+        if kind == "boolean":
+            return read_boolean(name)
+        if name in self._columns.numbers:
+            return self._columns.numbers[name].reader(name)
+        if name == (self._fields.event_id or self._pipeline.event.id):
+            return read_whole_id if self._columns.whole_ids else str
+        return read_cell
+
+    def _roles(self) -> Roles:
+        time = self._fields.time
+        if time is None and not self.counted:
+            time = self._pipeline.event.time
+        return Roles(self._fields.label, self._fields.event_id or self._pipeline.event.id, time, self._types)
+
+    def _csv_columns(self) -> Columns:
+        """The forms of the columns, from the first rows."""
+        with open_text(self.path) as file:
+            rows = CsvRows(self.path, file)
+            self.header, self.separator = rows.header, rows.separator
+            self._check_columns(rows.names)
+            bare = rows.line == 1 and file.encoding == "utf-8-sig" and self.separator == ","
+            self.is_bare = bare and file.newlines in ("\n", "\r\n") and self._fields.decimal in (None, ".")
+            roles = self._roles()
+            if self._shows_nothing(roles):
+                label = plain_label(self._pipeline, roles.label)
+                return Columns(dict.fromkeys(roles.types, NumberForm()), label=label)
+            first = list(islice(rows.rows(lambda line, message: None), SAMPLE_ROWS))
+        cells = dict(zip(self.header, zip(*(texts for _, texts in first), strict=True), strict=True)) if first else {}
+        columns = decide(
+            self.path,
+            self._pipeline,
+            roles,
+            cells,
+            self.separator,
+            decimal=self._fields.decimal,
+            time_form=self._fields.time_form,
+            rest=self._rest_of,
+        )
+        if roles.label in cells and first:
+            self._check_csv_labels(columns, roles.label, cells[roles.label], [line for line, _ in first])
+        return columns
+
+    def _shows_nothing(self, roles: Roles) -> bool:
+        """Whether the first rows are plain numbers and nothing is asked of them but numbers: the commonest file, and
+        looked at in no time."""
+        plain = self.is_bare and roles.time is None and roles.id not in self.header
+        if not plain or any(kind != "number" for kind in roles.types.values()):
+            return False
+        if self._pipeline.task == "multiclass" or (self._pipeline.label and self._pipeline.label.positive is not None):
+            return False
+        with open_bytes(self.path) as file:
+            file.readline()
+            return not b"".join(islice(file, SAMPLE_ROWS)).translate(None, _PLAIN)
+
+    def _rest_of(self, name: str) -> Iterator[str]:
+        """The cells of a column behind the sample."""
+        with open_text(self.path) as file:
+            rows = CsvRows(self.path, file)
+            place = rows.header.index(name)
+            for _, texts in islice(rows.rows(lambda line, message: None), SAMPLE_ROWS, None):
+                yield texts[place]
+
+    def _check_csv_labels(self, columns: Columns, name: str, cells: Sequence[str], lines: Sequence[int]) -> None:
+        seen: Counter[Any] = Counter()
+        first: dict[Any, int] = {}
+        texts = Counter(cells)
+        if len(texts) > _LABELS_SEEN_MAX:
+            return
+        for text, count in texts.items():
+            try:
+                label = columns.label(text) if text else MISSING
+            except BadCellError:
+                label = text
+            if label is not MISSING:
+                seen[label] += count
+                first.setdefault(label, lines[cells.index(text)])
+        check_labels(self.path, name, self._pipeline, seen, first)
+
+    def _json_columns(self) -> Columns:
+        """How times are written, from the first rows; JSON knows numbers from text."""
+        roles, times, seen, lines = self._roles(), [], Counter[Any](), dict[Any, int]()
+        with open_text(self.path) as file:
+            for line, row in islice(json_rows(file, lambda line, message: None, self.path), SAMPLE_ROWS):
+                if roles.time is not None:
+                    times.append(self._find(row, roles.time))
+                label = self._find(row, roles.label) if roles.label is not None else None
+                if isinstance(label, Cell) and len(seen) < _LABELS_SEEN_MAX:
+                    seen[label] += 1
+                    lines.setdefault(label, line)
+        columns = Columns()
+        if roles.label is not None:
+            check_labels(self.path, roles.label, self._pipeline, seen, lines)
+        if roles.time is not None:
+            columns.time = self._fields.time_form or find_time_form(self.path, roles.time, times, self._rest_of_json)
+        return columns
+
+    def _rest_of_json(self, name: str) -> Iterator[Any]:
+        with open_text(self.path) as file:
+            for _, row in islice(json_rows(file, lambda line, message: None, self.path), SAMPLE_ROWS, None):
+                yield self._find(row, name)
 
     def _count_rows(self) -> int:
         """How many rows there are at most (a quoted line break in CSV counts as one too many).
@@ -291,7 +441,7 @@ class Table:
         name = str(self._keys(label)[-1]) if label is not None else ""
         sought = f'"{name}"' if name.isascii() and name.isprintable() else None  # as JSON writes it
         lines, first = 0, ""
-        with _open(self.path) as file:
+        with open_text(self.path) as file:
             for line in file:
                 lines += 1
                 first = first or line.strip()
@@ -306,20 +456,16 @@ class Table:
         rows = lines if self.is_json else max(lines - 1, 0)
         return rows if self._limit is None else min(rows, self._limit)
 
-    def _check_columns(self) -> None:
-        if self.is_json:
-            return
-        with _open(self.path) as file:
-            _, header = csv_reader(self.path, file)
+    def _check_columns(self, names: Sequence[str]) -> None:
         for option, name in (
             ("--label", self._fields.label),
             ("--id", self._fields.event_id),
             ("--time", self._fields.time),
         ):
-            if name is not None and name not in header:
+            if name is not None and name not in names:
                 raise InputFileError(
-                    f"{self.path} has no column {name!r} ({option}); its columns are {', '.join(header)}"
-                    + close_match(name, header)
+                    f"{self.path} has no column {name!r} ({option}); its columns are {', '.join(names)}"
+                    + close_match(name, list(names))
                 )
 
 
@@ -330,24 +476,6 @@ def _names_in(line: str) -> list[str]:
     except orjson.JSONDecodeError:
         return []
     return list(row) if isinstance(row, dict) else []
-
-
-def read_cell(text: str) -> Cell:
-    """A cell as a number, if it is one that JSON can hold and that keeps its text's meaning, else as text."""
-    if text[0] not in _NUMBER_STARTS or not _NUMBER.fullmatch(text):
-        return text
-    if _INTEGER.fullmatch(text):
-        whole = int(text)
-        return whole if -(2**63) <= whole < 2**63 else text
-    number = float(text)
-    return number if math.isfinite(number) else text
-
-
-def _read_boolean(text: str) -> Cell:
-    lowered = text.strip().lower()
-    if lowered in _TRUE:
-        return True
-    return False if lowered in _FALSE else text
 
 
 def place(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> None:
@@ -362,54 +490,3 @@ def place(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> 
         if not isinstance(inner, dict):
             raise ValueError(f"cannot set {'.'.join(map(str, keys))}: {key} is no object")
     inner[str(keys[-1])] = value
-
-
-def is_json(path: Path) -> bool:
-    """Whether a file holds JSON lines, by its name; otherwise it is a table.
-
-    Raises:
-        InputFileError: the name says neither.
-    """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".gz"]:
-        suffixes.pop()
-    match suffixes[-1:]:
-        case [".csv" | ".tsv" | ".txt"]:
-            return False
-        case [".jsonl" | ".ndjson"]:
-            return True
-    raise InputFileError(f"{path}: cannot tell what it is; name it .csv or .jsonl (either may end in .gz)")
-
-
-@contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, unpacked; what goes wrong while they are read or decoded becomes an `InputFileError`."""
-    packed = path.suffix.lower() == ".gz"
-    try:
-        with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if packed else raw) as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise InputFileError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputFileError(f"cannot read {path}: {error}; give a CSV or JSON-lines file") from error
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
-    """The file's text."""
-    with open_bytes(path) as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-        yield text
-
-
-def csv_reader(path: Path, file: TextIO) -> tuple[Any, list[str]]:
-    """A reader behind the header, and the header. The separator is the one that the header holds most of."""
-    first = file.readline()
-    if not first.strip():
-        raise InputFileError(f"{path} is empty; its first line must name the columns")
-    separator = max(",;\t|", key=first.count)
-    reader = csv.reader(chain([first], file), delimiter=separator)
-    names = [name.strip() for name in next(reader)]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise InputFileError(f"{path}: columns {', '.join(sorted(twice))} appear twice; give each its own name")
-    return reader, names

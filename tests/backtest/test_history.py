@@ -63,7 +63,10 @@ def test_odd_cells_are_read_as_produce_reads_them(
     (folder / "short.csv").write_text(text)
     chosen = history.pipeline()
     source = TableSource(folder / "short.csv", Fields("y"))
-    short, long = source.open(chosen), source.open(chosen)
+    try:
+        short, long = source.open(chosen), source.open(chosen)
+    except InputFileError:  # no label can be used, which is found before either way is gone
+        return
     long._plain_reader = lambda *_: None  # type: ignore[method-assign]  # the other way
     found, expected = ([one for batch in opened.batches() for one in batch] for opened in (short, long))
     assert told(found) == told(expected)

@@ -240,9 +240,9 @@ def test_rows_that_the_model_cannot_take_are_told(tmp_path: Path) -> None:
     path = history.table(tmp_path)
     path.write_text(path.read_text() + "much,2,3,1\n")
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), code=1)
-    assert made["source"]["bad"] == 0
-    assert made["candidates"][0]["rejected"] == ["feature_type: x1 must be a number, not 'much'"]
-    assert any("1 records were rejected" in text for text in made["warnings"])
+    assert made["source"]["bad_lines"] == ["line 1502: x1 is 'much', which is not a number"]
+    assert made["candidates"][0]["rejected"] == []
+    assert any("1 rows could not be read" in text for text in made["warnings"])
 
 
 def test_times_in_the_wrong_order_are_told(tmp_path: Path) -> None:

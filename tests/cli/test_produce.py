@@ -51,7 +51,10 @@ async def test_what_a_reader_gets(embedded: EmbeddedNode, pipeline_file: Path, r
 
 def test_bad_rows_are_named_and_end_in_1(embedded: EmbeddedNode, pipeline_file: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"id": "a", "fraud": 1}\nnonsense\n{"id": "b", "fraud": 0}\n')
+    rows.write_text(
+        '{"id": "a", "amount": 1, "country": "x", "fraud": 1}\nnonsense\n'
+        '{"id": "b", "amount": 2, "country": "x", "fraud": 0}\n'
+    )
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
     done = run("produce", *where, "--input", rows, "--label", "fraud")
     assert done.returncode == 1
@@ -87,7 +90,7 @@ def test_a_file_without_labels_is_an_error(embedded: EmbeddedNode, pipeline_file
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap)
     for content, told in (
         ('{"id": "a"}\n{"id": "b"}\n', "no line of"),  # nothing is sent
-        ('{"id": "a", "note": "fraud"}\n{"id": "b", "fraud": null}\n', "no row of"),
+        ('{"id": "a", "amount": 1, "country": "fraud"}\n{"id": "b", "fraud": null}\n', "no row of"),
     ):
         rows.write_text(content)
         done = run("produce", *where, "--input", rows, "--label", "fraud")

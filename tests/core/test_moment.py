@@ -149,6 +149,6 @@ def test_an_unknown_form_says_which_there_are() -> None:
 def test_a_column_stays_open_until_one_date_decides() -> None:
     times = Times()
     times.add(["05/01/2024"])
-    assert times.open
+    assert times.is_open()
     times.add(["13/01/2024"])
-    assert not times.open
+    assert not times.is_open()

@@ -11,14 +11,22 @@ import pytest
 from app.codec.decode import MISSING
 from app.core.error import InputFileError
 from app.core.pipeline import Pipeline
-from app.engine.table import Fields, Sample, Table, place, read_cell
+from app.engine.column import read_cell
+from app.engine.table import Fields, Sample, Table, place
 from tests.broker.pipelines import pipeline
 
 NOW_MS = 1_700_000_000_000
 
 
+def loose(event: dict[str, Any] | None = None, **changes: Any) -> Pipeline:
+    """One that takes rows without its features."""
+    kinds = {"amount": "number", "country": "string"}
+    features: dict[str, Any] = {name: {"type": kind, "missing": "omit"} for name, kind in kinds.items()}
+    return pipeline(event={"id": "id", "features": features, **(event or {})}, **changes)
+
+
 def table(path: Path, of: Pipeline | None = None, fields: Fields | None = None, **options: Any) -> Table:
-    return Table(path, of or pipeline(), fields or Fields("fraud"), now_ms=NOW_MS, **options)
+    return Table(path, of or loose(), fields or Fields("fraud"), now_ms=NOW_MS, **options)
 
 
 def written(folder: Path, text: str, name: str = "rows.csv") -> Path:
@@ -48,8 +56,12 @@ def test_a_cell_becomes_a_number_only_if_it_stays_what_it_was(text: str, value: 
 
 
 def test_columns_are_read_as_the_pipeline_declares_them(tmp_path: Path) -> None:
+    amount = {"type": "number", "missing": "omit"}
     of = pipeline(
-        event={"id": "id", "features": {"amount": "number", "country": "string", "night": "boolean"}},
+        event={
+            "id": "id",
+            "features": {"amount": amount, "country": "string", "night": {"type": "boolean", "missing": "omit"}},
+        },
         model="(Select('amount', 'night') | StandardScaler()) + (Select('country') | OneHotEncoder())"
         " | LogisticRegression()",
     )
@@ -61,7 +73,7 @@ def test_columns_are_read_as_the_pipeline_declares_them(tmp_path: Path) -> None:
 
 
 def test_a_label_declared_as_text_stays_text(tmp_path: Path) -> None:
-    of = pipeline(label={"id": "id", "value": "fraud", "wait": "7d", "positive": "1"})
+    of = loose(label={"id": "id", "value": "fraud", "wait": "7d", "positive": "1"})
     (row,) = rows(written(tmp_path, "id,fraud\na,1\n"), of)
     assert row.label == "1"
 
@@ -73,7 +85,7 @@ def test_a_row_without_label_is_no_bad_row(tmp_path: Path) -> None:
 
 
 def test_rows_without_id_are_numbered_at_the_pipelines_path(tmp_path: Path) -> None:
-    of = pipeline(event={"id": "meta.id", "features": {"amount": "number", "country": "string"}})
+    of = loose({"id": "meta.id"})
     found = rows(written(tmp_path, "amount,fraud\n5,0\n6,1\n"), of)
     assert [row.event_id for row in found] == [0, 1]
     assert found[1].event == {"amount": 6, "meta": {"id": 1}}
@@ -87,7 +99,13 @@ def test_an_id_of_another_column_is_put_where_the_pipeline_reads_it(tmp_path: Pa
 
 def test_a_column_named_as_a_path_of_the_pipeline_is_nested(tmp_path: Path) -> None:
     of = pipeline(
-        event={"id": "id", "features": {"amount": "number", "country": {"path": "card.country", "type": "string"}}}
+        event={
+            "id": "id",
+            "features": {
+                "amount": {"type": "number", "missing": "omit"},
+                "country": {"path": "card.country", "type": "string"},
+            },
+        }
     )
     (row,) = rows(written(tmp_path, "id,card.country,fraud,other.key\n1,7,0,8\n"), of)
     assert row.event == {"id": 1, "card": {"country": "7"}, "other.key": 8}
@@ -100,7 +118,7 @@ def test_times_of_a_column(tmp_path: Path) -> None:
 
 
 def test_times_that_are_counted(tmp_path: Path) -> None:
-    of = pipeline(event={"id": "id", "time": "at", "features": {"amount": "number", "country": "string"}})
+    of = loose({"time": "at"})
     path = written(tmp_path, "id,fraud,at\n1,0,x\n2,0,y\n")
     found = rows(path, of, Fields("fraud", start_ms=5_000, step_ms=10))
     assert [row.time_ms for row in found] == [5_000, 5_010]

@@ -30,7 +30,7 @@ from app.broker import embedded, kafka
 from app.broker.node import Node
 from app.broker.topic import create
 from app.core.build import build_model
-from app.engine.table import read_cell
+from app.engine.column import read_cell
 from tests.support.command import Command, Worker, succeed
 from tests.support.stream import Rows, pipeline_file, pipeline_of, settings_of
 
