@@ -20,11 +20,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from app.codec.decode import MISSING, Decoder, find
+from app.codec.feature import from_text
+from app.codec.reason import RefusedError
 from app.core.error import InputFileError
 from app.core.moment import TimeForm
 from app.core.number import Decimal
 from app.core.pipeline import PathPart, Pipeline, close_match, parse_path
-from app.core.record import Malformed, Source
+from app.core.record import InputRecord, Malformed, Passed, Source
 from app.core.target import Target, TargetError
 from app.engine.column import (
     SAMPLE_ROWS,
@@ -144,6 +146,7 @@ class Table:
         }
         self._decode = Decoder(pipeline).event
         self._target = Target(pipeline.label, pipeline) if pipeline.label is not None else None
+        self._label_text = from_text(pipeline.label, pipeline.task) if pipeline.label is not None else None
         self.count = self._count_rows()
         step_ms = fields.step_ms or max(1, min(STEP_MS, SPAN_MAX_MS // max(self.count, 1)))
         self.step_ms = step_ms
@@ -193,9 +196,12 @@ class Table:
         Raises:
             _BadRowError: the pipeline would reject it, or its label.
         """
-        if self._target is not None and sample.label is not MISSING:
+        said = self._as_said(sample.label)
+        if said is MISSING:
+            sample = sample._replace(label=MISSING)
+        elif self._target is not None:
             try:
-                self._target.read(sample.label)
+                self._target.read(said)
             except TargetError as error:
                 raise _BadRowError(str(error)) from None
         try:
@@ -206,7 +212,18 @@ class Table:
         record = self._decode(Source(self._pipeline.topics.events, 0, number, sample.time_ms, key, value))
         if isinstance(record, Malformed):
             raise _BadRowError(f"{record.reason}: {record.detail}")
+        if isinstance(record, Passed):
+            return sample._replace(record=record, label=MISSING)
         return sample._replace(record=record)
+
+    def _as_said(self, label: Any) -> Any:
+        """A label as the pipeline takes it where it may be written as text."""
+        if not isinstance(label, str) or self._label_text is None:
+            return label
+        try:
+            return self._label_text(label)
+        except RefusedError:
+            return MISSING
 
     def _sample(self, number: int, row: dict[str, Any]) -> Sample:
         """One row; the row's own dict becomes the event."""
@@ -416,6 +433,7 @@ class Table:
                 if roles.time is not None:
                     times.append(self._find(row, roles.time))
                 label = self._find(row, roles.label) if roles.label is not None else None
+                label = self._as_said(label)
                 if isinstance(label, Cell) and len(seen) < _LABELS_SEEN_MAX:
                     seen[label] += 1
                     lines.setdefault(label, line)
