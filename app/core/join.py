@@ -42,6 +42,7 @@ RETRACTED: Final = 5  # it had a label, which was taken back
 LOOSE: Final = 1024
 SEGMENT: Final = 4096
 _SHIFT: Final = 12
+_ID_TYPES: Final = frozenset({str, int, float, type(None)})
 _SLOT: Final = SEGMENT - 1
 
 
@@ -590,6 +591,8 @@ class Ledger:
         segment.fates = bytearray(state.fates)
         segment.seen, segment.notes = state.seen[:count], dict(state.notes)
         segment.ids, segment.packed = state.ids[:count], state.packed[:count]
+        if not set(map(type, segment.ids)) <= _ID_TYPES:  # others could take for ever to hash
+            raise InvariantError(f"segment {state.number} of the ledger has ids that no event has")
         if not (len(segment.ids) == len(segment.packed) == len(segment.seen) == count <= SEGMENT):
             raise InvariantError(f"segment {state.number} of the ledger is not whole")
         for slot, fate in enumerate(state.fates):

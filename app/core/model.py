@@ -18,6 +18,7 @@ from typing import Any
 
 from river import base
 
+from app.core.admit import admitted_for
 from app.core.build import build_model, has_probabilities, last_step
 from app.core.error import ExpressionError, InvariantError
 from app.core.output import Guard, ModelVersion, Prediction
@@ -25,6 +26,7 @@ from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import LabelValue
+from app.core.thaw import Thaw
 from app.core.timed import is_timed, moment
 from app.core.walk import Features, Form, Values, Walk
 
@@ -268,8 +270,10 @@ class Learner:
     def _fall_back(self) -> None:
         self.generation += 1
         good = self._good
-        # Bytes that this very object pickled; snapshots check them before they get here.
-        self.install(pickle.loads(good) if good is not None else build_model(self._pipeline))
+        if good is None:
+            self.install(build_model(self._pipeline))
+        else:  # bytes that may have come from a snapshot or a model file
+            self.install(Thaw(good, admitted_for(self._pipeline), "model").read())
 
 
 def learn_call(output_id: str) -> str:

@@ -22,7 +22,7 @@ import river.datasets
 import river.stream
 
 from app.codec.encode import Encoder
-from app.core import build, freeze
+from app.core import build, freeze, thaw
 from app.core.digest import digest_of
 from app.core.error import InvariantError, SnapshotError
 from app.core.freeze import dump, load
@@ -176,7 +176,7 @@ class _Duck:
     seed = 1
 
 
-def thaw(gadget: object) -> Shard:
+def thawed(gadget: object) -> Shard:
     return load(small(), 0, pickle.dumps(dict.fromkeys(freeze._KEPT, gadget), protocol=5))
 
 
@@ -216,7 +216,7 @@ FUNCTIONS: list[Callable[..., Any]] = [
     build.make_model,
     build._call_factory,
     freeze.load,
-    freeze._Unpickler,
+    thaw.Thaw,
     Shard,
 ]
 
@@ -224,21 +224,21 @@ FUNCTIONS: list[Callable[..., Any]] = [
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda one: f"{one.__module__}.{one.__qualname__}")
 def test_a_pickle_that_would_call_something_is_refused_before_it_does(function: Callable[..., Any]) -> None:
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thaw(Gadget(function, "touched", "os", "system"))
+        thawed(Gadget(function, "touched", "os", "system"))
 
 
 def test_the_builder_of_user_factories_is_no_way_in(tmp_path: Path) -> None:
     """It imports and calls what it is told to: the very thing that the allowlist is for."""
     touched = tmp_path / "touched"
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thaw(Gadget(build._call_factory, "os", "system", f"touch {touched}"))
+        thawed(Gadget(build._call_factory, "os", "system", f"touch {touched}"))
     assert not touched.exists()
 
 
 def test_an_array_over_a_file_is_no_way_out(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thaw(Gadget(np.memmap, str(touched), "uint8", "w+", 0, (4,)))
+        thawed(Gadget(np.memmap, str(touched), "uint8", "w+", 0, (4,)))
     assert not touched.exists()
 
 
@@ -279,15 +279,15 @@ def test_a_name_that_walks_elsewhere_is_refused(module: str, name: str) -> None:
 )
 def test_bound_methods_are_rivers_only(owner: object, name: str) -> None:
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thaw(Gadget(getattr, owner, name))
+        thawed(Gadget(getattr, owner, name))
 
 
 def test_bound_methods_of_river_are_not_the_dunder_ones() -> None:
     model = build.make_model("LogisticRegression()", {}, 1)
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thaw(Gadget(getattr, model, "__class__"))
+        thawed(Gadget(getattr, model, "__class__"))
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thaw(Gadget(getattr, model, "__reduce_ex__"))
+        thawed(Gadget(getattr, model, "__reduce_ex__"))
 
 
 @pytest.mark.parametrize("frozen", [b"", b"\x80", b"no pickle", b"\x80\x05.", dump(Shard(small(), 0))[:-20]])
