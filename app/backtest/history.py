@@ -24,12 +24,14 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from app.codec.decode import MISSING, find
+from app.codec.document import parse_json
 from app.codec.inputs import Inputs
+from app.codec.wire import Sent, Wire
 from app.core.error import InputFileError
 from app.core.merge import Merge
 from app.core.moment import parse_time
 from app.core.pipeline import Pipeline, parse_path
-from app.core.record import Event, InputRecord, Label, LabelValue, Malformed, Source
+from app.core.record import Event, InputRecord, Label, LabelValue, Malformed, Passed, Source
 from app.core.target import Target, TargetError
 from app.engine.feed import LabelForm
 from app.engine.rows import Bad, open_bytes
@@ -118,6 +120,7 @@ class TableHistory:
         self._asked = asked
         self._fields = fields
         self._inputs = Inputs(pipeline)
+        self._wire = Wire(pipeline.event)
         self._form = LabelForm(pipeline) if pipeline.label is not None else None
         self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics))
         self._events_rank = len(self._inputs.topics) - 1
@@ -172,18 +175,20 @@ class TableHistory:
                     self.unlabelled += 1
                 else:
                     due_ms = row.time_ms + self._asked.label_delay_ms
-                    value = self._form.encode(row.event_id, row.label, due_ms)
-                    heapq.heappush(self._due, (due_ms, self.done, row.event_id, value))
+                    event_id = self._wire.id_of(row.event_id)
+                    told = self._form.encode(event_id, row.label, due_ms)
+                    heapq.heappush(self._due, (due_ms, self.done, event_id, told))
             self.done += 1
         self._release(self._latest_ms)
         self._merge.push(self._events_rank, events)
         return self._taken()
 
-    def _source(self, time_ms: int, key: bytes | None, value: bytes | None) -> Source:
+    def _source(self, time_ms: int, sent: Sent | None = None) -> Source:
         """Of a label."""
         offset = self._offsets[0]
         self._offsets[0] = offset + 1
-        return Source(self._labels_topic, 0, offset, time_ms, key, value)
+        key, value, headers = sent if sent is not None else (None, None, ())
+        return Source(self._labels_topic, 0, offset, time_ms, key, value, headers)
 
     def _release(self, until_ms: int | None) -> None:
         """Labels that are known by then go into the merge."""
@@ -191,10 +196,10 @@ class TableHistory:
         labels: list[InputRecord] = []
         while due and (until_ms is None or due[0][0] <= until_ms):
             due_ms, _, event_id, value = heapq.heappop(due)
-            if decode is not None and isinstance(value, bytes):
-                labels.append(decode(self._source(due_ms, str(event_id).encode(), value)))
+            if decode is not None and isinstance(value, Sent):
+                labels.append(decode(self._source(due_ms, value)))
             else:
-                labels.append(Label(self._source(due_ms, None, None), due_ms, due_ms, event_id, value))
+                labels.append(Label(self._source(due_ms), due_ms, due_ms, event_id, value))
         if labels:
             self._merge.push(1, labels)
 
@@ -303,6 +308,8 @@ class TableHistory:
         positive = pipeline.label.positive if pipeline.label is not None else None
         plain = (
             self._table.is_bare
+            and self._wire.plain
+            and (pipeline.label is None or Wire(pipeline.label).plain)
             and all(
                 feature.type == "number" and len(feature.keys) == 1 and feature.path in header for feature in features
             )
@@ -468,6 +475,8 @@ class LogHistory:
     def _lane(self, rank: int, path: Path, time: str | None) -> Iterator[InputRecord]:
         keys = parse_path(time) if time is not None else None
         topic, is_event = self._inputs.topics[rank], rank == len(self._inputs.topics) - 1
+        label = self._pipeline.label
+        wire = Wire(self._pipeline.event if is_event or label is None else label)
         offset, latest_ms = 0, -1
         with open_bytes(path) as file:
             for line, text in enumerate(file, 1):
@@ -480,13 +489,20 @@ class LogHistory:
                 time_ms = -1
                 if keys is not None:
                     try:
-                        time_ms = parse_time(find(orjson.loads(value), keys))
+                        time_ms = parse_time(find(parse_json(value), keys))
                     except ValueError as error:
                         self.bad.add(line, f"{path.name}: there is no time in {time!r} ({error})")
                         continue
-                record = self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, None, value))
+                try:
+                    key, value, headers = wire.read(value)
+                except ValueError as error:
+                    self.bad.add(line, f"{path.name}: {error}")
+                    continue
+                record = self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, key, value, headers))
                 if record.order_ms >= latest_ms:
                     latest_ms = record.order_ms
+                elif isinstance(record, Passed):
+                    pass  # it has no time
                 elif time_ms >= 0 or not isinstance(record, Malformed):  # one that is rejected may have no time
                     self.disordered += 1
                 offset += 1

@@ -26,11 +26,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
 from app.codec.decode import MISSING
+from app.codec.wire import Sent, Wire
 from app.config import Settings
 from app.core.error import BrokerError, InputFileError, TopicError, UnreachableError
 from app.core.pipeline import PathPart, Pipeline, parse_path
@@ -93,7 +93,8 @@ class Feed:
         self._form = LabelForm(pipeline) if pipeline.label is not None else None
         self._delay_ms = label_delay_ms
         self._rate = rate
-        self._waiting: list[tuple[int, int, int, bytes, bytes]] = []  # due, number, partition, key, value
+        self._wire = Wire(pipeline.event)
+        self._waiting: list[tuple[int, int, int, Sent]] = []  # due, number, partition, record
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._wave = _Wave(_wave_span_ms(pipeline))
 
@@ -125,9 +126,9 @@ class Feed:
     async def _send_all(self, samples: Iterable[Sample], count: int, begun: float, outlet: _Outlet) -> None:
         fed = self.fed
         for sample in samples:
-            key = str(sample.event_id).encode()
-            partition = partition_of(key, count)
-            time_ms = sample.time_ms
+            event_id, time_ms = self._wire.id_of(sample.event_id), sample.time_ms
+            event = _encode(self._wire, sample)
+            partition = partition_of(event.key, count)
             if time_ms < fed.last_ms:
                 fed.disordered += 1
             else:
@@ -137,7 +138,7 @@ class Feed:
             await self._release(time_ms, outlet)
             wave = self._wave
             wave.rows += 1
-            wave.bytes += self._lanes[self._events, partition].append(key, _encode(sample), time_ms)
+            wave.bytes += self._lanes[self._events, partition].append(event, time_ms)
             fed.events += 1
             fed.rows += 1
             if self._form is not None:
@@ -145,8 +146,8 @@ class Feed:
                     fed.unlabelled += 1
                 else:
                     due_ms = time_ms + self._delay_ms
-                    value = self._form.encode(sample.event_id, sample.label, due_ms)
-                    heapq.heappush(self._waiting, (due_ms, fed.rows, partition, key, value))
+                    told = self._form.encode(event_id, sample.label, due_ms)
+                    heapq.heappush(self._waiting, (due_ms, fed.rows, partition, told))
             if self._rate is not None:
                 await self._pace(begun, outlet)
             elif fed.rows % ROWS_PER_TURN == 0:
@@ -161,11 +162,11 @@ class Feed:
         if self._labels is None:
             return
         while waiting and (until_ms is None or waiting[0][0] <= until_ms):
-            due_ms, _, partition, key, value = heapq.heappop(waiting)
+            due_ms, _, partition, label = heapq.heappop(waiting)
             await self._make_room(due_ms, outlet)
             wave = self._wave
             wave.labels += 1
-            wave.bytes += self._lanes[self._labels, partition].append(key, value, due_ms)
+            wave.bytes += self._lanes[self._labels, partition].append(label, due_ms)
             self.fed.labels += 1
 
     async def _make_room(self, time_ms: int, outlet: _Outlet) -> None:
@@ -260,20 +261,26 @@ class LabelForm:
         self._id = parse_path(form.id)
         self._value = parse_path(form.value)
         self._time: tuple[PathPart, ...] | None = parse_path(form.time) if form.time else None
+        self._wire = Wire(form)
 
-    def encode(self, event_id: str | int, label: object, time_ms: int) -> bytes:
+    def encode(self, event_id: str | int, label: object, time_ms: int) -> Sent:
+        """The record of one label.
+
+        Args:
+            event_id: as it is read of the event.
+        """
         record: dict[str, Any] = {}
         place(record, self._id, event_id)
         place(record, self._value, label)
         if self._time is not None:
             place(record, self._time, time_ms)
-        return orjson.dumps(record)
+        return self._wire.write(record, event_id, time_ms)
 
 
-def _encode(sample: Sample) -> bytes:
+def _encode(wire: Wire, sample: Sample) -> Sent:
     try:
-        return orjson.dumps(sample.event)
-    except orjson.JSONEncodeError as error:
+        return wire.write(sample.event, sample.event_id, sample.time_ms)
+    except TypeError as error:  # orjson's own is one
         raise InputFileError(
             f"the event {sample.event_id!r:.80} cannot be written as JSON: {error}; "
             "give numbers of at most 64 bits and text in UTF-8"
@@ -366,12 +373,14 @@ class _Lane:
         self._partition = partition
         self._batches: list[Any] = []
 
-    def append(self, key: bytes, value: bytes, time_ms: int) -> int:
+    def append(self, record: Sent, time_ms: int) -> int:
         """Put a record behind the others; returns about how many bytes it takes."""
-        if not self._batches or self._batches[-1].append(timestamp=time_ms, key=key, value=value) is None:
+        key, value, headers = record
+        told = {"timestamp": time_ms, "key": key, "value": value, "headers": list(headers)}
+        if not self._batches or self._batches[-1].append(**told) is None:
             # The first record of a batch is taken whatever its size; the broker has the last word.
             self._batches.append(self._outlet.sender.create_batch())
-            self._batches[-1].append(timestamp=time_ms, key=key, value=value)
+            self._batches[-1].append(**told)
         return len(key) + len(value)
 
     async def flush(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 import orjson
 
-from app.codec.document import NotFinite, parse_json
+from app.codec.document import parse_json
 from app.core.error import InputFileError
 
 BAD_SHOWN_MAX = 10
@@ -258,7 +258,7 @@ def json_rows(
         if not text.strip():
             continue
         try:
-            row = _finite(parse_json(text.encode()))
+            row = parse_json(text.encode())
         except orjson.JSONDecodeError as error:
             if not begun and text.lstrip().startswith("["):
                 raise InputFileError(_array(path)) from None
@@ -271,17 +271,6 @@ def json_rows(
             else:
                 bad(line, "is JSON, but no object")
         begun = True
-
-
-def _finite(row: Any) -> Any:
-    """The row with null where it has a bare NaN or Infinity, which means that there is no value."""
-    if isinstance(row, NotFinite):
-        return None
-    if isinstance(row, dict):
-        for key, value in row.items():
-            if isinstance(value, dict | NotFinite):
-                row[key] = _finite(value)
-    return row
 
 
 def _array(path: Path) -> str:

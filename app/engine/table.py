@@ -20,12 +20,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from app.codec.decode import MISSING, Decoder, find
+from app.codec.document import NotFinite
 from app.codec.feature import from_text
 from app.codec.reason import RefusedError
+from app.codec.wire import Wire
 from app.core.error import InputFileError
 from app.core.moment import TimeForm
 from app.core.number import Decimal
 from app.core.pipeline import PathPart, Pipeline, close_match, parse_path
+from app.core.pipeline.field import is_rooted
 from app.core.record import InputRecord, Malformed, Passed, Source
 from app.core.target import Target, TargetError
 from app.engine.column import (
@@ -138,12 +141,14 @@ class Table:
         self.is_json = is_json(path)
         self._event_id = parse_path(pipeline.event.id)
         self._event_time = parse_path(pipeline.event.time) if pipeline.event.time else None
-        self._types = {feature.path: feature.type for feature in pipeline.event.features.values()}
-        self._paths = {
-            text: keys
-            for text in (*self._types, pipeline.event.id, pipeline.event.time)
-            if text and len(keys := parse_path(text)) > 1
+        features = pipeline.event.features
+        rooted = {name: one.keys for name, one in features.items() if is_rooted(one.keys)}
+        self._types = {name: features[name].type for name in rooted}  # a column of the feature's own name, too
+        self._types |= {feature.path: feature.type for feature in features.values()}
+        self._paths = rooted | {
+            text: keys for text in pipeline.event.paths if text not in rooted and (keys := parse_path(text)) != (text,)
         }
+        self._wire = Wire(pipeline.event)
         self._decode = Decoder(pipeline).event
         self._target = Target(pipeline.label, pipeline) if pipeline.label is not None else None
         self._label_text = from_text(pipeline.label, pipeline.task) if pipeline.label is not None else None
@@ -169,7 +174,7 @@ class Table:
     def sample(self, number: int, line: int, row: dict[str, Any]) -> Sample | None:
         """One row as the sample of this number; None for one that could not be used, which is in `bad` then."""
         try:
-            return self._checked(number, self._sample(number, row))
+            return self._checked(number, self._sample(number, self._wire.rooted(row)))
         except _BadRowError as error:
             self.bad.add(line, str(error))
             return None
@@ -184,7 +189,8 @@ class Table:
             return
         names = [name for name in self.header if name]
         for name, feature in self._pipeline.event.features.items():
-            if feature.missing == "reject" and feature.path not in names:
+            here = (feature.path, name) if is_rooted(feature.keys) else (feature.path,)
+            if feature.missing == "reject" and not any(one in names for one in here):
                 raise InputFileError(
                     f"{self.path} has no column {feature.path!r}, which feature {name} of {self._pipeline.name} "
                     f"needs; its columns are {', '.join(names)}{close_match(feature.path, names)}"
@@ -205,14 +211,13 @@ class Table:
             except TargetError as error:
                 raise _BadRowError(str(error)) from None
         try:
-            value = orjson.dumps(sample.event)
-        except orjson.JSONEncodeError as error:
+            key, value, headers = self._wire.write(sample.event, sample.event_id, sample.time_ms)
+        except TypeError as error:  # orjson's own is one
             raise _BadRowError(f"cannot be written as JSON: {error}") from None
-        key = str(sample.event_id).encode()
-        record = self._decode(Source(self._pipeline.topics.events, 0, number, sample.time_ms, key, value))
+        record = self._decode(Source(self._pipeline.topics.events, 0, number, sample.time_ms, key, value, headers))
         if isinstance(record, Malformed):
             raise _BadRowError(f"{record.reason}: {record.detail}")
-        if isinstance(record, Passed):
+        if isinstance(record, Passed):  # and so is its label
             return sample._replace(record=record, label=MISSING)
         return sample._replace(record=record)
 
@@ -230,7 +235,9 @@ class Table:
         fields = self._fields
         label = MISSING if fields.label is None else self._take(row, fields.label)
         event_id = self._id(number, row)
-        return Sample(event_id, row, MISSING if label is None else label, self._time(number, row))
+        return Sample(
+            event_id, row, MISSING if label is None or isinstance(label, NotFinite) else label, self._time(number, row)
+        )
 
     def _id(self, number: int, row: dict[str, Any]) -> str | int:
         if self._fields.event_id is not None:

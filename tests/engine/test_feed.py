@@ -20,8 +20,10 @@ from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
 from app.broker.node import hold_still, wait_for
 from app.codec.decode import MISSING
+from app.codec.wire import Sent
 from app.core.error import BrokerError, TopicError, UnreachableError
 from app.core.pipeline import Pipeline
+from app.core.pipeline.field import KEY
 from app.engine import access, client, feed
 from app.engine.client import Arrival, subscribe
 from app.engine.feed import Feed, partition_of
@@ -84,6 +86,27 @@ async def test_events_and_labels_arrive_in_order_on_one_partition(embedded: Embe
         assert orjson.loads(event.value or b"") == {"id": number, "amount": number / 2}
 
 
+async def test_ids_and_labels_go_where_the_pipeline_looks_for_them(embedded: EmbeddedNode) -> None:
+    of = pipeline(
+        event={"id": "$key.id", "envelope": "debezium", "features": {"amount": "number"}},
+        label={"id": "$key", "key": "integer", "value": "$headers.fraud", "wait": "1d"},
+        model="LogisticRegression()",
+    )
+    embedded.create_topics(topics(of, 3))
+    rows = [row._replace(event={"amount": 1.5, KEY: {"id": row.event_id}}) for row in samples(30)]
+    await Feed(of, settings(embedded.bootstrap)).run(rows)
+    events = await arrived(embedded.bootstrap, of.topics.events, 30)
+    labels = await arrived(embedded.bootstrap, str(of.topics.labels), 30)
+    places = {orjson.loads(one.key or b"")["id"]: one.partition for one in events}
+    for event in events:
+        assert event.partition == partition_of(event.key or b"", 3)
+        assert orjson.loads(event.value or b"")["after"] == {"amount": 1.5}
+    for label in labels:
+        number = int(label.key or b"")
+        assert places[number] == label.partition
+        assert (label.value, dict(label.headers)) == (b"{}", {"fraud": b"%d" % (number % 2)})
+
+
 async def test_no_event_is_sent_before_the_labels_that_are_due_before_it(
     embedded: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,9 +118,9 @@ async def test_no_event_is_sent_before_the_labels_that_are_due_before_it(
     lacking: list[int] = []
     append, flush = feed._Lane.append, feed._Lane.flush
 
-    def noted(self: feed._Lane, key: bytes, value: bytes, time_ms: int) -> int:
+    def noted(self: feed._Lane, record: Sent, time_ms: int) -> int:
         in_hand.setdefault(self, []).append(time_ms)
-        return append(self, key, value, time_ms)
+        return append(self, record, time_ms)
 
     async def watched(self: feed._Lane) -> None:
         times = in_hand.pop(self, [])
