@@ -53,7 +53,7 @@ OWN: Final[dict[str, str]] = {
     "poison": "Faults",
     "rate": "Boosted",
     "reaction": "Background Reaction Reactor",
-    "record": "Chunk Control Event Label Malformed Source Tick",
+    "record": "Chunk Control Event Label Malformed Passed Source Tick",
     "reference": "Reference Season",
     "select": "Select",
     "trail": "Trail",
