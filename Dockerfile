@@ -1,7 +1,11 @@
 # A worker, or any other driftline command: docker build -t driftline . && docker run driftline --help
 
+# Both stages name a patch version, so that a build next month is the same as today's. To raise it: another patch of 3.11
+# reads the state that is there. Another minor does not: save the state first (`driftline state save`, see
+# docs/operations.md), restore it with the new image, and raise constraints.txt with it.
+
 # Built where there is a C compiler: app/core/_weighted.pyx is compiled.
-FROM python:3.11 AS build
+FROM python:3.11.14 AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/driftline/bin:$PATH
 RUN python -m venv /opt/driftline
@@ -14,7 +18,7 @@ RUN mkdir -p app/core && touch app/__init__.py app/core/__init__.py app/core/_we
 COPY app ./app
 RUN pip install --no-deps .
 
-FROM python:3.11-slim
+FROM python:3.11.14-slim
 
 ENV PYTHONUNBUFFERED=1 PATH=/opt/driftline/bin:$PATH
 COPY --from=build /opt/driftline /opt/driftline

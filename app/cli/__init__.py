@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
 
 import click
 
 from app import __version__
-from app.core.error import DriftlineError
+from app.core.error import DependencyError, DriftlineError
 from app.core.weighted import arithmetic
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("app.cli.explain:explain_command", "Why did this event get its score?"),
     "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
 }
+RIVER = ("0.26.1", "0.27")  # from this release on, up to and without that one; as pyproject.toml has it
 INTERRUPTED = 130
 UNREAD = 141  # as of a program that SIGPIPE ends
 
@@ -61,6 +62,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
+        check_river()
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
@@ -80,6 +82,25 @@ class Commands(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed goes nowhere
             raise click.exceptions.Exit(UNREAD) from None
+
+
+def check_river() -> None:
+    """Whether the River that is installed is one that this version knows. It is not imported, which takes seconds.
+
+    Raises:
+        DependencyError: it is another, or none.
+    """
+    try:
+        found = metadata.version("river")
+    except metadata.PackageNotFoundError:
+        found = "none"
+    numbers = [tuple(int(part) for part in text.split(".") if part.isdecimal()) for text in (found, *RIVER)]
+    if not numbers[1] <= numbers[0] < numbers[2]:
+        raise DependencyError(
+            f"this Driftline needs River from {RIVER[0]} on and below {RIVER[1]}, and {found} is installed: "
+            f'pip install "river>={RIVER[0]},<{RIVER[1]}", or take a Driftline that knows this River. A state that '
+            "another River learned goes with it: `driftline state save` there first"
+        )
 
 
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

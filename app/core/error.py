@@ -81,6 +81,12 @@ class SettingsError(DriftlineError):
     exit_code = 2
 
 
+class DependencyError(DriftlineError):
+    """A library is installed in a version that this one does not know."""
+
+    exit_code = 2
+
+
 class InputFileError(DriftlineError):
     """A file that a command was given cannot be read as what it should be."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -116,3 +117,25 @@ def test_a_worker_that_is_told_to_stop_while_it_loads_stops_in_good_order(tmp_pa
         process.terminate()
         told = process.communicate(timeout=10)[1]
     assert (process.returncode, told) == (0, "stopped before it began\n")
+
+
+@pytest.mark.parametrize(
+    ("river", "known"),
+    [("0.25.0", False), ("0.26.0", False), ("0.26.1", True), ("0.26.7", True), ("0.27.0", False), ("1.0", False)],
+)
+def test_an_unknown_river_is_one_sentence(monkeypatch: pytest.MonkeyPatch, river: str, known: bool) -> None:
+    monkeypatch.setattr("app.cli.metadata.version", lambda name: river)
+    done = CliRunner().invoke(main, ["status", "--help"])
+    assert (done.exit_code == 0) == known
+    if not known:
+        assert done.exit_code == 2
+        assert f"needs River from 0.26.1 on and below 0.27, and {river} is installed" in done.output
+        assert "Traceback" not in done.output
+
+
+def test_without_river_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("app.cli.metadata.version", missing)
+    assert "and none is installed" in CliRunner().invoke(main, ["status", "--help"]).output

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from app import __version__
+from app.cli import RIVER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,3 +62,16 @@ def test_what_a_broker_needs_is_in_the_package(name: str) -> None:
     package_data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
     assert name in package_data["app.broker"]
     assert files("app.broker").joinpath(name).is_file()
+
+
+def test_the_river_that_commands_ask_for_is_the_one_of_the_package(project: dict[str, Any]) -> None:
+    (requirement,) = (one for one in map(Requirement, project["dependencies"]) if one.name == "river")
+    assert {(one.operator, one.version) for one in requirement.specifier} == {(">=", RIVER[0]), ("<", RIVER[1])}
+
+
+def test_the_image_names_a_patch_version_of_python() -> None:
+    """Another minor may not read the state; see the note in the Dockerfile."""
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    patches = {re.fullmatch(r"python:(3\.\d+\.\d+)(?:-slim)?(?:-[a-z]+)?", stage) for stage in stages}
+    assert None not in patches, stages
+    assert len({match[1] for match in patches if match is not None}) == 1, "both stages have one Python"
