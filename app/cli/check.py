@@ -19,7 +19,8 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.option import json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.live import against_live
+from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
 from app.config import dump_pipeline
 from app.core.error import DriftlineError, PipelineError, Problem
 from app.core.need import OUTAGE_MS, Need, need
@@ -46,6 +47,13 @@ class NotDeterministicError(DriftlineError):
 )
 @click.option("--no-proof", is_flag=True, help="Leave out the proof of determinism, which takes some seconds.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors, and end.")
+@click.option(
+    "--against-live",
+    "live",
+    is_flag=True,
+    help="Say instead what a deploy of this file, with these versions, would do to the state that is there.",
+)
+@bootstrap_option
 @json_option
 def check(
     pipeline_file: Path | None,
@@ -54,6 +62,8 @@ def check(
     partitions: int | None,
     no_proof: bool,
     schema: bool,
+    live: bool,
+    bootstrap: str | None,
     as_json: bool,
 ) -> None:
     """Check a pipeline file.
@@ -61,12 +71,19 @@ def check(
     Prints the whole pipeline with every default filled in, and what it will need; or every problem at once,
     on stderr. Then it proves that the pipeline gives the same bits in any process.
 
-    Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes.
+    With --against-live it reads Kafka instead, and says of every shard whether a worker with this file and these
+    versions goes on with the state that is there.
+
+    Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes. Of --against-live:
+    0 the state is kept, 1 parts of it begin anew, 4 a worker would stop.
     """
     if schema:
         click.echo(json.dumps(pipeline_schema(), indent=2))
         return
-    settings = settings_of(partitions=partitions)
+    settings = settings_of(partitions=partitions, bootstrap=bootstrap)
+    if live:
+        against_live(pipeline_of(settings, pipeline_file, overrides), settings, as_json=as_json)
+        return
     try:
         pipeline = pipeline_of(settings, pipeline_file, overrides)
         estimate = need(pipeline, rate, settings.partitions)

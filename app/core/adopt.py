@@ -111,6 +111,23 @@ def adopt(shard: Shard, before: Pipeline) -> None:
     shard.episodes.forget(shard.watch.signals(after), shard.moment("a"))
 
 
+def begun_anew(before: Pipeline, after: Pipeline) -> list[str]:
+    """What has no past in a state that `adopt` takes over, in words: the rest goes on."""
+    found = [f"metric {name}" for name in Evaluation.of(after).tracks if not _goes_on(name, before, after)]
+    old, new = before.metric_by, after.metric_by
+    found += ["metrics by label age"] if new.ages_ms and new.ages_ms != old.ages_ms else []
+    found += [f"metrics by {new.segment}"] if new.segment is not None and new.segment != old.segment else []
+    monitors = DriftMonitors.of(after)
+    going_on = monitors.keep(DriftMonitors.of(before), DriftMonitors.of(before))
+    found += [f"detector {one.name}" for one in monitors.every() if one.name not in going_on.values()]
+    return found
+
+
+def _goes_on(metric: str, before: Pipeline, after: Pipeline) -> bool:
+    """Whether a metric of after has a past under before."""
+    return metric in Evaluation.of(before).tracks and _same(metric, before, after)
+
+
 def _same(expression: str, before: Pipeline, after: Pipeline) -> bool:
     """Whether an expression means the same in both."""
     missing = object()

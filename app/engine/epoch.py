@@ -76,7 +76,7 @@ def next_epoch(
         reason = "reset"
     elif gap:
         reason = "gap"
-    elif changed_keys(before := _as_read_now(last.pipeline), document):
+    elif changed_keys(before := as_read_now(last.pipeline), document):
         if refused := refused_keys(before, document):
             raise StateMismatchError(
                 f"the pipeline file changed in {', '.join(refused)}, which the state of {pipeline.name} cannot follow. "
@@ -102,7 +102,7 @@ def next_epoch(
     )
 
 
-def _as_read_now(document: dict[str, Any]) -> dict[str, Any]:
+def as_read_now(document: dict[str, Any]) -> dict[str, Any]:
     """A journaled pipeline with the settings that have come up since, at their defaults: those change nothing."""
     try:
         return read_pipeline(document).resolved()
