@@ -64,7 +64,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
         slice_number: number of the last slice before it.
         pipeline: the whole resolved pipeline.
         versions, arithmetic: what the state's bits depend on.
-        restored: digest of a restored state's head, under which it lies in the snapshots topic. Unset for others.
+        restored: digest of a restored state's manifest, under which it lies in the snapshots topic. Unset for others.
     """
 
     number: int

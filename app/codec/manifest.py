@@ -8,7 +8,7 @@ older slot. A slot's keys are
     <slot>/manifest
 
 A state that was restored has a third place of its own, `2/`, that snapshots never touch: there its head is a part like
-any other, and its manifest lies under the head's digest, which the journal's epoch names.
+any other, and its manifest lies under its own digest, which the journal's epoch names.
 
 A part lies under its own digest, so a snapshot writes those that its slot has not yet, and a null for those that it
 needs no more. Slots share none: what happens to a record spoils one of them. The manifest names the journal entry that
@@ -150,7 +150,7 @@ def manifest_key(slot: int) -> bytes:
 
 
 def restored_key(digest: str) -> bytes:
-    """Of the manifest of a restored state whose head has this digest."""
+    """Of the manifest of a restored state, by its digest."""
     return b"%d/%s/manifest" % (RESTORED, digest.encode())
 
 

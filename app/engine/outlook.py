@@ -153,7 +153,7 @@ class _Look(Recovery):
             return None
         if found.state == "restored":
             topic = self._pipeline.topics.snapshots
-            await restored_state(self._broker, topic, self._partition, found, self._ring)
+            await restored_state(self._broker, topic, self._partition, found)
             return f"the restored state of epoch {found.number}, and {slices} slices after it folded again"
         return f"the journal, {slices} slices folded again"
 

@@ -277,7 +277,7 @@ class Recovery:
     async def _restored(self, entry: EpochEntry) -> Shard:
         """The shard as an epoch begins that goes on from a state which was put there."""
         topic = self._pipeline.topics.snapshots
-        manifest, frozen = await restored_state(self._broker, topic, self._partition, entry, self._verify_with)
+        manifest, frozen = await restored_state(self._broker, topic, self._partition, entry)
         try:
             return await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
         except (PipelineError, SnapshotError) as error:

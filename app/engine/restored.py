@@ -1,8 +1,8 @@
 """A state that was put behind an epoch of its own: in the snapshots topic, apart from the slots of the snapshots.
 
 It never changes and stays until another is restored, so a shard's journal can be followed from there, by recovery and
-by `driftline verify`, as from a fresh state. The epoch names the digest of its head, which names every part: whoever
-can write the snapshots topic alone cannot put another in its place.
+by `driftline verify`, as from a fresh state. The epoch names the digest of its manifest, which names its head, which
+names every part: the journal vouches for all of it, also after the keys of the deployment were rotated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import structs
 
 from app.codec.journal import EpochEntry
-from app.codec.keyring import KeyRing
+from app.codec.keyring import NO_KEYS
 from app.codec.manifest import (
     RESTORED,
     Manifest,
@@ -24,7 +24,9 @@ from app.codec.manifest import (
     encode_manifest,
     part_of,
     restored_key,
+    signed_content,
     split,
+    state_digest,
 )
 from app.codec.write import Write
 from app.core.error import InputLostError, RecoveryError, SnapshotError
@@ -82,8 +84,8 @@ def with_head(manifest: Manifest, rows: Sequence[Row], rest: bytes) -> tuple[Man
     ), head
 
 
-def records(topic: str, shard: Shard, manifest: Manifest, ring: KeyRing) -> Iterator[Write]:
-    """The records of a state, in order; the last is its manifest, which names the digest under which it lies."""
+def records(topic: str, shard: Shard, manifest: Manifest) -> Iterator[Write]:
+    """The records of a state, in order; the last is its manifest, whose key names its digest."""
     pieces = Pieces(shard)
 
     def writes(part: Part, value: bytes) -> Iterator[Write]:
@@ -94,7 +96,11 @@ def records(topic: str, shard: Shard, manifest: Manifest, ring: KeyRing) -> Iter
         yield from writes(part, value)
     manifest, head = pieces.head(manifest)
     yield from writes(part_of(head), head)
-    yield Write(topic, shard.partition, restored_key(manifest.digest), encode_manifest(manifest, ring))
+    yield Write(topic, shard.partition, restored_key(_name(manifest)), encode_manifest(manifest, NO_KEYS))
+
+
+def _name(manifest: Manifest) -> str:
+    return state_digest(signed_content(manifest))
 
 
 def in_commits(writes: Iterable[Write]) -> Iterator[list[Write]]:
@@ -131,9 +137,7 @@ async def kept_records(broker: Broker, topic: str, partition: int) -> Mapping[by
     return found
 
 
-async def restored_state(
-    broker: Broker, topic: str, partition: int, entry: EpochEntry, ring: KeyRing
-) -> tuple[Manifest, Frozen]:
+async def restored_state(broker: Broker, topic: str, partition: int, entry: EpochEntry) -> tuple[Manifest, Frozen]:
     """The state that an epoch began with.
 
     Raises:
@@ -145,9 +149,9 @@ async def restored_state(
     try:
         if (value := kept.get(restored_key(digest))) is None:
             raise SnapshotError("it is not there")
-        manifest = decode_manifest(value, ring)
+        manifest = decode_manifest(value, NO_KEYS)  # the journal vouches for it
         head = b"".join(joined(Part(manifest.digest, manifest.size_bytes), RESTORED, kept))
-        if manifest.digest != digest or manifest.partition != partition:
+        if _name(manifest) != digest or manifest.partition != partition:
             raise SnapshotError("it is another state")
         rows = decode_index(head[: manifest.index_bytes])
         segments = [(joined(row.body, RESTORED, kept), joined(row.marks, RESTORED, kept)) for row in rows]

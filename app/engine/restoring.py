@@ -351,7 +351,7 @@ class Restoration:
             manifest = self._manifest(plan, state, number)
             digest, needed = "", set()
             last: list[Write] = []
-            for writes in in_commits(records(topics.snapshots, shard, manifest, self._ring)):
+            for writes in in_commits(records(topics.snapshots, shard, manifest)):
                 if last:
                     await publisher.commit(last, None)
                 needed |= {write.key for write in writes}

@@ -395,3 +395,24 @@ async def test_nothing_is_saved_where_nothing_was_learned(tmp_path: Path) -> Non
     with pytest.raises(RecoveryError, match="no shard of parity has a state"):
         await saved(cluster, chosen, tmp_path / "state")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_restored_state_outlives_the_key_that_was_there_then(tmp_path: Path) -> None:
+    """The journal vouches for it, and the journal is taken over at a rotation."""
+    chosen, path = chosen_of(), tmp_path / "state"
+    await saved(await lived(chosen, ring=RING), chosen, path, RING)
+    there = MemoryCluster()
+    there.create_for(chosen, 1)
+    await restored(there, chosen, path, ring=RING)
+    later = "the key that comes after it"
+    for ring in (RING, KeyRing.of(f"{later},a key that this deployment has"), KeyRing.of(later)):
+        async with Life(there, chosen, start=Start(ring=ring)) as life:
+            await life.until_done()
+            assert life.shard().counts["learned"] == COUNT
+            await life.stop()
+    settle(there, chosen)
+    async with Life(there, chosen, start=Start(ring=KeyRing.of(later))) as life:
+        await life.until_done()
+        assert life.shard().counts["joined"] == COUNT + WAITING
+        await life.stop()
+    assert await verified(there, chosen, KeyRing.of(later)) > 0
