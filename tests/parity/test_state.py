@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from river import linear_model
+from river import naive_bayes
 
 from app.codec.inputs import Inputs
 from app.codec.keyring import NO_KEYS, KeyRing
@@ -203,17 +203,26 @@ async def test_a_model_that_does_not_work_under_these_versions_is_refused_before
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another River's objects may be read and still not work."""
-    chosen, path = chosen_of(), tmp_path / "state"
+    features = {"features": {"x": "number", "z": "number"}}
+    chosen, path = chosen_of(model="Select('x', 'z') | GaussianNB()", event=features), tmp_path / "state"
     await saved(await lived(chosen), chosen, path)
     there = MemoryCluster()
     there.create_for(chosen, 1)
     monkeypatch.setitem(versions(), "river", "0.99.0")
+    begin: Any = naive_bayes.GaussianNB.__init__
+    learn: Any = naive_bayes.GaussianNB.learn_one
 
-    def forgetful(self: Any, state: dict[str, Any]) -> None:
-        """As of a release that keeps the optimizer under another name."""
-        vars(self).update({name: value for name, value in state.items() if name != "optimizer"})
+    def begin_anew(self: Any) -> None:
+        """As of a release whose objects have one attribute more."""
+        begin(self)
+        self.priors = {}
 
-    monkeypatch.setattr(linear_model.LogisticRegression, "__setstate__", forgetful, raising=False)
+    def learn_anew(self: Any, x: dict[str, Any], y: object) -> None:
+        self.priors[y] = self.priors.get(y, 0) + 1
+        learn(self, x, y)
+
+    monkeypatch.setattr(naive_bayes.GaussianNB, "__init__", begin_anew)
+    monkeypatch.setattr(naive_bayes.GaussianNB, "learn_one", learn_anew)
     with pytest.raises(StateFileError, match="its model raised .*restore it where River 0.26"):
         await restored(there, chosen, path)
     assert there.log(Place(chosen.topics.journal, 0)).end == 0
