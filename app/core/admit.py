@@ -35,6 +35,7 @@ from app.core.vessel import Method
 OWN: Final[dict[str, str]] = {
     "arrival": "Arrivals",
     "calibration": "Brier ECE",
+    "cause": "Leap Probe",
     "curve": "AveragePrecision ROCAUC",
     "drift": "DriftMonitors",
     "early": "EarlyLabels Held",
@@ -56,6 +57,7 @@ OWN: Final[dict[str, str]] = {
     "record": "Chunk Control Event Label Malformed Passed Source Tick",
     "reference": "Reference Season",
     "select": "Select",
+    "stray": "Mark Silence Strays",
     "trail": "Trail",
     "waiting": "Settled Waiting",
     "watch": "Block Shares Verdict Watch",

@@ -7,6 +7,7 @@ Severity is `warning` unless users are hurt for certain, and the pipeline file m
                     has moved up by a quarter of the reference errors)
     performance     a metric is beyond its limit by more than a tenth of it
     label_coverage  less than half of the coverage that is asked for
+    label_match     more than half of the labels find no event, or none come
     data_quality    more than half of the records are rejected
     model_failure   a prediction is missing or comes from an older copy of the model; the model rests
     throughput      no events come any more
@@ -41,6 +42,7 @@ _AUDIENCES: dict[AlertKind, tuple[Role, ...]] = {
     "performance": ("data_science", "domain_expert"),
     "label_coverage": ("data_engineering", "data_science"),
     "label_delay": ("data_engineering", "data_science"),
+    "label_match": ("data_engineering", "operations"),
     "data_quality": ("data_engineering",),
     "model_failure": ("operations", "data_science"),
     "model_change": ("data_science", "operations"),

@@ -34,7 +34,9 @@ from app.core.pipeline import AlertKind, Alerts, Severity, format_duration
 SILENCES_MAX = 1_000  # signals are a closed set, and this many silences of theirs are more than anyone will say
 UNWATCHED = "The pipeline file has not asked to watch this"
 _EVER = 1 << 62
-_BY_LABELS: frozenset[AlertKind] = frozenset({"concept_drift", "performance", "label_coverage", "label_delay"})
+_BY_LABELS: frozenset[AlertKind] = frozenset(
+    {"concept_drift", "performance", "label_coverage", "label_delay", "label_match"}
+)
 
 
 class Sign(Struct, frozen=True, gc=False):

@@ -19,7 +19,7 @@ from app.core.output import Outcome, OutcomeKind, Score
 from app.core.poison import ModelRaisedError
 from app.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from app.core.shard import Shard
-from app.core.trouble import note_drift, reject, watch_faults, watch_labels
+from app.core.trouble import note_drift, reject, watch_faults, watch_labels, watch_strays
 from app.core.waiting import Settled, Waiting
 
 # -- labels
@@ -70,6 +70,8 @@ def _hold(shard: Shard, label: Held, out: Outbox) -> None:
         return
     while (crowded_out := early.crowded()) is not None:
         unjoined(shard, crowded_out, "orphan", "more early labels wait than early_max", out)
+    shard.strays.hold(label, shard.now_ms)
+    watch_strays(shard, out)
 
 
 # -- waits
@@ -81,6 +83,7 @@ def await_label(shard: Shard, event: Event, score: Score, now_ms: int, out: Outb
     waiting = Waiting(source.offset, source.key, event.time_ms, event.features, score.prediction, score.version)
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
+        shard.strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
         _join(shard, place, waiting, held, now_ms, out)
     while (oldest := pending.crowded()) is not None:
         give_up(shard, oldest, "more events wait than pending_max", out)
@@ -123,6 +126,7 @@ def give_up(shard: Shard, place: int, why: str, out: Outbox) -> None:
     shard.maturity.on_expiry()
     output_id = _ending_id(shard, waiting)
     if assumed is None:
+        shard.strays.give_up(event_id, pending.seen_ms(place), shard.now_ms, pending.wait_ms)
         pending.settle(place, EXPIRED, shard.now_ms)
         _settle(shard, "expired", output_id, event_id, waiting, None, None, why, out)
         watch_labels(shard, None, out)
@@ -142,6 +146,8 @@ def _again(shard: Shard, place: int, label: Held, out: Outbox) -> None:
     fate, before = pending.fate(place), pending.settled(place)
     if fate == EXPIRED or (fate == ASSUMED and ASSUMED not in pending.keep):
         unjoined(shard, label, "late", "the label came after the wait", out)
+        shard.strays.miss(label.time_ms - pending.seen_ms(place), shard.now_ms - label.time_ms, shard.now_ms)
+        watch_strays(shard, out)
     elif fate == LABELLED and not shard.corrects:
         several = shard.labels_max > 1
         many = "as many labels as labels_max allows" if several else "its label already; the first one stands"

@@ -46,6 +46,7 @@ _KEPT = (
     "watch",
     "maturity",
     "loading",
+    "strays",
 )
 
 _MAY_BE_NONE = ("watermark_ms",)

@@ -27,6 +27,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, structs
 
+from app.core.cause import Known
 from app.core.error import InvariantError
 from app.core.record import EventId, LabelValue
 from app.core.waiting import Settled, Waiting, pack, unpack
@@ -362,6 +363,31 @@ class Ledger:
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what came before counts from here."""
         self._origin_ms += time_ms
+
+    def knows(self, event_id: EventId) -> bool:
+        """Whether the event is known; nothing is forgotten by asking."""
+        return event_id in self._places
+
+    def latest(self, count: int) -> list[Known]:
+        """The newest events that are known, oldest first, those that wait before others; at most so many."""
+        waiting: list[Known] = []
+        others: list[Known] = []
+        for place in range(self._end - 1, max(-1, self._end - 1 - SEGMENT), -1):
+            segment, slot = self._segments.get(place >> _SHIFT), place & _SLOT
+            event_id = None if segment is None else segment.ids[slot]
+            if segment is None or event_id is None:
+                continue
+            if (kept := self.unsettled(place)) is not None:
+                waiting.append(Known(event_id, kept.key, waits=True))
+                if len(waiting) == count:
+                    break
+            elif len(others) < count:
+                others.append(Known(event_id, None, waits=False))
+        return [*others[: count - len(waiting)][::-1], *waiting[::-1]]
+
+    def seen_ms(self, place: int) -> int:
+        """The watermark when the event came."""
+        return self._segments[place >> _SHIFT].seen[place & _SLOT] + self._origin_ms
 
     # -- what became of them
 

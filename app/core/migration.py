@@ -21,7 +21,8 @@ Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 
 
 def _from_8(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 9 has the same parts."""
+    """Format 9 keeps labels that found no event."""
+    state.setdefault("strays", fresh.strays)
 
 
 STEPS: Final[Mapping[int, Step]] = {8: _from_8}

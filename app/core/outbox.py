@@ -27,6 +27,11 @@ class Outbox(Struct, gc=False):
     made: list[Output] = []
     alerts: int = 0
 
+    @property
+    def record(self) -> str:
+        """The record's place."""
+        return f"{self.topic}-{self.partition}-{self.number}"
+
     def own_id(self) -> str:
         return f"{self.topic}-{self.partition}-{self.number}-0"
 

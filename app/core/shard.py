@@ -17,9 +17,11 @@ from app.core.model import Learner
 from app.core.pipeline import Pipeline
 from app.core.reaction import Reactor
 from app.core.record import LabelValue
+from app.core.stray import Strays
 from app.core.target import Target
 from app.core.watch import Watch
 
+_LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
 _CONCEPT = frozenset({"error", "loss"})  # signals whose drift is one of what is to be learned
 
 
@@ -33,6 +35,7 @@ class Terms(Struct, frozen=True, gc=False):
         threshold: of a decision; None without one.
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
+        strays_watched: labels that find no event, or do not come, are told of.
         events, labels: what output ids begin with that are about an event, or about a label.
     """
 
@@ -43,6 +46,7 @@ class Terms(Struct, frozen=True, gc=False):
     threshold: float | None
     missing_watched: bool
     waits_watched: bool
+    strays_watched: bool
     events: str
     labels: str
 
@@ -58,6 +62,7 @@ class Terms(Struct, frozen=True, gc=False):
             missing_watched=bool(pipeline.alerts.missing_max),
             waits_watched=label is not None
             and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),
+            strays_watched=label is not None and pipeline.alerts.unmatched_max < 1,
             events=f"{topics.events}-{partition}-",
             labels=f"{topics.labels}-{partition}-",
         )
@@ -82,6 +87,7 @@ class Shard:
         watch: conditions beside drift.
         loading: a model file that is on its way in.
         maturity: how far labels have come in, and the metrics that know of it.
+        strays: labels that found no event.
     """
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
@@ -110,10 +116,16 @@ class Shard:
         self.watch.adopt(pipeline)
         self.maturity = Maturity(pipeline)
         self.loading = Loading()
+        self.strays = Strays()
 
     def count(self, what: str) -> None:
         counts = self.counts
         counts[what] = counts.get(what, 0) + 1
+
+    def accepted(self) -> tuple[int, int]:
+        """Events and labels that could be used; of labels, those of which it is known what became of them."""
+        count = self.counts.get
+        return count("scored", 0), sum([count(kind, 0) for kind in _LABELS_TAKEN])
 
     @property
     def now_ms(self) -> int:
@@ -131,6 +143,7 @@ class Shard:
             self.episodes.deadline_ms(self.moment()),
             self.watch.deadline_ms(self.episodes.open),
             self.loading.deadline_ms,
+            self.strays.deadline_ms(self.counts.get("scored", 0)) if self.terms.strays_watched else None,
         )
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None

@@ -23,8 +23,18 @@ from app.core.output import ModelVersion, Output, Prediction, Score
 from app.core.poison import ModelRaisedError
 from app.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from app.core.shard import Shard
+from app.core.stray import LEAP_MS
 from app.core.takeover import take_chunk
-from app.core.trouble import accepted, answer, look, note_drift, notice, reject, watch_faults, watch_waits
+from app.core.trouble import (
+    answer,
+    look,
+    note_drift,
+    notice,
+    reject,
+    watch_faults,
+    watch_silence,
+    watch_waits,
+)
 
 
 def step(shard: Shard, record: Record) -> list[Output]:
@@ -73,6 +83,8 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     if watermark_ms is None:
         for kept in (shard.pending, shard.early, shard.loading):
             kept.begin_at(time_ms)
+    elif time_ms - watermark_ms >= LEAP_MS:
+        shard.strays.move(watermark_ms, time_ms, out.record)
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):
         give_up(shard, place, "no label within the wait", out)
@@ -114,7 +126,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if guard != "served" and not resting:
         notice(shard, "model", failure_sign(shard.pipeline, guard), out)
     if event.missing and terms.missing_watched:
-        shard.watch.miss(event.missing, now_ms, *accepted(shard))
+        shard.watch.miss(event.missing, now_ms, *shard.accepted())
     monitors = shard.monitors
     if monitors.of_events:
         for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
@@ -129,6 +141,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
             watch_faults(shard, out)
     if terms.labelled:
         await_label(shard, event, score, now_ms, out)
+        if counts["scored"] >= shard.strays.check_at:
+            watch_silence(shard, out)
     else:
         shard.pending.add(event_id, now_ms, None)
 

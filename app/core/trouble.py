@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from app.core.alert import alert_of, drift_sign, error_sign, given_up_sign, reaction_sign, signal_of
 from app.core.drift import Drift
 from app.core.episode import Sign, Told
+from app.core.lost import begin_window, judge_silence, judge_strays
 from app.core.outbox import Outbox
 from app.core.output import Alert, Rejected
 from app.core.record import Control, Source
 from app.core.shard import Shard
 from app.core.watch import LOOK_MS, NEVER, Verdict
-
-_LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
 
 
 def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
@@ -27,7 +26,7 @@ def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) 
     if reason == "model_error" or source.topic == topics.control:
         return  # no fault of the data
     what = "labels" if source.topic == topics.labels else "events"
-    if shard.watch.reject(what, reason, shard.now_ms, *accepted(shard)):
+    if shard.watch.reject(what, reason, shard.now_ms, *shard.accepted()):
         look(shard, out)
 
 
@@ -108,6 +107,25 @@ def watch_waits(shard: Shard, time_ms: int, out: Outbox) -> None:
             _judge(shard, watch.judge_coverage(shard.pipeline, shard.episodes.open), out)
 
 
+def watch_strays(shard: Shard, out: Outbox) -> None:
+    """A label found no event, or found it too late: look, if enough have."""
+    strays = shard.strays
+    if not shard.terms.strays_watched:
+        return
+    begin_window(shard)
+    if strays.count >= strays.look_at:
+        _judge(shard, judge_strays(shard, timed=False), out)
+    shard.watch.time_due_ms = min(shard.watch.time_due_ms, strays.look_ms)
+
+
+def watch_silence(shard: Shard, out: Outbox) -> None:
+    """Some events more were scored: see whether labels come."""
+    if shard.terms.strays_watched:
+        _judge(shard, judge_silence(shard), out)
+    else:
+        shard.strays.check_at = NEVER
+
+
 # -- operators
 
 
@@ -133,12 +151,14 @@ def answer(shard: Shard, control: Control, out: Outbox) -> None:
 def look(shard: Shard, out: Outbox) -> None:
     """Judge what goes by time, resolve what is over, and say when to look again."""
     watch, episodes, rules = shard.watch, shard.episodes, shard.pipeline.alerts
-    scored, labelled = accepted(shard)
+    scored, labelled = shard.accepted()
     if rules.throughput is not None:
         arrived = scored + watch.rejected["events"]
         verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
         _judge(shard, verdicts, out)
     _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+    if shard.terms.strays_watched and shard.now_ms >= shard.strays.look_ms:
+        _judge(shard, judge_strays(shard, timed=True), out)
     if (progress := shard.loading.expire(shard.now_ms)) is not None:
         shard.count("load_given_up")
         tell_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
@@ -146,13 +166,8 @@ def look(shard: Shard, out: Outbox) -> None:
         _tell(shard, told, out)
     again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
     loaded_ms = NEVER if shard.loading.deadline_ms is None else shard.loading.deadline_ms
-    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms, loaded_ms)
-
-
-def accepted(shard: Shard) -> tuple[int, int]:
-    """Events and labels that could be used."""
-    count = shard.counts.get
-    return count("scored", 0), sum([count(kind, 0) for kind in _LABELS_TAKEN])
+    strays_ms = shard.strays.look_ms if shard.terms.strays_watched else NEVER
+    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms, loaded_ms, strays_ms)
 
 
 def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:

@@ -31,6 +31,7 @@ from app.core.alert import (
     throughput_sign,
 )
 from app.core.episode import Sign
+from app.core.stray import SIGNALS
 
 if TYPE_CHECKING:
     from app.core.evaluate import Evaluation
@@ -313,6 +314,7 @@ class Watch:
         watched |= {f"missing:{feature}" for feature in rules.missing_max}
         watched |= {"label_coverage"} if rules.label_coverage_min is not None else set()
         watched |= {"label_delay"} if rules.label_delay_max_ms is not None else set()
+        watched |= set(SIGNALS) if pipeline.label is not None and rules.unmatched_max < 1 else set()
         watched |= {"throughput"} if rules.throughput is not None else set()
         return frozenset(watched)
 

@@ -44,6 +44,8 @@ def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int, own: Pip
         raise InvariantError("the journal keeps a state that it never began; restore its first entries")
     kept = load(pipeline, partition, dump(shard))
     adopt(kept, shard.pipeline)
+    if entry.reason == "gap":
+        kept.strays.begin_again()
     return kept
 
 

@@ -43,6 +43,7 @@ AlertKind: TypeAlias = Literal[
     "performance",
     "label_coverage",
     "label_delay",
+    "label_match",
     "data_quality",
     "model_failure",
     "model_change",
@@ -417,6 +418,10 @@ class Alerts(Form):
     )
     label_delay_max_ms: Duration | None = Field(
         default=None, alias="label_delay_max", description="alert when most labels come later than this"
+    )
+    unmatched_max: Share = Field(
+        default=0.1,
+        description="greatest share of labels that find no event, or find it too late; 1: any, and none need come",
     )
     rejected_max: Share = Field(default=0.1, description="greatest share of rejected events, and of labels; 1: any")
     missing_max: dict[str, Share] = Field(
