@@ -177,4 +177,7 @@ class Strays:
 
     def deadline_ms(self, scored: int) -> int | None:
         """When the passing of time alone calls for a look: once after the last record that could show anything."""
-        return None if self.look_ms == NEVER or self.looked == (self.count, scored) else self.look_ms
+        since = self.since
+        if self.look_ms == NEVER or since is None or self.count - since.held - since.late < STRAYS_MIN:
+            return None
+        return None if self.looked == (self.count, scored) else self.look_ms

@@ -114,7 +114,7 @@ def test_a_metric_that_trembles_at_its_limit_does_not_flap() -> None:
 
 
 def test_few_labels_are_told_of() -> None:
-    here = shard(label={"wait": "5s"}, alerts={"label_coverage_min": 0.8, **QUIET})
+    here = shard(label={"wait": "5s"}, alerts={"label_coverage_min": 0.8, "unmatched_max": 1, **QUIET})
     assert SETTLED * BLOCKS == 1_000
     assert stretch(here, 0, 2_000) == []
     (opened, worse) = stretch(here, 2_000, 4_000, labelled=False)
@@ -179,7 +179,8 @@ def test_rubbish_alone_is_told_of_although_no_time_passes() -> None:
 
 def test_a_feature_that_stays_away_is_told_of() -> None:
     features = {"features": {"x": {"type": "number", "missing": 0}}}
-    here = Shard(small(event=features, model="NoChangeClassifier()", alerts={"missing_max": {"x": 0.2}, **QUIET}), 0)
+    rules = {"missing_max": {"x": 0.2}, "unmatched_max": 1, **QUIET}
+    here = Shard(small(event=features, model="NoChangeClassifier()", alerts=rules), 0)
 
     def events(first: int, last: int, every: int) -> list[Record]:
         return [structs.replace(pair(n)[0], missing=int(n % every == 0)) for n in range(first, last)]
