@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import structs
+
 from app.backtest.tally import Tally
 from app.core.output import Alert, Outcome, Output, Rejected, Score
 from app.core.pipeline import Pipeline
@@ -190,6 +192,7 @@ class Candidate:
         self._prefix = f"{pipeline.topics.events}-{self.shard.partition}-"
         self._buffer: list[Outcome] = []
         self._labelled = pipeline.label is not None
+        self._ahead_max_ms = pipeline.limits.time_ahead_max_ms
         self._drifts_seen: dict[tuple[str, str], int] = {}
         self._each_score = rows is not None and not self._labelled
 
@@ -312,19 +315,26 @@ class Candidate:
         outcomes, self._buffer = self._buffer, []
         counted = paired = [one for one in outcomes if one.label is not None and one.prediction is not None]
         if paired:
-            times = [one.event_time_ms or 0 for one in paired]
+            times = [self._timed(one).event_time_ms or 0 for one in paired]
             if result.first_ms is None:
                 result.first_ms = min(times)
             result.last_ms = max(*times, result.last_ms or 0)
             if self._burn_in_ms or self._burn_in_events:
                 counted = [one for one in paired if self._counts(one)]
                 result.burned += len(paired) - len(counted)
-            result.tally.add(counted)
+            result.tally.add([self._timed(one) for one in counted])
         if self._rows is not None:
             ids = set(map(id, counted))
             for outcome in outcomes:
                 if outcome.prediction is not None:
                     self._rows.outcome(result.name, self.shard.partition, outcome, counted=id(outcome) in ids)
+
+    def _timed(self, outcome: Outcome) -> Outcome:
+        """At its label's time, where that of its event lies so far ahead that it did not count either."""
+        event_ms, label_ms = outcome.event_time_ms, outcome.label_time_ms
+        if event_ms is None or label_ms is None or event_ms <= label_ms + self._ahead_max_ms:
+            return outcome
+        return structs.replace(outcome, event_time_ms=label_ms)
 
     def _counts(self, outcome: Outcome) -> bool:
         """Whether an event lies behind the burn-in: by its time, or by the number of events scored before it."""

@@ -18,6 +18,7 @@ from app.codec.inputs import Inputs
 from app.codec.journal import Entry, SliceEntry
 from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest
+from app.core.ahead import Judge
 from app.core.error import InputFileError, InputLostError
 from app.core.freeze import Frozen, dump, load
 from app.core.merge import Merge
@@ -27,6 +28,7 @@ from app.core.poison import Notes
 from app.core.record import Event, InputRecord, Source
 from app.core.shard import Shard
 from app.core.step import step
+from app.engine.fold import marks_of
 from app.engine.port import Broker, Place, Reader
 from app.engine.recovery import Recovered, Recovery
 
@@ -114,7 +116,7 @@ class _Derivation(Recovery):
                 before = load(shard.pipeline, shard.partition, dump(shard))
                 await super()._follow(state, entry)  # proves that the slice is what it was
                 before.learner.notes = Notes(entry.raised or {})
-                raise _derived(before, self._ranged, self._offset)
+                raise _derived(before, self._ranged, entry.ahead or {}, self._offset)
         await super()._follow(state, entry)
 
     async def _range(self, folder: Any, entry: SliceEntry) -> Mapping[str, list[Source]]:
@@ -130,10 +132,14 @@ class _Derivation(Recovery):
         raise InputFileError("the journal has no slice with this event; was its topic made anew?")
 
 
-def _derived(shard: Shard, ranged: Mapping[str, list[Source]], offset: int) -> Exception:
+def _derived(
+    shard: Shard, ranged: Mapping[str, list[Source]], ahead: Mapping[str, Sequence[int]], offset: int
+) -> Exception:
     """Fold the slice's records up to the event."""
     inputs = Inputs(shard.pipeline)
-    merge: Merge[Source] = Merge(inputs.decoders)
+    judge = Judge(shard.pipeline.limits.time_ahead_max_ms)
+    judge.begin(shard.watermark_ms, marks=marks_of(ahead, inputs.rank))
+    merge: Merge[Source] = Merge(inputs.decoders, judge)
     for topic, sources in ranged.items():
         merge.push(inputs.rank[topic], sources)
     while (popped := merge.pop([True] * len(inputs.topics))) is not None:

@@ -17,16 +17,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO, RawIOBase, StringIO, TextIOWrapper
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import orjson
+from msgspec import structs
 
 from app.codec.decode import MISSING, find
 from app.codec.document import parse_json
 from app.codec.inputs import Inputs
 from app.codec.wire import Sent, Wire
+from app.core.ahead import FOLLOWERS, NAMED_MAX, Judge, in_time, shown
 from app.core.error import InputFileError
 from app.core.merge import Merge
 from app.core.moment import parse_time
@@ -52,6 +54,8 @@ class History(Protocol):
         done: of them, read so far.
         bad: what could not be read.
         order: how the order came about, for the report.
+        ahead: rows whose time lies far ahead; see `app.core.ahead`.
+        ahead_rows: the first of them, in words.
     """
 
     total: int
@@ -136,6 +140,8 @@ class TableHistory:
         self.done = 0
         self.unlabelled = 0
         self.disordered = 0
+        self.ahead = 0
+        self.ahead_rows: list[str] = []
         self.counted = fields.start_ms is not None or fields.step_ms is not None
         self.start_ms, self.step_ms = self._table.start_ms, self._table.step_ms
         self._table.check_features()
@@ -156,25 +162,35 @@ class TableHistory:
     # -- the long way: as `produce` sends it
 
     def _all(self, samples: Iterator[Sample]) -> Iterator[list[InputRecord]]:
-        while rows := list(islice(samples, BATCH_ROWS)):
+        placed = in_time(samples, attrgetter("time_ms"), self._pipeline.limits.time_ahead_max_ms)
+        while rows := list(islice(placed, BATCH_ROWS)):
             yield self._long(rows)
         yield self._rest()
 
-    def _long(self, rows: Sequence[Sample]) -> list[InputRecord]:
+    def _long(self, rows: Sequence[tuple[Sample, int, bool]]) -> list[InputRecord]:
+        """Rows, each with the time at which it stands, and whether its own lies far ahead."""
         events: list[InputRecord] = []
-        for row in rows:
-            if row.record is not None:
-                events.append(row.record)
+        for row, time_ms, is_ahead in rows:
+            record = row.record
+            if record is not None:
+                if is_ahead:  # as `produce` sends it: the record's time is that at which it stands
+                    source = structs.replace(record.source, record_time_ms=time_ms)
+                    record = self._inputs.decoders[self._events_rank](source)
+                events.append(record)
                 self._offsets[1] += 1
-            if row.time_ms < self._latest_ms:
+            if is_ahead:
+                self.ahead += 1
+                if len(self.ahead_rows) < NAMED_MAX:
+                    self.ahead_rows.append(f"id {row.event_id!r:.80}, time {shown(row.time_ms)}")
+            if time_ms < self._latest_ms:
                 self.disordered += 1
             else:
-                self._latest_ms = row.time_ms
+                self._latest_ms = time_ms
             if self._form is not None:
                 if row.label is MISSING:
                     self.unlabelled += 1
                 else:
-                    due_ms = row.time_ms + self._asked.label_delay_ms
+                    due_ms = time_ms + self._asked.label_delay_ms
                     event_id = self._wire.id_of(row.event_id)
                     told = self._form.encode(event_id, row.label, due_ms)
                     heapq.heappush(self._due, (due_ms, self.done, event_id, told))
@@ -241,13 +257,13 @@ class TableHistory:
         return self._asked.limit is not None and self.done >= self._asked.limit
 
     def _long_part(self, texts: Iterator[str], lines: int) -> Iterator[list[InputRecord]]:
-        rows: list[Sample] = []
+        rows: list[tuple[Sample, int, bool]] = []
         for line, row in self._table.part(texts, lines):
             if self._asked.limit is not None and self.done + len(rows) >= self._asked.limit:
                 break
             sample = self._table.sample(self.done + len(rows), line, row)
             if sample is not None:
-                rows.append(sample)
+                rows.append((sample, sample.time_ms, False))  # times are counted here
             if len(rows) >= BATCH_ROWS:
                 yield self._long(rows)
                 rows = []
@@ -426,7 +442,8 @@ class LogHistory:
         self._asked = asked
         self._pipeline = pipeline
         self._inputs = Inputs(pipeline)
-        self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics))
+        self.judge = Judge(pipeline.limits.time_ahead_max_ms)
+        self._merge: Merge[InputRecord] = Merge([_as_it_is] * len(self._inputs.topics), self.judge)
         self.bad = Bad()
         self.done = 0
         self.disordered = 0
@@ -447,8 +464,17 @@ class LogHistory:
         self.total = sum(map(_count_lines, files))
         times = [asked.time] if len(files) == 1 else [asked.label_time, asked.time]
         self._lanes = [
-            self._lane(rank, path, time) for rank, (path, time) in enumerate(zip(files, times, strict=True), 1)
+            self._counted(self._lane(rank, path, time))
+            for rank, (path, time) in enumerate(zip(files, times, strict=True), 1)
         ]
+
+    @property
+    def ahead(self) -> int:
+        return sum(map(len, self.judge.found.values()))
+
+    @property
+    def ahead_rows(self) -> list[str]:
+        return self.judge.named
 
     def batches(self) -> Iterator[list[InputRecord]]:
         """The records, merged, some hundreds at a time."""
@@ -467,17 +493,30 @@ class LogHistory:
                 yield taken
                 return
             for rank, lane in enumerate(self._lanes, 1):
-                if not merge.waiting(rank) and not at_end[rank]:
+                if merge.waiting(rank) <= FOLLOWERS and not at_end[rank]:
                     more = list(islice(lane, BATCH_ROWS))
                     merge.push(rank, more)
                     at_end[rank] = not more
+
+    def _counted(self, lane: Iterator[InputRecord]) -> Iterator[InputRecord]:
+        """The records of a file; those earlier than one before them are counted."""
+        latest_ms = -1
+        for record, time_ms, is_ahead in in_time(lane, attrgetter("order_ms"), self._pipeline.limits.time_ahead_max_ms):
+            if not is_ahead and time_ms >= latest_ms:
+                latest_ms = time_ms
+            # One that is rejected may have no time.
+            elif is_ahead or isinstance(record, Passed):
+                pass
+            elif record.source.record_time_ms >= 0 or not isinstance(record, Malformed):
+                self.disordered += 1
+            yield record
 
     def _lane(self, rank: int, path: Path, time: str | None) -> Iterator[InputRecord]:
         keys = parse_path(time) if time is not None else None
         topic, is_event = self._inputs.topics[rank], rank == len(self._inputs.topics) - 1
         label = self._pipeline.label
         wire = Wire(self._pipeline.event if is_event or label is None else label)
-        offset, latest_ms = 0, -1
+        offset = 0
         with open_bytes(path) as file:
             for line, text in enumerate(file, 1):
                 if is_event and self._asked.limit is not None and offset >= self._asked.limit:
@@ -498,15 +537,8 @@ class LogHistory:
                 except ValueError as error:
                     self.bad.add(line, f"{path.name}: {error}")
                     continue
-                record = self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, key, value, headers))
-                if record.order_ms >= latest_ms:
-                    latest_ms = record.order_ms
-                elif isinstance(record, Passed):
-                    pass  # it has no time
-                elif time_ms >= 0 or not isinstance(record, Malformed):  # one that is rejected may have no time
-                    self.disordered += 1
+                yield self._inputs.decoders[rank](Source(topic, 0, offset, time_ms, key, value, headers))
                 offset += 1
-                yield record
 
 
 def _as_it_is(record: InputRecord) -> InputRecord:

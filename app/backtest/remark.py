@@ -58,6 +58,12 @@ def _of_source(facts: Facts) -> Iterator[str]:
         yield "Commands of operators are left out in time order: what was served may differ from this by them."
     if facts.bad:
         yield f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}"
+    if facts.ahead:
+        rows = "row has a time" if facts.ahead == 1 else "rows have times"
+        yield (
+            f"{facts.ahead:,} {rows} far ahead of the rows around, and count as of the time of the row before; the "
+            f"first: {facts.ahead_rows[0]}."
+        )
     if facts.disordered:
         yield (
             f"{facts.disordered:,} rows are earlier than a row before them in their file; sort it by time for the "

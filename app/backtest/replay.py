@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from app.backtest.candidate import Candidate
 from app.backtest.served import Watched
@@ -21,12 +22,13 @@ from app.backtest.start import Start
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, SliceEntry
 from app.codec.keyring import KeyRing
+from app.core.ahead import Judge
 from app.core.error import InputLostError, SnapshotError
 from app.core.merge import Merge
 from app.core.output import Output
 from app.core.pipeline import Pipeline
 from app.core.record import Record, Source, Tick
-from app.engine.fold import Folder
+from app.engine.fold import Folder, marks_of
 from app.engine.port import Broker, Reader
 from app.engine.recovery import Recovered, Recovery
 
@@ -51,13 +53,20 @@ class Group:
     def __init__(self, pipeline: Pipeline, candidates: Sequence[Candidate]) -> None:
         inputs = Inputs(pipeline)
         self.rank = inputs.rank
-        self.merge: Merge[Source] = Merge(inputs.decoders)
+        self.judge = Judge(pipeline.limits.time_ahead_max_ms, patient=False)  # by what is in hand: much is
+        self.merge: Merge[Source] = Merge(inputs.decoders, self.judge)
         self.candidates = candidates
 
     def push(self, topic: str, sources: Sequence[Source]) -> None:
         rank = self.rank.get(topic)
         if rank:  # 0 is control: its commands were meant for the live model
             self.merge.push(rank, sources)
+
+    def marked(self, ahead: Mapping[str, Sequence[int]]) -> None:
+        """A slice begins in which these offsets lay far ahead."""
+        latest_ms = self.judge.latest_ms
+        marks = marks_of(ahead, self.rank)
+        self.judge.begin(None if latest_ms == -inf else int(latest_ms), marks=marks)
 
     def fold(self, at_end: Sequence[bool]) -> None:
         """Fold what can be taken."""
@@ -224,6 +233,7 @@ class JournalReplay(Recovery):
             self._panel.tick(Tick(self._partition, entry.number, entry.tick_ms))
         self._panel.push(self._found)
         for group in self._panel.groups:
+            group.marked(entry.ahead or {})
             group.fold([True] * len(group.rank))
         if not await self._panel.settle():
             raise _Enough

@@ -208,6 +208,8 @@ class Source(Struct, frozen=True):
     bad_lines: list[str]
     unlabelled: int
     disordered: int
+    ahead: int
+    ahead_rows: list[str]
     counted: bool
     start_ms: int
     step_ms: int
@@ -285,6 +287,8 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
             bad_lines=facts.bad_lines,
             unlabelled=facts.unlabelled,
             disordered=facts.disordered,
+            ahead=facts.ahead,
+            ahead_rows=facts.ahead_rows,
             counted=facts.counted,
             start_ms=facts.start_ms,
             step_ms=facts.step_ms,

@@ -57,6 +57,7 @@ class Facts:
         start: from which state all candidates began, in words that follow "started".
         cut_events, cut_labels: from where topics are kept whose beginning is not, in words.
         bad: of them, unusable; the first of them in `bad_lines`.
+        ahead: of them, with a time far ahead of the rows around; the first of them in `ahead_rows`.
         uncommanded: commands of operators were left out.
         counted: times were counted, not read: row i is at start_ms + i * step_ms.
     """
@@ -66,6 +67,8 @@ class Facts:
     bad_lines: list[str] = field(default_factory=list)
     unlabelled: int = 0
     disordered: int = 0
+    ahead: int = 0
+    ahead_rows: list[str] = field(default_factory=list)
     counted: bool = False
     start_ms: int = 0
     step_ms: int = 1
@@ -77,7 +80,7 @@ class Facts:
 
     def merge(self, other: Facts) -> None:
         """Add another partition's."""
-        for name in ("rows", "bad", "unlabelled", "disordered", "size_bytes"):
+        for name in ("rows", "bad", "unlabelled", "disordered", "ahead", "size_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.uncommanded = self.uncommanded or other.uncommanded
         self.cut_events += other.cut_events
@@ -175,6 +178,8 @@ class Part:
             bad_lines=list(history.bad.lines),
             unlabelled=history.unlabelled,
             disordered=history.disordered,
+            ahead=history.ahead,
+            ahead_rows=list(history.ahead_rows),
             counted=history.counted,
             start_ms=history.start_ms,
             step_ms=history.step_ms,

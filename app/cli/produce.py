@@ -271,6 +271,10 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
                 "for the order that a live stream would have had",
                 err=True,
             )
+        for row in fed.ahead_rows:
+            click.echo(f"warning: far ahead of the rows around, and sent at their time: {row}", err=True)
+        if fed.ahead > len(fed.ahead_rows):
+            click.echo(f"warning: {fed.ahead - len(fed.ahead_rows):,} rows more lie far ahead", err=True)
         if fed.unlabelled:
             click.echo(f"{fed.unlabelled:,} rows have no label", err=True)
     if not fed.rows:

@@ -39,6 +39,7 @@ class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
         outputs, digest: how many outputs the slice made, and the digest over their bytes.
         epoch: number of the epoch entry that it belongs to.
         raised: calls at which the model raised, and its words: a replay passes them over. Unset without any.
+        ahead: offsets of the records whose time lay far ahead when they were merged, by topic. Unset without any.
     """
 
     number: int
@@ -50,6 +51,7 @@ class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
     epoch: int
     merge: str = MERGE_RULE
     raised: dict[str, str] | UnsetType = UNSET
+    ahead: dict[str, list[int]] | UnsetType = UNSET
 
 
 class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):

@@ -56,11 +56,15 @@ def step(shard: Shard, record: Record) -> list[Output]:
     if source.record_time_ms > shard.stamp_ms:
         shard.stamp_ms = source.record_time_ms
     if type(record) is Event:
-        if not record.time_ahead and record.time_ms != shard.watermark_ms:
+        if record.time_ahead:
+            shard.count("time_ahead")
+        elif record.time_ms != shard.watermark_ms:
             _advance(shard, record.time_ms, out)
         _event(shard, record, out)
     elif type(record) is Label:
-        if not record.time_ahead and record.time_ms != shard.watermark_ms:
+        if record.time_ahead:
+            shard.count("time_ahead")
+        elif record.time_ms != shard.watermark_ms:
             _advance(shard, record.time_ms, out)
         take_label(shard, record, out)
     elif type(record) is Malformed:

@@ -23,7 +23,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
@@ -32,6 +33,7 @@ from aiokafka.partitioner import murmur2
 from app.codec.decode import MISSING
 from app.codec.wire import Sent, Wire
 from app.config import Settings
+from app.core.ahead import NAMED_MAX, in_time, shown
 from app.core.error import BrokerError, InputFileError, TopicError, UnreachableError
 from app.core.pipeline import PathPart, Pipeline, parse_path
 from app.engine.client import admin, answered, client_options, partition_counts, producer
@@ -56,6 +58,8 @@ class Fed:
         events, labels: handed over to the broker.
         unlabelled: rows without a label.
         disordered: rows whose time lies before that of a row that went before.
+        ahead: rows with a time far ahead of the rows around (`app.core.ahead`), which go out at the time of the row
+            before; the first of them in `ahead_rows`.
         first_ms, last_ms: event times seen, least and most; -1 before the first.
         seconds: wall time, set at the end.
     """
@@ -65,6 +69,8 @@ class Fed:
     labels: int = 0
     unlabelled: int = 0
     disordered: int = 0
+    ahead: int = 0
+    ahead_rows: list[str] = field(default_factory=list)
     first_ms: int = -1
     last_ms: int = -1
     seconds: float = 0.0
@@ -92,6 +98,7 @@ class Feed:
         self._labels = pipeline.topics.labels if pipeline.label is not None else None
         self._form = LabelForm(pipeline) if pipeline.label is not None else None
         self._delay_ms = label_delay_ms
+        self._ahead_max_ms = pipeline.limits.time_ahead_max_ms
         self._rate = rate
         self._wire = Wire(pipeline.event)
         self._waiting: list[tuple[int, int, int, Sent]] = []  # due, number, partition, record
@@ -125,10 +132,14 @@ class Feed:
 
     async def _send_all(self, samples: Iterable[Sample], count: int, begun: float, outlet: _Outlet) -> None:
         fed = self.fed
-        for sample in samples:
-            event_id, time_ms = self._wire.id_of(sample.event_id), sample.time_ms
+        for sample, time_ms, is_ahead in in_time(samples, attrgetter("time_ms"), self._ahead_max_ms):
+            event_id = self._wire.id_of(sample.event_id)
             event = _encode(self._wire, sample)
             partition = partition_of(event.key, count)
+            if is_ahead:
+                fed.ahead += 1
+                if len(fed.ahead_rows) < NAMED_MAX:
+                    fed.ahead_rows.append(f"id {sample.event_id!r:.80}, time {shown(sample.time_ms)}")
             if time_ms < fed.last_ms:
                 fed.disordered += 1
             else:

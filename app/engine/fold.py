@@ -7,13 +7,14 @@ taken. Only the choice of what to take differs; once taken, the order and the ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from msgspec import Struct
 
 from app.codec.encode import Digest, Encoder, Message
 from app.codec.inputs import Inputs
 from app.codec.journal import Range
+from app.core.ahead import Judge
 from app.core.error import InvariantError
 from app.core.merge import Merge
 from app.core.output import Outcome, Output, Rejected, Score
@@ -37,6 +38,7 @@ class Folded(Struct, frozen=True):
         made: the same in numbers. The outputs themselves are let go at once: a slice of them would fill the caches.
         digest: over the messages, hexadecimal.
         raised: calls at which the model raised, and what.
+        ahead: offsets of the records whose time lies far ahead, by topic; see `core.ahead`.
     """
 
     inputs: Mapping[str, Range]
@@ -45,6 +47,7 @@ class Folded(Struct, frozen=True):
     made: Made
     digest: str
     raised: Mapping[str, str]
+    ahead: Mapping[str, Sequence[int]]
 
     @property
     def records(self) -> int:
@@ -119,7 +122,9 @@ class Folder:
         self.shard = shard
         self.inputs = Inputs(shard.pipeline)
         self.positions = dict(positions)
-        self.merge: Merge[Source] = Merge(self.inputs.decoders)
+        self.judge = Judge(shard.pipeline.limits.time_ahead_max_ms)
+        self.judge.led = True
+        self.merge: Merge[Source] = Merge(self.inputs.decoders, self.judge)
         self._received = dict(positions)
         self._encode = Encoder(shard.pipeline, shard.partition).encode
         self._watch = watch
@@ -141,6 +146,21 @@ class Folder:
             self.merge.push(rank, fresh)
             self._received[topic] = max(floor, sources[-1].offset + 1)
         return self.merge.waiting(rank)
+
+    def look(self, now_ms: float, *, more: bool) -> None:
+        """Before what is in hand is looked at or folded for the first time.
+
+        Args:
+            now_ms: on the wall; what lies beyond is far ahead.
+            more: inputs that are not at their end get more while nothing is folded; not so where one is paused.
+        """
+        self.judge.patient = more
+        self.judge.begin(self.shard.watermark_ms, now_ms)
+
+    @property
+    def ahead(self) -> int:
+        """Records of the slice that lie far ahead, so far."""
+        return sum(map(len, self.judge.found.values()))
 
     def let_go(self) -> None:
         """Forget what was received and not folded: it is read again."""
@@ -193,14 +213,22 @@ class Folder:
         """Take and fold up to so many records; counts them, and notes where each input stands."""
         shard = self.shard
         made: list[Output] = []
+        if shard.watermark_ms is not None:
+            self.judge.latest_ms = shard.watermark_ms
         for rank, record in self.merge.take(records_max, at_end):
             counts[rank] += 1
             stops[rank] = record.source.offset + 1
             made += step(shard, record)
         return made
 
-    def fold_range(self, inputs: Mapping[str, Sequence[Source]], raised: Mapping[str, str] | None = None) -> Folded:
-        """Fold exactly these records, as a slice that the journal names; `raised` as it stands there."""
+    def fold_range(
+        self,
+        inputs: Mapping[str, Sequence[Source]],
+        raised: Mapping[str, str] | None = None,
+        ahead: Mapping[str, Sequence[int]] | None = None,
+    ) -> Folded:
+        """Fold exactly these records, as a slice that the journal names; `raised` and `ahead` as they stand there."""
+        self.judge.begin(self.shard.watermark_ms, marks=marks_of(ahead or {}, self.inputs.rank))
         total = 0
         for topic, sources in inputs.items():
             total += self.receive(topic, sources)
@@ -226,4 +254,10 @@ class Folder:
                 inputs[topic] = Range(self.positions[topic], stops[rank], count)
                 self.positions[topic] = stops[rank]
         raised = self.shard.learner.notes.found
-        return Folded(inputs, tick_ms, published.messages, published.made, published.digest.hex(), raised)
+        ahead = {self.inputs.topics[rank]: offsets for rank, offsets in self.judge.found.items()} if counts else {}
+        return Folded(inputs, tick_ms, published.messages, published.made, published.digest.hex(), raised, ahead)
+
+
+def marks_of(ahead: Mapping[str, Sequence[int]], rank_of: Mapping[str, int]) -> Mapping[int, Set[int]]:
+    """What a journal entry says of times far ahead, as a merge takes it."""
+    return {rank_of[topic]: frozenset(offsets) for topic, offsets in ahead.items() if topic in rank_of}

@@ -7,6 +7,7 @@ latency is one commit; with much load slices grow while commits are under way.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -30,9 +31,13 @@ from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
 from app.engine.trust import name_of
 
+log = logging.getLogger(__name__)
+
 QUEUE_MAX = 20_000  # records in hand of one input; beyond it the input is paused
 SLICE_BYTES_MAX = 4_000_000  # of outputs
 LAST_COMMIT_S = 4.0  # a stopping worker does not wait longer for a part of its last snapshot
+AHEAD_MAX = 2_000  # records far ahead that one journal entry names
+NAME_EVERY_S = 60.0  # how often records far ahead are named in the log
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
 NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
@@ -93,6 +98,8 @@ class Live:
         self._clock = clock
         self._moved_s = clock.now_s()
         self._noted_s = 0.0
+        self._ahead = 0  # records far ahead that the log has not counted yet
+        self._named_s: float | None = None
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
         if ring := snapshots.ring:
             folder.vouch = lambda content: refusal(content, ring)
@@ -169,6 +176,7 @@ class Live:
         """The next slice, folded, if there is one to be had now."""
         if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
             return None  # too little to be worth a slice of its own: it grows until the commit is through
+        self.folder.look(self._clock.wall_s() * 1000, more=not self._paused)
         at_end = self._at_end(feed)
         if self._ready(at_end):
             await pacer.turn()
@@ -211,7 +219,12 @@ class Live:
         folded = self.folder.fold(
             at_end,
             records_max,
-            lambda size: size > SLICE_BYTES_MAX or now_s() > deadline_s or len(notes_of.notes.found) > NOTES_MAX // 2,
+            lambda size: (
+                size > SLICE_BYTES_MAX
+                or now_s() > deadline_s
+                or len(notes_of.notes.found) > NOTES_MAX // 2
+                or self.folder.ahead > AHEAD_MAX
+            ),
         )
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = self._clock.now_s()
@@ -244,7 +257,10 @@ class Live:
             watermark_ms=self.shard.watermark_ms,
             epoch=self._epoch.number,
             raised=dict(folded.raised) or UNSET,
+            ahead={topic: list(offsets) for topic, offsets in folded.ahead.items()} or UNSET,
         )
+        if folded.ahead:
+            self._name_ahead(folded)
         note = None
         if not self.folder.waiting or self._clock.now_s() - self._noted_s > NOTE_EVERY_S:
             self._noted_s = self._clock.now_s()
@@ -258,6 +274,19 @@ class Live:
             self._asked = asked
             self._take_snapshot()
         return _Prepared(folded, linked, due)
+
+    def _name_ahead(self, folded: Folded) -> None:
+        """Name a record whose time lies far ahead, and count those since the last that was named."""
+        self._ahead += sum(map(len, folded.ahead.values()))
+        now_s = self._clock.now_s()
+        if self._named_s is None or now_s - self._named_s > NAME_EVERY_S:
+            topic, offsets = next(iter(folded.ahead.items()))
+            log.warning(
+                "shard %d: %d records with a time far ahead of their neighbours or of now, such as %s-%d, offset %d; "
+                "they are folded, and time goes on without them",
+                *(self._partition, self._ahead, topic, self._partition, offsets[0]),
+            )
+            self._ahead, self._named_s = 0, now_s
 
     def _take_snapshot(self) -> None:
         started_s = self._clock.now_s()

@@ -393,7 +393,7 @@ class Recovery:
         if entry.tick_ms is not None:
             folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
         else:
-            folded = folder.fold_range(await self._range(folder, entry), entry.raised or {})
+            folded = folder.fold_range(await self._range(folder, entry), entry.raised or {}, entry.ahead or {})
         self._progress.slices += 1
         self._progress.records += folded.records
         return folded

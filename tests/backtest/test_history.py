@@ -183,3 +183,36 @@ def test_lines_without_times_say_what_to_give(tmp_path: Path) -> None:
     files = logs(tmp_path, [{"id": 1, "x1": 1}], [])
     with pytest.raises(InputFileError, match="--time FIELD"):
         LogSource(*files).open(history.pipeline(event={"id": "id", "features": {"x1": "number"}}))
+
+
+def test_rows_far_ahead_count_as_of_the_row_before_and_are_named(tmp_path: Path) -> None:
+    """In a table and in two files: everybody else comes in the order in which they would come without it."""
+    lines = [{"id": number, "x1": 1.0, "at": 1_700_000_000_000 + 60_000 * number} for number in range(60)]
+    labels = [{"id": one["id"], "y": 1, "at": one["at"] + 600_000} for one in lines]
+    far, its = {"id": 99, "x1": 1.0, "at": 4_102_358_400_000}, {"id": 99, "y": 1, "at": 4_102_358_400_001}
+    source = LogSource(*logs(tmp_path, [*lines[:30], far, *lines[30:]], [*labels[:30], its, *labels[30:]]))
+    chosen = timed()
+    opened = source.open(chosen)
+    found = [record for batch in opened.batches() for record in batch]
+    (tmp_path / "clean").mkdir()
+    clean = LogSource(*logs(tmp_path / "clean", lines, labels)).open(chosen)
+    expected = [(type(one), one.event_id) for batch in clean.batches() for one in batch]  # type: ignore[union-attr]
+    assert [(type(one), one.event_id) for one in found if one.event_id != 99] == expected  # type: ignore[union-attr]
+    assert [one.time_ahead for one in found if one.event_id == 99] == [True, True]  # type: ignore[union-attr]
+    assert (opened.ahead, opened.disordered) == (2, 0)
+    assert "id 99, time 2099-12-31" in opened.ahead_rows[0]
+
+
+def test_a_table_row_far_ahead_has_its_label_when_its_neighbours_do(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    times = [1_700_000_000_000 + 60_000 * number for number in range(60)]
+    times.insert(30, 4_102_358_400_000)
+    path.write_bytes(b"\n".join(orjson.dumps({"id": n, "x1": 1.0, "at": at, "y": 1}) for n, at in enumerate(times)))
+    opened = TableSource(path, Fields("y"), 120_000).open(timed())
+    found = [record for batch in opened.batches() for record in batch]
+    order = [(type(one), one.event_id) for one in found]  # type: ignore[union-attr]
+    assert [one for kind, one in order if kind is Event] == list(range(61))
+    assert abs(order.index((Label, 30)) - order.index((Label, 29))) <= 2
+    assert [one.event_id for one in found if isinstance(one, Event) and one.time_ahead] == [30]
+    assert (opened.ahead, opened.disordered) == (1, 0)
+    assert opened.ahead_rows == ["id 30, time 2099-12-31T00:00:00+00:00"]

@@ -330,3 +330,53 @@ async def test_a_worker_that_is_stopped_before_it_runs_does_not_begin() -> None:
     async with life:
         await life.stop()
     assert cluster.group(f"driftline-{chosen.name}").members == ()
+
+
+# -- times far ahead
+
+
+@pytest.mark.parametrize("far_ms", [4_102_358_400_000, NOW_MS + 20 * 86_400_000], ids=["2099", "some weeks"])
+async def test_a_time_far_ahead_ends_nobodys_wait(far_ms: int) -> None:
+    """In both of a record's times, in a backlog and live; a replay has it from the journal."""
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    events, labels = chosen.topics.events, chosen.topics.labels or ""
+    ids = produce(cluster, chosen, 150)
+    far = orjson.dumps({"id": 9_000, "x": 1.0, "z": 0.5, "word": "a"})
+    offset = cluster.produce(events, 0, far, far_ms)
+    about = cluster.produce(labels, 0, orjson.dumps({"id": 9_000, "y": 1}), far_ms + 1)
+    ids += produce(cluster, chosen, 150, first=150)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        counts = life.shard().counts
+        assert counts["joined"] == len(ids) + 1
+        assert counts["time_ahead"] == 2
+        assert not counts.keys() & {"expired", "orphan", "late"}
+        assert (life.shard().watermark_ms or 0) < NOW_MS + 400 * STEP_MS
+        named = [
+            (topic, offsets) for entry in slices(cluster, chosen) for topic, offsets in (entry.ahead or {}).items()
+        ]
+        assert sorted(named) == [(events, [offset]), (labels, [about])]
+        assert max(one.record_time_ms for one in cluster.records(chosen.topics.scores, 0)) < far_ms
+        await check_replay(cluster, chosen, life)
+        await life.kill()
+    produce(cluster, chosen, 20, first=400)
+    async with Life(cluster, chosen) as second:
+        await second.until_done()
+        assert second.shard().counts["joined"] == len(ids) + 21
+        await check_replay(cluster, chosen, second)
+
+
+async def test_a_pause_of_a_month_moves_time() -> None:
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 50, labels_every=2)
+    month = 30 * 86_400_000 // STEP_MS
+    produce(cluster, chosen, 50, first=month)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        counts = life.shard().counts
+        assert (counts["joined"], counts["expired"]) == (25 + 50, 25)
+        assert "time_ahead" not in counts
+        assert all(not entry.ahead for entry in slices(cluster, chosen))
+        await check_replay(cluster, chosen, life)
