@@ -33,6 +33,7 @@ from app.core.walk import Features, Form, Values, Walk
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
+_STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _WITHHELD = Prediction()
 _PLAIN = frozenset({bool, int, float, str})
 
@@ -139,7 +140,9 @@ class Learner:
                 self._pass_over(call)
             prediction = self._predict(values)
             return (prediction, "served") if prediction is not None else self._ask_another(values)
-        except Exception as error:
+        except _STOPS:
+            raise
+        except BaseException as error:  # River's parts in Rust panic past Exception
             raise self._put_back(call, error) from error
 
     def learn(self, values: Values, label: LabelValue | None, output_id: str, time_ms: int = 0) -> None:
@@ -168,7 +171,9 @@ class Learner:
                 self._learn_one(values, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(values) is not None:
                 good = self._good = pickled(self.model)
-        except Exception as error:
+        except _STOPS:
+            raise
+        except BaseException as error:
             raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
         self._since.append((values, label, time_ms))
@@ -189,7 +194,7 @@ class Learner:
         if detail is not None:
             raise ModelRaisedError(detail)
 
-    def _put_back(self, call: str, error: Exception) -> ModelRaisedError:
+    def _put_back(self, call: str, error: BaseException) -> ModelRaisedError:
         """Make the model as it was before the call that raised; returns what to raise for it."""
         if isinstance(error, ModelRaisedError):
             raised = error

@@ -109,7 +109,7 @@ class Notes:
             self.found[call] = detail
 
 
-def last_line(error: Exception) -> str:
+def last_line(error: BaseException) -> str:
     """A traceback's last line: the exception's type and text. Total, whatever its `__str__` does."""
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return lines[-1][:NOTE_CHARACTERS_MAX] if lines else type(error).__name__

@@ -211,3 +211,26 @@ def test_copies_are_made_often_enough() -> None:
 def test_a_model_that_cannot_be_pickled_is_refused() -> None:
     with pytest.raises(ExpressionError, match="cannot be pickled"):
         Shard(chosen("locked_up"), 0)
+
+
+class Panic(BaseException):
+    """What River's parts in Rust raise: no Exception."""
+
+
+def test_a_panic_costs_the_record_and_not_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = Shard(chosen("learns_badly"), 0)
+    fold(shard, *pairs(20))
+
+    def panic(*_: object) -> None:
+        raise Panic("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr(shard.learner, "_predict", panic)
+    (made,) = step(shard, structs.replace(event("hit", NOW_MS + 100, offset=100), features=(1.0,)))
+    assert isinstance(made, Rejected)
+    assert (made.reason, "Option::unwrap" in made.detail) == ("model_error", True)
+    made_after = step(shard, structs.replace(event("after", NOW_MS + 101, offset=101), features=(1.0,)))
+    assert [type(one) for one in made_after] == [Score]
+    for stop in (KeyboardInterrupt, SystemExit):
+        monkeypatch.setattr(shard.learner, "_predict", lambda *_, stop=stop: (_ for _ in ()).throw(stop))
+        with pytest.raises(stop):
+            step(shard, structs.replace(event(str(stop), NOW_MS + 102, offset=102), features=(1.0,)))

@@ -1,0 +1,84 @@
+"""Model files that were made to harm are refused, and the shard goes on, even if the deployment's key signed them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from river.linear_model import LogisticRegression
+from river.naive_bayes import GaussianNB
+
+from app.codec.keyring import NO_KEYS, KeyRing
+from app.codec.parts import encode_model
+from app.core import trained
+from app.core.freeze import dump_model
+from app.core.output import Rejected, Score
+from app.core.shard import Shard
+from app.core.step import step
+from app.core.trained import UnfitError
+from tests.core.test_load import KEY, commands, folded, manifest_of, reasons, taught
+from tests.support.small import NOW_MS, chosen, event, small
+
+
+def _model_with(change: Callable[[Any], object]) -> bytes:
+    """The bytes of a trained model of the pipeline, changed."""
+    model = pickle.loads(dump_model(taught().learner.model))
+    change(model)
+    return pickle.dumps(model, protocol=5)
+
+
+def _last(model: Any) -> Any:
+    return list(model.steps.values())[-1]
+
+
+HARMFUL: dict[str, tuple[bytes, str]] = {
+    "a step without attributes": (
+        _model_with(
+            lambda model: model.steps.update(LogisticRegression=LogisticRegression.__new__(LogisticRegression))
+        ),
+        "has no ",
+    ),
+    "no steps": (_model_with(lambda model: vars(model).pop("steps")), "put to work|not make"),
+    "steps that are text": (_model_with(lambda model: vars(model).update(steps="abc")), "put to work|not make"),
+    "another step": (_model_with(lambda model: model.steps.update(LogisticRegression=GaussianNB())), "does not make"),
+    "one step more": (_model_with(lambda model: model.steps.update(more=GaussianNB())), "does not make"),
+    "no pipeline": (pickle.dumps([1], protocol=5), "does not make"),
+    "a class": (pickle.dumps(LogisticRegression, protocol=5), "does not make"),
+    "a text for a number": (_model_with(lambda model: vars(_last(model)).update(intercept_lr="x")), ""),
+}
+
+
+@pytest.mark.parametrize("ring", [NO_KEYS, KEY], ids=["plain", "signed"])
+@pytest.mark.parametrize("harm", HARMFUL)
+def test_a_harmful_file_is_refused_and_the_shard_goes_on(harm: str, ring: KeyRing) -> None:
+    """Even where the deployment's own key signed it."""
+    frozen, told = HARMFUL[harm]
+    shard = Shard(small(), 0)
+    outputs = folded(shard, *commands(encode_model(manifest_of(small()), frozen, ring)))
+    if told:
+        assert reasons(outputs) == ["load_refused"]
+        assert re.search(told, chosen(outputs, Rejected)[0].detail)
+        assert shard.learner.generation == 0
+    assert len(chosen(step(shard, event("on", NOW_MS + 10**6, 0.7, offset=10**6)), Score)) == 1
+
+
+def test_a_setting_that_the_pipeline_s_model_does_not_have_is_refused() -> None:
+    """Patterns and sizes are the operator's, not the file's."""
+    model = "BagOfWords('word') | MultinomialNB()"
+    pipeline = small(model=model, metrics=["Accuracy"])
+    made = Shard(pipeline, 0).learner.model
+    assert trained.model_of(pipeline, dump_model(made)) is not None
+    kept = made["BagOfWords"].processing_steps
+    made["BagOfWords"].processing_steps = [
+        partial(one.func, pattern="(a+)+$") if isinstance(one, partial) else one for one in kept
+    ]
+    with pytest.raises(UnfitError, match=r"pattern = '\(a\+\)\+\$'"):
+        trained.model_of(pipeline, dump_model(made))
+    made["BagOfWords"].processing_steps = kept
+    made["BagOfWords"].on = "elsewhere"
+    with pytest.raises(UnfitError, match=r"BagOfWords\.on = 'elsewhere'"):
+        trained.model_of(pipeline, dump_model(made))
