@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 import orjson
+from msgspec.structs import replace
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -20,23 +21,36 @@ from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
-from app.engine.client import admin, client_options, partition_counts
+from app.engine.client import admin, client_options, leaderless, partition_counts, unreachable
 from app.engine.kafka import KafkaBroker
-from app.engine.status import ShardStatus, read_status
+from app.engine.lookout import wider_text
+from app.engine.status import ShardStatus, look
 
 
 @click.command()
 @pipeline_option
 @bootstrap_option
 @json_option
-def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
+@click.option(
+    "--timeout",
+    "patience_s",
+    type=click.FloatRange(0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long Kafka may take to answer; once it has, the rest may take five times as long.",
+)
+def status(
+    pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool, patience_s: float
+) -> None:
     """Show every shard: positions, lag, pending events, labels learned, metrics, open alerts.
 
-    Reads the journal, so it needs no worker; under load its numbers are up to a second old.
+    Reads the journal, so it needs no worker; under load its numbers are up to a second old. What cannot be learned in
+    time is named.
     """
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
-    shards = asyncio.run(_read(pipeline, settings))
+    shards = asyncio.run(_read(pipeline, settings, patience_s))
     if as_json:
         click.echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
     else:
@@ -46,13 +60,21 @@ def status(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: st
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-async def _read(pipeline: Pipeline, settings: Settings) -> Sequence[ShardStatus]:
-    async with admin(client_options(settings)) as client:
-        there = await partition_counts(client)
-    missing = sorted(set(topic.names(pipeline).values()) - set(there))
-    if missing:
+async def _read(pipeline: Pipeline, settings: Settings, patience_s: float) -> Sequence[ShardStatus]:
+    options, names = client_options(settings), set(topic.names(pipeline).values())
+    try:
+        async with asyncio.timeout(patience_s), admin(options) as client:
+            there, away = await partition_counts(client), await leaderless(client, names)
+    except TimeoutError:
+        late = TimeoutError(f"no answer within {patience_s:g} s, so nothing could be learned")
+        raise unreachable(options["bootstrap_servers"], late) from None
+    if missing := sorted(names - set(there)):
         raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
-    return await read_status(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
+    counts = {name: there[name] for name in names}
+    partitions = min(counts.values())
+    shards = await look(KafkaBroker(pipeline, settings), pipeline, partitions, away, patience_s)
+    wider = {name: count for name, count in counts.items() if count > partitions}
+    return [replace(one, troubles=(wider_text(wider, partitions), *one.troubles)) if wider else one for one in shards]
 
 
 def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, Table]:
@@ -60,7 +82,7 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
     inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
     where = _headed(("shard", "input", "read", "lag", "pending", "learned", "time (UTC)"), words=("input",))
     where.title = f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})"
-    where.caption = "read and lag are offsets"
+    where.caption = "read and lag are offsets; ? could not be learned"
     measured = _headed(("shard", "model", "metric", "total", "window"), words=("metric",))
     measured.caption = "model is its generation"
     for shard in shards:
@@ -70,8 +92,8 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
         where.add_row(
             str(shard.partition),
             "\n".join(("events", "labels")[: len(inputs)]),
-            "\n".join(f"{shard.positions[name]:,}" for name in inputs),
-            "\n".join(f"{shard.lag[name]:,}" for name in inputs),
+            "\n".join(_offset(shard.positions.get(name)) for name in inputs),
+            "\n".join(_offset(shard.lag.get(name)) for name in inputs),
             f"{note.get('pending', 0):,}",
             f"{note.get('counts', {}).get('learned', 0):,}",
             _time(note.get("watermark_ms")),
@@ -89,6 +111,7 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
 def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
     name to answer them by."""
+    yield from dict.fromkeys(trouble for shard in shards for trouble in shard.troubles)
     for shard in shards:
         note = shard.note or {}
         if note.get("frozen"):
@@ -125,6 +148,11 @@ def _generation(note: Mapping[str, Any]) -> str:
     generation = str(note.get("version", "-")).partition(".")[0]
     loading = note.get("loading")
     return f"{generation}\n+{loading[0]}/{loading[1]}" if loading else generation
+
+
+def _offset(number: int | None) -> str:
+    """An offset or a number of them; none where it could not be learned."""
+    return "?" if number is None else f"{number:,}"
 
 
 def _time(watermark_ms: int | None) -> str:

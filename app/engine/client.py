@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
@@ -150,6 +150,21 @@ async def group_members(client: Any, group_id: str) -> int:
     except KafkaError:
         return 0
     return sum(len(group[5]) for answer in answers for group in answer.groups)
+
+
+async def leaderless(client: Any, topics: Collection[str]) -> set[tuple[str, int]]:
+    """Partitions of these topics that no broker answers for now.
+
+    Args:
+        client: from `admin`.
+    """
+    return {
+        (topic["topic"], partition["partition"])
+        for topic in await client.describe_topics()
+        if topic["topic"] in topics
+        for partition in topic["partitions"]
+        if partition["leader"] < 0
+    }
 
 
 async def exists(options: Mapping[str, Any], topic: str) -> bool:

@@ -100,6 +100,16 @@ class KafkaBroker:
         known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
         return {**ends, **known}
 
+    async def time_of(self, place: Place, offset: int) -> int | None:
+        """The time of the record at an offset, in ms, be its transaction open; None if there is none."""
+        reader = KafkaReader(place.partition, self._options, exact=False)
+        try:
+            await reader.open({place.topic: offset})
+            found = await reader.read(place.topic, 1, offset + 1)
+            return found[0].record_time_ms if found else None
+        finally:
+            await reader.close()
+
     async def _edges(self, places: Iterable[Place], ask: str, *, committed: bool) -> Mapping[Place, int]:
         isolation = "read_committed" if committed else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
