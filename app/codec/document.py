@@ -130,6 +130,19 @@ class Documents:
             PassedOverError: it is not meant.
         """
         value = source.value
+        if self.plain and value and len(value) <= self._bytes_max:
+            try:
+                document = orjson.loads(value)
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                if type(document) is dict:
+                    return document
+        return self._whole(source)
+
+    def _whole(self, source: Source) -> Document:
+        """What `read` gives, stage by stage."""
+        value = source.value
         if value is None:
             raise PassedOverError("tombstone")
         document = object_of(value, self._bytes_max, framed=self._envelope != "none")

@@ -105,6 +105,67 @@ def test_decoding_is_total(number: int, value: bytes | None, time_ms: int) -> No
             assert record.reason in REASONS
 
 
+ROOTED = [
+    Decoder(
+        small(
+            event={
+                "id": "$key.id" if envelope == "debezium" else "$key",
+                "key": key,
+                "time": "$headers.at",
+                "envelope": envelope,
+                "features": {"x": {"type": "number", "text": text}, "word": {"path": "$headers.w", "type": "string"}},
+                "select": {"a.b": [1, "b", True, None], "$headers.v": ["1", None]},
+            },
+            label={"id": "$key", "key": "binary", "value": "y", "envelope": envelope, "text": text},
+        )
+    )
+    for envelope, key, text in (
+        ("none", "json", True), ("registry_json", "integer", "comma"), ("debezium", "json", False),
+        ("cloudevents", "text", True), ("cloudevents", "binary", "comma"),
+    )
+]  # fmt: skip
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "op": st.sampled_from("crudtmx"), "after": JSON | JSON.map(lambda one: orjson.dumps(one).decode()),
+        "payload": JSON, "specversion": JSON, "data": JSON, "data_base64": st.text(max_size=8) | st.just("e30="),
+        "x": JSON | st.sampled_from(["", "1,5", "1.5", "NaN"]), "y": JSON, "a": JSON,
+    },
+).map(orjson.dumps)  # fmt: skip
+HEADERS = st.lists(
+    st.tuples(st.sampled_from(["at", "w", "v", "ce_specversion", "ce_id", "x"]), st.none() | st.binary(max_size=12)),
+    max_size=5,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    place=st.sampled_from(range(len(ROOTED))),
+    value=BYTES
+    | st.none()
+    | CHANGES
+    | CHANGES.map(lambda one: b"\0\0\0\0\1" + one)
+    | CHANGES.map(lambda one: one + b"NaN"),
+    key=st.none() | st.binary(max_size=12) | JSON.map(orjson.dumps),
+    headers=HEADERS,
+    time_ms=st.integers(-1, 2**63 - 1),
+)
+def test_decoding_from_keys_headers_and_envelopes_is_total(
+    place: int, value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes | None]], time_ms: int
+) -> None:
+    source = Source("t", 0, 0, time_ms, key, value, tuple(headers))
+    for decode, kind in ((ROOTED[place].event, Event), (ROOTED[place].label, Label)):
+        record = decode(source)
+        assert isinstance(record, kind | Malformed | Passed)
+        assert repr(record) == repr(decode(source))
+        if isinstance(record, Malformed):
+            assert record.reason in REASONS
+            assert record.detail
+        if isinstance(record, Event):
+            assert type(record.event_id) in (int, float, str)
+            assert all(one is None or type(one) in (int, float, str, bool) for one in record.features)
+
+
 # -- what we wrote ourselves, and somebody changed
 
 
