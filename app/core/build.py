@@ -10,6 +10,8 @@ import copy
 import importlib
 import inspect
 import re
+import sysconfig
+import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS})
 _NO_DETECTORS = {"binary", "datasets", "DriftRetrainingClassifier"}  # of what River's `drift` exports
+_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
@@ -145,17 +148,39 @@ def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) 
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ExpressionError(
-            f"the factory's module {module_name!r} cannot be imported ({error}); it must be installed, or "
-            "lie in the folder where the command is started"
+            f"the factory's module {module_name!r} cannot be imported ({error}{_where(error)}); it must be installed, "
+            "or lie in the folder where the command is started"
+        ) from error
+    except Exception as error:  # the user's own code, which may raise anything
+        text = error.msg if isinstance(error, SyntaxError) else error
+        raise ExpressionError(
+            f"the factory's module {module_name!r} raised {type(error).__name__}: {text}{_where(error)}"
         ) from error
     factory = getattr(module, function_name, None)
     if not callable(factory):
         raise ExpressionError(f"{module_name!r} has no function {function_name!r}; define it, or correct the name")
     try:
-        # The user's own code, which may raise anything; it is told as it is.
         takes_params = len(inspect.signature(factory).parameters) > 0
         return factory(params) if takes_params else factory()
-    except Exception as error:
+    except MemoryError:  # no fault of its lines
+        raise
+    except Exception as error:  # the user's own code, which may raise anything
+        where = _where(error)
+        if not where and isinstance(error, TypeError):
+            where = "; it is called with one argument, the dict of `params`, or with none"
         raise ExpressionError(
-            f"the factory {module_name}:{function_name} raised {type(error).__name__}: {error}"
+            f"the factory {module_name}:{function_name} raised {type(error).__name__}: {error}{where}"
         ) from error
+
+
+def _where(error: BaseException) -> str:
+    """The line of the user's own code at which it was raised: the last one that is no installed package's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f", line {error.lineno} of {error.filename}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
+    return f", line {frames[-1].lineno} of {frames[-1].filename}" if frames else ""
+
+
+def _is_installed(filename: str) -> bool:
+    """Whether code is Python's, a package's or our own."""
+    return filename.startswith(("<", *_INSTALLED, __file__))

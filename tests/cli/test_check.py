@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import main
+from app.cli import main, trial
 from app.config import read_pipeline
+from app.core import scale
 
 FILE = """\
 pipeline: cards
@@ -74,11 +75,18 @@ def factory(path: Path, name: str) -> Path:
 def test_a_right_file(file: Path) -> None:
     done = check("-p", file, "--rate", "100")
     assert done.exit_code == 0, done.output
-    assert read_pipeline(done.stdout) == read_pipeline(FILE)
-    assert "# Deterministic:" in done.stdout
+    assert done.stdout.startswith("cards: a right pipeline file\nDeterministic:")
     assert "100/s x 1h = 360,000" in done.stdout
     assert "at least 25h" in done.stdout
+    assert len(done.stdout.splitlines()) < 20
     assert done.stderr == ""
+
+
+def test_all_settings_as_a_file(file: Path) -> None:
+    done = check("-p", file, "--all", "--no-proof")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("# cards: a right pipeline file\n# Not proven")
+    assert read_pipeline(done.stdout) == read_pipeline(FILE)
 
 
 def test_json_for_a_program(file: Path) -> None:
@@ -176,3 +184,115 @@ def test_a_model_of_counts_is_proven_on_counts(file: Path) -> None:
     done = check("-p", file)
     assert done.exit_code == 0, done.output
     assert "WARNING: the model raised on negative numbers" in done.stdout
+
+
+NUMBERS = FILE.partition("event:")[0] + "event: {id: id, features: {gold: number, frame: number}}\n"
+LABEL = "label: {id: id, value: y, wait: 1h}\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "warns"),
+    [
+        ("LogisticRegression()", "numbers reach LogisticRegression as they come"),
+        ("StandardScaler() | LogisticRegression()", None),
+        ("HoeffdingTreeClassifier()", None),
+        ("StandardScaler() | OneVsRestClassifier(Perceptron())", None),
+        ("MinMaxScaler() | KNNClassifier(engine=LazySearch(window_size=50))", None),
+        ("KNNClassifier(engine=LazySearch(window_size=50))", "numbers reach KNNClassifier as they come"),
+        ("LeveragingBaggingClassifier(LogisticRegression(), n_models=2)", "numbers reach LogisticRegression"),
+    ],
+)
+def test_numbers_that_no_step_scales_are_warned_of(file: Path, model: str, warns: str | None) -> None:
+    file.write_text(f"{NUMBERS}{LABEL}model: {model}\n")
+    found = scale.warnings(read_pipeline(file.read_text()))
+    assert [warns] == [text[: len(warns)] for text in found] if warns else found == []
+
+
+def test_a_regression_that_runs_away_is_warned_of(file: Path) -> None:
+    text = NUMBERS.replace("binary", "regression") + LABEL
+    for rate, warns in ((1.5, True), (0.005, False)):
+        file.write_text(f"{text}model: StandardScaler() | LinearRegression(optimizer=SGD({rate}))\n")
+        assert any("runs away" in one for one in scale.warnings(read_pipeline(file.read_text()))) is warns
+
+
+def test_warnings_are_under_the_verdict_and_in_json(file: Path) -> None:
+    file.write_text(f"{NUMBERS}{LABEL}model: LogisticRegression()\n")
+    done = check("-p", file)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("cards: a right pipeline file, with 1 warning\nWARNING: numbers reach")
+    assert len(json.loads(check("-p", file, "--json").stdout)["warnings"]) == 1
+
+
+BOMBS = """\
+import time
+from river import linear_model
+
+class Hungry(linear_model.LogisticRegression):
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def learn_one(self, x, y):
+        self.kept.append(bytes(100_000_000))
+        super().learn_one(x, y)
+
+def huge(): return [0] * 10**12
+def slow(): time.sleep(3600)
+def hungry(): return Hungry()
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("SRPClassifier(n_models=2000000000)", "GB of memory"),
+        ("some_factories:huge", "GB of memory to build"),
+        ("some_factories:slow", "takes more than 9 s to build"),
+        ("some_factories:hungry", "GB of memory"),
+    ],
+)
+def test_a_model_that_would_take_the_machine_is_refused(
+    file: Path, model: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file.parent / "some_factories.py").write_text(BOMBS)
+    slow = "slow" in model
+    monkeypatch.setattr(trial, "BUILD_S", 9.0 if slow else 60.0)
+    file.write_text(f"{NUMBERS}{LABEL}model: {model}\n")
+    done = check("-p", file, *(["--no-proof"] if slow else []))
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr
+
+
+WRONG = """\
+from river import linear_model
+
+def good(params): return linear_model.LogisticRegression(l2=params["l2"])
+
+def missing(params):
+    return linear_model.LogisticRegression(l2=params["l3"])
+
+def two(a, b): return linear_model.LogisticRegression()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing", "raised KeyError: 'l3', line 6 of "),
+        ("two", "called with one argument, the dict of `params`"),
+        ("none", "has no function 'none'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "backtest", "train"])
+def test_a_factorys_exception_is_told_alike_with_its_line(file: Path, command: str, name: str, says: str) -> None:
+    (file.parent / "some_factories.py").write_text(WRONG)
+    file.write_text(f"{NUMBERS}{LABEL}params: {{l2: 0.1}}\nmodel: some_factories:{name}\n")
+    (file.parent / "rows.csv").write_text("id,gold,frame,y\n1,2,3,0\n")
+    arguments = {
+        "check": ["--no-proof"],
+        "backtest": ["--input", "rows.csv", "--label", "y"],
+        "train": ["--input", "rows.csv", "--label", "y", "-o", "out.model"],
+    }[command]
+    done = CliRunner().invoke(main, [command, "-p", str(file), *arguments])
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr
