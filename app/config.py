@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
+from app.codec.command import BY_MAX
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.core.build import is_factory
 from app.core.error import InputFileError, PipelineError, Problem, SettingsError
@@ -278,6 +279,12 @@ _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LOG_FORMATS = ("text", "json")
+_BOUNDS = {
+    "web_port": (0, 65_535),
+    "merge_patience_ms": (0, 60_000),
+    "partitions": (1, 10_000),
+    "replication": (1, 100),
+}
 _SECRETS = frozenset({"sasl_password", "snapshot_key"})
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
@@ -297,6 +304,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         notify: file of webhooks that alerts are posted to; none without it.
         snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
             signs, all verify. Each has at least 16 characters. Without it nothing is signed.
+        operator: name of who gives commands; the user of this machine without it.
+        accept_unsigned_models: a worker without keys takes models over the control topic.
         merge_patience_ms: how long a worker that catches up waits for an input that had records and is quiet; 0 for
             not at all.
         partitions: partitions of topics that `topics create` makes.
@@ -319,6 +328,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     pipeline: Path | None = None
     notify: Path | None = None
     snapshot_key: str | None = None
+    operator: str | None = None
+    accept_unsigned_models: bool = False
     merge_patience_ms: int = 500
     partitions: int = 4
     replication: int = 1
@@ -400,27 +411,15 @@ def _default_data_dir(environ: Mapping[str, str]) -> Path:
 def _setting(name: str, text: str) -> Any:
     match name:
         case "bootstrap":
-            if "@" in text:  # what is before it may be a password
-                raise ValueError(
-                    f"brokers have no user and password in their address; set {_PREFIX}SASL_USERNAME and "
-                    f"{_PREFIX}SASL_PASSWORD, and write brokers as in kafka-1:9092,kafka-2:9092"
-                )
-            for broker in text.split(","):
-                match = _HOST_PORT.fullmatch(broker.strip())
-                if match is None or not 1 <= int(match[1]) <= 65_535:
-                    wrong = "is no host:port" if match is None else "has no port from 1 to 65535"
-                    raise ValueError(f"{broker.strip()!r} {wrong}; write brokers as in kafka-1:9092,kafka-2:9092")
-            return ",".join(broker.strip() for broker in text.split(","))
+            return _brokers(text)
         case "security_protocol" | "sasl_mechanism" | "log_level" | "log_format":
             return _one_of(name, text)
-        case "web_port":
-            return _whole(text, 0, 65_535)
-        case "merge_patience_ms":
-            return _whole(text, 0, 60_000)
-        case "partitions":
-            return _whole(text, 1, 10_000)
-        case "replication":
-            return _whole(text, 1, 100)
+        case "operator":
+            return _name(text)
+        case "accept_unsigned_models":
+            return _truth(text)
+        case "web_port" | "merge_patience_ms" | "partitions" | "replication":
+            return _whole(text, *_BOUNDS[name])
         case "snapshot_key":
             KeyRing.of(text)
         case "data_dir" | "pipeline" | "notify":
@@ -431,6 +430,32 @@ def _setting(name: str, text: str) -> Any:
                 raise ValueError("there is no such file; give the path of a PEM file")
             return path
     return text
+
+
+def _brokers(text: str) -> str:
+    if "@" in text:  # what is before it may be a password
+        raise ValueError(
+            f"brokers have no user and password in their address; set {_PREFIX}SASL_USERNAME and "
+            f"{_PREFIX}SASL_PASSWORD, and write brokers as in kafka-1:9092,kafka-2:9092"
+        )
+    for broker in text.split(","):
+        match = _HOST_PORT.fullmatch(broker.strip())
+        if match is None or not 1 <= int(match[1]) <= 65_535:
+            wrong = "is no host:port" if match is None else "has no port from 1 to 65535"
+            raise ValueError(f"{broker.strip()!r} {wrong}; write brokers as in kafka-1:9092,kafka-2:9092")
+    return ",".join(broker.strip() for broker in text.split(","))
+
+
+def _name(text: str) -> str:
+    if len(text) > BY_MAX or not text.isprintable():
+        raise ValueError(f"must have at most {BY_MAX} characters, all printable")
+    return text
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
 
 
 def _one_of(name: str, text: str) -> str:

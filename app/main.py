@@ -258,6 +258,7 @@ def start_of(
         ring=settings.ring,
         patience_s=patience_s,
         unsigned=unsigned,
+        unsigned_models=settings.accept_unsigned_models,
     )
 
 

@@ -5,7 +5,8 @@ load, and `--help` should not. What goes wrong on purpose (`DriftlineError`) end
 its exit code:
 
     0 done · 1 done in part, or a fault without a code of its own · 2 wrong usage, file or setting · 3 Kafka
-    4 recovery · 70 a broken invariant · 130 interrupted · 141 whoever read the output went away
+    4 recovery · 5 no worker answered in time · 70 a broken invariant · 130 interrupted
+    141 whoever read the output went away
 """
 
 from __future__ import annotations

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import orjson
 
 from app.broker import topic
 from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
+from app.codec.command import BY_MAX, Sender, encode_command
 from app.codec.decode import SILENCE_MAX_MS
 from app.codec.keyring import KeyRing
 from app.codec.parts import parts, refusal
@@ -26,20 +28,32 @@ from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
 from app.engine.status import read_status
 
+REFUSED, UNANSWERED = 1, 5  # exit codes
+
 
 @click.group()
 @pipeline_option
 @bootstrap_option
+@click.option("--timeout", "timeout_ms", type=DURATION, default=30_000, metavar="DURATION", help="Wait for [30s].")
+@click.option("--no-wait", is_flag=True, help="Only write the command.")
 @click.pass_context
 def control(
-    context: click.Context, pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None
+    context: click.Context,
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    timeout_ms: int,
+    no_wait: bool,
 ) -> None:
     """Command the shards of a pipeline: freeze, unfreeze, reset, load, snapshot, acknowledge, silence.
 
     The command is written to every partition of the control topic; each shard folds it as soon as it reads it,
     and a replay folds it at the same place. As in `driftline control -p FILE freeze`.
+
+    Exit code 0: every shard has taken it. 1: a shard refused it. 5: a shard did not answer in time; the command is
+    written, and is taken once a worker runs.
     """
-    context.obj = _Where(pipeline_file, overrides, bootstrap)
+    context.obj = _Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
 
 
 class _Where(NamedTuple):
@@ -48,6 +62,7 @@ class _Where(NamedTuple):
     pipeline_file: Path | None
     overrides: tuple[str, ...]
     bootstrap: str | None
+    timeout_s: float  # 0: do not wait
 
 
 def _plain(name: str, text: str) -> None:
@@ -98,17 +113,17 @@ def load(where: _Where, model: Path) -> None:
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
     content = _content(model)
     manifest = _fitting(model, content, pipeline, settings.ring)
-    name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
-    commands = list(parts(content, name))
-    count = asyncio.run(engine.command(commands, pipeline, settings))
+    sender = _sender(pipeline, settings)
+    name = f"{sender.sent_ms:013d}-{secrets.token_hex(4)}"
+    commands = list(parts(content, name, sender=sender, ring=settings.ring))
     unit = "events" if pipeline.task == "anomaly" else "labels"
-    click.echo(
-        f"load {name} (trained on {manifest.learned:,} {unit}): written in {_counted(len(commands), 'part')} for "
-        f"{_counted(count, 'shard')} of {pipeline.name}"
-    )
+    told = f"load {name} (trained on {manifest.learned:,} {unit})"
+    written = f"written in {_counted(len(commands), 'part')}"
+    outcome = asyncio.run(_given(commands, pipeline, settings, where.timeout_s))
     for problem in asyncio.run(topic.check(pipeline, settings)):
         if problem.topic == pipeline.topics.control:
             click.echo(f"note: {problem}", err=True)
+    _tell(told, written, outcome, pipeline, where)
 
 
 def _content(path: Path) -> bytes:
@@ -161,14 +176,71 @@ def _send(command: dict[str, Any], where: _Where) -> None:
             f"{episode!r} is no episode of {pipeline.name}; `driftline tail alerts` shows their names",
             param_hint="EPISODE",
         )
-    count = asyncio.run(engine.command([orjson.dumps(command)], pipeline, settings))
-    known = asyncio.run(_open_episodes(pipeline, settings, count)) if episode is not None else None
-    if known is not None and episode not in known:
-        told = f"no alert {episode} is open by the last entry of the journal: a shard that has none rejects the command"
-        click.echo(f"note: {told}", err=True)
+    value = encode_command(command, _sender(pipeline, settings), settings.ring)
+    outcome = asyncio.run(_given([value], pipeline, settings, where.timeout_s))
+    if episode is not None and len(outcome.verdicts) < outcome.shards:
+        known = asyncio.run(_open_episodes(pipeline, settings, outcome.shards))
+        if known is not None and episode not in known:
+            told = f"no alert {episode} is open by the last entry of the journal: its shard will reject the command"
+            click.echo(f"note: {told}", err=True)
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""
-    click.echo(f"{command['command']}{about}{span}: written for {_counted(count, 'shard')} of {pipeline.name}")
+    _tell(f"{command['command']}{about}{span}", "written", outcome, pipeline, where)
+
+
+class _Outcome(NamedTuple):
+    """What became of a command: of how many shards, and the verdicts of those that answered."""
+
+    shards: int
+    verdicts: Mapping[int, engine.Verdict]
+
+
+def _sender(pipeline: Pipeline, settings: Settings) -> Sender:
+    return Sender(pipeline.name, settings.operator or _user(), time.time_ns() // 1_000_000, secrets.token_hex(16))
+
+
+def _user() -> str:
+    """The user of this machine, as far as it has a name."""
+    try:
+        return getpass.getuser()[:BY_MAX]
+    except (OSError, KeyError):
+        return ""
+
+
+async def _given(values: Sequence[bytes], pipeline: Pipeline, settings: Settings, timeout_s: float) -> _Outcome:
+    """Write a command, and wait for what the shards make of it."""
+    broker = KafkaBroker(pipeline, settings)
+    before = await engine.ends(broker, pipeline, settings) if timeout_s else None
+    written = await engine.command(values, pipeline, settings)
+    if before is None:
+        return _Outcome(len(written), {})
+    found = await engine.verdicts(broker, pipeline, settings.ring, written, before, timeout_s)
+    return _Outcome(len(written), found)
+
+
+def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: _Where) -> None:
+    """Say what became of a command, and end with the code that says so.
+
+    Raises:
+        Exit: not every shard has taken it.
+    """
+    if not where.timeout_s:
+        click.echo(f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}")
+        return
+    refused = {shard: verdict for shard, verdict in outcome.verdicts.items() if verdict.reason}
+    taken = len(outcome.verdicts) - len(refused)
+    if taken:
+        click.echo(f"{what}: taken by {_counted(taken, 'shard')} of {pipeline.name}")
+    for shard, verdict in sorted(refused.items()):
+        click.echo(f"{what}: shard {shard} refused it ({verdict.reason}): {verdict.detail}", err=True)
+    if silent := [str(shard) for shard in range(outcome.shards) if shard not in outcome.verdicts]:
+        click.echo(
+            f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}, and no answer of "
+            f"{', '.join(silent)} within {where.timeout_s:g} s; it is taken once a worker runs",
+            err=True,
+        )
+    if refused or silent:
+        raise click.exceptions.Exit(REFUSED if refused else UNANSWERED)
 
 
 async def _open_episodes(pipeline: Pipeline, settings: Settings, partitions: int) -> set[str] | None:

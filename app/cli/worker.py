@@ -40,6 +40,12 @@ from app.main import Host, start_of
     show_default=True,
     help="Once, where no key of this worker signed what is there: take it as it is, or pass over its last entries.",
 )
+@click.option(
+    "--accept-unsigned-models/--no-accept-unsigned-models",
+    "unsigned_models",
+    default=None,
+    help="Without a key, take models from the control topic (DRIFTLINE_ACCEPT_UNSIGNED_MODELS).",
+)
 @click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR (DRIFTLINE_LOG_LEVEL).")
 def worker(
     pipeline: Path | None,
@@ -51,6 +57,7 @@ def worker(
     reset_state: bool,
     on_gap: str,
     unsigned: Unsigned,
+    unsigned_models: bool | None,
     log_level: str | None,
 ) -> None:
     """Score, learn and watch until stopped (SIGTERM or Ctrl-C: finishes what is under way, leaves a snapshot).
@@ -63,6 +70,7 @@ def worker(
         "web_host": web_host,
         "web_port": web_port,
         "notify": notify,
+        "accept_unsigned_models": unsigned_models,
         "log_level": log_level,
     }
     settings = load_settings(flags=flags)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
+from app.codec.command import sender_of
 from app.codec.document import MISSING, Documents, find, hint_of, object_of
 from app.codec.feature import Check, Checks, from_text, said_number
 from app.codec.reason import REASONS, PassedOverError, RefusedError
@@ -203,17 +204,18 @@ class Decoder:
         command = document.get("command")
         if command not in COMMANDS:
             raise RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
-        order_ms = max(source.record_time_ms, 0)
+        order_ms, sender = max(source.record_time_ms, 0), sender_of(document)
+        sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce)
         if command == "load":
-            return Control(source, order_ms, command, chunk=_chunk(document))
+            return Control(source, order_ms, command, "", 0, _chunk(document), *sent)
         if command not in ABOUT_EPISODE:
-            return Control(source, order_ms, command)
+            return Control(source, order_ms, command, "", 0, None, *sent)
         episode, span_ms = document.get("episode"), document.get("for_ms", 0)
         if not isinstance(episode, str) or not 0 < len(episode) <= self._string_max:
             raise RefusedError("control_invalid", f"{command} needs the name of an episode, not {shown(episode)}")
         if type(span_ms) is not int or not (command == "silence") <= span_ms <= SILENCE_MAX_MS:
             raise RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
-        return Control(source, order_ms, command, episode, span_ms)
+        return Control(source, order_ms, command, episode, span_ms, None, *sent)
 
     def _id(self, document: dict[str, Any], keys: Path) -> EventId:
         found = find(document, keys)

@@ -145,6 +145,8 @@ class Encoder:
             "positions": alert.positions,
             "opened_at": alert.opened_at,
         }
+        if alert.acknowledged_by:
+            value["acknowledged_by"] = alert.acknowledged_by
         key, content = alert.episode.encode(), orjson.dumps(value)
         return Message(self._alerts, self._partition, key, content, alert.stamp_ms, kind="alerts")
 

@@ -67,6 +67,8 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
         pipeline: the whole resolved pipeline.
         versions, arithmetic: what the state's bits depend on.
         restored: digest of a restored state's manifest, under which it lies in the snapshots topic. Unset for others.
+        begun_ms: wall time at which a state began anew in a pipeline that had one: commands that were sent before it
+            may have been taken by the state before, and are refused. Unset for others.
     """
 
     number: int
@@ -78,6 +80,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
     versions: dict[str, str]
     arithmetic: str
     restored: str | UnsetType = UNSET
+    begun_ms: int | UnsetType = UNSET
 
 
 Entry: TypeAlias = SliceEntry | EpochEntry

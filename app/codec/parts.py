@@ -10,7 +10,8 @@ import msgspec
 import orjson
 from msgspec import structs
 
-from app.codec.keyring import KeyRing
+from app.codec.command import Sender, encode_command
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import signed_content
 from app.core.error import InvariantError
 from app.core.loading import CHUNKS_MAX, SIZE_MAX
@@ -50,11 +51,14 @@ def refusal(content: bytes, ring: KeyRing) -> str | None:
     return "the model file is not signed with a key of this deployment; train it where DRIFTLINE_SNAPSHOT_KEY is set"
 
 
-def parts(content: bytes, load: str, part_bytes: int = PART_BYTES) -> Iterator[bytes]:
+def parts(
+    content: bytes, load: str, part_bytes: int = PART_BYTES, *, sender: Sender | None = None, ring: KeyRing = NO_KEYS
+) -> Iterator[bytes]:
     """The commands that carry a model file into a shard, in order.
 
     Args:
         load: its name, see `core.record.Chunk`.
+        sender: who sends it, when the load was begun; None leaves the parts without one, and unsigned.
     """
     count = -(-len(content) // part_bytes)
     if not 0 < len(content) <= SIZE_MAX or count > CHUNKS_MAX:
@@ -62,14 +66,13 @@ def parts(content: bytes, load: str, part_bytes: int = PART_BYTES) -> Iterator[b
     sha256 = hashlib.sha256(content).hexdigest()
     for number in range(count):
         part = content[number * part_bytes : (number + 1) * part_bytes]
-        yield orjson.dumps(
-            {
-                "command": "load",
-                "load": load,
-                "part": number,
-                "parts": count,
-                "size_bytes": len(content),
-                "sha256": sha256,
-                "content": b64encode(part).decode(),
-            }
-        )
+        command = {
+            "command": "load",
+            "load": load,
+            "part": number,
+            "parts": count,
+            "size_bytes": len(content),
+            "sha256": sha256,
+            "content": b64encode(part).decode(),
+        }
+        yield orjson.dumps(command) if sender is None else encode_command(command, sender, ring)

@@ -36,8 +36,10 @@ REASONS: Mapping[str, str] = {
     "load_mixed": "the part is of another file than the load's other parts",
     "load_damaged": "the parts do not make the model file that they name",
     "load_refused": "the model file cannot be put to work here",
+    "control_refused": "the command is not signed as it must be, is for another pipeline, or was sent at another time",
+    "control_repeated": "the command was taken before",
 }
-"""Every reason that a rejected record can carry; the last nine are the core's."""
+"""Every reason that a rejected record can carry; the last eleven are the core's."""
 
 
 class RefusedError(Exception):

@@ -36,6 +36,7 @@ OWN: Final[dict[str, str]] = {
     "arrival": "Arrivals",
     "calibration": "Brier ECE",
     "cause": "Leap Probe",
+    "command": "Commands",
     "curve": "AveragePrecision ROCAUC",
     "drift": "DriftMonitors",
     "early": "EarlyLabels Held",

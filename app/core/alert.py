@@ -187,13 +187,16 @@ def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
     return Sign("model_change", "warning", sentence, sentence, evidence)
 
 
-def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str) -> Sign:
-    """A model that was trained elsewhere serves, by an operator's command."""
+def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str) -> Sign:
+    """A model that was trained elsewhere serves, by a command of `by`, where it names its sender."""
+    whose = f"a command of {by}" if by else "an operator's command"
     sentence = (
         f"A model that was trained on {learned:,} {'events' if pipeline.task == 'anomaly' else 'labels'} serves "
-        f"{pipeline.name}, by an operator's command."
+        f"{pipeline.name}, by {whose}."
     )
     evidence: dict[str, object] = {"reaction": "load", "load": load, "learned": learned, "sha256": sha256}
+    if by:
+        evidence["by"] = by
     return Sign("model_change", "warning", sentence, sentence, evidence)
 
 

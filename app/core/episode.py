@@ -107,6 +107,7 @@ class Episode:
     update: int = 0
     announced: bool = False
     acknowledged: bool = False
+    acknowledged_by: str = ""
 
     @property
     def due_ms(self) -> int:
@@ -220,11 +221,11 @@ class Episodes:
                 return episode
         return None
 
-    def acknowledge(self, episode: Episode, now_ms: int) -> Told | None:
+    def acknowledge(self, episode: Episode, now_ms: int, by: str = "") -> Told | None:
         """Somebody cares for it: it is told again only when it becomes critical, and when it is over."""
         if episode.acknowledged:
             return None
-        episode.acknowledged = True
+        episode.acknowledged, episode.acknowledged_by = True, by
         return self._told(episode, "ongoing", episode.sign.sentence, now_ms)
 
     def silence(self, episode: Episode, now_ms: int, span_ms: int) -> Told | None:

@@ -47,6 +47,7 @@ _KEPT = (
     "maturity",
     "loading",
     "strays",
+    "commands",
 )
 
 _MAY_BE_NONE = ("watermark_ms",)

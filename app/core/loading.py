@@ -19,8 +19,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
-
+from app.core.command import Refused
 from app.core.record import Chunk
 
 SIZE_MAX = 64 * 1024 * 1024
@@ -29,13 +28,6 @@ CHUNKS_MAX = 4_096
 WITHIN_MS = 86_400_000
 
 How: TypeAlias = Literal["under way", "whole", "damaged", "given up"]
-
-
-class Refused(Struct, frozen=True, gc=False):
-    """Why a part is of no use: a reason as rejected records carry it, and what to do."""
-
-    reason: str
-    detail: str
 
 
 class Loading:

@@ -21,8 +21,9 @@ Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 
 
 def _from_8(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 9 keeps labels that found no event."""
+    """Format 9 keeps labels that found no event, and remembers the commands that were taken."""
     state.setdefault("strays", fresh.strays)
+    state.setdefault("commands", fresh.commands)
 
 
 STEPS: Final[Mapping[int, Step]] = {8: _from_8}

@@ -100,6 +100,8 @@ class Control(Struct, frozen=True, gc=False):
         episode: the name of the episode that it is about, where it is about one.
         span_ms: how long to be silent, in event time.
         chunk: what is loaded.
+        pipeline, by, sent_ms, nonce: for which pipeline it is, who sent it and when, and what tells it from any other;
+            empty or 0 where the command does not say.
     """
 
     source: Source
@@ -108,6 +110,10 @@ class Control(Struct, frozen=True, gc=False):
     episode: str = ""
     span_ms: int = 0
     chunk: Chunk | None = None
+    pipeline: str = ""
+    by: str = ""
+    sent_ms: int = 0
+    nonce: str = ""
 
 
 @final

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.core.command import Commands
 from app.core.drift import DriftMonitors
 from app.core.early import EarlyLabels
 from app.core.episode import Episodes, Moment
@@ -86,6 +87,7 @@ class Shard:
         episodes: what is wrong now, and whether it was told.
         watch: conditions beside drift.
         loading: a model file that is on its way in.
+        commands: those of operators that were taken.
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
     """
@@ -117,6 +119,7 @@ class Shard:
         self.maturity = Maturity(pipeline)
         self.loading = Loading()
         self.strays = Strays()
+        self.commands = Commands()
 
     def count(self, what: str) -> None:
         counts = self.counts
@@ -167,6 +170,7 @@ class Shard:
             "version": str(self.learner.version),
             "frozen": self.frozen,
             "loading": self.loading.progress,
+            "commands": self.commands.values(),
             "counts": dict(self.counts),
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
             "episodes": [episode.name for episode in self.episodes.open.values()],

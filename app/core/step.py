@@ -24,7 +24,7 @@ from app.core.poison import ModelRaisedError
 from app.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from app.core.shard import Shard
 from app.core.stray import LEAP_MS
-from app.core.takeover import take_chunk
+from app.core.takeover import refused, take_chunk
 from app.core.trouble import (
     answer,
     look,
@@ -156,8 +156,11 @@ def _decide(threshold: float, prediction: Prediction) -> bool | None:
 
 
 def _control(shard: Shard, control: Control, out: Outbox) -> None:
+    if (why := refused(shard, control)) is not None:
+        reject(shard, control.source, why.reason, why.detail, out)
+        return
     if control.chunk is not None:
-        take_chunk(shard, control.chunk, control.source, out)
+        take_chunk(shard, control.chunk, control.source, control.by, out)
         return
     shard.count(f"control_{control.command}")
     match control.command:

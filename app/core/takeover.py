@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from app.core.alert import load_sign
+from app.core.command import Refused
 from app.core.error import RecoveryError
-from app.core.loading import Refused
 from app.core.outbox import Outbox
 from app.core.poison import Notes
-from app.core.record import Chunk, Source
+from app.core.record import Chunk, Control, Source
 from app.core.shard import Shard
 from app.core.trained import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
 from app.core.trouble import reject, tell_change
@@ -23,7 +23,15 @@ from app.core.trouble import reject, tell_change
 DETAIL_MAX = 300  # characters of a refusal in the journal
 
 
-def take_chunk(shard: Shard, chunk: Chunk, source: Source, out: Outbox) -> None:
+def refused(shard: Shard, control: Control) -> Refused | None:
+    """Why a command is not to be carried out, or None; from then on it counts as taken."""
+    detail = shard.learner.notes.refusal(f"command {control.source.offset}", control)
+    if detail is not None:
+        return Refused("control_refused", detail)
+    return shard.commands.take(control, shard.loading.load)
+
+
+def take_chunk(shard: Shard, chunk: Chunk, source: Source, by: str, out: Outbox) -> None:
     """Take in a part of a model file; the part that makes it whole puts the model to work."""
     loading = shard.loading
     shard.count("load_parts")
@@ -36,10 +44,10 @@ def take_chunk(shard: Shard, chunk: Chunk, source: Source, out: Outbox) -> None:
     if isinstance(found, Refused):
         reject(shard, source, found.reason, found.detail, out)
     elif found is not None:
-        _load(shard, chunk, found, source, out)
+        _load(shard, chunk, found, source, by, out)
 
 
-def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, out: Outbox) -> None:
+def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, by: str, out: Outbox) -> None:
     notes, call = shard.learner.notes, f"load {chunk.load}"
     try:
         manifest, model, frozen = (
@@ -53,7 +61,7 @@ def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, out: Outbo
     shard.learner.load(model, frozen)
     shard.reactor.forget()
     shard.count("control_load")
-    tell_change(shard, load_sign(shard.pipeline, chunk.load, manifest.learned, manifest.sha256), out)
+    tell_change(shard, load_sign(shard.pipeline, chunk.load, manifest.learned, manifest.sha256, by), out)
 
 
 def _judged(shard: Shard, notes: Notes, content: bytes) -> tuple[Trained, Any, bytes]:

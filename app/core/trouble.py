@@ -139,7 +139,7 @@ def answer(shard: Shard, control: Control, out: Outbox) -> None:
         reject(shard, control.source, "episode_unknown", f"no episode {control.episode!r} is open", out)
         return
     if control.command == "acknowledge":
-        told = episodes.acknowledge(episode, shard.now_ms)
+        told = episodes.acknowledge(episode, shard.now_ms, control.by)
     else:
         told = episodes.silence(episode, shard.now_ms, control.span_ms)
     _tell(shard, told, out)
@@ -215,5 +215,6 @@ def _tell(shard: Shard, told: Told | None, out: Outbox) -> None:
             told.silenced,
             told.announced,
             episode.flapping,
+            episode.acknowledged_by,
         )
     )

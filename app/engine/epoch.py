@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from msgspec import UNSET
+
 from app.codec.journal import EpochEntry
 from app.core.adopt import adopt, changed_keys, refused_keys
 from app.core.error import InvariantError, PipelineError, RecoveryError, StateMismatchError
@@ -39,7 +41,10 @@ def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int, own: Pip
             "--reset-state"
         ) from error
     if entry.state == "fresh":
-        return Shard(pipeline, partition)
+        fresh = Shard(pipeline, partition)
+        if isinstance(entry.begun_ms, int):
+            fresh.commands.floor_ms = entry.begun_ms
+        return fresh
     if shard is None:
         raise InvariantError("the journal keeps a state that it never began; restore its first entries")
     kept = load(pipeline, partition, dump(shard))
@@ -58,6 +63,7 @@ def next_epoch(
     reset: bool,
     gap: bool = False,
     key: bool = False,
+    now_ms: int = 0,
 ) -> EpochEntry | None:
     """The epoch entry to write before going on, or None when the last one still holds.
 
@@ -66,6 +72,7 @@ def next_epoch(
         reset: the user asked for a fresh state.
         gap: input was lost, and the user said to go on.
         key: another key signs from here on, or none does any more.
+        now_ms: wall time.
 
     Raises:
         StateMismatchError: the file changed in a way that the state cannot follow.
@@ -101,6 +108,7 @@ def next_epoch(
         pipeline=document,
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
+        begun_ms=now_ms if reset and last is not None else UNSET,
     )
 
 

@@ -19,7 +19,7 @@ from app.core.error import InvariantError
 from app.core.merge import Merge
 from app.core.output import Outcome, Output, Rejected, Score
 from app.core.poison import Notes
-from app.core.record import Source, Tick
+from app.core.record import Control, Source, Tick
 from app.core.shard import Shard
 from app.core.step import step
 
@@ -113,7 +113,8 @@ class Folder:
 
     Attributes:
         positions: next offset to fold, by input topic.
-        vouch: asked of each model file that is loaded for the first time; see `core.poison.Notes`.
+        vouch, admit: asked of each model file and of each command that is folded for the first time; see
+            `core.poison.Notes`.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Folder:
         self._encode = Encoder(shard.pipeline, shard.partition).encode
         self._watch = watch
         self.vouch: Callable[[bytes], str | None] = lambda content: None
+        self.admit: Callable[[Control], str | None] = lambda control: None
 
     def watched_by(self, watch: Callable[[Output], None] | None) -> None:
         """Show every output from now on, in order, to `watch` alone."""
@@ -187,7 +189,7 @@ class Folder:
             full: asked now and then with the bytes made so far; true ends the slice.
             raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
         """
-        self.shard.learner.notes = Notes(raised, self.vouch)
+        self.shard.learner.notes = Notes(raised, self.vouch, self.admit)
         published = _Published()
         counts = [0] * len(at_end)
         stops = [0] * len(at_end)
@@ -239,7 +241,7 @@ class Folder:
 
     def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
         """Let time pass on idle inputs; `raised` as of `fold`."""
-        self.shard.learner.notes = Notes(raised, self.vouch)
+        self.shard.learner.notes = Notes(raised, self.vouch, self.admit)
         published = _Published()
         self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), published)
         return self._folded([], [], time_ms, published)

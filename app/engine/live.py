@@ -24,6 +24,7 @@ from app.core.record import Source
 from app.core.shard import Shard
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folded, Folder
+from app.engine.gate import Gate
 from app.engine.pace import Pacer
 from app.engine.patience import PATIENCE_S, Patience
 from app.engine.port import Feed, Place, Publisher
@@ -55,6 +56,7 @@ class Live:
 
     Args:
         chain, slice_number, journal_offset: of the last journal entry.
+        unsigned_models: see `app.engine.gate`.
 
     Attributes:
         committed: next offset by input topic, as the journal has it.
@@ -75,6 +77,7 @@ class Live:
         journal_offset: int,
         clock: Clock = REAL,
         patience_s: float = PATIENCE_S,
+        unsigned_models: bool = False,
     ) -> None:
         self.folder = folder
         self.journal_offset = journal_offset
@@ -103,6 +106,7 @@ class Live:
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
         if ring := snapshots.ring:
             folder.vouch = lambda content: refusal(content, ring)
+        folder.admit = Gate(pipeline.name, snapshots.ring, clock, unsigned_models=unsigned_models)
         self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property

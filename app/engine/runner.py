@@ -59,6 +59,7 @@ class Start:
         ring: keys of the deployment.
         patience_s: see `app.engine.patience`.
         unsigned: what becomes of a state that they did not sign; for one start.
+        unsigned_models: without keys, take models over the control topic all the same.
     """
 
     reset_state: bool = False
@@ -66,6 +67,7 @@ class Start:
     ring: KeyRing = NO_KEYS
     patience_s: float = PATIENCE_S
     unsigned: Unsigned = "refuse"
+    unsigned_models: bool = False
 
 
 class Runner:
@@ -293,6 +295,7 @@ class Runner:
             reset=self._reset,
             gap=gap,
             key=not recovered.current,
+            now_ms=int(self._clock.wall_s() * 1000),
         )
         snapshots = SnapshotWriter(
             self._pipeline,
@@ -330,6 +333,7 @@ class Runner:
             slice_number=recovered.slice_number,
             journal_offset=offset,
             clock=self._clock,
+            unsigned_models=self._start.unsigned_models,
             patience_s=self._start.patience_s,
         )
 

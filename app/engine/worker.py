@@ -102,6 +102,14 @@ class Worker:
         self._failed = asyncio.get_running_loop().create_future()
         if self._stopping:
             return  # stopped before it began
+        if not self._start.ring:
+            models = "taken" if self._start.unsigned_models else "refused"
+            log.warning(
+                "there is no key (DRIFTLINE_SNAPSHOT_KEY): whoever can write to the topics of %s can change what it "
+                "does; models over the control topic are %s",
+                self.pipeline.name,
+                models,
+            )
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         if not await self._join(self._failed):
             return

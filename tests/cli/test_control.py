@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import getpass
 import re
 from pathlib import Path
 
@@ -47,7 +48,7 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
             ),
         ]
     ):
-        done = await asyncio.to_thread(run, "control", *where, *arguments)
+        done = await asyncio.to_thread(run, "control", *where, "--no-wait", *arguments)
         assert (done.returncode, done.stdout.strip()) == (0, said)
         found = await read(kafka.bootstrap, "cards.control")
         assert sorted((one.partition, one.offset) for one in found) == [
@@ -58,7 +59,14 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
             made = decoder.control(Source("p.control", 0, 0, one.time_ms, None, one.value))
             assert isinstance(made, Control)
     last = orjson.loads(found[-1].value or b"")
-    assert last == {"command": "silence", "episode": EPISODE, "for_ms": 5_400_000}
+    assert {name: last[name] for name in ("command", "episode", "for_ms", "pipeline")} == {
+        "command": "silence",
+        "episode": EPISODE,
+        "for_ms": 5_400_000,
+        "pipeline": "cards",
+    }
+    assert last["by"] == getpass.getuser()
+    assert len({orjson.loads(one.value or b"")["nonce"] for one in found if one.partition == 0}) == 6
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ async def test_every_partition_gets_every_part_in_order(
     pipeline_file.write_text(text)
     for wrong in (model_file, pipeline_file):
         done = await asyncio.to_thread(
-            run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", wrong
+            run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--no-wait", "load", wrong
         )
         assert done.returncode == 2, done.stdout
     assert await read(kafka.bootstrap, f"{pipeline}.control") == []
@@ -127,7 +135,7 @@ async def test_every_partition_gets_every_part_in_order(
     content = model_file.read_bytes()
     count = -(-len(content) // 1_000)
     done = await asyncio.to_thread(
-        run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model_file
+        run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--no-wait", "load", model_file
     )
     assert done.returncode == 0, done.stderr
     written = f"written in {count} parts for 3 shards of {pipeline}"
@@ -152,7 +160,7 @@ async def test_every_partition_gets_every_part_in_order(
         ("large", 2, "at most 67,108,864 (64 MiB) can be loaded"),
         ("damaged", 2, "the model file is damaged"),
         ("other", 2, "trained under another pipeline: seed differ"),
-        ("unsigned", 2, "not signed with this deployment's snapshot key"),
+        ("unsigned", 2, "not signed with a key of this deployment"),
         ("older", 3, "note: the model was made by River 0.1.0"),
         ("whole", 3, "cannot reach Kafka"),
     ],
@@ -192,7 +200,8 @@ async def test_a_topic_that_forgets_its_commands_is_told_of(
     model = rows_file.with_name("model.bin")
     assert run("train", "-p", pipeline_file, "--input", rows_file, "--label", "fraud", "-o", model).returncode == 0
     kafka.create_topics({"forgetful.control": 1})  # with the broker's own retention, a week
-    done = await asyncio.to_thread(run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model)
+    where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--no-wait")
+    done = await asyncio.to_thread(run, "control", *where, "load", model)
     assert done.returncode == 0, done.stderr
     assert "note: forgetful.control: retention.ms is 604800000 and should be -1" in done.stderr
 

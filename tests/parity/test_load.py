@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
 import pytest
 
-from app.codec.keyring import KeyRing
+from app.codec.command import Sender
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import parts
 from app.core.pipeline import Pipeline
 from app.engine.audit import Span, audit_shards
@@ -33,6 +35,7 @@ from tests.support.trained import model_file, taught
 
 COUNT = 400
 KEY = KeyRing((b"a key that this deployment has",))
+OPEN = Start(unsigned_models=True)
 FIRST, SECOND = f"{NOW_MS}-00000001", f"{NOW_MS + 1}-00000002"
 
 
@@ -43,9 +46,15 @@ def load(
     name: str = FIRST,
     size: int = 700,
     until: int | None = None,
+    ring: KeyRing = NO_KEYS,
 ) -> int:
-    """Write a model file to every shard, in parts; returns how many there are."""
-    cut = list(parts(content, name, size))
+    """Write a model file to every shard, in parts; returns how many there are. Signed, it is sent now."""
+    if ring:
+        sent_ms = time.time_ns() // 1_000_000
+        sender = Sender(chosen.name, "ann", sent_ms, f"{sent_ms:032d}")
+        cut = list(parts(content, f"{sent_ms}-00000001", size, sender=sender, ring=ring))
+    else:
+        cut = list(parts(content, name, size))
     for value in cut[:until]:
         for partition in range(cluster.partitions[chosen.topics.control]):
             cluster.produce(chosen.topics.control, partition, value, NOW_MS)
@@ -82,7 +91,7 @@ async def test_a_load_before_the_worker_starts_serves_its_first_event(delivery: 
     count = load(cluster, chosen, model_file(chosen))
     assert count > 3
     ids = produce(cluster, chosen, COUNT, partitions=2)
-    async with Life(cluster, chosen) as life:
+    async with Life(cluster, chosen, start=OPEN) as life:
         await life.until_done()
         if delivery == "exactly_once":
             check_exact(cluster, chosen, ids)
@@ -106,10 +115,10 @@ async def disturbed(chosen: Pipeline, death: Death | None, content: bytes) -> tu
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, COUNT)
     cut = list(parts(content, FIRST, 900))
-    async with Life(cluster, chosen, client="one") as first:
+    async with Life(cluster, chosen, client="one", start=OPEN) as first:
         await first.until_done()
         await first.stop()
-    life = Life(cluster, chosen, client="two", hook=death)
+    life = Life(cluster, chosen, client="two", hook=death, start=OPEN)
     async with life:
         for value in cut:  # each is a slice of its own, unless the worker is dead
             cluster.produce(chosen.topics.control, 0, value, NOW_MS)
@@ -127,7 +136,7 @@ async def disturbed(chosen: Pipeline, death: Death | None, content: bytes) -> tu
         else:
             await life.until_dead(death)
     if death is not None:
-        async with Life(cluster, chosen, client="three") as last:
+        async with Life(cluster, chosen, client="three", start=OPEN) as last:
             await last.until_done()
             await check_replay(cluster, chosen, last)
     return cluster, outputs_digest(cluster, chosen)
@@ -164,13 +173,13 @@ async def test_a_second_try_after_a_sender_that_died_halfway() -> None:
     content = model_file(chosen)
     load(cluster, chosen, content, FIRST, until=2)
     produce(cluster, chosen, COUNT)
-    async with Life(cluster, chosen, client="one") as life:
+    async with Life(cluster, chosen, client="one", start=OPEN) as life:
         await life.until_done()
         assert life.shard().loading.progress == (2, len(list(parts(content, FIRST, 700))))
         await life.stop()
     load(cluster, chosen, content, SECOND)
     ids = produce(cluster, chosen, COUNT, first=COUNT)
-    async with Life(cluster, chosen, client="two") as life:
+    async with Life(cluster, chosen, client="two", start=OPEN) as life:
         await life.until_done()
         check_exact(cluster, chosen, [*range(COUNT), *ids])
         await check_replay(cluster, chosen, life)
@@ -187,7 +196,7 @@ async def test_a_load_that_never_comes_whole_is_given_up_after_a_day_of_event_ti
     cluster.create_for(chosen, 1)
     load(cluster, chosen, model_file(chosen), until=1)
     produce(cluster, chosen, 10)
-    async with Life(cluster, chosen) as life:
+    async with Life(cluster, chosen, start=OPEN) as life:
         await life.until_done()
         shard = life.shard()
         assert shard.next_deadline_ms == shard.loading.deadline_ms
@@ -210,7 +219,7 @@ async def test_with_a_key_only_what_it_signed_is_loaded_and_a_replay_needs_no_ke
     chosen = pipeline("signed", snapshot={"every_records": 1_000_000})
     cluster = MemoryCluster()
     cluster.create_for(chosen, 1)
-    load(cluster, chosen, model_file(chosen, **changes))
+    load(cluster, chosen, model_file(chosen, **changes), ring=KEY)
     produce(cluster, chosen, COUNT)
     async with Life(cluster, chosen, start=Start(ring=KEY)) as life:
         await life.until_done()
@@ -237,7 +246,7 @@ async def test_a_refusal_for_the_version_holds_in_a_replay_by_any_version(monkey
     here = {"app": "1", "river": "0.1.0", "python": "3.11.0", "numpy": "2"}
     with monkeypatch.context() as patched:
         patched.setattr("app.core.trained.versions", lambda: here)
-        async with Life(cluster, chosen) as life:
+        async with Life(cluster, chosen, start=OPEN) as life:
             await life.until_done()
             await life.kill()
     assert rejected(cluster, chosen) == ["load_refused"]

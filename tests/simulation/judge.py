@@ -108,6 +108,8 @@ class Fold:
         pipeline = parsed(orjson.dumps(entry.pipeline))
         if entry.state == "fresh":
             self.shard = Shard(pipeline, self.partition)
+            if isinstance(entry.begun_ms, int):
+                self.shard.commands.floor_ms = entry.begun_ms
         elif self.shard is not None:
             before = self.shard
             self.shard = load(pipeline, self.partition, dump(before))
@@ -389,7 +391,9 @@ def _check_promise(world: World, fold: Fold) -> None:
         wrong = (scored - Counter(set(events))) + (Counter(set(events)) - scored)
         raise BrokenError(f"scores {partition}: not once each: {sorted(wrong)}")
     reasons = Counter(dict(one.headers)["driftline.reason"] or b"" for one in fold.messages["rejected"])
-    loads = Counter({reason: count for reason, count in reasons.items() if reason.startswith(b"load_")})
+    loads = Counter(
+        {reason: count for reason, count in reasons.items() if reason.startswith((b"load_", b"control_repeated"))}
+    )
     rejected, wanted = (reasons - loads).total(), bad + len(events) - len(set(events))
     if rejected != wanted:
         raise BrokenError(f"rejected {partition}: {rejected}, not {wanted}")
@@ -411,7 +415,7 @@ def _check_promise(world: World, fold: Fold) -> None:
 def _check_loads(world: World, fold: Fold, shard: Shard, rejected: Counter[bytes]) -> None:
     """Each model that may serve takes over once, and each part that is of no use is rejected once."""
     scenario = world.scenario
-    ledger = Ledger(unfit(scenario.pipeline, signed=scenario.signed))
+    ledger = Ledger(unfit(scenario.pipeline, signed=scenario.signed), signed=scenario.signed)
     place = Place(world.pipeline.topics.control, fold.partition)
     for source in ever(world, place):
         if fold.covers(source):

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import orjson
 
+from app.codec.command import Sender, encode_command
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import parts
 from app.core.pipeline import parse_pipeline
@@ -63,7 +64,9 @@ class Ledger:
         unfit: sums of whole files that no shard may take.
     """
 
-    def __init__(self, unfit: frozenset[str]) -> None:
+    def __init__(self, unfit: frozenset[str], *, signed: bool) -> None:
+        self._signed = signed
+        self._taken: set[str] = set()
         self.changes = 0
         self.rejected = 0
         self._unfit = unfit
@@ -76,6 +79,10 @@ class Ledger:
         if command.get("command") != "load":
             return
         name, number = command["load"], command["part"]
+        if self._signed and name in self._taken and name != self._newest:  # it is over, and known
+            self.rejected += 1
+            return
+        self._taken.add(name)
         if name > self._newest:
             self._newest, self._there = name, {}
         there, content = self._there, command["content"]
@@ -88,6 +95,18 @@ class Ledger:
             self.changes += good
             self.rejected += not good
             self._there = None
+
+
+def signed_command(value: str, stamp_ms: int, pipeline: str) -> str:
+    """A command as `driftline control` would have sent it; what is no command stays as it is."""
+    try:
+        command = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
+    load = str(command.get("load", ""))
+    sent_ms = int(load[:13]) if load else stamp_ms
+    nonce = hashlib.md5((load or f"{stamp_ms} {value}").encode(), usedforsecurity=False).hexdigest()
+    return encode_command(command, Sender(pipeline, "an operator", sent_ms, nonce), KEY).decode()
 
 
 def _whole(there: dict[int, str], command: dict[str, Any]) -> bool:

@@ -10,9 +10,9 @@ import json
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from tests.simulation.loads import KINDS, commands
+from tests.simulation.loads import KINDS, commands, signed_command
 from tests.support.poisonous import BAD
 
 BASE_MS = 1_700_000_000_000  # wall time at the start
@@ -150,6 +150,9 @@ def draw(seed: int) -> Scenario:
     faults += _astray(Random(f"{seed} astray"), workers)
     signed = rng.random() < 0.3
     sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
+    if signed:
+        sends = [_signed(one, document["pipeline"]) for one in sends]
+        sends += _intruders(Random(f"{seed} intruders"), partitions, length_s)
     return Scenario(
         seed=seed,
         partitions=partitions,
@@ -243,6 +246,21 @@ def _loads(rng: Random, partitions: int, length_s: float, document: dict[str, An
         for number, value in enumerate(values):
             part_s = at_s + number * gap_s
             sends += [Send(part_s, "control", partition, value, _stamp(part_s)) for partition in range(partitions)]
+    return sends
+
+
+def _signed(send: Send, pipeline: str) -> Send:
+    if send.kind != "control" or not send.good or send.value is None:
+        return send
+    return structs.replace(send, value=signed_command(send.value, send.stamp_ms, pipeline))
+
+
+def _intruders(rng: Random, partitions: int, length_s: float) -> list[Send]:
+    """Commands of one without the key."""
+    sends = []
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        at_s, value = rng.random() * length_s, json.dumps({"command": "freeze", "by": "an intruder"})
+        sends += [Send(at_s, "control", partition, value, _stamp(at_s), good=False) for partition in range(partitions)]
     return sends
 
 

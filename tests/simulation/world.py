@@ -259,6 +259,7 @@ class World:
             reset_state=number in self._reset,
             gap_continue=self.scenario.gap_continue,
             ring=KEY if self.scenario.signed else NO_KEYS,
+            unsigned_models=True,
         )
         self._reset.discard(number)
         context = copy_context()
