@@ -245,7 +245,7 @@ async def test_a_refusal_for_the_version_holds_in_a_replay_by_any_version(monkey
     produce(cluster, chosen, COUNT)
     here = {"app": "1", "river": "0.1.0", "python": "3.11.0", "numpy": "2"}
     with monkeypatch.context() as patched:
-        patched.setattr("app.core.trained.versions", lambda: here)
+        patched.setattr("app.core.fingerprint.versions", lambda: here)
         async with Life(cluster, chosen, start=OPEN) as life:
             await life.until_done()
             await life.kill()
