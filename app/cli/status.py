@@ -56,6 +56,8 @@ def status(
     else:
         console = Console()
         console.print(*_tables(pipeline, shards))
+        if pipeline.label is not None:
+            console.print(_labels(shards))
         for line in _remarks(shards, pipeline.topics.control):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -106,6 +108,25 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
             "\n".join(_shown(window.get(name)) for name in names),
         )
     return where, measured
+
+
+def _labels(shards: Sequence[ShardStatus]) -> Table:
+    """What became of labels, by shard and in total."""
+    names = ("early", "joined", "orphan", "late", "duplicate", "rejected", "expired")
+    table = _headed(("shard", *names, "share"), words=())
+    table.caption = "early: held now; expired: events without one; share: with one, of waits that are over"
+    total = dict.fromkeys(names, 0)
+    for shard in shards:
+        note = shard.note or {}
+        counts = note.get("labels", {})
+        for name in names:
+            total[name] += counts.get(name, 0)
+        table.add_row(
+            str(shard.partition), *(f"{counts.get(name, 0):,}" for name in names), _shown(note.get("coverage"))
+        )
+    if len(shards) > 1:
+        table.add_row("all", *(f"{count:,}" for count in total.values()), "")
+    return table
 
 
 def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:

@@ -329,6 +329,28 @@ class Ledger:
         self._over = place
         return found
 
+    def young(self, watermark_ms: int) -> int:
+        """How many of the events that ever came have a wait that is not over, labelled or not.
+
+        A segment of events that are all forgotten counts as over, as in `ended`. Cost: O(log n).
+        """
+        least = watermark_ms - self.wait_ms - self._origin_ms
+        low, high = next(iter(self._segments), 0), (self._end - 1) >> _SHIFT
+        first = self._end
+        while low <= high:
+            number = middle = (low + high) // 2
+            while number <= high and number not in self._segments:
+                number += 1  # all of its events are gone
+            segment = self._segments.get(number)
+            if segment is None or not segment.seen:
+                high = middle - 1
+            elif segment.seen[-1] < least:
+                low = number + 1
+            else:
+                first = (number << _SHIFT) + bisect_left(segment.seen, least)
+                high = middle - 1
+        return self._end - first
+
     def pass_over(self, watermark_ms: int) -> None:
         """Let `ended` begin with the events whose wait is not over yet."""
         least = watermark_ms - self.wait_ms - self._origin_ms

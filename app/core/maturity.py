@@ -273,18 +273,30 @@ class Maturity:
 
     @property
     def coverage(self) -> float | None:
-        """Share of the events whose wait is over that had a label; None before the first."""
+        """Share of the events with a label, of those that have one or whose wait ended without; None before those."""
         over = self.joined + self.unlabelled
         return self.joined / over if over else None
 
-    def values(self, pipeline: Pipeline, *, drifting: bool = False) -> dict[str, Any]:
+    def covered(self, young: int) -> float | None:
+        """Share of the events whose wait is over that had a label; None before any wait is over.
+
+        Args:
+            young: events whose wait is not over.
+
+        Those whose label was retracted, or that were crowded out, count as soon as that happens.
+        """
+        over = self.scored - young
+        return max(0.0, 1 - self.unlabelled / over) if over > 0 else None
+
+    def values(self, pipeline: Pipeline, *, young: int = 0, drifting: bool = False) -> dict[str, Any]:
         """Everything, for people and for a scrape; an evaluation as its metrics' values.
 
         Args:
+            young: events whose wait is not over.
             drifting: the concept has drifted, and has not settled yet: no estimate without labels can be relied on.
         """
         made: dict[str, Any] = {
-            "coverage": self.coverage,
+            "coverage": self.covered(young),
             "label_delay_ms": {str(share): self.delays.quantile_ms(share) for share in QUANTILES},
         }
         if self.expected is not None:

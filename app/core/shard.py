@@ -23,6 +23,7 @@ from app.core.target import Target
 from app.core.watch import Watch
 
 _LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
+FATES = ("joined", "orphan", "late", "duplicate", "expired")
 _CONCEPT = frozenset({"error", "loss"})  # signals whose drift is one of what is to be learned
 
 
@@ -167,6 +168,7 @@ class Shard:
             "watermark_ms": self.watermark_ms,
             "pending": len(self.pending),
             "early": len(self.early),
+            "labels": self.label_counts(),
             "version": str(self.learner.version),
             "frozen": self.frozen,
             "loading": self.loading.progress,
@@ -178,8 +180,17 @@ class Shard:
             "metrics": self.evaluation.values(),
             "unanswered": self.evaluation.unanswered,
             "window_metrics": self.evaluation.window_values(),
-            **self.maturity.values(self.pipeline, drifting=not self.episodes.open.keys().isdisjoint(_CONCEPT)),
+            **self.maturity.values(
+                self.pipeline,
+                young=self.pending.young(self.now_ms),
+                drifting=not self.episodes.open.keys().isdisjoint(_CONCEPT),
+            ),
         }
+
+    def label_counts(self) -> dict[str, int]:
+        """What became of labels since the first record; `early` are held now, and `expired` are events without one."""
+        fates = {fate: self.counts.get(fate, 0) for fate in FATES}
+        return {"early": len(self.early), **fates, "rejected": self.watch.rejected["labels"]}
 
 
 def _ledger(pipeline: Pipeline) -> Ledger:

@@ -159,6 +159,11 @@ def _states(shards: Shards) -> Iterator[Metric]:
     """What the shards' own states say."""
     pending = GaugeMetricFamily("driftline_pending", "Events that wait for their label.", labels=["partition"])
     early = GaugeMetricFamily("driftline_early_labels", "Labels that wait for their event.", labels=["partition"])
+    labels = CounterMetricFamily(
+        "driftline_labels",
+        "Labels since the first record, by what became of them; expired: events without one.",
+        labels=["partition", "fate"],
+    )
     learned = GaugeMetricFamily("driftline_labels_learned", "Learn calls of the model.", labels=["partition"])
     unanswered = GaugeMetricFamily(
         "driftline_labels_unanswered",
@@ -191,6 +196,9 @@ def _states(shards: Shards) -> Iterator[Metric]:
         maturity.add(partition, summary)
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
+        for fate, count in summary["labels"].items():
+            if fate != "early":  # those are held now: a gauge
+                labels.add_metric([partition, fate], count)
         learned.add_metric([partition], live.shard.learner.learned)
         unanswered.add_metric([partition], summary["unanswered"])
         frozen.add_metric([partition], float(live.shard.frozen))
@@ -209,7 +217,8 @@ def _states(shards: Shards) -> Iterator[Metric]:
             for name, value in values.items():
                 if value is not None:
                     metric.add_metric([partition, name, span], value)
-    yield from (pending, early, learned, unanswered, frozen, generation, episodes, watermark, drift, passed, metric)
+    yield from (pending, early, labels, learned, unanswered, frozen, generation, episodes, watermark, drift, passed)
+    yield metric
     yield from maturity.families()
 
 
@@ -220,7 +229,7 @@ class _Maturity:
         of = ["partition"]
         self._coverage = GaugeMetricFamily(
             "driftline_label_coverage",
-            "Share of events with a label, of those that have one or whose wait is over.",
+            "Share of events with a label, of those whose wait is over; none before any is.",
             labels=of,
         )
         self._delay = GaugeMetricFamily(

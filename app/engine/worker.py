@@ -18,6 +18,7 @@ from app.codec.inputs import Inputs
 from app.core.error import DriftlineError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
+from app.engine.fates import LabelLog
 from app.engine.lookout import Lookout
 from app.engine.outage import Outage
 from app.engine.pace import Pacer
@@ -64,6 +65,7 @@ class Worker:
         self._start = start or Start()
         self._clock = clock
         self._pacer = Pacer(clock=clock)
+        self._label_log = LabelLog()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -182,6 +184,8 @@ class Worker:
         """Ask now and then whether Kafka answers: idle shards would not notice."""
         while True:
             await self._look()
+            shards = {one: runner.live.shard for one, runner in self.runners.items() if runner.live is not None}
+            self._label_log.look(shards, self._clock.now_s())
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def _look(self) -> None:

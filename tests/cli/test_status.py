@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 
-from app.cli.status import _remarks, _tables
+from app.cli.status import _labels, _remarks, _tables
 from app.engine.status import ShardStatus
 from tests.support.small import small
 
@@ -34,6 +36,20 @@ def test_nothing_is_cut_off_in_80_columns() -> None:
     ]
     assert ["123", "3", "AveragePrecision", "0.1235", "0.1235"] in [line.split() for line in lines]
     assert ["+2/64", "ROCAUC", "-", "-"] in [line.split() for line in lines]
+
+
+def test_what_became_of_labels_is_shown_by_shard_and_in_total() -> None:
+    fates = {"early": 283, "joined": 1_234_567, "orphan": 1, "late": 2, "duplicate": 3, "rejected": 4}
+    fates["expired"] = 1_000_000
+    others = {**fates, "early": 0}
+    notes: list[dict[str, Any] | None] = [{"labels": fates, "coverage": 0.5}, {"labels": others}, None]
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(_labels([ShardStatus(at, {}, {}, 0, 1, note) for at, note in enumerate(notes)]))
+    rows = [line.split() for line in shown.get().splitlines()]
+    assert ["0", "283", "1,234,567", "1", "2", "3", "4", "1,000,000", "0.5"] in rows
+    assert ["2", *"0000000", "-"] in rows
+    assert ["all", "283", "2,469,134", "2", "4", "6", "8", "2,000,000"] in rows
 
 
 def test_held_learning_and_open_alerts_are_told() -> None:

@@ -66,8 +66,34 @@ def test_coverage_counts_events_whose_wait_is_over() -> None:
     assert here.maturity.scored == 100
     assert here.maturity.joined == 50
     assert here.maturity.unlabelled == here.counts["expired"] > 30
-    assert summary["coverage"] == 50 / (50 + here.counts["expired"])
+    over = [number for number in range(100) if NOW_MS + 1_000 * number + 10_000 < here.now_ms]
+    assert here.pending.young(here.now_ms) == 100 - len(over)
+    assert summary["coverage"] == 1 - here.counts["expired"] / len(over)
     assert shard().summary()["coverage"] is None
+
+
+def test_before_any_wait_is_over_there_is_no_coverage() -> None:
+    here = shard(label={"wait": "1h"})
+    fold(here, *stream(100, [0, -1]))
+    assert here.maturity.joined == 50
+    assert here.summary()["coverage"] is None
+    fold(here, Tick(0, 1, here.now_ms + 3_600_001))
+    assert here.summary()["coverage"] == 0.5
+
+
+def test_waits_that_are_over_are_counted_however_much_is_forgotten() -> None:
+    rng = random.Random(4)
+    here = shard(label={"wait": "1h"}, dedupe={"horizon": "2h"})
+    at_ms, times = NOW_MS, []
+    for number in range(20_000):
+        at_ms += rng.randrange(2_000)
+        times.append(at_ms)
+        fold(here, event(number, at_ms))
+        if rng.random() < 0.99 or 6_000 < number < 15_000:  # whole segments are gone
+            fold(here, label(number, True, at_ms))
+        if not number % 1_000:
+            assert here.pending.young(at_ms) == sum(one + 3_600_000 >= at_ms for one in times)
+    assert 0.99 < here.summary()["coverage"] < 1
 
 
 def test_of_several_labels_coverage_counts_the_first() -> None:

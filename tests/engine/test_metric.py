@@ -29,6 +29,7 @@ FAMILIES = {
     "driftline_passed_over",
     "driftline_pending",
     "driftline_early_labels",
+    "driftline_labels",
     "driftline_open_episodes",
     "driftline_labels_learned",
     "driftline_labels_unanswered",
@@ -134,7 +135,9 @@ async def test_numbers_move_with_what_happens() -> None:
     assert 0 < value(samples, "driftline_metric", metric="Accuracy", span="total", **one) <= 1
     assert value(samples, "driftline_metric", metric="label_count", span="total", **one) == count
     assert value(samples, "driftline_metric", metric="label_count", span="time", **one) == count
-    assert value(samples, "driftline_label_coverage", **one) == 1
+    assert ("driftline_label_coverage", (("partition", "0"),)) not in samples, "no wait is over"
+    assert value(samples, "driftline_labels_total", fate="joined", **one) == count
+    assert value(samples, "driftline_labels_total", fate="orphan", **one) == 0
     assert 7 <= value(samples, "driftline_label_delay_quantile_seconds", quantile="0.5", **one) < 7.5
     assert 0.5 <= value(samples, "driftline_expected_accuracy", **one) <= 1
     assert value(samples, "driftline_expected_accuracy_reliable", **one) in {0, 1}
