@@ -338,6 +338,7 @@ def _defined(module: str) -> Iterator[tuple[str, type]]:
 
 
 NO_STATE = frozenset({"Curve", "Detector", "ModelRaisedError", "Notes", "Refused", "Segment", "SegmentState", "View"})
+NO_STATE |= {"Cause", "Known", "Timing"}
 """Of the modules whose classes a state is made of, those that no state holds."""
 
 
