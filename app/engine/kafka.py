@@ -31,6 +31,7 @@ from app.core.record import Source
 from app.engine import lenient, once, tidy
 from app.engine.advice import advice
 from app.engine.client import client_options, explain
+from app.engine.lookout import open_text
 from app.engine.port import Assignment, Place
 
 log = logging.getLogger(__name__)
@@ -463,7 +464,7 @@ class KafkaReader:
             if await self._finished(TopicPartition(topic, self._partition), stop):
                 return ()
             if asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(f"{topic} could not be read for {READ_DEADLINE_S:.0f} s; is the broker reachable?")
+                raise BrokerError(self._late_text(Place(topic, self._partition)))
             await self._fetch()
         taken = ready[:count_max]
         if stop is not None:
@@ -487,6 +488,13 @@ class KafkaReader:
             raise _unreachable(error) from error
         for tp, records in fetched.items():
             self._ready[tp.topic] += records
+
+    def _late_text(self, place: Place) -> str:
+        tp = TopicPartition(*place)
+        stable, end = self._consumer.last_stable_offset(tp), self._consumer.highwater(tp)
+        if stable is not None and end is not None and 0 <= stable < end:
+            return open_text(place, stable, None, end - stable)
+        return f"{place.topic}-{place.partition} was not read for {READ_DEADLINE_S:.0f} s; is its broker reachable?"
 
     async def _finished(self, tp: TopicPartition, stop: int | None) -> bool:
         position = await self._consumer.position(tp)

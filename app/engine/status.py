@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -225,13 +226,27 @@ async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -
     return found
 
 
+class _Note(Struct):
+    """The kinds of what an entry carries for people, as far as it is shown."""
+
+    positions: dict[str, int]
+    pending: int = 0
+    counts: dict[str, int] = {}
+    metrics: dict[str, float | None] = {}
+    window_metrics: dict[str, float | None] = {}
+    watermark_ms: int | None = None
+    unanswered: int = 0
+    episodes: list[str] = []
+    acknowledged: list[str] = []
+
+
 def _sound(linked: Link) -> Link:
     """Raises InvariantError where what an entry carries for people is of another kind."""
-    if linked.note is None:
-        return linked
-    positions = linked.note.get("positions") if isinstance(linked.note, dict) else None
-    if not isinstance(positions, dict) or not all(isinstance(one, int) for one in positions.values()):
-        raise InvariantError("a journal entry's note is of another kind (note.positions)")
+    if linked.note is not None:
+        try:
+            msgspec.convert(linked.note, _Note)
+        except msgspec.ValidationError as error:
+            raise InvariantError(f"a journal entry's note is of another kind ({error})") from error
     return linked
 
 

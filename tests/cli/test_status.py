@@ -63,3 +63,17 @@ def test_held_learning_and_open_alerts_are_told() -> None:
     assert alert == "open alert: p-0-error-l5"
     assert known == "open alert: p-0-input-e7 (acknowledged)"
     assert unread.startswith("shard 1: 2 records in p.control are not read yet")
+
+
+def test_what_could_not_be_learned_is_named() -> None:
+    pipeline = small()
+    known = ShardStatus(0, dict.fromkeys((pipeline.topics.events, pipeline.topics.labels or ""), 7), {}, 1, 1, None)
+    gone = ShardStatus(1, {}, {}, 0, 0, None, {}, ("shard 1 is not known now: no broker answers",))
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(*_tables(pipeline, [known, gone]))
+    rows = [line.split() for line in shown.get().splitlines()]
+    assert ["0", "events", "7", "?", "0", "0", "-"] in rows
+    assert ["1", "events", "?", "?", "?", "?", "-"] in rows
+    (told,) = _remarks([known, gone, gone], pipeline.topics.control)
+    assert told == "shard 1 is not known now: no broker answers"
