@@ -50,6 +50,7 @@ TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
 COMMIT_DEADLINE_S = 14.0
 READ_DEADLINE_S = 60.0
+SOUGHT_TOGETHER = 1_000
 STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
 REACH_DEADLINE_S = 3.0
@@ -99,7 +100,32 @@ class KafkaBroker:
         finally:
             await tidy.stop(consumer)
         known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
+        for place in places:
+            if place not in known:
+                known[place] = await self._sought(place, ends[place], time_ms)
         return {**ends, **known}
+
+    async def _sought(self, place: Place, end: int, time_ms: int) -> int:
+        """Where the broker knows of no record as late: its end, unless the last one is. Then it has no index of times
+        (the embedded broker's case), and the records are read instead.
+        """
+        offset = (await self.beginnings([place]))[place]
+        if end <= offset or not [one for one in await self._from(place, end - 1) if one.record_time_ms >= time_ms]:
+            return end
+        while sources := await self._from(place, offset):
+            if late := [one.offset for one in sources if one.record_time_ms >= time_ms]:
+                return late[0]
+            offset = sources[-1].offset + 1
+        return end
+
+    async def _from(self, place: Place, offset: int) -> Sequence[Source]:
+        """Some records from an offset on; none at the end."""
+        reader = self.reader(place.partition)
+        try:
+            await reader.open({place.topic: offset})
+            return await reader.read(place.topic, SOUGHT_TOGETHER)
+        finally:
+            await reader.close()
 
     async def time_of(self, place: Place, offset: int) -> int | None:
         """The time of the record at an offset, in ms, be its transaction open; None if there is none."""

@@ -31,7 +31,7 @@ from app.engine.memory import MemoryBroker
 from app.engine.port import Broker, Feed, Place, Reader
 from tests.support.stream import settings_of
 
-Need: TypeAlias = Literal["isolation", "groups", "retention", "size limit", "stall", "times"]
+Need: TypeAlias = Literal["isolation", "groups", "retention", "size limit", "stall"]
 
 WITHIN_S = 30.0
 SMALL_BYTES = 2_000  # what the outcomes topic takes in a batch where a test asks for a limit
@@ -217,7 +217,6 @@ def embedded_lab(node: Node) -> Lab:
             "retention": "the embedded broker has no request to delete records",
             "size limit": "the embedded broker has no limits of its own on a topic",
             "stall": "a stall is shown on the real broker",
-            "times": "the embedded broker finds no offset by time",
         },
     )
 
