@@ -152,6 +152,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
         note = shard.note or {}
         if note.get("frozen"):
             yield f"shard {shard.partition} does not learn until `driftline control unfreeze`"
+        if latest := [_command(one) for one in note.get("commands", ())]:
+            yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
         if waiting := shard.lag.get(control, 0):
             yield f"shard {shard.partition}: {waiting:,} records in {control} are not read yet; does a worker run?"
         if unanswered := note.get("unanswered", 0):
@@ -169,6 +171,13 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition} passed over: {', '.join(passed)}"
         for episode in note.get("episodes", ()):
             yield f"open alert: {episode}" + (" (acknowledged)" if episode in note.get("acknowledged", ()) else "")
+
+
+def _command(taken: Mapping[str, Any]) -> str:
+    """A command that a shard has taken, by whom and when it was sent."""
+    by = f" by {taken['by']}" if taken.get("by") else ""
+    sent = datetime.fromtimestamp(taken["time_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{taken['command']}{by} ({sent})"
 
 
 def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:

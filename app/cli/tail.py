@@ -121,6 +121,8 @@ def pretty_alert(arrival: Arrival) -> str:
         when = "-" if alert["time_ms"] is None else _utc(alert["time_ms"])
         state, severity = str(alert["state"]), str(alert["severity"])
         marks = [word for word in ("acknowledged", "silenced", "flapping") if alert.get(word)]
+        if marks and alert.get("acknowledged_by"):
+            marks[0] += f" by {alert['acknowledged_by']}"
         lasted = alert["time_ms"] - alert["opened_ms"] if alert["time_ms"] is not None else 0
         told = f"{_PRETTY_MARKS.get(state, '?')} {when}  {severity if state != 'resolved' else 'over'}  {alert['kind']}"
         head = "  ".join([told, state, *marks])

@@ -47,7 +47,7 @@ def sender_of(document: Mapping[str, Any]) -> Sender:
     pipeline, by, sent_ms, nonce = (document.get(name) for name in ("pipeline", "by", "sent_ms", "nonce"))
     return Sender(
         pipeline if isinstance(pipeline, str) else "",
-        by[:BY_MAX] if isinstance(by, str) else "",
+        "".join(filter(str.isprintable, by))[:BY_MAX] if isinstance(by, str) else "",
         sent_ms if type(sent_ms) is int and 0 <= sent_ms < 2**53 else 0,
         nonce if isinstance(nonce, str) and NONCE.fullmatch(nonce) else "",
     )

@@ -69,6 +69,7 @@ class KafkaBroker:
         self._options = client_options(settings)
         self._exact = pipeline.delivery == "exactly_once"
         self._inputs = Inputs(pipeline).topics
+        self.ring = settings.ring  # of who reads and writes here
 
     def feed(self) -> KafkaFeed:
         return KafkaFeed(self._inputs, f"driftline-{self._pipeline.name}", self._options, self._exact)

@@ -16,11 +16,13 @@ from msgspec.structs import replace
 
 from app.codec.inputs import Inputs
 from app.codec.journal import Entry, EpochEntry, Link, SliceEntry, decode_link
+from app.codec.seal import is_sealed
 from app.core.error import DriftlineError, InvariantError
 from app.core.pipeline import Pipeline
 from app.engine.kafka import KafkaBroker
 from app.engine.lookout import open_text
 from app.engine.port import Place
+from app.engine.trust import name_of
 
 LOOK_BACK = 400  # journal offsets
 READ_RECORDS_MAX = 1_000
@@ -212,11 +214,16 @@ async def _last_links(broker: KafkaBroker, place: Place, beginning: int, end: in
 
 async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -> _Journal:
     found = _Journal([], {})
+    signed = False
     reader = broker.reader(place.partition)
     await reader.open({place.topic: start})
     try:
         while sources := await reader.read(place.topic, READ_RECORDS_MAX, end):
             for source in sources:
+                signed = signed or is_sealed(source.value, name_of(place), broker.ring)
+                if signed and not is_sealed(source.value, name_of(place), broker.ring):
+                    found.bad[source.offset] = "no key of this deployment signed it"
+                    continue
                 try:
                     found.links.append(_sound(decode_link(source.value)))
                 except InvariantError as error:

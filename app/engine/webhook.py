@@ -259,7 +259,9 @@ def _slack(alert: Alert) -> str:
     over = alert["state"] == "resolved"
     sign = ":white_check_mark:" if over else ":red_circle:" if alert["severity"] == "critical" else ":warning:"
     notes = [str(alert["severity"]), str(alert["kind"]).replace("_", " "), str(alert["state"])]
-    notes += [word for word in ("acknowledged", "flapping") if alert.get(word)]
+    by = f" by {alert['acknowledged_by']}" if alert.get("acknowledged_by") else ""
+    notes += [f"acknowledged{by}"] if alert.get("acknowledged") else []
+    notes += ["flapping"] if alert.get("flapping") else []
     text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(', '.join(notes))}\n{_escaped(alert['sentence'])}\n"
     text += f"What to do: {_escaped(alert['runbook'])}\n`{_escaped(alert['episode'])}`"
     return text if len(text) <= SLACK_CHARACTERS_MAX else f"{text[: SLACK_CHARACTERS_MAX - 2]} …"

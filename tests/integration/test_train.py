@@ -30,6 +30,7 @@ from tests.support.stream import (
 )
 
 COUNT, HISTORY = 2_400, 3_000
+OPEN = "--accept-unsigned-models"  # keys are in `test_keys`
 PARTITIONS = 2
 DRAINED_S = 120.0
 MODEL = "ARFClassifier(n_models=3, seed=42)"
@@ -87,18 +88,19 @@ async def test_a_trained_model_serves_the_first_event_and_survives(kafka: KafkaN
         train = ("train", "-p", file, "--input", history.path, "--label", history.label, "--limit", str(count))
         told = await asyncio.to_thread(succeed, *train, "-o", path)
         assert f"learned from {count:,} labels" in told
-    await asyncio.to_thread(succeed, "control", *where, "load", first)
+    await asyncio.to_thread(succeed, "control", *where, "--no-wait", "load", first)
     await asyncio.to_thread(_produce, where, rows, COUNT // 2)
 
     topics = pipeline.topics
-    with Worker(file, kafka.bootstrap, tmp_path, name="first") as worker:
+    with Worker(file, kafka.bootstrap, tmp_path, OPEN, name="first") as worker:
         await asyncio.to_thread(worker.until_ready, PARTITIONS)
         await until_written(kafka.bootstrap, topics.outcomes, COUNT // 2, DRAINED_S)
         worker.kill()
     check_first(pipeline, first, await first_scores(kafka.bootstrap, pipeline, "1"))
-    with Worker(file, kafka.bootstrap, tmp_path, name="second") as worker:
+    with Worker(file, kafka.bootstrap, tmp_path, OPEN, name="second") as worker:
         await asyncio.to_thread(worker.until_ready, PARTITIONS)
-        await asyncio.to_thread(succeed, "control", *where, "load", second)
+        taken = await asyncio.to_thread(succeed, "control", *where, "load", second)
+        assert f"taken by {PARTITIONS} shards" in taken
         await until_written(kafka.bootstrap, topics.alerts, 2 * PARTITIONS, DRAINED_S)
         await asyncio.to_thread(_produce, where, rows, COUNT)  # the first half again: each id counts once
         await until_written(kafka.bootstrap, topics.scores, COUNT // 2 + 50, DRAINED_S)
