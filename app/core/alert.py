@@ -276,6 +276,17 @@ def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float
     return Sign("performance", "critical" if beyond else "warning", sentence, calm, evidence)
 
 
+def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
+    """A metric that was beyond its limit, and has no value now: whether the trouble is over cannot be seen."""
+    sentence = (
+        f"Over the last {count:,} labels, {metric} of {pipeline.name} has no value (they may all be of one class, or "
+        "unanswered): whether it is within its limit again cannot be seen."
+    )
+    calm = f"{metric} of {pipeline.name} has been within its limit again"
+    evidence: dict[str, object] = {"signal": metric, "count": count}
+    return Sign("performance", "warning", sentence, calm, evidence, news=True)
+
+
 def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int) -> Sign:
     """Too few events get a label."""
     sentence = (

@@ -31,6 +31,8 @@ from msgspec import Struct, structs
 from app.core.output import AlertState
 from app.core.pipeline import AlertKind, Alerts, Severity, format_duration
 
+QUIET_MS, QUIET_GAPS = 3_600_000, 4  # where the pipeline file is silent: whichever is longer, the gaps being those
+ONGOING_MS, ONGOING_GAPS = 86_400_000, 7  # between events; of one event a day, an hour without a sign says nothing
 SILENCES_MAX = 1_000  # signals are a closed set, and this many silences of theirs are more than anyone will say
 UNWATCHED = "The pipeline file has not asked to watch this"
 _EVER = 1 << 62
@@ -47,6 +49,7 @@ class Sign(Struct, frozen=True, gc=False):
         sentence: what happened, in plain English.
         calm: what will have been the case once it is over, to be followed by for how long.
         evidence: JSON-able numbers behind it.
+        news: it is told at once, though its episode was told of: the signal is something else now.
     """
 
     kind: AlertKind
@@ -54,6 +57,7 @@ class Sign(Struct, frozen=True, gc=False):
     sentence: str
     calm: str
     evidence: dict[str, object]
+    news: bool = False
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -65,6 +69,7 @@ class Moment(Struct, frozen=True, gc=False):
         place: of the record that shows it, in an episode's name: `e8435` (an event's offset), `l` (a label's), `c` (a
             command's), `t` (a tick's slice). It makes the name unique for ever, also after a fresh start.
         positions: next offsets by input topic.
+        gap_ms: mean time between events so far.
     """
 
     now_ms: int
@@ -72,6 +77,7 @@ class Moment(Struct, frozen=True, gc=False):
     events: int
     place: str
     positions: Mapping[str, int]
+    gap_ms: float = 0.0
 
     def observed(self, kind: AlertKind) -> int:
         """How many values such a signal has had."""
@@ -156,15 +162,18 @@ class Episodes:
         rises = severity == "critical" and episode.severity == "warning"
         if rises:
             episode.severity = severity
+        news = sign.news and not episode.sign.news
         episode.sign, episode.holds = sign, holds
         episode.signed_ms, episode.observed = moment.now_ms, moment.observed(sign.kind)
-        told = rises or self.reminds(rules, signal, moment.now_ms)
+        told = rises or (news and not episode.acknowledged) or self.reminds(rules, signal, moment)
         return self._told(episode, "ongoing", sign.sentence, moment.now_ms) if told else None
 
-    def reminds(self, rules: Alerts, signal: str, now_ms: int) -> bool:
+    def reminds(self, rules: Alerts, signal: str, moment: Moment) -> bool:
         """Whether a further sign would be told of because it lasts."""
         episode = self.open.get(signal)
-        return episode is not None and not episode.acknowledged and now_ms - episode.told_ms >= rules.ongoing_ms
+        if episode is None or episode.acknowledged:
+            return False
+        return moment.now_ms - episode.told_ms >= ongoing_ms(rules, moment.gap_ms)
 
     def event(self, rules: Alerts, signal: str, sign: Sign, moment: Moment) -> Told:
         """Something that happened and is over: an episode of one message."""
@@ -257,8 +266,10 @@ class Episodes:
         recent.append(now_ms)
         flapping = len(recent) == rules.episodes_max and now_ms - recent[0] <= rules.within_ms
         flapping = flapping and rules.episodes_max > 1
-        quiet_ms = max(rules.quiet_ms, rules.within_ms) if flapping else rules.quiet_ms
-        episode = self._episode(signal, sign, severity, moment, quiet_ms=quiet_ms, holds=holds, flapping=flapping)
+        span_ms = quiet_ms(rules, moment.gap_ms)
+        if flapping:
+            span_ms = max(span_ms, rules.within_ms)
+        episode = self._episode(signal, sign, severity, moment, quiet_ms=span_ms, holds=holds, flapping=flapping)
         self.open[signal] = episode
         return episode
 
@@ -295,6 +306,16 @@ class Episodes:
         episode.told_ms = now_ms
         episode.announced = episode.announced or not silenced
         return Told(episode, state, episode.update, episode.severity, sentence, silenced, episode.announced)
+
+
+def quiet_ms(rules: Alerts, gap_ms: float) -> int:
+    """How long a signal must be quiet for its episode to be over."""
+    return max(QUIET_MS, int(QUIET_GAPS * gap_ms)) if rules.quiet_ms is None else rules.quiet_ms
+
+
+def ongoing_ms(rules: Alerts, gap_ms: float) -> int:
+    """How often an episode that lasts is told again."""
+    return max(ONGOING_MS, int(ONGOING_GAPS * gap_ms)) if rules.ongoing_ms is None else rules.ongoing_ms
 
 
 def spoken(span_ms: int) -> str:

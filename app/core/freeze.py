@@ -36,6 +36,7 @@ _KEPT = (
     "monitors",
     "reactor",
     "watermark_ms",
+    "begun_ms",
     "stamp_ms",
     "positions",
     "counts",
@@ -50,7 +51,7 @@ _KEPT = (
     "commands",
 )
 
-_MAY_BE_NONE = ("watermark_ms",)
+_MAY_BE_NONE = ("watermark_ms", "begun_ms")
 
 
 class Frozen(Struct, frozen=True):

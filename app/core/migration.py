@@ -21,7 +21,8 @@ Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 
 
 def _from_8(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 9 keeps labels that found no event, and remembers the commands that were taken."""
+    """Format 9 keeps labels that found no event and when time began, and remembers the commands that were taken."""
+    state.setdefault("begun_ms", None)
     state.setdefault("strays", fresh.strays)
     state.setdefault("commands", fresh.commands)
 

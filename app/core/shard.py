@@ -79,6 +79,7 @@ class Shard:
 
     Attributes:
         watermark_ms: the latest trusted event time folded; None before the first. Never goes back.
+        begun_ms: the first watermark; None where a state of an earlier format did not keep it.
         stamp_ms: the latest record time folded: the timestamp of outputs that no input record causes, so that the
             broker, which took the inputs, takes them too.
         positions: next offset by input topic.
@@ -108,6 +109,7 @@ class Shard:
         self.reactor = Reactor.of(pipeline)
         self.assumed = Target(label, pipeline).assumed if label else None
         self.watermark_ms: int | None = None
+        self.begun_ms: int | None = None
         self.stamp_ms = 0
         self.positions: dict[str, int] = {}
         self.counts: dict[str, int] = {}
@@ -154,7 +156,9 @@ class Shard:
 
     def moment(self, place: str = "") -> Moment:
         """Now, for episodes; `place` names the record that is being folded."""
-        return Moment(self.now_ms, self.evaluation.label_count, self.counts.get("scored", 0), place, self.positions)
+        scored = self.counts.get("scored", 0)
+        gap_ms = 0.0 if self.begun_ms is None or not scored else (self.now_ms - self.begun_ms) / scored
+        return Moment(self.now_ms, self.evaluation.label_count, scored, place, self.positions, gap_ms)
 
     @property
     def passed(self) -> dict[tuple[str, str], int]:

@@ -87,6 +87,7 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     if watermark_ms is None:
         for kept in (shard.pending, shard.early, shard.loading):
             kept.begin_at(time_ms)
+        shard.begun_ms = time_ms
     elif time_ms - watermark_ms >= LEAP_MS:
         shard.strays.move(watermark_ms, time_ms, out.record)
     shard.watermark_ms = time_ms

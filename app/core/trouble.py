@@ -79,7 +79,7 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
             notice(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
         case "resolved":
             _judge(shard, [Verdict("errors", None)], out)
-        case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, "errors", shard.now_ms):
+        case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, "errors", shard.moment()):
             sign = error_sign(shard.pipeline, faults.recent_count, rests=faults.resting > 0)
             notice(shard, "errors", sign, out, holds=True)
 

@@ -29,6 +29,7 @@ from app.core.alert import (
     performance_sign,
     rejected_sign,
     throughput_sign,
+    undefined_sign,
 )
 from app.core.episode import Sign
 from app.core.stray import SIGNALS
@@ -159,10 +160,12 @@ class Watch:
             if track is None or len(track.recent) < evaluation.window:
                 continue  # a metric that began later than the labels has a window of its own to fill
             value, count = track.window_value(), evaluation.window
-            if value is None:
-                continue
             signal = f"metric:{metric}"
             is_open = signal in open_signals
+            if value is None:
+                if is_open:
+                    yield Verdict(signal, undefined_sign(pipeline, metric, count))
+                continue
             sign = None
             if limit.min is not None and value < _eased(limit.min, is_open, up=True):
                 sign = performance_sign(pipeline, metric, value, limit.min, least=True, count=count)

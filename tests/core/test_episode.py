@@ -6,13 +6,17 @@ import pickle
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from app.core.digest import digest_of
 from app.core.episode import SILENCES_MAX, Episodes, Moment, Sign, Told, spoken
 from app.core.pipeline import Alerts
-from tests.support.small import small
+from app.core.shard import Shard
+from app.core.step import step
+from tests.support.small import NOW_MS, event, small
 
 QUIET_MS, ONGOING_MS, WITHIN_MS = 3_600_000, 86_400_000, 86_400_000
+DAY_MS = 86_400_000
 WARNING = Sign("concept_drift", "warning", "It is wrong more often.", "It has been right again", {"before": 1})
 CRITICAL = Sign("concept_drift", "critical", "It is always wrong.", "It has been right again", {"before": 2})
 
@@ -88,6 +92,31 @@ def test_while_a_condition_holds_nothing_is_quiet() -> None:
     assert line.episodes.deadline_ms(line.moment(1)) == 101 * QUIET_MS
     assert line.advance(101 * QUIET_MS - 1) == []
     assert line.advance(101 * QUIET_MS, observe=0) == ["resolved"]
+
+
+@pytest.mark.parametrize(
+    ("gap_ms", "settings", "quiet_ms", "ongoing_ms"),
+    [
+        (10, {}, QUIET_MS, ONGOING_MS),
+        (DAY_MS, {}, 4 * DAY_MS, 7 * DAY_MS),
+        (DAY_MS, {"quiet": "1h", "ongoing": "1d"}, QUIET_MS, ONGOING_MS),
+    ],
+)
+def test_quiet_and_reminders_follow_the_rhythm_of_the_data(
+    gap_ms: int, settings: dict[str, Any], quiet_ms: int, ongoing_ms: int
+) -> None:
+    here = Shard(small(drift="none", alerts=settings), 0)
+    for number in range(50):
+        step(here, event(number, NOW_MS + number * gap_ms, offset=number))
+    last_ms = here.now_ms
+    moment = here.moment("l1")
+    told = here.episodes.sign(here.pipeline.alerts, "error", WARNING, moment, holds=False)
+    assert told is not None
+    assert told.episode.quiet_ms == pytest.approx(quiet_ms, rel=0.03)
+    later = structs.replace(moment, now_ms=last_ms + ongoing_ms)
+    assert here.episodes.reminds(here.pipeline.alerts, "error", later)
+    sooner = structs.replace(moment, now_ms=last_ms + int(ongoing_ms * 0.95))
+    assert not here.episodes.reminds(here.pipeline.alerts, "error", sooner)
 
 
 def test_silence_is_not_quiet() -> None:

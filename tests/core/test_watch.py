@@ -65,6 +65,19 @@ def command(name: str, episode: str, span_ms: int = 0) -> Control:
 # -- performance
 
 
+def test_an_episode_of_a_metric_that_has_no_value_any_more_says_so_once() -> None:
+    here = shard(metrics=["ROCAUC"], metric_window=200, alerts={"performance": {"ROCAUC": {"min": 0.9}}, **QUIET})
+    mixed = alerts(here, [one for n in range(400) for one in pair(n, n % 3 == 0)])
+    assert told(mixed)[0][:2] == ("performance", "opened")
+    only = stretch(here, 400, 1_200, truth=True)
+    assert [(one.state, one.episode) for one in only] == [("ongoing", mixed[0].episode)]
+    assert "has no value" in only[0].sentence
+    assert "metric:ROCAUC" in here.episodes.open, "whether it is over cannot be seen"
+    again = alerts(here, [one for n in range(1_200, 2_200) for one in pair(n, n % 3 == 0)])
+    assert [one.state for one in again] == []
+    assert here.episodes.open["metric:ROCAUC"].sign.evidence["limit"] == 0.9
+
+
 def test_a_metric_below_its_limit_is_one_episode() -> None:
     here = shard(metrics=["Accuracy"], metric_window=200, alerts={"performance": {"Accuracy": {"min": 0.9}}, **QUIET})
     assert stretch(here, 0, 1_000) == []

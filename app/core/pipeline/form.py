@@ -398,13 +398,17 @@ Roles: TypeAlias = Annotated[tuple[Role, ...], BeforeValidator(_read_roles), Fie
 class Alerts(Form):
     """What is alerted beside drift and broken models, how long an episode is, and for whom it is."""
 
-    quiet_ms: Duration = Field(
-        default=3_600_000,
+    quiet_ms: Duration | None = Field(
+        default=None,
         alias="quiet",
-        description="an episode is over after so long without a further sign of it",
+        description="an episode is over after so long without a further sign of it; by default 1h, or 4 times the mean "
+        "time between events where that is longer",
     )
-    ongoing_ms: Duration = Field(
-        default=86_400_000, alias="ongoing", description="an episode that lasts is told again at most so often"
+    ongoing_ms: Duration | None = Field(
+        default=None,
+        alias="ongoing",
+        description="an episode that lasts is told again at most so often; by default 1d, or 7 times the mean time "
+        "between events where that is longer",
     )
     episodes_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=5, description="most episodes of one signal within `within`; the last of them then waits out that span"
