@@ -105,6 +105,7 @@ _RUST: Final[dict[str, str]] = {
     ),
 }
 _STATEFUL: Final = frozenset({"MaxAbsScaler", "MinMaxScaler", "StandardScaler"})  # their __setstate__ adds one default
+_TREES: Final = ("river.tree.", "river.stats.kolmogorov_smirnov", "river.forest.")
 _SEASONAL: Final = "AdditiveLevel AdditiveSeason MultiplicativeLevel MultiplicativeSeason Trend"
 _NEVER: Final = frozenset({"app", "numpy", "river", "scipy", *sys.stdlib_module_names})  # have tables, or none at all
 
@@ -117,6 +118,8 @@ def common() -> Admitted:
         _admit_own(admitted, module, name, kind)
     for module, name, kind in _classes("river.", RIVER):
         _admit_plain(admitted, module, name, kind, _set_state if kind.__name__ in _STATEFUL else fill)
+        if module.startswith(_TREES):
+            admitted.trees.add(id(kind))
     for module, name, kind in _classes("river._river_rust.", _RUST):
         admitted.names[module, name] = kind
         admitted.news[id(kind)] = vessel.rust_maker(kind)
@@ -189,6 +192,7 @@ def _admit_own(admitted: Admitted, module: str, name: str, kind: Any) -> None:
     if issubclass(kind, Struct):
         admitted.names[module, name] = kind
         admitted.calls[id(kind)] = vessel.caller(kind)
+        admitted.loose.add(id(kind))
     elif issubclass(kind, dict):
         admitted.names[module, name] = kind
         admitted.calls[id(kind)] = vessel.empty_maker(kind)

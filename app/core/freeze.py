@@ -21,6 +21,7 @@ from msgspec import Struct
 from app.core.admit import admitted_for, common
 from app.core.error import SnapshotError
 from app.core.join import Ledger, SegmentState, View
+from app.core.likeness import unlikeness
 from app.core.migration import FORMAT, check_format, migrate
 from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
@@ -175,16 +176,22 @@ def _shard(pipeline: Pipeline, partition: int, state: Any, made_by: int = FORMAT
             migrate(state, made_by, shard)
     if not isinstance(state, dict) or set(state) != set(_KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")
+    own = shard.learner.model
     for name in _KEPT:
         fresh = getattr(shard, name)
         if name not in _MAY_BE_NONE and type(state[name]) is not type(fresh):
             raise SnapshotError(f"the snapshot's {name} is a {type(state[name]).__name__}")
         setattr(shard, name, state[name])
     good = shard.learner.good
-    if good is not None:  # a pickle within the pickle, which must be there when it is needed
-        load_model(pipeline, good, "snapshot")
+    copy = None if good is None else load_model(pipeline, good, "snapshot")  # it must be readable when it is needed
+    background = shard.reactor.background
     try:
+        for model in (shard.learner.model, copy, background.model if background is not None else None):
+            if model is not None and (other := unlikeness(model, own)):
+                raise SnapshotError(f"the snapshot holds a model that {other}")
         shard.learner.attach(pipeline)
+    except SnapshotError:
+        raise
     except Exception as error:
         raise SnapshotError(f"the snapshot's model cannot be put to work ({type(error).__name__}: {error})") from error
     return shard

@@ -9,19 +9,16 @@ Whoever can write the control topic is further held off by the manifest's HMAC (
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
-from river import base, compose
 
 from app.core.adopt import refused_keys
 from app.core.error import PipelineError, SnapshotError
 from app.core.fingerprint import readers, unreadable
 from app.core.freeze import load_model
+from app.core.likeness import unlikeness
 from app.core.model import Learner
 from app.core.pipeline import Pipeline, read_pipeline
 
@@ -63,9 +60,6 @@ class Trained(Struct, frozen=True):
 
 KIND = "driftline model"
 NAMED_MAX = 4  # keys that differ
-_STEPS_MAX = 1_000
-_DEPTH_MAX = 20
-_THERE = " is there"
 
 
 class UnfitError(SnapshotError):
@@ -145,13 +139,8 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
     except Exception as error:
         raise UnfitError(f"the pipeline's model cannot be built to compare ({str(error)[:100]})") from error
     try:
-        if type(model) is not type(learner.model) or _steps(model) != _steps(learner.model):
-            raise UnfitError(
-                f"the file holds a {type(model).__name__} that the pipeline's model expression does not make; train "
-                "anew"
-            )
-        if other := _another_setting(_settings(model), _settings(learner.model)):
-            raise UnfitError(f"the file's model has {other}, unlike the pipeline's model expression; train anew")
+        if other := unlikeness(model, learner.model):
+            raise UnfitError(f"the file holds a model that {other}; train anew")
         learner.install(model)
     except UnfitError:
         raise
@@ -160,57 +149,3 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
             f"the file's model cannot be put to work ({type(error).__name__}: {str(error)[:100]}); train anew"
         ) from error
     return model
-
-
-def _steps(model: Any) -> list[object]:
-    """The types of a model's steps, with their names."""
-    return [(path, type(part)) for path, part in _walked(model)]
-
-
-def _walked(model: Any) -> Iterator[tuple[str, Any]]:
-    """A model and its steps, with the way to each."""
-    waiting = [("", model)]
-    for _ in range(_STEPS_MAX):
-        if not waiting:
-            return
-        path, part = waiting.pop()
-        yield path, part
-        if issubclass(type(part), compose.Pipeline):  # not isinstance: River answers for a pipeline as its last step
-            waiting += [(f"{path}.{key}", step) for key, step in part.steps.items()]
-        elif issubclass(type(part), compose.TransformerUnion):
-            waiting += [(f"{path}.{key}", step) for key, step in part.transformers.items()]
-
-
-def _settings(model: Any) -> dict[str, object]:
-    """The whole numbers and texts that the constructors of a model's parts were given: sizes, counts, patterns."""
-    found: dict[str, object] = {}
-    waiting = list(_walked(model))
-    while waiting and len(found) < _STEPS_MAX:
-        path, part = waiting.pop()
-        if issubclass(type(part), compose.Pipeline | compose.TransformerUnion):
-            continue
-        for name in inspect.signature(type(part)).parameters:
-            if not hasattr(part, name):
-                continue
-            setting = getattr(part, name)
-            found[f"{path}.{name}{_THERE}"] = 1
-            if type(setting) in (int, str):
-                found[f"{path}.{name}"] = setting
-            elif issubclass(type(setting), base.Base) and path.count(".") < _DEPTH_MAX:
-                waiting.append((f"{path}.{name}", setting))
-        steps = vars(part).get("processing_steps")  # of texts, where the patterns are
-        for number, step in enumerate(steps if type(steps) is list else ()):
-            if type(step) is partial:
-                found |= {f"{path}.step {number}.{name}": given for name, given in step.keywords.items()}
-    return found
-
-
-def _another_setting(there: dict[str, object], here: dict[str, object]) -> str:
-    """The first that differs of those that both have, in words."""
-    for path, setting in here.items():
-        if path.endswith(_THERE) and path not in there:
-            return f"no {path.strip('.').removesuffix(_THERE)}"
-        # ARF makes a number of its text as it learns, and FM another kind of number.
-        if type(there.get(path)) is type(setting) and there[path] != setting:
-            return f"{path.strip('.')} = {there[path]!r:.40}"
-    return ""

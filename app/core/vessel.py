@@ -122,13 +122,18 @@ def _defaultdict(given: tuple[Any, ...]) -> Any:
 
 
 def _partial(given: tuple[Any, ...]) -> Any:
-    return functools.partial(given[0]) if len(given) == 1 and callable(given[0]) else _not_so("partial", given)
+    return functools.partial(given[0]) if len(given) == 1 and _once(given[0]) else _not_so("partial", given)
+
+
+def _once(function: Any) -> bool:
+    """Whether it can be called, and is no partial: Python frees a long chain of them on the C stack."""
+    return callable(function) and type(function) is not functools.partial
 
 
 def _put_partial(target: Any, state: Any) -> None:
     match state:
-        case (function, tuple(args), dict(keywords), attributes) if (
-            callable(function) and function is not target and (attributes is None or type(attributes) is dict)
+        case (function, tuple(args), dict(keywords), attributes) if _once(function) and (
+            attributes is None or type(attributes) is dict
         ):
             if function is np.ones and not all(_plain(one, 10_000) for one in args):
                 raise refused("ask for an array of ones without bound")
@@ -303,11 +308,16 @@ def _reconstruct(given: tuple[Any, ...]) -> Any:
 
 
 def _put_array(target: Any, state: Any) -> None:
+    if target.shape != (0,) or target.base is not None:
+        raise refused("put a state into an array that has one")
     match state:
         case (1, shape, kind, bool(), bytes(content)) if _sized(kind, shape, len(content)):
             target.__setstate__(state)
         case (1, tuple(shape), np.dtype(kind="O"), bool(), list(items)) if (
-            len(shape) <= 32 and all(type(side) is int and side >= 0 for side in shape) and prod(shape) == len(items)
+            len(shape) <= 32
+            and all(type(side) is int and side >= 0 for side in shape)
+            and prod(shape) == len(items)
+            and not any(isinstance(item, np.ndarray) for item in items)  # they are freed on the C stack
         ):
             target.__setstate__(state)
         case _:

@@ -232,6 +232,33 @@ def test_the_time_of_a_reading_grows_with_its_bytes_only() -> None:
         assert time.process_time() - begun_s < 5
 
 
+DEEP = 400_000
+CHAINS = {
+    "records": name("app.core.output", "Prediction") + b"\x94" + b"h\x00" * (DEEP - 1) + b"N" + b"\x85R" * DEEP,
+    "dicts": name("collections", "defaultdict") + b"\x940" + (b"h\x00N\x85R" + text("a")) * DEEP + b"N" + b"s" * DEEP,
+}
+_FREED = "import sys; from tests.core import test_admit as t; print(type(t.read(t.whole(t.CHAINS[sys.argv[1]]))))"
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_long_chain_is_refused_and_taken_apart(chain: str) -> None:
+    """Of some classes Python frees a chain on the C stack: a long one ended the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FREED, chain], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "SnapshotError" in done.stdout
+
+
+def test_a_tree_that_is_below_itself_is_refused() -> None:
+    """Whoever went down it would never come to its end."""
+    branch = name("river.tree.nodes.branch", "NumericBinaryBranch") + b")\x81\x94"
+    ring = whole(branch, b"}", text("children"), b"](h\x00h\x00e", b"sb")
+    assert isinstance(read(ring), SnapshotError)
+    straight = whole(branch, b"}", text("children"), b"](NNe", b"sb")
+    assert type(read(straight)).__name__ == "NumericBinaryBranch"
+
+
 # -- every admitted class, under the hook
 
 _CHILD = """
