@@ -273,7 +273,7 @@ FOUND_BY = {
     "seek_to_group_offsets": 3,
     "snapshot_without_positions": 0,
     "lost_answer_taken_for_an_abort": 8,
-    "commit_sent_twice": 20,
+    "commit_sent_twice": 50,
     "refused_batch_not_awaited": 7,
     "snapshot_before_its_slice": 0,
     "tick_not_journaled": 0,
