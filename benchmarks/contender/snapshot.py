@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.codec.journal import CHAIN_START, SliceEntry, encode_link, link
+from app.codec.keyring import NO_KEYS
 from app.codec.write import Write
 from app.config import load_settings
 from app.core.pipeline import Pipeline, parse_pipeline
@@ -157,7 +158,7 @@ async def snapshots(asked: dict[str, Any]) -> dict[str, Any]:
     load.add(asked["pending"] - 1_000)
     gc.collect()
     event_bytes = (resident() - before) / (asked["pending"] - 1_000)
-    writer = SnapshotWriter(chosen, 0, 0, None)
+    writer = SnapshotWriter(chosen, 0, 0, NO_KEYS)
     taken = []
     for number in range(3):
         if number:
