@@ -43,6 +43,7 @@ class Fault:
     words: tuple[str, ...]
     traffic: Callable[[], Traffic]
     wait: str = "2d"
+    count: int = 2_000
 
 
 def big(number: int) -> int:
@@ -100,27 +101,28 @@ FAULTS = {
         lambda: Traffic(ids=uid, label_ids=lambda n: uid(n) if n % 8 else uid(n).upper()),
     ),
     "a wait too short": Fault(
-        "wait", ("`label.wait` is 10 seconds", "20 seconds after"), lambda: Traffic(delay_ms=lambda n: 20_000), "10s",
+        "wait", ("`label.wait` is 10 seconds", "20 seconds after"),
+        lambda: Traffic(delay_ms=lambda n: 20_000), "10s", 9_000,
     ),
     "labels read late": Fault(
         "behind", ("behind those of events", "wait of 2 minutes was over"),
-        lambda: Traffic(delay_ms=lambda n: 1_000, read_ms=lambda ms: ms + (ms - NOW_MS)), "2m",
+        lambda: Traffic(20, delay_ms=lambda n: 1_000, read_ms=lambda ms: ms + (ms - NOW_MS)), "2m", 7_000,
     ),
     "half of them unknown": Fault(
         "unknown", ("Neither ids nor keys show why", "1024 milliseconds"),
-        lambda: Traffic(ids=uid, label_ids=lambda n: uid(n if n % 2 else n + 10**6)),
+        lambda: Traffic(ids=uid, label_ids=lambda n: uid(n if n % 2 else n + 10**6)), count=9_500,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_lost_labels_are_told_of_with_their_cause(name: str) -> None:
-    """At 100 events a second, within two minutes after they began to be lost."""
+    """At 100 events a second (one case has 20), within two minutes after they began to be lost."""
     fault = FAULTS[name]
     traffic = fault.traffic()
     here = shard(traffic.partition, label={"wait": fault.wait})
     late_ms = 4 * MINUTE_MS if fault.cause == "behind" else 0
-    made = alerts(here, traffic.records(0, 48_000 if late_ms else 12_000))
+    made = alerts(here, traffic.records(0, fault.count))
     opened = [one for one in made if one.evidence["cause"] == fault.cause]
     assert opened, causes(made)
     first = made[0]
@@ -184,7 +186,7 @@ class Healthy:
     """
 
     traffic: Callable[[], Traffic]
-    count: int = 12_000
+    count: int = 8_000
     sections: dict[str, Any] = field(default_factory=dict)
     offset: int = 0
 
@@ -194,43 +196,43 @@ SLOW = 1 / 60
 HEALTHY = {
     "at once": Healthy(lambda: Traffic(delay_ms=lambda n: 0)),
     "after a second": Healthy(Traffic),
-    "after a second, half of them": Healthy(lambda: Traffic(delay_ms=lambda n: 1_000 if n % 2 else None), 24_000, HALF),
+    "after a second, half of them": Healthy(lambda: Traffic(delay_ms=lambda n: 1_000 if n % 2 else None), 12_000, HALF),
     "one in fifty": Healthy(
-        lambda: Traffic(delay_ms=lambda n: None if n % 50 else 5_000), 24_000, {"label": {"wait": "30s"}}
+        lambda: Traffic(delay_ms=lambda n: None if n % 50 else 5_000), 12_000, {"label": {"wait": "30s"}}
     ),
     "after an hour": Healthy(lambda: Traffic(1, delay_ms=lambda n: HOUR_MS)),
     "after three days": Healthy(lambda: Traffic(SLOW, delay_ms=lambda n: 3 * DAY_MS)),
     "within two days": Healthy(lambda: Traffic(SLOW, delay_ms=uniform(2 * DAY_MS))),
-    "with a long tail": Healthy(lambda: Traffic(SLOW, delay_ms=lognormal), 16_000),
-    "with a long tail, fast": Healthy(lambda: Traffic(5, delay_ms=lognormal), 16_000),
+    "with a long tail": Healthy(lambda: Traffic(SLOW, delay_ms=lognormal), 10_000),
+    "with a long tail, fast": Healthy(lambda: Traffic(5, delay_ms=lognormal), 10_000),
     "once a day": Healthy(lambda: Traffic(SLOW, delay_ms=lambda n: batch(n, SLOW))),
     "once a day, half of them": Healthy(lambda: Traffic(SLOW, delay_ms=lambda n: batch(n, SLOW) if n % 2 else None)),
     "read once a day": Healthy(lambda: Traffic(SLOW, read_ms=at_midnight)),
     "first by a second": Healthy(lambda: Traffic(delay_ms=lambda n: -1_000)),
-    "first by a minute": Healthy(lambda: Traffic(delay_ms=lambda n: -MINUTE_MS), 24_000),
+    "first by a minute": Healthy(lambda: Traffic(delay_ms=lambda n: -MINUTE_MS), 12_000),
     "first by an hour": Healthy(lambda: Traffic(1, delay_ms=lambda n: -HOUR_MS)),
     "first or after": Healthy(lambda: Traffic(delay_ms=lambda n: (n % 60 - 30) * 1_000)),
     "bursts": Healthy(lambda: Traffic(time_ms=bursts, delay_ms=uniform(2 * HOUR_MS))),
     "bursts, labels at once": Healthy(lambda: Traffic(time_ms=bursts)),
     "a third of the day": Healthy(lambda: Traffic(time_ms=days_only, delay_ms=lambda n: 20 * HOUR_MS)),
     "one an hour": Healthy(lambda: Traffic(1 / 3_600, delay_ms=uniform(3 * DAY_MS)), 6_000),
-    "begun amid": Healthy(lambda: Traffic(first=6_000, delay_ms=lambda n: MINUTE_MS), 18_000),
-    "begun amid, long delays": Healthy(lambda: Traffic(SLOW, first=6_000, delay_ms=uniform(3 * DAY_MS)), 14_000),
-    "begun amid, a long tail": Healthy(lambda: Traffic(SLOW, first=6_000, delay_ms=lognormal), 14_000),
+    "begun amid": Healthy(lambda: Traffic(first=6_000, delay_ms=lambda n: MINUTE_MS), 12_000),
+    "begun amid, long delays": Healthy(lambda: Traffic(SLOW, first=6_000, delay_ms=uniform(3 * DAY_MS)), 11_000),
+    "begun amid, a long tail": Healthy(lambda: Traffic(SLOW, first=6_000, delay_ms=lognormal), 11_000),
     "begun amid, at once or after three days": Healthy(
-        lambda: Traffic(SLOW, first=6_000, delay_ms=lambda n: 0 if n % 2 else 3 * DAY_MS), 14_000, offset=6_000
+        lambda: Traffic(SLOW, first=6_000, delay_ms=lambda n: 0 if n % 2 else 3 * DAY_MS), 11_000, offset=6_000
     ),
     "begun amid, keys": Healthy(
         lambda: Traffic(40, first=6_000, delay_ms=lambda n: MINUTE_MS, keys=lambda n: b"k%d" % n, events_by="murmur2"),
-        18_000,
+        12_000,
     ),
     "one in twenty of events elsewhere": Healthy(
-        lambda: Traffic(ids=uid, label_ids=lambda n: uid(n if n % 20 else n + 10**6)), 18_000
+        lambda: Traffic(ids=uid, label_ids=lambda n: uid(n if n % 20 else n + 10**6)), 12_000
     ),
     "no keys": Healthy(lambda: Traffic(keys=lambda n: None)),
-    "keys of customers": Healthy(lambda: Traffic(events_by="murmur2", keys=lambda n: b"c%d" % (n % 997)), 24_000),
+    "keys of customers": Healthy(lambda: Traffic(events_by="murmur2", keys=lambda n: b"c%d" % (n % 997)), 12_000),
     "only the positives": Healthy(
-        lambda: Traffic(delay_ms=lambda n: None if n % 400 else 10_000), 40_000,
+        lambda: Traffic(delay_ms=lambda n: None if n % 400 else 10_000), 24_000,
         {"label": {"wait": "1m", "missing": {"assume": 0}}},
     ),
     "anomalies, one in a thousand": Healthy(
@@ -253,7 +255,7 @@ def test_healthy_labels_are_not_told_of(name: str) -> None:
         next(traffic.offsets["e"])
     made = alerts(here, traffic.records(0, healthy.count))
     assert made == [], [(one.time_ms, one.sentence) for one in made]
-    assert here.counts["scored"] >= 2_000, "nothing was tried"
+    assert here.counts["scored"] >= 1_500, "nothing was tried"
 
 
 # -- labels that do not come
@@ -334,7 +336,7 @@ def test_after_a_burst_time_alone_calls_for_a_look_once() -> None:
 def test_a_snapshot_at_any_place_changes_nothing(name: str) -> None:
     fault = FAULTS.get(name)
     traffic = fault.traffic() if fault else Traffic()
-    records = traffic.records(0, 9_500 if name == "half of them unknown" else 6_000)
+    records = traffic.records(0, 9_500 if name == "half of them unknown" else 4_000)
     whole = shard(label={"wait": "2m"}, alerts={"quiet": "5s"})
     cut = shard(label={"wait": "2m"}, alerts={"quiet": "5s"})
     every = random.Random(3)
