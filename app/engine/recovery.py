@@ -80,6 +80,8 @@ class Recovered:
         shelf: what the snapshots topic holds.
         entry_offset: of the last entry, which is not the last record where others wrote to the journal.
         current: the last entry is sealed as this worker seals, or there is none.
+        stands_behind: offset and chain of the last entry that was followed: the one whose state the folder has, also
+            where the recovery broke off at the next.
     """
 
     folder: Folder | None
@@ -93,6 +95,7 @@ class Recovered:
     shelf: Shelf = field(default_factory=Shelf)
     entry_offset: int = -1
     current: bool = True
+    stands_behind: tuple[int, str] = (-1, CHAIN_START)
 
 
 class Recovery:
@@ -102,6 +105,9 @@ class Recovery:
         ring: keys of the deployment.
         unsigned: what becomes of a state that they did not sign.
         report: called with the progress after every slice.
+
+    Attributes:
+        reached: how far `run` came, also where it broke off.
     """
 
     def __init__(
@@ -127,6 +133,7 @@ class Recovery:
         self._journal_stop: int | None = None  # read no further than this offset
         self._strayed = False  # the fold has left the bits that were served, as versions or arithmetic differ
         self._shelf = Shelf()
+        self.reached: Recovered | None = None
         self._clock = clock
         self._turn_s = clock.now_s()
 
@@ -143,11 +150,12 @@ class Recovery:
         try:
             for manifest, frozen in await self._snapshots():
                 try:
-                    return self._with_shelf(await self._replay(await self._restore(manifest, frozen)))
+                    self.reached = await self._restore(manifest, frozen)
+                    return self._with_shelf(await self._replay(self.reached))
                 except SnapshotError as error:
                     log.warning("shard %d: snapshot refused: %s", self._partition, error)
-            nothing = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
-            return self._with_shelf(await self._replay(nothing))
+            self.reached = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
+            return self._with_shelf(await self._replay(self.reached))
         except InputLostError as error:
             if self._shelf.unsigned:
                 raise UnsignedStateError(
@@ -223,6 +231,7 @@ class Recovery:
             1 - manifest.slot,
             self._progress,
             dict(manifest.positions),
+            stands_behind=(manifest.journal_offset, manifest.chain),
         )
 
     async def _thawed(self, pipeline: Pipeline, frozen: Frozen) -> Shard:
@@ -254,6 +263,7 @@ class Recovery:
                         state.folder = None
                         await self._close_inputs()
                 self._take_positions(state, linked)
+                state.stands_behind = (offset, linked.chain)
                 self._progress.journal_offset = offset
                 self._report(self._progress)
                 await self._yield()

@@ -8,11 +8,12 @@ names every part: the journal vouches for all of it, also after the keys of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import structs
 
-from app.codec.journal import EpochEntry
-from app.codec.keyring import NO_KEYS
+from app.codec.journal import EpochEntry, Link, encode_link, link
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import (
     RESTORED,
     Manifest,
@@ -28,16 +29,33 @@ from app.codec.manifest import (
     split,
     state_digest,
 )
+from app.codec.seal import seal
 from app.codec.write import Write
-from app.core.error import InputLostError, RecoveryError, SnapshotError
+from app.core.error import ForeignWriterError, InputLostError, SnapshotError, StateUnreadableError
 from app.core.fingerprint import readers, unreadable
 from app.core.freeze import Frozen, dump_body, dump_marks, dump_rest
 from app.core.migration import check_format
+from app.core.pipeline import Pipeline
 from app.core.shard import Shard
-from app.engine.port import Broker, Place
+from app.engine.port import Broker, Place, Publisher
 from app.engine.snapshot import BYTES_A_COMMIT, READ_RECORDS_MAX, RECORDS_A_COMMIT, joined
 
 PREFIX = b"%d/" % RESTORED
+
+
+class Before(NamedTuple):
+    """What a shard's topics hold before a state is put there.
+
+    Args:
+        chain, journal_offset: of the journal's last entry.
+        restored: records of states that were restored earlier.
+        ring: seals the epoch.
+    """
+
+    chain: str
+    journal_offset: int
+    restored: Mapping[bytes, bytes]
+    ring: KeyRing
 
 
 class Pieces:
@@ -117,6 +135,48 @@ def in_commits(writes: Iterable[Write]) -> Iterator[list[Write]]:
         yield taken
 
 
+async def put(
+    publisher: Publisher, pipeline: Pipeline, shard: Shard, manifest: Manifest, entry: EpochEntry, before: Before
+) -> tuple[Link, int]:
+    """Put a state behind an epoch: its parts in commits of their own, its manifest with the epoch in one.
+
+    Args:
+        publisher: opened.
+        shard: under this pipeline.
+        manifest: what is said of the state; its size and digests are set here.
+        entry: the epoch, without the digest of the state, which is set here.
+        before: what the journal and the snapshots topic hold.
+
+    Returns:
+        The epoch in its place in the chain, and its offset.
+
+    Raises:
+        CommitUnknownError: it is not known to be there. What was there before counts until it is.
+    """
+    topics, partition = pipeline.topics, shard.partition
+    needed: set[bytes | None] = set()
+    last: list[Write] = []
+    for writes in in_commits(records(topics.snapshots, shard, manifest)):
+        if last:
+            await publisher.commit(last, None)
+        needed |= {write.key for write in writes}
+        last = writes
+    digest = (last[-1].key or b"").split(b"/")[1].decode()
+    linked = link(structs.replace(entry, restored=digest), before.chain)
+    value = seal(encode_link(linked), f"{topics.journal}-{partition}", before.ring)
+    offset = await publisher.commit(last, Write(topics.journal, partition, b"%d" % partition, value))
+    if pipeline.delivery == "at_least_once" and offset != before.journal_offset + 1:
+        raise ForeignWriterError(
+            f"the epoch of shard {partition} got offset {offset}, not {before.journal_offset + 1}: another worker "
+            "wrote to its journal meanwhile"
+        )
+    for writes in in_commits(
+        Write(topics.snapshots, partition, key, None) for key in sorted(before.restored.keys() - needed)
+    ):
+        await publisher.commit(writes, None)
+    return linked, offset
+
+
 async def kept_records(broker: Broker, topic: str, partition: int) -> Mapping[bytes, bytes]:
     """All records of states that were restored."""
     reader = broker.reader(partition)
@@ -142,7 +202,7 @@ async def restored_state(broker: Broker, topic: str, partition: int, entry: Epoc
 
     Raises:
         InputLostError: it is not in the topic any more.
-        RecoveryError: these versions cannot read it.
+        StateUnreadableError: other versions made it.
     """
     kept = await kept_records(broker, topic, partition)
     digest = entry.restored if isinstance(entry.restored, str) else ""
@@ -165,8 +225,8 @@ async def restored_state(broker: Broker, topic: str, partition: int, entry: Epoc
             raise SnapshotError(f"it was {why}: run {readers(manifest.versions)}")
         check_format(manifest.format)
     except SnapshotError as error:
-        raise RecoveryError(
-            f"the state that epoch {entry.number} of shard {partition} began with cannot be read here: {error}, or "
-            "restore it again with `driftline state restore --replace`"
+        raise StateUnreadableError(
+            f"the state that epoch {entry.number} of shard {partition} began with cannot be read here: {error}",
+            "Or restore it again with `driftline state restore --replace`",
         ) from error
     return manifest, Frozen(head[manifest.index_bytes :], segments, manifest.format)

@@ -20,15 +20,12 @@ from typing import IO, Any
 from msgspec import structs
 
 from app.codec.inputs import Inputs
-from app.codec.journal import EpochEntry, encode_link, link
+from app.codec.journal import EpochEntry
 from app.codec.keyring import KeyRing
 from app.codec.manifest import Manifest, Part, Row, decode_index, state_digest
-from app.codec.seal import seal
 from app.codec.state import LINE_BYTES_MAX, SavedShard, StateFile, StateFileError, decode_line
-from app.codec.write import Write
 from app.core.adopt import adopt, refused_keys
 from app.core.error import (
-    CommitUnknownError,
     PipelineError,
     RecoveryError,
     SnapshotError,
@@ -43,7 +40,7 @@ from app.core.shard import Shard
 from app.core.step import step
 from app.engine.port import Broker, Place
 from app.engine.recovery import Recovered, Recovery
-from app.engine.restored import in_commits, kept_records, records
+from app.engine.restored import Before, kept_records, put
 
 TRIAL_EVENTS = 100  # synthetic ones, on which a state of other versions is tried
 PIECE_BYTES = 1024 * 1024
@@ -345,18 +342,7 @@ class Restoration:
                 raise RecoveryError(
                     f"shard {partition} works meanwhile: stop every worker of {self._pipeline.name} first"
                 )
-            old = await kept_records(self._broker, topics.snapshots, partition)
             number = state.epoch.number + 1 if state.epoch is not None else 1
-            shard = self._shard(plan)
-            manifest = self._manifest(plan, state, number)
-            digest, needed = "", set()
-            last: list[Write] = []
-            for writes in in_commits(records(topics.snapshots, shard, manifest)):
-                if last:
-                    await publisher.commit(last, None)
-                needed |= {write.key for write in writes}
-                last = writes
-            digest = (last[-1].key or b"").split(b"/")[1].decode()
             entry = EpochEntry(
                 number=number,
                 reason="restored",
@@ -366,16 +352,11 @@ class Restoration:
                 pipeline=self._pipeline.resolved(),
                 versions=versions(),
                 arithmetic=arithmetic_fingerprint(),
-                restored=digest,
             )
-            value = seal(encode_link(link(entry, state.chain)), f"{topics.journal}-{partition}", self._ring)
-            offset = await publisher.commit(last, Write(topics.journal, partition, b"%d" % partition, value))
-            if offset <= state.journal_offset:
-                raise CommitUnknownError(f"the epoch of shard {partition} got offset {offset}: give the command again")
-            for writes in in_commits(
-                Write(topics.snapshots, partition, key, None) for key in sorted(old.keys() - needed)
-            ):
-                await publisher.commit(writes, None)
+            old = await kept_records(self._broker, topics.snapshots, partition)
+            before = Before(state.chain, state.journal_offset, old, self._ring)
+            shard, manifest = self._shard(plan), self._manifest(plan, state, number)
+            await put(publisher, self._pipeline, shard, manifest, entry, before)
         finally:
             await publisher.close()
 

@@ -33,6 +33,7 @@ from app.core.record import Source
 from app.engine.clock import REAL, Clock
 from app.engine.epoch import enter_epoch, next_epoch
 from app.engine.fold import Folder
+from app.engine.gap import Gap
 from app.engine.live import Live
 from app.engine.outage import Outage
 from app.engine.pace import Pacer
@@ -99,6 +100,7 @@ class Runner:
         self._start = start
         self._clock = clock
         self._reset = start.reset_state
+        self._behind_gap: Recovered | None = None  # the last state that could be derived, where input was lost
         self._places = [Place(topic, partition) for topic in Inputs(pipeline).topics]
         self._publisher: Publisher | None = None
         self._live: Live | None = None
@@ -264,15 +266,21 @@ class Runner:
     async def _derive(self) -> Recovered:
         """The state from snapshot and journal; nothing but the journal's end where a fresh one was asked for."""
         if not self._reset:
+            recovery = self._recovery()
             try:
-                return await self._recovery().run()
+                return await recovery.run()
             except StateUnreadableError:
                 raise
             except InputLostError as error:
                 if not self._start.gap_continue:
                     raise
-                log.warning("shard %d: goes on with a fresh state: %s", self.partition, error)
-                self._reset = True
+                kept = recovery.reached
+                if kept is not None and kept.folder is not None and kept.slice_number:
+                    told = f"goes on with the state after slice {kept.slice_number}"
+                    self._behind_gap = kept
+                else:
+                    told, self._reset = "goes on with a fresh state", True
+                log.warning("shard %d: %s: %s", self.partition, told, error)
         return await self._recovery().follow()
 
     def _recovery(self) -> Recovery:
@@ -311,7 +319,13 @@ class Runner:
             await self._sign(publisher, recovered, snapshots)
         chain, offset = recovered.chain, recovered.journal_offset
         folder, epoch = recovered.folder, recovered.epoch
-        if entry is not None:
+        if self._behind_gap is not None:
+            gap_at = Gap(self._broker, publisher, self._pipeline, self.partition, self._start.ring)
+            taken_ms = int(self._clock.wall_s() * 1000)
+            folder, epoch, chain, offset = await gap_at.pass_over(self._behind_gap, recovered, positions, taken_ms)
+            self._behind_gap = None
+            log.info("shard %d: epoch %d opened (gap): the model was kept", self.partition, epoch.number)
+        elif entry is not None:
             shard = enter_epoch(entry, folder.shard if folder is not None else None, self.partition, self._pipeline)
             folder, epoch = Folder(shard, positions), entry
             linked = link(entry, chain)

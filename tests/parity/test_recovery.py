@@ -364,6 +364,36 @@ async def test_input_that_recovery_needs_is_an_error_or_a_fresh_start() -> None:
         await check_follows(cluster, chosen, life)
 
 
+async def test_behind_a_gap_the_model_that_can_be_read_goes_on() -> None:
+    """A snapshot holds it, and what came after the snapshot cannot be folded again."""
+    chosen = pipeline(snapshot={"every_records": 500})
+    cluster, ids = await lived(chosen)
+    newest_offset = max(offset_of(cluster, chosen, slot) for slot in (0, 1))
+    assert slices_behind(cluster, chosen, newest_offset) > 0
+    for topic in (chosen.topics.events, chosen.topics.labels or ""):
+        cluster.delete_before(Place(topic, 0), COUNT)
+    async with Life(cluster, chosen) as life:
+        error = await life.fails()
+    assert isinstance(error, InputLostError)
+    async with Life(cluster, chosen, start=Start(gap_continue=True)) as life:
+        await life.until_done()
+        kept = life.shard().counts["learned"]
+        assert 0 < kept < COUNT, "as the snapshot has it"
+        more = produce(cluster, chosen, 50, first=1_000)
+        await life.until_done()
+        check_exact(cluster, chosen, ids + more)
+        assert life.shard().counts["learned"] == kept + len(more)
+        survivor = state(life.shard())
+        await life.kill()
+    assert [(one.reason, one.state) for one in epochs(cluster, chosen)] == [("first", "fresh"), ("gap", "restored")]
+    place = Place(chosen.topics.snapshots, 0)
+    cluster.append(place, [Write(*place, manifest_key(slot), None) for slot in (0, 1)])
+    async with Life(cluster, chosen) as life:  # and without asking again, from that state alone
+        await life.until_done()
+        assert state(life.shard()) == survivor
+        assert life.runner().tally.recovery_unverifiable == 0
+
+
 async def check_follows(cluster: MemoryCluster, chosen: Pipeline, life: Life) -> None:
     """The journal goes on in one chain, into the fresh epoch."""
     entries = journal(cluster, chosen)

@@ -16,7 +16,16 @@ from app.codec.encode import Encoder, Message
 from app.codec.inputs import Inputs
 from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
 from app.codec.keyring import NO_KEYS
-from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, part_of, state_digest
+from app.codec.manifest import (
+    RESTORED,
+    Manifest,
+    chunk_key,
+    decode_index,
+    decode_manifest,
+    manifest_key,
+    part_of,
+    state_digest,
+)
 from app.core import freeze
 from app.core.adopt import adopt
 from app.core.digest import digest_of
@@ -65,7 +74,10 @@ class Fold:
         self._number = 0
         self._positions: dict[str, int] = {}
         self._skipped: list[tuple[str, int, int]] = []
-        self._wanted = _snapshots_to_compare(world, partition)
+        self._restored = _restored(world, partition)
+        self._pipelines: dict[int, Pipeline] = {}
+        kept = {manifest.journal_offset for manifest in self._restored.values()}
+        self._wanted = _snapshots_to_compare(world, partition) | kept
 
     def follow(self) -> Fold:
         """Fold everything.
@@ -82,6 +94,7 @@ class Fold:
             self.marks[offset] = (self._number, self._chain, dict(self._positions))
             if offset in self._wanted and self.shard is not None:
                 self.states[offset] = dump(self.shard)
+                self._pipelines[offset] = self.shard.pipeline
         return self
 
     def _entries(self) -> list[tuple[int, Link]]:
@@ -110,6 +123,8 @@ class Fold:
             self.shard = Shard(pipeline, self.partition)
             if isinstance(entry.begun_ms, int):
                 self.shard.commands.floor_ms = entry.begun_ms
+        elif entry.state == "restored":
+            self.shard = self._kept(entry, pipeline)
         elif self.shard is not None:
             before = self.shard
             self.shard = load(pipeline, self.partition, dump(before))
@@ -117,6 +132,18 @@ class Fold:
         for topic, position in entry.positions.items():
             self._skipped.append((topic, self._positions.get(topic, 0), position))
         self._positions = dict(entry.positions)
+
+    def _kept(self, entry: EpochEntry, pipeline: Pipeline) -> Shard:
+        """The state of an earlier entry, which an epoch behind a gap goes on with; not as it lies in the topic."""
+        manifest = self._restored.get(entry.restored if isinstance(entry.restored, str) else "")
+        if manifest is None or manifest.journal_offset not in self.states:
+            raise BrokenError(f"journal {self.partition}: epoch {entry.number} begins with a state that is not there")
+        if self.marks[manifest.journal_offset] != (manifest.slice_number, manifest.chain, manifest.positions):
+            raise BrokenError(f"journal {self.partition}: epoch {entry.number} goes on from elsewhere than it says")
+        before = self._pipelines[manifest.journal_offset]
+        shard = load(pipeline, self.partition, self.states[manifest.journal_offset])
+        adopt(shard, before)
+        return shard
 
     def covers(self, source: Source) -> bool:
         """Whether a record was folded, and not skipped because retention had taken it."""
@@ -278,9 +305,19 @@ def _snapshots_to_compare(world: World, partition: int) -> set[int]:
     offsets = [
         orjson.loads(source.value or b"{}")["journal_offset"]
         for source in world.cluster.records(topic, partition)
-        if (source.key or b"").endswith(b"manifest") and (partition, source.offset) not in world.damaged
+        if (source.key or b"") in (manifest_key(0), manifest_key(1)) and (partition, source.offset) not in world.damaged
     ]
     return set(offsets[-SNAPSHOTS_COMPARED:])
+
+
+def _restored(world: World, partition: int) -> dict[str, Manifest]:
+    """The manifests of states that were put behind an epoch, by their digest, as its entry names it."""
+    found = {}
+    for source in world.cluster.ever(Place(world.pipeline.topics.snapshots, partition), committed=world.exact):
+        slot, _, rest = (source.key or b"").partition(b"/")
+        if slot == b"%d" % RESTORED and rest.endswith(b"/manifest") and source.value is not None:
+            found[rest.removesuffix(b"/manifest").decode()] = decode_manifest(source.value, NO_KEYS)
+    return found
 
 
 def _check_snapshots(world: World, fold: Fold) -> None:
@@ -292,6 +329,8 @@ def _check_snapshots(world: World, fold: Fold) -> None:
         key, value = source.key or b"", source.value
         if (fold.partition, source.offset) in world.damaged:
             records[key] = None
+            continue
+        if key.startswith(b"%d/" % RESTORED):
             continue
         if not key.endswith(b"manifest"):
             if value is None:

@@ -6,14 +6,25 @@ from collections.abc import Mapping
 
 from app.codec.inputs import Inputs
 from app.codec.journal import EpochEntry, SliceEntry, decode_link
-from app.codec.keyring import KeyRing
-from app.codec.manifest import Manifest, chunk_key, decode_index, decode_manifest, state_digest
+from app.codec.keyring import NO_KEYS, KeyRing
+from app.codec.manifest import (
+    RESTORED,
+    Manifest,
+    Part,
+    chunk_key,
+    decode_index,
+    decode_manifest,
+    manifest_key,
+    restored_key,
+    state_digest,
+)
 from app.core.error import DriftlineError
 from app.core.fingerprint import versions
 from app.core.migration import FORMAT, OLDEST
 from app.core.pipeline import Pipeline
 from app.engine.cluster import MemoryCluster
 from app.engine.port import Place
+from app.engine.snapshot import joined
 
 
 def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str, ring: KeyRing) -> bool:
@@ -23,7 +34,7 @@ def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: s
     before a whole snapshot of this River.
     """
     kept_from = {topic: cluster.log(Place(topic, partition)).start for topic in Inputs(pipeline).topics}
-    begun, read = _positions(cluster, pipeline, partition)
+    begun, read = _positions(cluster, pipeline, partition, river)
     if any(read.get(topic, start) < start for topic, start in kept_from.items()):
         return True
     ours = (river, versions()["python"])
@@ -37,8 +48,11 @@ def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: s
     )
 
 
-def _positions(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Where the last fresh state began, and how far the journal has read."""
+def _positions(
+    cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Where the last epoch with a state of its own began (nowhere if it is gone), and how far the journal has read."""
+    newest = _newest(cluster, pipeline, partition)
     begun: dict[str, int] = {}
     read: dict[str, int] = {}
     for source in cluster.decided(pipeline.topics.journal, partition):
@@ -47,22 +61,49 @@ def _positions(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> tu
                 read.update(epoch.positions)
                 if epoch.state == "fresh":
                     begun = dict(epoch.positions)
+                elif epoch.state == "restored":
+                    there = _is_there(newest, epoch, river)
+                    begun = dict(epoch.positions) if there else dict.fromkeys(epoch.positions, -1)
             case SliceEntry() as entry:
                 read.update({topic: part.stop for topic, part in entry.inputs.items()})
     return begun, read
 
 
-def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, ring: KeyRing) -> list[Manifest]:
-    """The newest snapshot of each slot, if it can be read."""
+def _newest(cluster: MemoryCluster, pipeline: Pipeline, partition: int) -> dict[bytes, bytes]:
+    """What compaction would leave of the snapshots topic."""
     newest: dict[bytes, bytes] = {}
     for source in cluster.decided(pipeline.topics.snapshots, partition):
         if source.key is not None and source.value is not None:
             newest[source.key] = source.value
         elif source.key is not None:
             newest.pop(source.key, None)
+    return newest
+
+
+def _is_there(newest: Mapping[bytes, bytes], epoch: EpochEntry, river: str) -> bool:
+    """Whether the state that an epoch began with is whole, and of this River."""
+    value = newest.get(restored_key(str(epoch.restored)))
+    if value is None:
+        return False
+    manifest = decode_manifest(value, NO_KEYS)
+    if manifest.versions["river"] != river:
+        return False
+    try:
+        head = b"".join(joined(Part(manifest.digest, manifest.size_bytes), RESTORED, newest))
+        for row in decode_index(head[: manifest.index_bytes]):
+            joined(row.body, RESTORED, newest)
+            joined(row.marks, RESTORED, newest)
+    except DriftlineError:
+        return False
+    return True
+
+
+def _whole(cluster: MemoryCluster, pipeline: Pipeline, partition: int, ring: KeyRing) -> list[Manifest]:
+    """The newest snapshot of each slot, if it can be read."""
+    newest = _newest(cluster, pipeline, partition)
     found = []
     for name, value in newest.items():
-        if not name.endswith(b"manifest"):
+        if name not in (manifest_key(0), manifest_key(1)):
             continue
         try:
             manifest = decode_manifest(value, ring)

@@ -33,7 +33,7 @@ from app.core.error import BrokerError, DriftlineError, InputLostError, StateUnr
 from app.core.fingerprint import versions
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Source
-from app.engine import epoch, fold, live, memory, recovery, snapshot, worker
+from app.engine import epoch, fold, gap, live, memory, recovery, snapshot, worker
 from app.engine.clock import Clock
 from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
 from app.engine.memory import AstrayError, MemoryBroker, Moment, RefusedError
@@ -621,7 +621,9 @@ class _Astray:
 
 
 def _kind(key: bytes) -> str:
-    """What a record of the snapshots topic is: a manifest, or a chunk of a head or of a segment's part."""
+    """What a record of the snapshots topic is: a manifest, a chunk of a head or of a part, or of a restored state."""
+    if key.startswith(b"%d/" % manifest.RESTORED):
+        return "restored"
     if key.endswith(b"manifest"):
         return "manifest"
     return "part" if key.count(b"/") == 2 else "head"
@@ -664,7 +666,7 @@ def _quiet(scenario: Scenario) -> Iterator[None]:
         (live, "LOOK_EVERY_S", POLL_WAIT_S),
         (epoch, "parse_foreign", _parsed_foreign),  # a pure function, and half of the time
         (recovery, "parse_foreign", _parsed_foreign),
-        *((module, "versions", _versions_here) for module in (epoch, recovery, snapshot, fingerprint)),
+        *((module, "versions", _versions_here) for module in (epoch, gap, recovery, snapshot, fingerprint)),
         *(NARROW if scenario.narrow else ()),
     ]
     with ExitStack() as stack:

@@ -1,0 +1,94 @@
+"""Going on behind input that is gone, with the last state that could be derived.
+
+The slices that cannot be folded again are passed over; their outputs stand, and what the model learned in them is lost.
+The state before them cannot be derived from the journal any more once its own inputs are gone as well, so it is put
+behind the epoch that passes over them, as a restored one is (`app.engine.restored`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from app.codec.journal import EpochEntry
+from app.codec.keyring import KeyRing
+from app.codec.manifest import RESTORED, Manifest
+from app.core.adopt import adopt
+from app.core.error import InvariantError
+from app.core.fingerprint import arithmetic_fingerprint, versions
+from app.core.freeze import dump, load
+from app.core.migration import FORMAT
+from app.core.pipeline import Pipeline
+from app.core.shard import Shard
+from app.engine.fold import Folder
+from app.engine.port import Broker, Publisher
+from app.engine.recovery import Recovered
+from app.engine.restored import Before, kept_records, put
+
+
+class Gap(NamedTuple):
+    """Where a gap is: one shard, whose publisher is open."""
+
+    broker: Broker
+    publisher: Publisher
+    pipeline: Pipeline
+    partition: int
+    ring: KeyRing
+
+    async def pass_over(
+        self, kept: Recovered, last: Recovered, positions: Mapping[str, int], taken_ms: int
+    ) -> tuple[Folder, EpochEntry, str, int]:
+        """Open an epoch behind the gap.
+
+        Args:
+            kept: how far the state could be derived.
+            last: where the journal ends.
+            positions: where the inputs go on.
+            taken_ms: wall time, for people.
+
+        Returns:
+            The shard at work, the epoch, and the epoch's chain and offset.
+
+        Raises:
+            CommitUnknownError: the epoch is not known to be there.
+        """
+        if kept.folder is None or kept.epoch is None or last.epoch is None:
+            raise InvariantError("there is no state to be kept behind the gap")
+        shard = self._under_this_file(kept.folder.shard)
+        document = self.pipeline.resolved()
+        entry = EpochEntry(
+            number=last.epoch.number + 1,
+            reason="gap",
+            state="restored",
+            positions=dict(positions),
+            slice_number=last.slice_number,
+            pipeline=document,
+            versions=versions(),
+            arithmetic=arithmetic_fingerprint(),
+        )
+        manifest = Manifest(
+            format=FORMAT,
+            slot=RESTORED,
+            partition=self.partition,
+            journal_offset=kept.stands_behind[0],
+            chain=kept.stands_behind[1],
+            slice_number=kept.slice_number,
+            epoch=kept.epoch.number,
+            positions=dict(kept.positions),
+            chunks=0,
+            size_bytes=0,
+            digest="",
+            pipeline=document,
+            versions=versions(),
+            arithmetic=arithmetic_fingerprint(),
+            taken_ms=taken_ms,
+        )
+        old = await kept_records(self.broker, self.pipeline.topics.snapshots, self.partition)
+        before = Before(last.chain, last.journal_offset, old, self.ring)
+        linked, offset = await put(self.publisher, self.pipeline, shard, manifest, entry, before)
+        return Folder(shard, positions), entry, linked.chain, offset
+
+    def _under_this_file(self, shard: Shard) -> Shard:
+        kept = load(self.pipeline, self.partition, dump(shard))
+        adopt(kept, shard.pipeline)
+        return kept
