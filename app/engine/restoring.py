@@ -38,6 +38,7 @@ from app.core.pipeline import Pipeline, parse_foreign, read_pipeline
 from app.core.proof import synthetic_records
 from app.core.shard import Shard
 from app.core.step import step
+from app.engine.clock import REAL
 from app.engine.port import Broker, Place
 from app.engine.recovery import Recovered, Recovery
 from app.engine.restored import Before, kept_records, put
@@ -356,6 +357,8 @@ class Restoration:
             old = await kept_records(self._broker, topics.snapshots, partition)
             before = Before(state.chain, state.journal_offset, old, self._ring)
             shard, manifest = self._shard(plan), self._manifest(plan, state, number)
+            if state.journal_offset >= 0:  # commands since the state was saved are not known to it
+                shard.commands.floor_ms = max(shard.commands.floor_ms, int(REAL.wall_s() * 1000))
             await put(publisher, self._pipeline, shard, manifest, entry, before)
         finally:
             await publisher.close()

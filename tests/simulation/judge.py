@@ -143,6 +143,7 @@ class Fold:
         before = self._pipelines[manifest.journal_offset]
         shard = load(pipeline, self.partition, self.states[manifest.journal_offset])
         adopt(shard, before)
+        shard.commands.floor_ms = max(shard.commands.floor_ms, manifest.taken_ms)
         return shard
 
     def covers(self, source: Source) -> bool:
