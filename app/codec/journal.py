@@ -29,6 +29,17 @@ class Range(Struct, frozen=True):
     count: int
 
 
+class TopicIdentity(Struct, frozen=True):
+    """Which topic is meant by a name.
+
+    Args:
+        id: Kafka's own (KIP-516); None where the broker gives none.
+    """
+
+    id: str | None
+    partitions: int
+
+
 class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
     """Records that were folded and committed together.
 
@@ -59,7 +70,8 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
 
     Args:
         number: epochs count from 1.
-        reason: why it was opened; `key`: from here on another key signs, or none.
+        reason: why it was opened; `key`: from here on another key signs, or none; `topics`: they are known by their
+            ids from here on, or have other partitions.
         state: `fresh` starts with an empty shard, `kept` goes on with the state before, `restored` begins with the one
             that `driftline state restore` put beside the snapshots.
         positions: next offset by input topic.
@@ -69,10 +81,11 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
         restored: digest of a restored state's manifest, under which it lies in the snapshots topic. Unset for others.
         begun_ms: wall time at which a state began anew in a pipeline that had one: commands that were sent before it
             may have been taken by the state before, and are refused. Unset for others.
+        topics: inputs and journal, as they were; see `engine.sameness`. Unset where nobody looked.
     """
 
     number: int
-    reason: Literal["first", "pipeline", "version", "reset", "gap", "restored", "key"]
+    reason: Literal["first", "pipeline", "version", "reset", "gap", "restored", "key", "topics"]
     state: Literal["fresh", "kept", "restored"]
     positions: dict[str, int]
     slice_number: int
@@ -81,6 +94,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
     arithmetic: str
     restored: str | UnsetType = UNSET
     begun_ms: int | UnsetType = UNSET
+    topics: dict[str, TopicIdentity] | UnsetType = UNSET
 
 
 Entry: TypeAlias = SliceEntry | EpochEntry

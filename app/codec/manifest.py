@@ -25,8 +25,9 @@ from typing import Any
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from app.codec.journal import TopicIdentity
 from app.codec.keyring import KeyRing
 from app.core.error import SnapshotError, UnsignedSnapshotError
 
@@ -50,6 +51,7 @@ class Manifest(Struct, frozen=True):
         before: chain of the snapshot in the other slot, if this state came out of that one.
         pipeline, versions, arithmetic: under which the state was made.
         taken_ms: wall time, for people.
+        topics: as of `codec.journal.EpochEntry`.
         signature: HMAC-SHA256 over all the above, empty where the deployment has no key.
     """
 
@@ -72,6 +74,7 @@ class Manifest(Struct, frozen=True):
     segments: int = 0
     segment_bytes: int = 0
     before: str = ""
+    topics: dict[str, TopicIdentity] | UnsetType = UNSET
     signature: str = ""
 
     @property

@@ -168,6 +168,18 @@ class StateUnreadableError(InputLostError):
     """
 
 
+class InputReplacedError(InputLostError):
+    """An input was deleted and made anew under its name."""
+
+
+class PartitionsChangedError(InputLostError):
+    """An input has another number of partitions than the state was made with."""
+
+
+class JournalReplacedError(RecoveryError):
+    """The journal was deleted and made anew under its name."""
+
+
 class StateMismatchError(RecoveryError):
     """The pipeline file changed in a way that the recorded state cannot follow."""
 

@@ -26,6 +26,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from app.codec.journal import TopicIdentity
 from app.codec.write import Write, write_bytes
 from app.core.pipeline import Pipeline
 from app.core.record import Source
@@ -230,6 +231,9 @@ class MemoryCluster:
     def __init__(self, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)) -> None:
         self.partitions: dict[str, int] = {}
         self._now_ms = now_ms
+        self._made = 0  # topics, ever
+        self._ids: dict[str, int] = {}
+        self.has_ids = True  # false as on the embedded broker
         self._logs: dict[Place, Log] = {}
         self._producers: dict[str, _Producer] = {}
         self._groups: dict[str, Group] = {}
@@ -258,6 +262,8 @@ class MemoryCluster:
         for topic, count in topics.items():
             if topic not in self.partitions:
                 self.partitions[topic] = count
+                self._made += 1
+                self._ids[topic] = self._made
                 for partition in range(count):
                     self._logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
 
@@ -273,6 +279,22 @@ class MemoryCluster:
         """Make every topic of a pipeline, which take any timestamp."""
         names = [name for name in pipeline.topics.model_dump().values() if name is not None]
         self.create(dict.fromkeys(names, partitions), timestamp_ahead_max_ms=None)
+
+    @property
+    def identities(self) -> Mapping[str, TopicIdentity]:
+        return {
+            topic: TopicIdentity(f"{topic}#{self._ids[topic]}" if self.has_ids else None, count)
+            for topic, count in self.partitions.items()
+        }
+
+    def remake(self, topic: str, partitions: int | None = None) -> None:
+        """Delete a topic and make it anew, empty, under another id."""
+        count = self.partitions[topic] if partitions is None else partitions
+        ahead_ms = self.log(Place(topic, 0)).timestamp_ahead_max_ms
+        for partition in range(self.partitions.pop(topic)):
+            del self._logs[Place(topic, partition)]
+        self.create({topic: count}, timestamp_ahead_max_ms=ahead_ms)
+        self.ring()
 
     def log(self, place: Place) -> Log:
         """Raises ClusterError where there is no such partition."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET
 
-from app.codec.journal import EpochEntry
+from app.codec.journal import EpochEntry, TopicIdentity
 from app.core.adopt import adopt, changed_keys, refused_keys
 from app.core.error import InvariantError, PipelineError, RecoveryError, StateMismatchError
 from app.core.fingerprint import arithmetic_fingerprint, versions
@@ -64,6 +64,7 @@ def next_epoch(
     gap: bool = False,
     key: bool = False,
     now_ms: int = 0,
+    topics: Mapping[str, TopicIdentity] | None = None,
 ) -> EpochEntry | None:
     """The epoch entry to write before going on, or None when the last one still holds.
 
@@ -73,12 +74,13 @@ def next_epoch(
         gap: input was lost, and the user said to go on.
         key: another key signs from here on, or none does any more.
         now_ms: wall time.
+        topics: inputs and journal, as they are now; None where that is not known.
 
     Raises:
         StateMismatchError: the file changed in a way that the state cannot follow.
     """
     document = pipeline.resolved()
-    reason: Literal["first", "pipeline", "version", "reset", "gap", "key"]
+    reason: Literal["first", "pipeline", "version", "reset", "gap", "key", "topics"]
     if last is None:
         reason = "first"
     elif reset:
@@ -97,6 +99,8 @@ def next_epoch(
         reason = "version"
     elif key:
         reason = "key"
+    elif topics and dict(topics) != (last.topics or {}):
+        reason = "topics"
     else:
         return None
     return EpochEntry(
@@ -109,6 +113,7 @@ def next_epoch(
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
         begun_ms=now_ms if reset and last is not None else UNSET,
+        topics=dict(topics) if topics else (last.topics if last is not None else UNSET),
     )
 
 

@@ -23,12 +23,13 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
+from app.codec.journal import TopicIdentity
 from app.codec.write import Write, write_bytes
 from app.config import Settings
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
-from app.engine import lenient, once, tidy
+from app.engine import lenient, once, tidy, topicid
 from app.engine.advice import advice
 from app.engine.client import client_options, explain
 from app.engine.lookout import open_text
@@ -314,6 +315,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     def counts(self) -> Mapping[str, int]:
         found = {topic: self._consumer.partitions_for_topic(topic) for topic in self._topics}
         return {topic: len(partitions) for topic, partitions in found.items() if partitions}
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
+        try:
+            async with asyncio.timeout(REACH_DEADLINE_S):
+                return await topicid.identities(self._consumer._client, topics)
+        except (KafkaError, TimeoutError) as error:
+            raise _unreachable(error) from error
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():

@@ -28,7 +28,8 @@ def wider_text(counts: Mapping[str, int], partitions: int) -> str:
     return (
         f"partitions were added: {topics}, and the pipeline works with {partitions}. Records in the new ones are not "
         "read, and a label may now lie in another partition than its event. Stop the workers, give every topic of the "
-        "pipeline the same number (`driftline topics check -p FILE` names those that differ), and start them again"
+        "pipeline the same number (`driftline topics check -p FILE` names those that differ), and start them again, "
+        "once with --on-gap continue"
     )
 
 

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from app.codec.inputs import Inputs
+from app.codec.journal import TopicIdentity
 from app.codec.write import Write
 from app.core.error import BrokerError, CommitUnknownError, InputLostError, UnreachableError
 from app.core.pipeline import Pipeline
@@ -324,6 +325,10 @@ class MemoryFeed:
     def counts(self) -> Mapping[str, int]:
         counts = self._cluster.partitions
         return {topic: counts[topic] for topic in self._topics if topic in counts}
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
+        known = self._cluster.identities
+        return {topic: known[topic] for topic in topics if topic in known}
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from app.codec.journal import TopicIdentity
 from app.codec.write import Write
 from app.core.record import Source
 
@@ -59,6 +60,13 @@ class Feed(Protocol):
 
     def counts(self) -> Mapping[str, int]:
         """Partitions of each input, as last known."""
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
+        """Those of these topics that are there, as the cluster has them now.
+
+        Raises:
+            UnreachableError: it does not answer.
+        """
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         """Go on reading these partitions from these offsets."""

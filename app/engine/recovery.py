@@ -43,6 +43,7 @@ from app.engine.epoch import enter_epoch
 from app.engine.fold import Folded, Folder
 from app.engine.port import Broker, Place, Reader
 from app.engine.restored import restored_state
+from app.engine.sameness import Identities, check_inputs, check_journal, replaced
 from app.engine.snapshot import Shelf, read_shelf, told_of
 from app.engine.trust import WAYS, Trust, Unsigned, name_of
 
@@ -134,6 +135,8 @@ class Recovery:
         self._strayed = False  # the fold has left the bits that were served, as versions or arithmetic differ
         self._shelf = Shelf()
         self.reached: Recovered | None = None
+        self.now: Identities = {}  # the topics, as they are
+        self._elsewhere: Manifest | None = None  # a snapshot that follows another journal
         self._clock = clock
         self._turn_s = clock.now_s()
 
@@ -155,7 +158,10 @@ class Recovery:
                 except SnapshotError as error:
                     log.warning("shard %d: snapshot refused: %s", self._partition, error)
             self.reached = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
-            return self._with_shelf(await self._replay(self.reached))
+            state = await self._replay(self.reached)
+            if state.epoch is None and self._elsewhere is not None:
+                check_journal(self._elsewhere.topics or {}, self.now, self._pipeline)
+            return self._with_shelf(state)
         except InputLostError as error:
             if self._shelf.unsigned:
                 raise UnsignedStateError(
@@ -203,6 +209,9 @@ class Recovery:
         if (why := unreadable(manifest.versions)) is not None:
             self._shelf.unread.append((manifest, f"was {why}"))
             raise SnapshotError(f"it was {why}")
+        if replaced(manifest.topics or {}, self.now, [self._pipeline.topics.journal]):
+            self._elsewhere = manifest
+            raise SnapshotError("it follows a journal that was deleted")
         if manifest.partition != self._partition:
             raise SnapshotError(f"it is of shard {manifest.partition}")
         try:
@@ -220,6 +229,7 @@ class Recovery:
             pipeline=manifest.pipeline,
             versions=manifest.versions,
             arithmetic=manifest.arithmetic,
+            topics=manifest.topics,
         )
         folder = Folder(shard, manifest.positions)
         return Recovered(
@@ -403,6 +413,7 @@ class Recovery:
         if entry.tick_ms is not None:
             folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
         else:
+            check_inputs(state.epoch.topics or {}, self.now, entry.inputs)
             folded = folder.fold_range(await self._range(folder, entry), entry.raised or {}, entry.ahead or {})
         self._progress.slices += 1
         self._progress.records += folded.records

@@ -22,6 +22,7 @@ from app.core.error import (
     CommitUnknownError,
     ForeignWriterError,
     InputLostError,
+    InputReplacedError,
     InvariantError,
     StateUnreadableError,
     UnreachableError,
@@ -40,6 +41,7 @@ from app.engine.pace import Pacer
 from app.engine.patience import PATIENCE_S
 from app.engine.port import Broker, Feed, Place, Publisher
 from app.engine.recovery import Progress, Recovered, Recovery
+from app.engine.sameness import Identities, check_inputs, check_partitions, replaced, watched
 from app.engine.snapshot import SnapshotWriter
 from app.engine.tally import Tally
 from app.engine.trust import Unsigned, name_of
@@ -113,6 +115,7 @@ class Runner:
         self._leaving = False  # the last snapshot is being written
         self._failures = 0
         self._outage = outage
+        self._topics: Identities = {}  # inputs and journal, as they are
         self._said: str | None = None
         self._said_s = 0.0
 
@@ -248,6 +251,7 @@ class Runner:
             self._feed.pause(place)  # until `Live.run` begins where the journal stands
         self._publisher = publisher = self._broker.publisher(self.partition)
         await publisher.open()
+        self._topics = await self._feed.identities(watched(self._pipeline))
         recovered = await self._derive()
         self._live = await self._go_on(publisher, recovered)
         elapsed_s = self._clock.now_s() - started_s
@@ -285,16 +289,18 @@ class Runner:
 
     def _recovery(self) -> Recovery:
         ring = self._start.ring
-        return Recovery(
+        recovery = Recovery(
             self._broker, self._pipeline, self.partition, ring, self._report, self._clock, self._start.unsigned
         )
+        recovery.now = self._topics
+        return recovery
 
     def _report(self, progress: Progress) -> None:
         self.tally.recovering(progress.slices, progress.records, progress.unverifiable)
 
     async def _go_on(self, publisher: Publisher, recovered: Recovered) -> Live:
         """The shard as it goes on: in the journal's epoch, or in a new one written now."""
-        positions, gap = await self._starting_positions(recovered.positions)
+        positions, gap = await self._starting_positions(recovered)
         entry = next_epoch(
             recovered.epoch,
             self._pipeline,
@@ -304,6 +310,7 @@ class Runner:
             gap=gap,
             key=not recovered.current,
             now_ms=int(self._clock.wall_s() * 1000),
+            topics=self._topics,
         )
         snapshots = SnapshotWriter(
             self._pipeline,
@@ -314,9 +321,12 @@ class Runner:
             records=max(recovered.progress.records, recovered.progress.slices),
             shelf=recovered.shelf,
             clock=self._clock,
+            topics=self._topics,
         )
         if not recovered.current:
             await self._sign(publisher, recovered, snapshots)
+        elif gap and recovered.folder is not None:
+            await self._leave_behind(publisher, recovered, snapshots)
         chain, offset = recovered.chain, recovered.journal_offset
         folder, epoch = recovered.folder, recovered.epoch
         if self._behind_gap is not None:
@@ -376,25 +386,55 @@ class Runner:
                 f"the journal of shard {self.partition} is signed, and this worker has no key: set "
                 "DRIFTLINE_SNAPSHOT_KEY. To go on without signatures, start once with --unsigned-state trust"
             )
-        if recovered.folder is not None:
-            epoch = recovered.epoch.number if recovered.epoch is not None else 1
-            snapshots.take(recovered.folder, recovered.chain, recovered.slice_number, epoch)
-            snapshots.committed(recovered.entry_offset)
-            while snapshots.writing:
-                await publisher.commit(snapshots.next_writes(), None)
+        await self._leave_behind(publisher, recovered, snapshots)
         signed = "signs with another key from here on" if self._start.ring else "signs nothing from here on"
         log.info("shard %d: %s; the state is kept", self.partition, signed)
 
-    async def _starting_positions(self, journaled: Mapping[str, int]) -> tuple[dict[str, int], bool]:
+    async def _leave_behind(self, publisher: Publisher, recovered: Recovered, snapshots: SnapshotWriter) -> None:
+        """Leave a snapshot of what was recovered, so that nothing before it is needed any more."""
+        if recovered.folder is None:
+            return
+        epoch = recovered.epoch.number if recovered.epoch is not None else 1
+        snapshots.take(recovered.folder, recovered.chain, recovered.slice_number, epoch)
+        snapshots.committed(recovered.entry_offset)
+        while snapshots.writing:
+            await publisher.commit(snapshots.next_writes(), None)
+
+    def _begin_anew(self, recovered: Recovered) -> set[str]:
+        """Inputs that are read from their beginning, as they were made anew.
+
+        Raises:
+            InputReplacedError, PartitionsChangedError: and the user was not asked.
+        """
+        known = recovered.epoch.topics or {} if recovered.epoch is not None else {}
+        inputs = [place.topic for place in self._places]
+        if not self._start.gap_continue and not self._reset:
+            check_inputs(known, self._topics, inputs)
+            if self._pipeline.label is not None:
+                check_partitions(known, self._topics, inputs)
+        return set(replaced(known, self._topics, inputs))
+
+    async def _starting_positions(self, recovered: Recovered) -> tuple[dict[str, int], bool]:
         """Where the inputs go on, and whether records before that were lost."""
-        positions = dict(journaled)
+        journaled = recovered.positions
+        anew = self._begin_anew(recovered)
+        positions = {topic: offset for topic, offset in journaled.items() if topic not in anew}
         kept_from = await self._broker.beginnings(self._places)
+        ends = await self._broker.ends(self._places, readable=False)
         if not journaled:
             positions = await self._first_positions()
-        gap = False
+        gap = bool(anew)
         for place in self._places:
             first = kept_from[place]
             position = positions.setdefault(place.topic, first)
+            if position > ends[place]:  # all that tells where a broker gives no ids
+                if not self._start.gap_continue:
+                    raise InputReplacedError(
+                        f"{place.topic}-{place.partition} ends at offset {ends[place]}, but the shard has read up to "
+                        f"{position}: records were lost, or the topic was deleted and made anew",
+                        "To read what is there from its beginning, start once with --on-gap continue",
+                    )
+                positions[place.topic], gap = first, True
             if position < first:
                 if not self._start.gap_continue:
                     raise InputLostError(

@@ -20,8 +20,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
+from app.codec.journal import TopicIdentity
 from app.codec.keyring import KeyRing
 from app.codec.manifest import (
     RESTORED,
@@ -126,6 +127,7 @@ class SnapshotWriter:
     records: int = 0
     shelf: Shelf = field(default_factory=Shelf)
     clock: Clock = REAL
+    topics: Mapping[str, TopicIdentity] = field(default_factory=dict)
     taken_s: float = field(init=False)
     written_bytes: int = 0
     _count: int = 0  # of snapshots
@@ -177,6 +179,7 @@ class SnapshotWriter:
             arithmetic=arithmetic_fingerprint(),
             taken_ms=int(self.clock.wall_s() * 1000),
             before=ledger.kept_as.get(1 - self.slot, ""),
+            topics=dict(self.topics) or UNSET,
         )
         self._count += 1
         self.records = 0

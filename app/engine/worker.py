@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from app.codec.inputs import Inputs
-from app.core.error import DriftlineError, UnreachableError
+from app.core.error import DriftlineError, RecoveryError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
 from app.engine.fates import LabelLog
@@ -24,6 +24,7 @@ from app.engine.outage import Outage
 from app.engine.pace import Pacer
 from app.engine.port import Broker, Place
 from app.engine.runner import BACKOFF_S, Runner, Start
+from app.engine.sameness import Identities, check_inputs, check_journal, watched
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ GARBAGE_THRESHOLDS = (
 )  # cycles are few here, and to look for them at every 700 objects cost a twentieth
 NOTE_EVERY_S = 5.0
 WATCH_EVERY_S = 1.0
+IDENTIFY_EVERY_S = 5.0  # how often the topics' ids are looked at
 NOTE_DEADLINE_S = 2.0
 SETTLE_DEADLINE_S = 3.0  # for the commits under way when the worker is stopped; their fate is learned at the next start
 STOP_DEADLINE_S = 20.0  # for the last snapshots
@@ -60,6 +62,8 @@ class Worker:
         self.runners: dict[int, Runner] = {}
         self.outage = outage or Outage(clock)
         self.lookout = Lookout(clock)
+        self._topics: Identities = {}  # as they were when we first looked
+        self._identified_s = -IDENTIFY_EVERY_S
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
@@ -191,11 +195,28 @@ class Worker:
     async def _look(self) -> None:
         if await self._feed.reached():
             self.outage.answered()
+            await self._look_at_topics()
             self.lookout.look(
                 self._feed, [Place(topic, one) for one in self.runners for topic in Inputs(self.pipeline).topics]
             )
         else:
             self.outage.failed("no broker gave the topics' metadata; see that they run and can be reached from here")
+
+    async def _look_at_topics(self) -> None:
+        """Now and then: inputs or journal that are made anew under us end the worker."""
+        now_s = self._clock.now_s()
+        if now_s - self._identified_s < IDENTIFY_EVERY_S:
+            return
+        self._identified_s = now_s
+        with suppress(UnreachableError):  # told elsewhere
+            topics = await self._feed.identities(watched(self.pipeline))
+            try:
+                check_journal(self._topics, topics, self.pipeline)
+                check_inputs(self._topics, topics, topics)
+            except RecoveryError as error:
+                if self._failed is not None and not self._failed.done():
+                    self._failed.set_exception(error)
+            self._topics = {**topics, **self._topics}
 
     # -- the assignment, told by the feed
 

@@ -14,7 +14,7 @@ import yaml
 
 from app.codec.decode import REASONS
 from app.codec.encode import Message
-from app.codec.journal import CHAIN_START, EpochEntry, Range, SliceEntry, encode_link, link
+from app.codec.journal import CHAIN_START, EpochEntry, Range, SliceEntry, TopicIdentity, encode_link, link
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import Manifest, encode_manifest
 from app.core.fingerprint import arithmetic_fingerprint, versions
@@ -138,6 +138,7 @@ def test_manifests_fit(key: KeyRing) -> None:
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
         taken_ms=NOW_MS,
+        topics={"p.events": TopicIdentity("id", 1), "p.journal": TopicIdentity(None, 1)},
     )
     document = orjson.loads(encode_manifest(manifest, key))
     assert not faults("manifest", document)
