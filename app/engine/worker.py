@@ -13,9 +13,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 
 from app.codec.inputs import Inputs
-from app.core.error import DriftlineError, RecoveryError, UnreachableError
+from app.core.error import DriftlineError, InputLostError, RecoveryError, UnreachableError
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
 from app.engine.fates import LabelLog
@@ -63,7 +64,7 @@ class Worker:
         self.outage = outage or Outage(clock)
         self.lookout = Lookout(clock)
         self._topics: Identities = {}  # as they were when we first looked
-        self._identified_s = -IDENTIFY_EVERY_S
+        self._identified_s = -inf
         self._broker = broker
         self._feed = broker.feed()
         self._start = start or Start()
@@ -126,7 +127,7 @@ class Worker:
             if self._failed.done():
                 self._failed.result()
             elif not self._stopping:
-                polling.result()
+                await self._result_of(polling)
         finally:
             polling.cancel()
             watching.cancel()
@@ -201,6 +202,17 @@ class Worker:
             )
         else:
             self.outage.failed("no broker gave the topics' metadata; see that they run and can be reached from here")
+
+    async def _result_of(self, polling: asyncio.Task[None]) -> None:
+        """Raise what ended the polling. Offsets that are out of range may be those of a topic that was made anew."""
+        try:
+            polling.result()
+        except InputLostError:
+            self._identified_s = -inf
+            await self._look_at_topics()
+            if self._failed is not None and self._failed.done():
+                self._failed.result()
+            raise
 
     async def _look_at_topics(self) -> None:
         """Now and then: inputs or journal that are made anew under us end the worker."""
