@@ -56,6 +56,7 @@ class Result:
         failure: why it could not go on, or learned nothing; None for a candidate that reached the end.
         rejected: the first reasons in full.
         raised: what the model raised first, as it was served or learned; None if it never did.
+        taught: something was learned before a score, the last one at the latest.
         seconds: CPU time of its own fold.
         live: it is the pipeline that was live, folded as the journal says; `state` then holds a digest of each
             partition's final state.
@@ -81,6 +82,7 @@ class Result:
     failure: str | None = None
     rejected: list[str] = field(default_factory=list)
     raised: str | None = None
+    taught: bool = False
     seconds: float = 0.0
     live: bool = False
     state: dict[int, str] = field(default_factory=dict)
@@ -111,6 +113,7 @@ class Result:
         self.drifts = sorted([*self.drifts, *other.drifts], key=lambda drift: drift[0] or 0)[:ALERTS_KEPT_MAX]
         self.metrics = {}  # River's metrics cannot be added up; the tally's can
         self.failure = self.failure or other.failure
+        self.taught = self.taught or other.taught
         self.raised = self.raised or other.raised
         self.state = {**self.state, **other.state}
         self.steered = self.steered or other.steered
@@ -209,7 +212,7 @@ class Candidate:
         """Fold some records. What a candidate raises ends this one alone."""
         result, shard = self.result, self.shard
         take_outcome = self._buffer.append if self._within is None else self._outcome
-        each_score = self._each_score or self.scores is not None or self._within is not None
+        each_score = self._each_score or self.scores is not None or self._within is not None or not self.result.taught
         started_s = time.process_time()
         notes = shard.learner.notes = Notes()
         number = 0
@@ -271,6 +274,8 @@ class Candidate:
             self._buffer.append(outcome)  # a correction, or one of several labels: it names the label's place only
 
     def _score(self, score: Score) -> None:
+        if not self.result.taught:
+            self.result.taught = self.shard.counts.get("learned", 0) > 0
         if self._within is not None:
             self._counting = score.source.offset in self._within
             if not self._counting:

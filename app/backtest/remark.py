@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from app.backtest.candidate import Result
 from app.backtest.compare import UNEQUAL_MAX, Comparison
@@ -10,6 +11,10 @@ from app.backtest.exact import LABELS_MAX
 from app.backtest.measure import CURVES, is_exact
 from app.backtest.run import Facts, Outcome
 from app.backtest.served import Against
+from app.backtest.start import COLD
+from app.core.pipeline import format_duration
+
+UNTAUGHT = "NOTHING WAS LEARNED"
 
 
 def findings(outcome: Outcome) -> list[str]:
@@ -17,13 +22,18 @@ def findings(outcome: Outcome) -> list[str]:
     return [told for name, one in outcome.results.items() if (told := _as_served(name, one)) is not None]
 
 
-def warnings(outcome: Outcome, comparisons: Sequence[Comparison], span: str) -> list[str]:
+def warnings(
+    outcome: Outcome, comparisons: Sequence[Comparison], span: str, label_delay_ms: int, task: str
+) -> list[str]:
     """What makes the figures others than they seem.
 
     Args:
+        label_delay_ms: of a file of rows.
         span: which part of the topics was asked for; empty for all.
     """
-    found = []
+    results = outcome.results.items()
+    all_told = [untaught(name, result, outcome.facts, label_delay_ms, task) for name, result in results]
+    found = [told for told in all_told if told is not None]
     if outcome.stopped:
         found.append("It was stopped before the end: everything here is of the part that was read until then.")
     found += _of_source(outcome.facts)
@@ -44,6 +54,31 @@ def warnings(outcome: Outcome, comparisons: Sequence[Comparison], span: str) -> 
             "has learned nothing yet."
         )
     return found
+
+
+def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task: str) -> str | None:
+    """That nothing could be learned before the last score, and why; None where something was."""
+    if result.taught or not result.told or task == "anomaly" or facts.start != COLD or facts.size_bytes:
+        return None
+    told = (
+        f"{name}: {UNTAUGHT} before the last score. All scores are of a model that had seen no label, so the "
+        "figures say nothing about it. "
+    )
+    if result.first_ms is None or result.last_ms is None:
+        return told + "Are the times of events and labels right?"
+    span_ms = result.last_ms - result.first_ms
+    first, last = (shown_time(time_ms) for time_ms in (result.first_ms, result.last_ms))
+    if label_delay_ms >= span_ms:
+        delay, span = format_duration(label_delay_ms), f"{span_ms / 86_400_000:,.2g} days"
+        return told + (
+            f"A label comes {delay} after its event, and all events lie within {span} ({first} to {last}). Are the "
+            "times right, and is --label-delay?"
+        )
+    return told + f"The events go from {first} to {last}, and no label was there by then. Are their times right?"
+
+
+def shown_time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _of_source(facts: Facts) -> Iterator[str]:

@@ -137,6 +137,7 @@ class CandidateReport(Struct, frozen=True):
             partition's state at the end.
         changes: what was set on the way from its file.
         failure: why it did not reach the end, or learned nothing; what is told then is of the part before.
+        taught: something was learned before the last score.
         scored: events that have a score.
         counted: labelled events; `burned` more were left out as burn-in.
         answered: of those counted, how many the model had an answer to.
@@ -155,6 +156,7 @@ class CandidateReport(Struct, frozen=True):
     changes: list[str]
     model: str
     failure: str | None
+    taught: bool
     scored: int
     counted: int
     answered: int
@@ -304,7 +306,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
         comparisons=comparisons,
         findings=findings(outcome),
-        warnings=warnings(outcome, comparisons, asked.span),
+        warnings=warnings(outcome, comparisons, asked.span, asked.label_delay_ms, task),
         seconds=round(outcome.seconds, 3),
     )
 
@@ -320,6 +322,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         changes=list(spec.changes),
         model=str(spec.pipeline["model"]).strip(),
         failure=result.failure,
+        taught=result.taught,
         scored=result.scored,
         counted=int(tally.total.sums[0, 0]),
         answered=int(tally.total.sums[0, 1]),

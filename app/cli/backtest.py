@@ -23,6 +23,7 @@ from app.backtest import report as reports
 from app.backtest.candidate import Spec
 from app.backtest.measure import Cost
 from app.backtest.page import render
+from app.backtest.remark import UNTAUGHT
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
 from app.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from app.backtest.score import check_folder, check_format, drafted, working_folder
@@ -175,7 +176,8 @@ def backtest(
     The history is a file of rows (--input), two files of records (--events, --labels) or, without either, the
     first pipeline's own topics, read without a group.
 
-    Exit code 1: rows of a file were left out or rejected, or a candidate failed; 130: stopped by Ctrl-C, the report is
+    Exit code 1: rows of a file were left out or rejected, a candidate failed, or nothing could be learned before the
+    last score; 130: stopped by Ctrl-C, the report is
     of the part before.
     """
     specs, pipelines = candidates(files, overrides, grids)
@@ -467,7 +469,9 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     """Write the reports, say what was found, and set the exit code."""
     failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
     if failed and len(failed) == len(specs) and not any(result.told for result in outcome.results.values()):
-        raise InputFileError("\n".join(f"{name}: {why}" for name, why in failed.items()))
+        alike = len(set(failed.values())) == 1 and not any(result.records for result in outcome.results.values())
+        told = next(iter(failed.values())) if alike else None  # of the history, not of a candidate
+        raise InputFileError(told or "\n".join(f"{name}: {why}" for name, why in failed.items()))
     if not outcome.stopped and not any(result.records for result in outcome.results.values()):
         span = f" {asked.span}" if asked.span else " behind the snapshot" if outcome.facts.start != COLD else ""
         bad = outcome.facts.bad_lines[:1]
@@ -487,7 +491,7 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
         raise click.exceptions.Exit(INTERRUPTED)
     # Topics have bad records, as they had live; a file is given to be read whole.
     refused = not made.source.size_bytes and any(one.rejected for one in made.candidates)
-    if failed or made.source.bad or refused:
+    if failed or made.source.bad or refused or any(UNTAUGHT in warning for warning in made.warnings):
         raise click.exceptions.Exit(PART)
 
 
@@ -509,6 +513,9 @@ def _tell(made: Report, places: Places) -> None:
     source = made.source
     click.echo(" ".join((", ".join(source.names), source.span)))
     click.echo(f"{_amount(source)} in {source.order} order, started {source.start}, in {made.seconds:.1f} s")
+    untaught = [warning for warning in made.warnings if UNTAUGHT in warning]
+    for warning in untaught:
+        click.echo(warning)
     if made.partial:
         click.echo("PARTIAL: stopped before the end")
     for first in range(0, max(1, len(made.metrics)), 5):
@@ -518,7 +525,8 @@ def _tell(made: Report, places: Places) -> None:
     for finding in made.findings:
         click.echo(finding)
     for warning in made.warnings:
-        click.echo(f"note: {warning}", err=True)
+        if warning not in untaught:
+            click.echo(f"note: {warning}", err=True)
     click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
 
 

@@ -14,16 +14,22 @@ from pathlib import Path
 
 import click
 
+from app.cli.option import form_options
 from app.cli.sample import Sample, find_column, read_sample
 from app.config import read_pipeline, yaml_scalar
 from app.core.error import InputFileError, InvariantError, PipelineError
+from app.core.moment import TimeForm
+from app.core.number import Decimal
 from app.core.pipeline import Task, format_path, parse_path
-from app.core.profile import Field, Left, Profile, ProfileError, profile
+from app.core.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 
 _TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression", "anomaly")
 _ROWS_MIN = 10
 _RARE = 0.1
 _HASH_COLUMNS = 1_024
+_WORD_COLUMNS = 4_096
+_WARMUP = 5_000  # the default of drift.warmup_labels
+_WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT = "7d"
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 _EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
@@ -33,6 +39,10 @@ _MODEL_NOTES = {
     "regression": "A tree that follows changes; it answers means of what it saw, so it cannot run away.",
     "anomaly": "Random trees that learn what is usual, event by event; they need numbers between 0 and 1.",
 }
+_TEXT_NOTES = (
+    "A linear model of scaled numbers and counted words, with a learning rate of its own for each.",
+    "Counts of words, and Bayes' rule.",
+)
 
 
 @click.command(short_help="Write a pipeline file for a data file.")
@@ -49,6 +59,7 @@ _MODEL_NOTES = {
 @click.option(
     "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: found by looks]."
 )
+@form_options
 @click.option("--task", type=click.Choice(_TASKS), help="What to predict [default: found by looks].")
 @click.option("--name", metavar="NAME", help="The pipeline's name [default: the file's].")
 @click.option(
@@ -64,6 +75,8 @@ def init(
     label: str | None,
     event_id: str | None,
     time_field: str | None,
+    decimal: Decimal | None,
+    time_form: TimeForm | None,
     task: Task | None,
     name: str | None,
     output: Path | None,
@@ -74,26 +87,62 @@ def init(
     Fields that would be learned by heart or give the label away are left out, with the reason beside them. Look
     through the file, then run `driftline check`.
     """
-    sample = read_sample(path)
+    sample = read_sample(path, decimal=decimal)
     if sample.rows < _ROWS_MIN:
-        raise InputFileError(f"{path} has {sample.rows} rows, too few to tell anything; give at least {_ROWS_MIN}")
+        raise InputFileError(
+            f"{path} has {sample.rows} rows, too few to tell anything; give at least {_ROWS_MIN}{sample.bad.first}"
+        )
     for option, field in (("--label", label), ("--id", event_id), ("--time", time_field)):
         if field is not None:
             find_column(sample, option, field)
     if (label is None) != (task == "anomaly") and task is not None and label is None:
         raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
+    if label is None and task is None:
+        _ask_for_label(sample, path, event_id, time_field)
     try:
-        found = profile(sample.columns, label, event_id=event_id, time=time_field, task=task, typed=sample.typed)
+        found = profile(
+            sample.columns,
+            label,
+            event_id=event_id,
+            time=time_field,
+            task=task,
+            typed=sample.typed,
+            time_form=time_form,
+        )
     except ProfileError as error:
-        raise InputFileError(f"{path}: {error}") from error
+        raise InputFileError(f"{path}{', ' if str(error).startswith('column ') else ': '}{error}") from error
     if label is None or found.target.task == "anomaly":
         found = _without_text(found, path)
     name = name or _slug(path)
     output = output or Path(f"{name}.yaml")
-    text = "".join(f"{line}\n" for line in _Draft(found, sample, path, label, name, output).lines())
+    draft = _Draft(found, sample, path, label, name, output, _stated(decimal, time_form))
+    text = "".join(f"{line}\n" for line in draft.lines())
     _check(text, name)
     _write(text, output, force)
-    _tell(found, output)
+    _tell(found, sample, path, output)
+
+
+def _ask_for_label(sample: Sample, path: Path, event_id: str | None, time: str | None) -> None:
+    """Without a label anomalies are scored, which is hardly meant where a field looks like one.
+
+    Raises:
+        InputFileError: one does.
+    """
+    columns = {name: cells for name, cells in sample.columns.items() if name not in (event_id, time)}
+    if found := looks_like_label(columns):
+        named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:10])
+        raise InputFileError(
+            f"{path}: what is to be predicted? These fields look like labels: {named}. Name one with --label FIELD; or "
+            "score anomalies, with all of them as features, with --task anomaly"
+        )
+
+
+def _stated(decimal: Decimal | None, time_form: TimeForm | None) -> str:
+    """The options by which other commands read the file as well."""
+    said = [f"--decimal {decimal}"] if decimal is not None else []
+    if time_form is not None:
+        said.append(f"--time-format {shlex.quote(time_form.name)}")
+    return "".join(f" {one}" for one in said)
 
 
 def _slug(path: Path) -> str:
@@ -144,12 +193,22 @@ def _write(text: str, output: Path, force: bool) -> None:
         raise InputFileError(f"{output} cannot be written ({error.strerror}); give another place with -o") from error
 
 
-def _tell(found: Profile, output: Path) -> None:
+def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
     target = found.target
     click.echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
+    for place in sample.unnamed:
+        click.echo(f"left out: column {place} has no name", err=True)
     for left in found.left:
-        if left.leak:
-            click.echo(f"WARNING: left out {left.name}, which {left.why}", err=True)
+        begin = f"WARNING: left out {left.name}, which" if left.leak else f"left out: {left.name}:"
+        click.echo(f"{begin} {left.why}", err=True)
+    for array in sample.arrays:
+        click.echo(f"left out: {array}: it holds arrays", err=True)
+    for line in sample.bad.lines:
+        click.echo(f"left out: {path}, {line}", err=True)
+    if sample.bad.count > len(sample.bad.lines):
+        click.echo(f"left out: {sample.bad.count - len(sample.bad.lines):,} rows more", err=True)
+    if found.untimed:
+        click.echo(f"note: {found.untimed:,} rows have no time in {found.time} that can be read", err=True)
     if str(output) != "-":
         click.echo(f"Look it through, then: driftline check -p {output}", err=True)
 
@@ -160,9 +219,20 @@ class _Draft:
     Args:
         found: what the data seems to be.
         label: the field to predict; None for anomalies.
+        stated: options by which the file is read.
     """
 
-    def __init__(self, found: Profile, sample: Sample, path: Path, label: str | None, name: str, output: Path) -> None:
+    def __init__(
+        self,
+        found: Profile,
+        sample: Sample,
+        path: Path,
+        label: str | None,
+        name: str,
+        output: Path,
+        stated: str,
+    ) -> None:
+        self._stated = stated
         self._found = found
         self._sample = sample
         self._path = path
@@ -184,7 +254,7 @@ class _Draft:
         yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Change what you know better, then:"
         yield f"#   driftline check -p {self._file}"
         yield f"#   driftline topics create -p {self._file}"
-        yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}")
+        yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}")
         yield f"#   driftline worker -p {self._file}"
         yield ""
         yield f"pipeline: {self._name}"
@@ -212,6 +282,8 @@ class _Draft:
             yield _beside("  # time: FIELD", "no field holds times: the record's own time counts")
         else:
             order = "" if self._found.in_order else "; the rows are not in its order"
+            if self._found.time_form.name:
+                order += f"; written {self._found.time_form.name} here, which `produce` turns into epoch ms"
             yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
         yield _beside("  features:", "in the order in which the model sees them")
         features = {field.name: field for field in self._found.features}
@@ -230,6 +302,8 @@ class _Draft:
         written: dict[str, object] = {"type": field.type}
         if path != field.name:
             written = {"path": path, **written}
+        if field.name in self._sample.texts and field.type == "number":
+            written["text"] = "comma" if self._sample.texts[field.name] == "," else True
         if field.fill is not None:
             written["missing"] = {"value": field.fill} if field.fill in ("reject", "omit") else field.fill
         line = f"    {yaml_scalar(field.name)}: {yaml_scalar(written if len(written) > 1 else field.type)}"
@@ -251,6 +325,8 @@ class _Draft:
         yield "label:"
         yield _beside(f"  id: {yaml_scalar(self._id())}", "a label names its event by this")
         yield f"  value: {yaml_scalar(self._path_text(self._label))}"
+        if self._label in self._sample.texts:
+            yield f"  text: {'comma' if self._sample.texts[self._label] == ',' else 'true'}"
         if target.positive is not None:
             yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the value that means yes")
             yield _beside(f"  negative: {yaml_scalar(target.negative)}", "and no; any other is rejected")
@@ -261,7 +337,7 @@ class _Draft:
     def _model(self) -> Iterator[str]:
         task = self._found.target.task
         uses = {field.use for field in self._found.features}
-        yield "# " + (_MODEL_NOTES[task] if "text" not in uses else "Counts of words, and Bayes' rule.")
+        yield "# " + (_TEXT_NOTES[uses == {"text"}] if "text" in uses else _MODEL_NOTES[task])
         yield "model: |"
         yield from (f"  {line}" for line in self._expression())
         yield ""
@@ -280,7 +356,7 @@ class _Draft:
         by_use: dict[str, list[str]] = {}
         for field in self._found.features:
             by_use.setdefault("number" if field.use == "boolean" else field.use, []).append(field.name)
-        if "text" in by_use:
+        if list(by_use) == ["text"] and len(by_use["text"]) == 1:
             yield f"BagOfWords(on={by_use['text'][0]!r}) | MultinomialNB()"
             return
         if task == "anomaly":
@@ -289,7 +365,8 @@ class _Draft:
         if task == "regression":
             yield "HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')"
             return
-        last = "LogisticRegression()" if task == "binary" else "OneVsRestClassifier(LogisticRegression())"
+        linear = "LogisticRegression(optimizer=AdaGrad(0.1))" if "text" in by_use else "LogisticRegression()"
+        last = linear if task == "binary" else f"OneVsRestClassifier({linear})"
         if set(by_use) == {"number"}:
             yield f"StandardScaler() | {last}"
             return
@@ -302,6 +379,11 @@ class _Draft:
         if sum(map(len, selects.values())) > _EXPRESSION_MAX:
             selects = {"number": "SelectType(numbers.Number)", "hashed": "SelectType(str)"}
         branches = [f"({selects[use]} | {encoder})" for use, encoder in encoders.items() if use in selects]
+        branches += [
+            f"(Select({name!r}) | BagOfWords(on={name!r}) | FeatureHasher(n_features={_WORD_COLUMNS}) | "
+            f"Prefixer({name + ' '!r}))"
+            for name in by_use.get("text", ())
+        ]
         yield branches[0] if len(branches) == 1 else f"({branches[0]}"
         for place, branch in enumerate(branches[1:], 2):
             yield f" + {branch}" + (")" if place == len(branches) else "")
@@ -318,6 +400,10 @@ class _Draft:
         else:
             yield "drift:"
             yield _beside("  error: ADWIN(delta=0.002)", "alerts when the error of served predictions rises")
+        labels = sum(cell is not None for cell in self._sample.columns[self._label]) if self._label else 0
+        if self._sample.whole and self._label and labels < 2 * _WARMUP:
+            note = f"the data has {labels:,} labels; {_WARMUP:,} by default"
+            yield _beside(f"  warmup_labels: {max(50, int(labels * _WARMUP_SHARE) // 50 * 50)}", note)
         number = next((field.name for field in self._found.features if field.type == "number"), None)
         if number is not None:
             watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"

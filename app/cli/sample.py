@@ -1,35 +1,30 @@
 """The first rows of a data file, column by column: what `init` looks at.
 
-Cells are read as `driftline produce` reads them: a CSV cell that is written as a number is one, an empty cell
-is missing. JSON objects inside a row become columns by their path (`card.country`); arrays are told and left
-out.
+Files are read as every command reads them (`app.engine.rows`), and the forms of columns are found out by the same rules
+(`app.engine.column`), only that here nothing says yet which column holds numbers. JSON objects inside a row become
+columns by their path (`card.country`); arrays are told and left out.
 """
 
 from __future__ import annotations
 
-import csv
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from gzip import GzipFile
-from io import TextIOWrapper
-from itertools import chain, islice
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import orjson
 from msgspec import Struct
 
 from app.core.error import InputFileError
 from app.core.leak import Cell
+from app.core.number import Decimal, is_missing, parse_number
 from app.core.pipeline import close_match, format_path
-from app.engine.column import read_cell
-from app.engine.rows import is_json
+from app.engine.column import FALSE_WORDS, SAMPLE_ROWS, TRUE_WORDS, NumberForm, number_forms
+from app.engine.rows import Bad, CsvRows, is_json, json_rows, open_text
 
-ROWS_MAX = 50_000
-_LINE_CHARACTERS_MAX = 10_000_000
-_CHARACTERS_MAX = 200_000_000
 _COLUMNS_MAX = 2_000
+_NUMBERS_MIN = 0.95  # share of numbers among what is not missing: from here on the others are faults
+_CODE = re.compile(r"\s*[+-]?0[0-9]+\s*")  # a zero in front is a part of it, as in a postcode
 
 
 class Sample(Struct, frozen=True):
@@ -40,40 +35,41 @@ class Sample(Struct, frozen=True):
         whole: whether that is the whole file.
         arrays: paths that hold arrays, which no feature can be.
         typed: whether the file knows text from numbers, as JSON does and CSV does not.
+        bad: lines that are no rows.
+        unnamed: places of columns without a name, from 1.
+        texts: columns of numbers that are written as text in a file that knows both, and their decimal sign.
     """
 
     columns: dict[str, list[Cell | None]]
     whole: bool
     arrays: tuple[str, ...]
     typed: bool
+    bad: Bad
+    unnamed: tuple[int, ...] = ()
+    texts: dict[str, Decimal] = {}
 
     @property
     def rows(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
 
-def read_sample(path: Path, rows_max: int = ROWS_MAX) -> Sample:
+def read_sample(path: Path, rows_max: int = SAMPLE_ROWS, decimal: Decimal | None = None) -> Sample:
     """Read at most so many rows.
 
     Args:
         path: `.csv` (or `.tsv`), `.jsonl` or `.ndjson`, also with `.gz` behind it.
+        decimal: the decimal sign; None finds it out.
 
     Raises:
         InputFileError: it cannot be read as that; the text names the line.
     """
-    as_json = is_json(path)
-    with _opened(path) as lines:
-        rows = _json_rows(path, lines) if as_json else _csv_rows(path, lines)
-        first = list(islice(rows, rows_max))
-        whole = next(rows, None) is None
-    if not first:
-        raise InputFileError(f"{path} holds no rows; give a file with some hundreds of them at least")
-    names = list(dict.fromkeys(name for row in first for name in row))
-    if len(names) > _COLUMNS_MAX:
-        raise InputFileError(f"{path} has {len(names)} fields; at most {_COLUMNS_MAX} are looked at")
-    arrays = tuple(name for name in names if any(isinstance(row.get(name), list) for row in first))
-    columns = {name: [row.get(name) for row in first] for name in names if name not in arrays}
-    return Sample(columns, whole, arrays, as_json)
+    read = _read_json if is_json(path) else _read_csv
+    sample = read(path, rows_max, decimal)
+    if not sample.rows:
+        raise InputFileError(f"{path} holds no rows; give a file with some hundreds of them at least{sample.bad.first}")
+    if len(sample.columns) > _COLUMNS_MAX:
+        raise InputFileError(f"{path} has {len(sample.columns)} fields; at most {_COLUMNS_MAX} are looked at")
+    return sample
 
 
 def find_column(sample: Sample, option: str, name: str) -> str:
@@ -91,81 +87,77 @@ def find_column(sample: Sample, option: str, name: str) -> str:
     raise InputFileError(f"{option} {name}: the data has no such field{close_match(name, columns)} Its fields: {shown}")
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Iterator[str]]:
-    """Lines of text; what goes wrong while they are read becomes an `InputFileError`."""
-    try:
-        if path.is_dir():
-            raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file in it")
-        packed = path.suffix.lower() == ".gz"
-        with (
-            path.open("rb") as raw,
-            TextIOWrapper(GzipFile(fileobj=raw) if packed else raw, "utf-8-sig", newline="") as text,
-        ):
-            yield _lines(path, text)
-    except FileNotFoundError:
-        raise InputFileError(f"there is no file {path}; give one with --input") from None
-    except UnicodeDecodeError as error:
-        raise InputFileError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputFileError(f"cannot read {path}: {error}; give a CSV or JSON-lines file") from error
+def _read_csv(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
+    bad = Bad()
+    with open_text(path) as file:
+        rows = CsvRows(path, file)
+        made = rows.rows(bad.add)
+        first = [texts for _, texts in islice(made, rows_max)]
+        whole = next(made, None) is None
+    cells = dict(zip(rows.header, zip(*first, strict=True), strict=True)) if first else {}
+    unnamed = tuple(place for place, name in enumerate(rows.header, 1) if not name)
+    texts = {name: column for name, column in cells.items() if name}
+    numeric = {name: set(column) for name, column in texts.items() if _are_numbers(set(column))}
+    forms = number_forms(path, numeric, decimal, rows.separator)
+    columns = {name: _values(column, forms.get(name)) for name, column in texts.items()}
+    return Sample(columns, whole, (), False, bad, unnamed)
 
 
-def _lines(path: Path, text: TextIO) -> Iterator[str]:
-    total = 0
-    number = 0
-    while line := text.readline(_LINE_CHARACTERS_MAX):
-        number += 1
-        total += len(line)
-        if len(line) == _LINE_CHARACTERS_MAX:
-            raise InputFileError(f"{path}, line {number}: longer than {_LINE_CHARACTERS_MAX} characters; is it text?")
-        yield line
-        if total > _CHARACTERS_MAX:
-            return
+def _read_json(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
+    bad = Bad()
+    with open_text(path) as file:
+        rows = (dict(_flat((), row)) for _, row in json_rows(file, bad.add, path))
+        first = list(islice(rows, rows_max))
+        whole = next(rows, None) is None
+    names = list(dict.fromkeys(name for row in first for name in row))
+    arrays = tuple(name for name in names if any(isinstance(row.get(name), list) for row in first))
+    columns: dict[str, list[Any]] = {name: [row.get(name) for row in first] for name in names if name not in arrays}
+    numeric = {}
+    for name, cells in columns.items():
+        texts = {cell for cell in cells if isinstance(cell, str)}
+        numbers = any(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
+        if texts and ((numbers and all(map(is_missing, texts))) or (not numbers and _are_numbers(texts))):
+            numeric[name] = texts
+    forms = number_forms(path, numeric, decimal, "")
+    written: dict[str, Decimal] = {}
+    for name, form in forms.items():
+        if any(not is_missing(text) for text in numeric[name]):
+            written[name] = form.decimal
+        read = dict(zip(numeric[name], _values(tuple(numeric[name]), form), strict=True))
+        columns[name] = [read[cell] if isinstance(cell, str) else cell for cell in columns[name]]
+    return Sample(columns, whole, arrays, True, bad, (), written)
 
 
-def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    first = next(lines, "")
-    if not first.strip():
-        raise InputFileError(f"{path} is empty; its first line must name the columns")
-    separator = max(",;\t|", key=first.count)
-    reader = csv.reader(chain([first], lines), delimiter=separator)
-    header: list[str] = []
-    try:
-        header = [name.strip() for name in next(reader)]
-        _check_header(path, header)
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise InputFileError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells, and the header has {len(header)}; "
-                    "is a separator inside a cell that has no quotes?"
-                )
-            yield {name: read_cell(cell) if cell else None for name, cell in zip(header, cells, strict=True)}
-    except csv.Error as error:
-        raise InputFileError(f"{path}, line {reader.line_num}: {error}; is it a CSV file?") from error
+def _are_numbers(texts: Iterable[str]) -> bool:
+    """Whether the distinct texts of a column are numbers, but for a few and those that mean that there is none."""
+    known = [text for text in texts if not is_missing(text)]
+    if not known or any(map(_CODE.fullmatch, known)):
+        return False
+    numbers = sum(_is_number(text) for text in known)
+    return numbers >= _NUMBERS_MIN * len(known)
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    if not all(header):
-        raise InputFileError(f"{path}: column {header.index('') + 1} has no name; the first line must name the columns")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise InputFileError(f"{path}: columns {', '.join(twice)} appear twice; give each its own name")
+def _is_number(text: str) -> bool:
+    return any(parse_number(text, sign, thousands=True) is not None for sign in (".", ","))
 
 
-def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise InputFileError(f"{path}, line {number}: is not JSON ({error}); write one object a line") from error
-        if not isinstance(row, dict):
-            raise InputFileError(f"{path}, line {number}: is JSON, but no object; write one object a line")
-        yield dict(_flat((), row))
+def _values(texts: Sequence[str], form: NumberForm | None) -> list[Any]:
+    """The cells of a column: numbers, None where there is none, or else text."""
+    if form is None:
+        words = {text.strip().lower() for text in set(texts) if not is_missing(text)}
+        truths = words <= TRUE_WORDS | FALSE_WORDS and bool(words & TRUE_WORDS) and bool(words & FALSE_WORDS)
+        return [None if not text or (truths and is_missing(text)) else text for text in texts]
+    read: dict[str, Any] = {}
+    for text in set(texts):
+        number = parse_number(text, form.decimal, thousands=form.thousands)
+        read[text] = number if number is not None else None if is_missing(text) else text
+    if all(
+        isinstance(number, int) or (isinstance(number, float) and number.is_integer())
+        for number in read.values()
+        if number is not None
+    ):
+        read = {text: int(number) if number is not None else None for text, number in read.items()}
+    return [read[text] for text in texts]
 
 
 def _flat(way: tuple[str, ...], row: dict[str, Any]) -> Iterator[tuple[str, Any]]:

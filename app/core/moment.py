@@ -312,6 +312,10 @@ class Times:
         """Whether its dates are numbers with slashes or hyphens of which none so far shows which is the day."""
         return bool(self._deciding[""]) and not self._deciding["day-first"] and not self._deciding["month-first"]
 
+    def are_serials(self) -> bool:
+        """Whether all may be day numbers of a spreadsheet."""
+        return 0 < self._serials == self._numbers == self._count
+
     def add(self, values: Iterable[object]) -> None:
         for value in values:
             self._count += 1
@@ -364,7 +368,7 @@ class Times:
             return TimeForm("%Y%m%d%H")
         if self._recent:
             return PLAIN
-        first = self._first
+        first = _number_of(self._first)
         if self._serials == self._numbers:
             raise ValueError(
                 f"{first!r:.40} and the others may be day numbers of a spreadsheet (--time-format excel) or seconds of "

@@ -2,7 +2,7 @@
 
 Rules of thumb, each told with its reason, so that a person can overrule it: the file that comes out of them is
 a start, not a verdict. Left out are fields that would be learned by heart or not be there in production: ids,
-names, counters that only grow, free text beside other features, and whatever gives the label away (see `leak`).
+names, counters that only grow, and whatever gives the label away (see `leak`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Literal
 
 from msgspec import Struct
 
 from app.core.leak import Cell, find_leaks
-from app.core.moment import parse_time
+from app.core.moment import PLAIN, TimeForm, Times
+from app.core.number import is_missing
 from app.core.pipeline import FeatureType, Task
 
 Column = Sequence[Cell | None]
@@ -34,8 +36,26 @@ _NAME_MAX = 200
 _EPOCH_FIRST_MS, _EPOCH_LAST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
 _ID_NAME = re.compile(r"(?:^|[^A-Za-z])(?:id|uuid|guid|key|index|instant|row)$", re.IGNORECASE)
 _ID_CAMEL = re.compile(r"[a-z](?:Id|ID|Key)$")
-_TIME_NAME = re.compile(r"time|date|(?:^|[^A-Za-z])(?:ts|dt|at|day|dteday|when)(?:[^A-Za-z]|$)", re.IGNORECASE)
+_TIME_NAME = re.compile(
+    r"time|date|epoch|unix|stamp|created|occurred|received|(?:^|[^A-Za-z])(?:ts|dt|at|day|dteday|when)(?:[^A-Za-z]|$)",
+    re.IGNORECASE,
+)
 _TRUE, _FALSE = frozenset({"true", "t", "yes"}), frozenset({"false", "f", "no"})
+_LABEL_NAME = re.compile(
+    r"(?:^|[^a-z])(?:label|target|class|y|truth|outcome|fraud|churn|churned|spam|default|defaulted|click|clicked|"
+    r"conversion|converted|anomaly|is_?fraud|is_?spam|is_?anomaly)$",
+    re.IGNORECASE,
+)
+_CLASS_NAME = re.compile(
+    r"class|type|categor|label|target|species|kind|group|cluster|digit|segment|code", re.IGNORECASE
+)
+_EVEN = 0.25  # the rarest of the commonest: from here on, whole numbers are shared out evenly, as classes are
+_EPOCH_KNOWN_S = (10**9, 2 * 10**9)  # 2001 to 2033: numbers that hardly mean anything else if they never go back
+_TIMES_MIN = 0.95
+_DATE = re.compile(
+    r"\s*(?:[0-9]{4}[-/.][0-9]{1,2}(?:[-/.]|$)|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{8}(?:T|$)|"
+    r"[A-Za-z]{3,9},?\s+[0-9A-Za-z]|[0-9]{1,2}[-/. ][A-Za-z]{3})"
+)
 _YES = ("true", "t", "yes", "y", "positive", "pos", "1", "fraud", "spam", "churn", "default", "anomaly", "click")
 
 Use = Literal["number", "boolean", "category", "hashed", "text"]
@@ -91,6 +111,8 @@ class Profile(Struct, frozen=True):
     Args:
         id, time: the fields; None where there is none.
         in_order: whether times never go back in the sample.
+        time_form: how they are written.
+        untimed: rows without a time that can be read.
     """
 
     target: Target
@@ -99,6 +121,8 @@ class Profile(Struct, frozen=True):
     in_order: bool
     features: tuple[Field, ...]
     left: tuple[Left, ...]
+    time_form: TimeForm = PLAIN
+    untimed: int = 0
 
 
 class ProfileError(ValueError):
@@ -113,6 +137,7 @@ def profile(
     time: str | None = None,
     task: Task | None = None,
     typed: bool = True,
+    time_form: TimeForm | None = None,
 ) -> Profile:
     """Look at a table.
 
@@ -121,6 +146,7 @@ def profile(
         label: the field to predict; None for anomalies.
         event_id, time, task: what the user says they are; found by looks without.
         typed: whether the file knows text from numbers, as JSON does and CSV does not.
+        time_form: how times are written; found out without.
 
     Raises:
         ProfileError: the label cannot be one, or no field is left to learn from.
@@ -128,15 +154,15 @@ def profile(
     others = {name: cells for name, cells in columns.items() if name != label}
     target = Target("anomaly") if label is None else find_target(label, columns[label], task)
     event_id = event_id or _find_id(others)
-    time = time or _find_time({name: cells for name, cells in others.items() if name != event_id})
-    order = _times(others[time]) if time is not None else []
+    found = _Moments(time, {name: cells for name, cells in others.items() if name != event_id}, time_form)
+    time = found.name
     features: list[Field] = []
     left: list[Left] = []
     for name, cells in others.items():
         if name in (event_id, time):
             continue
-        found = _field(name, cells, typed)
-        (features if isinstance(found, Field) else left).append(found)  # type: ignore[arg-type]  # each to its own
+        one = _field(name, cells, typed)
+        (features if isinstance(one, Field) else left).append(one)  # type: ignore[arg-type]  # each to its own
     if label is not None:
         features, leaking = _without_leaks(features, others, columns[label], target)
         left += leaking
@@ -148,8 +174,20 @@ def profile(
         )
     places = {name: place for place, name in enumerate(columns)}
     left.sort(key=lambda one: places[one.name])
-    in_order = all(earlier <= later for earlier, later in pairwise(order))
-    return Profile(target, event_id, time, in_order, tuple(features), tuple(left))
+    in_order = all(earlier <= later for earlier, later in pairwise(found.times))
+    return Profile(target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed)
+
+
+def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Fields that are called like what one would predict, or have two values only, each with the reason."""
+    found = {}
+    for name, cells in columns.items():
+        values = {cell for cell in cells if cell is not None}
+        if _LABEL_NAME.search(name) and len(values) > 1:
+            found[name] = "its name"
+        elif len(values) == 2:
+            found[name] = "two values"
+    return found
 
 
 # -- the label
@@ -191,15 +229,27 @@ def _task_of(name: str, counts: Counter[Cell], rows: int) -> Task:
     if len(counts) == 2:
         return "binary"
     if all(_is_number(cell) for cell in counts):
-        whole = all(float(cell).is_integer() for cell in counts)
-        few = len(counts) <= _WHOLE_CLASSES_MAX and rows >= 10 * len(counts)
-        return "multiclass" if whole and few else "regression"
+        return "multiclass" if _are_codes(name, counts, rows) else "regression"
     if len(counts) > _CLASSES_MAX or len(counts) > _ID_SHARE * rows:
         raise ProfileError(
             f"the label {name!r} has {len(counts)} different texts in {rows} rows, which are no classes; "
             "name another field with --label"
         )
     return "multiclass"
+
+
+def _are_codes(name: str, counts: Counter[Cell], rows: int) -> bool:
+    """Whether numbers look like classes: few, whole, from 0 or 1 on without a gap, and called so or as common as each
+    other. Counts and grades are whole as well, and are numbers."""
+    if not all(float(cell).is_integer() for cell in counts):
+        return False
+    if len(counts) > _WHOLE_CLASSES_MAX or rows < 10 * len(counts):
+        return False
+    if _CLASS_NAME.search(name):
+        return True
+    values = sorted(float(cell) for cell in counts)
+    gapless = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    return gapless and min(counts.values()) >= _EVEN * max(counts.values())
 
 
 def _positive(counts: Counter[Cell]) -> Cell | None:
@@ -239,29 +289,76 @@ def _find_id(columns: Mapping[str, Column]) -> str | None:
     return named[0] if named else None
 
 
-def _find_time(columns: Mapping[str, Column]) -> str | None:
-    """The first field that holds moments in every row: ISO 8601 text, or a number since 1970 that is called a time."""
-    for name, cells in columns.items():
-        texts = all(isinstance(cell, str) for cell in cells)
-        numbers = bool(_TIME_NAME.search(name)) and all(cell is not None and _is_number(cell) for cell in cells)
-        if not (texts or numbers):
-            continue
-        if texts and not all(re.match(r"\d{4}-\d\d", str(cell)) for cell in cells[:100]):
-            continue
-        times = _times(cells)
-        if len(times) == len(cells) and (texts or all(_EPOCH_FIRST_MS <= moment <= _EPOCH_LAST_MS for moment in times)):
-            return name
-    return None
+class _Moments:
+    """The field that holds the event's time, and its times.
+
+    Args:
+        name: what the user says it is; found by looks without.
+        form: how its times are written; found out without.
+
+    Attributes:
+        name: None where there is none.
+        times: epoch milliseconds of the rows that have one.
+        untimed: rows that have none.
+
+    Raises:
+        ProfileError: its times can be read in two ways.
+    """
+
+    def __init__(self, name: str | None, columns: Mapping[str, Column], form: TimeForm | None) -> None:
+        self.name: str | None = None
+        self.form, self.times, self.untimed = form or PLAIN, list[int](), 0
+        for candidate in columns if name is None else (name,):
+            cells = columns[candidate]
+            known = [cell for cell in cells if cell is not None and not (isinstance(cell, str) and is_missing(cell))]
+            if name is None and not _may_be_times(candidate, known, len(cells)):
+                continue
+            found = form or _form_of(candidate, known)
+            times = _read(found, known)
+            if name is not None or len(times) >= _TIMES_MIN * len(cells):
+                self.name, self.form, self.times, self.untimed = candidate, found, times, len(cells) - len(times)
+                return
 
 
-def _times(cells: Column) -> list[int]:
-    """Epoch milliseconds of the cells, up to the first that holds no moment."""
+def _may_be_times(name: str, known: Column, rows: int) -> bool:
+    """Whether a field is worth trying: text that begins as a date does, or numbers since 1970 that are called a time or
+    never go back."""
+    if not known or len(known) < _TIMES_MIN * rows:
+        return False
+    if all(isinstance(cell, str) for cell in known):
+        return all(_DATE.match(str(cell)) for cell in known[:100])
+    if not all(cell is not None and _is_number(cell) for cell in known):
+        return False
+    numbers = [float(cell) for cell in known]  # type: ignore[arg-type]  # just seen
+    if not _TIME_NAME.search(name):
+        low, high = _EPOCH_KNOWN_S
+        return all(low <= number <= high for number in numbers) and all(a <= b for a, b in pairwise(numbers))
+    times = Times()
+    times.add(known)
+    if times.are_serials():
+        return True
+    try:
+        found = [times.form().read(cell) for cell in known[:1_000]]
+    except ValueError:
+        return False
+    return all(_EPOCH_FIRST_MS <= moment <= _EPOCH_LAST_MS for moment in found)
+
+
+def _form_of(name: str, known: Column) -> TimeForm:
+    times = Times()
+    times.add(known)
+    try:
+        return times.form()
+    except ValueError as error:
+        raise ProfileError(f"column {name}: {error}") from None
+
+
+def _read(form: TimeForm, known: Column) -> list[int]:
+    """Epoch milliseconds of the cells that hold a time."""
     times = []
-    for cell in cells:
-        try:
-            times.append(parse_time(cell))
-        except (ValueError, OverflowError):
-            break
+    for cell in known:
+        with suppress(ValueError):
+            times.append(form.read(cell))
     return times
 
 
@@ -367,10 +464,9 @@ def _without_leaks(
 
 
 def _without_prose(features: list[Field], task: Task) -> tuple[list[Field], list[Left]]:
-    """Prose is a feature where it is the only one and a class is to be told; else it is left out."""
-    prose = [field for field in features if field.use == "text"]
-    others = [field for field in features if field.use != "text"]
-    if not prose or (len(prose) == 1 and not others and task in {"binary", "multiclass"}):
+    """Prose is counted in words where a class is to be told; a tree of numbers can do nothing with it."""
+    if task in {"binary", "multiclass"}:
         return features, []
-    why = "free text: it needs an encoder of its own, as in (Select(NAME) | BagOfWords(on=NAME))"
-    return others, [Left(field.name, "string", why.replace("NAME", repr(field.name))) for field in prose]
+    why = "free text, which this model of numbers cannot take; with words counted, another model could"
+    left = [Left(field.name, "string", why) for field in features if field.use == "text"]
+    return [field for field in features if field.use != "text"], left

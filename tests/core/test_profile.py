@@ -121,7 +121,8 @@ def test_what_the_user_says_counts() -> None:
         ("elapsed_time", [ROWS - place for place in range(ROWS)], False),
         ("when", ["2024-01-01T00:00:00Z"] * ROWS, True),
         ("day", ["Monday", "Tuesday"] * (ROWS // 2), False),
-        ("date", ["2024-01-01"] * (ROWS - 1) + ["n/a"], False),
+        ("date", ["2024-01-01"] * (ROWS - 1) + ["n/a"], True),
+        ("date", ["2024-01-01", "n/a"] * (ROWS // 2), False),
     ],
 )
 def test_what_a_time_looks_like(name: str, cells: list[Any], taken: bool) -> None:
@@ -181,7 +182,6 @@ def test_gaps_are_filled(cells: list[Any], fill: object) -> None:
         ("shop_id", [f"shop {place % 80}" for place in range(ROWS)], "an id"),
         ("mixed", ["a", 1] * (ROWS // 2), "text in some rows and numbers"),
         ("huge", [10**17, 1] * (ROWS // 2), "number_max"),
-        ("prose", [f"the quick brown fox number {place % 190}" for place in range(ROWS)], "free text"),
         ("a\nb", [1, 2] * (ROWS // 2), "printable"),
     ],
 )
@@ -209,6 +209,44 @@ def test_prose_alone_is_a_feature_of_classes() -> None:
     prose: list[Cell | None] = [f"the quick brown fox number {place}" for place in range(ROWS)]
     found = profile({"text": prose, "label": list(LABELS)}, "label")
     assert [field.use for field in found.features] == ["text"]
+
+
+def test_prose_is_left_out_of_a_tree_of_numbers() -> None:
+    prose: list[Cell | None] = [f"the quick brown fox number {place}" for place in range(ROWS)]
+    amounts: list[Cell | None] = list(AMOUNTS)
+    found = profile({"text": prose, "b": [place % 9 for place in range(ROWS)], "label": amounts}, "label")
+    assert "free text" in why(found, "text")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "task"),
+    [
+        ("sales", [0, 0, 0, 1, 1, 2, 0, 1, 3, 0], "regression"),
+        ("stars", [1, 5, 5, 5, 5, 5, 4, 5, 5, 5], "regression"),
+        ("wait", [0, 5, 10, 15, 0, 5, 10, 15, 5, 10], "regression"),
+        ("species", [0, 0, 0, 0, 0, 0, 0, 1, 2, 0], "multiclass"),
+        ("digit", [3, 4, 7, 7, 7], "multiclass"),
+        ("answer", [0, 1, 2, 0, 1, 2, 2], "multiclass"),
+    ],
+)
+def test_whole_numbers_are_classes_only_where_they_look_like_it(name: str, values: list[Any], task: str) -> None:
+    label = [values[place % len(values)] for place in range(ROWS)]
+    found = profile({"amount": list(AMOUNTS), name: label}, name)
+    assert found.target.task == task
+
+
+def test_seconds_since_1970_are_a_time_whatever_they_are_called() -> None:
+    seconds: list[Cell | None] = [1_709_251_200 + 60 * place for place in range(ROWS)]
+    assert looked(LABELS, logged=seconds).time == "logged"
+    assert looked(LABELS, logged=list(reversed(seconds))).time is None
+
+
+def test_dates_that_can_be_read_two_ways_are_asked_about() -> None:
+    dates: list[Cell | None] = [f"{place % 12 + 1:02d}/01/2024" for place in range(ROWS)]
+    with pytest.raises(ProfileError, match="column created: '01/01/2024'.*|column created: '02/01/2024' may have"):
+        looked(LABELS, created=dates)
+    found = looked(LABELS, created=[*dates[1:], "13/01/2024"])
+    assert (found.time, found.time_form.name) == ("created", "day-first")
 
 
 def test_leaks_are_left_out_in_the_files_order() -> None:
