@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from app.cli.history import Files, history_options, look_through
 from app.cli.live import against_live
 from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
 from app.cli.trial import prove, try_building
@@ -18,6 +19,8 @@ from app.core import scale
 from app.core.error import PipelineError
 from app.core.need import OUTAGE_MS, Need, need
 from app.core.pipeline import Pipeline, format_duration, pipeline_schema
+
+PART = 1  # exit code: rows of the data cannot be used
 
 
 @click.command(short_help="Check a pipeline file: resolved settings, needs, determinism.")
@@ -37,6 +40,7 @@ from app.core.pipeline import Pipeline, format_duration, pipeline_schema
     is_flag=True,
     help="Say instead what a deploy of this file, with these versions, would do to the state that is there.",
 )
+@history_options
 @bootstrap_option
 @json_option
 def check(
@@ -48,6 +52,7 @@ def check(
     everything: bool,
     schema: bool,
     live: bool,
+    history: Files,
     bootstrap: str | None,
     as_json: bool,
 ) -> None:
@@ -56,11 +61,14 @@ def check(
     Builds the model within bounds of memory and time, proves that the pipeline gives the same bits in any process,
     and says what it will need, the verdict first; or every problem at once, on stderr.
 
+    With --input (or --events and --labels) it then reads the data as `backtest` would: which rows could not be used, and
+    whether the labels are those that the file names.
+
     With --against-live it reads Kafka instead, and says of every shard whether a worker with this file and these
     versions goes on with the state that is there.
 
-    Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes. Of --against-live:
-    0 the state is kept, 1 parts of it begin anew, 4 a worker would stop.
+    Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes, 1 rows of the
+    data cannot be used. Of --against-live: 0 the state is kept, 1 parts of it begin anew, 4 a worker would stop.
     """
     if schema:
         click.echo(json.dumps(pipeline_schema(), indent=2))
@@ -70,6 +78,7 @@ def check(
         against_live(pipeline_of(settings, pipeline_file, overrides), settings, as_json=as_json)
         return
     path = pipeline_file or settings.pipeline
+    looked = None
     try:
         proof = None
         if path is not None and no_proof:
@@ -82,19 +91,42 @@ def check(
             problems = [msgspec.to_builtins(problem, enc_hook=str) for problem in error.problems]
             click.echo(json.dumps({"problems": problems}, indent=2))
         raise
+    if history.given:
+        looked = look_through(history, pipeline)
+    else:
+        history.check_none()
     warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
     estimate = need(pipeline, rate, settings.partitions)
     if as_json:
         report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": msgspec.to_builtins(estimate)}
         if proof is not None:
             report |= {"proof": proof, "warnings": warnings}
+        if looked is not None:
+            report["data"] = looked
         click.echo(json.dumps(report, indent=2))
+        _end(looked)
         return
-    lines = [*_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline)]
+    lines = [*_data(looked), *_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline)]
     if everything:
         click.echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
     else:
         click.echo("\n".join([*lines, "", "Every setting with its default: add --all"]))
+    _end(looked)
+
+
+def _data(looked: dict[str, Any] | None) -> Iterator[str]:
+    """What the data is to this pipeline."""
+    if looked is None:
+        return
+    counts = f"{looked['bad']:,} cannot, {looked['unlabelled']:,} have no label, {looked['rejected']:,} are rejected"
+    yield f"Data: {looked['rows']:,} rows can be used, {counts}"
+    for line in looked["bad_lines"]:
+        yield f"  left out: {line}"
+
+
+def _end(looked: dict[str, Any] | None) -> None:
+    if looked is not None and (looked["bad"] or looked["rejected"]):
+        raise click.exceptions.Exit(PART)
 
 
 def _verdict(pipeline: Pipeline, proof: dict[str, Any] | None, warnings: Sequence[str]) -> Iterator[str]:

@@ -18,9 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.backtest.history import LogSource, TableSource
 from app.backtest.run import HistorySource
 from app.cli.option import DURATION, MOMENT, form_options
+from app.core.error import InputFileError
 from app.core.moment import TimeForm
 from app.core.number import Decimal
 from app.core.pipeline import Pipeline
+from app.core.record import Malformed
 from app.engine.table import Fields
 
 SAID_EVERY_S = 5.0
@@ -122,6 +124,32 @@ class Files:
             names = [str(name) for name in (self.events, self.labels) if name is not None]
             return LogSource(self.events, self.labels, self.time, self.label_time, self.limit), names
         raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
+
+
+def look_through(history: Files, pipeline: Pipeline) -> dict[str, Any]:
+    """Read the files as a backtest of this pipeline would, without a fold.
+
+    Returns:
+        rows, bad, bad_lines, unlabelled, and rejected (records of two files that the pipeline rejects).
+
+    Raises:
+        InputFileError: they cannot be read, no label means anything to the pipeline, or no row can be used.
+    """
+    source, names = history.source(pipeline)
+    opened = source.open(pipeline)
+    records = rejected = 0
+    for batch in opened.batches():
+        records += len(batch)
+        rejected += sum(isinstance(record, Malformed) for record in batch)
+    if not records:
+        raise InputFileError(f"there are no records in {' and '.join(names)}{opened.bad.first}")
+    return {
+        "rows": opened.done,
+        "bad": opened.bad.count,
+        "bad_lines": opened.bad.lines,
+        "unlabelled": opened.unlabelled,
+        "rejected": rejected,
+    }
 
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -209,7 +209,8 @@ def judge_silence(shard: Shard) -> Iterator[Verdict]:
     if strays.began_ms is None:
         strays.began_ms = now_ms
     if strays.first_offset is None:
-        strays.first_offset = shard.positions[shard.pipeline.topics.events] - 1
+        # A backtest's candidates read the first one's topics, which have other names, and from the beginning.
+        strays.first_offset = shard.positions.get(shard.pipeline.topics.events, 1) - 1
     strays.check_at = scored + CHECK_EVENTS
     labels = shard.accepted()[1] + len(shard.early) + shard.watch.rejected["labels"]
     if labels != silence.labels:
