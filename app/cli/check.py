@@ -61,8 +61,8 @@ def check(
     Builds the model within bounds of memory and time, proves that the pipeline gives the same bits in any process,
     and says what it will need, the verdict first; or every problem at once, on stderr.
 
-    With --input (or --events and --labels) it then reads the data as `backtest` would: which rows could not be used, and
-    whether the labels are those that the file names.
+    With --input (or --events and --labels) it then reads the data as `backtest` would: which rows cannot be used,
+    and whether the labels are those that the file names.
 
     With --against-live it reads Kafka instead, and says of every shard whether a worker with this file and these
     versions goes on with the state that is there.
