@@ -7,6 +7,9 @@ snapshots topic is read, or refused with the one error that says so, and soon.
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -299,3 +302,13 @@ def test_a_state_that_was_tampered_with_is_read_or_refused(at: int, change: byte
     assert b"".join(split(after)) == after
     with suppress(SnapshotError):
         assert isinstance(load(small(), 0, after), Shard)
+
+
+def test_mutated_states_and_model_files_are_read_or_refused() -> None:
+    """In a child, under an audit hook: nothing is compiled, imported or opened, and nothing takes long or grows."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.frozen", "--inputs", "150", "--seed", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-1_000:]
+    became = re.search(r"'refused': (\d+)", done.stdout)
+    assert became is not None
+    assert int(became[1]) > 75
