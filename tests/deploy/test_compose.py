@@ -125,7 +125,7 @@ def test_the_image_is_built_from_files_that_are_sent_to_it() -> None:
 def test_the_image_has_a_python_that_the_project_takes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = re.fullmatch(r">=3\.(\d+)", project["requires-python"])
-    base = re.search(r"^FROM python:3\.(\d+)-slim$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    base = re.search(r"^FROM python:3\.(\d+)\.\d+-slim$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     assert wanted is not None
     assert base is not None
     assert int(base[1]) >= int(wanted[1])
