@@ -1,3 +1,3 @@
 """Driftline: keeps machine-learning models alive in production, with nobody watching."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
