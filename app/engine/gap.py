@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from app.codec.journal import EpochEntry
+from msgspec import UNSET
+
+from app.codec.journal import EpochEntry, TopicIdentity
 from app.codec.keyring import KeyRing
 from app.codec.manifest import RESTORED, Manifest
 from app.core.adopt import adopt
@@ -27,13 +29,14 @@ from app.engine.restored import Before, kept_records, put
 
 
 class Gap(NamedTuple):
-    """Where a gap is: one shard, whose publisher is open."""
+    """Where a gap is: one shard, whose publisher is open; and the topics, as they are."""
 
     broker: Broker
     publisher: Publisher
     pipeline: Pipeline
     partition: int
     ring: KeyRing
+    topics: Mapping[str, TopicIdentity]
 
     async def pass_over(
         self, kept: Recovered, last: Recovered, positions: Mapping[str, int], taken_ms: int
@@ -67,6 +70,7 @@ class Gap(NamedTuple):
             pipeline=document,
             versions=versions(),
             arithmetic=arithmetic_fingerprint(),
+            topics=dict(self.topics) or UNSET,
         )
         manifest = Manifest(
             format=FORMAT,

@@ -330,7 +330,7 @@ class Runner:
         chain, offset = recovered.chain, recovered.journal_offset
         folder, epoch = recovered.folder, recovered.epoch
         if self._behind_gap is not None:
-            gap_at = Gap(self._broker, publisher, self._pipeline, self.partition, self._start.ring)
+            gap_at = Gap(self._broker, publisher, self._pipeline, self.partition, self._start.ring, self._topics)
             taken_ms = int(self._clock.wall_s() * 1000)
             folder, epoch, chain, offset = await gap_at.pass_over(self._behind_gap, recovered, positions, taken_ms)
             self._behind_gap = None
