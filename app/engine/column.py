@@ -102,7 +102,7 @@ def number_forms(
                 f"{path}, column {name}: its points may be decimal signs or part thousands, as other columns have "
                 "decimal commas; say which: --decimal , or --decimal ."
             )
-        forms[name] = NumberForm(decimal or ".", thousands=decimal == "," or bool(signs.doubtful))
+        forms[name] = NumberForm(decimal or ".", thousands=decimal is not None)
     return forms
 
 
