@@ -99,7 +99,7 @@ def next_epoch(
         reason = "version"
     elif key:
         reason = "key"
-    elif topics and dict(topics) != (last.topics or {}):
+    elif topics and last.topics and dict(topics) != last.topics:
         reason = "topics"
     else:
         return None
