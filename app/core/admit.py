@@ -76,6 +76,9 @@ _FUNCTIONS: Final[dict[str, str]] = {
     "river.tree.splitter.ebst_splitter": (
         "EBSTNode._update_estimator_multivariate EBSTNode._update_estimator_univariate"
     ),
+    "river.tree.splitter.nominal_splitter_reg": (
+        "NominalSplitterReg._update_estimator_multivariate NominalSplitterReg._update_estimator_univariate"
+    ),
     "river.utils.math": "minkowski_distance",
 }
 _METHODS: Final[dict[str, str]] = {  # of one of River's objects, as an attribute of one
