@@ -17,6 +17,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from app.core.error import InvariantError
 
+NOT_OURS = (TypeError, ValueError, RecursionError)
+"""What reading and encoding raise at documents that we never wrote. JSON is read deeper than it is written: what lies
+deeper than 254 levels cannot be encoded again, to be chained or signed."""
+
 MERGE_RULE = "time-1"  # named in every slice: a journal is only replayed by the rule that made it
 CHAIN_START = "0" * 32
 
@@ -115,7 +119,10 @@ def link(entry: Entry, previous_chain: str, note: dict[str, Any] | None = None) 
 
 def follows(successor: Link, previous_chain: str) -> bool:
     """Whether an entry was written right behind the one whose chain is given."""
-    return successor.chain == _chain(previous_chain, successor.entry)
+    try:
+        return successor.chain == _chain(previous_chain, successor.entry)
+    except NOT_OURS:  # it can be read and not be written, so we never did
+        return False
 
 
 def encode_link(linked: Link) -> bytes:
@@ -137,7 +144,7 @@ def decode_link(value: bytes | None) -> Link:
         chain, note = document.pop("chain"), document.pop("note", None)
         document.pop("seal", None)
         return Link(msgspec.convert(document, Entry), chain, note)
-    except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+    except (*NOT_OURS, KeyError, AttributeError) as error:
         raise InvariantError(
             f"the journal holds a record that is no journal entry ({error}); nothing but Driftline may write to it. "
             "Restore the topic, or start the pipeline under a new name"

@@ -27,7 +27,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
-from app.codec.journal import TopicIdentity
+from app.codec.journal import NOT_OURS, TopicIdentity
 from app.codec.keyring import KeyRing
 from app.core.error import SnapshotError, UnsignedSnapshotError
 
@@ -177,18 +177,19 @@ def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
     """A manifest whose signature holds.
 
     Raises:
-        SnapshotError: it cannot be read.
+        SnapshotError: it cannot be read, or not be written again: then it was not ours.
         UnsignedSnapshotError: its signature is missing or wrong though the deployment has a key.
     """
     try:
         # By way of orjson, which knows no number beyond 64 bits: what was read can be written again, to be signed.
         manifest = msgspec.convert(orjson.loads(value), Manifest)
-    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
+        content = signed_content(manifest)
+    except NOT_OURS as error:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
     within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes
     if manifest.slot not in (0, 1, RESTORED) or not within:
         raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
-    if ring and not ring.verifies(signed_content(manifest), manifest.signature):
+    if ring and not ring.verifies(content, manifest.signature):
         raise UnsignedSnapshotError("the snapshot is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY)")
     return manifest
 

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct, structs
 
+from app.codec.journal import NOT_OURS
 from app.codec.keyring import KeyRing
 from app.codec.manifest import RESTORED, Manifest, signed_content
 from app.core.error import InputFileError
@@ -93,11 +94,12 @@ def decode_line(line: bytes, ring: KeyRing) -> StateFile:
         )
     try:
         file = msgspec.convert(document, StateFile)
-    except (msgspec.ValidationError, RecursionError) as error:
+        content = signed_content(file)
+    except NOT_OURS as error:
         raise StateFileError(
             f"the state file's first line cannot be read ({str(error)[:100]}); save it again"
         ) from error
-    if ring and not ring.verifies(signed_content(file), file.signature):
+    if ring and not ring.verifies(content, file.signature):
         raise StateFileError(
             "the state file is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY); add the key of the "
             "deployment that saved it behind your own"

@@ -7,9 +7,10 @@ for each entry the table says how: what a call may be given, and what state may 
 in no table is refused before anything of it is made, and nothing is ever imported.
 
 What a reading costs is bounded by the length of the bytes: each instruction makes one object at most, of no more than
-the bytes that stand there for it; there are no loops. Two ways around that are closed: keys of dicts and sets
-are of plain types whose hashes do not collide at will, and tuples that hold one another do not unfold to more than
-`UNFOLDED_MAX` parts, which is what hashing or comparing them takes.
+the bytes that stand there for it; there are no loops. Three ways around that are closed: keys of dicts and sets
+are of plain types whose hashes do not collide at will, tuples that hold one another do not unfold to more than
+`UNFOLDED_MAX` parts, which is what hashing or comparing them takes, and what stands in the bytes once and is copied or
+looked through again and again, or is large while nothing is in it, counts against `ROOM`.
 
 Source: the instructions are those of protocols 4 and 5 as `pickle` writes them (Python's `pickletools`, PEP 3154, 574).
 """
@@ -36,6 +37,8 @@ UNFOLDED_MAX = 1_000_000
 INTEGER_BYTES_MAX = 64 * 1024
 TREE_DEPTH_MAX = 10_000
 CHAIN_MAX = 100
+ROOM = 1024 * 1024  # parts that may be copied beyond two for each byte, which no state of ours comes near
+EMPTY_COST = 64  # parts that an empty set or deque counts as
 ALIKE_MAX = 64  # tuples of equal hash and different value among the keys of one reading
 
 Make: TypeAlias = Callable[[tuple[Any, ...]], Any]
@@ -53,6 +56,8 @@ class Admitted:
         maps, lists: classes that may be filled by key, and at their end.
         trees: by the id of a class: its objects are parts of trees, and who goes down a tree must come to its end.
         loose: by the id of a class: Python frees a long chain of its objects on the C stack, which is not endless.
+        costs: by the id of what is called: the parts that a call makes, beside its arguments.
+        copiers: by the id of what is called: it copies the dict that it is given.
     """
 
     def __init__(self) -> None:
@@ -63,7 +68,9 @@ class Admitted:
         self.maps: set[type] = {dict, defaultdict, OrderedDict, Counter}
         self.lists: set[type] = {list, deque}
         self.trees: set[int] = set()
-        self.loose: set[int] = {id(defaultdict), id(np.ndarray), id(partial)}
+        self.loose: set[int] = {id(defaultdict), id(deque), id(np.ndarray), id(partial)}
+        self.costs: dict[int, int] = {id(deque): EMPTY_COST}
+        self.copiers: set[int] = {id(Counter)}
 
     def extended(self) -> Admitted:
         """A copy, to which more may be added."""
@@ -100,6 +107,7 @@ class Thaw:
         self._alike: dict[int, list[tuple[Any, ...]]] = {}
         self._nodes: list[Any] = []
         self._loose: list[Any] = []
+        self._room = ROOM + 2 * len(content)
 
     def steps(self) -> Generator[None, None, Any]:
         """Read it, pausing every `TURN` instructions; returns what was read.
@@ -118,6 +126,9 @@ class Thaw:
         for thing in list(self._loose):
             if isinstance(thing, defaultdict):
                 self._loose += thing.values()
+                thing.clear()
+            elif isinstance(thing, deque):
+                self._loose += thing
                 thing.clear()
             elif isinstance(thing, np.ndarray) and thing.dtype.hasobject:
                 self._loose += thing.ravel().tolist()
@@ -178,6 +189,16 @@ class Thaw:
         """What was pushed since the last mark."""
         items, self._stack = self._stack, self._marks.pop()
         return items
+
+    def spend(self, parts: int) -> None:
+        """Count parts that do not stand in the bytes for themselves."""
+        self._room -= parts
+        if self._room < 0:
+            raise refused("ask for many times what they hold")
+
+    def push_empty_set(self) -> None:
+        self.spend(EMPTY_COST)
+        self._stack.append(set())
 
     def push_tuple(self, items: tuple[Any, ...]) -> None:
         """Push a tuple, if it does not unfold to more than it may."""
@@ -304,6 +325,9 @@ class Thaw:
         make = self._admitted.calls.get(id(function))
         if make is None or type(given) is not tuple:
             raise refused(f"call {_named(function)}")
+        self.spend(len(given) + self._admitted.costs.get(id(function), 0))
+        if id(function) in self._admitted.copiers:
+            self.spend(_size(given))
         made = make(given)
         if id(type(made)) in self._admitted.loose:
             self._loose.append(made)
@@ -324,6 +348,7 @@ class Thaw:
         put = self._admitted.states.get(id(type(target)))
         if put is None:
             raise refused(f"put a state into a {type(target).__name__}")
+        self.spend(_size(state))
         put(target, state)
 
     def _unknown(self) -> None:
@@ -350,6 +375,8 @@ def _members(thing: Any) -> list[Any]:
     """What a thing frees itself, before it is freed."""
     if isinstance(thing, defaultdict):
         return [thing.default_factory, *thing.values()]
+    if isinstance(thing, deque):
+        return list(thing)
     if isinstance(thing, Struct):
         return [getattr(thing, name) for name in thing.__struct_fields__]
     if isinstance(thing, np.ndarray):
@@ -376,6 +403,13 @@ def _check_depth(things: list[Any], members: Callable[[Any], list[Any]], most: i
                 free.append(part)
     if below or max(depth.values(), default=0) > most:
         raise refused("hold a thing that is within itself, or too deep within others")
+
+
+def _size(state: Any) -> int:
+    """Parts of what is put into an object, or given to a call: its own, and those of the containers in it."""
+    if type(state) is tuple:
+        return len(state) + sum(len(part) for part in state if type(part) in _SIZED)
+    return len(state) if type(state) in _SIZED else 1
 
 
 def _named(thing: Any) -> str:
@@ -420,6 +454,7 @@ def slots_of(kind: type) -> set[str]:
     return found - {"__dict__", "__weakref__"}
 
 
+_SIZED = frozenset({dict, list, tuple, bytes, bytearray})
 _PLAIN_KEYS = frozenset({str, float, bool, type(None), bytes, date, datetime, timedelta})
 _MEMOIZE, _BINGET, _BINFLOAT, _BININT1, _STOP = (
     code[0] for code in (pickle.MEMOIZE, pickle.BINGET, pickle.BINFLOAT, pickle.BININT1, pickle.STOP)
@@ -456,7 +491,7 @@ _WRITTEN: Final[dict[bytes, Callable[[Thaw], None]]] = {
     pickle.EMPTY_DICT: lambda thaw: thaw._stack.append({}),
     pickle.SETITEM: Thaw._set_item,
     pickle.SETITEMS: lambda thaw: thaw._set_items(thaw._marked()),
-    pickle.EMPTY_SET: lambda thaw: thaw._stack.append(set()),
+    pickle.EMPTY_SET: Thaw.push_empty_set,
     pickle.ADDITEMS: Thaw._add_items,
     pickle.FROZENSET: Thaw._frozenset,
     pickle.STACK_GLOBAL: Thaw._name,

@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from fractions import Fraction
-from math import prod
+from math import inf, prod
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final, TypeAlias
 
@@ -37,6 +37,10 @@ _TEXT_METHODS: Final = frozenset({"casefold", "lower", "strip", "upper"})
 _RANDOM_METHODS: Final = frozenset({"gauss"})
 _ITEM_KINDS: Final = "biufcUSmM"  # of numpy's types, those whose values are all in their bytes
 _MT_WORDS: Final = 624
+_COSTS: Final = {  # parts of what is as large with a state as without
+    "Random": _MT_WORDS, "__bit_generator_ctor": 256, "__randomstate_ctor": 64, "__generator_ctor": 64,
+    "__pyx_unpickle_SeedSequence": 64,
+}  # fmt: skip
 _NATIVE: Final = ("<", "|", "=")
 
 
@@ -135,13 +139,26 @@ def _put_partial(target: Any, state: Any) -> None:
         case (function, tuple(args), dict(keywords), attributes) if _once(function) and (
             attributes is None or type(attributes) is dict
         ):
-            if function is np.ones and not all(_plain(one, 10_000) for one in args):
-                raise refused("ask for an array of ones without bound")
+            if not _bounded(function, args, keywords):
+                raise refused("ask a function for an array without bound")
             check_names(keywords)
             check_names(attributes or {})
             target.__setstate__((function, args, keywords, attributes))
         case _:
             raise refused("put another state into a partial")
+
+
+def _bounded(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
+    """Whether what a partial's function is given asks for no more than stands there: it is called at any new key."""
+    if function is np.ones:
+        return not keywords and len(args) == 1 and _plain(args[0], 10_000)
+    if function is np.array:
+        return not keywords and len(args) == 1 and type(args[0]) is list and all(_plain(one, inf) for one in args[0])
+    if function is bytes:
+        return False
+    # A class makes an object; anything else, as River's initializers, an array of a shape.
+    numbers_only = (one for one in (*args, *keywords.values()) if type(one) is int)
+    return isinstance(function, type) or all(abs(one) <= _SIZE_MAX for one in numbers_only)
 
 
 def _itemgetter(given: tuple[Any, ...]) -> Any:
@@ -283,7 +300,7 @@ def _sized(kind: Any, shape: Any, size: int) -> bool:
         return False
     if not all(type(side) is int and 0 <= side <= 2**40 for side in shape):
         return False
-    return kind.kind in _ITEM_KINDS and prod(shape) * kind.itemsize == size
+    return kind.kind in _ITEM_KINDS and kind.itemsize > 0 and prod(shape) * kind.itemsize == size
 
 
 def _frombuffer(given: tuple[Any, ...]) -> Any:
@@ -429,6 +446,8 @@ def admit(admitted: Admitted, methods: Mapping[type, Method]) -> None:
     for name, (value, make) in named.items():
         admitted.names[name] = value
         admitted.calls[id(value)] = make
+        admitted.costs[id(value)] = _COSTS.get(name[1], admitted.costs.get(id(value), 0))
+    admitted.copiers.add(id(VectorDict))
     for module, kind in (
         ("numpy.random._mt19937", np.random.MT19937),
         ("numpy.random._pcg64", np.random.PCG64),

@@ -323,6 +323,7 @@ class Recovery:
         reader = self._broker.reader(self._partition)
         anchored = state.journal_offset < 0
         chain, signed = state.chain, not anchored
+        reached = {SliceEntry: state.slice_number, EpochEntry: state.epoch.number if state.epoch is not None else 0}
         try:
             await reader.open({topic: max(state.journal_offset, 0)})
             while sources := await reader.read(topic, READ_RECORDS_MAX, self._journal_stop):
@@ -336,10 +337,14 @@ class Recovery:
                     elif linked is None:
                         state.journal_offset = source.offset
                     elif not follows(linked, chain):
-                        self._stray(source, linked, chain, trust)
+                        if self._ring and self._exact and linked.entry.number <= reached[type(linked.entry)]:
+                            self._copied_stray(source)
+                        else:
+                            self._stray(source, linked, chain, trust)
                         state.journal_offset = source.offset
                     elif await trust.accepts(source, linked, chain, signed=signed):
                         chain, signed = linked.chain, True
+                        reached[type(linked.entry)] = linked.entry.number
                         self._at(state, source, place)
                         yield source, linked
                     else:
@@ -372,6 +377,15 @@ class Recovery:
     def _unsigned_stray(self, source: Source) -> None:
         log.warning(
             "shard %d: record %d of %s is passed over: no key signed it, and what was signed goes on without it",
+            self._partition,
+            source.offset,
+            source.topic,
+        )
+
+    def _copied_stray(self, source: Source) -> None:
+        """With a seal or without: whoever may read and write the journal can write what stands in it once more."""
+        log.warning(
+            "shard %d: record %d of %s is passed over: an entry with its number stands before it",
             self._partition,
             source.offset,
             source.topic,

@@ -103,6 +103,13 @@ def test_a_changed_pipeline_breaks_the_chain_and_a_note_does_not() -> None:
     assert follows(structs.replace(linked, note=None), CHAIN_START)
 
 
+def test_what_is_too_deep_to_be_chained_follows_nothing() -> None:
+    """JSON is read deeper than it is written."""
+    deep: bytes = b'{"a":' * 300 + b"1" + b"}" * 300
+    value = encode_link(link(EPOCH, CHAIN_START)).replace(b'"pipeline":{', b'"pipeline":{"deep":' + deep + b",")
+    assert not follows(decode_link(value), CHAIN_START)
+
+
 @pytest.mark.parametrize(
     "value",
     [

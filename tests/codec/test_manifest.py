@@ -93,7 +93,10 @@ def test_with_a_key_no_word_of_it_can_be_changed(change: dict[str, Any]) -> None
         decode_manifest(value, KEY)
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "1"}'])
+DEEP = encode_manifest(MANIFEST, NO_KEYS).replace(b'{"pipeline":"p"}', b'{"a":' * 300 + b"1" + b"}" * 300)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "1"}', DEEP])
 def test_what_is_no_manifest_is_refused(value: bytes) -> None:
     for key in (NO_KEYS, KEY):
         with pytest.raises(SnapshotError, match="cannot be read"):

@@ -153,6 +153,14 @@ def test_a_known_gadget_is_refused(gadget: str) -> None:
 LONG = pickle.LONG1 + b"\x06" + (10**12).to_bytes(6, "little")
 DTYPE = call(name("numpy", "dtype"), plain("f8"), plain(False), plain(True))
 RECONSTRUCT = name("numpy._core.multiarray", "_reconstruct")
+
+
+def partly(function: bytes, argument: bytes, keywords: bytes) -> bytes:
+    """A partial of a function, with its state."""
+    made = call(name("functools", "partial"), function)
+    return made + MARK + function + MARK + argument + pickle.TUPLE + keywords + b"N" + pickle.TUPLE + pickle.BUILD
+
+
 BOMBS = {
     "an endless deque": call(name("collections", "deque"), call(name("itertools", "count")), plain(0)),
     "a long range": call(name("builtins", "range"), plain(0), LONG, plain(1)),
@@ -174,6 +182,29 @@ BOMBS = {
     "a type with another size": DTYPE + plain((3, "<", None, None, None, 1 << 30, 1, 0)) + b"b",
     "ones without end": call(name("functools", "partial"), name("numpy", "ones"))
     + MARK + name("numpy", "ones") + b"(" + LONG + b"t}N" + pickle.TUPLE + pickle.BUILD,
+    "ones by a keyword": partly(name("numpy", "ones"), b"", b"}" + text("shape") + LONG + b"s"),
+    "ones of a wide type": partly(name("numpy", "ones"), plain(9), plain({"dtype": "U100000000"})),
+    "an array of a wide type": partly(name("numpy", "array"), plain([1]), plain({"dtype": "U100000000"})),
+    "an array of lists in lists": partly(
+        name("numpy", "array"), b"]N\x85\x94" + b"".join(b"](h%ch%ce\x94" % (n, n) for n in range(30)), b"}"
+    ),
+    "bytes of a size, later": partly(name("builtins", "bytes"), LONG, b"}"),
+    "latents of a shape": partly(
+        name("river.optim.initializers", "Normal") + b")\x81", b"", b"}" + text("shape") + LONG + b"s"
+    ),
+    "an array of nothings": call(RECONSTRUCT, name("numpy", "ndarray"), plain((0,)), plain(b"b"))
+    + MARK + plain(1) + plain((2**40,)) + call(name("numpy", "dtype"), plain("S0"), plain(False), plain(True))
+    + plain(False) + plain(b"") + pickle.TUPLE + pickle.BUILD,
+    "a dict that is counted again and again": plain(dict.fromkeys(range(30_000))) + b"0"
+    + name("collections", "Counter") + b"\x94" + b"](" + b"h\x01h\x00\x85R" * 3_000 + b"e",
+    "a list that is an array again and again": b"](" + b"N" * 30_000 + b"e\x940" + RECONSTRUCT + b"\x940"
+    + name("numpy", "ndarray") + b"\x940" + call(name("numpy", "dtype"), plain("O"), plain(False), plain(True))
+    + b"\x940](" + (b"h\x01h\x02K\x00\x85C\x01b\x87R(K\x01J\x30\x75\x00\x00\x85h\x04\x89h\x00tb") * 3_000
+    + b"e",
+    "attributes that are set again and again": name("river.stats.mean", "Mean") + b")\x81\x940"
+    + plain({f"n{n}": 1 for n in range(30_000)}) + b"0h\x00" + b"h\x01b" * 10_000,
+    "empty sets": b"](" + b"\x8f" * 100_000 + b"e",
+    "random generators": name("random", "Random") + b"\x94](" + b"h\x00)R" * 10_000 + b"e",
     "a long fraction": call(name("fractions", "Fraction"), plain("1e1000000000")),
     "a huge text": b"\x8d" + struct.pack("<Q", 1 << 60) + b"x",
     "huge bytes": b"\x8e" + struct.pack("<Q", 1 << 60) + b"x",
@@ -236,6 +267,7 @@ DEEP = 400_000
 CHAINS = {
     "records": name("app.core.output", "Prediction") + b"\x94" + b"h\x00" * (DEEP - 1) + b"N" + b"\x85R" * DEEP,
     "dicts": name("collections", "defaultdict") + b"\x940" + (b"h\x00N\x85R" + text("a")) * DEEP + b"N" + b"s" * DEEP,
+    "deques": name("collections", "deque") + b"\x94" + b"h\x00)R" * DEEP + b"a" * (DEEP - 1),
 }
 _FREED = "import sys; from tests.core import test_admit as t; print(type(t.read(t.whole(t.CHAINS[sys.argv[1]]))))"
 

@@ -197,6 +197,18 @@ async def test_what_a_stranger_writes_under_a_running_worker_is_passed_over() ->
     await verified(cluster, chosen, ONE)
 
 
+async def test_what_is_copied_in_the_journal_is_passed_over() -> None:
+    """Its own entries once more, sealed as they are, and what cannot be chained."""
+    cluster, chosen = await lived(Start(ring=ONE))
+    place = Place(chosen.topics.journal, 0)
+    entries = [source.value or b"" for source in cluster.records(*place)]
+    deep = b'{"pipeline":' + b'{"a":' * 300 + b"1" + b"}" * 300 + b","
+    for value in (entries[0], entries[-1], entries[2], entries[0].replace(b"{", deep, 1)):
+        cluster.append(place, [Write(*place, None, value)])
+    await check_goes_on(cluster, chosen, Start(ring=ONE), COUNT)
+    await verified(cluster, chosen, ONE)
+
+
 async def test_a_first_entry_of_one_without_the_key_is_refused() -> None:
     """Whoever is first at a topic that was just made has no say in what a worker does."""
     chosen, cluster = frequent(), MemoryCluster()
