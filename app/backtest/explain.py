@@ -30,6 +30,7 @@ from app.core.shard import Shard
 from app.core.step import step
 from app.engine.fold import marks_of
 from app.engine.port import Broker, Place, Reader
+from app.engine.published import Cause, cause_of, document_of
 from app.engine.recovery import Recovered, Recovery
 
 READ_RECORDS_MAX = 2_000
@@ -170,7 +171,7 @@ async def explain(
         scores = [
             (document, value)
             async for document, value in _records(broker, pipeline.topics.scores, partition, event_id)
-            if str(document.get("event_id")) == event_id
+            if str(document.get("event_id")) == event_id and _cause(pipeline, partition, document) is not None
         ]
         if scores:
             times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice
@@ -179,6 +180,11 @@ async def explain(
         f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or is no "
         "longer retained"
     )
+
+
+def _cause(pipeline: Pipeline, partition: int, document: Mapping[str, Any]) -> Cause | None:
+    """The event that a score names; None where it is no score of ours."""
+    return cause_of(str(document.get("output_id")), partition, [pipeline.topics.events])
 
 
 async def _explain(
@@ -190,8 +196,9 @@ async def _explain(
     times: int,
     ring: KeyRing,
 ) -> Explanation:
-    place, offset, _ = document["output_id"].rsplit("-", 2)
-    offset = int(offset)
+    if (cause := _cause(pipeline, partition, document)) is None:
+        raise InputFileError(f"{document.get('output_id')!r:.100} names no event of {pipeline.topics.events}")
+    place, offset = f"{cause.topic}-{partition}", cause.number
     derivation = _Derivation(broker, pipeline, partition, ring, offset)
     try:
         found = await derivation.find()
@@ -272,8 +279,10 @@ async def _records(
     try:
         while sources := await reader.read(topic, READ_RECORDS_MAX):
             for source in sources:
-                if source.value is not None and wanted in source.value:
-                    yield orjson.loads(source.value), source.value
+                value = source.value
+                document = document_of(value) if value is not None and wanted in value else None
+                if document is not None and value is not None:
+                    yield document, value
     finally:
         await reader.close()
 
@@ -285,8 +294,10 @@ async def _open_alerts(broker: Broker, topic: str, partition: int, events: str, 
     try:
         while sources := await reader.read(topic, READ_RECORDS_MAX):
             for source in sources:
-                alert = orjson.loads(source.value or b"{}")
-                if alert.get("positions", {}).get(events, 0) > offset:
+                alert = document_of(source.value)
+                positions = alert.get("positions") if alert is not None else None
+                stands = positions.get(events, 0) if isinstance(positions, dict) else None
+                if alert is None or type(stands) is not int or stands > offset:
                     continue
                 episodes[str(alert.get("episode"))] = alert
     finally:

@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import orjson
-
 from app.backtest.score import Kind, open_part
 from app.core.pipeline import Pipeline
 from app.engine.port import Broker, Place
+from app.engine.published import document_of
 
 READ_RECORDS_MAX = 2_000
 _BEFORE: Mapping[str, Kind] = {"event_id": "text", "event_time_ms": "whole", "partition": "whole", "kind": "text"}
@@ -72,10 +71,10 @@ async def export(
             write = _writer(file, pipeline, partition)
             while sources := await reader.read(topic, READ_RECORDS_MAX):
                 for source in sources:
-                    outcome = orjson.loads(source.value or b"{}")
-                    time_ms = outcome.get("event_time_ms")
-                    if outcome.get("kind") not in kinds or time_ms is None:
+                    outcome = document_of(source.value)
+                    if outcome is None or not _is_ours(outcome) or outcome["kind"] not in kinds:
                         continue
+                    time_ms = outcome["event_time_ms"]
                     if (from_ms is not None and time_ms < from_ms) or (to_ms is not None and time_ms >= to_ms):
                         continue
                     if pipeline.delivery == "at_least_once":  # repeats carry the same id
@@ -89,6 +88,15 @@ async def export(
     finally:
         await reader.close()
     return written
+
+
+def _is_ours(outcome: Mapping[str, Any]) -> bool:
+    """Whether it can be the outcome of an event: others may have written it."""
+    wanted: Mapping[str, tuple[type, ...]] = {
+        "output_id": (str,), "kind": (str,), "event_id": (str, int, float), "event_time_ms": (int,),
+    }  # fmt: skip
+    plain = all(type(outcome.get(name)) in kinds for name, kinds in wanted.items())
+    return plain and isinstance(outcome.get("features") or {}, dict)
 
 
 def _writer(file: TextIO, pipeline: Pipeline, partition: int) -> Callable[[dict[str, Any]], object]:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from app.backtest.candidate import Candidate
 from app.codec.encode import Encoder
 from app.core.output import Score
 from app.core.pipeline import Pipeline
 from app.engine.port import Reader
+from app.engine.published import document_of, offset_of, output_id_of
 
 READ_RECORDS_MAX = 2_000
 DIFFERENCES_KEPT_MAX = 1_000
@@ -68,8 +67,9 @@ class Served:
             sources = await self._reader.read(self._topic, READ_RECORDS_MAX)
             self._ended = not sources
             for source in sources:
-                document = orjson.loads(source.value or b"{}")
-                place = int(str(document.get("output_id", "--1-0")).rsplit("-", 2)[1])
+                place = offset_of((output_id_of(source) or "").rpartition("-")[0].rpartition("-")[2])
+                if place is None:  # another program wrote it
+                    continue
                 if self._first is None:
                     self._first = place
                 self._ahead[place] = source.value or b""
@@ -89,12 +89,12 @@ class Served:
         said = self._encode(score).value or b""
         if said == served:
             return
-        one, other = orjson.loads(served), orjson.loads(said)
+        one, other = document_of(served) or {}, document_of(said) or {}
         kept = ("prediction", "probability", "probabilities", "decision", "guard")
         if not exact and all(one.get(name) == other.get(name) for name in kept):
             return
         found.differing += 1
-        values = [document.get("probability", document.get("prediction")) for document in (one, other)]
+        values: list[Any] = [document.get("probability", document.get("prediction")) for document in (one, other)]
         if all(isinstance(value, int | float) for value in values):
             found.largest = max(found.largest, abs(values[0] - values[1]))
         if len(found.examples) < DIFFERENCES_KEPT_MAX:

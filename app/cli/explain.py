@@ -20,6 +20,7 @@ from app.engine.feed import partition_of
 from app.engine.kafka import KafkaBroker
 
 WEIGHTS_SHOWN = 20
+_TIME_END_MS = 253_402_300_800_000  # the year 10000
 DIFFERENT = 1  # exit code: what was derived is not what was served
 
 
@@ -42,7 +43,7 @@ def explain_command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
-        click.echo("\n".join(lines(found)))
+        click.echo("\n".join(_printable(line) for line in lines(found)))
     if not found.same:
         raise click.exceptions.Exit(DIFFERENT)
 
@@ -93,18 +94,23 @@ def lines(found: Explanation) -> list[str]:
     return told
 
 
+def _printable(line: str) -> str:
+    """Without control characters, which could write over what a terminal shows."""
+    return "".join(character if character.isprintable() else " " for character in line)
+
+
 def _label(outcome: dict[str, Any] | None) -> str:
     """How the wait for the label ended."""
     if outcome is None:
         return "label: none yet"
     if outcome.get("label") is None:
-        return f"label: {outcome['kind']}; {outcome.get('detail', '')}"
+        return f"label: {outcome.get('kind')}; {outcome.get('detail', '')}"
     came = outcome.get("label_time_ms")
-    return f"label {outcome['label']}, {outcome['kind']}" + (f", came {_when(came)}" if came else "")
+    return f"label {outcome['label']}, {outcome.get('kind')}" + (f", came {_when(came)}" if came else "")
 
 
-def _when(time_ms: int | None) -> str:
-    if time_ms is None:
+def _when(time_ms: Any) -> str:
+    if type(time_ms) is not int or not 0 <= time_ms < _TIME_END_MS:
         return "-"
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
 

@@ -19,6 +19,7 @@ from app.cli.option import bootstrap_option, pipeline_of, pipeline_option, setti
 from app.config import Settings
 from app.core.pipeline import Pipeline
 from app.engine.client import Arrival, client_options, exists, subscribe
+from app.engine.published import offset_of
 
 KINDS = ("scores", "outcomes", "alerts", "rejected")
 OWN_HEADERS = "driftline."
@@ -103,8 +104,18 @@ async def _print(
 
 
 def plain_line(arrival: Arrival) -> str:
-    """The value as it is: what we publish is one line of JSON."""
-    return "null" if arrival.value is None else arrival.value.decode("utf-8", "replace")
+    """The value as it is: what we publish is one line of JSON.
+
+    Control characters, which could write over what a terminal shows, are written as JSON writes them in a text.
+    """
+    return "null" if arrival.value is None else _escaped(arrival.value.decode("utf-8", "replace"))
+
+
+_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def _escaped(line: str) -> str:
+    return line.translate(_CONTROLS)
 
 
 PRETTY_COLUMNS = 80
@@ -171,9 +182,9 @@ def rejected_line(arrival: Arrival) -> str:
         else:
             received.update(_readable(name, content))
     for name in ("partition", "offset", "truncated_bytes"):
-        if name in shown:
-            shown[name] = int(shown[name])
-    return json.dumps(
+        if (number := offset_of(shown.get(name, ""))) is not None:
+            shown[name] = number
+    line = json.dumps(
         {
             **shown,
             "record_time_ms": arrival.time_ms,
@@ -183,6 +194,7 @@ def rejected_line(arrival: Arrival) -> str:
         },
         ensure_ascii=False,
     )
+    return _escaped(line)
 
 
 def _readable(name: str, content: bytes | None) -> dict[str, str | None]:

@@ -23,6 +23,7 @@ from app.core.record import Source
 from app.engine.advice import advice
 from app.engine.client import admin, client_options, partition_counts, producer
 from app.engine.port import Broker, Place, Reader
+from app.engine.published import offset_of
 from app.engine.trust import name_of
 
 LOOK_EVERY_S = 0.2
@@ -170,9 +171,9 @@ class _Answer:
 
     def _refusal(self, source: Source) -> Verdict | None:
         headers = {name: (value or b"").decode("utf-8", "replace") for name, value in source.headers}
-        offset = headers.get("driftline.offset", "")
-        if headers.get("driftline.topic") != self._topics.control or not offset.isdecimal():
+        offset = offset_of(headers.get("driftline.offset", ""))
+        if headers.get("driftline.topic") != self._topics.control or offset is None:
             return None
-        if not self._written.first <= int(offset) <= self._written.last:
+        if not self._written.first <= offset <= self._written.last:
             return None
         return Verdict(headers.get("driftline.reason", ""), headers.get("driftline.detail", ""))

@@ -89,12 +89,22 @@ def id_of(value: bytes | None, headers: Headers) -> str | None:
     for name, content in reversed(headers):
         if name == ID_HEADER:
             return (content or b"").decode("utf-8", "replace")
+    found = (document_of(value) or {}).get("output_id")
+    return found if isinstance(found, str) else None
+
+
+def document_of(value: bytes | None) -> dict[str, Any] | None:
+    """The JSON object of a record of an output topic; None where it has none, as others may have written it."""
     try:
         document = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
         return None
-    found = document.get("output_id") if isinstance(document, dict) else None
-    return found if isinstance(found, str) else None
+    return document if isinstance(document, dict) else None
+
+
+def offset_of(text: str) -> int | None:
+    """The offset, or number of a slice, that a text names in digits; None where it names none."""
+    return int(text) if len(text) < 20 and text.isascii() and text.isdigit() else None
 
 
 def output_id_of(source: Source) -> str | None:
@@ -105,9 +115,11 @@ def output_id_of(source: Source) -> str | None:
 def cause_of(output_id: str | None, partition: int, inputs: Collection[str]) -> Cause | None:
     """What an id names; None where it is no id of this shard."""
     parts = (output_id or "").rsplit("-", 3)
-    if len(parts) != 4 or parts[1] != str(partition) or not (parts[2].isdecimal() and parts[3].isdecimal()):
+    if len(parts) != 4 or parts[1] != str(partition) or offset_of(parts[3]) is None:
         return None
-    return Cause(parts[0], int(parts[2])) if parts[0] in inputs or parts[0] == "tick" else None
+    if (number := offset_of(parts[2])) is None:
+        return None
+    return Cause(parts[0], number) if parts[0] in inputs or parts[0] == "tick" else None
 
 
 class Published:
@@ -308,11 +320,8 @@ def _same(message: Message, source: Source) -> bool:
 
 def _value_field(expected: bytes | None, found: bytes | None) -> tuple[str, str | None, str | None]:
     """The first key whose content differs where both are JSON objects, else the whole value."""
-    try:
-        one, other = orjson.loads(expected or b""), orjson.loads(found or b"")
-    except orjson.JSONDecodeError:
-        one = other = None
-    if isinstance(one, dict) and isinstance(other, dict):
+    one, other = document_of(expected), document_of(found)
+    if one is not None and other is not None:
         for key in (*one, *(key for key in other if key not in one)):
             if one.get(key) != other.get(key) or (key in one) != (key in other):
                 return f"value.{key}", _json(one, key), _json(other, key)
@@ -320,7 +329,10 @@ def _value_field(expected: bytes | None, found: bytes | None) -> tuple[str, str 
 
 
 def _json(document: Mapping[str, Any], key: str) -> str | None:
-    return orjson.dumps(document[key]).decode()[:SHOWN_MAX] if key in document else None
+    try:
+        return orjson.dumps(document[key]).decode()[:SHOWN_MAX] if key in document else None
+    except TypeError:
+        return "JSON that is too deep to be written"
 
 
 def _text(content: bytes | None) -> str | None:

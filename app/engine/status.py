@@ -66,10 +66,12 @@ class _Journal(NamedTuple):
 
     Attributes:
         bad: what is wrong with records that are no entries, by offset.
+        signed: an entry among them is sealed with a key of the deployment, which has one.
     """
 
     links: list[Link]
     bad: dict[int, str]
+    signed: bool = False
 
 
 async def read_status(broker: KafkaBroker, pipeline: Pipeline, partitions: int) -> Sequence[ShardStatus]:
@@ -136,7 +138,7 @@ async def _edges(broker: KafkaBroker, places: Sequence[Place]) -> Edges:
 async def _shard(broker: KafkaBroker, pipeline: Pipeline, partition: int, edges: Edges) -> ShardStatus:
     place = Place(pipeline.topics.journal, partition)
     topics = Inputs(pipeline).topics
-    links, bad = await _last_links(broker, place, edges.beginnings[place], edges.stable[place])
+    links, bad, _ = await _last_links(broker, place, edges.beginnings[place], edges.stable[place])
     positions = {topic: edges.beginnings[Place(topic, partition)] for topic in topics} | _positions(links)
 
     def lag(ends: Mapping[Place, int]) -> dict[str, int]:
@@ -202,12 +204,16 @@ async def _open(broker: KafkaBroker, pipeline: Pipeline, places: Sequence[Place]
 
 
 async def _last_links(broker: KafkaBroker, place: Place, beginning: int, end: int) -> _Journal:
-    """The last entries of a journal, back to one that names every position: an epoch, or one with a note."""
+    """The last entries of a journal, back to one that names every position: an epoch, or one with a note.
+
+    With keys back to a sealed one: without it, nothing tells entries from what others wrote behind them.
+    """
     look_back = LOOK_BACK
     while True:
         start = max(beginning, end - look_back)
         found = await _links_from(broker, place, start, end)
-        if start == beginning or any(linked.note is not None for linked in found.links):
+        told = found.signed or not broker.ring
+        if start == beginning or (told and any(linked.note is not None for linked in found.links)):
             return found
         look_back *= 8
 
@@ -230,7 +236,7 @@ async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -
                     found.bad[source.offset] = str(error).partition("(")[2].partition(")")[0] or "unknown"
     finally:
         await reader.close()
-    return found
+    return found._replace(signed=signed)
 
 
 class _Note(Struct):

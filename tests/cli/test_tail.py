@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
-from app.cli.tail import pretty_alert, rejected_line
+from app.cli.tail import plain_line, pretty_alert, rejected_line
 from app.engine.client import Arrival, producer
 from tests.cli.command import COMMAND, TIMEOUT_S, environment, line, run, start
 
@@ -166,6 +166,17 @@ def test_what_is_no_alert_is_shown_as_it_is() -> None:
         assert made.startswith("? ")
     assert pretty_alert(Arrival(0, 0, 5, None, None, ())) == "? null"
     assert shown(time_ms=10**18).startswith("? ")
+
+
+def test_no_line_writes_over_what_a_terminal_shows() -> None:
+    """In JSON an escaped control character is the same text; one in a number of a stranger's is no number."""
+    for value in (b'{"id":"\xc2\x9b2J\x7f"}', b"\x1b[2J\n{}", b"\r"):
+        assert plain_line(Arrival(0, 0, 5, None, value, ())).isprintable()
+    assert json.loads(plain_line(Arrival(0, 0, 5, None, b'{"id":"\xc2\x9b2J"}', ()))) == {"id": "\x9b2J"}
+    headers = (("driftline.offset", b"9" * 5_000), ("driftline.partition", b"x"))
+    line = rejected_line(Arrival(0, 0, 5, None, "\x9b2J".encode(), headers))
+    assert line.isprintable()
+    assert (json.loads(line)["value"], json.loads(line)["partition"]) == ("\x9b2J", "x")
 
 
 def test_only_alerts_are_pretty(pipeline_file: Path) -> None:

@@ -7,19 +7,25 @@ from typing import cast
 
 import orjson
 
+from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.write import Write
 from app.core.pipeline import Pipeline
 from app.engine.cluster import MemoryCluster
 from app.engine.kafka import KafkaBroker
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place
-from app.engine.status import ShardStatus, look, read_status
+from app.engine.runner import Start
+from app.engine.status import LOOK_BACK, ShardStatus, look, read_status
 from tests.parity.rig import NOW_MS, Life, pipeline, produce
 
+RING = KeyRing((b"the deployment's key",))
 
-def broker(cluster: MemoryCluster, chosen: Pipeline) -> KafkaBroker:
+
+def broker(cluster: MemoryCluster, chosen: Pipeline, ring: KeyRing = NO_KEYS) -> KafkaBroker:
     """Memory keeps the same port."""
-    return cast("KafkaBroker", MemoryBroker(cluster, chosen, client="asks"))
+    made = cast("KafkaBroker", MemoryBroker(cluster, chosen, client="asks"))
+    made.ring = ring
+    return made
 
 
 async def looked(cluster: MemoryCluster, chosen: Pipeline, partitions: int = 1) -> Sequence[ShardStatus]:
@@ -52,6 +58,26 @@ async def test_records_that_are_no_entries_are_passed_over_and_named() -> None:
     assert trouble.startswith(f"{journal}-0 holds a record at offset {first} and 7 more that is not a journal entry")
     (plain,) = await read_status(broker(cluster, chosen), chosen, 1)
     assert plain == after
+
+
+async def test_with_a_key_nothing_is_shown_that_no_key_signed() -> None:
+    """However much a stranger writes behind the last sealed entry."""
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 40)
+    async with Life(cluster, chosen, start=Start(ring=RING)) as life:
+        await life.until_done()
+        await life.stop()
+    asks = broker(cluster, chosen, RING)
+    (before,) = await read_status(asks, chosen, 1)
+    forged = orjson.loads(cluster.records(chosen.topics.journal, 0)[-1].value or b"")
+    forged["note"] = {**(before.note or {}), "pending": 12_345}
+    for _ in range(2 * LOOK_BACK):
+        cluster.produce(chosen.topics.journal, 0, orjson.dumps(forged), NOW_MS)
+    (after,) = await read_status(asks, chosen, 1)
+    assert before.note is not None
+    assert (after.note, after.positions) == (before.note, before.positions)
+    assert "no key of this deployment signed it" in after.troubles[0]
 
 
 async def test_what_was_aborted_is_no_lag() -> None:

@@ -13,13 +13,16 @@ import pytest
 from app.backtest.explain import Explanation, explain
 from app.backtest.export import columns_of, export
 from app.backtest.score import put_together
+from app.backtest.served import Served
 from app.cli.explain import lines
 from app.codec.keyring import NO_KEYS
 from app.core.error import InputFileError
 from app.core.pipeline import Pipeline
+from app.engine.audit import Span, audit_shards
 from app.engine.cluster import MemoryCluster
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place
+from app.engine.published import _value_field
 from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper, worked
 
 COUNT = 1_200
@@ -110,6 +113,47 @@ async def test_an_id_that_was_scored_again_is_told() -> None:
     once = await explained(cluster, chosen, 4)
     assert once.times == 1
     assert not any("times" in line for line in lines(once))
+
+
+STRANGE = (
+    b"", b"{", b"[3]", b"null", b'{"event_id":3}', b'{"event_id":3,"output_id":[1]}', b'{"event_id":3,"output_id":"3"}',
+    b'{"event_id":3,"output_id":"x-0-' + b"9" * 5_000 + b'-0"}', b'{"positions":[3],"episode":"e"}',
+    b'{"positions":{"strange.events":"3"}}', b'{"kind":["joined"],"event_time_ms":3}',
+    b'{"kind":"joined","event_time_ms":"3","event_id":3,"output_id":"o"}',
+    b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","features":[3]}',
+    b'{"event_id":3,"prediction":' + b"[" * 900 + b"3" + b"]" * 900 + b"}",
+)  # fmt: skip
+
+
+async def test_what_others_write_into_the_outputs_stops_no_reader(tmp_path: Path) -> None:
+    chosen = pipeline("strange")
+    cluster = await worked(chosen, COUNT, partitions=2)
+    before = await explained(cluster, chosen, 3)
+    topics = chosen.topics
+    for topic in (topics.scores, topics.outcomes, topics.alerts, topics.rejected):
+        for value in STRANGE:
+            for partition in (0, 1):
+                cluster.produce(topic, partition, value, NOW_MS)
+    assert await explained(cluster, chosen, 3) == before
+    assert await exported(cluster, chosen, tmp_path / "all.csv") == COUNT
+    reader = MemoryBroker(cluster, chosen, client="against").reader(before.place[1])
+    await reader.open({topics.scores: 0})
+    served = Served(reader, chosen, cut=False)
+    await served.reach(10**6)
+    assert served._until < COUNT
+
+
+async def test_verify_names_what_others_wrote_into_the_outputs() -> None:
+    chosen = pipeline("strange")
+    cluster = await worked(chosen, 100, partitions=1)
+    place = Place(chosen.topics.scores, 0)
+    for value in (STRANGE[7], STRANGE[-1]):
+        last = cluster.records(*place)[-1]
+        tamper(cluster, place, last.offset, value)
+        (made,) = await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, 1, Span(outputs=True))
+        assert made.difference is not None
+    deep = _value_field(b'{"a":1}', b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")
+    assert deep == ("value.a", "1", "JSON that is too deep to be written")
 
 
 async def test_an_event_that_was_never_scored_is_an_error() -> None:
