@@ -146,7 +146,9 @@ class Table:
         self._types = {name: features[name].type for name in rooted}  # a column of the feature's own name, too
         self._types |= {feature.path: feature.type for feature in features.values()}
         self._paths = rooted | {
-            text: keys for text in pipeline.event.paths if text not in rooted and (keys := parse_path(text)) != (text,)
+            text: keys
+            for text in pipeline.event.paths
+            if text not in rooted and [*map(str, keys := parse_path(text))] != [text]  # a column may be called 0
         }
         self._wire = Wire(pipeline.event)
         self._decode = Decoder(pipeline).event
