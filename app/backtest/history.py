@@ -78,6 +78,10 @@ class TableSource:
     label_delay_ms: int = 0
     limit: int | None = None
 
+    @property
+    def names(self) -> list[str]:
+        return [str(self.path)]
+
     def open(self, pipeline: Pipeline) -> TableHistory:
         return TableHistory(self, pipeline)
 
@@ -96,6 +100,10 @@ class LogSource:
     time: str | None = None
     label_time: str | None = None
     limit: int | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [str(path) for path in (self.events, self.labels) if path is not None]
 
     def open(self, pipeline: Pipeline) -> LogHistory:
         return LogHistory(self, pipeline)

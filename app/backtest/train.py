@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.backtest.candidate import Candidate, Result
+from app.backtest.history import TableSource
 from app.backtest.run import SAID_EVERY, HistorySource, Stop
 from app.codec.keyring import KeyRing
 from app.codec.parts import encode_model
@@ -40,6 +41,7 @@ class Training:
         content: of the file.
         rows, bad, bad_lines: read; of them unusable, and the first of those.
         rejected: events and labels that could be read, and were of no use to this pipeline.
+        unlabelled: events without a label in the history.
     """
 
     content: bytes
@@ -49,6 +51,7 @@ class Training:
     bad: int
     bad_lines: tuple[str, ...]
     rejected: int
+    unlabelled: int
 
 
 def train(
@@ -88,7 +91,7 @@ def train(
     shard = candidate.shard
     result = candidate.finish()
     learned = result.counts.get("learned", 0)
-    _check_result(result, learned, history.bad)
+    _check_result(result, learned, history.bad, source)
     content = encode_model(
         Trained(
             kind=KIND,
@@ -113,14 +116,21 @@ def train(
         )
     manifest = _proved(shard, content, last)
     rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
-    return Training(content, manifest, result, history.done, history.bad.count, tuple(history.bad.lines), rejected)
+    unlabelled = history.unlabelled if isinstance(source, TableSource) else _unanswered(result)
+    bad = history.bad
+    return Training(content, manifest, result, history.done, bad.count, tuple(bad.lines), rejected, unlabelled)
 
 
-def _check_result(result: Result, learned: int, bad: Bad) -> None:
+def _unanswered(result: Result) -> int:
+    """Events whose label came neither within the wait nor later."""
+    return max(0, result.pending + result.counts.get("expired", 0) - result.counts.get("late", 0))
+
+
+def _check_result(result: Result, learned: int, bad: Bad, source: HistorySource) -> None:
     if result.failure is not None:
         raise InputFileError(result.failure)
     if not result.records:
-        raise InputFileError(f"there are no records to learn from{bad.first}")
+        raise InputFileError(f"there are no records in {' and '.join(source.names)}{bad.first}")
     if not learned:
         counts = result.counts
         raise InputFileError(

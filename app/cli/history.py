@@ -118,11 +118,12 @@ class Files:
             fields = Fields(
                 self.label, self.event_id, self.time, self.start_ms, self.step_ms, self.decimal, self.time_form
             )
-            return TableSource(self.path, fields, self.label_delay_ms, self.limit), [str(self.path)]
+            rows = TableSource(self.path, fields, self.label_delay_ms, self.limit)
+            return rows, rows.names
         if self.path is None and self.events is not None:
             _refuse(_ROWS, "goes with --input, not with --events")
-            names = [str(name) for name in (self.events, self.labels) if name is not None]
-            return LogSource(self.events, self.labels, self.time, self.label_time, self.limit), names
+            records = LogSource(self.events, self.labels, self.time, self.label_time, self.limit)
+            return records, records.names
         raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from app.cli.option import form_options
 from app.cli.sample import Sample, find_column, read_sample
 from app.config import read_pipeline, yaml_scalar
 from app.core.error import InputFileError, InvariantError, PipelineError
 from app.core.moment import TimeForm
-from app.core.number import Decimal
+from app.core.number import Decimal, is_unlabelled
 from app.core.pipeline import Task, format_path, parse_path
 from app.core.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 
@@ -99,6 +101,7 @@ def init(
         raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
     if label is None and task is None:
         _ask_for_label(sample, path, event_id, time_field)
+    sample, unlabelled = _without_words(sample, label)
     try:
         found = profile(
             sample.columns,
@@ -119,7 +122,20 @@ def init(
     text = "".join(f"{line}\n" for line in draft.lines())
     _check(text, name)
     _write(text, output, force)
+    if unlabelled:
+        click.echo(f"note: words for missing in {label} count as no label: {unlabelled}", err=True)
     _tell(found, sample, path, output)
+
+
+def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
+    """The sample without words for missing among the label's classes, as all commands read it, and those words."""
+    cells = sample.columns.get(label or "", [])
+    words = Counter(cell for cell in cells if isinstance(cell, str) and is_unlabelled(cell))
+    if sample.typed or not words or len({*cells} - {None, *words}) < 2:
+        return sample, ""
+    columns = {**sample.columns, label or "": [None if cell in words else cell for cell in cells]}
+    shown = ", ".join(f"{word!r} ({count:,})" for word, count in words.most_common(5))
+    return replace(sample, columns=columns), shown
 
 
 def _ask_for_label(sample: Sample, path: Path, event_id: str | None, time: str | None) -> None:

@@ -132,6 +132,8 @@ def produce(
     fields = Fields(label, event_id, time_field, start_ms, step_ms, decimal, time_form)
     table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
     table.check_features()
+    if not table.count:
+        raise InputFileError(f"there are no records in {path}")
     if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
         _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
     feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
@@ -278,7 +280,7 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
         if fed.unlabelled:
             click.echo(f"{fed.unlabelled:,} rows have no label", err=True)
     if not fed.rows:
-        raise InputFileError(f"{table.path} has no row that can be used{bad.first}")
+        raise InputFileError(f"there are no records in {table.path}{bad.first}")
     if pipeline.label is not None and not fed.labels:
         raise InputFileError(f"no row of {table.path} has a label; is the field named by --label right?")
     if bad.count:

@@ -7,6 +7,7 @@ columns by their path (`card.country`); arrays are told and left out.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -166,5 +167,7 @@ def _flat(way: tuple[str, ...], row: dict[str, Any]) -> Iterator[tuple[str, Any]
             continue  # no path leads there
         if isinstance(value, dict):
             yield from _flat((*way, key), value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield format_path((*way, key)), None  # a bare NaN or Infinity counts as missing
         else:
             yield format_path((*way, key)), value

@@ -69,6 +69,7 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_
             "rejected": training.rejected,
             "seconds": round(seconds, 3),
             "pending": result.pending,
+            "unlabelled": training.unlabelled,
             "replaced": replaced,
             **msgspec.to_builtins(manifest),
         }
@@ -86,8 +87,8 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_
             often = "once" if replaced == 1 else f"{replaced:,} times"
             why = "a drift or a breakdown: what serves has learned from the labels after it"
             click.echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
-        if result.pending and not unsupervised:
-            click.echo(f"note: {result.pending:,} events have no label in this history", err=True)
+        if training.unlabelled and not unsupervised:
+            click.echo(f"note: {training.unlabelled:,} events have no label in this history", err=True)
     if training.rejected:
         told = f"left out: {training.rejected:,} were rejected; the first: {training.result.rejected[0]}"
         click.echo(told, err=True)

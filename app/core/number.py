@@ -21,6 +21,7 @@ MISSING_WORDS = frozenset(
     )
 )  # fmt: skip
 """What people and programs write where a number, a time or a boolean is missing, in lower case."""
+_CLASS_WORDS = frozenset(("nil", "none", "-", "--", ".", "missing", "undefined"))  # as in none, minor, major
 
 _BLANKS = " \u00a0\u202f\u2009'\u2019"  # part thousands wherever they stand between groups of three digits
 _PLAIN = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -36,6 +37,12 @@ _WHOLE_MIN, _WHOLE_MAX = -(2**63), 2**63 - 1
 def is_missing(text: str) -> bool:
     """Whether a text means that there is no value, where no text is expected."""
     return text.strip().lower() in MISSING_WORDS
+
+
+def is_unlabelled(text: str) -> bool:
+    """Whether a text among the names of classes means that there is no label: most words for missing; not those that
+    name a class as well, as in none, minor, major."""
+    return is_missing(text) and text.strip().lower() not in _CLASS_WORDS
 
 
 def parse_number(text: str, decimal: Decimal = ".", *, thousands: bool = False) -> int | float | None:

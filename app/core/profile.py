@@ -205,6 +205,8 @@ def find_target(name: str, cells: Column, task: Task | None) -> Target:
         raise ProfileError(f"the label {name!r} is empty in every row; name another field with --label")
     if len(counts) == 1:
         raise ProfileError(f"the label {name!r} is {known[0]!r} in every row; there is nothing to tell apart")
+    if task in (None, "binary"):
+        _refuse_alike(name, counts)
     task = task or _task_of(name, counts, len(known))
     if task == "regression":
         if not all(_is_number(cell) for cell in counts):
@@ -223,6 +225,21 @@ def find_target(name: str, cells: Column, task: Task | None) -> Target:
     positive = _positive(counts)
     negative = next(value for value in counts if value != positive) if positive is not None else None
     return Target(task, positive, negative, min(counts.values()) / len(known), seen=shown)
+
+
+def _refuse_alike(name: str, counts: Counter[Cell]) -> None:
+    """Values that differ only in case or blanks would be learned as classes of their own.
+
+    Raises:
+        ProfileError: there are such.
+    """
+    seen: dict[str, str] = {}
+    for value in counts:
+        if isinstance(value, str) and (other := seen.setdefault(" ".join(value.split()).casefold(), value)) != value:
+            raise ProfileError(
+                f"the label {name!r} holds {other!r:.80} and {value!r:.80}, which differ only in case or blanks; write "
+                "them alike in the data, or give --task multiclass if they are classes of their own"
+            )
 
 
 def _task_of(name: str, counts: Counter[Cell], rows: int) -> Task:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from app.codec.decode import MISSING
 from app.core.error import InputFileError
 from app.core.moment import PLAIN, TimeForm, Times
-from app.core.number import Decimal, Signs, is_missing, parse_number
+from app.core.number import Decimal, Signs, is_missing, is_unlabelled, parse_number
 from app.core.pipeline import Pipeline
 from app.core.target import Target, TargetError
 
@@ -253,7 +253,7 @@ def _label_reader(pipeline: Pipeline, name: str, numbers: NumberForm | None) -> 
         known = {positive, form.negative if form is not None else None}
         return lambda text: text if text in known or not is_missing(text) else MISSING
     if pipeline.task == "multiclass":
-        return lambda text: text
+        return lambda text: MISSING if is_unlabelled(text) else text
     words = read_boolean(name)
 
     def read(text: str) -> Any:

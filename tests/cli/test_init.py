@@ -378,3 +378,36 @@ def test_real_data(folder: Path, file: str, label: str, task: str, features: int
     assert (pipeline.task, len(pipeline.event.features)) == (task, features)
     assert not {"TX_FRAUD_SCENARIO", "casual", "registered"} & set(pipeline.event.features)
     assert works(pipeline, Path(data) / file, label, 5_000)
+
+
+@pytest.mark.parametrize(
+    ("classes", "task", "note"),
+    [
+        (("ja", "nein", "NA"), "binary", "'NA' (200)"),
+        (("low", "mid", "high", "n/a"), "multiclass", "'n/a' (150)"),
+        (("none", "minor", "major"), "multiclass", ""),  # a class
+        (("-", "+"), "binary", ""),
+        (("NA", "EU"), "binary", ""),
+    ],
+)
+def test_words_for_missing_are_no_class(classes: tuple[str, ...], task: str, note: str) -> None:
+    rows = ((place * 37 % 101 + 0.5, classes[place % len(classes)]) for place in range(ROWS))
+    result = init("--input", written("damage.csv", ["amount", "damage"], rows), "--label", "damage")
+    assert result.exit_code == 0, result.output
+    assert ("words for missing in damage count as no label: " + note in result.output) == bool(note)
+    pipeline = load_pipeline(Path("damage.yaml"), ())
+    assert pipeline.task == task
+    table = Table(Path("damage.csv"), pipeline, Fields("damage"), now_ms=1_700_000_000_000)
+    without = sum(row.label is MISSING for row in table.samples())
+    assert without == (ROWS // len(classes) if note else 0)
+
+
+def test_a_bare_nan_in_json_counts_as_missing() -> None:
+    rows = ({"amount": math.nan if place % 9 == 0 else place * 37 % 101, "paid": place % 2} for place in range(ROWS))
+    lines = [json.dumps(row | ({"paid": math.nan} if place == 6 else {})) for place, row in enumerate(rows)]
+    Path("paid.jsonl").write_text("\n".join(lines))
+    assert init("--input", "paid.jsonl", "--label", "paid").exit_code == 0
+    pipeline = load_pipeline(Path("paid.yaml"), ())
+    assert pipeline.task == "binary"
+    table = Table(Path("paid.jsonl"), pipeline, Fields("paid"), now_ms=1_700_000_000_000)
+    assert (sum(row.label is MISSING for row in table.samples()), table.bad.count) == (1, 0)

@@ -107,6 +107,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         table("country", lambda number, text: "é" if number == 1 else text).encode("latin-1"),
     ),
     "one name twice": ("columns at appear twice", PLAIN.replace("amount", "at", 1).encode()),
+    "no rows": ("there are no records in .*rows.csv|rows.csv holds no rows", (",".join(HEADER) + "\n").encode()),
     "a workbook": ("a ZIP file or a workbook", b"PK\x03\x04" + PLAIN.encode()),
     "no times": ("line 2: .*'soon' is not ISO 8601", table("at", lambda number, _: "soon").encode()),
     "too few cells": ("line 2: has 4 cells, the header has 5", re.sub(",[01]\n", "\n", PLAIN).encode()),
@@ -190,6 +191,15 @@ def test_rows_that_contradict_their_column_are_named_alike(tmp_path: Path) -> No
         done = run(*command)
         assert done.returncode == 1, name
         assert "line 7: amount is 'much', which is not a number" in done.stdout + done.stderr, name
+
+
+def test_events_without_a_label_are_counted_whether_or_not_their_wait_is_over(tmp_path: Path) -> None:
+    content = table("fraud", lambda number, text: text if number % 4 else "NA").encode()
+    asked = commands(tmp_path, *written(tmp_path, content))
+    for name, count in (("check", "10 have no label"), ("backtest", "10 rows have no"), ("train", "10 events have no")):
+        done = run(*asked[name], "--set", "label.wait=3h")
+        assert done.returncode == 0, (name, done.stderr)
+        assert count in done.stdout + done.stderr, name
 
 
 def test_a_form_that_is_stated_is_taken(tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ def test_task_and_positive_value(values: list[Any], task: str, positive: object)
     assert (target.task, target.positive) == (task, positive)
 
 
+@pytest.mark.parametrize("values", [["yes", "Yes ", "no"], ["Paid", "paid"], ["red", "blue", "dark  red", "Dark red"]])
+def test_values_that_differ_only_in_case_or_blanks_are_refused_unless_they_are_meant(values: list[Any]) -> None:
+    cells = [values[place % len(values)] for place in range(ROWS)]
+    with pytest.raises(ProfileError, match="differ only in case or blanks; write them alike .* --task multiclass"):
+        looked(cells)
+    table: dict[str, list[Cell | None]] = {"amount": list(AMOUNTS), "label": cells}
+    assert profile(table, "label", task="multiclass").target.task == "multiclass"
+
+
 def test_a_rare_class_is_seen() -> None:
     assert looked([int(place % 50 == 0) for place in range(ROWS)]).target.rare == 0.02
 
