@@ -137,6 +137,8 @@ def decode_index(value: bytes) -> list[Row]:
         raise SnapshotError(f"the snapshot's index cannot be read ({error})") from error
     if any(part.size_bytes < 1 for row in rows for part in (row.body, row.marks)):
         raise SnapshotError("the snapshot's index names a part without bytes: it is none of ours")
+    if len({part.digest for row in rows for part in (row.body, row.marks)}) < 2 * len(rows):
+        raise SnapshotError("the snapshot's index names a part twice: it is none of ours")
     return rows
 
 

@@ -36,6 +36,7 @@ SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs abo
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _WITHHELD = Prediction()
 _PLAIN = frozenset({bool, int, float, str})
+_CLASSES = (bool, int, float, str)  # what a label can be, and numpy's kinds of it
 
 
 class Learner:
@@ -329,6 +330,10 @@ def _predictor(
         for name, probability in probabilities.items():
             if not isfinite(probability):
                 return None
+            if not isinstance(name, _CLASSES) or not isinstance(probability, float | int):
+                raise TypeError(
+                    f"the model gives a {type(name).__name__} a {type(probability).__name__} as probability"
+                )
             if probability > most and not own_label:  # of equals the first, as River's own `predict_one` has it
                 label, most = name, probability
         if label is not True and label is not False:
@@ -352,7 +357,10 @@ def _plain(label: Any) -> LabelValue | None:
     """numpy scalars (some models return them) as Python's own."""
     if type(label) in _PLAIN:
         return label  # type: ignore[no-any-return]  # just seen
-    return label.item() if hasattr(label, "item") else label  # type: ignore[no-any-return]  # River is untyped
+    plain = label.item() if hasattr(label, "item") else label
+    if plain is not None and not isinstance(plain, _CLASSES):
+        raise TypeError(f"the model says a {type(plain).__name__}, which is no class")
+    return plain
 
 
 def _overrides_predict_one(model: Any) -> bool:

@@ -256,7 +256,10 @@ class Thaw:
         self._stack.append(int.from_bytes(self._take(length), "little", signed=True))
 
     def _text(self, size: int) -> None:
-        self._stack.append(str(self._take(self._number(size)), "utf-8", "surrogatepass"))
+        try:
+            self._stack.append(str(self._take(self._number(size)), "utf-8"))
+        except UnicodeDecodeError:  # half of a pair: no input has it, and no output or journal could be written with it
+            raise refused("hold a text that is no UTF-8") from None
 
     def _bytes(self, size: int) -> None:
         self._stack.append(self._take(self._number(size)))

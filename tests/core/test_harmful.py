@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable
+from datetime import date
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -64,6 +66,29 @@ def test_a_harmful_file_is_refused_and_the_shard_goes_on(harm: str, ring: KeyRin
         assert re.search(told, chosen(outputs, Rejected)[0].detail)
         assert shard.learner.generation == 0
     assert len(chosen(step(shard, event("on", NOW_MS + 10**6, 0.7, offset=10**6)), Score)) == 1
+
+
+HALF = "\ud800".encode("utf-8", "surrogatepass")
+
+
+def test_half_a_character_reaches_no_journal() -> None:
+    """It can be read, and not be written as JSON: a refusal that named it ended the worker, at each start."""
+    frozen = b"\x80\x05\x8c" + bytes([len(HALF)]) + HALF + b"\x8c\x01x\x93."
+    shard = Shard(small(), 0)
+    outputs = folded(shard, *commands(encode_model(manifest_of(small()), frozen, NO_KEYS)))
+    assert reasons(outputs) == ["load_refused"]
+    assert all(detail.encode() for detail in shard.learner.notes.found.values())
+
+
+@pytest.mark.parametrize("answer", [{b"x": 1.0}, {date(2020, 1, 1): 1.0}, {(): 1.0}, {"x": Fraction(1)}])
+def test_an_answer_that_cannot_be_written_costs_its_event_alone(answer: dict[Any, Any]) -> None:
+    """A model may hold classes that no label can be."""
+    pipeline = small(model="dummy.PriorClassifier()", task="multiclass", metrics=["Accuracy"], drift={"error": None})
+    shard = Shard(pipeline, 0)
+    shard.learner.model.counts.update(answer)
+    shard.learner.model.n = 1
+    (rejected,) = chosen(step(shard, event("e", NOW_MS, 0.7)), Rejected)
+    assert (rejected.reason, rejected.detail.partition(":")[0]) == ("model_error", "TypeError")
 
 
 def test_a_setting_that_the_pipeline_s_model_does_not_have_is_refused() -> None:

@@ -448,6 +448,12 @@ def test_an_index_is_read_or_refused(value: bytes) -> None:
     assert decode_index(encode_index(rows)) == rows
 
 
+def test_an_index_that_names_a_part_again_and_again_is_refused() -> None:
+    """Each time all of the part would be read."""
+    with pytest.raises(SnapshotError, match="twice"):
+        decode_index(encode_index([_row()]))
+
+
 @pytest.mark.parametrize(
     "rows",
     [
