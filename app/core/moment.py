@@ -21,6 +21,8 @@ MILLIS_BELOW = 1e14  # from here on in microseconds,
 MICROS_BELOW = 1e17  # and from here on in nanoseconds
 TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
+TEXT_MAX = 150  # characters of a time; the patterns below take the square of a text's length where it is not one
+
 _DIGITS = re.compile(r"[0-9]{4,19}(?:\.0*)?")
 _EPOCH = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]{1,2})?")
 _CALENDAR = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}  # by the number of digits
@@ -115,7 +117,9 @@ def _calendar(digits: str) -> int | None:
 
 
 def _of_text(value: str) -> int:
-    text = value.strip()
+    text = _short(value)
+    if text is None:
+        raise ValueError(f"{value[:80]!r:.80} and on, {len(value):,} characters, is no time")
     if _DIGITS.fullmatch(text) or _EPOCH.fullmatch(text):
         if len(text) == 8 and text.isdigit():  # ISO 8601, whatever its century
             return _epoch_ms(_zoned(_iso(text, value)))
@@ -131,6 +135,12 @@ def _of_text(value: str) -> int:
         return _epoch_ms(_of_ordered(found, value))
     _iso(text, value)
     raise ValueError(_unread(value))
+
+
+def _short(value: object) -> str | None:
+    """A text without the blanks around it; None for what is no text, or longer than a time can be."""
+    text = value.strip() if isinstance(value, str) else None
+    return text if text is not None and len(text) <= TEXT_MAX else None
 
 
 def _of_ordered(found: re.Match[str], value: str) -> datetime:
@@ -250,13 +260,16 @@ class TimeForm(Struct, frozen=True):
         if not name:
             return parse_time(value)
         if name in ("day-first", "month-first"):
-            found = _ORDERED.fullmatch(value.strip()) if isinstance(value, str) else None
+            text = _short(value)
+            found = _ORDERED.fullmatch(text) if text is not None else None
             if found is None:
                 return parse_time(value)
             return _epoch_ms(_made(_sorted(found.groupdict(), day_first=name == "day-first"), str(value)))
         if "%" in name:
             text = str(value).strip()
             try:
+                if len(text) > TEXT_MAX:
+                    raise ValueError
                 return _epoch_ms(_zoned(datetime.strptime(text, name)))  # noqa: DTZ007 - UTC where there is no zone
             except ValueError:
                 raise ValueError(f"{text!r:.80} is not written as {name!r}") from None
@@ -293,7 +306,7 @@ def time_form(text: str) -> TimeForm:
 
 def _number_of(value: object) -> int | float | None:
     if isinstance(value, str):
-        text = value.strip()
+        text = _short(value) or ""
         return None if not _EPOCH.fullmatch(text) else int(text) if text.isdigit() else float(text)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -324,7 +337,7 @@ class Times:
             number = _number_of(value)
             if number is not None:
                 self._add_number(value, number)
-            elif isinstance(value, str) and (found := _ORDERED.fullmatch(value.strip())):
+            elif (text := _short(value)) is not None and isinstance(value, str) and (found := _ORDERED.fullmatch(text)):
                 self._add_ordered(value, found.groupdict())
 
     def _add_number(self, value: object, number: int | float) -> None:

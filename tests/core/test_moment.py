@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -152,3 +153,21 @@ def test_a_column_stays_open_until_one_date_decides() -> None:
     assert times.is_open()
     times.add(["13/01/2024"])
     assert not times.is_open()
+
+
+LONG = [
+    "2024-03-01 13:05" + " " * 500_000 + "[a] x", "2024-03-01 13:05" + " " * 500_000 + "(",
+    "1/2/2024 13:05" + " " * 500_000 + "x",
+    "Mar 1 13:05" + " " * 500_000 + "x", "9" * 5_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", LONG, ids=range(len(LONG)))
+@pytest.mark.parametrize("form", ["", "day-first", "%Y-%m-%d %H:%M x", "s"])
+def test_what_is_too_long_for_a_time_is_refused_at_once(value: str, form: str) -> None:
+    """The patterns take the square of a text's length: a record of a megabyte took for hours."""
+    begun_s = time.process_time()
+    with pytest.raises(ValueError, match="is no time|is not"):
+        TimeForm(form).read(value)
+    Times().add([value])
+    assert time.process_time() - begun_s < 1
