@@ -23,6 +23,7 @@ KIND: Final = "driftline state"
 FORMAT: Final = 1  # of the file; the states in it have a format of their own
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024  # of the first line; a shard takes a few kB of it
 
+_SIZE_MAX: Final = 2**53
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -115,5 +116,7 @@ def decode_line(line: bytes, ring: KeyRing) -> StateFile:
 def _sound(saved: SavedShard) -> bool:
     manifest = saved.manifest
     return (
-        manifest.slot == RESTORED and 0 <= manifest.index_bytes <= manifest.size_bytes and manifest.segment_bytes >= 0
+        manifest.slot == RESTORED
+        and 0 <= manifest.index_bytes <= manifest.size_bytes <= _SIZE_MAX
+        and 0 <= manifest.segment_bytes <= _SIZE_MAX
     )

@@ -27,7 +27,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import aiohttp
+import msgspec
 import orjson
+from msgspec import Struct
 
 from app.config import Settings
 from app.core.error import BrokerError
@@ -41,10 +43,23 @@ BACKOFF_MAX_S = 60.0
 RESTART_S = 5.0
 LOOK_BACK = 200  # records before its place, whose keys a starting reader learns
 KEYS_MAX = 2_000
-_NEEDED = frozenset(
-    {"episode", "state", "update", "kind", "severity", "audience", "sentence", "runbook", "silenced", "announced"}
-    | {"pipeline", "evidence"}
-)
+
+
+class _Needed(Struct):
+    """What an alert must have for the posts to be made; others may have written something else."""
+
+    pipeline: str
+    episode: str
+    state: str
+    update: int
+    kind: str
+    severity: str
+    audience: list[str]
+    sentence: str
+    runbook: str
+    silenced: bool
+    announced: bool
+    evidence: dict[str, Any]
 
 
 def undelivered_topic(pipeline: Pipeline) -> str:
@@ -224,7 +239,9 @@ async def attempt(
 def _read_alert(arrival: Arrival) -> Mapping[str, Any] | None:
     """The alert of a record; None where it is none, as a stub."""
     try:
-        alert = orjson.loads(arrival.value or b"null")
-    except orjson.JSONDecodeError:
+        alert: dict[str, Any] = orjson.loads(arrival.value or b"null")
+        msgspec.convert(alert, _Needed)
+        orjson.dumps(alert)  # what is nested deeper than JSON is written cannot be posted
+    except (TypeError, ValueError, RecursionError):
         return None
-    return alert if isinstance(alert, dict) and alert.keys() >= _NEEDED else None
+    return alert

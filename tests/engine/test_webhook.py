@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from app.core.error import SettingsError
-from app.engine.notify import attempt
+from app.engine.client import Arrival
+from app.engine.notify import _read_alert, attempt
 from app.engine.webhook import SLACK_CHARACTERS_MAX, Answer, Webhook, body, key_of, load_webhooks, post
 from tests.support.command import free_port
 from tests.support.receiver import Receiver
@@ -233,3 +234,18 @@ async def test_attempts_are_bounded_in_time() -> None:
 
 async def test_a_partition_that_went_elsewhere_is_let_go() -> None:
     assert await tried([LATER], ours=lambda: False) == (None, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"audience": 5}, {"audience": [{}]}, {"evidence": []}, {"episode": 3}, {"severity": []}, {"silenced": "no"},
+        {"update": None}, {"sentence": {}},
+    ],
+)  # fmt: skip
+def test_what_others_write_among_the_alerts_is_no_alert(changes: dict[str, Any]) -> None:
+    """One record that the posts cannot be made of ended them, and again at each start."""
+    assert _read_alert(Arrival(0, 0, 5, None, orjson.dumps(alert()), ())) == alert()
+    assert _read_alert(Arrival(0, 0, 5, None, orjson.dumps(alert(**changes)), ())) is None
+    deep = orjson.dumps(alert()).replace(b'"evidence":{', b'"evidence":{"x":' + b"[" * 900 + b"]" * 900 + b",")
+    assert _read_alert(Arrival(0, 0, 5, None, deep, ())) is None

@@ -347,13 +347,17 @@ async def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> Non
         {"partitions": -1},
         {"format": 2},
         {"saved_ms": "now"},
+        {"size_bytes": 2**64 - 1},
     ],
 )
 async def test_a_first_line_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     chosen, path = chosen_of(), tmp_path / "state"
     await saved(await lived(chosen), chosen, path)
     line, _, rest = path.read_bytes().partition(b"\n")
-    path.write_bytes(orjson.dumps({**orjson.loads(line), **change}) + b"\n" + rest)
+    document = orjson.loads(line)
+    if "size_bytes" in change:
+        document["shards"][0]["manifest"] |= change
+    path.write_bytes(orjson.dumps({**document, **change}) + b"\n" + rest)
     with pytest.raises(StateFileError, match="state file"):
         StateReader(path, NO_KEYS)
 
