@@ -25,6 +25,7 @@ MISSING = object()  # what `find` gives where there is nothing
 
 _STRING_OR_BARE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf|infinity)\b', re.IGNORECASE | re.DOTALL)
 _BARE = re.compile(rb"nan|inf", re.IGNORECASE)
+_BARE_MAX = 10_000  # words of a record, those within its texts included
 _MARK = "\0bare "  # a text that stands for a bare word until the document is read
 _CE_HEADER = re.compile(r"ce[_-](.+)")
 
@@ -46,13 +47,15 @@ class NotFinite(float):
 def parse_json(value: bytes) -> Any:
     """JSON; bare NaN and Infinity, as many programs write them, become `NotFinite`.
 
+    No more than `_BARE_MAX`: each costs some microseconds, of which a record of a megabyte could ask for a second.
+
     Raises:
         orjson.JSONDecodeError: it is not JSON; without such words or with them.
     """
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
-        if not _BARE.search(value):
+        if not 0 < len(_BARE.findall(value)) <= _BARE_MAX:
             raise
         marked = _STRING_OR_BARE.sub(_mark, value)
         if marked == value:

@@ -419,3 +419,10 @@ def test_a_document_of_before_means_what_it_meant() -> None:
     for feature in document["event"]["features"].values():
         del feature["text"]
     assert parse_pipeline(document) == pipeline
+
+
+def test_so_many_bare_words_are_no_json() -> None:
+    """Each of them costs a call, which JSON does not."""
+    assert len(parse_json(b"[" + b"NaN," * 9_999 + b"NaN]")) == 10_000
+    with pytest.raises(orjson.JSONDecodeError):
+        parse_json(b"[" + b"NaN," * 10_000 + b"NaN]")
