@@ -129,6 +129,8 @@ class Fold:
             before = self.shard
             self.shard = load(pipeline, self.partition, dump(before))
             adopt(self.shard, before.pipeline)
+            if entry.reason == "gap":
+                self.shard.strays.begin_again()
         for topic, position in entry.positions.items():
             self._skipped.append((topic, self._positions.get(topic, 0), position))
         self._positions = dict(entry.positions)
