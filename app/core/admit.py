@@ -126,6 +126,7 @@ def common() -> Admitted:
     for module, name, kind in _classes("river._river_rust.", _RUST):
         admitted.names[module, name] = kind
         admitted.news[id(kind)] = vessel.rust_maker(kind)
+        admitted.windows.add(id(kind))
         admitted.states[id(kind)] = vessel.put_bytes
     for _, _, kind in _classes("river.time_series.", {"holt_winters": _SEASONAL}):
         admitted.calls[id(kind)] = vessel.seasonal_maker(kind)

@@ -38,6 +38,7 @@ INTEGER_BYTES_MAX = 64 * 1024
 TREE_DEPTH_MAX = 10_000
 CHAIN_MAX = 100
 ROOM = 1024 * 1024  # parts that may be copied beyond two for each byte, which no state of ours comes near
+WINDOW_SHARE = 256  # numbers of a window that count as a part
 EMPTY_COST = 64  # parts that an empty set or deque counts as
 ALIKE_MAX = 64  # tuples of equal hash and different value among the keys of one reading
 
@@ -58,6 +59,7 @@ class Admitted:
         loose: by the id of a class: Python frees a long chain of its objects on the C stack, which is not endless.
         costs: by the id of what is called: the parts that a call makes, beside its arguments.
         copiers: by the id of what is called: it copies the dict that it is given.
+        windows: by the id of a class: it asks for memory for a window of the size that it is given.
     """
 
     def __init__(self) -> None:
@@ -71,6 +73,7 @@ class Admitted:
         self.loose: set[int] = {id(defaultdict), id(deque), id(np.ndarray), id(partial)}
         self.costs: dict[int, int] = {id(deque): EMPTY_COST}
         self.copiers: set[int] = {id(Counter)}
+        self.windows: set[int] = set()
 
     def extended(self) -> Admitted:
         """A copy, to which more may be added."""
@@ -341,6 +344,9 @@ class Thaw:
         make = self._admitted.news.get(id(kind))
         if make is None or type(given) is not tuple:
             raise refused(f"make a {_named(kind)}")
+        if id(kind) in self._admitted.windows:
+            size = sum(abs(one) for one in given if type(one) is int)
+            self.spend(EMPTY_COST + size // WINDOW_SHARE)  # most of it is not touched until it is filled
         made = make(given)
         if id(kind) in self._admitted.trees:
             self._nodes.append(made)

@@ -203,6 +203,9 @@ BOMBS = {
     + b"e",
     "attributes that are set again and again": name("river.stats.mean", "Mean") + b")\x81\x940"
     + plain({f"n{n}": 1 for n in range(30_000)}) + b"0h\x00" + b"h\x01b" * 10_000,
+    "empty windows": name("river._river_rust.stats", "RsRollingIQR") + b"\x94"
+    + b"G" + struct.pack(">d", 0.1) + b"G" + struct.pack(">d", 0.9) + b"J\x40\x42\x0f\x00\x87\x94]("
+    + b"h\x00h\x01\x81" * 20_000 + b"e",
     "empty sets": b"](" + b"\x8f" * 100_000 + b"e",
     "random generators": name("random", "Random") + b"\x94](" + b"h\x00)R" * 10_000 + b"e",
     "a long fraction": call(name("fractions", "Fraction"), plain("1e1000000000")),
