@@ -102,6 +102,7 @@ async def _restore(
     pipeline: Pipeline, settings: Settings, path: Path, start: str, *, replace: bool
 ) -> Sequence[Restored]:
     await topic.verify(pipeline, settings)
+    pipeline = await topic.deliverable(pipeline, settings)  # written as a worker would write it
     partitions = await _partitions(pipeline, settings)
     group = f"driftline-{pipeline.name}"
     async with admin(client_options(settings)) as client:

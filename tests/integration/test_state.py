@@ -66,10 +66,12 @@ def _repeats(worker: Worker) -> float:
     return worker.metric("driftline_rejected_total", reason="duplicate_event")
 
 
-@pytest.mark.parametrize("start", ["earliest", "2100-01-01T00:00:00Z"])
-def test_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize(
+    ("start", "delivery"), [("earliest", "exactly_once"), ("2100-01-01T00:00:00Z", "at_least_once")]
+)
+def test_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path, start: str, delivery: str) -> None:
     name = f"state-{start[:4]}"
-    here = Site(embedded.bootstrap, tmp_path, f"{name}-here", delivery="at_least_once")
+    here = Site(embedded.bootstrap, tmp_path, f"{name}-here", delivery=delivery)
     here.create(1)
     with here.worker() as worker:
         worker.until_ready(1)
@@ -78,7 +80,7 @@ def test_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path, start: s
         assert worker.stop() == 0
     succeed(*at(here, "state", "save"), "-o", tmp_path / "state")
     (tmp_path / "there").mkdir()
-    there = Site(embedded.bootstrap, tmp_path / "there", f"{name}-there", delivery="at_least_once")
+    there = Site(embedded.bootstrap, tmp_path / "there", f"{name}-there", delivery=delivery)
     there.create(1)
     put = document(*at(there, "state", "restore"), tmp_path / "state", "--start", start)
     assert learned(put) == COUNT
