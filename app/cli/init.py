@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -223,10 +223,19 @@ def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
         click.echo(f"left out: {path}, {line}", err=True)
     if sample.bad.count > len(sample.bad.lines):
         click.echo(f"left out: {sample.bad.count - len(sample.bad.lines):,} rows more", err=True)
+    if found.id is None:
+        unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
+        named = f"; if {unique[0]} tells events apart, give --id {shlex.quote(unique[0])}" if unique else ""
+        told = f"note: no field looks like an id, so each file's rows are numbered from 0 as they are sent{named}"
+        click.echo(told, err=True)
     if found.untimed:
         click.echo(f"note: {found.untimed:,} rows have no time in {found.time} that can be read", err=True)
     if str(output) != "-":
         click.echo(f"Look it through, then: driftline check -p {output}", err=True)
+
+
+def _tells_rows_apart(cells: Sequence[object]) -> bool:
+    return all(isinstance(cell, str | int) for cell in cells) and len(set(cells)) == len(cells)
 
 
 class _Draft:

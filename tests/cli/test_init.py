@@ -411,3 +411,15 @@ def test_a_bare_nan_in_json_counts_as_missing() -> None:
     assert pipeline.task == "binary"
     table = Table(Path("paid.jsonl"), pipeline, Fields("paid"), now_ms=1_700_000_000_000)
     assert (sum(row.label is MISSING for row in table.samples()), table.bad.count) == (1, 0)
+
+
+def test_rows_that_will_be_numbered_are_named_with_the_field_that_may_tell_them_apart() -> None:
+    rows = [
+        (f"T-{place}", f"2024-01-01 {place // 60:02d}:{place % 60:02d}", place % 7, place % 2) for place in range(90)
+    ]
+    path = written("tickets.csv", ["ticket", "opened", "size", "late"], rows)
+    told = init("--input", path, "--label", "late").output
+    assert "numbered from 0 as they are sent; if ticket tells events apart, give --id ticket" in told
+    stated = init("--input", path, "--label", "late", "--id", "ticket", "--force")
+    assert stated.exit_code == 0
+    assert "numbered" not in stated.output
