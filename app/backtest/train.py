@@ -135,7 +135,8 @@ def _check_result(result: Result, learned: int, bad: Bad, source: HistorySource)
         counts = result.counts
         raise InputFileError(
             f"nothing was learned: {counts.get('scored', 0):,} events, {counts.get('joined', 0):,} of them with a "
-            f"label, {counts.get('failed', 0):,} labels at which the model raised. Do ids match, and is --label right?"
+            f"label, {counts.get('failed', 0):,} labels at which the model raised. Do ids match, is "
+            "--label right, and is label.wait long enough?"
             + (f" {bad.count:,} rows were left out, the first: {bad.lines[0]}" if bad.count else "")
         )
 
