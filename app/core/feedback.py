@@ -79,7 +79,9 @@ def _hold(shard: Shard, label: Held, out: Outbox) -> None:
 
 def await_label(shard: Shard, event: Event, score: Score, now_ms: int, out: Outbox) -> None:
     """Remember the event until its label comes; at once, if the label is here already."""
-    source, pending = event.source, shard.pending
+    source, pending, strays = event.source, shard.pending, shard.strays
+    if event.time_ms > strays.event_ms and not event.time_ahead:
+        strays.event_ms = event.time_ms
     waiting = Waiting(source.offset, source.key, event.time_ms, event.features, score.prediction, score.version)
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):

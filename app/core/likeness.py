@@ -13,6 +13,8 @@ from typing import Any
 
 from river import base, compose
 
+from app.core.rate import Boosted
+
 _STEPS_MAX = 1_000
 _DEPTH_MAX = 20
 _THERE = " is there"
@@ -62,6 +64,8 @@ def _settings(model: Any) -> dict[str, object]:
             if not hasattr(part, name):
                 continue
             setting = getattr(part, name)
+            if type(setting) is Boosted:  # a reaction to a drift put it in place of the rate that it holds
+                setting = setting.rate
             found[f"{path}.{name}{_THERE}"] = 1
             if type(setting) in (int, str):
                 found[f"{path}.{name}"] = setting

@@ -158,7 +158,9 @@ def _age(shard: Shard) -> None:
 def _unexplained(shard: Shard, labels: int) -> Cause | None:
     strays, now_ms = shard.strays, shard.now_ms
     patience_ms = _patience_ms(shard)
-    overdue = [probe for probe in strays.aged.values() if now_ms - probe.held_ms >= patience_ms]
+    # Labels that were read ahead of their events move time as well: what counts is how far events have come.
+    passed_ms = min(now_ms, strays.event_ms)
+    overdue = [probe for probe in strays.aged.values() if passed_ms - probe.held_ms >= patience_ms]
     joined, held = shard.maturity.joined, strays.held
     never = not joined and held >= LABELS_MIN and now_ms - (strays.began_ms or 0) > shard.pending.wait_ms
     if not never and (labels < LABELS_MIN or len(overdue) < STRAYS_MIN):

@@ -71,6 +71,7 @@ class Strays:
     Attributes:
         began_ms: the watermark when this began: labels of events from before it have no event here.
         first_offset: of the first event after that.
+        event_ms: the latest time of an event.
         held: labels that found no event when they came.
         met: those of them whose event came; `lead_ms` is the longest that one was held until then.
         late: labels that came after their event's wait, `tardy` the last of them: see `cause.late_cause`.
@@ -87,6 +88,7 @@ class Strays:
 
     began_ms: int | None = None
     first_offset: int | None = None
+    event_ms: int = 0
     held: int = 0
     met: int = 0
     lead_ms: int = 0

@@ -17,12 +17,12 @@ from app.core.digest import digest_of
 from app.core.freeze import _KEPT, dump, load
 from app.core.migration import migrate
 from app.core.pickling import pickled
-from app.core.record import Event, Tick
+from app.core.record import Event, Record, Tick
 from app.core.step import step
 from app.core.stray import GONE, PROBES, Strays
 from tests.support.feedback import DAY_MS, HOUR_MS, Traffic, alerts, causes, shard
 from tests.support.schema import check
-from tests.support.small import NOW_MS
+from tests.support.small import NOW_MS, event, label
 
 MINUTE_MS = 60_000
 
@@ -373,3 +373,27 @@ def test_what_is_kept_is_bounded() -> None:
     assert 0 < len(strays.gone) <= GONE
     assert len(strays.aged) <= PROBES
     assert len(dump(here)) < 300_000
+
+
+def test_labels_that_are_read_ahead_of_their_events_are_not_told_of() -> None:
+    """A batch of both, of which the labels are fetched first: they move time, and their events have not come yet."""
+    here = shard(label={"wait": "1h"})
+
+    def events(first: int, last: int) -> list[Record]:
+        return [event(n, NOW_MS + n * 1_000, offset=n, word=False) for n in range(first, last)]
+
+    def labels(first: int, last: int, ids: str = "{}") -> list[Record]:
+        texts = (ids.format(n) for n in range(first, last))
+        return [
+            label(text if ids != "{}" else int(text), True, NOW_MS + (first + n) * 1_000, offset=first + n)
+            for n, text in enumerate(texts)
+        ]
+
+    def in_turn(one: list[Record], other: list[Record]) -> list[Record]:
+        return [record for pair in zip(one, other, strict=True) for record in pair]
+
+    healthy = [*in_turn(events(0, 1_000), labels(0, 1_000)), *labels(1_000, 1_400), *events(1_000, 1_400)]
+    assert [one.sentence for one in alerts(here, healthy)] == []
+    assert here.counts["joined"] == 1_400
+    lost = alerts(here, in_turn(events(1_400, 2_400), labels(1_400, 2_400, "unheard-of {}")))
+    assert lost, "where events go on, such labels are told of"
