@@ -33,7 +33,6 @@ label: {{id: payment_id, value: is_fraud, positive: true, wait: 7d}}
 model: |
   (Select('amount', 'hour', 'distance_km', 'online') | StandardScaler()) + (Select('country') | OneHotEncoder())
   | LogisticRegression()
-decision: {{threshold: 0.5}}
 metrics: [Accuracy, ROCAUC, LogLoss]
 drift:
   error: ADWIN(delta=0.002)
