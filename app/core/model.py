@@ -174,7 +174,7 @@ class Learner:
                 good = self._good = pickled(self.model)
         except _STOPS:
             raise
-        except BaseException as error:
+        except BaseException as error:  # as in `score`
             raise self._put_back(learn_call(output_id), error) from error
         self.learned += 1
         self._since.append((values, label, time_ms))

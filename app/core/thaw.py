@@ -120,7 +120,7 @@ class Thaw:
         """
         try:
             return (yield from self._steps())
-        except BaseException:
+        except BaseException:  # whatever ended it: what was built must not end the process as it is freed
             self._dismantle()
             raise
 

@@ -99,13 +99,13 @@ class _Once(sender.BaseHandler):  # type: ignore[misc]  # likewise
         return False
 
 
-class InitPIDHandler(_Once, sender.InitPIDHandler):  # type: ignore[misc]
+class InitPIDHandler(_Once, sender.InitPIDHandler):  # type: ignore[misc]  # likewise
     """InitProducerId."""
 
     refusals = frozenset({ConcurrentTransactions, *MOVING})
 
 
-class AddPartitionsToTxnHandler(_Once, sender.AddPartitionsToTxnHandler):  # type: ignore[misc]
+class AddPartitionsToTxnHandler(_Once, sender.AddPartitionsToTxnHandler):  # type: ignore[misc]  # likewise
     """AddPartitionsToTxn."""
 
     refusals = frozenset({ConcurrentTransactions, UnknownTopicOrPartitionError})
@@ -117,7 +117,7 @@ class AddPartitionsToTxnHandler(_Once, sender.AddPartitionsToTxnHandler):  # typ
                 yield code
 
 
-class EndTxnHandler(_Once, sender.EndTxnHandler):  # type: ignore[misc]
+class EndTxnHandler(_Once, sender.EndTxnHandler):  # type: ignore[misc]  # likewise
     """EndTxn."""
 
 

@@ -89,7 +89,7 @@ class StateReader:
             self._stream.seek(at)
             if self._stream.read(1):
                 raise StateFileError("the state file goes on behind the states that it names; copy it again")
-        except BaseException:
+        except BaseException:  # nobody else has the file yet
             self._stream.close()
             raise
 
