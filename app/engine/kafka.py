@@ -19,7 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, OffsetOutOfRangeError
 from aiokafka.producer import sender
 
 from app.codec.inputs import Inputs
@@ -417,18 +417,26 @@ class KafkaPublisher:
         """Hand all batches over together, then wait for each; returns the offset of the last write."""
         waits: list[asyncio.Future[Any]] = []
         batches = self._batches(writes)
-        for place, builder in batches:
-            waits.append(await self._producer.send_batch(builder, place.topic, partition=place.partition))
+        ended: IllegalOperation | None = None
+        try:
+            for place, builder in batches:
+                wait = await self._producer.send_batch(builder, place.topic, partition=place.partition)
+                wait.add_done_callback(tidy.read)  # the next send_batch may fail, and then nobody awaits this one
+                waits.append(wait)
+        except IllegalOperation as error:  # the producer failed meanwhile; the batches before this one say of what
+            ended = error
         # The broker refuses a batch in its own future only.
         answers = await asyncio.gather(*waits, return_exceptions=True)
         offset = -1
-        for (place, _), answer in zip(batches, answers, strict=True):
+        for (place, _), answer in zip(batches, answers, strict=ended is None):
             if isinstance(answer, KafkaError):
                 told = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
                 raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from answer
             if isinstance(answer, BaseException):
                 raise answer
             offset = int(answer.offset)
+        if ended is not None:
+            raise CommitUnknownError(f"the commit failed or is unknown: {ended}; the shard recovers") from ended
         return offset
 
     def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:

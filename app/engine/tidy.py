@@ -4,6 +4,8 @@
   loop ends before, as that of a command does, the socket stays open until it is found as garbage.
 * A start that is cancelled forgets the connection that it was making.
 * `stop()` waits for a broker that is gone, for ever; given up, it leaves tasks that wait for what will never come.
+* A producer that failed sets its error in futures that nobody awaits, of unsent batches and of the transaction; asyncio
+  logs each of them.
 """
 
 from __future__ import annotations
@@ -115,8 +117,27 @@ async def stop(client: Any, patience_s: float = STOP_DEADLINE_S) -> bool:
             closing = asyncio.create_task(_connections(client).close())
             await asyncio.wait({closing}, timeout=LEAVE_DEADLINE_S)
             closing.cancel()
+        _read_failures(client)
         await closed()
     return stopped
+
+
+def read(future: asyncio.Future[Any]) -> None:
+    """Retrieve a future's exception, or asyncio logs that nobody did. As a callback, or for a future that is done."""
+    if future.done() and not future.cancelled():
+        future.exception()
+
+
+def _read_failures(client: Any) -> None:
+    """What a producer's end left in the batches that it never sent, and in its transaction."""
+    accumulator = getattr(client, "_message_accumulator", None)
+    for batches in accumulator._batches.values() if accumulator is not None else ():
+        for batch in batches:
+            read(batch.future)
+            read(batch._drain_waiter)
+    transaction = getattr(getattr(client, "_txn_manager", None), "_transaction_waiter", None)
+    if transaction is not None:
+        read(transaction)
 
 
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:
@@ -129,8 +150,7 @@ async def _end(tasks: set[asyncio.Task[Any]]) -> None:
         if asyncio.get_running_loop().time() > deadline_s:
             break
     for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # read, or the loop complains; whoever asked for a stop knows that it failed
+        read(task)  # whoever asked for a stop knows that it failed
 
 
 def _tasks_of(client: Any) -> Iterator[asyncio.Task[Any]]:

@@ -13,13 +13,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.node import hold_still, wait_for
 from app.codec.write import Write
+from app.core.error import CommitUnknownError
 from app.core.pipeline import Pipeline
-from app.engine import tidy
+from app.engine import once, tidy
 from app.engine.kafka import KafkaBroker
 from tests.broker.pipelines import pipeline, settings
 
@@ -190,3 +192,54 @@ async def test_a_commit_that_nobody_waits_for_any_more_ends_with_its_publisher(e
         await publisher.close()
     os.kill(embedded.pid, signal.SIGCONT)
     assert nothing_left()
+
+
+async def test_batches_that_were_never_sent_fail_in_silence(
+    embedded: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit's error tells it all; asyncio's "Future exception was never retrieved" once a batch tells nothing."""
+
+    async def unanswered(*_: Any) -> bool:
+        raise once.AskedOnceError("not answered")
+
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    of = pipeline()
+    await topics(embedded, of)
+    publisher = KafkaBroker(of, settings(embedded.bootstrap)).publisher(0)
+    await publisher.open()
+    monkeypatch.setattr(once.AddPartitionsToTxnHandler, "do", unanswered)
+    writes = [Write(of.topics.scores, 0, None, b"1"), Write(of.topics.outcomes, 0, None, b"1")]
+    with pytest.raises(CommitUnknownError, match="not answered"):
+        await publisher.commit(writes, None)
+    await publisher.close()
+    del publisher
+    assert nothing_left()
+    assert complaints == []
+
+
+async def test_a_batch_whose_successor_could_not_be_handed_over_fails_in_silence(
+    embedded: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    of = pipeline()
+    await topics(embedded, of)
+    publisher = KafkaBroker(of, settings(embedded.bootstrap)).publisher(0)
+    await publisher.open()
+    failed = asyncio.get_running_loop().create_future()
+    answers = iter([failed])
+
+    async def send_batch(*_: Any, **__: Any) -> Any:
+        if (answer := next(answers, None)) is None:
+            failed.set_exception(KafkaTimeoutError())
+            raise KafkaTimeoutError
+        return answer
+
+    monkeypatch.setattr(AIOKafkaProducer, "send_batch", send_batch)
+    with pytest.raises(CommitUnknownError):
+        await publisher.commit([Write(of.topics.scores, 0, None, b"1"), Write(of.topics.outcomes, 0, None, b"1")], None)
+    await publisher.close()
+    del publisher
+    assert nothing_left()
+    assert complaints == []
