@@ -5,7 +5,7 @@ it starts. Its C interface is called directly, since the Python package has no w
 makes.
 
 The mock has no CreateTopics request: topics appear on first use with four partitions. So the child listens on
-a topic of its own, `CONTROL_TOPIC`: a record {"topic": partitions, ...} there makes topics (`topic.create`
+a topic of its own, `EMBEDDED_TOPIC`: a record {"topic": partitions, ...} there makes topics (`topic.create`
 writes it), and that this topic exists tells a client that it talks to an embedded broker.
 
     with embedded.start() as broker:
@@ -26,8 +26,8 @@ from typing import Any
 
 from app.broker.node import Node, read_line, start_module, stop_process
 from app.core.error import BrokerError
+from app.engine.port import EMBEDDED_TOPIC
 
-CONTROL_TOPIC = "driftline.embedded"
 AUTO_PARTITIONS = 4  # what the mock gives to a topic that appears on first use
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
@@ -162,18 +162,18 @@ def serve(topics: Mapping[str, int]) -> None:
 
     parent = os.getppid()
     cluster = MockCluster()
-    for topic, partitions in {CONTROL_TOPIC: 1, **topics}.items():
+    for topic, partitions in {EMBEDDED_TOPIC: 1, **topics}.items():
         cluster.create(topic, partitions)
     orders = Consumer(
         {
             "bootstrap.servers": cluster.bootstrap,
-            "group.id": CONTROL_TOPIC,
+            "group.id": EMBEDDED_TOPIC,
             "log_level": 0,
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 100,
         }
     )
-    orders.assign([TopicPartition(CONTROL_TOPIC, 0, OFFSET_BEGINNING)])
+    orders.assign([TopicPartition(EMBEDDED_TOPIC, 0, OFFSET_BEGINNING)])
     print(json.dumps({"bootstrap": cluster.bootstrap}), flush=True)
     while os.getppid() == parent:
         if select.select([0], [], [], 0)[0] and not os.read(0, 4_096):

@@ -20,13 +20,12 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from app.broker.embedded import CONTROL_TOPIC
 from app.codec.parts import PART_BYTES
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
 from app.engine.client import admin, client_options, partition_counts, producer, unreachable
-from app.engine.notify import undelivered_topic
+from app.engine.port import EMBEDDED_TOPIC
 
 Kind = Literal["events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"]
 INPUTS: tuple[Kind, ...] = ("events", "labels", "control")
@@ -129,6 +128,11 @@ def names(pipeline: Pipeline) -> dict[Kind, str]:
         "snapshots": topics.snapshots,
     }
     return {kind: name for kind, name in found.items() if name is not None}
+
+
+def undelivered_topic(pipeline: Pipeline) -> str:
+    """Where alerts go that no webhook took."""
+    return f"{pipeline.name}.undelivered"
 
 
 def plan(pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | None = None) -> list[TopicPlan]:
@@ -506,7 +510,7 @@ class _Cluster:
         if self.embedded:
             order = orjson.dumps({wanted.name: wanted.partitions for wanted in plans})
             async with producer(self._options, acks="all") as sender:
-                await sender.send_and_wait(CONTROL_TOPIC, order, partition=0)
+                await sender.send_and_wait(EMBEDDED_TOPIC, order, partition=0)
         else:
             await self._create(plans, replication)
         async with asyncio.timeout(_VISIBLE_S):
@@ -540,7 +544,7 @@ async def _cluster(options: Mapping[str, Any]) -> AsyncIterator[_Cluster]:
     async with admin(options) as client:
         try:
             there = await client.list_topics()
-            yield _Cluster(client, options, CONTROL_TOPIC in there)
+            yield _Cluster(client, options, EMBEDDED_TOPIC in there)
         except TimeoutError as error:
             raise unreachable(options["bootstrap_servers"], error) from error
         except KafkaError as error:

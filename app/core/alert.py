@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct, to_builtins
 
 from app.core.drift import Drift
-from app.core.episode import Sign, Told, spoken
+from app.core.episode import Sign, Told
 from app.core.output import Guard, ModelVersion
 from app.core.pipeline import AlertKind, Role
+from app.core.pipeline.field import spoken
 from app.core.poison import WINDOW_CALLS
 from app.core.reaction import Reaction
 from app.core.telling import kind_of, percent, telling, telling_of

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from msgspec import Struct, structs
 
 from app.core.output import AlertState
-from app.core.pipeline import AlertKind, Alerts, Severity, format_duration
+from app.core.pipeline import AlertKind, Alerts, Severity
+from app.core.pipeline.field import spoken
 
 QUIET_MS, QUIET_GAPS = 3_600_000, 4  # where the pipeline file is silent: whichever is longer, the gaps being those
 ONGOING_MS, ONGOING_GAPS = 86_400_000, 7  # between events; of one event a day, an hour without a sign says nothing
@@ -316,11 +317,3 @@ def quiet_ms(rules: Alerts, gap_ms: float) -> int:
 def ongoing_ms(rules: Alerts, gap_ms: float) -> int:
     """How often an episode that lasts is told again."""
     return max(ONGOING_MS, int(ONGOING_GAPS * gap_ms)) if rules.ongoing_ms is None else rules.ongoing_ms
-
-
-def spoken(span_ms: int) -> str:
-    """A span of time as one says it: `1 hour`, `90 minutes`."""
-    written = str(format_duration(span_ms))
-    number, unit = written.rstrip("dhms"), written.lstrip("0123456789")
-    word = {"d": "day", "h": "hour", "m": "minute", "s": "second", "ms": "millisecond"}.get(unit, "second")
-    return f"{number} {word}{'' if number == '1' else 's'}"

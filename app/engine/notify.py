@@ -31,6 +31,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from app.broker.topic import undelivered_topic
 from app.config import Settings
 from app.core.error import BrokerError
 from app.core.pipeline import Pipeline
@@ -60,11 +61,6 @@ class _Needed(Struct):
     silenced: bool
     announced: bool
     evidence: dict[str, Any]
-
-
-def undelivered_topic(pipeline: Pipeline) -> str:
-    """Where alerts go that no webhook took."""
-    return f"{pipeline.name}.undelivered"
 
 
 class Notifier:

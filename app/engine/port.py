@@ -13,6 +13,9 @@ from app.codec.journal import TopicIdentity
 from app.codec.write import Write
 from app.core.record import Source
 
+EMBEDDED_TOPIC = "driftline.embedded"
+"""A topic that the embedded broker alone has: it is known by it, and takes orders for new topics on it."""
+
 
 class Place(NamedTuple):
     """One partition of one topic."""

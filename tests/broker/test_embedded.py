@@ -10,6 +10,7 @@ from app.broker import embedded as module
 from app.broker.embedded import EmbeddedNode, read_order
 from app.broker.node import wait_for
 from app.engine.client import admin, partition_counts
+from app.engine.port import EMBEDDED_TOPIC
 from tests.broker.test_guard import runs
 
 START = """
@@ -28,7 +29,7 @@ async def counts(node: EmbeddedNode) -> dict[str, int]:
 
 async def test_named_topics_are_there_at_once() -> None:
     async with module.start(partitions=1, topics=["a", "b"]) as node:
-        assert await counts(node) == {"a": 1, "b": 1, module.CONTROL_TOPIC: 1}
+        assert await counts(node) == {"a": 1, "b": 1, EMBEDDED_TOPIC: 1}
 
 
 async def test_topics_are_made_on_order(embedded: EmbeddedNode) -> None:

@@ -14,11 +14,11 @@ from prometheus_client.exposition import generate_latest
 
 from app.broker.embedded import EmbeddedNode
 from app.broker.kafka import KafkaNode
-from app.broker.topic import create, create_undelivered
+from app.broker.topic import create, create_undelivered, undelivered_topic
 from app.core.pipeline import Pipeline
 from app.engine.client import client_options, producer
 from app.engine.metric import NotifyCollector
-from app.engine.notify import Notifier, undelivered_topic
+from app.engine.notify import Notifier
 from app.engine.webhook import Webhook
 from tests.engine.test_webhook import alert
 from tests.support.receiver import Receiver

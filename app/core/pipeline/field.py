@@ -77,6 +77,14 @@ def format_duration(duration_ms: int) -> str | int:
     return f"{duration_ms}ms"
 
 
+def spoken(span_ms: int) -> str:
+    """A span of time in words: `1 hour`, `90 minutes`."""
+    written = str(format_duration(span_ms))
+    number, unit = written.rstrip("dhms"), written.lstrip("0123456789")
+    word = {"d": "day", "h": "hour", "m": "minute", "s": "second", "ms": "millisecond"}.get(unit, "second")
+    return f"{number} {word}{'' if number == '1' else 's'}"
+
+
 def parse_path(text: str) -> Path:
     r"""The keys that lead to a value in a user's JSON.
 
