@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from aiokafka.helpers import create_ssl_context
 
 from app.config import Settings
 from app.core.error import BrokerError, SettingsError, UnreachableError
 from app.engine import tidy
 from app.engine.access import explain_access
+from app.engine.advice import advice
 
 POLL_MS = 500
 START_DEADLINE_S = 45.0  # for each address; a connection alone may take 40
@@ -326,6 +327,45 @@ def answered(options: Mapping[str, Any]) -> Iterator[None]:
         yield
     except (KafkaError, TimeoutError) as error:
         raise unreachable(options["bootstrap_servers"], error) from error
+
+
+@contextmanager
+def sending_explained(topic: str) -> Iterator[None]:
+    """Kafka's refusals as errors that say what to do."""
+    try:
+        yield
+    except InvalidTimestampError as error:
+        raise BrokerError(
+            f"the broker refused records of {topic} for their time, further ahead than the topic's "
+            "message.timestamp.after.max.ms: check --time, --start and --step, or set that limit higher"
+        ) from error
+    except MessageSizeTooLargeError as error:
+        raise BrokerError(
+            f"the broker refused records of {topic}, which are larger than the topic's "
+            "max.message.bytes: leave out long fields, or set that limit higher"
+        ) from error
+    except KafkaError as error:
+        raise BrokerError(
+            f"sending to {topic} failed: {error!r}; is the broker up, and may this user write "
+            "there? What was sent before is there: start again on fresh topics"
+        ) from error
+
+
+@contextmanager
+def writing_explained(what: str, topic: str) -> Iterator[None]:
+    """Kafka's refusals of a few records, which can be written again.
+
+    Args:
+        what: what is written, as a sentence begins: `the command`.
+
+    Raises:
+        BrokerError: Kafka refused one, or did not answer.
+    """
+    try:
+        yield
+    except KafkaError as error:
+        told = advice(error, topic) or f"{type(error).__name__}: {error}"
+        raise BrokerError(f"{what} could not be written to {topic}: {told}. Give it again") from error
 
 
 @asynccontextmanager

@@ -10,18 +10,16 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from app.codec.journal import SliceEntry, decode_link
 from app.codec.keyring import KeyRing
 from app.codec.seal import is_sealed
 from app.config import Settings
-from app.core.error import BrokerError, InvariantError, TopicError
+from app.core.error import InvariantError, TopicError
 from app.core.pipeline import Pipeline
 from app.core.record import Source
-from app.engine.advice import advice
-from app.engine.client import admin, client_options, partition_counts, producer
+from app.engine.client import admin, client_options, partition_counts, producer, writing_explained
 from app.engine.port import Broker, Place, Reader
 from app.engine.published import offset_of
 from app.engine.trust import name_of
@@ -65,13 +63,10 @@ async def command(values: Iterable[bytes], pipeline: Pipeline, settings: Setting
         raise TopicError(f"there is no topic {topic}; make it with `driftline topics create -p FILE`")
     offsets: list[list[int]] = []
     async with producer(options, acks="all", enable_idempotence=True) as sender:
-        try:
+        with writing_explained("the command", topic):
             for value in values:
                 sent = [sender.send_and_wait(topic, value, partition=partition) for partition in range(count)]
                 offsets.append([answer.offset for answer in await asyncio.gather(*sent)])
-        except KafkaError as error:
-            told = advice(error, topic) or f"{type(error).__name__}: {error}"
-            raise BrokerError(f"the command could not be written to {topic}: {told}. Give it again") from error
     return [Written(offsets[0][partition], offsets[-1][partition]) for partition in range(count)]
 
 

@@ -21,22 +21,20 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
-
-from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 
 from app.codec.decode import MISSING
 from app.codec.wire import Sent, Wire
 from app.config import Settings
 from app.core.ahead import NAMED_MAX, in_time, shown
-from app.core.error import BrokerError, InputFileError, TopicError, UnreachableError
+from app.core.error import InputFileError, TopicError, UnreachableError
+from app.core.partitioner import murmur2
 from app.core.pipeline import PathPart, Pipeline, parse_path
-from app.engine.client import admin, answered, client_options, partition_counts, producer
+from app.engine.client import admin, answered, client_options, partition_counts, producer, sending_explained
 from app.engine.table import Sample, place
 
 BATCH_BYTES_MAX = 128 * 1024
@@ -317,7 +315,7 @@ class _Outlet:
         while under_way and (len(under_way) >= IN_FLIGHT_MAX or under_way[0][1].done()):
             await self._settle_first()
         self.open += 1
-        with _explained(topic):
+        with sending_explained(topic):
             acknowledged = await self.sender.send_batch(batch, topic, partition=partition)
         acknowledged.add_done_callback(self._answered)
         under_way.append((topic, acknowledged))
@@ -346,7 +344,7 @@ class _Outlet:
 
     async def _settle_first(self) -> None:
         topic, acknowledged = self._under_way.popleft()
-        with _explained(topic):
+        with sending_explained(topic):
             await acknowledged
 
 
@@ -398,25 +396,3 @@ class _Lane:
         batches, self._batches = self._batches, []
         for batch in batches:
             await self._outlet.send(batch, self._topic, self._partition)
-
-
-@contextmanager
-def _explained(topic: str) -> Iterator[None]:
-    """Kafka's refusals as errors that say what to do."""
-    try:
-        yield
-    except InvalidTimestampError as error:
-        raise BrokerError(
-            f"the broker refused records of {topic} for their time, further ahead than the topic's "
-            "message.timestamp.after.max.ms: check --time, --start and --step, or set that limit higher"
-        ) from error
-    except MessageSizeTooLargeError as error:
-        raise BrokerError(
-            f"the broker refused records of {topic}, which are larger than the topic's "
-            "max.message.bytes: leave out long fields, or set that limit higher"
-        ) from error
-    except KafkaError as error:
-        raise BrokerError(
-            f"sending to {topic} failed: {error!r}; is the broker up, and may this user write "
-            "there? What was sent before is there: start again on fresh topics"
-        ) from error
