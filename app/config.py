@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from msgspec import Struct
 
 from app.codec.command import BY_MAX
 from app.codec.keyring import NO_KEYS, KeyRing
-from app.core.build import is_factory
 from app.core.error import InputFileError, PipelineError, Problem, SettingsError
-from app.core.pipeline import Pipeline, parse_pipeline
+from app.core.pipeline import Pipeline, parse_pipeline, read_outline
+from app.core.pipeline.field import is_factory
 
 _FILE_BYTES_MAX = 1_000_000
 _DEPTH_MAX = 30
@@ -112,21 +113,37 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     return read_pipeline(_read(path), overrides)
 
 
+def load_outline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """`load_pipeline` for whoever needs the pipeline's topics and not its model; see `core.pipeline.read_outline`.
+
+    Raises:
+        InputFileError: the file cannot be read.
+        PipelineError: with every problem in what is read, each with its line.
+    """
+    doc, lines = _document(_read(path), overrides)
+    with _located(lines):
+        return read_outline(doc)
+
+
 def read_pipeline(text: str, overrides: Sequence[str] = ()) -> Pipeline:
     """`load_pipeline` for the text of a file.
 
     Raises:
         PipelineError: with every problem in it, each with its line.
     """
+    doc, lines = _document(text, overrides)
+    if isinstance(doc, dict) and is_factory(str(doc.get("model", ""))) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a user's factory lies; last, so that it hides no installed module
+    with _located(lines):
+        return parse_pipeline(doc)
+
+
+def _document(text: str, overrides: Sequence[str]) -> tuple[Any, dict[str, int]]:
+    """A pipeline file's content with the overrides in it, and the line of each key."""
     doc, lines = read_yaml(text)
     for override in overrides:
         _override(doc, override)
-    if isinstance(doc, dict) and is_factory(str(doc.get("model", ""))) and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where a user's factory lies; last, so that it hides no installed module
-    try:
-        return parse_pipeline(doc)
-    except PipelineError as error:
-        raise PipelineError([_located(problem, lines) for problem in error.problems]) from None
+    return doc, lines
 
 
 def read_yaml(text: str) -> tuple[Any, dict[str, int]]:
@@ -263,7 +280,16 @@ def _override(doc: Any, override: str) -> None:
             here = here[key]
 
 
-def _located(problem: Problem, lines: Mapping[str, int]) -> Problem:
+@contextmanager
+def _located(lines: Mapping[str, int]) -> Iterator[None]:
+    """Problems that are raised here name their lines."""
+    try:
+        yield
+    except PipelineError as error:
+        raise PipelineError([_with_line(problem, lines) for problem in error.problems]) from None
+
+
+def _with_line(problem: Problem, lines: Mapping[str, int]) -> Problem:
     """The problem with the line of its key, or of the nearest section around it."""
     place = problem.path
     while place and place not in lines:

@@ -21,7 +21,8 @@ from app.core.adopt import adopt, refused_keys
 from app.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
 from app.core.fingerprint import unreadable
 from app.core.freeze import Frozen, load
-from app.core.pipeline import Pipeline, parse_foreign, read_pipeline
+from app.core.pipeline import Pipeline, read_pipeline
+from app.core.pipeline.foreign import parse_foreign
 from app.core.shard import Shard
 from app.engine.port import Broker, Place
 from app.engine.snapshot import read_snapshots

@@ -20,9 +20,9 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from app.codec.parts import PART_BYTES
 from app.config import Settings
 from app.core.error import TopicError
+from app.core.loading import PART_BYTES
 from app.core.pipeline import Pipeline
 from app.engine.client import admin, client_options, partition_counts, producer, unreachable
 from app.engine.port import EMBEDDED_TOPIC

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from app.config import Settings, load_pipeline, load_settings
+from app.config import Settings, load_outline, load_pipeline, load_settings
 from app.core.error import InputFileError
 from app.core.moment import FORMS, TimeForm, parse_time, time_form
 from app.core.pipeline import Pipeline, parse_duration
@@ -122,7 +122,20 @@ def pipeline_of(settings: Settings, file: Path | None, overrides: tuple[str, ...
     Raises:
         InputFileError: neither is given.
     """
+    return load_pipeline(_file_of(settings, file), overrides)
+
+
+def outline_of(settings: Settings, file: Path | None, overrides: tuple[str, ...]) -> Pipeline:
+    """`pipeline_of` for commands that only ask Kafka: nothing is built, see `core.pipeline.read_outline`.
+
+    Raises:
+        InputFileError: neither is given.
+    """
+    return load_outline(_file_of(settings, file), overrides)
+
+
+def _file_of(settings: Settings, file: Path | None) -> Path:
     path = file or settings.pipeline
     if path is None:
         raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
-    return load_pipeline(path, overrides)
+    return path

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.broker import topic
-from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.option import bootstrap_option, json_option, outline_of, pipeline_option, settings_of
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
@@ -52,7 +52,7 @@ def status(
     time is named.
     """
     settings = settings_of(bootstrap=bootstrap)
-    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    pipeline = outline_of(settings, pipeline_file, overrides)
     shards = asyncio.run(_read(pipeline, settings, patience_s))
     if as_json:
         click.echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))

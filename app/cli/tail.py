@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from app.broker.topic import names
-from app.cli.option import bootstrap_option, pipeline_of, pipeline_option, settings_of
+from app.cli.option import bootstrap_option, outline_of, pipeline_option, settings_of
 from app.config import Settings
 from app.core.pipeline import Pipeline
 from app.engine.client import Arrival, client_options, exists, subscribe
@@ -58,7 +58,7 @@ def tail(
     if pretty and kind != "alerts":
         raise click.BadParameter(f"is for alerts; {kind} are JSON lines", param_hint="--pretty")
     settings = settings_of(bootstrap=bootstrap)
-    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    pipeline = outline_of(settings, pipeline_file, overrides)
     count = asyncio.run(_print(kind, pipeline, settings, from_beginning, limit, timeout_s, pretty))
     if limit is not None and count < limit:
         raise click.exceptions.Exit(PART)

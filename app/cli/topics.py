@@ -13,7 +13,7 @@ from app.cli.option import (
     DURATION,
     bootstrap_option,
     json_option,
-    pipeline_of,
+    outline_of,
     pipeline_option,
     settings_of,
 )
@@ -68,7 +68,7 @@ def create(
     Exit code 3 if a topic that was there already is not as the pipeline needs it.
     """
     settings = settings_of(bootstrap=bootstrap, replication=replication)
-    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    pipeline = outline_of(settings, pipeline_file, overrides)
     made = asyncio.run(topic.create(pipeline, settings, partitions=partitions, retention_ms=retention_ms))
     problems = asyncio.run(topic.check(pipeline, settings))
     if as_json:
@@ -104,7 +104,7 @@ def create(
 def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
     """Check that the topics are there and as the engine needs them (exit code 3 if not)."""
     settings = settings_of(bootstrap=bootstrap)
-    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    pipeline = outline_of(settings, pipeline_file, overrides)
     problems = asyncio.run(topic.check(pipeline, settings))
     if as_json:
         click.echo(json.dumps({"ok": not any(one.fatal for one in problems), "problems": _problems(problems)}))

@@ -14,10 +14,8 @@ from app.codec.command import Sender, encode_command
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.manifest import signed_content
 from app.core.error import InvariantError
-from app.core.loading import CHUNKS_MAX, SIZE_MAX
+from app.core.loading import CHUNKS_MAX, PART_BYTES, SIZE_MAX
 from app.core.trained import MANIFEST_BYTES_MAX, Trained
-
-PART_BYTES = 256 * 1024  # 350 kB as base64 in JSON: far below what any broker takes
 
 
 def encode_model(manifest: Trained, frozen: bytes, ring: KeyRing) -> bytes:

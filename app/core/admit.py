@@ -25,9 +25,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from app.core import vessel
-from app.core.build import build_model, is_factory
+from app.core.build import build_model
 from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
+from app.core.pipeline.field import is_factory
 from app.core.roster import RIVER
 from app.core.thaw import Admitted, Put, check_names, fill, refused
 from app.core.vessel import Method

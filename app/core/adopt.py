@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.core.build import is_factory
 from app.core.drift import DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.expression import params_used
 from app.core.maturity import Maturity
 from app.core.pipeline import Pipeline
+from app.core.pipeline.field import is_factory
 from app.core.shard import Shard, Terms
 
 FOLLOWED = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-import re
 import sysconfig
 import traceback
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from app.core.curve import OWN_METRICS
 from app.core.digest import DigestError, size_of
 from app.core.error import ExpressionError, UnseededError
 from app.core.expression import RIVER, build
+from app.core.pipeline.field import FACTORY
 from app.core.seed import Seeds, differing_part, fill_seeds
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS})
 _NO_DETECTORS = {"binary", "datasets", "DriftRetrainingClassifier"}  # of what River's `drift` exports
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-_FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
 def tree_size(obj: Any, unit: str = "byte") -> int:
@@ -66,15 +65,10 @@ def build_metric(expression: str, pipeline: Pipeline) -> Any:
     return make_metric(expression, pipeline.params)
 
 
-def is_factory(model: str) -> bool:
-    """Whether the text is `package.module:function` and not an expression."""
-    return _FACTORY.fullmatch(model.strip()) is not None
-
-
 def make_model(model: str, params: Mapping[str, Scalar], seed: int) -> Any:
     """`build_model` for parts of a pipeline that is not whole yet."""
     seeds = Seeds(seed)
-    match = _FACTORY.fullmatch(model.strip())
+    match = FACTORY.fullmatch(model.strip())
     made = _call_factory(match[1], match[2], dict(params)) if match else build(model, params, RIVER, seeds)
     if not isinstance(made, base.Estimator):
         raise ExpressionError(f"makes a {type(made).__name__}, which is no model; write one of River's estimators")

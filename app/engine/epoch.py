@@ -17,7 +17,8 @@ from app.core.adopt import adopt, changed_keys, refused_keys
 from app.core.error import InvariantError, PipelineError, RecoveryError, StateMismatchError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import dump, load
-from app.core.pipeline import Pipeline, parse_foreign, read_pipeline
+from app.core.pipeline import Pipeline, read_pipeline
+from app.core.pipeline.foreign import parse_foreign
 from app.core.shard import Shard
 
 

@@ -18,7 +18,8 @@ from app.codec.keyring import KeyRing
 from app.core.adopt import begun_anew, changed_keys, refused_keys
 from app.core.error import InputLostError, InvariantError, PipelineError, RecoveryError, SnapshotError
 from app.core.fingerprint import versions
-from app.core.pipeline import Pipeline, parse_foreign
+from app.core.pipeline import Pipeline
+from app.core.pipeline.foreign import parse_foreign
 from app.engine.epoch import as_read_now
 from app.engine.port import Broker, Place
 from app.engine.recovery import KEEP_IT, Recovered, Recovery

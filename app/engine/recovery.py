@@ -35,7 +35,8 @@ from app.core.error import (
 )
 from app.core.fingerprint import arithmetic_fingerprint, unreadable, versions
 from app.core.freeze import Frozen, loading
-from app.core.pipeline import Pipeline, parse_foreign
+from app.core.pipeline import Pipeline
+from app.core.pipeline.foreign import parse_foreign
 from app.core.record import Source
 from app.core.shard import Shard
 from app.engine.clock import REAL, Clock

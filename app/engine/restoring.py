@@ -34,7 +34,8 @@ from app.core.error import (
 from app.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
 from app.core.freeze import Frozen, dump, load
 from app.core.migration import FORMAT as STATE_FORMAT
-from app.core.pipeline import Pipeline, parse_foreign, read_pipeline
+from app.core.pipeline import Pipeline, read_pipeline
+from app.core.pipeline.foreign import parse_foreign
 from app.core.proof import synthetic_records
 from app.core.shard import Shard
 from app.core.step import step

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.config import dump_pipeline, load_pipeline, load_settings, read_pipeline, read_yaml, yaml_scalar
+from app.config import dump_pipeline, load_outline, load_pipeline, load_settings, read_pipeline, read_yaml, yaml_scalar
 from app.core.error import InputFileError, PipelineError, SettingsError
 
 FILE = """\
@@ -253,3 +253,42 @@ def test_secrets_are_not_shown() -> None:
         with pytest.raises(SettingsError) as caught:
             load_settings({f"DRIFTLINE_{name}": text})
         assert "hush hush" not in str(caught.value)
+
+
+# -- what a command that builds nothing reads
+
+
+def test_an_outline_is_the_pipeline_without_what_building_finds(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(FILE)
+    whole, outline = load_pipeline(path), load_outline(path)
+    assert outline.metrics == ()
+    assert outline.model_copy(update={"metrics": whole.metrics}) == whole
+    named = ("metrics=[ROCAUC]", "delivery=at_least_once")
+    assert load_outline(path, named) == load_pipeline(path, named)
+
+
+def test_an_outline_takes_expressions_as_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(FILE.replace("LogisticRegression", "LogisticRegresion"))
+    with pytest.raises(PipelineError):
+        load_pipeline(path)
+    assert "LogisticRegresion" in load_outline(path).model
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task=binray", "topics.scores=card-fraud.outcomes", "event.features.amount=nmber", "event.key=integer",
+        "event.features.amount.missing=none", "label=~", "label.negative=1", "label.wait=1y", "snapshot.every=0",
+        "limits.slice_compute_max=0", "colour=red",
+    ],
+)  # fmt: skip
+def test_what_an_outline_reads_has_the_same_problems_in_the_same_words(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(FILE.replace("amount: number", "amount: {type: number}"))
+    with pytest.raises(PipelineError) as of_outline:
+        load_outline(path, (override,))
+    with pytest.raises(PipelineError) as of_whole:
+        load_pipeline(path, (override,))
+    assert str(of_outline.value) == str(of_whole.value)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from river import base, compose, linear_model, metrics, optim, preprocessing
 
-from app.core.build import METRICS, is_factory, make_detector, make_metric, make_model
+from app.core.build import METRICS, make_detector, make_metric, make_model
 from app.core.curve import ROCAUC
 from app.core.error import ExpressionError
 from app.core.expression import RIVER, build, params_used
+from app.core.pipeline.field import is_factory
 from app.core.select import Select
 
 

@@ -18,8 +18,8 @@ from app.codec.manifest import Manifest
 from app.core.error import ExpressionError, PipelineError, RecoveryError, SnapshotError, StateMismatchError
 from app.core.fingerprint import arithmetic_fingerprint, versions
 from app.core.freeze import Frozen
-from app.core.pipeline import parse_foreign, parse_pipeline, read_pipeline
-from app.core.pipeline.foreign import check_modest
+from app.core.pipeline import parse_pipeline, read_pipeline
+from app.core.pipeline.foreign import check_modest, parse_foreign
 from app.core.shard import Shard
 from app.core.trained import UnfitError, check_pipeline
 from app.engine.cluster import MemoryCluster

@@ -1,12 +1,14 @@
 """The pipeline file: its shape, its rules, and how it is read.
 
-`field` (durations, paths, scalars) -> `form` (the shape) -> `rule` (what must hold between settings) -> `parse`
-(from a file's content to a `Pipeline`, or to every problem it has) -> `foreign` (the same for documents that others may
-have written); `schema` tells editors.
+`field` (durations, paths, scalars) -> `form` (the shape) -> `intake` and `rule` (what must hold between settings) ->
+`parse` (from a file's content to a `Pipeline`, or to every problem it has) -> `foreign` (the same for documents that
+others may have written); `schema` tells editors.
+
+Only `rule`, `fitness`, `bound` and `foreign` need River, which takes a second to load: the others do without until a
+pipeline is built, so that commands that only ask Kafka answer at once.
 """
 
 from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path
-from app.core.pipeline.foreign import parse_foreign
 from app.core.pipeline.form import (
     AlertKind,
     Alerts,
@@ -32,7 +34,7 @@ from app.core.pipeline.form import (
     Topics,
     Watch,
 )
-from app.core.pipeline.parse import close_match, parse_pipeline, read_pipeline
+from app.core.pipeline.parse import close_match, parse_pipeline, read_outline, read_pipeline
 from app.core.pipeline.schema import pipeline_schema
 
 __all__ = [
@@ -65,9 +67,9 @@ __all__ = [
     "format_duration",
     "format_path",
     "parse_duration",
-    "parse_foreign",
     "parse_path",
     "parse_pipeline",
     "pipeline_schema",
+    "read_outline",
     "read_pipeline",
 ]

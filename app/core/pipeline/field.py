@@ -26,6 +26,7 @@ _DURATION_ALLOWED = "a whole number with a unit, as in 500ms, 30s, 15m, 12h or 7
 _INTEGER_MAX = 2**63 - 1
 _PATH_MAX = 1_000
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 # A record is one document: its value's keys, and under keys that stand for the rest of it, what `$key` and such name.
@@ -181,6 +182,11 @@ def _check_topic(value: object) -> str:
     if not isinstance(value, str) or not _TOPIC.fullmatch(value) or value in {".", ".."}:
         raise ValueError("is no topic name that Kafka takes: 1 to 249 letters, digits, '.', '_' or '-'")
     return value
+
+
+def is_factory(model: str) -> bool:
+    """Whether the text of a model is `package.module:function` and not an expression."""
+    return FACTORY.fullmatch(model.strip()) is not None
 
 
 def _strip(value: object) -> object:

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-from app.core.build import METRICS, is_factory
+from app.core.build import METRICS
 from app.core.error import ExpressionError, PipelineError, Problem
 from app.core.expression import parse_expression
-from app.core.pipeline.field import Scalar
+from app.core.pipeline.field import Scalar, is_factory
 from app.core.pipeline.form import Pipeline
 from app.core.pipeline.parse import parse_pipeline, read_pipeline
 

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from app.core.error import PipelineError, Problem
 from app.core.pipeline.field import format_path
 from app.core.pipeline.form import Form, Pipeline
-from app.core.pipeline.rule import broken_rules, fitting_metrics
+from app.core.pipeline.intake import broken_intake_rules
 
 TOPIC_KINDS = (
     "events",
@@ -63,16 +63,34 @@ def parse_pipeline(doc: object) -> Pipeline:
     Raises:
         PipelineError: with every problem found.
     """
-    filled, draft, faults = _drafted(doc)
-    for span in _AS_WAIT:
-        if not _gives(doc, "label", span):
-            faults = [fault for fault in faults if fault.path != f"label.{span}"]  # it is `wait`, which is told
+    from app.core.pipeline.rule import broken_rules, fitting_metrics  # River: a second that only building is worth
+
+    filled, draft, faults = _drafted_file(doc)
     problems = faults + broken_rules(draft)
     if problems:
         raise PipelineError(problems)
     if "metrics" not in filled:
         filled["metrics"] = fitting_metrics(draft)
     return Pipeline.model_validate(filled)
+
+
+def read_outline(doc: object) -> Pipeline:
+    """The pipeline that a file's content describes, for whoever needs its topics and not its model.
+
+    Nothing is built, and River is not loaded: expressions are read as text, right or wrong, and metrics that the file
+    leaves out stay out.
+
+    Args:
+        doc: as of `parse_pipeline`.
+
+    Raises:
+        PipelineError: with every problem in the form of its sections, its topics, and how events and labels are read.
+    """
+    filled, draft, faults = _drafted_file(doc)
+    problems = faults + broken_intake_rules(draft)
+    if problems:
+        raise PipelineError(problems)
+    return Pipeline.model_validate({"metrics": (), **filled})
 
 
 def read_pipeline(doc: object) -> Pipeline:
@@ -92,6 +110,15 @@ def read_pipeline(doc: object) -> Pipeline:
     if faults:
         raise PipelineError(faults)
     return Pipeline.model_validate(filled)
+
+
+def _drafted_file(doc: object) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
+    """`_drafted` for a person's file: what is wrong with a setting that stands in for others is told once."""
+    filled, draft, faults = _drafted(doc)
+    for span in _AS_WAIT:
+        if not _gives(doc, "label", span):
+            faults = [fault for fault in faults if fault.path != f"label.{span}"]  # it is `wait`, which is told
+    return filled, draft, faults
 
 
 def _drafted(doc: object) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
