@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.core.condition import watched
 from app.core.drift import DriftMonitors
 from app.core.evaluate import Evaluation
 from app.core.expression import params_used
@@ -108,7 +109,7 @@ def adopt(shard: Shard, before: Pipeline) -> None:
     if not Terms.of(before, shard.partition).waits_watched:
         shard.pending.pass_over(shard.now_ms)  # where they begin to be watched
     shard.watch.adopt(after)
-    shard.episodes.forget(shard.watch.signals(after), shard.moment("a"))
+    shard.episodes.forget(watched(after), shard.moment("a"))
 
 
 def begun_anew(before: Pipeline, after: Pipeline) -> list[str]:

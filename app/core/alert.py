@@ -1,5 +1,5 @@
 """What an alert says: kind, severity, audience, one sentence for someone who does not program, and the
-numbers behind it. `episode` says when it is told.
+numbers behind it. `episode` says when it is told; the wording of drift is in the table of `signal`.
 
 Severity is `warning` unless users are hurt for certain, and the pipeline file may say otherwise by kind. `critical` is:
 
@@ -18,37 +18,26 @@ operations as well, whatever the audience.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 
+from app.core.condition import Condition
 from app.core.drift import Drift
 from app.core.episode import Sign, Told
+from app.core.kind import row_of
 from app.core.output import Guard, ModelVersion
 from app.core.pipeline import AlertKind, Role
 from app.core.pipeline.field import spoken
 from app.core.poison import WINDOW_CALLS
 from app.core.reaction import Reaction
-from app.core.telling import kind_of, percent, telling, telling_of
+from app.core.signal import FEATURES, Facts, Signal, feature_of
+from app.core.telling import percent
 
 if TYPE_CHECKING:
     from app.core.pipeline import Pipeline
 
 FEATURES_SHOWN = 5  # of the features that moved, those that moved most
-
-_AUDIENCES: dict[AlertKind, tuple[Role, ...]] = {
-    "data_drift": ("data_engineering", "data_science"),
-    "concept_drift": ("data_science", "domain_expert"),
-    "score_drift": ("data_science", "operations"),
-    "performance": ("data_science", "domain_expert"),
-    "label_coverage": ("data_engineering", "data_science"),
-    "label_delay": ("data_engineering", "data_science"),
-    "label_match": ("data_engineering", "operations"),
-    "data_quality": ("data_engineering",),
-    "model_failure": ("operations", "data_science"),
-    "model_change": ("data_science", "operations"),
-    "throughput": ("operations", "data_engineering"),
-}
 
 
 class AlertContent(Struct, frozen=True, gc=False):
@@ -69,7 +58,7 @@ def alert_of(pipeline: Pipeline, told: Told, version: ModelVersion) -> AlertCont
     """
     kind = told.episode.sign.kind
     rules = pipeline.alerts
-    audience: tuple[Role, ...] = rules.audience.get(kind) or _AUDIENCES[kind]
+    audience: tuple[Role, ...] = rules.audience.get(kind) or row_of(kind).audience
     if told.severity == "critical" and "operations" not in audience:
         audience = (*audience, "operations")
     return AlertContent(
@@ -84,23 +73,9 @@ def alert_of(pipeline: Pipeline, told: Told, version: ModelVersion) -> AlertCont
 # -- drift
 
 
-_SIGNALS = {
-    "feature": "features",
-    "novelty": "features",
-    "rate": "features",
-    "label_rate": "label_rate_drift",
-    "label_delay": "label_delay_drift",
-    "missing": "missing_drift",
-}
-
-
 def signal_of(drift: Drift) -> str:
-    """The signal whose episode a drift belongs to: all detectors of one signal, and all features, share theirs.
-
-    None of them is the name of a condition of `watch`: a limit may be kept while a signal drifts.
-    """
-    kind = drift.signal.partition(":")[0]
-    return _SIGNALS.get(kind, kind)
+    """The episode that a drift belongs to: all detectors of one signal, and all features, share theirs."""
+    return Signal.read(drift.signal)[0].row.episode
 
 
 def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
@@ -109,7 +84,8 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
     Args:
         before: the last sign of the same episode, where one is open: the features that moved since it began are kept.
     """
-    kind = kind_of(drift.signal)
+    signal, what = Signal.read(drift.signal)
+    row, facts = signal.row, Facts(pipeline.name, pipeline.task, what, drift)
     evidence: dict[str, object] = {
         "signal": drift.signal,
         "detector": drift.detector,
@@ -121,23 +97,18 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
         "observed": drift.observed,
         "detection": drift.detection,
     }
-    sentence = _sentence(pipeline, drift)
+    sentence = row.sentence(facts)
     if drift.moved:
         evidence["moved"] = _moved(drift, before)
-    if _SIGNALS.get(drift.signal.partition(":")[0]) == "features":
+    if row.episode == FEATURES:
         earlier: Any = before.evidence.get("found", []) if before is not None else []
         others = [one for one in earlier if one != drift.signal][: FEATURES_SHOWN - 1]
         evidence["found"] = [drift.signal, *others]
-        names = dict.fromkeys(_feature(one) for one in others if _feature(one) != _feature(drift.signal))
+        names = dict.fromkeys(feature_of(one) for one in others if feature_of(one) != feature_of(drift.signal))
         if names:
             sentence = f"{sentence.removesuffix('.')}; {_listed(list(names))} moved as well."
-    return Sign(
-        kind,
-        _severity(pipeline.task, drift) if kind == "concept_drift" else "warning",
-        sentence,
-        _settled(pipeline.name, kind),
-        evidence,
-    )
+    calm = f"No further change in {row.calm.format(pipeline.name)} has been seen"
+    return Sign(row.kind, row.severity(facts), sentence, calm, evidence)
 
 
 def _moved(drift: Drift, before: Sign | None) -> list[dict[str, Any]]:
@@ -150,34 +121,14 @@ def _moved(drift: Drift, before: Sign | None) -> list[dict[str, Any]]:
     return moved[:FEATURES_SHOWN]
 
 
-def _feature(signal: str) -> str:
-    """The feature that a signal is of."""
-    kind, _, name = signal.partition(":")
-    return name.partition("=")[0] if kind == "rate" else name
-
-
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _settled(name: str, kind: AlertKind) -> str:
-    match kind:
-        case "concept_drift":
-            return f"No further change in how often {name} is wrong has been seen"
-        case "score_drift":
-            return f"No further change in what {name} predicts has been seen"
-        case "label_coverage":
-            return f"No further change in how many labels of {name} come in time has been seen"
-        case "label_delay":
-            return f"No further change in how late the labels of {name} come has been seen"
-        case _:
-            return f"No further change in the data of {name} has been seen"
 
 
 def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
     """A change of the model, over as soon as it is told."""
     drift = reaction.drift
-    sentence = telling_of(pipeline.name, reaction)
+    sentence = _changed(pipeline.name, reaction)
     evidence: dict[str, object] = {
         "reaction": reaction.act,
         "signal": drift.signal,
@@ -185,7 +136,20 @@ def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
         "detection": drift.detection,
         "learned": reaction.learned,
     }
-    return Sign("model_change", "warning", sentence, sentence, evidence)
+    return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
+
+
+def _changed(name: str, reaction: Reaction) -> str:
+    """What was done to a model, and why."""
+    signal, what = Signal.read(reaction.drift.signal)
+    why = f"because {signal.row.cause.format(what)} changed (see the alert before)"
+    match reaction.act:
+        case "boost":
+            return f"{name} learns faster for a while, {why}."
+        case "swap" if reaction.since is not None:
+            labels = "label" if reaction.learned == 1 else f"{reaction.learned:,} labels"
+            return f"A second model, which has learned from the last {labels}, serves {name} {why}."
+    return f"{name} has begun again with an untrained model, {why}: its predictions are poor until it has learned."
 
 
 def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str) -> Sign:
@@ -198,7 +162,7 @@ def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str)
     evidence: dict[str, object] = {"reaction": "load", "load": load, "learned": learned, "sha256": sha256}
     if by:
         evidence["by"] = by
-    return Sign("model_change", "warning", sentence, sentence, evidence)
+    return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
 
 
 def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign:
@@ -208,7 +172,7 @@ def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign
         "served goes on. Load it again."
     )
     evidence: dict[str, object] = {"reaction": "none", "load": load, "parts": parts, "count": count}
-    return Sign("model_change", "warning", sentence, sentence, evidence)
+    return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
 
 
 # -- the model
@@ -231,7 +195,7 @@ def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
             f"The model of {name} broke down and its last good copy as well: "
             "events get no prediction until it recovers."
         )
-    return Sign("model_failure", "critical", sentence, f"{name} has given usable predictions again", {"guard": guard})
+    return Condition.BROKEN.sign("critical", sentence, f"{name} has given usable predictions again", {"guard": guard})
 
 
 def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
@@ -253,7 +217,7 @@ def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
         )
     calm = f"The model of {name} has worked without errors again"
     evidence: dict[str, object] = {"errors": count, "calls": WINDOW_CALLS}
-    return Sign("model_failure", "critical" if rests else "warning", sentence, calm, evidence)
+    return Condition.ERRORS.sign("critical" if rests else "warning", sentence, calm, evidence)
 
 
 # -- limits
@@ -274,7 +238,7 @@ def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float
     beyond = (limit - value if least else value - limit) > abs(limit) / 10
     calm = f"{metric} of {name} has been within its limit again"
     evidence: dict[str, object] = {"signal": metric, "value": value, "limit": limit, "count": count}
-    return Sign("performance", "critical" if beyond else "warning", sentence, calm, evidence)
+    return Condition.PERFORMANCE.sign("critical" if beyond else "warning", sentence, calm, evidence)
 
 
 def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
@@ -285,7 +249,7 @@ def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
     )
     calm = f"{metric} of {pipeline.name} has been within its limit again"
     evidence: dict[str, object] = {"signal": metric, "count": count}
-    return Sign("performance", "warning", sentence, calm, evidence, news=True)
+    return Condition.PERFORMANCE.sign("warning", sentence, calm, evidence, news=True)
 
 
 def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int) -> Sign:
@@ -296,7 +260,7 @@ def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int)
     )
     calm = f"Enough events of {pipeline.name} have got their label again"
     evidence: dict[str, object] = {"signal": "label coverage", "value": coverage, "limit": least, "count": count}
-    return Sign("label_coverage", "critical" if coverage < least / 2 else "warning", sentence, calm, evidence)
+    return Condition.COVERAGE.sign("critical" if coverage < least / 2 else "warning", sentence, calm, evidence)
 
 
 def delay_sign(pipeline: Pipeline, late: float, limit_ms: int, count: int) -> Sign:
@@ -307,7 +271,7 @@ def delay_sign(pipeline: Pipeline, late: float, limit_ms: int, count: int) -> Si
     )
     calm = f"Most labels of {pipeline.name} have come in time again"
     evidence: dict[str, object] = {"signal": "label delay", "value": late, "limit_ms": limit_ms, "count": count}
-    return Sign("label_delay", "warning", sentence, calm, evidence)
+    return Condition.DELAY.sign("warning", sentence, calm, evidence)
 
 
 def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, count: int, reason: str) -> Sign:
@@ -325,7 +289,7 @@ def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, cou
     evidence: dict[str, object] = {
         "signal": f"rejected {what}", "value": share, "limit": limit, "count": count, "reason": reason,
     }  # fmt: skip
-    return Sign("data_quality", "critical" if share > 0.5 else "warning", sentence, calm, evidence)
+    return Condition.REJECTED.sign("critical" if share > 0.5 else "warning", sentence, calm, evidence)
 
 
 def missing_sign(pipeline: Pipeline, feature: str, share: float, limit: float, count: int) -> Sign:
@@ -336,7 +300,7 @@ def missing_sign(pipeline: Pipeline, feature: str, share: float, limit: float, c
     )
     calm = f"{feature} has been there in enough events of {pipeline.name} again"
     evidence: dict[str, object] = {"signal": f"missing {feature}", "value": share, "limit": limit, "count": count}
-    return Sign("data_quality", "warning", sentence, calm, evidence)
+    return Condition.MISSING.sign("warning", sentence, calm, evidence)
 
 
 def throughput_sign(pipeline: Pipeline, count: int, usual: float, window_ms: int) -> Sign:
@@ -348,42 +312,4 @@ def throughput_sign(pipeline: Pipeline, count: int, usual: float, window_ms: int
         sentence = f"{count:,} events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
     calm = f"Events of {pipeline.name} have come at a usual rate again"
     evidence: dict[str, object] = {"signal": "events", "before": usual, "after": count, "window_ms": window_ms}
-    return Sign("throughput", "critical" if count == 0 else "warning", sentence, calm, evidence)
-
-
-def _severity(task: str, drift: Drift) -> Literal["warning", "critical"]:
-    rise = drift.after - drift.before
-    if drift.signal == "loss":
-        return "critical" if drift.after >= 2 * drift.before else "warning"
-    if task == "regression":
-        return "critical" if rise >= 0.25 else "warning"
-    return "critical" if rise >= 0.1 or drift.after >= 2 * drift.before else "warning"
-
-
-def _sentence(pipeline: Pipeline, drift: Drift) -> str:
-    other = telling(pipeline.name, drift)
-    if other is not None:
-        return other
-    name, rises = pipeline.name, drift.direction == "rise"
-    unit = "labels" if drift.signal == "error" else "events"
-    since = f"Since about {drift.count_after:,} {unit} ago"
-    rates = f"{percent(drift.before)} before, {percent(drift.after)} now."
-    classes = pipeline.task in ("binary", "multiclass")
-    ranks = (
-        f"on average above {percent(drift.before)} of the reference values before, "
-        f"above {percent(drift.after)} of them now."
-    )
-    if drift.signal == "error":
-        if classes:
-            return f"{since} {name} has been wrong {'more' if rises else 'less'} often: {rates}"
-        return f"{since} {name} has been {'further off' if rises else 'closer'}: its errors were {ranks}"
-    if drift.signal == "score":
-        if pipeline.task == "binary":
-            higher = "higher" if rises else "lower"
-            return f"{since} {name} has given {higher} probabilities: on average {rates}"
-        if pipeline.task == "multiclass":
-            return f"{since} {name} has been {'surer' if rises else 'less sure'} of its predictions: {rates}"
-        scores = "anomaly scores" if pipeline.task == "anomaly" else "predictions"
-        return f"{since} {name} has given {'higher' if rises else 'lower'} {scores}: {ranks}"
-    feature = drift.signal.removeprefix("feature:")
-    return f"{since} the values of {feature} in {name} have been {'higher' if rises else 'lower'}: {ranks}"
+    return Condition.THROUGHPUT.sign("critical" if count == 0 else "warning", sentence, calm, evidence)

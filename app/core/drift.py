@@ -1,20 +1,6 @@
 """Drift monitors: a detector on each watched signal of one shard, and the rules of when it is worth an alert.
 
-Signals, the values that a detector sees, and which way they alert:
-
-    error        binary, multiclass: 1 where the served class is not the label (none served counts as wrong), else 0
-                 regression: the absolute error, as a rank in the errors at the end of the warm-up
-                 anomaly: none                                                                           rises
-    loss         binary, multiclass: the log loss of the served probabilities, at most `LOSS_MAX`, as a share
-                 of it                                                                                   rises
-    score        binary: the probability of the positive class; multiclass: the greatest probability
-                 regression, anomaly: the number, as a rank in the numbers at the end of the warm-up     both
-    feature      a number: its rank in the first `reference_size` values, or in those of its season, or
-                 the number itself (`raw`); a boolean: 1 for true                                        both
-    novelty, rate, missing   see `feature`
-    label_rate   1 for an event whose label came within the wait, 0 for one without, when the wait is over, in
-                 order of arrival                                                                         falls
-    label_delay  from event to label, as a rank in the first `reference_size` delays                     rises
+Which signals there are, what a detector is shown of each and which way it alerts is the table in `signal`.
 
 Rules:
 
@@ -32,35 +18,34 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from math import exp, log
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from msgspec import structs
 from river import base, drift
 
 from app.core.build import build_detector
 from app.core.digest import digest_of
-from app.core.error import ExpressionError
+from app.core.error import ExpressionError, InvariantError
 from app.core.feature import CategoryWatch, MissingWatch, SeasonWatch, Watch
 from app.core.monitor import WARNING_SPAN, Chosen, Detector, Drift, Monitor, Move, make_monitors
 from app.core.output import Prediction
 from app.core.record import FeatureValue, LabelValue
 from app.core.reference import Reference, Season
+from app.core.signal import DIRECT, OfFeature, OfFold, OfLabel, OfScore, Signal
 
 if TYPE_CHECKING:
     from app.core.pipeline import Feature, Pipeline, Task
     from app.core.pipeline.form import Watch as WatchForm
 
-__all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected", "loss_of"]
+__all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected"]
 
 Named: TypeAlias = tuple[str, Any]  # a detector's expression, and the detector built from it
-LOSS_MAX = log(1_000)  # of one event: a probability of the truth below 1 in 1,000 counts as that
 CATEGORIES_MAX = 10
 MOVED_MAX = 5
 _RANK_SPREAD = 12**-0.5
-_LEAST = exp(-LOSS_MAX)
 _NONE: tuple[Drift, ...] = ()
+_CONNECTED = frozenset({"direct", "of_scores", "of_labels", "of_fold"})  # made again from the rest of the state
 _CONFIDENCES: dict[Any, tuple[str, ...]] = {
     drift.ADWIN: ("delta",),
     drift.KSWIN: ("alpha",),
@@ -81,22 +66,14 @@ def corrected(detector: Any, count: int) -> Any:
     return detector.clone({name: getattr(detector, name) / count for name in names})
 
 
-def loss_of(y_true: LabelValue, prediction: Prediction) -> float | None:
-    """The log loss of a served prediction, at most `LOSS_MAX`, as a share of it; None without probabilities."""
-    probabilities = prediction.probabilities
-    if not probabilities:
-        return None
-    probability = probabilities.get(y_true, 0.0)
-    return 1.0 if probability <= _LEAST else max(0.0, -log(probability) / LOSS_MAX)
-
-
 class DriftMonitors:
     """All monitors of one shard.
 
     Args:
         task: of the pipeline; says what the signals are.
         names: the features' names, in the order in which `on_event` gets their values.
-        error, loss, score, label_rate, label_delay, features, missing: detectors by signal; a feature's by its name.
+        direct: detectors of the signals of the shard as a whole.
+        features, missing: detectors of features, by name.
         types: of features that are no numbers, by name.
         fills: values that stand in for a missing feature, by name.
         warmup_labels: labels (anomaly: scores) before an error, a loss or a score may alert, 0 or more.
@@ -104,22 +81,27 @@ class DriftMonitors:
         categories_max: values of a text feature whose rate is watched.
         warning_span: see `Monitor`.
 
+    Attributes:
+        direct: monitors of the signals of the shard as a whole; a list for each, however many are watched.
+        of_scores, of_labels, of_fold: those of them that there are, by where their values come from.
+
     Raises:
         ExpressionError: a detector does not fit its signal, or there is no such signal.
     """
+
+    direct: dict[Signal, list[Monitor]]
+    of_scores: tuple[tuple[Callable[[Prediction], float | None], list[Monitor]], ...]
+    of_labels: tuple[tuple[Callable[[LabelValue, Prediction], float | None], list[Monitor]], ...]
+    of_fold: dict[Signal, list[Monitor]]
 
     def __init__(
         self,
         task: Task,
         names: Sequence[str],
+        direct: Mapping[Signal, Sequence[Named | Chosen]] | None = None,
         *,
-        error: Sequence[Named | Chosen] = (),
-        loss: Sequence[Named | Chosen] = (),
-        score: Sequence[Named | Chosen] = (),
         features: Mapping[str, Sequence[Named | Chosen]] | None = None,
         missing: Mapping[str, Sequence[Named | Chosen]] | None = None,
-        label_rate: Sequence[Named | Chosen] = (),
-        label_delay: Sequence[Named | Chosen] = (),
         types: Mapping[str, str] | None = None,
         fills: Mapping[str, FeatureValue] | None = None,
         warmup_labels: int = 5_000,
@@ -127,7 +109,8 @@ class DriftMonitors:
         categories_max: int = CATEGORIES_MAX,
         warning_span: int = WARNING_SPAN,
     ) -> None:
-        if task == "anomaly" and (error or loss):
+        asked = [signal for signal, chosen in (direct or {}).items() if chosen]
+        if task == "anomaly" and any("error" in signal.row.needs for signal in asked):
             raise ExpressionError("drift.error: anomaly scores have no error; watch score or features")
         self.task: Task = task
         self.names = tuple(names)
@@ -137,12 +120,10 @@ class DriftMonitors:
         self.warning_span = warning_span
         self.label_count = 0
         self.score_count = 0
-        classes = task in ("binary", "multiclass")
-        self.error = self._of("error", error, bits=classes, ranked=not classes)
-        self.loss = self._of("loss", loss, scale=LOSS_MAX)
-        self.score = self._of("score", score, bad="both", ranked=not classes)
-        self.label_rate = self._of("label_rate", label_rate, bits=True, bad="fall")
-        self.label_delay = self._of("label_delay", label_delay, ranked=True)
+        numbers = task not in ("binary", "multiclass")
+        self.direct = {
+            signal: self._of(signal, "", _listed((direct or {}).get(signal, ())), numbers=numbers) for signal in DIRECT
+        }
         self.features: list[tuple[int, Monitor]] = []
         self.watches: list[tuple[int, Watch]] = []
         for name, chosen in (features or {}).items():
@@ -150,37 +131,58 @@ class DriftMonitors:
         for name, chosen in (missing or {}).items():
             self._missing(name, _listed(chosen), (fills or {}).get(name))
         self.of_events = bool(self.features or self.watches)
+        self._connect()
 
-    def _of(
-        self,
-        signal: str,
-        chosen: Sequence[Named | Chosen],
-        *,
-        bits: bool = False,
-        ranked: bool = False,
-        bad: Any = "rise",
-        scale: float = 1.0,
-    ) -> list[Monitor]:
-        asked = _listed(chosen)
-        for one in asked:
-            _check(signal, one, bits=bits)
+    def _of(self, signal: Signal, what: str, chosen: list[Chosen], *, numbers: bool) -> list[Monitor]:
+        shown = signal.row.shown_for(numbers=numbers)
+        _check(signal, what, chosen, bits=shown == "bit")
 
         def reference(one: Chosen) -> Reference | None:
-            return Reference(self.reference_size) if ranked and not one.raw else None
+            return Reference(self.reference_size) if shown == "rank" and not one.raw else None
 
-        return make_monitors(signal, asked, bad=bad, reference=reference, scale=scale, warning_span=self.warning_span)
+        return make_monitors(signal, what, chosen, reference=reference, warning_span=self.warning_span)
+
+    def _connect(self) -> None:
+        """Note which monitors are fed from where."""
+        scores, labels, fold = [], [], {}
+        for signal, monitors in self.direct.items():
+            if not monitors:
+                continue
+            match signal.row.feed:
+                case OfScore(value):
+                    scores.append((value(self.task), monitors))
+                case OfLabel(value_of_label):
+                    labels.append((value_of_label(self.task), monitors))
+                case OfFold():
+                    fold[signal] = monitors
+                case OfFeature():
+                    raise InvariantError(f"{signal.row.name} is a signal of features")
+                case feed:
+                    assert_never(feed)
+        self.of_scores, self.of_labels, self.of_fold = tuple(scores), tuple(labels), fold
+
+    def __getstate__(self) -> dict[str, object]:
+        """An attribute for each signal, as states were written before there was a table of signals."""
+        kept = {name: part for name, part in vars(self).items() if name not in _CONNECTED}
+        return {**kept, **{signal.row.name: monitors for signal, monitors in self.direct.items()}}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """A signal that the state does not know has no monitors."""
+        names = {signal.row.name for signal in DIRECT}
+        vars(self).update({name: part for name, part in state.items() if name not in names})
+        self.direct = {signal: state.get(signal.row.name, []) for signal in DIRECT}
+        self._connect()
 
     def _feature(self, name: str, chosen: list[Chosen], kind: str) -> None:
         if name not in self.names:
             raise ExpressionError(f"drift.features.{name}: no such feature; declare it, or take it out here")
-        place, signal = self.names.index(name), f"feature:{name}"
+        place = self.names.index(name)
         if kind == "string":
-            for one in chosen:
-                _check(signal, one, bits=True)
+            _check(Signal.NOVELTY, name, chosen, bits=True)
             watch = CategoryWatch(name, chosen, self.reference_size, self.categories_max, self.warning_span)
             self.watches.append((place, watch))
             return
-        made = self._of(signal, chosen, bits=kind == "boolean", ranked=kind == "number", bad="both")
+        made = self._of(Signal.FEATURE, name, chosen, numbers=kind == "number")
         for one, monitor in zip(chosen, made, strict=True):
             monitor.unit = "bit" if kind == "boolean" else "raw" if one.raw else "rank"
             if one.season_ms is None:
@@ -193,8 +195,7 @@ class DriftMonitors:
     def _missing(self, name: str, chosen: list[Chosen], fill: FeatureValue) -> None:
         if name not in self.names:
             raise ExpressionError(f"drift.missing.{name}: no such feature; declare it, or take it out here")
-        for one in chosen:
-            _check(f"missing:{name}", one, bits=True)
+        _check(Signal.MISSING, name, chosen, bits=True)
         self.watches.append((self.names.index(name), MissingWatch(name, fill, chosen, self.warning_span)))
 
     @classmethod
@@ -213,13 +214,9 @@ class DriftMonitors:
         return cls(
             pipeline.task,
             tuple(declared),
-            error=built(watched.error),
-            loss=built(watched.loss),
-            score=built(watched.score),
+            {signal: built(watched.of(signal)) for signal in DIRECT},
             features={name: built(forms, family) for name, forms in watched.features.items()},
             missing={name: built(forms, family) for name, forms in watched.missing.items()},
-            label_rate=built(watched.label_rate),
-            label_delay=built(watched.label_delay),
             types={name: feature.type for name, feature in declared.items()},
             fills={name: feature.fill for name, feature in declared.items()},
             warmup_labels=watched.warmup_labels,
@@ -256,53 +253,30 @@ class DriftMonitors:
 
     def on_score(self, prediction: Prediction) -> Sequence[Drift]:
         """Watch one served prediction."""
-        if not self.score:
-            return _NONE
-        value = prediction.value
-        if self.task == "multiclass":
-            value = max(prediction.probabilities.values()) if prediction.probabilities else None
-        if value is None:
+        values = [
+            (value, monitors) for value_of, monitors in self.of_scores if (value := value_of(prediction)) is not None
+        ]
+        if not values:
             return _NONE
         self.score_count += 1
         known = self.score_count if self.task == "anomaly" else self.label_count
-        return _update(self.score, value, known > self.warmup_labels)
+        return [change for value, monitors in values for change in _update(monitors, value, known > self.warmup_labels)]
 
     def on_label(self, y_true: LabelValue, prediction: Prediction) -> Sequence[Drift]:
-        """Watch the error and the loss of a served prediction, now that its label is known."""
+        """Watch what a label says of the prediction that was served."""
         self.label_count += 1
-        found = self._on_loss(y_true, prediction) if self.loss else _NONE
-        if not self.error:
-            return found
-        if self.task != "regression":
-            wrong = 0 if prediction.label == y_true else 1
-            settled = self.label_count > self.warmup_labels
-            if len(self.error) == 1:  # nearly always
-                change = self.error[0].update(wrong, settled)
-                if change is None:
-                    return found
-                changes: Sequence[Drift] = (change,)
-            else:
-                changes = _update(self.error, wrong, settled)
-            if not changes:
-                return found
-        elif prediction.value is None:
-            return found
-        else:
-            error = abs(y_true - prediction.value)  # type: ignore[operator]  # a regression's labels are numbers
-            changes = _update(self.error, error, self.label_count > self.warmup_labels)
-        return changes if not found else [*changes, *found]
+        settled = self.label_count > self.warmup_labels
+        found: Sequence[Drift] = _NONE
+        for value_of, monitors in self.of_labels:
+            value = value_of(y_true, prediction)
+            if value is not None and (changes := _update(monitors, value, settled)):
+                found = [*found, *changes]
+        return found
 
-    def _on_loss(self, y_true: LabelValue, prediction: Prediction) -> Sequence[Drift]:
-        loss = loss_of(y_true, prediction)
-        return _NONE if loss is None else _update(self.loss, loss, self.label_count > self.warmup_labels)
-
-    def on_delay(self, delay_ms: int) -> Sequence[Drift]:
-        """Watch how long one event waited for its label."""
-        return _update(self.label_delay, max(0, delay_ms), True)
-
-    def on_wait_over(self, labelled: bool) -> Sequence[Drift]:
-        """Watch whether one event had its label when its wait was over; of each event, in order of arrival."""
-        return _update(self.label_rate, 1 if labelled else 0, True)
+    def on_value(self, signal: Signal, value: float) -> Sequence[Drift]:
+        """Watch a value that only the fold knows; see `OfFold`."""
+        monitors = self.of_fold.get(signal)
+        return _NONE if monitors is None else _update(monitors, value, True)
 
     # -- what they say
 
@@ -333,14 +307,7 @@ class DriftMonitors:
 
     def every(self) -> list[Monitor]:
         """All monitors there are now; a text's rates come to be as its reference is full."""
-        return [
-            *self.error,
-            *self.loss,
-            *self.score,
-            *self.label_rate,
-            *self.label_delay,
-            *self._event_monitors(),
-        ]
+        return [*(monitor for monitors in self.direct.values() for monitor in monitors), *self._event_monitors()]
 
     def keep(self, old: DriftMonitors, first: DriftMonitors) -> dict[str, str]:
         """Go on from another one's past, of the same features: where a watch began as it begins here, it goes on.
@@ -354,10 +321,10 @@ class DriftMonitors:
         """
         self.label_count, self.score_count = old.label_count, old.score_count
         names: dict[str, str] = {}
-        for signal in ("error", "loss", "score", "label_rate", "label_delay"):
-            pairs = zip(getattr(first, signal), getattr(old, signal), strict=True)
+        for signal, monitors in self.direct.items():
+            pairs = zip(first.direct[signal], old.direct[signal], strict=True)
             known = {_beginning(start): lived for start, lived in pairs}
-            setattr(self, signal, [_going_on(one, known, names) for one in getattr(self, signal)])
+            self.direct[signal] = [_going_on(one, known, names) for one in monitors]
         features = zip(first.features, old.features, strict=True)
         known = {_beginning(start): lived for (_, start), (_, lived) in features}
         self.features = [(place, _going_on(one, known, names)) for place, one in self.features]
@@ -365,6 +332,7 @@ class DriftMonitors:
         watched = {(place, digest_of(start)): lived for (place, start), (_, lived) in watches}
         self.watches = [(place, watched.get((place, digest_of(one)), one)) for place, one in self.watches]
         names |= {monitor.name: monitor.name for _, watch in self.watches for monitor in watch.monitors()}
+        self._connect()
         return names
 
 
@@ -437,12 +405,13 @@ def _monitors_of(feature: Feature, categories_max: int) -> int:
     return categories_max + 1 if feature.type == "string" else 1
 
 
-def _check(signal: str, chosen: Chosen, *, bits: bool) -> None:
-    for detector in (chosen.detector, chosen.looser):
-        if detector is None:
-            continue
-        asked = f"drift.{signal.replace('feature:', 'features.').replace(':', '.')}: {chosen.expression}"
-        if not isinstance(detector, base.DriftDetector | base.BinaryDriftDetector):
-            raise ExpressionError(f"{asked} is no drift detector; take ADWIN() or another of river.drift")
-        if isinstance(detector, base.BinaryDriftDetector) and not bits:
-            raise ExpressionError(f"{asked} takes right or wrong, not numbers; take ADWIN, PageHinkley or KSWIN")
+def _check(signal: Signal, what: str, chosen: Sequence[Chosen], *, bits: bool) -> None:
+    for one in chosen:
+        for detector in (one.detector, one.looser):
+            if detector is None:
+                continue
+            asked = f"{signal.place(what)}: {one.expression}"
+            if not isinstance(detector, base.DriftDetector | base.BinaryDriftDetector):
+                raise ExpressionError(f"{asked} is no drift detector; take ADWIN() or another of river.drift")
+            if isinstance(detector, base.BinaryDriftDetector) and not bits:
+                raise ExpressionError(f"{asked} takes right or wrong, not numbers; take ADWIN, PageHinkley or KSWIN")

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct, structs
 
+from app.core.kind import row_of
 from app.core.output import AlertState
 from app.core.pipeline import AlertKind, Alerts, Severity
 from app.core.pipeline.field import spoken
@@ -37,9 +38,6 @@ ONGOING_MS, ONGOING_GAPS = 86_400_000, 7  # between events; of one event a day, 
 SILENCES_MAX = 1_000  # signals are a closed set, and this many silences of theirs are more than anyone will say
 UNWATCHED = "The pipeline file has not asked to watch this"
 _EVER = 1 << 62
-_BY_LABELS: frozenset[AlertKind] = frozenset(
-    {"concept_drift", "performance", "label_coverage", "label_delay", "label_match"}
-)
 
 
 class Sign(Struct, frozen=True, gc=False):
@@ -82,7 +80,7 @@ class Moment(Struct, frozen=True, gc=False):
 
     def observed(self, kind: AlertKind) -> int:
         """How many values such a signal has had."""
-        return self.labels if kind in _BY_LABELS else self.events
+        return self.labels if row_of(kind).counted == "labels" else self.events
 
 
 @dataclass(slots=True)

@@ -1,10 +1,10 @@
 """What is watched of a feature besides the rank of its numbers.
 
 season    numbers: the rank among values of the same time of day, week or year
-novelty   texts: 1 where the value was not among the first `reference_size`, else 0; a rise alerts
+novelty   texts: 1 where the value was not among the first `reference_size`, else 0
 rate      texts: 1 where it is that value, else 0, for each of the `categories_max` most frequent of the
-          first `reference_size`; alerts both ways
-missing   1 where the feature is omitted, or has the value that stands in for a missing one; a rise alerts
+          first `reference_size`
+missing   1 where the feature is omitted, or has the value that stands in for a missing one
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from app.core.monitor import Chosen, Drift, Monitor, make_monitors
 from app.core.record import FeatureValue
 from app.core.reference import Season
+from app.core.signal import Signal
 
 VALUE_SHOWN = 40  # characters of a category in the name of its signal
 
@@ -60,7 +61,7 @@ class MissingWatch(Watch):
 
     def __init__(self, name: str, fill: FeatureValue, chosen: Sequence[Chosen], warning_span: int) -> None:
         self.fill = fill
-        self._monitors = make_monitors(f"missing:{name}", list(chosen), bad="rise", warning_span=warning_span)
+        self._monitors = make_monitors(Signal.MISSING, name, list(chosen), warning_span=warning_span)
 
     def observe(self, value: FeatureValue, time_ms: int | None) -> list[Drift]:
         missing = value is None or (self.fill is not None and value == self.fill)
@@ -90,7 +91,7 @@ class CategoryWatch(Watch):
         self.known: dict[FeatureValue, int] = {}
         self.seen = 0
         self._chosen = [copy.deepcopy(one) for one in chosen]
-        self._novelty = make_monitors(f"novelty:{name}", list(chosen), bad="rise", warning_span=warning_span)
+        self._novelty = make_monitors(Signal.NOVELTY, name, list(chosen), warning_span=warning_span)
         self._rates: list[tuple[FeatureValue, list[Monitor]]] = []
 
     def observe(self, value: FeatureValue, time_ms: int | None) -> list[Drift]:
@@ -115,8 +116,8 @@ class CategoryWatch(Watch):
             text = str(value)
             shown = text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}~{place}"
             chosen = [copy.deepcopy(one) for one in self._chosen]
-            signal = f"rate:{self.name}={shown}"
-            self._rates.append((value, make_monitors(signal, chosen, bad="both", warning_span=self.warning_span)))
+            what = f"{self.name}={shown}"
+            self._rates.append((value, make_monitors(Signal.RATE, what, chosen, warning_span=self.warning_span)))
 
     def monitors(self) -> Iterator[Monitor]:
         yield from self._novelty

@@ -21,9 +21,10 @@ from typing import Final
 from msgspec import structs
 
 from app.core.cause import STRAYS_MIN, Cause, Timing, late_cause, shown_cause, span_text
+from app.core.condition import LOST, SILENT, Condition
 from app.core.episode import Sign
 from app.core.shard import Shard
-from app.core.stray import CHECK_EVENTS, LOOK_MS, NEVER, PATIENCE_MS, PROBES, SIGNALS, STEP_MAX, Mark
+from app.core.stray import CHECK_EVENTS, LOOK_MS, NEVER, PATIENCE_MS, PROBES, STEP_MAX, Mark
 from app.core.telling import percent
 from app.core.watch import Verdict
 
@@ -54,7 +55,7 @@ def judge_strays(shard: Shard, *, timed: bool) -> Iterator[Verdict]:
     unmet, late = max(0, (mark.held - since.held) - (mark.met - since.met)), mark.late - since.late
     labels, lost = mark.labels - since.labels, unmet + late
     share = min(1.0, lost / labels) if labels > 0 else 0.0
-    opened = [signal for signal in SIGNALS[:-1] if signal in shard.episodes.open]
+    opened = [signal for signal in LOST if signal in shard.episodes.open]
     limit = shard.pipeline.alerts.unmatched_max
     limit = limit * 0.9 if opened else limit
     cause = None
@@ -65,7 +66,7 @@ def judge_strays(shard: Shard, *, timed: bool) -> Iterator[Verdict]:
         if cause is None and share > limit and unmet >= STRAYS_MIN:
             cause = _unexplained(shard, labels)
     if cause is not None:
-        signal = f"label_match:{cause.name}"
+        signal = Condition.MATCH.named(cause.name)
         yield Verdict(signal, _sign(shard, cause, lost, labels))
         yield from (Verdict(other, None) for other in opened if other != signal)
         strays.fresh.clear()
@@ -100,7 +101,7 @@ def _look_again(shard: Shard, mark: Mark, since: Mark, labels: int, *, found: bo
     elif strays.since is None:
         strays.since = since
     waits = strays.fresh or strays.aged or strays.count > strays.since.held + strays.since.late
-    if waits or any(signal in shard.episodes.open for signal in SIGNALS[:-1]):
+    if waits or any(signal in shard.episodes.open for signal in LOST):
         begun = strays.since.now_ms
         strays.look_ms = now_ms + (LOOK_MS if strays.since is mark else max(LOOK_MS, (now_ms - begun) // 2))
     else:
@@ -219,7 +220,7 @@ def judge_silence(shard: Shard) -> Iterator[Verdict]:
         if silence.quiet_ms is not None:
             silence.gap_ms = max(silence.gap_ms, now_ms - silence.quiet_ms)
         silence.labels, silence.events, silence.quiet_ms = labels, scored, None
-        yield Verdict(SIGNALS[-1], None)
+        yield Verdict(SILENT, None)
         return
     if shard.terms.anomaly or shard.pipeline.alerts.unmatched_max >= 1:
         return
@@ -229,14 +230,14 @@ def judge_silence(shard: Shard) -> Iterator[Verdict]:
         leap = strays.leap
         leapt_ms = leap.to_ms - leap.from_ms if leap is not None and leap.to_ms > strays.began_ms else 0
         if enough and now_ms - strays.began_ms - leapt_ms > max(shard.pending.wait_ms, MINUTE_MS):
-            yield Verdict(SIGNALS[-1], _silent_sign(shard, scored, None))
+            yield Verdict(SILENT, _silent_sign(shard, scored, None))
         return
     expected = joined / max(1, silence.events) * (silence.quiet_events - silence.events)
     if silence.quiet_ms is None or expected < SILENT_EXPECTED:
         silence.quiet_ms, silence.quiet_events = now_ms, scored
         return
     if now_ms - silence.quiet_ms > _silent_ms(shard):
-        yield Verdict(SIGNALS[-1], _silent_sign(shard, scored - silence.events, now_ms - silence.quiet_ms))
+        yield Verdict(SILENT, _silent_sign(shard, scored - silence.events, now_ms - silence.quiet_ms))
 
 
 def _silent_ms(shard: Shard) -> int:
@@ -261,7 +262,7 @@ def _sign(shard: Shard, cause: Cause, lost: int, labels: int) -> Sign:
         "count": labels, "lost": lost, "shown_by": cause.count, **cause.evidence,
     }  # fmt: skip
     calm = f"Labels of {name} have found their events again"
-    return Sign("label_match", "critical" if share > 0.5 else "warning", sentence, calm, evidence)
+    return Condition.MATCH.sign("critical" if share > 0.5 else "warning", sentence, calm, evidence)
 
 
 def _silent_sign(shard: Shard, events: int, span_ms: int | None) -> Sign:
@@ -278,4 +279,4 @@ def _silent_sign(shard: Shard, events: int, span_ms: int | None) -> Sign:
     evidence: dict[str, object] = {
         "signal": "label match", "cause": "silence", "count": events, "silent_ms": span_ms, "topic": topic,
     }  # fmt: skip
-    return Sign("label_match", "critical", sentence, f"Labels of {name} have come again", evidence)
+    return Condition.MATCH.sign("critical", sentence, f"Labels of {name} have come again", evidence)

@@ -16,10 +16,10 @@ from msgspec import Struct
 from river import drift
 
 from app.core.reference import Reference
+from app.core.signal import Bad, Signal
 from app.core.trail import Trail
 
 Act: TypeAlias = Literal["alert", "reset", "swap", "boost"]
-Bad: TypeAlias = Literal["rise", "fall", "both"]  # which way a signal must go to alert
 Unit: TypeAlias = Literal["bit", "rank", "raw"]
 WARNING_SPAN = 2_000
 
@@ -42,8 +42,7 @@ class Drift(Struct, frozen=True, gc=False):
     """A change that a detector found.
 
     Args:
-        signal: `error`, `loss`, `score`, `feature:NAME`, `novelty:NAME`, `rate:NAME=VALUE`, `missing:NAME`,
-            `label_rate` or `label_delay`.
+        signal: the name of a `Signal`, of a feature's with what it is of: `error`, `feature:NAME`, `rate:NAME=VALUE`.
         monitor: the signal, with `#2` and so on for the second and later detectors on it; unique in a shard.
         detector: its expression.
         kind: `warning` where the detector is not sure yet, `calm` where a warning ended without a drift.
@@ -301,30 +300,31 @@ class Monitor:
 
 
 def make_monitors(
-    signal: str,
+    signal: Signal,
+    what: str,
     chosen: list[Chosen],
     *,
-    bad: Bad,
     reference: Callable[[Chosen], Reference | None] = lambda _: None,
-    scale: float = 1.0,
     warning_span: int = WARNING_SPAN,
 ) -> list[Monitor]:
     """A monitor for each detector of one signal, with names of their own.
 
     Args:
+        what: see `Signal.named`.
         reference: makes what each one's values are ranked in.
     """
+    row, name = signal.row, signal.named(what)
     return [
         Monitor(
-            signal if number == 1 else f"{signal}#{number}",
-            signal,
+            name if number == 1 else f"{name}#{number}",
+            name,
             one.expression,
             one.detector,
-            bad=bad,
+            bad=row.bad,
             reference=reference(one),
             looser=one.looser,
             act=one.act,
-            scale=scale,
+            scale=row.scale,
             warning_span=warning_span,
         )
         for number, one in enumerate(chosen, 1)

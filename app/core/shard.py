@@ -18,13 +18,13 @@ from app.core.model import Learner
 from app.core.pipeline import Pipeline
 from app.core.reaction import Reactor
 from app.core.record import LabelValue
+from app.core.signal import CONCEPT
 from app.core.stray import Strays
 from app.core.target import Target
 from app.core.watch import Watch
 
 _LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
 FATES = ("joined", "orphan", "late", "duplicate", "expired")
-_CONCEPT = frozenset({"error", "loss"})  # signals whose drift is one of what is to be learned
 
 
 class Terms(Struct, frozen=True, gc=False):
@@ -187,7 +187,7 @@ class Shard:
             **self.maturity.values(
                 self.pipeline,
                 young=self.pending.young(self.now_ms),
-                drifting=not self.episodes.open.keys().isdisjoint(_CONCEPT),
+                drifting=not self.episodes.open.keys().isdisjoint(CONCEPT),
             ),
         }
 

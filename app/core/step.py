@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from app.core.alert import failure_sign
+from app.core.condition import Condition
 from app.core.feedback import await_label, give_up, learn, take_label, unjoined
 from app.core.outbox import Outbox
 from app.core.output import ModelVersion, Output, Prediction, Score
@@ -129,14 +130,14 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if learner.faults.open:
         watch_faults(shard, out)
     if guard != "served" and not resting:
-        notice(shard, "model", failure_sign(shard.pipeline, guard), out)
+        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, guard), out)
     if event.missing and terms.missing_watched:
         shard.watch.miss(event.missing, now_ms, *shard.accepted())
     monitors = shard.monitors
     if monitors.of_events:
         for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
             note_drift(shard, drift, out)
-    if monitors.score:
+    if monitors.of_scores:
         for drift in monitors.on_score(prediction):
             note_drift(shard, drift, out)
     if terms.anomaly and guard != "withheld":

@@ -25,10 +25,6 @@ PATIENCE_MS: Final = 30_000  # that any label may come before its event
 STEP_MAX: Final = 4_096  # labels without an event, from one look to the next
 LEAP_MS: Final = 3_600_000  # a move of the watermark that is worth remembering
 CHECK_EVENTS: Final = 200  # events, from one look whether labels come at all to the next
-SIGNALS: Final = tuple(
-    f"label_match:{name}" for name in ("ids", "partition", "key", "behind", "leap", "wait", "unknown", "silence")
-)
-"""One episode a cause; the last of them is that no labels come."""
 
 
 class Mark(Struct, frozen=True, gc=False, array_like=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.core.alert import alert_of, drift_sign, error_sign, given_up_sign, reaction_sign, signal_of
+from app.core.condition import Condition
 from app.core.drift import Drift
 from app.core.episode import Sign, Told
 from app.core.lost import begin_window, judge_silence, judge_strays
@@ -16,6 +17,7 @@ from app.core.outbox import Outbox
 from app.core.output import Alert, Rejected
 from app.core.record import Control, Source
 from app.core.shard import Shard
+from app.core.signal import Signal
 from app.core.watch import LOOK_MS, NEVER, Verdict
 
 
@@ -36,7 +38,8 @@ def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) 
 def note_drift(shard: Shard, drift: Drift, out: Outbox) -> None:
     """Record a drift; it is the sign of an episode if its rule says so."""
     what = (drift.signal, f"{drift.kind} {drift.direction}")
-    if drift.signal in ("error", "loss") and drift.kind == "drift" and drift.direction == "rise":
+    kind = Signal.read(drift.signal)[0].row.kind
+    if kind == "concept_drift" and drift.kind == "drift" and drift.direction == "rise":
         shard.maturity.on_drift()
     shard.drifts[what] = shard.drifts.get(what, 0) + 1
     if drift.alerts:
@@ -63,7 +66,7 @@ def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
 def tell_change(shard: Shard, sign: Sign, out: Outbox) -> None:
     """Tell of a change of the model, which is over as soon as it is told."""
     moment = shard.moment(out.place(shard.pipeline.topics))
-    _tell(shard, shard.episodes.event(shard.pipeline.alerts, "model_change", sign, moment), out)
+    _tell(shard, shard.episodes.event(shard.pipeline.alerts, Condition.CHANGE.named(), sign, moment), out)
 
 
 # -- conditions
@@ -71,25 +74,25 @@ def tell_change(shard: Shard, sign: Sign, out: Outbox) -> None:
 
 def watch_faults(shard: Shard, out: Outbox) -> None:
     """Too many exceptions of the model are a condition that holds until none is left among its last calls."""
-    faults = shard.learner.faults
+    faults, name = shard.learner.faults, Condition.ERRORS.named()
     match faults.turn(shard.pipeline.limits.model_error_max):
         case "opened":
-            notice(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
+            notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
         case "ongoing":
-            notice(shard, "errors", error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
+            notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
         case "resolved":
-            _judge(shard, [Verdict("errors", None)], out)
-        case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, "errors", shard.moment()):
+            _judge(shard, [Verdict(name, None)], out)
+        case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, name, shard.moment()):
             sign = error_sign(shard.pipeline, faults.recent_count, rests=faults.resting > 0)
-            notice(shard, "errors", sign, out, holds=True)
+            notice(shard, name, sign, out, holds=True)
 
 
 def watch_labels(shard: Shard, delay_ms: int | None, out: Outbox) -> None:
     """An event's wait ended, or its first label came: watch the delay, and now and then judge it and the metrics."""
     if shard.watch.settle(delay_ms):
         _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
-    if delay_ms is not None and shard.monitors.label_delay:
-        for drift in shard.monitors.on_delay(delay_ms):
+    if delay_ms is not None and shard.monitors.of_fold:
+        for drift in shard.monitors.on_value(Signal.LABEL_DELAY, max(0, delay_ms)):
             note_drift(shard, drift, out)
 
 
@@ -101,7 +104,7 @@ def watch_waits(shard: Shard, time_ms: int, out: Outbox) -> None:
     """
     watch, monitors = shard.watch, shard.monitors
     for labelled in shard.pending.ended(time_ms):
-        for drift in monitors.on_wait_over(labelled):
+        for drift in monitors.on_value(Signal.LABEL_RATE, 1 if labelled else 0):
             note_drift(shard, drift, out)
         if watch.end(labelled):
             _judge(shard, watch.judge_coverage(shard.pipeline, shard.episodes.open), out)

@@ -31,8 +31,8 @@ from app.core.alert import (
     throughput_sign,
     undefined_sign,
 )
+from app.core.condition import Condition
 from app.core.episode import Sign
-from app.core.stray import SIGNALS
 
 if TYPE_CHECKING:
     from app.core.evaluate import Evaluation
@@ -160,7 +160,7 @@ class Watch:
             if track is None or len(track.recent) < evaluation.window:
                 continue  # a metric that began later than the labels has a window of its own to fill
             value, count = track.window_value(), evaluation.window
-            signal = f"metric:{metric}"
+            signal = Condition.PERFORMANCE.named(metric)
             is_open = signal in open_signals
             if value is None:
                 if is_open:
@@ -176,10 +176,9 @@ class Watch:
             return
         joined, late = (sum(block[i] for block in map(_parts, self.blocks)) for i in (1, 2))
         if rules.label_delay_max_ms is not None and joined:
-            share = late / joined
-            slow = share > _eased(0.5, "label_delay" in open_signals, up=False)
-            sign = delay_sign(pipeline, share, rules.label_delay_max_ms, joined) if slow else None
-            yield Verdict("label_delay", sign)
+            signal, share = Condition.DELAY.named(), late / joined
+            slow = share > _eased(0.5, signal in open_signals, up=False)
+            yield Verdict(signal, delay_sign(pipeline, share, rules.label_delay_max_ms, joined) if slow else None)
 
     def end(self, labelled: bool) -> bool:
         """Count an event whose wait is over; returns whether to look at coverage."""
@@ -196,9 +195,9 @@ class Watch:
         if len(self.covered) < BLOCKS or least is None:
             return
         over, labelled = (sum(block[i] for block in self.covered) for i in (0, 1))
-        coverage = labelled / over
-        low = coverage < _eased(least, "label_coverage" in open_signals, up=True)
-        yield Verdict("label_coverage", coverage_sign(pipeline, coverage, least, over) if low else None)
+        signal, coverage = Condition.COVERAGE.named(), labelled / over
+        low = coverage < _eased(least, signal in open_signals, up=True)
+        yield Verdict(signal, coverage_sign(pipeline, coverage, least, over) if low else None)
 
     # -- rejected and missing
 
@@ -245,7 +244,7 @@ class Watch:
             if count < RECORDS_MIN:
                 continue
             judged = True
-            signal, share = f"rejected:{what}", rejected / count
+            signal, share = Condition.REJECTED.named(what), rejected / count
             high = share > _eased(rules.rejected_max, signal in open_signals, up=False)
             sign = rejected_sign(pipeline, what, share, rules.rejected_max, count, self.reason) if high else None
             yield Verdict(signal, sign)
@@ -253,11 +252,12 @@ class Watch:
         if events >= RECORDS_MIN:
             names = pipeline.event.names
             for feature, limit in rules.missing_max.items():
-                signal, share = f"missing:{feature}", shares.missing.get(names.index(feature), 0) / events
+                signal = Condition.MISSING.named(feature)
+                share = shares.missing.get(names.index(feature), 0) / events
                 high = share > _eased(limit, signal in open_signals, up=False)
                 yield Verdict(signal, missing_sign(pipeline, feature, share, limit, events) if high else None)
         if judged:
-            troubled = any(signal.startswith(("rejected:", "missing:")) for signal in open_signals)
+            troubled = any(Condition.has(name, Condition.REJECTED, Condition.MISSING) for name in open_signals)
             self.shares = Shares(scored, labelled, dict(self.rejected)) if troubled else None
 
     # -- throughput
@@ -279,10 +279,11 @@ class Watch:
         self.window_mark = -1 if first else arrived  # the window in which the first record comes is not whole
         if mark < 0:
             return
-        is_open = "throughput" in open_signals
+        signal = Condition.THROUGHPUT.named()
+        is_open = signal in open_signals
         counts = [arrived - mark] if ended == 1 else [arrived - mark, 0]  # the events before the gap, then the gap
         for count in counts:
-            yield Verdict("throughput", self._unusual(pipeline, form, count, is_open))
+            yield Verdict(signal, self._unusual(pipeline, form, count, is_open))
             if count:
                 self.usual.append(count)
 
@@ -305,21 +306,11 @@ class Watch:
 
     def deadline_ms(self, open_signals: Collection[str]) -> int | None:
         """When the passing of time alone says something: the end of a window, while events are expected."""
-        if self.window_end_ms in (0, NEVER) or self.usual_count is None or "throughput" in open_signals:
+        if self.window_end_ms in (0, NEVER) or self.usual_count is None:
+            return None
+        if Condition.THROUGHPUT.named() in open_signals:
             return None
         return self.window_end_ms
-
-    def signals(self, pipeline: Pipeline) -> frozenset[str]:
-        """All conditions that this pipeline watches."""
-        rules = pipeline.alerts
-        watched = {"rejected:events", "rejected:labels", "errors"}
-        watched |= {f"metric:{metric}" for metric in rules.performance}
-        watched |= {f"missing:{feature}" for feature in rules.missing_max}
-        watched |= {"label_coverage"} if rules.label_coverage_min is not None else set()
-        watched |= {"label_delay"} if rules.label_delay_max_ms is not None else set()
-        watched |= set(SIGNALS) if pipeline.label is not None and rules.unmatched_max < 1 else set()
-        watched |= {"throughput"} if rules.throughput is not None else set()
-        return frozenset(watched)
 
 
 def _parts(block: Block) -> tuple[int, int, int]:

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from app.core.condition import LOST, SILENT
 from app.core.shard import Shard
-from app.core.stray import SIGNALS
 
 EVERY_S: Final = 60.0
 _LOST: Final = ("early", "orphan", "late", "duplicate", "rejected", "expired")
@@ -32,7 +32,7 @@ class LabelLog:
         """
         names = set()
         for partition, shard in shards.items():
-            for signal in SIGNALS:
+            for signal in (*LOST, SILENT):
                 if (episode := shard.episodes.open.get(signal)) is not None:
                     names.add(episode.name)
                     if episode.name not in self._told:

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from app.core.alert import FEATURES_SHOWN, alert_of, drift_sign, failure_sign, reaction_sign, signal_of
+from app.core.condition import watched
 from app.core.drift import Drift, Move
 from app.core.episode import Episodes, Moment, Sign
 from app.core.output import ModelVersion
 from app.core.pipeline import Pipeline, Task, parse_pipeline
 from app.core.reaction import Reaction
-from app.core.watch import Watch
 
 VERSION = ModelVersion(2, 13_000)
 RISE = Drift(
@@ -295,7 +295,7 @@ def test_all_detectors_of_a_signal_share_its_episode_and_all_features_theirs() -
 def test_no_drift_shares_its_episode_with_a_limit(signal: str) -> None:
     asked: dict[str, Any] = {"label_coverage_min": 0.5, "label_delay_max": "1h", "performance": {"LogLoss": {"max": 1}}}
     rules = pipeline("binary", **asked, throughput={"window": "1h"})
-    assert signal_of(msgspec.structs.replace(RISE, signal=signal)) not in Watch().signals(rules)
+    assert signal_of(msgspec.structs.replace(RISE, signal=signal)) not in watched(rules)
 
 
 def test_the_features_that_moved_most_are_named() -> None:

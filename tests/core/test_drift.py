@@ -22,7 +22,9 @@ from app.core.error import ExpressionError
 from app.core.output import Prediction
 from app.core.pipeline import Task, parse_pipeline
 from app.core.reference import Reference
+from app.core.signal import Signal
 from app.core.trail import Trail
+from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped
 
@@ -54,7 +56,7 @@ def flips(rng: random.Random, *parts: tuple[int, float]) -> list[bool]:
 
 
 def test_a_rise_is_found_described_and_alerted() -> None:
-    monitors = DriftMonitors("binary", (), error=[adwin()])
+    monitors = watching("binary", (), error=[adwin()])
     ((number, found),) = on_labels(monitors, flips(random.Random(1), (8_000, 0.05), (1_000, 0.25)))
     assert 8_000 < number < 8_200
     assert (found.signal, found.monitor, found.kind, found.direction) == ("error", "error", "drift", "rise")
@@ -68,14 +70,14 @@ def test_a_rise_is_found_described_and_alerted() -> None:
 
 
 def test_an_improvement_is_recorded_and_never_alerted() -> None:
-    monitors = DriftMonitors("binary", (), error=[adwin()])
+    monitors = watching("binary", (), error=[adwin()])
     ((_, found),) = on_labels(monitors, flips(random.Random(2), (8_000, 0.3), (1_000, 0.05)))
     assert (found.direction, found.alerts) == ("fall", False)
 
 
 @pytest.mark.parametrize("warmup", [2_999, 4_000])
 def test_a_rise_within_the_warm_up_is_recorded_and_not_alerted(warmup: int) -> None:
-    monitors = DriftMonitors("binary", (), error=[adwin()], warmup_labels=warmup)
+    monitors = watching("binary", (), error=[adwin()], warmup_labels=warmup)
     ((number, found),) = on_labels(monitors, flips(random.Random(3), (2_500, 0.05), (1_000, 0.3)))
     assert 2_500 < number < 2_999
     assert (found.direction, found.alerts) == ("rise", False)
@@ -83,9 +85,9 @@ def test_a_rise_within_the_warm_up_is_recorded_and_not_alerted(warmup: int) -> N
 
 def test_the_first_label_after_the_warm_up_may_alert() -> None:
     stream = flips(random.Random(3), (2_500, 0.05), (1_000, 0.3))
-    ((number, _),) = on_labels(DriftMonitors("binary", (), error=[adwin()], warmup_labels=0), stream)
+    ((number, _),) = on_labels(watching("binary", (), error=[adwin()], warmup_labels=0), stream)
     for warmup, alerts in ((number - 1, True), (number, False)):
-        ((_, found),) = on_labels(DriftMonitors("binary", (), error=[adwin()], warmup_labels=warmup), stream)
+        ((_, found),) = on_labels(watching("binary", (), error=[adwin()], warmup_labels=warmup), stream)
         assert found.alerts is alerts
 
 
@@ -96,20 +98,20 @@ def test_the_detector_is_fed_from_the_first_label_on() -> None:
         alone.update(int(error))
         if alone.drift_detected:
             expected.append(number)
-    monitors = DriftMonitors("binary", (), error=[adwin()], warmup_labels=5_000)
+    monitors = watching("binary", (), error=[adwin()], warmup_labels=5_000)
     assert [number for number, _ in on_labels(monitors, stream)] == expected != []
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
 def test_no_false_alarm_on_errors_that_do_not_change(share: float) -> None:
     for seed in range(3):
-        monitors = DriftMonitors("binary", (), error=[adwin()])
+        monitors = watching("binary", (), error=[adwin()])
         assert on_labels(monitors, flips(random.Random(seed), (20_000, share))) == []
 
 
 def test_no_class_served_counts_as_wrong() -> None:
     def until_found(prediction: Prediction) -> list[int]:
-        monitors = DriftMonitors("multiclass", (), error=[adwin()])
+        monitors = watching("multiclass", (), error=[adwin()])
         served = [Prediction("a")] * 6_000 + [prediction] * 500
         return [n for n, said in enumerate(served, 1) for change in monitors.on_label("a", said) if change.alerts]
 
@@ -119,7 +121,7 @@ def test_no_class_served_counts_as_wrong() -> None:
 
 def test_later_detections_start_from_the_change_before() -> None:
     stream = flips(random.Random(5), (6_000, 0.05), (3_000, 0.3), (3_000, 0.6))
-    first, second = (found for _, found in on_labels(DriftMonitors("binary", (), error=[adwin()]), stream))
+    first, second = (found for _, found in on_labels(watching("binary", (), error=[adwin()]), stream))
     assert (first.detection, second.detection) == (1, 2)
     assert second.before == pytest.approx(0.3, abs=0.03)
     assert second.after == pytest.approx(0.6, abs=0.1)
@@ -128,7 +130,7 @@ def test_later_detections_start_from_the_change_before() -> None:
 
 def test_a_regressions_error_is_ranked_in_the_errors_at_the_end_of_the_warm_up() -> None:
     rng = random.Random(6)
-    monitors = DriftMonitors("regression", (), error=[adwin()], warmup_labels=1_000, reference_size=400)
+    monitors = watching("regression", (), error=[adwin()], warmup_labels=1_000, reference_size=400)
     found = []
     for number in range(1, 6_001):
         spread = 100.0 if number <= 600 else 1.0 if number <= 4_000 else 2.0
@@ -150,7 +152,7 @@ def test_a_regressions_error_is_ranked_in_the_errors_at_the_end_of_the_warm_up()
 @pytest.mark.parametrize("shift", [0.2, -0.2])
 def test_a_score_alerts_both_ways(shift: float) -> None:
     rng = random.Random(7)
-    monitors = DriftMonitors("binary", (), score=[adwin()], warmup_labels=0)
+    monitors = watching("binary", (), score=[adwin()], warmup_labels=0)
     monitors.on_label(True, RIGHT)
     found: list[Drift] = []
     for number in range(4_000):
@@ -164,7 +166,7 @@ def test_a_score_alerts_both_ways(shift: float) -> None:
 
 
 def test_scores_do_not_alert_while_the_model_warms_up() -> None:
-    monitors = DriftMonitors("multiclass", (), score=[page_hinkley(5)], warmup_labels=10)
+    monitors = watching("multiclass", (), score=[page_hinkley(5)], warmup_labels=10)
     quiet = [monitors.on_score(Prediction("a", {"a": p, "b": 1 - p})) for p in [0.5] * 100 + [0.9] * 20]
     (early,) = (change for changes in quiet for change in changes)
     assert not early.alerts
@@ -176,7 +178,7 @@ def test_scores_do_not_alert_while_the_model_warms_up() -> None:
 
 def test_anomaly_scores_count_their_own_warm_up_and_are_ranked() -> None:
     rng = random.Random(8)
-    monitors = DriftMonitors("anomaly", (), score=[adwin()], warmup_labels=500, reference_size=300)
+    monitors = watching("anomaly", (), score=[adwin()], warmup_labels=500, reference_size=300)
     found: list[Drift] = []
     for number in range(4_000):
         score = 0.0 if number < 150 else rng.lognormvariate(0, 1) * (2 if number >= 3_000 else 1)
@@ -187,15 +189,15 @@ def test_anomaly_scores_count_their_own_warm_up_and_are_ranked() -> None:
 
 
 def test_a_score_that_is_not_there_is_not_watched() -> None:
-    monitors = DriftMonitors("multiclass", (), score=[adwin()])
+    monitors = watching("multiclass", (), score=[adwin()])
     for nothing in (Prediction(), Prediction("a"), Prediction("a", {})):
         assert monitors.on_score(nothing) == ()
-    assert monitors.score[0].observed == 0
+    assert monitors.direct[Signal.SCORE][0].observed == 0
 
 
 def test_a_features_shift_is_found_in_its_ranks() -> None:
     rng = random.Random(9)
-    monitors = DriftMonitors("binary", ("country", "amount"), features={"amount": [adwin()]})
+    monitors = watching("binary", ("country", "amount"), features={"amount": [adwin()]})
     found: list[Drift] = []
     for number in range(9_000):
         shift = 0.4 if number >= 6_000 else 0.0
@@ -210,12 +212,12 @@ def test_a_features_shift_is_found_in_its_ranks() -> None:
 def test_no_false_alarm_on_skewed_features_that_do_not_change() -> None:
     for seed in range(3):
         rng = random.Random(seed)
-        monitors = DriftMonitors("binary", ("amount",), features={"amount": [adwin()]})
+        monitors = watching("binary", ("amount",), features={"amount": [adwin()]})
         assert not any(monitors.on_event((rng.lognormvariate(3, 2),)) for _ in range(12_000))
 
 
 def test_values_that_are_no_numbers_are_passed_over() -> None:
-    monitors = DriftMonitors("binary", ("amount",), features={"amount": [adwin()]})
+    monitors = watching("binary", ("amount",), features={"amount": [adwin()]})
     for value in (None, "much", 3, 2.5):
         assert monitors.on_event((value,)) == ()
     assert monitors.state()["feature:amount"] == {
@@ -232,7 +234,7 @@ def test_values_that_are_no_numbers_are_passed_over() -> None:
 
 def test_several_detectors_watch_one_signal_side_by_side() -> None:
     chosen = [adwin(), page_hinkley(), ("HDDMA()", drift.binary.HDDMA())]
-    monitors = DriftMonitors("binary", (), error=chosen)
+    monitors = watching("binary", (), error=chosen)
     assert list(monitors.state()) == ["error", "error#2", "error#3"]
     found = on_labels(monitors, flips(random.Random(1), (8_000, 0.05), (2_000, 0.4)))
     assert {change.monitor for _, change in found if change.alerts} == {"error", "error#2", "error#3"}
@@ -249,7 +251,7 @@ def test_a_warning_zone_is_told_once_and_never_alerted(name: str) -> None:
         if now and not before:
             zones.append(number)
         before = now
-    monitors = DriftMonitors("binary", (), error=[(name, getattr(drift.binary, name)())], warmup_labels=0)
+    monitors = watching("binary", (), error=[(name, getattr(drift.binary, name)())], warmup_labels=0)
     warnings = [(n, change) for n, change in on_labels(monitors, stream) if change.kind == "warning"]
     assert [number for number, _ in warnings] == zones != []
     assert [change.detection for _, change in warnings] == list(range(1, len(zones) + 1))
@@ -280,11 +282,11 @@ def test_river_s_fhddm_reads_one_as_right() -> None:
 )
 def test_a_detector_that_does_not_fit_its_signal_is_refused(task: Task, asked: Any, says: str) -> None:
     with pytest.raises(ExpressionError, match=says):
-        DriftMonitors(task, ("a",), **asked)
+        watching(task, ("a",), **asked)
 
 
 def test_without_detectors_nothing_is_made() -> None:
-    monitors = DriftMonitors("binary", ("a",))
+    monitors = watching("binary", ("a",))
     empty: Sequence[Drift] = ()
     assert monitors.on_event((1.0,)) is monitors.on_score(RIGHT) is monitors.on_label(True, RIGHT)
     assert monitors.on_event((1.0,)) == empty
@@ -315,7 +317,11 @@ def test_a_pipeline_gets_its_monitors() -> None:
     assert place == 1
     assert feature.reference is not None
     assert feature.reference.size == 9
-    assert [monitor.reference for monitor in (*monitors.error, *monitors.score)] == [None, None, None]
+    assert [monitor.reference for monitor in (*monitors.direct[Signal.ERROR], *monitors.direct[Signal.SCORE])] == [
+        None,
+        None,
+        None,
+    ]
 
 
 # -- the trail
@@ -336,7 +342,7 @@ def test_a_cold_start_is_not_what_a_fresh_change_is_compared_with() -> None:
     """At first the model was worse than the drift makes it now: it is a rise all the same."""
     stream = flips(random.Random(13), (500, 0.9), (20_000, 0.1), (100, 0.3))
     fires_at_the_end = ("Dummy", drift.DummyDriftDetector(t_0=len(stream)))
-    ((_, found),) = on_labels(DriftMonitors("binary", (), error=[fires_at_the_end]), stream)
+    ((_, found),) = on_labels(watching("binary", (), error=[fires_at_the_end]), stream)
     assert found.direction == "rise"
     assert found.before == pytest.approx(0.1, abs=0.01)
     assert found.count_after < 200
@@ -379,7 +385,7 @@ SEA: dict[str, tuple[Callable[[], Any], list[int]]] = {
 @pytest.mark.parametrize("name", SEA)
 def test_rises_on_sea(name: str) -> None:
     build, expected = SEA[name]
-    model, monitors, alerts = build(), DriftMonitors("binary", (), error=[adwin()]), []
+    model, monitors, alerts = build(), watching("binary", (), error=[adwin()]), []
     with gzip.open(Path(DATA or "") / "sea_50k.csv.gz", "rt") as lines:
         for number, row in enumerate(csv.DictReader(lines), 1):
             y = row.pop("class") == "1"

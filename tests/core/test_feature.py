@@ -12,7 +12,7 @@ import pytest
 import river.drift
 
 from app.core.digest import digest_of
-from app.core.drift import LOSS_MAX, Chosen, Drift, DriftMonitors, corrected, loss_of
+from app.core.drift import Chosen, Drift, DriftMonitors, corrected
 from app.core.error import ExpressionError
 from app.core.freeze import dump, load
 from app.core.monitor import Monitor
@@ -22,8 +22,10 @@ from app.core.proof import synthetic_records
 from app.core.record import FeatureValue
 from app.core.reference import SLOTS, Season
 from app.core.shard import Shard
+from app.core.signal import LOSS_MAX, Signal, loss_of
 from app.core.step import step
 from app.core.trail import Trail
+from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped
 
@@ -36,7 +38,7 @@ def adwin(delta: float = 0.002, **more: Any) -> Chosen:
 
 
 def of_feature(chosen: Chosen, kind: str = "number", **more: Any) -> DriftMonitors:
-    return DriftMonitors("binary", ("f",), features={"f": [chosen]}, types={"f": kind}, **more)
+    return watching("binary", ("f",), features={"f": [chosen]}, types={"f": kind}, **more)
 
 
 def on_events(monitors: DriftMonitors, values: Iterable[FeatureValue], step_ms: int = 0) -> list[tuple[int, Drift]]:
@@ -60,7 +62,7 @@ def rare(count: int, positives: float, served: float, seed: int) -> Iterator[tup
 
 def test_the_loss_tells_what_the_error_of_a_rare_class_hides() -> None:
     """The model goes on to say no; it only becomes less sure of it, where it was right."""
-    monitors = DriftMonitors("binary", (), error=[adwin()], loss=[adwin()])
+    monitors = watching("binary", (), error=[adwin()], loss=[adwin()])
     found: list[Drift] = []
     for said in (rare(8_000, 0.01, 0.01, 1), rare(2_000, 0.01, 0.2, 2)):
         found += [one for y, prediction in said for one in monitors.on_label(y, prediction)]
@@ -80,7 +82,7 @@ def test_the_loss_of_one_label_is_bounded() -> None:
 
 
 def test_a_falling_loss_is_an_improvement() -> None:
-    monitors = DriftMonitors("binary", (), loss=[adwin()], warmup_labels=0)
+    monitors = watching("binary", (), loss=[adwin()], warmup_labels=0)
     found = [one for y, p in [*rare(4_000, 0.5, 0.1, 1), *rare(2_000, 0.01, 0.1, 2)] for one in monitors.on_label(y, p)]
     assert found
     assert not any(one.alerts for one in found)
@@ -146,7 +148,7 @@ def test_a_boolean_is_watched_by_its_rate_with_any_detector() -> None:
 @pytest.mark.parametrize(("fill", "gap"), [(None, None), (0.0, 0.0), (0.0, None)])
 def test_a_feature_that_is_missing_more_often_alerts_and_one_less_often_does_not(fill: Any, gap: Any) -> None:
     rng = random.Random(5)
-    monitors = DriftMonitors("binary", ("f",), missing={"f": [adwin()]}, fills={"f": fill})
+    monitors = watching("binary", ("f",), missing={"f": [adwin()]}, fills={"f": fill})
     rates = [0.02] * 3_000 + [0.3] * 2_000 + [0.02] * 3_000
     found = on_events(monitors, [gap if rng.random() < rate else rng.gauss(9, 1) for rate in rates])
     assert [(one.signal, one.direction, one.alerts) for _, one in found] == [
@@ -160,11 +162,11 @@ def test_a_feature_that_is_missing_more_often_alerts_and_one_less_often_does_not
 
 def test_labels_that_stop_coming_are_told_and_their_return_is_not() -> None:
     rng = random.Random(6)
-    monitors = DriftMonitors("binary", (), label_rate=[adwin()])
+    monitors = watching("binary", (), label_rate=[adwin()])
     found: list[Drift] = []
     for number in range(9_000):
         rate = 0.9 if not 4_000 <= number < 6_000 else 0.5
-        found += monitors.on_wait_over(rng.random() < rate)
+        found += monitors.on_value(Signal.LABEL_RATE, rng.random() < rate)
     assert [(one.direction, one.alerts) for one in found] == [("fall", True), ("rise", False)]
     assert found[0].before == pytest.approx(0.9, abs=0.02)
 
@@ -173,10 +175,10 @@ def test_labels_that_stop_coming_are_told_and_their_return_is_not() -> None:
 def test_one_sided_detectors_find_a_falling_label_rate(expression: str) -> None:
     rng = random.Random(7)
     chosen = Chosen(expression, getattr(drift.binary, expression)())
-    monitors = DriftMonitors("binary", (), label_rate=[chosen])
+    monitors = watching("binary", (), label_rate=[chosen])
     found: list[Drift] = []
     for number in range(1, 4_000):
-        found += monitors.on_wait_over(rng.random() < (0.95 if number < 3_000 else 0.5))
+        found += monitors.on_value(Signal.LABEL_RATE, rng.random() < (0.95 if number < 3_000 else 0.5))
     (first, *_) = [one for one in found if one.kind == "drift"]
     assert (first.direction, first.alerts) == ("fall", True)
     assert first.observed > 3_000
@@ -184,10 +186,10 @@ def test_one_sided_detectors_find_a_falling_label_rate(expression: str) -> None:
 
 def test_labels_that_come_later_are_told() -> None:
     rng = random.Random(8)
-    monitors = DriftMonitors("binary", (), label_delay=[adwin()])
+    monitors = watching("binary", (), label_delay=[adwin()])
     found: list[Drift] = []
     for number in range(6_000):
-        found += monitors.on_delay(int(rng.expovariate(1 / (1_000 if number < 4_000 else 3_000))) - 5)
+        found += monitors.on_value(Signal.LABEL_DELAY, int(rng.expovariate(1 / (1_000 if number < 4_000 else 3_000))))
     (change,) = found
     assert (change.signal, change.direction, change.alerts) == ("label_delay", "rise", True)
 
@@ -347,7 +349,7 @@ def test_a_pipeline_s_detectors_on_events_are_a_family() -> None:
     (_, first), (_, flag) = monitors.features
     assert first.expression == "ADWIN(delta=0.3), as one of 14"  # a, novelty and ten rates of c, d, missing b
     assert first.detector.delta == pytest.approx(0.3 / 14)  # type: ignore[attr-defined]  # ADWIN
-    assert (flag.expression, monitors.error[0].expression) == ("DDM()", "ADWIN()")
+    assert (flag.expression, monitors.direct[Signal.ERROR][0].expression) == ("DDM()", "ADWIN()")
     alone = DriftMonitors.of(parse_pipeline(documented(**watched, correction="none")))
     assert alone.features[0][1].detector.delta == 0.3  # type: ignore[attr-defined]  # ADWIN
 
@@ -369,7 +371,7 @@ def test_of_fifty_features_that_do_not_change_none_alerts() -> None:
 def test_the_features_that_moved_most_are_told_with_a_drift() -> None:
     rng = random.Random(15)
     names = ("a", "b", "c", "d")
-    monitors = DriftMonitors("binary", names, features={name: [adwin()] for name in names}, reference_size=1_000)
+    monitors = watching("binary", names, features={name: [adwin()] for name in names}, reference_size=1_000)
     found: list[Drift] = []
     for number in range(5_000):
         late = number >= 4_000
@@ -408,7 +410,7 @@ def test_around_splits_a_trail_where_it_is_told_to() -> None:
 )
 def test_what_does_not_fit_is_refused(asked: Any, says: str) -> None:
     with pytest.raises(ExpressionError, match=says):
-        DriftMonitors("binary", ("f",), **asked)
+        watching("binary", ("f",), **asked)
 
 
 def test_everything_together_survives_a_pickle() -> None:
@@ -440,8 +442,8 @@ def test_everything_together_survives_a_pickle() -> None:
         return [
             *monitors.on_event(event, number * 1_000),
             *monitors.on_label(rng.random() < 0.3, Prediction(p > 0.5, {True: p, False: 1 - p}, p)),
-            *monitors.on_wait_over(rng.random() > (0.7 if late else 0.1)),
-            *monitors.on_delay(rng.randrange(99) + 300 * late),
+            *monitors.on_value(Signal.LABEL_RATE, rng.random() > (0.7 if late else 0.1)),
+            *monitors.on_value(Signal.LABEL_DELAY, rng.randrange(99) + 300 * late),
         ]
 
     straight, broken = build(), build()

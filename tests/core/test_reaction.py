@@ -19,6 +19,7 @@ from app.core.rate import Boosted, boost, rates
 from app.core.reaction import Background, Reactor
 from app.core.record import Event, Label, Record
 from app.core.shard import Shard
+from app.core.signal import Signal
 from app.core.step import step
 from tests.support import poisonous
 from tests.support.poisonous import BAD
@@ -188,7 +189,7 @@ def test_one_change_is_one_reaction() -> None:
     watched = [{"detector": expression, "reaction": "reset"} for expression in (ADWIN, "DDM()", "PageHinkley()")]
     here = shard(watched)
     made = fold(here, *stream(2_500))
-    assert sum(monitor.drift_count > 0 for monitor in here.monitors.error) >= 2
+    assert sum(monitor.drift_count > 0 for monitor in here.monitors.direct[Signal.ERROR]) >= 2
     assert here.drifts[("error", "drift rise")] >= 2
     assert here.learner.generation == len(changes(made)) == 1
 

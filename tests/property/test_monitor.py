@@ -16,6 +16,7 @@ from app.core.drift import Drift, DriftMonitors, Monitor
 from app.core.output import Prediction
 from app.core.reference import Reference
 from app.core.trail import BLOCKS, RECENT_MIN, Trail
+from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped
 
@@ -80,7 +81,7 @@ def test_a_pickle_midway_changes_nothing(
 @settings(max_examples=40)
 def test_all_monitors_of_a_shard_survive_a_pickle(stream: list[tuple[bool, float, float]], where: int) -> None:
     def build() -> DriftMonitors:
-        return DriftMonitors(
+        return watching(
             "binary",
             ("amount",),
             error=[("DDM()", drift.binary.DDM(warm_start=5))],

@@ -26,6 +26,7 @@ from app.core.output import Prediction
 from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.record import Event, Label, Source
 from app.core.shard import Shard
+from app.core.signal import Signal
 from app.core.step import step
 
 synth: Any = datasets.synth  # River is untyped
@@ -244,7 +245,7 @@ def alarms(data: Path | None) -> Iterator[str]:
 
 def bernoulli(share: float, seed: int) -> int:
     rng = random.Random(seed)
-    (monitor,) = DriftMonitors.of(pipeline_of(["x"], MODELS["NB"], {})).error
+    (monitor,) = DriftMonitors.of(pipeline_of(["x"], MODELS["NB"], {})).direct[Signal.ERROR]
     found = [monitor.update(float(rng.random() < share), settled=number > 5_000) for number in range(1, 100_001)]
     return sum(one.alerts for one in found if one is not None)
 

@@ -94,10 +94,8 @@ def _expressions(pipeline: Pipeline) -> Iterator[str]:
     if not is_factory(pipeline.model):
         yield pipeline.model
     yield from pipeline.metrics
-    drift = pipeline.drift
-    signals = [getattr(drift, name) for name in ("error", "loss", "score", "label_rate", "label_delay")]
-    for watches in [*signals, *drift.features.values(), *drift.missing.values()]:
-        for watch in watches or ():
+    for _, _, watches in pipeline.drift.every():
+        for watch in watches:
             yield watch.detector
             if watch.warning is not None:
                 yield watch.warning

@@ -7,6 +7,7 @@ hold between settings is in `rule`; what is filled in when the file is silent is
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -32,6 +33,7 @@ from app.core.pipeline.field import (
     check_scalar,
     parse_path,
 )
+from app.core.signal import DIRECT, FEATURE_KEYS, Signal
 
 Task: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly"]
 FeatureType: TypeAlias = Literal["number", "string", "boolean"]
@@ -367,6 +369,24 @@ class Drift(Form):
         default=5.0, description="of the reaction boost: what learning rates are multiplied by"
     )
     boost_labels: Count = Field(default=1_000, description="of the reaction boost: labels learned that fast")
+
+    def of(self, signal: Signal) -> tuple[Watch, ...]:
+        """The detectors of a signal of the shard as a whole."""
+        found: tuple[Watch, ...] = getattr(self, signal.row.key)
+        return found
+
+    def by_feature(self, key: str) -> Mapping[str, tuple[Watch, ...]]:
+        """The detectors of features' signals under a key of the file, by feature."""
+        found: Mapping[str, tuple[Watch, ...]] = getattr(self, key)
+        return found
+
+    def every(self) -> Iterator[tuple[str, str | None, tuple[Watch, ...]]]:
+        """All detectors by where they stand in the file: the key, and the feature under it where there is one."""
+        for signal in DIRECT:
+            yield signal.row.key, None, self.of(signal)
+        for key in FEATURE_KEYS:
+            for name, watches in self.by_feature(key).items():
+                yield key, name, watches
 
 
 class Limit(Form):

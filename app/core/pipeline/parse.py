@@ -19,6 +19,7 @@ from app.core.error import PipelineError, Problem
 from app.core.pipeline.field import format_path
 from app.core.pipeline.form import Form, Pipeline
 from app.core.pipeline.intake import broken_intake_rules
+from app.core.signal import DIRECT, FEATURE_KEYS
 
 TOPIC_KINDS = (
     "events",
@@ -221,14 +222,14 @@ def _write_out_topics(name: str, given: dict[str, Any], *, needs_labels: bool) -
 
 
 def _write_out_drift(watched: dict[str, Any]) -> dict[str, Any]:
-    for signal in ("error", "loss", "score", "label_rate", "label_delay"):
-        if signal in watched:
-            watched[signal] = _watches(watched[signal])
-    for signal in ("features", "missing"):
-        if isinstance(watched.get(signal), Mapping):
-            watched[signal] = {key: _watches(value) for key, value in watched[signal].items()}
-        elif signal in watched and watched[signal] is None:
-            del watched[signal]
+    for signal in DIRECT:
+        if (key := signal.row.key) in watched:
+            watched[key] = _watches(watched[key])
+    for key in FEATURE_KEYS:
+        if isinstance(watched.get(key), Mapping):
+            watched[key] = {name: _watches(value) for name, value in watched[key].items()}
+        elif key in watched and watched[key] is None:
+            del watched[key]
     return watched
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, assert_never
 
 from river import base
 
@@ -29,6 +29,7 @@ from app.core.pipeline.form import (
 )
 from app.core.pipeline.intake import Draft, check_features, check_label, check_limits, check_topics
 from app.core.rate import rates
+from app.core.signal import DIRECT, FEATURE_KEYS, Need, shows_bits
 
 
 def broken_rules(draft: Draft) -> list[Problem]:
@@ -84,18 +85,9 @@ def _expressions(draft: Draft) -> Iterator[str]:
     yield from draft.get("metrics", ())
     drift: Drift | None = draft.get("drift")
     if drift is not None:
-        for _, watches in _watched(drift):
+        for _, _, watches in drift.every():
             for watch in watches:
                 yield from filter(None, (watch.detector, watch.warning))
-
-
-def _watched(drift: Drift) -> Iterator[tuple[str, tuple[Watch, ...]]]:
-    """Every signal's detectors, by their place in the file."""
-    for signal in ("error", "loss", "score", "label_rate", "label_delay"):
-        yield f"drift.{signal}", getattr(drift, signal)
-    for signal in ("features", "missing"):
-        for name, watches in getattr(drift, signal).items():
-            yield f"drift.{signal}.{name}", watches
 
 
 def _model(draft: Draft, model: Any) -> Iterator[Problem]:
@@ -132,7 +124,7 @@ def _watched_features(draft: Draft) -> set[str]:
     drift: Drift | None = draft.get("drift")
     alerts: Alerts | None = draft.get("alerts")
     split: MetricSplit | None = draft.get("metric_by")
-    names = set() if drift is None else {*drift.features, *drift.missing}
+    names = set() if drift is None else {name for key in FEATURE_KEYS for name in drift.by_feature(key)}
     names |= set() if alerts is None else set(alerts.missing_max)
     return names if split is None or split.segment is None else names | {split.segment}
 
@@ -209,43 +201,51 @@ def _drift(draft: Draft, model: Any) -> Iterator[Problem]:
     task, event = draft.get("task"), draft.get("event")
     yield from _signals(drift, draft, model)
     types = {name: feature.type for name, feature in event.features.items()} if event is not None else {}
-    bits = {"drift.label_rate", *(f"drift.missing.{name}" for name in drift.missing)}
-    bits |= {f"drift.features.{name}" for name in drift.features if types.get(name) != "number"}
-    if task in {"binary", "multiclass", None}:
-        bits.add("drift.error")
-    for key, watches in _watched(drift):
-        yield from _detectors(key, watches, key in bits, draft)
+    numbers = task not in {"binary", "multiclass", None}
+    for key, name, watches in drift.every():
+        place = f"drift.{key}" if name is None else f"drift.{key}.{name}"
+        bits = shows_bits(key, numbers=numbers if name is None else types.get(name) == "number")
+        yield from _detectors(place, watches, bits, draft)
         if model is not None and any(watch.reaction == "boost" for watch in watches) and not any(rates(model)):
-            yield Problem(key, "boost", "is for models with a learning rate, and this one has none; take reset or swap")
+            yield Problem(
+                place, "boost", "is for models with a learning rate, and this one has none; take reset or swap"
+            )
     if event is not None:
-        for signal in ("features", "missing"):
-            for name in getattr(drift, signal):
-                if name not in types:
-                    text = f"is no declared feature{_did_you_mean(name, list(types))}"
-                    yield Problem(f"drift.{signal}.{name}", None, text)
+        for key, name, _ in drift.every():
+            if name is not None and name not in types:
+                text = f"is no declared feature{_did_you_mean(name, list(types))}"
+                yield Problem(f"drift.{key}.{name}", None, text)
         yield from _feature_watches(drift, event)
 
 
 def _signals(drift: Drift, draft: Draft, model: Any) -> Iterator[Problem]:
     """Signals that the task, the model or the labels do not give."""
-    task = draft.get("task")
-    for signal in ("error", "loss"):
-        if getattr(drift, signal) and task == "anomaly":
-            shown = _expressions_of(getattr(drift, signal))
-            yield Problem(
-                f"drift.{signal}", shown, "an anomaly score has no error; watch drift.score or drift.features"
-            )
-    if drift.loss and task == "regression":
-        yield Problem("drift.loss", None, "is for classes; watch drift.error, which is the loss of a number")
-    if drift.loss and model is not None and without_probabilities(model, str(task)):
-        yield Problem("drift.loss", None, "needs probabilities, and the model gives classes only; watch drift.error")
-    for signal in ("label_rate", "label_delay"):
-        if getattr(drift, signal) and "label" in draft and draft["label"] is None:
-            yield Problem(f"drift.{signal}", None, "needs labels: declare `label`, or leave it out")
+    for signal in DIRECT:
+        key, watches = signal.row.key, drift.of(signal)
+        for need in signal.row.needs if watches else ():
+            yield from _lacking(need, key, watches, draft, model)
 
 
-def _expressions_of(watches: tuple[Watch, ...]) -> list[str]:
-    return [watch.detector for watch in watches]
+def _lacking(need: Need, key: str, watches: tuple[Watch, ...], draft: Draft, model: Any) -> Iterator[Problem]:
+    """What a signal needs, and this pipeline has not."""
+    task, place = draft.get("task"), f"drift.{key}"
+    match need:
+        case "error":
+            if task == "anomaly":
+                shown = [watch.detector for watch in watches]
+                yield Problem(place, shown, "an anomaly score has no error; watch drift.score or drift.features")
+        case "classes":
+            if task == "regression":
+                yield Problem(place, None, "is for classes; watch drift.error, which is the loss of a number")
+        case "probabilities":
+            if model is not None and without_probabilities(model, str(task)):
+                text = "needs probabilities, and the model gives classes only; watch drift.error"
+                yield Problem(place, None, text)
+        case "labels":
+            if "label" in draft and draft["label"] is None:
+                yield Problem(place, None, "needs labels: declare `label`, or leave it out")
+        case _:
+            assert_never(need)
 
 
 def _feature_watches(drift: Drift, event: EventForm) -> Iterator[Problem]:

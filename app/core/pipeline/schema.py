@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.core.pipeline.form import FeatureWatch, Form, Pipeline, Watch
+from app.core.signal import DIRECT, FEATURE_KEYS
 
 _REQUIRED = {
     "Pipeline": ["pipeline", "task", "event", "model"],
@@ -39,10 +40,11 @@ def pipeline_schema() -> dict[str, Any]:
     }
     definitions["Watch"], definitions["FeatureWatch"] = _form(Watch), _form(FeatureWatch)
     drift = definitions["Drift"]["properties"]
-    for signal in ("error", "loss", "score", "label_rate", "label_delay"):
-        drift[signal] = {**_watches("Watch"), "description": drift[signal]["description"]}
-    drift["features"]["additionalProperties"] = _watches("FeatureWatch")
-    drift["missing"]["additionalProperties"] = _watches("Watch")
+    for signal in DIRECT:
+        field = drift[signal.row.key]
+        drift[signal.row.key] = {**_watches(field["items"]), "description": field["description"]}
+    for key in FEATURE_KEYS:
+        drift[key]["additionalProperties"] = _watches(drift[key]["additionalProperties"]["items"])
     schema["properties"]["metrics"] = {
         **_EXPRESSIONS,
         "description": schema["properties"]["metrics"]["description"],
@@ -62,9 +64,13 @@ def _form(form: type[Form]) -> dict[str, Any]:
     return form.model_json_schema(by_alias=True)
 
 
-def _watches(form: str) -> dict[str, Any]:
-    """One detector or a list of them, each an expression or a mapping with more."""
-    one: list[dict[str, Any]] = [{"type": "string", "minLength": 1}, {"$ref": f"#/$defs/{form}"}]
+def _watches(form: dict[str, Any]) -> dict[str, Any]:
+    """One detector or a list of them, each an expression or a mapping with more.
+
+    Args:
+        form: a reference to the mapping.
+    """
+    one: list[dict[str, Any]] = [{"type": "string", "minLength": 1}, form]
     return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}}, {"type": "null"}]}
 
 

@@ -1,0 +1,20 @@
+"""Monitors by the keys of a pipeline file, without the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.core.drift import DriftMonitors
+from app.core.pipeline import Task
+from app.core.signal import DIRECT
+
+
+def watching(task: Task, names: Sequence[str], **asked: Any) -> DriftMonitors:
+    """Monitors of some signals.
+
+    Args:
+        asked: detectors by `drift.KEY`, and the other arguments of `DriftMonitors`.
+    """
+    direct = {signal: asked.pop(signal.row.key) for signal in DIRECT if signal.row.key in asked}
+    return DriftMonitors(task, names, direct, **asked)
