@@ -45,7 +45,7 @@ CATEGORIES_MAX = 10
 MOVED_MAX = 5
 _RANK_SPREAD = 12**-0.5
 _NONE: tuple[Drift, ...] = ()
-_CONNECTED = frozenset({"direct", "of_scores", "of_labels", "of_fold"})  # made again from the rest of the state
+_CONNECTED = frozenset({"of_scores", "of_labels", "of_fold"})  # made again from the rest of the state
 _CONFIDENCES: dict[Any, tuple[str, ...]] = {
     drift.ADWIN: ("delta",),
     drift.KSWIN: ("alpha",),
@@ -162,15 +162,23 @@ class DriftMonitors:
         self.of_scores, self.of_labels, self.of_fold = tuple(scores), tuple(labels), fold
 
     def __getstate__(self) -> dict[str, object]:
-        """An attribute for each signal, as states were written before there was a table of signals."""
-        kept = {name: part for name, part in vars(self).items() if name not in _CONNECTED}
-        return {**kept, **{signal.row.name: monitors for signal, monitors in self.direct.items()}}
+        """An attribute for each signal, in the order in which states had them before there was a table of signals."""
+        kept: dict[str, object] = {}
+        for name, part in vars(self).items():
+            if name == "direct":
+                kept |= {signal.row.name: monitors for signal, monitors in self.direct.items()}
+            elif name not in _CONNECTED:
+                kept[name] = part
+        return kept
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """A signal that the state does not know has no monitors."""
-        names = {signal.row.name for signal in DIRECT}
-        vars(self).update({name: part for name, part in state.items() if name not in names})
-        self.direct = {signal: state.get(signal.row.name, []) for signal in DIRECT}
+        names, own = {signal.row.name for signal in DIRECT}, vars(self)
+        for name, part in state.items():
+            if name not in names:
+                own[name] = part
+            elif "direct" not in own:
+                own["direct"] = {signal: state.get(signal.row.name, []) for signal in DIRECT}
         self._connect()
 
     def _feature(self, name: str, chosen: list[Chosen], kind: str) -> None:
