@@ -359,7 +359,7 @@ def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_pa
             worker.until(lambda: ready(worker), DRAINED_S, "it is back")
             place.produce(first=2_000)
             asyncio.run(until_written(place.bootstrap, place.pipeline.topics.scores, 2 * count, DRAINED_S))
-            worker.until(lambda: worker.metric("driftline_lag") == 0, DRAINED_S, "all is read")
+            worker.until_read(1, DRAINED_S)
             assert worker.stop() == 0
         asyncio.run(check_exact(place.bootstrap, place.pipeline))
 
@@ -452,7 +452,8 @@ def test_a_transactional_id_that_expired(kafka_needs: None, tmp_path: Path) -> N
             worker.until(lambda: time.monotonic() - idle_s > 5, 10, "it is idle for long enough")
             place.produce(first=1_000)
             asyncio.run(until_written(place.bootstrap, place.pipeline.topics.scores, 100, DRAINED_S))
-            worker.until(lambda: worker.metric("driftline_lag") == 0 and ready(worker), DRAINED_S, "all is read")
+            worker.until_read(1, DRAINED_S)
+            worker.until(lambda: ready(worker), DRAINED_S, "it is ready")
             assert worker.metric("driftline_failures_total") >= 1, "the identity was forgotten"
             assert worker.stop() == 0
         asyncio.run(check_exact(place.bootstrap, place.pipeline))
@@ -477,7 +478,7 @@ def test_input_that_is_deleted_while_a_worker_runs(kafka: KafkaNode, tmp_path: P
         assert "retention" in said
     with place.worker("--on-gap", "continue") as worker:
         worker.until_ready(1)
-        worker.until(lambda: worker.metric("driftline_lag") == 0, DRAINED_S, "it reads what is there")
+        worker.until_read(1, DRAINED_S)
         assert worker.stop() == 0
     events_there, _ = asyncio.run(sent(place.bootstrap, place.pipeline))
     scores = asyncio.run(documents(place.bootstrap, place.pipeline.topics.scores))

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -210,6 +210,16 @@ class Worker(Command):
         page = self.page("/metrics")
         return 0.0 if page is None else sample(page[1], name, **labels)
 
+    def until_read(self, shards: int, timeout_s: float, inputs: int = 3) -> None:
+        """Wait until it has read all that its inputs hold, which it knows of each input some time after it is ready."""
+
+        def read() -> bool:
+            page = self.page("/metrics")
+            lags = [] if page is None else list(series(page[1], "driftline_lag"))
+            return len(lags) == shards * inputs and not any(lags)
+
+        self.until(read, timeout_s, f"{shards} shards have read all of {inputs} inputs")
+
     def until_ready(self, count: int | None = None, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until it has `count` shards (any number but none), all recovered."""
 
@@ -235,7 +245,12 @@ def fetch(port: int, path: str) -> tuple[int, str] | None:
 
 def sample(page: str, name: str, **labels: str) -> float:
     """A sample of a /metrics page, summed over the series that have these labels."""
-    return sum(
+    return sum(series(page, name, **labels))
+
+
+def series(page: str, name: str, **labels: str) -> Iterator[float]:
+    """The samples of a /metrics page that have these labels."""
+    return (
         float(one.value)
         for family in text_string_to_metric_families(page)
         for one in family.samples
