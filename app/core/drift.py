@@ -32,7 +32,7 @@ from app.core.monitor import WARNING_SPAN, Chosen, Detector, Drift, Monitor, Mov
 from app.core.output import Prediction
 from app.core.record import FeatureValue, LabelValue
 from app.core.reference import Reference, Season
-from app.core.signal import DIRECT, OfFeature, OfFold, OfLabel, OfScore, Signal
+from app.core.signal import BITS, DIRECT, OfFeature, OfFold, OfLabel, OfScore, Signal
 
 if TYPE_CHECKING:
     from app.core.pipeline import Feature, Pipeline, Task
@@ -73,7 +73,8 @@ class DriftMonitors:
         task: of the pipeline; says what the signals are.
         names: the features' names, in the order in which `on_event` gets their values.
         direct: detectors of the signals of the shard as a whole.
-        features, missing: detectors of features, by name.
+        features: detectors of features, by name.
+        bits: detectors of the signals that are bits of a feature, by its name.
         types: of features that are no numbers, by name.
         fills: values that stand in for a missing feature, by name.
         warmup_labels: labels (anomaly: scores) before an error, a loss or a score may alert, 0 or more.
@@ -101,7 +102,7 @@ class DriftMonitors:
         direct: Mapping[Signal, Sequence[Named | Chosen]] | None = None,
         *,
         features: Mapping[str, Sequence[Named | Chosen]] | None = None,
-        missing: Mapping[str, Sequence[Named | Chosen]] | None = None,
+        bits: Mapping[Signal, Mapping[str, Sequence[Named | Chosen]]] | None = None,
         types: Mapping[str, str] | None = None,
         fills: Mapping[str, FeatureValue] | None = None,
         warmup_labels: int = 5_000,
@@ -128,8 +129,9 @@ class DriftMonitors:
         self.watches: list[tuple[int, Watch]] = []
         for name, chosen in (features or {}).items():
             self._feature(name, _listed(chosen), (types or {}).get(name, "number"))
-        for name, chosen in (missing or {}).items():
-            self._missing(name, _listed(chosen), (fills or {}).get(name))
+        for signal in BITS:
+            for name, chosen in (bits or {}).get(signal, {}).items():
+                self._bits(signal, name, _listed(chosen), (fills or {}).get(name))
         self.of_events = bool(self.features or self.watches)
         self._connect()
 
@@ -200,11 +202,11 @@ class DriftMonitors:
                 season = Season(one.season_ms, self.reference_size)
                 self.watches.append((place, SeasonWatch(name, season, monitor)))
 
-    def _missing(self, name: str, chosen: list[Chosen], fill: FeatureValue) -> None:
+    def _bits(self, signal: Signal, name: str, chosen: list[Chosen], fill: FeatureValue) -> None:
         if name not in self.names:
-            raise ExpressionError(f"drift.missing.{name}: no such feature; declare it, or take it out here")
-        _check(Signal.MISSING, name, chosen, bits=True)
-        self.watches.append((self.names.index(name), MissingWatch(name, fill, chosen, self.warning_span)))
+            raise ExpressionError(f"{signal.place(name)}: no such feature; declare it, or take it out here")
+        _check(signal, name, chosen, bits=True)
+        self.watches.append((self.names.index(name), MissingWatch(signal, name, fill, chosen, self.warning_span)))
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> DriftMonitors:
@@ -224,7 +226,10 @@ class DriftMonitors:
             tuple(declared),
             {signal: built(watched.of(signal)) for signal in DIRECT},
             features={name: built(forms, family) for name, forms in watched.features.items()},
-            missing={name: built(forms, family) for name, forms in watched.missing.items()},
+            bits={
+                signal: {name: built(forms, family) for name, forms in watched.by_feature(signal.row.key).items()}
+                for signal in BITS
+            },
             types={name: feature.type for name, feature in declared.items()},
             fills={name: feature.fill for name, feature in declared.items()},
             warmup_labels=watched.warmup_labels,
@@ -406,7 +411,7 @@ def _family(pipeline: Pipeline) -> int:
     count = sum(
         len(forms) * _monitors_of(declared[name], watched.categories_max) for name, forms in watched.features.items()
     )
-    return max(1, count + sum(map(len, watched.missing.values())))
+    return max(1, count + sum(len(forms) for signal in BITS for forms in watched.by_feature(signal.row.key).values()))
 
 
 def _monitors_of(feature: Feature, categories_max: int) -> int:

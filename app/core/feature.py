@@ -4,19 +4,20 @@ season    numbers: the rank among values of the same time of day, week or year
 novelty   texts: 1 where the value was not among the first `reference_size`, else 0
 rate      texts: 1 where it is that value, else 0, for each of the `categories_max` most frequent of the
           first `reference_size`
-missing   1 where the feature is omitted, or has the value that stands in for a missing one
+bits      1 where it is so of the value, else 0: that it is missing, for one
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from app.core.monitor import Chosen, Drift, Monitor, make_monitors
 from app.core.record import FeatureValue
 from app.core.reference import Season
-from app.core.signal import Signal
+from app.core.signal import OfFeature, Signal
 
 VALUE_SHOWN = 40  # characters of a category in the name of its signal
 
@@ -57,15 +58,31 @@ class SeasonWatch(Watch):
 
 
 class MissingWatch(Watch):
-    """How often a feature is missing."""
+    """How often something is so of a feature's values, as `OfFeature.bit` says: that they are missing, for one.
 
-    def __init__(self, name: str, fill: FeatureValue, chosen: Sequence[Chosen], warning_span: int) -> None:
+    Its name stands in states, and is that of the first such signal.
+    """
+
+    def __init__(
+        self, signal: Signal, name: str, fill: FeatureValue, chosen: Sequence[Chosen], warning_span: int
+    ) -> None:
         self.fill = fill
-        self._monitors = make_monitors(Signal.MISSING, name, list(chosen), warning_span=warning_span)
+        self._monitors = make_monitors(signal, name, list(chosen), warning_span=warning_span)
+        self._connect()
+
+    def _connect(self) -> None:
+        feed = Signal.read(self._monitors[0].signal)[0].row.feed if self._monitors else None
+        self._bit = feed.bit if isinstance(feed, OfFeature) else None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"fill": self.fill, "_monitors": self._monitors}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._connect()
 
     def observe(self, value: FeatureValue, time_ms: int | None) -> list[Drift]:
-        missing = value is None or (self.fill is not None and value == self.fill)
-        return _update(self._monitors, missing)
+        return [] if self._bit is None else _update(self._monitors, self._bit(value, self.fill))
 
     def monitors(self) -> Iterator[Monitor]:
         yield from self._monitors

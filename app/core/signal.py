@@ -5,10 +5,10 @@ no other list of signals. To add one:
 
     here                     its row, with its wording, and how its value comes from a prediction or a label
     pipeline.form.Drift      its key, so that the pipeline file may name it
-    where its value is met   `DriftMonitors.on_value`; not needed for `OfScore` and `OfLabel`
+    where its value is met   `DriftMonitors.on_value`; for `OfFold` only
 
-Detectors, warm-up, reference windows, reactions, snapshots, alerts, metrics and reports follow from the row. A signal
-of a feature (`OfFeature`) has state of its own beside that: a `Watch` in `feature`, which `drift` builds.
+Detectors, warm-up, reference windows, reactions, snapshots, alerts, metrics and reports follow from the row. What goes
+by a feature's type has state of its own beside that: a `Watch` in `feature`, which `drift` builds.
 
 Nothing here imports River: the pipeline file's rules read this table, and commands read the pipeline file.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from app.core.monitor import Drift
     from app.core.output import Prediction
     from app.core.pipeline import AlertKind, Severity, Task
-    from app.core.record import LabelValue
+    from app.core.record import FeatureValue, LabelValue
 
 Bad: TypeAlias = Literal["rise", "fall", "both"]
 """Which way a signal must go to alert; the other way is an improvement, which is counted and nothing else."""
@@ -72,7 +72,14 @@ class OfFold(Struct, frozen=True):
 
 
 class OfFeature(Struct, frozen=True):
-    """From one feature of each event; may alert from the first value on, or once its reference is full."""
+    """From one feature of each event; may alert from the first value on, or once its reference is full.
+
+    Args:
+        bit: whether it is so of a value, beside the one that stands in for a missing value. None for the signals of
+            `drift.features`: which of them there are, and how they are watched, goes by the feature's type.
+    """
+
+    bit: Callable[[FeatureValue, FeatureValue], bool] | None = None
 
 
 Feed: TypeAlias = OfScore | OfLabel | OfFold | OfFeature
@@ -105,6 +112,10 @@ def _number(prediction: Prediction) -> float | None:
 
 def _greatest(prediction: Prediction) -> float | None:
     return max(prediction.probabilities.values()) if prediction.probabilities else None
+
+
+def _absent(value: FeatureValue, fill: FeatureValue) -> bool:
+    return value is None or (fill is not None and value == fill)
 
 
 # -- wording
@@ -388,7 +399,7 @@ class Signal(Enum):
     MISSING = Row(
         name="missing",
         key="missing",
-        feed=OfFeature(),
+        feed=OfFeature(_absent),
         shown="bit",  # 1 where it is omitted, or has the value that stands in for a missing one
         bad="rise",
         kind="data_quality",
@@ -437,8 +448,13 @@ _BY_NAME: Final = {signal.row.name: signal for signal in Signal}
 DIRECT: Final = tuple(signal for signal in Signal if not signal.of_feature)
 """Signals of the shard as a whole: `drift.KEY` in the pipeline file names their detectors."""
 
+BITS: Final = tuple(
+    signal for signal in Signal if isinstance(signal.row.feed, OfFeature) and signal.row.feed.bit is not None
+)
+"""Signals of a feature of any type: `drift.KEY.FEATURE` names their detectors."""
+
 FEATURE_KEYS: Final = tuple(dict.fromkeys(signal.row.key for signal in Signal if signal.of_feature))
-"""Keys of the others: `drift.KEY.FEATURE` names theirs."""
+"""Keys of those, and of the signals that go by a feature's type."""
 
 CONCEPT: Final = frozenset(signal.row.episode for signal in Signal if signal.row.kind == "concept_drift")
 """Episodes of a changed concept: while one is open, the model's own probabilities say nothing of its accuracy."""

@@ -24,7 +24,7 @@ from app.core.pipeline.form import Drift as Section
 from app.core.proof import synthetic_records
 from app.core.reaction import Reaction
 from app.core.shard import Shard
-from app.core.signal import DIRECT, FEATURE_KEYS, Signal
+from app.core.signal import BITS, DIRECT, FEATURE_KEYS, Signal
 from app.core.step import step
 from tests.support.watching import watching
 
@@ -60,9 +60,9 @@ def name_of(signal: Signal) -> str:
 
 def test_every_signal_that_a_file_may_name_reaches_its_detectors_and_the_counts() -> None:
     """A signal that nobody feeds is found here: each one's detector fires at its thirtieth value."""
-    drift: dict[str, Any] = {signal.row.key: FIRES for signal in DIRECT}
-    drift |= {"features": dict.fromkeys("acd", FIRES), "missing": {"b": FIRES}}
-    shard = Shard(pipeline(drift={**drift, "reference_size": 50, "warmup_labels": 10}), 0)
+    asked: dict[str, Any] = {signal.row.key: FIRES for signal in DIRECT}
+    asked |= {"features": dict.fromkeys("acd", FIRES)} | {signal.row.key: {"b": FIRES} for signal in BITS}
+    shard = Shard(pipeline(drift={**asked, "reference_size": 50, "warmup_labels": 10}), 0)
     made = [output for record in synthetic_records(shard.pipeline, 600) for output in step(shard, record)]
     assert made
     assert {Signal.read(name)[0] for name, _ in shard.drifts} == set(Signal)

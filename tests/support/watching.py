@@ -7,7 +7,7 @@ from typing import Any
 
 from app.core.drift import DriftMonitors
 from app.core.pipeline import Task
-from app.core.signal import DIRECT
+from app.core.signal import BITS, DIRECT
 
 
 def watching(task: Task, names: Sequence[str], **asked: Any) -> DriftMonitors:
@@ -17,4 +17,5 @@ def watching(task: Task, names: Sequence[str], **asked: Any) -> DriftMonitors:
         asked: detectors by `drift.KEY`, and the other arguments of `DriftMonitors`.
     """
     direct = {signal: asked.pop(signal.row.key) for signal in DIRECT if signal.row.key in asked}
-    return DriftMonitors(task, names, direct, **asked)
+    bits = {signal: asked.pop(signal.row.key) for signal in BITS if signal.row.key in asked}
+    return DriftMonitors(task, names, direct, bits=bits, **asked)
