@@ -8,7 +8,11 @@ is given up, stays whole.
 
 from __future__ import annotations
 
+import re
+
 from app.codec.keyring import KeyRing
+
+_END = re.compile(rb'([0-9a-f]{64})"\}')  # of a document with a signature
 
 
 class Signature:
@@ -35,7 +39,7 @@ class Signature:
 
     def on(self, value: bytes | None) -> bool:
         """Whether there is one, of whichever key."""
-        return value is not None and self._mark in value
+        return bool(self._split(value)[1])
 
     def verifies(self, value: bytes | None, place: str, ring: KeyRing) -> bool:
         """Whether one of the keys signed it."""
@@ -53,12 +57,13 @@ class Signature:
     def _split(self, value: bytes | None) -> tuple[bytes, str]:
         """A document without its signature, and that; empty without one.
 
-        The mark cannot stand in a text of JSON, whose quotes are escaped; of several, the last is the document's own.
+        The mark cannot stand in a text of JSON, whose quotes are escaped. What is deeper in the document may have that
+        name too; only its own last key ends where the document ends.
         """
         found = value.rfind(self._mark) if value is not None else -1
-        if value is None or found < 0:
+        if value is None or found < 0 or (end := _END.fullmatch(value, found + len(self._mark))) is None:
             return value or b"", ""
-        return value[:found] + b"}", value[found + len(self._mark) :].removesuffix(b'"}').decode("utf-8", "replace")
+        return value[:found] + b"}", end[1].decode()
 
 
 SEAL = Signature(b"seal", b"driftline journal\n")

@@ -52,3 +52,12 @@ def test_it_holds_in_its_place_alone(place: str) -> None:
 @pytest.mark.parametrize("value", [None, b"", b"{}", VALUE, VALUE[:-1] + b',"seal":""}', VALUE + b',"seal":"\xff"}'])
 def test_what_has_no_seal(value: bytes | None) -> None:
     assert not is_sealed(value, "p.journal-0", NEW)
+
+
+@pytest.mark.parametrize("deep", ["x", "0" * 64])
+def test_a_seal_deeper_in_an_entry_is_none(deep: str) -> None:
+    """A parameter of the pipeline may have that name, and an epoch carries the whole pipeline."""
+    value = orjson.dumps({"kind": "epoch", "pipeline": {"params": {"rate": 1, "seal": deep}}})
+    assert not has_seal(value)
+    assert is_current(value, "p.journal-0", NO_KEYS)
+    assert is_current(seal(value, "p.journal-0", NEW), "p.journal-0", NEW)
