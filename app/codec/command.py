@@ -53,6 +53,11 @@ def sender_of(document: Mapping[str, Any]) -> Sender:
     )
 
 
+def has_signature(value: bytes | None) -> bool:
+    """Whether a command carries a signature, of whichever key."""
+    return SIGNATURE.on(value)
+
+
 def is_signed(value: bytes | None, ring: KeyRing) -> bool:
     """Whether one of the keys signed a command."""
     return SIGNATURE.verifies(value, "", ring)

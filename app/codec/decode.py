@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from app.codec.command import sender_of
+from app.codec.command import has_signature, sender_of
 from app.codec.document import MISSING, Documents, find, hint_of, object_of
 from app.codec.feature import Check, Checks, from_text, said_number
 from app.codec.reason import REASONS, PassedOverError, RefusedError
@@ -205,7 +205,7 @@ class Decoder:
         if command not in COMMANDS:
             raise RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
         order_ms, sender = max(source.record_time_ms, 0), sender_of(document)
-        sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce)
+        sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce, has_signature(source.value))
         if command == "load":
             return Control(source, order_ms, command, "", 0, _chunk(document), *sent)
         if command not in ABOUT_EPISODE:

@@ -2,8 +2,12 @@
 
 Each command of `driftline control` carries when it was sent and a nonce. Nonces are kept for `WINDOW_MS` behind the
 latest command, and at most `TAKEN_MAX` of them; what was sent before that is refused, as nobody knows any more whether
-it was taken. Whether a command is signed, and whether its time may be, is judged once, where it is folded first
-(`app.engine.gate`); a refusal stands in the slice's journal entry, and a replay does as it says.
+it was taken. Those of commands without a signature are kept apart, and the oldest is let go for each beyond
+`TAKEN_MAX`: where they are taken at all, there is no key, and whoever could repeat one could as well write another. So
+a flood of them can have nothing refused.
+
+Whether a command is signed, and whether its time may be, is judged once, where it is folded first (`app.engine.gate`);
+a refusal stands in the slice's journal entry, and a replay does as it says.
 """
 
 from __future__ import annotations
@@ -32,8 +36,12 @@ class Commands:
 
     Attributes:
         floor_ms: commands sent up to then are refused.
+        crowded_ms: the same, of signed ones: there were too many since.
         latest: command, sender and time of the last few, for people.
     """
+
+    crowded_ms = 0  # in the class until it is needed, as is the next: states that were kept before have neither
+    _unsigned: dict[str, int] | None = None  # nonce to when it was sent, in the order in which they came
 
     def __init__(self) -> None:
         self.floor_ms = 0
@@ -50,26 +58,31 @@ class Commands:
         if not nonce:  # of a hand-written command, or of one that was written before there were nonces
             self._note(control)
             return None
-        if nonce in self._taken:
+        unsigned = self._unsigned or {}
+        if nonce in self._taken or nonce in unsigned:
             if chunk is not None and chunk.load == load:
                 return None
             return Refused("control_repeated", f"the {control.command} with nonce {nonce} was taken before")
-        if sent_ms <= self.floor_ms:
+        if sent_ms <= (max(self.floor_ms, self.crowded_ms) if control.signed else self.floor_ms):
             return Refused("control_repeated", "it was sent so long ago that it may have been taken; give it again")
-        self._taken[nonce] = sent_ms
-        self._forget(max(self.floor_ms, max(self._taken.values()) - WINDOW_MS))
-        while len(self._taken) > TAKEN_MAX:
-            self._forget(min(self._taken.values()))
+        self.floor_ms = max(self.floor_ms, sent_ms - WINDOW_MS)
+        if control.signed:
+            self._taken[nonce] = sent_ms
+            if len(self._taken) > TAKEN_MAX:
+                self.crowded_ms = max(self.crowded_ms, min(self._taken.values()))
+        else:
+            unsigned[nonce] = sent_ms
+            if len(unsigned) > TAKEN_MAX:
+                del unsigned[next(iter(unsigned))]
+            self._unsigned = unsigned
+        until_ms = max(self.floor_ms, self.crowded_ms)
+        self._taken = {one: at_ms for one, at_ms in self._taken.items() if at_ms > until_ms}
         self._note(control)
         return None
 
     def _note(self, control: Control) -> None:
         if control.chunk is None or control.chunk.number == 0:
             self.latest.append((control.command, control.by, control.sent_ms or control.order_ms))
-
-    def _forget(self, until_ms: int) -> None:
-        self.floor_ms = max(self.floor_ms, until_ms)
-        self._taken = {nonce: sent_ms for nonce, sent_ms in self._taken.items() if sent_ms > until_ms}
 
     def values(self) -> list[dict[str, Any]]:
         """The last few, for people."""

@@ -102,6 +102,7 @@ class Control(Struct, frozen=True, gc=False):
         chunk: what is loaded.
         pipeline, by, sent_ms, nonce: for which pipeline it is, who sent it and when, and what tells it from any other;
             empty or 0 where the command does not say.
+        signed: it carries a signature; whether that holds is judged where there is a key.
     """
 
     source: Source
@@ -114,6 +115,7 @@ class Control(Struct, frozen=True, gc=False):
     by: str = ""
     sent_ms: int = 0
     nonce: str = ""
+    signed: bool = False
 
 
 @final

@@ -11,9 +11,10 @@ from tests.support.small import NOW_MS
 SOURCE = Source("p.control", 0, 0, NOW_MS, None, b"")
 
 
-def control(nonce: int, sent_ms: int = NOW_MS, *, load: str = "") -> Control:
+def control(nonce: int, sent_ms: int = NOW_MS, *, load: str = "", signed: bool = True) -> Control:
     chunk = Chunk(load, 0, 1, 1, "0" * 64, b"x") if load else None
-    return Control(SOURCE, NOW_MS, "load" if load else "freeze", "", 0, chunk, "p", "ann", sent_ms, f"{nonce:032x}")
+    command = "load" if load else "freeze"
+    return Control(SOURCE, NOW_MS, command, "", 0, chunk, "p", "ann", sent_ms, f"{nonce:032x}", signed)
 
 
 def reason(commands: Commands, one: Control, load: str = "") -> str | None:
@@ -44,6 +45,35 @@ def test_the_memory_is_bounded_and_nothing_forgotten_is_taken_again() -> None:
         assert reason(commands, control(number, NOW_MS + number)) is None
     assert len(commands._taken) == TAKEN_MAX
     assert all(reason(commands, control(number, NOW_MS + number)) for number in range(3 * TAKEN_MAX))
+
+
+AHEAD_MS = 300_000
+
+
+def test_a_flood_without_signatures_crowds_nothing_out() -> None:
+    """Whoever may write a thousand of them, dated as far ahead as a clock may be, could lock the operator out."""
+    commands = Commands()
+    for number in range(3 * TAKEN_MAX):
+        assert reason(commands, control(number, NOW_MS + AHEAD_MS, signed=False)) is None
+    assert reason(commands, control(10_000, NOW_MS, signed=False)) is None
+    assert reason(commands, control(10_000, NOW_MS, signed=False)) == "control_repeated"
+    assert reason(commands, control(10_001, NOW_MS)) is None
+    assert len(commands._unsigned or {}) == TAKEN_MAX
+
+
+def test_what_only_looks_signed_crowds_out_no_unsigned_one() -> None:
+    """Without a key nobody knows whether a signature holds."""
+    commands = Commands()
+    for number in range(3 * TAKEN_MAX):
+        commands.take(control(number, NOW_MS + AHEAD_MS), "")
+    assert reason(commands, control(10_000, NOW_MS, signed=False)) is None
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_beginning_holds_for_all(signed: bool) -> None:
+    commands = Commands()
+    commands.floor_ms = NOW_MS
+    assert reason(commands, control(1, NOW_MS, signed=signed)) == "control_repeated"
 
 
 @pytest.mark.parametrize(("under_way", "expected"), [("a", None), ("b", "control_repeated"), ("", "control_repeated")])
