@@ -17,12 +17,15 @@ from msgspec import Meta, Struct, structs
 from app.codec.journal import NOT_OURS
 from app.codec.keyring import KeyRing
 from app.codec.manifest import RESTORED, Manifest, signed_content
+from app.codec.seal import Signature
 from app.core.error import InputFileError
 
 KIND: Final = "driftline state"
 FORMAT: Final = 1  # of the file; the states in it have a format of their own
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024  # of the first line; a shard takes a few kB of it
+UNSEALED_BYTES_MAX: Final = 8 * 1024 * 1024  # of one that no key sealed: read, JSON is up to 30 times as large
 
+_SEAL: Final = Signature(b"seal", b"driftline state\n")  # over the line's bytes: checked before they are parsed
 _SIZE_MAX: Final = 2**53
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -71,9 +74,19 @@ class StateFile(Struct, frozen=True):
 
 
 def encode_line(file: StateFile, ring: KeyRing) -> bytes:
-    """The first line, signed if there is a key."""
+    """The first line, signed if there is a key.
+
+    Raises:
+        StateFileError: it would be longer than is read.
+    """
     signed = structs.replace(file, signature=ring.sign(signed_content(file)))
-    return orjson.dumps(msgspec.to_builtins(signed)) + b"\n"
+    line = _SEAL.put(orjson.dumps(msgspec.to_builtins(signed)), "", ring) + b"\n"
+    if len(line) > (LINE_BYTES_MAX if ring else UNSEALED_BYTES_MAX):
+        raise StateFileError(
+            f"what {len(file.shards)} shards say of their states takes {len(line):,} bytes, more than a state file's "
+            "first line may have. Up to 64 MiB are read where DRIFTLINE_SNAPSHOT_KEY is set"
+        )
+    return line
 
 
 def decode_line(line: bytes, ring: KeyRing) -> StateFile:
@@ -82,6 +95,11 @@ def decode_line(line: bytes, ring: KeyRing) -> StateFile:
     Raises:
         StateFileError: it is no state file, or of another form, or not signed by a key of this deployment.
     """
+    if len(line) > UNSEALED_BYTES_MAX and not _SEAL.verifies(line.rstrip(b"\n"), "", ring):
+        raise StateFileError(
+            f"the state file's first line is longer than {UNSEALED_BYTES_MAX // 2**20} MiB, and no key of this "
+            "deployment (DRIFTLINE_SNAPSHOT_KEY) signed it: it is not read"
+        )
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError:
