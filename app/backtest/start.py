@@ -124,12 +124,8 @@ async def _snapshots(
 ) -> list[tuple[Manifest, Frozen]]:
     """Those that this version can read, newest first."""
     place = Place(pipeline.topics.snapshots, partition)
-    reader = broker.reader(partition)
-    try:
-        await reader.open({place.topic: (await broker.beginnings([place]))[place]})
-        found = await read_snapshots(reader, place.topic, ring)
-    finally:
-        await reader.close()
+    start = (await broker.beginnings([place]))[place]
+    found = await read_snapshots(lambda: broker.reader(partition), place.topic, ring, start)
     return [one for one in found if unreadable(one[0].versions) is None]
 
 

@@ -25,7 +25,7 @@ from app.core.shard import Shard
 from app.engine.fold import Folder
 from app.engine.port import Broker, Publisher
 from app.engine.recovery import Recovered
-from app.engine.restored import Before, kept_records, put
+from app.engine.restored import Before, kept_keys, put
 
 
 class Gap(NamedTuple):
@@ -89,7 +89,7 @@ class Gap(NamedTuple):
             arithmetic=arithmetic_fingerprint(),
             taken_ms=taken_ms,
         )
-        old = await kept_records(self.broker, self.pipeline.topics.snapshots, self.partition)
+        old = await kept_keys(self.broker, self.pipeline.topics.snapshots, self.partition)
         before = Before(last.chain, last.journal_offset, old, self.ring)
         linked, offset = await put(self.publisher, self.pipeline, shard, manifest, entry, before)
         return Folder(shard, positions), entry, linked.chain, offset

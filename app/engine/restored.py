@@ -7,7 +7,7 @@ names every part: the journal vouches for all of it, also after the keys of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from msgspec import structs
@@ -37,10 +37,9 @@ from app.core.freeze import Frozen, dump_body, dump_marks, dump_rest
 from app.core.migration import check_format
 from app.core.pipeline import Pipeline
 from app.core.shard import Shard
+from app.engine.kept import Kept
 from app.engine.port import Broker, Place, Publisher
-from app.engine.snapshot import BYTES_A_COMMIT, READ_RECORDS_MAX, RECORDS_A_COMMIT, joined
-
-PREFIX = b"%d/" % RESTORED
+from app.engine.snapshot import BYTES_A_COMMIT, RECORDS_A_COMMIT, joined, read_segments
 
 
 class Before(NamedTuple):
@@ -48,13 +47,13 @@ class Before(NamedTuple):
 
     Args:
         chain, journal_offset: of the journal's last entry.
-        restored: records of states that were restored earlier.
+        restored: keys of states that were restored earlier.
         ring: seals the epoch.
     """
 
     chain: str
     journal_offset: int
-    restored: Mapping[bytes, bytes]
+    restored: Set[bytes]
     ring: KeyRing
 
 
@@ -154,12 +153,12 @@ async def put(
         CommitUnknownError: it is not known to be there. What was there before counts until it is.
     """
     topics, partition = pipeline.topics, shard.partition
-    needed: set[bytes | None] = set()
+    needed: set[bytes] = set()
     last: list[Write] = []
     for writes in in_commits(records(topics.snapshots, shard, manifest)):
         if last:
             await publisher.commit(last, None)
-        needed |= {write.key for write in writes}
+        needed |= {write.key for write in writes if write.key is not None}
         last = writes
     digest = (last[-1].key or b"").split(b"/")[1].decode()
     linked = link(structs.replace(entry, restored=digest), before.chain)
@@ -170,31 +169,21 @@ async def put(
             f"the epoch of shard {partition} got offset {offset}, not {before.journal_offset + 1}: another worker "
             "wrote to its journal meanwhile"
         )
-    for writes in in_commits(
-        Write(topics.snapshots, partition, key, None) for key in sorted(before.restored.keys() - needed)
-    ):
+    for writes in in_commits(Write(topics.snapshots, partition, key, None) for key in sorted(before.restored - needed)):
         await publisher.commit(writes, None)
     return linked, offset
 
 
-async def kept_records(broker: Broker, topic: str, partition: int) -> Mapping[bytes, bytes]:
-    """All records of states that were restored."""
-    reader = broker.reader(partition)
+async def kept_keys(broker: Broker, topic: str, partition: int) -> Set[bytes]:
+    """Of all records of states that were restored."""
+    return (await _kept(broker, topic, partition)).keys
+
+
+async def _kept(broker: Broker, topic: str, partition: int) -> Kept:
     place = Place(topic, partition)
-    found: dict[bytes, bytes] = {}
-    try:
-        await reader.open({topic: (await broker.beginnings([place]))[place]})
-        while sources := await reader.read(topic, READ_RECORDS_MAX):
-            for source in sources:
-                if source.key is None or not source.key.startswith(PREFIX):
-                    continue
-                if source.value is None:
-                    found.pop(source.key, None)
-                else:
-                    found[source.key] = source.value
-    finally:
-        await reader.close()
-    return found
+    kept = Kept(lambda: broker.reader(partition), topic, b"%d/" % RESTORED)
+    await kept.look((await broker.beginnings([place]))[place])
+    return kept
 
 
 async def restored_state(broker: Broker, topic: str, partition: int, entry: EpochEntry) -> tuple[Manifest, Frozen]:
@@ -204,17 +193,19 @@ async def restored_state(broker: Broker, topic: str, partition: int, entry: Epoc
         InputLostError: it is not in the topic any more.
         StateUnreadableError: other versions made it.
     """
-    kept = await kept_records(broker, topic, partition)
+    kept = await _kept(broker, topic, partition)
     digest = entry.restored if isinstance(entry.restored, str) else ""
+    key = restored_key(digest)
     try:
-        if (value := kept.get(restored_key(digest))) is None:
+        if (value := (await kept.values([key])).get(key)) is None:
             raise SnapshotError("it is not there")
         manifest = decode_manifest(value, NO_KEYS)  # the journal vouches for it
-        head = b"".join(joined(Part(manifest.digest, manifest.size_bytes), RESTORED, kept))
         if _name(manifest) != digest or manifest.partition != partition:
             raise SnapshotError("it is another state")
-        rows = decode_index(head[: manifest.index_bytes])
-        segments = [(joined(row.body, RESTORED, kept), joined(row.marks, RESTORED, kept)) for row in rows]
+        part = Part(manifest.digest, manifest.size_bytes)
+        named = part.keys(RESTORED) if part.chunks <= len(kept.keys) else []
+        head = b"".join(joined(part, RESTORED, await kept.values(named)))
+        segments = await read_segments(decode_index(head[: manifest.index_bytes]), RESTORED, kept)
     except SnapshotError as error:
         raise InputLostError(
             f"the state that epoch {entry.number} of shard {partition} began with is not whole in {topic} ({error})",

@@ -42,7 +42,7 @@ from app.core.step import step
 from app.engine.clock import REAL
 from app.engine.port import Broker, Place
 from app.engine.recovery import Recovered, Recovery
-from app.engine.restored import Before, kept_records, put
+from app.engine.restored import Before, kept_keys, put
 
 TRIAL_EVENTS = 100  # synthetic ones, on which a state of other versions is tried
 PIECE_BYTES = 1024 * 1024
@@ -355,7 +355,7 @@ class Restoration:
                 versions=versions(),
                 arithmetic=arithmetic_fingerprint(),
             )
-            old = await kept_records(self._broker, topics.snapshots, partition)
+            old = await kept_keys(self._broker, topics.snapshots, partition)
             before = Before(state.chain, state.journal_offset, old, self._ring)
             shard, manifest = self._shard(plan), self._manifest(plan, state, number)
             if state.journal_offset >= 0:  # commands since the state was saved are not known to it

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET, structs
@@ -25,7 +25,6 @@ from msgspec import UNSET, structs
 from app.codec.journal import TopicIdentity
 from app.codec.keyring import KeyRing
 from app.codec.manifest import (
-    RESTORED,
     Manifest,
     Part,
     Row,
@@ -48,6 +47,7 @@ from app.core.migration import FORMAT, OLDEST, check_format
 from app.core.pipeline import Pipeline
 from app.engine.clock import REAL, Clock
 from app.engine.fold import Folder
+from app.engine.kept import Kept
 from app.engine.port import Reader
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ RECORDS_A_COMMIT = 64  # small ones
 STEPS_A_COMMIT = 256  # segments of which there may be nothing to write
 REFRESH_SNAPSHOTS = 64  # of a slot, within which each of its segments is written again, changed or not
 REWRITE_BYTES = 64 * 1024  # a smaller body stays as it is, however little of it is needed
-MANIFEST_KEYS = (manifest_key(0), manifest_key(1))
 READ_RECORDS_MAX = 100
+MANIFEST_KEYS = (manifest_key(0), manifest_key(1))
 
 Slots = dict[int, set[Part]]
 
@@ -319,44 +319,38 @@ class SnapshotWriter:
         return Write(self.pipeline.topics.snapshots, self.partition, key, value)
 
 
-async def read_snapshots(reader: Reader, topic: str, ring: KeyRing) -> list[tuple[Manifest, Frozen]]:
+async def read_snapshots(
+    reader: Callable[[], Reader], topic: str, ring: KeyRing, start: int = 0
+) -> list[tuple[Manifest, Frozen]]:
     """Every whole snapshot of a shard, newest first.
 
     Torn ones, those of a format that cannot be read and those with a wrong signature are left out: recovery then starts
     from an older one, or from the journal's beginning.
     """
-    return (await read_shelf(reader, topic, ring)).snapshots
+    return (await read_shelf(reader, topic, ring, start)).snapshots
 
 
-async def read_shelf(reader: Reader, topic: str, ring: KeyRing) -> Shelf:
-    """Everything that the topic holds of a shard; see `read_snapshots`. Each byte of what is whole was looked at."""
-    records: dict[bytes, bytes] = {}
-    while sources := await reader.read(topic, READ_RECORDS_MAX):
-        for source in sources:
-            if source.key is None or source.key.startswith(b"%d/" % RESTORED):
-                continue
-            if source.value is None:
-                records.pop(source.key, None)
-            else:
-                records[source.key] = source.value
+async def read_shelf(reader: Callable[[], Reader], topic: str, ring: KeyRing, start: int = 0) -> Shelf:
+    """What the topic holds of a shard; see `read_snapshots`. Each byte of what is whole was looked at.
+
+    Args:
+        reader: makes one of this shard.
+        start: first offset to read.
+    """
+    kept = Kept(reader, topic, b"0/", b"1/", at_once=READ_RECORDS_MAX)
+    await kept.look(start)
     shelf = Shelf()
-    for found in records.keys() - MANIFEST_KEYS:
-        for slot in (0, 1):
-            if found.startswith(b"%d/" % slot):
-                shelf.keys[slot].add(found)
     for slot in (0, 1):
-        if (value := records.get(manifest_key(slot))) is None:
+        shelf.keys[slot] = {key for key in kept.keys - set(MANIFEST_KEYS) if key.startswith(b"%d/" % slot)}
+        if (value := (await kept.values([manifest_key(slot)])).get(manifest_key(slot))) is None:
             continue
         try:
             manifest = decode_manifest(value, ring)
             if not OLDEST <= manifest.format <= FORMAT:
                 why = f"has format {manifest.format}, this version reads {OLDEST} to {FORMAT}"
                 shelf.unread.append((manifest, why))
-            rows, rest = read_head(manifest, slot, records)
-            segments = []
-            for row in rows:
-                segments.append((joined(row.body, slot, records), joined(row.marks, slot, records)))
-                await asyncio.sleep(0)
+            rows, rest = await _read_head(manifest, slot, kept)
+            segments = await read_segments(rows, slot, kept)
         except SnapshotError as error:
             shelf.unsigned += isinstance(error, UnsignedSnapshotError)
             log.warning("%s: a snapshot is left out: %s", topic, error)
@@ -368,7 +362,7 @@ async def read_shelf(reader: Reader, topic: str, ring: KeyRing) -> Shelf:
     return shelf
 
 
-def read_head(manifest: Manifest, slot: int, records: Mapping[bytes, bytes]) -> tuple[list[Row], bytes]:
+async def _read_head(manifest: Manifest, slot: int, kept: Kept) -> tuple[list[Row], bytes]:
     """The index of a snapshot and the rest of its state.
 
     Raises:
@@ -377,14 +371,36 @@ def read_head(manifest: Manifest, slot: int, records: Mapping[bytes, bytes]) -> 
     check_format(manifest.format)
     if manifest.slot != slot:
         raise SnapshotError(f"it is of slot {manifest.slot} and lies in slot {slot}")
-    chunks = (records.get(chunk_key(slot, number), b"") for number in range(min(manifest.chunks, len(records))))
-    head = b"".join(chunks)
+    keys = [chunk_key(slot, number) for number in range(min(manifest.chunks, len(kept.keys)))]
+    values = await kept.values(keys)
+    head = b"".join([values.get(key, b"") for key in keys])
     if len(head) != manifest.size_bytes or state_digest(head) != manifest.digest:
         raise SnapshotError("its chunks do not make the bytes that its manifest names: it is torn")
     return decode_index(head[: manifest.index_bytes]), head[manifest.index_bytes :]
 
 
-def joined(part: Part, slot: int, records: Mapping[bytes, bytes]) -> list[bytes]:
+async def read_segments(rows: Sequence[Row], slot: int, kept: Kept) -> list[tuple[list[bytes], list[bytes]]]:
+    """The chunks of the parts of each row, to be joined.
+
+    Raises:
+        SnapshotError: one is missing, or not what the index says.
+    """
+    keys: list[bytes] = []
+    for row in rows:
+        for part in (row.body, row.marks):
+            named = part.keys(slot) if part.chunks <= len(kept.keys) else []
+            if not named or any(key not in kept.keys for key in named):
+                raise SnapshotError("a segment is not what its index names: it is torn")
+            keys += named
+    values = await kept.values(keys)
+    segments = []
+    for row in rows:
+        segments.append((joined(row.body, slot, values), joined(row.marks, slot, values)))
+        await asyncio.sleep(0)
+    return segments
+
+
+def joined(part: Part, slot: int, values: Mapping[bytes, bytes]) -> list[bytes]:
     """The chunks of a part, to be joined; each of their bytes is as the index says.
 
     Raises:
@@ -392,9 +408,9 @@ def joined(part: Part, slot: int, records: Mapping[bytes, bytes]) -> list[bytes]
     """
     found = []
     digest = hashlib.blake2b(digest_size=32)
-    if part.chunks <= len(records):
+    if part.chunks <= len(values):
         for key in part.keys(slot):
-            found.append(records.get(key, b""))
+            found.append(values.get(key, b""))
             digest.update(found[-1])
     if sum(map(len, found)) != part.size_bytes or digest.hexdigest() != part.digest:
         raise SnapshotError("a segment is not what its index names: it is torn")

@@ -82,7 +82,7 @@ class Topic:
         return {key for key in self.records if key.count(b"/") == wanted and not key.endswith(b"manifest")}
 
     async def shelf(self, key: KeyRing = NO_KEYS) -> Shelf:
-        return await read_shelf(self, "p.snapshots", key)
+        return await read_shelf(lambda: self, "p.snapshots", key)
 
     async def open(self, starts: Any) -> None: ...
 

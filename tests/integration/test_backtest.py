@@ -34,12 +34,9 @@ async def group_offsets(bootstrap: str, name: str) -> dict[TopicPartition, Any]:
 
 async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> str:
     """Digest of the state that the last worker left when it stopped."""
-    reader = KafkaBroker(pipeline, settings_of(bootstrap)).reader(partition)
-    await reader.open({pipeline.topics.snapshots: 0})
-    try:
-        _, frozen = (await read_snapshots(reader, pipeline.topics.snapshots, NO_KEYS))[0]
-    finally:
-        await reader.close()
+    broker = KafkaBroker(pipeline, settings_of(bootstrap))
+    snapshots = await read_snapshots(lambda: broker.reader(partition), pipeline.topics.snapshots, NO_KEYS)
+    _, frozen = snapshots[0]
     return state_digest(load(pipeline, partition, frozen))
 
 

@@ -48,12 +48,8 @@ async def replayed(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
 
 async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
     """The newest whole snapshot."""
-    reader = KafkaBroker(pipeline, settings_of(bootstrap)).reader(partition)
-    await reader.open({pipeline.topics.snapshots: 0})
-    try:
-        snapshots = await read_snapshots(reader, pipeline.topics.snapshots, NO_KEYS)
-    finally:
-        await reader.close()
+    broker = KafkaBroker(pipeline, settings_of(bootstrap))
+    snapshots = await read_snapshots(lambda: broker.reader(partition), pipeline.topics.snapshots, NO_KEYS)
     assert snapshots, f"shard {partition} left no snapshot"
     manifest, frozen = snapshots[0]
     return State(manifest.chain, _digest(pipeline, load(pipeline, partition, frozen)))
