@@ -114,13 +114,13 @@ class Link(Struct, frozen=True):
 
 def link(entry: Entry, previous_chain: str, note: dict[str, Any] | None = None) -> Link:
     """Put an entry behind the one whose chain is given."""
-    return Link(entry, _chain(previous_chain, entry), note)
+    return Link(entry, chain_of(previous_chain, chained(entry)), note)
 
 
 def follows(successor: Link, previous_chain: str) -> bool:
     """Whether an entry was written right behind the one whose chain is given."""
     try:
-        return successor.chain == _chain(previous_chain, successor.entry)
+        return successor.chain == chain_of(previous_chain, chained(successor.entry))
     except NOT_OURS:  # it can be read and not be written, so we never did
         return False
 
@@ -156,6 +156,15 @@ def _content(entry: Entry) -> dict[str, Any]:
     return content
 
 
-def _chain(previous_chain: str, entry: Entry) -> str:
-    content = orjson.dumps(_content(entry), option=orjson.OPT_SORT_KEYS)
+def chained(entry: Entry) -> bytes:
+    """What of an entry is chained.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it can be read and not be written, so we never did.
+    """
+    return orjson.dumps(_content(entry), option=orjson.OPT_SORT_KEYS)
+
+
+def chain_of(previous_chain: str, content: bytes) -> str:
+    """The chain of an entry behind another one, whose chain is given."""
     return hashlib.blake2b(previous_chain.encode() + content, digest_size=16).hexdigest()

@@ -149,19 +149,23 @@ class Recovery:
             InputLostError: input that the journal names is gone.
             StateUnreadableError: it is gone, and other versions than these have left a snapshot.
             InvariantError: the journal is not what Driftline wrote.
+            JournalReplacedError: it was written in another topic of that name.
             UnsignedStateError: no key of the deployment signed what is needed.
         """
         try:
             for manifest, frozen in await self._snapshots():
                 try:
                     self.reached = await self._restore(manifest, frozen)
-                    return self._with_shelf(await self._replay(self.reached))
+                    state = await self._replay(self.reached)
+                    self.check_journal(state)
+                    return self._with_shelf(state)
                 except SnapshotError as error:
                     log.warning("shard %d: snapshot refused: %s", self._partition, error)
             self.reached = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
             state = await self._replay(self.reached)
             if state.epoch is None and self._elsewhere is not None:
                 check_journal(self._elsewhere.topics or {}, self.now, self._pipeline)
+            self.check_journal(state)
             return self._with_shelf(state)
         except InputLostError as error:
             if self._shelf.unsigned:
@@ -174,6 +178,12 @@ class Recovery:
             raise StateUnreadableError(f"{error.lost}, and {told_of(*self._shelf.unread[0])}", KEEP_IT) from error
         finally:
             await self._close_inputs()
+
+    def check_journal(self, state: Recovered) -> None:
+        """Whether the last epoch was written into the topic that is there now: a seal is over the topic's name, so
+        entries of one that was deleted could be copied into the one that was made after it."""
+        if state.epoch is not None:
+            check_journal(state.epoch.topics or {}, self.now, self._pipeline)
 
     def _with_shelf(self, state: Recovered) -> Recovered:
         """What the topic holds goes on to who writes the next snapshot."""
@@ -198,13 +208,8 @@ class Recovery:
 
     async def _read_snapshots(self, start: int) -> list[tuple[Manifest, Frozen]]:
         topic = self._pipeline.topics.snapshots
-        reader = self._broker.reader(self._partition)
-        try:
-            await reader.open({topic: start})
-            self._shelf = await read_shelf(reader, topic, self._verify_with)
-            return self._shelf.snapshots
-        finally:
-            await reader.close()
+        self._shelf = await read_shelf(lambda: self._broker.reader(self._partition), topic, self._verify_with, start)
+        return self._shelf.snapshots
 
     async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
         if (why := unreadable(manifest.versions)) is not None:
@@ -324,7 +329,8 @@ class Recovery:
         reader = self._broker.reader(self._partition)
         anchored = state.journal_offset < 0
         chain, signed = state.chain, not anchored
-        reached = {SliceEntry: state.slice_number, EpochEntry: state.epoch.number if state.epoch is not None else 0}
+        epoch = state.epoch.number if state.epoch is not None else 0
+        reached: dict[type[Entry], int] = {SliceEntry: state.slice_number, EpochEntry: epoch}
         try:
             await reader.open({topic: max(state.journal_offset, 0)})
             while sources := await reader.read(topic, READ_RECORDS_MAX, self._journal_stop):
@@ -343,7 +349,7 @@ class Recovery:
                         else:
                             self._stray(source, linked, chain, trust)
                         state.journal_offset = source.offset
-                    elif await trust.accepts(source, linked, chain, signed=signed):
+                    elif await trust.accepts(source, chain, reached, signed=signed):
                         chain, signed = linked.chain, True
                         reached[type(linked.entry)] = linked.entry.number
                         self._at(state, source, place)

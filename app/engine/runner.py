@@ -285,6 +285,9 @@ class Runner:
                 else:
                     told, self._reset = "goes on with a fresh state", True
                 log.warning("shard %d: %s: %s", self.partition, told, error)
+                state = await self._recovery().follow()
+                recovery.check_journal(state)
+                return state
         return await self._recovery().follow()
 
     def _recovery(self) -> Recovery:

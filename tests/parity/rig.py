@@ -88,16 +88,19 @@ def produce(
     return list(range(first, first + count))
 
 
-async def worked(chosen: Pipeline, count: int, *, partitions: int = 1, **produced: Any) -> MemoryCluster:
+async def worked(
+    chosen: Pipeline, count: int, *, partitions: int = 1, start: Start | None = None, **produced: Any
+) -> MemoryCluster:
     """A cluster whose records one worker has folded, and then stopped.
 
     Args:
+        start: as `Life` takes it.
         produced: as `produce` takes it.
     """
     cluster = MemoryCluster()
     cluster.create_for(chosen, partitions)
     produce(cluster, chosen, count, partitions=partitions, **produced)
-    async with Life(cluster, chosen) as life:
+    async with Life(cluster, chosen, start=start) as life:
         await life.until_done()
         await life.stop()
     return cluster

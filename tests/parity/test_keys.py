@@ -3,23 +3,27 @@ nobody writes a journal entry that is accepted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 import pytest
 from msgspec import structs
 
-from app.codec.journal import EpochEntry, decode_link, encode_link, link
+from app.codec.journal import CHAIN_START, Entry, EpochEntry, chain_of, decode_link, encode_link, link
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.seal import has_seal, is_current, seal
 from app.codec.write import Write
 from app.core.error import UnsignedStateError
 from app.core.pipeline import Pipeline
+from app.engine import trust as trust_module
 from app.engine.audit import Span, audit_shards
 from app.engine.cluster import MemoryCluster
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place
 from app.engine.runner import Start
-from app.engine.trust import name_of
+from app.engine.trust import Ancestry, Trust, Unsigned, _Behind, name_of
 from tests.parity.rig import Death, Life, check_exact, epochs, pipeline, produce, state, tamper
+from tests.support.state import _FromTheBeginning
 
 COUNT = 300
 OLD, NEW = b"the key of last year", b"the key of this year"
@@ -235,3 +239,81 @@ async def test_a_changed_entry_is_found() -> None:
     broker = MemoryBroker(cluster, chosen, client="audit")
     (made,) = await audit_shards(broker, chosen, 1, Span(outputs=True, ring=ONE))
     assert made.difference is not None
+
+
+async def test_what_was_written_behind_an_entry_of_the_old_key_leads_the_new_one_nowhere() -> None:
+    """A stranger's entry behind one of ours, and more behind that: only what the new key sealed knows which is ours."""
+    chosen, cluster = frequent(), MemoryCluster()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, COUNT)
+    async with Life(cluster, chosen, start=Start(ring=ONE)) as life:
+        await life.until_done()
+        for behind in (-1, -1, 2, 1, -1):
+            forged(cluster, chosen, NO_KEYS, at=behind)
+        produce(cluster, chosen, COUNT, first=COUNT)
+        await life.until_done()
+        forged(cluster, chosen, NO_KEYS)
+        place = Place(chosen.topics.journal, 0)
+        entries = [source.value or b"" for source in cluster.records(*place)]
+        for value in (b"rubbish", entries[1], entries[-3], b'{"chain":5,' + entries[0][1:]):
+            cluster.append(place, [Write(*place, None, value)])
+        produce(cluster, chosen, COUNT, first=2 * COUNT)
+        await life.until_done()
+        await life.stop()
+    await check_goes_on(cluster, chosen, Start(ring=NEXT), 3 * COUNT)
+    await verified(cluster, chosen, NEXT)
+    await verified(cluster, chosen, LAST)
+    recovered = await _FromTheBeginning(MemoryBroker(cluster, chosen, client="r"), chosen, 0, LAST).run()
+    assert recovered.folder is not None
+    assert recovered.folder.shard.evaluation.label_count == 4 * COUNT
+
+
+@pytest.mark.parametrize("unsigned", ["trust", "refuse"])
+async def test_a_journal_without_a_seal_is_looked_through_once(
+    unsigned: Unsigned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each of its entries."""
+    cluster, chosen = await lived(Start())
+    looks = []
+    look = Trust._look_ahead
+
+    async def counted(self: Trust, start: int, chain: str, reached: Mapping[type[Entry], int]) -> bool:
+        looks.append(start)
+        return await look(self, start, chain, reached)
+
+    monkeypatch.setattr(Trust, "_look_ahead", counted)
+    recovery = _FromTheBeginning(MemoryBroker(cluster, chosen, client="r"), chosen, 0, ONE, unsigned=unsigned)
+    if unsigned == "refuse":
+        with pytest.raises(UnsignedStateError):
+            await recovery.run()
+    else:
+        assert (await recovery.run()).progress.slices > 3
+    assert looks == [0]
+
+
+def test_the_way_back_takes_work_in_proportion_to_what_is_shown() -> None:
+    """Of entries that claim one chain, whichever were written between; the search is given up beyond a bound."""
+    first = _Behind(0, CHAIN_START, b"first")
+    second = _Behind(1, chain_of(first.chain, b"second"), b"second")
+    third = chain_of(second.chain, b"third")
+    ancestry = Ancestry(_Behind(9, third, b"third"))
+    for number in range(100):
+        ancestry.see(_Behind(8, second.chain, b"forged %d" % number))
+        ancestry.see(_Behind(7, f"{number:032x}", b"of no use"))
+    for one in (_Behind(6, second.chain, b"second"), second, first):
+        ancestry.see(one)
+    assert ancestry.chain == first.chain
+    assert list(ancestry.offsets) == [9, 1], "the first of two copies"
+
+
+@pytest.mark.parametrize("piece", [3, 10_000])
+@pytest.mark.parametrize("size", [1, 10**9])
+async def test_the_way_back_is_read_in_pieces(piece: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust_module, "PIECE_OFFSETS", piece)
+    monkeypatch.setattr(trust_module, "PIECE_BYTES", size)
+    cluster, chosen = await lived(Start(ring=ONE))
+    place = Place(chosen.topics.journal, 0)
+    trust = Trust(MemoryBroker(cluster, chosen, client="r"), place, ONE, "refuse", None)
+    offsets = [source.offset for source in cluster.records(*place)]
+    back = [one.offset async for one in trust._back(2, offsets[-1])]
+    assert back == [offset for offset in reversed(offsets) if 2 <= offset < offsets[-1]]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from app.codec.keyring import KeyRing
+from app.codec.write import Write
 from app.core.error import DriftlineError, InputReplacedError, JournalReplacedError, PartitionsChangedError
 from app.engine.cluster import MemoryCluster
+from app.engine.port import Place
 from app.engine.runner import Start
 from tests.parity.rig import Life, check_replay, epochs, pipeline, produce, worked
 
@@ -67,6 +70,27 @@ async def test_a_journal_made_anew_is_an_error_and_no_first_start() -> None:
         await life.until_done()
         await life.kill()
     async with Life(cluster, chosen) as again:  # the old snapshot is still there, and of no use
+        await again.until_done()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["inputs are there", "inputs are cut"])
+@pytest.mark.parametrize("count", [None, 2], ids=["all of them", "the first"])
+async def test_entries_of_a_journal_that_was_deleted_are_not_taken_in_the_next(count: int | None, lost: bool) -> None:
+    """Their seals hold, since they are over the topic's name: whoever kept them could take the shard back in time."""
+    ring = KeyRing((b"the key of the deployment",))
+    chosen, place = pipeline(), Place("parity.journal", 0)
+    cluster = await worked(chosen, 100, start=Start(ring=ring))
+    kept = [Write(*place, source.key, source.value) for source in cluster.records(*place)]
+    cluster.remake(place.topic)
+    cluster.append(place, kept[:count])
+    if lost:
+        cluster.delete_before(Place(chosen.topics.events, 0), 50)
+    error = await fails(cluster, chosen, Start(ring=ring, gap_continue=True))
+    assert isinstance(error, JournalReplacedError)
+    async with Life(cluster, chosen, start=Start(ring=ring, reset_state=True)) as life:
+        await life.until_done()
+        await life.kill()
+    async with Life(cluster, chosen, start=Start(ring=ring)) as again:
         await again.until_done()
 
 
