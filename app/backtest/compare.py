@@ -20,7 +20,8 @@ from math import ceil
 import numpy as np
 from msgspec import Struct
 
-from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
+from app.backtest.cost import Cost
+from app.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.tally import Floats, Ints, Tally
 
 DRAWS = 2_000

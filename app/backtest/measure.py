@@ -19,17 +19,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from app.backtest.cost import Cost
 from app.backtest.tally import SUMS, Floats, Tally
 from app.core.pipeline import Task
-
-
-class Cost(Struct, frozen=True):
-    """What each kind of decision costs; less is better, a gain is negative."""
-
-    tp: float = 0.0
-    fp: float = 0.0
-    fn: float = 0.0
-    tn: float = 0.0
 
 
 class Metric(Struct, frozen=True):

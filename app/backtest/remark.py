@@ -12,7 +12,7 @@ from app.backtest.measure import CURVES, is_exact
 from app.backtest.run import Facts, Outcome
 from app.backtest.served import Against
 from app.backtest.start import COLD
-from app.core.pipeline import format_duration
+from app.core.duration import format_duration
 
 UNTAUGHT = "NOTHING WAS LEARNED"
 

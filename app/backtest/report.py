@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from app.backtest.candidate import Result, Spec
 from app.backtest.compare import Comparison, compare, finite
-from app.backtest.measure import CURVES, Cost, Metric, is_exact, metrics_of, total_values, values_of
+from app.backtest.cost import Cost
+from app.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.remark import findings, warnings
 from app.backtest.run import Outcome
 from app.backtest.score import written

@@ -1,8 +1,8 @@
 """The command `driftline`.
 
-Every command is a module of its own and is imported only when it is called: River and Faust take seconds to
-load, and `--help` should not. What goes wrong on purpose (`DriftlineError`) ends in its text on stderr and
-its exit code:
+Each command is declared in the module of `app.cli.command` that has its name, and imported only when it is called; what
+it does is imported only when it is done (`app.cli.lazy`): River and Faust take seconds to load, and `--help` should
+not. What goes wrong on purpose (`DriftlineError`) ends in its text on stderr and its exit code:
 
     0 done · 1 done in part, or a fault without a code of its own · 2 wrong usage, file or setting · 3 Kafka
     4 recovery · 5 no worker answered in time · 70 a broken invariant · 130 interrupted
@@ -13,33 +13,32 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib import import_module, metadata
-from importlib.util import find_spec
+from importlib import metadata
 from typing import Any
 
 import click
 
 from app import __version__
+from app.cli.lazy import found
 from app.core.error import DependencyError, DriftlineError
-from app.core.weighted import arithmetic
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("app.cli.init:init", "Write a pipeline file for a data file."),
-    "check": ("app.cli.check:check", "Check a pipeline file: resolved settings, needs, determinism."),
-    "topics": ("app.cli.topics:topics", "Create and check the topics of a pipeline."),
-    "broker": ("app.cli.broker:broker", "Run a broker on this machine until stopped."),
-    "worker": ("app.cli.worker:worker", "Score, learn and watch: run a worker."),
-    "produce": ("app.cli.produce:produce", "Send a data file as events and later labels."),
-    "tail": ("app.cli.tail:tail", "Print scores, outcomes, alerts or rejected records as they come."),
-    "control": ("app.cli.control:control", "Command the shards: freeze, reset, acknowledge an alert, silence it ..."),
-    "status": ("app.cli.status:status", "Show every shard: positions, lag, pending, metrics."),
-    "verify": ("app.cli.verify:verify", "Prove from the topics that what was published is what the fold makes."),
-    "state": ("app.cli.state:state", "Save what was learned to a file, and restore it, here or elsewhere."),
-    "train": ("app.cli.train:train", "Make a model from history, for `control load`."),
-    "backtest": ("app.cli.backtest:backtest", "What would these pipelines have done on this history?"),
-    "export": ("app.cli.export:export_command", "Write outcomes as CSV or Parquet, for training elsewhere."),
-    "explain": ("app.cli.explain:explain_command", "Why did this event get its score?"),
-    "demo": ("app.cli.demo:demo", "Watch a model meet drift, from nothing to an alert."),
+COMMANDS: dict[str, str] = {
+    "init": "Write a pipeline file for a data file.",
+    "check": "Check a pipeline file: resolved settings, needs, determinism.",
+    "topics": "Create and check the topics of a pipeline.",
+    "broker": "Run a broker on this machine until stopped.",
+    "worker": "Score, learn and watch: run a worker.",
+    "produce": "Send a data file as events and later labels.",
+    "tail": "Print scores, outcomes, alerts or rejected records as they come.",
+    "control": "Command the shards: freeze, reset, acknowledge an alert, silence it ...",
+    "status": "Show every shard: positions, lag, pending, metrics.",
+    "verify": "Prove from the topics that what was published is what the fold makes.",
+    "state": "Save what was learned to a file, and restore it, here or elsewhere.",
+    "train": "Make a model from history, for `control load`.",
+    "backtest": "What would these pipelines have done on this history?",
+    "export": "Write outcomes as CSV or Parquet, for training elsewhere.",
+    "explain": "Why did this event get its score?",
+    "demo": "Watch a model meet drift, from nothing to an alert.",
 }
 RIVER = ("0.26.1", "0.27")  # from this release on, up to and without that one; as pyproject.toml has it
 INTERRUPTED = 130
@@ -58,20 +57,19 @@ class Commands(click.Group):
     """Commands by name, imported when called; errors become exit codes here, for all of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (place, _) in COMMANDS.items() if find_spec(place.partition(":")[0])]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
         check_river()
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        command: click.Command = found(f"app.cli.command.{cmd_name}:{cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -106,6 +104,8 @@ def check_river() -> None:
 
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
+        from app.core.weighted import arithmetic  # tries what was compiled
+
         click.echo(f"driftline, version {__version__}")
         if arithmetic != "compiled":
             click.echo("without its compiled part: the same results, slower. With a C compiler: make clean install")

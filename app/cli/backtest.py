@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from msgspec import structs
@@ -21,7 +20,7 @@ from rich.table import Table as Grid
 
 from app.backtest import report as reports
 from app.backtest.candidate import Spec
-from app.backtest.measure import Cost
+from app.backtest.cost import Cost
 from app.backtest.page import render
 from app.backtest.remark import UNTAUGHT
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
@@ -30,11 +29,15 @@ from app.backtest.score import check_folder, check_format, drafted, working_fold
 from app.backtest.span import Order, Span, TopicSource
 from app.backtest.start import COLD
 from app.backtest.topic import TopicPart
-from app.cli.history import Files, bar, history_options
-from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option, settings_of
+from app.cli.command.backtest import edges_of, grid_of
+from app.cli.command.history import Files
+from app.cli.history import source_of
+from app.cli.progress import bar
+from app.cli.setting import settings_of
 from app.config import Settings, load_pipeline
+from app.core.duration import format_duration
 from app.core.error import InputFileError, PipelineError, TopicError
-from app.core.pipeline import Pipeline, close_match, format_duration, parse_pipeline
+from app.core.pipeline import Pipeline, close_match, parse_pipeline
 from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
 from app.engine.port import Place
@@ -44,40 +47,6 @@ PART = 1  # exit code: some of it could not be used
 INTERRUPTED = 130
 TERMINATED = 143
 SHOWN_WIDTH = 80
-
-
-class CostType(click.ParamType):
-    """A cost matrix: `fp=1,fn=20`, and tp and tn."""
-
-    name = "cost"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cost:
-        if isinstance(value, Cost):
-            return value
-        costs: dict[str, float] = {}
-        for part in str(value).split(","):
-            name, _, number = part.strip().partition("=")
-            try:
-                costs[name] = float(number)
-            except ValueError:
-                self.fail(f"{part!r} is no cost; write for example fp=1,fn=20", param, ctx)
-            if name not in ("tp", "fp", "fn", "tn") or not abs(costs[name]) <= 1e12:
-                self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
-        return Cost(**costs)
-
-
-class BurnType(click.ParamType):
-    """A burn-in: a duration (`7d`), or a number of labelled events (`1000`)."""
-
-    name = "burn-in"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        text = str(value).strip()
-        if text.isascii() and text.isdigit():
-            return 0, int(text)
-        return DURATION.convert(text, param, ctx), 0
 
 
 @dataclass(frozen=True)
@@ -93,61 +62,6 @@ class Places:
     parts: Path | None = None
 
 
-@click.command()
-@click.option(
-    "-p",
-    "--pipeline",
-    "files",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="A pipeline file; each more is one more candidate. The first is what the others are compared with.",
-)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value into every pipeline file.")
-@click.option(
-    "--grid",
-    "grids",
-    multiple=True,
-    metavar="KEY=A,B,..",
-    help="Try each of these values, as candidates of their own; several --grid are combined.",
-)
-@history_options
-@bootstrap_option
-@click.option("--from", "since", metavar="TIME|offset:N", help="Over topics: the first event, by time or offset.")
-@click.option("--to", "until", metavar="TIME|offset:N", help="Over topics: where to end, without it.")
-@click.option(
-    "--order",
-    type=click.Choice(["journal", "time"]),
-    help="Over topics: as the worker folded, or merged by time [default: journal, where there is one].",
-)
-@click.option(
-    "--warm", is_flag=True, help="Over topics: start from a snapshot, the newest before --from, else the oldest."
-)
-@click.option("--against", type=click.Choice(["live"]), help="Over topics: list each score unlike the one served.")
-@click.option(
-    "--burn-in",
-    type=BurnType(),
-    default=(0, 0),
-    metavar="N|DURATION",
-    help="Fold the first events, of each partition, without counting them.",
-)
-@click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
-@click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
-@click.option(
-    "--naive", "plain", is_flag=True, help="One candidate more that has no model: it says the last label again."
-)
-@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score: .csv or .parquet.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("backtest"),
-    show_default=True,
-    metavar="FOLDER",
-    help="Where report.json and report.html go.",
-)
-@click.option("--processes", type=click.IntRange(1), help="Processes to share the candidates [default: one a core].")
-@json_option
 def backtest(
     files: tuple[Path, ...],
     overrides: tuple[str, ...],
@@ -168,18 +82,7 @@ def backtest(
     processes: int | None,
     as_json: bool,
 ) -> None:
-    """Fold a history as a worker would have, and tell how good the predictions would have been.
-
-    Each event is scored before its label is learned, in the order of the records' times, by the code that runs
-    live. Several candidates are folded over one reading and compared with the first, pair by pair.
-
-    The history is a file of rows (--input), two files of records (--events, --labels) or, without either, the
-    first pipeline's own topics, read without a group.
-
-    Exit code 1: rows of a file were left out or rejected, a candidate failed, or nothing could be learned before the
-    last score; 130: stopped by Ctrl-C, the report is
-    of the part before.
-    """
+    """What `driftline backtest` does."""
     specs, pipelines = candidates(files, overrides, grids)
     if plain:
         spec, chosen = naive(pipelines[0])
@@ -189,7 +92,6 @@ def backtest(
     places = _places(out, scores)
     options = Options(segment, *burn_in)
     if not history.given:
-        history.check_none()
         if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
             raise click.UsageError(
                 f"{pipelines[0].name}, whose topics are read, has no labels, and {labelled[0].name} needs them; put it "
@@ -201,11 +103,7 @@ def backtest(
         asked = Asked([pipelines[0].topics.events], "time", "", _burn_in(burn_in), 0, segment, cost)
         _over_topics(specs, topics, options, asked, places, processes, as_json)
         return
-    if since or until or order == "journal" or warm or against:
-        raise click.UsageError(
-            "--from, --to, --order journal, --warm and --against are for topics: leave out the files"
-        )
-    source, names = history.source(pipelines[0])
+    source, names = source_of(history, pipelines[0])
     asked = Asked(names, "time", "", _burn_in(burn_in), history.label_delay_ms, segment, cost)
     begun_s = time.monotonic()
     with bar(as_json) as moved:
@@ -229,24 +127,7 @@ class Topics:
 
 def span_of(since: str | None, until: str | None) -> Span:
     """`--from` and `--to`, each a time or `offset:N`."""
-
-    def read(text: str | None, option: str) -> tuple[int | None, int | None]:
-        if text is None:
-            return None, None
-        kind, colon, number = text.partition(":")
-        if colon and kind == "offset":
-            if not (number.isascii() and number.isdigit()):
-                raise click.UsageError(f"{option} {text!r}: write offset:N with a whole number")
-            return None, int(number)
-        try:
-            return MOMENT.convert(text, None, None), None
-        except click.BadParameter as error:
-            raise click.BadParameter(error.message, param_hint=option) from error
-
-    (from_ms, from_offset), (to_ms, to_offset) = read(since, "--from"), read(until, "--to")
-    pairs = ((from_ms, to_ms), (from_offset, to_offset))
-    if any(low is not None and high is not None and high <= low for low, high in pairs):
-        raise click.UsageError("--to must lie behind --from")
+    (from_ms, from_offset), (to_ms, to_offset) = edges_of(since, until)
     return Span(from_ms, to_ms, from_offset, to_offset)
 
 
@@ -326,7 +207,7 @@ def candidates(
         if file is None:
             raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
         files = [file]
-    choices = [[f"{key}={value.strip()}" for value in _split(values)] for key, values in map(_grid, grids)]
+    choices = [[f"{key}={value.strip()}" for value in values] for key, values in map(grid_of, grids)]
     specs: list[Spec] = []
     pipelines = []
     taken: set[str] = set()
@@ -372,30 +253,6 @@ def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
     pipeline = parse_pipeline({key: value for key, value in document.items() if value is not None})
     name = "mean of all labels" if first.task == "regression" else "same as last label"
     return Spec(name, pipeline.resolved(), "--naive"), pipeline
-
-
-def _grid(text: str) -> tuple[str, str]:
-    key, equals, values = text.partition("=")
-    if not equals or not key or not values:
-        raise click.UsageError(f"--grid {text!r}: write a key and its values, as in params.lr=0.01,0.1,1")
-    return key, values
-
-
-def _split(values: str) -> list[str]:
-    """At the commas that stand outside brackets and quotes: a value may be an expression."""
-    parts, depth, quote = [""], 0, ""
-    for sign in values:
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "'\"":
-            quote = sign
-        else:
-            depth += (sign in "([{") - (sign in ")]}")
-        if sign == "," and not quote and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return parts
 
 
 def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:

@@ -15,7 +15,7 @@ import click
 from app.broker import embedded, kafka
 from app.broker.node import Node
 from app.broker.topic import create, names
-from app.cli.option import json_option, pipeline_option, settings_of
+from app.cli.setting import settings_of
 from app.config import load_pipeline
 
 EXITED = 3
@@ -25,30 +25,6 @@ class Stopped(BaseException):
     """A signal asked for the end; no error, so no `Exception`."""
 
 
-@click.command()
-@click.option(
-    "--kind",
-    type=click.Choice(["embedded", "kafka"]),
-    default="embedded",
-    show_default=True,
-    help="embedded: up at once, in memory, no Java. kafka: a real Apache Kafka (Java 17; Maven once).",
-)
-@click.option("--port", type=click.IntRange(1, 65_535), help="kafka: the port on 127.0.0.1 [default: a free one].")
-@click.option(
-    "--partitions",
-    type=click.IntRange(1, 1_000),
-    default=4,
-    show_default=True,
-    help="kafka: of topics created without a number. embedded: of the topics of -p.",
-)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="kafka: keep topics in this folder [default: a temporary one, removed at the end].",
-)
-@pipeline_option
-@json_option
 def broker(
     kind: str,
     port: int | None,
@@ -58,11 +34,7 @@ def broker(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run a broker until SIGINT or SIGTERM; the first line printed is its address.
-
-    It listens on 127.0.0.1 only, and is gone when this command is, with all that it kept unless --data says
-    where.
-    """
+    """What `driftline broker` does."""
     _refuse_unfit(kind, port, partitions, data, pipeline_file)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)

@@ -10,39 +10,21 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.history import Files, history_options, look_through
+from app.cli.command.history import Files
+from app.cli.history import look_through
 from app.cli.live import against_live
-from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.setting import pipeline_of, settings_of
 from app.cli.trial import prove, try_building
 from app.config import dump_pipeline
 from app.core import scale
+from app.core.duration import format_duration
 from app.core.error import PipelineError
 from app.core.need import OUTAGE_MS, Need, need
-from app.core.pipeline import Pipeline, format_duration, pipeline_schema
+from app.core.pipeline import Pipeline, pipeline_schema
 
 PART = 1  # exit code: rows of the data cannot be used
 
 
-@click.command(short_help="Check a pipeline file: resolved settings, needs, determinism.")
-@pipeline_option
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Events per second, all partitions."
-)
-@click.option(
-    "--partitions", type=click.IntRange(1, 10_000), help="Partitions of the events topic (DRIFTLINE_PARTITIONS)."
-)
-@click.option("--no-proof", is_flag=True, help="Leave out the proof of determinism, which takes some seconds.")
-@click.option("--all", "everything", is_flag=True, help="Print every setting with its default too, as a pipeline file.")
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors, and end.")
-@click.option(
-    "--against-live",
-    "live",
-    is_flag=True,
-    help="Say instead what a deploy of this file, with these versions, would do to the state that is there.",
-)
-@history_options
-@bootstrap_option
-@json_option
 def check(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
@@ -56,20 +38,7 @@ def check(
     bootstrap: str | None,
     as_json: bool,
 ) -> None:
-    """Check a pipeline file.
-
-    Builds the model within bounds of memory and time, proves that the pipeline gives the same bits in any process,
-    and says what it will need, the verdict first; or every problem at once, on stderr.
-
-    With --input (or --events and --labels) it then reads the data as `backtest` would: which rows cannot be used,
-    and whether the labels are those that the file names.
-
-    With --against-live it reads Kafka instead, and says of every shard whether a worker with this file and these
-    versions goes on with the state that is there.
-
-    Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes, 1 rows of the
-    data cannot be used. Of --against-live: 0 the state is kept, 1 parts of it begin anew, 4 a worker would stop.
-    """
+    """What `driftline check` does."""
     if schema:
         click.echo(json.dumps(pipeline_schema(), indent=2))
         return
@@ -93,8 +62,6 @@ def check(
         raise
     if history.given:
         looked = look_through(history, pipeline)
-    else:
-        history.check_none()
     warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
     estimate = need(pipeline, rate, settings.partitions)
     if as_json:

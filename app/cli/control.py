@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import click
 
 from app.broker import topic
-from app.cli.option import DURATION, bootstrap_option, pipeline_of, pipeline_option, settings_of
+from app.cli.command.control import Where
+from app.cli.setting import pipeline_of, settings_of
 from app.codec.command import BY_MAX, Sender, encode_command
-from app.codec.decode import SILENCE_MAX_MS
 from app.codec.keyring import KeyRing
 from app.codec.parts import parts, refusal
 from app.config import Settings
+from app.core.duration import format_duration
 from app.core.error import InputFileError
 from app.core.loading import SIZE_MAX
-from app.core.pipeline import Pipeline, format_duration
+from app.core.pipeline import Pipeline
 from app.core.trained import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
 from app.engine import control as engine
 from app.engine.client import admin, client_options, partition_counts
@@ -31,84 +32,23 @@ from app.engine.status import read_status
 REFUSED, UNANSWERED = 1, 5  # exit codes
 
 
-@click.group()
-@pipeline_option
-@bootstrap_option
-@click.option("--timeout", "timeout_ms", type=DURATION, default=30_000, metavar="DURATION", help="Wait for [30s].")
-@click.option("--no-wait", is_flag=True, help="Only write the command.")
-@click.pass_context
-def control(
-    context: click.Context,
-    pipeline_file: Path | None,
-    overrides: tuple[str, ...],
-    bootstrap: str | None,
-    timeout_ms: int,
-    no_wait: bool,
-) -> None:
-    """Command the shards of a pipeline: freeze, unfreeze, reset, load, snapshot, acknowledge, silence.
-
-    The command is written to every partition of the control topic; each shard folds it as soon as it reads it,
-    and a replay folds it at the same place. As in `driftline control -p FILE freeze`.
-
-    Exit code 0: every shard has taken it. 1: a shard refused it. 5: a shard did not answer in time; the command is
-    written, and is taken once a worker runs.
-    """
-    context.obj = _Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
+def plain(where: Where, command: str) -> None:
+    """What the commands without an argument do."""
+    _send({"command": command}, where)
 
 
-class _Where(NamedTuple):
-    """Which pipeline, as the options before the command say it."""
-
-    pipeline_file: Path | None
-    overrides: tuple[str, ...]
-    bootstrap: str | None
-    timeout_s: float  # 0: do not wait
-
-
-def _plain(name: str, text: str) -> None:
-    @control.command(name, help=text)
-    @click.pass_obj
-    def plain(where: _Where) -> None:
-        _send({"command": name}, where)
-
-
-_plain("freeze", "Go on scoring, and learn no more.")
-_plain("unfreeze", "Learn again.")
-_plain("reset", "Start again with an untrained model, as a new generation.")
-_plain("snapshot", "Leave a snapshot of every shard that folded anything since its last one.")
-
-
-@control.command()
-@click.argument("episode")
-@click.pass_obj
-def acknowledge(where: _Where, episode: str) -> None:
-    """Say that somebody cares for EPISODE: it is told again only when it becomes critical, and when it is over."""
+def acknowledge(where: Where, episode: str) -> None:
+    """What `driftline control acknowledge` does."""
     _send({"command": "acknowledge", "episode": episode}, where)
 
 
-@control.command()
-@click.argument("episode")
-@click.option("--for", "span_ms", type=DURATION, required=True, metavar="DURATION", help="In event time, as in 1h.")
-@click.pass_obj
-def silence(where: _Where, episode: str, span_ms: int) -> None:
-    """Notify nobody of EPISODE, nor of the next ones of the same signal, for a while.
-
-    The alerts topic still gets every message; each says that it is silenced.
-    """
-    if not 0 < span_ms <= SILENCE_MAX_MS:
-        raise click.BadParameter("must be longer than 0, and at most 365d", param_hint="--for")
+def silence(where: Where, episode: str, span_ms: int) -> None:
+    """What `driftline control silence` does."""
     _send({"command": "silence", "episode": episode, "for_ms": span_ms}, where)
 
 
-@control.command()
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
-@click.pass_obj
-def load(where: _Where, model: Path) -> None:
-    """Put MODEL, a file of `driftline train`, to work in every shard, as a new generation.
-
-    It travels in the control topic, in parts; each shard changes its model at the last of them. A worker that starts
-    later folds it before its first event. A load that breaks off changes nothing: give the command again.
-    """
+def load(where: Where, model: Path) -> None:
+    """What `driftline control load` does."""
     settings = settings_of(bootstrap=where.bootstrap)
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
     content = _content(model)
@@ -167,7 +107,7 @@ def _counted(count: int, what: str) -> str:
     return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
-def _send(command: dict[str, Any], where: _Where) -> None:
+def _send(command: dict[str, Any], where: Where) -> None:
     settings = settings_of(bootstrap=where.bootstrap)
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
     episode = command.get("episode")
@@ -218,7 +158,7 @@ async def _given(values: Sequence[bytes], pipeline: Pipeline, settings: Settings
     return _Outcome(len(written), found)
 
 
-def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: _Where) -> None:
+def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: Where) -> None:
     """Say what became of a command, and end with the code that says so.
 
     Raises:

@@ -35,7 +35,6 @@ from app.broker import embedded, kafka
 from app.broker.node import Node
 from app.broker.topic import create
 from app.cli.card_fraud import PIPELINE, STEP_MS, payments
-from app.cli.option import json_option
 from app.config import Settings, load_settings, read_pipeline
 from app.core.error import BrokerError
 from app.core.pipeline import Pipeline
@@ -69,30 +68,8 @@ class Scene:
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
 
-@click.command()
-@click.option(
-    "--kind",
-    type=click.Choice(["embedded", "kafka"]),
-    default="embedded",
-    show_default=True,
-    help="embedded: pip alone, at least once. kafka: a real Kafka (needs Java), exactly once.",
-)
-@click.option("--payments", "count", type=click.IntRange(20_000), default=30_000, show_default=True)
-@click.option("--rate", type=click.FloatRange(100), default=1_200.0, show_default=True, help="Payments a second.")
-@click.option(
-    "--write",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Only write payments.jsonl and pipeline.yaml there, to try the other commands on.",
-)
-@json_option
 def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool) -> None:
-    """Stream card payments whose fraud pattern changes part way, and watch the alert arrive.
-
-    Starts a broker and a worker, stops both at the end, and leaves nothing behind. Exit code 1: no alert came
-    after the change, or one came before it.
-    """
+    """What `driftline demo` does."""
     if folder is not None:
         _write(folder, kind, count)
         return

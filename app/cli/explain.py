@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from app.backtest.explain import Explanation, explain
-from app.cli.option import bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.setting import pipeline_of, settings_of
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
@@ -24,19 +24,10 @@ _TIME_END_MS = 253_402_300_800_000  # the year 10000
 DIFFERENT = 1  # exit code: what was derived is not what was served
 
 
-@click.command("explain")
-@pipeline_option
-@bootstrap_option
-@click.option("--event", "event_id", required=True, metavar="ID", help="The event's id.")
-@json_option
 def explain_command(
     pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, event_id: str, as_json: bool
 ) -> None:
-    """Derive the score that was served for one event again, from snapshot and journal: the model's version, the
-    features, what each weighed, the label and when it came, the alerts that were open.
-
-    Exit code 1: what was derived is not what was served.
-    """
+    """What `driftline explain` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     found = asyncio.run(_explain(pipeline, settings, event_id))

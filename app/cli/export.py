@@ -9,7 +9,7 @@ import click
 
 from app.backtest.export import columns_of, export
 from app.backtest.score import check_format, put_together, working_folder
-from app.cli.option import MOMENT, bootstrap_option, pipeline_of, pipeline_option, settings_of
+from app.cli.setting import pipeline_of, settings_of
 from app.config import Settings
 from app.core.error import InputFileError, TopicError
 from app.core.pipeline import Pipeline
@@ -18,24 +18,8 @@ from app.engine.kafka import KafkaBroker
 from app.engine.port import Place
 
 LEARNED = ("joined", "assumed")
-KINDS = (*LEARNED, "failed", "expired")
 
 
-@click.command("export")
-@pipeline_option
-@bootstrap_option
-@click.option("--from", "from_ms", type=MOMENT, help="Events from this time on.")
-@click.option("--to", "to_ms", type=MOMENT, help="Events before this time.")
-@click.option(
-    "--kind",
-    "kinds",
-    type=click.Choice(KINDS),
-    multiple=True,
-    help="Which outcomes; may be repeated [default: joined and assumed].",
-)
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Write it: .csv or .parquet."
-)
 def export_command(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
@@ -45,10 +29,7 @@ def export_command(
     kinds: tuple[str, ...],
     out: Path,
 ) -> None:
-    """Write outcomes as a table: features as they were when the event was served, what was served, the label and its
-    delay. Joins no group and changes nothing."""
-    if from_ms is not None and to_ms is not None and to_ms <= from_ms:
-        raise click.UsageError("--to must lie behind --from")
+    """What `driftline export` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     check_format(out)

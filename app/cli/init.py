@@ -16,7 +16,6 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from app.cli.option import form_options
 from app.cli.sample import Sample, find_column, read_sample
 from app.config import read_pipeline, yaml_scalar
 from app.core.error import InputFileError, InvariantError, PipelineError
@@ -25,7 +24,6 @@ from app.core.number import Decimal, is_unlabelled
 from app.core.pipeline import Task, format_path, parse_path
 from app.core.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 
-_TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression", "anomaly")
 _ROWS_MIN = 10
 _RARE = 0.1
 _HASH_COLUMNS = 1_024
@@ -47,31 +45,6 @@ _TEXT_NOTES = (
 )
 
 
-@click.command(short_help="Write a pipeline file for a data file.")
-@click.option(
-    "--input",
-    "path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="CSV with a header, or JSON lines; .gz may follow.",
-)
-@click.option("--label", metavar="FIELD", help="The field to predict; without it, anomalies are scored.")
-@click.option("--id", "event_id", metavar="FIELD", help="The field that tells events apart [default: found by looks].")
-@click.option(
-    "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: found by looks]."
-)
-@form_options
-@click.option("--task", type=click.Choice(_TASKS), help="What to predict [default: found by looks].")
-@click.option("--name", metavar="NAME", help="The pipeline's name [default: the file's].")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write [default: NAME.yaml; - for standard output].",
-)
-@click.option("--force", is_flag=True, help="Write over a file that is there already.")
 def init(
     path: Path,
     label: str | None,
@@ -84,11 +57,7 @@ def init(
     output: Path | None,
     force: bool,
 ) -> None:
-    """Write a commented pipeline file for a data file.
-
-    Fields that would be learned by heart or give the label away are left out, with the reason beside them. Look
-    through the file, then run `driftline check`.
-    """
+    """What `driftline init` does."""
     sample = read_sample(path, decimal=decimal)
     if sample.rows < _ROWS_MIN:
         raise InputFileError(

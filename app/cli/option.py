@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become settings and a pipeline."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from app.config import Settings, load_outline, load_pipeline, load_settings
-from app.core.error import InputFileError
+from app.core.duration import parse_duration
 from app.core.moment import FORMS, TimeForm, parse_time, time_form
-from app.core.pipeline import Pipeline, parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -109,33 +107,3 @@ def bootstrap_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """`--json`: output for a program."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
-
-
-def settings_of(**flags: object) -> Settings:
-    """The deployment's settings; flags that were not given are None."""
-    return load_settings(flags=flags)
-
-
-def pipeline_of(settings: Settings, file: Path | None, overrides: tuple[str, ...]) -> Pipeline:
-    """The pipeline of `-p`, else of DRIFTLINE_PIPELINE.
-
-    Raises:
-        InputFileError: neither is given.
-    """
-    return load_pipeline(_file_of(settings, file), overrides)
-
-
-def outline_of(settings: Settings, file: Path | None, overrides: tuple[str, ...]) -> Pipeline:
-    """`pipeline_of` for commands that only ask Kafka: nothing is built, see `core.pipeline.read_outline`.
-
-    Raises:
-        InputFileError: neither is given.
-    """
-    return load_outline(_file_of(settings, file), overrides)
-
-
-def _file_of(settings: Settings, file: Path | None) -> Path:
-    path = file or settings.pipeline
-    if path is None:
-        raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
-    return path

@@ -12,7 +12,8 @@ import msgspec
 import orjson
 
 from app.broker import topic
-from app.cli.option import MOMENT, bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.option import MOMENT
+from app.cli.setting import pipeline_of, settings_of
 from app.codec.inputs import Inputs
 from app.config import Settings
 from app.core.error import RecoveryError, TopicError
@@ -26,24 +27,10 @@ from app.engine.saving import Saved
 from app.engine.saving import save as save_states
 
 
-@click.group()
-def state() -> None:
-    """Save what every shard has learned to a file, and restore it: a backup, another cluster, other versions."""
-
-
-@state.command()
-@pipeline_option
-@bootstrap_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STATE", help="The file.")
-@json_option
 def save(
     pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, output: Path, as_json: bool
 ) -> None:
-    """Write the state of every shard to STATE: model, metrics, drift detectors, and the events that wait.
-
-    Reads Kafka only, and may run beside workers: it saves up to where the journal ended when it looked. Where these
-    versions cannot follow the journal, the newest snapshot is copied as it is, for the versions that made it.
-    """
+    """What `driftline state save` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     partitions = asyncio.run(_partitions(pipeline, settings))
@@ -58,19 +45,6 @@ def save(
     click.echo(f"{output}: {output.stat().st_size:,} bytes{signed}")
 
 
-@state.command()
-@pipeline_option
-@bootstrap_option
-@click.argument("state", type=click.Path(path_type=Path), metavar="STATE")
-@click.option("--replace", is_flag=True, help="Also where journals hold a state: it gives way to the saved one.")
-@click.option(
-    "--start",
-    default="earliest",
-    show_default=True,
-    metavar="earliest|latest|TIME",
-    help="Where the inputs of an empty journal are read from.",
-)
-@json_option
 def restore(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
@@ -80,13 +54,7 @@ def restore(
     start: str,
     as_json: bool,
 ) -> None:
-    """Put the states of STATE, a file of `driftline state save`, to work; stop the workers first.
-
-    The file is checked whole before any of it is used, and nothing is written unless every shard can go on from it.
-    With another number of partitions the model goes on with its metrics and drift detectors, without waiting events.
-    Where a journal has been written, inputs go on where it stands; otherwise at --start: ids that the state remembers
-    are not learned again.
-    """
+    """What `driftline state restore` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     restored = asyncio.run(_restore(pipeline, settings, state, start, replace=replace))

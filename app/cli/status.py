@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.broker import topic
-from app.cli.option import bootstrap_option, json_option, outline_of, pipeline_option, settings_of
+from app.cli.setting import outline_of, settings_of
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
@@ -26,31 +26,13 @@ from app.engine.kafka import KafkaBroker
 from app.engine.lookout import wider_text
 from app.engine.status import ShardStatus, look
 
-PATIENCE_S = 1.2  # it takes Python more than that to come here, and a person who asks in an outage waits for both
 TICK_S = 0.05
 
 
-@click.command()
-@pipeline_option
-@bootstrap_option
-@json_option
-@click.option(
-    "--timeout",
-    "patience_s",
-    type=click.FloatRange(0.1),
-    default=PATIENCE_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long Kafka may take to answer; once it has, the rest may take five times as long.",
-)
 def status(
     pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool, patience_s: float
 ) -> None:
-    """Show every shard: positions, lag, pending events, labels learned, metrics, open alerts.
-
-    Reads the journal, so it needs no worker; under load its numbers are up to a second old. What cannot be learned in
-    time is named.
-    """
+    """What `driftline status` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = outline_of(settings, pipeline_file, overrides)
     shards = asyncio.run(_read(pipeline, settings, patience_s))

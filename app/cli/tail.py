@@ -15,31 +15,16 @@ from typing import Any
 import click
 
 from app.broker.topic import names
-from app.cli.option import bootstrap_option, outline_of, pipeline_option, settings_of
+from app.cli.setting import outline_of, settings_of
 from app.config import Settings
 from app.core.pipeline import Pipeline
 from app.engine.client import Arrival, client_options, exists, subscribe
 from app.engine.published import offset_of
 
-KINDS = ("scores", "outcomes", "alerts", "rejected")
 OWN_HEADERS = "driftline."
 PART = 1  # exit code: fewer records came than asked for
 
 
-@click.command()
-@click.argument("kind", type=click.Choice(KINDS))
-@pipeline_option
-@bootstrap_option
-@click.option("--from-beginning", is_flag=True, help="Start with the oldest record, not with the next one.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many records.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(0, min_open=True),
-    metavar="S",
-    help="Stop when nothing has come for so many seconds.",
-)
-@click.option("--pretty", is_flag=True, help="Alerts for people, in 80 columns, instead of JSON lines.")
 def tail(
     kind: str,
     pipeline_file: Path | None,
@@ -50,11 +35,7 @@ def tail(
     timeout_s: float | None,
     pretty: bool,
 ) -> None:
-    """Print records of KIND as JSON lines: scores, outcomes, alerts or rejected.
-
-    Only committed records are shown where the pipeline's delivery is exactly_once. Exit code 1: --timeout
-    came before --limit.
-    """
+    """What `driftline tail` does."""
     if pretty and kind != "alerts":
         raise click.BadParameter(f"is for alerts; {kind} are JSON lines", param_hint="--pretty")
     settings = settings_of(bootstrap=bootstrap)

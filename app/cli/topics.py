@@ -9,51 +9,10 @@ from pathlib import Path
 import click
 
 from app.broker import topic
-from app.cli.option import (
-    DURATION,
-    bootstrap_option,
-    json_option,
-    outline_of,
-    pipeline_option,
-    settings_of,
-)
+from app.cli.setting import outline_of, settings_of
 from app.core.error import TopicError
 
 
-class RetentionType(click.ParamType):
-    """A duration, or `unlimited`."""
-
-    name = "retention"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "unlimited":
-            return topic.UNLIMITED
-        return DURATION.convert(value, param, ctx)
-
-
-@click.group()
-def topics() -> None:
-    """Create and check the topics of a pipeline."""
-
-
-@topics.command()
-@pipeline_option
-@bootstrap_option
-@click.option(
-    "--partitions",
-    type=click.IntRange(1, 10_000),
-    help="Partitions of each topic [default: as the inputs have, else DRIFTLINE_PARTITIONS or 4].",
-)
-@click.option("--replication", type=click.IntRange(1, 100), help="Copies of each topic (DRIFTLINE_REPLICATION).")
-@click.option(
-    "--retention",
-    "retention_ms",
-    type=RetentionType(),
-    metavar="DURATION|unlimited",
-    help="How long inputs and outputs are kept, as in 30d. Records of past times need unlimited: "
-    "Kafka counts from the record's own time.",
-)
-@json_option
 def create(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
@@ -63,10 +22,7 @@ def create(
     retention_ms: int | None,
     as_json: bool,
 ) -> None:
-    """Create the topics that are missing; leave the others as they are.
-
-    Exit code 3 if a topic that was there already is not as the pipeline needs it.
-    """
+    """What `driftline topics create` does."""
     settings = settings_of(bootstrap=bootstrap, replication=replication)
     pipeline = outline_of(settings, pipeline_file, overrides)
     made = asyncio.run(topic.create(pipeline, settings, partitions=partitions, retention_ms=retention_ms))
@@ -97,12 +53,8 @@ def create(
     _finish(problems, as_json)
 
 
-@topics.command()
-@pipeline_option
-@bootstrap_option
-@json_option
 def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
-    """Check that the topics are there and as the engine needs them (exit code 3 if not)."""
+    """What `driftline topics check` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = outline_of(settings, pipeline_file, overrides)
     problems = asyncio.run(topic.check(pipeline, settings))

@@ -13,20 +13,15 @@ from app.backtest.report import write
 from app.backtest.score import check_folder
 from app.backtest.train import Training
 from app.backtest.train import train as trained
-from app.cli.history import Files, bar, history_options
-from app.cli.option import json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.command.history import Files
+from app.cli.history import source_of
+from app.cli.progress import bar
+from app.cli.setting import pipeline_of, settings_of
 
 PART = 1  # exit code: rows were left out
 INTERRUPTED = 130
 
 
-@click.command()
-@pipeline_option
-@history_options
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="Where the model file goes."
-)
-@json_option
 def train(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
@@ -34,17 +29,11 @@ def train(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Fold a history as a worker would have, and keep the model in a file.
-
-    `driftline control load MODEL` puts it to work in every shard, before the first event or in the middle of them.
-    The history is a file of rows (--input) or two files of records (--events, --labels).
-
-    Exit code 1: rows were left out or rejected; 130: stopped by Ctrl-C, nothing was written.
-    """
+    """What `driftline train` does."""
     settings = settings_of()
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     check_folder(out)
-    source, _ = history.source(pipeline)
+    source, _ = source_of(history, pipeline)
     begun_s = time.monotonic()
     with bar(as_json) as moved:
         training = trained(pipeline, source, settings.ring, moved)

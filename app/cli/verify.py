@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.broker import topic
-from app.cli.option import MOMENT, bootstrap_option, json_option, pipeline_of, pipeline_option, settings_of
+from app.cli.setting import pipeline_of, settings_of
 from app.config import Settings
 from app.core.error import TopicError
 from app.core.pipeline import Pipeline
@@ -28,19 +28,6 @@ from app.engine.kafka import KafkaBroker
 DIFFERENT = 1  # exit code
 
 
-@click.command()
-@pipeline_option
-@bootstrap_option
-@click.option(
-    "--from",
-    "from_ms",
-    type=MOMENT,
-    metavar="TIME",
-    help="Begin at the last snapshot before this wall time, not at the beginning.",
-)
-@click.option("--to", "to_ms", type=MOMENT, metavar="TIME", help="End with what was committed by this wall time.")
-@click.option("--outputs", is_flag=True, help="Compare every score, outcome, alert and rejected record, too.")
-@json_option
 def verify(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
@@ -50,11 +37,7 @@ def verify(
     outputs: bool,
     as_json: bool,
 ) -> None:
-    """Fold the journal again and compare: PASS, or the first difference.
-
-    Reads Kafka only, and may run beside workers: it ends where the journal ended when it began. Times are ISO
-    8601 or epoch seconds or milliseconds. Exit code 1: a difference was found.
-    """
+    """What `driftline verify` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     span = Span(from_ms, to_ms, outputs, settings.ring)

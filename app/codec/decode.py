@@ -18,6 +18,7 @@ from app.codec.document import MISSING, Documents, find, hint_of, object_of
 from app.codec.feature import Check, Checks, from_text, said_number
 from app.codec.reason import REASONS, PassedOverError, RefusedError
 from app.codec.usual import EXACT_MAX, MOMENT, SCALAR, Kind, Read, name_of, number_of, text_of, usual
+from app.core.command import SILENCE_MAX_MS
 from app.core.loading import CHUNK_MAX, CHUNKS_MAX, SIZE_MAX
 from app.core.moment import parse_time
 from app.core.pipeline import Feature, Pipeline
@@ -29,7 +30,6 @@ __all__ = ["MISSING", "REASONS", "Decoder", "find"]
 
 COMMANDS = ("freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence")
 ABOUT_EPISODE = ("acknowledge", "silence")
-SILENCE_MAX_MS = 365 * 86_400_000
 CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part of a model file must fit
 
 PASSED_ORDER_MS = -(1 << 60)  # before all times

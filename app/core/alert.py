@@ -24,11 +24,11 @@ from msgspec import Struct, to_builtins
 
 from app.core.condition import Condition
 from app.core.drift import Drift
+from app.core.duration import spoken
 from app.core.episode import Sign, Told
 from app.core.kind import row_of
 from app.core.output import Guard, ModelVersion
 from app.core.pipeline import AlertKind, Role
-from app.core.pipeline.field import spoken
 from app.core.poison import WINDOW_CALLS
 from app.core.reaction import Reaction
 from app.core.signal import FEATURES, Facts, Signal, feature_of

@@ -19,8 +19,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from app.core.duration import spoken
 from app.core.partitioner import PARTITIONERS, partitioner_of, places
-from app.core.pipeline.field import spoken
 from app.core.record import EventId
 
 CauseName: TypeAlias = Literal["ids", "partition", "key", "behind", "leap", "wait", "unknown", "silence"]

@@ -20,6 +20,7 @@ from msgspec import Struct
 from app.core.record import Control
 
 WINDOW_MS = 7 * 86_400_000
+SILENCE_MAX_MS = 365 * 86_400_000  # of `silence`
 TAKEN_MAX = 1_000
 LATEST_MAX = 5
 

@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct, structs
 
+from app.core.duration import spoken
 from app.core.kind import row_of
 from app.core.output import AlertState
 from app.core.pipeline import AlertKind, Alerts, Severity
-from app.core.pipeline.field import spoken
 
 QUIET_MS, QUIET_GAPS = 3_600_000, 4  # where the pipeline file is silent: whichever is longer, the gaps being those
 ONGOING_MS, ONGOING_GAPS = 86_400_000, 7  # between events; of one event a day, an hour without a sign says nothing

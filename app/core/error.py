@@ -8,8 +8,10 @@ stops the shard because going on would make state that cannot be trusted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from app.core.record import Source
+if TYPE_CHECKING:
+    from app.core.record import Source
 
 
 class DriftlineError(Exception):

@@ -10,7 +10,7 @@ import pytest
 
 from app.backtest import page, plot, report
 from app.backtest.candidate import Result, Spec
-from app.backtest.measure import Cost
+from app.backtest.cost import Cost
 from app.backtest.report import NEVER, Report
 from app.backtest.run import Facts
 from app.backtest.run import Outcome as Whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -47,7 +46,7 @@ def test_help_lists_the_commands_without_loading_them() -> None:
         assert f"  {command}" in done.stdout
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if find_spec(COMMANDS[name][0].partition(":")[0])])
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_loads_and_explains_itself(name: str) -> None:
     done = CliRunner().invoke(main, [name, "--help"])
     assert done.exit_code == 0, done.output

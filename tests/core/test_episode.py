@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from app.core.digest import digest_of
+from app.core.duration import spoken
 from app.core.episode import SILENCES_MAX, Episodes, Moment, Sign, Told
 from app.core.pipeline import Alerts
-from app.core.pipeline.field import spoken
 from app.core.shard import Shard
 from app.core.step import step
 from tests.support.small import NOW_MS, event, small

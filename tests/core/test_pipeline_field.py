@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.pipeline import format_duration, format_path, parse_duration, parse_path
+from app.core.duration import format_duration, parse_duration
+from app.core.pipeline import format_path, parse_path
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The pipeline file: its shape, its rules, and how it is read.
 
-`field` (durations, paths, scalars) -> `form` (the shape) -> `intake` and `rule` (what must hold between settings) ->
+`field` (paths, scalars) -> `form` (the shape) -> `intake` and `rule` (what must hold between settings) ->
 `parse` (from a file's content to a `Pipeline`, or to every problem it has) -> `foreign` (the same for documents that
 others may have written); `schema` tells editors.
 
@@ -8,7 +8,7 @@ Only `rule`, `fitness`, `bound` and `foreign` need River, which takes a second t
 pipeline is built, so that commands that only ask Kafka answer at once.
 """
 
-from app.core.pipeline.field import PathPart, Scalar, format_duration, format_path, parse_duration, parse_path
+from app.core.pipeline.field import PathPart, Scalar, format_path, parse_path
 from app.core.pipeline.form import (
     AlertKind,
     Alerts,
@@ -64,9 +64,7 @@ __all__ = [
     "Topics",
     "Watch",
     "close_match",
-    "format_duration",
     "format_path",
-    "parse_duration",
     "parse_path",
     "parse_pipeline",
     "pipeline_schema",

@@ -13,11 +13,12 @@ from typing import Any, assert_never
 from river import base
 
 from app.core.build import check_seeded, make_detector, make_metric, make_model
+from app.core.duration import format_duration
 from app.core.error import ExpressionError, Problem
 from app.core.evaluate import check_metric, default_metrics, needs_probabilities
 from app.core.expression import params_used
 from app.core.pipeline.bound import out_of_bounds
-from app.core.pipeline.field import Scalar, format_duration, is_factory
+from app.core.pipeline.field import Scalar, is_factory
 from app.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from app.core.pipeline.form import (
     Alerts,
