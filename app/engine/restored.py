@@ -161,7 +161,8 @@ async def put(
         needed |= {write.key for write in writes if write.key is not None}
         last = writes
     digest = (last[-1].key or b"").split(b"/")[1].decode()
-    linked = link(structs.replace(entry, restored=digest), before.chain)
+    note = {**shard.summary(), "positions": dict(entry.positions)}  # until its first slice, nothing else says it
+    linked = link(structs.replace(entry, restored=digest), before.chain, note)
     value = seal(encode_link(linked), f"{topics.journal}-{partition}", before.ring)
     offset = await publisher.commit(last, Write(topics.journal, partition, b"%d" % partition, value))
     if pipeline.delivery == "at_least_once" and offset != before.journal_offset + 1:

@@ -151,7 +151,7 @@ async def _shard(broker: KafkaBroker, pipeline: Pipeline, partition: int, edges:
         lag(edges.stable),
         max((linked.entry.number for linked in links if isinstance(linked.entry, SliceEntry)), default=0),
         max((_epoch(linked.entry) for linked in links), default=0),
-        next((linked.note for linked in reversed(links) if linked.note is not None), None),
+        _note(links),
         lag(edges.ends),
         tuple(_bad_texts(place, bad)),
     )
@@ -261,6 +261,16 @@ def _sound(linked: Link) -> Link:
         except msgspec.ValidationError as error:
             raise InvariantError(f"a journal entry's note is of another kind ({error})") from error
     return linked
+
+
+def _note(links: Sequence[Link]) -> dict[str, Any] | None:
+    """The last summary of the state that the shard has; None where another state has begun since."""
+    for linked in reversed(links):
+        if linked.note is not None:
+            return linked.note
+        if isinstance(linked.entry, EpochEntry) and linked.entry.state != "kept":
+            return None
+    return None
 
 
 def _positions(links: Sequence[Link]) -> dict[str, int]:

@@ -104,3 +104,15 @@ async def test_a_partition_without_a_leader_is_not_known_and_the_others_are() ->
     assert (known.troubles, set(known.lag.values())) == ((), {0})
     assert unknown.troubles == (f"shard 1 is not known now: no broker answers for {chosen.topics.journal}-1",)
     assert (unknown.positions, unknown.lag) == ({}, {})
+
+
+async def test_of_a_state_that_began_anew_nothing_is_told_of_the_one_before() -> None:
+    cluster, chosen = MemoryCluster(), pipeline()
+    await worked(cluster, chosen)
+    (before,) = await looked(cluster, chosen)
+    assert (before.note or {})["counts"]["joined"] == 40
+    async with Life(cluster, chosen, start=Start(reset_state=True)) as life:
+        await life.until_done()
+        await life.stop()
+    (after,) = await looked(cluster, chosen)
+    assert (after.epoch, after.note, after.positions) == (2, None, before.positions)

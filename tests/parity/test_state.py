@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -19,11 +19,14 @@ from app.core.fingerprint import readers, versions
 from app.core.pipeline import Pipeline
 from app.engine.audit import Span, audit_shards
 from app.engine.cluster import MemoryCluster
+from app.engine.kafka import KafkaBroker
+from app.engine.meeting import Meeting
 from app.engine.memory import MemoryBroker
 from app.engine.port import Place
 from app.engine.restoring import Restoration, Restored, StateReader
 from app.engine.runner import Start
 from app.engine.saving import Saved, save
+from app.engine.status import read_status
 from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, epochs, pipeline, produce, state
 from tests.support.segment import segments_of
 
@@ -273,6 +276,33 @@ async def test_a_state_is_put_back_where_inputs_go_on(tmp_path: Path) -> None:
         assert state(life.shard()) == survivor
     ids = [one["event_id"] for one in documents(cluster, chosen.topics.scores)]
     assert len(ids) == len(set(ids)) == COUNT + WAITING + 150
+
+
+async def test_before_its_first_slice_a_restored_state_is_told_of_as_it_is(tmp_path: Path) -> None:
+    """`status` has its numbers, and `produce` counts from there what became of its labels."""
+    chosen, path = chosen_of(), tmp_path / "state"
+    cluster = await lived(chosen)
+    await saved(cluster, chosen, path)
+    produce(cluster, chosen, 120, first=2_000)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    (put,) = await restored(cluster, chosen, path, replace=True)
+    broker = cast("KafkaBroker", MemoryBroker(cluster, chosen, client="asks"))  # memory keeps the same port
+    broker.ring = NO_KEYS
+    (shown,) = await read_status(broker, chosen, 1)
+    assert shown.note is not None
+    assert (shown.note["counts"]["learned"], shown.note["pending"]) == (COUNT, WAITING)
+    assert shown.positions == put.positions == shown.note["positions"]
+    meeting = Meeting(broker, chosen, 1)
+    assert await meeting.begin()
+    async with Life(cluster, chosen) as life:
+        produce(cluster, chosen, 30, first=3_000)
+        await life.until_done()
+        met = await meeting.end()
+        await life.stop()
+    assert met is not None
+    assert (met.joined, met.behind) == (30, 0)
 
 
 async def test_another_number_of_partitions_keeps_the_models(tmp_path: Path) -> None:
