@@ -72,12 +72,14 @@ class Cause(Struct, frozen=True, gc=False):
         count: labels that show it.
         sentence: what is wrong, and what to do.
         evidence: JSON-able.
+        sure: nothing else explains it.
     """
 
     name: CauseName
     count: int
     sentence: str
     evidence: dict[str, object]
+    sure: bool = True
 
 
 class Timing(Struct, frozen=True, gc=False):

@@ -407,6 +407,19 @@ class Ledger:
                 others.append(Known(event_id, None, waits=False))
         return [*others[: count - len(waiting)][::-1], *waiting[::-1]]
 
+    def oldest(self) -> EventId | None:
+        """The id of the first event that is still known."""
+        for segment in self._segments.values():
+            for event_id in segment.ids:
+                if event_id is not None:
+                    return event_id
+        return None
+
+    def newest_ms(self) -> int | None:
+        """The watermark when the last event came; None where it is forgotten."""
+        place = self._end - 1
+        return self.seen_ms(place) if place >> _SHIFT in self._segments else None
+
     def seen_ms(self, place: int) -> int:
         """The watermark when the event came."""
         return self._segments[place >> _SHIFT].seen[place & _SLOT] + self._origin_ms

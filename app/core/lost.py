@@ -9,8 +9,8 @@
 Only a share of the labels beyond `alerts.unmatched_max` is told of. A pipeline that has just begun gets labels of
 events that it never saw, and a label may come first: neither shows a cause. Without one, a label counts once it is held
 for ten times as long as any that met its event, and only if it came so long after the beginning that the delays so far,
-ten times over, do not reach back to there. Where nothing has met, or events do not begin at their topic's beginning,
-that is after a whole wait.
+ten times over, do not reach back to there. Where events do not begin at their topic's beginning, that is after a whole
+wait. Where hardly any has met, it is judged by what else can be known (`unmet`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from app.core.episode import Sign
 from app.core.shard import Shard
 from app.core.stray import CHECK_EVENTS, LOOK_MS, NEVER, PATIENCE_MS, PROBES, STEP_MAX, Mark
 from app.core.telling import percent
+from app.core.unmet import LABELS_MIN, stopped_text, unmet_cause, unshown_text
 from app.core.watch import Verdict
 
-LABELS_MIN: Final = 100  # labels in a window that a share is of where no cause shows
 WINDOW_LABELS: Final = 200  # and after which the next begins
 JOINED_MIN: Final = 100  # labels that met their event, before delays say anything
 FACTOR: Final = 10  # by how much time must exceed what was seen, to be no mere tail of it
@@ -62,9 +62,10 @@ def judge_strays(shard: Shard, *, timed: bool) -> Iterator[Verdict]:
     if share > limit and lost >= STRAYS_MIN:
         cause = _cause(shard, labels, unmet, late, mark.gone - since.gone, timed=timed)
     if timed:
+        found = tuple(strays.fresh.values())
         _age(shard)
         if cause is None and share > limit and unmet >= STRAYS_MIN:
-            cause = _unexplained(shard, labels)
+            cause = unmet_cause(shard, found, whole=_whole(shard)) or _unexplained(shard, labels)
     if cause is not None:
         signal = Condition.MATCH.named(cause.name)
         yield Verdict(signal, _sign(shard, cause, lost, labels))
@@ -161,6 +162,7 @@ def _unexplained(shard: Shard, labels: int) -> Cause | None:
     patience_ms = _patience_ms(shard)
     # Labels that were read ahead of their events move time as well: what counts is how far events have come.
     passed_ms = min(now_ms, strays.event_ms)
+    stopped = stopped_text(shard)
     overdue = [probe for probe in strays.aged.values() if passed_ms - probe.held_ms >= patience_ms]
     joined, held = shard.maturity.joined, strays.held
     never = not joined and held >= LABELS_MIN and now_ms - (strays.began_ms or 0) > shard.pending.wait_ms
@@ -177,10 +179,7 @@ def _unexplained(shard: Shard, labels: int) -> Cause | None:
             known += (
                 f", and labels that find theirs come within {span_text(int(timing.delay_ms))} after it (nine in ten)"
             )
-    sentence = (
-        f"{known}. Neither ids nor keys show why. Look whether the events of these ids were sent: "
-        f"{', '.join(examples) or 'none is held any more'}."
-    )
+    sentence = f"{known}. {stopped or unshown_text(examples)}"
     return Cause("unknown", len(overdue) or held, sentence, evidence)
 
 
@@ -194,12 +193,17 @@ def _patience_ms(shard: Shard) -> int:
 
 def _reach_ms(shard: Shard) -> int:
     """How long after the beginning labels of earlier events may come, by what was seen."""
-    wait_ms, delays, first = shard.pending.wait_ms, shard.maturity.delays, shard.strays.first_offset
-    whole = first is not None and first <= 2 * shard.watch.rejected["events"] + 1
-    if not whole or delays.count < JOINED_MIN:
+    wait_ms, delays = shard.pending.wait_ms, shard.maturity.delays
+    if not _whole(shard) or delays.count < JOINED_MIN:
         return wait_ms
     longest_ms = delays.quantile_ms(0.99) or 0.0
     return min(wait_ms, PATIENCE_MS + int(FACTOR * longest_ms))
+
+
+def _whole(shard: Shard) -> bool:
+    """Whether events are read from the beginning of their topic."""
+    first = shard.strays.first_offset
+    return first is not None and first <= 2 * shard.watch.rejected["events"] + 1
 
 
 # -- whether labels come at all
@@ -262,7 +266,7 @@ def _sign(shard: Shard, cause: Cause, lost: int, labels: int) -> Sign:
         "count": labels, "lost": lost, "shown_by": cause.count, **cause.evidence,
     }  # fmt: skip
     calm = f"Labels of {name} have found their events again"
-    return Condition.MATCH.sign("critical" if share > 0.5 else "warning", sentence, calm, evidence)
+    return Condition.MATCH.sign("critical" if share > 0.5 and cause.sure else "warning", sentence, calm, evidence)
 
 
 def _silent_sign(shard: Shard, events: int, span_ms: int | None) -> Sign:

@@ -154,6 +154,11 @@ class Shard:
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
 
+    @property
+    def awaits_events(self) -> bool:
+        """Whether labels find no event, and time has gone on without one: see `stray`."""
+        return self.terms.strays_watched and self.strays.awaits_events(self.now_ms)
+
     def moment(self, place: str = "") -> Moment:
         """Now, for episodes; `place` names the record that is being folded."""
         scored = self.counts.get("scored", 0)

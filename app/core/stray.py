@@ -51,6 +51,8 @@ class Silence(Struct, array_like=True):
         quiet_ms, quiet_events: when it was seen that no label came of enough events, and how many had been scored then;
             None while labels come.
         gap_ms: the longest such time after which they came again.
+        first_ms: when the first label found no event, -1 before that.
+        span_ms: from the beginning to each label that found no event, added up.
     """
 
     labels: int = 0
@@ -58,6 +60,8 @@ class Silence(Struct, array_like=True):
     quiet_ms: int | None = None
     quiet_events: int = 0
     gap_ms: int = 0
+    first_ms: int = -1
+    span_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -67,7 +71,7 @@ class Strays:
     Attributes:
         began_ms: the watermark when this began: labels of events from before it have no event here.
         first_offset: of the first event after that.
-        event_ms: the latest time of an event.
+        event_ms: how far events have come: the latest time of one, or of a tick, at which none is left unread.
         held: labels that found no event when they came.
         met: those of them whose event came; `lead_ms` is the longest that one was held until then.
         late: labels that came after their event's wait, `tardy` the last of them: see `cause.late_cause`.
@@ -113,6 +117,10 @@ class Strays:
         """A label found no event."""
         self._expect_look(now_ms)
         self.held += 1
+        silence = self.silence
+        if silence.first_ms < 0:
+            silence.first_ms = now_ms
+        silence.span_ms += now_ms - (now_ms if self.began_ms is None else self.began_ms)
         seen_ms = self.gone.pop(held.event_id, None)
         if seen_ms is not None:
             self.gone_count += 1
@@ -168,10 +176,18 @@ class Strays:
     def begin_again(self) -> None:
         """Events are missing from here on: labels of theirs are no trouble. The next look begins anew."""
         self.began_ms = self.first_offset = None
+        self.silence.first_ms, self.silence.span_ms = -1, 0
         self.check_at = 0
         self.fresh.clear()
         self.aged.clear()
         self.since = None
+
+    def awaits_events(self, now_ms: int) -> bool:
+        """Whether it matters that no event is left unread: labels find none, and time has gone on without events."""
+        since = self.since
+        if since is None or self.look_ms == NEVER or self.count - since.held - since.late < STRAYS_MIN:
+            return False
+        return now_ms - self.event_ms >= PATIENCE_MS
 
     def deadline_ms(self, scored: int) -> int | None:
         """When the passing of time alone calls for a look: once after the last record that could show anything."""

@@ -40,6 +40,7 @@ LAST_COMMIT_S = 4.0  # a stopping worker does not wait longer for a part of its 
 AHEAD_MAX = 2_000  # records far ahead that one journal entry names
 NAME_EVERY_S = 60.0  # how often records far ahead are named in the log
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
+STALL_S = 60.0  # without an event, until labels that find none are told that none is left unread
 NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
 
@@ -99,7 +100,7 @@ class Live:
         self._awake = asyncio.Event()
         self._halted = asyncio.Event()
         self._clock = clock
-        self._moved_s = clock.now_s()
+        self._moved_s = self._stalled_s = clock.now_s()
         self._noted_s = 0.0
         self._ahead = 0  # records far ahead that the log has not counted yet
         self._named_s: float | None = None
@@ -181,6 +182,8 @@ class Live:
         if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
             return None  # too little to be worth a slice of its own: it grows until the commit is through
         self.folder.look(self._clock.wall_s() * 1000, more=not self._paused)
+        if (time_ms := self._stall_due(feed)) is not None:
+            return self._prepare(self.folder.tick(self.slice_number + 1, time_ms))
         at_end = self._at_end(feed)
         if self._ready(at_end):
             await pacer.turn()
@@ -248,6 +251,23 @@ class Live:
             return None
         self._moved_s = self._clock.now_s()
         return time_ms
+
+    def _stall_due(self, feed: Feed) -> int | None:
+        """The time, where labels go on and events do not: what labels wait for may be unread, or may not be there.
+
+        The records cannot tell which. A tick can: there is one only where no event is left to be read.
+        """
+        topic = self._pipeline.topics.events
+        rank = self.folder.inputs.rank[topic]
+        if not self.shard.awaits_events or self.folder.merge.waiting(rank):
+            return None
+        if not feed.at_end(Place(topic, self._partition)):
+            return None
+        now_s = self._clock.now_s()
+        if now_s - max(self._stalled_s, self._patience.came_s(rank)) < STALL_S:
+            return None
+        self._stalled_s = self._moved_s = now_s
+        return self.shard.now_ms + 1
 
     def _prepare(self, folded: Folded) -> _Prepared:
         """Give the slice its journal entry, and freeze the state if a snapshot is due, before the next slice folds."""

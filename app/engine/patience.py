@@ -67,6 +67,10 @@ class Patience:
             self._newest_ms[rank] = sources[-1].record_time_ms
             self._received += len(sources)
 
+    def came_s(self, rank: int) -> float:
+        """When a record of an input last came; the beginning, before the first."""
+        return self._came_s[rank]
+
     def at_end(self, at_end: Sequence[bool], merge: Merge[Source], watermark_ms: int | None, feed: Feed) -> list[bool]:
         """Which inputs hold nobody back, of those that are at their end as far as the feed knows.
 

@@ -10,7 +10,7 @@ from app.codec.keyring import NO_KEYS
 from app.core.shard import Shard
 from app.engine.epoch import next_epoch
 from app.engine.fold import Folder
-from app.engine.live import Live
+from app.engine.live import STALL_S, Live
 from app.engine.memory import MemoryBroker, MemoryCluster
 from app.engine.pace import Pacer
 from app.engine.port import Place
@@ -109,3 +109,36 @@ async def test_commands_that_were_there_at_the_start_go_before_the_first_event()
     after = await here._next(Ends(waits, waits), Pacer())  # type: ignore[arg-type]  # ends only
     assert after is not None
     assert after.folded.records == 1
+
+
+async def test_where_labels_find_no_event_and_events_stopped_a_tick_says_that_none_is_unread() -> None:
+    """Without it nothing tells labels whose events are late from those whose events nobody sent."""
+    here, offset = live(), 20
+
+    def more_labels(count: int, at_ms: int) -> None:
+        nonlocal offset
+        sources = [source("p.labels", offset + n, label_bytes(10**6 + offset + n), at_ms + n) for n in range(count)]
+        here.folder.receive("p.labels", sources)
+        offset += count
+
+    here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
+    more_labels(40, NOW_MS)
+    assert await here._next(Ends({}, {}), Pacer()) is not None  # type: ignore[arg-type]  # ends only
+    more_labels(1, NOW_MS + 31_000)
+    assert await here._next(Ends({}, {}), Pacer()) is not None  # type: ignore[arg-type]  # ends only
+    assert here.shard.awaits_events
+    rank = here.folder.inputs.rank["p.events"]
+
+    async def folded(*turns: dict[str, bool]) -> Any:
+        more_labels(1, NOW_MS + 40_000)
+        made: Any = await here._next(Ends(*turns), Pacer())  # type: ignore[arg-type]  # ends only
+        here.folder.let_go()
+        return made.folded
+
+    assert (await folded({}, {}, {})).tick_ms is None, "an event came a moment ago"
+    here._patience._came_s[rank] -= STALL_S
+    here._stalled_s -= STALL_S
+    assert (await folded({"p.events": False}, {}, {})).tick_ms is None, "some are unread"
+    tick = await folded({}, {}, {})
+    assert tick.tick_ms == here.shard.now_ms == here.shard.strays.event_ms
+    assert (await folded({}, {}, {})).tick_ms is None, "once a minute at most"
