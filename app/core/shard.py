@@ -19,7 +19,7 @@ from app.core.pipeline import Pipeline
 from app.core.reaction import Reactor
 from app.core.record import LabelValue
 from app.core.signal import CONCEPT
-from app.core.stray import Strays
+from app.core.stray import LEAP_MS, Strays
 from app.core.target import Target
 from app.core.watch import Watch
 
@@ -38,6 +38,7 @@ class Terms(Struct, frozen=True, gc=False):
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
         strays_watched: labels that find no event, or do not come, are told of.
+        leap_ms: a move of the watermark at once that is worth remembering.
         events, labels: what output ids begin with that are about an event, or about a label.
     """
 
@@ -49,6 +50,7 @@ class Terms(Struct, frozen=True, gc=False):
     missing_watched: bool
     waits_watched: bool
     strays_watched: bool
+    leap_ms: int
     events: str
     labels: str
 
@@ -65,6 +67,7 @@ class Terms(Struct, frozen=True, gc=False):
             waits_watched=label is not None
             and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),
             strays_watched=label is not None and pipeline.alerts.unmatched_max < 1,
+            leap_ms=min(LEAP_MS, max(60_000, label.wait_ms // 2)) if label else LEAP_MS,
             events=f"{topics.events}-{partition}-",
             labels=f"{topics.labels}-{partition}-",
         )

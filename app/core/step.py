@@ -24,7 +24,6 @@ from app.core.output import ModelVersion, Output, Prediction, Score
 from app.core.poison import ModelRaisedError
 from app.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from app.core.shard import Shard
-from app.core.stray import LEAP_MS
 from app.core.takeover import refused, take_chunk
 from app.core.trouble import (
     answer,
@@ -90,7 +89,7 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
         for kept in (shard.pending, shard.early, shard.loading):
             kept.begin_at(time_ms)
         shard.begun_ms = time_ms
-    elif time_ms - watermark_ms >= LEAP_MS:
+    elif time_ms - watermark_ms >= shard.terms.leap_ms:
         shard.strays.move(watermark_ms, time_ms, out.record)
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):

@@ -23,7 +23,7 @@ GONE: Final = 256  # events in a sample
 LOOK_MS: Final = 20_000  # from one look to the next, at least
 PATIENCE_MS: Final = 30_000  # that any label may come before its event
 STEP_MAX: Final = 4_096  # labels without an event, from one look to the next
-LEAP_MS: Final = 3_600_000  # a move of the watermark that is worth remembering
+LEAP_MS: Final = 3_600_000  # a move of the watermark that is worth remembering; less where waits are shorter
 CHECK_EVENTS: Final = 200  # events, from one look whether labels come at all to the next
 
 
@@ -169,7 +169,7 @@ class Strays:
             self.since = Mark(now_ms, -1, self.held, self.met, self.late, self.gone_count)
 
     def move(self, from_ms: int, to_ms: int, place: str) -> None:
-        """The watermark moved by at least `LEAP_MS` at once."""
+        """The watermark moved far at once: at least as far as `Terms.leap_ms`."""
         if self.leap is None or to_ms - from_ms >= self.leap.to_ms - self.leap.from_ms:
             self.leap = Leap(from_ms, to_ms, place)
 

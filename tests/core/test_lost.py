@@ -149,6 +149,16 @@ def test_one_date_far_ahead_is_told_of_as_such() -> None:
     assert at < place + 2 * 12_000
 
 
+def test_a_date_less_than_an_hour_ahead_is_one_as_well_where_waits_are_shorter() -> None:
+    """Such a time is trusted: `limits.time_ahead_max` is an hour."""
+    records = Traffic(delay_ms=lambda n: 3_000).records(0, 6_000)
+    place = next(i for i, one in enumerate(records) if isinstance(one, Event) and one.event_id == 1_000)
+    records[place] = structs.replace(records[place], time_ms=NOW_MS + 50 * MINUTE_MS)
+    (opened,) = alerts(shard(label={"wait": "10m"}), records)
+    assert opened.evidence["cause"] == "leap"
+    assert "one record, p.events-0-1000, moved time ahead by 50 minutes at once" in opened.sentence
+
+
 # -- healthy
 
 
