@@ -20,9 +20,10 @@ from math import ceil
 import numpy as np
 from msgspec import Struct
 
-from app.backtest.cost import Cost
 from app.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
-from app.backtest.tally import Floats, Ints, Tally
+from app.backtest.tally import Ints, Tally
+from app.core.task.cost import Cost
+from app.core.task.measure import Floats
 
 DRAWS = 2_000
 DRAWN_TOGETHER = 100
@@ -97,7 +98,7 @@ def _compare(
 ) -> Comparison:
     first, second, width_ms = _aligned(base, tally)
     blocks = len(first[0])
-    metrics = metrics_of(base.task, cost)
+    metrics = metrics_of(base.measure, cost)
     events = int(first[0][:, 0].sum())
     exact = all(side.total.sums[0, 0] == events and is_exact(side) for side in (base, tally))
     ours, theirs = _whole(base, first, cost, exact=exact), _whole(tally, second, cost, exact=exact)
@@ -130,7 +131,7 @@ def _whole(tally: Tally, side: tuple[Floats, Ints], cost: Cost | None, *, exact:
     sums, curve = side[0].sum(axis=0), side[1].sum(axis=0)
     if sums[0] == tally.total.sums[0, 0]:
         return total_values(tally, cost, exact=exact)
-    found = values_of(tally.task, sums, curve if curve.shape[1] else None, cost)
+    found = values_of(tally.measure, sums, curve if curve.shape[1] else None, cost)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -199,14 +200,14 @@ def _drawn(
     if side[1].shape[2]:
         bins = side[1][:, :, touched].astype(float)
         curve = np.tensordot(weights, bins, axes=(1, 0))
-    return values_of(base.task, sums, curve, cost)
+    return values_of(base.measure, sums, curve, cost)
 
 
 def _won(
     base: Tally, first: tuple[Floats, Ints], second: tuple[Floats, Ints], metrics: list[Metric], cost: Cost | None
 ) -> dict[str, float]:
     ours, theirs = (
-        values_of(base.task, side[0], side[1] if side[1].shape[2] else None, cost) for side in (first, second)
+        values_of(base.measure, side[0], side[1] if side[1].shape[2] else None, cost) for side in (first, second)
     )
     won = {}
     for metric in metrics:

@@ -35,6 +35,7 @@ from app.core.moment import parse_time
 from app.core.pipeline import Pipeline, parse_path
 from app.core.record import Event, InputRecord, Label, LabelValue, Malformed, Passed, Source
 from app.core.target import Target, TargetError
+from app.core.task import task_of
 from app.engine.feed import LabelForm
 from app.engine.rows import Bad, open_bytes
 from app.engine.table import Fields, Sample, Table
@@ -391,7 +392,7 @@ class _Plain:
             self._label = header.index(label)
             self._read = Target(pipeline.label, pipeline).read
             self._known: dict[Any, LabelValue] = {}
-            self.targets = self._numbers if pipeline.task == "regression" else self._classes
+            self.targets = self._numbers if task_of(pipeline.task).labels.numeric else self._classes
 
     def _only(self, row: Sequence[Any]) -> tuple[Any, ...]:
         return (row[self._place],)

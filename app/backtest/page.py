@@ -7,6 +7,7 @@ file is escaped: names may hold anything.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
 
@@ -15,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from app.backtest import plot
 from app.backtest.report import CandidateReport, Report, Threshold, headline
+from app.core.task.measure import Figure as FigureName
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -58,6 +60,11 @@ details summary{cursor:pointer;color:var(--soft)}
 """
 
 
+_FIGURES: dict[FigureName, Callable[[Report], Figure]] = {
+    "calibration": plot.calibration,
+    "scores": plot.scores,
+    "thresholds": plot.thresholds,
+}
 _PROGRAMS = {"app": "Driftline", "river": "River", "python": "Python"}
 
 
@@ -309,12 +316,10 @@ def _part_table(report: Report, which: str) -> str:
 
 
 def _decisions(report: Report) -> str:
-    if report.task not in ("binary", "anomaly", "multiclass") or not report.metrics:
+    measure = report.measure
+    if not measure.decisions or not report.metrics:
         return ""
-    cards = []
-    if report.task == "binary":
-        cards += [plot.calibration(report), plot.scores(report), plot.thresholds(report)]
-    plots = "".join(f"<div class=card>{_keyed(report, figure)}</div>" for figure in cards)
+    plots = "".join(f"<div class=card>{_keyed(report, _FIGURES[name](report))}</div>" for name in measure.figures)
     confusions = "".join(_confusion(place, one) for place, one in enumerate(report.candidates) if one.confusion)
     return f"<h2>Scores and decisions</h2><div class=grid>{plots}{confusions}</div>{_budgets(report)}"
 

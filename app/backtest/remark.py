@@ -13,6 +13,7 @@ from app.backtest.run import Facts, Outcome
 from app.backtest.served import Against
 from app.backtest.start import COLD
 from app.core.duration import format_duration
+from app.core.task import TaskName, task_of
 
 UNTAUGHT = "NOTHING WAS LEARNED"
 
@@ -23,7 +24,7 @@ def findings(outcome: Outcome) -> list[str]:
 
 
 def warnings(
-    outcome: Outcome, comparisons: Sequence[Comparison], span: str, label_delay_ms: int, task: str
+    outcome: Outcome, comparisons: Sequence[Comparison], span: str, label_delay_ms: int, task: TaskName
 ) -> list[str]:
     """What makes the figures others than they seem.
 
@@ -56,9 +57,11 @@ def warnings(
     return found
 
 
-def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task: str) -> str | None:
+def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task: TaskName) -> str | None:
     """That nothing could be learned before the last score, and why; None where something was."""
-    if result.taught or not result.told or task == "anomaly" or facts.start != COLD or facts.size_bytes:
+    if not task_of(task).supervised:
+        return None
+    if result.taught or not result.told or facts.start != COLD or facts.size_bytes:
         return None
     told = (
         f"{name}: {UNTAUGHT} before the last score. All scores are of a model that had seen no label, so the "

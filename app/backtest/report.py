@@ -14,21 +14,22 @@ from msgspec import Struct
 
 from app.backtest.candidate import Result, Spec
 from app.backtest.compare import Comparison, compare, finite
-from app.backtest.cost import Cost
 from app.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from app.backtest.remark import findings, warnings
 from app.backtest.run import Outcome
 from app.backtest.score import written
-from app.backtest.tally import AGES, SHARES, SUMS, Cells, Tally, score_at
+from app.backtest.tally import AGES, SHARES, Cells, Tally, score_at
+from app.core.error import InvariantError
 from app.core.fingerprint import versions
-from app.core.pipeline import Task
+from app.core.task import TaskName, find_task, task_of
+from app.core.task.cost import Cost
+from app.core.task.measure import Measure
 
 FORMAT = 1
 POINTS_MAX = 64
 POINT_EVENTS = 60  # a point of a line over time has so many labelled events on average, or more
 THRESHOLDS_MAX = 200
 BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of the events that can be looked at
-CONFUSIONS_MAX = 100
 NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
 FEW = 30  # labelled events below which a part's metrics are not told
 
@@ -248,6 +249,18 @@ class Report(Struct, frozen=True):
     warnings: list[str]
     seconds: float
 
+    @property
+    def measure(self) -> Measure:
+        """What is shown of this task.
+
+        Raises:
+            InvariantError: there is no such task.
+        """
+        task = find_task(self.task)
+        if task is None:
+            raise InvariantError(f"a report is of a task {self.task!r}, which there is none of")
+        return task.measure
+
 
 class Asked(Struct, frozen=True):
     """What the report says of how it was made; see `Source`."""
@@ -264,14 +277,14 @@ class Asked(Struct, frozen=True):
 def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
     results = outcome.results
-    task: Task = specs[0].pipeline["task"]
+    task: TaskName = specs[0].pipeline["task"]
     able = [spec.name for spec in specs if spec.name in results and results[spec.name].told]
     baseline = able[0] if able else specs[0].name
     rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
     row_ms = facts.step_ms if facts.counted else None
     labelled = any(spec.pipeline["label"] is not None for spec in specs)
-    metrics = metrics_of(task, asked.cost) if labelled else []
+    metrics = metrics_of(task_of(task).measure, asked.cost) if labelled else []
     comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
     return Report(
         format=FORMAT,
@@ -314,7 +327,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
 
 def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport:
     tally = result.tally
-    names = [metric.name for metric in metrics_of(tally.task, cost)]
+    names = [metric.name for metric in metrics_of(tally.measure, cost)]
     total = total_values(tally, cost) if result.told else {}
     thresholds = _thresholds(tally, cost)
     return CandidateReport(
@@ -359,7 +372,7 @@ def _parts(
     tally: Tally, names: Sequence[str], cells: Cells, cost: Cost | None, starts_ms: Sequence[int] | None = None
 ) -> list[Part]:
     """The cells that have any event."""
-    values = values_of(tally.task, cells.sums, cells.curve if cells.curve.shape[2] else None, cost)
+    values = values_of(tally.measure, cells.sums, cells.curve if cells.curve.shape[2] else None, cost)
     made = []
     for number, name in enumerate(names):
         n = int(cells.sums[number, 0])
@@ -391,7 +404,7 @@ def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
 
 
 def _calibration(tally: Tally) -> list[Share]:
-    if tally.task != "binary":
+    if not tally.measure.probabilities:
         return []
     return [
         Share(number / SHARES, (number + 1) / SHARES, int(n), int(positives), float(total / n) if n else None)
@@ -400,28 +413,20 @@ def _calibration(tally: Tally) -> list[Share]:
 
 
 def _confusion(tally: Tally) -> list[Confusion]:
-    if tally.task == "multiclass":
-        return [
-            Confusion(str(label), str(said), count)
-            for (label, said), count in tally.confusion.most_common(CONFUSIONS_MAX)
-        ]
-    if tally.task == "regression":
-        return []
-    column = dict(zip(SUMS[tally.task], tally.total.sums[0], strict=True))
-    cells = (("yes", "yes", "tp"), ("yes", "no", "fn"), ("no", "yes", "fp"), ("no", "no", "tn"))
-    return [Confusion(label, said, int(column[name])) for label, said, name in cells]
+    column = dict(zip(tally.measure.sums, tally.total.sums[0], strict=True))
+    return [Confusion(*cell) for cell in tally.measure.confusion(column, tally.confusion)]
 
 
 def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
     """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds), at the
     pipeline's own, and at `NEVER`; over the answered events."""
-    if tally.task != "binary":
+    if not tally.measure.probabilities:
         return []
     negatives, positives = tally.total.curve[0]
     touched = np.flatnonzero(negatives + positives)
     if not len(touched):
         return []
-    column = dict(zip(SUMS[tally.task], map(int, tally.total.sums[0]), strict=True))
+    column = dict(zip(tally.measure.sums, map(int, tally.total.sums[0]), strict=True))
     n, came = column["answered"], column["positives"]
     tp, fp = (np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives))
     alarms = {float(least): (int(tp[place]), int(fp[place])) for place, least in enumerate(score_at(touched))}
@@ -467,15 +472,7 @@ def _budgets(thresholds: Sequence[Threshold]) -> list[Budget]:
 
 def headline(report: Report) -> tuple[str, ...]:
     """The metrics that a verdict is told by, the first one first."""
-    if report.cost is not None:
-        return (
-            ("CostPerEvent", "AveragePrecision", "LogLoss") if report.task == "binary" else ("CostPerEvent", "ROCAUC")
-        )
-    return {
-        "binary": ("LogLoss", "ROCAUC", "Accuracy"),
-        "multiclass": ("Accuracy", "LogLoss"),
-        "regression": ("MAE", "RMSE"),
-    }.get(report.task, ("ROCAUC", "AveragePrecision"))
+    return report.measure.headline if report.cost is None else report.measure.headline_costs
 
 
 def told(report: Report, name: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from app.backtest.exact import Scores
 from app.core.curve import OCTAVES, PER_OCTAVE
 from app.core.output import Outcome
-from app.core.pipeline import Pipeline, Task
+from app.core.pipeline import Pipeline
+from app.core.task import task_of
+from app.core.task.measure import TOP, Floats, Measure
 
-Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
 CELLS_MAX = 512
@@ -34,24 +35,14 @@ SEGMENTS_MAX = 24
 VALUES_MAX = 12  # different numbers that are segments of their own
 NUMBERS_MAX = 256  # bins of numbers
 _NUMBERS = SEGMENTS_MAX + 1  # the first of their cells
-PAIRS_MAX = 100_000  # distinct (label, prediction) pairs of a multiclass task
+PAIRS_MAX = 100_000  # distinct (label, prediction) pairs, where those are counted
 COARSER = 8  # bins of a cell, in bins of the total
-_TOP = 2 * PER_OCTAVE * OCTAVES
-_BEYOND = PER_OCTAVE * 2 * OCTAVES + PER_OCTAVE  # anomaly scores lie outside [0, 1]: bins on either side of it
-_LEAST, _GREATEST = 1e-15, 1 - 1e-15
 _GRAIN = 2.0**-53  # between two numbers from 0.5 to 1
 SHARES = 20  # equal parts of [0, 1] for calibration and score distribution
 REST = "(others)"
 
 AGES_MS = (0, 1_000, 60_000, 3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000)
 AGES = ("at once", "to 1 s", "to 1 min", "to 1 h", "to 1 day", "to 7 days", "to 30 days", "longer", "assumed")
-
-SUMS: Mapping[Task, tuple[str, ...]] = {
-    "binary": ("n", "answered", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
-    "anomaly": ("n", "answered", "positives", "scored", "hits", "log_loss", "brier", "tp", "fp", "fn", "tn"),
-    "multiclass": ("n", "answered", "scored", "hits", "log_loss"),
-    "regression": ("n", "answered", "scored", "absolute", "squared", "error", "y", "y_squared"),
-}
 
 
 def bins_of(scores: Floats) -> Ints:
@@ -68,9 +59,9 @@ def bins_of(scores: Floats) -> Ints:
     mantissa, exponent = np.frexp(distance)
     inner = (exponent + OCTAVES) * PER_OCTAVE + ((mantissa - 0.5) * (2 * PER_OCTAVE)).astype(np.int64)
     far = exponent > OCTAVES
-    outer = np.where((mantissa == 0.0) | (exponent <= -OCTAVES), 0, np.where(far, _TOP + PER_OCTAVE, inner))
-    inside = np.where(low, np.maximum(inner, 0), _TOP - inner)
-    return np.where(outside, np.where(low, -outer, _TOP + outer), inside)
+    outer = np.where((mantissa == 0.0) | (exponent <= -OCTAVES), 0, np.where(far, TOP + PER_OCTAVE, inner))
+    inside = np.where(low, np.maximum(inner, 0), TOP - inner)
+    return np.where(outside, np.where(low, -outer, TOP + outer), inside)
 
 
 def score_at(bins: Ints) -> Floats:
@@ -78,20 +69,20 @@ def score_at(bins: Ints) -> Floats:
 
     A bin above 0.5 ends with the score nearest to 1, and begins just above the last score of the bin before.
     """
-    low = bins <= _TOP // 2
-    depth = np.where(low, bins, _TOP - bins + 1)
+    low = bins <= TOP // 2
+    depth = np.where(low, bins, TOP - bins + 1)
     octave, part = np.divmod(depth, PER_OCTAVE)
     value = np.ldexp(0.5 + part / (2 * PER_OCTAVE), (octave - OCTAVES).astype(int))
     above = 1.0 - (np.ceil(value / _GRAIN) - 1.0) * _GRAIN
     least = np.where(low, value, above)
-    return np.where(bins <= 0, 0.0, np.where(bins >= _TOP, 1.0, least))
+    return np.where(bins <= 0, 0.0, np.where(bins >= TOP, 1.0, least))
 
 
 class Cells:
     """Additive numbers by cell.
 
     Attributes:
-        sums: cell x `SUMS` of the task.
+        sums: cell x the `sums` of the task's measure.
         curve: cell x (negatives, positives) x bin of the score, where the task has scores.
     """
 
@@ -364,11 +355,9 @@ class Tally:
     """
 
     def __init__(self, pipeline: Pipeline, segment: str | None) -> None:
-        self.task: Task = pipeline.task
+        self.measure: Measure = task_of(pipeline.task).measure
         self.threshold = pipeline.decision.threshold if pipeline.decision is not None else None
-        sums = len(SUMS[self.task])
-        self.offset = _BEYOND if self.task == "anomaly" else 0
-        fine = {"binary": _TOP + 1, "anomaly": _TOP + 2 * _BEYOND + 1}.get(self.task, 0)
+        sums, fine = len(self.measure.sums), self.measure.bins
         coarse = (fine + COARSER - 1) // COARSER
         self.total = Cells(1, sums, fine)
         self.scores = Scores() if fine else None
@@ -384,15 +373,19 @@ class Tally:
         """Take in events that have their label."""
         if not outcomes:
             return
-        columns, scores, positive = self._columns(outcomes)
+        judged = self.measure.columns(outcomes, self.threshold)
+        columns, scores, positive = judged.sums, judged.scores, judged.positive
+        for pair in self.measure.pairs(outcomes):
+            if pair in self.confusion or len(self.confusion) < PAIRS_MAX:
+                self.confusion[pair] += 1
         bins = None
         if scores is not None:
             known = ~np.isnan(scores)
             bins = np.full(len(scores), -1, dtype=np.int64)
-            bins[known] = bins_of(scores[known]) + self.offset
+            bins[known] = bins_of(scores[known]) + self.measure.offset
             if self.scores is not None and positive is not None:
                 self.scores.add(scores[known], positive[known])
-            if self.task == "binary" and positive is not None:
+            if self.measure.probabilities and positive is not None:
                 self._share(scores[known], positive[known])
         coarse = bins // COARSER if bins is not None else None
         zeros = np.zeros(len(outcomes), dtype=np.int64)
@@ -404,53 +397,6 @@ class Tally:
             place = self.segments.place
             values = [outcome.features[place] if outcome.features else None for outcome in outcomes]
             self.segments.cells.add(self.segments.places(values), columns, coarse, positive)
-
-    def _columns(self, outcomes: Sequence[Outcome]) -> tuple[Floats, Floats | None, NDArray[np.bool_] | None]:
-        """What each pair adds, its score, and whether it is a positive."""
-        predictions = [outcome.prediction for outcome in outcomes]
-        ones = np.ones(len(outcomes))
-        if self.task == "regression":
-            said = np.array([np.nan if p is None or p.value is None else p.value for p in predictions], dtype=float)
-            y = np.array([outcome.label for outcome in outcomes], dtype=float)
-            known = ~np.isnan(said)
-            error = np.where(known, said - y, 0.0)
-            y = np.where(known, y, 0.0)
-            return np.stack([ones, known, known, abs(error), error * error, error, y, y * y]), None, None
-        if self.task == "multiclass":
-            return self._class_columns(outcomes), None, None
-        y_true = np.array([bool(outcome.label) for outcome in outcomes])
-        scores = np.array([np.nan if p is None or p.value is None else p.value for p in predictions], dtype=float)
-        known = ~np.isnan(scores)
-        bounded = np.clip(np.where(known, scores, 0.5), _LEAST, _GREATEST)
-        loss = np.where(known, -np.log(np.where(y_true, bounded, 1.0 - bounded)), 0.0)
-        brier = np.where(known, (bounded - y_true) ** 2, 0.0)
-        yes = np.array([p is not None and p.label is True for p in predictions])
-        if self.task == "anomaly":  # a score and no class: the threshold decides
-            yes = known & (scores >= (np.inf if self.threshold is None else self.threshold))
-        answered = known
-        if not known.all():
-            answered = known | np.array([p is not None and p.label is not None for p in predictions])
-        no = answered & ~yes
-        tp, fp, fn, tn = yes & y_true, yes & ~y_true, no & y_true, no & ~y_true
-        columns = [ones, answered, answered & y_true, known, tp | tn, loss, brier, tp, fp, fn, tn]
-        return np.stack([column.astype(float) for column in columns]), scores, y_true
-
-    def _class_columns(self, outcomes: Sequence[Outcome]) -> Floats:
-        answered, known, hits, losses = [], [], [], []
-        confusion = self.confusion
-        for outcome in outcomes:
-            said = outcome.prediction
-            label = said.label if said is not None else None
-            pair = (outcome.label, label)
-            if pair in confusion or len(confusion) < PAIRS_MAX:
-                confusion[pair] += 1
-            answered.append(label is not None)
-            hits.append(label == outcome.label)
-            probabilities = said.probabilities if said is not None else None
-            known.append(bool(probabilities))
-            share = probabilities.get(outcome.label, 0.0) if probabilities and outcome.label is not None else 1.0
-            losses.append(-np.log(min(max(share, _LEAST), 1.0)))
-        return np.array([[1.0] * len(outcomes), answered, known, hits, losses], dtype=float)
 
     def _share(self, scores: Floats, positive: NDArray[np.bool_]) -> None:
         places = np.minimum((scores * SHARES).astype(np.int64), SHARES - 1)

@@ -20,7 +20,6 @@ from rich.table import Table as Grid
 
 from app.backtest import report as reports
 from app.backtest.candidate import Spec
-from app.backtest.cost import Cost
 from app.backtest.page import render
 from app.backtest.remark import UNTAUGHT
 from app.backtest.report import Asked, CandidateReport, Report, Source, told
@@ -38,6 +37,9 @@ from app.config import Settings, load_pipeline
 from app.core.duration import format_duration
 from app.core.error import InputFileError, PipelineError, TopicError
 from app.core.pipeline import Pipeline, close_match, parse_pipeline
+from app.core.task import task_of
+from app.core.task import tasks as every_task
+from app.core.task.cost import Cost
 from app.engine.client import admin, client_options, partition_counts
 from app.engine.kafka import KafkaBroker
 from app.engine.port import Place
@@ -241,18 +243,19 @@ def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
     Raises:
         click.UsageError: the task has no such rule.
     """
-    models = {
-        "binary": "NoChangeClassifier()",
-        "multiclass": "NoChangeClassifier()",
-        "regression": "StatisticRegressor(Mean())",
-    }
-    model = models.get(first.task)
-    if model is None:
+    simplest = task_of(first.task).naive
+    if simplest is None:
         raise click.UsageError(f"--naive has no rule for the task {first.task}")
-    document = {**first.resolved(), "pipeline": "naive", "model": model, "params": {}, "metrics": None, "drift": {}}
+    document = {
+        **first.resolved(),
+        "pipeline": "naive",
+        "model": simplest.model,
+        "params": {},
+        "metrics": None,
+        "drift": {},
+    }
     pipeline = parse_pipeline({key: value for key, value in document.items() if value is not None})
-    name = "mean of all labels" if first.task == "regression" else "same as last label"
-    return Spec(name, pipeline.resolved(), "--naive"), pipeline
+    return Spec(simplest.name, pipeline.resolved(), "--naive"), pipeline
 
 
 def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
@@ -260,8 +263,9 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
     tasks = sorted({pipeline.task for pipeline in pipelines})
     if len(tasks) > 1:
         raise click.UsageError(f"candidates must have one task to be compared, not {' and '.join(tasks)}")
-    if cost is not None and tasks != ["binary"] and tasks != ["anomaly"]:
-        raise click.UsageError(f"--cost is for decisions (binary, anomaly), and the task is {tasks[0]}")
+    if cost is not None and not task_of(tasks[0]).decides:
+        deciding = ", ".join(task.name for task in every_task() if task.decides)
+        raise click.UsageError(f"--cost is for decisions ({deciding}), and the task is {tasks[0]}")
     for pipeline in pipelines:
         if segment is not None and segment not in pipeline.event.features:
             features = list(pipeline.event.features)

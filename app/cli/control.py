@@ -23,6 +23,7 @@ from app.core.duration import format_duration
 from app.core.error import InputFileError
 from app.core.loading import SIZE_MAX
 from app.core.pipeline import Pipeline
+from app.core.task import task_of
 from app.core.trained import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
 from app.engine import control as engine
 from app.engine.client import admin, client_options, partition_counts
@@ -56,7 +57,7 @@ def load(where: Where, model: Path) -> None:
     sender = _sender(pipeline, settings)
     name = f"{sender.sent_ms:013d}-{secrets.token_hex(4)}"
     commands = list(parts(content, name, sender=sender, ring=settings.ring))
-    unit = "events" if pipeline.task == "anomaly" else "labels"
+    unit = task_of(pipeline.task).learns_from
     told = f"load {name} (trained on {manifest.learned:,} {unit})"
     written = f"written in {_counted(len(commands), 'part')}"
     outcome = asyncio.run(_given(commands, pipeline, settings, where.timeout_s))

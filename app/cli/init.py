@@ -21,11 +21,12 @@ from app.config import read_pipeline, yaml_scalar
 from app.core.error import InputFileError, InvariantError, PipelineError
 from app.core.moment import TimeForm
 from app.core.number import Decimal, is_unlabelled
-from app.core.pipeline import Task, format_path, parse_path
+from app.core.pipeline import format_path, parse_path
 from app.core.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
+from app.core.task import TaskName, task_of
+from app.core.task.seen import RARE
 
 _ROWS_MIN = 10
-_RARE = 0.1
 _HASH_COLUMNS = 1_024
 _WORD_COLUMNS = 4_096
 _WARMUP = 5_000  # the default of drift.warmup_labels
@@ -33,12 +34,6 @@ _WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT = "7d"
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 _EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
-_MODEL_NOTES = {
-    "binary": "A linear model of scaled numbers: fast, steady from the first label on, gives probabilities.",
-    "multiclass": "One linear model for each class, of scaled numbers: fast, and steady from the first label on.",
-    "regression": "A tree that follows changes; it answers means of what it saw, so it cannot run away.",
-    "anomaly": "Random trees that learn what is usual, event by event; they need numbers between 0 and 1.",
-}
 _TEXT_NOTES = (
     "A linear model of scaled numbers and counted words, with a learning rate of its own for each.",
     "Counts of words, and Bayes' rule.",
@@ -52,7 +47,7 @@ def init(
     time_field: str | None,
     decimal: Decimal | None,
     time_form: TimeForm | None,
-    task: Task | None,
+    task: TaskName | None,
     name: str | None,
     output: Path | None,
     force: bool,
@@ -66,7 +61,7 @@ def init(
     for option, field in (("--label", label), ("--id", event_id), ("--time", time_field)):
         if field is not None:
             find_column(sample, option, field)
-    if (label is None) != (task == "anomaly") and task is not None and label is None:
+    if label is None and task is not None and task_of(task).supervised:
         raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
     if label is None and task is None:
         _ask_for_label(sample, path, event_id, time_field)
@@ -83,7 +78,7 @@ def init(
         )
     except ProfileError as error:
         raise InputFileError(f"{path}{', ' if str(error).startswith('column ') else ': '}{error}") from error
-    if label is None or found.target.task == "anomaly":
+    if task_of(found.target.task).draft.numbers_only:
         found = _without_text(found, path)
     name = name or _slug(path)
     output = output or Path(f"{name}.yaml")
@@ -228,6 +223,7 @@ class _Draft:
     ) -> None:
         self._stated = stated
         self._found = found
+        self._task = task_of(found.target.task)
         self._sample = sample
         self._path = path
         self._label = label
@@ -329,38 +325,33 @@ class _Draft:
         yield ""
 
     def _model(self) -> Iterator[str]:
-        task = self._found.target.task
         uses = {field.use for field in self._found.features}
-        yield "# " + (_TEXT_NOTES[uses == {"text"}] if "text" in uses else _MODEL_NOTES[task])
+        yield "# " + (_TEXT_NOTES[uses == {"text"}] if "text" in uses else self._task.draft.note)
         yield "model: |"
         yield from (f"  {line}" for line in self._expression())
         yield ""
-        if task in {"binary", "anomaly"}:
-            threshold = "0.5" if task == "binary" else "0.9"
+        threshold = self._task.draft.threshold
+        if threshold is not None:
             yield _beside(f"# decision: {{threshold: {threshold}}}", "from which score on the decision is yes")
-        metrics = _metrics(self._found, self._label)
+        rare = self._found.target.rare
+        metrics = self._task.draft.metrics(rare, self._label is not None)
         if metrics:
-            rare = self._found.target.rare
-            note = f"{rare:.1%} are of the rarer class: accuracy says nothing" if 0 < rare < _RARE else ""
+            note = f"{rare:.1%} are of the rarer class: accuracy says nothing" if 0 < rare < RARE else ""
             yield _beside(f"metrics: [{', '.join(metrics)}]", note)
         yield ""
 
     def _expression(self) -> Iterator[str]:
-        task = self._found.target.task
         by_use: dict[str, list[str]] = {}
         for field in self._found.features:
             by_use.setdefault("number" if field.use == "boolean" else field.use, []).append(field.name)
         if list(by_use) == ["text"] and len(by_use["text"]) == 1:
             yield f"BagOfWords(on={by_use['text'][0]!r}) | MultinomialNB()"
             return
-        if task == "anomaly":
-            yield "MinMaxScaler() | HalfSpaceTrees()"
-            return
-        if task == "regression":
-            yield "HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')"
+        if self._task.draft.model is not None:
+            yield self._task.draft.model
             return
         linear = "LogisticRegression(optimizer=AdaGrad(0.1))" if "text" in by_use else "LogisticRegression()"
-        last = linear if task == "binary" else f"OneVsRestClassifier({linear})"
+        last = self._task.draft.head.format(linear)
         if set(by_use) == {"number"}:
             yield f"StandardScaler() | {last}"
             return
@@ -384,10 +375,10 @@ class _Draft:
         yield f"| {last}"
 
     def _rest(self) -> Iterator[str]:
-        if self._found.target.task == "anomaly":
+        if not self._task.supervised:
             yield "drift:"
             yield _beside("  score: ADWIN()", "alerts when the scores change")
-        elif self._found.target.rare and self._found.target.rare < _RARE:
+        elif self._found.target.rare and self._found.target.rare < RARE:
             yield "drift:"
             yield _beside("  error: none", "of a rare class it says little")
             yield _beside("  loss: ADWIN(delta=0.002)", "alerts when the log loss of served predictions rises")
@@ -412,21 +403,6 @@ class _Draft:
 
     def _longest(self, name: str) -> int:
         return max((len(cell) for cell in self._sample.columns[name] if isinstance(cell, str)), default=0)
-
-
-def _metrics(found: Profile, label: str | None) -> tuple[str, ...]:
-    task = found.target.task
-    if task == "binary":
-        return (
-            ("ROCAUC", "AveragePrecision", "LogLoss")
-            if found.target.rare < _RARE
-            else ("Accuracy", "ROCAUC", "LogLoss")
-        )
-    if task == "multiclass":
-        return ("Accuracy", "MacroF1")
-    if task == "regression":
-        return ("MAE", "RMSE", "R2")
-    return ("ROCAUC", "AveragePrecision") if label else ()
 
 
 def _beside(line: str, note: str) -> str:

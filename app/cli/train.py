@@ -17,6 +17,7 @@ from app.cli.command.history import Files
 from app.cli.history import source_of
 from app.cli.progress import bar
 from app.cli.setting import pipeline_of, settings_of
+from app.core.task import task_of
 
 PART = 1  # exit code: rows were left out
 INTERRUPTED = 130
@@ -41,7 +42,14 @@ def train(
         click.echo("stopped; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     write({out: training.content})
-    _tell(training, out, time.monotonic() - begun_s, pipeline.task == "anomaly", history.path is not None, as_json)
+    _tell(
+        training,
+        out,
+        time.monotonic() - begun_s,
+        not task_of(pipeline.task).supervised,
+        history.path is not None,
+        as_json,
+    )
     if training.bad or training.rejected:
         raise click.exceptions.Exit(PART)
 

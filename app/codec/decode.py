@@ -25,6 +25,7 @@ from app.core.pipeline import Feature, Pipeline
 from app.core.pipeline.field import Path, parse_path
 from app.core.record import Chunk, Control, Event, EventId, FeatureValue, InputRecord, Label, Malformed, Passed, Source
 from app.core.target import Target, TargetError, shown
+from app.core.task import task_of
 
 __all__ = ["MISSING", "REASONS", "Decoder", "find"]
 
@@ -76,7 +77,7 @@ class Decoder:
             self._label_time = parse_path(label.time) if label.time else None
             self._target = Target(label, pipeline)
             self._retracts = label.retract
-            self._from_text = from_text(label, pipeline.task)
+            self._from_text = from_text(label, task_of(pipeline.task).labels)
             places = [(self._label_value, SCALAR)]
             self._usual_label = self._usual(self._labels, self._label_id, self._label_time, places)
 

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 from app.codec.document import MISSING, NotFinite
 from app.codec.reason import RefusedError
 from app.core.number import Decimal, is_missing, parse_number
-from app.core.pipeline import Feature, LabelForm, Limits, Task
+from app.core.pipeline import Feature, LabelForm, Limits
 from app.core.pipeline.field import ENVELOPE, HEADERS, KEY, Path, parse_path
 from app.core.pipeline.form import InputForm
 from app.core.target import shown
+from app.core.task.label import LabelKind
 
 Check: TypeAlias = Callable[[str, object], Any]
 """From a feature's name and what stands at its path to its value; to `MISSING` where that means that none is there."""
@@ -90,16 +91,16 @@ def said_number(value: object) -> bool:
     return isinstance(value, str) and any(parse_number(value, sign, thousands=True) is not None for sign in (".", ","))
 
 
-def from_text(form: LabelForm, task: Task) -> Callable[[str], Any] | None:
+def from_text(form: LabelForm, labels: LabelKind) -> Callable[[str], Any] | None:
     """How the text of a label becomes the number, true or false that it is meant to be; None where it stays text.
 
     What is no such thing stays as it is, for `Target` to refuse.
     """
-    if task == "multiclass" or isinstance(form.positive, str):
+    if labels.textual or isinstance(form.positive, str):
         return None
     if not form.text and not _is_untyped(parse_path(form.value), form):
         return None
-    decimal, words = _decimal(form.text), {} if task == "regression" else _WORDS
+    decimal, words = _decimal(form.text), {} if labels.numeric else _WORDS
 
     def read(text: str) -> Any:
         if means_nothing(text):

@@ -32,6 +32,7 @@ from app.core.pipeline import AlertKind, Role
 from app.core.poison import WINDOW_CALLS
 from app.core.reaction import Reaction
 from app.core.signal import FEATURES, Facts, Signal, feature_of
+from app.core.task import task_of
 from app.core.telling import percent
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
         before: the last sign of the same episode, where one is open: the features that moved since it began are kept.
     """
     signal, what = Signal.read(drift.signal)
-    row, facts = signal.row, Facts(pipeline.name, pipeline.task, what, drift)
+    row, facts = signal.row, Facts(pipeline.name, task_of(pipeline.task), what, drift)
     evidence: dict[str, object] = {
         "signal": drift.signal,
         "detector": drift.detector,
@@ -156,7 +157,7 @@ def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str)
     """A model that was trained elsewhere serves, by a command of `by`, where it names its sender."""
     whose = f"a command of {by}" if by else "an operator's command"
     sentence = (
-        f"A model that was trained on {learned:,} {'events' if pipeline.task == 'anomaly' else 'labels'} serves "
+        f"A model that was trained on {learned:,} {task_of(pipeline.task).learns_from} serves "
         f"{pipeline.name}, by {whose}."
     )
     evidence: dict[str, object] = {"reaction": "load", "load": load, "learned": learned, "sha256": sha256}

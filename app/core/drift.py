@@ -33,9 +33,10 @@ from app.core.output import Prediction
 from app.core.record import FeatureValue, LabelValue
 from app.core.reference import Reference, Season
 from app.core.signal import BITS, DIRECT, OfFeature, OfFold, OfLabel, OfScore, Signal
+from app.core.task import TaskName, task_of
 
 if TYPE_CHECKING:
-    from app.core.pipeline import Feature, Pipeline, Task
+    from app.core.pipeline import Feature, Pipeline
     from app.core.pipeline.form import Watch as WatchForm
 
 __all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected"]
@@ -45,7 +46,7 @@ CATEGORIES_MAX = 10
 MOVED_MAX = 5
 _RANK_SPREAD = 12**-0.5
 _NONE: tuple[Drift, ...] = ()
-_CONNECTED = frozenset({"of_scores", "of_labels", "of_fold"})  # made again from the rest of the state
+_CONNECTED = frozenset({"of_scores", "of_labels", "of_fold", "counts_labels"})  # made again from the rest of the state
 _CONFIDENCES: dict[Any, tuple[str, ...]] = {
     drift.ADWIN: ("delta",),
     drift.KSWIN: ("alpha",),
@@ -91,13 +92,14 @@ class DriftMonitors:
     """
 
     direct: dict[Signal, list[Monitor]]
+    counts_labels: bool
     of_scores: tuple[tuple[Callable[[Prediction], float | None], list[Monitor]], ...]
     of_labels: tuple[tuple[Callable[[LabelValue, Prediction], float | None], list[Monitor]], ...]
     of_fold: dict[Signal, list[Monitor]]
 
     def __init__(
         self,
-        task: Task,
+        task: TaskName,
         names: Sequence[str],
         direct: Mapping[Signal, Sequence[Named | Chosen]] | None = None,
         *,
@@ -111,9 +113,10 @@ class DriftMonitors:
         warning_span: int = WARNING_SPAN,
     ) -> None:
         asked = [signal for signal, chosen in (direct or {}).items() if chosen]
-        if task == "anomaly" and any("error" in signal.row.needs for signal in asked):
-            raise ExpressionError("drift.error: anomaly scores have no error; watch score or features")
-        self.task: Task = task
+        if not task_of(task).supervised and any("error" in signal.row.needs for signal in asked):
+            scores = task_of(task).words.scores
+            raise ExpressionError(f"drift.error: {scores} have no error; watch score or features")
+        self.task: TaskName = task
         self.names = tuple(names)
         self.warmup_labels = warmup_labels
         self.reference_size = reference_size
@@ -121,7 +124,7 @@ class DriftMonitors:
         self.warning_span = warning_span
         self.label_count = 0
         self.score_count = 0
-        numbers = task not in ("binary", "multiclass")
+        numbers = not task_of(task).classes
         self.direct = {
             signal: self._of(signal, "", _listed((direct or {}).get(signal, ())), numbers=numbers) for signal in DIRECT
         }
@@ -146,15 +149,17 @@ class DriftMonitors:
 
     def _connect(self) -> None:
         """Note which monitors are fed from where."""
+        task = task_of(self.task)
         scores, labels, fold = [], [], {}
+        self.counts_labels = task.supervised
         for signal, monitors in self.direct.items():
             if not monitors:
                 continue
             match signal.row.feed:
                 case OfScore(value):
-                    scores.append((value(self.task), monitors))
+                    scores.append((value(task), monitors))
                 case OfLabel(value_of_label):
-                    labels.append((value_of_label(self.task), monitors))
+                    labels.append((value_of_label(task), monitors))
                 case OfFold():
                     fold[signal] = monitors
                 case OfFeature():
@@ -272,7 +277,7 @@ class DriftMonitors:
         if not values:
             return _NONE
         self.score_count += 1
-        known = self.score_count if self.task == "anomaly" else self.label_count
+        known = self.label_count if self.counts_labels else self.score_count
         return [change for value, monitors in values for change in _update(monitors, value, known > self.warmup_labels)]
 
     def on_label(self, y_true: LabelValue, prediction: Prediction) -> Sequence[Drift]:

@@ -30,9 +30,11 @@ from app.core.curve import OWN_METRICS, ROCAUC, AveragePrecision, Curve, bin_of
 from app.core.error import ExpressionError
 from app.core.output import Prediction
 from app.core.record import LabelValue
+from app.core.task import task_of
 
 if TYPE_CHECKING:
-    from app.core.pipeline import Pipeline, Task
+    from app.core.pipeline import Pipeline
+    from app.core.task.base import Task
 
 __all__ = [
     "OWN_METRICS",
@@ -40,23 +42,10 @@ __all__ = [
     "AveragePrecision",
     "Evaluation",
     "check_metric",
-    "default_metrics",
     "needs_probabilities",
 ]
 
 _LEAST, _GREATEST = 1e-15, 1 - 1e-15  # River's bounds of a probability in a logarithm
-
-_DEFAULTS: dict[str, tuple[str, ...]] = {
-    "binary": ("Accuracy", "LogLoss", "ROCAUC"),
-    "multiclass": ("Accuracy", "MacroF1"),
-    "regression": ("MAE", "RMSE"),
-    "anomaly": ("ROCAUC",),
-}
-
-
-def default_metrics(task: Task) -> tuple[str, ...]:
-    """The metrics of a pipeline that names none, as expressions."""
-    return _DEFAULTS[task]
 
 
 class Confusion(metrics.ConfusionMatrix):
@@ -136,10 +125,10 @@ class Evaluation:
         Raises:
             ExpressionError: one cannot be built, or does not fit the task.
         """
-        chosen = {}
+        chosen, task = {}, task_of(pipeline.task)
         for expression in pipeline.metrics:
             chosen[expression] = build_metric(expression, pipeline)
-            check_metric(expression, chosen[expression], pipeline.task)
+            check_metric(expression, chosen[expression], task)
         label = pipeline.label
         corrected = label is not None and (label.retract or "correct" in (label.late, label.second))
         return cls(chosen, pipeline.metric_window, revertible=corrected)
@@ -532,11 +521,9 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
     if not isinstance(metric, Curve) and getattr(metric, "pos_val", True) is not True:
         # River 0.26 translates classes to True and False, and then looks pos_val up among those.
         raise ExpressionError(f"{name}: River gives a wrong value with pos_val; take a Macro or Weighted metric")
-    if not _fits(metric, task):
-        if task == "multiclass" and isinstance(metric, metrics.base.BinaryMetric):
-            raise ExpressionError(f"{name}: is for two classes; of several, take a Macro or Weighted metric")
-        usual = ", ".join(_DEFAULTS[task])
-        raise ExpressionError(f"{name}: is no metric for predictions of task {task}; usual are {usual}")
+    fault = task.refuses_metric(metric)
+    if fault is not None:
+        raise ExpressionError(f"{name}: {fault}")
     try:
         single = isinstance(metric.get(), float | int)
     except NotImplementedError:
@@ -545,18 +532,6 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
         raise ExpressionError(f"{name}: gives a table, not one number as Precision, Recall and F1 do")
     if isinstance(metric, metrics.MultiFBeta) and type(metric.weights) is not dict:
         raise ExpressionError(f"{name}: needs weights, a dict of a number for each class")
-
-
-def _fits(metric: Any, task: Task) -> bool:
-    if task == "regression":
-        return isinstance(metric, metrics.base.RegressionMetric)
-    if not isinstance(metric, metrics.base.ClassificationMetric):
-        return False
-    if task == "anomaly":
-        return isinstance(metric, Curve)
-    if not isinstance(metric, metrics.base.BinaryMetric):
-        return True
-    return task == "binary" or (isinstance(metric, Curve) and metric.pos_val is not True)
 
 
 def needs_probabilities(metric: Any) -> bool:

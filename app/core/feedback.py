@@ -31,7 +31,7 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
         reject(shard, label.source, "unexpected_label", "the pipeline declares no label", out)
         return
     value, pending, now_ms = label.value, shard.pending, shard.watermark_ms or 0
-    if terms.multiclass and value is not None and not _admit_class(shard, value):
+    if terms.bounded and value is not None and not _admit_class(shard, value):
         detail = f"{value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
         reject(shard, label.source, "too_many_classes", detail, out)
         return
@@ -260,7 +260,7 @@ def _settle(
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
-    if label is not None and not shard.terms.anomaly:
+    if label is not None and shard.terms.supervised:
         failure = learn(shard, waiting.features, label, output_id, waiting.time_ms)
         if failure is not None:
             kind, detail = "failed", failure

@@ -226,7 +226,7 @@ def judge_silence(shard: Shard) -> Iterator[Verdict]:
         silence.labels, silence.events, silence.quiet_ms = labels, scored, None
         yield Verdict(SILENT, None)
         return
-    if shard.terms.anomaly or shard.pipeline.alerts.unmatched_max >= 1:
+    if not shard.terms.supervised or shard.pipeline.alerts.unmatched_max >= 1:
         return
     joined, over = shard.maturity.joined, shard.maturity.unlabelled
     if not labels:

@@ -27,6 +27,7 @@ from app.core.calibration import ECE
 from app.core.evaluate import Evaluation
 from app.core.output import Prediction
 from app.core.record import FeatureValue, LabelValue
+from app.core.task import task_of
 
 if TYPE_CHECKING:
     from app.core.pipeline import Pipeline
@@ -146,7 +147,7 @@ class Maturity:
         split = pipeline.metric_by
         self.scored = self.joined = self.unlabelled = 0
         self.delays = Delays()
-        self.expected = Expected(pipeline.metric_window) if pipeline.task == "binary" else None
+        self.expected = Expected(pipeline.metric_window) if task_of(pipeline.task).probability else None
         self._ages_ms = split.ages_ms
         self.ages = [Evaluation.of(pipeline) for _ in range(len(split.ages_ms) + 1)] if split.ages_ms else []
         self._ages_since = self._segments_since = 0  # number of the latest label before the split began

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from math import inf, isfinite
 from typing import Any
 
-from river import base
-
 from app.core.admit import admitted_for
-from app.core.build import build_model, has_probabilities, last_step
+from app.core.build import build_model, has_probabilities
 from app.core.error import ExpressionError, InvariantError
 from app.core.output import Guard, ModelVersion, Prediction
 from app.core.pickling import pickled
 from app.core.pipeline import Pipeline
 from app.core.poison import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
 from app.core.record import LabelValue
+from app.core.task import task_of
 from app.core.thaw import Thaw
 from app.core.timed import is_timed, moment
 from app.core.walk import Features, Form, Values, Walk
@@ -35,8 +33,6 @@ SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back t
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _WITHHELD = Prediction()
-_PLAIN = frozenset({bool, int, float, str})
-_CLASSES = (bool, int, float, str)  # what a label can be, and numpy's kinds of it
 
 
 class Learner:
@@ -59,8 +55,7 @@ class Learner:
         self.faults = Faults()
         self.notes = Notes()
         self._good: bytes | None = None
-        supervised = pipeline.task in ("binary", "multiclass")
-        self._probabilistic = supervised and has_probabilities(build_model(pipeline))
+        self._probabilistic = task_of(pipeline.task).classes and has_probabilities(build_model(pipeline))
         self.install(build_model(pipeline))
 
     def _set_form(self, pipeline: Pipeline) -> None:
@@ -81,7 +76,9 @@ class Learner:
         self._model = model
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
-        self._predict = _predictor(self._pipeline, model, self._walk, self._probabilistic)
+        decision = self._pipeline.decision
+        threshold = decision.threshold if decision is not None else None
+        self._predict = task_of(self._pipeline.task).predictor(self._walk, model, threshold, self._probabilistic)
         self._supervised = bool(getattr(model, "_supervised", True))
         learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
         self._learn_one: Callable[..., Any] = learn
@@ -290,78 +287,3 @@ def learn_call(output_id: str) -> str:
 def _without_label(model: Any, form: Form) -> Callable[[Values, LabelValue | None], None]:
     """How a model learns an event."""
     return lambda values, _: model.learn_one(form.features(values))
-
-
-def _predictor(
-    pipeline: Pipeline, model: Any, walk: Walk, probabilistic: bool
-) -> Callable[[Values], Prediction | None]:
-    """The function from values to prediction that fits the task and what the model can do.
-
-    It returns None where the model gives a number that is not finite. Where a binary pipeline declares a threshold, the
-    class that is served is the one that the threshold decides: probability, prediction and decision of a score agree.
-    """
-    task = pipeline.task
-    threshold = pipeline.decision.threshold if pipeline.decision is not None else None
-    if task in ("regression", "anomaly"):
-        say = walk.ask("predict_one" if task == "regression" else "score_one")
-        return lambda values: _number(say(values))
-    predict_one = walk.ask("predict_one")
-    if task == "binary" and (probability := walk.probability()) is not None:
-
-        def decide(values: Values) -> Prediction | None:
-            of_true = probability(values)
-            of_false = 1.0 - of_true
-            if not isfinite(of_true):
-                return None
-            # Of equals the first, False, as River's own `predict_one` has it.
-            label = of_true > of_false if threshold is None else of_true >= threshold
-            return Prediction(label, {False: of_false, True: of_true}, float(of_true))
-
-        return decide
-    if not probabilistic:
-        return lambda values: Prediction(label=_plain(predict_one(values)))
-    predict_proba_one = walk.ask("predict_proba_one")
-    binary = task == "binary"
-    own_label = _overrides_predict_one(model)
-
-    def classify(values: Values) -> Prediction | None:
-        probabilities = predict_proba_one(values)
-        label, most = predict_one(values) if own_label else None, -inf
-        for name, probability in probabilities.items():
-            if not isfinite(probability):
-                return None
-            if not isinstance(name, _CLASSES) or not isinstance(probability, float | int):
-                raise TypeError(
-                    f"the model gives a {type(name).__name__} a {type(probability).__name__} as probability"
-                )
-            if probability > most and not own_label:  # of equals the first, as River's own `predict_one` has it
-                label, most = name, probability
-        if label is not True and label is not False:
-            label = _plain(label)
-        value = float(probabilities.get(True, 0.0)) if binary and probabilities else None
-        if value is not None and threshold is not None:
-            label = value >= threshold
-        return Prediction(label, dict(probabilities), value)  # a copy: a model may hand out what it goes on to change
-
-    return classify
-
-
-def _number(said: Any) -> Prediction | None:
-    if said is None:
-        return Prediction()
-    value = float(said)
-    return Prediction(value=value) if isfinite(value) else None
-
-
-def _plain(label: Any) -> LabelValue | None:
-    """numpy scalars (some models return them) as Python's own."""
-    if type(label) in _PLAIN:
-        return label  # type: ignore[no-any-return]  # just seen
-    plain = label.item() if hasattr(label, "item") else label
-    if plain is not None and not isinstance(plain, _CLASSES):
-        raise TypeError(f"the model says a {type(plain).__name__}, which is no class")
-    return plain
-
-
-def _overrides_predict_one(model: Any) -> bool:
-    return type(last_step(model)).predict_one is not base.Classifier.predict_one

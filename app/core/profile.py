@@ -19,17 +19,17 @@ from msgspec import Struct
 from app.core.leak import Cell, find_leaks
 from app.core.moment import PLAIN, TimeForm, Times
 from app.core.number import is_missing
-from app.core.pipeline import FeatureType, Task
+from app.core.pipeline import FeatureType
+from app.core.task import UNLABELLED, TaskName, task_of, tasks
+from app.core.task.seen import ID_SHARE, ProfileError, Seen, Target, is_number, refuse_alike
+
+__all__ = ["Field", "Left", "Profile", "ProfileError", "Target", "looks_like_id", "looks_like_label", "profile"]
 
 Column = Sequence[Cell | None]
 
 ONE_HOT_MAX = 50  # distinct texts up to here become columns of their own
 _HASHED_MAX = 5_000  # and up to here share a fixed number of them
-_CLASSES_MAX = 1_000
-_WHOLE_CLASSES_MAX = 20
-_ID_SHARE = 0.5  # of distinct texts among all: from here on each row has its own
 _WORDS = 3.0  # mean number of words from which on text is prose
-_RARE = 0.1  # share of the rarer class below which accuracy says nothing
 _COUNTER_VALUES_MIN = 4
 _COUNTER_ROWS_MIN = 20
 _NAME_MAX = 200
@@ -46,17 +46,12 @@ _LABEL_NAME = re.compile(
     r"conversion|converted|anomaly|is_?fraud|is_?spam|is_?anomaly)$",
     re.IGNORECASE,
 )
-_CLASS_NAME = re.compile(
-    r"class|type|categor|label|target|species|kind|group|cluster|digit|segment|code", re.IGNORECASE
-)
-_EVEN = 0.25  # the rarest of the commonest: from here on, whole numbers are shared out evenly, as classes are
 _EPOCH_KNOWN_S = (10**9, 2 * 10**9)  # 2001 to 2033: numbers that hardly mean anything else if they never go back
 _TIMES_MIN = 0.95
 _DATE = re.compile(
     r"\s*(?:[0-9]{4}[-/.][0-9]{1,2}(?:[-/.]|$)|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{8}(?:T|$)|"
     r"[A-Za-z]{3,9},?\s+[0-9A-Za-z]|[0-9]{1,2}[-/. ][A-Za-z]{3})"
 )
-_YES = ("true", "t", "yes", "y", "positive", "pos", "1", "fraud", "spam", "churn", "default", "anomaly", "click")
 
 Use = Literal["number", "boolean", "category", "hashed", "text"]
 
@@ -86,25 +81,6 @@ class Left(Struct, frozen=True):
     leak: bool = False
 
 
-class Target(Struct, frozen=True):
-    """What is predicted.
-
-    Args:
-        positive, negative: the values that mean yes and no; None where they are true and false, or 1 and 0.
-        rare: share of the rarer class of two; 0 for other tasks.
-        least, most: bounds of a number.
-        seen: how the label looks, in words.
-    """
-
-    task: Task
-    positive: Cell | None = None
-    negative: Cell | None = None
-    rare: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-    seen: str = ""
-
-
 class Profile(Struct, frozen=True):
     """All of it.
 
@@ -125,17 +101,13 @@ class Profile(Struct, frozen=True):
     untimed: int = 0
 
 
-class ProfileError(ValueError):
-    """The label is none; the text says what is allowed."""
-
-
 def profile(
     columns: Mapping[str, Column],
     label: str | None,
     *,
     event_id: str | None = None,
     time: str | None = None,
-    task: Task | None = None,
+    task: TaskName | None = None,
     typed: bool = True,
     time_form: TimeForm | None = None,
 ) -> Profile:
@@ -152,7 +124,7 @@ def profile(
         ProfileError: the label cannot be one, or no field is left to learn from.
     """
     others = {name: cells for name, cells in columns.items() if name != label}
-    target = Target("anomaly") if label is None else find_target(label, columns[label], task)
+    target = Target(task or UNLABELLED) if label is None else find_target(label, columns[label], task)
     event_id = event_id or _find_id(others)
     found = _Moments(time, {name: cells for name, cells in others.items() if name != event_id}, time_form)
     time = found.name
@@ -193,97 +165,29 @@ def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:
 # -- the label
 
 
-def find_target(name: str, cells: Column, task: Task | None) -> Target:
+def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
     """What the label says about the task.
 
     Raises:
         ProfileError: it can be no label of that task, or of any.
     """
     known = [cell for cell in cells if cell is not None]
-    counts = Counter(known)
+    seen = Seen(name, known, Counter(known))
+    counts = seen.counts
     if not known:
         raise ProfileError(f"the label {name!r} is empty in every row; name another field with --label")
     if len(counts) == 1:
         raise ProfileError(f"the label {name!r} is {known[0]!r} in every row; there is nothing to tell apart")
-    if task in (None, "binary"):
-        _refuse_alike(name, counts)
-    task = task or _task_of(name, counts, len(known))
-    if task == "regression":
-        if not all(_is_number(cell) for cell in counts):
-            text = next(cell for cell in counts if not _is_number(cell))
-            raise ProfileError(
-                f"the label {name!r} holds {text!r:.80}, which is no number; task regression needs numbers"
-            )
-        numbers = [float(cell) for cell in known]
-        seen = f"numbers from {min(numbers):g} to {max(numbers):g}"
-        return Target("regression", least=min(numbers), most=max(numbers), seen=seen)
-    shown = ", ".join(f"{value!r}: {count:,}" for value, count in counts.most_common(5))
-    if task == "multiclass":
-        return Target("multiclass", seen=f"{len(counts)} classes ({shown}{', ...' if len(counts) > 5 else ''})")
-    if len(counts) != 2:
-        raise ProfileError(f"the label {name!r} has {len(counts)} values; task {task} needs two, as in 0 and 1")
-    positive = _positive(counts)
-    negative = next(value for value in counts if value != positive) if positive is not None else None
-    return Target(task, positive, negative, min(counts.values()) / len(known), seen=shown)
-
-
-def _refuse_alike(name: str, counts: Counter[Cell]) -> None:
-    """Values that differ only in case or blanks would be learned as classes of their own.
-
-    Raises:
-        ProfileError: there are such.
-    """
-    seen: dict[str, str] = {}
-    for value in counts:
-        if isinstance(value, str) and (other := seen.setdefault(" ".join(value.split()).casefold(), value)) != value:
-            raise ProfileError(
-                f"the label {name!r} holds {other!r:.80} and {value!r:.80}, which differ only in case or blanks; write "
-                "them alike in the data, or give --task multiclass if they are classes of their own"
-            )
-
-
-def _task_of(name: str, counts: Counter[Cell], rows: int) -> Task:
-    if len(counts) == 2:
-        return "binary"
-    if all(_is_number(cell) for cell in counts):
-        return "multiclass" if _are_codes(name, counts, rows) else "regression"
-    if len(counts) > _CLASSES_MAX or len(counts) > _ID_SHARE * rows:
-        raise ProfileError(
-            f"the label {name!r} has {len(counts)} different texts in {rows} rows, which are no classes; "
-            "name another field with --label"
-        )
-    return "multiclass"
-
-
-def _are_codes(name: str, counts: Counter[Cell], rows: int) -> bool:
-    """Whether numbers look like classes: few, whole, from 0 or 1 on without a gap, and called so or as common as each
-    other. Counts and grades are whole as well, and are numbers."""
-    if not all(float(cell).is_integer() for cell in counts):
-        return False
-    if len(counts) > _WHOLE_CLASSES_MAX or rows < 10 * len(counts):
-        return False
-    if _CLASS_NAME.search(name):
-        return True
-    values = sorted(float(cell) for cell in counts)
-    gapless = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    return gapless and min(counts.values()) >= _EVEN * max(counts.values())
-
-
-def _positive(counts: Counter[Cell]) -> Cell | None:
-    """The value that means yes: a number's greater one, a word for yes, else the rarer one."""
-    values = sorted(counts, key=lambda value: (counts[value], str(value)))
-    if all(value in (0, 1) for value in values):
-        return None
-    if all(_is_number(value) for value in values):
-        return max(values, key=float)
-    for value in values:
-        if str(value).strip().lower() in _YES:
-            return value
-    return values[0]
-
-
-def _is_number(cell: Cell) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
+    if task is not None:
+        return task_of(task).draft.look(seen)
+    refuse_alike(seen)
+    for one in tasks():
+        if one.draft.looks(seen):
+            return one.draft.look(seen)
+    raise ProfileError(
+        f"the label {name!r} has {len(counts)} different texts in {len(known)} rows, which are no classes; "
+        "name another field with --label"
+    )
 
 
 # -- id and time
@@ -344,7 +248,7 @@ def _may_be_times(name: str, known: Column, rows: int) -> bool:
         return False
     if all(isinstance(cell, str) for cell in known):
         return all(_DATE.match(str(cell)) for cell in known[:100])
-    if not all(cell is not None and _is_number(cell) for cell in known):
+    if not all(cell is not None and is_number(cell) for cell in known):
         return False
     numbers = [float(cell) for cell in known]  # type: ignore[arg-type]  # just seen
     if not _TIME_NAME.search(name):
@@ -427,9 +331,9 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
         return Left(name, "string", "it holds text in some rows and numbers in others")
     if words >= _WORDS and distinct > ONE_HOT_MAX:
         return Field(name, "string", "text", fill)
-    if distinct <= ONE_HOT_MAX and distinct <= max(_ID_SHARE * len(known), 2):
+    if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
         return Field(name, "string", "category", fill)
-    if distinct > _ID_SHARE * len(known):
+    if distinct > ID_SHARE * len(known):
         return Left(name, "string", "nearly every row has its own: it would be learned by heart")
     if looks_like_id(name):
         return Left(name, "string", "an id: each would be learned by heart")
@@ -474,15 +378,15 @@ def _without_leaks(
     }
     left: dict[str, Left] = {}
     types = {field.name: field.type for field in features}
-    for leak in find_leaks(candidates, truth, numeric=target.task == "regression"):
+    for leak in find_leaks(candidates, truth, numeric=task_of(target.task).labels.numeric):
         for name in leak.fields:
             left[name] = Left(name, types[name], f"gives the label away: {leak.how}", leak=True)
     return [field for field in features if field.name not in left], list(left.values())
 
 
-def _without_prose(features: list[Field], task: Task) -> tuple[list[Field], list[Left]]:
+def _without_prose(features: list[Field], task: TaskName) -> tuple[list[Field], list[Left]]:
     """Prose is counted in words where a class is to be told; a tree of numbers can do nothing with it."""
-    if task in {"binary", "multiclass"}:
+    if task_of(task).draft.prose:
         return features, []
     why = "free text, which this model of numbers cannot take; with words counted, another model could"
     left = [Left(field.name, "string", why) for field in features if field.use == "text"]

@@ -26,6 +26,7 @@ from app.core.pipeline import Assume, Feature, Pipeline
 from app.core.record import Event, FeatureValue, Label, LabelValue, Record, Source
 from app.core.shard import Shard
 from app.core.step import step
+from app.core.task import task_of
 
 EVENT_COUNT = 1_000
 _START_MS = 1_600_000_000_000
@@ -141,15 +142,8 @@ def _label(pipeline: Pipeline, values: Sequence[FeatureValue], rng: random.Rando
             signal += len(value) - 5
         elif value is not None:
             signal += float(value) * (0.5 if place % 2 else 1.0)
-    match pipeline.task:
-        case "regression":
-            return 20.0 + signal
-        case "multiclass":
-            number = int(abs(signal)) % 4
-            missing = pipeline.label.missing if pipeline.label else "drop"
-            whole = isinstance(missing, Assume) and not isinstance(missing.assume, str)
-            return number if whole else f"class-{number}"
-    return signal > 1.0
+    missing = pipeline.label.missing if pipeline.label else "drop"
+    return task_of(pipeline.task).synthetic(signal, missing.assume if isinstance(missing, Assume) else None)
 
 
 def fold(

@@ -22,6 +22,7 @@ from app.core.pipeline import Pipeline
 from app.core.proof import synthetic_records
 from app.core.record import Event, FeatureValue, Label, LabelValue
 from app.core.seed import parts
+from app.core.task import task_of
 
 EVENTS = 400
 UNIT = 1_000.0  # every other number is that many times as large in the second run
@@ -42,7 +43,9 @@ _SENSITIVE = (
 
 def warnings(pipeline: Pipeline) -> list[str]:
     """What a user should mend before real numbers come; empty where nothing was found, or nothing can be told."""
-    if pipeline.task == "anomaly" or not any(one.type == "number" for one in pipeline.event.features.values()):
+    if not task_of(pipeline.task).supervised or not any(
+        one.type == "number" for one in pipeline.event.features.values()
+    ):
         return []
     pairs = _pairs(pipeline)
     model = build_model(pipeline)
@@ -59,12 +62,12 @@ def warnings(pipeline: Pipeline) -> list[str]:
 
 
 def _pairs(pipeline: Pipeline) -> Sequence[tuple[Sequence[FeatureValue], LabelValue]]:
-    """Synthetic events with their labels; those of a binary task are balanced, or a model would always say yes."""
+    """Synthetic events with their labels; yes and no are balanced, or a model would always say yes."""
     records = synthetic_records(pipeline, EVENTS)
     events = {record.event_id: record.features for record in records if isinstance(record, Event)}
     labels = {record.event_id: record.value for record in records if isinstance(record, Label)}
     pairs = [(events[name], label) for name, label in labels.items() if label is not None]
-    if pipeline.task != "binary":
+    if not task_of(pipeline.task).labels.two_valued:
         return pairs
     signals = [sum(float(value) for value in values if isinstance(value, int | float)) for values, _ in pairs]
     middle = median(signals)
@@ -94,13 +97,14 @@ def _answers(
 
 
 def _answer(pipeline: Pipeline, model: Any, x: dict[str, Any], label: Any) -> float:
-    if pipeline.task == "regression":
+    labels = task_of(pipeline.task).labels
+    if labels.numeric:
         return float(model.predict_one(x) or 0.0)
-    return float(model.predict_proba_one(x).get(True if pipeline.task == "binary" else label, 0.0))
+    return float(model.predict_proba_one(x).get(True if labels.two_valued else label, 0.0))
 
 
 def _runs_away(pipeline: Pipeline, answers: Sequence[float], labels: Sequence[float]) -> Iterator[str]:
-    if pipeline.task != "regression":
+    if not task_of(pipeline.task).labels.numeric:
         return
     most, largest = max(map(abs, labels)), max((abs(one) if isfinite(one) else inf for one in answers), default=0.0)
     if largest > RUNAWAY * most:
@@ -119,7 +123,8 @@ def _depends_on_units(
     if not names or not plain:
         return
     apart = fmean(min(abs(one - other), 1e300) for one, other in zip(plain, scaled, strict=True))
-    least = PROBABILITY_MAX if pipeline.task != "regression" else ERROR_MAX * pstdev(labels)
+    numeric = task_of(pipeline.task).labels.numeric
+    least = ERROR_MAX * pstdev(labels) if numeric else PROBABILITY_MAX
     if not apart <= least:  # NaN too
         yield (
             f"numbers reach {' and '.join(sorted(names))} as they come: in units {UNIT:,.0f} times as small it says "

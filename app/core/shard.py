@@ -21,6 +21,7 @@ from app.core.record import LabelValue
 from app.core.signal import CONCEPT
 from app.core.stray import LEAP_MS, Strays
 from app.core.target import Target
+from app.core.task import task_of
 from app.core.watch import Watch
 
 _LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
@@ -33,7 +34,8 @@ class Terms(Struct, frozen=True, gc=False):
     Args:
         labelled: the pipeline declares a label.
         early_ms: how long a label waits for its event.
-        multiclass, anomaly: the task.
+        bounded: labels are classes, of which there are `classes_max` at most.
+        supervised: the model learns from labels, else from events.
         threshold: of a decision; None without one.
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
@@ -44,8 +46,8 @@ class Terms(Struct, frozen=True, gc=False):
 
     labelled: bool
     early_ms: int
-    multiclass: bool
-    anomaly: bool
+    bounded: bool
+    supervised: bool
     threshold: float | None
     missing_watched: bool
     waits_watched: bool
@@ -57,11 +59,12 @@ class Terms(Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, pipeline: Pipeline, partition: int) -> Terms:
         label, decision, topics = pipeline.label, pipeline.decision, pipeline.topics
+        task = task_of(pipeline.task)
         return cls(
             labelled=label is not None,
             early_ms=label.early_ms if label else 0,
-            multiclass=pipeline.task == "multiclass",
-            anomaly=pipeline.task == "anomaly",
+            bounded=task.labels.textual,
+            supervised=task.supervised,
             threshold=decision.threshold if decision else None,
             missing_watched=bool(pipeline.alerts.missing_max),
             waits_watched=label is not None
@@ -88,7 +91,7 @@ class Shard:
         positions: next offset by input topic.
         counts: how often each thing happened since the first record, by name.
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
-        classes: labels seen, by class (multiclass).
+        classes: labels seen, by class, where labels are classes.
         episodes: what is wrong now, and whether it was told.
         watch: conditions beside drift.
         loading: a model file that is on its way in.

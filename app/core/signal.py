@@ -28,8 +28,9 @@ from app.core.telling import percent
 if TYPE_CHECKING:
     from app.core.monitor import Drift
     from app.core.output import Prediction
-    from app.core.pipeline import AlertKind, Severity, Task
+    from app.core.pipeline import AlertKind, Severity
     from app.core.record import FeatureValue, LabelValue
+    from app.core.task.base import Task
 
 Bad: TypeAlias = Literal["rise", "fall", "both"]
 """Which way a signal must go to alert; the other way is an improvement, which is counted and nothing else."""
@@ -94,24 +95,8 @@ def loss_of(y_true: LabelValue, prediction: Prediction) -> float | None:
     return 1.0 if probability <= _LEAST else max(0.0, -log(probability) / LOSS_MAX)
 
 
-def _wrong(y_true: LabelValue, prediction: Prediction) -> float:
-    """1 where the served class is not the label; none served counts as wrong."""
-    return 0 if prediction.label == y_true else 1
-
-
-def _distance(y_true: LabelValue, prediction: Prediction) -> float | None:
-    if prediction.value is None:
-        return None
-    return abs(y_true - prediction.value)  # type: ignore[operator]  # a regression's labels are numbers
-
-
-def _number(prediction: Prediction) -> float | None:
-    """The probability of the positive class, the predicted number, or the anomaly score."""
-    return prediction.value
-
-
-def _greatest(prediction: Prediction) -> float | None:
-    return max(prediction.probabilities.values()) if prediction.probabilities else None
+def _no_error(y_true: LabelValue, prediction: Prediction) -> None:
+    """Of a task whose predictions cannot be wrong."""
 
 
 def _absent(value: FeatureValue, fill: FeatureValue) -> bool:
@@ -155,9 +140,9 @@ class Facts(Struct, frozen=True, gc=False):
 
 
 def _of_error(facts: Facts) -> str:
-    if facts.task == "regression":
-        return f"{facts.name} has been {'further off' if facts.rises else 'closer'}: its errors were {facts.ranks}"
-    return f"{facts.name} has been wrong {facts.often}: {facts.shares}"
+    if facts.task.classes:
+        return f"{facts.name} has been wrong {facts.often}: {facts.shares}"
+    return f"{facts.name} has been {'further off' if facts.rises else 'closer'}: its errors were {facts.ranks}"
 
 
 def _of_loss(facts: Facts) -> str:
@@ -167,12 +152,8 @@ def _of_loss(facts: Facts) -> str:
 
 
 def _of_score(facts: Facts) -> str:
-    name, higher = facts.name, "higher" if facts.rises else "lower"
-    if facts.task == "binary":
-        return f"{name} has given {higher} probabilities: on average {facts.shares}"
-    if facts.task == "multiclass":
-        return f"{name} has been {'surer' if facts.rises else 'less sure'} of its predictions: {facts.shares}"
-    return f"{name} has given {higher} {'anomaly scores' if facts.task == 'anomaly' else 'predictions'}: {facts.ranks}"
+    task = facts.task
+    return f"{facts.name} has {task.words.moved(facts.rises)}{facts.shares if task.classes else facts.ranks}"
 
 
 def _of_label_rate(facts: Facts) -> str:
@@ -217,7 +198,7 @@ def _warning(facts: Facts) -> Severity:
 
 def _by_error(facts: Facts) -> Severity:
     before, after = facts.drift.before, facts.drift.after
-    if facts.task == "regression":
+    if not facts.task.classes:
         return "critical" if after - before >= 0.25 else "warning"
     return "critical" if after - before >= 0.1 or after >= 2 * before else "warning"
 
@@ -285,7 +266,7 @@ class Signal(Enum):
     ERROR = Row(
         name="error",
         key="error",
-        feed=OfLabel(lambda task: _distance if task == "regression" else _wrong),
+        feed=OfLabel(lambda task: task.error or _no_error),
         shown="bit",
         shown_of_numbers="rank",  # the absolute error's, in the errors at the end of the warm-up
         bad="rise",
@@ -317,7 +298,7 @@ class Signal(Enum):
     SCORE = Row(
         name="score",
         key="score",
-        feed=OfScore(lambda task: _greatest if task == "multiclass" else _number),
+        feed=OfScore(lambda task: task.watched),
         shown="share",
         shown_of_numbers="rank",  # in the numbers at the end of the warm-up
         bad="both",

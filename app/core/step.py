@@ -140,7 +140,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if monitors.of_scores:
         for drift in monitors.on_score(prediction):
             note_drift(shard, drift, out)
-    if terms.anomaly and guard != "withheld":
+    if not terms.supervised and guard != "withheld":
         failure = learn(shard, event.features, None, output_id, event.time_ms)
         if failure is not None:
             shard.count("failed")

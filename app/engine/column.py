@@ -21,6 +21,7 @@ from app.core.moment import PLAIN, TimeForm, Times
 from app.core.number import Decimal, Signs, is_missing, is_unlabelled, parse_number
 from app.core.pipeline import Pipeline
 from app.core.target import Target, TargetError
+from app.core.task import task_of
 
 SAMPLE_ROWS = 50_000
 CLASSES_SHOWN = 5
@@ -226,21 +227,20 @@ def _is_nothing(cell: Any) -> bool:
 
 def _is_numeric(pipeline: Pipeline, cells: Sequence[str]) -> bool:
     """Whether a label is to be read as a number."""
-    if pipeline.task == "regression":
+    labels = task_of(pipeline.task).labels
+    if labels.numeric:
         return True
     positive = pipeline.label.positive if pipeline.label is not None else None
     if positive is not None:
         return not isinstance(positive, str | bool)
-    return pipeline.task == "multiclass" and all(
-        parse_number(text) is not None or is_missing(text) for text in set(cells)
-    )
+    return labels.textual and all(parse_number(text) is not None or is_missing(text) for text in set(cells))
 
 
 def plain_label(pipeline: Pipeline, name: str | None) -> Read:
     """How a label is read in a file of plain numbers."""
     if name is None or pipeline.label is None:
         return read_cell
-    return _label_reader(pipeline, name, NumberForm() if pipeline.task == "regression" else None)
+    return _label_reader(pipeline, name, NumberForm() if task_of(pipeline.task).labels.numeric else None)
 
 
 def _label_reader(pipeline: Pipeline, name: str, numbers: NumberForm | None) -> Read:
@@ -252,7 +252,7 @@ def _label_reader(pipeline: Pipeline, name: str, numbers: NumberForm | None) -> 
     if isinstance(positive, str):
         known = {positive, form.negative if form is not None else None}
         return lambda text: text if text in known or not is_missing(text) else MISSING
-    if pipeline.task == "multiclass":
+    if task_of(pipeline.task).labels.textual:
         return lambda text: MISSING if is_unlabelled(text) else text
     words = read_boolean(name)
 

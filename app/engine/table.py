@@ -31,6 +31,7 @@ from app.core.pipeline import PathPart, Pipeline, close_match, parse_path
 from app.core.pipeline.field import is_rooted
 from app.core.record import InputRecord, Malformed, Passed, Source
 from app.core.target import Target, TargetError
+from app.core.task import task_of
 from app.engine.column import (
     SAMPLE_ROWS,
     BadCellError,
@@ -153,7 +154,8 @@ class Table:
         self._wire = Wire(pipeline.event)
         self._decode = Decoder(pipeline).event
         self._target = Target(pipeline.label, pipeline) if pipeline.label is not None else None
-        self._label_text = from_text(pipeline.label, pipeline.task) if pipeline.label is not None else None
+        self._labels = task_of(pipeline.task).labels
+        self._label_text = from_text(pipeline.label, self._labels) if pipeline.label is not None else None
         self.count = self._count_rows()
         step_ms = fields.step_ms or max(1, min(STEP_MS, SPAN_MAX_MS // max(self.count, 1)))
         self.step_ms = step_ms
@@ -404,7 +406,7 @@ class Table:
         plain = self.is_bare and roles.time is None and roles.id not in self.header
         if not plain or any(kind != "number" for kind in roles.types.values()):
             return False
-        if self._pipeline.task == "multiclass" or (self._pipeline.label and self._pipeline.label.positive is not None):
+        if self._labels.textual or (self._pipeline.label and self._pipeline.label.positive is not None):
             return False
         with open_bytes(self.path) as file:
             file.readline()

@@ -16,11 +16,11 @@ from msgspec import structs
 from river import metrics
 
 from app.backtest.compare import BLOCKS_MIN, compare
-from app.backtest.cost import Cost
 from app.backtest.measure import is_exact, total_values
 from app.backtest.tally import CELLS_MAX, SEGMENTS_MAX, Tally, Timeline, bins_of, score_at
 from app.core.curve import bin_of
 from app.core.output import ModelVersion, Outcome, Prediction
+from app.core.task.cost import Cost
 from tests.backtest import history
 
 DAY_MS = 86_400_000

@@ -10,12 +10,12 @@ import pytest
 
 from app.backtest import page, plot, report
 from app.backtest.candidate import Result, Spec
-from app.backtest.cost import Cost
 from app.backtest.report import NEVER, Report
 from app.backtest.run import Facts
 from app.backtest.run import Outcome as Whole
 from app.backtest.tally import Tally
 from app.core.output import ModelVersion, Outcome, Prediction
+from app.core.task.cost import Cost
 from tests.backtest import history
 from tests.backtest.test_measure import DAY_MS, outcome, pairs, tallied
 

@@ -13,8 +13,9 @@ from app.core.condition import watched
 from app.core.drift import Drift, Move
 from app.core.episode import Episodes, Moment, Sign
 from app.core.output import ModelVersion
-from app.core.pipeline import Pipeline, Task, parse_pipeline
+from app.core.pipeline import Pipeline, parse_pipeline
 from app.core.reaction import Reaction
+from app.core.task import TaskName
 
 VERSION = ModelVersion(2, 13_000)
 RISE = Drift(
@@ -33,7 +34,7 @@ RISE = Drift(
 )
 
 
-def pipeline(task: Task, **rules: Any) -> Pipeline:
+def pipeline(task: TaskName, **rules: Any) -> Pipeline:
     model = {"regression": "LinearRegression()", "anomaly": "HalfSpaceTrees()"}.get(task, "GaussianNB()")
     return parse_pipeline(
         {
@@ -47,7 +48,7 @@ def pipeline(task: Task, **rules: Any) -> Pipeline:
     )
 
 
-def said(task: Task, earlier: Sign | None = None, **changes: Any) -> Sign:
+def said(task: TaskName, earlier: Sign | None = None, **changes: Any) -> Sign:
     return drift_sign(pipeline(task), msgspec.structs.replace(RISE, **changes), earlier)
 
 
@@ -242,7 +243,9 @@ RANKS = "on average above 50.0% of the reference values before, above 71.0% of t
         ),
     ],
 )
-def test_each_signal_has_its_kind_and_sentence(task: Task, changes: dict[str, Any], kind: str, sentence: str) -> None:
+def test_each_signal_has_its_kind_and_sentence(
+    task: TaskName, changes: dict[str, Any], kind: str, sentence: str
+) -> None:
     alert = said(task, **changes)
     assert (alert.kind, alert.sentence) == (kind, sentence)
 
@@ -259,7 +262,7 @@ def test_each_signal_has_its_kind_and_sentence(task: Task, changes: dict[str, An
         ("binary", {"signal": "feature:amount", "before": 0.1, "after": 0.9}, "warning"),
     ],
 )
-def test_severity_follows_from_harm_to_users(task: Task, changes: dict[str, Any], severity: str) -> None:
+def test_severity_follows_from_harm_to_users(task: TaskName, changes: dict[str, Any], severity: str) -> None:
     assert said(task, **changes).severity == severity
 
 

@@ -20,9 +20,10 @@ import river.tree
 from app.core.drift import Drift, DriftMonitors, Monitor
 from app.core.error import ExpressionError
 from app.core.output import Prediction
-from app.core.pipeline import Task, parse_pipeline
+from app.core.pipeline import parse_pipeline
 from app.core.reference import Reference
 from app.core.signal import Signal
+from app.core.task import TaskName
 from app.core.trail import Trail
 from tests.support.watching import watching
 
@@ -280,7 +281,7 @@ def test_river_s_fhddm_reads_one_as_right() -> None:
         ("anomaly", {"error": [adwin()]}, "have no error"),
     ],
 )
-def test_a_detector_that_does_not_fit_its_signal_is_refused(task: Task, asked: Any, says: str) -> None:
+def test_a_detector_that_does_not_fit_its_signal_is_refused(task: TaskName, asked: Any, says: str) -> None:
     with pytest.raises(ExpressionError, match=says):
         watching(task, ("a",), **asked)
 

@@ -33,12 +33,12 @@ from app.core.evaluate import (
     Confusion,
     Evaluation,
     check_metric,
-    default_metrics,
     needs_probabilities,
 )
 from app.core.output import Prediction
-from app.core.pipeline import Task, parse_pipeline
+from app.core.pipeline import parse_pipeline
 from app.core.record import LabelValue
+from app.core.task import TaskName, task_of
 
 # River is untyped.
 anomaly: Any = river.anomaly
@@ -56,7 +56,7 @@ tree: Any = river.tree
 
 Pairs = list[tuple[dict[str, Any], Any]]
 
-TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression", "anomaly")
+TASKS: tuple[TaskName, ...] = ("binary", "multiclass", "regression", "anomaly")
 
 
 def exact_roc_auc(pairs: Iterable[tuple[bool, float]]) -> float:
@@ -87,7 +87,7 @@ def _ties(pairs: Iterable[tuple[bool, float]]) -> list[tuple[int, int]]:
     return [(counts[score][0], counts[score][1]) for score in sorted(counts)]
 
 
-def accepted(task: Task) -> dict[str, Any]:
+def accepted(task: TaskName) -> dict[str, Any]:
     """Every metric of River's that the task can use, fresh."""
     found: dict[str, Any] = {}
     for name in metrics.__all__:
@@ -97,14 +97,14 @@ def accepted(task: Task) -> dict[str, Any]:
         wanted: dict[str, Any] = {"beta": 0.5} if "beta" in inspect.signature(made).parameters else {}
         try:
             metric = made(**wanted)
-            check_metric(name, metric, task)
+            check_metric(name, metric, task_of(task))
         except (ExpressionError, TypeError):
             continue
         found[name] = metric
     return found
 
 
-def served(task: Task, model: Any, x: dict[str, Any]) -> Prediction:
+def served(task: TaskName, model: Any, x: dict[str, Any]) -> Prediction:
     """A prediction as the champion makes it."""
     if task == "regression":
         return Prediction(value=model.predict_one(x))
@@ -117,7 +117,7 @@ def served(task: Task, model: Any, x: dict[str, Any]) -> Prediction:
     return Prediction(model.predict_one(x), probabilities, probabilities.get(True, 0.0))
 
 
-def fold(task: Task, pairs: Pairs, model: Any, evaluation: Evaluation) -> Evaluation:
+def fold(task: TaskName, pairs: Pairs, model: Any, evaluation: Evaluation) -> Evaluation:
     """Test, then train, over all pairs."""
     for x, y in pairs:
         evaluation.update(y, served(task, model, x))
@@ -125,7 +125,7 @@ def fold(task: Task, pairs: Pairs, model: Any, evaluation: Evaluation) -> Evalua
     return evaluation
 
 
-def river_values(pairs: Pairs, model: Callable[[], Any], names: Iterable[str], task: Task) -> dict[str, float]:
+def river_values(pairs: Pairs, model: Callable[[], Any], names: Iterable[str], task: TaskName) -> dict[str, float]:
     """What River's own evaluation says of the same metrics: one run for those of labels, one for the others."""
     chosen = {name: metric for name, metric in accepted(task).items() if name in names}
     found: dict[str, float] = {}
@@ -166,7 +166,7 @@ REGRESSION: dict[str, Callable[[], Any]] = {
 }
 
 
-def _same(task: Task, pairs: Pairs, model: Callable[[], Any]) -> None:
+def _same(task: TaskName, pairs: Pairs, model: Callable[[], Any]) -> None:
     chosen = accepted(task)
     names = list(chosen)
     expected = river_values(pairs, model, names, task)
@@ -224,7 +224,7 @@ def test_classes_are_sorted_whatever_their_order_of_arrival() -> None:
 # -- windows
 
 
-def _stream(task: Task, count: int, seed: int) -> list[tuple[Any, Prediction]]:
+def _stream(task: TaskName, count: int, seed: int) -> list[tuple[Any, Prediction]]:
     rng = random.Random(seed)
     made: list[tuple[Any, Prediction]] = []
     for _ in range(count):
@@ -245,7 +245,7 @@ def _stream(task: Task, count: int, seed: int) -> list[tuple[Any, Prediction]]:
 
 
 @pytest.mark.parametrize("task", TASKS[:3])
-def test_the_window_holds_the_last_labels_and_nothing_else(task: Task) -> None:
+def test_the_window_holds_the_last_labels_and_nothing_else(task: TaskName) -> None:
     window = 50
     evaluation = Evaluation(accepted(task), window)
     seen: list[tuple[Any, Prediction]] = []
@@ -335,7 +335,7 @@ def test_a_total_beyond_the_floats_is_undefined() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_reading_leaves_no_trace(task: Task) -> None:
+def test_reading_leaves_no_trace(task: TaskName) -> None:
     chosen = accepted(task)
     if task == "binary":
         chosen |= {"AUC": ROCAUC(), "AP": AveragePrecision()}
@@ -349,7 +349,7 @@ def test_reading_leaves_no_trace(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS[:3])
-def test_a_pickle_midway_changes_nothing(task: Task) -> None:
+def test_a_pickle_midway_changes_nothing(task: TaskName) -> None:
     stream = _stream(task, 200, seed=2)
     straight, broken = Evaluation(accepted(task), 30), Evaluation(accepted(task), 30)
     for number, (y, prediction) in enumerate(stream):
@@ -443,13 +443,13 @@ def test_the_fraud_set() -> None:
         ("anomaly", metrics.LogLoss(), "no metric"),
     ],
 )
-def test_a_metric_that_the_task_cannot_use_is_refused(task: Task, metric: Any, says: str) -> None:
+def test_a_metric_that_the_task_cannot_use_is_refused(task: TaskName, metric: Any, says: str) -> None:
     with pytest.raises(ExpressionError, match=says):
-        check_metric("it", metric, task)
+        check_metric("it", metric, task_of(task))
 
 
 def test_a_curve_of_one_class_against_the_rest() -> None:
-    check_metric("it", ROCAUC(pos_val="cat"), "multiclass")
+    check_metric("it", ROCAUC(pos_val="cat"), task_of("multiclass"))
     evaluation = Evaluation({"AUC": ROCAUC(pos_val="cat")}, window=10)
     for y, p in (("cat", 0.9), ("dog", 0.2), ("cow", 0.3)):
         evaluation.update(y, Prediction("cat" if p > 0.5 else "dog", {"cat": p, "dog": 1 - p}))
@@ -470,7 +470,7 @@ def test_metrics_that_need_probabilities() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_pipeline_gets_its_metrics(task: Task) -> None:
+def test_a_pipeline_gets_its_metrics(task: TaskName) -> None:
     models = {
         "regression": "LinearRegression()",
         "anomaly": "HalfSpaceTrees()",
@@ -483,10 +483,10 @@ def test_a_pipeline_gets_its_metrics(task: Task) -> None:
             "event": {"id": "id", "features": {"a": "number"}},
             "label": {"id": "id", "value": "y", "wait": "1h"},
             "model": models.get(task, "GaussianNB()"),
-            "metrics": list(default_metrics(task)),
+            "metrics": list(task_of(task).metrics),
             "metric_window": 7,
         }
     )
     evaluation = Evaluation.of(pipeline)
-    assert list(evaluation.values()) == [*default_metrics(task), "label_count"]
+    assert list(evaluation.values()) == [*task_of(task).metrics, "label_count"]
     assert evaluation.window == 7

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.core.drift import DriftMonitors
-from app.core.pipeline import Task
 from app.core.signal import BITS, DIRECT
+from app.core.task import TaskName
 
 
-def watching(task: Task, names: Sequence[str], **asked: Any) -> DriftMonitors:
+def watching(task: TaskName, names: Sequence[str], **asked: Any) -> DriftMonitors:
     """Monitors of some signals.
 
     Args:

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import click
 
-from app.backtest.cost import Cost
 from app.cli.command.history import Files, history_options
 from app.cli.lazy import does
 from app.cli.option import DURATION, MOMENT, bootstrap_option, json_option
+from app.core.task.cost import Cost
 
 Edge: TypeAlias = tuple[int | None, int | None]
 """A time, or an offset, or neither."""

@@ -7,11 +7,8 @@ from pathlib import Path
 import click
 
 from app.cli.lazy import does
-from app.cli.option import (
-    form_options,
-)
-
-_TASKS = ("binary", "multiclass", "regression", "anomaly")
+from app.cli.option import form_options
+from app.core.task import TASK_NAMES
 
 
 @click.command(short_help="Write a pipeline file for a data file.")
@@ -29,7 +26,7 @@ _TASKS = ("binary", "multiclass", "regression", "anomaly")
     "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: found by looks]."
 )
 @form_options
-@click.option("--task", type=click.Choice(_TASKS), help="What to predict [default: found by looks].")
+@click.option("--task", type=click.Choice(TASK_NAMES), help="What to predict [default: found by looks].")
 @click.option("--name", metavar="NAME", help="The pipeline's name [default: the file's].")
 @click.option(
     "-o",

@@ -14,13 +14,8 @@ from river import active, base, compose, feature_extraction, preprocessing, reco
 from app.core import timed
 from app.core.build import has_probabilities, last_step
 from app.core.select import Select
+from app.core.task.base import Task
 
-_WANTED = {
-    "binary": "a classifier, as in LogisticRegression()",
-    "multiclass": "a classifier, as in HoeffdingTreeClassifier()",
-    "regression": "a regressor, as in LinearRegression()",
-    "anomaly": "an anomaly detector, as in HalfSpaceTrees()",
-}
 _KINDS: tuple[tuple[Any, str], ...] = (
     (base.AnomalyDetector, "an anomaly detector"),
     (base.SupervisedAnomalyDetector, "an anomaly detector that needs the label to score"),
@@ -34,9 +29,15 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (base.Clusterer, "a clusterer"),
     (base.BaseTransformer, "a transformer, which makes features and no prediction"),
 )
+_NEVER = (  # what they answer is no single prediction, whatever else they are
+    active.base.ActiveLearningClassifier,
+    base.MultiLabelClassifier,
+    base.MultiTargetRegressor,
+    reco.base.Ranker,
+)
 
 
-def unfit(model: Any, task: str) -> list[str]:
+def unfit(model: Any, task: Task) -> list[str]:
     """Why the task cannot use this model; empty when it can."""
     last = last_step(model)
     faults = timed.faults(model)
@@ -44,36 +45,17 @@ def unfit(model: Any, task: str) -> list[str]:
         f"step {name!r} is {_kind(step)} and no transformer; only the last step predicts"
         for name, step in _misplaced(model)
     ]
-    if not _suits(last, task):
-        faults.append(f"its last step is {type(last).__name__}, {_kind(last)}; task {task} needs {_WANTED[task]}")
-    elif task == "multiclass" and not last._multiclass:
-        wrapped = f"OneVsRestClassifier({type(last).__name__}(...))"
-        faults.append(
-            f"{type(last).__name__} tells two classes apart; write {wrapped}, or take a model of many classes"
-        )
+    if isinstance(last, _NEVER) or not task.models.suits(last):
+        wanted = f"task {task.name} needs {task.models.wants}"
+        faults.append(f"its last step is {type(last).__name__}, {_kind(last)}; {wanted}")
+    elif (fault := task.models.refuses(last)) is not None:
+        faults.append(fault)
     return faults
 
 
-def without_probabilities(model: Any, task: str) -> bool:
+def without_probabilities(model: Any, task: Task) -> bool:
     """Whether it is a classifier that gives classes only."""
-    return (
-        task in {"binary", "multiclass"}
-        and isinstance(last_step(model), base.Classifier)
-        and not has_probabilities(model)
-    )
-
-
-def _suits(last: Any, task: str) -> bool:
-    if isinstance(
-        last,
-        active.base.ActiveLearningClassifier | base.MultiLabelClassifier | base.MultiTargetRegressor | reco.base.Ranker,
-    ):
-        return False
-    if task == "anomaly":
-        if isinstance(last, base.AnomalyFilter):
-            return isinstance(last.anomaly_detector, base.AnomalyDetector)
-        return isinstance(last, base.AnomalyDetector)
-    return isinstance(last, base.Regressor if task == "regression" else base.Classifier)
+    return task.classes and isinstance(last_step(model), base.Classifier) and not has_probabilities(model)
 
 
 def _kind(part: Any) -> str:

@@ -34,8 +34,8 @@ from app.core.pipeline.field import (
     parse_path,
 )
 from app.core.signal import DIRECT, FEATURE_KEYS, Signal
+from app.core.task import TASK_NAMES, TaskName
 
-Task: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly"]
 FeatureType: TypeAlias = Literal["number", "string", "boolean"]
 Detector: TypeAlias = Expression
 AlertKind: TypeAlias = Literal[
@@ -521,7 +521,7 @@ class Pipeline(Form):
         alias="pipeline",
         description="the pipeline's name: lower-case letters, digits, '.', '_', '-', at most 100",
     )
-    task: Task = Field(description="binary, multiclass, regression or anomaly")
+    task: TaskName = Field(description=f"{', '.join(TASK_NAMES[:-1])} or {TASK_NAMES[-1]}")
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=42, description="fills every seed that the expressions leave unset"
     )

@@ -11,9 +11,10 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from app.core.error import Problem
-from app.core.pipeline.field import Scalar
 from app.core.pipeline.form import Assume, EventForm, Feature, Fill, LabelForm, Topics
 from app.core.pipeline.place import misplaced
+from app.core.task import find_task, tasks
+from app.core.task.base import Task
 
 Draft: TypeAlias = Mapping[str, Any]
 """The sections of a file that could be read, by their key."""
@@ -48,12 +49,19 @@ def check_topics(draft: Draft, _: Any = None) -> Iterator[Problem]:
             )
     if topics.labels is None and draft.get("label") is not None:
         yield Problem("topics.labels", None, "is required where `label` is declared")
-    if topics.labels is not None and "label" in draft and draft["label"] is None and draft.get("task") == "anomaly":
+    task = find_task(draft.get("task"))
+    unlabelled = "label" in draft and draft["label"] is None and task is not None and not task.supervised
+    if topics.labels is not None and unlabelled:
         yield Problem(
             "topics.labels",
             topics.labels,
             "needs a `label` section that says how labels are read; or leave it out",
         )
+
+
+def names_of(chosen: Callable[[Task], bool]) -> str:
+    """The tasks of which something is true."""
+    return " and ".join(task.name for task in tasks() if chosen(task))
 
 
 def _shown(twin: str, name: str) -> str:
@@ -94,23 +102,24 @@ def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
 
 
 def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
-    task = draft.get("task")
+    task = find_task(draft.get("task"))
     if task is None or "label" not in draft:
         return
     label: LabelForm | None = draft["label"]
     if label is None:
-        if task != "anomaly":
-            yield Problem("label", None, f"is required for task {task}: {{id: PATH, value: PATH, wait: DURATION}}")
+        if task.supervised:
+            needed = f"is required for task {task.name}: {{id: PATH, value: PATH, wait: DURATION}}"
+            yield Problem("label", None, needed)
         return
     yield from misplaced("label", label)
-    if label.text and task == "multiclass":
+    if label.text and task.labels.textual:
         yield Problem("label.text", label.text, "is for numbers, and classes are text as well; leave it out")
     for key in ("positive", "negative"):
-        if getattr(label, key) is not None and task not in {"binary", "anomaly"}:
+        if getattr(label, key) is not None and not task.labels.two_valued:
             yield Problem(
                 f"label.{key}",
                 getattr(label, key),
-                f"is for task binary and anomaly; leave it out for {task}",
+                f"is for task {names_of(lambda one: one.labels.two_valued)}; leave it out for {task.name}",
             )
     if label.negative is not None:
         if label.positive is None:
@@ -120,14 +129,12 @@ def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
         elif isinstance(label.negative, str) != isinstance(label.positive, str):
             yield Problem("label.negative", label.negative, "must be of the same type as label.positive")
     yield from _corrections(label)
-    if isinstance(label.missing, Assume):
-        allowed = _assumable(label, task)
-        if not allowed(label.missing.assume):
-            words = {"regression": "a number", "multiclass": "text, a whole number, true or false"}
-            yield Problem(
-                "label.missing.assume", label.missing.assume,
-                f"is no label of task {task}; allowed is {words.get(task) or _binary_words(label)}",
-            )  # fmt: skip
+    if isinstance(label.missing, Assume) and not task.labels.assumable(label)(label.missing.assume):
+        yield Problem(
+            "label.missing.assume",
+            label.missing.assume,
+            f"is no label of task {task.name}; allowed is {task.labels.allowed(label)}",
+        )
 
 
 def _corrections(label: LabelForm) -> Iterator[Problem]:
@@ -140,29 +147,6 @@ def _corrections(label: LabelForm) -> Iterator[Problem]:
             if given:
                 text = "cannot be told from one more of several labels; leave it out, or labels_max"
                 yield Problem(f"label.{key}", getattr(label, key), text)
-
-
-def _binary_words(label: LabelForm) -> str:
-    if label.positive is None:
-        return "true, false, 1 or 0"
-    return (
-        f"{label.positive!r} or {label.negative!r}"
-        if label.negative is not None
-        else f"{label.positive!r} or another such value"
-    )
-
-
-def _assumable(label: LabelForm, task: str) -> Callable[[Scalar], bool]:
-    positive, negative = label.positive, label.negative
-    if task == "regression":
-        return lambda value: isinstance(value, int | float) and not isinstance(value, bool)
-    if task == "multiclass":
-        return lambda value: not isinstance(value, float) or value.is_integer()
-    if positive is None:
-        return lambda value: not isinstance(value, str) and value in (0, 1)
-    if negative is None:
-        return lambda value: isinstance(value, str) == isinstance(positive, str)
-    return lambda value: isinstance(value, str) == isinstance(positive, str) and value in (positive, negative)
 
 
 def check_limits(draft: Draft, _: Any = None) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from app.core.pipeline.field import format_path
 from app.core.pipeline.form import Form, Pipeline
 from app.core.pipeline.intake import broken_intake_rules
 from app.core.signal import DIRECT, FEATURE_KEYS
+from app.core.task import find_task
 
 TOPIC_KINDS = (
     "events",
@@ -172,7 +173,8 @@ def _shape_problems(doc: object) -> list[Problem]:
 
 def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     """The content with short forms written out and with the defaults that depend on other settings."""
-    task, name, label = doc.get("task"), doc.get("pipeline"), doc.get("label")
+    name, label, task = doc.get("pipeline"), doc.get("label"), find_task(doc.get("task"))
+    supervised = task is None or task.supervised
     event = doc.get("event")
     if isinstance(event, Mapping) and isinstance(event.get("features"), Mapping):
         features = {key: _write_out_feature(key, value) for key, value in event["features"].items()}
@@ -185,9 +187,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     if isinstance(name, str):
         given = doc.get("topics")
         if given is None or isinstance(given, Mapping):
-            doc["topics"] = _write_out_topics(
-                name, dict(given or {}), needs_labels=label is not None or task != "anomaly"
-            )
+            doc["topics"] = _write_out_topics(name, dict(given or {}), needs_labels=label is not None or supervised)
     for optional in ("params", "alerts", "dedupe", "snapshot", "limits", "seed", "metric_window", "delivery", "start"):
         if optional in doc and doc[optional] is None:
             del doc[optional]  # a key with nothing behind it, as a file with all its lines commented out has
@@ -195,7 +195,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     if drift is None or isinstance(drift, Mapping):
         watched = dict(drift or {})
         if watched.get("error") is None and "error" not in watched:
-            watched["error"] = [] if task == "anomaly" else DEFAULT_DETECTOR
+            watched["error"] = DEFAULT_DETECTOR if supervised else []
         doc["drift"] = _write_out_drift(watched)
     elif drift == "none":
         doc["drift"] = {"error": ()}

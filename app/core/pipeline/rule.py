@@ -15,7 +15,7 @@ from river import base
 from app.core.build import check_seeded, make_detector, make_metric, make_model
 from app.core.duration import format_duration
 from app.core.error import ExpressionError, Problem
-from app.core.evaluate import check_metric, default_metrics, needs_probabilities
+from app.core.evaluate import check_metric, needs_probabilities
 from app.core.expression import params_used
 from app.core.pipeline.bound import out_of_bounds
 from app.core.pipeline.field import Scalar, is_factory
@@ -28,9 +28,11 @@ from app.core.pipeline.form import (
     MetricSplit,
     Watch,
 )
-from app.core.pipeline.intake import Draft, check_features, check_label, check_limits, check_topics
+from app.core.pipeline.intake import Draft, check_features, check_label, check_limits, check_topics, names_of
 from app.core.rate import rates
 from app.core.signal import DIRECT, FEATURE_KEYS, Need, shows_bits
+from app.core.task import task_of
+from app.core.task.base import Task
 
 
 def broken_rules(draft: Draft) -> list[Problem]:
@@ -46,13 +48,17 @@ def broken_rules(draft: Draft) -> list[Problem]:
 
 def fitting_metrics(draft: Draft) -> tuple[str, ...]:
     """The task's usual metrics that the model's answers allow."""
-    if draft["task"] == "anomaly" and draft["label"] is None:
+    task = task_of(draft["task"])
+    if not task.supervised and draft["label"] is None:
         return ()
-    usual = default_metrics(draft["task"])
     model = make_model(draft["model"], draft["params"], draft["seed"])
-    if without_probabilities(model, draft["task"]):
-        return tuple(name for name in usual if not needs_probabilities(make_metric(name, {})))
-    return usual
+    if without_probabilities(model, task):
+        return tuple(name for name in task.metrics if not needs_probabilities(make_metric(name, {})))
+    return task.metrics
+
+
+def _task(draft: Draft) -> Task | None:
+    return task_of(draft["task"]) if "task" in draft else None
 
 
 def _built_model(draft: Draft) -> tuple[Any, list[Problem]]:
@@ -94,7 +100,7 @@ def _expressions(draft: Draft) -> Iterator[str]:
 def _model(draft: Draft, model: Any) -> Iterator[Problem]:
     if model is None:
         return
-    task, event = draft.get("task"), draft.get("event")
+    task, event = _task(draft), draft.get("event")
     if task is not None:
         for fault in unfit(model, task):
             yield Problem("model", None, fault)
@@ -137,23 +143,25 @@ def _did_you_mean(name: Hashable, declared: list[str]) -> str:
 
 
 def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
-    decision, task = draft.get("decision"), draft.get("task")
+    decision, task = draft.get("decision"), _task(draft)
     if decision is None or task is None:
         return
-    if task not in {"binary", "anomaly"}:
-        yield Problem("decision", None, f"is for task binary and anomaly; leave it out for {task}")
-    elif task == "binary" and not 0 <= decision.threshold <= 1:
+    if not task.decides:
+        yield Problem(
+            "decision", None, f"is for task {names_of(lambda one: one.decides)}; leave it out for {task.name}"
+        )
+    elif task.probability and not 0 <= decision.threshold <= 1:
         yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
-    if model is not None and task == "binary" and without_probabilities(model, task):
+    if model is not None and task.probability and without_probabilities(model, task):
         yield Problem("decision", None, "needs a model with probabilities; this one gives classes only: leave it out")
 
 
 def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
     expressions: tuple[str, ...] | None = draft.get("metrics")
-    task = draft.get("task")
+    task = _task(draft)
     if not expressions or task is None:
         return
-    if task == "anomaly" and "label" in draft and draft["label"] is None:
+    if not task.supervised and "label" in draft and draft["label"] is None:
         yield Problem("metrics", list(expressions), "need labels: declare `label`, or leave the metrics out")
         return
     for place, expression in _places("metrics", expressions):
@@ -199,10 +207,10 @@ def _drift(draft: Draft, model: Any) -> Iterator[Problem]:
     drift: Drift | None = draft.get("drift")
     if drift is None:
         return
-    task, event = draft.get("task"), draft.get("event")
+    task, event = _task(draft), draft.get("event")
     yield from _signals(drift, draft, model)
     types = {name: feature.type for name, feature in event.features.items()} if event is not None else {}
-    numbers = task not in {"binary", "multiclass", None}
+    numbers = task is not None and not task.classes
     for key, name, watches in drift.every():
         place = f"drift.{key}" if name is None else f"drift.{key}.{name}"
         bits = shows_bits(key, numbers=numbers if name is None else types.get(name) == "number")
@@ -229,17 +237,17 @@ def _signals(drift: Drift, draft: Draft, model: Any) -> Iterator[Problem]:
 
 def _lacking(need: Need, key: str, watches: tuple[Watch, ...], draft: Draft, model: Any) -> Iterator[Problem]:
     """What a signal needs, and this pipeline has not."""
-    task, place = draft.get("task"), f"drift.{key}"
+    task, place = _task(draft), f"drift.{key}"
     match need:
         case "error":
-            if task == "anomaly":
+            if task is not None and not task.supervised:
                 shown = [watch.detector for watch in watches]
-                yield Problem(place, shown, "an anomaly score has no error; watch drift.score or drift.features")
+                yield Problem(place, shown, f"{task.words.score} has no error; watch drift.score or drift.features")
         case "classes":
-            if task == "regression":
+            if task is not None and task.supervised and not task.classes:
                 yield Problem(place, None, "is for classes; watch drift.error, which is the loss of a number")
         case "probabilities":
-            if model is not None and without_probabilities(model, str(task)):
+            if model is not None and task is not None and without_probabilities(model, task):
                 text = "needs probabilities, and the model gives classes only; watch drift.error"
                 yield Problem(place, None, text)
         case "labels":
@@ -306,7 +314,7 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
         shown = format_duration(alerts.label_delay_max_ms)
         text = f"must be at most label.wait = {format_duration(label.wait_ms)}: no label that comes later is joined"
         yield Problem("alerts.label_delay_max", shown, text)
-    metrics = draft.get("metrics") or (default_metrics(draft["task"]) if "task" in draft else ())
+    metrics = draft.get("metrics") or (task.metrics if (task := _task(draft)) else ())
     for name, limit in alerts.performance.items():
         if metrics and name not in metrics:
             text = f"is none of this pipeline's metrics ({', '.join(metrics)}); write it there as well"
