@@ -15,6 +15,8 @@ from typing import Any
 
 from river import proba
 
+RESERVE_FRAMES = 250
+
 
 def pickled(state: Any) -> bytes:
     """What `pickle.loads` makes the state of again.
@@ -25,6 +27,21 @@ def pickled(state: Any) -> bytes:
     stream = io.BytesIO()
     _Pickler(stream, protocol=5).dump(state)
     return stream.getvalue()
+
+
+def check_depth(state: Any, frames: int = RESERVE_FRAMES) -> None:
+    """Whether a state can be pickled from deeper in the stack too.
+
+    Reading bytes knows no depth, and writing does: what is nested so deep that it can only just be written would stop a
+    shard at its next snapshot, which is taken further down.
+
+    Raises:
+        RecursionError: it cannot.
+    """
+    if frames:
+        check_depth(state, frames - 1)
+    else:
+        pickled(state)
 
 
 def _distributions(base: Any) -> Iterator[type]:

@@ -20,6 +20,7 @@ from app.core.fingerprint import readers, unreadable
 from app.core.freeze import load_model
 from app.core.likeness import unlikeness
 from app.core.model import Learner
+from app.core.pickling import check_depth
 from app.core.pipeline import Pipeline, read_pipeline
 
 FORMAT = 1  # raised whenever the meaning of the bytes changes
@@ -142,6 +143,7 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
         if other := unlikeness(model, learner.model):
             raise UnfitError(f"the file holds a model that {other}; train anew")
         learner.install(model)
+        check_depth(learner.model)
     except UnfitError:
         raise
     except Exception as error:  # an object without its attributes raises anything

@@ -17,7 +17,7 @@ from river.naive_bayes import GaussianNB
 from app.codec.keyring import NO_KEYS, KeyRing
 from app.codec.parts import encode_model
 from app.core import trained
-from app.core.freeze import dump_model
+from app.core.freeze import dump, dump_model
 from app.core.output import Rejected, Score
 from app.core.shard import Shard
 from app.core.step import step
@@ -107,3 +107,28 @@ def test_a_setting_that_the_pipeline_s_model_does_not_have_is_refused() -> None:
     made["BagOfWords"].on = "elsewhere"
     with pytest.raises(UnfitError, match=r"BagOfWords\.on = 'elsewhere'"):
         trained.model_of(pipeline, dump_model(made))
+
+
+def _nested(depth: int) -> bytes:
+    """A model with one attribute too many: lists within lists."""
+    plain = dump_model(taught().learner.model)
+    return plain[:-1] + b"}\x8c\x02zz" + b"]" * depth + b"N" + b"a" * depth + b"sb."
+
+
+def test_what_is_nested_too_deep_to_be_written_later_is_refused() -> None:
+    """What is read can be deeper than what is written. A shard that took it would end at its next snapshot."""
+    taken = 0
+    for depth in range(50, 1_100, 50):
+        try:
+            model = trained.model_of(small(), frozen := _nested(depth))
+        except UnfitError:
+            continue
+        taken = depth
+        shard = Shard(small(), 0)
+        _deeper(100, partial(shard.learner.load, model, frozen))
+        _deeper(100, partial(dump, shard))
+    assert 100 <= taken < 1_000
+
+
+def _deeper(frames: int, call: Callable[[], object]) -> object:
+    return _deeper(frames - 1, call) if frames else call()
