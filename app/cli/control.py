@@ -69,13 +69,14 @@ def load(where: Where, model: Path) -> None:
 
 def _content(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > SIZE_MAX:
+        with path.open("rb") as file:
+            content = file.read(SIZE_MAX + 1)  # a device has no size, and no end
+        if len(content) > SIZE_MAX:
             raise InputFileError(
-                f"{path} has {size:,} bytes, and at most {SIZE_MAX:,} (64 MiB) can be loaded: train a smaller "
-                "model, or let a factory read it where the worker runs"
+                f"{path} is too large: at most {SIZE_MAX:,} (64 MiB) can be loaded: train a smaller model, or "
+                "let a factory read it where the worker runs"
             )
-        return path.read_bytes()
+        return content
     except OSError as error:
         raise InputFileError(
             f"{path} cannot be read ({error.strerror}); `driftline train` makes model files"

@@ -14,9 +14,11 @@ from aiokafka.admin import NewTopic
 from msgspec import structs
 
 from app.broker.kafka import KafkaNode
+from app.cli.control import _content
 from app.codec.decode import Decoder
 from app.codec.keyring import NO_KEYS
 from app.codec.parts import encode_model, parts
+from app.core.error import InputFileError
 from app.core.loading import SIZE_MAX
 from app.core.record import Control, Source
 from app.core.trained import parse
@@ -217,3 +219,9 @@ async def test_a_topic_that_takes_no_record_as_large(kafka: KafkaNode, pipeline_
     assert done.returncode == 3
     assert "small-records.control takes no record as large" in done.stderr
     assert "Give it again" in done.stderr
+
+
+def test_a_file_without_end_is_no_model() -> None:
+    """Its size says nothing of it."""
+    with pytest.raises(InputFileError, match="too large"):
+        _content(Path("/dev/zero"))
