@@ -53,14 +53,15 @@ $(VENV)/.created:
 	@touch $@
 
 # What was compiled from another source must not stay where compiling fails.
-UNBUILD := rm -rf build/lib* build/temp* app/core/_weighted.c app/core/_weighted.*.so
+FAST := app/driftline/core/model/fast
+UNBUILD := rm -rf build/lib* build/temp* $(FAST)/_weighted.c $(FAST)/_weighted.*.so
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt app/core/_weighted.pyx
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(FAST)/_weighted.pyx
 	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt app/core/_weighted.pyx
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(FAST)/_weighted.pyx
 	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.engine.table import Sample
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.ingest.table import Sample
 
 FEATURES = tuple(f"x{number}" for number in range(1, 10))
 METRICS = ("Accuracy", "LogLoss")

@@ -21,10 +21,11 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rich.table import Table
 
-from app.broker import kafka, topic
-from app.config import Settings, load_settings
-from app.core.pipeline import Pipeline
 from benchmarks import case, machine
+from driftline.config import Settings, load_settings
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker import kafka
+from driftline.kafka import topic
 
 CONTENDERS = ("driftline", "bare")
 WARM_UP = 300  # of each; a new Kafka compiles itself meanwhile

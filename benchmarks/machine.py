@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from app.broker.java import kafka_version
-from app.core.weighted import arithmetic
+from driftline.core.model.fast.weighted import arithmetic
+from driftline.devbroker.java import kafka_version
 
 PACKAGES = ("aiokafka", "faust-streaming", "river", "orjson", "msgspec", "numpy")
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,10 +16,11 @@ from typing import Any
 
 from rich.table import Table
 
-from app.broker import kafka, topic
-from app.config import load_settings
 from benchmarks import machine
 from benchmarks.contender.snapshot import LABELS_BETWEEN, pipeline
+from driftline.config import load_settings
+from driftline.devbroker import kafka
+from driftline.kafka import topic
 
 EVENT_BYTES_TARGET = 450
 STEP_MS_TARGET = 50.0

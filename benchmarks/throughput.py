@@ -17,10 +17,11 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.table import Table
 
-from app.broker import kafka, topic
-from app.config import Settings, load_settings
-from app.engine.feed import Feed
 from benchmarks import case, machine
+from driftline.config import Settings, load_settings
+from driftline.devbroker import kafka
+from driftline.ingest.feed import Feed
+from driftline.kafka import topic
 
 CONTENDERS = ("driftline", "bare", "agent")
 NAMES = {"driftline": "Driftline", "bare": "bare aiokafka loop", "agent": "Faust agents"}

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.embedded import start as start_embedded
-from app.broker.java import JavaError
-from app.broker.kafka import KafkaNode
-from app.broker.kafka import start as start_kafka
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.embedded import start as start_embedded
+from driftline.devbroker.java import JavaError
+from driftline.devbroker.kafka import KafkaNode
+from driftline.devbroker.kafka import start as start_kafka
 
 # How long an example takes is the machine's, not the code's; where CI is set, Hypothesis has such a profile of its own.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -46,7 +46,7 @@ def missing(error: JavaError) -> None:
 @pytest.fixture(scope="session")
 def kafka_needs() -> None:
     """Java and Kafka's jars are there, for tests that start nodes of their own."""
-    from app.broker.java import fetch_jars, find_java
+    from driftline.devbroker.java import fetch_jars, find_java
 
     try:
         find_java()

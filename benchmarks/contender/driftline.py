@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.config import load_settings
-from app.core.record import Source
-from app.engine.kafka import KafkaBroker, KafkaFeed
-from app.engine.port import Place
-from app.engine.worker import Worker
 from benchmarks.case import pipeline
 from benchmarks.contender.stopwatch import Stopwatch, options
 from benchmarks.machine import pin
+from driftline.config import load_settings
+from driftline.core.record import Source
+from driftline.engine.worker import Worker
+from driftline.kafka.broker import KafkaBroker, KafkaFeed
+from driftline.transport.port import Place
 
 LOOK_EVERY_S = 0.02
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from river import linear_model, metrics, preprocessing, tree
 
-from app.backtest.candidate import Spec
-from app.backtest.history import TableSource
-from app.backtest.run import Options, run
-from app.core.pipeline import parse_pipeline
-from app.engine.table import Fields
 from benchmarks import machine
+from driftline.backtest.candidate import Spec
+from driftline.backtest.run import Options, run
+from driftline.core.pipeline import parse_pipeline
+from driftline.ingest.history import TableSource
+from driftline.ingest.table import Fields
 
 MODELS = {
     "logistic": "StandardScaler() | LogisticRegression()",

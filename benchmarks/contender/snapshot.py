@@ -17,22 +17,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.codec.journal import CHAIN_START, SliceEntry, encode_link, link
-from app.codec.keyring import NO_KEYS
-from app.codec.write import Write
-from app.config import load_settings
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Event, Label, Source
-from app.core.shard import Shard
-from app.core.step import step
-from app.engine.epoch import next_epoch
-from app.engine.fold import Folder
-from app.engine.kafka import KafkaBroker
-from app.engine.port import Publisher
-from app.engine.recovery import Recovery
-from app.engine.snapshot import SnapshotWriter
-from app.engine.worker import GARBAGE_THRESHOLDS
 from benchmarks.machine import pin
+from driftline.codec.journal import CHAIN_START, SliceEntry, encode_link, link
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.write import Write
+from driftline.config import load_settings
+from driftline.core.fold.step import step
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Event, Label, Source
+from driftline.core.shard.state import Shard
+from driftline.engine.epoch import next_epoch
+from driftline.engine.fold import Folder
+from driftline.engine.recovery import Recovery
+from driftline.engine.snapshot import SnapshotWriter
+from driftline.engine.worker import GARBAGE_THRESHOLDS
+from driftline.kafka.broker import KafkaBroker
+from driftline.transport.port import Publisher
 
 FEATURES = tuple(f"x{number}" for number in range(10))
 LABELS_BETWEEN = 0.02  # of the events that wait, between two snapshots

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from app.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.pipeline import Pipeline, parse_pipeline
 
 LOGISTIC = "StandardScaler() | LogisticRegression()"
 FEATURES = ("x1", "x2", "x3")

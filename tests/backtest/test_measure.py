@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 from river import metrics
 
-from app.backtest.compare import BLOCKS_MIN, compare
-from app.backtest.measure import is_exact, total_values
-from app.backtest.tally import CELLS_MAX, SEGMENTS_MAX, Tally, Timeline, bins_of, score_at
-from app.core.curve import bin_of
-from app.core.output import ModelVersion, Outcome, Prediction
-from app.core.task.cost import Cost
+from driftline.backtest.compare import BLOCKS_MIN, compare
+from driftline.backtest.measure import is_exact, total_values
+from driftline.backtest.tally import CELLS_MAX, SEGMENTS_MAX, Tally, Timeline, bins_of, score_at
+from driftline.core.output import ModelVersion, Outcome, Prediction
+from driftline.core.river.curve import bin_of
+from driftline.core.task.cost import Cost
 from tests.backtest import history
 
 DAY_MS = 86_400_000
@@ -359,7 +359,7 @@ def test_partitions_add_up_to_exact_curves() -> None:
 
 
 def test_beyond_a_bound_nothing_is_kept_and_curves_are_binned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.backtest.exact.LABELS_MAX", 1_000)
+    monkeypatch.setattr("driftline.backtest.exact.LABELS_MAX", 1_000)
     made = outcomes_of(rare(1_600))
     within, beyond = tallied(made[:1_000]), tallied(made[:1_001])
     assert (is_exact(within), is_exact(beyond)) == (True, False)

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.backtest import page, plot, report
-from app.backtest.candidate import Result, Spec
-from app.backtest.report import NEVER, Report
-from app.backtest.run import Facts
-from app.backtest.run import Outcome as Whole
-from app.backtest.tally import Tally
-from app.core.output import ModelVersion, Outcome, Prediction
-from app.core.task.cost import Cost
+from driftline.backtest import page, plot, report
+from driftline.backtest.candidate import Result, Spec
+from driftline.backtest.report import NEVER, Report
+from driftline.backtest.run import Facts
+from driftline.backtest.run import Outcome as Whole
+from driftline.backtest.tally import Tally
+from driftline.core.output import ModelVersion, Outcome, Prediction
+from driftline.core.task.cost import Cost
 from tests.backtest import history
 from tests.backtest.test_measure import DAY_MS, outcome, pairs, tallied
 

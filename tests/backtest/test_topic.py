@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.backtest.span import Span, bounds_of
-from app.core.record import Source
-from app.engine.port import Place
+from driftline.backtest.span import Span, bounds_of
+from driftline.core.record import Source
+from driftline.transport.port import Place
 from tests.support.small import small
 
 KEPT_FROM, END, EVERY_MS = 1_500, 9_000, 1_000

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias, get_args
 
-from app.broker.kafka import KafkaNode
+from driftline.devbroker.kafka import KafkaNode
 from tests.support.command import Worker
 
 Fault: TypeAlias = Literal[

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from app.core.pipeline import Pipeline
-from app.engine.client import client_options, producer
-from app.engine.feed import partition_of
+from driftline.core.pipeline import Pipeline
+from driftline.ingest.feed import partition_of
+from driftline.kafka.client import client_options, producer
 from tests.support.stream import settings_of
 
 FEATURES = ("amount", "age", "distance", "speed")

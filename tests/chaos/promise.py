@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from app.core.pipeline import Pipeline
-from app.core.record import Source
-from app.engine.kafka import KafkaBroker
-from app.engine.status import read_status
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
+from driftline.kafka.broker import KafkaBroker
+from driftline.operate.status import read_status
 from tests.chaos.load import Sent
 from tests.support.command import driftline
 from tests.support.stream import settings_of

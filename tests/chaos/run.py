@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from app.broker import kafka
-from app.broker.java import kafka_version
-from app.broker.topic import create
+from driftline.devbroker import kafka
+from driftline.devbroker.java import kafka_version
+from driftline.kafka.topic import create
 from tests.chaos.campaign import Campaign, Ledger
 from tests.chaos.load import Load, Sent, write_pipeline
 from tests.chaos.promise import count_outputs, lag, lost_or_repeated, verify

@@ -11,9 +11,9 @@ from typing import Literal
 
 from click.testing import CliRunner
 
-from app.cli import main
+from driftline.cli import main
 
-COMMAND = [sys.executable, "-m", "app.cli"]
+COMMAND = [sys.executable, "-m", "driftline"]
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
 

@@ -21,16 +21,16 @@ import orjson
 import pytest
 from river import compose, evaluate, linear_model, metrics, naive_bayes, preprocessing, tree
 
-from app.backtest import candidate, report
-from app.backtest import run as running
-from app.backtest.candidate import Result
-from app.backtest.history import TableSource
-from app.backtest.run import Options
-from app.backtest.score import open_part
-from app.cli.backtest import candidates
-from app.core import step as steps
-from app.core.error import InputFileError
-from app.engine.table import Fields
+from driftline.backtest import candidate, report
+from driftline.backtest import run as running
+from driftline.backtest.candidate import Result
+from driftline.backtest.run import Options
+from driftline.backtest.score import open_part
+from driftline.cli.backtest import candidates
+from driftline.core.error import InputFileError
+from driftline.core.fold import step as steps
+from driftline.ingest.history import TableSource
+from driftline.ingest.table import Fields
 from tests.backtest import history
 from tests.cli.command import COMMAND, ROOT, environment, run
 
@@ -664,7 +664,7 @@ def test_curves_are_those_of_the_scores_that_it_writes(tmp_path: Path) -> None:
 
 
 def test_more_labels_than_are_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.backtest.exact.LABELS_MAX", 1_000)
+    monkeypatch.setattr("driftline.backtest.exact.LABELS_MAX", 1_000)
     history.table(tmp_path)
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--processes", "1")
     assert made["candidates"][0]["binned"] == ["ROCAUC", "AveragePrecision"]

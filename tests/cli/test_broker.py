@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.broker.kafka import answers
-from app.broker.node import HOST, free_port, wait_for
-from tests.broker.test_guard import runs
+from driftline.devbroker.kafka import answers
+from driftline.devbroker.node import HOST, free_port, wait_for
 from tests.cli.command import line, run, run_process, start
+from tests.devbroker.test_guard import runs
 
 
 def children(pid: int) -> list[int]:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import main, trial
-from app.config import read_pipeline
-from app.core import scale
+from driftline.author import scale
+from driftline.cli import main, trial
+from driftline.config import read_pipeline
 
 FILE = """\
 pipeline: cards

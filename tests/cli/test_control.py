@@ -13,16 +13,16 @@ import pytest
 from aiokafka.admin import NewTopic
 from msgspec import structs
 
-from app.broker.kafka import KafkaNode
-from app.cli.control import _content
-from app.codec.decode import Decoder
-from app.codec.keyring import NO_KEYS
-from app.codec.parts import encode_model, parts
-from app.core.error import InputFileError
-from app.core.loading import SIZE_MAX
-from app.core.record import Control, Source
-from app.core.trained import parse
-from app.engine.client import Arrival, admin, client_options
+from driftline.cli.control import _content
+from driftline.codec.decode import Decoder
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.parts import encode_model, parts
+from driftline.core.error import InputFileError
+from driftline.core.record import Control, Source
+from driftline.core.shard.upload import SIZE_MAX
+from driftline.core.state.model_file import parse
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import Arrival, admin, client_options
 from tests.cli.command import run
 from tests.support.schema import faults
 from tests.support.small import small
@@ -112,7 +112,7 @@ async def test_every_partition_gets_every_part_in_order(
 ) -> None:
     pipeline = "loaded"
     kafka.create_topics({f"{pipeline}.control": 3})
-    monkeypatch.setattr("app.cli.control.parts", functools.partial(parts, part_bytes=1_000))
+    monkeypatch.setattr("driftline.cli.control.parts", functools.partial(parts, part_bytes=1_000))
     text = pipeline_file.read_text().replace("pipeline: cards", f"pipeline: {pipeline}")
     pipeline_file.write_text(text)
     for wrong in (model_file, pipeline_file):

@@ -16,17 +16,17 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import main
-from app.codec.decode import MISSING, Decoder
-from app.config import load_pipeline
-from app.core.build import build_metric, build_model
-from app.core.pipeline import Pipeline, parse_path
-from app.core.proof import fold, synthetic_records
-from app.core.record import Source
-from app.core.shard import Shard
-from app.core.step import step
-from app.engine.table import Fields, Table
-from app.engine.table import place as put
+from driftline.author.proof import fold, synthetic_records
+from driftline.cli import main
+from driftline.codec.decode import MISSING, Decoder
+from driftline.config import load_pipeline
+from driftline.core.fold.step import step
+from driftline.core.pipeline import Pipeline, parse_path
+from driftline.core.record import Source
+from driftline.core.river.building import build_metric, build_model
+from driftline.core.shard.state import Shard
+from driftline.ingest.table import Fields, Table
+from driftline.ingest.table import place as put
 
 ROWS = 600
 

@@ -11,9 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import app.core.error as errors
-from app.cli import COMMANDS, Commands, main
-from app.core.error import DriftlineError
+import driftline.core.error as errors
+from driftline.cli import COMMANDS, Commands, main
+from driftline.core.error import DriftlineError
 from tests.cli.command import COMMAND, ROOT, environment, run, run_process
 
 HEAVY = ("river", "faust", "aiokafka", "numpy", "pydantic", "rich")
@@ -36,7 +36,7 @@ def raising(error: BaseException) -> click.Group:
 
 def test_help_lists_the_commands_without_loading_them() -> None:
     code = (
-        "import sys\nfrom app.cli import main\n"
+        "import sys\nfrom driftline.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
@@ -123,7 +123,7 @@ def test_a_worker_that_is_told_to_stop_while_it_loads_stops_in_good_order(tmp_pa
     [("0.25.0", False), ("0.26.0", False), ("0.26.1", True), ("0.26.7", True), ("0.27.0", False), ("1.0", False)],
 )
 def test_an_unknown_river_is_one_sentence(monkeypatch: pytest.MonkeyPatch, river: str, known: bool) -> None:
-    monkeypatch.setattr("app.cli.metadata.version", lambda name: river)
+    monkeypatch.setattr("driftline.cli.metadata.version", lambda name: river)
     done = CliRunner().invoke(main, ["status", "--help"])
     assert (done.exit_code == 0) == known
     if not known:
@@ -136,5 +136,5 @@ def test_without_river_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("app.cli.metadata.version", missing)
+    monkeypatch.setattr("driftline.cli.metadata.version", missing)
     assert "and none is installed" in CliRunner().invoke(main, ["status", "--help"]).output

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
 from tests.cli.command import line, run, start
-from tests.engine.test_feed import arrived, in_order
+from tests.ingest.test_feed import arrived, in_order
 
 
 def test_rows_go_out_as_events_and_labels(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:

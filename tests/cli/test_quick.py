@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from app.broker.embedded import EmbeddedNode
-from app.cli import main
-from app.cli.command.history import Files
-from app.cli.lazy import found
+from driftline.cli import main
+from driftline.cli.command.history import Files
+from driftline.cli.lazy import found
+from driftline.devbroker.embedded import EmbeddedNode
 from tests.cli.command import TIMEOUT_S, environment
 
 HEAVY = frozenset({"river", "scipy", "sklearn", "pandas", "numpy", "plotly", "pyarrow", "faust", "aiohttp"})
@@ -25,7 +25,7 @@ CLOSED = ("--bootstrap", "127.0.0.1:1")
 
 _RUN = """
 import sys
-from app.cli.__main__ import run
+from driftline.__main__ import run
 try:
     run()
 finally:
@@ -61,7 +61,7 @@ class Called(NamedTuple):
 _RUN_EACH = """
 import json, sys
 from io import StringIO
-from app.cli.__main__ import run
+from driftline.__main__ import run
 answer, calls = sys.stdout, json.loads(sys.argv[1])
 for words in calls:
     sys.argv, sys.stdout, sys.stderr, code = ["driftline", *words], StringIO(), StringIO(), None

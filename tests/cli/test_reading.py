@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import load_pipeline
-from app.engine.table import Fields, Table
+from driftline.config import load_pipeline
+from driftline.ingest.table import Fields, Table
 from tests.cli.command import run
 
 PIPELINE = """\

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from app.cli.status import _labels, _remarks, _tables
-from app.engine.status import ShardStatus
+from driftline.cli.status import _labels, _remarks, _tables
+from driftline.operate.status import ShardStatus
 from tests.support.small import small
 
 

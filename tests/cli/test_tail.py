@@ -10,10 +10,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
-from app.cli.tail import plain_line, pretty_alert, rejected_line
-from app.engine.client import Arrival, producer
+from driftline.cli.tail import plain_line, pretty_alert, rejected_line
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import Arrival, producer
 from tests.cli.command import COMMAND, TIMEOUT_S, environment, line, run, start
 
 Header = tuple[str, bytes]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
 from tests.cli.command import run
 
 

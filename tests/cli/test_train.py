@@ -11,17 +11,17 @@ from typing import Any
 import orjson
 import pytest
 
-from app.backtest.history import TableSource
-from app.backtest.train import train
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.parts import refusal
-from app.config import load_pipeline
-from app.core import loading
-from app.core.error import InputFileError
-from app.core.model import Learner
-from app.core.pipeline import Pipeline
-from app.core.trained import model_of, parse
-from app.engine.table import Fields
+from driftline.backtest.train import train
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.parts import refusal
+from driftline.config import load_pipeline
+from driftline.core.error import InputFileError
+from driftline.core.model.learner import Learner
+from driftline.core.pipeline import Pipeline
+from driftline.core.shard import upload
+from driftline.core.state.model_file import model_of, parse
+from driftline.ingest.history import TableSource
+from driftline.ingest.table import Fields
 from tests.backtest import history
 from tests.cli.command import run
 
@@ -204,18 +204,18 @@ def test_a_model_that_broke_down_is_not_written(files: tuple[Path, Path, Path]) 
 
 def test_a_model_that_is_too_large_to_load(files: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, table, out = files
-    monkeypatch.setattr("app.backtest.train.SIZE_MAX", 1_000)
+    monkeypatch.setattr("driftline.backtest.train.SIZE_MAX", 1_000)
     done = run("train", "-p", pipeline, "--input", table, "--label", "y", "-o", out)
     assert done.returncode == 2
     assert "can be loaded; use a smaller one" in done.stderr
     assert not out.exists()
-    assert loading.SIZE_MAX == 64 * 1024 * 1024
+    assert upload.SIZE_MAX == 64 * 1024 * 1024
 
 
 def test_a_model_that_cannot_be_read_again(files: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, table, _ = files
     chosen = load_pipeline(pipeline, ())
-    monkeypatch.setattr("app.backtest.train.model_of", lambda chosen, frozen: Learner(chosen).model)
+    monkeypatch.setattr("driftline.backtest.train.model_of", lambda chosen, frozen: Learner(chosen).model)
     with pytest.raises(InputFileError, match="other predictions once it was written"):
         train(chosen, TableSource(table, Fields("y", None, None, None, None)), NO_KEYS, lambda done, total: None)
 
@@ -229,7 +229,7 @@ def _pressed(_: bool) -> Iterator[Callable[[int, int], None]]:
 def test_ctrl_c_leaves_what_was_there(files: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, table, out = files
     out.write_text("the last one")
-    monkeypatch.setattr("app.cli.train.bar", _pressed)
+    monkeypatch.setattr("driftline.cli.train.bar", _pressed)
     done = run("train", "-p", pipeline, "--input", table, "--label", "y", "-o", out)
     assert (done.returncode, "nothing was written" in done.stderr) == (130, True), done.stderr
     assert out.read_text() == "the last one"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.cli.verify import lines, report
-from app.engine.audit import ShardAudit
-from app.engine.published import Difference
+from driftline.cli.verify import lines, report
+from driftline.engine.published import Difference
+from driftline.operate.verify import ShardAudit
 from tests.cli.command import run
 
 

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from app.cli.worker import _check_port
-from app.core.error import SettingsError
+from driftline.cli.worker import _check_port
+from driftline.core.error import SettingsError
 
 
 def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.codec.decode import ABOUT_EPISODE, COMMANDS, REASONS, Decoder
-from app.codec.inputs import Inputs
-from app.core.pipeline import Pipeline
-from app.core.record import Control, Event, InputRecord, Label, Malformed, Source
+from driftline.codec.decode import ABOUT_EPISODE, COMMANDS, REASONS, Decoder
+from driftline.codec.inputs import Inputs
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Control, Event, InputRecord, Label, Malformed, Source
 from tests.support.small import NOW_MS, event_bytes, label_bytes, small, source
 
 DECODER = Decoder(small())
@@ -276,7 +276,7 @@ def test_missing_features_are_marked() -> None:
 
 def test_commands() -> None:
     for command in COMMANDS:
-        if command == "load":  # tests/core/test_load.py
+        if command == "load":  # tests/core/fold/test_load.py
             continue
         about = {"episode": "p-0-error-l1", "for_ms": 1} if command in ABOUT_EPISODE else {}
         made = DECODER.control(source("p.control", 0, orjson.dumps({"command": command, "by": "me", **about})))

@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
-from app.codec.decode import Decoder
-from app.codec.document import NotFinite, parse_json
-from app.core.error import PipelineError
-from app.core.pipeline import Pipeline, parse_path, parse_pipeline
-from app.core.pipeline.field import ENVELOPE, HEADERS, KEY, format_path
-from app.core.record import Event, Headers, InputRecord, Label, Malformed, Passed, Source
+from driftline.codec.decode import Decoder
+from driftline.codec.document import NotFinite, parse_json
+from driftline.core.error import PipelineError
+from driftline.core.notation import ENVELOPE, HEADERS, KEY, format_path
+from driftline.core.pipeline import Pipeline, parse_path, parse_pipeline
+from driftline.core.record import Event, Headers, InputRecord, Label, Malformed, Passed, Source
 from tests.support.small import NOW_MS, small
 
 NUMBER = {"x": "number"}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codec.encode import KEY_BYTES_MAX, Encoder, Message
-from app.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score
-from app.core.record import Headers, Source
+from driftline.codec.encode import KEY_BYTES_MAX, Encoder, Message
+from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score
+from driftline.core.record import Headers, Source
 from tests.support.published import digest
 from tests.support.small import NOW_MS, small
 

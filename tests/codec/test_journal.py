@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from app.codec.journal import (
+from driftline.codec.journal import (
     CHAIN_START,
     Entry,
     EpochEntry,
@@ -22,7 +22,7 @@ from app.codec.journal import (
     follows,
     link,
 )
-from app.core.error import InvariantError
+from driftline.core.error import InvariantError
 
 SLICE = SliceEntry(
     number=3,

@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from app.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.keyring import NO_KEYS, KeyRing
 
 OLD, NEW = "the key of last year", "the key of this year"
 

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import (
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import (
     CHUNK_BYTES,
     Manifest,
     chunk_key,
@@ -18,7 +18,7 @@ from app.codec.manifest import (
     split,
     state_digest,
 )
-from app.core.error import SnapshotError
+from driftline.core.error import SnapshotError
 
 KEY = KeyRing((b"a key of the deployment",))
 MANIFEST = Manifest(

@@ -12,16 +12,16 @@ import orjson
 import pytest
 import yaml
 
-from app.codec.decode import REASONS
-from app.codec.encode import Message
-from app.codec.journal import CHAIN_START, EpochEntry, Range, SliceEntry, TopicIdentity, encode_link, link
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import Manifest, encode_manifest
-from app.core.fingerprint import arithmetic_fingerprint, versions
-from app.core.pipeline import Pipeline, pipeline_schema
-from app.core.record import Source
-from app.core.shard import Shard
-from app.engine.fold import Folder
+from driftline.codec.decode import REASONS
+from driftline.codec.encode import Message
+from driftline.codec.journal import CHAIN_START, EpochEntry, Range, SliceEntry, TopicIdentity, encode_link, link
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import Manifest, encode_manifest
+from driftline.core.fingerprint import arithmetic_fingerprint, versions
+from driftline.core.pipeline import Pipeline, pipeline_schema
+from driftline.core.record import Source
+from driftline.core.shard.state import Shard
+from driftline.engine.fold import Folder
 from tests.support.schema import FOLDER, check, document_of, faults
 from tests.support.small import NOW_MS, event_bytes, label_bytes, small
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from app.codec.journal import CHAIN_START, SliceEntry, decode_link, encode_link, link
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.seal import has_seal, is_current, is_sealed, seal
+from driftline.codec.journal import CHAIN_START, SliceEntry, decode_link, encode_link, link
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.seal import has_seal, is_current, is_sealed, seal
 
 OLD, NEW = KeyRing((b"the key of last year",)), KeyRing((b"the key of this year",))
 BOTH = KeyRing((*NEW.keys, *OLD.keys))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-import app.codec.state as state
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import RESTORED, Manifest
-from app.codec.state import FORMAT, KIND, SavedShard, StateFile, StateFileError, decode_line, encode_line
+import driftline.codec.state as state
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import RESTORED, Manifest
+from driftline.codec.state import FORMAT, KIND, SavedShard, StateFile, StateFileError, decode_line, encode_line
 
 OURS, OTHER = KeyRing((b"the key of this year",)), KeyRing((b"a stranger's own key",))
 MANIFEST = Manifest(3, RESTORED, 0, 5, "0" * 32, 1, 1, {"e": 1}, 1, 10, "0" * 64, {"a": "b" * 500}, {}, "", 0)

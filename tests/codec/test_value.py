@@ -8,10 +8,10 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.codec.encode import Encoder
-from app.core.output import ModelVersion, Outcome, Prediction, Score
-from app.core.pipeline import Pipeline
-from app.core.record import Source
+from driftline.codec.encode import Encoder
+from driftline.core.output import ModelVersion, Outcome, Prediction, Score
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
 from tests.support.small import NOW_MS, small
 
 FEATURES = {"x": "number", "größe": "number", "w": "string"}

@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from app.backtest.history import LogSource, TableSource
-from app.codec.decode import Decoder
-from app.codec.document import NotFinite
-from app.codec.wire import Wire
-from app.core.pipeline import Pipeline
-from app.core.record import Event, InputRecord, Label, Malformed, Passed, Source
-from app.engine.feed import LabelForm
-from app.engine.table import Fields, Table
+from driftline.codec.decode import Decoder
+from driftline.codec.document import NotFinite
+from driftline.codec.wire import Wire
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Event, InputRecord, Label, Malformed, Passed, Source
+from driftline.ingest.feed import LabelForm
+from driftline.ingest.history import LogSource, TableSource
+from driftline.ingest.table import Fields, Table
 from tests.support.small import NOW_MS, small
 
 FEATURES = {"x": "number", "word": {"path": "$headers.word", "type": "string"}}

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.embedded import start as start_embedded
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.embedded import start as start_embedded
 from tests.contract.lab import Lab, MemoryLab, embedded_lab, kafka_lab
 
 

@@ -18,17 +18,17 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from app.broker.kafka import KafkaNode
-from app.broker.node import Node
-from app.broker.topic import create
-from app.codec.write import Write
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Source
-from app.engine.client import admin, client_options
-from app.engine.cluster import Identity, MemoryCluster
-from app.engine.kafka import KafkaBroker
-from app.engine.memory import MemoryBroker
-from app.engine.port import Broker, Feed, Place, Reader
+from driftline.codec.write import Write
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Source
+from driftline.devbroker.kafka import KafkaNode
+from driftline.devbroker.node import Node
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options
+from driftline.kafka.topic import create
+from driftline.transport.port import Broker, Feed, Place, Reader
+from tests.support.cluster import Identity, MemoryCluster
+from tests.support.memory import MemoryBroker
 from tests.support.stream import settings_of
 
 Need: TypeAlias = Literal["isolation", "groups", "retention", "size limit", "stall"]

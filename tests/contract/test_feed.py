@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from app.codec.inputs import Inputs
-from app.codec.write import Write
-from app.core.error import InputLostError
-from app.core.pipeline import Pipeline
-from app.engine.port import Place
+from driftline.codec.inputs import Inputs
+from driftline.codec.write import Write
+from driftline.core.error import InputLostError
+from driftline.core.pipeline import Pipeline
+from driftline.transport.port import Place
 from tests.contract.lab import Lab, Member
 
 

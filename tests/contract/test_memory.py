@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from app.codec.write import Write
-from app.core.error import BrokerError, CommitUnknownError
-from app.core.pipeline import Pipeline
-from app.engine import memory
-from app.engine.cluster import ClusterError, FencedError, MemoryCluster, assign_ranges
-from app.engine.memory import AstrayError, MemoryBroker, Moment, RefusedError, Step
-from app.engine.port import Place
+from driftline.codec.write import Write
+from driftline.core.error import BrokerError, CommitUnknownError
+from driftline.core.pipeline import Pipeline
+from driftline.transport.port import Place
 from tests.contract.lab import Member, MemoryLab
+from tests.support import memory
+from tests.support.cluster import ClusterError, FencedError, MemoryCluster, assign_ranges
+from tests.support.memory import AstrayError, MemoryBroker, Moment, RefusedError, Step
 
 
 class Hook:

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from app.broker.kafka import KafkaNode
-from app.codec.write import Write
-from app.core.error import CommitUnknownError
-from app.core.pipeline import Pipeline
+from driftline.codec.write import Write
+from driftline.core.error import CommitUnknownError
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker.kafka import KafkaNode
 from tests.contract.lab import SMALL_BYTES, WITHIN_S, Lab, WireLab, read_from, values_of
 
 CLOSE_WITHIN_S = 12.0

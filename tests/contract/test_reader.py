@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from app.codec.write import Write
-from app.core.error import InputLostError
-from app.engine.port import Place
+from driftline.codec.write import Write
+from driftline.core.error import InputLostError
+from driftline.transport.port import Place
 from tests.contract.lab import Lab, read_all, read_from, values_of
 
 

@@ -17,8 +17,8 @@ from msgspec import Struct
 from pydantic import BaseModel
 from river import proba
 
-from app.core.build import make_model
-from app.core.digest import DigestError, digest_of
+from driftline.core.digest import DigestError, digest_of
+from driftline.core.river.building import make_model
 
 
 class Slotted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.number import Signs, is_missing, parse_number
+from driftline.core.number import Signs, is_missing, parse_number
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from app.core.pipeline import AlertKind
+from driftline.core.pipeline import AlertKind
 
 RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
 

@@ -12,21 +12,21 @@ import pytest
 import river.drift
 from msgspec import structs
 
-from app.core.alert import drift_sign, reaction_sign
-from app.core.condition import LOST, SILENT, Condition, watched
-from app.core.drift import DriftMonitors
-from app.core.error import InvariantError
-from app.core.kind import row_of
-from app.core.monitor import Drift
-from app.core.output import Prediction
-from app.core.pipeline import AlertKind, Pipeline, parse_pipeline
-from app.core.pipeline.form import Drift as Section
-from app.core.proof import synthetic_records
-from app.core.reaction import Reaction
-from app.core.shard import Shard
-from app.core.signal import BITS, DIRECT, FEATURE_KEYS, Signal
-from app.core.step import step
-from app.core.task import TASK_NAMES, TaskName
+from driftline.author.proof import synthetic_records
+from driftline.core.alert.condition import LOST, SILENT, Condition, watched
+from driftline.core.alert.content import drift_sign, reaction_sign
+from driftline.core.alert.kind import row_of
+from driftline.core.drift.monitor import Drift
+from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.drift.reaction import Reaction
+from driftline.core.error import InvariantError
+from driftline.core.fold.step import step
+from driftline.core.output import Prediction
+from driftline.core.pipeline import AlertKind, Pipeline, parse_pipeline
+from driftline.core.pipeline.form import Drift as Section
+from driftline.core.shard.state import Shard
+from driftline.core.signal import BITS, DIRECT, FEATURE_KEYS, Signal
+from driftline.core.task import TASK_NAMES, TaskName
 from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from river import metrics
 
-from app.core.build import make_metric, make_model
-from app.core.curve import OWN_METRICS
-from app.core.drift import DriftMonitors
-from app.core.output import Outcome, Prediction
-from app.core.signal import Signal
-from app.core.task import TASK_NAMES, UNLABELLED, TaskName, find_task, task_of, tasks
+from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.output import Outcome, Prediction
+from driftline.core.river.building import make_metric, make_model
+from driftline.core.river.curve import OWN_METRICS
+from driftline.core.signal import Signal
+from driftline.core.task import TASK_NAMES, UNLABELLED, TaskName, find_task, task_of, tasks
 
 APP = Path(__file__).resolve().parents[2] / "app"
 HOME = APP / "core" / "task"
@@ -72,7 +72,7 @@ def test_a_module_that_has_the_same_word_has_only_that() -> None:
 
 def test_tasks_load_neither_river_nor_numpy() -> None:
     code = (
-        "import sys; from app.core.task import tasks; list(tasks()); "
+        "import sys; from driftline.core.task import tasks; list(tasks()); "
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'river', 'numpy', 'scipy'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=APP.parent, capture_output=True, text=True, check=True)

@@ -13,10 +13,10 @@ import click
 import pytest
 import yaml
 
-from app.broker.java import kafka_version
-from app.broker.topic import names
-from app.cli import main
-from app.config import load_pipeline, load_settings
+from driftline.cli import main
+from driftline.config import load_pipeline, load_settings
+from driftline.devbroker.java import kafka_version
+from driftline.kafka.topic import names
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.kafka.yml"

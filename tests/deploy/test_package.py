@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from app import __version__
-from app.cli import RIVER
+from driftline import __version__
+from driftline.cli import RIVER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,14 +54,14 @@ def test_the_command_is_the_groups() -> None:
     (script,) = entry_points(group="console_scripts", name="driftline") or [None]
     if script is None:
         pytest.skip("the package is not installed here; run the tests with `make test`")
-    assert script.value == "app.cli.__main__:run"
+    assert script.value == "driftline.__main__:run"
 
 
 @pytest.mark.parametrize("name", ["pom.xml", "log4j2.xml"])
 def test_what_a_broker_needs_is_in_the_package(name: str) -> None:
     package_data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
-    assert name in package_data["app.broker"]
-    assert files("app.broker").joinpath(name).is_file()
+    assert name in package_data["driftline.devbroker"]
+    assert files("driftline.devbroker").joinpath(name).is_file()
 
 
 def test_the_river_that_commands_ask_for_is_the_one_of_the_package(project: dict[str, Any]) -> None:

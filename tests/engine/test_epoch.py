@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.core.error import StateMismatchError
-from app.engine.epoch import next_epoch
+from driftline.core.error import StateMismatchError
+from driftline.engine.epoch import next_epoch
 from tests.support.small import small
 
 POSITIONS = {"p.events": 5}

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from app.core.shard import Shard
-from app.core.step import step
-from app.engine.fates import EVERY_S, LabelLog
+from driftline.core.fold.step import step
+from driftline.core.shard.state import Shard
+from driftline.engine.fates import EVERY_S, LabelLog
 from tests.support.feedback import Traffic, shard
 
 
@@ -24,7 +24,7 @@ def fold(here: Shard, traffic: Traffic, begin: int, end: int) -> None:
 
 
 def test_lost_labels_are_in_the_log_once_a_minute_and_their_trouble_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="app.engine.fates")
+    caplog.set_level(logging.INFO, logger="driftline.engine.fates")
     kept, shards = LabelLog(), {0: shard(), 1: shard(1)}
     assert lines(caplog, kept, shards, 0) == []
     fold(shards[0], Traffic(), 0, 50)

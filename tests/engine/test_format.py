@@ -7,18 +7,18 @@ from typing import Any
 import orjson
 import pytest
 
-from app.codec.inputs import Inputs
-from app.codec.keyring import NO_KEYS
-from app.codec.manifest import decode_manifest, manifest_key
-from app.core.error import SnapshotError
-from app.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
-from app.core.freeze import Frozen, dump_rest, load
-from app.core.migration import FORMAT, OLDEST, STEPS
-from app.core.pipeline import Pipeline
-from app.core.shard import Shard
-from app.engine.cluster import MemoryCluster
-from app.engine.port import Place
+from driftline.codec.inputs import Inputs
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.manifest import decode_manifest, manifest_key
+from driftline.core.error import SnapshotError
+from driftline.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
+from driftline.core.pipeline import Pipeline
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import Frozen, dump_rest, load
+from driftline.core.state.migration import FORMAT, OLDEST, STEPS
+from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, epochs, slices, state
+from tests.support.cluster import MemoryCluster
 from tests.support.kept import COUNT, EARLY, KINDS, UNLABELLED, cluster_of, read
 from tests.support.small import small
 
@@ -137,7 +137,7 @@ async def test_another_patch_keeps_the_model_though_its_inputs_are_gone(
     forget_inputs(cluster, chosen)
     major_minor = ".".join(versions()["python"].split(".")[:2])
     monkeypatch.setitem(versions(), name, version.replace("3.11", major_minor))
-    monkeypatch.setattr("app.core.fingerprint.arithmetic_fingerprint", lambda: "another")
+    monkeypatch.setattr("driftline.core.fingerprint.arithmetic_fingerprint", lambda: "another")
     await goes_on(cluster, chosen, kept["summary"])
     assert [entry.reason for entry in epochs(cluster, chosen)] == ["first", "version"]
 

@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from app.codec.keyring import KeyRing
-from app.codec.write import Write
-from app.core.pipeline import Pipeline
-from app.engine import kept as module
-from app.engine.cluster import MemoryCluster
-from app.engine.kept import Kept
-from app.engine.memory import MemoryBroker
-from app.engine.port import Place, Reader
-from app.engine.runner import Start
-from app.engine.snapshot import read_shelf
+from driftline.codec.keyring import KeyRing
+from driftline.codec.write import Write
+from driftline.core.pipeline import Pipeline
+from driftline.engine import kept as module
+from driftline.engine.kept import Kept
+from driftline.engine.runner import Start
+from driftline.engine.snapshot import read_shelf
+from driftline.transport.port import Place, Reader
 from tests.parity.rig import Life, pipeline, worked
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
 
 RING = KeyRing((b"the key of the deployment",))
 START = Start(ring=RING)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from app.codec.journal import CHAIN_START
-from app.codec.keyring import NO_KEYS
-from app.core.shard import Shard
-from app.engine.epoch import next_epoch
-from app.engine.fold import Folder
-from app.engine.live import STALL_S, Live
-from app.engine.memory import MemoryBroker, MemoryCluster
-from app.engine.pace import Pacer
-from app.engine.port import Place
-from app.engine.snapshot import SnapshotWriter
-from app.engine.tally import Tally
+from driftline.codec.journal import CHAIN_START
+from driftline.codec.keyring import NO_KEYS
+from driftline.core.shard.state import Shard
+from driftline.engine.epoch import next_epoch
+from driftline.engine.fold import Folder
+from driftline.engine.live import STALL_S, Live
+from driftline.engine.pace import Pacer
+from driftline.engine.snapshot import SnapshotWriter
+from driftline.engine.tally import Tally
+from driftline.transport.port import Place
+from tests.support.memory import MemoryBroker, MemoryCluster
 from tests.support.small import NOW_MS, event_bytes, label_bytes, small, source
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from app.core.error import CommitUnknownError
-from app.engine.advice import advice
-from app.engine.clock import Clock
-from app.engine.cluster import ClusterError, MemoryCluster, RefusedError
-from app.engine.memory import Moment
-from app.engine.outage import Outage
-from app.engine.port import Assignment, Feed
+from driftline.core.error import CommitUnknownError
+from driftline.engine.outage import Outage
+from driftline.kafka.explanation import advice
+from driftline.transport.clock import Clock
+from driftline.transport.port import Assignment, Feed
 from tests.parity.rig import Life, check_exact, pipeline, produce
+from tests.support.cluster import ClusterError, MemoryCluster, RefusedError
+from tests.support.memory import Moment
 
 
 class Hands:
@@ -73,7 +73,7 @@ class Away:
 
 
 async def test_a_worker_is_not_ready_while_its_cluster_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.engine.worker.WATCH_EVERY_S", 0.01)
+    monkeypatch.setattr("driftline.engine.worker.WATCH_EVERY_S", 0.01)
     cluster, chosen, away = MemoryCluster(), pipeline(), Away()
     cluster.create_for(chosen, 1)
     ids = produce(cluster, chosen, 200)
@@ -112,7 +112,7 @@ class Waiting:
 async def test_a_worker_that_waits_for_its_cluster_to_begin_says_so_and_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
-    monkeypatch.setattr("app.engine.worker.WATCH_EVERY_S", 0.01)
+    monkeypatch.setattr("driftline.engine.worker.WATCH_EVERY_S", 0.01)
     cluster, chosen, back = MemoryCluster(), pipeline(), asyncio.Event()
     cluster.create_for(chosen, 1)
     ids = produce(cluster, chosen, 100)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.core.merge import Merge
-from app.core.record import Event, Label, Source
-from app.engine.clock import Clock
-from app.engine.patience import ASK_MAX_S, Patience
-from app.engine.port import Place
+from driftline.core.fold.merge import Merge
+from driftline.core.record import Event, Label, Source
+from driftline.engine.patience import ASK_MAX_S, Patience
+from driftline.transport.clock import Clock
+from driftline.transport.port import Place
 from tests.support.small import NOW_MS, source
 
 DAY_MS = 86_400_000

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import (
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import (
     Manifest,
     Part,
     Row,
@@ -24,18 +24,18 @@ from app.codec.manifest import (
     manifest_key,
     state_digest,
 )
-from app.codec.write import Write
-from app.core import freeze
-from app.core.digest import digest_of
-from app.core.error import SnapshotError
-from app.core.freeze import Frozen, dump, load
-from app.core.migration import FORMAT, OLDEST
-from app.core.pipeline import Pipeline
-from app.core.record import Source
-from app.core.shard import Shard
-from app.engine import snapshot
-from app.engine.fold import Folder
-from app.engine.snapshot import Shelf, SnapshotWriter, read_shelf
+from driftline.codec.write import Write
+from driftline.core.digest import digest_of
+from driftline.core.error import SnapshotError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
+from driftline.core.shard.state import Shard
+from driftline.core.state import freeze
+from driftline.core.state.freeze import Frozen, dump, load
+from driftline.core.state.migration import FORMAT, OLDEST
+from driftline.engine import snapshot
+from driftline.engine.fold import Folder
+from driftline.engine.snapshot import Shelf, SnapshotWriter, read_shelf
 from tests.support.segment import segments_of
 from tests.support.small import NOW_MS, event, fold, label, small
 
@@ -355,7 +355,7 @@ async def test_what_was_spoilt_is_whole_again_in_time_though_nobody_noticed(monk
 
 
 async def test_a_head_that_shrinks_leaves_no_chunks_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.codec.manifest.CHUNK_BYTES", 500)
+    monkeypatch.setattr("driftline.codec.manifest.CHUNK_BYTES", 500)
     here = Life()
     here.fold(50)
     here.snapshot()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.tally import SECONDS, Histogram
+from driftline.engine.tally import SECONDS, Histogram
 
 NEAR = st.sampled_from(SECONDS) | st.floats(-1, 100)
 

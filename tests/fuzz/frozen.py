@@ -14,12 +14,12 @@ import sys
 import time
 from collections import Counter
 
-from app.core.admit import common
-from app.core.error import SnapshotError
-from app.core.freeze import dump, dump_model, load, load_model
-from app.core.shard import Shard
-from tests.core.test_admit import BOMBS, GADGETS, Hook
-from tests.core.test_freeze import MODELS, fold, pipeline_of, records
+from driftline.core.error import SnapshotError
+from driftline.core.pickle.allowlist import common
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import dump, dump_model, load, load_model
+from tests.core.pickle.test_allowlist import BOMBS, GADGETS, Hook
+from tests.core.state.test_freeze import MODELS, fold, pipeline_of, records
 
 SLOW_S = 20.0  # of CPU, for a state of some ten kilobytes, on a machine at work
 MEMORY_BYTES = 1 << 30  # more than at the beginning

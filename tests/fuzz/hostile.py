@@ -11,8 +11,8 @@ from random import Random
 
 import orjson
 
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Headers, Source, Tick
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Headers, Source, Tick
 from tests.support.small import MODELS, NOW_MS
 
 TASKS = ("binary", "multiclass", "regression", "anomaly")

@@ -15,16 +15,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from app.broker.topic import OVERHEAD_BYTES
-from app.codec.decode import REASONS
-from app.codec.encode import Encoder, Message
-from app.codec.inputs import Inputs
-from app.core.freeze import dump, load
-from app.core.output import Outcome, Output, Rejected, Score
-from app.core.pipeline import Pipeline
-from app.core.record import Control, Event, InputRecord, Label, Malformed, Passed, Source, Tick
-from app.core.shard import Shard
-from app.core.step import step
+from driftline.codec.decode import REASONS
+from driftline.codec.encode import Encoder, Message
+from driftline.codec.inputs import Inputs
+from driftline.core.fold.step import step
+from driftline.core.output import Outcome, Output, Rejected, Score
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Control, Event, InputRecord, Label, Malformed, Passed, Source, Tick
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import dump, load
+from driftline.kafka.topic import OVERHEAD_BYTES
 from tests.support.published import digest
 from tests.support.schema import check, document_of
 

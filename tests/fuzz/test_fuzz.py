@@ -19,10 +19,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.codec.decode import REASONS, Decoder
-from app.codec.journal import Link, decode_link
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import (
+from driftline.codec.decode import REASONS, Decoder
+from driftline.codec.journal import Link, decode_link
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import (
     Manifest,
     chunk_key,
     decode_manifest,
@@ -32,12 +32,12 @@ from app.codec.manifest import (
     split,
     state_digest,
 )
-from app.core.error import InvariantError, SnapshotError
-from app.core.freeze import Frozen, dump, load
-from app.core.migration import FORMAT
-from app.core.record import Control, Event, Label, Malformed, Passed, Source
-from app.core.shard import Shard
-from app.engine.snapshot import read_snapshots
+from driftline.core.error import InvariantError, SnapshotError
+from driftline.core.record import Control, Event, Label, Malformed, Passed, Source
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import Frozen, dump, load
+from driftline.core.state.migration import FORMAT
+from driftline.engine.snapshot import read_snapshots
 from tests.fuzz.hostile import TASKS, Stream, pipeline, varied
 from tests.fuzz.judge import Judge
 from tests.support.small import NOW_MS, event, fold, label, small

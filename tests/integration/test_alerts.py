@@ -11,10 +11,10 @@ import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.engine.client import client_options, producer
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import client_options, producer
+from driftline.kafka.topic import create
 from tests.support.command import Worker, succeed
 from tests.support.receiver import Post, Receiver
 from tests.support.stream import documents, read, settings_of, until_written

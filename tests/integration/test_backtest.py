@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 
-from app.backtest.topic import state_digest
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
-from app.codec.keyring import NO_KEYS
-from app.core.freeze import load
-from app.core.pipeline import Pipeline
-from app.engine.client import admin, client_options
-from app.engine.kafka import KafkaBroker
-from app.engine.snapshot import read_snapshots
+from driftline.backtest.topic import state_digest
+from driftline.codec.keyring import NO_KEYS
+from driftline.core.pipeline import Pipeline
+from driftline.core.state.freeze import load
+from driftline.devbroker.kafka import KafkaNode
+from driftline.engine.snapshot import read_snapshots
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options
+from driftline.kafka.topic import create
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import documents, pipeline_file, pipeline_of, settings_of, until_written, weather
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.topic import create
 from tests.support.command import Worker, driftline
 from tests.support.stream import pipeline_file, pipeline_of, settings_of, weather
 

@@ -25,14 +25,14 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.record.util import calc_crc32c
 
-from app.broker import kafka as kafka_broker
-from app.broker.kafka import KafkaNode
-from app.broker.node import free_port
-from app.broker.topic import check, create, plan
-from app.config import load_settings
-from app.core.error import AccessError
-from app.core.pipeline import Pipeline
-from app.engine.client import admin, client_options
+from driftline.config import load_settings
+from driftline.core.error import AccessError
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker import kafka as kafka_broker
+from driftline.devbroker.kafka import KafkaNode
+from driftline.devbroker.node import free_port
+from driftline.kafka.client import admin, client_options
+from driftline.kafka.topic import check, create, plan
 from tests.conftest import in_ci
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import (

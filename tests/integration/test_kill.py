@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
-from app.core.pipeline import Pipeline
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.topic import create
 from tests.support.command import Worker, succeed
 from tests.support.state import kept, replayed
 from tests.support.stream import (

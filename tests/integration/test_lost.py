@@ -10,9 +10,9 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
-from app.core.pipeline import parse_pipeline
+from driftline.core.pipeline import parse_pipeline
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.topic import create
 from tests.support.command import Worker, succeed
 from tests.support.stream import documents, settings_of, until_written
 

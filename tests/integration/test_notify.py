@@ -12,15 +12,15 @@ import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create, create_undelivered, undelivered_topic
-from app.core.pipeline import Pipeline
-from app.engine.client import client_options, producer
-from app.engine.metric import NotifyCollector
-from app.engine.notify import Notifier
-from app.engine.webhook import Webhook
-from tests.engine.test_webhook import alert
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import client_options, producer
+from driftline.kafka.topic import create, create_undelivered, undelivered_topic
+from driftline.operate.metric import NotifyCollector
+from driftline.operate.notify import Notifier
+from driftline.operate.webhook import Webhook
+from tests.operate.test_webhook import alert
 from tests.support.receiver import Receiver
 from tests.support.small import small
 from tests.support.stream import read, settings_of
@@ -122,7 +122,7 @@ async def test_a_dead_end_is_written_counted_and_logged(kafka: KafkaNode, caplog
     assert {one["driftline.webhook"] for one in headers} == {"away"}
     assert 'driftline_notifications_total{result="undelivered",webhook="away"} 6.0' in page
     assert 'driftline_notifier_up{webhook="away"} 1.0' in page
-    ours = [record for record in caplog.records if record.name == "app.engine.notify"]
+    ours = [record for record in caplog.records if record.name == "driftline.operate.notify"]
     told = [record.message for record in ours if record.levelname == "ERROR"]
     assert len(told) == 6
     assert all(receiver.url not in message for message in told)

@@ -11,16 +11,16 @@ from typing import NamedTuple
 import pytest
 from aiokafka.producer import sender
 
-from app.broker.kafka import KafkaNode
-from app.broker.node import free_port
-from app.broker.topic import create
-from app.codec.write import Write
-from app.core.error import CommitUnknownError
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.engine import kafka as adapter
-from app.engine import once
-from app.engine.client import client_options
-from app.engine.kafka import KafkaBroker, KafkaPublisher
+from driftline.codec.write import Write
+from driftline.core.error import CommitUnknownError
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.devbroker.kafka import KafkaNode
+from driftline.devbroker.node import free_port
+from driftline.kafka import broker as adapter
+from driftline.kafka import once
+from driftline.kafka.broker import KafkaBroker, KafkaPublisher
+from driftline.kafka.client import client_options
+from driftline.kafka.topic import create
 from tests.contract.lab import read_from, values_of
 from tests.integration.test_faults import DRAINED_S, Place
 from tests.support.proxy import FENCED, Loss, Proxy, node_behind

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.topic import create
 from tests.support.command import STOP_TIMEOUT_S, Command, Worker
 from tests.support.state import kept, replayed
 from tests.support.stream import (

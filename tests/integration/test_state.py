@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
 from tests.integration.test_verify import COUNT, DRAINED_S, PARTITIONS, Site
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import until_written

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from river import evaluate, metrics
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
 from tests.support.stream import weather
 from tests.support.table import KNOWN, LABELS, MODELS, by_river, by_service, plain_model, rows_of, same_digits, samples
 

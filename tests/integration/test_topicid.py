@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
-from app.engine.topicid import identities
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.topic_id import identities
 
 WITHIN_S = 60.0
 

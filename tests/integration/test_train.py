@@ -10,24 +10,15 @@ from typing import Any
 import orjson
 import pytest
 
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
-from app.core.freeze import load_model
-from app.core.model import Learner
-from app.core.pipeline import Pipeline
-from app.core.trained import parse
+from driftline.core.model.learner import Learner
+from driftline.core.pipeline import Pipeline
+from driftline.core.state.freeze import load_model
+from driftline.core.state.model_file import parse
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.topic import create
 from tests.support.command import Worker, succeed
 from tests.support.state import kept, replayed
-from tests.support.stream import (
-    Rows,
-    documents,
-    pipeline_file,
-    pipeline_of,
-    read,
-    settings_of,
-    until_written,
-    weather,
-)
+from tests.support.stream import Rows, documents, pipeline_file, pipeline_of, read, settings_of, until_written, weather
 
 COUNT, HISTORY = 2_400, 3_000
 OPEN = "--accept-unsigned-models"  # keys are in `test_keys`

@@ -13,9 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.new_partitions import NewPartitions
 
-from app.broker import kafka as kafka_broker
-from app.broker.kafka import KafkaNode
-from app.engine.client import admin, client_options, producer
+from driftline.devbroker import kafka as kafka_broker
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import admin, client_options, producer
 from tests.integration.test_faults import DRAINED_S, Place, ready
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import settings_of, weather

@@ -12,11 +12,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from app.broker.embedded import EmbeddedNode
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create
-from app.core.pipeline import Pipeline
-from app.engine.client import admin, client_options, producer
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker.embedded import EmbeddedNode
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import admin, client_options, producer
+from driftline.kafka.topic import create
 from tests.support.command import Command, Worker, driftline, succeed
 from tests.support.stream import pipeline_file, pipeline_of, read, settings_of, until_written, weather
 

@@ -12,11 +12,11 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from app.broker import kafka as kafka_broker
-from app.broker.kafka import KafkaNode
-from app.broker.topic import create, create_plain
-from app.core.pipeline import Pipeline
-from app.engine.client import admin, client_options
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker import kafka as kafka_broker
+from driftline.devbroker.kafka import KafkaNode
+from driftline.kafka.client import admin, client_options
+from driftline.kafka.topic import create, create_plain
 from tests.support.command import Command, Worker, driftline, fetch, free_port, sample, succeed
 from tests.support.state import epochs, kept, replayed, slices
 from tests.support.stream import (
@@ -162,7 +162,7 @@ def test_faust_runs_it_too(site: Site) -> None:
         "DRIFTLINE_BOOTSTRAP": site.bootstrap,
         "DRIFTLINE_WEB_PORT": str(port),
     }
-    with Command(site.folder, "-A", "app.main", "worker", module="faust", changes=here) as worker:
+    with Command(site.folder, "-A", "driftline.main", "worker", module="faust", changes=here) as worker:
         site.until_joined(600)
         worker.until(lambda: (fetch(port, "/health/ready") or (0, ""))[0] == 200, 20, "it is ready")
         assert sample((fetch(port, "/metrics") or (0, ""))[1], "driftline_scores_total") == 600

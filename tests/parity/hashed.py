@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from app.engine.cluster import MemoryCluster
 from tests.parity.rig import Life, outputs_digest, pipeline, produce, state
+from tests.support.cluster import MemoryCluster
 
 FEATURES = "(Select('x', 'z') | StandardScaler()) + (Select('word') | OneHotEncoder())"
 MODELS = {

@@ -12,23 +12,23 @@ from typing import Any
 import orjson
 from msgspec import structs
 
-from app.codec.encode import Message
-from app.codec.inputs import Inputs
-from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
-from app.codec.keyring import NO_KEYS
-from app.codec.manifest import Manifest
-from app.core import freeze
-from app.core.digest import digest_of
-from app.core.freeze import Frozen, dump, load
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.shard import Shard
-from app.engine.cluster import ClusterError, Entry, MemoryCluster
-from app.engine.live import Live
-from app.engine.memory import Hook, MemoryBroker, Moment, Step
-from app.engine.port import Place
-from app.engine.recovery import Recovered, Recovery
-from app.engine.runner import Runner, Start
-from app.engine.worker import Worker
+from driftline.codec.encode import Message
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import EpochEntry, Link, SliceEntry, decode_link
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.manifest import Manifest
+from driftline.core.digest import digest_of
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.shard.state import Shard
+from driftline.core.state import freeze
+from driftline.core.state.freeze import Frozen, dump, load
+from driftline.engine.live import Live
+from driftline.engine.recovery import Recovered, Recovery
+from driftline.engine.runner import Runner, Start
+from driftline.engine.worker import Worker
+from driftline.transport.port import Place
+from tests.support.cluster import ClusterError, Entry, MemoryCluster
+from tests.support.memory import Hook, MemoryBroker, Moment, Step
 from tests.support.published import digest
 
 NOW_MS = 1_700_000_000_000

@@ -12,19 +12,19 @@ import orjson
 import pytest
 from msgspec import structs
 
-from app.codec.journal import decode_link, encode_link, link
-from app.codec.write import Write
-from app.core.error import InputLostError
-from app.core.pipeline import Pipeline
-from app.core.record import Source
-from app.engine import recovery
-from app.engine.audit import ShardAudit, Span, audit_shards
-from app.engine.cluster import Entry, MemoryCluster
-from app.engine.memory import MemoryBroker
-from app.engine.port import Place
-from app.engine.published import Difference
-from app.engine.runner import Start
+from driftline.codec.journal import decode_link, encode_link, link
+from driftline.codec.write import Write
+from driftline.core.error import InputLostError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
+from driftline.engine import recovery
+from driftline.engine.published import Difference
+from driftline.engine.runner import Start
+from driftline.operate.verify import ShardAudit, Span, audit_shards
+from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, Death, Life, epochs, pipeline, produce, slices, tamper
+from tests.support.cluster import Entry, MemoryCluster
+from tests.support.memory import MemoryBroker
 
 COUNT = 600
 ALL = Span(outputs=True)

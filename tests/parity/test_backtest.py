@@ -9,21 +9,21 @@ from typing import Any
 import orjson
 import pytest
 
-from app.backtest.candidate import Candidate, Result, Spec
-from app.backtest.run import Facts, Options
-from app.backtest.score import CsvPart
-from app.backtest.span import Bounds, Span, TopicSource
-from app.backtest.topic import replay, state_digest
-from app.codec.keyring import NO_KEYS
-from app.core.error import InputFileError, InputLostError, RecoveryError
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Tick
-from app.core.shard import Shard
-from app.core.step import step
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import MemoryBroker
-from app.engine.port import Place
+from driftline.backtest.candidate import Candidate, Result, Spec
+from driftline.backtest.run import Facts, Options
+from driftline.backtest.score import CsvPart
+from driftline.backtest.span import Bounds, Span, TopicSource
+from driftline.backtest.topic import replay, state_digest
+from driftline.codec.keyring import NO_KEYS
+from driftline.core.error import InputFileError, InputLostError, RecoveryError
+from driftline.core.fold.step import step
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Tick
+from driftline.core.shard.state import Shard
+from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, tamper, worked
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
 
 COUNT = 1_200
 
@@ -392,7 +392,7 @@ async def test_no_snapshot_before_a_range_names_the_oldest_that_is_kept() -> Non
 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_no_more_labels_are_read_than_a_range_waits_for(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.backtest.replay.READ_RECORDS_MAX", 50)
+    monkeypatch.setattr("driftline.backtest.replay.READ_RECORDS_MAX", 50)
     chosen = pipeline("enough")
     cluster, _, _ = await lived(chosen, 1)
     bounds = bounds_of(chosen, (0, 100), (0, COUNT))
@@ -491,7 +491,7 @@ def test_a_candidate_that_fails_does_not_stop_the_other(monkeypatch: pytest.Monk
     def raises(shard: Shard, record: Any) -> Any:
         raise ValueError("no")
 
-    monkeypatch.setattr("app.backtest.candidate.step", raises)
+    monkeypatch.setattr("driftline.backtest.candidate.step", raises)
     one.fold([Tick(0, 1, 1)])
-    monkeypatch.setattr("app.backtest.candidate.step", step)
+    monkeypatch.setattr("driftline.backtest.candidate.step", step)
     assert one.finish().failure == "at record 1: ValueError: no"

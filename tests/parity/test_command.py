@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 import pytest
 
-from app.codec.command import Sender, encode_command
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.parts import parts
-from app.core.pipeline import Pipeline
-from app.engine.cluster import MemoryCluster
-from app.engine.gate import AGE_MAX_MS, AHEAD_MAX_MS
-from app.engine.runner import Start
+from driftline.codec.command import Sender, encode_command
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.parts import parts
+from driftline.core.pipeline import Pipeline
+from driftline.engine.gate import AGE_MAX_MS, AHEAD_MAX_MS
+from driftline.engine.runner import Start
 from tests.parity.rig import NOW_MS, Life, check_replay, documents, pipeline, produce, state
+from tests.support.cluster import MemoryCluster
 from tests.support.trained import model_file
 
 KEY, OTHER = KeyRing((b"a key that this deployment has",)), KeyRing((b"a stranger's own key",))

@@ -9,12 +9,10 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from app.codec.journal import SliceEntry, encode_link, link
-from app.codec.write import Write
-from app.core.record import Tick
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import Moment, RefusedError
-from app.engine.port import Place
+from driftline.codec.journal import SliceEntry, encode_link, link
+from driftline.codec.write import Write
+from driftline.core.record import Tick
+from driftline.transport.port import Place
 from tests.parity.rig import (
     NOW_MS,
     STEP_MS,
@@ -28,6 +26,8 @@ from tests.parity.rig import (
     produce,
     slices,
 )
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import Moment, RefusedError
 
 WAIT = {"wait": "60ms", "early": "30ms"}
 

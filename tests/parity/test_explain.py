@@ -10,20 +10,20 @@ from typing import Any
 import orjson
 import pytest
 
-from app.backtest.explain import Explanation, explain
-from app.backtest.export import columns_of, export
-from app.backtest.score import put_together
-from app.backtest.served import Served
-from app.cli.explain import lines
-from app.codec.keyring import NO_KEYS
-from app.core.error import InputFileError
-from app.core.pipeline import Pipeline
-from app.engine.audit import Span, audit_shards
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import MemoryBroker
-from app.engine.port import Place
-from app.engine.published import _value_field
+from driftline.backtest.explain import Explanation, explain
+from driftline.backtest.export import columns_of, export
+from driftline.backtest.score import put_together
+from driftline.backtest.served import Served
+from driftline.cli.explain import lines
+from driftline.codec.keyring import NO_KEYS
+from driftline.core.error import InputFileError
+from driftline.core.pipeline import Pipeline
+from driftline.engine.published import _value_field
+from driftline.operate.verify import Span, audit_shards
+from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper, worked
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
 
 COUNT = 1_200
 

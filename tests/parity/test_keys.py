@@ -9,20 +9,20 @@ import orjson
 import pytest
 from msgspec import structs
 
-from app.codec.journal import CHAIN_START, Entry, EpochEntry, chain_of, decode_link, encode_link, link
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.seal import has_seal, is_current, seal
-from app.codec.write import Write
-from app.core.error import UnsignedStateError
-from app.core.pipeline import Pipeline
-from app.engine import trust as trust_module
-from app.engine.audit import Span, audit_shards
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import MemoryBroker
-from app.engine.port import Place
-from app.engine.runner import Start
-from app.engine.trust import Ancestry, Trust, Unsigned, _Behind, name_of
+from driftline.codec.journal import CHAIN_START, Entry, EpochEntry, chain_of, decode_link, encode_link, link
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.seal import has_seal, is_current, seal
+from driftline.codec.write import Write
+from driftline.core.error import UnsignedStateError
+from driftline.core.pipeline import Pipeline
+from driftline.engine import trust as trust_module
+from driftline.engine.runner import Start
+from driftline.engine.trust import Ancestry, Trust, Unsigned, _Behind, name_of
+from driftline.operate.verify import Span, audit_shards
+from driftline.transport.port import Place
 from tests.parity.rig import Death, Life, check_exact, epochs, pipeline, produce, state, tamper
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
 from tests.support.state import _FromTheBeginning
 
 COUNT = 300

@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import Step
 from tests.parity.rig import (
     Death,
     Life,
@@ -19,6 +17,8 @@ from tests.parity.rig import (
     produce,
     slices,
 )
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import Step
 
 COUNT = 700
 

@@ -8,14 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from app.codec.command import Sender
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.parts import parts
-from app.core.pipeline import Pipeline
-from app.engine.audit import Span, audit_shards
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import MemoryBroker, Step
-from app.engine.runner import Start
+from driftline.codec.command import Sender
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.parts import parts
+from driftline.core.pipeline import Pipeline
+from driftline.engine.runner import Start
+from driftline.operate.verify import Span, audit_shards
 from tests.parity.rig import (
     NOW_MS,
     STEP_MS,
@@ -31,6 +29,8 @@ from tests.parity.rig import (
     slices,
 )
 from tests.parity.test_backtest import backtest, spec
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker, Step
 from tests.support.trained import model_file, taught
 
 COUNT = 400
@@ -245,7 +245,7 @@ async def test_a_refusal_for_the_version_holds_in_a_replay_by_any_version(monkey
     produce(cluster, chosen, COUNT)
     here = {"app": "1", "river": "0.1.0", "python": "3.11.0", "numpy": "2"}
     with monkeypatch.context() as patched:
-        patched.setattr("app.core.fingerprint.versions", lambda: here)
+        patched.setattr("driftline.core.fingerprint.versions", lambda: here)
         async with Life(cluster, chosen, start=OPEN) as life:
             await life.until_done()
             await life.kill()

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from app.cli.live import EXIT_CODES, lines
-from app.codec.inputs import Inputs
-from app.codec.keyring import NO_KEYS
-from app.core.error import DriftlineError
-from app.core.fingerprint import versions
-from app.core.pipeline import Pipeline
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import MemoryBroker
-from app.engine.outlook import Outlook, outlook
-from app.engine.port import Place
+from driftline.cli.live import EXIT_CODES, lines
+from driftline.codec.inputs import Inputs
+from driftline.codec.keyring import NO_KEYS
+from driftline.core.error import DriftlineError
+from driftline.core.fingerprint import versions
+from driftline.core.pipeline import Pipeline
+from driftline.operate.outlook import Outlook, outlook
+from driftline.transport.port import Place
 from tests.parity.rig import Life, pipeline, produce, worked
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
 
 COUNT = 300
 

@@ -19,11 +19,11 @@ import orjson
 import pytest
 from river import evaluate, metrics
 
-from app.core.build import build_metric, build_model
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Source
-from app.core.shard import Shard
-from app.engine.fold import Folder
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Source
+from driftline.core.river.building import build_metric, build_model
+from driftline.core.shard.state import Shard
+from driftline.engine.fold import Folder
 
 DATA = os.environ.get("DRIFTLINE_DATA")
 NAMES = ("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer")

@@ -8,9 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.core.pipeline import Pipeline
-from app.engine.cluster import MemoryCluster
-from app.engine.memory import Step
+from driftline.core.pipeline import Pipeline
 from tests.parity.rig import (
     NOW_MS,
     STEP_MS,
@@ -23,6 +21,8 @@ from tests.parity.rig import (
     pipeline,
     replay,
 )
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import Step
 
 COUNT, FLIP = 1_200, 700
 REACTIONS: dict[str, dict[str, Any]] = {

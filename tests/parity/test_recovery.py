@@ -11,15 +11,14 @@ from typing import Any
 import orjson
 import pytest
 
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import chunk_key, decode_index, decode_manifest, encode_manifest, manifest_key
-from app.codec.write import Write
-from app.core.error import DigestMismatchError, InputLostError, InvariantError, StateMismatchError
-from app.core.pipeline import Pipeline
-from app.core.record import Source
-from app.engine.cluster import MemoryCluster
-from app.engine.port import Place
-from app.engine.runner import Start
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import chunk_key, decode_index, decode_manifest, encode_manifest, manifest_key
+from driftline.codec.write import Write
+from driftline.core.error import DigestMismatchError, InputLostError, InvariantError, StateMismatchError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
+from driftline.engine.runner import Start
+from driftline.transport.port import Place
 from tests.parity.rig import (
     NOW_MS,
     STEP_MS,
@@ -36,6 +35,7 @@ from tests.parity.rig import (
     state,
     tamper,
 )
+from tests.support.cluster import MemoryCluster
 from tests.support.poisonous import BAD, disarmed
 from tests.support.segment import segments_of
 
@@ -511,7 +511,7 @@ async def test_other_versions_are_not_verifiable_here_and_open_an_epoch(monkeypa
     with monkeypatch.context() as other:
         for module in ("epoch", "recovery", "snapshot"):
             other.setattr(
-                f"app.engine.{module}.versions", lambda: {"app": "0", "river": "0", "python": "3", "numpy": "1"}
+                f"driftline.engine.{module}.versions", lambda: {"app": "0", "river": "0", "python": "3", "numpy": "1"}
             )
         cluster, ids = await lived(chosen, clean=True)
     tamper(cluster, Place(chosen.topics.events, 0), 5, b"other outputs than the journal says")
@@ -534,7 +534,7 @@ async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.Mon
     chosen = pipeline()
     with monkeypatch.context() as other:
         for module in ("epoch", "recovery", "snapshot"):
-            other.setattr(f"app.engine.{module}.arithmetic_fingerprint", lambda: "another machine")
+            other.setattr(f"driftline.engine.{module}.arithmetic_fingerprint", lambda: "another machine")
         cluster, ids = await lived(chosen)
     tamper(cluster, Place(chosen.topics.events, 0), 5, b"other outputs than the journal says")
     async with Life(cluster, chosen) as life:
@@ -551,7 +551,7 @@ async def test_an_epoch_that_carries_on_unverifiable_bits_is_not_verifiable_eith
     chosen = pipeline()
     with monkeypatch.context() as there:
         for module in ("epoch", "snapshot"):
-            there.setattr(f"app.engine.{module}.arithmetic_fingerprint", lambda: "another")
+            there.setattr(f"driftline.engine.{module}.arithmetic_fingerprint", lambda: "another")
         cluster, _ = await lived(chosen)
     async with Life(cluster, chosen) as life:
         produce(cluster, chosen, COUNT, first=1_000)

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from app.core.error import PipelineError
-from app.engine.cluster import MemoryCluster
-from app.engine.runner import Start
+from driftline.core.error import PipelineError
+from driftline.engine.runner import Start
 from tests.parity.rig import NOW_MS, STEP_MS, Life, check_replay, documents, epochs, pipeline, produce
 from tests.parity.test_audit import audited
 from tests.parity.test_backtest import backtest, spec
+from tests.support.cluster import MemoryCluster
 
 LATE_MS = NOW_MS + 120 * STEP_MS
 LATE = "2023-11-14T22:15:20Z"

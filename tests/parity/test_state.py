@@ -10,24 +10,24 @@ import orjson
 import pytest
 from river import naive_bayes
 
-from app.codec.inputs import Inputs
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.state import StateFileError
-from app.codec.write import Write
-from app.core.error import RecoveryError, StateMismatchError, StateUnreadableError
-from app.core.fingerprint import readers, versions
-from app.core.pipeline import Pipeline
-from app.engine.audit import Span, audit_shards
-from app.engine.cluster import MemoryCluster
-from app.engine.kafka import KafkaBroker
-from app.engine.meeting import Meeting
-from app.engine.memory import MemoryBroker
-from app.engine.port import Place
-from app.engine.restoring import Restoration, Restored, StateReader
-from app.engine.runner import Start
-from app.engine.saving import Saved, save
-from app.engine.status import read_status
+from driftline.codec.inputs import Inputs
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.state import StateFileError
+from driftline.codec.write import Write
+from driftline.core.error import RecoveryError, StateMismatchError, StateUnreadableError
+from driftline.core.fingerprint import readers, versions
+from driftline.core.pipeline import Pipeline
+from driftline.engine.runner import Start
+from driftline.kafka.broker import KafkaBroker
+from driftline.operate.joined import Meeting
+from driftline.operate.restoring import Restoration, Restored, StateReader
+from driftline.operate.saving import Saved, save
+from driftline.operate.status import read_status
+from driftline.operate.verify import Span, audit_shards
+from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, epochs, pipeline, produce, state
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
 from tests.support.segment import segments_of
 
 COUNT = 400

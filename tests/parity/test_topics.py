@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from app.codec.keyring import KeyRing
-from app.codec.write import Write
-from app.core.error import DriftlineError, InputReplacedError, JournalReplacedError, PartitionsChangedError
-from app.engine.cluster import MemoryCluster
-from app.engine.port import Place
-from app.engine.runner import Start
+from driftline.codec.keyring import KeyRing
+from driftline.codec.write import Write
+from driftline.core.error import DriftlineError, InputReplacedError, JournalReplacedError, PartitionsChangedError
+from driftline.engine.runner import Start
+from driftline.transport.port import Place
 from tests.parity.rig import Life, check_replay, epochs, pipeline, produce, worked
+from tests.support.cluster import MemoryCluster
 
 GO_ON = Start(gap_continue=True)
 
@@ -96,7 +96,7 @@ async def test_entries_of_a_journal_that_was_deleted_are_not_taken_in_the_next(c
 
 @pytest.mark.parametrize("which", ["journal", "events"])
 async def test_a_topic_made_anew_under_a_worker_ends_it(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.engine import worker
+    from driftline.engine import worker
 
     monkeypatch.setattr(worker, "IDENTIFY_EVERY_S", 0.0)
     monkeypatch.setattr(worker, "WATCH_EVERY_S", 0.01)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.curve import OWN_METRICS, ROCAUC, AveragePrecision, Curve, bin_of
+from driftline.core.river.curve import OWN_METRICS, ROCAUC, AveragePrecision, Curve, bin_of
 
 Pairs = list[tuple[bool, float]]
 

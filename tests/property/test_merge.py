@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.merge import Merge
-from app.core.record import InputRecord, Malformed
+from driftline.core.fold.merge import Merge
+from driftline.core.record import InputRecord, Malformed
 from tests.support.small import source
 
 RANKS = 3

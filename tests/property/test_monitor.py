@@ -12,10 +12,10 @@ import river.drift
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.drift import Drift, DriftMonitors, Monitor
-from app.core.output import Prediction
-from app.core.reference import Reference
-from app.core.trail import BLOCKS, RECENT_MIN, Trail
+from driftline.core.drift.change_point import BLOCKS, RECENT_MIN, Trail
+from driftline.core.drift.monitors import Drift, DriftMonitors, Monitor
+from driftline.core.drift.reference import Reference
+from driftline.core.output import Prediction
 from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped

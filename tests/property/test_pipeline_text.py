@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import read_yaml, yaml_scalar
-from app.core.digest import digest_of
-from app.core.duration import format_duration, parse_duration
-from app.core.error import ExpressionError, PipelineError
-from app.core.expression import build
-from app.core.pipeline import format_path, parse_path, parse_pipeline
+from driftline.config import read_yaml, yaml_scalar
+from driftline.core.digest import digest_of
+from driftline.core.duration import format_duration, parse_duration
+from driftline.core.error import ExpressionError, PipelineError
+from driftline.core.pipeline import format_path, parse_path, parse_pipeline
+from driftline.core.river.expression import build
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 SCALAR = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | TEXT

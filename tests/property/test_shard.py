@@ -10,15 +10,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from app.codec.encode import Encoder
-from app.core import freeze
-from app.core.digest import digest_of
-from app.core.freeze import dump, load
-from app.core.output import Outcome, Output, Rejected, Score
-from app.core.pipeline import Pipeline
-from app.core.record import Record, Tick
-from app.core.shard import Shard
-from app.core.step import step
+from driftline.codec.encode import Encoder
+from driftline.core.digest import digest_of
+from driftline.core.fold.step import step
+from driftline.core.output import Outcome, Output, Rejected, Score
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Record, Tick
+from driftline.core.shard.state import Shard
+from driftline.core.state import freeze
+from driftline.core.state.freeze import dump, load
 from tests.support.small import NOW_MS, control, event, kinds, label, malformed, small
 
 WAIT_MS, EARLY_MS, HORIZON_MS = 20, 10, 50

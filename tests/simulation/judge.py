@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 
-from app.codec.encode import Encoder, Message
-from app.codec.inputs import Inputs
-from app.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
-from app.codec.keyring import NO_KEYS
-from app.codec.manifest import (
+from driftline.codec.encode import Encoder, Message
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import CHAIN_START, EpochEntry, Link, SliceEntry, decode_link, follows
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.manifest import (
     RESTORED,
     Manifest,
     chunk_key,
@@ -26,17 +26,17 @@ from app.codec.manifest import (
     part_of,
     state_digest,
 )
-from app.core import freeze
-from app.core.adopt import adopt
-from app.core.digest import digest_of
-from app.core.error import DriftlineError
-from app.core.freeze import Frozen, dump, load
-from app.core.pipeline import Pipeline
-from app.core.poison import Notes
-from app.core.record import InputRecord, Record, Source, Tick
-from app.core.shard import Shard
-from app.core.step import step
-from app.engine.port import Place
+from driftline.core.digest import digest_of
+from driftline.core.error import DriftlineError
+from driftline.core.fault import Notes
+from driftline.core.fold.step import step
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import InputRecord, Record, Source, Tick
+from driftline.core.shard.state import Shard
+from driftline.core.state import freeze
+from driftline.core.state.adopt import adopt
+from driftline.core.state.freeze import Frozen, dump, load
+from driftline.transport.port import Place
 from tests.simulation.loads import Ledger, unfit
 from tests.simulation.scenario import Send
 from tests.simulation.world import World, parsed, state_bounds

@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import orjson
 
-from app.codec.command import Sender, encode_command
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.parts import parts
-from app.core.pipeline import parse_pipeline
+from driftline.codec.command import Sender, encode_command
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.parts import parts
+from driftline.core.pipeline import parse_pipeline
 from tests.support.trained import model_file
 
 KEY = KeyRing((b"the deployment's own",))

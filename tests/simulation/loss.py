@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.codec.inputs import Inputs
-from app.codec.journal import EpochEntry, SliceEntry, decode_link
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import (
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import EpochEntry, SliceEntry, decode_link
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import (
     RESTORED,
     Manifest,
     Part,
@@ -18,13 +18,13 @@ from app.codec.manifest import (
     restored_key,
     state_digest,
 )
-from app.core.error import DriftlineError
-from app.core.fingerprint import versions
-from app.core.migration import FORMAT, OLDEST
-from app.core.pipeline import Pipeline
-from app.engine.cluster import MemoryCluster
-from app.engine.port import Place
-from app.engine.snapshot import joined
+from driftline.core.error import DriftlineError
+from driftline.core.fingerprint import versions
+from driftline.core.pipeline import Pipeline
+from driftline.core.state.migration import FORMAT, OLDEST
+from driftline.engine.snapshot import joined
+from driftline.transport.port import Place
+from tests.support.cluster import MemoryCluster
 
 
 def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str, ring: KeyRing) -> bool:

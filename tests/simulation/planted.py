@@ -15,24 +15,24 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from app.codec.manifest import Part
-from app.codec.write import Write
-from app.core import freeze
-from app.core.error import CommitUnknownError
-from app.core.freeze import Frozen
-from app.core.join import Segment
-from app.core.pipeline import Pipeline
-from app.core.shard import Shard
-from app.engine import recovery
-from app.engine.cluster import ClusterError, FencedError, RefusedError
-from app.engine.fold import Folder
-from app.engine.live import Live
-from app.engine.memory import MemoryBroker, MemoryPublisher
-from app.engine.pace import Pacer
-from app.engine.port import Place, Publisher
-from app.engine.runner import Runner
-from app.engine.snapshot import SnapshotWriter
+from driftline.codec.manifest import Part
+from driftline.codec.write import Write
+from driftline.core.error import CommitUnknownError
+from driftline.core.label.ledger import Segment
+from driftline.core.pipeline import Pipeline
+from driftline.core.shard.state import Shard
+from driftline.core.state import freeze
+from driftline.core.state.freeze import Frozen
+from driftline.engine import recovery
+from driftline.engine.fold import Folder
+from driftline.engine.live import Live
+from driftline.engine.pace import Pacer
+from driftline.engine.runner import Runner
+from driftline.engine.snapshot import SnapshotWriter
+from driftline.transport.port import Place, Publisher
 from tests.simulation.run import run_seed
+from tests.support.cluster import ClusterError, FencedError, RefusedError
+from tests.support.memory import MemoryBroker, MemoryPublisher
 
 SEEDS_MAX = 1_000
 

@@ -22,28 +22,30 @@ from unittest.mock import patch
 import orjson
 from msgspec import structs
 
-from app.codec import manifest
-from app.codec.inputs import Inputs
-from app.codec.journal import SliceEntry, encode_link, link
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.manifest import Manifest, decode_manifest, encode_manifest
-from app.codec.write import Write
-from app.core import fingerprint, loading
-from app.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
-from app.core.fingerprint import versions
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Source
-from app.engine import epoch, fold, gap, live, memory, recovery, snapshot, worker
-from app.engine.clock import Clock
-from app.engine.cluster import ClusterError, Entry, Identity, MemoryCluster
-from app.engine.memory import AstrayError, MemoryBroker, Moment, RefusedError
-from app.engine.port import Place
-from app.engine.runner import Start
-from app.engine.worker import Worker
+from driftline.codec import manifest
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import SliceEntry, encode_link, link
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import Manifest, decode_manifest, encode_manifest
+from driftline.codec.write import Write
+from driftline.core import fingerprint
+from driftline.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
+from driftline.core.fingerprint import versions
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Source
+from driftline.core.shard import upload
+from driftline.engine import epoch, fold, gap, live, recovery, snapshot, worker
+from driftline.engine.runner import Start
+from driftline.engine.worker import Worker
+from driftline.transport.clock import Clock
+from driftline.transport.port import Place
 from tests.simulation.loads import KEY
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
 from tests.simulation.loss import is_lost
 from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
+from tests.support import memory
+from tests.support.cluster import ClusterError, Entry, Identity, MemoryCluster
+from tests.support.memory import AstrayError, MemoryBroker, Moment, RefusedError
 
 SESSION_S = 3.0  # a real one takes 10 s; shorter here, or idle polling is all that a simulation does
 REBALANCE_S = 10.0
@@ -698,7 +700,7 @@ NARROW: tuple[tuple[ModuleType, str, int], ...] = (
 @contextmanager
 def state_bounds(scenario: Scenario) -> Iterator[None]:
     """Bounds that the state depends on: whoever folds needs the same."""
-    with patch.object(loading, "WITHIN_MS", 900 if scenario.narrow else loading.WITHIN_MS):
+    with patch.object(upload, "WITHIN_MS", 900 if scenario.narrow else upload.WITHIN_MS):
         yield
 
 

@@ -41,7 +41,7 @@ def driftline(*arguments: str | Path, timeout_s: float = 120.0, **changes: str) 
     if arguments[0] == "worker":
         changes = {"DRIFTLINE_WEB_PORT": str(free_port()), **changes}
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *map(str, arguments)],
+        [sys.executable, "-m", "driftline", *map(str, arguments)],
         cwd=ROOT,
         env=environment(**changes),
         capture_output=True,
@@ -93,7 +93,7 @@ class Command:
         self,
         folder: Path,
         *arguments: str | Path | float,
-        module: str = "app.cli",
+        module: str = "driftline",
         name: str = "command",
         changes: Mapping[str, str] | None = None,
     ) -> None:

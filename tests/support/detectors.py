@@ -20,14 +20,14 @@ from typing import Any
 
 from river import datasets
 
-from app.core.build import build_detector
-from app.core.drift import Drift, DriftMonitors
-from app.core.output import Prediction
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Event, Label, Source
-from app.core.shard import Shard
-from app.core.signal import Signal
-from app.core.step import step
+from driftline.core.drift.monitors import Drift, DriftMonitors
+from driftline.core.fold.step import step
+from driftline.core.output import Prediction
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Event, Label, Source
+from driftline.core.river.building import build_detector
+from driftline.core.shard.state import Shard
+from driftline.core.signal import Signal
 
 synth: Any = datasets.synth  # River is untyped
 Row = tuple[dict[str, float], Any]

@@ -15,14 +15,14 @@ from typing import Any
 import orjson
 from msgspec import msgpack, structs
 
-from app.codec.inputs import Inputs
-from app.core.fingerprint import arithmetic_fingerprint, versions
-from app.core.migration import FORMAT
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Source
-from app.engine.cluster import Entry, MemoryCluster
-from app.engine.port import Place
+from driftline.codec.inputs import Inputs
+from driftline.core.fingerprint import arithmetic_fingerprint, versions
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Source
+from driftline.core.state.migration import FORMAT
+from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, pipeline, produce
+from tests.support.cluster import Entry, MemoryCluster
 
 FOLDER = Path(__file__).parent.parent / "engine" / "formats"
 COUNT = 150

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
-from app.broker import kafka as kafka_broker
-from app.broker.kafka import KafkaNode
-from app.broker.node import HOST, free_port
+from driftline.devbroker import kafka as kafka_broker
+from driftline.devbroker.kafka import KafkaNode
+from driftline.devbroker.node import HOST, free_port
 
 PRODUCE, ADD_PARTITIONS, END_TXN = 0, 24, 26
 FENCED = frozenset({47, 90})  # INVALID_PRODUCER_EPOCH, PRODUCER_FENCED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.codec.encode import Digest, Message
+from driftline.codec.encode import Digest, Message
 
 
 def digest(messages: Iterable[Message]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from jsonschema import Draft202012Validator
 
-from app.codec.encode import Message
+from driftline.codec.encode import Message
 
 FOLDER = Path(__file__).resolve().parents[2] / "schemas"
 NAMES = {"scores": "score", "outcomes": "outcome", "alerts": "alert", "rejected": "rejected"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from app.core import join
+from driftline.core.label import ledger
 
 
 @contextmanager
@@ -14,5 +14,5 @@ def segments_of(shift: int) -> Iterator[None]:
     """Segments of 2 ** shift events, for every ledger that is made and used within."""
     with ExitStack() as stack:
         for name, value in (("SEGMENT", 1 << shift), ("_SHIFT", shift), ("_SLOT", (1 << shift) - 1)):
-            stack.enter_context(patch.object(join, name, value))
+            stack.enter_context(patch.object(ledger, name, value))
         yield

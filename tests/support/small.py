@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from app.core.output import Output
-from app.core.pipeline import Pipeline, parse_pipeline
-from app.core.record import Control, Event, EventId, FeatureValue, Label, LabelValue, Malformed, Record, Source
-from app.core.shard import Shard
-from app.core.step import step
+from driftline.core.fold.step import step
+from driftline.core.output import Output
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.record import Control, Event, EventId, FeatureValue, Label, LabelValue, Malformed, Record, Source
+from driftline.core.shard.state import Shard
 
 NOW_MS = 1_700_000_000_000
 MODEL = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder()) | LogisticRegression()"

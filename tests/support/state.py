@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.codec.journal import EpochEntry, Link, SliceEntry, decode_link
-from app.codec.keyring import NO_KEYS
-from app.codec.manifest import Manifest
-from app.core.digest import digest_of
-from app.core.freeze import Frozen, dump, load
-from app.core.pipeline import Pipeline
-from app.core.shard import Shard
-from app.engine.kafka import KafkaBroker
-from app.engine.recovery import Progress, Recovery
-from app.engine.snapshot import read_snapshots
+from driftline.codec.journal import EpochEntry, Link, SliceEntry, decode_link
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.manifest import Manifest
+from driftline.core.digest import digest_of
+from driftline.core.pipeline import Pipeline
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import Frozen, dump, load
+from driftline.engine.recovery import Progress, Recovery
+from driftline.engine.snapshot import read_snapshots
+from driftline.kafka.broker import KafkaBroker
 from tests.support.stream import read, settings_of
 
 

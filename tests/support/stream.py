@@ -20,9 +20,9 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 
-from app.config import Settings, load_settings, read_pipeline
-from app.core.pipeline import Pipeline
-from app.engine.client import Arrival, admin, client_options, consumer, partition_counts, subscribe
+from driftline.config import Settings, load_settings, read_pipeline
+from driftline.core.pipeline import Pipeline
+from driftline.kafka.client import Arrival, admin, client_options, consumer, partition_counts, subscribe
 
 LOGISTIC = "StandardScaler() | LogisticRegression()"
 LABEL = "label"

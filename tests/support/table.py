@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 import orjson
 from river import metrics
 
-from app.broker import embedded, kafka
-from app.broker.node import Node
-from app.broker.topic import create
-from app.core.build import build_model
-from app.engine.column import read_cell
+from driftline.core.river.building import build_model
+from driftline.devbroker import embedded, kafka
+from driftline.devbroker.node import Node
+from driftline.ingest.column import read_cell
+from driftline.kafka.topic import create
 from tests.support.command import Command, Worker, succeed
 from tests.support.stream import Rows, pipeline_file, pipeline_of, settings_of
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from msgspec import structs
 
-from app.codec.keyring import NO_KEYS, KeyRing
-from app.codec.parts import encode_model
-from app.core.fingerprint import arithmetic_fingerprint, versions
-from app.core.freeze import dump_model
-from app.core.model import Learner
-from app.core.pipeline import Pipeline
-from app.core.record import FeatureValue, LabelValue
-from app.core.trained import FORMAT, KIND, Trained
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.parts import encode_model
+from driftline.core.fingerprint import arithmetic_fingerprint, versions
+from driftline.core.model.learner import Learner
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import FeatureValue, LabelValue
+from driftline.core.state.freeze import dump_model
+from driftline.core.state.model_file import FORMAT, KIND, Trained
 
 
 def taught(pipeline: Pipeline, count: int = 60, seed: int = 1) -> Learner:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.core.drift import DriftMonitors
-from app.core.signal import BITS, DIRECT
-from app.core.task import TaskName
+from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.signal import BITS, DIRECT
+from driftline.core.task import TaskName
 
 
 def watching(task: TaskName, names: Sequence[str], **asked: Any) -> DriftMonitors:

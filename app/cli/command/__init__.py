@@ -1,1 +1,0 @@
-"""How each command is called: its options and its help. Nothing here takes time to import, see `app.cli.lazy`."""

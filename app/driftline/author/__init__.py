@@ -1,0 +1,1 @@
+"""Help for whoever writes a pipeline file: profile, leaks, needs, proof."""

@@ -1,0 +1,393 @@
+"""What a table of labelled rows seems to be: its task, its id and time, and which of its fields can be features.
+
+Rules of thumb, each told with its reason, so that a person can overrule it: the file that comes out of them is
+a start, not a verdict. Left out are fields that would be learned by heart or not be there in production: ids,
+names, counters that only grow, and whatever gives the label away (see `leak`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import Literal
+
+from msgspec import Struct
+
+from driftline.author.leak import Cell, find_leaks
+from driftline.core.number import is_missing
+from driftline.core.pipeline import FeatureType
+from driftline.core.task import UNLABELLED, TaskName, task_of, tasks
+from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, is_number, refuse_alike
+from driftline.core.timestamp import PLAIN, TimeForm, Times
+
+__all__ = ["Field", "Left", "Profile", "ProfileError", "Target", "looks_like_id", "looks_like_label", "profile"]
+
+Column = Sequence[Cell | None]
+
+ONE_HOT_MAX = 50  # distinct texts up to here become columns of their own
+_HASHED_MAX = 5_000  # and up to here share a fixed number of them
+_WORDS = 3.0  # mean number of words from which on text is prose
+_COUNTER_VALUES_MIN = 4
+_COUNTER_ROWS_MIN = 20
+_NAME_MAX = 200
+_EPOCH_FIRST_MS, _EPOCH_LAST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
+_ID_NAME = re.compile(r"(?:^|[^A-Za-z])(?:id|uuid|guid|key|index|instant|row)$", re.IGNORECASE)
+_ID_CAMEL = re.compile(r"[a-z](?:Id|ID|Key)$")
+_TIME_NAME = re.compile(
+    r"time|date|epoch|unix|stamp|created|occurred|received|(?:^|[^A-Za-z])(?:ts|dt|at|day|dteday|when)(?:[^A-Za-z]|$)",
+    re.IGNORECASE,
+)
+_TRUE, _FALSE = frozenset({"true", "t", "yes"}), frozenset({"false", "f", "no"})
+_LABEL_NAME = re.compile(
+    r"(?:^|[^a-z])(?:label|target|class|y|truth|outcome|fraud|churn|churned|spam|default|defaulted|click|clicked|"
+    r"conversion|converted|anomaly|is_?fraud|is_?spam|is_?anomaly)$",
+    re.IGNORECASE,
+)
+_EPOCH_KNOWN_S = (10**9, 2 * 10**9)  # 2001 to 2033: numbers that hardly mean anything else if they never go back
+_TIMES_MIN = 0.95
+_DATE = re.compile(
+    r"\s*(?:[0-9]{4}[-/.][0-9]{1,2}(?:[-/.]|$)|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{8}(?:T|$)|"
+    r"[A-Za-z]{3,9},?\s+[0-9A-Za-z]|[0-9]{1,2}[-/. ][A-Za-z]{3})"
+)
+
+Use = Literal["number", "boolean", "category", "hashed", "text"]
+
+
+class Field(Struct, frozen=True):
+    """A field that becomes a feature.
+
+    Args:
+        use: how the model takes it: as a number, a boolean, a category of few or of many values, or prose.
+        fill: what stands in where a row has none; None if all rows of the sample have one.
+        note: what a person should know of it.
+    """
+
+    name: str
+    type: FeatureType
+    use: Use
+    fill: Cell | None = None
+    note: str = ""
+
+
+class Left(Struct, frozen=True):
+    """A field that does not become a feature, and why."""
+
+    name: str
+    type: FeatureType
+    why: str
+    leak: bool = False
+
+
+class Profile(Struct, frozen=True):
+    """All of it.
+
+    Args:
+        id, time: the fields; None where there is none.
+        in_order: whether times never go back in the sample.
+        time_form: how they are written.
+        untimed: rows without a time that can be read.
+    """
+
+    target: Target
+    id: str | None
+    time: str | None
+    in_order: bool
+    features: tuple[Field, ...]
+    left: tuple[Left, ...]
+    time_form: TimeForm = PLAIN
+    untimed: int = 0
+
+
+def profile(
+    columns: Mapping[str, Column],
+    label: str | None,
+    *,
+    event_id: str | None = None,
+    time: str | None = None,
+    task: TaskName | None = None,
+    typed: bool = True,
+    time_form: TimeForm | None = None,
+) -> Profile:
+    """Look at a table.
+
+    Args:
+        columns: cells by name, all of the same length, None where a row has none.
+        label: the field to predict; None for anomalies.
+        event_id, time, task: what the user says they are; found by looks without.
+        typed: whether the file knows text from numbers, as JSON does and CSV does not.
+        time_form: how times are written; found out without.
+
+    Raises:
+        ProfileError: the label cannot be one, or no field is left to learn from.
+    """
+    others = {name: cells for name, cells in columns.items() if name != label}
+    target = Target(task or UNLABELLED) if label is None else find_target(label, columns[label], task)
+    event_id = event_id or _find_id(others)
+    found = _Moments(time, {name: cells for name, cells in others.items() if name != event_id}, time_form)
+    time = found.name
+    features: list[Field] = []
+    left: list[Left] = []
+    for name, cells in others.items():
+        if name in (event_id, time):
+            continue
+        one = _field(name, cells, typed)
+        (features if isinstance(one, Field) else left).append(one)  # type: ignore[arg-type]  # each to its own
+    if label is not None:
+        features, leaking = _without_leaks(features, others, columns[label], target)
+        left += leaking
+    features, prose = _without_prose(features, target.task)
+    left += prose
+    if not features:
+        raise ProfileError(
+            "no field is left to learn from; " + "; ".join(f"{one.name}: {one.why}" for one in left[:10])
+        )
+    places = {name: place for place, name in enumerate(columns)}
+    left.sort(key=lambda one: places[one.name])
+    in_order = all(earlier <= later for earlier, later in pairwise(found.times))
+    return Profile(target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed)
+
+
+def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Fields that are called like what one would predict, or have two values only, each with the reason."""
+    found = {}
+    for name, cells in columns.items():
+        values = {cell for cell in cells if cell is not None}
+        if _LABEL_NAME.search(name) and len(values) > 1:
+            found[name] = "its name"
+        elif len(values) == 2:
+            found[name] = "two values"
+    return found
+
+
+# -- the label
+
+
+def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
+    """What the label says about the task.
+
+    Raises:
+        ProfileError: it can be no label of that task, or of any.
+    """
+    known = [cell for cell in cells if cell is not None]
+    seen = Seen(name, known, Counter(known))
+    counts = seen.counts
+    if not known:
+        raise ProfileError(f"the label {name!r} is empty in every row; name another field with --label")
+    if len(counts) == 1:
+        raise ProfileError(f"the label {name!r} is {known[0]!r} in every row; there is nothing to tell apart")
+    if task is not None:
+        return task_of(task).draft.look(seen)
+    refuse_alike(seen)
+    for one in tasks():
+        if one.draft.looks(seen):
+            return one.draft.look(seen)
+    raise ProfileError(
+        f"the label {name!r} has {len(counts)} different texts in {len(known)} rows, which are no classes; "
+        "name another field with --label"
+    )
+
+
+# -- id and time
+
+
+def looks_like_id(name: str) -> bool:
+    """Whether a field is called like one that tells rows, people or things apart."""
+    return bool(_ID_NAME.search(name) or _ID_CAMEL.search(name))
+
+
+def _find_id(columns: Mapping[str, Column]) -> str | None:
+    """The field that tells the rows apart and is called like one."""
+    unique = [
+        name
+        for name, cells in columns.items()
+        if all(isinstance(cell, str | int) and not isinstance(cell, bool) for cell in cells)
+        and len(set(cells)) == len(cells) > 1
+    ]
+    named = [name for name in unique if looks_like_id(name)]
+    return named[0] if named else None
+
+
+class _Moments:
+    """The field that holds the event's time, and its times.
+
+    Args:
+        name: what the user says it is; found by looks without.
+        form: how its times are written; found out without.
+
+    Attributes:
+        name: None where there is none.
+        times: epoch milliseconds of the rows that have one.
+        untimed: rows that have none.
+
+    Raises:
+        ProfileError: its times can be read in two ways.
+    """
+
+    def __init__(self, name: str | None, columns: Mapping[str, Column], form: TimeForm | None) -> None:
+        self.name: str | None = None
+        self.form, self.times, self.untimed = form or PLAIN, list[int](), 0
+        for candidate in columns if name is None else (name,):
+            cells = columns[candidate]
+            known = [cell for cell in cells if cell is not None and not (isinstance(cell, str) and is_missing(cell))]
+            if name is None and not _may_be_times(candidate, known, len(cells)):
+                continue
+            found = form or _form_of(candidate, known)
+            times = _read(found, known)
+            if name is not None or len(times) >= _TIMES_MIN * len(cells):
+                self.name, self.form, self.times, self.untimed = candidate, found, times, len(cells) - len(times)
+                return
+
+
+def _may_be_times(name: str, known: Column, rows: int) -> bool:
+    """Whether a field is worth trying: text that begins as a date does, or numbers since 1970 that are called a time or
+    never go back."""
+    if not known or len(known) < _TIMES_MIN * rows:
+        return False
+    if all(isinstance(cell, str) for cell in known):
+        return all(_DATE.match(str(cell)) for cell in known[:100])
+    if not all(cell is not None and is_number(cell) for cell in known):
+        return False
+    numbers = [float(cell) for cell in known]  # type: ignore[arg-type]  # just seen
+    if not _TIME_NAME.search(name):
+        low, high = _EPOCH_KNOWN_S
+        return all(low <= number <= high for number in numbers) and all(a <= b for a, b in pairwise(numbers))
+    times = Times()
+    times.add(known)
+    if times.are_serials():
+        return True
+    try:
+        found = [times.form().read(cell) for cell in known[:1_000]]
+    except ValueError:
+        return False
+    return all(_EPOCH_FIRST_MS <= moment <= _EPOCH_LAST_MS for moment in found)
+
+
+def _form_of(name: str, known: Column) -> TimeForm:
+    times = Times()
+    times.add(known)
+    try:
+        return times.form()
+    except ValueError as error:
+        raise ProfileError(f"column {name}: {error}") from None
+
+
+def _read(form: TimeForm, known: Column) -> list[int]:
+    """Epoch milliseconds of the cells that hold a time."""
+    times = []
+    for cell in known:
+        with suppress(ValueError):
+            times.append(form.read(cell))
+    return times
+
+
+# -- features
+
+
+def _field(name: str, cells: Column, typed: bool) -> Field | Left:
+    """What one field can be."""
+    known = [cell for cell in cells if cell is not None]
+    if len(name) > _NAME_MAX or not name.isprintable():
+        return Left(name, "string", f"a feature's name has at most {_NAME_MAX} printable characters")
+    if not known:
+        return Left(name, "string", "it is empty in every row")
+    if len(set(known)) == 1:
+        return Left(name, _type_of(known), "it has one value in every row")
+    gaps = len(known) < len(cells)
+    kinds = Counter(_kind(cell) for cell in known)
+    if kinds["boolean"] == len(known) or _are_booleans(known):
+        return Field(name, "boolean", "boolean", fill=False if gaps else None)
+    if kinds["number"] == len(known):
+        return _number(name, known, gaps)
+    if kinds["string"] < 0.05 * len(known) and kinds["boolean"] == 0:
+        strange = next(cell for cell in known if _kind(cell) == "string")
+        note = f"{kinds['string']} of {len(known)} rows hold text, as in {strange!r:.40}: such events are rejected"
+        numbers = [cell for cell in known if _kind(cell) == "number"]
+        return Field(name, "number", "number", _middle(numbers) if gaps else None, note)
+    return _text(name, [str(cell) for cell in known], gaps, mixed=typed and len(kinds) > 1)
+
+
+def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
+    numbers = [float(cell) for cell in known]
+    distinct = len(set(numbers))
+    whole = all(number.is_integer() for number in numbers)
+    if whole and looks_like_id(name) and distinct > ONE_HOT_MAX:
+        return Left(name, "number", "an id: its size means nothing, and each would be learned by heart")
+    sorted_rows = all(earlier <= later for earlier, later in pairwise(numbers))
+    if sorted_rows and distinct >= _COUNTER_VALUES_MIN and len(numbers) >= _COUNTER_ROWS_MIN:
+        return Left(name, "number", "it only grows from row to row: a counter or clock, new in every event")
+    if max(abs(number) for number in numbers) > 1e15:
+        return Left(name, "number", "its numbers go beyond limits.number_max")
+    return Field(name, "number", "number", _middle(known) if gaps else None)
+
+
+def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field | Left:
+    distinct = len(set(known))
+    words = sum(len(text.split()) for text in known[:1_000]) / len(known[:1_000])
+    fill = "missing" if gaps else None
+    if mixed:
+        return Left(name, "string", "it holds text in some rows and numbers in others")
+    if words >= _WORDS and distinct > ONE_HOT_MAX:
+        return Field(name, "string", "text", fill)
+    if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
+        return Field(name, "string", "category", fill)
+    if distinct > ID_SHARE * len(known):
+        return Left(name, "string", "nearly every row has its own: it would be learned by heart")
+    if looks_like_id(name):
+        return Left(name, "string", "an id: each would be learned by heart")
+    if distinct > _HASHED_MAX:
+        return Left(name, "string", f"{distinct:,} different texts are too many to learn from")
+    return Field(name, "string", "hashed", fill, note=f"{distinct:,} different texts, hashed into few columns")
+
+
+def _kind(cell: Cell) -> FeatureType:
+    if isinstance(cell, bool):
+        return "boolean"
+    return "string" if isinstance(cell, str) else "number"
+
+
+def _type_of(known: Sequence[Cell]) -> FeatureType:
+    return _kind(known[0])
+
+
+def _are_booleans(known: Sequence[Cell]) -> bool:
+    """Words for yes and no, which `driftline produce` reads as booleans where a pipeline says so."""
+    values = {cell.strip().lower() if isinstance(cell, str) else cell for cell in known}
+    return bool(values & _TRUE) and bool(values & _FALSE) and values <= _TRUE | _FALSE
+
+
+def _middle(known: Sequence[Cell]) -> Cell:
+    """The median: a number that occurs, so it is a sane one."""
+    ordered = sorted(float(cell) for cell in known)
+    middle = ordered[len(ordered) // 2]
+    return int(middle) if middle.is_integer() else middle
+
+
+# -- what gives the label away, and prose
+
+
+def _without_leaks(
+    features: Sequence[Field], columns: Mapping[str, Column], label: Column, target: Target
+) -> tuple[list[Field], list[Left]]:
+    rows = [place for place, cell in enumerate(label) if cell is not None]
+    truth = [cell for cell in label if cell is not None]
+    candidates = {
+        field.name: [columns[field.name][place] for place in rows] for field in features if field.use != "text"
+    }
+    left: dict[str, Left] = {}
+    types = {field.name: field.type for field in features}
+    for leak in find_leaks(candidates, truth, numeric=task_of(target.task).labels.numeric):
+        for name in leak.fields:
+            left[name] = Left(name, types[name], f"gives the label away: {leak.how}", leak=True)
+    return [field for field in features if field.name not in left], list(left.values())
+
+
+def _without_prose(features: list[Field], task: TaskName) -> tuple[list[Field], list[Left]]:
+    """Prose is counted in words where a class is to be told; a tree of numbers can do nothing with it."""
+    if task_of(task).draft.prose:
+        return features, []
+    why = "free text, which this model of numbers cannot take; with words counted, another model could"
+    left = [Left(field.name, "string", why) for field in features if field.use == "text"]
+    return [field for field in features if field.use != "text"], left

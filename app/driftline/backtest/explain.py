@@ -1,0 +1,305 @@
+"""One served score, derived again: by which model, from which features, and what River says of it.
+
+The state is recovered to the slice that scored the event, as recovery does it (digests and all), and a copy of it is
+folded record by record up to the event itself: the copy's model is the one that served it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from msgspec import Struct
+from river import compose
+
+from driftline.codec.encode import Encoder
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import Entry, SliceEntry
+from driftline.codec.keyring import KeyRing
+from driftline.codec.manifest import Manifest
+from driftline.core.error import InputFileError, InputLostError
+from driftline.core.fault import Notes
+from driftline.core.fold.future import Judge
+from driftline.core.fold.merge import Merge
+from driftline.core.fold.step import step
+from driftline.core.output import Score
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Event, InputRecord, Source
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import Frozen, dump, load
+from driftline.engine.fold import marks_of
+from driftline.engine.published import Cause, cause_of, document_of
+from driftline.engine.recovery import Recovered, Recovery
+from driftline.transport.port import Broker, Place, Reader
+
+READ_RECORDS_MAX = 2_000
+TEXT_MAX = 8_000
+
+
+class Weight(Struct, frozen=True):
+    """What one input of a linear model adds to its answer, before its link function."""
+
+    name: str
+    value: float
+    weight: float
+    adds: float
+
+
+class Explanation(Struct, frozen=True):
+    """One event.
+
+    Args:
+        place: topic, partition and offset of the event.
+        times: how many events with this id were scored, of which this is the last: it was seen again when its id was
+            forgotten (`dedupe`).
+        served: the score as it stands in the scores topic.
+        derived: the score as it was derived again; None where it could not be.
+        same: whether both are the same bytes.
+        began: where the derivation began.
+        version: of the model that served it: generation and learn calls.
+        features: as the model saw them.
+        weights: for linear models, the largest part first; and the rest, the intercept.
+        river: River's own explanation, where the model has one.
+        labelled: events of its pipeline wait for a label.
+        outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits.
+        alerts: of its shard, open when it was scored.
+    """
+
+    place: tuple[str, int, int]
+    times: int
+    served: dict[str, Any]
+    derived: dict[str, Any]
+    same: bool
+    began: str
+    version: str
+    features: dict[str, Any]
+    weights: list[Weight]
+    intercept: float | None
+    river: str | None
+    labelled: bool
+    outcome: dict[str, Any] | None
+    alerts: list[dict[str, Any]]
+
+
+class _Found(Exception):  # noqa: N818 - it is no error: it carries what was looked for
+    def __init__(self, shard: Shard, event: Event, score: Score) -> None:
+        self.shard = shard
+        self.event = event
+        self.score = score
+        super().__init__()
+
+
+class _Derivation(Recovery):
+    """A recovery that ends at one event."""
+
+    def __init__(self, broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing, offset: int) -> None:
+        super().__init__(broker, pipeline, partition, ring)
+        self._offset = offset
+        self._events = pipeline.topics.events
+        self._ranged: Mapping[str, list[Source]] = {}
+        self.began = "the journal's beginning"
+
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
+        found = await super()._snapshots()
+        return [one for one in found if one[0].positions.get(self._events, 0) <= self._offset]
+
+    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
+        state = await super()._restore(manifest, frozen)
+        self.began = f"the snapshot after slice {manifest.slice_number}"
+        return state
+
+    async def _follow(self, state: Recovered, entry: Entry) -> None:
+        if isinstance(entry, SliceEntry) and state.folder is not None:
+            part = entry.inputs.get(self._events)
+            if part is not None and part.start <= self._offset < part.stop:
+                shard = state.folder.shard
+                before = load(shard.pipeline, shard.partition, dump(shard))
+                await super()._follow(state, entry)  # proves that the slice is what it was
+                before.learner.notes = Notes(entry.raised or {})
+                raise _derived(before, self._ranged, entry.ahead or {}, self._offset)
+        await super()._follow(state, entry)
+
+    async def _range(self, folder: Any, entry: SliceEntry) -> Mapping[str, list[Source]]:
+        self._ranged = await super()._range(folder, entry)
+        return self._ranged
+
+    async def find(self) -> _Found:
+        """The state just before the event, and its score."""
+        try:
+            await self.run()
+        except _Found as found:
+            return found
+        raise InputFileError("the journal has no slice with this event; was its topic made anew?")
+
+
+def _derived(
+    shard: Shard, ranged: Mapping[str, list[Source]], ahead: Mapping[str, Sequence[int]], offset: int
+) -> Exception:
+    """Fold the slice's records up to the event."""
+    inputs = Inputs(shard.pipeline)
+    judge = Judge(shard.pipeline.limits.time_ahead_max_ms)
+    judge.begin(shard.watermark_ms, marks=marks_of(ahead, inputs.rank))
+    merge: Merge[Source] = Merge(inputs.decoders, judge)
+    for topic, sources in ranged.items():
+        merge.push(inputs.rank[topic], sources)
+    while (popped := merge.pop([True] * len(inputs.topics))) is not None:
+        record: InputRecord = popped[1]
+        if isinstance(record, Event) and record.source.offset == offset:
+            kept = load(shard.pipeline, shard.partition, dump(shard))
+            for made in step(kept, record):
+                if isinstance(made, Score):
+                    return _Found(shard, record, made)
+            break
+        step(shard, record)
+    return InputFileError("the event was read and not scored: it is in the rejected topic, with the reason")
+
+
+async def explain(
+    broker: Broker, pipeline: Pipeline, partitions: Sequence[int], event_id: str, ring: KeyRing
+) -> Explanation:
+    """Derive one event's score again.
+
+    Args:
+        partitions: to look for it in, the likeliest first.
+        event_id: as text; a whole number is found by its digits too.
+
+    Raises:
+        InputFileError: there is no score of such an event.
+    """
+    for partition in partitions:
+        scores = [
+            (document, value)
+            async for document, value in _records(broker, pipeline.topics.scores, partition, event_id)
+            if str(document.get("event_id")) == event_id and _cause(pipeline, partition, document) is not None
+        ]
+        if scores:
+            times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice
+            return await _explain(broker, pipeline, partition, *scores[-1], times, ring)
+    raise InputFileError(
+        f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or is no "
+        "longer retained"
+    )
+
+
+def _cause(pipeline: Pipeline, partition: int, document: Mapping[str, Any]) -> Cause | None:
+    """The event that a score names; None where it is no score of ours."""
+    return cause_of(str(document.get("output_id")), partition, [pipeline.topics.events])
+
+
+async def _explain(
+    broker: Broker,
+    pipeline: Pipeline,
+    partition: int,
+    document: dict[str, Any],
+    served: bytes,
+    times: int,
+    ring: KeyRing,
+) -> Explanation:
+    if (cause := _cause(pipeline, partition, document)) is None:
+        raise InputFileError(f"{document.get('output_id')!r:.100} names no event of {pipeline.topics.events}")
+    place, offset = f"{cause.topic}-{partition}", cause.number
+    derivation = _Derivation(broker, pipeline, partition, ring, offset)
+    try:
+        found = await derivation.find()
+    except InputLostError as error:
+        raise InputLostError(error.lost, "Nothing can be derived from it any more; ask for a later event") from error
+    learner = found.shard.learner
+    features = learner.features_of(found.event.features)
+    weights, intercept = weights_of(learner.model, features)
+    derived = Encoder(found.shard.pipeline, found.shard.partition).encode(found.score).value or b"{}"
+    outcomes, alerts = pipeline.topics.outcomes, pipeline.topics.alerts
+    ending = f"{place}-{offset}-1"  # how an event's wait ended is named by the event
+    outcome = None
+    async for said, _ in _records(broker, outcomes, partition, ending):
+        if said.get("output_id") == ending:
+            outcome = said
+    return Explanation(
+        place=(found.event.source.topic, partition, offset),
+        times=times,
+        served=document,
+        derived=orjson.loads(derived),
+        same=derived == served,
+        began=derivation.began,
+        version=str(found.score.version),
+        features=dict(features),
+        weights=weights,
+        intercept=intercept,
+        river=debugged(learner.model, features),
+        labelled=pipeline.label is not None,
+        outcome=outcome,
+        alerts=await _open_alerts(broker, alerts, partition, pipeline.topics.events, offset),
+    )
+
+
+def weights_of(model: Any, features: Mapping[str, Any]) -> tuple[list[Weight], float | None]:
+    """What each input of a linear model adds; nothing for other models."""
+    last = model.steps[list(model.steps)[-1]] if isinstance(model, compose.Pipeline) else model
+    weights = getattr(last, "weights", None)
+    if not isinstance(weights, Mapping) or not hasattr(last, "intercept"):
+        return [], None
+    inputs: Mapping[str, Any] = dict(features)
+    if isinstance(model, compose.Pipeline):
+        for step_of in list(model.steps.values())[:-1]:
+            inputs = step_of.transform_one(inputs)
+    made = [
+        Weight(str(name), float(value), float(weights.get(name, 0.0)), float(value) * float(weights.get(name, 0.0)))
+        for name, value in inputs.items()
+        if isinstance(value, int | float)
+    ]
+    return sorted(made, key=lambda one: -abs(one.adds)), float(last.intercept)
+
+
+def debugged(model: Any, features: Mapping[str, Any]) -> str | None:
+    """River's own explanation; None where it has none, or fails at it."""
+    ask = getattr(model, "debug_one", None)
+    if ask is None:
+        return None
+    try:
+        said = ask(dict(features))
+    except Exception:  # noqa: BLE001 - River's debugging may raise anything; the rest of the explanation stands
+        return None
+    return str(said)[:TEXT_MAX] if said else None
+
+
+async def _opened(broker: Broker, topic: str, partition: int) -> Reader:
+    """A reader at the beginning of what is retained."""
+    place = Place(topic, partition)
+    reader = broker.reader(partition)
+    await reader.open({topic: (await broker.beginnings([place]))[place]})
+    return reader
+
+
+async def _records(
+    broker: Broker, topic: str, partition: int, text: str
+) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
+    """Records of an output topic that have some text in them: as documents, and as they stand."""
+    reader = await _opened(broker, topic, partition)
+    wanted = text.encode()
+    try:
+        while sources := await reader.read(topic, READ_RECORDS_MAX):
+            for source in sources:
+                value = source.value
+                document = document_of(value) if value is not None and wanted in value else None
+                if document is not None and value is not None:
+                    yield document, value
+    finally:
+        await reader.close()
+
+
+async def _open_alerts(broker: Broker, topic: str, partition: int, events: str, offset: int) -> list[dict[str, Any]]:
+    """Alerts that were open when the event at this offset was scored, by the positions that each carries."""
+    reader = await _opened(broker, topic, partition)
+    episodes: dict[str, dict[str, Any]] = {}
+    try:
+        while sources := await reader.read(topic, READ_RECORDS_MAX):
+            for source in sources:
+                alert = document_of(source.value)
+                positions = alert.get("positions") if alert is not None else None
+                stands = positions.get(events, 0) if isinstance(positions, dict) else None
+                if alert is None or type(stands) is not int or stands > offset:
+                    continue
+                episodes[str(alert.get("episode"))] = alert
+    finally:
+        await reader.close()
+    return [alert for alert in episodes.values() if alert.get("state") != "resolved"]

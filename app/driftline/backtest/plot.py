@@ -1,0 +1,291 @@
+"""The plots of a report. Colours can be told apart by colour-blind people (Okabe and Ito)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from plotly.graph_objects import Bar, Figure, Scatter
+
+from driftline.backtest.report import CandidateReport, Part, Report
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A8A")
+ALERT_LINES_MAX = 40
+DRIFTS_MAX = 200
+NAME_MAX = 28
+TITLE_MAX = 42  # as many letters as a phone shows
+
+
+def colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def duration(span_ms: int) -> str:
+    """A span in its greatest unit."""
+    for unit_ms, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")):
+        if span_ms >= unit_ms:
+            return f"{span_ms / unit_ms:.3g} {unit}"
+    return f"{span_ms} ms"
+
+
+def in_parts(report: Report, metric: str) -> str:
+    """A metric's name where it is told of parts of a backtest."""
+    return f"{metric} (binned)" if metric in report.binned_in_parts else metric
+
+
+def told_first(report: Report) -> CandidateReport:
+    """The baseline, which has results where any candidate has."""
+    return next((one for one in report.candidates if one.name == report.baseline), report.candidates[0])
+
+
+def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
+    """A metric per stretch of time and candidate, with drifts and, if asked for, alerts."""
+    figure = _figure(f"{in_parts(report, metric)} over time", 340)
+    for place, one in enumerate(report.candidates):
+        parts = [part for part in one.over_time if part.values.get(metric) is not None]
+        figure.add_trace(
+            Scatter(
+                x=[_at(report, part.start_ms) for part in parts],
+                y=[part.values[metric] for part in parts],
+                customdata=[part.n for part in parts],
+                name=_name(one),
+                mode="lines",
+                line={"color": colour(place), "width": 2},
+                hovertemplate="%{y:.4f} (%{customdata:,} labels)",
+            )
+        )
+        _drifts(figure, report, one, parts, metric, place)
+        if alerts:
+            _alerts(figure, report, one, place)
+    figure.update_layout(hovermode="x unified")
+    figure.update_xaxes(title_text="row" if report.source.counted else None, nticks=6, tickangle=0)
+    return figure
+
+
+def _drifts(
+    figure: Figure, report: Report, one: CandidateReport, parts: Sequence[Part], metric: str, place: int
+) -> None:
+    """Drifts as triangles on the candidate's line."""
+    starts = [part.start_ms or 0 for part in parts]
+    marks = [drift for drift in one.drifts if drift.time_ms is not None and drift.what.startswith("drift")][:DRIFTS_MAX]
+    if parts and marks:
+        nearest = [
+            max((n for n, start in enumerate(starts) if start <= (mark.time_ms or 0)), default=0) for mark in marks
+        ]
+        figure.add_trace(
+            Scatter(
+                x=[_at(report, mark.time_ms) for mark in marks],
+                y=[parts[n].values[metric] for n in nearest],
+                text=[escape(f"{mark.signal}: {mark.what}") for mark in marks],
+                mode="markers",
+                marker={
+                    "symbol": "triangle-up",
+                    "size": 10,
+                    "color": colour(place),
+                    "line": {"width": 1, "color": "#fff"},
+                },
+                name=f"{_name(one)}: drift",
+                hovertemplate="%{text}",
+            )
+        )
+
+
+def _alerts(figure: Figure, report: Report, one: CandidateReport, place: int) -> None:
+    """Alerts as vertical lines."""
+    opened = [alert for alert in one.alerts if alert.state == "opened" and alert.time_ms is not None]
+    for alert in opened[:ALERT_LINES_MAX]:
+        figure.add_vline(
+            x=_at(report, alert.time_ms), line={"color": colour(place), "width": 1, "dash": "dot"}, opacity=0.45
+        )
+
+
+def differences(report: Report, metric: str) -> Figure:
+    """Each candidate's difference to the baseline, with its interval."""
+    names, values, below, above, colours = [], [], [], [], []
+    order = [one.name for one in report.candidates]
+    for comparison in reversed(report.comparisons):
+        one = next(one for one in comparison.differences if one.metric == metric)
+        if one.difference is None:
+            continue
+        names.append(_short(comparison.candidate))
+        values.append(one.difference)
+        below.append(one.difference - one.low if one.low is not None else 0)
+        above.append(one.high - one.difference if one.high is not None else 0)
+        colours.append(colour(order.index(comparison.candidate)))
+    figure = _figure(f"{metric}: difference to the baseline", 110 + 46 * max(1, len(names)))
+    figure.add_trace(
+        Scatter(
+            x=values,
+            y=names,
+            mode="markers",
+            marker={"size": 11, "color": colours},
+            error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 2},
+            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"color": "#5b6775", "width": 1})
+    better = next((one.better for one in report.metrics if one.name == metric), 1)
+    figure.update_xaxes(title_text="to the right is better" if better > 0 else "to the left is better", nticks=6)
+    figure.update_yaxes(automargin=True, range=[-0.6, len(names) - 0.4])
+    return figure
+
+
+def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
+    """A metric by segment or by the label's age."""
+    figure = _figure(title, 340)
+    for place, one in enumerate(report.candidates):
+        parts: list[Part] = getattr(one, which)
+        figure.add_trace(
+            Bar(
+                x=[_short(part.name) for part in parts],
+                y=[part.values.get(metric) for part in parts],
+                customdata=[part.n for part in parts],
+                name=_name(one),
+                marker={"color": colour(place)},
+                hovertemplate="%{y:.4f} (%{customdata:,} labels)",
+            )
+        )
+    figure.update_xaxes(type="category", tickangle=-35, automargin=True)
+    return figure
+
+
+def delays(report: Report) -> Figure:
+    """When labels came."""
+    figure = _figure("Labels by their delay", 340)
+    one = told_first(report)
+    total = sum(part.n for part in one.label_ages) or 1
+    figure.add_trace(
+        Bar(
+            x=[part.name for part in one.label_ages],
+            y=[part.n / total for part in one.label_ages],
+            marker={"color": "#5b6775"},
+            hovertemplate="%{y:.1%}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_xaxes(type="category", tickangle=-35, automargin=True)
+    return figure
+
+
+def calibration(report: Report) -> Figure:
+    """What was said against what came."""
+    figure = _figure("Calibration: said against came", 340)
+    figure.add_trace(
+        Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": "#b9c1ca", "dash": "dash"},
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    )
+    for place, one in enumerate(report.candidates):
+        shares = [share for share in one.calibration if share.n >= 10]
+        figure.add_trace(
+            Scatter(
+                x=[share.mean for share in shares],
+                y=[share.positives / share.n for share in shares],
+                customdata=[share.n for share in shares],
+                name=_name(one),
+                mode="lines+markers",
+                line={"color": colour(place)},
+                hovertemplate="said %{x:.1%}, came %{y:.1%} (%{customdata:,} labels)",
+            )
+        )
+    figure.update_xaxes(title_text="probability that was said", range=[-0.02, 1.02], tickformat=".0%")
+    figure.update_yaxes(title_text="share of positives", range=[-0.02, 1.02], tickformat=".0%")
+    return figure
+
+
+def scores(report: Report) -> Figure:
+    """How often each probability was said, of positives and of negatives."""
+    figure = _figure("Scores: positives above, negatives below", 340)
+    for place, one in enumerate(report.candidates):
+        middle = [(share.low + share.high) / 2 for share in one.calibration]
+        ups = sum(share.positives for share in one.calibration)
+        downs = sum(share.n - share.positives for share in one.calibration)
+        for values in (
+            [share.positives / (ups or 1) for share in one.calibration],
+            [-(share.n - share.positives) / (downs or 1) for share in one.calibration],
+        ):
+            figure.add_trace(
+                Scatter(
+                    x=middle,
+                    y=values,
+                    name=_name(one),
+                    mode="lines",
+                    line={"color": colour(place), "shape": "hvh"},
+                    hovertemplate="%{y:.1%}",
+                )
+            )
+    figure.add_hline(y=0, line={"color": "#5b6775", "width": 1})
+    figure.update_xaxes(title_text="probability that was said", range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(title_text="share of the class", tickformat=".0%")
+    return figure
+
+
+def thresholds(report: Report) -> Figure:
+    """What decisions would have cost, or found, by threshold."""
+    priced = report.cost is not None
+    figure = _figure("Cost of decisions by threshold" if priced else "F1 of decisions by threshold", 340)
+    for place, one in enumerate(report.candidates):
+        values: list[float | None] = [
+            point.cost if priced else 2 * point.tp / max(1, 2 * point.tp + point.fp + point.fn) for point in one.costs
+        ]
+        figure.add_trace(
+            Scatter(
+                x=[point.threshold for point in one.costs],
+                y=values,
+                name=_name(one),
+                mode="lines",
+                line={"color": colour(place)},
+                hovertemplate="from %{x:.3f} on: %{y:.4f}",
+            )
+        )
+    for threshold in {one.decision_threshold: None for one in report.candidates if one.decision_threshold is not None}:
+        figure.add_vline(x=threshold, line={"color": "#5b6775", "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="threshold", range=[0, 1])
+    figure.update_yaxes(title_text="cost an event" if priced else "F1")
+    return figure
+
+
+def _figure(title: str, height: int) -> Figure:
+    figure = Figure()
+    figure.update_layout(
+        title={
+            "text": _short(title, TITLE_MAX),
+            "font": {"size": 15},
+            "x": 0.01,
+            "xanchor": "left",
+            "xref": "container",
+        },
+        height=height,
+        autosize=True,
+        margin={"l": 52, "r": 12, "t": 46, "b": 30},
+        font={"family": "system-ui, sans-serif", "size": 12, "color": "#1d2733"},
+        paper_bgcolor="#fff",
+        plot_bgcolor="#fff",
+        showlegend=False,  # the page has the names: they flow at any width
+        dragmode=False,
+    )
+    figure.update_xaxes(gridcolor="#edf0f3", zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor="#edf0f3", zeroline=False, automargin=True)
+    return figure
+
+
+def _at(report: Report, time_ms: int | None) -> Any:
+    """A time on the axis: a date, or the number of the row where times were only counted."""
+    if report.source.counted:
+        return ((time_ms or 0) - report.source.start_ms) // report.source.step_ms
+    return datetime.fromtimestamp((time_ms or 0) / 1000, UTC).replace(tzinfo=None)
+
+
+def _name(one: CandidateReport) -> str:
+    return _short(one.name)
+
+
+def _short(text: str, most: int = NAME_MAX) -> str:
+    return escape(text if len(text) <= most else text[: most - 1] + "…")

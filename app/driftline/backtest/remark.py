@@ -1,0 +1,162 @@
+"""What a reader of a backtest's report must know, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from driftline.backtest.candidate import Result
+from driftline.backtest.compare import UNEQUAL_MAX, Comparison
+from driftline.backtest.exact import LABELS_MAX
+from driftline.backtest.measure import CURVES, is_exact
+from driftline.backtest.run import Facts, Outcome
+from driftline.backtest.served import Against
+from driftline.backtest.start import COLD
+from driftline.core.duration import format_duration
+from driftline.core.task import TaskName, task_of
+
+UNTAUGHT = "NOTHING WAS LEARNED"
+
+
+def findings(outcome: Outcome) -> list[str]:
+    """What is as it should be."""
+    return [told for name, one in outcome.results.items() if (told := _as_served(name, one)) is not None]
+
+
+def warnings(
+    outcome: Outcome, comparisons: Sequence[Comparison], span: str, label_delay_ms: int, task: TaskName
+) -> list[str]:
+    """What makes the figures others than they seem.
+
+    Args:
+        label_delay_ms: of a file of rows.
+        span: which part of the topics was asked for; empty for all.
+    """
+    results = outcome.results.items()
+    all_told = [untaught(name, result, outcome.facts, label_delay_ms, task) for name, result in results]
+    found = [told for told in all_told if told is not None]
+    if outcome.stopped:
+        found.append("It was stopped before the end: everything here is of the part that was read until then.")
+    found += _of_source(outcome.facts)
+    found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
+    for name, result in outcome.results.items():
+        found += _of_candidate(name, result, span)
+        if result.steered and any(part.difference for one in comparisons for part in one.differences):
+            found.append(
+                f"{name} was steered while it was live (a command, a loaded model, a changed file or a reset), and no "
+                "other candidate was: a part of the differences may come from that."
+            )
+    if partly := [one for one in comparisons if one.left_out]:
+        told = "; ".join(f"{one.candidate} over {one.events:,} events, without {one.left_out:,}" for one in partly)
+        found.append(
+            f"Compared with {partly[0].baseline} in those stretches of time in which both answered nearly the same "
+            f"events, and without the others, where one of them had over {UNEQUAL_MAX:.0%} more answers: {told}. The "
+            "table of metrics is of each candidate's own answers; --burn-in leaves out the beginning, where a model "
+            "has learned nothing yet."
+        )
+    return found
+
+
+def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task: TaskName) -> str | None:
+    """That nothing could be learned before the last score, and why; None where something was."""
+    if not task_of(task).supervised:
+        return None
+    if result.taught or not result.told or facts.start != COLD or facts.size_bytes:
+        return None
+    told = (
+        f"{name}: {UNTAUGHT} before the last score. All scores are of a model that had seen no label, so the "
+        "figures say nothing about it. "
+    )
+    if result.first_ms is None or result.last_ms is None:
+        return told + "Are the times of events and labels right?"
+    span_ms = result.last_ms - result.first_ms
+    first, last = (shown_time(time_ms) for time_ms in (result.first_ms, result.last_ms))
+    if label_delay_ms >= span_ms:
+        delay, span = format_duration(label_delay_ms), f"{span_ms / 86_400_000:,.2g} days"
+        return told + (
+            f"A label comes {delay} after its event, and all events lie within {span} ({first} to {last}). Are the "
+            "times right, and is --label-delay?"
+        )
+    return told + f"The events go from {first} to {last}, and no label was there by then. Are their times right?"
+
+
+def shown_time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _of_source(facts: Facts) -> Iterator[str]:
+    if facts.cut_events:
+        yield f"Events are kept only: {', '.join(facts.cut_events)}. Labels of those before are orphans."
+    if facts.cut_labels:
+        yield (
+            f"Labels are kept only: {', '.join(facts.cut_labels)}. Events whose label lay before count as having none "
+            "(or the assumed one), so figures of the beginning are not to be relied on."
+        )
+    if facts.uncommanded:
+        yield "Commands of operators are left out in time order: what was served may differ from this by them."
+    if facts.bad:
+        yield f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}"
+    if facts.ahead:
+        rows = "row has a time" if facts.ahead == 1 else "rows have times"
+        yield (
+            f"{facts.ahead:,} {rows} far ahead of the rows around, and count as of the time of the row before; the "
+            f"first: {facts.ahead_rows[0]}."
+        )
+    if facts.disordered:
+        yield (
+            f"{facts.disordered:,} rows are earlier than a row before them in their file; sort it by time for the "
+            "order that a live stream would have had."
+        )
+    if facts.unlabelled:
+        yield f"{facts.unlabelled:,} rows have no label."
+
+
+def _of_candidate(name: str, result: Result, span: str) -> Iterator[str]:
+    if result.failure is not None:
+        yield f"{name} {'failed' if result.told else 'gave no results'}: {result.failure}"
+    rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
+    if rejected and result.failure is None:
+        first = f"; the first: {result.rejected[0]}" if result.rejected else ""
+        yield f"{name}: {rejected:,} records were rejected{first}"
+    counted, answered = (int(number) for number in result.tally.total.sums[0, :2])
+    if answered < counted and result.failure is None:
+        yield (
+            f"{name}: {counted - answered:,} of {counted:,} labelled events have no answer of the model (it had "
+            "learned nothing yet, or its prediction was withheld); every metric is of the others."
+        )
+    lost = result.counts.get("orphan", 0) + result.early
+    if lost and not span:  # among the labels that come behind a range are those of events behind it
+        yield f"{name}: {lost:,} labels belong to no event that was read."
+    if not is_exact(result.tally):
+        yield (
+            f"{name}: {' and '.join(CURVES)} are of binned scores, as live: there are more than the {LABELS_MAX:,} "
+            "labels whose scores are kept."
+        )
+    if (failed := result.counts.get("failed", 0)) and result.failure is None:
+        first = f"; the first: {result.raised}" if result.raised is not None else ""
+        yield f"{name}: the model raised an exception on {failed:,} labels, which it did not learn{first}."
+
+
+def _as_served(name: str, result: Result) -> str | None:
+    """That all scores are those that were served, in a sentence."""
+    found = result.against
+    if found is None or not found.compared or found.differing or found.missing:
+        return None
+    how = "are, bit for bit, those that were served" if result.live else "say what the served ones said"
+    return f"{name}: all {found.compared:,} scores {how}{_removed(found)}."
+
+
+def _against(name: str, result: Result) -> str | None:
+    """What differs from what was served, in a sentence."""
+    found = result.against
+    if found is None or _as_served(name, result) is not None:
+        return None
+    if not found.compared:
+        return f"{name}: none of its scores was served{_removed(found)}."
+    told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
+    told += f", by {found.largest:.4g} at most" if found.differing else ""
+    return told + (f"; {found.missing:,} were never served" if found.missing else "") + _removed(found) + "."
+
+
+def _removed(found: Against) -> str:
+    return f"; the served scores of {found.removed:,} earlier events are not kept any more" if found.removed else ""

@@ -1,0 +1,511 @@
+"""What a backtest says, as a document: `report.json`, whose form is in `schemas/backtest.schema.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from driftline.backtest.candidate import Result, Spec
+from driftline.backtest.compare import Comparison, compare, finite
+from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
+from driftline.backtest.remark import findings, warnings
+from driftline.backtest.run import Outcome
+from driftline.backtest.score import written
+from driftline.backtest.tally import AGES, SHARES, Cells, Tally, score_at
+from driftline.core.error import InvariantError
+from driftline.core.fingerprint import versions
+from driftline.core.task import TaskName, find_task, task_of
+from driftline.core.task.cost import Cost
+from driftline.core.task.measure import Measure
+
+FORMAT = 1
+POINTS_MAX = 64
+POINT_EVENTS = 60  # a point of a line over time has so many labelled events on average, or more
+THRESHOLDS_MAX = 200
+BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of the events that can be looked at
+NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
+FEW = 30  # labelled events below which a part's metrics are not told
+
+
+class Part(Struct, frozen=True):
+    """Metrics of one part: a stretch of time, a segment, an age of the label.
+
+    Args:
+        start_ms: where it begins, for a stretch of time.
+        values: each metric; None where it is undefined, or where the part has fewer than `FEW` events.
+    """
+
+    name: str
+    n: int
+    values: dict[str, float | None]
+    start_ms: int | None = None
+
+
+class Share(Struct, frozen=True):
+    """Served probabilities between `low` and `high`: how many, their mean, and how many were positive."""
+
+    low: float
+    high: float
+    n: int
+    positives: int
+    mean: float | None
+
+
+class Threshold(Struct, frozen=True):
+    """What decisions from this threshold on would have been, and would have cost an answered event. Beyond 1
+    nothing alarms."""
+
+    threshold: float
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    cost: float | None
+
+
+class Budget(Struct, frozen=True):
+    """What is found where only so many events can be looked at: those with the highest scores.
+
+    Args:
+        share: of all answered events, at most; fewer where further ones have equal scores.
+        threshold: above which they lie; more than 1 where there are none.
+        alarms: events that are looked at.
+        tp: positives among them.
+    """
+
+    share: float
+    threshold: float
+    alarms: int
+    tp: int
+
+
+class Confusion(Struct, frozen=True):
+    label: str
+    prediction: str
+    n: int
+
+
+class Alerted(Struct, frozen=True):
+    """One alert that would have gone out."""
+
+    time_ms: int | None
+    partition: int
+    kind: str
+    state: str
+    severity: str
+    sentence: str
+    episode: str
+    evidence: dict[str, Any]
+
+
+class Drifted(Struct, frozen=True):
+    """A change that a detector saw, alerted or not."""
+
+    time_ms: int | None
+    signal: str
+    what: str
+
+
+class Served(Struct, frozen=True):
+    """Scores held against those that were served: byte by byte for the live pipeline, else what they say.
+
+    Args:
+        missing: of the candidate, without a served one.
+        removed: of events before the first whose score the topic still has.
+        largest: difference between two values.
+        examples: the first that differ, each with its event and both values.
+    """
+
+    compared: int
+    missing: int
+    removed: int
+    differing: int
+    largest: float
+    examples: list[dict[str, Any]]
+
+
+class CandidateReport(Struct, frozen=True):
+    """One candidate.
+
+    Args:
+        live: it is the pipeline that was live, folded as its journal says; `state` then holds a digest of each
+            partition's state at the end.
+        changes: what was set on the way from its file.
+        failure: why it did not reach the end, or learned nothing; what is told then is of the part before.
+        taught: something was learned before the last score.
+        scored: events that have a score.
+        counted: labelled events; `burned` more were left out as burn-in.
+        answered: of those counted, how many the model had an answer to.
+        binned: those of `metrics` that are of binned scores; none as long as every score could be kept.
+        pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels: curves are
+            of bins.
+        decision_threshold: of the pipeline; without one a decision is the more probable class.
+        costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
+        budgets: what is found among the events with the highest scores, by how many can be looked at.
+        pending: events whose label had not come at the end.
+        cpu_seconds: of its own fold.
+    """
+
+    name: str
+    file: str
+    changes: list[str]
+    model: str
+    failure: str | None
+    taught: bool
+    scored: int
+    counted: int
+    answered: int
+    burned: int
+    counts: dict[str, int]
+    metrics: dict[str, float | None]
+    binned: list[str]
+    pipeline_metrics: dict[str, float | None]
+    version: str
+    over_time: list[Part]
+    segments: list[Part]
+    label_ages: list[Part]
+    calibration: list[Share]
+    confusion: list[Confusion]
+    decision_threshold: float | None
+    costs: list[Threshold]
+    best: Threshold | None
+    budgets: list[Budget]
+    alert_count: int
+    alerts: list[Alerted]
+    drifts: list[Drifted]
+    pending: int
+    early: int
+    rejected: list[str]
+    live: bool
+    state: dict[str, str]
+    against: Served | None
+    cpu_seconds: float
+
+
+class Source(Struct, frozen=True):
+    """What was read.
+
+    Args:
+        order: `time` (merged by record time) or `journal` (as the live pipeline folded it).
+        span: which part of the topics was asked for; empty for all.
+        start: from which state all candidates began, in words that follow "started".
+        counted: times were counted (row i at start_ms + i * step_ms), not read.
+        first_ms, last_ms: times of the first and the last event; None where there was none.
+    """
+
+    names: list[str]
+    order: str
+    span: str
+    start: str
+    burn_in: str
+    label_delay_ms: int
+    rows: int
+    size_bytes: int
+    bad: int
+    bad_lines: list[str]
+    unlabelled: int
+    disordered: int
+    ahead: int
+    ahead_rows: list[str]
+    counted: bool
+    start_ms: int
+    step_ms: int
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
+class Report(Struct, frozen=True):
+    """A whole backtest.
+
+    Args:
+        partial: it was stopped, and tells of what was folded until then.
+        metrics: none where no candidate takes labels: nothing can be measured then.
+        baseline: the first candidate that has results; all others that have are compared with it.
+        binned_in_parts: metrics that are of binned scores in every part (over time, by segment and by the label's age)
+            and in every interval.
+        seconds: by the wall clock.
+    """
+
+    format: int
+    partial: bool
+    versions: dict[str, str]
+    source: Source
+    task: str
+    segment: str | None
+    cost: Cost | None
+    metrics: list[Metric]
+    binned_in_parts: list[str]
+    baseline: str
+    candidates: list[CandidateReport]
+    comparisons: list[Comparison]
+    findings: list[str]
+    warnings: list[str]
+    seconds: float
+
+    @property
+    def measure(self) -> Measure:
+        """What is shown of this task.
+
+        Raises:
+            InvariantError: there is no such task.
+        """
+        task = find_task(self.task)
+        if task is None:
+            raise InvariantError(f"a report is of a task {self.task!r}, which there is none of")
+        return task.measure
+
+
+class Asked(Struct, frozen=True):
+    """What the report says of how it was made; see `Source`."""
+
+    names: list[str]
+    order: str
+    span: str
+    burn_in: str
+    label_delay_ms: int
+    segment: str | None
+    cost: Cost | None
+
+
+def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
+    """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
+    results = outcome.results
+    task: TaskName = specs[0].pipeline["task"]
+    able = [spec.name for spec in specs if spec.name in results and results[spec.name].told]
+    baseline = able[0] if able else specs[0].name
+    rivals = {name: results[name].tally for name in able[1:]}
+    facts = outcome.facts
+    row_ms = facts.step_ms if facts.counted else None
+    labelled = any(spec.pipeline["label"] is not None for spec in specs)
+    metrics = metrics_of(task_of(task).measure, asked.cost) if labelled else []
+    comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
+    return Report(
+        format=FORMAT,
+        partial=outcome.stopped,
+        versions=versions(),
+        source=Source(
+            names=asked.names,
+            order=asked.order,
+            span=asked.span,
+            start=facts.start,
+            burn_in=asked.burn_in,
+            label_delay_ms=asked.label_delay_ms,
+            rows=facts.rows,
+            size_bytes=facts.size_bytes,
+            bad=facts.bad,
+            bad_lines=facts.bad_lines,
+            unlabelled=facts.unlabelled,
+            disordered=facts.disordered,
+            ahead=facts.ahead,
+            ahead_rows=facts.ahead_rows,
+            counted=facts.counted,
+            start_ms=facts.start_ms,
+            step_ms=facts.step_ms,
+            first_ms=min((one.first_ms for one in results.values() if one.first_ms is not None), default=None),
+            last_ms=max((one.last_ms for one in results.values() if one.last_ms is not None), default=None),
+        ),
+        task=task,
+        segment=asked.segment,
+        cost=asked.cost,
+        metrics=metrics,
+        binned_in_parts=[metric.name for metric in metrics if metric.name in CURVES],
+        baseline=baseline,
+        candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
+        comparisons=comparisons,
+        findings=findings(outcome),
+        warnings=warnings(outcome, comparisons, asked.span, asked.label_delay_ms, task),
+        seconds=round(outcome.seconds, 3),
+    )
+
+
+def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport:
+    tally = result.tally
+    names = [metric.name for metric in metrics_of(tally.measure, cost)]
+    total = total_values(tally, cost) if result.told else {}
+    thresholds = _thresholds(tally, cost)
+    return CandidateReport(
+        name=spec.name,
+        file=spec.file,
+        changes=list(spec.changes),
+        model=str(spec.pipeline["model"]).strip(),
+        failure=result.failure,
+        taught=result.taught,
+        scored=result.scored,
+        counted=int(tally.total.sums[0, 0]),
+        answered=int(tally.total.sums[0, 1]),
+        burned=result.burned,
+        counts=dict(sorted(result.counts.items())),
+        metrics={name: finite(total.get(name)) for name in names},
+        binned=[] if is_exact(tally) else [name for name in names if name in CURVES],
+        pipeline_metrics={name: finite(value) for name, value in result.metrics.items()},
+        version=result.version,
+        over_time=_over_time(tally, cost),
+        segments=_segments(tally, cost),
+        label_ages=_parts(tally, list(AGES), tally.ages, cost),
+        calibration=_calibration(tally),
+        confusion=_confusion(tally),
+        decision_threshold=tally.threshold,
+        costs=_thinned(thresholds),
+        best=_best(thresholds),
+        budgets=_budgets(thresholds),
+        alert_count=result.alert_count,
+        alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
+        drifts=[Drifted(*drift) for drift in result.drifts],
+        pending=result.pending,
+        early=result.early,
+        rejected=result.rejected,
+        live=result.live,
+        state={str(partition): digest for partition, digest in sorted(result.state.items())},
+        against=msgspec.convert(vars(result.against), Served) if result.against is not None else None,
+        cpu_seconds=round(result.seconds, 3),
+    )
+
+
+def _parts(
+    tally: Tally, names: Sequence[str], cells: Cells, cost: Cost | None, starts_ms: Sequence[int] | None = None
+) -> list[Part]:
+    """The cells that have any event."""
+    values = values_of(tally.measure, cells.sums, cells.curve if cells.curve.shape[2] else None, cost)
+    made = []
+    for number, name in enumerate(names):
+        n = int(cells.sums[number, 0])
+        if n:
+            enough = cells.sums[number, 1] >= FEW  # answered
+            told = {metric: finite(float(array[number])) if enough else None for metric, array in values.items()}
+            made.append(Part(name, n, told, starts_ms[number] if starts_ms is not None else None))
+    return made
+
+
+def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
+    line = tally.timeline
+    starts_ms = line.starts_ms
+    points = min(POINTS_MAX, max(1, int(tally.total.sums[0, 0]) // POINT_EVENTS))
+    together = max(1, -(-len(starts_ms) // points))
+    cells = Cells(-(-len(starts_ms) // together), line.cells.sums.shape[1], line.cells.curve.shape[2])
+    for number in range(len(starts_ms)):
+        cells.sums[number // together] += line.cells.sums[number]
+        cells.curve[number // together] += line.cells.curve[number]
+    starts_ms = starts_ms[::together]
+    return _parts(tally, [""] * len(starts_ms), cells, cost, starts_ms)
+
+
+def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
+    if tally.segments is None:
+        return []
+    parts = _parts(tally, *tally.segments.parts(), cost)
+    return parts if tally.segments.cut else sorted(parts, key=lambda part: -part.n)
+
+
+def _calibration(tally: Tally) -> list[Share]:
+    if not tally.measure.probabilities:
+        return []
+    return [
+        Share(number / SHARES, (number + 1) / SHARES, int(n), int(positives), float(total / n) if n else None)
+        for number, (n, positives, total) in enumerate(tally.shares)
+    ]
+
+
+def _confusion(tally: Tally) -> list[Confusion]:
+    column = dict(zip(tally.measure.sums, tally.total.sums[0], strict=True))
+    return [Confusion(*cell) for cell in tally.measure.confusion(column, tally.confusion)]
+
+
+def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
+    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds), at the
+    pipeline's own, and at `NEVER`; over the answered events."""
+    if not tally.measure.probabilities:
+        return []
+    negatives, positives = tally.total.curve[0]
+    touched = np.flatnonzero(negatives + positives)
+    if not len(touched):
+        return []
+    column = dict(zip(tally.measure.sums, map(int, tally.total.sums[0]), strict=True))
+    n, came = column["answered"], column["positives"]
+    tp, fp = (np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives))
+    alarms = {float(least): (int(tp[place]), int(fp[place])) for place, least in enumerate(score_at(touched))}
+    alarms[NEVER] = (0, 0)
+    if tally.threshold is not None:
+        alarms[tally.threshold] = (column["tp"], column["fp"])
+    made = []
+    for threshold, (right, wrong) in sorted(alarms.items()):
+        counts = (right, wrong, came - right, n - came - wrong)
+        price = None
+        if cost is not None:
+            price = sum(a * b for a, b in zip(counts, (cost.tp, cost.fp, cost.fn, cost.tn), strict=True)) / n
+        made.append(Threshold(threshold, *counts, price))
+    return made
+
+
+def _thinned(thresholds: Sequence[Threshold]) -> list[Threshold]:
+    """Some of them, the last one always."""
+    return [*thresholds[: -1 : max(1, len(thresholds) // THRESHOLDS_MAX)], *thresholds[-1:]]
+
+
+def _best(thresholds: Sequence[Threshold]) -> Threshold | None:
+    if not thresholds:
+        return None
+    if thresholds[0].cost is not None:
+        return min(thresholds, key=lambda one: one.cost or 0.0)
+    return max(thresholds, key=lambda one: 2 * one.tp / max(1, 2 * one.tp + one.fp + one.fn))
+
+
+def _budgets(thresholds: Sequence[Threshold]) -> list[Budget]:
+    """As many alarms as fit; none where there is no positive to be found."""
+    if not thresholds or not thresholds[0].tp + thresholds[0].fn:
+        return []
+    one = thresholds[0]
+    n = one.tp + one.fp + one.fn + one.tn
+    made = []
+    for share in BUDGETS:
+        if share * n >= 1:
+            fits = next(one for one in thresholds if one.tp + one.fp <= share * n)
+            made.append(Budget(share, fits.threshold, fits.tp + fits.fp, fits.tp))
+    return made
+
+
+def headline(report: Report) -> tuple[str, ...]:
+    """The metrics that a verdict is told by, the first one first."""
+    return report.measure.headline if report.cost is None else report.measure.headline_costs
+
+
+def told(report: Report, name: str) -> str:
+    """A comparison in a few lines of text."""
+    comparison = next(one for one in report.comparisons if one.candidate == name)
+    parts = []
+    for one in comparison.differences:
+        if one.metric not in headline(report) or one.difference is None:
+            continue
+        span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
+        parts.append(f"  {one.metric} {one.difference:+.4f}{span}: {one.verdict}")
+    if not parts:
+        parts = ["  nothing to compare: they have no answers in the same stretches of time"]
+    return "\n".join((f"{name} against {comparison.baseline}:", *parts))
+
+
+def encode(report: Report) -> bytes:
+    """The report as JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def schema() -> dict[str, Any]:
+    """The form of `report.json`, as in `schemas/backtest.schema.json`."""
+    document = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Driftline backtest report", **document}
+
+
+def write(contents: Mapping[Path, bytes]) -> None:
+    """Put files in place, all of them whole, or none.
+
+    Raises:
+        InputFileError: one could not be written.
+    """
+    with ExitStack() as drafts:
+        for path, content in contents.items():
+            drafts.enter_context(written(path)).write_bytes(content)

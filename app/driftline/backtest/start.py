@@ -1,0 +1,143 @@
+"""From which state a partition is folded: the same for every candidate, or they could not be compared.
+
+* Cold: with the first record of what is asked for. The default; nothing else is read.
+* `--warm`: the newest snapshot before that; the oldest of all where everything is asked for. What lies between is
+  folded and not counted.
+* `--against live`: what was served came from all that was before it, so that is folded too, and not counted: from the
+  newest snapshot that every candidate can go on from, else from the beginning of the topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from driftline.backtest.candidate import Spec
+from driftline.backtest.span import Bounds, TopicSource
+from driftline.codec.keyring import KeyRing
+from driftline.codec.manifest import Manifest
+from driftline.core.error import InputFileError, PipelineError, RecoveryError, SnapshotError
+from driftline.core.fingerprint import unreadable
+from driftline.core.pipeline import Pipeline, read_pipeline
+from driftline.core.pipeline.foreign import parse_foreign
+from driftline.core.shard.state import Shard
+from driftline.core.state.adopt import adopt, refused_keys
+from driftline.core.state.freeze import Frozen, load
+from driftline.engine.snapshot import read_snapshots
+from driftline.transport.port import Broker, Place
+
+COLD = "cold"
+BEGINNING = "cold, at the beginning of the topics"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the fold of a partition begins.
+
+    Args:
+        positions: first offset to read, by input topic.
+        told: for people; follows "started".
+        hint: where the oldest snapshot lies that could be gone on from.
+        snapshot: what to go on from; None for a cold start.
+    """
+
+    positions: Mapping[str, int]
+    told: str = COLD
+    hint: str = ""
+    snapshot: tuple[Manifest, Frozen] | None = None
+
+    def shard(self, pipeline: Pipeline, partition: int) -> Shard | None:
+        """The snapshot's state under a candidate's pipeline, which can follow it; None for a cold start.
+
+        If an operator held learning then, that was meant for the live model.
+        """
+        if self.snapshot is None:
+            return None
+        manifest, frozen = self.snapshot
+        try:
+            before = parse_foreign(manifest.pipeline, pipeline)
+        except PipelineError as error:
+            raise RecoveryError(f"the snapshot's pipeline cannot be put to work here ({error})") from error
+        shard = load(pipeline, partition, frozen)
+        adopt(shard, before)
+        shard.frozen = False
+        return shard
+
+
+async def start_of(
+    broker: Broker,
+    pipeline: Pipeline,
+    partition: int,
+    specs: Sequence[Spec],
+    source: TopicSource,
+    bounds: Bounds,
+) -> Start:
+    """Where to begin with a partition.
+
+    Raises:
+        RecoveryError: it is to be a snapshot, and none lies before.
+        InputFileError: it is to be a snapshot, and a candidate cannot go on from it.
+    """
+    span, warm = source.span, source.warm
+    if not warm and (span.whole or not source.against):
+        return Start(bounds.starts)
+    events = pipeline.topics.events
+    found = [one for one in await _snapshots(broker, pipeline, partition, source.ring) if _kept(one[0], bounds)]
+    before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
+    hint = _oldest(found[-1], pipeline, partition) if found else "no snapshot can be gone on from"
+    if span.whole:
+        before = found[::-1]  # as early as can be: the newest may lie at the very end
+    for manifest, frozen in before:
+        if not (stopped := _stopped(manifest, specs)):
+            told = f"from the snapshot after slice {manifest.slice_number}"
+            return Start({**bounds.beginnings, **manifest.positions}, told, snapshot=(manifest, frozen))
+        if warm:
+            raise InputFileError(f"{stopped}. Leave out --warm, and --burn-in leaves the beginning out of the count")
+    if warm:
+        where = "to start from" if span.whole else f"before offset {bounds.starts[events]:,} of {events}"
+        raise RecoveryError(f"shard {partition} has no snapshot {where}; {hint}. Begin later, or leave out --warm")
+    return Start(bounds.beginnings, BEGINNING, hint=hint)
+
+
+def _kept(manifest: Manifest, bounds: Bounds) -> bool:
+    """Whether what comes after a snapshot is retained."""
+    return all(manifest.positions.get(topic, 0) >= first for topic, first in bounds.beginnings.items())
+
+
+def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: int) -> str:
+    """Where the oldest snapshot lies that can be gone on from, in words."""
+    manifest, frozen = snapshot
+    told = f"its oldest lies at offset {manifest.positions.get(pipeline.topics.events, 0):,}"
+    try:
+        watermark_ms = load(parse_foreign(manifest.pipeline, pipeline), partition, frozen).watermark_ms
+    except (SnapshotError, PipelineError):
+        return told
+    if watermark_ms is None:
+        return told
+    at = datetime.fromtimestamp(watermark_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return f"{told} ({at.replace('+00:00', 'Z')}), other shards' elsewhere"
+
+
+async def _snapshots(
+    broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing
+) -> list[tuple[Manifest, Frozen]]:
+    """Those that this version can read, newest first."""
+    place = Place(pipeline.topics.snapshots, partition)
+    start = (await broker.beginnings([place]))[place]
+    found = await read_snapshots(lambda: broker.reader(partition), place.topic, ring, start)
+    return [one for one in found if unreadable(one[0].versions) is None]
+
+
+def _stopped(manifest: Manifest, specs: Sequence[Spec]) -> str | None:
+    """Why a candidate cannot go on from a snapshot; None where all can."""
+    try:
+        before = read_pipeline(manifest.pipeline).resolved()
+    except PipelineError as error:
+        return f"the snapshot's pipeline cannot be read by this version ({error})"
+    for spec in specs:
+        refused = refused_keys(before, spec.pipeline)
+        changed = [key for key in refused if key != "pipeline" and not key.startswith("topics")]
+        if changed:
+            return f"{spec.name} cannot start from the live pipeline's snapshot: it differs in {', '.join(changed)}"
+    return None

@@ -1,0 +1,212 @@
+"""A range of a pipeline's topics, one partition a process: what `replay` does, on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from driftline.backtest.candidate import Candidate, Result, Rows, Spec
+from driftline.backtest.replay import Group, JournalReplay, Panel, Read, TimeReplay
+from driftline.backtest.run import Facts, Options, Watch, grouped, rows_of
+from driftline.backtest.served import Served, Watched
+from driftline.backtest.span import Bounds, TopicSource, bounds_of
+from driftline.backtest.start import Start, start_of
+from driftline.codec.keyring import KeyRing
+from driftline.config import Settings
+from driftline.core.digest import digest_of
+from driftline.core.error import InputFileError, InputLostError
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.shard.state import Shard
+from driftline.core.state import freeze
+from driftline.core.state.freeze import dump, load
+from driftline.engine.recovery import Recovery
+from driftline.kafka.broker import KafkaBroker
+from driftline.transport.port import Broker, Place
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPart:
+    """One partition for one process; see `backtest.run.Part`."""
+
+    number: int
+    specs: tuple[Spec, ...]
+    source: TopicSource
+    settings: Settings
+    options: Options
+    folder: str | None
+
+    def run(self, watch: Watch) -> tuple[list[Result], Facts]:
+        """Fold it; called in the process that it is for."""
+        return asyncio.run(self._run(watch))
+
+    async def _run(self, watch: Watch) -> tuple[list[Result], Facts]:
+        pipeline = parse_pipeline(self.source.live)
+        broker = KafkaBroker(pipeline, self.settings)
+        bounds = await bounds_of(broker, pipeline, self.number, self.source.span)
+        with rows_of(self.folder, self.number) as rows:
+            return await replay(broker, self.number, self.specs, self.source, bounds, self.options, rows, watch)
+
+
+async def replay(
+    broker: Broker,
+    partition: int,
+    specs: Sequence[Spec],
+    source: TopicSource,
+    bounds: Bounds,
+    options: Options,
+    rows: Rows | None,
+    watch: Watch,
+) -> tuple[list[Result], Facts]:
+    """Fold one partition for every candidate."""
+    pipeline = parse_pipeline(source.live)
+    if source.order == "journal":
+        await _check_journal(broker, pipeline, partition)
+    start = await start_of(broker, pipeline, partition, specs, source, bounds)
+    served_as = None
+    # A range alone begins cold: what was served in it carried all that was before, and nobody knows that.
+    if source.order == "journal" and (source.span.whole or source.against or source.warm):
+        served_as = await _last_epoch(broker, pipeline, partition, source.ring)
+    within = _within(pipeline, source, bounds, start)
+    candidates = {
+        spec.name: Candidate(
+            spec.name,
+            chosen := with_topics(parse_pipeline(spec.pipeline), pipeline),
+            partition=partition,
+            segment=options.segment,
+            shard=start.shard(chosen, partition),
+            within=within,
+            burn_in_ms=options.burn_in_ms,
+            burn_in_events=options.burn_in_events,
+            rows=rows,
+        )
+        for spec in specs
+    }
+    live = _live(candidates.values(), served_as)
+    groups = [
+        Group(candidates[group[0].name].pipeline, members)
+        for group in grouped(specs)
+        if (members := [candidates[spec.name] for spec in group if candidates[spec.name] is not live])
+    ]
+    outputs = broker.reader(partition) if source.against else None
+    try:
+        served = None
+        if outputs is not None:
+            scores = Place(pipeline.topics.scores, partition)
+            first = (await broker.beginnings([scores]))[scores]
+            await outputs.open({scores.topic: first})
+            served = Served(outputs, pipeline, cut=first > 0)
+        watched = Watched(served, list(candidates.values()), live)
+        total = sum(stop - start.positions.get(topic, 0) for topic, stop in bounds.stops.items())
+        panel = Panel(live, groups, watched, _moved(watch, total))
+        if within is None or within:
+            await _fold(broker, pipeline, partition, source, bounds, start, within, panel)
+        await watched.settle()
+    finally:
+        if outputs is not None:
+            await outputs.close()
+    results = []
+    for candidate in candidates.values():
+        result = candidate.finish(state_digest if candidate is live else None)
+        result.against = watched.against[id(candidate)] if source.against else None
+        result.live = candidate is live
+        results.append(result)
+    facts = Facts(
+        rows=panel.read.records,
+        size_bytes=panel.read.size_bytes,
+        start=start.told,
+        cut_events=list(bounds.cut_events),
+        cut_labels=list(bounds.cut_labels),
+        uncommanded=source.against and source.order == "time" and await _commands(broker, pipeline, partition) > 0,
+    )
+    return results, facts
+
+
+async def _commands(broker: Broker, pipeline: Pipeline, partition: int) -> int:
+    """How many records the control topic has."""
+    place = Place(pipeline.topics.control, partition)
+    return (await broker.ends([place]))[place] - (await broker.beginnings([place]))[place]
+
+
+async def _fold(
+    broker: Broker,
+    pipeline: Pipeline,
+    partition: int,
+    source: TopicSource,
+    bounds: Bounds,
+    start: Start,
+    within: range | None,
+    panel: Panel,
+) -> None:
+    if source.order == "journal":
+        await JournalReplay(
+            broker, pipeline, partition, source.ring, start=start, bounds=bounds, within=within, panel=panel
+        ).fold()
+        return
+    reader = broker.reader(partition)
+    try:
+        whole = not source.span.ends
+        made = TimeReplay(reader, start=start, bounds=bounds, within=within, whole=whole, panel=panel)
+        await made.fold(partition)
+    finally:
+        await reader.close()
+
+
+def _within(pipeline: Pipeline, source: TopicSource, bounds: Bounds, start: Start) -> range | None:
+    """Offsets of the events that count; None where all do."""
+    events = pipeline.topics.events
+    if not source.span.whole:
+        return range(bounds.starts[events], bounds.stops[events])
+    if start.snapshot is not None:
+        return range(start.positions[events], sys.maxsize)
+    return None
+
+
+def _moved(watch: Watch, total: int) -> Callable[[Read], bool]:
+    def moved(read: Read) -> bool:
+        watch.moved(min(read.records, total), total)
+        return not watch.stopped()
+
+    return moved
+
+
+async def _check_journal(broker: Broker, pipeline: Pipeline, partition: int) -> None:
+    """Raises InputFileError where there is no journal to take the order from."""
+    place = Place(pipeline.topics.journal, partition)
+    if not (await broker.ends([place]))[place]:
+        raise InputFileError(
+            f"the journal {place.topic}-{partition} is empty: no worker ever folded this partition; use --order time"
+        )
+
+
+async def _last_epoch(broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing) -> dict[str, object] | None:
+    """The pipeline that the journal was last written under."""
+    try:
+        state = await Recovery(broker, pipeline, partition, ring).follow()
+    except InputLostError as error:
+        raise InputLostError(error.lost, "Leave out the journal with --order time") from error
+    return state.epoch.pipeline if state.epoch is not None else None
+
+
+def _live(candidates: Iterable[Candidate], served_as: dict[str, object] | None) -> Candidate | None:
+    """The candidate that is the live pipeline itself."""
+    if served_as is None:
+        return None
+    return next((one for one in candidates if _folds_as(one.pipeline.resolved(), served_as)), None)
+
+
+def _folds_as(one: dict[str, object], other: dict[str, object]) -> bool:
+    """Whether two resolved pipelines fold alike: how outputs are delivered makes no difference to that."""
+    return {**one, "delivery": None} == {**other, "delivery": None}
+
+
+def with_topics(pipeline: Pipeline, live: Pipeline) -> Pipeline:
+    """A candidate that reads the live pipeline's topics."""
+    return pipeline.model_copy(update={"topics": live.topics})
+
+
+def state_digest(shard: Shard) -> str:
+    """A digest of everything that a shard keeps, as it is behind a pickle: what is one object is then alike."""
+    thawed = load(shard.pipeline, shard.partition, dump(shard))
+    return digest_of({name: getattr(thawed, name) for name in freeze._KEPT}).hex()

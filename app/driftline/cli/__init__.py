@@ -1,0 +1,125 @@
+"""The command `driftline`.
+
+Each command is declared in the module of `cli.command` that has its name, and imported only when it is called; what
+it does is imported only when it is done (`cli.lazy`): River and Faust take seconds to load, and `--help` should
+not. What goes wrong on purpose (`DriftlineError`) ends in its text on stderr and its exit code:
+
+    0 done · 1 done in part, or a fault without a code of its own · 2 wrong usage, file or setting · 3 Kafka
+    4 recovery · 5 no worker answered in time · 70 a broken invariant · 130 interrupted
+    141 whoever read the output went away
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import metadata
+from typing import Any
+
+import click
+
+from driftline import __version__
+from driftline.cli.lazy import found
+from driftline.core.error import DependencyError, DriftlineError
+
+COMMANDS: dict[str, str] = {
+    "init": "Write a pipeline file for a data file.",
+    "check": "Check a pipeline file: resolved settings, needs, determinism.",
+    "topics": "Create and check the topics of a pipeline.",
+    "broker": "Run a broker on this machine until stopped.",
+    "worker": "Score, learn and watch: run a worker.",
+    "produce": "Send a data file as events and later labels.",
+    "tail": "Print scores, outcomes, alerts or rejected records as they come.",
+    "control": "Command the shards: freeze, reset, acknowledge an alert, silence it ...",
+    "status": "Show every shard: positions, lag, pending, metrics.",
+    "verify": "Prove from the topics that what was published is what the fold makes.",
+    "state": "Save what was learned to a file, and restore it, here or elsewhere.",
+    "train": "Make a model from history, for `control load`.",
+    "backtest": "What would these pipelines have done on this history?",
+    "export": "Write outcomes as CSV or Parquet, for training elsewhere.",
+    "explain": "Why did this event get its score?",
+    "demo": "Watch a model meet drift, from nothing to an alert.",
+}
+RIVER = ("0.26.1", "0.27")  # from this release on, up to and without that one; as pyproject.toml has it
+INTERRUPTED = 130
+UNREAD = 141  # as of a program that SIGPIPE ends
+
+
+class Failure(click.ClickException):
+    """A `DriftlineError` in click's terms."""
+
+    def __init__(self, error: DriftlineError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+
+class Commands(click.Group):
+    """Commands by name, imported when called; errors become exit codes here, for all of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        check_river()
+        command: click.Command = found(f"driftline.cli.command.{cmd_name}:{cmd_name}")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DriftlineError as error:
+            raise Failure(error) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed goes nowhere
+            raise click.exceptions.Exit(UNREAD) from None
+
+
+def check_river() -> None:
+    """Whether the River that is installed is one that this version knows. It is not imported, which takes seconds.
+
+    Raises:
+        DependencyError: it is another, or none.
+    """
+    try:
+        found = metadata.version("river")
+    except metadata.PackageNotFoundError:
+        found = "none"
+    numbers = [tuple(int(part) for part in text.split(".") if part.isdecimal()) for text in (found, *RIVER)]
+    if not numbers[1] <= numbers[0] < numbers[2]:
+        raise DependencyError(
+            f"this Driftline needs River from {RIVER[0]} on and below {RIVER[1]}, and {found} is installed: "
+            f'pip install "river>={RIVER[0]},<{RIVER[1]}", or take a Driftline that knows this River. A state that '
+            "another River learned goes with it: `driftline state save` there first"
+        )
+
+
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from driftline.core.model.fast.weighted import arithmetic  # tries what was compiled
+
+        click.echo(f"driftline, version {__version__}")
+        if arithmetic != "compiled":
+            click.echo("without its compiled part: the same results, slower. With a C compiler: make clean install")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit.")
+def main() -> None:
+    """Driftline keeps a machine-learning model alive in production: it scores events from Kafka, learns from
+    labels that come later, and alerts when the world drifts.
+
+    The broker's address is --bootstrap or DRIFTLINE_BOOTSTRAP; DRIFTLINE_SECURITY_PROTOCOL, _SASL_* and
+    _SSL_* set its security.
+    """
+    # Without a handler of its own, Python prints a library's warnings bare; the worker sets up real logging.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())

@@ -1,0 +1,423 @@
+"""`driftline backtest`: what would these pipelines have done?"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from msgspec import structs
+from rich.console import Console
+from rich.table import Table as Grid
+
+from driftline.backtest import report as reports
+from driftline.backtest.candidate import Spec
+from driftline.backtest.page import render
+from driftline.backtest.remark import UNTAUGHT
+from driftline.backtest.report import Asked, CandidateReport, Report, Source, told
+from driftline.backtest.run import Options, Outcome, Work, cores, run, run_parts
+from driftline.backtest.score import check_folder, check_format, drafted, working_folder
+from driftline.backtest.span import Order, Span, TopicSource
+from driftline.backtest.start import COLD
+from driftline.backtest.topic import TopicPart
+from driftline.cli.command.backtest import edges_of, grid_of
+from driftline.cli.command.history import Files
+from driftline.cli.history import source_of
+from driftline.cli.progress import bar
+from driftline.cli.setting import settings_of
+from driftline.config import Settings, load_pipeline
+from driftline.core.duration import format_duration
+from driftline.core.error import InputFileError, PipelineError, TopicError
+from driftline.core.pipeline import Pipeline, close_match, parse_pipeline
+from driftline.core.task import task_of
+from driftline.core.task import tasks as every_task
+from driftline.core.task.cost import Cost
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.transport.port import Place
+
+CANDIDATES_MAX = 64
+PART = 1  # exit code: some of it could not be used
+INTERRUPTED = 130
+TERMINATED = 143
+SHOWN_WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where reports go.
+
+    Args:
+        parts: a folder in which each process writes its scores, until they are put in place; None without `scores`.
+    """
+
+    out: Path
+    scores: Path | None
+    parts: Path | None = None
+
+
+def backtest(
+    files: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    grids: tuple[str, ...],
+    history: Files,
+    bootstrap: str | None,
+    since: str | None,
+    until: str | None,
+    order: Order | None,
+    warm: bool,
+    against: str | None,
+    burn_in: tuple[int, int],
+    segment: str | None,
+    cost: Cost | None,
+    plain: bool,
+    scores: Path | None,
+    out: Path,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """What `driftline backtest` does."""
+    specs, pipelines = candidates(files, overrides, grids)
+    if plain:
+        spec, chosen = naive(pipelines[0])
+        specs.append(spec)
+        pipelines.append(chosen)
+    _check(pipelines, segment, cost)
+    places = _places(out, scores)
+    options = Options(segment, *burn_in)
+    if not history.given:
+        if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
+            raise click.UsageError(
+                f"{pipelines[0].name}, whose topics are read, has no labels, and {labelled[0].name} needs them; put it "
+                "first, or leave it out"
+            )
+        topics = Topics(
+            settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
+        )
+        asked = Asked([pipelines[0].topics.events], "time", "", _burn_in(burn_in), 0, segment, cost)
+        _over_topics(specs, topics, options, asked, places, processes, as_json)
+        return
+    source, names = source_of(history, pipelines[0])
+    asked = Asked(names, "time", "", _burn_in(burn_in), history.label_delay_ms, segment, cost)
+    begun_s = time.monotonic()
+    with bar(as_json) as moved:
+        count = processes or min(cores(), len(specs))
+        outcome = run(specs, source, options, processes=count, scores=places.parts, moved=moved)
+    outcome.seconds = time.monotonic() - begun_s
+    finish(specs, outcome, asked, places, as_json)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Whose topics are read, and how."""
+
+    settings: Settings
+    live: Pipeline
+    span: Span
+    order: Order | None
+    warm: bool
+    against: bool
+
+
+def span_of(since: str | None, until: str | None) -> Span:
+    """`--from` and `--to`, each a time or `offset:N`."""
+    (from_ms, from_offset), (to_ms, to_offset) = edges_of(since, until)
+    return Span(from_ms, to_ms, from_offset, to_offset)
+
+
+def _over_topics(
+    specs: Sequence[Spec],
+    topics: Topics,
+    options: Options,
+    asked: Asked,
+    places: Places,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """Backtest over the first candidate's topics."""
+    count, order = asyncio.run(_look(topics))
+    source = TopicSource(topics.live.resolved(), order, topics.span, topics.warm, topics.against, topics.settings.ring)
+
+    def parts(folder: str | None) -> list[Work]:
+        return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in range(count)]
+
+    begun_s = time.monotonic()
+    with bar(as_json) as moved:
+        at_once = min(processes or cores(), count)
+        outcome = run_parts(specs, parts, processes=at_once, scores=places.parts, moved=moved)
+    outcome.seconds = time.monotonic() - begun_s
+    span = topics.span
+    told = [
+        f"{word} {f'offset {offset:,}' if offset is not None else _moment(time_ms)}"
+        for word, offset, time_ms in (("from", span.from_offset, span.from_ms), ("to", span.to_offset, span.to_ms))
+        if offset is not None or time_ms is not None
+    ]
+    names = [name for name in (topics.live.topics.events, topics.live.topics.labels) if name is not None]
+    asked = structs.replace(asked, names=names, order=order, span=" ".join(told))
+    finish(specs, outcome, asked, places, as_json)
+
+
+async def _look(topics: Topics) -> tuple[int, Order]:
+    """How many partitions there are, and in which order to fold."""
+    live = topics.live.topics
+    events, journal = live.events, live.journal
+    async with admin(client_options(topics.settings)) as client:
+        there = await partition_counts(client)
+    if not there.get(events):
+        raise TopicError(f"there is no topic {events}; is it the right pipeline, and the right broker?")
+    served = (live.scores, live.control, *([] if topics.span.whole else [live.snapshots]))
+    for option, needed in (
+        ("", [live.labels] if topics.live.label is not None and live.labels is not None else []),
+        ("--warm", [live.snapshots] if topics.warm else []),
+        ("--against live", served if topics.against else []),
+        ("--order journal", [journal] if topics.order == "journal" else []),
+    ):
+        if missing := [name for name in needed if not there.get(name)]:
+            raise TopicError(
+                f"there is no topic {missing[0]}"
+                + (f", which {option} needs: no worker of {topics.live.name} ran here" if option else "")
+                + ". The first pipeline file says whose topics are read"
+                + (f"; put the live one first, or leave out {option}" if option else "")
+            )
+    if topics.order is not None:
+        return there[events], topics.order
+    if not there.get(journal):
+        return there[events], "time"
+    broker = KafkaBroker(topics.live, topics.settings)
+    ends = await broker.ends([Place(journal, number) for number in range(there[journal])])
+    return there[events], "journal" if all(ends.values()) else "time"
+
+
+def _moment(time_ms: int | None) -> str:
+    return datetime.fromtimestamp((time_ms or 0) / 1000, UTC).isoformat(timespec="seconds")
+
+
+def candidates(
+    files: Sequence[Path], overrides: Sequence[str], grids: Sequence[str]
+) -> tuple[list[Spec], list[Pipeline]]:
+    """Every combination of a file and the grids' values, each with a name of its own."""
+    if not files:
+        file = settings_of().pipeline
+        if file is None:
+            raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
+        files = [file]
+    choices = [[f"{key}={value.strip()}" for value in values] for key, values in map(grid_of, grids)]
+    specs: list[Spec] = []
+    pipelines = []
+    taken: set[str] = set()
+    for file in files:
+        for chosen in itertools.product(*choices):
+            if len(specs) >= CANDIDATES_MAX:
+                raise click.UsageError(f"more than {CANDIDATES_MAX} candidates; give fewer values to --grid")
+            try:
+                pipeline = load_pipeline(file, (*overrides, *chosen))
+            except PipelineError as error:
+                raise InputFileError(f"{file}: {error}" if len(files) > 1 else str(error)) from error
+            name = _named(
+                " ".join((pipeline.name, *(change.removeprefix("params.") for change in chosen))), file, taken
+            )
+            taken.add(name)
+            specs.append(Spec(name, pipeline.resolved(), str(file), (*overrides, *chosen)))
+            pipelines.append(pipeline)
+    return specs, pipelines
+
+
+def _named(name: str, file: Path, taken: set[str]) -> str:
+    """The name, or else with its file's, or else with a number."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    by_file = [f"{name} ({file.stem})"] if file.stem not in taken else []
+    return next(one for one in itertools.chain([name], by_file, numbered) if one not in taken)
+
+
+def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
+    """The first candidate with no model at all: what it would take to be worth anything.
+
+    Raises:
+        click.UsageError: the task has no such rule.
+    """
+    simplest = task_of(first.task).naive
+    if simplest is None:
+        raise click.UsageError(f"--naive has no rule for the task {first.task}")
+    document = {
+        **first.resolved(),
+        "pipeline": "naive",
+        "model": simplest.model,
+        "params": {},
+        "metrics": None,
+        "drift": {},
+    }
+    pipeline = parse_pipeline({key: value for key, value in document.items() if value is not None})
+    return Spec(simplest.name, pipeline.resolved(), "--naive"), pipeline
+
+
+def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
+    """What must fit between the candidates and the flags."""
+    tasks = sorted({pipeline.task for pipeline in pipelines})
+    if len(tasks) > 1:
+        raise click.UsageError(f"candidates must have one task to be compared, not {' and '.join(tasks)}")
+    if cost is not None and not task_of(tasks[0]).decides:
+        deciding = ", ".join(task.name for task in every_task() if task.decides)
+        raise click.UsageError(f"--cost is for decisions ({deciding}), and the task is {tasks[0]}")
+    for pipeline in pipelines:
+        if segment is not None and segment not in pipeline.event.features:
+            features = list(pipeline.event.features)
+            raise click.UsageError(
+                f"--segment: {pipeline.name} has no feature {segment!r}; it has {', '.join(features)}"
+                + close_match(segment, features)
+            )
+
+
+def _places(out: Path, scores: Path | None) -> Places:
+    """Where reports and scores go; what is not needed any more is tidied up when the command ends."""
+    context = click.get_current_context()
+    context.with_resource(_tidy_when_terminated())
+    context.with_resource(_folder(out))
+    check_folder(out / "report.json")
+    if scores is not None:
+        check_format(scores)
+        return Places(out, scores, context.with_resource(working_folder(scores)))
+    return Places(out, scores)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder of the reports; a new one goes again if nothing was put into it."""
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputFileError(f"the folder {out} cannot be made ({error.strerror}); name another with --out") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            for folder in new:
+                folder.rmdir()
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the command as an error would: working folders go."""
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not in the main thread: signals are another's affair
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _burn_in(burn_in: tuple[int, int]) -> str:
+    span_ms, events = burn_in
+    return str(format_duration(span_ms)) if span_ms else f"{events} events" if events else "none"
+
+
+def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:
+    """Write the reports, say what was found, and set the exit code."""
+    failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
+    if failed and len(failed) == len(specs) and not any(result.told for result in outcome.results.values()):
+        alike = len(set(failed.values())) == 1 and not any(result.records for result in outcome.results.values())
+        told = next(iter(failed.values())) if alike else None  # of the history, not of a candidate
+        raise InputFileError(told or "\n".join(f"{name}: {why}" for name, why in failed.items()))
+    if not outcome.stopped and not any(result.records for result in outcome.results.values()):
+        span = f" {asked.span}" if asked.span else " behind the snapshot" if outcome.facts.start != COLD else ""
+        bad = outcome.facts.bad_lines[:1]
+        first = f"; {outcome.facts.bad:,} rows cannot be used, the first: {bad[0]}" if bad else ""
+        raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}{first}")
+    made = reports.build(specs, outcome, asked)
+    if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
+        raise InputFileError(_nothing_counted(made))
+    document = reports.encode(made)
+    with drafted(places.parts, places.scores):
+        reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
+    if as_json:
+        click.echo(document)
+    else:
+        _tell(made, places)
+    if outcome.stopped:
+        raise click.exceptions.Exit(INTERRUPTED)
+    # Topics have bad records, as they had live; a file is given to be read whole.
+    refused = not made.source.size_bytes and any(one.rejected for one in made.candidates)
+    if failed or made.source.bad or refused or any(UNTAUGHT in warning for warning in made.warnings):
+        raise click.exceptions.Exit(PART)
+
+
+def _nothing_counted(made: Report) -> str:
+    first = made.candidates[0]
+    ended = max(0, first.scored - first.pending - first.burned)
+    told = f"{first.scored:,} events were scored: {first.pending:,} wait for a label, {ended:,} waited in vain"
+    if first.burned:
+        told += f", {first.burned:,} are left out by --burn-in"
+    if not made.source.span:  # behind a range come labels of other events
+        told += f"; {first.counts.get('orphan', 0) + first.early:,} labels belong to no event"
+    return (
+        f"no event has a label that counts, so there is nothing to tell. {told}. Do ids match, and is label.wait long?"
+    )
+
+
+def _tell(made: Report, places: Places) -> None:
+    console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
+    source = made.source
+    click.echo(" ".join((", ".join(source.names), source.span)))
+    click.echo(f"{_amount(source)} in {source.order} order, started {source.start}, in {made.seconds:.1f} s")
+    untaught = [warning for warning in made.warnings if UNTAUGHT in warning]
+    for warning in untaught:
+        click.echo(warning)
+    if made.partial:
+        click.echo("PARTIAL: stopped before the end")
+    for first in range(0, max(1, len(made.metrics)), 5):
+        console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
+    for comparison in made.comparisons:
+        click.echo(told(made, comparison.candidate))
+    for finding in made.findings:
+        click.echo(finding)
+    for warning in made.warnings:
+        if warning not in untaught:
+            click.echo(f"note: {warning}", err=True)
+    click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+
+
+def _amount(source: Source) -> str:
+    if source.size_bytes:
+        size, unit = (source.size_bytes / 1e6, "MB") if source.size_bytes >= 1e6 else (source.size_bytes / 1e3, "kB")
+        return f"{source.rows:,} records ({size:,.1f} {unit})"
+    return f"{source.rows:,} rows"
+
+
+def _grid_of(made: Report, metrics: Sequence[str]) -> Grid:
+    grid = Grid(box=None, pad_edge=False, padding=(0, 1))
+    grid.add_column("candidate", overflow="fold")
+    grid.add_column("answers" if made.metrics else "scores", justify="right", no_wrap=True)
+    for name in metrics:
+        grid.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for candidate in made.candidates:
+        shown = [_number(candidate.metrics.get(name)) for name in metrics]
+        grid.add_row(_name(candidate), f"{candidate.answered if made.metrics else candidate.scored:,}", *shown)
+    return grid
+
+
+_SHORT = {"BalancedAccuracy": "BalAcc", "AveragePrecision": "AvgPrec", "CostPerEvent": "Cost"}
+
+
+def _name(candidate: CandidateReport) -> str:
+    return candidate.name + (" (failed)" if candidate.failure else "")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

@@ -1,0 +1,108 @@
+"""`driftline broker`: a broker on this machine, for as long as the command runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from driftline.cli.setting import settings_of
+from driftline.config import load_pipeline
+from driftline.devbroker import embedded, kafka
+from driftline.devbroker.node import Node
+from driftline.kafka.topic import create, names
+
+EXITED = 3
+
+
+class Stopped(BaseException):
+    """A signal asked for the end; no error, so no `Exception`."""
+
+
+def broker(
+    kind: str,
+    port: int | None,
+    partitions: int,
+    data: Path | None,
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """What `driftline broker` does."""
+    _refuse_unfit(kind, port, partitions, data, pipeline_file)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        with _start(kind, port, partitions, data, pipeline_file, overrides) as node:
+            _announce(node, as_json)
+            _stay(node)
+    except Stopped:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        return
+    click.echo("the broker ended by itself; look at the machine's memory and disk, and start it again", err=True)
+    sys.exit(EXITED)
+
+
+def _refuse_unfit(kind: str, port: int | None, partitions: int, data: Path | None, pipeline_file: Path | None) -> None:
+    """Options that the embedded broker cannot follow."""
+    if kind != "embedded":
+        return
+    if port is not None or data is not None:
+        raise click.UsageError(
+            "the embedded broker chooses its own port and keeps nothing on disk; --port and --data go with --kind kafka"
+        )
+    if partitions != embedded.AUTO_PARTITIONS and pipeline_file is None:
+        raise click.UsageError(
+            f"topics of the embedded broker appear on first use with {embedded.AUTO_PARTITIONS} partitions; give "
+            "the pipeline whose topics shall have another number with -p FILE, or make them afterwards with "
+            "`driftline topics create -p FILE --partitions N`"
+        )
+
+
+def _start(
+    kind: str,
+    port: int | None,
+    partitions: int,
+    data: Path | None,
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+) -> Node:
+    """Start the broker and make the topics of the pipeline, if one is given."""
+    pipeline = None if pipeline_file is None else load_pipeline(pipeline_file, overrides)
+    topics = [] if pipeline is None else list(names(pipeline).values())
+    if kind == "embedded":
+        return embedded.start(partitions=partitions, topics=topics)
+    click.echo("starting Apache Kafka; the first time, Maven fetches it (43 MB)", err=True)
+    node = kafka.start(port=port, partitions=partitions, data=data)
+    try:
+        if pipeline is not None:
+            asyncio.run(create(pipeline, settings_of(bootstrap=node.bootstrap), partitions=partitions))
+    except BaseException:
+        node.stop()
+        raise
+    return node
+
+
+def _announce(node: Node, as_json: bool) -> None:
+    """Print what to know on stderr, then the address on stdout, for programs: once it is there, all was said."""
+    if isinstance(node, embedded.EmbeddedNode):
+        click.echo(embedded.LIMITS, err=True)
+    click.echo(f"running until Ctrl-C; other commands find it with DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
+    click.echo(json.dumps({"bootstrap": node.bootstrap, "kind": node.kind}) if as_json else node.bootstrap)
+
+
+def _stay(node: Node) -> None:
+    """Return only if the broker ends by itself."""
+    while node.alive():
+        time.sleep(0.2)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped

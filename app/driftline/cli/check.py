@@ -1,0 +1,162 @@
+"""`driftline check`: is this pipeline file right, what will it need, and does it give the same bits twice?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from driftline.author import scale
+from driftline.author.need import OUTAGE_MS, Need, need
+from driftline.cli.command.history import Files
+from driftline.cli.history import look_through
+from driftline.cli.live import against_live
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.cli.trial import prove, try_building
+from driftline.config import dump_pipeline
+from driftline.core.duration import format_duration
+from driftline.core.error import PipelineError
+from driftline.core.pipeline import Pipeline, pipeline_schema
+
+PART = 1  # exit code: rows of the data cannot be used
+
+
+def check(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    rate: float | None,
+    partitions: int | None,
+    no_proof: bool,
+    everything: bool,
+    schema: bool,
+    live: bool,
+    history: Files,
+    bootstrap: str | None,
+    as_json: bool,
+) -> None:
+    """What `driftline check` does."""
+    if schema:
+        click.echo(json.dumps(pipeline_schema(), indent=2))
+        return
+    settings = settings_of(partitions=partitions, bootstrap=bootstrap)
+    if live:
+        against_live(pipeline_of(settings, pipeline_file, overrides), settings, as_json=as_json)
+        return
+    path = pipeline_file or settings.pipeline
+    looked = None
+    try:
+        proof = None
+        if path is not None and no_proof:
+            try_building(path, overrides)
+        elif path is not None:
+            proof = prove(path, overrides)
+        pipeline = pipeline_of(settings, pipeline_file, overrides)
+    except PipelineError as error:
+        if as_json:
+            problems = [msgspec.to_builtins(problem, enc_hook=str) for problem in error.problems]
+            click.echo(json.dumps({"problems": problems}, indent=2))
+        raise
+    if history.given:
+        looked = look_through(history, pipeline)
+    warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
+    estimate = need(pipeline, rate, settings.partitions)
+    if as_json:
+        report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": msgspec.to_builtins(estimate)}
+        if proof is not None:
+            report |= {"proof": proof, "warnings": warnings}
+        if looked is not None:
+            report["data"] = looked
+        click.echo(json.dumps(report, indent=2))
+        _end(looked)
+        return
+    lines = [*_data(looked), *_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline)]
+    if everything:
+        click.echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
+    else:
+        click.echo("\n".join([*lines, "", "Every setting with its default: add --all"]))
+    _end(looked)
+
+
+def _data(looked: dict[str, Any] | None) -> Iterator[str]:
+    """What the data is to this pipeline."""
+    if looked is None:
+        return
+    counts = f"{looked['bad']:,} cannot, {looked['unlabelled']:,} have no label, {looked['rejected']:,} are rejected"
+    yield f"Data: {looked['rows']:,} rows can be used, {counts}"
+    for line in looked["bad_lines"]:
+        yield f"  left out: {line}"
+
+
+def _end(looked: dict[str, Any] | None) -> None:
+    if looked is not None and (looked["bad"] or looked["rejected"]):
+        raise click.exceptions.Exit(PART)
+
+
+def _verdict(pipeline: Pipeline, proof: dict[str, Any] | None, warnings: Sequence[str]) -> Iterator[str]:
+    """Whether it is right, and what to mend all the same."""
+    yield f"{pipeline.name}: a right pipeline file" + (f", with {_counted(len(warnings))}" if warnings else "")
+    for warning in warnings:
+        yield f"WARNING: {warning}"
+    if proof is None:
+        yield "Not proven to be deterministic (--no-proof)"
+        return
+    yield f"Deterministic: {proof['records']:,} synthetic records gave the same bits in two processes,"
+    yield "  under different hash seeds, one of them frozen and thawed midway."
+    if not proof["comparable"]:
+        yield "  A part of the state cannot be compared; its outputs were equal."
+
+
+def _counted(count: int) -> str:
+    return "1 warning" if count == 1 else f"{count} warnings"
+
+
+def _doubts(proof: dict[str, Any]) -> Iterator[str]:
+    """What the proof saw that a user should know."""
+    if not proof["negative"]:
+        yield "the model raised on negative numbers, so the proof used none; such events are rejected"
+    if proof["failed"]:
+        yield f"the model raised {proof['failed']} times on synthetic records: {proof['failure']}"
+    if proof["withheld"]:
+        yield f"{proof['withheld']} predictions were not finite numbers, and were not served"
+
+
+def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
+    """What it will need, for people."""
+    lines = ["What it will need (estimates):"]
+    per_event = f"{estimate.event_bytes} bytes each"
+    if pipeline.label is None:
+        lines.append("  pending events: none, no labels are declared")
+    elif estimate.rate_per_s is None:
+        bound = f"{estimate.pending_max:,} over {estimate.partitions} partitions"
+        lines.append(f"  pending events: at most {bound}, {_bytes(estimate.pending_bytes)} ({per_event})")
+        lines.append(f"    give --rate N for rate x wait ({format_duration(pipeline.label.wait_ms)})")
+    else:
+        wait = format_duration(pipeline.label.wait_ms)
+        lines.append(
+            f"  pending events: {estimate.rate_per_s:g}/s x {wait} = {estimate.pending_events:,} ({per_event})"
+        )
+        lines.append(f"    memory: {_bytes(estimate.pending_bytes)}")
+        if estimate.crowded:
+            lines.append(
+                f"    WARNING: label.pending_max allows {estimate.pending_max:,} over all partitions; beyond it,"
+            )
+            lines.append("      the oldest events are given up before their label comes")
+    lines.append(f"  remembered event ids: {_bytes(estimate.seen_bytes)}")
+    kept, outage = format_duration(estimate.retention_ms), format_duration(OUTAGE_MS)
+    lines.append(f"  retention of events and labels: at least {kept} (two snapshots, and {outage} of outage);")
+    lines.append("    unlimited, if everything served shall stay replayable, or survive an upgrade of River")
+    lines.append("  retention of journal and snapshots: unlimited, as `driftline topics create` sets it")
+    return lines
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1_000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1_000
+    return f"{size:.1f} TB"

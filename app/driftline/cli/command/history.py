@@ -1,0 +1,123 @@
+"""The options that name files of a history, for several commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from driftline.cli.option import DURATION, MOMENT, form_options
+
+if TYPE_CHECKING:
+    from driftline.core.number import Decimal
+    from driftline.core.timestamp import TimeForm
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option("--input", "path", type=_FILE, metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."),
+    click.option("--label", metavar="FIELD", help="With --input: the field that holds the label."),
+    click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id."),
+    click.option("--time", metavar="FIELD", help="The field that holds the event's time."),
+    click.option(
+        "--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times."
+    ),
+    click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s]."),
+    click.option(
+        "--label-delay",
+        "label_delay_ms",
+        type=DURATION,
+        default=0,
+        metavar="DURATION",
+        help="With --input: how much later a label is known.",
+    ),
+    click.option("--events", type=_FILE, metavar="FILE", help="The events topic as JSON lines; .gz may follow."),
+    click.option("--labels", type=_FILE, metavar="FILE", help="The labels topic as JSON lines."),
+    click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time."),
+    click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events."),
+)
+_ROWS = {
+    "label": "--label",
+    "event_id": "--id",
+    "start_ms": "--start",
+    "step_ms": "--step",
+    "label_delay_ms": "--label-delay",
+    "decimal": "--decimal",
+    "time_form": "--time-format",
+}
+_RECORDS = {"label_time": "--label-time"}
+_EITHER = {"time": "--time", "limit": "--limit"}
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files that the options name, and how to read them; see `history_options`."""
+
+    path: Path | None
+    label: str | None
+    event_id: str | None
+    time: str | None
+    start_ms: int | None
+    step_ms: int | None
+    label_delay_ms: int
+    events: Path | None
+    labels: Path | None
+    label_time: str | None
+    limit: int | None
+    decimal: Decimal | None
+    time_form: TimeForm | None
+
+    @property
+    def given(self) -> bool:
+        """Whether there are any."""
+        return any(file is not None for file in (self.path, self.events, self.labels))
+
+    def check_none(self) -> None:
+        """Refuse options that are about files, where there are none.
+
+        Raises:
+            UsageError: one is given.
+        """
+        _refuse(_ROWS | _RECORDS | _EITHER, "is for files (--input, or --events and --labels)")
+
+    def check(self) -> None:
+        """Refuse what does not fit together, whatever the pipeline.
+
+        Raises:
+            UsageError: an option is missing, has no meaning here, or two exclude each other.
+        """
+        if self.path is not None and self.events is None and self.labels is None:
+            _refuse(_RECORDS, "goes with --labels, not with --input")
+            if self.time is not None and (self.start_ms is not None or self.step_ms is not None):
+                raise click.UsageError(
+                    "--time takes times from the rows, --start and --step count them; give one of them"
+                )
+        elif self.path is None and self.events is not None:
+            _refuse(_ROWS, "goes with --input, not with --events")
+        else:
+            raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
+
+
+def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options that name files, and hands them to it together, as `history: Files`."""
+
+    @wraps(command)
+    def gathered(**given: Any) -> Any:
+        files = Files(**{name: given.pop(name) for name in Files.__dataclass_fields__})
+        return command(history=files, **given)
+
+    for option in (form_options, *reversed(_OPTIONS)):
+        option(gathered)
+    return gathered
+
+
+def _refuse(options: Mapping[str, str], why: str) -> None:
+    """Options that would change nothing are a misunderstanding."""
+    context = click.get_current_context()
+    for name, option in options.items():
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} {why}")

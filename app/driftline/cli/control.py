@@ -1,0 +1,194 @@
+"""`driftline control`: a command to all shards of a pipeline, which they fold at a journaled position."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from driftline.cli.command.control import Where
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.codec.command import BY_MAX, Sender, encode_command
+from driftline.codec.keyring import KeyRing
+from driftline.codec.parts import parts, refusal
+from driftline.config import Settings
+from driftline.core.duration import format_duration
+from driftline.core.error import InputFileError
+from driftline.core.pipeline import Pipeline
+from driftline.core.shard.upload import SIZE_MAX
+from driftline.core.state.model_file import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
+from driftline.core.task import task_of
+from driftline.kafka import topic
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.operate import control as engine
+from driftline.operate.status import read_status
+
+REFUSED, UNANSWERED = 1, 5  # exit codes
+
+
+def plain(where: Where, command: str) -> None:
+    """What the commands without an argument do."""
+    _send({"command": command}, where)
+
+
+def acknowledge(where: Where, episode: str) -> None:
+    """What `driftline control acknowledge` does."""
+    _send({"command": "acknowledge", "episode": episode}, where)
+
+
+def silence(where: Where, episode: str, span_ms: int) -> None:
+    """What `driftline control silence` does."""
+    _send({"command": "silence", "episode": episode, "for_ms": span_ms}, where)
+
+
+def load(where: Where, model: Path) -> None:
+    """What `driftline control load` does."""
+    settings = settings_of(bootstrap=where.bootstrap)
+    pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
+    content = _content(model)
+    manifest = _fitting(model, content, pipeline, settings.ring)
+    sender = _sender(pipeline, settings)
+    name = f"{sender.sent_ms:013d}-{secrets.token_hex(4)}"
+    commands = list(parts(content, name, sender=sender, ring=settings.ring))
+    unit = task_of(pipeline.task).learns_from
+    told = f"load {name} (trained on {manifest.learned:,} {unit})"
+    written = f"written in {_counted(len(commands), 'part')}"
+    outcome = asyncio.run(_given(commands, pipeline, settings, where.timeout_s))
+    for problem in asyncio.run(topic.check(pipeline, settings)):
+        if problem.topic == pipeline.topics.control:
+            click.echo(f"note: {problem}", err=True)
+    _tell(told, written, outcome, pipeline, where)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(SIZE_MAX + 1)  # a device has no size, and no end
+        if len(content) > SIZE_MAX:
+            raise InputFileError(
+                f"{path} is too large: at most {SIZE_MAX:,} (64 MiB) can be loaded: train a smaller model, or "
+                "let a factory read it where the worker runs"
+            )
+        return content
+    except OSError as error:
+        raise InputFileError(
+            f"{path} cannot be read ({error.strerror}); `driftline train` makes model files"
+        ) from error
+
+
+def _fitting(path: Path, content: bytes, pipeline: Pipeline, ring: KeyRing) -> Trained:
+    """What the file says of itself, if a shard would take it.
+
+    Raises:
+        InputFileError: no shard would.
+    """
+    try:
+        manifest, frozen = parse(content)
+        if ring and (refused := refusal(content, ring)) is not None:
+            raise UnfitError(refused)
+        check_pipeline(manifest, pipeline)
+        try:
+            check_versions(manifest)
+        except UnfitError as error:  # what counts is what the workers run
+            click.echo(f"note: {error}; a worker on other versions rejects it too", err=True)
+        else:
+            model_of(pipeline, frozen)
+    except UnfitError as error:
+        raise InputFileError(f"{path}: {error}") from error
+    return manifest
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
+
+
+def _send(command: dict[str, Any], where: Where) -> None:
+    settings = settings_of(bootstrap=where.bootstrap)
+    pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
+    episode = command.get("episode")
+    if episode is not None and not episode.startswith(f"{pipeline.name}-"):
+        raise click.BadParameter(
+            f"{episode!r} is no episode of {pipeline.name}; `driftline tail alerts` shows their names",
+            param_hint="EPISODE",
+        )
+    value = encode_command(command, _sender(pipeline, settings), settings.ring)
+    outcome = asyncio.run(_given([value], pipeline, settings, where.timeout_s))
+    if episode is not None and len(outcome.verdicts) < outcome.shards:
+        known = asyncio.run(_open_episodes(pipeline, settings, outcome.shards))
+        if known is not None and episode not in known:
+            told = f"no alert {episode} is open by the last entry of the journal: its shard will reject the command"
+            click.echo(f"note: {told}", err=True)
+    span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
+    about = f" {episode}" if episode else ""
+    _tell(f"{command['command']}{about}{span}", "written", outcome, pipeline, where)
+
+
+class _Outcome(NamedTuple):
+    """What became of a command: of how many shards, and the verdicts of those that answered."""
+
+    shards: int
+    verdicts: Mapping[int, engine.Verdict]
+
+
+def _sender(pipeline: Pipeline, settings: Settings) -> Sender:
+    return Sender(pipeline.name, settings.operator or _user(), time.time_ns() // 1_000_000, secrets.token_hex(16))
+
+
+def _user() -> str:
+    """The user of this machine, as far as it has a name."""
+    try:
+        return getpass.getuser()[:BY_MAX]
+    except (OSError, KeyError):
+        return ""
+
+
+async def _given(values: Sequence[bytes], pipeline: Pipeline, settings: Settings, timeout_s: float) -> _Outcome:
+    """Write a command, and wait for what the shards make of it."""
+    broker = KafkaBroker(pipeline, settings)
+    before = await engine.ends(broker, pipeline, settings) if timeout_s else None
+    written = await engine.command(values, pipeline, settings)
+    if before is None:
+        return _Outcome(len(written), {})
+    found = await engine.verdicts(broker, pipeline, settings.ring, written, before, timeout_s)
+    return _Outcome(len(written), found)
+
+
+def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: Where) -> None:
+    """Say what became of a command, and end with the code that says so.
+
+    Raises:
+        Exit: not every shard has taken it.
+    """
+    if not where.timeout_s:
+        click.echo(f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}")
+        return
+    refused = {shard: verdict for shard, verdict in outcome.verdicts.items() if verdict.reason}
+    taken = len(outcome.verdicts) - len(refused)
+    if taken:
+        click.echo(f"{what}: taken by {_counted(taken, 'shard')} of {pipeline.name}")
+    for shard, verdict in sorted(refused.items()):
+        click.echo(f"{what}: shard {shard} refused it ({verdict.reason}): {verdict.detail}", err=True)
+    if silent := [str(shard) for shard in range(outcome.shards) if shard not in outcome.verdicts]:
+        click.echo(
+            f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}, and no answer of "
+            f"{', '.join(silent)} within {where.timeout_s:g} s; it is taken once a worker runs",
+            err=True,
+        )
+    if refused or silent:
+        raise click.exceptions.Exit(REFUSED if refused else UNANSWERED)
+
+
+async def _open_episodes(pipeline: Pipeline, settings: Settings, partitions: int) -> set[str] | None:
+    """Names of the alerts that are open, as far as the journal tells; None where topics are missing."""
+    async with admin(client_options(settings)) as client:
+        if not set(topic.names(pipeline).values()) <= set(await partition_counts(client)):
+            return None
+    shards = await read_status(KafkaBroker(pipeline, settings), pipeline, partitions)
+    return {name for shard in shards for name in (shard.note or {}).get("episodes", ())}

@@ -1,0 +1,355 @@
+"""`driftline demo`: the main job, from nothing to an alert, in about half a minute.
+
+Everything in it is what a user would run: a broker, a worker in a process of its own, a producer, a subscriber on
+the alerts topic. The display shows what the worker's own /metrics page says and what the subscriber reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from driftline.cli.card_fraud import PIPELINE, STEP_MS, payments
+from driftline.config import Settings, load_settings, read_pipeline
+from driftline.core.error import BrokerError
+from driftline.core.pipeline import Pipeline
+from driftline.devbroker import embedded, kafka
+from driftline.devbroker.node import Node
+from driftline.ingest.feed import Feed, partition_of
+from driftline.kafka.client import client_options, subscribe
+from driftline.kafka.topic import create
+
+NAME = "card-fraud"
+PARTITIONS = 2
+LABEL_DELAY_MS = 900_000
+START_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+LOOK_EVERY_S = 0.25
+ALERTS_SHOWN = 6
+
+
+@dataclass
+class Scene:
+    """What the display shows and the summary tells."""
+
+    payments: int
+    change_at: int
+    unchanged: Counter[int]  # payments before the change, by shard
+    begun_s: float = field(default_factory=time.monotonic)
+    sent: int = 0
+    scored: int = 0
+    joined: int = 0
+    rejected: int = 0
+    rolling: dict[str, float] = field(default_factory=dict)
+    track: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool) -> None:
+    """What `driftline demo` does."""
+    if folder is not None:
+        _write(folder, kind, count)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # ends it in order, as Ctrl-C does
+    console = Console(stderr=as_json)
+    change_at = count * 8 // 15
+    shards = (partition_of(str(sample.event_id).encode(), PARTITIONS) for sample in payments(change_at, change_at, 0))
+    scene = Scene(count, change_at, Counter(shards))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-")))
+        delivery = "exactly_once" if kind == "kafka" else "at_least_once"
+        file = folder / "card-fraud.yaml"
+        file.write_text(PIPELINE.format(name=NAME, delivery=delivery))
+        pipeline = read_pipeline(file.read_text())
+        console.print(f"starting the {kind} broker and a worker ...")
+        node = stack.enter_context(_broker(kind))
+        asyncio.run(_play(scene, pipeline, node, file, rate, console))
+    if as_json:
+        click.echo(orjson.dumps(summary(scene), option=orjson.OPT_INDENT_2))
+    else:
+        _print_summary(scene, kind, console)
+    if not told(scene):
+        raise click.exceptions.Exit(1)
+
+
+def _write(folder: Path, kind: str, count: int) -> None:
+    """The demo's payments and its pipeline as files, for the other commands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start_ms = int(time.time() * 1000) - count * STEP_MS
+    with (folder / "payments.jsonl").open("wb") as file:
+        for sample in payments(count, count * 8 // 15, start_ms):
+            moment = datetime.fromtimestamp(sample.time_ms / 1000, UTC).isoformat(timespec="seconds")
+            file.write(orjson.dumps({**sample.event, "paid_at": moment, "is_fraud": sample.label}) + b"\n")
+    delivery = "exactly_once" if kind == "kafka" else "at_least_once"
+    (folder / "pipeline.yaml").write_text(PIPELINE.format(name=NAME, delivery=delivery))
+    click.echo(f"wrote {folder / 'payments.jsonl'} ({count:,} payments) and {folder / 'pipeline.yaml'}")
+
+
+def _broker(kind: str) -> Node:
+    return kafka.start() if kind == "kafka" else embedded.start()
+
+
+async def _play(scene: Scene, pipeline: Pipeline, node: Node, file: Path, rate: float, console: Console) -> None:
+    port = _free_port()
+    settings = load_settings(flags={"bootstrap": node.bootstrap, "web_port": port})
+    await create(pipeline, settings, partitions=PARTITIONS, retention_ms=-1)
+    log = file.with_suffix(".log")
+    worker = _start_worker(file, settings, log)
+    try:
+        await _until_ready(worker, settings, log)
+        listening = asyncio.create_task(_listen(scene, pipeline, settings))
+        feed = Feed(pipeline, settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
+        start_ms = int(time.time() * 1000) - scene.payments * STEP_MS
+        scene.begun_s = time.monotonic()
+        feeding = asyncio.create_task(feed.run(payments(scene.payments, scene.change_at, start_ms)))
+        try:
+            await _watch(scene, feed, feeding, listening, worker, settings, console)
+        finally:
+            for task in (feeding, listening):
+                task.cancel()
+            await asyncio.wait({feeding, listening})
+    finally:
+        await asyncio.to_thread(_stop, worker)
+
+
+# -- the worker
+
+
+def _start_worker(file: Path, settings: Settings, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "driftline", "worker", "-p", str(file), "--bootstrap", settings.bootstrap]
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [*command, "--web-port", str(settings.web_port)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C is ours; the worker is then stopped in good order
+            env={**os.environ, "PYTHONPATH": path, "DRIFTLINE_DATA_DIR": str(file.parent)},
+        )
+
+
+async def _until_ready(worker: subprocess.Popen[bytes], settings: Settings, log: Path) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        if worker.poll() is not None:
+            raise BrokerError(f"the worker ended at its start; it said:\n{_last_words(log)}")
+        if await asyncio.to_thread(_get, settings, "/health/ready") is not None:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+    raise BrokerError(f"the worker was not ready within {START_TIMEOUT_S:.0f} s; it said:\n{_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text()[-2000:]
+
+
+def _stop(worker: subprocess.Popen[bytes]) -> None:
+    if worker.poll() is None:
+        worker.send_signal(signal.SIGTERM)
+        try:
+            worker.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _get(settings: Settings, page: str) -> str | None:
+    """A page of the worker, or None while it does not answer 200."""
+    url = f"http://{settings.web_host}:{settings.web_port}{page}"
+    with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        content: bytes = answer.read()
+        return content.decode()
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# -- watching
+
+
+async def _listen(scene: Scene, pipeline: Pipeline, settings: Settings) -> None:
+    """Subscribe to the alerts topic, as any program would."""
+    committed = pipeline.delivery == "exactly_once"
+    arrivals = subscribe(client_options(settings), pipeline.topics.alerts, from_beginning=True, committed=committed)
+    async with aclosing(arrivals):
+        async for batch in arrivals:
+            for arrival in batch:
+                alert = orjson.loads(arrival.value or b"{}")
+                if alert.get("state") != "opened":
+                    continue  # that it lasts, or is over
+                alert["labels_joined"] = scene.joined
+                alert["sent"] = scene.sent
+                scene.alerts.append(alert)
+
+
+async def _watch(
+    scene: Scene,
+    feed: Feed,
+    feeding: asyncio.Task[Any],
+    listening: asyncio.Task[None],
+    worker: subprocess.Popen[bytes],
+    settings: Settings,
+    console: Console,
+) -> None:
+    """Show what happens, until everything that was sent is scored and learned."""
+    drained_by_s = float("inf")
+    with Live(_picture(scene), console=console, refresh_per_second=4, transient=False) as live:
+        while scene.joined < scene.payments:
+            if listening.done():
+                listening.result()
+            if worker.poll() is not None:
+                raise BrokerError("the worker ended before the stream did; run `driftline worker` by hand to see why")
+            if feeding.done():
+                feeding.result()
+                drained_by_s = min(drained_by_s, time.monotonic() + DRAIN_TIMEOUT_S)
+            if time.monotonic() > drained_by_s:
+                raise BrokerError(
+                    f"{scene.payments - scene.joined} labels were not joined in time; is the machine busy?"
+                )
+            scene.sent = feed.fed.rows
+            page = await asyncio.to_thread(_get, settings, "/metrics")
+            if page is not None:
+                _read_metrics(scene, page)
+            live.update(_picture(scene))
+            await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(1.0)  # the last alerts may still be on their way to the subscriber
+        live.update(_picture(scene))
+
+
+def _read_metrics(scene: Scene, page: str) -> None:
+    scored = joined = rejected = 0.0
+    rolling: dict[str, list[float]] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.name == "driftline_scores_total":
+                scored += sample.value
+            elif sample.name == "driftline_labels_joined_total":
+                joined += sample.value
+            elif sample.name == "driftline_rejected_total":
+                rejected += sample.value
+            elif sample.name == "driftline_metric" and sample.labels["span"] == "window":
+                rolling.setdefault(sample.labels["metric"], []).append(sample.value)
+    scene.scored, scene.joined, scene.rejected = int(scored), int(joined), int(rejected)
+    scene.rolling = {name: sum(values) / len(values) for name, values in rolling.items() if name != "label_count"}
+    if scene.joined:
+        scene.track.append((scene.joined, scene.rolling))
+
+
+def _picture(scene: Scene) -> Group:
+    elapsed_s = time.monotonic() - scene.begun_s
+    changed = scene.sent > scene.change_at
+    numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    done = scene.sent / scene.payments
+    bar = "█" * int(done * 40) + "░" * (40 - int(done * 40))
+    numbers.add_row("stream", Text(f"{bar} {done:4.0%}  fraud pattern {'CHANGED' if changed else 'as learned'}"))
+    rate = f"{scene.scored / max(elapsed_s, 0.1):,.0f} a second"
+    numbers.add_row("payments", f"{scene.sent:,} sent   {scene.scored:,} scored   {rate}")
+    numbers.add_row("labels", f"{scene.joined:,} joined and learned")
+    rolling = "   ".join(f"{name} {value:.3f}" for name, value in sorted(scene.rolling.items()))
+    numbers.add_row("rolling", rolling or "...")
+    alerts = [Text(f"ALERT  {alert['sentence']}", style="bold red") for alert in scene.alerts[-ALERTS_SHOWN:]]
+    return Group(numbers, *(alerts or [Text("no alert so far", style="dim")]))
+
+
+# -- what it came to
+
+
+def told(scene: Scene) -> bool:
+    """Whether drift was told after the change, and not before."""
+    return bool(scene.alerts) and all(_labels_after_change(scene, alert) > 0 for alert in scene.alerts)
+
+
+def _labels_after_change(scene: Scene, alert: dict[str, Any]) -> int:
+    """Labels of changed payments that the shard had learned when it raised the alert; below zero: too early."""
+    return int(alert["evidence"]["observed"]) - scene.unchanged[_shard(alert)]
+
+
+def _shard(alert: dict[str, Any]) -> int:
+    return int(alert["episode"].removeprefix(f"{NAME}-").partition("-")[0])
+
+
+def summary(scene: Scene) -> dict[str, Any]:
+    """The demo in numbers; counts of labels are per shard where an alert is meant, else over all."""
+    change = scene.change_at
+    before = [values for joined, values in scene.track if 0.8 * change < joined < change]
+    after = [values for joined, values in scene.track if joined > change]
+    key = "Accuracy"
+    worst = min((values[key] for values in after if key in values), default=None)
+    return {
+        "payments": scene.payments,
+        "scored": scene.scored,
+        "labels_joined": scene.joined,
+        "rejected": scene.rejected,
+        "changed_at_payment": change,
+        "alerts": [
+            {
+                "episode": alert["episode"],
+                "shard": _shard(alert),
+                "labels_after_change": _labels_after_change(scene, alert),
+                "sentence": alert["sentence"],
+            }
+            for alert in scene.alerts
+        ],
+        "rolling_accuracy": {
+            "before": before[-1].get(key) if before else None,
+            "worst": worst,
+            "end": after[-1].get(key) if after else None,
+        },
+        "seconds": round(time.monotonic() - scene.begun_s, 1),
+    }
+
+
+def _print_summary(scene: Scene, kind: str, console: Console) -> None:
+    made = summary(scene)
+    accuracy = {name: "-" if value is None else f"{value:.3f}" for name, value in made["rolling_accuracy"].items()}
+    console.print()
+    console.print(
+        f"{made['scored']:,} payments scored, {made['labels_joined']:,} labels learned in {made['seconds']} s "
+        f"({PARTITIONS} shards, {kind} broker, {'exactly' if kind == 'kafka' else 'at least'} once)"
+    )
+    console.print(f"fraud pattern changed at payment {made['changed_at_payment']:,}; nobody told the model")
+    for alert in made["alerts"]:
+        console.print(f"shard {alert['shard']} raised its alert {alert['labels_after_change']:,} labels after that")
+    if not made["alerts"]:
+        console.print("no alert came: that is a failure of this demo", style="bold red")
+    console.print(
+        f"rolling accuracy: {accuracy['before']} before, {accuracy['worst']} at worst, {accuracy['end']} at the end "
+        "(the model went on learning)"
+    )
+    called = sys.argv[0]
+    name = called if called.endswith("bin/driftline") and not Path(called).is_absolute() else "driftline"
+    console.print("\nnext:")
+    console.print(f"  {name} demo --write example     to try the other commands")
+    console.print(f"  {name} init --input DATA.csv --label FIELD     for your own data")
+    if kind == "embedded":
+        console.print(f"  {name} demo --kind kafka        the same, exactly once (Java)")

@@ -1,0 +1,110 @@
+"""`driftline explain`: why did this event get its score?"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from driftline.backtest.explain import Explanation, explain
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.config import Settings
+from driftline.core.error import TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.ingest.feed import partition_of
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+
+WEIGHTS_SHOWN = 20
+_TIME_END_MS = 253_402_300_800_000  # the year 10000
+DIFFERENT = 1  # exit code: what was derived is not what was served
+
+
+def explain_command(
+    pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, event_id: str, as_json: bool
+) -> None:
+    """What `driftline explain` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    found = asyncio.run(_explain(pipeline, settings, event_id))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        click.echo("\n".join(_printable(line) for line in lines(found)))
+    if not found.same:
+        raise click.exceptions.Exit(DIFFERENT)
+
+
+async def _explain(pipeline: Pipeline, settings: Settings, event_id: str) -> Explanation:
+    topic = pipeline.topics.scores
+    async with admin(client_options(settings)) as client:
+        count = (await partition_counts(client)).get(topic, 0)
+    if not count:
+        raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
+    likeliest = partition_of(event_id.encode(), count)
+    partitions = [likeliest, *(number for number in range(count) if number != likeliest)]
+    return await explain(KafkaBroker(pipeline, settings), pipeline, partitions, event_id, settings.ring)
+
+
+def lines(found: Explanation) -> list[str]:
+    """For a terminal."""
+    served = found.served
+    topic, partition, offset = found.place
+    said = served.get("prediction")
+    value = served.get("probability", said)
+    told = [
+        f"event {served['event_id']} at {_when(served.get('event_time_ms'))} ({topic}-{partition}, offset {offset})",
+        *(
+            [f"scored {found.times} times, as its id was forgotten in between; this is the last"]
+            if found.times > 1
+            else []
+        ),
+        f"score {_number(value)}" + (f", class {said}" if "probability" in served else "") + f", {served.get('guard')}",
+        f"by model version {found.version}; derived again from {found.began}: "
+        + ("the same, byte for byte" if found.same else f"NOT the same: {_number(found.derived.get('probability'))}"),
+        "features",
+        *(f"  {name} = {value!r}" for name, value in found.features.items()),
+    ]
+    if found.weights:
+        told.append("what each adds (value x weight), before the link function")
+        told += [
+            f"  {one.adds:+.4f}  {one.name} ({_number(one.value)} x {_number(one.weight)})"
+            for one in found.weights[:WEIGHTS_SHOWN]
+        ]
+        told.append(f"  {found.intercept or 0.0:+.4f}  intercept")
+    elif found.river:
+        told += ["River says", *(f"  {line}" for line in found.river.splitlines())]
+    if found.labelled:
+        told.append(_label(found.outcome))
+    told.append(f"alerts open then: {len(found.alerts) or 'none'}")
+    told += [f"  {alert.get('sentence')}" for alert in found.alerts]
+    return told
+
+
+def _printable(line: str) -> str:
+    """Without control characters, which could write over what a terminal shows."""
+    return "".join(character if character.isprintable() else " " for character in line)
+
+
+def _label(outcome: dict[str, Any] | None) -> str:
+    """How the wait for the label ended."""
+    if outcome is None:
+        return "label: none yet"
+    if outcome.get("label") is None:
+        return f"label: {outcome.get('kind')}; {outcome.get('detail', '')}"
+    came = outcome.get("label_time_ms")
+    return f"label {outcome['label']}, {outcome.get('kind')}" + (f", came {_when(came)}" if came else "")
+
+
+def _when(time_ms: Any) -> str:
+    if type(time_ms) is not int or not 0 <= time_ms < _TIME_END_MS:
+        return "-"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

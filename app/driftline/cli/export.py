@@ -1,0 +1,63 @@
+"""`driftline export`: outcomes as a table, for training elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from driftline.backtest.export import columns_of, export
+from driftline.backtest.score import check_format, put_together, working_folder
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.config import Settings
+from driftline.core.error import InputFileError, TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.transport.port import Place
+
+LEARNED = ("joined", "assumed")
+
+
+def export_command(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    kinds: tuple[str, ...],
+    out: Path,
+) -> None:
+    """What `driftline export` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    check_format(out)
+    rows = asyncio.run(_export(pipeline, settings, from_ms, to_ms, kinds or LEARNED, out))
+    click.echo(f"{rows:,} outcomes in {out}")
+
+
+async def _export(
+    pipeline: Pipeline, settings: Settings, from_ms: int | None, to_ms: int | None, kinds: tuple[str, ...], out: Path
+) -> int:
+    topic = pipeline.topics.outcomes
+    async with admin(client_options(settings)) as client:
+        count = (await partition_counts(client)).get(topic, 0)
+    if not count:
+        raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
+    broker = KafkaBroker(pipeline, settings)
+    places = [Place(topic, number) for number in range(count)]
+    for place, first in (await broker.beginnings(places)).items():
+        if first:
+            told = f"{topic}-{place.partition} begins at offset {first:,}: what lay before is not kept any more"
+            click.echo(f"note: {told}", err=True)
+    with working_folder(out) as folder:
+        parts = [folder / f"{number}.csv" for number in range(count)]
+        rows = 0
+        for number, part in enumerate(parts):
+            rows += await export(
+                broker, pipeline, number, part, from_ms=from_ms, to_ms=to_ms, kinds=kinds, moved=lambda read: None
+            )
+        if not rows:
+            raise InputFileError(f"{topic} has no such outcomes in that range; nothing was written")
+        return put_together(parts, out, columns_of(pipeline))

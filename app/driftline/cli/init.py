@@ -1,0 +1,415 @@
+"""`driftline init`: a pipeline file for a data file, for someone who knows the data and not River.
+
+It looks at the first rows (see `author.profile`), chooses a model that learns from any start without tuning,
+and writes a file that `driftline check` accepts, with a comment beside every choice.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
+from driftline.author.sample import Sample, find_column, read_sample
+from driftline.config import read_pipeline, yaml_scalar
+from driftline.core.error import InputFileError, InvariantError, PipelineError
+from driftline.core.number import Decimal, is_unlabelled
+from driftline.core.pipeline import format_path, parse_path
+from driftline.core.task import TaskName, task_of
+from driftline.core.task.seen import RARE
+from driftline.core.timestamp import TimeForm
+
+_ROWS_MIN = 10
+_HASH_COLUMNS = 1_024
+_WORD_COLUMNS = 4_096
+_WARMUP = 5_000  # the default of drift.warmup_labels
+_WARMUP_SHARE = 0.2  # of the labels that there are
+_WAIT = "7d"
+_STRING_MAX = 500  # half of what limits.string_max allows by default
+_EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
+_TEXT_NOTES = (
+    "A linear model of scaled numbers and counted words, with a learning rate of its own for each.",
+    "Counts of words, and Bayes' rule.",
+)
+
+
+def init(
+    path: Path,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    decimal: Decimal | None,
+    time_form: TimeForm | None,
+    task: TaskName | None,
+    name: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """What `driftline init` does."""
+    sample = read_sample(path, decimal=decimal)
+    if sample.rows < _ROWS_MIN:
+        raise InputFileError(
+            f"{path} has {sample.rows} rows, too few to tell anything; give at least {_ROWS_MIN}{sample.bad.first}"
+        )
+    for option, field in (("--label", label), ("--id", event_id), ("--time", time_field)):
+        if field is not None:
+            find_column(sample, option, field)
+    if label is None and task is not None and task_of(task).supervised:
+        raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
+    if label is None and task is None:
+        _ask_for_label(sample, path, event_id, time_field)
+    sample, unlabelled = _without_words(sample, label)
+    try:
+        found = profile(
+            sample.columns,
+            label,
+            event_id=event_id,
+            time=time_field,
+            task=task,
+            typed=sample.typed,
+            time_form=time_form,
+        )
+    except ProfileError as error:
+        raise InputFileError(f"{path}{', ' if str(error).startswith('column ') else ': '}{error}") from error
+    if task_of(found.target.task).draft.numbers_only:
+        found = _without_text(found, path)
+    name = name or _slug(path)
+    output = output or Path(f"{name}.yaml")
+    draft = _Draft(found, sample, path, label, name, output, _stated(decimal, time_form))
+    text = "".join(f"{line}\n" for line in draft.lines())
+    _check(text, name)
+    _write(text, output, force)
+    if unlabelled:
+        click.echo(f"note: words for missing in {label} count as no label: {unlabelled}", err=True)
+    _tell(found, sample, path, output)
+
+
+def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
+    """The sample without words for missing among the label's classes, as all commands read it, and those words."""
+    cells = sample.columns.get(label or "", [])
+    words = Counter(cell for cell in cells if isinstance(cell, str) and is_unlabelled(cell))
+    if sample.typed or not words or len({*cells} - {None, *words}) < 2:
+        return sample, ""
+    columns = {**sample.columns, label or "": [None if cell in words else cell for cell in cells]}
+    shown = ", ".join(f"{word!r} ({count:,})" for word, count in words.most_common(5))
+    return replace(sample, columns=columns), shown
+
+
+def _ask_for_label(sample: Sample, path: Path, event_id: str | None, time: str | None) -> None:
+    """Without a label anomalies are scored, which is hardly meant where a field looks like one.
+
+    Raises:
+        InputFileError: one does.
+    """
+    columns = {name: cells for name, cells in sample.columns.items() if name not in (event_id, time)}
+    if found := looks_like_label(columns):
+        named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:10])
+        raise InputFileError(
+            f"{path}: what is to be predicted? These fields look like labels: {named}. Name one with --label FIELD; or "
+            "score anomalies, with all of them as features, with --task anomaly"
+        )
+
+
+def _stated(decimal: Decimal | None, time_form: TimeForm | None) -> str:
+    """The options by which other commands read the file as well."""
+    said = [f"--decimal {decimal}"] if decimal is not None else []
+    if time_form is not None:
+        said.append(f"--time-format {shlex.quote(time_form.name)}")
+    return "".join(f" {one}" for one in said)
+
+
+def _slug(path: Path) -> str:
+    stem = path.name.lower()
+    for suffix in (".gz", ".csv", ".tsv", ".txt", ".jsonl", ".ndjson"):
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:60].strip("-") or "pipeline"
+
+
+def _without_text(found: Profile, path: Path) -> Profile:
+    """For a detector that takes numbers only."""
+    kept = tuple(field for field in found.features if field.use in {"number", "boolean"})
+    if not kept:
+        raise InputFileError(
+            f"{path}: there is no field of numbers, and anomaly detectors take nothing else; give --label"
+        )
+    why = "text: anomaly detectors take numbers"
+    texts = tuple(Left(field.name, "string", why) for field in found.features if field not in kept)
+    return Profile(found.target, found.id, found.time, found.in_order, kept, found.left + texts)
+
+
+def _check(text: str, name: str) -> None:
+    """What is written must be right as it is."""
+    try:
+        read_pipeline(text)
+    except PipelineError as error:
+        if any(problem.path == "pipeline" for problem in error.problems):
+            raise InputFileError(
+                f"--name {name}: use lower-case letters, digits, '.', '_' and '-', at most 100"
+            ) from error
+        raise InvariantError(
+            f"the file that was made is wrong; please report this with the data's header: {error}"
+        ) from error
+
+
+def _write(text: str, output: Path, force: bool) -> None:
+    if str(output) == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputFileError(
+            f"{output} is there already; give another name with -o, or write over it with --force"
+        ) from None
+    except OSError as error:
+        raise InputFileError(f"{output} cannot be written ({error.strerror}); give another place with -o") from error
+
+
+def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
+    target = found.target
+    click.echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
+    for place in sample.unnamed:
+        click.echo(f"left out: column {place} has no name", err=True)
+    for left in found.left:
+        begin = f"WARNING: left out {left.name}, which" if left.leak else f"left out: {left.name}:"
+        click.echo(f"{begin} {left.why}", err=True)
+    for array in sample.arrays:
+        click.echo(f"left out: {array}: it holds arrays", err=True)
+    for line in sample.bad.lines:
+        click.echo(f"left out: {path}, {line}", err=True)
+    if sample.bad.count > len(sample.bad.lines):
+        click.echo(f"left out: {sample.bad.count - len(sample.bad.lines):,} rows more", err=True)
+    if found.id is None:
+        unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
+        named = f"; if {unique[0]} tells events apart, give --id {shlex.quote(unique[0])}" if unique else ""
+        told = f"note: no field looks like an id, so each file's rows are numbered from 0 as they are sent{named}"
+        click.echo(told, err=True)
+    if found.untimed:
+        click.echo(f"note: {found.untimed:,} rows have no time in {found.time} that can be read", err=True)
+    if str(output) != "-":
+        click.echo(f"Look it through, then: driftline check -p {output}", err=True)
+
+
+def _tells_rows_apart(cells: Sequence[object]) -> bool:
+    return all(isinstance(cell, str | int) for cell in cells) and len(set(cells)) == len(cells)
+
+
+class _Draft:
+    """The text of a pipeline file.
+
+    Args:
+        found: what the data seems to be.
+        label: the field to predict; None for anomalies.
+        stated: options by which the file is read.
+    """
+
+    def __init__(
+        self,
+        found: Profile,
+        sample: Sample,
+        path: Path,
+        label: str | None,
+        name: str,
+        output: Path,
+        stated: str,
+    ) -> None:
+        self._stated = stated
+        self._found = found
+        self._task = task_of(found.target.task)
+        self._sample = sample
+        self._path = path
+        self._label = label
+        self._name = name
+        self._file = _plain(shlex.quote(output.name)) if str(output) != "-" else f"{name}.yaml"
+
+    def lines(self) -> Iterator[str]:
+        yield from self._head()
+        yield from self._event()
+        yield from self._label_section()
+        yield from self._model()
+        yield from self._rest()
+
+    def _head(self) -> Iterator[str]:
+        source = self._path.name
+        rows = f"{self._sample.rows:,} rows" if self._sample.whole else f"the first {self._sample.rows:,} rows"
+        label = f" --label {shlex.quote(self._label)}" if self._label else ""
+        yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Change what you know better, then:"
+        yield f"#   driftline check -p {self._file}"
+        yield f"#   driftline topics create -p {self._file}"
+        yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}")
+        yield f"#   driftline worker -p {self._file}"
+        yield ""
+        yield f"pipeline: {self._name}"
+        seen = f"the label holds {self._found.target.seen}" if self._found.target.seen else "no label is given"
+        yield _beside(f"task: {self._found.target.task}", seen)
+        yield "seed: 42"
+        yield ""
+
+    def _path_text(self, field: str) -> str:
+        """How a file names the place of a field: the columns of a CSV file are keys, unless they look like paths."""
+        if self._sample.typed:
+            return field
+        try:
+            parts = parse_path(field)
+        except ValueError:
+            return format_path((field,))
+        return field if "\\" not in field and all(str(part).strip() for part in parts) else format_path((field,))
+
+    def _event(self) -> Iterator[str]:
+        yield "event:"
+        told = "what tells events apart; an id that comes again is a repeat"
+        counted = "no field tells the rows apart: `driftline produce` numbers them"
+        yield _beside(f"  id: {yaml_scalar(self._id())}", told if self._found.id else counted)
+        if self._found.time is None:
+            yield _beside("  # time: FIELD", "no field holds times: the record's own time counts")
+        else:
+            order = "" if self._found.in_order else "; the rows are not in its order"
+            if self._found.time_form.name:
+                order += f"; written {self._found.time_form.name} here, which `produce` turns into epoch ms"
+            yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
+        yield _beside("  features:", "in the order in which the model sees them")
+        features = {field.name: field for field in self._found.features}
+        left = {one.name: one for one in self._found.left}
+        for column in self._sample.columns:
+            if column in features:
+                yield self._feature(features[column])
+            elif column in left:
+                yield self._left(left[column])
+        for array in self._sample.arrays:
+            yield _beside(f"    # {_plain(array)}: ...", "left out: it holds arrays")
+        yield ""
+
+    def _feature(self, field: Field) -> str:
+        path = self._path_text(field.name)
+        written: dict[str, object] = {"type": field.type}
+        if path != field.name:
+            written = {"path": path, **written}
+        if field.name in self._sample.texts and field.type == "number":
+            written["text"] = "comma" if self._sample.texts[field.name] == "," else True
+        if field.fill is not None:
+            written["missing"] = {"value": field.fill} if field.fill in ("reject", "omit") else field.fill
+        line = f"    {yaml_scalar(field.name)}: {yaml_scalar(written if len(written) > 1 else field.type)}"
+        notes = [note for note in (field.note, "missing in some rows" if field.fill is not None else "") if note]
+        return _beside(line, "; ".join(notes))
+
+    def _left(self, one: Left) -> str:
+        return _beside(f"    # {_plain(yaml_scalar(one.name))}: {one.type}", f"left out: {one.why}")
+
+    def _id(self) -> str:
+        if self._found.id is not None:
+            return self._path_text(self._found.id)
+        return next(name for name in ("id", "event_id", "row_id", "driftline_id") if name not in self._sample.columns)
+
+    def _label_section(self) -> Iterator[str]:
+        target = self._found.target
+        if self._label is None:
+            return
+        yield "label:"
+        yield _beside(f"  id: {yaml_scalar(self._id())}", "a label names its event by this")
+        yield f"  value: {yaml_scalar(self._path_text(self._label))}"
+        if self._label in self._sample.texts:
+            yield f"  text: {'comma' if self._sample.texts[self._label] == ',' else 'true'}"
+        if target.positive is not None:
+            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the value that means yes")
+            yield _beside(f"  negative: {yaml_scalar(target.negative)}", "and no; any other is rejected")
+        yield _beside(f"  wait: {_WAIT}", "how long an event waits for its label; later ones are not learned")
+        yield _beside("  missing: drop", "without one by then; or {assume: VALUE}")
+        yield ""
+
+    def _model(self) -> Iterator[str]:
+        uses = {field.use for field in self._found.features}
+        yield "# " + (_TEXT_NOTES[uses == {"text"}] if "text" in uses else self._task.draft.note)
+        yield "model: |"
+        yield from (f"  {line}" for line in self._expression())
+        yield ""
+        threshold = self._task.draft.threshold
+        if threshold is not None:
+            yield _beside(f"# decision: {{threshold: {threshold}}}", "from which score on the decision is yes")
+        rare = self._found.target.rare
+        metrics = self._task.draft.metrics(rare, self._label is not None)
+        if metrics:
+            note = f"{rare:.1%} are of the rarer class: accuracy says nothing" if 0 < rare < RARE else ""
+            yield _beside(f"metrics: [{', '.join(metrics)}]", note)
+        yield ""
+
+    def _expression(self) -> Iterator[str]:
+        by_use: dict[str, list[str]] = {}
+        for field in self._found.features:
+            by_use.setdefault("number" if field.use == "boolean" else field.use, []).append(field.name)
+        if list(by_use) == ["text"] and len(by_use["text"]) == 1:
+            yield f"BagOfWords(on={by_use['text'][0]!r}) | MultinomialNB()"
+            return
+        if self._task.draft.model is not None:
+            yield self._task.draft.model
+            return
+        linear = "LogisticRegression(optimizer=AdaGrad(0.1))" if "text" in by_use else "LogisticRegression()"
+        last = self._task.draft.head.format(linear)
+        if set(by_use) == {"number"}:
+            yield f"StandardScaler() | {last}"
+            return
+        encoders = {
+            "number": "StandardScaler()",
+            "category": "OneHotEncoder(drop_zeros=True)",
+            "hashed": f"FeatureHasher(n_features={_HASH_COLUMNS})",
+        }
+        selects = {use: f"Select({', '.join(map(repr, names))})" for use, names in by_use.items()}
+        if sum(map(len, selects.values())) > _EXPRESSION_MAX:
+            selects = {"number": "SelectType(numbers.Number)", "hashed": "SelectType(str)"}
+        branches = [f"({selects[use]} | {encoder})" for use, encoder in encoders.items() if use in selects]
+        branches += [
+            f"(Select({name!r}) | BagOfWords(on={name!r}) | FeatureHasher(n_features={_WORD_COLUMNS}) | "
+            f"Prefixer({name + ' '!r}))"
+            for name in by_use.get("text", ())
+        ]
+        yield branches[0] if len(branches) == 1 else f"({branches[0]}"
+        for place, branch in enumerate(branches[1:], 2):
+            yield f" + {branch}" + (")" if place == len(branches) else "")
+        yield f"| {last}"
+
+    def _rest(self) -> Iterator[str]:
+        if not self._task.supervised:
+            yield "drift:"
+            yield _beside("  score: ADWIN()", "alerts when the scores change")
+        elif self._found.target.rare and self._found.target.rare < RARE:
+            yield "drift:"
+            yield _beside("  error: none", "of a rare class it says little")
+            yield _beside("  loss: ADWIN(delta=0.002)", "alerts when the log loss of served predictions rises")
+        else:
+            yield "drift:"
+            yield _beside("  error: ADWIN(delta=0.002)", "alerts when the error of served predictions rises")
+        labels = sum(cell is not None for cell in self._sample.columns[self._label]) if self._label else 0
+        if self._sample.whole and self._label and labels < 2 * _WARMUP:
+            note = f"the data has {labels:,} labels; {_WARMUP:,} by default"
+            yield _beside(f"  warmup_labels: {max(50, int(labels * _WARMUP_SHARE) // 50 * 50)}", note)
+        number = next((field.name for field in self._found.features if field.type == "number"), None)
+        if number is not None:
+            watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
+            yield _beside(f"  # features: {watched}", "and when a field changes, long before labels tell")
+        longest = max(
+            (self._longest(field.name) for field in self._found.features if field.type == "string"), default=0
+        )
+        if longest > _STRING_MAX:
+            bound = -(-2 * longest // 1_000) * 1_000
+            yield ""
+            yield _beside(f"limits: {{string_max: {bound}}}", f"the longest text has {longest:,} characters")
+
+    def _longest(self, name: str) -> int:
+        return max((len(cell) for cell in self._sample.columns[name] if isinstance(cell, str)), default=0)
+
+
+def _beside(line: str, note: str) -> str:
+    """A line with a comment beside it, in a column of its own where there is room."""
+    return f"{line:<33} # {_plain(note)}" if note else line
+
+
+def _plain(text: str) -> str:
+    """Text for a comment: on one line, whatever the data held."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:200]

@@ -1,0 +1,109 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from driftline.core.duration import parse_duration
+from driftline.core.timestamp import FORMS, TimeForm, parse_time, time_form
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DurationType(click.ParamType):
+    """A duration: `500ms 30s 15m 12h 7d`, or a plain number of milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        try:
+            return int(text) if text.isascii() and text.isdigit() else parse_duration(text)
+        except ValueError as error:
+            self.fail(f"{value!r} is no duration: {error}", param, ctx)
+
+
+class MomentType(click.ParamType):
+    """A time, as `core.moment.parse_time` reads it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        try:
+            return parse_time(text)
+        except ValueError as error:
+            self.fail(f"{error}; write ISO 8601 or a number since 1970", param, ctx)
+
+
+class TimeFormType(click.ParamType):
+    """How a column writes its times; see `core.moment.time_form`."""
+
+    name = "form"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeForm:
+        if isinstance(value, TimeForm):
+            return value
+        try:
+            return time_form(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
+MOMENT = MomentType()
+
+
+def form_options(command: Command) -> Command:
+    """`--decimal` and `--time-format`: how a file writes numbers and times, where it does not show."""
+    command = click.option(
+        "--time-format",
+        "time_form",
+        type=TimeFormType(),
+        metavar="FORM",
+        help=f"How times are written: {', '.join(FORMS)}, or as in %d/%m/%Y %H:%M [default: found by looks].",
+    )(command)
+    return click.option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        help="The decimal sign of numbers in a CSV file; the other one parts thousands [default: found by looks].",
+    )(command)
+
+
+def pipeline_option(command: Command) -> Command:
+    """`-p FILE` and `--set key=value`."""
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Put a value into the pipeline file, as in params.lr=0.1; may be repeated.",
+    )(command)
+    return click.option(
+        "-p",
+        "--pipeline",
+        "pipeline_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The pipeline file (or DRIFTLINE_PIPELINE).",
+    )(command)
+
+
+def bootstrap_option(command: Command) -> Command:
+    """`--bootstrap HOST:PORT`."""
+    return click.option(
+        "--bootstrap", metavar="HOST:PORT", help="Kafka's address (or DRIFTLINE_BOOTSTRAP; 127.0.0.1:9092)."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: output for a program."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)

@@ -1,0 +1,213 @@
+"""`driftline produce`: a data file as the stream that it stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from driftline.cli.progress import rows_progress
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.config import Settings
+from driftline.core.duration import format_duration
+from driftline.core.error import InputFileError, TopicError
+from driftline.core.number import Decimal
+from driftline.core.pipeline import Pipeline
+from driftline.core.timestamp import TimeForm
+from driftline.ingest.feed import Fed, Feed
+from driftline.ingest.table import Fields, Sample, Table
+from driftline.kafka import topic
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.operate.joined import Meeting, Met
+
+SHOWN_EVERY_S = 0.2
+SAID_EVERY_S = 5.0
+PART = 1  # exit code: rows were left out
+
+
+def produce(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    path: Path,
+    label: str | None,
+    event_id: str | None,
+    time_field: str | None,
+    decimal: Decimal | None,
+    time_form: TimeForm | None,
+    start_ms: int | None,
+    step_ms: int | None,
+    label_delay_ms: int,
+    limit: int | None,
+    rate: float,
+    as_json: bool,
+) -> None:
+    """What `driftline produce` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    if pipeline.label is not None and label is None:
+        raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
+    fields = Fields(label, event_id, time_field, start_ms, step_ms, decimal, time_form)
+    table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
+    table.check_features()
+    if not table.count:
+        raise InputFileError(f"there are no records in {path}")
+    if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
+        _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
+    feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
+    try:
+        met = asyncio.run(_send(pipeline, settings, table, feed))
+    except KeyboardInterrupt:
+        fed = feed.fed
+        told = f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows went out, and stay"
+        click.echo(told, err=True)
+        raise
+    _report(table, feed.fed, pipeline, met, as_json)
+
+
+def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
+    """A label that comes when the wait of its event is over, or just then, is lost for learning."""
+    delay, wait = format_duration(label_delay_ms), format_duration(wait_ms)
+    if label_delay_ms > wait_ms:
+        told = f"each label comes after its event's wait of {wait} (label.wait) and is not learned; set a longer wait"
+    else:
+        told = (
+            f"each label comes just as its event's wait of {wait} (label.wait) ends, and one that is any later is lost"
+        )
+    click.echo(f"warning: with --label-delay {delay} {told}", err=True)
+
+
+async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> Met | None:
+    """Send all rows; what became of their labels, where a worker runs."""
+    if await topic.embedded(settings):
+        await topic.create(pipeline, settings)  # else each would appear on first use, whenever that is
+    meeting = await _meeting(pipeline, settings)
+    showing = asyncio.create_task(_show(feed.fed, table.count))
+    try:
+        await feed.run(_kept(table.samples(), await topic.kept_ms(pipeline, settings)))
+    finally:
+        showing.cancel()
+        await asyncio.wait([showing])
+    return await meeting.end() if meeting is not None else None
+
+
+async def _meeting(pipeline: Pipeline, settings: Settings) -> Meeting | None:
+    """Looks after the labels, if a worker was ever there to join them."""
+    if pipeline.label is None:
+        return None
+    async with admin(client_options(settings)) as client:
+        there = await partition_counts(client)
+    if len({there.get(name) for name in topic.names(pipeline).values()}) != 1 or not there.get(pipeline.topics.events):
+        return None
+    meeting = Meeting(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
+    return meeting if await meeting.begin() else None
+
+
+def _kept(samples: Iterator[Sample], kept_ms: int | None) -> Iterator[Sample]:
+    """The rows, unless the broker would throw them away as too old as soon as it looks."""
+    for sample in samples:
+        if kept_ms is not None and sample.time_ms < time.time_ns() // 1_000_000 - kept_ms:
+            raise TopicError(
+                f"the rows begin at {_shown(sample.time_ms)}, and the topics keep records for "
+                f"{kept_ms / 86_400_000:.1f} days: Kafka goes by the records' own times and would remove these "
+                "within minutes. Make topics that keep them (`driftline topics create --retention unlimited`, or "
+                "kafka-configs --alter with retention.ms=-1), or count times from now: leave out --time and --start"
+            )
+        yield sample
+        break
+    yield from samples
+
+
+def _shown(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+async def _show(fed: Fed, total: int) -> None:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    begun = time.monotonic()
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(SAID_EVERY_S)
+            if fed.rows < total:
+                click.echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
+            else:
+                click.echo(f"{fed.rows:,} of {total:,} rows, not all acknowledged by Kafka yet", err=True)
+    with rows_progress(console) as progress:
+        bar = progress.add_task("rows", total=total, rate="")
+        while True:
+            await asyncio.sleep(SHOWN_EVERY_S)
+            progress.update(bar, completed=fed.rows, rate=_rate(fed.rows, begun))
+
+
+def _rate(rows: int, begun: float) -> str:
+    return f"{rows / max(time.monotonic() - begun, 1e-9):,.0f}"
+
+
+def _met(met: Met, labels: int) -> str:
+    """How many labels found their events, and what became of the others."""
+    rest = {kind: count for kind, count in met.ends.items() if kind != "joined"}
+    rest |= {"waiting for their events": met.early} if met.early else {}
+    text = f"{met.joined:,} of {labels:,} labels joined their events in the worker"
+    if rest:
+        text += "; otherwise: " + ", ".join(f"{count:,} {kind}" for kind, count in rest.items())
+    return text + (f"; it has {met.behind:,} records yet to read" if met.behind else "")
+
+
+def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool) -> None:
+    """Say what was sent and what was not, and set the exit code."""
+    bad = table.bad
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    **asdict(fed),
+                    "outcomes": met.ends if met is not None else None,
+                    "early": met.early if met is not None else None,
+                    "unread": met.behind if met is not None else None,
+                    "bad_rows": bad.count,
+                    "bad_lines": bad.lines,
+                    "events_topic": pipeline.topics.events,
+                    "labels_topic": pipeline.topics.labels,
+                }
+            )
+        )
+    else:
+        rate = fed.rows / max(fed.seconds, 1e-9)
+        click.echo(
+            f"sent {fed.events:,} events to {pipeline.topics.events}"
+            + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
+            + f" in {fed.seconds:.1f} s ({rate:,.0f} rows a second)"
+        )
+        if met is not None:
+            click.echo(_met(met, fed.labels))
+        for line in bad.lines:
+            click.echo(f"left out: {table.path}, {line}", err=True)
+        if bad.count > len(bad.lines):
+            click.echo(f"left out: {bad.count - len(bad.lines):,} rows more", err=True)
+        if fed.disordered:
+            click.echo(
+                f"warning: {fed.disordered:,} rows are earlier than a row before them; sort the file by time "
+                "for the order that a live stream would have had",
+                err=True,
+            )
+        for row in fed.ahead_rows:
+            click.echo(f"warning: far ahead of the rows around, and sent at their time: {row}", err=True)
+        if fed.ahead > len(fed.ahead_rows):
+            click.echo(f"warning: {fed.ahead - len(fed.ahead_rows):,} rows more lie far ahead", err=True)
+        if fed.unlabelled:
+            click.echo(f"{fed.unlabelled:,} rows have no label", err=True)
+    if not fed.rows:
+        raise InputFileError(f"there are no records in {table.path}{bad.first}")
+    if pipeline.label is not None and not fed.labels:
+        raise InputFileError(f"no row of {table.path} has a label; is the field named by --label right?")
+    if bad.count:
+        raise click.exceptions.Exit(PART)

@@ -1,0 +1,164 @@
+"""`driftline state`: the learned state of every shard as a file, and back, on this cluster or on another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import orjson
+
+from driftline.cli.option import MOMENT
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.codec.inputs import Inputs
+from driftline.config import Settings
+from driftline.core.error import RecoveryError, TopicError
+from driftline.core.fingerprint import readers
+from driftline.core.pipeline import Pipeline
+from driftline.kafka import topic
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, group_members, partition_counts
+from driftline.operate.restoring import Restoration, Restored, StateReader
+from driftline.operate.saving import Saved
+from driftline.operate.saving import save as save_states
+from driftline.transport.port import Place
+
+
+def save(
+    pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, output: Path, as_json: bool
+) -> None:
+    """What `driftline state save` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    partitions = asyncio.run(_partitions(pipeline, settings))
+    broker = KafkaBroker(pipeline, settings)
+    found = asyncio.run(save_states(broker, pipeline, partitions, settings.ring, output))
+    if as_json:
+        click.echo(orjson.dumps({"state": str(output), "shards": [_saved(one) for one in found]}).decode())
+        return
+    for line in _saved_lines(found):
+        click.echo(line)
+    signed = ", signed" if settings.ring else ""
+    click.echo(f"{output}: {output.stat().st_size:,} bytes{signed}")
+
+
+def restore(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    state: Path,
+    replace: bool,
+    start: str,
+    as_json: bool,
+) -> None:
+    """What `driftline state restore` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    restored = asyncio.run(_restore(pipeline, settings, state, start, replace=replace))
+    if as_json:
+        document = {"pipeline": pipeline.name, "shards": [msgspec.to_builtins(one) for one in restored]}
+        click.echo(orjson.dumps(document).decode())
+        return
+    for line in _restored_lines(restored):
+        click.echo(line)
+
+
+async def _restore(
+    pipeline: Pipeline, settings: Settings, path: Path, start: str, *, replace: bool
+) -> Sequence[Restored]:
+    await topic.verify(pipeline, settings)
+    pipeline = await topic.deliverable(pipeline, settings)  # written as a worker would write it
+    partitions = await _partitions(pipeline, settings)
+    group = f"driftline-{pipeline.name}"
+    async with admin(client_options(settings)) as client:
+        if running := await group_members(client, group):
+            raise RecoveryError(
+                f"{running} workers of {pipeline.name} run (group {group}): stop them, restore, and start them again"
+            )
+    broker = KafkaBroker(pipeline, settings)
+    reader = StateReader(path, settings.ring)
+    try:
+        starts = await _starts(broker, pipeline, partitions, start)
+        return await Restoration(broker, pipeline, partitions, settings.ring, reader, starts, replace=replace).run()
+    finally:
+        reader.close()
+
+
+async def _starts(broker: KafkaBroker, pipeline: Pipeline, partitions: int, start: str) -> Mapping[Place, int]:
+    places = [Place(name, partition) for name in Inputs(pipeline).topics for partition in range(partitions)]
+    if start == "earliest":
+        return await broker.beginnings(places)
+    if start == "latest":
+        return await broker.ends(places)
+    time_ms: int = MOMENT.convert(start, None, None)
+    return await broker.offsets_at(places, time_ms)
+
+
+async def _partitions(pipeline: Pipeline, settings: Settings) -> int:
+    async with admin(client_options(settings)) as client:
+        there = await partition_counts(client)
+    if missing := sorted(set(topic.names(pipeline).values()) - set(there)):
+        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+    return there[pipeline.topics.events]
+
+
+# -- for people and programs
+
+
+def _saved(one: Saved) -> dict[str, Any]:
+    if one.shard is None:
+        return {"partition": one.partition, "saved": False}
+    manifest, summary = one.shard.manifest, one.shard.summary
+    return {
+        "partition": one.partition,
+        "saved": True,
+        "slice": manifest.slice_number,
+        "positions": manifest.positions,
+        "versions": manifest.versions,
+        "taken_ms": manifest.taken_ms,
+        "bytes": one.shard.bytes,
+        "pending": summary.get("pending"),
+        "metrics": summary.get("metrics"),
+        "unread": one.unread or None,
+    }
+
+
+def _saved_lines(found: Sequence[Saved]) -> Iterator[str]:
+    for one in found:
+        if one.shard is None:
+            yield f"shard {one.partition}: no state, it never worked"
+            continue
+        manifest, summary = one.shard.manifest, one.shard.summary
+        positions = ", ".join(f"{name} {offset:,}" for name, offset in manifest.positions.items())
+        if one.unread:
+            told = f"the snapshot after slice {manifest.slice_number:,} ({manifest.taken_at}), unread"
+            yield f"shard {one.partition}: {told}"
+            yield f"  its inputs go on at {positions}"
+            yield f"  the journal could not be followed: {one.unread}"
+            yield f"  to be restored where {readers(manifest.versions)} runs"
+        else:
+            yield (
+                f"shard {one.partition}: to slice {manifest.slice_number:,}, the end of the journal ({positions}): "
+                f"{_counted(summary)}"
+            )
+
+
+def _counted(summary: Mapping[str, Any]) -> str:
+    return f"{summary['counts'].get('learned', 0):,} learned, {summary['pending']:,} waiting"
+
+
+def _restored_lines(restored: Sequence[Restored]) -> Iterator[str]:
+    for one in restored:
+        positions = ", ".join(f"{name} {offset:,}" for name, offset in one.positions.items())
+        if one.source is None:
+            yield f"shard {one.partition}: {'; '.join(one.notes)}"
+            continue
+        source = "" if one.source == one.partition else f" from shard {one.source}"
+        yield f"shard {one.partition}: restored{source}, {one.learned:,} labels learned, {one.waiting:,} events waiting"
+        yield f"  inputs go on at {positions}"
+        for note in one.notes:
+            yield f"  {note}"
+    yield "start the workers: each begins with the restored state"

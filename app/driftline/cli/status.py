@@ -1,0 +1,192 @@
+"""`driftline status`: every shard, as Kafka has it, whether or not a worker runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import orjson
+from msgspec.structs import replace
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from driftline.cli.setting import outline_of, settings_of
+from driftline.config import Settings
+from driftline.core.error import TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.kafka import topic
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, leaderless, partition_counts, unreachable
+from driftline.operate.status import ShardStatus, look
+from driftline.transport.obstacle import wider_text
+
+TICK_S = 0.05
+
+
+def status(
+    pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool, patience_s: float
+) -> None:
+    """What `driftline status` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = outline_of(settings, pipeline_file, overrides)
+    shards = asyncio.run(_read(pipeline, settings, patience_s))
+    if as_json:
+        click.echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
+    else:
+        console = Console()
+        console.print(*_tables(pipeline, shards))
+        if pipeline.label is not None:
+            console.print(_labels(shards))
+        for line in _remarks(shards, pipeline.topics.control):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+async def _read(pipeline: Pipeline, settings: Settings, patience_s: float) -> Sequence[ShardStatus]:
+    options, names = client_options(settings), set(topic.names(pipeline).values())
+    asking = asyncio.create_task(_ask(options, names))
+    for _ in range(round(patience_s / TICK_S)):  # so a machine that has no time for us makes it longer
+        if asking.done():
+            break
+        await asyncio.wait({asking}, timeout=TICK_S)
+    if asking.done():
+        there, away = asking.result()
+    else:
+        asking.cancel()
+        await asyncio.wait({asking}, timeout=TICK_S)
+        late = TimeoutError(f"no answer within {patience_s:g} s, so nothing could be learned")
+        raise unreachable(options["bootstrap_servers"], late)
+    if missing := sorted(names - set(there)):
+        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+    counts = {name: there[name] for name in names}
+    partitions = min(counts.values())
+    shards = await look(KafkaBroker(pipeline, settings), pipeline, partitions, away, patience_s)
+    wider = {name: count for name, count in counts.items() if count > partitions}
+    return [replace(one, troubles=(wider_text(wider, partitions), *one.troubles)) if wider else one for one in shards]
+
+
+async def _ask(options: Mapping[str, Any], names: set[str]) -> tuple[dict[str, int], set[tuple[str, int]]]:
+    """Partitions by topic, and those that no broker answers for."""
+    async with admin(options) as client:
+        return await partition_counts(client), await leaderless(client, names)
+
+
+def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, Table]:
+    """Positions and metrics, apart: side by side they are wider than most terminals."""
+    inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
+    where = _headed(("shard", "input", "read", "lag", "pending", "learned", "time (UTC)"), words=("input",))
+    where.title = f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})"
+    where.caption = "read and lag are offsets; ? could not be learned"
+    measured = _headed(("shard", "model", "metric", "total", "window"), words=("metric",))
+    measured.caption = "model is its generation"
+    for shard in shards:
+        note = shard.note or {}
+        total, window = note.get("metrics", {}), note.get("window_metrics", {})
+        names = [name for name in total if name != "label_count"]
+        where.add_row(
+            str(shard.partition),
+            "\n".join(("events", "labels")[: len(inputs)]),
+            "\n".join(_number(shard.positions.get(name)) for name in inputs),
+            "\n".join(_number(shard.lag.get(name)) for name in inputs),
+            _number(note.get("pending", 0) if shard.positions else None),
+            _number(note.get("counts", {}).get("learned", 0) if shard.positions else None),
+            _time(note.get("watermark_ms")),
+        )
+        measured.add_row(
+            str(shard.partition),
+            _generation(note),
+            "\n".join(names),
+            "\n".join(_shown(total[name]) for name in names),
+            "\n".join(_shown(window.get(name)) for name in names),
+        )
+    return where, measured
+
+
+def _labels(shards: Sequence[ShardStatus]) -> Table:
+    """What became of labels, by shard and in total."""
+    names = ("early", "joined", "orphan", "late", "duplicate", "rejected", "expired")
+    table = _headed(("shard", *names, "share"), words=())
+    table.caption = "early: held now; expired: events without one; share: with one, of waits that are over"
+    total = dict.fromkeys(names, 0)
+    for shard in shards:
+        note = shard.note or {}
+        counts = note.get("labels", {})
+        for name in names:
+            total[name] += counts.get(name, 0)
+        table.add_row(
+            str(shard.partition), *(f"{counts.get(name, 0):,}" for name in names), _shown(note.get("coverage"))
+        )
+    if len(shards) > 1:
+        table.add_row("all", *(f"{count:,}" for count in total.values()), "")
+    return table
+
+
+def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
+    """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
+    name to answer them by."""
+    yield from dict.fromkeys(trouble for shard in shards for trouble in shard.troubles)
+    for shard in shards:
+        note = shard.note or {}
+        if note.get("frozen"):
+            yield f"shard {shard.partition} does not learn until `driftline control unfreeze`"
+        if latest := [_command(one) for one in note.get("commands", ())]:
+            yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
+        if waiting := shard.lag.get(control, 0):
+            yield f"shard {shard.partition}: {waiting:,} records in {control} are not read yet; does a worker run?"
+        if unanswered := note.get("unanswered", 0):
+            labels = note.get("metrics", {}).get("label_count", 0)
+            yield (
+                f"shard {shard.partition}: {unanswered:,} of {labels:,} labels came for events that the model had no "
+                "answer to; no metric counts them"
+            )
+        passed = [
+            f"{count:,} {name.removeprefix('passed_').replace('_', ' ')}"
+            for name, count in sorted(note.get("counts", {}).items())
+            if name.startswith("passed_")
+        ]
+        if passed:
+            yield f"shard {shard.partition} passed over: {', '.join(passed)}"
+        for episode in note.get("episodes", ()):
+            yield f"open alert: {episode}" + (" (acknowledged)" if episode in note.get("acknowledged", ()) else "")
+
+
+def _command(taken: Mapping[str, Any]) -> str:
+    """A command that a shard has taken, by whom and when it was sent."""
+    by = f" by {taken['by']}" if taken.get("by") else ""
+    sent = datetime.fromtimestamp(taken["time_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{taken['command']}{by} ({sent})"
+
+
+def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:
+    """A table with these columns, of which `words` begin at the left."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, justify="left" if name in words else "right", overflow="fold")
+    return table
+
+
+def _generation(note: Mapping[str, Any]) -> str:
+    """The model's generation; below it the parts of the next one that have come, of how many."""
+    generation = str(note.get("version", "-")).partition(".")[0]
+    loading = note.get("loading")
+    return f"{generation}\n+{loading[0]}/{loading[1]}" if loading else generation
+
+
+def _number(number: int | None) -> str:
+    """A number, of records or offsets; none where it could not be learned."""
+    return "?" if number is None else f"{number:,}"
+
+
+def _time(watermark_ms: int | None) -> str:
+    if watermark_ms is None:
+        return "-"
+    return datetime.fromtimestamp(watermark_ms / 1000, UTC).strftime("%Y-%m-%d\n%H:%M:%S")
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,188 @@
+"""`driftline tail`: what the worker publishes, one JSON document a line, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import textwrap
+import time
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from driftline.cli.setting import outline_of, settings_of
+from driftline.config import Settings
+from driftline.core.pipeline import Pipeline
+from driftline.engine.published import offset_of
+from driftline.kafka.client import Arrival, client_options, exists, subscribe
+from driftline.kafka.topic import names
+
+OWN_HEADERS = "driftline."
+PART = 1  # exit code: fewer records came than asked for
+
+
+def tail(
+    kind: str,
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    from_beginning: bool,
+    limit: int | None,
+    timeout_s: float | None,
+    pretty: bool,
+) -> None:
+    """What `driftline tail` does."""
+    if pretty and kind != "alerts":
+        raise click.BadParameter(f"is for alerts; {kind} are JSON lines", param_hint="--pretty")
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = outline_of(settings, pipeline_file, overrides)
+    count = asyncio.run(_print(kind, pipeline, settings, from_beginning, limit, timeout_s, pretty))
+    if limit is not None and count < limit:
+        raise click.exceptions.Exit(PART)
+
+
+async def _print(
+    kind: str,
+    pipeline: Pipeline,
+    settings: Settings,
+    from_beginning: bool,
+    limit: int | None,
+    timeout_s: float | None,
+    pretty: bool,
+) -> int:
+    """Print until the limit, the time-out or an interrupt.
+
+    Returns:
+        How many records were printed.
+    """
+    topic = next(name for one, name in names(pipeline).items() if one == kind)
+    shape = pretty_alert if pretty else rejected_line if kind == "rejected" else plain_line
+    committed = pipeline.delivery == "exactly_once"
+    count = 0
+    heard = time.monotonic()
+    options = client_options(settings)
+    if not await exists(options, topic):
+        click.echo(f"topic {topic} is not there yet; waiting for it", err=True)
+        from_beginning = True  # all that it will hold is new to us
+    arrivals = subscribe(options, topic, from_beginning=from_beginning, committed=committed)
+    async with aclosing(arrivals):
+        async for batch in arrivals:
+            for arrival in batch:
+                click.echo(shape(arrival))  # flushes: whoever reads a pipe gets each line at once
+                count += 1
+                if count == limit:
+                    return count
+            now = time.monotonic()
+            if batch:
+                heard = now
+            elif timeout_s is not None and now - heard >= timeout_s:
+                return count
+    return count
+
+
+def plain_line(arrival: Arrival) -> str:
+    """The value as it is: what we publish is one line of JSON.
+
+    Control characters, which could write over what a terminal shows, are written as JSON writes them in a text.
+    """
+    return "null" if arrival.value is None else _escaped(arrival.value.decode("utf-8", "replace"))
+
+
+_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def _escaped(line: str) -> str:
+    return line.translate(_CONTROLS)
+
+
+PRETTY_COLUMNS = 80
+_PRETTY_MARKS = {"opened": "!", "ongoing": "~", "resolved": "="}
+
+
+def pretty_alert(arrival: Arrival) -> str:
+    """An alert for people: what and when, the sentence, and what to do, in at most 80 columns.
+
+    Text is as it came but for control characters, which could write over what stands above.
+    """
+    try:
+        alert = json.loads(arrival.value or b"null")
+        when = "-" if alert["time_ms"] is None else _utc(alert["time_ms"])
+        state, severity = str(alert["state"]), str(alert["severity"])
+        marks = [word for word in ("acknowledged", "silenced", "flapping") if alert.get(word)]
+        if marks and alert.get("acknowledged_by"):
+            marks[0] += f" by {alert['acknowledged_by']}"
+        lasted = alert["time_ms"] - alert["opened_ms"] if alert["time_ms"] is not None else 0
+        told = f"{_PRETTY_MARKS.get(state, '?')} {when}  {severity if state != 'resolved' else 'over'}  {alert['kind']}"
+        head = "  ".join([told, state, *marks])
+        after = f" after {_span(lasted)}" if state != "opened" and lasted > 0 else ""
+        parts = [
+            *_wrapped(head + after, ""),
+            *_wrapped(str(alert["sentence"]), "  "),
+            *_wrapped(f"for {', '.join(map(str, alert['audience'])).replace('_', ' ')}", "  "),
+            *_wrapped(f"episode {alert['episode']}", "  "),
+            *_wrapped(f"what to do: {alert['runbook']}", "  "),
+        ]
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):  # a stub, or nothing of ours
+        return "\n".join(_wrapped(plain_line(arrival), "? "))
+    return "\n".join([*parts, ""])
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return textwrap.wrap(
+        shown, PRETTY_COLUMNS, initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
+    )
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _span(span_ms: int) -> str:
+    """A span in its two largest units: `1d 4h`, `12m 5s`."""
+    units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+    parts = []
+    for unit, size_ms in units:
+        count, span_ms = divmod(span_ms, size_ms)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "less than 1s"
+
+
+def rejected_line(arrival: Arrival) -> str:
+    """Why a record was rejected, where it was, and what it held (text, or base64 where it is none)."""
+    shown: dict[str, Any] = {}
+    received: dict[str, Any] = {}
+    for name, content in arrival.headers:
+        if name.startswith(OWN_HEADERS):
+            shown[name.removeprefix(OWN_HEADERS)] = (content or b"").decode("utf-8", "replace")
+        else:
+            received.update(_readable(name, content))
+    for name in ("partition", "offset", "truncated_bytes"):
+        if (number := offset_of(shown.get(name, ""))) is not None:
+            shown[name] = number
+    line = json.dumps(
+        {
+            **shown,
+            "record_time_ms": arrival.time_ms,
+            **_readable("key", arrival.key),
+            **_readable("value", arrival.value),
+            **({"headers": received} if received else {}),
+        },
+        ensure_ascii=False,
+    )
+    return _escaped(line)
+
+
+def _readable(name: str, content: bytes | None) -> dict[str, str | None]:
+    """Bytes under a name as text, or under `<name>_base64` where they are no UTF-8."""
+    if content is None:
+        return {name: None}
+    try:
+        return {name: content.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(content).decode()}

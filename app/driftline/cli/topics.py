@@ -1,0 +1,78 @@
+"""`driftline topics`: make the topics that a pipeline needs, or see whether they are as they must be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from driftline.cli.setting import outline_of, settings_of
+from driftline.core.error import TopicError
+from driftline.kafka import topic
+
+
+def create(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    partitions: int | None,
+    replication: int | None,
+    retention_ms: int | None,
+    as_json: bool,
+) -> None:
+    """What `driftline topics create` does."""
+    settings = settings_of(bootstrap=bootstrap, replication=replication)
+    pipeline = outline_of(settings, pipeline_file, overrides)
+    made = asyncio.run(topic.create(pipeline, settings, partitions=partitions, retention_ms=retention_ms))
+    problems = asyncio.run(topic.check(pipeline, settings))
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "topics": [
+                        {
+                            "topic": one.plan.name,
+                            "kind": one.plan.kind,
+                            "created": one.made,
+                            "partitions": one.partitions,
+                        }
+                        for one in made
+                    ],
+                    "problems": _problems(problems),
+                }
+            )
+        )
+    else:
+        for one in made:
+            click.echo(
+                f"{'created' if one.made else 'was there':9}  {one.plan.name}  "
+                f"({one.plan.kind}, {one.partitions} partitions)"
+            )
+    _finish(problems, as_json)
+
+
+def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
+    """What `driftline topics check` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = outline_of(settings, pipeline_file, overrides)
+    problems = asyncio.run(topic.check(pipeline, settings))
+    if as_json:
+        click.echo(json.dumps({"ok": not any(one.fatal for one in problems), "problems": _problems(problems)}))
+    elif not problems:
+        click.echo(f"the topics of {pipeline.name} are as they must be")
+    _finish(problems, as_json)
+
+
+def _problems(problems: list[topic.TopicProblem]) -> list[dict[str, object]]:
+    return [{"topic": one.topic, "message": one.message, "fatal": one.fatal} for one in problems]
+
+
+def _finish(problems: list[topic.TopicProblem], as_json: bool) -> None:
+    """Print the problems for people, and set the exit code."""
+    if not as_json:
+        for one in problems:
+            click.echo(f"{'error' if one.fatal else 'warning'}: {one}", err=True)
+    if any(one.fatal for one in problems):
+        raise click.exceptions.Exit(TopicError.exit_code)

@@ -1,0 +1,95 @@
+"""`driftline train`: a model from history, so that the first event is served by one that has learned."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import msgspec
+import orjson
+
+from driftline.backtest.report import write
+from driftline.backtest.score import check_folder
+from driftline.backtest.train import Training
+from driftline.backtest.train import train as trained
+from driftline.cli.command.history import Files
+from driftline.cli.history import source_of
+from driftline.cli.progress import bar
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.core.task import task_of
+
+PART = 1  # exit code: rows were left out
+INTERRUPTED = 130
+
+
+def train(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    history: Files,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """What `driftline train` does."""
+    settings = settings_of()
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    check_folder(out)
+    source, _ = source_of(history, pipeline)
+    begun_s = time.monotonic()
+    with bar(as_json) as moved:
+        training = trained(pipeline, source, settings.ring, moved)
+    if training is None:
+        click.echo("stopped; nothing was written", err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
+    write({out: training.content})
+    _tell(
+        training,
+        out,
+        time.monotonic() - begun_s,
+        not task_of(pipeline.task).supervised,
+        history.path is not None,
+        as_json,
+    )
+    if training.bad or training.rejected:
+        raise click.exceptions.Exit(PART)
+
+
+def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_rows: bool, as_json: bool) -> None:
+    manifest, result = training.manifest, training.result
+    replaced = int(result.version.partition(".")[0])
+    if as_json:
+        document = {
+            "model": str(out),
+            "file_bytes": len(training.content),
+            "rows": training.rows,
+            "bad_rows": training.bad,
+            "rejected": training.rejected,
+            "seconds": round(seconds, 3),
+            "pending": result.pending,
+            "unlabelled": training.unlabelled,
+            "replaced": replaced,
+            **msgspec.to_builtins(manifest),
+        }
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    else:
+        unit = "events" if unsupervised else "labels"
+        click.echo(
+            f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} "
+            f"{'rows' if of_rows else 'records'} in {seconds:.1f} s; "
+            f"{len(training.content):,} bytes{', signed' if manifest.signature else ''}"
+        )
+        for name, value in manifest.metrics.items():
+            click.echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
+        if replaced:
+            often = "once" if replaced == 1 else f"{replaced:,} times"
+            why = "a drift or a breakdown: what serves has learned from the labels after it"
+            click.echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
+        if training.unlabelled and not unsupervised:
+            click.echo(f"note: {training.unlabelled:,} events have no label in this history", err=True)
+    if training.rejected:
+        told = f"left out: {training.rejected:,} were rejected; the first: {training.result.rejected[0]}"
+        click.echo(told, err=True)
+    for line in training.bad_lines:
+        click.echo(f"left out: {line}", err=True)
+    if training.bad > len(training.bad_lines):
+        click.echo(f"left out: {training.bad - len(training.bad_lines):,} more", err=True)

@@ -1,0 +1,143 @@
+"""`driftline verify`: prove from the topics that what was published is what the journal's fold makes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.config import Settings
+from driftline.core.error import TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.kafka import topic
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.operate.verify import ShardAudit, Span, Watch, audit_shards
+
+DIFFERENT = 1  # exit code
+
+
+def verify(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    outputs: bool,
+    as_json: bool,
+) -> None:
+    """What `driftline verify` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = pipeline_of(settings, pipeline_file, overrides)
+    span = Span(from_ms, to_ms, outputs, settings.ring)
+    begun = datetime.now(UTC)
+    audits = asyncio.run(_audit(pipeline, settings, span))
+    seconds = (datetime.now(UTC) - begun).total_seconds()
+    if as_json:
+        click.echo(orjson.dumps(report(audits, seconds), option=orjson.OPT_INDENT_2))
+    else:
+        for line in lines(audits, seconds, outputs=outputs):
+            click.echo(line)
+    if any(audit.difference is not None for audit in audits):
+        raise click.exceptions.Exit(DIFFERENT)
+
+
+async def _audit(pipeline: Pipeline, settings: Settings, span: Span) -> Sequence[ShardAudit]:
+    async with admin(client_options(settings)) as client:
+        there = await partition_counts(client)
+    missing = sorted(set(topic.names(pipeline).values()) - set(there))
+    if missing:
+        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+    partitions = there[pipeline.topics.events]
+    with _progress(partitions) as watch:
+        return await audit_shards(KafkaBroker(pipeline, settings), pipeline, partitions, span, watch)
+
+
+@contextmanager
+def _progress(shards: int) -> Iterator[Watch]:
+    """A bar on stderr, over the journals of all shards; none where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("shard 0", total=shards)
+
+        def watch(shard: int, done: int, total: int) -> None:
+            bar.update(task, description=f"shard {shard}", completed=shard + done / max(total, 1))
+
+        yield watch
+
+
+def report(audits: Sequence[ShardAudit], seconds: float) -> dict[str, Any]:
+    """All of it, for a program."""
+    difference = next((audit.difference for audit in audits if audit.difference is not None), None)
+    return {
+        "verdict": "PASS" if difference is None else "DIFFERENT",
+        "difference": None if difference is None else msgspec.to_builtins(difference) | {"text": str(difference)},
+        "slices": sum(audit.slices for audit in audits),
+        "records": sum(audit.records for audit in audits),
+        "outputs": _sums(audits, "outputs"),
+        "repeats": _sums(audits, "repeats"),
+        "removed": _sums(audits, "removed"),
+        "unverifiable": sum(audit.unverifiable + audit.passed_over for audit in audits),
+        "seconds": round(seconds, 3),
+        "shards": [msgspec.to_builtins(audit) for audit in audits],
+    }
+
+
+def lines(audits: Sequence[ShardAudit], seconds: float, *, outputs: bool) -> Iterator[str]:
+    """The same for a person, in lines that fit a terminal."""
+    made = report(audits, seconds)
+    for audit in audits:
+        if audit.start != "the beginning":
+            yield f"shard {audit.shard} is verified from"
+            yield f"  {audit.start}"
+    found = next((audit.difference for audit in audits if audit.difference is not None), None)
+    shards = "1 shard" if len(audits) == 1 else f"{len(audits)} shards"
+    counted = f"{made['slices']:,} slices, {made['records']:,} records, {shards}, {seconds:.1f} s"
+    if found is None:
+        yield f"PASS  {counted}"
+    else:
+        where = f"shard {found.shard}" + ("" if found.slice is None else f", slice {found.slice}")
+        yield f"DIFFERENT  {where}, {found.place}"
+        yield f"  {found.field}"
+        yield f"    expected  {'nothing' if found.expected is None else found.expected}"
+        yield f"    found     {'nothing' if found.found is None else found.found}"
+        if found.note:
+            yield f"  {found.note}"
+        yield f"after {counted}; what comes later was not compared"
+    if outputs:
+        for name, count in made["outputs"].items():
+            more = [f"{made[what][name]:,} {what}" for what in ("repeats", "removed") if made[what][name]]
+            yield f"  {count:>12,} {name}" + (f"  ({', '.join(more)})" if more else "")
+    yield from _unverifiable(audits)
+
+
+def _unverifiable(audits: Sequence[ShardAudit]) -> Iterator[str]:
+    for audit in audits:
+        if audit.epochs_unverifiable:
+            epochs = ", ".join(map(str, audit.epochs_unverifiable))
+            yield (
+                f"shard {audit.shard}: {audit.unverifiable + audit.passed_over:,} slices of epoch {epochs} are not "
+                "verifiable here:"
+            )
+            yield "  other versions or arithmetic than here, or inputs that are gone"
+        if audit.off_chain:
+            yield f"shard {audit.shard}: {audit.off_chain:,} journal entries off the chain were ignored"
+
+
+def _sums(audits: Sequence[ShardAudit], name: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for audit in audits:
+        total.update(getattr(audit, name))
+    return dict(total)

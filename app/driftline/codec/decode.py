@@ -1,0 +1,315 @@
+"""Bytes to records. Total: whatever the bytes, a record comes out, if only a malformed one with its reason.
+
+What is refused here could do harm further on: a number beyond `limits.number_max` makes a scaler NaN for ever, a text
+without bound fills the memory, a missing feature breaks a model. Decoding is a pure function of the pipeline and the
+bytes, because recovery decodes the same bytes again and must get the same record.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+from driftline.codec.command import has_signature, sender_of
+from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, name_of, number_of, text_of, usual
+from driftline.codec.document import MISSING, Documents, find, hint_of, object_of
+from driftline.codec.feature import Check, Checks, from_text, said_number
+from driftline.codec.reason import REASONS, PassedOverError, RefusedError
+from driftline.core.notation import Path, parse_path
+from driftline.core.pipeline import Feature, Pipeline
+from driftline.core.pipeline.target import Target, TargetError, shown
+from driftline.core.record import (
+    Chunk,
+    Control,
+    Event,
+    EventId,
+    FeatureValue,
+    InputRecord,
+    Label,
+    Malformed,
+    Passed,
+    Source,
+)
+from driftline.core.shard.command import SILENCE_MAX_MS
+from driftline.core.shard.upload import CHUNK_MAX, CHUNKS_MAX, SIZE_MAX
+from driftline.core.task import task_of
+from driftline.core.timestamp import parse_time
+
+__all__ = ["MISSING", "REASONS", "Decoder", "find"]
+
+COMMANDS = ("freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence")
+ABOUT_EPISODE = ("acknowledge", "silence")
+CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part of a model file must fit
+
+PASSED_ORDER_MS = -(1 << 60)  # before all times
+
+_MILLIS = (10**12, 10**13)  # times from 2001 to 2286; no date in digits has as many of them
+_LOAD_NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_NUMBERS = frozenset((float, int))
+
+
+class Decoder:
+    """Decodes the inputs of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        limits = pipeline.limits
+        self._bytes_max = limits.record_bytes_max
+        self._string_max = limits.string_max
+        self._number_max = limits.number_max
+        self._ahead_max_ms = limits.time_ahead_max_ms
+        form = pipeline.event
+        self._events = Documents(form, self._bytes_max)
+        self._event_id = parse_path(form.id)
+        self._event_key = _plain_key(self._event_id)
+        self._event_time = parse_path(form.time) if form.time else None
+        checks = Checks(limits)
+        self._features: list[tuple[str, Any, Feature, Path, Check, bool]] = [
+            # Most paths are one key: it is looked up without a walk.
+            (name, _plain_key(feature.keys), feature, feature.keys, checks.of(feature, form), feature.type == "number")
+            for name, feature in form.features.items()
+        ]
+        # Of numbers at keys of their own, which most events are made of, all at once.
+        keys = [key for _, key, _, _, _, plain in self._features if plain and key is not None]
+        self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
+        places = [(feature.keys, self._kind(feature)) for feature in form.features.values()]
+        self._usual_event = self._usual(self._events, self._event_id, self._event_time, places)
+        label = pipeline.label
+        if label is not None:
+            self._labels = Documents(label, self._bytes_max)
+            self._label_id = parse_path(label.id)
+            self._label_key = _plain_key(self._label_id)
+            self._label_value = parse_path(label.value)
+            self._value_key = _plain_key(self._label_value)
+            self._label_time = parse_path(label.time) if label.time else None
+            self._target = Target(label, pipeline)
+            self._retracts = label.retract
+            self._from_text = from_text(label, task_of(pipeline.task).labels)
+            places = [(self._label_value, SCALAR)]
+            self._usual_label = self._usual(self._labels, self._label_id, self._label_time, places)
+
+    def _usual(
+        self, documents: Documents, id_path: Path, time_path: Path | None, places: Sequence[tuple[Path, Kind]]
+    ) -> Read:
+        """Reads the id, the time if there is one, and what is at the places."""
+        if not documents.plain:
+            return lambda value: None
+        begin = [(id_path, name_of(self._string_max)), *([(time_path, MOMENT)] if time_path else [])]
+        return usual([*begin, *places], self._bytes_max)
+
+    def _kind(self, feature: Feature) -> Kind:
+        kinds = {"number": number_of(self._number_max), "string": text_of(self._string_max), "boolean": bool}
+        return kinds[feature.type]
+
+    def event(self, source: Source) -> InputRecord:
+        """An event, or why it is none."""
+        try:
+            return self._read_event(source)
+        except RefusedError as refusal:
+            return _malformed(source, refusal)
+        except PassedOverError as passed:
+            return Passed(source, PASSED_ORDER_MS, passed.kind)
+
+    def label(self, source: Source) -> InputRecord:
+        """A label, or why it is none."""
+        try:
+            return self._read_label(source)
+        except RefusedError as refusal:
+            return _malformed(source, refusal)
+        except PassedOverError as passed:
+            return Passed(source, PASSED_ORDER_MS, passed.kind)
+
+    def control(self, source: Source) -> InputRecord:
+        """A command, or why it is none."""
+        try:
+            return self._read_control(source, object_of(source.value, max(self._bytes_max, CONTROL_BYTES_MAX)))
+        except RefusedError as refusal:
+            return _malformed(source, refusal)
+
+    def _read_event(self, source: Source) -> Event:
+        found = self._usual_event(source.value)
+        if found is None:
+            document, missing = self._events.read(source), 0
+            event_id = document.get(self._event_key)
+            if type(event_id) is not int:  # here and for labels: most ids, without a call
+                event_id = self._id(document, self._event_id)
+            time_ms, ahead = self._time(document, self._event_time, source)
+            values = self._numbers(document)
+            if values is None:
+                values, missing = self._values(document)
+        elif self._event_time is None:
+            event_id, values, missing = found[0], found[1:], 0
+            time_ms, ahead = source.record_time_ms, False
+            if time_ms < 0:  # here and for labels: nearly never, so without a call
+                raise _no_time()
+        else:
+            event_id, values, missing = found[0], found[2:], 0
+            time_ms, ahead = self._told_time(found[1], source)
+        order_ms = source.record_time_ms if ahead else time_ms
+        return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
+
+    def _numbers(self, document: dict[str, Any]) -> tuple[FeatureValue, ...] | None:
+        """The features of an event that has a good number for each; None where each has to be looked at."""
+        if self._at_once is None:
+            return None
+        try:
+            values = self._at_once(document)
+        except KeyError:
+            return None
+        if not _NUMBERS.issuperset(map(type, values)):
+            return None
+        most = self._number_max
+        return values if min(values) >= -most and max(values) <= most else None
+
+    def _values(self, document: dict[str, Any]) -> tuple[tuple[FeatureValue, ...], int]:
+        """The features of any event, and a bit for each that is not there."""
+        values: list[FeatureValue] = []
+        missing = 0
+        number_max = self._number_max
+        for name, key, feature, keys, check, plain in self._features:
+            value = document.get(key) if key is not None else find(document, keys)
+            if plain and type(value) is float and -number_max <= value <= number_max:
+                values.append(value)  # nearly all of them: without a call each
+                continue
+            found: Any = MISSING if value is MISSING or value is None else check(name, value)
+            if found is MISSING:
+                missing |= 1 << len(values)
+                found = _absent(name, feature, value)
+            values.append(found)
+        return tuple(values), missing
+
+    def _read_label(self, source: Source) -> Label:
+        found = self._usual_label(source.value)
+        if found is None:
+            document = self._labels.read(source)
+            event_id = document.get(self._label_key)
+            if type(event_id) is not int:
+                event_id = self._id(document, self._label_id)
+            time_ms, ahead = self._time(document, self._label_time, source)
+            value = document.get(self._value_key)
+            if value is None:
+                value = find(document, self._label_value)
+            if value is MISSING or (value is None and not self._retracts):
+                raise RefusedError("label_missing")
+        elif self._label_time is None:
+            event_id, value = found
+            time_ms, ahead = source.record_time_ms, False
+            if time_ms < 0:
+                raise _no_time()
+        else:
+            event_id, told, value = found
+            time_ms, ahead = self._told_time(told, source)
+        if type(value) is str and self._from_text is not None:
+            value = self._from_text(value)
+        try:
+            target = None if value is None else self._target.read(value)
+        except TargetError as error:
+            hint = "; to read numbers written as text, declare label.text" if said_number(value) else ""
+            raise RefusedError("label_type", f"{error}{hint}") from None
+        return Label(source, source.record_time_ms if ahead else time_ms, time_ms, event_id, target, ahead)
+
+    def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
+        command = document.get("command")
+        if command not in COMMANDS:
+            raise RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
+        order_ms, sender = max(source.record_time_ms, 0), sender_of(document)
+        sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce, has_signature(source.value))
+        if command == "load":
+            return Control(source, order_ms, command, "", 0, _chunk(document), *sent)
+        if command not in ABOUT_EPISODE:
+            return Control(source, order_ms, command, "", 0, None, *sent)
+        episode, span_ms = document.get("episode"), document.get("for_ms", 0)
+        if not isinstance(episode, str) or not 0 < len(episode) <= self._string_max:
+            raise RefusedError("control_invalid", f"{command} needs the name of an episode, not {shown(episode)}")
+        if type(span_ms) is not int or not (command == "silence") <= span_ms <= SILENCE_MAX_MS:
+            raise RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
+        return Control(source, order_ms, command, episode, span_ms, None, *sent)
+
+    def _id(self, document: dict[str, Any], keys: Path) -> EventId:
+        found = find(document, keys)
+        if type(found) is str:
+            if len(found) > self._string_max:
+                raise RefusedError("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
+            return found
+        if type(found) is int:
+            return found
+        if found is MISSING or found is None:
+            raise RefusedError("id_missing", REASONS["id_missing"] + hint_of(document))
+        if type(found) is float:
+            # Beyond, and for whole numbers of more than 64 bits, different ids would be one float.
+            if abs(found) > EXACT_MAX:
+                raise RefusedError("id_type", f"{found!r} is too large to be exact; write such ids as text")
+            return int(found) if found.is_integer() else found
+        if type(found) is bool:
+            raise RefusedError("id_type", "the id is a truth value, which tells two events apart at most")
+        raise RefusedError("id_type", f"the id is {shown(found)}")
+
+    def _time(self, document: dict[str, Any], path: Path | None, source: Source) -> tuple[int, bool]:
+        if path is None:
+            if source.record_time_ms < 0:
+                raise _no_time()
+            return source.record_time_ms, False
+        found = find(document, path)
+        if found is MISSING or found is None:
+            raise RefusedError("time_missing")
+        return self._told_time(found, source)
+
+    def _told_time(self, found: object, source: Source) -> tuple[int, bool]:
+        """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
+        if type(found) is int and _MILLIS[0] <= found < _MILLIS[1]:  # most times: read without a call
+            record_time_ms = source.record_time_ms
+            return found, record_time_ms >= 0 and found > record_time_ms + self._ahead_max_ms
+        if type(found) is not str and type(found) is not int and type(found) is not float:
+            raise RefusedError("time_unreadable", f"{shown(found)} is neither text nor a number")
+        try:
+            time_ms, record_time_ms = parse_time(found), source.record_time_ms
+        except ValueError as error:
+            raise RefusedError("time_unreadable", str(error)) from None
+        return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
+
+
+def _no_time() -> RefusedError:
+    return RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
+
+
+def _malformed(source: Source, refusal: RefusedError) -> Malformed:
+    return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
+
+
+def _chunk(document: dict[str, Any]) -> Chunk:
+    """A part of a model file, as `codec.parts` writes it."""
+    load, sha256, content = (document.get(key) for key in ("load", "sha256", "content"))
+    number, count, size = (document.get(key) for key in ("part", "parts", "size_bytes"))
+    if type(number) is not int or type(count) is not int or type(size) is not int:
+        raise RefusedError("control_invalid", "load: part, parts and size_bytes must be whole numbers")
+    if size > SIZE_MAX:
+        raise RefusedError("load_too_large", f"the model file has {size} bytes; {SIZE_MAX} are allowed")
+    if not (0 <= number < count <= min(CHUNKS_MAX, size)):
+        raise RefusedError("control_invalid", f"load: part {number} of {count} of {size} bytes cannot be")
+    if not isinstance(load, str) or not _LOAD_NAME.fullmatch(load):
+        raise RefusedError("control_invalid", f"load: {shown(load)} is no name of a load")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise RefusedError("control_invalid", f"load: {shown(sha256)} is no SHA-256")
+    try:
+        part = b64decode(content, validate=True) if isinstance(content, str) else b""
+    except ValueError as error:
+        raise RefusedError("control_invalid", f"load: the content is no base64 ({error})") from None
+    if not 0 < len(part) <= CHUNK_MAX:
+        raise RefusedError("control_invalid", f"load: a part has 1 to {CHUNK_MAX} bytes of content, not {len(part)}")
+    return Chunk(load, number, count, size, sha256, part)
+
+
+def _absent(name: str, feature: Feature, value: object) -> FeatureValue:
+    if feature.missing == "reject":
+        what = "not there" if value is MISSING or value is None else f"{shown(value)}, which counts as missing"
+        raise RefusedError("feature_missing", f"{name} is {what}, and its rule is reject")
+    return feature.fill
+
+
+def _plain_key(keys: Path) -> Any:
+    """The key of a path that has one only; None, which no object has, for any other."""
+    return str(keys[0]) if len(keys) == 1 else None

@@ -1,0 +1,241 @@
+"""Outputs to the bytes that are published, and the digest over them.
+
+Values are JSON objects whose form is written down in `schemas/`. What is made here always fits: a value beyond
+`limits.output_bytes_max` is replaced, by the same rule every time, with a stub that keeps its id and says why. A key
+beyond `KEY_BYTES_MAX` is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, assert_never
+
+import orjson
+from msgspec import UNSET, structs
+
+from driftline.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of, shown, to_json, written
+from driftline.codec.write import Write
+from driftline.core.output import Alert, Outcome, Output, Rejected, Score
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Headers
+
+KEY_BYTES_MAX = 4096
+_HEADER_TEXT_MAX = 500
+_STUB_ID_MAX = 1_000  # characters; limits.string_max may allow more than a record holds
+_HEADER_FRAME_BYTES = 10  # the two lengths of a header, at most
+
+_frame = struct.Struct(">BqiII").pack
+_header_frame = struct.Struct(">Ii").pack
+
+
+class Message(Write, frozen=True, gc=False, kw_only=True):
+    """One record to publish.
+
+    Args:
+        kind: which of the pipeline's topics it is for: scores, outcomes, alerts or rejected.
+    """
+
+    kind: str
+
+
+_RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4}
+
+
+class Encoder:
+    """Encodes what the core makes of one partition of a pipeline."""
+
+    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+        topics = pipeline.topics
+        self._scores, self._outcomes, self._alerts, self._rejects = (
+            topics.scores,
+            topics.outcomes,
+            topics.alerts,
+            topics.rejected,
+        )
+        self._partition = partition
+        self._features = features_of(pipeline)
+        self._pipeline = pipeline.name
+        self._value_max = pipeline.limits.output_bytes_max
+        self._forms: dict[type, Callable[[Any], Message]] = {
+            Score: self._score,
+            Outcome: self._outcome,
+            Alert: self._alert,
+            Rejected: self._rejected,
+        }
+
+    def encode(self, output: Output) -> Message:
+        """One output as it is published."""
+        message = self._forms[type(output)](output)
+        size = len(message.value or b"")
+        if size > self._value_max:
+            return self._stub(output, message, size)
+        return message
+
+    def _score(self, score: Score) -> Message:
+        source, version, decision = score.source, score.version, score.decision
+        said, probability, probabilities = shown(score.prediction)
+        value = ScoreValue(
+            score.output_id,
+            self._pipeline,
+            score.event_id,
+            score.time_ms,
+            score.guard,
+            f"{version.generation}.{version.learned}",
+            said,
+            probability,
+            probabilities,
+            UNSET if decision is None else decision,
+        )
+        time_ms = source.record_time_ms
+        return Message(
+            self._scores,
+            self._partition,
+            _key(source.key),
+            to_json(value),
+            time_ms if time_ms > 0 else 0,
+            kind="scores",
+        )
+
+    def _outcome(self, outcome: Outcome) -> Message:
+        prediction, features, version = outcome.prediction, outcome.features, outcome.version
+        label, previous, detail = outcome.label, outcome.previous_label, outcome.detail
+        label_time_ms, event_time_ms = outcome.label_time_ms, outcome.event_time_ms
+        said, probability, probabilities = NOTHING if prediction is None else shown(prediction)
+        value = OutcomeValue(
+            outcome.output_id,
+            self._pipeline,
+            outcome.kind,
+            outcome.event_id,
+            UNSET if detail is None else detail[:_HEADER_TEXT_MAX],
+            UNSET if version is None else event_time_ms,
+            UNSET if features is None else self._features(features),
+            said,
+            probability,
+            probabilities,
+            UNSET if version is None else f"{version.generation}.{version.learned}",
+            UNSET if label is None else written(label),
+            UNSET if previous is None else written(previous),
+            UNSET if label_time_ms is None else label_time_ms,
+            UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
+        )
+        key, stamp_ms = _key(outcome.key), outcome.stamp_ms
+        return Message(self._outcomes, self._partition, key, to_json(value), stamp_ms, kind="outcomes")
+
+    def _alert(self, alert: Alert) -> Message:
+        value = {
+            "output_id": alert.output_id,
+            "pipeline": self._pipeline,
+            "episode": alert.episode,
+            "state": alert.state,
+            "kind": alert.kind,
+            "severity": alert.severity,
+            "audience": list(alert.audience),
+            "sentence": alert.sentence,
+            "time_ms": alert.time_ms,
+            "update": alert.update,
+            "opened_ms": alert.opened_ms,
+            "runbook": alert.runbook,
+            "acknowledged": alert.acknowledged,
+            "silenced": alert.silenced,
+            "announced": alert.announced,
+            "flapping": alert.flapping,
+            "evidence": alert.evidence,
+            "positions": alert.positions,
+            "opened_at": alert.opened_at,
+        }
+        if alert.acknowledged_by:
+            value["acknowledged_by"] = alert.acknowledged_by
+        key, content = alert.episode.encode(), orjson.dumps(value)
+        return Message(self._alerts, self._partition, key, content, alert.stamp_ms, kind="alerts")
+
+    def _rejected(self, rejected: Rejected) -> Message:
+        source = rejected.source
+        headers: Headers = (
+            *source.headers,
+            ("driftline.output_id", rejected.output_id.encode()),
+            ("driftline.reason", rejected.reason.encode()),
+            ("driftline.detail", _text(rejected.detail)),
+            ("driftline.topic", source.topic.encode()),
+            ("driftline.partition", b"%d" % source.partition),
+            ("driftline.offset", b"%d" % source.offset),
+        )
+        value = source.value
+        taken = sum(len(name.encode()) + len(text or b"") + _HEADER_FRAME_BYTES for name, text in source.headers)
+        if taken + len(value or b"") > self._value_max:
+            if taken > self._value_max // 2:  # the value says more of what was wrong than such headers
+                headers, taken = headers[len(source.headers) :], 0
+            headers = (*headers, ("driftline.truncated_bytes", b"%d" % len(value or b"")))
+            value = value and value[: self._value_max - taken]
+        key, time_ms = _key(source.key), max(source.record_time_ms, 0)
+        return Message(self._rejects, self._partition, key, value, time_ms, headers, kind="rejected")
+
+    def _stub(self, output: Output, message: Message, size: int) -> Message:
+        """What stands for a value that is too large: who it was, and why it is not here."""
+        match output:
+            case Score() | Outcome():
+                name = output.event_id
+                who: dict[str, Any] = {"event_id": name[:_STUB_ID_MAX] if isinstance(name, str) else name}
+            case Alert():
+                who = {"episode": output.episode}
+            case Rejected():
+                who = {}
+            case _:
+                assert_never(output)
+        value = {
+            "output_id": output.output_id,
+            "pipeline": self._pipeline,
+            **who,
+            "stub": f"{size} bytes are more than limits.output_bytes_max",
+        }
+        return structs.replace(message, value=orjson.dumps(value))
+
+
+class Digest:
+    """A 16-byte digest over everything that is published of a slice, in order: topic, time, key, value, headers.
+
+    Attributes:
+        size: bytes of the values so far.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.size = 0
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Some more that is published."""
+        parts: list[bytes] = []
+        rank, frame, size = _RANK, _frame, 0
+        for message in messages:
+            key, value, headers = message.key, message.value or b"", message.headers
+            value_size = len(value)
+            size += value_size
+            parts += (
+                frame(
+                    rank[message.kind],
+                    message.timestamp_ms,
+                    -1 if key is None else len(key),
+                    value_size if message.value is not None else 0xFFFFFFFF,
+                    len(headers),
+                ),
+                key or b"",
+                value,
+            )
+            for name, header in headers:
+                title = name.encode()
+                parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")
+        self._hash.update(b"".join(parts))
+        self.size += size
+
+    def hex(self) -> str:
+        """Of all that was added."""
+        return self._hash.hexdigest()
+
+
+def _key(key: bytes | None) -> bytes | None:
+    return key if key is None or len(key) <= KEY_BYTES_MAX else None
+
+
+def _text(text: str) -> bytes:
+    return text[:_HEADER_TEXT_MAX].encode("utf-8", "replace")

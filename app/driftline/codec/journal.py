@@ -1,0 +1,170 @@
+"""Journal entries to bytes and back, and the chain that ties each to the one before.
+
+Two kinds. A `slice` says which records were folded together, up to where, and what came out (as a digest). An
+`epoch` says under which pipeline, versions and arithmetic the slices after it were folded. Every entry carries
+`chain`, a digest over the entry before and its own content: an entry that does not fit was not written by the owner
+that wrote the one before, or was tampered with. With a key it also carries a `seal`; see `codec.seal`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import orjson
+from msgspec import UNSET, Struct, UnsetType
+
+from driftline.core.error import InvariantError
+
+NOT_OURS = (TypeError, ValueError, RecursionError)
+"""What reading and encoding raise at documents that we never wrote. JSON is read deeper than it is written: what lies
+deeper than 254 levels cannot be encoded again, to be chained or signed."""
+
+MERGE_RULE = "time-1"  # named in every slice: a journal is only replayed by the rule that made it
+CHAIN_START = "0" * 32
+
+
+class Range(Struct, frozen=True):
+    """Records of one input topic: offsets from `start` up to and without `stop`, of which `count` were records."""
+
+    start: int
+    stop: int
+    count: int
+
+
+class TopicIdentity(Struct, frozen=True):
+    """Which topic is meant by a name.
+
+    Args:
+        id: Kafka's own (KIP-516); None where the broker gives none.
+    """
+
+    id: str | None
+    partitions: int
+
+
+class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
+    """Records that were folded and committed together.
+
+    Args:
+        number: slices count from 1 in each shard and never start again.
+        inputs: what was read, by topic; topics without records are left out.
+        tick_ms: the time that passed on idle inputs; a slice has either records or a tick.
+        outputs, digest: how many outputs the slice made, and the digest over their bytes.
+        epoch: number of the epoch entry that it belongs to.
+        raised: calls at which the model raised, and its words: a replay passes them over. Unset without any.
+        ahead: offsets of the records whose time lay far ahead when they were merged, by topic. Unset without any.
+    """
+
+    number: int
+    inputs: dict[str, Range]
+    tick_ms: int | None
+    outputs: int
+    digest: str
+    watermark_ms: int | None
+    epoch: int
+    merge: str = MERGE_RULE
+    raised: dict[str, str] | UnsetType = UNSET
+    ahead: dict[str, list[int]] | UnsetType = UNSET
+
+
+class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
+    """From here on, this pipeline on these versions.
+
+    Args:
+        number: epochs count from 1.
+        reason: why it was opened; `key`: from here on another key signs, or none; `topics`: they are known by their
+            ids from here on, or have other partitions.
+        state: `fresh` starts with an empty shard, `kept` goes on with the state before, `restored` begins with the one
+            that `driftline state restore` put beside the snapshots.
+        positions: next offset by input topic.
+        slice_number: number of the last slice before it.
+        pipeline: the whole resolved pipeline.
+        versions, arithmetic: what the state's bits depend on.
+        restored: digest of a restored state's manifest, under which it lies in the snapshots topic. Unset for others.
+        begun_ms: wall time at which a state began anew in a pipeline that had one: commands that were sent before it
+            may have been taken by the state before, and are refused. Unset for others.
+        topics: inputs and journal, as they were; see `engine.sameness`. Unset where nobody looked.
+    """
+
+    number: int
+    reason: Literal["first", "pipeline", "version", "reset", "gap", "restored", "key", "topics"]
+    state: Literal["fresh", "kept", "restored"]
+    positions: dict[str, int]
+    slice_number: int
+    pipeline: dict[str, Any]
+    versions: dict[str, str]
+    arithmetic: str
+    restored: str | UnsetType = UNSET
+    begun_ms: int | UnsetType = UNSET
+    topics: dict[str, TopicIdentity] | UnsetType = UNSET
+
+
+Entry: TypeAlias = SliceEntry | EpochEntry
+
+
+class Link(Struct, frozen=True):
+    """An entry in its place in the chain, with a note for people that is no part of either."""
+
+    entry: Entry
+    chain: str
+    note: dict[str, Any] | None = None
+
+
+def link(entry: Entry, previous_chain: str, note: dict[str, Any] | None = None) -> Link:
+    """Put an entry behind the one whose chain is given."""
+    return Link(entry, chain_of(previous_chain, chained(entry)), note)
+
+
+def follows(successor: Link, previous_chain: str) -> bool:
+    """Whether an entry was written right behind the one whose chain is given."""
+    try:
+        return successor.chain == chain_of(previous_chain, chained(successor.entry))
+    except NOT_OURS:  # it can be read and not be written, so we never did
+        return False
+
+
+def encode_link(linked: Link) -> bytes:
+    """The journal record's value: the entry's own keys, `chain`, and `note` if there is one."""
+    value = {**_content(linked.entry), "chain": linked.chain}
+    if linked.note is not None:
+        value["note"] = linked.note
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+
+
+def decode_link(value: bytes | None) -> Link:
+    """A journal record's entry.
+
+    Raises:
+        InvariantError: it is no journal entry. The journal topic holds something that Driftline did not write.
+    """
+    try:
+        document = orjson.loads(value or b"")
+        chain, note = document.pop("chain"), document.pop("note", None)
+        document.pop("seal", None)
+        return Link(msgspec.convert(document, Entry), chain, note)
+    except (*NOT_OURS, KeyError, AttributeError) as error:
+        raise InvariantError(
+            f"the journal holds a record that is no journal entry ({error}); nothing but Driftline may write to it. "
+            "Restore the topic, or start the pipeline under a new name"
+        ) from error
+
+
+def _content(entry: Entry) -> dict[str, Any]:
+    content: dict[str, Any] = msgspec.to_builtins(entry)
+    return content
+
+
+def chained(entry: Entry) -> bytes:
+    """What of an entry is chained.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it can be read and not be written, so we never did.
+    """
+    return orjson.dumps(_content(entry), option=orjson.OPT_SORT_KEYS)
+
+
+def chain_of(previous_chain: str, content: bytes) -> str:
+    """The chain of an entry behind another one, whose chain is given."""
+    return hashlib.blake2b(previous_chain.encode() + content, digest_size=16).hexdigest()

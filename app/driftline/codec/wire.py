@@ -1,0 +1,168 @@
+"""Records as a pipeline reads them: the way of `document`, backwards.
+
+A document, as paths lead into it, becomes a key, a value and headers. So rows of a file, and labels made of them, go to
+topics whose ids are in keys, or whose values are in envelopes, and backtests of files read what they would there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+
+from driftline.codec.document import MISSING, NotFinite, find, parse_json
+from driftline.core.notation import ENVELOPE, HEADERS, KEY, ROOTS, Path, parse_path
+from driftline.core.pipeline.form import EventForm, LabelForm
+from driftline.core.record import Headers
+
+Document: TypeAlias = dict[str, Any]
+
+
+class Sent(NamedTuple):
+    """What is sent of a record."""
+
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+
+class Wire:
+    """Writes the records of one input.
+
+    Args:
+        form: how they are read.
+
+    Attributes:
+        plain: the document is the value's JSON and nothing else.
+    """
+
+    def __init__(self, form: EventForm | LabelForm) -> None:
+        self._form = form
+        self._id = parse_path(form.id)
+        paths = [parse_path(path) for path in form.paths]
+        self._roots = {name: root for name, root in ROOTS.items() if any(path[0] == root for path in paths)}
+        self._select = [(parse_path(path), wanted[0]) for path, wanted in form.select.items() if None not in wanted]
+        self._commas = _commas(form)
+        self.plain = not self._roots and not self._select and form.envelope in ("none", "registry_json")
+
+    def id_of(self, event_id: str | int) -> str | int:
+        """An id as it is read again: text where its place knows no numbers."""
+        untyped = self._id[0] == HEADERS or (self._id == (KEY,) and self._form.key == "text")
+        return str(event_id) if untyped else event_id
+
+    def rooted(self, row: Document) -> Document:
+        """A row whose fields `$key`, `$headers`, `$envelope` are where paths lead to, if the pipeline asks for them."""
+        for name, root in self._roots.items():
+            if name in row:
+                row[root] = row.pop(name)
+        return row
+
+    def write(self, document: Mapping[str, Any], event_id: str | int, time_ms: int) -> Sent:
+        """The record of a document, which stays as it is.
+
+        Args:
+            event_id: of the event that it is, or is about: the key where the pipeline says nothing of it.
+            time_ms: of what the document tells.
+
+        Raises:
+            TypeError: something cannot be written as JSON, or the key not as the pipeline wants it.
+        """
+        if self.plain:
+            return Sent(str(event_id).encode(), _dumped(document))
+        whole = dict(document)
+        for path, wanted in self._select:
+            if find(whole, path) in (MISSING, None):  # a row that does not tell is meant
+                whole = _placed(whole, path, wanted)
+        key, headers, around = whole.pop(KEY, MISSING), whole.pop(HEADERS, {}), whole.pop(ENVELOPE, {})
+        value = _dumped(self._enveloped(whole, around, event_id, time_ms))
+        written = tuple((name, self._header(name, one)) for name, one in headers.items() if one is not None)
+        return Sent(str(event_id).encode() if key is MISSING else self._key(key), value, written)
+
+    def read(self, line: bytes) -> tuple[bytes | None, bytes, Headers]:
+        """Key, value and headers of a line of JSON that stands for a record as it is in the topic.
+
+        Raises:
+            ValueError: it asks for a key or headers that cannot be written.
+        """
+        if not any(f'"{name}"'.encode() in line for name in self._roots):
+            return None, line, ()
+        try:
+            row = parse_json(line)
+        except orjson.JSONDecodeError:
+            return None, line, ()
+        if not isinstance(row, dict):
+            return None, line, ()
+        row = self.rooted(row)
+        key, headers = row.pop(KEY, None), row.pop(HEADERS, {})
+        if not isinstance(headers, dict):
+            raise ValueError("$headers is no object")
+        written = tuple((name, self._header(name, one)) for name, one in headers.items() if one is not None)
+        try:
+            return None if key is None else self._key(key), _dumped(row), written
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+    def _enveloped(self, row: Document, around: Document, event_id: str | int, time_ms: int) -> Document:
+        if self._form.envelope == "debezium":
+            return {"before": None, "after": row, "op": "c", "ts_ms": time_ms, **around}
+        if self._form.envelope == "cloudevents":
+            at = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+            told = {"specversion": "1.0", "id": str(event_id), "source": "driftline", "type": "row", "time": at}
+            return {**told, **around, "data": row}
+        return row
+
+    def _key(self, key: object) -> bytes:
+        form = self._form.key
+        if isinstance(key, dict | list) or form == "json":
+            return orjson.dumps(key)
+        if form == "text":
+            return _as_text(key).encode()
+        try:
+            number = int(str(key))
+            return b"%d" % number if form == "integer" else number.to_bytes(8, signed=True)
+        except (ValueError, OverflowError):
+            raise TypeError(f"the key {key!r:.80} is no whole number, and key: {form} asks for one") from None
+
+    def _header(self, name: str, value: object) -> bytes:
+        text = _as_text(value)
+        return (text.replace(".", ",") if name in self._commas and not isinstance(value, str) else text).encode()
+
+
+def _commas(form: EventForm | LabelForm) -> frozenset[str]:
+    """Headers that hold numbers with a decimal comma."""
+    if isinstance(form, LabelForm):
+        places = [parse_path(form.value)] if form.text == "comma" else []
+    else:
+        places = [feature.keys for feature in form.features.values() if feature.text == "comma"]
+    return frozenset(str(path[1]) for path in places if path[0] == HEADERS)
+
+
+def _dumped(document: Mapping[str, Any]) -> bytes:
+    """JSON; a bare word that was read stands there again, for the reader to name it."""
+    return orjson.dumps(document, default=_bare)
+
+
+def _bare(value: object) -> object:
+    if isinstance(value, NotFinite):
+        return orjson.Fragment(value.word.encode())
+    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _placed(document: Document, path: Path, value: object) -> Document:
+    """The document with a value at a path; what lies on the way is copied."""
+    inner = document
+    for key in path[:-1]:
+        found = inner.get(str(key), {})
+        if not isinstance(found, dict):
+            raise TypeError(f"cannot set {'.'.join(map(str, path))}: {key} is no object")
+        within = dict(found)
+        inner[str(key)] = within
+        inner = within
+    inner[str(path[-1])] = value
+    return document

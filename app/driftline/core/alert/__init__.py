@@ -1,0 +1,1 @@
+"""Alerts: conditions, episodes, and their wording."""

@@ -1,0 +1,103 @@
+"""The table of what is watched beside drift: what an episode may be of, and of which kind its alerts are.
+
+A condition is a member of `Condition`, and the member is its row: one that lacks a column does not type-check, and
+there is no other list of conditions. `watch`, `lost` and `trouble` judge them, `alert` and `lost` word them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum, unique
+from typing import TYPE_CHECKING, Final, get_args
+
+from msgspec import Struct
+
+from driftline.core.alert.episode import Sign
+from driftline.core.label.cause import CauseName
+
+if TYPE_CHECKING:
+    from driftline.core.pipeline import AlertKind, Pipeline, Severity
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """All there is to know of a condition.
+
+    Args:
+        name: of its episodes; where it is watched of several things, each has its own behind a colon.
+        kind: of its alerts.
+        watched: of what a pipeline watches it: nothing, one thing without a name (''), or several.
+    """
+
+    name: str
+    kind: AlertKind
+    watched: Callable[[Pipeline], Iterable[str]]
+
+
+def _if(watched: bool) -> tuple[str, ...]:
+    return ("",) if watched else ()
+
+
+@unique
+class Condition(Enum):
+    """What is watched beside drift."""
+
+    PERFORMANCE = Row(name="metric", kind="performance", watched=lambda pipeline: pipeline.alerts.performance)
+    COVERAGE = Row(
+        name="label_coverage",
+        kind="label_coverage",
+        watched=lambda pipeline: _if(pipeline.alerts.label_coverage_min is not None),
+    )
+    DELAY = Row(
+        name="label_delay",
+        kind="label_delay",
+        watched=lambda pipeline: _if(pipeline.alerts.label_delay_max_ms is not None),
+    )
+    MATCH = Row(  # an episode a cause
+        name="label_match",
+        kind="label_match",
+        watched=lambda pipeline: (
+            get_args(CauseName) if pipeline.label is not None and pipeline.alerts.unmatched_max < 1 else ()
+        ),
+    )
+    REJECTED = Row(name="rejected", kind="data_quality", watched=lambda _: ("events", "labels"))
+    MISSING = Row(name="missing", kind="data_quality", watched=lambda pipeline: pipeline.alerts.missing_max)
+    THROUGHPUT = Row(
+        name="throughput",
+        kind="throughput",
+        watched=lambda pipeline: _if(pipeline.alerts.throughput is not None),
+    )
+    ERRORS = Row(name="errors", kind="model_failure", watched=lambda _: _if(True))  # exceptions of the model
+    BROKEN = Row(name="model", kind="model_failure", watched=lambda _: _if(True))  # predictions that are not finite
+    CHANGE = Row(name="model_change", kind="model_change", watched=lambda _: _if(True))  # over as soon as it is told
+
+    @property
+    def row(self) -> Row:
+        return self.value
+
+    def named(self, what: str = "") -> str:
+        """Its name in episodes, as in `throughput` and `metric:F1`."""
+        return f"{self.row.name}:{what}" if what else self.row.name
+
+    def sign(
+        self, severity: Severity, sentence: str, calm: str, evidence: dict[str, object], *, news: bool = False
+    ) -> Sign:
+        """A sign of it; see `Sign`."""
+        return Sign(self.row.kind, severity, sentence, calm, evidence, news)
+
+    @classmethod
+    def has(cls, name: str, *conditions: Condition) -> bool:
+        """Whether an episode's name is of one of these conditions."""
+        head = name.partition(":")[0]
+        return any(condition.row.name == head for condition in conditions)
+
+
+def watched(pipeline: Pipeline) -> frozenset[str]:
+    """The names of all conditions that a pipeline watches."""
+    return frozenset(condition.named(what) for condition in Condition for what in condition.row.watched(pipeline))
+
+
+SILENT: Final = Condition.MATCH.named("silence")
+"""No labels come."""
+
+LOST: Final = tuple(Condition.MATCH.named(cause) for cause in get_args(CauseName) if cause != "silence")
+"""Labels find no event: an episode a cause."""

@@ -1,0 +1,316 @@
+"""What an alert says: kind, severity, audience, one sentence for someone who does not program, and the
+numbers behind it. `episode` says when it is told; the wording of drift is in the table of `signal`.
+
+Severity is `warning` unless users are hurt for certain, and the pipeline file may say otherwise by kind. `critical` is:
+
+    concept_drift   the error rate has at least doubled or risen by ten percentage points (regression: the average error
+                    has moved up by a quarter of the reference errors)
+    performance     a metric is beyond its limit by more than a tenth of it
+    label_coverage  less than half of the coverage that is asked for
+    label_match     more than half of the labels find no event, or none come
+    data_quality    more than half of the records are rejected
+    model_failure   a prediction is missing or comes from an older copy of the model; the model rests
+    throughput      no events come any more
+
+A change in features or scores and a late label are warnings: the model may well cope with them. `critical` is for
+operations as well, whatever the audience.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, to_builtins
+
+from driftline.core.alert.condition import Condition
+from driftline.core.alert.episode import Sign, Told
+from driftline.core.alert.kind import row_of
+from driftline.core.drift.monitors import Drift
+from driftline.core.drift.reaction import Reaction
+from driftline.core.duration import spoken
+from driftline.core.fault import WINDOW_CALLS
+from driftline.core.output import Guard, ModelVersion
+from driftline.core.pipeline import AlertKind, Role
+from driftline.core.signal import FEATURES, Facts, Signal, feature_of
+from driftline.core.task import task_of
+from driftline.core.wording import percent
+
+if TYPE_CHECKING:
+    from driftline.core.pipeline import Pipeline
+
+FEATURES_SHOWN = 5  # of the features that moved, those that moved most
+
+
+class AlertContent(Struct, frozen=True, gc=False):
+    """An alert without the ids, times and positions that a shard adds; see `output.Alert` for the fields."""
+
+    kind: AlertKind
+    severity: str
+    audience: tuple[str, ...]
+    runbook: str
+    evidence: dict[str, object]
+
+
+def alert_of(pipeline: Pipeline, told: Told, version: ModelVersion) -> AlertContent:
+    """A message about an episode as it is published.
+
+    Args:
+        version: of the model at this moment; that of the last sign stays in the evidence.
+    """
+    kind = told.episode.sign.kind
+    rules = pipeline.alerts
+    audience: tuple[Role, ...] = rules.audience.get(kind) or row_of(kind).audience
+    if told.severity == "critical" and "operations" not in audience:
+        audience = (*audience, "operations")
+    return AlertContent(
+        kind,
+        told.severity,
+        tuple(dict.fromkeys(audience)),
+        f"{rules.runbook}#{kind.replace('_', '-')}",
+        {**told.episode.sign.evidence, "model_version": str(version)},
+    )
+
+
+# -- drift
+
+
+def signal_of(drift: Drift) -> str:
+    """The episode that a drift belongs to: all detectors of one signal, and all features, share theirs."""
+    return Signal.read(drift.signal)[0].row.episode
+
+
+def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
+    """What one detection means.
+
+    Args:
+        before: the last sign of the same episode, where one is open: the features that moved since it began are kept.
+    """
+    signal, what = Signal.read(drift.signal)
+    row, facts = signal.row, Facts(pipeline.name, task_of(pipeline.task), what, drift)
+    evidence: dict[str, object] = {
+        "signal": drift.signal,
+        "detector": drift.detector,
+        "direction": drift.direction,
+        "before": drift.before,
+        "count_before": drift.count_before,
+        "after": drift.after,
+        "count_after": drift.count_after,
+        "observed": drift.observed,
+        "detection": drift.detection,
+    }
+    sentence = row.sentence(facts)
+    if drift.moved:
+        evidence["moved"] = _moved(drift, before)
+    if row.episode == FEATURES:
+        earlier: Any = before.evidence.get("found", []) if before is not None else []
+        others = [one for one in earlier if one != drift.signal][: FEATURES_SHOWN - 1]
+        evidence["found"] = [drift.signal, *others]
+        names = dict.fromkeys(feature_of(one) for one in others if feature_of(one) != feature_of(drift.signal))
+        if names:
+            sentence = f"{sentence.removesuffix('.')}; {_listed(list(names))} moved as well."
+    calm = f"No further change in {row.calm.format(pipeline.name)} has been seen"
+    return Sign(row.kind, row.severity(facts), sentence, calm, evidence)
+
+
+def _moved(drift: Drift, before: Sign | None) -> list[dict[str, Any]]:
+    """What moved most in this episode, first the furthest; of what moved again, the latest move."""
+    moved: list[dict[str, Any]] = [to_builtins(move) for move in drift.moved]
+    known = {move["signal"] for move in moved}
+    earlier: Any = before.evidence.get("moved", []) if before is not None else []
+    moved += [move for move in earlier if move["signal"] not in known]
+    moved.sort(key=lambda move: -move["size"])
+    return moved[:FEATURES_SHOWN]
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
+    """A change of the model, over as soon as it is told."""
+    drift = reaction.drift
+    sentence = _changed(pipeline.name, reaction)
+    evidence: dict[str, object] = {
+        "reaction": reaction.act,
+        "signal": drift.signal,
+        "detector": drift.detector,
+        "detection": drift.detection,
+        "learned": reaction.learned,
+    }
+    return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
+
+
+def _changed(name: str, reaction: Reaction) -> str:
+    """What was done to a model, and why."""
+    signal, what = Signal.read(reaction.drift.signal)
+    why = f"because {signal.row.cause.format(what)} changed (see the alert before)"
+    match reaction.act:
+        case "boost":
+            return f"{name} learns faster for a while, {why}."
+        case "swap" if reaction.since is not None:
+            labels = "label" if reaction.learned == 1 else f"{reaction.learned:,} labels"
+            return f"A second model, which has learned from the last {labels}, serves {name} {why}."
+    return f"{name} has begun again with an untrained model, {why}: its predictions are poor until it has learned."
+
+
+def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str) -> Sign:
+    """A model that was trained elsewhere serves, by a command of `by`, where it names its sender."""
+    whose = f"a command of {by}" if by else "an operator's command"
+    sentence = (
+        f"A model that was trained on {learned:,} {task_of(pipeline.task).learns_from} serves "
+        f"{pipeline.name}, by {whose}."
+    )
+    evidence: dict[str, object] = {"reaction": "load", "load": load, "learned": learned, "sha256": sha256}
+    if by:
+        evidence["by"] = by
+    return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
+
+
+def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign:
+    """A model file that never came whole."""
+    sentence = (
+        f"A model that an operator began to load into {pipeline.name} never came whole and was given up; the one that "
+        "served goes on. Load it again."
+    )
+    evidence: dict[str, object] = {"reaction": "none", "load": load, "parts": parts, "count": count}
+    return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
+
+
+# -- the model
+
+
+def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
+    """A model whose prediction was no finite number.
+
+    Args:
+        guard: who served instead, if anyone could.
+    """
+    name = pipeline.name
+    if guard == "fallback":
+        sentence = (
+            f"The model of {name} broke down and gave a prediction that is not a number: its last good copy has taken "
+            "over."
+        )
+    else:
+        sentence = (
+            f"The model of {name} broke down and its last good copy as well: "
+            "events get no prediction until it recovers."
+        )
+    return Condition.BROKEN.sign("critical", sentence, f"{name} has given usable predictions again", {"guard": guard})
+
+
+def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
+    """A model that raises exceptions, or rests because of them.
+
+    Args:
+        count: exceptions among its last calls.
+    """
+    name = pipeline.name
+    if rests:
+        sentence = (
+            f"The model of {name} fails on so many events that it rests for a while at a time: events get no "
+            "prediction meanwhile."
+        )
+    else:
+        sentence = (
+            f"The model of {name} failed on {count} of the last {WINDOW_CALLS:,} events and labels: those events were "
+            "rejected, and those labels not learned."
+        )
+    calm = f"The model of {name} has worked without errors again"
+    evidence: dict[str, object] = {"errors": count, "calls": WINDOW_CALLS}
+    return Condition.ERRORS.sign("critical" if rests else "warning", sentence, calm, evidence)
+
+
+# -- limits
+
+
+def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float, *, least: bool, count: int) -> Sign:
+    """A metric beyond its limit.
+
+    Args:
+        least: the limit is a minimum.
+        count: labels that the value is of.
+    """
+    name, side = pipeline.name, "below" if least else "above"
+    sentence = (
+        f"Over the last {count:,} labels, {metric} of {name} is {value:.4g}, {side} the limit of {limit:.4g} that "
+        "was set for it."
+    )
+    beyond = (limit - value if least else value - limit) > abs(limit) / 10
+    calm = f"{metric} of {name} has been within its limit again"
+    evidence: dict[str, object] = {"signal": metric, "value": value, "limit": limit, "count": count}
+    return Condition.PERFORMANCE.sign("critical" if beyond else "warning", sentence, calm, evidence)
+
+
+def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
+    """A metric that was beyond its limit, and has no value now: whether the trouble is over cannot be seen."""
+    sentence = (
+        f"Over the last {count:,} labels, {metric} of {pipeline.name} has no value (they may all be of one class, or "
+        "unanswered): whether it is within its limit again cannot be seen."
+    )
+    calm = f"{metric} of {pipeline.name} has been within its limit again"
+    evidence: dict[str, object] = {"signal": metric, "count": count}
+    return Condition.PERFORMANCE.sign("warning", sentence, calm, evidence, news=True)
+
+
+def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int) -> Sign:
+    """Too few events get a label."""
+    sentence = (
+        f"Only {percent(coverage)} of the last {count:,} events of {pipeline.name} got their label in time; at least "
+        f"{percent(least)} are expected. Without labels it cannot learn, nor be judged."
+    )
+    calm = f"Enough events of {pipeline.name} have got their label again"
+    evidence: dict[str, object] = {"signal": "label coverage", "value": coverage, "limit": least, "count": count}
+    return Condition.COVERAGE.sign("critical" if coverage < least / 2 else "warning", sentence, calm, evidence)
+
+
+def delay_sign(pipeline: Pipeline, late: float, limit_ms: int, count: int) -> Sign:
+    """Most labels come too late."""
+    sentence = (
+        f"Of the last {count:,} labels of {pipeline.name}, {percent(late)} came more than {spoken(limit_ms)} after "
+        "their event: it learns late, and is judged late."
+    )
+    calm = f"Most labels of {pipeline.name} have come in time again"
+    evidence: dict[str, object] = {"signal": "label delay", "value": late, "limit_ms": limit_ms, "count": count}
+    return Condition.DELAY.sign("warning", sentence, calm, evidence)
+
+
+def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, count: int, reason: str) -> Sign:
+    """Too many records cannot be used.
+
+    Args:
+        what: `events` or `labels`.
+        reason: of the latest rejection.
+    """
+    sentence = (
+        f"{percent(share)} of the last {count:,} {what} of {pipeline.name} could not be used, most lately because of "
+        f"{reason.replace('_', ' ')}; {percent(limit)} are tolerated."
+    )
+    calm = f"The {what} of {pipeline.name} have been in order again"
+    evidence: dict[str, object] = {
+        "signal": f"rejected {what}", "value": share, "limit": limit, "count": count, "reason": reason,
+    }  # fmt: skip
+    return Condition.REJECTED.sign("critical" if share > 0.5 else "warning", sentence, calm, evidence)
+
+
+def missing_sign(pipeline: Pipeline, feature: str, share: float, limit: float, count: int) -> Sign:
+    """A feature is missing from too many events."""
+    sentence = (
+        f"{feature} is missing from {percent(share)} of the last {count:,} events of {pipeline.name}; "
+        f"{percent(limit)} are tolerated."
+    )
+    calm = f"{feature} has been there in enough events of {pipeline.name} again"
+    evidence: dict[str, object] = {"signal": f"missing {feature}", "value": share, "limit": limit, "count": count}
+    return Condition.MISSING.sign("warning", sentence, calm, evidence)
+
+
+def throughput_sign(pipeline: Pipeline, count: int, usual: float, window_ms: int) -> Sign:
+    """No events come any more, or far more than usual."""
+    span = spoken(window_ms)
+    if count == 0:
+        sentence = f"No events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
+    else:
+        sentence = f"{count:,} events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
+    calm = f"Events of {pipeline.name} have come at a usual rate again"
+    evidence: dict[str, object] = {"signal": "events", "before": usual, "after": count, "window_ms": window_ms}
+    return Condition.THROUGHPUT.sign("critical" if count == 0 else "warning", sentence, calm, evidence)

@@ -1,0 +1,1 @@
+"""Drift: signals, their detectors, and what is done about them."""

@@ -1,0 +1,223 @@
+"""What a shard does about trouble: rejected records, drift, faults of the model, limits that are not kept.
+
+A sign of trouble belongs to the episode of its signal (`episode`), which says whether it is told; `alert` words it. A
+drift may also change the model (`reaction`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from driftline.core.alert.condition import Condition
+from driftline.core.alert.content import alert_of, drift_sign, error_sign, given_up_sign, reaction_sign, signal_of
+from driftline.core.alert.episode import Sign, Told
+from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict
+from driftline.core.drift.monitors import Drift
+from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
+from driftline.core.output import Alert, Rejected
+from driftline.core.record import Control, Source
+from driftline.core.shard.outbox import Outbox
+from driftline.core.shard.state import Shard
+from driftline.core.signal import Signal
+
+
+def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
+    shard.count(f"rejected_{reason}")
+    out.made.append(Rejected(out.own_id(), source, reason, detail))
+    topics = shard.pipeline.topics
+    if reason == "model_error" or source.topic == topics.control:
+        return  # no fault of the data
+    what = "labels" if source.topic == topics.labels else "events"
+    if shard.watch.reject(what, reason, shard.now_ms, *shard.accepted()):
+        look(shard, out)
+
+
+# -- drift
+
+
+def note_drift(shard: Shard, drift: Drift, out: Outbox) -> None:
+    """Record a drift; it is the sign of an episode if its rule says so."""
+    what = (drift.signal, f"{drift.kind} {drift.direction}")
+    kind = Signal.read(drift.signal)[0].row.kind
+    if kind == "concept_drift" and drift.kind == "drift" and drift.direction == "rise":
+        shard.maturity.on_drift()
+    shard.drifts[what] = shard.drifts.get(what, 0) + 1
+    if drift.alerts:
+        signal = signal_of(drift)
+        episode = shard.episodes.open.get(signal)
+        notice(shard, signal, drift_sign(shard.pipeline, drift, episode.sign if episode else None), out)
+    if drift.act != "alert" or drift.kind == "calm":
+        _react(shard, drift, out)
+
+
+def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
+    """Change the model, if that is called for, and tell of it."""
+    if shard.frozen:
+        if drift.kind == "drift":
+            shard.count("reaction_held")
+        return
+    call = f"{drift.monitor} {drift.kind} {drift.detection}"
+    reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call)
+    if reaction is not None:
+        shard.count(f"reaction_{reaction.act}")
+        tell_change(shard, reaction_sign(shard.pipeline, reaction), out)
+
+
+def tell_change(shard: Shard, sign: Sign, out: Outbox) -> None:
+    """Tell of a change of the model, which is over as soon as it is told."""
+    moment = shard.moment(out.place(shard.pipeline.topics))
+    _tell(shard, shard.episodes.event(shard.pipeline.alerts, Condition.CHANGE.named(), sign, moment), out)
+
+
+# -- conditions
+
+
+def watch_faults(shard: Shard, out: Outbox) -> None:
+    """Too many exceptions of the model are a condition that holds until none is left among its last calls."""
+    faults, name = shard.learner.faults, Condition.ERRORS.named()
+    match faults.turn(shard.pipeline.limits.model_error_max):
+        case "opened":
+            notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
+        case "ongoing":
+            notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
+        case "resolved":
+            _judge(shard, [Verdict(name, None)], out)
+        case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, name, shard.moment()):
+            sign = error_sign(shard.pipeline, faults.recent_count, rests=faults.resting > 0)
+            notice(shard, name, sign, out, holds=True)
+
+
+def watch_labels(shard: Shard, delay_ms: int | None, out: Outbox) -> None:
+    """An event's wait ended, or its first label came: watch the delay, and now and then judge it and the metrics."""
+    if shard.watch.settle(delay_ms):
+        _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
+    if delay_ms is not None and shard.monitors.of_fold:
+        for drift in shard.monitors.on_value(Signal.LABEL_DELAY, max(0, delay_ms)):
+            note_drift(shard, drift, out)
+
+
+def watch_waits(shard: Shard, time_ms: int, out: Outbox) -> None:
+    """Time has moved on: watch how many of the events whose wait is over now had their label.
+
+    One by one in order of arrival, and not as labels come: they come early, and that none came is known a whole wait
+    later, so a mixture of the two says little where traffic is uneven.
+    """
+    watch, monitors = shard.watch, shard.monitors
+    for labelled in shard.pending.ended(time_ms):
+        for drift in monitors.on_value(Signal.LABEL_RATE, 1 if labelled else 0):
+            note_drift(shard, drift, out)
+        if watch.end(labelled):
+            _judge(shard, watch.judge_coverage(shard.pipeline, shard.episodes.open), out)
+
+
+def watch_strays(shard: Shard, out: Outbox) -> None:
+    """A label found no event, or found it too late: look, if enough have."""
+    strays = shard.strays
+    if not shard.terms.strays_watched:
+        return
+    begin_window(shard)
+    if strays.count >= strays.look_at:
+        _judge(shard, judge_strays(shard, timed=False), out)
+    shard.watch.time_due_ms = min(shard.watch.time_due_ms, strays.look_ms)
+
+
+def watch_silence(shard: Shard, out: Outbox) -> None:
+    """Some events more were scored: see whether labels come."""
+    if shard.terms.strays_watched:
+        _judge(shard, judge_silence(shard), out)
+    else:
+        shard.strays.check_at = NEVER
+
+
+# -- operators
+
+
+def answer(shard: Shard, control: Control, out: Outbox) -> None:
+    """An operator speaks of an episode. Each command comes to every shard: those that it is not about pass it over."""
+    episodes = shard.episodes
+    if not control.episode.startswith(episodes.prefix):
+        return
+    episode = episodes.named(control.episode)
+    if episode is None:
+        reject(shard, control.source, "episode_unknown", f"no episode {control.episode!r} is open", out)
+        return
+    if control.command == "acknowledge":
+        told = episodes.acknowledge(episode, shard.now_ms, control.by)
+    else:
+        told = episodes.silence(episode, shard.now_ms, control.span_ms)
+    _tell(shard, told, out)
+
+
+# -- looking and telling
+
+
+def look(shard: Shard, out: Outbox) -> None:
+    """Judge what goes by time, resolve what is over, and say when to look again."""
+    watch, episodes, rules = shard.watch, shard.episodes, shard.pipeline.alerts
+    scored, labelled = shard.accepted()
+    if rules.throughput is not None:
+        arrived = scored + watch.rejected["events"]
+        verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
+        _judge(shard, verdicts, out)
+    _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+    if shard.terms.strays_watched and shard.now_ms >= shard.strays.look_ms:
+        _judge(shard, judge_strays(shard, timed=True), out)
+    if (progress := shard.loading.expire(shard.now_ms)) is not None:
+        shard.count("load_given_up")
+        tell_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
+    for told in episodes.advance(shard.moment(out.place(shard.pipeline.topics))):
+        _tell(shard, told, out)
+    again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
+    loaded_ms = NEVER if shard.loading.deadline_ms is None else shard.loading.deadline_ms
+    strays_ms = shard.strays.look_ms if shard.terms.strays_watched else NEVER
+    watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms, loaded_ms, strays_ms)
+
+
+def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
+    """Conditions that hold are signs; those that do not are calm."""
+    for verdict in verdicts:
+        if verdict.sign is not None:
+            notice(shard, verdict.signal, verdict.sign, out, holds=True)
+        elif verdict.signal in shard.episodes.open:
+            shard.episodes.calm(verdict.signal, shard.moment(out.place(shard.pipeline.topics)))
+            shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+
+
+def notice(shard: Shard, signal: str, sign: Sign, out: Outbox, *, holds: bool = False) -> None:
+    """A sign of trouble: tell of it if its episode says so."""
+    told = shard.episodes.sign(
+        shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard.pipeline.topics)), holds=holds
+    )
+    shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+    _tell(shard, told, out)
+
+
+def _tell(shard: Shard, told: Told | None, out: Outbox) -> None:
+    """Publish a message about an episode, with its id, its times and the positions to replay between."""
+    if told is None:
+        return
+    content, episode = alert_of(shard.pipeline, told, shard.learner.version), told.episode
+    out.made.append(
+        Alert(
+            out.alert_id(),
+            shard.stamp_ms,
+            shard.watermark_ms,
+            episode.name,
+            told.state,
+            content.kind,
+            content.severity,
+            content.audience,
+            told.sentence,
+            content.evidence,
+            dict(shard.positions),
+            told.update,
+            episode.opened_ms,
+            episode.opened_at,
+            content.runbook,
+            episode.acknowledged,
+            told.silenced,
+            told.announced,
+            episode.flapping,
+            episode.acknowledged_by,
+        )
+    )

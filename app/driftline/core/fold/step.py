@@ -1,0 +1,178 @@
+"""The one function that changes a shard.
+
+`step(shard, record)` folds one record and returns what it made. It is a pure function of the state and the record, so
+whatever was served can be derived again: state = snapshot + journal + inputs.
+
+    event:  dedupe -> features -> score -> guard -> remember as pending -> Score
+    label:  join by event id -> evaluate the served prediction -> detectors -> learn -> Outcome
+            no event yet -> held; a second, late or empty one -> ignored, corrected or retracted, as the pipeline says
+    always: watermark forward -> expire what waited too long -> alerts
+
+An event is scored before its label can be learned, and what metrics and detectors see is the error of the
+prediction that was served, with the version of the model that served it.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from driftline.core.alert.condition import Condition
+from driftline.core.alert.content import failure_sign
+from driftline.core.fault import ModelRaisedError
+from driftline.core.fold.feedback import await_label, give_up, learn, take_label, unjoined
+from driftline.core.fold.incident import (
+    answer,
+    look,
+    note_drift,
+    notice,
+    reject,
+    watch_faults,
+    watch_silence,
+    watch_waits,
+)
+from driftline.core.fold.load import refused, take_chunk
+from driftline.core.output import ModelVersion, Output, Prediction, Score
+from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
+from driftline.core.shard.outbox import Outbox
+from driftline.core.shard.state import Shard
+
+
+def step(shard: Shard, record: Record) -> list[Output]:
+    """Fold one record into the shard.
+
+    Returns:
+        What it made, in order. Bad input makes a `Rejected`, never an exception.
+
+    Raises:
+        InvariantError: the state cannot be trusted any more.
+    """
+    if type(record) is Tick:  # not `isinstance`: of a msgspec class it costs 0.1 us where the answer is no
+        out = Outbox("tick", record.partition, record.slice_number)
+        shard.strays.event_ms = max(shard.strays.event_ms, record.time_ms)
+        _advance(shard, record.time_ms, out)
+        return out.made
+    source = record.source
+    out = Outbox(source.topic, source.partition, source.offset)
+    shard.positions[source.topic] = source.offset + 1
+    if source.record_time_ms > shard.stamp_ms:
+        shard.stamp_ms = source.record_time_ms
+    if type(record) is Event:
+        if record.time_ahead:
+            shard.count("time_ahead")
+        elif record.time_ms != shard.watermark_ms:
+            _advance(shard, record.time_ms, out)
+        _event(shard, record, out)
+    elif type(record) is Label:
+        if record.time_ahead:
+            shard.count("time_ahead")
+        elif record.time_ms != shard.watermark_ms:
+            _advance(shard, record.time_ms, out)
+        take_label(shard, record, out)
+    elif type(record) is Malformed:
+        reject(shard, source, record.reason, record.detail, out)
+    elif type(record) is Passed:
+        what = "labels" if source.topic == shard.pipeline.topics.labels else "events"
+        shard.count(f"passed_{what}_{record.kind}")
+    elif type(record) is Control:
+        _control(shard, record, out)
+    else:
+        assert_never(record)
+    return out.made
+
+
+def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
+    """Move the watermark, never back, and end the waits whose deadline it passes."""
+    watermark_ms = shard.watermark_ms
+    if watermark_ms is not None and time_ms <= watermark_ms:
+        return
+    if watermark_ms is None:
+        for kept in (shard.pending, shard.early, shard.loading):
+            kept.begin_at(time_ms)
+        shard.begun_ms = time_ms
+    elif time_ms - watermark_ms >= shard.terms.leap_ms:
+        shard.strays.move(watermark_ms, time_ms, out.record)
+    shard.watermark_ms = time_ms
+    for place in shard.pending.due(time_ms):
+        give_up(shard, place, "no label within the wait", out)
+    if shard.terms.waits_watched:
+        watch_waits(shard, time_ms, out)
+    for held in shard.early.expire(time_ms):
+        unjoined(shard, held, "orphan", "no event within the wait", out)
+    if shard.pending.keep:
+        shard.pending.let_go_corrected(time_ms)
+    if time_ms >= shard.watch.time_due_ms:
+        look(shard, out)
+
+
+def _event(shard: Shard, event: Event, out: Outbox) -> None:
+    event_id, now_ms, terms = event.event_id, shard.watermark_ms or 0, shard.terms
+    if shard.pending.find(event_id, now_ms) is not None:
+        reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
+        return
+    learner = shard.learner
+    version = ModelVersion(learner.generation, learner.learned)
+    resting = learner.faults.resting > 0
+    output_id = f"{terms.events}{event.source.offset}-0"
+    try:
+        prediction, guard = learner.score(event.features, output_id)
+    except ModelRaisedError as raised:
+        reject(shard, event.source, "model_error", str(raised), out)
+        watch_faults(shard, out)
+        return
+    if guard != "served":
+        version = learner.version
+    counts = shard.counts  # here and in `feedback` without a call for each
+    counts["scored"] = counts.get("scored", 0) + 1
+    decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
+    score = Score(output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version)
+    out.made.append(score)
+    shard.maturity.on_score(prediction)
+    if learner.faults.open:
+        watch_faults(shard, out)
+    if guard != "served" and not resting:
+        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, guard), out)
+    if event.missing and terms.missing_watched:
+        shard.watch.miss(event.missing, now_ms, *shard.accepted())
+    monitors = shard.monitors
+    if monitors.of_events:
+        for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
+            note_drift(shard, drift, out)
+    if monitors.of_scores:
+        for drift in monitors.on_score(prediction):
+            note_drift(shard, drift, out)
+    if not terms.supervised and guard != "withheld":
+        failure = learn(shard, event.features, None, output_id, event.time_ms)
+        if failure is not None:
+            shard.count("failed")
+            watch_faults(shard, out)
+    if terms.labelled:
+        await_label(shard, event, score, now_ms, out)
+        if counts["scored"] >= shard.strays.check_at:
+            watch_silence(shard, out)
+    else:
+        shard.pending.add(event_id, now_ms, None)
+
+
+def _decide(threshold: float, prediction: Prediction) -> bool | None:
+    return None if prediction.value is None else prediction.value >= threshold
+
+
+def _control(shard: Shard, control: Control, out: Outbox) -> None:
+    if (why := refused(shard, control)) is not None:
+        reject(shard, control.source, why.reason, why.detail, out)
+        return
+    if control.chunk is not None:
+        take_chunk(shard, control.chunk, control.source, control.by, out)
+        return
+    shard.count(f"control_{control.command}")
+    match control.command:
+        case "freeze":
+            shard.frozen = True
+        case "unfreeze":
+            shard.frozen = False
+        case "reset":
+            shard.learner.reset()
+            shard.reactor.forget()
+            shard.loading.forget()
+        case "acknowledge" | "silence":
+            answer(shard, control, out)

@@ -1,0 +1,1 @@
+"""The life of a label: waiting, early, joined, unmatched."""

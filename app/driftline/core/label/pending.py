@@ -1,0 +1,114 @@
+"""What is kept of a scored event: what it carries while it waits for its label, and the label that it got.
+
+What waits is packed sooner or later: one string of bytes for the two dozen objects that an event with ten features is
+made of. They would be spread over memory by the time the label comes, and to fetch them costs more than to unpack.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from driftline.core.output import ModelVersion, Prediction
+from driftline.core.record import EventId, FeatureValue, LabelValue
+
+
+class Waiting(Struct, frozen=True, gc=False, array_like=True):
+    """A scored event as it waits for its label: what was served, by which model, on which features."""
+
+    offset: int
+    key: bytes | None
+    time_ms: int
+    features: tuple[FeatureValue, ...]
+    prediction: Prediction
+    version: ModelVersion
+
+
+class Settled(Struct, frozen=True, gc=False, array_like=True):
+    """The label that an event got and that may still be corrected.
+
+    Args:
+        until_ms: in event time, the last moment for that.
+        number: of the label in the metrics; 0 once it is retracted.
+        label_time_ms: event time of the label; None of one that was assumed.
+    """
+
+    until_ms: int
+    number: int
+    label: LabelValue | None
+    label_time_ms: int | None
+
+
+class _Packed(Struct, frozen=True, gc=False, array_like=True):
+    """`Waiting` without what can be told from the rest.
+
+    Args:
+        key: True where it is the event's id.
+        probabilities: True where there are two, of False and True, that add up to 1.
+    """
+
+    offset: int
+    key: bytes | bool | None
+    time_ms: int
+    features: tuple[FeatureValue, ...]
+    label: LabelValue | None
+    probabilities: dict[LabelValue, float] | bool | None
+    value: float | None
+    generation: int
+    learned: int
+
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_decode = msgspec.msgpack.Decoder(_Packed).decode
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+
+
+def pack(event_id: EventId, waiting: Waiting, room: bytearray) -> bytes | Waiting:
+    """The event as bytes, or as it is where bytes could not say all of it.
+
+    Args:
+        room: to pack in.
+    """
+    key: bytes | bool | None = waiting.key
+    if type(event_id) is str and event_id.encode("utf-8", "surrogatepass") == key:
+        key = True
+    label, shares, value = waiting.prediction.label, waiting.prediction.probabilities, waiting.prediction.value
+    kept: dict[LabelValue, float] | bool | None = shares
+    if shares and value is not None and list(shares.items()) == [(False, 1.0 - value), (True, value)]:
+        kept = True
+    version = waiting.version
+    if type(label) not in _PLAIN:
+        return waiting  # of a model of the user's own: it would come back as something else
+    try:
+        _encode_into(
+            _Packed(
+                waiting.offset,
+                key,
+                waiting.time_ms,
+                waiting.features,
+                label,
+                kept,
+                value,
+                version.generation,
+                version.learned,
+            ),
+            room,
+        )
+        return bytes(room)  # of just the size: what `encode` gives takes up to a third more
+    except (TypeError, OverflowError):  # a model of the user's own may name classes by what cannot be packed
+        return waiting
+
+
+def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
+    """The event that `pack` made bytes of."""
+    packed = _decode(kept)
+    key, shares, value = packed.key, packed.probabilities, packed.value
+    if isinstance(key, bool):
+        key = str(event_id).encode("utf-8", "surrogatepass")
+    if isinstance(shares, bool):
+        shares = {False: 1.0 - value, True: value} if value is not None else None
+    prediction = Prediction(packed.label, shares, value)
+    version = ModelVersion(packed.generation, packed.learned)
+    return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version)

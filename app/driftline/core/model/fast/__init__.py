@@ -1,0 +1,1 @@
+"""What River does, in fewer calls and with the same bits."""

@@ -1,0 +1,129 @@
+"""The arithmetic of a `StandardScaler` before a linear model: values scaled, weighted, added up.
+
+It is written twice: here, and in `_weighted.pyx`, which is compiled where there is a C compiler and does the same ten
+times as fast. `Weighted` is the compiled one if it is there and gives, on this machine, the bits of the one in Python.
+
+Source: river 0.26, `preprocessing/scale.py`, `linear_model/base.py`, `optim/sgd.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+Numbers: TypeAlias = tuple[int, list[float], list[float], list[float], float]
+
+
+class Sum(Protocol):
+    """What both can do."""
+
+    def ask(self, values: Sequence[Any]) -> float:
+        """The weighted sum of these values, each scaled, and the intercept.
+
+        Args:
+            values: numbers, or truth values; as many as there are weights.
+        """
+
+    def advance(self, values: Sequence[Any]) -> float:
+        """The same, after the scaler has learned the values."""
+
+    def descend(self, slope: float) -> None:
+        """One step of SGD for the values that `advance` saw last; `slope` is that of the loss there."""
+
+    def numbers(self) -> Numbers:
+        """Values seen; then by place means, variances and weights; and the intercept."""
+
+
+Rates: TypeAlias = tuple[float, float, float]
+"""Of learning the weights, of learning the intercept, and the L2 penalty."""
+
+Make: TypeAlias = Callable[[Numbers, Rates], Sum]
+
+
+class PlainSum:
+    """The one in Python."""
+
+    def __init__(self, numbers: Numbers, rates: Rates) -> None:
+        self._count, means, variances, weights, self._intercept = numbers
+        self._means, self._variances, self._weights = list(means), list(variances), list(weights)
+        self._rate, self._intercept_rate, self._penalty = rates
+        self._roots = [variance**0.5 if variance else 0.0 for variance in variances]
+        self._scaled = [0.0] * len(means)
+        self._places = range(len(means))
+
+    def ask(self, values: Sequence[Any]) -> float:
+        means, roots, weights = self._means, self._roots, self._weights
+        total = 0.0
+        for place in self._places:
+            root = roots[place]
+            total += weights[place] * ((values[place] - means[place]) / root if root else 0.0)
+        return total + self._intercept
+
+    def advance(self, values: Sequence[Any]) -> float:
+        means, variances, roots, weights = self._means, self._variances, self._roots, self._weights
+        scaled = self._scaled
+        self._count = count = self._count + 1
+        total = 0.0
+        for place in self._places:
+            value, mean, variance = values[place], means[place], variances[place]
+            before = value - mean
+            means[place] = mean = mean + before / count
+            after = value - mean
+            variances[place] = variance = variance + (before * after - variance) / count
+            roots[place] = root = variance**0.5 if variance else 0.0
+            scaled[place] = value = after / root if root else 0.0
+            total += weights[place] * value
+        return total + self._intercept
+
+    def descend(self, slope: float) -> None:
+        weights, scaled, rate, penalty = self._weights, self._scaled, self._rate, self._penalty
+        self._intercept -= self._intercept_rate * slope
+        if not penalty:
+            for place in self._places:
+                weights[place] -= scaled[place] * slope * rate
+            return
+        for place in self._places:
+            weight = weights[place]
+            weights[place] = weight - (scaled[place] * slope + weight * penalty) * rate
+
+    def numbers(self) -> Numbers:
+        return self._count, list(self._means), list(self._variances), list(self._weights), self._intercept
+
+
+def same_bits(make: Make) -> bool:
+    """Whether sums made so give the bits of the one in Python, as far as 400 steps show.
+
+    False, too, of one that cannot be made so: it was built from another source.
+    """
+    try:
+        return _same_bits(make)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, there is another
+        return False
+
+
+def _same_bits(make: Make) -> bool:
+    source = random.Random(26)
+    start: Numbers = (3, [0.5, 1e-3, -7.0, 2.0], [4.0, 1e-9, 0.0, 1e12], [0.1, -3.0, 0.0, 1e-5], 0.25)
+    sums = [(PlainSum(start, rates), make(start, rates)) for rates in ((0.01, 0.02, 0.0), (0.01, 0.02, 0.1))]
+    for number in range(400):
+        one, other = sums[number % 2]
+        values = (source.gauss(5, 2), source.random() * 10.0 ** source.randint(-170, 3), 3, source.gauss(0, 1e6))
+        if (one.ask(values), one.advance(values)) != (other.ask(values), other.advance(values)):
+            return False
+        slope = source.uniform(-1, 1)
+        one.descend(slope)
+        other.descend(slope)
+    return all(one.numbers() == other.numbers() for one, other in sums)
+
+
+compiled: Make | None
+try:
+    from driftline.core.model.fast._weighted import Sum as CompiledSum
+
+    compiled = CompiledSum
+except ImportError:  # no compiler was there when it was installed
+    compiled = None
+
+Weighted: Make = compiled if compiled is not None and same_bits(compiled) else PlainSum
+arithmetic = "in Python" if Weighted is PlainSum else "compiled"

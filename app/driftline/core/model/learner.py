@@ -1,0 +1,289 @@
+"""The champion: a River model as the core uses it.
+
+`score` asks and does not change the model; `learn` changes it. What the model says is checked before anything else
+sees it: a number that is not finite is never served and never learned from. The last good copy of the model, taken
+every `COPY_EVERY` learn calls, then takes over as a new generation; without a finite answer from that one either,
+the prediction is withheld.
+
+A model that raises is put back as it was before the call: an earlier copy learns again what was learned since. Which
+copy that is makes no difference to the state, so when copies are made is free to choose.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from driftline.core.error import ExpressionError, InvariantError
+from driftline.core.fault import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
+from driftline.core.model.dispatch import Features, Form, Values, Walk
+from driftline.core.output import Guard, ModelVersion, Prediction
+from driftline.core.pickle.allowlist import admitted_for
+from driftline.core.pickle.reader import Thaw
+from driftline.core.pickle.writer import pickled
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import LabelValue
+from driftline.core.river.building import build_model, has_probabilities
+from driftline.core.river.timed import is_timed, moment
+from driftline.core.task import task_of
+
+COPY_EVERY = 10_000
+SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
+SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
+_STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+_WITHHELD = Prediction()
+
+
+class Learner:
+    """A model, its version, and its last good copy.
+
+    Args:
+        pipeline: says the task and how to build the model.
+
+    Attributes:
+        faults: what the model raised.
+        notes: the same, of the slice being folded.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        if not isinstance(pipeline, Pipeline):  # a snapshot could name this class with a model of its own
+            raise InvariantError("a learner is made of a pipeline only")
+        self._set_form(pipeline)
+        self.generation = 0
+        self.learned = 0
+        self.faults = Faults()
+        self.notes = Notes()
+        self._good: bytes | None = None
+        self._probabilistic = task_of(pipeline.task).classes and has_probabilities(build_model(pipeline))
+        self.install(build_model(pipeline))
+
+    def _set_form(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        features = pipeline.event.features
+        self._form = Form(tuple(features), may_omit=any(one.missing == "omit" for one in features.values()))
+
+    def features_of(self, values: Values) -> Features:
+        """Features as the model sees them."""
+        return self._form.features(values)
+
+    def install(self, model: Any) -> None:
+        """Put a model to work: its methods are looked up once."""
+        self._use(model)
+        self._keep()
+
+    def _use(self, model: Any) -> None:
+        self._model = model
+        self._timed = is_timed(model)
+        self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
+        decision = self._pipeline.decision
+        threshold = decision.threshold if decision is not None else None
+        self._predict = task_of(self._pipeline.task).predictor(self._walk, model, threshold, self._probabilistic)
+        self._supervised = bool(getattr(model, "_supervised", True))
+        learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
+        self._learn_one: Callable[..., Any] = learn
+
+    @property
+    def model(self) -> Any:
+        """The model, as it stands now."""
+        if self._walk is not None:
+            self._walk.settle()
+        return self._model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "generation": self.generation,
+            "learned": self.learned,
+            "good": self._good,
+            "faults": self.faults,
+            "probabilistic": self._probabilistic,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.generation = state["generation"]
+        self.learned = state["learned"]
+        self._good = state["good"]
+        self.faults = state["faults"]
+        self._probabilistic = state["probabilistic"]
+        self._model, self._walk = state["model"], None
+
+    def attach(self, pipeline: Pipeline) -> None:
+        """Take up work after unpickling: a pickled learner leaves the pipeline behind."""
+        self._set_form(pipeline)
+        self.notes = Notes()
+        self.install(self.model)
+
+    @property
+    def version(self) -> ModelVersion:
+        return ModelVersion(self.generation, self.learned)
+
+    def score(self, values: Values, call: str) -> tuple[Prediction, Guard]:
+        """What is served for these values, and by whom. May put the last good copy to work.
+
+        Args:
+            values: of the features, in declared order.
+            call: names it in the journal, should it raise; unique in a slice.
+
+        Raises:
+            ModelRaisedError: the model raised; it is as it was.
+        """
+        faults = self.faults
+        if faults.resting:
+            faults.resting -= 1
+            return _WITHHELD, "withheld"
+        faults.calls += 1
+        try:
+            if self.notes.known:
+                self._pass_over(call)
+            prediction = self._predict(values)
+            return (prediction, "served") if prediction is not None else self._ask_another(values)
+        except _STOPS:
+            raise
+        except BaseException as error:  # River's parts in Rust panic past Exception
+            raise self._put_back(call, error) from error
+
+    def learn(self, values: Values, label: LabelValue | None, output_id: str, time_ms: int = 0) -> None:
+        """Learn one pair (or, for a model without labels, one event).
+
+        Args:
+            values: as of `score`.
+            output_id: names the call, as `learn_call` writes it.
+            time_ms: of the event, for models over time.
+
+        Raises:
+            ModelRaisedError: the model raised, or rests; it is as it was.
+        """
+        faults = self.faults
+        if faults.resting:
+            faults.resting -= 1
+            raise ModelRaisedError(f"the model rests for {REST_CALLS} calls: it raised too often")
+        faults.calls += 1
+        good = None
+        try:
+            if self.notes.known:
+                self._pass_over(learn_call(output_id))
+            if self._timed:
+                self.teach(self._model, values, label, time_ms)
+            else:
+                self._learn_one(values, label)
+            if (self.learned + 1) % COPY_EVERY == 0 and self._predict(values) is not None:
+                good = self._good = pickled(self.model)
+        except _STOPS:
+            raise
+        except BaseException as error:  # as in `score`
+            raise self._put_back(learn_call(output_id), error) from error
+        self.learned += 1
+        self._since.append((values, label, time_ms))
+        if good is not None or len(self._since) >= self._since_max:
+            self._keep(good)
+
+    def _ask_another(self, values: Values) -> tuple[Prediction, Guard]:
+        """What the last good copy says, now that the model said nothing finite."""
+        self._fall_back()
+        prediction = self._predict(values)
+        return (prediction, "fallback") if prediction is not None else (_WITHHELD, "withheld")
+
+    # -- exceptions
+
+    def _pass_over(self, call: str) -> None:
+        """At a replay: raise what the model raised then, without asking it."""
+        detail = self.notes.known.get(call)
+        if detail is not None:
+            raise ModelRaisedError(detail)
+
+    def _put_back(self, call: str, error: BaseException) -> ModelRaisedError:
+        """Make the model as it was before the call that raised; returns what to raise for it."""
+        if isinstance(error, ModelRaisedError):
+            raised = error
+        else:
+            raised = ModelRaisedError(last_line(error))
+            self._go_back()
+        self.notes.add(call, str(raised))
+        self.faults.add()
+        return raised
+
+    def _keep(self, base: bytes | None = None) -> None:
+        """A copy to go back to, from here on; `base` is one that was made just now."""
+        try:
+            self._base = pickled(self.model) if base is None else base
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ExpressionError(
+                f"the model cannot be pickled ({error}), so no snapshot could keep it; define its classes at the top "
+                "of their module, and hold no open files, locks or lambdas"
+            ) from error
+        self._since: list[tuple[Values, LabelValue | None, int]] = []
+        self._since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
+
+    def _go_back(self) -> None:
+        self._use(pickle.loads(self._base))
+        if not self._since:
+            return
+        try:
+            for values, label, time_ms in self._since:
+                if self._timed:
+                    self.teach(self._model, values, label, time_ms)
+                else:
+                    self._learn_one(values, label)
+        except Exception as error:
+            raise InvariantError(
+                f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
+                "deterministic: nothing that it did could be replayed. Mend the model, then start with --reset-state"
+            ) from error
+        self._keep()
+
+    def reset(self) -> None:
+        """Start again with an untrained model, as a new generation."""
+        self.take_over(build_model(self._pipeline))
+
+    def take_over(self, model: Any, *, keep: bool = False) -> None:
+        """Put another model to work, as a new generation.
+
+        Args:
+            keep: it is the same one, changed: the last good copy stays.
+        """
+        self.generation += 1
+        if not keep:
+            self._good = None
+        self.install(model)
+
+    def load(self, model: Any, frozen: bytes) -> None:
+        """Put a model to work that was trained elsewhere, as a new generation: it is its own last good copy.
+
+        Args:
+            frozen: the bytes that it was read from, through the allowlist.
+        """
+        self.take_over(model)
+        self._good = frozen
+
+    @property
+    def good(self) -> bytes | None:
+        """The last good copy."""
+        return self._good
+
+    def teach(self, model: Any, values: Values, label: LabelValue | None, time_ms: int) -> None:
+        """Let a model of the same making, as River made it, learn one pair."""
+        features = self.features_of(values)
+        at = {"t": moment(time_ms)} if self._timed else {}
+        if self._supervised:
+            model.learn_one(features, label, **at)
+        else:
+            model.learn_one(features, **at)
+
+    def _fall_back(self) -> None:
+        self.generation += 1
+        good = self._good
+        if good is None:
+            self.install(build_model(self._pipeline))
+        else:  # bytes that may have come from a snapshot or a model file
+            self.install(Thaw(good, admitted_for(self._pipeline), "model").read())
+
+
+def learn_call(output_id: str) -> str:
+    """What a call to learn is called in the journal."""
+    return f"learn {output_id}"
+
+
+def _without_label(model: Any, form: Form) -> Callable[[Values, LabelValue | None], None]:
+    """How a model learns an event."""
+    return lambda values, _: model.learn_one(form.features(values))

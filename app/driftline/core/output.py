@@ -1,0 +1,166 @@
+"""What the core makes: scores, outcomes, alerts and rejected records.
+
+Every output has an `output_id`, a pure function of the input that it is about: topic, partition, offset, and 0 for what
+became of the record itself (its score, its rejection, a label that found no event), 1 for how an event's wait ended,
+from 2 on for alerts (those of a tick name the shard and its slice). So the same input always yields the same ids and a
+consumer can drop repeats. Nothing here depends on a clock.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, final
+
+from msgspec import Struct
+
+from driftline.core.record import EventId, FeatureValue, Headers, LabelValue, Source
+
+OutcomeKind: TypeAlias = Literal[
+    "joined",
+    "assumed",
+    "expired",
+    "orphan",
+    "duplicate",
+    "late",
+    "corrected",
+    "retracted",
+    "unretracted",
+    "failed",
+]
+AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
+Guard: TypeAlias = Literal["served", "fallback", "withheld"]
+
+
+class Prediction(Struct, frozen=True, gc=False, array_like=True):
+    """What a model says of one event.
+
+    Args:
+        label: the predicted class; None for regression and anomaly, and where the model cannot say yet.
+        probabilities: probability of each class as River gives it; None where the model has none.
+        value: probability of the positive class (binary), the predicted number (regression), the anomaly score;
+            None where the model cannot say.
+    """
+
+    label: LabelValue | None = None
+    probabilities: dict[LabelValue, float] | None = None
+    value: float | None = None
+
+
+class ModelVersion(Struct, frozen=True, gc=False, array_like=True):
+    """Which model: `generation` counts resets and replacements, `learned` its learn calls since the first."""
+
+    generation: int
+    learned: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.learned}"
+
+
+@final
+class Score(Struct, frozen=True, gc=False):
+    """The served prediction of one event.
+
+    Args:
+        guard: `served` as the model said it, `fallback` by the last good copy of the model, `withheld` when
+            nothing finite could be said: `prediction` is then empty.
+        decision: whether the prediction reaches the pipeline's threshold; None without one.
+    """
+
+    output_id: str
+    source: Source
+    event_id: EventId
+    time_ms: int
+    prediction: Prediction
+    decision: bool | None
+    guard: Guard
+    version: ModelVersion
+
+
+@final
+class Outcome(Struct, frozen=True, gc=False):
+    """How the wait for one event's label ended: the training log, with truth as it was known at the time.
+
+    Args:
+        kind: `joined` (event and label, learned), `assumed` (deadline passed, the pipeline's assumed label learned),
+            `expired` (deadline passed or no room left, dropped), `orphan` (label whose event never came),
+            `duplicate` (event already had its label), `late` (label after the deadline), `corrected` (another label in
+            place of the one that the event had or was assumed to have, learned), `retracted` (its label was taken
+            back), `unretracted` (there was none to take back), `failed` (the model raised while learning).
+        prediction, version, features, event_time_ms: as they were when the event was served; None for a label
+            without a waiting event.
+        label_time_ms: event time of the label, None where none came.
+        detail: why, in a few words, where the kind alone does not say.
+        previous_label: the label that was corrected or retracted.
+    """
+
+    output_id: str
+    kind: OutcomeKind
+    key: bytes | None
+    stamp_ms: int
+    event_id: EventId
+    event_time_ms: int | None
+    features: tuple[FeatureValue, ...] | None
+    prediction: Prediction | None
+    version: ModelVersion | None
+    label: LabelValue | None
+    label_time_ms: int | None
+    detail: str | None = None
+    previous_label: LabelValue | None = None
+
+
+@final
+class Alert(Struct, frozen=True, gc=False):
+    """Something that a person or a program should act on.
+
+    Args:
+        episode: one trouble from its opening to its end; the record's key.
+        update: number of this message among those of its episode, from 1.
+        opened_ms: event time of the episode's opening.
+        audience: the roles it is for.
+        sentence: plain English, for someone who does not program.
+        runbook: address of what to do about it.
+        acknowledged, acknowledged_by: an operator said that somebody cares for it, and who, where the command named it.
+        silenced: an operator said that nobody is to be notified of it now.
+        announced: a message of the episode, this one included, was not silenced.
+        flapping: the signal has had so many episodes that this one ends only after a long quiet.
+        evidence: JSON-able numbers behind it.
+        positions: next offset per input topic at the moment of the alert, to replay to.
+        opened_at: the same at the moment of the opening.
+    """
+
+    output_id: str
+    stamp_ms: int
+    time_ms: int | None
+    episode: str
+    state: AlertState
+    kind: str
+    severity: str
+    audience: tuple[str, ...]
+    sentence: str
+    evidence: dict[str, object]
+    positions: dict[str, int]
+    update: int
+    opened_ms: int
+    opened_at: dict[str, int]
+    runbook: str
+    acknowledged: bool = False
+    silenced: bool = False
+    announced: bool = True
+    flapping: bool = False
+    acknowledged_by: str = ""
+
+
+@final
+class Rejected(Struct, frozen=True, gc=False):
+    """A record that was read and not folded into the state: the bytes as they came, and why."""
+
+    output_id: str
+    source: Source
+    reason: str
+    detail: str
+
+    @property
+    def headers(self) -> Headers:
+        return self.source.headers
+
+
+Output: TypeAlias = Score | Outcome | Alert | Rejected

@@ -1,0 +1,1 @@
+"""Pickles written, and read without letting them choose what runs."""

@@ -1,0 +1,71 @@
+"""The pipeline file: its shape, its rules, and how it is read.
+
+`field` (paths, scalars) -> `form` (the shape) -> `intake` and `rule` (what must hold between settings) ->
+`parse` (from a file's content to a `Pipeline`, or to every problem it has) -> `foreign` (the same for documents that
+others may have written); `schema` tells editors.
+
+Only `rule`, `fitness`, `bound` and `foreign` need River, which takes a second to load: the others do without until a
+pipeline is built, so that commands that only ask Kafka answer at once.
+"""
+
+from driftline.core.notation import PathPart, Scalar, format_path, parse_path
+from driftline.core.pipeline.form import (
+    AlertKind,
+    Alerts,
+    Assume,
+    Decision,
+    Dedupe,
+    Detector,
+    Drift,
+    EventForm,
+    Feature,
+    FeatureType,
+    FeatureWatch,
+    Fill,
+    LabelForm,
+    Limit,
+    Limits,
+    Pipeline,
+    Role,
+    Severity,
+    Snapshot,
+    Throughput,
+    Topics,
+    Watch,
+)
+from driftline.core.pipeline.parse import close_match, parse_pipeline, read_outline, read_pipeline
+from driftline.core.pipeline.schema import pipeline_schema
+
+__all__ = [
+    "AlertKind",
+    "Alerts",
+    "Assume",
+    "Decision",
+    "Dedupe",
+    "Detector",
+    "Drift",
+    "EventForm",
+    "Feature",
+    "FeatureType",
+    "FeatureWatch",
+    "Fill",
+    "LabelForm",
+    "Limit",
+    "Limits",
+    "PathPart",
+    "Pipeline",
+    "Role",
+    "Scalar",
+    "Severity",
+    "Snapshot",
+    "Throughput",
+    "Topics",
+    "Watch",
+    "close_match",
+    "format_path",
+    "parse_path",
+    "parse_pipeline",
+    "pipeline_schema",
+    "read_outline",
+    "read_pipeline",
+]

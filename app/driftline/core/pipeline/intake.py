@@ -1,0 +1,158 @@
+"""The rules that need no model: for topics, for how events and labels are read, and for limits.
+
+They are apart from `rule` so that a command that builds nothing (`status`, `tail`, `topics`) need not load River, which
+takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from driftline.core.error import Problem
+from driftline.core.pipeline.form import Assume, EventForm, Feature, Fill, LabelForm, Topics
+from driftline.core.pipeline.place import misplaced
+from driftline.core.task import find_task, tasks
+from driftline.core.task.base import Task
+
+Draft: TypeAlias = Mapping[str, Any]
+"""The sections of a file that could be read, by their key."""
+
+_NAME_MAX = 200
+_TYPE_OF = {"number": (int, float), "string": (str,), "boolean": (bool,)}
+
+
+def broken_intake_rules(draft: Draft) -> list[Problem]:
+    """Every one of these rules that does not hold, in the order of the file's sections."""
+    rules = (check_topics, check_features, check_label, check_limits)
+    return [problem for rule in rules for problem in rule(draft)]
+
+
+def check_topics(draft: Draft, _: Any = None) -> Iterator[Problem]:
+    topics: Topics | None = draft.get("topics")
+    if topics is None:
+        return
+    kinds: dict[str, str] = {}
+    for kind, name in topics:
+        if name is None:
+            continue
+        # Kafka's metrics cannot tell a dot from an underscore, so it refuses to create both names.
+        other = kinds.setdefault(name.replace(".", "_"), kind)
+        if other != kind:
+            twin = getattr(topics, other)
+            text = "is the same topic" if twin == name else "differs in '.' and '_' only, which Kafka refuses,"
+            yield Problem(
+                f"topics.{kind}",
+                name,
+                f"{text} as topics.{other}{_shown(twin, name)}; every topic needs its own name",
+            )
+    if topics.labels is None and draft.get("label") is not None:
+        yield Problem("topics.labels", None, "is required where `label` is declared")
+    task = find_task(draft.get("task"))
+    unlabelled = "label" in draft and draft["label"] is None and task is not None and not task.supervised
+    if topics.labels is not None and unlabelled:
+        yield Problem(
+            "topics.labels",
+            topics.labels,
+            "needs a `label` section that says how labels are read; or leave it out",
+        )
+
+
+def names_of(chosen: Callable[[Task], bool]) -> str:
+    """The tasks of which something is true."""
+    return " and ".join(task.name for task in tasks() if chosen(task))
+
+
+def _shown(twin: str, name: str) -> str:
+    return "" if twin == name else f" = {twin!r}"
+
+
+def check_features(draft: Draft, _: Any = None) -> Iterator[Problem]:
+    event: EventForm | None = draft.get("event")
+    if event is None:
+        return
+    yield from misplaced("event", event)
+    for name, feature in event.features.items():
+        path = f"event.features.{name}"
+        if not 1 <= len(name) <= _NAME_MAX or not name.isprintable():
+            yield Problem(path[:300], None, f"a feature's name has 1 to {_NAME_MAX} printable characters")
+        if feature.fill is not None:
+            yield from _filled(path, feature, draft)
+
+
+def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
+    fill = feature.fill
+    fits = isinstance(fill, _TYPE_OF[feature.type]) and (feature.type == "boolean" or not isinstance(fill, bool))
+    if not fits:
+        meant = ""
+        if isinstance(fill, str) and isinstance(feature.missing, Fill):
+            close = get_close_matches(fill, ["reject", "omit"], n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+        allowed = f"a {feature.type} that stands in for a missing one, or reject, or omit"
+        yield Problem(f"{path}.missing", fill, f"the feature is a {feature.type}; allowed is {allowed}{meant}")
+        return
+    limits = draft.get("limits")
+    if limits is None:
+        return
+    if isinstance(fill, str) and len(fill) > limits.string_max:
+        yield Problem(f"{path}.missing", fill[:100], f"is longer than limits.string_max = {limits.string_max}")
+    if not isinstance(fill, str) and fill is not None and abs(fill) > limits.number_max:
+        yield Problem(f"{path}.missing", fill, f"is beyond limits.number_max = {limits.number_max:g}")
+
+
+def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
+    task = find_task(draft.get("task"))
+    if task is None or "label" not in draft:
+        return
+    label: LabelForm | None = draft["label"]
+    if label is None:
+        if task.supervised:
+            needed = f"is required for task {task.name}: {{id: PATH, value: PATH, wait: DURATION}}"
+            yield Problem("label", None, needed)
+        return
+    yield from misplaced("label", label)
+    if label.text and task.labels.textual:
+        yield Problem("label.text", label.text, "is for numbers, and classes are text as well; leave it out")
+    for key in ("positive", "negative"):
+        if getattr(label, key) is not None and not task.labels.two_valued:
+            yield Problem(
+                f"label.{key}",
+                getattr(label, key),
+                f"is for task {names_of(lambda one: one.labels.two_valued)}; leave it out for {task.name}",
+            )
+    if label.negative is not None:
+        if label.positive is None:
+            yield Problem("label.negative", label.negative, "needs label.positive beside it")
+        elif label.negative == label.positive:
+            yield Problem("label.negative", label.negative, "is the same as label.positive")
+        elif isinstance(label.negative, str) != isinstance(label.positive, str):
+            yield Problem("label.negative", label.negative, "must be of the same type as label.positive")
+    yield from _corrections(label)
+    if isinstance(label.missing, Assume) and not task.labels.assumable(label)(label.missing.assume):
+        yield Problem(
+            "label.missing.assume",
+            label.missing.assume,
+            f"is no label of task {task.name}; allowed is {task.labels.allowed(label)}",
+        )
+
+
+def _corrections(label: LabelForm) -> Iterator[Problem]:
+    if label.late == "correct" and not isinstance(label.missing, Assume):
+        yield Problem(
+            "label.late", "correct", "corrects an assumption: say `missing: {assume: VALUE}`, or leave it out"
+        )
+    if label.labels_max > 1:
+        for key, given in (("second", label.second == "correct"), ("retract", label.retract)):
+            if given:
+                text = "cannot be told from one more of several labels; leave it out, or labels_max"
+                yield Problem(f"label.{key}", getattr(label, key), text)
+
+
+def check_limits(draft: Draft, _: Any = None) -> Iterator[Problem]:
+    limits = draft.get("limits")
+    if limits is not None and limits.slice_compute_max_ms == 0:
+        yield Problem("limits.slice_compute_max", 0, "must be longer than 0")
+    snapshot = draft.get("snapshot")
+    if snapshot is not None and snapshot.every_ms == 0:
+        yield Problem("snapshot.every", 0, "must be longer than 0")

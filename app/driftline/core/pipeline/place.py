@@ -1,0 +1,54 @@
+"""Rules for where in a record things are: its value, its key, its headers, the envelope around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from driftline.core.error import Problem
+from driftline.core.notation import ENVELOPE, KEY, Path, format_path, parse_path
+from driftline.core.pipeline.form import EventForm, InputForm, LabelForm
+
+
+def misplaced(section: str, form: EventForm | LabelForm) -> Iterator[Problem]:
+    """Every path and setting of a section that cannot be, or means nothing.
+
+    Args:
+        section: `event` or `label`.
+    """
+    paths = dict(_places(section, form))
+    for place, path in paths.items():
+        if path[0] == ENVELOPE and form.envelope in ("none", "registry_json"):
+            text = f"{section}.envelope is {form.envelope}, which has nothing to name; write debezium or cloudevents"
+            yield Problem(place, format_path(path), text)
+    yield from _keys(section, form, paths)
+    if isinstance(form, EventForm):
+        for name, feature in form.features.items():
+            if feature.text and feature.type != "number":
+                text = f"is for number features, and this is a {feature.type}; leave it out"
+                yield Problem(f"event.features.{name}.text", feature.text, text)
+
+
+def _places(section: str, form: EventForm | LabelForm) -> Iterator[tuple[str, Path]]:
+    yield f"{section}.id", parse_path(form.id)
+    if form.time:
+        yield f"{section}.time", parse_path(form.time)
+    if isinstance(form, EventForm):
+        for name, feature in form.features.items():
+            yield f"event.features.{name}.path", feature.keys
+    else:
+        yield "label.value", parse_path(form.value)
+    for path in form.select:
+        yield f"{section}.select.{path}", parse_path(path)
+
+
+def _keys(section: str, form: InputForm, paths: dict[str, Path]) -> Iterator[Problem]:
+    """What is asked of the record's key must agree on what the key is."""
+    whole = [place for place, path in paths.items() if path == (KEY,)]
+    parts = [place for place, path in paths.items() if path[0] == KEY and len(path) > 1]
+    if form.key != "text" and not whole and not parts:
+        yield Problem(f"{section}.key", form.key, f"says how $key is read, and no path in {section} names it")
+    if parts and form.key in ("integer", "binary"):
+        yield Problem(f"{section}.key", form.key, f"{parts[0]} leads into a JSON key; write json, or leave it out")
+    if parts and whole:
+        text = f"takes the key as one value, and {parts[0]} leads into it as JSON; take one of the two"
+        yield Problem(whole[0], "$key", text)

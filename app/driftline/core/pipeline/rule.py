@@ -1,0 +1,330 @@
+"""What must hold between the settings of a pipeline, and between its expressions and River.
+
+Rules run over a draft: the sections that could be read, by their key in the file. A rule whose sections are
+missing stays silent, so that one fault does not hide others, and is not told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from difflib import get_close_matches
+from typing import Any, assert_never
+
+from river import base
+
+from driftline.core.duration import format_duration
+from driftline.core.error import ExpressionError, Problem
+from driftline.core.metric.evaluation import check_metric, needs_probabilities
+from driftline.core.notation import Scalar, is_factory
+from driftline.core.pipeline.bound import out_of_bounds
+from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
+from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Watch
+from driftline.core.pipeline.intake import Draft, check_features, check_label, check_limits, check_topics, names_of
+from driftline.core.river.building import check_seeded, make_detector, make_metric, make_model
+from driftline.core.river.expression import params_used
+from driftline.core.river.learning_rate import rates
+from driftline.core.signal import DIRECT, FEATURE_KEYS, Need, shows_bits
+from driftline.core.task import task_of
+from driftline.core.task.base import Task
+
+
+def broken_rules(draft: Draft) -> list[Problem]:
+    """Every rule that does not hold, in the order of the file's sections."""
+    model, faults = _built_model(draft)
+    rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
+        check_topics, check_features, check_label, _params, _model, _decision, _metrics, _splits, _drift, _alerts,
+        check_limits,
+    )  # fmt: skip
+    found = [problem for rule in rules for problem in rule(draft, model)]
+    return faults + found
+
+
+def fitting_metrics(draft: Draft) -> tuple[str, ...]:
+    """The task's usual metrics that the model's answers allow."""
+    task = task_of(draft["task"])
+    if not task.supervised and draft["label"] is None:
+        return ()
+    model = make_model(draft["model"], draft["params"], draft["seed"])
+    if without_probabilities(model, task):
+        return tuple(name for name in task.metrics if not needs_probabilities(make_metric(name, {})))
+    return task.metrics
+
+
+def _task(draft: Draft) -> Task | None:
+    return task_of(draft["task"]) if "task" in draft else None
+
+
+def _built_model(draft: Draft) -> tuple[Any, list[Problem]]:
+    if "model" not in draft or "params" not in draft:
+        return None, []
+    try:
+        model = make_model(draft["model"], draft["params"], draft.get("seed", 42))
+        check_seeded(draft["model"], draft["params"], draft.get("seed", 42))
+        return model, []
+    except ExpressionError as error:
+        return None, [Problem("model", None, str(error))]
+
+
+def _params(draft: Draft, _: Any) -> Iterator[Problem]:
+    params: dict[str, Scalar] | None = draft.get("params")
+    if params is None:
+        return
+    if any(key not in draft for key in ("model", "metrics", "drift")) and "model" not in draft:
+        return
+    texts = list(_expressions(draft))
+    used = {name for text in texts for name in params_used(text)}
+    for name, value in params.items():
+        if not name.isidentifier():
+            yield Problem(f"params.{name}", value, "is no name: letters, digits and '_', not starting with a digit")
+        elif name not in used and not is_factory(draft["model"]):
+            yield Problem(f"params.{name}", value, f"is not used; write ${name} in an expression, or leave it out")
+
+
+def _expressions(draft: Draft) -> Iterator[str]:
+    yield draft.get("model", "")
+    yield from draft.get("metrics", ())
+    drift: Drift | None = draft.get("drift")
+    if drift is not None:
+        for _, _, watches in drift.every():
+            for watch in watches:
+                yield from filter(None, (watch.detector, watch.warning))
+
+
+def _model(draft: Draft, model: Any) -> Iterator[Problem]:
+    if model is None:
+        return
+    task, event = _task(draft), draft.get("event")
+    if task is not None:
+        for fault in unfit(model, task):
+            yield Problem("model", None, fault)
+    if event is None:
+        return
+    declared = list(event.features)
+    for who, name in dict.fromkeys(features_named(model)):
+        if name not in declared:
+            yield Problem(
+                "model",
+                None,
+                f"{who} names {name!r}, which is no declared feature{_did_you_mean(name, declared)}",
+            )
+    read = features_read(model)
+    if read is not None:
+        watched = _watched_features(draft)
+        for name in declared:
+            if name not in read and name not in watched:
+                text = (
+                    "is declared and no Select of the model names it, nor is it watched (drift, alerts.missing_max) or "
+                    "a segment (metric_by.segment); use it there, or leave it out here"
+                )
+                yield Problem(f"event.features.{name}", None, text)
+
+
+def _watched_features(draft: Draft) -> set[str]:
+    """Features that something else than the model reads."""
+    drift: Drift | None = draft.get("drift")
+    alerts: Alerts | None = draft.get("alerts")
+    split: MetricSplit | None = draft.get("metric_by")
+    names = set() if drift is None else {name for key in FEATURE_KEYS for name in drift.by_feature(key)}
+    names |= set() if alerts is None else set(alerts.missing_max)
+    return names if split is None or split.segment is None else names | {split.segment}
+
+
+def _did_you_mean(name: Hashable, declared: list[str]) -> str:
+    close = get_close_matches(str(name), declared, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} declared: {', '.join(declared[:30])}"
+
+
+def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
+    decision, task = draft.get("decision"), _task(draft)
+    if decision is None or task is None:
+        return
+    if not task.decides:
+        yield Problem(
+            "decision", None, f"is for task {names_of(lambda one: one.decides)}; leave it out for {task.name}"
+        )
+    elif task.probability and not 0 <= decision.threshold <= 1:
+        yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
+    if model is not None and task.probability and without_probabilities(model, task):
+        yield Problem("decision", None, "needs a model with probabilities; this one gives classes only: leave it out")
+
+
+def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
+    expressions: tuple[str, ...] | None = draft.get("metrics")
+    task = _task(draft)
+    if not expressions or task is None:
+        return
+    if not task.supervised and "label" in draft and draft["label"] is None:
+        yield Problem("metrics", list(expressions), "need labels: declare `label`, or leave the metrics out")
+        return
+    for place, expression in _places("metrics", expressions):
+        if expressions.count(expression) > 1:
+            yield Problem(place, expression, "is there twice")
+        try:
+            metric = make_metric(expression, draft.get("params", {}))
+            check_metric(expression, metric, task)
+        except ExpressionError as error:
+            yield Problem(place, expression, str(error).removeprefix(f"{expression}: "))
+            continue
+        if model is not None and needs_probabilities(metric) and without_probabilities(model, task):
+            yield Problem(
+                place,
+                expression,
+                "needs probabilities, and the model gives classes only; Accuracy needs none",
+            )
+
+
+def _splits(draft: Draft, _: Any) -> Iterator[Problem]:
+    split: MetricSplit | None = draft.get("metric_by")
+    if split is None:
+        return
+    if list(split.ages_ms) != sorted(set(split.ages_ms)):
+        yield Problem("metric_by.ages", [format_duration(age) for age in split.ages_ms], "must rise: [1h, 1d, 7d]")
+    event: EventForm | None = draft.get("event")
+    if split.segment is None or event is None:
+        return
+    feature = event.features.get(split.segment)
+    if feature is None:
+        yield Problem("metric_by.segment", split.segment, f"is no feature; declared are {', '.join(event.features)}")
+    elif feature.type == "number":
+        yield Problem("metric_by.segment", split.segment, "is a number; segments are values of text or true and false")
+
+
+def _places(key: str, expressions: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each expression with its place in the file; a single one may have been written without a list."""
+    for index, expression in enumerate(expressions):
+        yield (f"{key}.{index}" if len(expressions) > 1 else key), expression
+
+
+def _drift(draft: Draft, model: Any) -> Iterator[Problem]:
+    drift: Drift | None = draft.get("drift")
+    if drift is None:
+        return
+    task, event = _task(draft), draft.get("event")
+    yield from _signals(drift, draft, model)
+    types = {name: feature.type for name, feature in event.features.items()} if event is not None else {}
+    numbers = task is not None and not task.classes
+    for key, name, watches in drift.every():
+        place = f"drift.{key}" if name is None else f"drift.{key}.{name}"
+        bits = shows_bits(key, numbers=numbers if name is None else types.get(name) == "number")
+        yield from _detectors(place, watches, bits, draft)
+        if model is not None and any(watch.reaction == "boost" for watch in watches) and not any(rates(model)):
+            yield Problem(
+                place, "boost", "is for models with a learning rate, and this one has none; take reset or swap"
+            )
+    if event is not None:
+        for key, name, _ in drift.every():
+            if name is not None and name not in types:
+                text = f"is no declared feature{_did_you_mean(name, list(types))}"
+                yield Problem(f"drift.{key}.{name}", None, text)
+        yield from _feature_watches(drift, event)
+
+
+def _signals(drift: Drift, draft: Draft, model: Any) -> Iterator[Problem]:
+    """Signals that the task, the model or the labels do not give."""
+    for signal in DIRECT:
+        key, watches = signal.row.key, drift.of(signal)
+        for need in signal.row.needs if watches else ():
+            yield from _lacking(need, key, watches, draft, model)
+
+
+def _lacking(need: Need, key: str, watches: tuple[Watch, ...], draft: Draft, model: Any) -> Iterator[Problem]:
+    """What a signal needs, and this pipeline has not."""
+    task, place = _task(draft), f"drift.{key}"
+    match need:
+        case "error":
+            if task is not None and not task.supervised:
+                shown = [watch.detector for watch in watches]
+                yield Problem(place, shown, f"{task.words.score} has no error; watch drift.score or drift.features")
+        case "classes":
+            if task is not None and task.supervised and not task.classes:
+                yield Problem(place, None, "is for classes; watch drift.error, which is the loss of a number")
+        case "probabilities":
+            if model is not None and task is not None and without_probabilities(model, task):
+                text = "needs probabilities, and the model gives classes only; watch drift.error"
+                yield Problem(place, None, text)
+        case "labels":
+            if "label" in draft and draft["label"] is None:
+                yield Problem(place, None, "needs labels: declare `label`, or leave it out")
+        case _:
+            assert_never(need)
+
+
+def _feature_watches(drift: Drift, event: EventForm) -> Iterator[Problem]:
+    for name, watches in drift.features.items():
+        feature = event.features.get(name)
+        for watch in watches if feature is not None and feature.type != "number" else ():
+            for key in ("raw", "season"):
+                if watch.raw if key == "raw" else watch.season_ms is not None:
+                    yield Problem(f"drift.features.{name}.{key}", None, "is for number features; leave it out")
+        if any(watch.raw and watch.season_ms is not None for watch in watches):
+            yield Problem(f"drift.features.{name}.raw", True, "cannot go with season, which compares ranks; take one")
+    for name in drift.missing:
+        if name in event.features and event.features[name].missing == "reject":
+            text = (
+                "is never missing: such events are rejected (feature_missing); write `missing: omit` or a value "
+                f"to use instead in event.features.{name}, or leave it out here"
+            )
+            yield Problem(f"drift.missing.{name}", None, text)
+
+
+def _detectors(key: str, watches: tuple[Watch, ...], bits: bool, draft: Draft) -> Iterator[Problem]:
+    asked = tuple(watch.detector for watch in watches)
+    for (place, expression), watch in zip(_places(key, asked), watches, strict=True):
+        if asked.count(expression) > 1:
+            yield Problem(place, expression, "is there twice")
+        yield from _detector(place, expression, bits, draft)
+        if watch.warning is not None:
+            yield from _detector(f"{place}.warning", watch.warning, bits, draft)
+
+
+def _detector(place: str, expression: str, bits: bool, draft: Draft) -> Iterator[Problem]:
+    try:
+        detector = make_detector(expression, draft.get("params", {}), draft.get("seed", 42))
+    except ExpressionError as error:
+        yield Problem(place, expression, str(error))
+        return
+    if isinstance(detector, base.BinaryDriftDetector) and not bits:
+        yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
+    for fault in out_of_bounds(detector):
+        yield Problem(place, expression, fault)
+
+
+def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
+    alerts: Alerts | None = draft.get("alerts")
+    if alerts is None:
+        return
+    unlabelled = "label" in draft and draft["label"] is None
+    for key, asked in (
+        ("performance", bool(alerts.performance)),
+        ("label_coverage_min", alerts.label_coverage_min is not None),
+        ("label_delay_max", alerts.label_delay_max_ms is not None),
+    ):
+        if asked and unlabelled:
+            yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or leave it out")
+    label: LabelForm | None = draft.get("label")
+    if label is not None and alerts.label_delay_max_ms is not None and alerts.label_delay_max_ms > label.wait_ms:
+        shown = format_duration(alerts.label_delay_max_ms)
+        text = f"must be at most label.wait = {format_duration(label.wait_ms)}: no label that comes later is joined"
+        yield Problem("alerts.label_delay_max", shown, text)
+    metrics = draft.get("metrics") or (task.metrics if (task := _task(draft)) else ())
+    for name, limit in alerts.performance.items():
+        if metrics and name not in metrics:
+            text = f"is none of this pipeline's metrics ({', '.join(metrics)}); write it there as well"
+            yield Problem(f"alerts.performance.{name}", None, text)
+        if limit.min is None and limit.max is None:
+            yield Problem(f"alerts.performance.{name}", None, "must have a min or a max")
+        elif limit.min is not None and limit.max is not None and limit.min > limit.max:
+            yield Problem(f"alerts.performance.{name}", None, "has a min above its max")
+    event = draft.get("event")
+    if event is not None:
+        declared = list(event.features)
+        for name in alerts.missing_max:
+            if name not in event.features:
+                text = f"is no declared feature{_did_you_mean(name, declared)}"
+                yield Problem(f"alerts.missing_max.{name}", None, text)
+            elif event.features[name].missing == "reject":
+                text = "is never missing from an accepted event: its rule is reject, which rejected_max watches"
+                yield Problem(f"alerts.missing_max.{name}", None, text)
+    if alerts.throughput is not None and alerts.throughput.window_ms < 1_000:
+        yield Problem("alerts.throughput.window", format_duration(alerts.throughput.window_ms), "must be at least 1s")

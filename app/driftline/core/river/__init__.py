@@ -1,0 +1,1 @@
+"""River's objects: written as expressions, built, seeded, mended."""

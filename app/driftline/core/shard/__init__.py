@@ -1,0 +1,1 @@
+"""One shard's state, and what it makes."""

@@ -1,0 +1,45 @@
+"""What one record makes, collected and numbered."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from driftline.core.output import Output
+from driftline.core.pipeline import Topics
+
+
+class Outbox(Struct, gc=False):
+    """Collects what one record makes, and numbers it.
+
+    Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
+    from 2 on come alerts. So an id does not depend on what else happened to end at the same record: a slice that is
+    folded again after other records (which at_least_once may do) gives the same thing the same id.
+
+    Args:
+        topic, partition, number: of the record: its topic and offset, or `tick` and the number of the slice.
+        made: so far, in order.
+        alerts: among them.
+    """
+
+    topic: str
+    partition: int
+    number: int
+    made: list[Output] = []
+    alerts: int = 0
+
+    @property
+    def record(self) -> str:
+        """The record's place."""
+        return f"{self.topic}-{self.partition}-{self.number}"
+
+    def own_id(self) -> str:
+        return f"{self.topic}-{self.partition}-{self.number}-0"
+
+    def alert_id(self) -> str:
+        self.alerts += 1
+        return f"{self.topic}-{self.partition}-{self.number}-{1 + self.alerts}"
+
+    def place(self, topics: Topics) -> str:
+        """The record as an episode's name has it."""
+        letter = {topics.events: "e", topics.labels: "l", topics.control: "c"}.get(self.topic, "t")
+        return f"{letter}{self.number}"

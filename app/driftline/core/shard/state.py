@@ -1,0 +1,229 @@
+"""One partition's state. Only `step` changes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from driftline.core.alert.episode import Episodes, Moment
+from driftline.core.alert.watch import Watch
+from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.drift.reaction import Reactor
+from driftline.core.label.early import EarlyLabels
+from driftline.core.label.ledger import ASSUMED, LABELLED, RETRACTED, Ledger
+from driftline.core.label.unmatched import LEAP_MS, Strays
+from driftline.core.metric.evaluation import Evaluation
+from driftline.core.metric.maturity import Maturity
+from driftline.core.model.learner import Learner
+from driftline.core.pipeline import Pipeline
+from driftline.core.pipeline.target import Target
+from driftline.core.record import LabelValue
+from driftline.core.shard.command import Commands
+from driftline.core.shard.upload import Loading
+from driftline.core.signal import CONCEPT
+from driftline.core.task import task_of
+
+_LABELS_TAKEN = ("joined", "late", "duplicate", "orphan", "failed", "corrected", "retracted", "unretracted")
+FATES = ("joined", "orphan", "late", "duplicate", "expired")
+
+
+class Terms(Struct, frozen=True, gc=False):
+    """What the fold asks of its pipeline at each record, read once: a look into a pydantic model costs ten of these.
+
+    Args:
+        labelled: the pipeline declares a label.
+        early_ms: how long a label waits for its event.
+        bounded: labels are classes, of which there are `classes_max` at most.
+        supervised: the model learns from labels, else from events.
+        threshold: of a decision; None without one.
+        missing_watched: missing features may alert.
+        waits_watched: how many labels come within the wait is watched.
+        strays_watched: labels that find no event, or do not come, are told of.
+        leap_ms: a move of the watermark at once that is worth remembering.
+        events, labels: what output ids begin with that are about an event, or about a label.
+    """
+
+    labelled: bool
+    early_ms: int
+    bounded: bool
+    supervised: bool
+    threshold: float | None
+    missing_watched: bool
+    waits_watched: bool
+    strays_watched: bool
+    leap_ms: int
+    events: str
+    labels: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, partition: int) -> Terms:
+        label, decision, topics = pipeline.label, pipeline.decision, pipeline.topics
+        task = task_of(pipeline.task)
+        return cls(
+            labelled=label is not None,
+            early_ms=label.early_ms if label else 0,
+            bounded=task.labels.textual,
+            supervised=task.supervised,
+            threshold=decision.threshold if decision else None,
+            missing_watched=bool(pipeline.alerts.missing_max),
+            waits_watched=label is not None
+            and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),
+            strays_watched=label is not None and pipeline.alerts.unmatched_max < 1,
+            leap_ms=min(LEAP_MS, max(60_000, label.wait_ms // 2)) if label else LEAP_MS,
+            events=f"{topics.events}-{partition}-",
+            labels=f"{topics.labels}-{partition}-",
+        )
+
+
+class Shard:
+    """Everything known about one partition of a pipeline. Changed by `step` only.
+
+    Args:
+        pipeline: what to do with the records.
+        partition: which partition of the pipeline's topics this is.
+
+    Attributes:
+        watermark_ms: the latest trusted event time folded; None before the first. Never goes back.
+        begun_ms: the first watermark; None where a state of an earlier format did not keep it.
+        stamp_ms: the latest record time folded: the timestamp of outputs that no input record causes, so that the
+            broker, which took the inputs, takes them too.
+        positions: next offset by input topic.
+        counts: how often each thing happened since the first record, by name.
+        drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
+        classes: labels seen, by class, where labels are classes.
+        episodes: what is wrong now, and whether it was told.
+        watch: conditions beside drift.
+        loading: a model file that is on its way in.
+        commands: those of operators that were taken.
+        maturity: how far labels have come in, and the metrics that know of it.
+        strays: labels that found no event.
+    """
+
+    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+        self.pipeline = pipeline
+        self.partition = partition
+        self.terms = Terms.of(pipeline, partition)
+        self.learner = Learner(pipeline)
+        label = pipeline.label
+        self.corrects = label is not None and label.second == "correct"
+        self.labels_max = label.labels_max if label else 1
+        self.pending = _ledger(pipeline)
+        self.early = EarlyLabels(label.early_max if label else 0, self.labels_max)
+        self.evaluation = Evaluation.of(pipeline)
+        self.monitors = DriftMonitors.of(pipeline)
+        self.reactor = Reactor.of(pipeline)
+        self.assumed = Target(label, pipeline).assumed if label else None
+        self.watermark_ms: int | None = None
+        self.begun_ms: int | None = None
+        self.stamp_ms = 0
+        self.positions: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        self.drifts: dict[tuple[str, str], int] = {}
+        self.classes: dict[LabelValue, int] = {}
+        self.frozen = False
+        self.episodes = Episodes(f"{pipeline.name}-{partition}-")
+        self.watch = Watch()
+        self.watch.adopt(pipeline)
+        self.maturity = Maturity(pipeline)
+        self.loading = Loading()
+        self.strays = Strays()
+        self.commands = Commands()
+
+    def count(self, what: str) -> None:
+        counts = self.counts
+        counts[what] = counts.get(what, 0) + 1
+
+    def accepted(self) -> tuple[int, int]:
+        """Events and labels that could be used; of labels, those of which it is known what became of them."""
+        count = self.counts.get
+        return count("scored", 0), sum([count(kind, 0) for kind in _LABELS_TAKEN])
+
+    @property
+    def now_ms(self) -> int:
+        """The watermark, and 0 before the first trusted time; what came by then counts from that time on."""
+        return self.watermark_ms if self.watermark_ms is not None else 0
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When something expires next, in event time: the watermark must pass it; never before time has begun."""
+        if self.watermark_ms is None:
+            return None
+        deadlines = (
+            self.pending.next_deadline_ms,
+            self.early.next_deadline_ms,
+            self.episodes.deadline_ms(self.moment()),
+            self.watch.deadline_ms(self.episodes.open),
+            self.loading.deadline_ms,
+            self.strays.deadline_ms(self.counts.get("scored", 0)) if self.terms.strays_watched else None,
+        )
+        known = [deadline for deadline in deadlines if deadline is not None]
+        return min(known) if known else None
+
+    @property
+    def awaits_events(self) -> bool:
+        """Whether labels find no event, and time has gone on without one: see `stray`."""
+        return self.terms.strays_watched and self.strays.awaits_events(self.now_ms)
+
+    def moment(self, place: str = "") -> Moment:
+        """Now, for episodes; `place` names the record that is being folded."""
+        scored = self.counts.get("scored", 0)
+        gap_ms = 0.0 if self.begun_ms is None or not scored else (self.now_ms - self.begun_ms) / scored
+        return Moment(self.now_ms, self.evaluation.label_count, scored, place, self.positions, gap_ms)
+
+    @property
+    def passed(self) -> dict[tuple[str, str], int]:
+        """Records that were passed over, by input (`events`, `labels`) and kind (`core.record.PASSED`)."""
+        counts = ((name.split("_"), count) for name, count in self.counts.items() if name.startswith("passed_"))
+        return {(what, kind): count for (_, what, kind), count in counts}
+
+    def summary(self) -> dict[str, Any]:
+        """A few numbers for people: sizes, counts and current metric values."""
+        return {
+            "watermark_ms": self.watermark_ms,
+            "pending": len(self.pending),
+            "early": len(self.early),
+            "labels": self.label_counts(),
+            "version": str(self.learner.version),
+            "frozen": self.frozen,
+            "loading": self.loading.progress,
+            "commands": self.commands.values(),
+            "counts": dict(self.counts),
+            "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
+            "episodes": [episode.name for episode in self.episodes.open.values()],
+            "acknowledged": [episode.name for episode in self.episodes.open.values() if episode.acknowledged],
+            "metrics": self.evaluation.values(),
+            "unanswered": self.evaluation.unanswered,
+            "window_metrics": self.evaluation.window_values(),
+            **self.maturity.values(
+                self.pipeline,
+                young=self.pending.young(self.now_ms),
+                drifting=not self.episodes.open.keys().isdisjoint(CONCEPT),
+            ),
+        }
+
+    def label_counts(self) -> dict[str, int]:
+        """What became of labels since the first record; `early` are held now, and `expired` are events without one."""
+        fates = {fate: self.counts.get(fate, 0) for fate in FATES}
+        return {"early": len(self.early), **fates, "rejected": self.watch.rejected["labels"]}
+
+
+def _ledger(pipeline: Pipeline) -> Ledger:
+    """An empty ledger with the bounds of a pipeline."""
+    label, dedupe = pipeline.label, pipeline.dedupe
+    if label is None:
+        return Ledger(horizon_ms=dedupe.horizon_ms, id_max=dedupe.id_max)
+    keep = set()
+    if label.second == "correct" or label.retract:
+        keep |= {LABELLED, RETRACTED}
+    if label.late == "correct":
+        keep.add(ASSUMED)
+    return Ledger(
+        wait_ms=label.wait_ms,
+        pending_max=label.pending_max,
+        horizon_ms=dedupe.horizon_ms,
+        id_max=dedupe.id_max,
+        correct_ms=label.correct_ms,
+        correct_max=label.correct_max,
+        keep=frozenset(keep),
+    )

@@ -1,0 +1,89 @@
+"""Whether a model that was read is of the making of the pipeline's own.
+
+Its bytes may be of others: what they say of sizes, patterns and steps is held against the model that the pipeline's
+expression makes, before anything of it is used.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from river import base, compose
+
+from driftline.core.river.learning_rate import Boosted
+
+_STEPS_MAX = 1_000
+_DEPTH_MAX = 20
+_THERE = " is there"
+
+
+def unlikeness(model: Any, own: Any) -> str:
+    """What a model is or has that the pipeline's own is not or has not, in words; empty if there is nothing.
+
+    Raises:
+        Exception: any, of an object without its attributes.
+    """
+    if _steps(model) != _steps(own):
+        return f"is a {type(model).__name__} that the pipeline's model expression does not make"
+    if other := _another_setting(_settings(model), _settings(own)):
+        return f"has {other}, unlike the pipeline's model expression"
+    return ""
+
+
+def _steps(model: Any) -> list[object]:
+    """The types of a model's steps, with their names."""
+    return [(path, type(part)) for path, part in _walked(model)]
+
+
+def _walked(model: Any) -> Iterator[tuple[str, Any]]:
+    """A model and its steps, with the way to each."""
+    waiting = [("", model)]
+    for _ in range(_STEPS_MAX):
+        if not waiting:
+            return
+        path, part = waiting.pop()
+        yield path, part
+        if issubclass(type(part), compose.Pipeline):  # not isinstance: River answers for a pipeline as its last step
+            waiting += [(f"{path}.{key}", step) for key, step in part.steps.items()]
+        elif issubclass(type(part), compose.TransformerUnion):
+            waiting += [(f"{path}.{key}", step) for key, step in part.transformers.items()]
+
+
+def _settings(model: Any) -> dict[str, object]:
+    """The whole numbers and texts that the constructors of a model's parts were given: sizes, counts, patterns."""
+    found: dict[str, object] = {}
+    waiting = list(_walked(model))
+    while waiting and len(found) < _STEPS_MAX:
+        path, part = waiting.pop()
+        if issubclass(type(part), compose.Pipeline | compose.TransformerUnion):
+            continue
+        for name in inspect.signature(type(part)).parameters:
+            if not hasattr(part, name):
+                continue
+            setting = getattr(part, name)
+            if type(setting) is Boosted:  # a reaction to a drift put it in place of the rate that it holds
+                setting = setting.rate
+            found[f"{path}.{name}{_THERE}"] = 1
+            if type(setting) in (int, str):
+                found[f"{path}.{name}"] = setting
+            elif issubclass(type(setting), base.Base) and path.count(".") < _DEPTH_MAX:
+                waiting.append((f"{path}.{name}", setting))
+        steps = vars(part).get("processing_steps")  # of texts, where the patterns are
+        for number, step in enumerate(steps if type(steps) is list else ()):
+            if type(step) is partial:
+                found |= {f"{path}.step {number}.{name}": given for name, given in step.keywords.items()}
+    return found
+
+
+def _another_setting(there: dict[str, object], here: dict[str, object]) -> str:
+    """The first that differs of those that both have, in words."""
+    for path, setting in here.items():
+        if path.endswith(_THERE) and path not in there:
+            return f"no {path.strip('.').removesuffix(_THERE)}"
+        # ARF makes a number of its text as it learns, and FM another kind of number.
+        if type(there.get(path)) is type(setting) and there[path] != setting:
+            return f"{path.strip('.')} = {there[path]!r:.40}"
+    return ""

@@ -1,0 +1,153 @@
+"""A model file: what `driftline train` makes and a shard loads.
+
+One line of JSON that says what it is (the manifest), then the model as a pickle. A pickle can run code when it is read:
+it is read through the allowlist of `core.freeze`, after its digest was compared, and only where the manifest says that
+it was made by versions that can be read here, under a pipeline that this one's state could follow (`core.adopt`).
+Whoever can write the control topic is further held off by the manifest's HMAC (`codec.signature`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from driftline.core.error import PipelineError, SnapshotError
+from driftline.core.fingerprint import readers, unreadable
+from driftline.core.model.learner import Learner
+from driftline.core.pickle.writer import check_depth
+from driftline.core.pipeline import Pipeline, read_pipeline
+from driftline.core.state.adopt import refused_keys
+from driftline.core.state.freeze import load_model
+from driftline.core.state.likeness import unlikeness
+
+FORMAT = 1  # raised whenever the meaning of the bytes changes
+MANIFEST_BYTES_MAX = 1_000_000
+
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Trained(Struct, frozen=True):
+    """What a model file says of itself.
+
+    Args:
+        kind: tells the file from others.
+        format: version of the file's form.
+        pipeline: the whole resolved pipeline that the model was trained under.
+        versions, arithmetic: what made it.
+        learned, scored: learn calls, and events, of its history.
+        first_ms, last_ms: event times of its history, where it has any.
+        metrics: of the predictions before each label was learned, over the whole history.
+        size_bytes, sha256: of the model's bytes.
+        signature: HMAC-SHA256 over all the above, empty where the deployment has no key.
+    """
+
+    kind: str
+    format: int
+    pipeline: dict[str, Any]
+    versions: dict[str, str]
+    arithmetic: str
+    learned: _Count
+    scored: _Count
+    first_ms: int | None
+    last_ms: int | None
+    metrics: dict[str, float | None]
+    size_bytes: _Count
+    sha256: str
+    signature: str = ""
+
+
+KIND = "driftline model"
+NAMED_MAX = 4  # keys that differ
+
+
+class UnfitError(SnapshotError):
+    """A model file that cannot be put to work here; the text says why, and what to do."""
+
+
+def parse(content: bytes) -> tuple[Trained, bytes]:
+    """The manifest and the model's bytes, whole.
+
+    Raises:
+        UnfitError: it is no model file, or it is damaged, or of another format.
+    """
+    end = content.find(b"\n", 0, MANIFEST_BYTES_MAX)
+    try:
+        document = msgspec.json.decode(content[:end]) if end > 0 else None
+    except (msgspec.DecodeError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        raise UnfitError("this is no model file; `driftline train` makes one")
+    if document.get("format") != FORMAT:
+        raise UnfitError(
+            f"the model file has format {document.get('format')!r:.20}, this version reads {FORMAT}; train anew"
+        )
+    try:
+        manifest = msgspec.convert(document, Trained)
+    except msgspec.ValidationError as error:
+        raise UnfitError(f"the model file's manifest cannot be read ({str(error)[:100]}); train anew") from error
+    frozen = content[end + 1 :]
+    if len(frozen) != manifest.size_bytes or hashlib.sha256(frozen).hexdigest() != manifest.sha256:
+        raise UnfitError(
+            "the model file is damaged: its bytes are not those that it names; copy it again, or train anew"
+        )
+    return manifest, frozen
+
+
+def check_versions(manifest: Trained) -> None:
+    """Whether a model's bytes mean here what they meant where it was made.
+
+    Raises:
+        UnfitError: versions made it whose models cannot be read here (`core.fingerprint.unreadable`).
+    """
+    if (why := unreadable(manifest.versions)) is not None:
+        raise UnfitError(
+            f"the model was {why}; train it anew with this one, or load it where {readers(manifest.versions)} runs"
+        )
+
+
+def check_pipeline(manifest: Trained, pipeline: Pipeline) -> None:
+    """Whether a model may serve a pipeline. The file's own is compared, and nothing of it is built.
+
+    Raises:
+        UnfitError: it was trained under another one.
+    """
+    try:
+        before = read_pipeline(manifest.pipeline).resolved()
+    except (PipelineError, RecursionError):
+        raise UnfitError("the model's pipeline cannot be read by this version; train it anew") from None
+    if refused := refused_keys(before, pipeline.resolved()):
+        told = ", ".join(refused[:NAMED_MAX]) + (f" and {len(refused) - NAMED_MAX} more" if refused[NAMED_MAX:] else "")
+        raise UnfitError(
+            f"the model was trained under another pipeline: {told} differ; train it with the worker's pipeline file"
+        )
+
+
+def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
+    """The model itself.
+
+    Raises:
+        UnfitError: its bytes name something outside the allowlist, or are no such model.
+    """
+    try:
+        model = load_model(pipeline, frozen)
+    except SnapshotError as error:
+        raise UnfitError(str(error)[:200]) from error
+    try:
+        learner = Learner(pipeline)
+    except Exception as error:
+        raise UnfitError(f"the pipeline's model cannot be built to compare ({str(error)[:100]})") from error
+    try:
+        if other := unlikeness(model, learner.model):
+            raise UnfitError(f"the file holds a model that {other}; train anew")
+        learner.install(model)
+        check_depth(learner.model)
+    except UnfitError:
+        raise
+    except Exception as error:  # an object without its attributes raises anything
+        raise UnfitError(
+            f"the file's model cannot be put to work ({type(error).__name__}: {str(error)[:100]}); train anew"
+        ) from error
+    return model

@@ -1,0 +1,128 @@
+"""From what a model says to a prediction: of a number, and of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf, isfinite
+from typing import Any, Protocol, TypeAlias
+
+from driftline.core.output import Prediction
+from driftline.core.record import FeatureValue, LabelValue
+
+_PLAIN = frozenset({bool, int, float, str})
+_CLASSES = (bool, int, float, str)  # what a label can be, and numpy's kinds of it
+
+Values: TypeAlias = Sequence[FeatureValue]
+Predict: TypeAlias = Callable[[Values], Prediction | None]
+
+
+class Asked(Protocol):
+    """A model that answers to an event's values; see `core.model.dispatch.Walk`."""
+
+    def ask(self, method: str) -> Callable[[Values], Any]: ...
+
+    def probability(self) -> Callable[[Values], float] | None: ...
+
+
+class MakePredictor(Protocol):
+    """Makes the function from values to prediction that fits the task and what the model can do.
+
+    That one returns None where the model gives a number that is not finite. Where a pipeline of two classes declares a
+    threshold, the class that is served is the one that the threshold decides: probability, prediction and decision of a
+    score agree.
+
+    Args:
+        asked: the model, to be asked.
+        model: the same as River has it.
+        threshold: of the pipeline's decision, if it has one.
+        probabilistic: the model is a classifier that gives probabilities.
+    """
+
+    def __call__(self, asked: Asked, model: Any, threshold: float | None, probabilistic: bool, /) -> Predict: ...
+
+
+def number(method: str) -> MakePredictor:
+    """Of a number that the model's method says."""
+
+    def predictor(asked: Asked, model: Any, threshold: float | None, probabilistic: bool, /) -> Predict:
+        say = asked.ask(method)
+        return lambda values: _number(say(values))
+
+    return predictor
+
+
+def classes(asked: Asked, model: Any, threshold: float | None, probabilistic: bool, /) -> Predict:
+    """Of one of many classes, with their probabilities where the model has them."""
+    return _classes(asked, model, probabilistic, of_two=False, threshold=None)
+
+
+def two_classes(asked: Asked, model: Any, threshold: float | None, probabilistic: bool, /) -> Predict:
+    """Of yes or no; the value is the probability of yes."""
+    probability = asked.probability()
+    if probability is None:
+        return _classes(asked, model, probabilistic, of_two=True, threshold=threshold)
+
+    def decide(values: Values) -> Prediction | None:
+        of_true = probability(values)
+        of_false = 1.0 - of_true
+        if not isfinite(of_true):
+            return None
+        # Of equals the first, False, as River's own `predict_one` has it.
+        label = of_true > of_false if threshold is None else of_true >= threshold
+        return Prediction(label, {False: of_false, True: of_true}, float(of_true))
+
+    return decide
+
+
+def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, threshold: float | None) -> Predict:
+    predict_one = asked.ask("predict_one")
+    if not probabilistic:
+        return lambda values: Prediction(label=_plain(predict_one(values)))
+    predict_proba_one = asked.ask("predict_proba_one")
+    own_label = _overrides_predict_one(model)
+
+    def classify(values: Values) -> Prediction | None:
+        probabilities = predict_proba_one(values)
+        label, most = predict_one(values) if own_label else None, -inf
+        for name, probability in probabilities.items():
+            if not isfinite(probability):
+                return None
+            if not isinstance(name, _CLASSES) or not isinstance(probability, float | int):
+                raise TypeError(
+                    f"the model gives a {type(name).__name__} a {type(probability).__name__} as probability"
+                )
+            if probability > most and not own_label:  # of equals the first, as River's own `predict_one` has it
+                label, most = name, probability
+        if label is not True and label is not False:
+            label = _plain(label)
+        value = float(probabilities.get(True, 0.0)) if of_two and probabilities else None
+        if value is not None and threshold is not None:
+            label = value >= threshold
+        return Prediction(label, dict(probabilities), value)  # a copy: a model may hand out what it goes on to change
+
+    return classify
+
+
+def _number(said: Any) -> Prediction | None:
+    if said is None:
+        return Prediction()
+    value = float(said)
+    return Prediction(value=value) if isfinite(value) else None
+
+
+def _plain(label: Any) -> LabelValue | None:
+    """numpy scalars (some models return them) as Python's own."""
+    if type(label) in _PLAIN:
+        return label  # type: ignore[no-any-return]  # just seen
+    plain = label.item() if hasattr(label, "item") else label
+    if plain is not None and not isinstance(plain, _CLASSES):
+        raise TypeError(f"the model says a {type(plain).__name__}, which is no class")
+    return plain
+
+
+def _overrides_predict_one(model: Any) -> bool:
+    from river import base
+
+    from driftline.core.river.building import last_step
+
+    return type(last_step(model)).predict_one is not base.Classifier.predict_one

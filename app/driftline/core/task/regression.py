@@ -1,0 +1,89 @@
+"""Task `regression`: a number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from driftline.core.output import Prediction
+from driftline.core.record import LabelValue
+from driftline.core.task.base import Draft, Models, Naive, Task, Words, foreign_metric, higher, nothing, value_of
+from driftline.core.task.label import NUMBER
+from driftline.core.task.predict import number
+from driftline.core.task.seen import ProfileError, Seen, Target, is_number
+
+if TYPE_CHECKING:
+    from driftline.core.task.measure import Measure
+
+_USUAL = ("MAE", "RMSE")
+
+
+def _error(y_true: Any, prediction: Prediction) -> float | None:
+    value = prediction.value
+    return None if value is None else abs(y_true - value)
+
+
+def _suits(last: Any) -> bool:
+    from river import base
+
+    return isinstance(last, base.Regressor)
+
+
+def _refuses_metric(metric: Any) -> str | None:
+    from river import metrics
+
+    return None if isinstance(metric, metrics.base.RegressionMetric) else foreign_metric("regression", _USUAL)
+
+
+def _look(seen: Seen) -> Target:
+    text = next((cell for cell in seen.counts if not is_number(cell)), None)
+    if text is not None:
+        raise ProfileError(
+            f"the label {seen.name!r} holds {text!r:.80}, which is no number; task regression needs numbers"
+        )
+    numbers = [float(cell) for cell in seen.known]
+    least, most = min(numbers), max(numbers)
+    return Target("regression", least=least, most=most, seen=f"numbers from {least:g} to {most:g}")
+
+
+def _synthetic(signal: float, assumed: LabelValue | None) -> LabelValue:
+    return 20.0 + signal
+
+
+def _measure() -> Measure:
+    from driftline.core.task.measure import OfNumbers
+
+    return OfNumbers()
+
+
+REGRESSION = Task(
+    name="regression",
+    labels=NUMBER,
+    classes=False,
+    probability=False,
+    decides=False,
+    models=Models(
+        wants="a regressor, as in LinearRegression()",
+        suits=_suits,
+        refuses=nothing,
+    ),
+    predictor=number("predict_one"),
+    error=_error,
+    watched=value_of,
+    metrics=_USUAL,
+    refuses_metric=_refuses_metric,
+    make_measure=_measure,
+    words=Words("a prediction", "predictions", higher("predictions")),
+    draft=Draft(
+        looks=lambda seen: seen.numeric,
+        look=_look,
+        prose=False,
+        numbers_only=False,
+        note="A tree that follows changes; it answers means of what it saw, so it cannot run away.",
+        model="HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')",
+        head="{}",
+        threshold=None,
+        metrics=lambda rare, labelled: ("MAE", "RMSE", "R2"),
+    ),
+    naive=Naive("StatisticRegressor(Mean())", "mean of all labels"),
+    synthetic=_synthetic,
+)

@@ -1,0 +1,265 @@
+"""Slices: the records that are folded and committed together, and what they make.
+
+The same code folds a slice live, where it takes what is there, and at recovery, where the journal says what was
+taken. Only the choice of what to take differs; once taken, the order and the outputs follow from the records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+
+from msgspec import Struct
+
+from driftline.codec.encode import Digest, Encoder, Message
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import Range
+from driftline.core.error import InvariantError
+from driftline.core.fault import Notes
+from driftline.core.fold.future import Judge
+from driftline.core.fold.merge import Merge
+from driftline.core.fold.step import step
+from driftline.core.output import Outcome, Output, Rejected, Score
+from driftline.core.record import Control, Source, Tick
+from driftline.core.shard.state import Shard
+
+# Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
+# full. One at a time they cost a sixth more: each stage drives the others' code out of the CPU's caches.
+TOGETHER = 32
+
+
+class Folded(Struct, frozen=True):
+    """One slice, folded.
+
+    Args:
+        inputs: what was read, by topic.
+        tick_ms: the tick, for a slice without records.
+        messages: what the slice made, as it is published.
+        made: the same in numbers. The outputs themselves are let go at once: a slice of them would fill the caches.
+        digest: over the messages, hexadecimal.
+        raised: calls at which the model raised, and what.
+        ahead: offsets of the records whose time lies far ahead, by topic; see `core.ahead`.
+    """
+
+    inputs: Mapping[str, Range]
+    tick_ms: int | None
+    messages: Sequence[Message]
+    made: Made
+    digest: str
+    raised: Mapping[str, str]
+    ahead: Mapping[str, Sequence[int]]
+
+    @property
+    def records(self) -> int:
+        return sum(part.count for part in self.inputs.values())
+
+
+class Made:
+    """What a slice made, in numbers.
+
+    Attributes:
+        scored: offset and record time of each scored event, in order.
+        outcomes, rejected, alerts: how many by kind or reason.
+        label_delays_ms: from each event to its label, where both are known.
+    """
+
+    __slots__ = ("alerts", "label_delays_ms", "outcomes", "rejected", "scored")
+
+    def __init__(self) -> None:
+        self.scored: list[tuple[int, int]] = []
+        self.outcomes: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.alerts: Counter[str] = Counter()
+        self.label_delays_ms: list[int] = []
+
+    def add(self, outputs: Sequence[Output]) -> None:
+        """Count them."""
+        scored, delays_ms, outcomes = self.scored, self.label_delays_ms, self.outcomes
+        for output in outputs:
+            if type(output) is Score:  # not `isinstance`: see `step`
+                source = output.source
+                scored.append((source.offset, source.record_time_ms))
+            elif type(output) is Outcome:
+                kind = output.kind
+                outcomes[kind] = outcomes.get(kind, 0) + 1
+                # A correction is no label that took long to come.
+                first = output.previous_label is None
+                if first and output.label_time_ms is not None and output.event_time_ms is not None:
+                    delays_ms.append(output.label_time_ms - output.event_time_ms)
+            elif type(output) is Rejected:
+                self.rejected[output.reason] += 1
+            else:
+                self.alerts[output.kind] += 1
+
+
+class _Published:
+    """What a slice publishes, so far."""
+
+    __slots__ = ("digest", "made", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.made = Made()
+        self.digest = Digest()
+
+
+class Folder:
+    """Folds the records of one shard, slice by slice.
+
+    Args:
+        shard: the state; it is changed.
+        positions: next offset to fold, by input topic.
+        watch: shown every output, in order.
+
+    Attributes:
+        positions: next offset to fold, by input topic.
+        vouch, admit: asked of each model file and of each command that is folded for the first time; see
+            `core.poison.Notes`.
+    """
+
+    def __init__(
+        self, shard: Shard, positions: Mapping[str, int], watch: Callable[[Output], None] | None = None
+    ) -> None:
+        self.shard = shard
+        self.inputs = Inputs(shard.pipeline)
+        self.positions = dict(positions)
+        self.judge = Judge(shard.pipeline.limits.time_ahead_max_ms)
+        self.judge.led = True
+        self.merge: Merge[Source] = Merge(self.inputs.decoders, self.judge)
+        self._received = dict(positions)
+        self._encode = Encoder(shard.pipeline, shard.partition).encode
+        self._watch = watch
+        self.vouch: Callable[[bytes], str | None] = lambda content: None
+        self.admit: Callable[[Control], str | None] = lambda control: None
+
+    def watched_by(self, watch: Callable[[Output], None] | None) -> None:
+        """Show every output from now on, in order, to `watch` alone."""
+        self._watch = watch
+
+    def receive(self, topic: str, sources: Sequence[Source]) -> int:
+        """Take records of one input into the merge, in order; returns how many now wait there.
+
+        Records before the position were folded already (a read that began before a seek) and are passed over.
+        """
+        rank = self.inputs.rank[topic]
+        floor = self._received[topic]
+        if sources:
+            fresh = sources if sources[0].offset >= floor else [one for one in sources if one.offset >= floor]
+            self.merge.push(rank, fresh)
+            self._received[topic] = max(floor, sources[-1].offset + 1)
+        return self.merge.waiting(rank)
+
+    def look(self, now_ms: float, *, more: bool) -> None:
+        """Before what is in hand is looked at or folded for the first time.
+
+        Args:
+            now_ms: on the wall; what lies beyond is far ahead.
+            more: inputs that are not at their end get more while nothing is folded; not so where one is paused.
+        """
+        self.judge.patient = more
+        self.judge.begin(self.shard.watermark_ms, now_ms)
+
+    @property
+    def ahead(self) -> int:
+        """Records of the slice that lie far ahead, so far."""
+        return sum(map(len, self.judge.found.values()))
+
+    def let_go(self) -> None:
+        """Forget what was received and not folded: it is read again."""
+        self.merge.clear()
+        self._received = dict(self.positions)
+
+    @property
+    def waiting(self) -> int:
+        """Records in hand."""
+        return sum(self.merge.waiting(rank) for rank in range(len(self.inputs.topics)))
+
+    def fold(
+        self,
+        at_end: Sequence[bool],
+        records_max: int,
+        full: Callable[[int], bool],
+        raised: Mapping[str, str] | None = None,
+    ) -> Folded:
+        """Fold the next records in order, until a bound is met or the order of the next is not known yet.
+
+        Args:
+            at_end: by rank, whether an input has nothing unread beyond what was received.
+            records_max: most records.
+            full: asked now and then with the bytes made so far; true ends the slice.
+            raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
+        """
+        self.shard.learner.notes = Notes(raised, self.vouch, self.admit)
+        published = _Published()
+        counts = [0] * len(at_end)
+        stops = [0] * len(at_end)
+        while (taken := sum(counts)) < records_max:
+            goal = min(taken + TOGETHER, records_max)
+            self._publish(self._step(at_end, goal - taken, counts, stops), published)
+            if sum(counts) < goal or full(published.digest.size):
+                break
+        return self._folded(counts, stops, None, published)
+
+    def _publish(self, outputs: Sequence[Output], published: _Published) -> None:
+        """Write outputs as they are published, count them, and show them to whoever watches."""
+        published.made.add(outputs)
+        watch, encode = self._watch, self._encode
+        if watch is not None:
+            for output in outputs:
+                watch(output)
+        messages = [encode(output) for output in outputs]
+        published.messages += messages
+        published.digest.add(messages)
+
+    def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
+        """Take and fold up to so many records; counts them, and notes where each input stands."""
+        shard = self.shard
+        made: list[Output] = []
+        if shard.watermark_ms is not None:
+            self.judge.latest_ms = shard.watermark_ms
+        for rank, record in self.merge.take(records_max, at_end):
+            counts[rank] += 1
+            stops[rank] = record.source.offset + 1
+            made += step(shard, record)
+        return made
+
+    def fold_range(
+        self,
+        inputs: Mapping[str, Sequence[Source]],
+        raised: Mapping[str, str] | None = None,
+        ahead: Mapping[str, Sequence[int]] | None = None,
+    ) -> Folded:
+        """Fold exactly these records, as a slice that the journal names; `raised` and `ahead` as they stand there."""
+        self.judge.begin(self.shard.watermark_ms, marks=marks_of(ahead or {}, self.inputs.rank))
+        total = 0
+        for topic, sources in inputs.items():
+            total += self.receive(topic, sources)
+        folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False, raised)
+        if self.waiting:
+            raise InvariantError("a slice was not folded whole: bounds differ from those it was made with")
+        return folded
+
+    def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
+        """Let time pass on idle inputs; `raised` as of `fold`."""
+        self.shard.learner.notes = Notes(raised, self.vouch, self.admit)
+        published = _Published()
+        self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), published)
+        return self._folded([], [], time_ms, published)
+
+    def _folded(
+        self, counts: Sequence[int], stops: Sequence[int], tick_ms: int | None, published: _Published
+    ) -> Folded:
+        inputs = {}
+        for rank, count in enumerate(counts):
+            if count:
+                topic = self.inputs.topics[rank]
+                inputs[topic] = Range(self.positions[topic], stops[rank], count)
+                self.positions[topic] = stops[rank]
+        raised = self.shard.learner.notes.found
+        ahead = {self.inputs.topics[rank]: offsets for rank, offsets in self.judge.found.items()} if counts else {}
+        return Folded(inputs, tick_ms, published.messages, published.made, published.digest.hex(), raised, ahead)
+
+
+def marks_of(ahead: Mapping[str, Sequence[int]], rank_of: Mapping[str, int]) -> Mapping[int, Set[int]]:
+    """What a journal entry says of times far ahead, as a merge takes it."""
+    return {rank_of[topic]: frozenset(offsets) for topic, offsets in ahead.items() if topic in rank_of}

@@ -1,0 +1,492 @@
+"""Derives a shard's state again, and proves that it is the same.
+
+The last whole snapshot, then the journal after it: each slice that it names is read from the inputs, folded without
+publishing, and the digest of what it makes is compared with the one in the journal. A difference on the same versions
+and the same arithmetic means that the state cannot be trusted, and stops the shard; where versions or
+arithmetic differ the comparison says nothing, and is only counted.
+
+Call it after the shard's publisher was opened: that ends what the owner before left open, so what the journal says
+then is the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from driftline.codec.journal import CHAIN_START, Entry, EpochEntry, Link, SliceEntry, decode_link, follows
+from driftline.codec.keyring import NO_KEYS, KeyRing
+from driftline.codec.manifest import Manifest
+from driftline.codec.seal import is_current
+from driftline.core.error import (
+    DigestMismatchError,
+    InputLostError,
+    InvariantError,
+    JournalError,
+    PipelineError,
+    RangeLostError,
+    RecoveryError,
+    SnapshotError,
+    StateUnreadableError,
+    UnsignedStateError,
+)
+from driftline.core.fingerprint import arithmetic_fingerprint, unreadable, versions
+from driftline.core.pipeline import Pipeline
+from driftline.core.pipeline.foreign import parse_foreign
+from driftline.core.record import Source
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import Frozen, loading
+from driftline.engine.epoch import enter_epoch
+from driftline.engine.fold import Folded, Folder
+from driftline.engine.restored import restored_state
+from driftline.engine.sameness import Identities, check_inputs, check_journal, replaced
+from driftline.engine.snapshot import Shelf, read_shelf, told_of
+from driftline.engine.trust import WAYS, Trust, Unsigned, name_of
+from driftline.transport.clock import REAL, Clock
+from driftline.transport.port import Broker, Place, Reader
+
+log = logging.getLogger(__name__)
+
+READ_RECORDS_MAX = 1_000
+KEEP_IT = (
+    "To keep the model, save it with the versions that read it (`driftline state save`) and restore it with these "
+    "(`driftline state restore --replace`); --reset-state begins with an untrained one"
+)
+TURN_S = 0.02  # folding gives the loop back after this long
+
+
+@dataclass
+class Progress:
+    """How far a recovery is."""
+
+    slices: int = 0
+    records: int = 0
+    unverifiable: int = 0
+    journal_offset: int = -1
+
+
+@dataclass
+class Recovered:
+    """What is known of a shard.
+
+    Args:
+        folder: holds the shard; None when nothing was ever journaled, or nothing was to be folded.
+        epoch: the epoch that the journal is in.
+        chain, slice_number: of the last entry.
+        journal_offset: of the last record in the journal, -1 without one.
+        slot: the snapshot slot to write next.
+        positions: next offset by input topic.
+        shelf: what the snapshots topic holds.
+        entry_offset: of the last entry, which is not the last record where others wrote to the journal.
+        current: the last entry is sealed as this worker seals, or there is none.
+        stands_behind: offset and chain of the last entry that was followed: the one whose state the folder has, also
+            where the recovery broke off at the next.
+    """
+
+    folder: Folder | None
+    epoch: EpochEntry | None
+    chain: str
+    slice_number: int
+    journal_offset: int
+    slot: int
+    progress: Progress
+    positions: dict[str, int] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
+    entry_offset: int = -1
+    current: bool = True
+    stands_behind: tuple[int, str] = (-1, CHAIN_START)
+
+
+class Recovery:
+    """One shard's recovery.
+
+    Args:
+        ring: keys of the deployment.
+        unsigned: what becomes of a state that they did not sign.
+        report: called with the progress after every slice.
+
+    Attributes:
+        reached: how far `run` came, also where it broke off.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        pipeline: Pipeline,
+        partition: int,
+        ring: KeyRing,
+        report: Callable[[Progress], None] = lambda progress: None,
+        clock: Clock = REAL,
+        unsigned: Unsigned = "refuse",
+    ) -> None:
+        self._broker = broker
+        self._pipeline = pipeline
+        self._partition = partition
+        self._ring = ring
+        self._unsigned = unsigned
+        self._verify_with = NO_KEYS if unsigned == "trust" else ring  # snapshots
+        self._report = report
+        self._exact = pipeline.delivery == "exactly_once"
+        self._progress = Progress()
+        self._inputs: Reader | None = None
+        self._journal_stop: int | None = None  # read no further than this offset
+        self._strayed = False  # the fold has left the bits that were served, as versions or arithmetic differ
+        self._shelf = Shelf()
+        self.reached: Recovered | None = None
+        self.now: Identities = {}  # the topics, as they are
+        self._elsewhere: Manifest | None = None  # a snapshot that follows another journal
+        self._clock = clock
+        self._turn_s = clock.now_s()
+
+    async def run(self) -> Recovered:
+        """Derive the state.
+
+        Raises:
+            DigestMismatchError: a slice made something else than the journal says.
+            InputLostError: input that the journal names is gone.
+            StateUnreadableError: it is gone, and other versions than these have left a snapshot.
+            InvariantError: the journal is not what Driftline wrote.
+            JournalReplacedError: it was written in another topic of that name.
+            UnsignedStateError: no key of the deployment signed what is needed.
+        """
+        try:
+            for manifest, frozen in await self._snapshots():
+                try:
+                    self.reached = await self._restore(manifest, frozen)
+                    state = await self._replay(self.reached)
+                    self.check_journal(state)
+                    return self._with_shelf(state)
+                except SnapshotError as error:
+                    log.warning("shard %d: snapshot refused: %s", self._partition, error)
+            self.reached = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
+            state = await self._replay(self.reached)
+            if state.epoch is None and self._elsewhere is not None:
+                check_journal(self._elsewhere.topics or {}, self.now, self._pipeline)
+            self.check_journal(state)
+            return self._with_shelf(state)
+        except InputLostError as error:
+            if self._shelf.unsigned:
+                raise UnsignedStateError(
+                    f"shard {self._partition} has a snapshot that no key of this worker signed, and cannot do without: "
+                    f"{error.lost}. {WAYS}"
+                ) from error
+            if not self._shelf.unread:
+                raise
+            raise StateUnreadableError(f"{error.lost}, and {told_of(*self._shelf.unread[0])}", KEEP_IT) from error
+        finally:
+            await self._close_inputs()
+
+    def check_journal(self, state: Recovered) -> None:
+        """Whether the last epoch was written into the topic that is there now: a seal is over the topic's name, so
+        entries of one that was deleted could be copied into the one that was made after it."""
+        if state.epoch is not None:
+            check_journal(state.epoch.topics or {}, self.now, self._pipeline)
+
+    def _with_shelf(self, state: Recovered) -> Recovered:
+        """What the topic holds goes on to who writes the next snapshot."""
+        state.shelf, self._shelf = self._shelf, Shelf()
+        return state
+
+    async def follow(self) -> Recovered:
+        """Only read the journal to its end, folding nothing: for a start with a fresh state."""
+        state = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
+        async with aclosing(self._journal(state)) as entries:
+            async for source, linked in entries:
+                state.journal_offset, state.chain = source.offset, linked.chain
+                self._take_positions(state, linked)
+        return state
+
+    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
+        try:
+            return await self._read_snapshots(0)
+        except InputLostError:  # the topic's first records were deleted; what is left may hold a whole one
+            place = Place(self._pipeline.topics.snapshots, self._partition)
+            return await self._read_snapshots((await self._broker.beginnings([place]))[place])
+
+    async def _read_snapshots(self, start: int) -> list[tuple[Manifest, Frozen]]:
+        topic = self._pipeline.topics.snapshots
+        self._shelf = await read_shelf(lambda: self._broker.reader(self._partition), topic, self._verify_with, start)
+        return self._shelf.snapshots
+
+    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
+        if (why := unreadable(manifest.versions)) is not None:
+            self._shelf.unread.append((manifest, f"was {why}"))
+            raise SnapshotError(f"it was {why}")
+        if replaced(manifest.topics or {}, self.now, [self._pipeline.topics.journal]):
+            self._elsewhere = manifest
+            raise SnapshotError("it follows a journal that was deleted")
+        if manifest.partition != self._partition:
+            raise SnapshotError(f"it is of shard {manifest.partition}")
+        try:
+            pipeline = parse_foreign(manifest.pipeline, self._pipeline)
+        except PipelineError as error:
+            raise SnapshotError(f"its pipeline cannot be put to work here ({error})") from error
+        shard = await self._thawed(pipeline, frozen)
+        self._shelf.mark(shard.pending, manifest)
+        epoch = EpochEntry(
+            number=manifest.epoch,
+            reason="first",
+            state="kept",
+            positions=manifest.positions,
+            slice_number=manifest.slice_number,
+            pipeline=manifest.pipeline,
+            versions=manifest.versions,
+            arithmetic=manifest.arithmetic,
+            topics=manifest.topics,
+        )
+        folder = Folder(shard, manifest.positions)
+        return Recovered(
+            folder,
+            epoch,
+            manifest.chain,
+            manifest.slice_number,
+            manifest.journal_offset,
+            1 - manifest.slot,
+            self._progress,
+            dict(manifest.positions),
+            stands_behind=(manifest.journal_offset, manifest.chain),
+        )
+
+    async def _thawed(self, pipeline: Pipeline, frozen: Frozen) -> Shard:
+        """The shard of a snapshot; a million events that wait take a second."""
+        steps = loading(pipeline, self._partition, frozen)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                shard: Shard = done.value
+                return shard
+            await self._yield()
+
+    async def _replay(self, state: Recovered) -> Recovered:
+        """Follow the journal from where the state stands to its end."""
+        fresh = -1  # offset of the entry that begins anew, where what lies before it cannot be folded any more
+        async with aclosing(self._journal(state)) as entries:
+            async for source, linked in entries:
+                offset = source.offset
+                state.journal_offset, state.chain = offset, linked.chain
+                if offset >= fresh:
+                    try:
+                        await self._follow(state, linked.entry)
+                    except RecoveryError as error:
+                        fresh = await self._next_fresh(state)
+                        if fresh < 0:
+                            raise
+                        log.warning("shard %d: passed over, as a fresh state began later: %s", self._partition, error)
+                        state.folder = None
+                        await self._close_inputs()
+                self._take_positions(state, linked)
+                state.stands_behind = (offset, linked.chain)
+                self._progress.journal_offset = offset
+                self._report(self._progress)
+                await self._yield()
+        return state
+
+    async def _follow(self, state: Recovered, entry: Entry) -> None:
+        """Do again what one entry says was done."""
+        if isinstance(entry, SliceEntry):
+            await self._slice(state, entry)
+            return
+        if entry.state != "kept":
+            self._strayed = False
+        if entry.state == "restored":
+            shard = await self._restored(entry)
+        else:
+            before = state.folder.shard if state.folder is not None else None
+            shard = enter_epoch(entry, before, self._partition, self._pipeline)
+        state.folder = Folder(shard, entry.positions)
+        await self._close_inputs()
+
+    async def _restored(self, entry: EpochEntry) -> Shard:
+        """The shard as an epoch begins that goes on from a state which was put there."""
+        topic = self._pipeline.topics.snapshots
+        manifest, frozen = await restored_state(self._broker, topic, self._partition, entry)
+        try:
+            return await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
+        except (PipelineError, SnapshotError) as error:
+            raise RecoveryError(
+                f"the state that epoch {entry.number} of shard {self._partition} began with cannot be read ({error}). "
+                "Restore it again with `driftline state restore --replace`"
+            ) from error
+
+    async def _next_fresh(self, state: Recovered) -> int:
+        """Offset of the next epoch that begins with a state of its own, fresh or restored; -1 without one."""
+        here = replace(state, folder=None)
+        async with aclosing(self._journal(here)) as entries:
+            async for source, linked in entries:
+                if isinstance(linked.entry, EpochEntry) and linked.entry.state != "kept":
+                    return source.offset
+        return -1
+
+    async def _journal(self, state: Recovered) -> AsyncGenerator[tuple[Source, Link], None]:
+        """Entries after the one where the state stands, each tied to the one before."""
+        topic = self._pipeline.topics.journal
+        place = Place(topic, self._partition)
+        trust = Trust(self._broker, place, self._ring, self._unsigned, self._journal_stop)
+        reader = self._broker.reader(self._partition)
+        anchored = state.journal_offset < 0
+        chain, signed = state.chain, not anchored
+        epoch = state.epoch.number if state.epoch is not None else 0
+        reached: dict[type[Entry], int] = {SliceEntry: state.slice_number, EpochEntry: epoch}
+        try:
+            await reader.open({topic: max(state.journal_offset, 0)})
+            while sources := await reader.read(topic, READ_RECORDS_MAX, self._journal_stop):
+                for source in sources:
+                    linked = self._linked(source, trust)
+                    if not anchored:
+                        if linked is None or source.offset != state.journal_offset or linked.chain != chain:
+                            raise SnapshotError("the journal has not the entry that it follows")
+                        anchored = True
+                        self._at(state, source, place)
+                    elif linked is None:
+                        state.journal_offset = source.offset
+                    elif not follows(linked, chain):
+                        if self._ring and self._exact and linked.entry.number <= reached[type(linked.entry)]:
+                            self._copied_stray(source)
+                        else:
+                            self._stray(source, linked, chain, trust)
+                        state.journal_offset = source.offset
+                    elif await trust.accepts(source, chain, reached, signed=signed):
+                        chain, signed = linked.chain, True
+                        reached[type(linked.entry)] = linked.entry.number
+                        self._at(state, source, place)
+                        yield source, linked
+                    else:
+                        self._unsigned_stray(source)
+                        state.journal_offset = source.offset
+        except InputLostError as error:
+            if anchored:
+                raise
+            raise SnapshotError("the journal has not the entry that it follows") from error
+        finally:
+            await reader.close()
+        if not anchored:
+            raise SnapshotError("the journal ends before the entry that it follows")
+
+    def _at(self, state: Recovered, source: Source, place: Place) -> None:
+        """The entry that the state follows."""
+        state.entry_offset = source.offset
+        state.current = is_current(source.value, name_of(place), self._ring)
+
+    def _linked(self, source: Source, trust: Trust) -> Link | None:
+        """A record's entry; None where a stranger wrote it."""
+        try:
+            return decode_link(source.value)
+        except InvariantError as error:
+            if trust.passes_over(source):
+                self._unsigned_stray(source)
+                return None
+            raise JournalError(f"{source.topic}-{source.partition}, offset {source.offset}: {error}", source) from error
+
+    def _unsigned_stray(self, source: Source) -> None:
+        log.warning(
+            "shard %d: record %d of %s is passed over: no key signed it, and what was signed goes on without it",
+            self._partition,
+            source.offset,
+            source.topic,
+        )
+
+    def _copied_stray(self, source: Source) -> None:
+        """With a seal or without: whoever may read and write the journal can write what stands in it once more."""
+        log.warning(
+            "shard %d: record %d of %s is passed over: an entry with its number stands before it",
+            self._partition,
+            source.offset,
+            source.topic,
+        )
+
+    def _stray(self, source: Source, linked: Link, chain: str, trust: Trust) -> None:
+        """An entry that does not follow the one before, whose chain is given."""
+        if trust.passes_over(source):
+            self._unsigned_stray(source)
+            return
+        if self._exact:
+            raise JournalError(
+                f"entry {source.offset} of {source.topic}-{source.partition} does not follow the one before: another "
+                "program wrote to the journal, or part of it was deleted. Restore the topic, or start the pipeline "
+                "under a new name",
+                source,
+            )
+        log.warning("shard %d: entry %d is off the chain", self._partition, source.offset)
+
+    async def _slice(self, state: Recovered, entry: SliceEntry) -> None:
+        """Fold one journaled slice again, and compare."""
+        folded = await self._fold(state, entry)
+        if folded.digest == entry.digest and len(folded.messages) == entry.outputs:
+            return
+        if self._unverifiable(state):
+            self._progress.unverifiable += 1
+            return
+        raise DigestMismatchError(
+            f"slice {entry.number} of shard {self._partition} ({dict(entry.inputs)}) made other outputs than the "
+            f"journal says ({folded.digest}, not {entry.digest}): the model is not deterministic, or input or journal "
+            "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
+        )
+
+    async def _fold(self, state: Recovered, entry: SliceEntry) -> Folded:
+        """Fold one journaled slice again."""
+        folder = state.folder
+        if folder is None or state.epoch is None:
+            raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
+        if entry.tick_ms is not None:
+            folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
+        else:
+            check_inputs(state.epoch.topics or {}, self.now, entry.inputs)
+            folded = folder.fold_range(await self._range(folder, entry), entry.raised or {}, entry.ahead or {})
+        self._progress.slices += 1
+        self._progress.records += folded.records
+        return folded
+
+    def _unverifiable(self, state: Recovered) -> bool:
+        """Whether a slice that came out otherwise says nothing: versions or arithmetic differ, now or since a slice
+        before whose bits the state still carries."""
+        epoch = state.epoch
+        if epoch is not None and (epoch.versions != versions() or epoch.arithmetic != arithmetic_fingerprint()):
+            self._strayed = True
+        return self._strayed
+
+    def _take_positions(self, state: Recovered, linked: Link) -> None:
+        """What an entry says of where the shard stands."""
+        entry = linked.entry
+        if isinstance(entry, EpochEntry):
+            state.epoch = entry
+            state.positions.update(entry.positions)
+        else:
+            state.slice_number = entry.number
+            state.positions.update({topic: part.stop for topic, part in entry.inputs.items()})
+
+    async def _range(self, folder: Folder, entry: SliceEntry) -> Mapping[str, list[Source]]:
+        """The records that a slice names, read again."""
+        if self._inputs is None:
+            self._inputs = self._broker.reader(self._partition)
+            await self._inputs.open(folder.positions)
+        found: dict[str, list[Source]] = {}
+        for topic, part in entry.inputs.items():
+            sources: list[Source] = []
+            while len(sources) < part.count:
+                more = await self._inputs.read(topic, part.count - len(sources), part.stop)
+                if not more:
+                    raise RangeLostError(
+                        f"{topic}-{self._partition} has {len(sources)} of the {part.count} records in [{part.start}, "
+                        f"{part.stop}) that the journal names: they were deleted",
+                        topic=topic,
+                        wanted=part.count,
+                        found=len(sources),
+                        start=part.start,
+                    )
+                sources += more
+            found[topic] = sources
+        return found
+
+    async def _close_inputs(self) -> None:
+        if self._inputs is not None:
+            await self._inputs.close()
+            self._inputs = None
+
+    async def _yield(self) -> None:
+        if self._clock.now_s() - self._turn_s > TURN_S:
+            await asyncio.sleep(0)
+            self._turn_s = self._clock.now_s()

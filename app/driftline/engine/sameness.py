@@ -1,0 +1,78 @@
+"""Whether the topics are those that the positions and the state are of.
+
+A topic that was deleted and made anew holds other records under the same offsets, and another number of partitions
+puts keys elsewhere: neither is seen from the records. So the ids and numbers of partitions of inputs and journal stand
+in the epoch, and are compared at each start, before anything is read again, and now and then while a worker runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import TopicIdentity
+from driftline.core.error import InputReplacedError, JournalReplacedError, PartitionsChangedError
+from driftline.core.pipeline import Pipeline
+
+Identities: TypeAlias = Mapping[str, TopicIdentity]
+
+
+def watched(pipeline: Pipeline) -> list[str]:
+    """The topics that must stay what they are: inputs and journal."""
+    return [*Inputs(pipeline).topics, pipeline.topics.journal]
+
+
+def replaced(known: Identities, now: Identities, topics: Iterable[str]) -> list[str]:
+    """Those topics that were made anew. Where one of the two knows no id, none is."""
+    return [
+        topic
+        for topic in topics
+        if (old := known.get(topic)) is not None
+        and (new := now.get(topic)) is not None
+        and old.id is not None
+        and new.id is not None
+        and old.id != new.id
+    ]
+
+
+def check_journal(known: Identities, now: Identities, pipeline: Pipeline) -> None:
+    """Raises JournalReplacedError where the journal is another."""
+    journal = pipeline.topics.journal
+    if replaced(known, now, [journal]):
+        raise JournalReplacedError(
+            f"{journal} was deleted and made anew: it had the id {known[journal].id}, and has {now[journal].id}. What "
+            "was folded cannot be proved any more, and outputs would be written again. Restore the topic; or put a "
+            "saved state there (`driftline state restore`); or start once with --reset-state"
+        )
+
+
+def check_inputs(known: Identities, now: Identities, topics: Iterable[str]) -> None:
+    """Raises InputReplacedError where one of these inputs is another."""
+    if found := replaced(known, now, topics):
+        ids = ", ".join(f"{topic} had the id {known[topic].id} and has {now[topic].id}" for topic in found)
+        raise InputReplacedError(
+            f"{', '.join(found)}: deleted and made anew ({ids}), so the positions that the journal names mean nothing "
+            "there",
+            "To read the new topic from its beginning, start once with --on-gap continue (the state is kept where a "
+            "snapshot holds all of it)",
+        )
+
+
+def check_partitions(known: Identities, now: Identities, topics: Iterable[str]) -> None:
+    """Raises PartitionsChangedError where these inputs make another number of shards: that of the one with the fewest.
+
+    Partitions that only some of them have are read by nobody, which is told elsewhere (`lookout`).
+    """
+    both = [topic for topic in topics if topic in known and topic in now]
+    differing = [
+        f"{topic} has {now[topic].partitions} partitions and had {known[topic].partitions}"
+        for topic in both
+        if known[topic].partitions != now[topic].partitions
+    ]
+    if differing and min(known[topic].partitions for topic in both) != min(now[topic].partitions for topic in both):
+        raise PartitionsChangedError(
+            f"{', '.join(differing)}: keys lie elsewhere now, so labels of events that wait would not find them",
+            "Best let all labels come before partitions are added. To go on as it is, start once with --on-gap "
+            "continue: events that wait for labels are kept, and those whose label comes to another partition expire",
+        )

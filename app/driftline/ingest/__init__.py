@@ -1,0 +1,1 @@
+"""Files of rows as the records of a stream."""

@@ -1,0 +1,277 @@
+"""A file of rows as raw cells, whoever wrote it: packing, encoding, line ends, separator, header, quotes.
+
+Every command that reads a table reads it through here, so none takes a file that another refuses. What has one
+meaning only is read, as an unnamed column of row numbers is passed over; what has two is refused with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from gzip import GzipFile
+from io import TextIOWrapper
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, cast
+
+import orjson
+
+from driftline.codec.document import parse_json
+from driftline.core.error import InputFileError
+
+BAD_SHOWN_MAX = 10
+SEPARATORS = ",;\t|"
+CELL_MAX = 10_000_000  # characters of a cell, and of a line of JSON
+_LINES_LOOKED_AT = 20
+_BYTES_LOOKED_AT = 4_096
+_GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+csv.field_size_limit(CELL_MAX)  # of the whole process: `csv` knows no other
+
+
+@dataclass(slots=True)
+class Bad:
+    """Rows that could not be used: how many, and the first of them by line."""
+
+    count: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, line: int, message: str) -> None:
+        self.count += 1
+        if len(self.lines) < BAD_SHOWN_MAX:
+            self.lines.append(f"line {line}: {message}")
+
+    @property
+    def first(self) -> str:
+        """The first of them as the end of a sentence; empty without any."""
+        return f"; the first of {self.count:,}: {self.lines[0]}" if self.lines else ""
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file holds JSON lines, by its name; otherwise it is a table.
+
+    Raises:
+        InputFileError: the name says neither.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+    match suffixes[-1:]:
+        case [".csv" | ".tsv" | ".txt"]:
+            return False
+        case [".jsonl" | ".ndjson"]:
+            return True
+    raise InputFileError(f"{path}: cannot tell what it is; name it .csv or .jsonl (either may end in .gz)")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked; what goes wrong while they are read or decoded becomes an `InputFileError`."""
+    try:
+        if path.is_dir():
+            raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file in it")
+        with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if _is_packed(path) else raw) as file:
+            yield file
+    except FileNotFoundError:
+        raise InputFileError(f"cannot read {path}: there is no such file") from None
+    except UnicodeError as error:
+        raise InputFileError(_undecodable(path)) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputFileError(f"cannot read {path}: {error}; give a CSV or JSON-lines file") from error
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as raw:
+        begin = raw.read(4)
+    if begin in (_ZIP, _PARQUET):
+        kind = "a ZIP file or a workbook" if begin == _ZIP else "a Parquet file"
+        raise InputFileError(f"{path} is {kind}, not text; save it as CSV")
+    return path.suffix.lower() == ".gz" or begin.startswith(_GZIP)
+
+
+def encoding_of(begin: bytes) -> str:
+    """The encoding of a text, by its first bytes: a byte order mark, or the zeros between Latin letters."""
+    for mark, encoding in _MARKS:
+        if begin.startswith(mark):
+            return encoding
+    if len(begin) >= 4 and begin[1] == begin[3] == 0 != begin[0]:
+        return "utf-16-le"
+    return "utf-16-be" if len(begin) >= 4 and begin[0] == begin[2] == 0 != begin[1] else "utf-8-sig"
+
+
+def _undecodable(path: Path) -> str:
+    """Where a file is not the text that it should be."""
+    line = 0
+    with open_bytes(path) as file:
+        for line, text in enumerate(file, 1):
+            try:
+                text.decode()
+            except UnicodeDecodeError as error:
+                byte = text[error.start]
+                return (
+                    f"{path} is not UTF-8: line {line} has the byte 0x{byte:02x}. Save it as UTF-8, as with "
+                    f"`iconv -f WINDOWS-1252 -t UTF-8`"
+                )
+    return f"{path} is cut off in the middle of a character in line {line}; save it as UTF-8"
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """The file's text, lines with the ends that they have."""
+    with open_bytes(path) as file:
+        begin = file.read(4)
+    with open_bytes(path) as file, TextIOWrapper(file, encoding_of(begin), newline="") as text:
+        yield text
+
+
+class CsvRows:
+    """The rows of a table behind its header.
+
+    Args:
+        path: for errors.
+        lines: of the file, from its first on.
+
+    Attributes:
+        header: the columns' names; empty for one without a name, which holds nothing that anything could be called.
+        separator: between cells.
+        line: how many lines were read.
+
+    Raises:
+        InputFileError: there is no header, or two of its columns have one name.
+    """
+
+    def __init__(self, path: Path, lines: Iterator[str]) -> None:
+        self._path = path
+        self._before = 0  # lines before those that the reader reads
+        first = ""
+        for text in lines:
+            if text.strip():
+                first = text
+                break
+            self._before += 1
+        if not first:
+            raise InputFileError(f"{path} is empty; its first line must name the columns")
+        stated = first.strip().strip('"').lower()
+        if stated.startswith("sep=") and len(stated) == 5:  # for spreadsheets
+            self._before += 1
+            head, self.separator = list(islice(lines, _LINES_LOOKED_AT)), stated[-1]
+        else:
+            head = [first, *islice(lines, _LINES_LOOKED_AT)]
+            self.separator = _separator(head)
+        self._reader = csv.reader(chain(head, lines), delimiter=self.separator)
+        self.header = self._read_header()
+
+    def _read_header(self) -> tuple[str, ...]:
+        try:
+            names = tuple(name.strip() for name in next(self._reader, ()))
+        except csv.Error as error:
+            raise InputFileError(f"{self._path}, line {self.line}: {error}; is it a CSV file?") from error
+        if not any(names):
+            raise InputFileError(f"{self._path} names no column; its first line must name them")
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice:
+            raise InputFileError(f"{self._path}: columns {', '.join(twice)} appear twice; give each its own name")
+        return names
+
+    @property
+    def line(self) -> int:
+        return self._before + int(self._reader.line_num)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns that have one."""
+        return [name for name in self.header if name]
+
+    def rows(self, bad: Callable[[int, str], None]) -> Iterator[tuple[int, list[str]]]:
+        """Each row's last line and its cells, as many as the header has names.
+
+        Args:
+            bad: called with the line of a row that has another number of them, and what is wrong.
+
+        Raises:
+            InputFileError: it is no CSV from some line on.
+        """
+        yield from read_cells(self._path, self._reader, len(self.header), bad, self._before)
+
+
+def read_cells(
+    path: Path, reader: Any, width: int, bad: Callable[[int, str], None], before: int
+) -> Iterator[tuple[int, list[str]]]:
+    """See `CsvRows.rows`; of a part of a file.
+
+    Args:
+        reader: a `csv.reader` at the part's first row.
+        before: how many lines of the file lie before what the reader reads.
+    """
+    try:
+        for texts in reader:
+            if len(texts) != width:
+                if not texts or (len(texts) == 1 and not texts[0].strip()):
+                    continue
+                if len(texts) < width or any(texts[width:]):
+                    bad(before + reader.line_num, f"has {len(texts)} cells, the header has {width}")
+                    continue
+                del texts[width:]
+            yield before + reader.line_num, texts
+    except csv.Error as error:
+        where = before + reader.line_num
+        unclosed = "is a quotation mark not closed?" if "field larger" in str(error) else "is it a CSV file?"
+        raise InputFileError(f"{path}, line {where}: {error}; {unclosed}") from error
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator by which most lines have as many cells as the first, and then as many as can be."""
+
+    def fit(separator: str) -> tuple[bool, int, int]:
+        try:
+            widths = [len(cells) for cells in csv.reader(lines, delimiter=separator) if cells]
+        except csv.Error:
+            return False, 0, 0
+        return widths[0] > 1, widths.count(widths[0]), widths[0]
+
+    return max(SEPARATORS, key=fit)
+
+
+def json_rows(
+    lines: Iterator[str], bad: Callable[[int, str], None], path: Path
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line of JSON and its number.
+
+    Args:
+        bad: called with the number of a line that is no object, and what is wrong.
+
+    Raises:
+        InputFileError: the file is one JSON array.
+    """
+    begun = False
+    for line, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            row = parse_json(text.encode())
+        except orjson.JSONDecodeError as error:
+            if not begun and text.lstrip().startswith("["):
+                raise InputFileError(_array(path)) from None
+            bad(line, f"is not JSON: {error}")
+        else:
+            if isinstance(row, dict):
+                yield line, row
+            elif not begun and isinstance(row, list) and row and isinstance(row[0], dict):
+                raise InputFileError(_array(path))
+            else:
+                bad(line, "is JSON, but no object")
+        begun = True
+
+
+def _array(path: Path) -> str:
+    return f"{path} is one JSON array; write one object a line, as with `jq -c '.[]'`"

@@ -1,0 +1,1 @@
+"""All that knows Kafka: clients, topics, errors in plain words."""

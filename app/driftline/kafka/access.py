@@ -1,0 +1,137 @@
+"""Why Kafka does not let us in.
+
+aiokafka tells one thing of every failed start, that it could not connect, and the reason goes to its log. Here the
+first steps of a connection are taken again, one by one, and where the broker's end of it looks as if it spoke another
+language (TLS or none, SASL or none), that language is tried. What only a person can mend is an `AccessError`; all else
+is a reason to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    IllegalSaslStateError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from driftline.core.error import AccessError
+from driftline.kafka import cleanup
+
+PATIENCE_S = 5.0
+_PROTOCOL = "DRIFTLINE_SECURITY_PROTOCOL"
+_CONNECTION = ("ssl_context", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password")
+_Faults = (KafkaError, OSError, EOFError, AssertionError, ValueError)
+
+
+async def explain_access(options: Mapping[str, Any]) -> tuple[AccessError | None, BaseException | None]:
+    """What keeps us out, and what the last broker that was asked answered.
+
+    Args:
+        options: from `client_options`.
+
+    Returns:
+        An error if a person must change something, and what was met otherwise; two None if all is well now.
+    """
+    try:
+        return await _explain(options)
+    finally:
+        await cleanup.closed()
+
+
+async def _explain(options: Mapping[str, Any]) -> tuple[AccessError | None, BaseException | None]:
+    met: BaseException | None = None
+    for address in str(options["bootstrap_servers"]).split(","):
+        host, _, port = address.rpartition(":")
+        host = host.strip("[] ")
+        try:
+            await _connect(host, int(port), options)
+        except _Faults as error:
+            met = error
+            if (told := await _told(host, int(port), options, error)) is not None:
+                return AccessError(f"Kafka at {address} {told}"), error
+        else:
+            return None, None
+    return None, met
+
+
+async def _connect(host: str, port: int, options: Mapping[str, Any]) -> None:
+    """Connect, authenticate, and ask one question: a listener with SASL lets strangers in up to there."""
+    chosen = {name: options[name] for name in _CONNECTION if name in options}
+    connection = await create_conn(host, port, request_timeout_ms=int(PATIENCE_S * 1000), **chosen)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.send(MetadataRequest([]))
+    finally:
+        connection.close()
+
+
+async def _told(host: str, port: int, options: Mapping[str, Any], error: BaseException) -> str | None:
+    """What a person must change, in words; None where waiting may help."""
+    mechanism, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
+    protocol = str(options["security_protocol"])
+    match error:
+        case SaslAuthenticationFailed() | AuthenticationFailedError():
+            return (
+                f"refuses user {user!r} ({error}); check DRIFTLINE_SASL_USERNAME, DRIFTLINE_SASL_PASSWORD and "
+                f"DRIFTLINE_SASL_MECHANISM (now {mechanism})"
+            )
+        case UnsupportedSaslMechanismError():
+            return f"does not offer the SASL mechanism {mechanism}; set DRIFTLINE_SASL_MECHANISM to one that it does"
+        case IllegalSaslStateError():
+            plain = protocol.replace("SASL_", "")
+            return (
+                f"asks nobody for a user on that port; set {_PROTOCOL}={plain}, or give the port of its SASL listener"
+            )
+        case ssl.SSLCertVerificationError():
+            return (
+                f"shows a certificate that is not trusted ({error.verify_message}); give the certificate of its "
+                "authority with DRIFTLINE_SSL_CAFILE"
+            )
+    if not isinstance(error, KafkaError | ConnectionError | ssl.SSLError | EOFError):
+        return None
+    if isinstance(error, ConnectionRefusedError):
+        return None
+    secure = protocol in ("SSL", "SASL_SSL")
+    if secure and await _speaks(host, port, None):
+        without = "SASL_PLAINTEXT" if protocol.startswith("SASL") else "PLAINTEXT"
+        return f"speaks no TLS on that port; set {_PROTOCOL}={without}, or give the port of its TLS listener"
+    if not secure and await _speaks(host, port, _any_certificate()):
+        with_tls = "SASL_SSL" if protocol.startswith("SASL") else "SSL"
+        return f"speaks TLS on that port; set {_PROTOCOL}={with_tls} (and DRIFTLINE_SSL_CAFILE), or give another port"
+    if not protocol.startswith("SASL") and await _speaks(host, port, options.get("ssl_context")):
+        with_sasl = "SASL_SSL" if secure else "SASL_PLAINTEXT"
+        return (
+            f"answers no question of a stranger on that port; set {_PROTOCOL}={with_sasl} and DRIFTLINE_SASL_USERNAME, "
+            "DRIFTLINE_SASL_PASSWORD, DRIFTLINE_SASL_MECHANISM"
+        )
+    return None
+
+
+async def _speaks(host: str, port: int, context: ssl.SSLContext | None) -> bool:
+    """Whether what listens there tells its versions, by TLS or without."""
+    protocol = "PLAINTEXT" if context is None else "SSL"
+    try:
+        connection = await create_conn(
+            host, port, request_timeout_ms=int(PATIENCE_S * 1000), security_protocol=protocol, ssl_context=context
+        )
+    except _Faults:
+        return False
+    connection.close()
+    return True
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """To find out whether somebody speaks TLS at all; nothing is said over it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,589 @@
+"""The broker port on Kafka, by aiokafka. What aiokafka does not promise by itself is made good here:
+
+* every batch's own future is awaited before the commit, because `commit_transaction` succeeds without batches that the
+  broker refused;
+* a commit runs in a task of its own that nobody cancels; whatever comes back but success means unknown, and a producer
+  that had any error is thrown away;
+* a transactional request that is not answered is not sent again at the same epoch (`once`);
+* `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`tidy`);
+* listener errors are swallowed by aiokafka, so they are kept and raised from `poll`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.producer import sender
+
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import TopicIdentity
+from driftline.codec.write import Write, write_bytes
+from driftline.config import Settings
+from driftline.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
+from driftline.kafka import cleanup, once, topic_id, unreadable
+from driftline.kafka.client import client_options, explain
+from driftline.kafka.explanation import advice
+from driftline.transport.obstacle import open_text
+from driftline.transport.port import Assignment, Place
+
+log = logging.getLogger(__name__)
+
+# After a commit the next begin meets CONCURRENT_TRANSACTIONS and waits this constant (20 ms as shipped), whatever
+# retry_backoff_ms says: it is most of the latency of a transaction.
+sender.BACKOFF_OVERRIDE = 0.002
+unreadable.install()
+
+RETRY_BACKOFF_MS = 5
+RECONNECT_S = 0.2
+FETCH_WAIT_MS = 25  # also the longest that a resumed partition waits
+READ_AHEAD_MAX = 10_000
+POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
+TRANSACTION_TIMEOUT_MS = 15_000
+REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
+COMMIT_DEADLINE_S = 14.0
+READ_DEADLINE_S = 60.0
+SOUGHT_TOGETHER = 1_000
+STUMBLE_S = 0.5
+STUMBLE_MAX_S = 60.0
+REACH_DEADLINE_S = 3.0
+BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
+SMALL_BYTES_MAX = 256 * 1024  # of records together, in a topic that is to take a chunk of a snapshot and no more
+BATCH_MARGIN_BYTES = 32 * 1024  # half of what `kafka.topic` allows for keys, headers and the batch's own
+_NO_HEADERS: list[tuple[str, bytes | None]] = []
+
+
+class KafkaBroker:
+    """A Kafka cluster, as one pipeline uses it."""
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        once.install()
+        self._pipeline = pipeline
+        self._options = client_options(settings)
+        self._exact = pipeline.delivery == "exactly_once"
+        self._inputs = Inputs(pipeline).topics
+        self.ring = settings.ring  # of who reads and writes here
+
+    def feed(self) -> KafkaFeed:
+        return KafkaFeed(self._inputs, f"driftline-{self._pipeline.name}", self._options, self._exact)
+
+    def publisher(self, partition: int) -> KafkaPublisher:
+        identity = f"{self._pipeline.name}-{partition}" if self._exact else None
+        room = min(BATCH_BYTES_MAX, self._pipeline.limits.output_bytes_max + BATCH_MARGIN_BYTES)
+        return KafkaPublisher(identity, self._options, room, alone=self._pipeline.topics.snapshots)
+
+    def reader(self, partition: int) -> KafkaReader:
+        return KafkaReader(partition, self._options, self._exact)
+
+    async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        return await self._edges(places, "beginning_offsets", committed=self._exact)
+
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        return await self._edges(places, "end_offsets", committed=readable and self._exact)
+
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        """Of each partition, the first offset whose record has this time or a later one; its end where none has."""
+        places = list(places)
+        ends = await self.ends(places)
+        consumer = AIOKafkaConsumer(**self._options)
+        await _start(consumer, self._options)
+        try:
+            found = await consumer.offsets_for_times({TopicPartition(*place): time_ms for place in places})
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        finally:
+            await cleanup.stop(consumer)
+        known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
+        for place in places:
+            if place not in known:
+                known[place] = await self._sought(place, ends[place], time_ms)
+        return {**ends, **known}
+
+    async def _sought(self, place: Place, end: int, time_ms: int) -> int:
+        """Where the broker knows of no record as late: its end, unless the last one is. Then it has no index of times
+        (the embedded broker's case), and the records are read instead.
+        """
+        offset = (await self.beginnings([place]))[place]
+        if end <= offset or not [one for one in await self._from(place, end - 1) if one.record_time_ms >= time_ms]:
+            return end
+        while sources := await self._from(place, offset):
+            if late := [one.offset for one in sources if one.record_time_ms >= time_ms]:
+                return late[0]
+            offset = sources[-1].offset + 1
+        return end
+
+    async def _from(self, place: Place, offset: int) -> Sequence[Source]:
+        """Some records from an offset on; none at the end."""
+        reader = self.reader(place.partition)
+        try:
+            await reader.open({place.topic: offset})
+            return await reader.read(place.topic, SOUGHT_TOGETHER)
+        finally:
+            await reader.close()
+
+    async def time_of(self, place: Place, offset: int) -> int | None:
+        """The time of the record at an offset, in ms, be its transaction open; None if there is none."""
+        reader = KafkaReader(place.partition, self._options, exact=False)
+        try:
+            await reader.open({place.topic: offset})
+            found = await reader.read(place.topic, 1, offset + 1)
+            return found[0].record_time_ms if found else None
+        finally:
+            await reader.close()
+
+    async def _edges(self, places: Iterable[Place], ask: str, *, committed: bool) -> Mapping[Place, int]:
+        isolation = "read_committed" if committed else "read_uncommitted"
+        consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
+        await _start(consumer, self._options)
+        try:
+            found = await getattr(consumer, ask)([TopicPartition(*place) for place in places])
+            return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        finally:
+            await cleanup.stop(consumer)
+
+
+class _Narrow:
+    """A cluster's metadata in which all topics have as many partitions as the one that has the fewest."""
+
+    def __init__(self, cluster: Any, topics: Iterable[str]) -> None:
+        counts = [len(found) for topic in topics if (found := cluster.partitions_for_topic(topic))]
+        self._cluster = cluster
+        self._count = min(counts, default=0)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        found = self._cluster.partitions_for_topic(topic)
+        return None if found is None else {one for one in found if one < self._count}
+
+
+class TogetherAssignor(RangePartitionAssignor):  # type: ignore[misc]  # aiokafka's types are not followed
+    """Kafka's range assignor over the partitions that every input has: shard p is partition p of each of them.
+
+    Partitions that were added to some inputs alone would move the others' between members, and part them.
+    """
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Mapping[str, Any]) -> Any:
+        topics = {topic for member in members.values() for topic in member.subscription}
+        return super().assign(_Narrow(cluster, topics), members)
+
+
+class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types for its base classes
+    """The group's consumer. One task polls; nothing else may."""
+
+    def __init__(self, topics: Sequence[str], group: str, options: Mapping[str, Any], exact: bool) -> None:
+        self._topics = topics
+        self._options = options
+        self._exact = exact
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed" if exact else "read_uncommitted",
+            partition_assignment_strategy=(TogetherAssignor,),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            max_poll_interval_ms=60_000,
+            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
+        )
+        self._assignment: Assignment | None = None
+        self._positions: dict[Place, int] = {}
+        self._looks: dict[Place, tuple[int, int]] = {}  # how many, and when the last was
+        self._failure: BaseException | None = None
+        self._assignments = 0
+        self._stumbled_s: float | None = None
+
+    async def start(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._consumer.subscribe(topics=list(self._topics), listener=self)
+        await _start(self._consumer, self._options)
+
+    async def reached(self) -> bool:
+        """Asks for the metadata of our topics: one small request."""
+        try:
+            async with asyncio.timeout(REACH_DEADLINE_S):
+                return bool(await self._consumer._client.force_metadata_update())
+        except (KafkaError, TimeoutError):
+            return False
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        try:
+            if self._assignment is not None and revoked:
+                await self._assignment.revoked()
+        except Exception as error:  # noqa: BLE001 - aiokafka would swallow it; `poll` raises it
+            self._failure = error
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._consumer.pause(*assigned)
+        for tp in assigned:
+            self._consumer.seek(tp, 0)  # a position, any: without one, getmany raises until there is one
+        self._positions.clear()
+        self._assignments += 1
+        try:
+            if self._assignment is not None:
+                self._assignment.assigned(sorted({tp.partition for tp in assigned}))
+        except Exception as error:  # noqa: BLE001 - aiokafka would swallow it; `poll` raises it
+            self._failure = error
+
+    async def poll(self) -> Mapping[Place, Sequence[Source]]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=POLL_RECORDS_MAX)
+        except OffsetOutOfRangeError as error:
+            raise InputLostError(_lost_text(error)) from error
+        except KafkaError as error:
+            await self._stumble(error)
+            return {}
+        self._stumbled_s = None
+        known = self._assignments
+        positions = {}
+        for tp in self._consumer.assignment():
+            with suppress(IllegalStateError):  # a rebalance took it away just now
+                place = Place(tp.topic, tp.partition)
+                positions[place] = await self._consumer.position(tp)
+                self._note_look(tp, place)
+        if self._assignments != known:
+            return {}  # a position is waited for only across a rebalance, and what came before that is read again
+        self._positions = positions
+        return {Place(tp.topic, tp.partition): records for tp, records in fetched.items()}
+
+    def _note_look(self, tp: TopicPartition, place: Place) -> None:
+        answered_ms = self._consumer.last_poll_timestamp(tp)
+        count, before_ms = self._looks.get(place, (0, 0))
+        if answered_ms is not None and answered_ms != before_ms:
+            self._looks[place] = (count + 1, answered_ms)
+
+    async def _stumble(self, error: KafkaError) -> None:
+        """Reading failed: said once, and tried again; a fault that stays while Kafka answers is raised.
+
+        What aiokafka had taken of a piece that it could not read to its end is lost to it, so everything is read again
+        from where we stand.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if self._stumbled_s is None:
+            self._stumbled_s = now_s
+            log.warning("the inputs cannot be read, and are tried again: %s", advice(error) or repr(error))
+        elif now_s - self._stumbled_s > STUMBLE_MAX_S and await self.reached():
+            raise _unreachable(error) from error
+        for place, offset in self._positions.items():
+            with suppress(IllegalStateError):  # a rebalance took it away just now
+                self._consumer.seek(TopicPartition(*place), offset)
+        await asyncio.sleep(STUMBLE_S)
+
+    def _end(self, place: Place, *, stable: bool = True) -> int | None:
+        tp = TopicPartition(*place)
+        if tp not in self._consumer.assignment():
+            return None
+        committed = stable and self._exact
+        end = self._consumer.last_stable_offset(tp) if committed else self._consumer.highwater(tp)
+        return None if end is None or end < 0 else int(end)
+
+    def at_end(self, place: Place) -> bool:
+        end = self._end(place)
+        position = self._positions.get(place)
+        return end is not None and position is not None and position >= end
+
+    def looks(self, place: Place) -> int:
+        return self._looks.get(place, (0, 0))[0]
+
+    def lag(self, place: Place) -> int | None:
+        end = self._end(place)
+        position = self._positions.get(place)
+        return None if end is None or position is None else max(0, end - position)
+
+    def lag_to_end(self, place: Place) -> int | None:
+        end = self._end(place, stable=False)
+        position = self._positions.get(place)
+        return None if end is None or position is None else max(0, end - position)
+
+    def held_at(self, place: Place) -> int | None:
+        stable, end = self._end(place), self._end(place, stable=False)
+        return stable if stable is not None and end is not None and stable < end else None
+
+    def counts(self) -> Mapping[str, int]:
+        found = {topic: self._consumer.partitions_for_topic(topic) for topic in self._topics}
+        return {topic: len(partitions) for topic, partitions in found.items() if partitions}
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
+        try:
+            async with asyncio.timeout(REACH_DEADLINE_S):
+                return await topic_id.identities(self._consumer._client, topics)
+        except (KafkaError, TimeoutError) as error:
+            raise _unreachable(error) from error
+
+    def begin(self, positions: Mapping[Place, int]) -> None:
+        for place, offset in positions.items():
+            tp = TopicPartition(*place)
+            try:
+                self._consumer.seek(tp, offset)
+                self._consumer.resume(tp)
+            except IllegalStateError as error:
+                raise BrokerError(f"{place.topic}-{place.partition} was taken away just now ({error})") from error
+            self._positions[place] = offset
+
+    def pause(self, place: Place) -> None:
+        with suppress(IllegalStateError):  # a rebalance took it away just now
+            self._consumer.pause(TopicPartition(*place))
+
+    def resume(self, place: Place) -> None:
+        with suppress(IllegalStateError):
+            self._consumer.resume(TopicPartition(*place))
+
+    async def note_positions(self, positions: Mapping[Place, int]) -> None:
+        if not positions:
+            return  # aiokafka takes nothing for a mistake
+        try:
+            await self._consumer.commit({TopicPartition(*place): offset for place, offset in positions.items()})
+        except KafkaError as error:
+            log.debug("group offsets were not noted: %s", error)
+
+    async def stop(self) -> None:
+        await cleanup.stop(self._consumer)
+
+
+class KafkaPublisher:
+    """One shard's producer: transactional with an id, else idempotent.
+
+    Args:
+        batch_bytes_max: a batch holds more only if it is one record: `driftline topics check` asks that a topic takes
+            one record of the largest size, and no more than that.
+        alone: a topic whose records each have a batch of their own, for the same reason, but the small ones.
+    """
+
+    def __init__(
+        self,
+        transactional_id: str | None,
+        options: Mapping[str, Any],
+        batch_bytes_max: int = BATCH_BYTES_MAX,
+        alone: str | None = None,
+    ) -> None:
+        self._alone = alone
+        self._transactional = transactional_id is not None
+        self._options = options
+        extra: dict[str, Any] = {}
+        if transactional_id is not None:
+            extra = {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
+        self._producer = AIOKafkaProducer(
+            **options,
+            **extra,
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=batch_bytes_max,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            linger_ms=0,
+        )
+        _be_patient(self._producer.client)
+        self._committing: asyncio.Task[int] | None = None
+
+    async def open(self) -> None:
+        await _start(self._producer, self._options)
+
+    async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
+        task = self._committing = asyncio.create_task(self._commit(writes, entry))
+        try:
+            # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
+            async with asyncio.timeout(COMMIT_DEADLINE_S):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            task.cancel()
+            raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None
+        except (KafkaError, AssertionError, OSError) as error:
+            told = advice(error) or f"{error!r:.300}"
+            raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from error
+
+    async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
+        if not self._transactional:
+            await self._send(writes)
+            return await self._send([entry]) if entry is not None else -1
+        await self._producer.begin_transaction()
+        offset = await self._send([*writes, entry] if entry is not None else writes)
+        await self._producer.commit_transaction()
+        return offset if entry is not None else -1
+
+    async def _send(self, writes: Sequence[Write]) -> int:
+        """Hand all batches over together, then wait for each; returns the offset of the last write."""
+        waits: list[asyncio.Future[Any]] = []
+        batches = self._batches(writes)
+        ended: IllegalOperation | None = None
+        try:
+            for place, builder in batches:
+                wait = await self._producer.send_batch(builder, place.topic, partition=place.partition)
+                wait.add_done_callback(cleanup.read)  # the next send_batch may fail, and then nobody awaits this one
+                waits.append(wait)
+        except IllegalOperation as error:  # the producer failed meanwhile; the batches before this one say of what
+            ended = error
+        # The broker refuses a batch in its own future only.
+        answers = await asyncio.gather(*waits, return_exceptions=True)
+        offset = -1
+        for (place, _), answer in zip(batches, answers, strict=ended is None):
+            if isinstance(answer, KafkaError):
+                told = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
+                raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from answer
+            if isinstance(answer, BaseException):
+                raise answer
+            offset = int(answer.offset)
+        if ended is not None:
+            raise CommitUnknownError(f"the commit failed or is unknown: {ended}; the shard recovers") from ended
+        return offset
+
+    def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
+        """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
+        made: list[tuple[Place, Any]] = []
+        open_batches: dict[tuple[str, int], Any] = {}
+        alone = self._alone
+        for write in writes:
+            place = (write.topic, write.partition)
+            builder = open_batches.get(place)
+            may_join = builder is not None and (write.topic != alone or self._is_small(builder, write))
+            if may_join and _append(builder, write) is not None:
+                continue
+            builder = self._producer.create_batch()
+            if _append(builder, write) is None:  # an empty one takes anything
+                raise InvariantError(f"a record for {write.topic} fits no batch")
+            open_batches[place] = builder
+            made.append((Place(*place), builder))
+        for _, builder in made:
+            builder.close()
+        return made
+
+    @staticmethod
+    def _is_small(builder: Any, write: Write) -> bool:
+        return bool(builder.size() + write_bytes(write) <= SMALL_BYTES_MAX)
+
+    async def close(self) -> None:
+        await cleanup.stop(self._producer)
+        if self._committing is not None and not self._committing.done():
+            self._committing.cancel()  # whoever waited for it was cancelled; nothing will answer it any more
+            await asyncio.wait({self._committing})
+
+
+def _append(builder: Any, write: Write) -> Any:
+    """None where there was no room."""
+    headers = list(write.headers) if write.headers else _NO_HEADERS
+    return builder.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=headers)
+
+
+class KafkaReader:
+    """Reads one shard's partitions without a group."""
+
+    def __init__(self, partition: int, options: Mapping[str, Any], exact: bool) -> None:
+        self._partition = partition
+        self._options = options
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed" if exact else "read_uncommitted",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
+        )
+        self._ready: dict[str, list[Source]] = {}
+
+    async def open(self, starts: Mapping[str, int]) -> None:
+        await _start(self._consumer, self._options)
+        places = {topic: TopicPartition(topic, self._partition) for topic in starts}
+        self._consumer.assign(list(places.values()))
+        for topic, start in starts.items():
+            self._consumer.seek(places[topic], start)
+            self._ready[topic] = []
+
+    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
+        ready = self._ready[topic]
+        deadline = asyncio.get_running_loop().time() + READ_DEADLINE_S
+        while not ready:
+            if await self._finished(TopicPartition(topic, self._partition), stop):
+                return ()
+            if asyncio.get_running_loop().time() > deadline:
+                raise BrokerError(self._late_text(Place(topic, self._partition)))
+            await self._fetch()
+        taken = ready[:count_max]
+        if stop is not None:
+            taken = [source for source in taken if source.offset < stop]
+        del ready[: len(taken)]
+        return taken
+
+    async def _fetch(self) -> None:
+        """Take what any topic has: data left in aiokafka's buffer would hold back fetches of all the others."""
+        for topic, ready in self._ready.items():
+            tp = TopicPartition(topic, self._partition)
+            if len(ready) > READ_AHEAD_MAX:
+                self._consumer.pause(tp)
+            elif tp in self._consumer.paused():
+                self._consumer.resume(tp)
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=200, max_records=POLL_RECORDS_MAX)
+        except OffsetOutOfRangeError as error:
+            raise InputLostError(_lost_text(error)) from error
+        except KafkaError as error:
+            raise _unreachable(error) from error
+        for tp, records in fetched.items():
+            self._ready[tp.topic] += records
+
+    def _late_text(self, place: Place) -> str:
+        tp = TopicPartition(*place)
+        stable, end = self._consumer.last_stable_offset(tp), self._consumer.highwater(tp)
+        if stable is not None and end is not None and 0 <= stable < end:
+            return open_text(place, stable, None, end - stable)
+        return f"{place.topic}-{place.partition} was not read for {READ_DEADLINE_S:.0f} s; is its broker reachable?"
+
+    async def _finished(self, tp: TopicPartition, stop: int | None) -> bool:
+        position = await self._consumer.position(tp)
+        if stop is not None and position >= stop:
+            return True
+        # The high watermark, not the last stable offset: our own commit may have returned before the latter moved.
+        end = self._consumer.highwater(tp)
+        return end is not None and end >= 0 and position >= end
+
+    async def close(self) -> None:
+        await cleanup.stop(self._consumer)
+
+
+def _lost_text(error: OffsetOutOfRangeError) -> str:
+    (asked,) = error.args or ({},)
+    where = ", ".join(f"{tp.topic}-{tp.partition} from offset {offset} on" for tp, offset in asked.items())
+    return f"the broker has not all records of {where or 'an input'} any more: retention is too short"
+
+
+def _unreachable(error: Exception) -> BrokerError:
+    if advised := advice(error):
+        return BrokerError(f"Kafka refuses: {advised}")
+    return UnreachableError(
+        f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs"
+    )
+
+
+def _be_patient(client: Any) -> None:
+    """Slow down a client that finds no broker: it would try again after RETRY_BACKOFF_MS, with every shard's."""
+    connect = client._get_conn
+
+    async def get_conn(node_id: Any, **options: Any) -> Any:
+        connection = await connect(node_id, **options)
+        if connection is None:
+            await asyncio.sleep(RECONNECT_S)
+        return connection
+
+    client._get_conn = get_conn
+
+
+async def _start(client: Any, options: Mapping[str, Any]) -> None:
+    try:
+        await client.start()
+    except BaseException as error:  # also when cancelled: nobody else stops what did not start
+        await cleanup.stop(client)
+        # A broker that just woke up names no node, and aiokafka asserts that there is one.
+        if isinstance(error, KafkaError | OSError | AssertionError):
+            raise await explain(options, error) from error
+        raise

@@ -1,0 +1,556 @@
+"""The topics of a pipeline: which ones it needs, with which settings, making them, and checking them.
+
+Recovery folds the inputs again from where the last snapshot left off, so each setting here guards something:
+the journal must never lose an entry, snapshots must not pile up, inputs must outlive the wait for labels, and
+an output must be accepted whenever its input was, or its slice could never be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal
+
+import orjson
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from driftline.config import Settings
+from driftline.core.error import TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.core.shard.upload import PART_BYTES
+from driftline.kafka.client import admin, client_options, partition_counts, producer, unreachable
+from driftline.transport.port import EMBEDDED_TOPIC
+
+Kind = Literal["events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"]
+INPUTS: tuple[Kind, ...] = ("events", "labels", "control")
+OUTPUTS: tuple[Kind, ...] = ("scores", "outcomes", "alerts", "rejected")
+
+PARTITIONS = 4
+UNLIMITED = -1
+DAY_MS = 86_400_000
+WAIT_MARGIN_MS = 7 * DAY_MS  # an outage of a week still finds the events whose labels it waits for
+RETENTION_MS: Mapping[Kind, int] = {  # at least
+    "scores": 7 * DAY_MS,
+    "outcomes": 30 * DAY_MS,
+    "rejected": 30 * DAY_MS,
+    "alerts": 365 * DAY_MS,
+}
+# What a record takes beside its value: the batch's header, the key, our headers.
+OVERHEAD_BYTES = 64 * 1024
+MESSAGE_BYTES = 1_048_588  # Kafka's default
+SNAPSHOT_MESSAGE_BYTES = 2 * 1024 * 1024  # a chunk of 512 KiB, and several in one batch
+SNAPSHOT_CHUNK_BYTES = 512 * 1024 + OVERHEAD_BYTES
+JOURNAL_ENTRY_BYTES = 256 * 1024 + OVERHEAD_BYTES  # an epoch holds the whole pipeline
+CONTROL_BYTES = 4 * PART_BYTES // 3 + OVERHEAD_BYTES  # a part of a model file, as base64
+LONG_MAX = 2**63 - 1
+_VISIBLE_S = 15.0
+_POLL_S = 0.05
+_COMPARED = (
+    "cleanup.policy",
+    "max.message.bytes",
+    "message.timestamp.type",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "retention.ms",
+    "retention.bytes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """One topic as a pipeline needs it.
+
+    Args:
+        name: of the topic.
+        kind: what the pipeline uses it for.
+        partitions: how many.
+        config: Kafka's topic settings that differ from, or must not follow, the broker's defaults.
+    """
+
+    name: str
+    kind: Kind
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the broker has it.
+
+    Args:
+        partitions: how many.
+        config: its settings, as far as the broker tells; empty where it does not.
+    """
+
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicProblem:
+    """Something about a topic that the engine cannot work with or, not `fatal`, that may lose data later."""
+
+    topic: str
+    message: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What `create` did about one topic."""
+
+    plan: TopicPlan
+    made: bool
+    partitions: int
+
+
+def names(pipeline: Pipeline) -> dict[Kind, str]:
+    """The pipeline's topics by what they are for."""
+    topics = pipeline.topics
+    found: dict[Kind, str | None] = {
+        "events": topics.events,
+        "labels": topics.labels,
+        "control": topics.control,
+        "scores": topics.scores,
+        "outcomes": topics.outcomes,
+        "alerts": topics.alerts,
+        "rejected": topics.rejected,
+        "journal": topics.journal,
+        "snapshots": topics.snapshots,
+    }
+    return {kind: name for kind, name in found.items() if name is not None}
+
+
+def undelivered_topic(pipeline: Pipeline) -> str:
+    """Where alerts go that no webhook took."""
+    return f"{pipeline.name}.undelivered"
+
+
+def plan(pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | None = None) -> list[TopicPlan]:
+    """The topics that a pipeline needs.
+
+    Args:
+        pipeline: the pipeline.
+        partitions: of every topic: shard p reads and writes partition p of each.
+        retention_ms: of inputs and outputs; None chooses by kind (the wait for labels and a week more, outputs
+            often longer), -1 keeps all. Records of historic times need -1: the broker removes by record time,
+            within minutes.
+    """
+    wait_ms = 0 if pipeline.label is None else max(pipeline.label.wait_ms, pipeline.label.early_ms)
+    return [
+        TopicPlan(name, kind, partitions, _config(kind, pipeline, wait_ms, retention_ms))
+        for kind, name in names(pipeline).items()
+    ]
+
+
+def _config(kind: Kind, pipeline: Pipeline, wait_ms: int, retention_ms: int | None) -> dict[str, str]:
+    if kind == "snapshots":
+        return {
+            "cleanup.policy": "compact",
+            "segment.bytes": str(16 * 1024 * 1024),  # only closed segments are compacted
+            "segment.ms": str(10 * 60_000),
+            "min.cleanable.dirty.ratio": "0.1",
+            "delete.retention.ms": str(60_000),
+            "max.message.bytes": str(SNAPSHOT_MESSAGE_BYTES),
+        }
+    if kind in ("journal", "control"):
+        return {"cleanup.policy": "delete", "retention.ms": str(UNLIMITED), "retention.bytes": str(UNLIMITED)}
+    # An output carries its input's time: it is kept as long as that, or what is scored late would be gone at once.
+    chosen = max(RETENTION_MS.get(kind, 0), wait_ms + WAIT_MARGIN_MS) if retention_ms is None else retention_ms
+    config = {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "CreateTime",
+        "retention.ms": str(chosen),
+        "retention.bytes": str(UNLIMITED),
+    }
+    if kind in OUTPUTS:
+        # An output carries its input's time: whatever the input took, the output must take.
+        config["message.timestamp.after.max.ms"] = str(LONG_MAX)
+        config["message.timestamp.before.max.ms"] = str(LONG_MAX)
+        needed = pipeline.limits.output_bytes_max
+    else:
+        needed = pipeline.limits.record_bytes_max
+    config["max.message.bytes"] = str(max(MESSAGE_BYTES, needed + OVERHEAD_BYTES))
+    return config
+
+
+async def create(
+    pipeline: Pipeline,
+    settings: Settings,
+    *,
+    partitions: int | None = None,
+    retention_ms: int | None = None,
+) -> list[Creation]:
+    """Make the topics that are missing; those that are there stay as they are.
+
+    Args:
+        pipeline: whose topics.
+        settings: where the broker is, and how many copies of a topic it keeps.
+        partitions: of each; None takes the inputs' count where one is there, else the settings'.
+        retention_ms: see `plan`.
+
+    Raises:
+        TopicError: the broker refused a topic.
+        BrokerError: it cannot be reached.
+    """
+    async with _cluster(client_options(settings)) as cluster:
+        there = await partition_counts(cluster.client)
+        if partitions is None:
+            inputs = [there[name] for kind, name in names(pipeline).items() if kind in INPUTS and name in there]
+            partitions = inputs[0] if inputs else settings.partitions
+        plans = plan(pipeline, partitions, retention_ms)
+        made = [wanted for wanted in plans if wanted.name not in there]
+        await cluster.create(made, settings.replication)
+        return [Creation(wanted, wanted in made, there.get(wanted.name, partitions)) for wanted in plans]
+
+
+async def create_undelivered(pipeline: Pipeline, settings: Settings) -> None:
+    """Make the topic of alerts that no webhook took, if it is missing: one partition, kept as long as alerts are.
+
+    Raises:
+        TopicError: the broker refused it.
+        BrokerError: it cannot be reached.
+    """
+    config = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(RETENTION_MS["alerts"]),
+        "max.message.bytes": str(max(MESSAGE_BYTES, pipeline.limits.output_bytes_max + OVERHEAD_BYTES)),
+    }
+    wanted = TopicPlan(undelivered_topic(pipeline), "alerts", 1, config)
+    async with _cluster(client_options(settings)) as cluster:
+        if wanted.name not in await partition_counts(cluster.client):
+            await cluster.create([wanted], settings.replication)
+
+
+def create_plain(bootstrap: str, topics: Mapping[str, int]) -> None:
+    """Make topics with the broker's own settings; those that are there stay as they are.
+
+    Blocks, and may be called with or without a running event loop.
+
+    Args:
+        bootstrap: of a broker without security, such as those that `devbroker` starts.
+        topics: name to number of partitions.
+    """
+
+    async def make() -> None:
+        async with _cluster({"bootstrap_servers": bootstrap}) as cluster:
+            there = await partition_counts(cluster.client)
+            await cluster.create(
+                [TopicPlan(name, "events", count, {}) for name, count in topics.items() if name not in there],
+                1,
+            )
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, make()).result()
+
+
+async def check(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
+    """Everything about the pipeline's topics that the engine cannot work with, or that may lose data.
+
+    Raises:
+        BrokerError: the broker cannot be reached.
+    """
+    async with _cluster(client_options(settings)) as cluster:
+        wanted = names(pipeline)
+        states = await cluster.states(wanted.values())
+        problems = judge(pipeline, states, may_appear=cluster.embedded)
+    if cluster.embedded and pipeline.delivery == "exactly_once":
+        told = (
+            "the embedded broker accepts transactions and isolates nothing, so a worker delivers at least once here, "
+            "as with --set delivery=at_least_once; exactly_once takes a real Kafka (driftline broker --kind kafka)"
+        )
+        problems.append(TopicProblem(pipeline.topics.journal, told, fatal=False))
+    return problems
+
+
+async def verify(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
+    """`check`, for a worker that is about to start.
+
+    Returns:
+        Problems that do not stop it.
+
+    Raises:
+        TopicError: with all the problems that do, and what to do.
+    """
+    problems = await check(pipeline, settings)
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        lines = "\n".join(f"  {problem}" for problem in fatal)
+        raise TopicError(f"the topics of pipeline {pipeline.name} cannot be used as they are:\n{lines}")
+    return problems
+
+
+async def kept_ms(pipeline: Pipeline, settings: Settings) -> int | None:
+    """How long inputs, scores and outcomes keep records, by the records' own times, which outputs have from their
+    inputs; None where it is unlimited or not known."""
+    async with _cluster(client_options(settings)) as cluster:
+        states = await cluster.states(names(pipeline).values())
+    wanted = names(pipeline)
+    limits = [
+        limit
+        for kind in ("events", "labels", "scores", "outcomes")
+        if (state := states.get(wanted.get(kind, ""))) is not None
+        and (limit := _number(state.config, "retention.ms")) is not None
+        and limit >= 0
+        and state.config.get("message.timestamp.type") != "LogAppendTime"
+    ]
+    return min(limits, default=None)
+
+
+async def deliverable(pipeline: Pipeline, settings: Settings) -> Pipeline:
+    """The pipeline as a worker can keep its word here.
+
+    On the embedded broker it is at_least_once whatever the file says: what a transaction left open there may keep the
+    next worker from reading the journal.
+    """
+    if pipeline.delivery == "exactly_once" and await embedded(settings):
+        return pipeline.model_copy(update={"delivery": "at_least_once"})
+    return pipeline
+
+
+async def embedded(settings: Settings) -> bool:
+    """Whether the broker is the embedded one: no isolation of transactions, no topic settings."""
+    async with _cluster(client_options(settings)) as cluster:
+        return cluster.embedded
+
+
+def judge(pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: bool = False) -> list[TopicProblem]:
+    """What is wrong with the topics, given how they are.
+
+    Args:
+        pipeline: whose topics.
+        states: the topics that exist, by name.
+        may_appear: a missing topic is no problem, since it appears on first use.
+    """
+    wanted = names(pipeline)
+    problems: list[TopicProblem] = []
+    if not may_appear:
+        problems += [
+            TopicProblem(name, f"is missing; create it with `driftline topics create -p FILE` ({kind})")
+            for kind, name in wanted.items()
+            if name not in states
+        ]
+    problems += _unequal(wanted, states)
+    for kind, name in wanted.items():
+        if name in states and states[name].config:
+            problems += _judge_config(kind, name, states[name].config, pipeline)
+    return problems + _narrower(wanted, states) + _shorter(wanted, states)
+
+
+def _unequal(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
+    """Topics whose number of partitions is not that of the events topic (or of the first topic there is)."""
+    counts = [(name, states[name].partitions) for name in wanted.values() if name in states]
+    if not counts:
+        return []
+    first, expected = counts[0]
+    return [
+        TopicProblem(
+            name,
+            f"has {count} partitions and {first} has {expected}; all topics of a pipeline need the "
+            f"same number: add partitions with your broker's tools (kafka-topics --alter), or "
+            f"delete the topic that holds nothing yet and run `driftline topics create` again",
+        )
+        for name, count in counts
+        if count != expected
+    ]
+
+
+def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pipeline) -> list[TopicProblem]:
+    problems = []
+
+    def wrong(key: str, value: str, why: str, *, fatal: bool = True) -> None:
+        problems.append(
+            TopicProblem(
+                name,
+                f"{key} is {config.get(key)} and should be {value}: {why}; set it with kafka-configs --alter "
+                f"--entity-type topics --entity-name {name} --add-config {key}={value}",
+                fatal,
+            )
+        )
+
+    policy = {part.strip() for part in config.get("cleanup.policy", "").split(",")}
+    if kind == "snapshots" and policy != {"compact"}:
+        wrong("cleanup.policy", "compact", "old snapshots would pile up, or the only good one be removed")
+    elif kind not in ("snapshots", "alerts") and "compact" in policy:
+        wrong("cleanup.policy", "delete", "compaction removes records that recovery and readers need")
+    if kind == "journal":
+        for key in ("retention.ms", "retention.bytes"):
+            if _number(config, key) not in (UNLIMITED, None):
+                wrong(key, str(UNLIMITED), "recovery needs every entry of the journal")
+    if kind == "control":
+        for key in ("retention.ms", "retention.bytes"):
+            if _number(config, key) not in (UNLIMITED, None):
+                wrong(
+                    key,
+                    str(UNLIMITED),
+                    "recovery and replays need every command, and models are loaded by them",
+                    fatal=False,
+                )
+    bytes_max = _number(config, "max.message.bytes")
+    needed = {"snapshots": SNAPSHOT_CHUNK_BYTES, "journal": JOURNAL_ENTRY_BYTES}.get(
+        kind, pipeline.limits.output_bytes_max + OVERHEAD_BYTES
+    )
+    if kind not in INPUTS and bytes_max is not None and bytes_max < needed:
+        wrong(
+            "max.message.bytes",
+            str(needed),
+            "an output that fits limits.output_bytes_max would be refused, and its slice could never be committed",
+        )
+    if kind == "control" and bytes_max is not None and bytes_max < CONTROL_BYTES:
+        wrong("max.message.bytes", str(CONTROL_BYTES), "`driftline control load` writes records as large", fatal=False)
+    if kind in ("events", "labels") and pipeline.label is not None:
+        retention_ms = _number(config, "retention.ms")
+        if retention_ms is not None and 0 <= retention_ms < pipeline.label.wait_ms:
+            wrong(
+                "retention.ms",
+                str(pipeline.label.wait_ms + WAIT_MARGIN_MS),
+                "it is shorter than label.wait, so a replay could not see what is joined",
+                fatal=False,
+            )
+    return problems
+
+
+def _narrower(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
+    """Outputs that refuse a time that an input accepts."""
+    problems = []
+    for key in ("message.timestamp.after.max.ms", "message.timestamp.before.max.ms"):
+        accepted = [
+            value
+            for kind in ("events", "labels")
+            if (name := wanted.get(kind, "")) in states and (value := _number(states[name].config, key)) is not None
+        ]
+        for kind in OUTPUTS:
+            state = states.get(wanted[kind])
+            if state is None or not accepted or state.config.get("message.timestamp.type") == "LogAppendTime":
+                continue
+            value = _number(state.config, key)
+            if value is not None and value < max(accepted):
+                why = (
+                    f"{key} is {value} and an input's is {max(accepted)}: a record that the input took could "
+                    f"not be answered, and its slice never be committed; set it to {LONG_MAX} with "
+                    f"kafka-configs --alter --entity-type topics --entity-name {wanted[kind]} "
+                    f"--add-config {key}={LONG_MAX}"
+                )
+                problems.append(TopicProblem(wanted[kind], why))
+    return problems
+
+
+def _shorter(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
+    """Outputs that are kept for a shorter time than the events that they are about."""
+
+    def kept_ms(kind: Kind) -> float | None:
+        state = states.get(wanted[kind])
+        found = _number(state.config, "retention.ms") if state is not None else None
+        return inf if found is not None and found < 0 else found
+
+    events_ms = kept_ms("events")
+    if events_ms is None:
+        return []
+    value = UNLIMITED if events_ms == inf else int(events_ms)
+    return [
+        TopicProblem(
+            wanted[kind],
+            f"retention.ms is {int(mine_ms)} and that of {wanted['events']} is {value}: an output carries its event's "
+            f"time, so what is scored late is removed at once; set it to {value} with kafka-configs --alter "
+            f"--entity-type topics --entity-name {wanted[kind]} --add-config retention.ms={value}",
+            fatal=False,
+        )
+        for kind in ("scores", "outcomes")
+        if (mine_ms := kept_ms(kind)) is not None and mine_ms < events_ms
+    ]
+
+
+def _number(config: Mapping[str, str], key: str) -> int | None:
+    try:
+        return int(config[key])
+    except (KeyError, ValueError):
+        return None
+
+
+class _Cluster:
+    """The few admin requests that this module makes."""
+
+    def __init__(self, client: Any, options: Mapping[str, Any], embedded: bool) -> None:
+        self.client = client
+        self._options = options
+        self.embedded = embedded
+
+    async def states(self, topics: Iterable[str]) -> dict[str, TopicState]:
+        """How these topics are; those that are missing are left out."""
+        there = await partition_counts(self.client)
+        found = [topic for topic in topics if topic in there]
+        configs = {} if self.embedded else await self._configs(found)
+        return {topic: TopicState(there[topic], configs.get(topic, {})) for topic in found}
+
+    async def _configs(self, topics: list[str]) -> dict[str, dict[str, str]]:
+        """The settings of topics; nothing for those that this user may not see."""
+        if not topics:
+            return {}
+        asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(_COMPARED, "")) for topic in topics]
+        found = {}
+        for answer in await self.client.describe_configs(asked):
+            for code, _, _, topic, entries in answer.resources:
+                if not code:
+                    found[topic] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+        return found
+
+    async def create(self, plans: list[TopicPlan], replication: int) -> None:
+        """Make topics and wait until the broker lists them."""
+        if not plans:
+            return
+        if self.embedded:
+            order = orjson.dumps({wanted.name: wanted.partitions for wanted in plans})
+            async with producer(self._options, acks="all") as sender:
+                await sender.send_and_wait(EMBEDDED_TOPIC, order, partition=0)
+        else:
+            await self._create(plans, replication)
+        async with asyncio.timeout(_VISIBLE_S):
+            # Polled, since the broker sends no word when it is done.
+            while not {wanted.name for wanted in plans} <= (await partition_counts(self.client)).keys():  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
+
+    async def _create(self, plans: list[TopicPlan], replication: int) -> None:
+        extra = {"min.insync.replicas": "2"} if replication >= 3 else {}  # one broker may be away
+        asked = [
+            NewTopic(wanted.name, wanted.partitions, replication, topic_configs={**wanted.config, **extra})
+            for wanted in plans
+        ]
+        answer = await self.client.create_topics(asked)
+        refused = []
+        for topic, code, *text in answer.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                refused.append(f"  {topic}: {error.__name__} {text[0] if text and text[0] else ''}".rstrip())
+        if refused:
+            raise TopicError(
+                "the broker refused to make topics:\n"
+                + "\n".join(refused)
+                + "\ngive this user the right to create them, or make them with your broker's tools"
+            )
+
+
+@asynccontextmanager
+async def _cluster(options: Mapping[str, Any]) -> AsyncIterator[_Cluster]:
+    """A connection; Kafka's own errors inside become ours."""
+    async with admin(options) as client:
+        try:
+            there = await client.list_topics()
+            yield _Cluster(client, options, EMBEDDED_TOPIC in there)
+        except TimeoutError as error:
+            raise unreachable(options["bootstrap_servers"], error) from error
+        except KafkaError as error:
+            if error.retriable:  # it went away between two questions, or is only waking up
+                raise unreachable(options["bootstrap_servers"], error) from error
+            raise TopicError(
+                f"the broker at {options['bootstrap_servers']} failed a request about topics: {error}; "
+                "try again, or look at its log"
+            ) from error

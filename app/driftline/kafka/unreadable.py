@@ -1,0 +1,118 @@
+"""Records that aiokafka cannot read, read.
+
+Kafka's brokers take a record whose header has a name that is no UTF-8; aiokafka raises UnicodeDecodeError when it comes
+to it, and would again after every restart: one such record stops a partition for ever. Headers are nothing to the
+model, so such a record is an event like any other; each byte of the name that is no UTF-8 is shown as \\xNN where the
+record is passed on (only rejected ones are).
+
+The fast reader stays in charge. Only a fetched piece that it fails on is read again, by the slow one. What it gives are
+the core's own sources, which costs half as much as aiokafka's records, and half again as making the ones of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
+
+from driftline.core.record import Source
+
+MAGIC_AT = 16  # in a batch: the byte that tells its format; older ones than 2 have no headers
+
+
+class Record(Source, frozen=True, gc=False):
+    """A record as our clients read it: a source, which also goes by aiokafka's name for its time."""
+
+    @property
+    def timestamp(self) -> int:
+        """The record's own time, in ms; -1 when the broker kept none."""
+        return self.record_time_ms
+
+
+class _Text(bytearray):
+    """Bytes whose slices decode whatever they hold."""
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return _Text(found) if isinstance(place, slice) else found
+
+    def decode(self, *_: str) -> str:
+        return super().decode("utf-8", "backslashreplace")
+
+
+class _Batch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka's types are not followed
+    """A batch read in Python."""
+
+    _buffer: Any
+
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer = _Text(self._buffer)
+
+
+class _Fetched(MemoryRecords):  # type: ignore[misc]  # aiokafka's types are not followed
+    """What was fetched of one partition, and the bytes of it."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.content = content
+
+
+class _Slow(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka's types are not followed
+    """The same batches, each as a `_Batch`."""
+
+    def next_batch(self, *_: Any) -> Any:
+        here = self._next_slice
+        made = super().next_batch()
+        return _Batch(here) if here[MAGIC_AT] >= 2 else made
+
+
+class _Records(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka's types are not followed
+    """aiokafka's iterator over what was fetched of one partition, which begins again where it fails on a text."""
+
+    _records: Any
+
+    def __init__(self, tp: Any, records: Any, aborted: Any, *rest: Any) -> None:
+        self._aborted_again = list(aborted or ())
+        super().__init__(tp, records, aborted, *rest)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._records_iterator  # type: ignore[no-any-return]  # without a call of `__next__` for each record
+
+    def _consumer_record(self, tp: Any, record: Any) -> Record:
+        time_ms = record.timestamp
+        return Record(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            -1 if time_ms is None else time_ms,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+
+    def _unpack_records(self) -> Iterator[Any]:
+        try:
+            yield from super()._unpack_records()
+            return
+        except UnicodeDecodeError:
+            pass
+        except fetcher.Errors.CorruptRecordException as error:
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+        goes_on = self.next_fetch_offset
+        self._records = _Slow(self._records.content)
+        self._aborted_transactions = sorted(self._aborted_again, key=lambda one: one[1])
+        self._aborted_producers.clear()
+        for record in super()._unpack_records():
+            if record.offset >= goes_on:
+                yield record
+
+
+def install() -> None:
+    """Put the readers above in place of aiokafka's, in this process."""
+    fetcher.MemoryRecords = _Fetched
+    fetcher.PartitionRecords = _Records

@@ -1,0 +1,1 @@
+"""For operators: verify, status, control, notify, save and restore."""

@@ -1,0 +1,108 @@
+"""Keeps the log readable.
+
+While a broker is away aiokafka tells each failed attempt as an error, thousands a minute. What the engine does about it
+is told by the engine itself (`outage`), so what only says that somebody did not answer is dropped. Of its other errors
+one of a kind is let through now and then, with its cause in a line and the number of those that were left out. Of an
+error that ends the worker, mode tells twice what the command then says to the user.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+SAID_EVERY_S = 600.0
+NEVER = (
+    "Group Coordinator Request failed",  # also while a new Kafka makes its first group
+    "FindCoordinator Request failed",
+    "Unable connect to",
+    "Unable to update metadata",
+    "Failed fetch messages",
+    "Failed fetch offsets",
+    "Error sending ",
+    "Heartbeat session expired",
+    "Heartbeat send request failed",
+    "LeaveGroup request failed",
+)
+AWAY = frozenset({"KafkaConnectionError", "NodeNotReadyError", "RequestTimedOutError"})  # what it raises then
+CRASHED = ("Crashed reason=", "We experienced a crash!")
+
+
+class Seldom(logging.Filter):
+    """Lets one record of a kind through every `SAID_EVERY_S`; kinds are told by the text before its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s: dict[str, float] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now_s = str(record.msg), time.monotonic()
+        if kind.startswith(NEVER):
+            return False
+        if record.exc_info:
+            error = record.exc_info[1]
+            if type(error).__name__ in AWAY:
+                return False
+            record.msg, record.args = f"{record.getMessage()}: {error!r}", ()
+            record.exc_info = record.exc_text = None
+        if now_s - self._said_s.get(kind, -SAID_EVERY_S) < SAID_EVERY_S:
+            self._left_out[kind] += 1
+            return False
+        self._said_s[kind] = now_s
+        if left_out := self._left_out.pop(kind, 0):
+            record.msg, record.args = f"{record.getMessage()} (and {left_out} more like it)", ()
+        return True
+
+
+class Unread(logging.Filter):
+    """Drops asyncio's complaint of errors that nobody read, where they are aiokafka's: it sets one on several futures.
+
+    Whoever waited for the commit has had it.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or not type(error).__module__.startswith("aiokafka")
+
+
+class Exhausted(logging.Filter):
+    """Lets asyncio's complaint that no connection can be accepted through once in `SAID_EVERY_S`, with what to do.
+
+    asyncio writes it with a traceback at each attempt, many times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s = -SAID_EVERY_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith("socket.accept() out of system resource"):
+            return True
+        if time.monotonic() - self._said_s < SAID_EVERY_S:
+            return False
+        self._said_s = time.monotonic()
+        record.msg = "out of file descriptors: the pages of this worker do not answer; raise `ulimit -n`"
+        record.args, record.exc_info, record.exc_text = (), None, None
+        return True
+
+
+class Once(logging.Filter):
+    """Drops mode's two accounts of an error that ends the worker."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(text in str(record.msg) for text in CRASHED)
+
+
+def quieten() -> None:
+    """Put the filters on all of aiokafka's loggers, asyncio's and mode's, and aiokafka's warnings away."""
+    for complaint in (Unread(), Exhausted()):
+        logging.getLogger("asyncio").addFilter(complaint)
+    for name in ("driftline.main", "mode.services", "mode.worker", "faust.worker"):
+        logging.getLogger(name).addFilter(Once())
+    seldom = Seldom()
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "aiokafka":
+            logging.getLogger(name).addFilter(seldom)

@@ -1,0 +1,319 @@
+"""Every Prometheus metric of a worker, in one place.
+
+The numbers are counted as plain numbers where things happen (`tally`); names, help texts and labels exist only
+here, when a scrape asks. So counting costs next to nothing, and the series of a shard that was taken away are gone
+with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from driftline.codec.inputs import Inputs
+from driftline.core.pipeline import AlertKind
+from driftline.engine.outage import Outage
+from driftline.engine.runner import Runner
+from driftline.engine.tally import Histogram, Tally
+from driftline.engine.worker import Worker
+from driftline.operate.notify import Notifier
+from driftline.transport.port import Place
+
+_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
+Shards = Iterable[tuple[str, Runner]]
+
+
+class WorkerCollector(Collector):
+    """Reads a worker when Prometheus scrapes.
+
+    Args:
+        worker: returns the worker, or None while there is none.
+        outage: returns what is known of Kafka's absence, or None while nobody has looked.
+    """
+
+    def __init__(self, worker: Callable[[], Worker | None], outage: Callable[[], Outage | None]) -> None:
+        self._worker = worker
+        self._outage = outage
+
+    def collect(self) -> Iterable[Metric]:
+        worker, outage = self._worker(), self._outage()
+        ready = GaugeMetricFamily(
+            "driftline_ready", "1 when Kafka answers and every shard of this worker is recovered."
+        )
+        ready.add_metric([], float(worker is not None and worker.ready))
+        yield ready
+        if outage is not None:
+            yield from _broker(outage)
+        if worker is None:
+            return
+        shards = [(str(partition), runner) for partition, runner in sorted(worker.runners.items())]
+        yield from _counters(shards)
+        yield from _histograms(shards)
+        yield from _recovery(shards)
+        yield from _states(shards)
+        yield from _reading(worker, shards)
+
+
+def _broker(outage: Outage) -> Iterator[Metric]:
+    up = GaugeMetricFamily("driftline_broker_up", "1 while Kafka answers this worker.")
+    up.add_metric([], float(not outage.on))
+    count = CounterMetricFamily("driftline_broker_outages", "How often Kafka stopped answering this worker.")
+    count.add_metric([], outage.count)
+    lasted = CounterMetricFamily("driftline_broker_outage_seconds", "How long Kafka did not answer, all together.")
+    lasted.add_metric([], outage.total_s)
+    yield from (up, count, lasted)
+
+
+_COUNTERS: Mapping[str, tuple[str, str | None, Callable[[Tally], Mapping[str, int]]]] = {
+    "driftline_records": ("Records read, by topic.", "topic", lambda tally: tally.records),
+    "driftline_scores": ("Scores published.", None, lambda tally: {"": tally.scores}),
+    "driftline_outcomes": ("Outcomes published, by kind.", "kind", lambda tally: tally.outcomes),
+    "driftline_rejected": ("Records rejected, by reason.", "reason", lambda tally: tally.rejected),
+    "driftline_alerts": ("Alerts published, by kind.", "kind", lambda tally: tally.alerts),
+    "driftline_failures": (
+        "Commits and recoveries that failed, and were tried again.",
+        None,
+        lambda tally: {"": tally.failures},
+    ),
+    "driftline_recoveries": ("Recoveries of the shard's state.", None, lambda tally: {"": tally.recoveries}),
+}
+
+
+def _counters(shards: Shards) -> Iterator[Metric]:
+    for name, (text, label, read) in _COUNTERS.items():
+        family = CounterMetricFamily(name, text, labels=["partition", *([label] if label else [])])
+        for partition, runner in shards:
+            for value, count in read(runner.tally).items():
+                family.add_metric([partition, *([value] if label else [])], count)
+        yield family
+    joined = CounterMetricFamily("driftline_labels_joined", "Labels joined to their event.", labels=["partition"])
+    for partition, runner in shards:
+        joined.add_metric([partition], runner.tally.outcomes["joined"])
+    yield joined
+
+
+_HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
+    "driftline_label_delay_seconds": ("Event time from event to label.", lambda tally: tally.label_delay_s),
+    "driftline_score_latency_seconds": (
+        "Wall time from the event's record time to its score being readable.",
+        lambda tally: tally.score_latency_s,
+    ),
+    "driftline_score_latency_from_receipt_seconds": (
+        "Wall time from receipt of the event to its score being readable.",
+        lambda tally: tally.receipt_latency_s,
+    ),
+    "driftline_slice_records": ("Records folded and committed together.", lambda tally: tally.slice_records),
+    "driftline_commit_seconds": ("Duration of commits.", lambda tally: tally.commit_s),
+    "driftline_snapshot_seconds": (
+        "Longest that a snapshot held the shard up at once.",
+        lambda tally: tally.snapshot_s,
+    ),
+    "driftline_snapshot_bytes": ("Bytes that a snapshot wrote.", lambda tally: tally.snapshot_bytes),
+}
+
+
+def _histograms(shards: Shards) -> Iterator[Metric]:
+    for name, (text, read) in _HISTOGRAMS.items():
+        family = HistogramMetricFamily(name, text, labels=["partition"])
+        for partition, runner in shards:
+            histogram = read(runner.tally)
+            family.add_metric([partition], buckets=histogram.buckets(), sum_value=histogram.total)
+        yield family
+
+
+_RECOVERY: Mapping[str, tuple[str, Callable[[Tally], float]]] = {
+    "driftline_recovery_seconds": ("Duration of the last recovery.", lambda tally: tally.recovery_s),
+    "driftline_recovery_slices": (
+        "Slices folded again in the recovery under way, or the last one.",
+        lambda tally: tally.recovery_slices,
+    ),
+    "driftline_recovery_records": (
+        "Records folded again in the recovery under way, or the last one.",
+        lambda tally: tally.recovery_records,
+    ),
+    "driftline_recovery_unverifiable_slices": (
+        "Slices of it whose digest says nothing here: other versions or arithmetic.",
+        lambda tally: tally.recovery_unverifiable,
+    ),
+}
+
+
+def _recovery(shards: Shards) -> Iterator[Metric]:
+    for name, (text, read) in _RECOVERY.items():
+        family = GaugeMetricFamily(name, text, labels=["partition"])
+        for partition, runner in shards:
+            family.add_metric([partition], read(runner.tally))
+        yield family
+    ready = GaugeMetricFamily("driftline_shard_ready", "1 when the shard is recovered.", labels=["partition"])
+    for partition, runner in shards:
+        ready.add_metric([partition], float(runner.ready))
+    yield ready
+
+
+def _states(shards: Shards) -> Iterator[Metric]:
+    """What the shards' own states say."""
+    pending = GaugeMetricFamily("driftline_pending", "Events that wait for their label.", labels=["partition"])
+    early = GaugeMetricFamily("driftline_early_labels", "Labels that wait for their event.", labels=["partition"])
+    labels = CounterMetricFamily(
+        "driftline_labels",
+        "Labels since the first record, by what became of them; expired: events without one.",
+        labels=["partition", "fate"],
+    )
+    learned = GaugeMetricFamily("driftline_labels_learned", "Learn calls of the model.", labels=["partition"])
+    unanswered = GaugeMetricFamily(
+        "driftline_labels_unanswered",
+        "Labels of events that the model had no answer to; no metric counts them.",
+        labels=["partition"],
+    )
+    frozen = GaugeMetricFamily("driftline_frozen", "1 while an operator holds learning.", labels=["partition"])
+    generation = GaugeMetricFamily("driftline_model_generation", "Generation of the model.", labels=["partition"])
+    episodes = GaugeMetricFamily(
+        "driftline_open_episodes", "Alert episodes that are open.", labels=["partition", "kind"]
+    )
+    watermark = GaugeMetricFamily("driftline_watermark_seconds", "Watermark, epoch seconds.", labels=["partition"])
+    drift = CounterMetricFamily(
+        "driftline_drift", "Drifts since the first record, alerted or not.", labels=["partition", "signal", "detection"]
+    )
+    passed = CounterMetricFamily(
+        "driftline_passed_over",
+        "Records since the first that are no event or label, and no fault.",
+        labels=["partition", "input", "kind"],
+    )
+    metric = GaugeMetricFamily(
+        "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
+    )
+    maturity = _Maturity()
+    for partition, runner in shards:
+        live = runner.live
+        if live is None:
+            continue
+        summary = live.shard.summary()
+        maturity.add(partition, summary)
+        pending.add_metric([partition], summary["pending"])
+        early.add_metric([partition], summary["early"])
+        for fate, count in summary["labels"].items():
+            if fate != "early":  # those are held now: a gauge
+                labels.add_metric([partition, fate], count)
+        learned.add_metric([partition], live.shard.learner.learned)
+        unanswered.add_metric([partition], summary["unanswered"])
+        frozen.add_metric([partition], float(live.shard.frozen))
+        generation.add_metric([partition], live.shard.learner.generation)
+        kinds = Counter(episode.sign.kind for episode in live.shard.episodes.open.values())
+        for kind in _KINDS:
+            episodes.add_metric([partition, kind], kinds[kind])
+        if summary["watermark_ms"] is not None:
+            watermark.add_metric([partition], summary["watermark_ms"] / 1000)
+        for (signal, detection), count in sorted(live.shard.drifts.items()):
+            drift.add_metric([partition, signal, detection], count)
+        for (what, why), count in live.shard.passed.items():
+            passed.add_metric([partition, what, why], count)
+        spans = {"total": summary["metrics"], "window": summary["window_metrics"], "time": summary.get("span", {})}
+        for span, values in spans.items():
+            for name, value in values.items():
+                if value is not None:
+                    metric.add_metric([partition, name, span], value)
+    yield from (pending, early, labels, learned, unanswered, frozen, generation, episodes, watermark, drift, passed)
+    yield metric
+    yield from maturity.families()
+
+
+class _Maturity:
+    """The series that tell how far labels have come in, and the metrics split by it."""
+
+    def __init__(self) -> None:
+        of = ["partition"]
+        self._coverage = GaugeMetricFamily(
+            "driftline_label_coverage",
+            "Share of events with a label, of those whose wait is over; none before any is.",
+            labels=of,
+        )
+        self._delay = GaugeMetricFamily(
+            "driftline_label_delay_quantile_seconds",
+            "Label delays of all labels so far, to 7%.",
+            labels=[*of, "quantile"],
+        )
+        self._expected = GaugeMetricFamily(
+            "driftline_expected_accuracy", "Accuracy that the last predictions promise, before their labels.", labels=of
+        )
+        self._reliable = GaugeMetricFamily(
+            "driftline_expected_accuracy_reliable",
+            "1 when it can be relied on: calibrated, no new drift.",
+            labels=of,
+        )
+        self._split = GaugeMetricFamily(
+            "driftline_metric_by", "Metrics by segment and by label age.", labels=[*of, "metric", "by", "part"]
+        )
+
+    def add(self, partition: str, summary: Mapping[str, Any]) -> None:
+        if summary["coverage"] is not None:
+            self._coverage.add_metric([partition], summary["coverage"])
+        for share, delay_ms in summary["label_delay_ms"].items():
+            if delay_ms is not None:
+                self._delay.add_metric([partition, share], delay_ms / 1000)
+        expected = summary.get("expected")
+        if expected is not None and expected["accuracy"] is not None:
+            self._expected.add_metric([partition], expected["accuracy"])
+            self._reliable.add_metric([partition], float(expected["reliable"]))
+        for by in ("age", "segment"):
+            for part, values in summary.get(f"by_{by}", {}).items():
+                for name, value in values.items():
+                    if value is not None:
+                        self._split.add_metric([partition, name, by, part], value)
+
+    def families(self) -> Iterator[Metric]:
+        yield from (self._coverage, self._delay, self._expected, self._reliable, self._split)
+
+
+class NotifyCollector(Collector):
+    """Reads the notifiers of a process when Prometheus scrapes."""
+
+    def __init__(self, notifiers: Callable[[], Sequence[Notifier]]) -> None:
+        self._notifiers = notifiers
+
+    def collect(self) -> Iterable[Metric]:
+        results = CounterMetricFamily(
+            "driftline_notifications", "Alerts by webhook and what became of them.", labels=["webhook", "result"]
+        )
+        failed = CounterMetricFamily(
+            "driftline_notification_failed_attempts", "Posts that were not taken.", labels=["webhook"]
+        )
+        up = GaugeMetricFamily("driftline_notifier_up", "1 while alerts are read for the webhook.", labels=["webhook"])
+        for notifier in self._notifiers():
+            for result in ("delivered", "undelivered", "repeated", "unwanted"):
+                results.add_metric([notifier.name, result], notifier.results[result])
+            failed.add_metric([notifier.name], notifier.failed_attempts)
+            up.add_metric([notifier.name], float(notifier.running))
+        yield from (results, failed, up)
+
+
+def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:
+    """How far the inputs are read, and what keeps them from being read; nothing of what is not known now."""
+    of = ["partition", "topic"]
+    lag = GaugeMetricFamily("driftline_lag", "Offsets not yet read, to the last stable offset, by topic.", labels=of)
+    to_end = GaugeMetricFamily(
+        "driftline_lag_to_end", "The same to the end, with what open transactions hold back.", labels=of
+    )
+    held = GaugeMetricFamily(
+        "driftline_transaction_open_seconds", "How long another producer's transaction has held it back.", labels=of
+    )
+    wider = GaugeMetricFamily(
+        "driftline_partitions_unread", "Partitions that were added, and that no worker reads.", labels=["topic"]
+    )
+    topics = Inputs(worker.pipeline).topics
+    for place in [Place(topic, int(partition)) for partition, _ in shards for topic in topics]:
+        for family, found in (
+            (lag, worker.lag(place)),
+            (to_end, worker.lag_to_end(place)),
+            (held, worker.lookout.open_s(place)),
+        ):
+            if found is not None:
+                family.add_metric([str(place.partition), place.topic], found)
+    for topic in topics:
+        if (count := worker.lookout.wider.get(topic)) is not None:
+            wider.add_metric([topic], count - (worker.lookout.partitions or 0))
+    yield from (lag, to_end, held, wider)

@@ -1,0 +1,243 @@
+"""Notification: reads the alerts topic and posts to webhooks.
+
+One consumer group a webhook, so each has its own place in the topic: one that hangs or is away keeps nobody waiting
+but itself. Within a group alerts go one after the other, in order. It is a service beside the engine and not a Faust
+agent, because an agent needs Faust's own Kafka transport (a second consumer, assignor and leader, which this app does
+not start), commits on a timer instead of after delivery, and would share one place in the topic among all webhooks.
+
+What is promised: each message that a `read_committed` reader sees is posted at least once or ends, visibly, in
+`<pipeline>.undelivered`. Its offset is committed after the webhook took it, so a crash can repeat at most the one
+message under way, with the same `Idempotency-Key`. Repeats in the topic itself (delivery at_least_once) are known by
+that key, across restarts too: at its start a reader looks back over the last records before its place.
+
+A dead end is an alert that its webhook refused, or did not take in time. It is counted, logged, and written to
+`<pipeline>.undelivered` as it was, with the webhook and the reason in its headers, before its offset is committed.
+After a dead end each alert gets one attempt, until one is taken: a webhook that is gone does not pile up a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import aiohttp
+import msgspec
+import orjson
+from msgspec import Struct
+
+from driftline.config import Settings
+from driftline.core.error import BrokerError
+from driftline.core.pipeline import Pipeline
+from driftline.kafka.client import Arrival, Group, client_options, group, producer
+from driftline.kafka.topic import undelivered_topic
+from driftline.operate.webhook import Alert, Answer, Webhook, key_of, post
+
+log = logging.getLogger(__name__)
+
+BACKOFF_MAX_S = 60.0
+RESTART_S = 5.0
+LOOK_BACK = 200  # records before its place, whose keys a starting reader learns
+KEYS_MAX = 2_000
+
+
+class _Needed(Struct):
+    """What an alert must have for the posts to be made; others may have written something else."""
+
+    pipeline: str
+    episode: str
+    state: str
+    update: int
+    kind: str
+    severity: str
+    audience: list[str]
+    sentence: str
+    runbook: str
+    silenced: bool
+    announced: bool
+    evidence: dict[str, Any]
+
+
+class Notifier:
+    """Posts the alerts of one pipeline to one webhook, until cancelled.
+
+    Attributes:
+        results: messages by what became of them, once that is noted: `delivered`, `undelivered`, `repeated` (known
+            already), `unwanted` (another audience, not severe enough, silenced).
+        failed_attempts: attempts that were not taken.
+        running: whether it reads.
+        has_place: it was given partitions and knows its place in them.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, name: str, webhook: Webhook) -> None:
+        self.name = name
+        self.webhook = webhook
+        self.results: Counter[str] = Counter()
+        self.failed_attempts = 0
+        self.running = False
+        self.has_place = False
+        self._pipeline = pipeline
+        self._settings = settings
+        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._given_up = False
+
+    @property
+    def group_id(self) -> str:
+        return f"{self._pipeline.name}.notify.{self.name}"
+
+    async def run(self) -> None:
+        """Read and post, for ever; Kafka's faults are waited out."""
+        while True:
+            try:
+                await self._read()
+            except (BrokerError, OSError) as error:
+                log.warning("webhook %s: %s; trying again", self.name, error)
+            finally:
+                self.running = False
+            await asyncio.sleep(RESTART_S)
+
+    async def _read(self) -> None:
+        webhook = self.webhook
+        options = client_options(self._settings)
+        alive_ms = webhook.give_up_ms + webhook.timeout_ms + 60_000
+        async with (
+            group(
+                options,
+                self._pipeline.topics.alerts,
+                self.group_id,
+                committed=self._pipeline.delivery == "exactly_once",
+                from_beginning=webhook.start == "beginning",
+                poll_interval_max_ms=alive_ms,
+                look_back=LOOK_BACK,
+            ) as alerts,
+            producer(options, acks="all", enable_idempotence=True) as undelivered,
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        ):
+            self.running = True
+            while True:
+                found = await alerts.next()
+                self.has_place = alerts.has_place
+                if found is None:
+                    continue
+                arrival, is_new = found
+                if not is_new:
+                    self._remember(_read_alert(arrival))
+                    continue
+                result = await self._settle(session, undelivered, arrival, alerts)
+                if result is not None:
+                    await alerts.done(arrival)
+                    self.results[result] += 1
+
+    async def _settle(
+        self, session: aiohttp.ClientSession, undelivered: Any, arrival: Arrival, alerts: Group
+    ) -> Literal["delivered", "undelivered", "repeated", "unwanted"] | None:
+        """Bring one message to its end; None where it is not ours any more."""
+        alert = _read_alert(arrival)
+        if alert is None:
+            await self._dead_end(undelivered, arrival, "it is no alert (a stub for one that was too large?)", 0)
+            return "undelivered"
+        if key_of(alert) in self._keys:
+            return "repeated"
+        if not self.webhook.wants(alert):
+            return "unwanted"
+        answer, attempts = await attempt(
+            lambda: post(session, self.webhook, alert, datetime.now(UTC)),
+            backoff_s=self.webhook.backoff_ms / 1000,
+            give_up_s=0.0 if self._given_up else self.webhook.give_up_ms / 1000,
+            failed=lambda answer: self._failed(alert, answer),
+            ours=lambda: alerts.owns(arrival),
+        )
+        if answer is None:
+            return None
+        if answer.verdict == "taken":
+            self._given_up = False
+            log.info("webhook %s took %s", self.name, key_of(alert))
+        else:
+            self._given_up = answer.verdict == "later"
+            await self._dead_end(undelivered, arrival, answer.detail, attempts)
+        self._remember(alert)
+        return "delivered" if answer.verdict == "taken" else "undelivered"
+
+    def _failed(self, alert: Alert, answer: Answer) -> None:
+        self.failed_attempts += 1
+        log.warning("webhook %s (%s) did not take %s: %s", self.name, self.webhook.host, key_of(alert), answer.detail)
+
+    async def _dead_end(self, undelivered: Any, arrival: Arrival, reason: str, attempts: int) -> None:
+        headers = [
+            ("driftline.webhook", self.name.encode()),
+            ("driftline.reason", reason[:500].encode()),
+            ("driftline.attempts", b"%d" % attempts),
+            ("driftline.partition", b"%d" % arrival.partition),
+            ("driftline.offset", b"%d" % arrival.offset),
+        ]
+        topic = undelivered_topic(self._pipeline)
+        try:
+            await undelivered.send_and_wait(topic, arrival.value, key=arrival.key, headers=headers)
+        except Exception as error:
+            raise BrokerError(f"{topic} cannot be written ({error}); look at the broker") from error
+        log.error(
+            "webhook %s (%s) has not got an alert (offset %d of partition %d): %s; it is in %s",
+            self.name,
+            self.webhook.host,
+            arrival.offset,
+            arrival.partition,
+            reason,
+            topic,
+        )
+
+    def _remember(self, alert: Alert | None) -> None:
+        if alert is None:
+            return
+        self._keys[key_of(alert)] = None
+        while len(self._keys) > KEYS_MAX:
+            self._keys.popitem(last=False)
+
+
+async def attempt(
+    once: Callable[[], Awaitable[Answer]],
+    *,
+    backoff_s: float,
+    give_up_s: float,
+    failed: Callable[[Answer], None],
+    ours: Callable[[], bool] = lambda: True,
+) -> tuple[Answer | None, int]:
+    """Try until it is taken or refused, or there is no time for another attempt.
+
+    Args:
+        backoff_s: pause before the second attempt; each next one is twice as long, at most a minute, and up to a half
+            longer by chance.
+        ours: asked before each further attempt.
+
+    Returns:
+        The last answer (None when it is not ours to try any more), and how many attempts were made.
+    """
+    begun_s = time.monotonic()
+    attempts = 0
+    while True:
+        answer = await once()
+        attempts += 1
+        if answer.verdict == "taken":
+            return answer, attempts
+        failed(answer)
+        pause_s = max(min(backoff_s * 2 ** (attempts - 1), BACKOFF_MAX_S) * random.uniform(1, 1.5), answer.after_s)
+        if answer.verdict == "refused" or time.monotonic() + pause_s > begun_s + give_up_s:
+            return answer, attempts
+        await asyncio.sleep(pause_s)
+        if not ours():
+            return None, attempts
+
+
+def _read_alert(arrival: Arrival) -> Mapping[str, Any] | None:
+    """The alert of a record; None where it is none, as a stub."""
+    try:
+        alert: dict[str, Any] = orjson.loads(arrival.value or b"null")
+        msgspec.convert(alert, _Needed)
+        orjson.dumps(alert)  # what is nested deeper than JSON is written cannot be posted
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return alert

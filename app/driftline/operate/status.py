@@ -1,0 +1,289 @@
+"""What the journal says of every shard: positions, lag, and the numbers that its entries carry for people.
+
+Reads Kafka alone, so it answers whether or not a worker runs; it joins no group and changes nothing. `look` is for when
+something is wrong: it says what it could not learn instead of waiting for it, and what stands in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from driftline.codec.inputs import Inputs
+from driftline.codec.journal import Entry, EpochEntry, Link, SliceEntry, decode_link
+from driftline.codec.seal import is_sealed
+from driftline.core.error import DriftlineError, InvariantError
+from driftline.core.pipeline import Pipeline
+from driftline.engine.trust import name_of
+from driftline.kafka.broker import KafkaBroker
+from driftline.transport.obstacle import open_text
+from driftline.transport.port import Place
+
+LOOK_BACK = 400  # journal offsets
+READ_RECORDS_MAX = 1_000
+AT_ONCE = 8  # shards; each takes a few connections
+SECOND_LOOK_S = 1.0  # a transaction that is as open after this long is worth a word
+STEPS_PATIENCE = 5  # a cluster that has answered may take so many times longer over the rest
+
+
+class ShardStatus(Struct, frozen=True):
+    """One shard, as its journal has it.
+
+    Args:
+        positions: next offset by input topic; empty before the first start.
+        lag: offsets from there to the last stable offset, by input topic; none where nothing readable is left.
+        slice_number, epoch: of the last entry.
+        note: the shard's own summary, at most a second older than the last entry under load; None if there is none.
+        lag_to_end: as `lag`, to the end, with what open transactions hold back.
+        troubles: what stands in the way, or could not be learned, in words.
+    """
+
+    partition: int
+    positions: dict[str, int]
+    lag: dict[str, int]
+    slice_number: int
+    epoch: int
+    note: dict[str, Any] | None
+    lag_to_end: dict[str, int] = {}
+    troubles: tuple[str, ...] = ()
+
+
+class Edges(NamedTuple):
+    """Where partitions begin and end: the first offset that is kept, the last stable offset, the high watermark."""
+
+    beginnings: Mapping[Place, int]
+    stable: Mapping[Place, int]
+    ends: Mapping[Place, int]
+
+
+class _Journal(NamedTuple):
+    """The end of one journal.
+
+    Attributes:
+        bad: what is wrong with records that are no entries, by offset.
+        signed: an entry among them is sealed with a key of the deployment, which has one.
+    """
+
+    links: list[Link]
+    bad: dict[int, str]
+    signed: bool = False
+
+
+async def read_status(broker: KafkaBroker, pipeline: Pipeline, partitions: int) -> Sequence[ShardStatus]:
+    """Every shard of a pipeline.
+
+    Raises:
+        BrokerError: Kafka cannot be reached.
+    """
+    edges = await _edges(broker, _places(pipeline, range(partitions)))
+    return [await _shard(broker, pipeline, partition, edges) for partition in range(partitions)]
+
+
+async def look(
+    broker: KafkaBroker, pipeline: Pipeline, partitions: int, leaderless: Collection[tuple[str, int]], patience_s: float
+) -> Sequence[ShardStatus]:
+    """Every shard of a pipeline; what cannot be learned in time is named in its `troubles`.
+
+    Args:
+        leaderless: partitions, as (topic, number), that no broker answers for.
+        patience_s: how long a cluster may take to answer at all; it has done so once already.
+    """
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(partition: int) -> ShardStatus:
+        async with room:
+            return await _look_at(broker, pipeline, partition, leaderless, patience_s * STEPS_PATIENCE)
+
+    return await asyncio.gather(*(one(partition) for partition in range(partitions)))
+
+
+async def _look_at(
+    broker: KafkaBroker, pipeline: Pipeline, partition: int, leaderless: Collection[tuple[str, int]], patience_s: float
+) -> ShardStatus:
+    places = _places(pipeline, [partition])
+    if away := [place for place in places if place in leaderless]:
+        return _unknown(partition, f"no broker answers for {', '.join(f'{one.topic}-{one.partition}' for one in away)}")
+    try:
+        async with asyncio.timeout(patience_s):
+            edges = await _edges(broker, places)
+            found = await _shard(broker, pipeline, partition, edges)
+            found = await _without_tails(broker, found, edges)
+            return replace(found, troubles=(*found.troubles, *await _open(broker, pipeline, places, edges)))
+    except TimeoutError:
+        return _unknown(partition, f"Kafka did not answer for its partitions within {patience_s:g} s")
+    except DriftlineError as error:
+        return _unknown(partition, str(error))
+
+
+def _unknown(partition: int, why: str) -> ShardStatus:
+    return ShardStatus(partition, {}, {}, 0, 0, None, {}, (f"shard {partition} is not known now: {why}",))
+
+
+def _places(pipeline: Pipeline, partitions: Iterable[int]) -> list[Place]:
+    topics = (*Inputs(pipeline).topics, pipeline.topics.journal)
+    return [Place(topic, partition) for topic in topics for partition in partitions]
+
+
+async def _edges(broker: KafkaBroker, places: Sequence[Place]) -> Edges:
+    return Edges(
+        *await asyncio.gather(broker.beginnings(places), broker.ends(places), broker.ends(places, readable=False))
+    )
+
+
+async def _shard(broker: KafkaBroker, pipeline: Pipeline, partition: int, edges: Edges) -> ShardStatus:
+    place = Place(pipeline.topics.journal, partition)
+    topics = Inputs(pipeline).topics
+    links, bad, _ = await _last_links(broker, place, edges.beginnings[place], edges.stable[place])
+    positions = {topic: edges.beginnings[Place(topic, partition)] for topic in topics} | _positions(links)
+
+    def lag(ends: Mapping[Place, int]) -> dict[str, int]:
+        known = [(topic, ends.get(Place(topic, partition))) for topic in positions]
+        return {topic: max(0, end - positions[topic]) for topic, end in known if end is not None}
+
+    return ShardStatus(
+        partition,
+        positions,
+        lag(edges.stable),
+        max((linked.entry.number for linked in links if isinstance(linked.entry, SliceEntry)), default=0),
+        max((_epoch(linked.entry) for linked in links), default=0),
+        _note(links),
+        lag(edges.ends),
+        tuple(_bad_texts(place, bad)),
+    )
+
+
+def _bad_texts(place: Place, bad: Mapping[int, str]) -> Iterator[str]:
+    if bad:
+        offset, why = next(iter(bad.items()))
+        more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+        where = f"{place.topic}-{place.partition}"
+        yield (
+            f"{where} holds a record at offset {offset}{more} that is not a journal entry ({why}): something else "
+            "writes to it. A worker stops there when it recovers; `driftline verify` says what it means"
+        )
+
+
+async def _without_tails(broker: KafkaBroker, found: ShardStatus, edges: Edges) -> ShardStatus:
+    """Count a lag from the first record that can be read: what was aborted, and markers, take offsets too."""
+    lag, lag_to_end = dict(found.lag), dict(found.lag_to_end)
+    for topic in [topic for topic, count in found.lag.items() if count]:
+        stop = edges.stable[Place(topic, found.partition)]
+        reader = broker.reader(found.partition)
+        try:
+            await reader.open({topic: max(found.positions[topic], edges.beginnings[Place(topic, found.partition)])})
+            left = await reader.read(topic, 1, stop)
+        finally:
+            await reader.close()
+        lag[topic] = stop - left[0].offset if left else 0
+        lag_to_end[topic] -= found.lag[topic] - lag[topic]
+    return replace(found, lag=lag, lag_to_end=lag_to_end)
+
+
+async def _open(broker: KafkaBroker, pipeline: Pipeline, places: Sequence[Place], edges: Edges) -> list[str]:
+    """Transactions that are open and stay so, in words."""
+    held = [place for place in places if edges.stable[place] < edges.ends[place]]
+    if not held or pipeline.delivery != "exactly_once":
+        return []
+    await asyncio.sleep(SECOND_LOOK_S)
+    again = await broker.ends(held)
+    return [
+        open_text(
+            place,
+            edges.stable[place],
+            await broker.time_of(place, edges.stable[place]),
+            edges.ends[place] - edges.stable[place],
+        )
+        for place in held
+        if again[place] == edges.stable[place]
+    ]
+
+
+async def _last_links(broker: KafkaBroker, place: Place, beginning: int, end: int) -> _Journal:
+    """The last entries of a journal, back to one that names every position: an epoch, or one with a note.
+
+    With keys back to a sealed one: without it, nothing tells entries from what others wrote behind them.
+    """
+    look_back = LOOK_BACK
+    while True:
+        start = max(beginning, end - look_back)
+        found = await _links_from(broker, place, start, end)
+        told = found.signed or not broker.ring
+        if start == beginning or (told and any(linked.note is not None for linked in found.links)):
+            return found
+        look_back *= 8
+
+
+async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -> _Journal:
+    found = _Journal([], {})
+    signed = False
+    reader = broker.reader(place.partition)
+    await reader.open({place.topic: start})
+    try:
+        while sources := await reader.read(place.topic, READ_RECORDS_MAX, end):
+            for source in sources:
+                signed = signed or is_sealed(source.value, name_of(place), broker.ring)
+                if signed and not is_sealed(source.value, name_of(place), broker.ring):
+                    found.bad[source.offset] = "no key of this deployment signed it"
+                    continue
+                try:
+                    found.links.append(_sound(decode_link(source.value)))
+                except InvariantError as error:
+                    found.bad[source.offset] = str(error).partition("(")[2].partition(")")[0] or "unknown"
+    finally:
+        await reader.close()
+    return found._replace(signed=signed)
+
+
+class _Note(Struct):
+    """The kinds of what an entry carries for people, as far as it is shown."""
+
+    positions: dict[str, int]
+    pending: int = 0
+    counts: dict[str, int] = {}
+    metrics: dict[str, float | None] = {}
+    window_metrics: dict[str, float | None] = {}
+    watermark_ms: int | None = None
+    unanswered: int = 0
+    episodes: list[str] = []
+    acknowledged: list[str] = []
+
+
+def _sound(linked: Link) -> Link:
+    """Raises InvariantError where what an entry carries for people is of another kind."""
+    if linked.note is not None:
+        try:
+            msgspec.convert(linked.note, _Note)
+        except msgspec.ValidationError as error:
+            raise InvariantError(f"a journal entry's note is of another kind ({error})") from error
+    return linked
+
+
+def _note(links: Sequence[Link]) -> dict[str, Any] | None:
+    """The last summary of the state that the shard has; None where another state has begun since."""
+    for linked in reversed(links):
+        if linked.note is not None:
+            return linked.note
+        if isinstance(linked.entry, EpochEntry) and linked.entry.state != "kept":
+            return None
+    return None
+
+
+def _positions(links: Sequence[Link]) -> dict[str, int]:
+    positions: dict[str, int] = {}
+    for linked in links:
+        if isinstance(linked.entry, EpochEntry):
+            positions.update(linked.entry.positions)
+        else:
+            positions.update({topic: part.stop for topic, part in linked.entry.inputs.items()})
+        if linked.note is not None:
+            positions.update(linked.note["positions"])
+    return positions
+
+
+def _epoch(entry: Entry) -> int:
+    return entry.number if isinstance(entry, EpochEntry) else entry.epoch

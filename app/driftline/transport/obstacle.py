@@ -1,0 +1,123 @@
+"""What keeps records from us although Kafka answers: partitions that nobody reads, and transactions of others.
+
+Both last until a person acts, so each is one warning when it is seen and one line when it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from driftline.transport.clock import REAL, Clock
+from driftline.transport.port import Feed, Place
+
+log = logging.getLogger(__name__)
+
+HELD_S = 10.0  # a transaction that is open for less is another producer at its ordinary work
+
+
+def wider_text(counts: Mapping[str, int], partitions: int) -> str:
+    """What to know of topics that have more partitions than the pipeline works with.
+
+    Args:
+        counts: these topics, each with its number of partitions.
+        partitions: that the pipeline works with.
+    """
+    topics = ", ".join(f"{topic} has {count}" for topic, count in sorted(counts.items()))
+    return (
+        f"partitions were added: {topics}, and the pipeline works with {partitions}. Records in the new ones are not "
+        "read, and a label may now lie in another partition than its event. Stop the workers, give every topic of the "
+        "pipeline the same number (`driftline topics check -p FILE` names those that differ), and start them again, "
+        "once with --on-gap continue"
+    )
+
+
+def open_text(place: Place, offset: int, since_ms: int | None, behind: int | None) -> str:
+    """What to know of another producer's transaction that stays open.
+
+    Args:
+        offset: of its first record.
+        since_ms: since when it is known to be open.
+        behind: offsets that wait behind it, or None if that is not known.
+    """
+    since = "" if since_ms is None else f" since {datetime.fromtimestamp(since_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    waiting = "" if behind is None else f" ({behind:,} offsets wait)"
+    where = f"{place.topic}-{place.partition}"
+    return (
+        f"a transaction of another producer is open in {where}{since}, from offset {offset} on: nothing behind it is "
+        f"read until it ends{waiting}. See to that producer, or end it: kafka-transactions --bootstrap-server HOST "
+        f"abort --topic {place.topic} --partition {place.partition} --start-offset {offset}"
+    )
+
+
+class Lookout:
+    """Looks at the inputs of one worker now and then.
+
+    Attributes:
+        wider: topics with partitions that nobody reads, each with its number of partitions.
+    """
+
+    def __init__(self, clock: Clock = REAL) -> None:
+        self.wider: dict[str, int] = {}
+        self._clock = clock
+        self._partitions: int | None = None
+        self._held: dict[Place, tuple[int, float, int]] = {}  # offset, when it was seen first by both clocks
+        self._warned: set[Place] = set()
+
+    @property
+    def partitions(self) -> int | None:
+        """How many the pipeline works with; None while that is not known."""
+        return self._partitions
+
+    @property
+    def trouble(self) -> str | None:
+        """Why not everything is read that should be; None if it is."""
+        return wider_text(self.wider, self._partitions) if self.wider and self._partitions is not None else None
+
+    def begin(self, feed: Feed) -> None:
+        """The first assignment: what the inputs have now is what the pipeline works with."""
+        counts = feed.counts()
+        if self._partitions is None and counts:
+            self._partitions = min(counts.values())
+
+    def open_s(self, place: Place) -> float | None:
+        """For how long another producer's transaction has held a partition back; None if none does."""
+        held = self._held.get(place)
+        return None if held is None or place not in self._warned else self._clock.now_s() - held[1]
+
+    def look(self, feed: Feed, places: Iterable[Place]) -> None:
+        """Look at the number of partitions, and at transactions that are open in those that are read."""
+        self._look_at_counts(feed.counts())
+        places = set(places)
+        for place in self._held.keys() - places:
+            self._forget(place)
+        for place in sorted(places):
+            self._look_at(place, feed.held_at(place), feed.lag_to_end(place))
+
+    def _look_at_counts(self, counts: Mapping[str, int]) -> None:
+        if self._partitions is None or not counts:
+            return
+        wider = {topic: count for topic, count in counts.items() if count > self._partitions}
+        if wider != self.wider:
+            self.wider = wider
+            log.warning("%s", self.trouble or "every input has as many partitions as the pipeline works with again")
+
+    def _look_at(self, place: Place, offset: int | None, behind: int | None) -> None:
+        held = self._held.get(place)
+        if held is not None and held[0] != offset:
+            if place in self._warned and offset is None:
+                log.warning("the transaction in %s-%d has ended, and is read on", place.topic, place.partition)
+            self._forget(place)
+            held = None
+        if offset is None:
+            return
+        if held is None:
+            self._held[place] = offset, self._clock.now_s(), int(self._clock.wall_s() * 1000)
+        elif place not in self._warned and self._clock.now_s() - held[1] >= HELD_S:
+            self._warned.add(place)
+            log.warning("%s", open_text(place, offset, held[2], behind))
+
+    def _forget(self, place: Place) -> None:
+        self._held.pop(place, None)
+        self._warned.discard(place)

@@ -1,0 +1,146 @@
+"""What the engine asks of a broker. `kafka` and `memory` keep the same contract, and one test suite holds both to it.
+
+A topic here is a name, a shard a partition number; (topic, partition) is written `Place`. Offsets are as in Kafka: not
+dense, since commit markers and aborted records take some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from driftline.codec.journal import TopicIdentity
+from driftline.codec.write import Write
+from driftline.core.record import Source
+
+EMBEDDED_TOPIC = "driftline.embedded"
+"""A topic that the embedded broker alone has: it is known by it, and takes orders for new topics on it."""
+
+
+class Place(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Assignment(Protocol):
+    """Who is told which partitions this worker has. Both calls must return soon: no heartbeat runs meanwhile."""
+
+    async def revoked(self) -> None:
+        """All partitions are taken away (rebalances are eager). Nothing may be committed after it returns."""
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """These partitions are ours; each input is paused."""
+
+
+class Feed(Protocol):
+    """The inputs of a pipeline, shared among the workers of its group."""
+
+    async def start(self, assignment: Assignment) -> None: ...
+
+    async def poll(self) -> Mapping[Place, Sequence[Source]]:
+        """Records of the partitions that are not paused, in order; empty after a short wait without any."""
+
+    async def reached(self) -> bool:
+        """Whether the cluster answers now; comes back within a few seconds."""
+
+    def at_end(self, place: Place) -> bool:
+        """Whether everything readable of a partition was given out: next offset >= last stable offset, as last
+        known."""
+
+    def looks(self, place: Place) -> int:
+        """How often the cluster has answered for a partition, with records or with none: its end was known then."""
+
+    def lag(self, place: Place) -> int | None:
+        """Offsets between what was given out and the last stable offset, as last known."""
+
+    def lag_to_end(self, place: Place) -> int | None:
+        """The same to the high watermark: what lies in transactions that are open, and behind them, is counted."""
+
+    def held_at(self, place: Place) -> int | None:
+        """The last stable offset where it is not the end: an open transaction begins there. None where none does."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Partitions of each input, as last known."""
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
+        """Those of these topics that are there, as the cluster has them now.
+
+        Raises:
+            UnreachableError: it does not answer.
+        """
+
+    def begin(self, positions: Mapping[Place, int]) -> None:
+        """Go on reading these partitions from these offsets."""
+
+    def pause(self, place: Place) -> None: ...
+
+    def resume(self, place: Place) -> None: ...
+
+    async def note_positions(self, positions: Mapping[Place, int]) -> None:
+        """Tell the group, for lag tools only. What it says is never read again."""
+
+    async def stop(self) -> None: ...
+
+
+class Publisher(Protocol):
+    """The one identity under which a shard writes."""
+
+    async def open(self) -> None:
+        """Become the owner: whoever had the identity before can write no more, and what it left open is ended."""
+
+    async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
+        """Write all of it, or (transactions) none of it; the entry last.
+
+        Returns:
+            Offset of the entry, -1 without one.
+
+        Raises:
+            CommitUnknownError: anything else than a plain success. The publisher is of no more use.
+        """
+
+    async def close(self) -> None:
+        """Let go, within a bounded time, whatever state it is in."""
+
+
+class Reader(Protocol):
+    """Reads one shard's partitions apart from any group, each from a given offset."""
+
+    async def open(self, starts: Mapping[str, int]) -> None:
+        """Begin: topic -> first offset to read.
+
+        Raises:
+            InputLostError: an offset lies before the first retained record.
+        """
+
+    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
+        """The next records of a topic, in order, at least one; none when its end (or offset `stop`) is reached.
+
+        The end is the one after `open`: everything that a publisher opened before has committed is read.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Broker(Protocol):
+    """A connection to a cluster, as one pipeline uses it."""
+
+    def feed(self) -> Feed: ...
+
+    def publisher(self, partition: int) -> Publisher: ...
+
+    def reader(self, partition: int) -> Reader: ...
+
+    async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        """First retained offset of each partition."""
+
+    async def offsets_at(self, places: Iterable[Place], time_ms: int) -> Mapping[Place, int]:
+        """Of each partition, the first offset whose record has this time or a later one; its end where none has."""
+
+    async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
+        """Offset after the last record of each partition.
+
+        Args:
+            readable: leave out what is behind the last stable offset, where the delivery is exactly once.
+        """

@@ -1,0 +1,60 @@
+"""What the log leaves out: what others tell again and again, or somebody has told already."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import TypeAlias
+
+import pytest
+
+from driftline.operate import log_filter
+from driftline.operate.log_filter import Once, Seldom
+
+Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def record(text: str, *arguments: object, raised: Raised | None = None) -> logging.LogRecord:
+    return logging.LogRecord("aiokafka.any", logging.ERROR, __file__, 1, text, arguments, raised)
+
+
+def raised(error: Exception) -> Raised:
+    try:
+        raise error
+    except Exception:  # noqa: BLE001 - as a logger would find it
+        kind, value, traceback = sys.exc_info()
+        assert kind is not None
+        assert value is not None
+        return kind, value, traceback
+
+
+class KafkaConnectionError(Exception):
+    """Named as aiokafka's."""
+
+
+def test_that_somebody_does_not_answer_is_told_by_the_outage_alone() -> None:
+    seldom = Seldom()
+    for text in ("Unable connect to node with id %s: %s", "Heartbeat send request failed: %s. Will retry."):
+        assert not seldom.filter(record(text, 1, "refused"))
+    assert not seldom.filter(record("Unexpected error in sender routine", raised=raised(KafkaConnectionError("gone"))))
+
+
+def test_other_errors_are_told_now_and_then_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    seldom = Seldom()
+    first = record("Unexpected error in %s", "sender routine", raised=raised(ValueError("odd")))
+    assert seldom.filter(first)
+    assert first.getMessage() == "Unexpected error in sender routine: ValueError('odd')"
+    assert first.exc_info is None
+    assert not seldom.filter(record("Unexpected error in %s", "sender routine"))
+    monkeypatch.setattr(log_filter, "SAID_EVERY_S", 0.0)
+    again = record("Unexpected error in %s", "sender routine")
+    assert seldom.filter(again)
+    assert again.getMessage() == "Unexpected error in sender routine (and 1 more like it)"
+
+
+def test_an_error_that_ends_the_worker_is_left_to_the_command() -> None:
+    once = Once()
+    assert not once.filter(record("[^--%s]: Crashed reason=%r", "Hosted", ValueError()))
+    assert not once.filter(record("[^Worker]: We experienced a crash! Reraising original exception..."))
+    assert once.filter(record("shard %d: recovered", 0))
