@@ -12,11 +12,13 @@ RUN python -m venv /opt/driftline
 
 WORKDIR /src
 # The dependencies first, in the versions of the constraints: the layer stays as long as they do.
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir -p app/driftline/core/model/fast \
     && touch app/driftline/__init__.py app/driftline/core/model/fast/_weighted.pyx \
     && pip install -c constraints.txt . && pip uninstall -y driftline && rm -r app build
 COPY app ./app
+COPY schemas ./schemas
+COPY docs/runbook.md ./docs/
 RUN pip install --no-deps .
 
 FROM python:3.11.14-slim
