@@ -9,6 +9,7 @@ SEEDS ?= 1
 FAULTS ?= 100
 EVENTS ?= 200000
 INPUTS ?= 1000000
+JOBS ?= 2
 
 # The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
@@ -70,10 +71,10 @@ demo: install
 	$(BIN)/driftline demo
 
 test: dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 fast: dev
-	$(BIN)/python -m pytest -q -m 'not integration'
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not integration and not slow'
 
 check: dev lint fast
 

@@ -24,9 +24,14 @@ if not os.environ.get("CI"):
     settings.load_profile("any machine")
 
 
+SLOW = frozenset({"fuzz", "integration", "parity", "property", "simulation"})  # folders; single files mark themselves
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a real Kafka."""
+    """Mark what uses a real Kafka, and what `make check` leaves to `make test`."""
     for item in items:
+        if SLOW & {*item.path.relative_to(item.config.rootpath).parts}:
+            item.add_marker(pytest.mark.slow)
         if {"kafka", "kafka_needs"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
 

@@ -34,6 +34,8 @@ from driftline.ingest.table import Fields
 from tests.backtest import history
 from tests.cli.command import COMMAND, ROOT, environment, run
 
+pytestmark = pytest.mark.slow
+
 MODELS: dict[str, Callable[[], Any]] = {
     "StandardScaler() | LogisticRegression()": lambda: (
         preprocessing.StandardScaler() | linear_model.LogisticRegression()

@@ -16,6 +16,8 @@ from driftline.devbroker.node import HOST, free_port, wait_for
 from tests.cli.command import line, run, run_process, start
 from tests.devbroker.test_guard import runs
 
+pytestmark = pytest.mark.slow
+
 
 def children(pid: int) -> list[int]:
     """Process ids of the children of a process."""

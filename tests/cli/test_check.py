@@ -15,6 +15,8 @@ from driftline.author import scale
 from driftline.cli import main, trial
 from driftline.config import read_pipeline
 
+pytestmark = pytest.mark.slow
+
 FILE = """\
 pipeline: cards
 task: binary

@@ -17,6 +17,8 @@ from driftline.devbroker.kafka import KafkaNode
 from tests.cli.command import line, run, start
 from tests.ingest.test_feed import arrived, in_order
 
+pytestmark = pytest.mark.slow
+
 
 def test_rows_go_out_as_events_and_labels(embedded: EmbeddedNode, pipeline_file: Path, rows_file: Path) -> None:
     done = run(

@@ -19,6 +19,8 @@ from driftline.cli.lazy import found
 from driftline.devbroker.embedded import EmbeddedNode
 from tests.cli.command import TIMEOUT_S, environment
 
+pytestmark = pytest.mark.slow
+
 HEAVY = frozenset({"river", "scipy", "sklearn", "pandas", "numpy", "plotly", "pyarrow", "faust", "aiohttp"})
 SLOW = HEAVY | {"aiokafka", "asyncio", "confluent_kafka", "orjson", "prometheus_client", "pydantic", "rich", "yaml"}
 CLOSED = ("--bootstrap", "127.0.0.1:1")

@@ -12,6 +12,8 @@ from driftline.config import load_pipeline
 from driftline.ingest.table import Fields, Table
 from tests.cli.command import run
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = """\
 pipeline: shop
 task: binary

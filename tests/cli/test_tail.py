@@ -10,11 +10,15 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from driftline.cli.tail import plain_line, pretty_alert, rejected_line
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.kafka.client import Arrival, producer
 from tests.cli.command import COMMAND, TIMEOUT_S, environment, line, run, start
+
+pytestmark = pytest.mark.slow
 
 Header = tuple[str, bytes]
 

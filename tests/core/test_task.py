@@ -22,11 +22,11 @@ from driftline.core.river.curve import OWN_METRICS
 from driftline.core.signal import Signal
 from driftline.core.task import TASK_NAMES, UNLABELLED, TaskName, find_task, task_of, tasks
 
-APP = Path(__file__).resolve().parents[2] / "app"
+APP = Path(__file__).resolve().parents[2] / "app" / "driftline"
 HOME = APP / "core" / "task"
 SAME_WORD = {  # a key of bytes, and a module of River's
     "codec/document.py",
-    "core/build.py",
+    "core/river/building.py",
     "core/pipeline/form.py",
     "core/pipeline/place.py",
 }

@@ -31,6 +31,8 @@ from driftline.kafka import access, client
 from driftline.kafka.client import Arrival, subscribe
 from tests.support.pipelines import pipeline, settings
 
+pytestmark = pytest.mark.slow
+
 BASE_MS = 1_700_000_000_000
 
 

@@ -25,6 +25,8 @@ from driftline.kafka import cleanup, once
 from driftline.kafka.broker import KafkaBroker
 from tests.support.pipelines import pipeline, settings
 
+pytestmark = pytest.mark.slow
+
 cleanup.install()
 
 

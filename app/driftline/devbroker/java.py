@@ -7,12 +7,15 @@ download is never taken for a cache and two downloads at once do no harm.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from driftline.core.error import BrokerError
@@ -97,6 +100,24 @@ def fetch_jars(cache: Path | None = None) -> Path:
             f"or copy the `libs` folder of an Apache Kafka {kafka_version()} download to {folder}"
         )
     cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache):
+        if not folder.is_dir():
+            _fetch(maven, cache, folder)
+    return folder
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process at a time: two Mavens that fill one repository can disturb each other."""
+    lock = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _fetch(maven: str, cache: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as place:
         shutil.copy(POM, place)
         command = [
@@ -124,7 +145,6 @@ def fetch_jars(cache: Path | None = None) -> Path:
                 "check the network and the mirror in ~/.m2/settings.xml, then try again"
             )
         _rename_whole(Path(place) / "jars", folder)
-    return folder
 
 
 def _rename_whole(made: Path, folder: Path) -> None:

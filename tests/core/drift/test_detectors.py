@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.detectors import DETECTORS, MODELS, REACTIONS, Run, by_hand, judged, sea_switch, sine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("stream", ["abrupt", "gradual"])
 def test_every_detector_of_river_finds_in_a_shard_what_it_finds_by_hand(stream: str) -> None:

@@ -25,6 +25,8 @@ from tests.support import poisonous
 from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, chosen, control, event, fold, label, small
 
+pytestmark = pytest.mark.slow
+
 FLIP = 1_000  # the event from which on the truth is the opposite
 WARMUP = 300
 ADWIN = "ADWIN(delta=0.002)"

@@ -14,6 +14,8 @@ from driftline.core.shard.state import Shard
 from tests.support.feedback import DAY_MS, HOUR_MS, Traffic, alerts, causes, shard
 from tests.support.small import NOW_MS, label
 
+pytestmark = pytest.mark.slow
+
 MINUTE_MS = 60_000
 
 

@@ -17,6 +17,8 @@ from driftline.core.model.dispatch import Form, Walk
 from driftline.core.model.fast.kernel import descend, link, scaling, slope
 from driftline.core.river.building import tree_size
 
+pytestmark = pytest.mark.slow
+
 
 def _power(x: dict[str, float]) -> dict[str, float]:
     return {name: value**2 for name, value in x.items()}

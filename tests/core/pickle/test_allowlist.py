@@ -272,7 +272,9 @@ CHAINS = {
     "dicts": name("collections", "defaultdict") + b"\x940" + (b"h\x00N\x85R" + text("a")) * DEEP + b"N" + b"s" * DEEP,
     "deques": name("collections", "deque") + b"\x94" + b"h\x00)R" * DEEP + b"a" * (DEEP - 1),
 }
-_FREED = "import sys; from tests.core import test_admit as t; print(type(t.read(t.whole(t.CHAINS[sys.argv[1]]))))"
+_FREED = (
+    "import sys; from tests.core.pickle import test_allowlist as t; print(type(t.read(t.whole(t.CHAINS[sys.argv[1]]))))"
+)
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -298,22 +300,22 @@ def test_a_tree_that_is_below_itself_is_refused() -> None:
 
 _CHILD = """
 import sys
-from tests.core import test_admit
-hook = test_admit.Hook()
-hostile = [test_admit.whole(made) for table in (test_admit.GADGETS, test_admit.BOMBS) for made in table.values()]
-trials = [frozen for made in hostile for frozen in test_admit.nested(made)]
-trials += list(test_admit.hostile())
-test_admit.kinds()
+from tests.core.pickle import test_allowlist as t
+hook = t.Hook()
+hostile = [t.whole(made) for table in (t.GADGETS, t.BOMBS) for made in table.values()]
+trials = [frozen for made in hostile for frozen in t.nested(made)]
+trials += list(t.hostile())
+t.kinds()
 sys.addaudithook(hook)
 for number, frozen in enumerate(trials):
     hook.told = number
-    test_admit.read(frozen)
+    t.read(frozen)
     if hook.seen:
         print(f"trial {number}: {hook.seen}: {frozen[:200]!r}")
         sys.stdout.flush()
         import os
         os._exit(1)
-print(f"{len(test_admit.kinds())} classes and functions, {len(trials)} hostile states")
+print(f"{len(t.kinds())} classes and functions, {len(trials)} hostile states")
 """
 
 
@@ -376,7 +378,7 @@ def test_no_admitted_class_runs_code_whatever_its_state(capsys: pytest.CaptureFi
 
 def test_the_hook_sees_what_python_s_own_reader_would_do() -> None:
     """Or the test above could not fail."""
-    text_of = _CHILD.replace("test_admit.read(frozen)\n    if", "test_admit.unsafe(frozen)\n    if")
+    text_of = _CHILD.replace("t.read(frozen)\n    if", "t.unsafe(frozen)\n    if")
     assert text_of != _CHILD
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", text_of], capture_output=True, text=True, timeout=300, check=False
