@@ -169,7 +169,7 @@ def test_json_lines(tmp_path: Path) -> None:
 
 def test_gzip_other_separators_quotes_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"
-    path.write_bytes(gzip.compress('\ufeffid;country;fraud\n1;"a;\nb";0\n2;c;1\n'.encode()))
+    path.write_bytes(gzip.compress('\ufeffid;country;fraud\n1;"a;\nb";0\n2;c;1\n'.encode(), mtime=0))
     first, second = rows(path)
     assert first.event == {"id": 1, "country": "a;\nb"}
     assert second.label == 1
@@ -193,7 +193,7 @@ def test_a_limit_counts_usable_rows(tmp_path: Path) -> None:
         ("rows.csv.gz", b"id,fraud\n1,0\n", "cannot read"),
         ("rows.jsonl", b'{"id": 1, "frau": 0}\n{"id": 2}\n', "no line of .* 'fraud' .--label.*did you mean 'frau'"),
         ("rows.jsonl", b"not json\n", "no line of .* the first has none"),
-        ("rows.csv.gz", gzip.compress(b"id,fraud\n1,0\n" * 99)[:-12], "cannot read"),
+        ("rows.csv.gz", gzip.compress(b"id,fraud\n1,0\n" * 99, mtime=0)[:-12], "cannot read"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_clear_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
