@@ -22,7 +22,6 @@ from driftline.codec.journal import CHAIN_START, SliceEntry, encode_link, link
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.write import Write
 from driftline.config import load_settings
-from driftline.core.fold.step import step
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.record import Event, Label, Source
 from driftline.core.shard.state import Shard
@@ -33,6 +32,7 @@ from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.worker import GARBAGE_THRESHOLDS
 from driftline.kafka.broker import KafkaBroker
 from driftline.transport.port import Publisher
+from tests.support.folding import step
 
 FEATURES = tuple(f"x{number}" for number in range(10))
 LABELS_BETWEEN = 0.02  # of the events that wait, between two snapshots

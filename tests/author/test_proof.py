@@ -15,7 +15,6 @@ from river import linear_model, preprocessing
 from driftline.author.need import bytes_of_waiting, need
 from driftline.author.proof import compare, first_difference, fold, look, synthetic_records
 from driftline.core.digest import digest_of
-from driftline.core.fold.step import step
 from driftline.core.label.ledger import LOOSE, Ledger
 from driftline.core.label.pending import Waiting
 from driftline.core.output import ModelVersion, Outcome, Prediction
@@ -23,6 +22,7 @@ from driftline.core.pipeline import parse_pipeline
 from driftline.core.record import Event, Label
 from driftline.core.river.building import build_model
 from driftline.core.shard.state import Shard
+from tests.support.folding import step
 
 FEATURES = {
     "amount": "number",

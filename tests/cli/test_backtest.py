@@ -275,10 +275,10 @@ def test_candidate_that_raises_half_way_fails_and_the_other_goes_on(
     history.table(tmp_path)
     real = steps.step
 
-    def step(shard: Any, record: Any) -> Any:
+    def step(shard: Any, record: Any, oracle: Any) -> Any:
         if shard.pipeline.name == "bad" and shard.counts.get("joined", 0) == 700:
             raise ZeroDivisionError("half way")
-        return real(shard, record)
+        return real(shard, record, oracle)
 
     monkeypatch.setattr(candidate, "step", step)
     files = [history.pipeline_file(tmp_path, name) for name in ("good", "bad")]

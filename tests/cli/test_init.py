@@ -20,13 +20,13 @@ from driftline.author.proof import fold, synthetic_records
 from driftline.cli import main
 from driftline.codec.decode import MISSING, Decoder
 from driftline.config import load_pipeline
-from driftline.core.fold.step import step
 from driftline.core.pipeline import Pipeline, parse_path
 from driftline.core.record import Source
 from driftline.core.river.building import build_metric, build_model
 from driftline.core.shard.state import Shard
 from driftline.ingest.table import Fields, Table
 from driftline.ingest.table import place as put
+from tests.support.folding import step
 
 ROWS = 600
 

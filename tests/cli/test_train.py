@@ -17,6 +17,7 @@ from driftline.codec.parts import refusal
 from driftline.config import load_pipeline
 from driftline.core.error import InputFileError
 from driftline.core.model.learner import Learner
+from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard import upload
 from driftline.core.state.model_file import model_of, parse
@@ -43,9 +44,9 @@ def by_hand(pipeline: Pipeline, rows: list[tuple[float, float, float, int]], del
     for number, row in enumerate([*rows, *[None] * delay]):
         if number >= delay:
             x1, x2, x3, y = rows[number - delay]
-            learner.learn((x1, x2, x3), y == 1, "")
+            learner.learn((x1, x2, x3), y == 1, "", 0, Oracle())
         if row is not None:
-            learner.score(row[:3], "")
+            learner.score(row[:3], "", Oracle())
     return learner
 
 
@@ -65,8 +66,9 @@ def test_the_model_is_the_one_that_learned_each_label_at_its_delay(files: tuple[
     wanted = by_hand(load_pipeline(pipeline, ()), history.rows(1_500), delay)
     for x in (-2.0, 0.0, 0.3, 7.0):
         values = (x, 5.0 - x, 1.0)
-        assert made.score(values, "") == wanted.score(values, "")
-    assert made.score((1.0, 5.0, 1.0), "") != Learner(load_pipeline(pipeline, ())).score((1.0, 5.0, 1.0), "")
+        assert made.score(values, "", Oracle()) == wanted.score(values, "", Oracle())
+    values, untrained = (1.0, 5.0, 1.0), Learner(load_pipeline(pipeline, ()))
+    assert made.score(values, "", Oracle()) != untrained.score(values, "", Oracle())
 
 
 def test_the_file_says_what_it_is(files: tuple[Path, Path, Path]) -> None:
@@ -120,7 +122,7 @@ def test_records_of_two_topics_give_the_same_model_as_their_rows(tmp_path: Path)
     done = run("train", "-p", pipeline, "--events", events, "--labels", labels, "--label-time", "at", "-o", out)
     assert done.returncode == 0, done.stderr
     wanted = by_hand(load_pipeline(pipeline, ()), rows, 5)
-    assert learner_of(out, pipeline).score((0.5, 5.0, 1.0), "") == wanted.score((0.5, 5.0, 1.0), "")
+    assert learner_of(out, pipeline).score((0.5, 5.0, 1.0), "", Oracle()) == wanted.score((0.5, 5.0, 1.0), "", Oracle())
 
 
 def test_labels_of_other_events_teach_nothing(tmp_path: Path) -> None:

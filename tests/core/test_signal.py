@@ -20,13 +20,13 @@ from driftline.core.drift.monitor import Drift
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reaction
 from driftline.core.error import InvariantError
-from driftline.core.fold.step import step
 from driftline.core.output import Prediction
 from driftline.core.pipeline import AlertKind, Pipeline, parse_pipeline
 from driftline.core.pipeline.form import Drift as Section
 from driftline.core.shard.state import Shard
 from driftline.core.signal import BITS, DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import TASK_NAMES, TaskName
+from tests.support.folding import step
 from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from driftline.core.fold.step import step
 from driftline.core.shard.state import Shard
 from driftline.engine.fates import EVERY_S, LabelLog
 from tests.support.feedback import Traffic, shard
+from tests.support.folding import step
 
 
 def lines(caplog: pytest.LogCaptureFixture, kept: LabelLog, shards: dict[int, Shard], now_s: float) -> list[str]:

@@ -18,13 +18,13 @@ from collections import Counter
 from driftline.codec.decode import REASONS
 from driftline.codec.encode import Encoder, Message
 from driftline.codec.inputs import Inputs
-from driftline.core.fold.step import step
 from driftline.core.output import Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Control, Event, InputRecord, Label, Malformed, Passed, Source, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, load
 from driftline.kafka.topic import OVERHEAD_BYTES
+from tests.support.folding import step
 from tests.support.published import digest
 from tests.support.schema import check, document_of
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from driftline.core.model.learner import Learner
+from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
 from driftline.core.state.freeze import load_model
 from driftline.core.state.model_file import parse
@@ -52,7 +53,7 @@ def check_first(pipeline: Pipeline, model: Path, found: dict[int, tuple[dict[str
     """A model serves as it was trained: before anything else was learned."""
     assert len(found) == PARTITIONS
     for score, values in found.values():
-        prediction, guard = serving(pipeline, model).score(values, "")
+        prediction, guard = serving(pipeline, model).score(values, "", Oracle())
         assert (score["guard"], score["probability"], score["prediction"]) == (
             guard,
             prediction.value,

@@ -16,13 +16,13 @@ from driftline.backtest.span import Bounds, Span, TopicSource
 from driftline.backtest.topic import replay, state_digest
 from driftline.codec.keyring import NO_KEYS
 from driftline.core.error import InputFileError, InputLostError, RecoveryError
-from driftline.core.fold.step import step
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.record import Tick
 from driftline.core.shard.state import Shard
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, tamper, worked
 from tests.support.cluster import MemoryCluster
+from tests.support.folding import step
 from tests.support.memory import MemoryBroker
 
 COUNT = 1_200

@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from driftline.codec.encode import Encoder
 from driftline.core.digest import digest_of
-from driftline.core.fold.step import step
 from driftline.core.output import Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
-from driftline.core.record import Record, Tick
+from driftline.core.record import CommandName, Record, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
 from driftline.core.state.freeze import dump, load
+from tests.support.folding import step
 from tests.support.small import NOW_MS, control, event, kinds, label, malformed, small
 
 WAIT_MS, EARLY_MS, HORIZON_MS = 20, 10, 50
@@ -174,8 +174,8 @@ class Course(RuleBasedStateMachine):
     def malformed(self) -> None:
         self._fold(malformed("not_json", offset=self._next("p.events")), ["not_json"])
 
-    @rule(command=st.sampled_from(["freeze", "unfreeze", "reset"]))
-    def control(self, command: str) -> None:
+    @rule(command=st.sampled_from(("freeze", "unfreeze", "reset")))
+    def control(self, command: CommandName) -> None:
         self._fold(control(command, offset=self._next("p.control")), [])
 
     @rule()

@@ -28,8 +28,7 @@ from driftline.codec.manifest import (
 )
 from driftline.core.digest import digest_of
 from driftline.core.error import DriftlineError
-from driftline.core.fault import Notes
-from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import InputRecord, Record, Source, Tick
 from driftline.core.shard.state import Shard
@@ -40,6 +39,7 @@ from driftline.transport.port import Place
 from tests.simulation.loads import Ledger, unfit
 from tests.simulation.scenario import Send
 from tests.simulation.world import World, parsed, state_bounds
+from tests.support.folding import step
 from tests.support.poisonous import disarmed
 from tests.support.published import digest
 
@@ -164,8 +164,8 @@ class Fold:
             records.append(Tick(self.partition, entry.number, entry.tick_ms))
         else:
             records += self._records(shard.pipeline, entry, where)
-        shard.learner.notes = Notes(entry.raised or {})
-        outputs = [output for record in records for output in step(shard, record)]
+        oracle = Oracle(entry.raised or {})
+        outputs = [output for record in records for output in step(shard, record, oracle)]
         messages = [Encoder(shard.pipeline, shard.partition).encode(output) for output in outputs]
         if digest(messages) != entry.digest or len(messages) != entry.outputs:
             raise BrokenError(f"{where}: folding it again makes {len(messages)} other outputs, not {entry.outputs}")

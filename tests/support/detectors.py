@@ -21,13 +21,13 @@ from typing import Any
 from river import datasets
 
 from driftline.core.drift.monitors import Drift, DriftMonitors
-from driftline.core.fold.step import step
 from driftline.core.output import Prediction
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.record import Event, Label, Source
 from driftline.core.river.building import build_detector
 from driftline.core.shard.state import Shard
 from driftline.core.signal import Signal
+from tests.support.folding import step
 
 synth: Any = datasets.synth  # River is untyped
 Row = tuple[dict[str, float], Any]

@@ -9,11 +9,11 @@ from heapq import merge
 from itertools import count
 from typing import Any
 
-from driftline.core.fold.step import step
 from driftline.core.label.partitioner import places
 from driftline.core.output import Alert
 from driftline.core.record import Event, EventId, Label, Record, Source
 from driftline.core.shard.state import Shard
+from tests.support.folding import step
 from tests.support.small import NOW_MS, small
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

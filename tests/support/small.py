@@ -11,11 +11,23 @@ from typing import Any
 
 import orjson
 
-from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Output
 from driftline.core.pipeline import Pipeline, parse_pipeline
-from driftline.core.record import Control, Event, EventId, FeatureValue, Label, LabelValue, Malformed, Record, Source
+from driftline.core.record import (
+    CommandName,
+    Control,
+    Event,
+    EventId,
+    FeatureValue,
+    Label,
+    LabelValue,
+    Malformed,
+    Record,
+    Source,
+)
 from driftline.core.shard.state import Shard
+from tests.support.folding import step
 
 NOW_MS = 1_700_000_000_000
 MODEL = "(Select('x') | StandardScaler()) + (Select('word') | OneHotEncoder()) | LogisticRegression()"
@@ -77,7 +89,7 @@ def label(
     return Label(origin, time_ms, time_ms, event_id, value, ahead)
 
 
-def control(command: str, time_ms: int = NOW_MS, *, offset: int = 0) -> Control:
+def control(command: CommandName, time_ms: int = NOW_MS, *, offset: int = 0) -> Control:
     return Control(source("p.control", offset, time_ms=time_ms), time_ms, command)
 
 
@@ -85,9 +97,9 @@ def malformed(reason: str, *, offset: int = 0) -> Malformed:
     return Malformed(source("p.events", offset, b"?"), NOW_MS, reason, "why")
 
 
-def fold(shard: Shard, *records: Record) -> list[Output]:
+def fold(shard: Shard, *records: Record, oracle: Oracle | None = None) -> list[Output]:
     """Everything that these records make, one after the other."""
-    return [output for record in records for output in step(shard, record)]
+    return [output for record in records for output in step(shard, record, oracle)]
 
 
 def kinds(outputs: Iterable[Output]) -> list[str]:

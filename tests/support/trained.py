@@ -11,6 +11,7 @@ from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.parts import encode_model
 from driftline.core.fingerprint import arithmetic_fingerprint, versions
 from driftline.core.model.learner import Learner
+from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import FeatureValue, LabelValue
 from driftline.core.state.freeze import dump_model
@@ -27,7 +28,7 @@ def taught(pipeline: Pipeline, count: int = 60, seed: int = 1) -> Learner:
         ]
         first = float(values[0] or 0.0)
         label: LabelValue | None = {"regression": 2.0 * first, "anomaly": None}.get(pipeline.task, first > 0)
-        learner.learn(values, label, f"teach {number}")
+        learner.learn(values, label, f"teach {number}", 0, Oracle())
     return learner
 
 

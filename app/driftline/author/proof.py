@@ -21,6 +21,7 @@ from river import base, compose
 
 from driftline.core.digest import DigestError, digest_of
 from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Assume, Feature, Pipeline
 from driftline.core.record import Event, FeatureValue, Label, LabelValue, Record, Source
@@ -155,7 +156,7 @@ def fold(
         freeze_at: the record before which the shard is turned to bytes and back.
         look_at: the record before which the model's steps are digested.
     """
-    shard = Shard(pipeline, 0)
+    shard, oracle = Shard(pipeline, 0), Oracle()
     outputs: list[str] = []
     steps: list[tuple[str, str, str]] = []
     made_all: list[Output] = []
@@ -164,7 +165,7 @@ def fold(
             shard = freeze.load(pipeline, 0, freeze.dump(shard))
         if number == look_at:
             steps = list(look(shard.learner.model, _features(shard, records[: number + 1])))
-        made = step(shard, record)
+        made = step(shard, record, oracle).outputs
         outputs.append(" ".join(map(_hex, made)))  # each alone: what two outputs share is nothing that is written
         made_all += made
     if look_at is not None and look_at >= len(records):

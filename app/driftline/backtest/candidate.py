@@ -10,9 +10,9 @@ from typing import Any
 from msgspec import structs
 
 from driftline.backtest.tally import Tally
-from driftline.core.fault import Notes
 from driftline.core.fold.step import step
 from driftline.core.label.pending import Waiting
+from driftline.core.oracle import Oracle
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import EventId, Record
@@ -214,12 +214,12 @@ class Candidate:
         take_outcome = self._buffer.append if self._within is None else self._outcome
         each_score = self._each_score or self.scores is not None or self._within is not None or not self.result.taught
         started_s = time.process_time()
-        notes = shard.learner.notes = Notes()
+        oracle = Oracle()
         number = 0
         try:
             for record in records:
                 number += 1
-                for made in step(shard, record):
+                for made in step(shard, record, oracle).outputs:
                     kind = type(made)
                     if kind is Outcome:
                         take_outcome(made)  # type: ignore[arg-type]  # just seen
@@ -230,8 +230,8 @@ class Candidate:
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the other candidates go on
             result.failure = f"at record {result.records + number}: {type(error).__name__}: {error}"
         result.records += number
-        if notes.found and result.raised is None:
-            result.raised = next(iter(notes.found.values()))
+        if oracle.found and result.raised is None:
+            result.raised = next(iter(oracle.found.values()))
         if len(self._buffer) >= BUFFERED_MAX:
             self._flush()
         result.seconds += time.process_time() - started_s

@@ -19,10 +19,10 @@ from driftline.codec.journal import Entry, SliceEntry
 from driftline.codec.keyring import KeyRing
 from driftline.codec.manifest import Manifest
 from driftline.core.error import InputFileError, InputLostError
-from driftline.core.fault import Notes
 from driftline.core.fold.future import Judge
 from driftline.core.fold.merge import Merge
 from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, InputRecord, Source
@@ -116,8 +116,8 @@ class _Derivation(Recovery):
                 shard = state.folder.shard
                 before = load(shard.pipeline, shard.partition, dump(shard))
                 await super()._follow(state, entry)  # proves that the slice is what it was
-                before.learner.notes = Notes(entry.raised or {})
-                raise _derived(before, self._ranged, entry.ahead or {}, self._offset)
+                oracle = Oracle(entry.raised or {})
+                raise _derived(before, self._ranged, entry.ahead or {}, self._offset, oracle)
         await super()._follow(state, entry)
 
     async def _range(self, folder: Any, entry: SliceEntry) -> Mapping[str, list[Source]]:
@@ -134,7 +134,11 @@ class _Derivation(Recovery):
 
 
 def _derived(
-    shard: Shard, ranged: Mapping[str, list[Source]], ahead: Mapping[str, Sequence[int]], offset: int
+    shard: Shard,
+    ranged: Mapping[str, list[Source]],
+    ahead: Mapping[str, Sequence[int]],
+    offset: int,
+    oracle: Oracle,
 ) -> Exception:
     """Fold the slice's records up to the event."""
     inputs = Inputs(shard.pipeline)
@@ -147,11 +151,11 @@ def _derived(
         record: InputRecord = popped[1]
         if isinstance(record, Event) and record.source.offset == offset:
             kept = load(shard.pipeline, shard.partition, dump(shard))
-            for made in step(kept, record):
+            for made in step(kept, record, oracle).outputs:
                 if isinstance(made, Score):
                     return _Found(shard, record, made)
             break
-        step(shard, record)
+        step(shard, record, oracle)
     return InputFileError("the event was read and not scored: it is in the rejected topic, with the reason")
 
 

@@ -19,6 +19,7 @@ from driftline.core.fault import ModelRaisedError
 from driftline.core.fingerprint import arithmetic_fingerprint, versions
 from driftline.core.model.dispatch import Values
 from driftline.core.model.learner import Learner
+from driftline.core.oracle import Oracle
 from driftline.core.output import Prediction
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event
@@ -167,7 +168,7 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
 def _said(learner: Learner, values: Values) -> Prediction | str:
     """What a model says, or raises: an event at which it always raises is rejected live as well."""
     try:
-        prediction, guard = learner.score(values, "proof")
+        prediction, guard = learner.score(values, "proof", Oracle())
     except ModelRaisedError as error:
         return str(error)
     return prediction if guard == "served" else _NOTHING

@@ -11,7 +11,7 @@ import re
 from base64 import b64decode
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, get_args
 
 from driftline.codec.command import has_signature, sender_of
 from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, name_of, number_of, text_of, usual
@@ -23,6 +23,7 @@ from driftline.core.pipeline import Feature, Pipeline
 from driftline.core.pipeline.target import Target, TargetError, shown
 from driftline.core.record import (
     Chunk,
+    CommandName,
     Control,
     Event,
     EventId,
@@ -40,7 +41,7 @@ from driftline.core.timestamp import parse_time
 
 __all__ = ["MISSING", "REASONS", "Decoder", "find"]
 
-COMMANDS = ("freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence")
+COMMANDS = get_args(CommandName)
 ABOUT_EPISODE = ("acknowledge", "silence")
 CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part of a model file must fit
 
@@ -213,9 +214,10 @@ class Decoder:
         return Label(source, source.record_time_ms if ahead else time_ms, time_ms, event_id, target, ahead)
 
     def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
-        command = document.get("command")
-        if command not in COMMANDS:
-            raise RefusedError("control_unknown", f"{shown(command)} is none of {', '.join(COMMANDS)}")
+        given: Any = document.get("command")
+        if given not in COMMANDS:
+            raise RefusedError("control_unknown", f"{shown(given)} is none of {', '.join(COMMANDS)}")
+        command: CommandName = given
         order_ms, sender = max(source.record_time_ms, 0), sender_of(document)
         sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce, has_signature(source.value))
         if command == "load":

@@ -15,17 +15,14 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
 from typing import Literal
 
 from driftline.core.error import DriftlineError
-from driftline.core.record import Control
 
 WINDOW_CALLS = 1_000  # of the model: over how many its exceptions are counted for the alert
 BURST = 20
 BURST_CALLS = 100
 REST_CALLS = 200
-NOTES_MAX = 200  # of one slice's journal entry; beyond it a replay asks the model again
 NOTE_CHARACTERS_MAX = 200
 
 
@@ -82,45 +79,6 @@ class Faults:
             self._rested = True
             return "ongoing"
         return None
-
-
-class Notes:
-    """Which calls raised, of one slice: written into its journal entry, and read from there at a replay.
-
-    Args:
-        known: what the journal says raised, by call; None when the slice is folded for the first time.
-        vouch: asked then of each model file that is loaded: why it may not be, or None. A replay does not ask, since
-            the answer depends on a key that it may not have: the journal names what was refused.
-        admit: asked likewise of each command: why it may not be taken, or None.
-
-    Attributes:
-        replays: the journal knows what came of this slice.
-        found: the calls that raised now and that the journal is to name.
-    """
-
-    def __init__(
-        self,
-        known: Mapping[str, str] | None = None,
-        vouch: Callable[[bytes], str | None] = lambda content: None,
-        admit: Callable[[Control], str | None] = lambda control: None,
-    ) -> None:
-        self.replays = known is not None
-        self.known = known or {}
-        self.vouch = vouch
-        self.admit = admit
-        self.found: dict[str, str] = {}
-
-    def add(self, call: str, detail: str) -> None:
-        if len(self.found) < NOTES_MAX:
-            self.found[call] = detail
-
-    def refusal(self, call: str, control: Control) -> str | None:
-        """Why a command is refused, or None: as the journal says, or as is judged now. Every refusal is named, since a
-        replay cannot ask again; a slice ends before there are many."""
-        detail = self.known.get(call) if self.replays else self.admit(control)
-        if detail is not None:
-            self.found[call] = detail
-        return detail
 
 
 def last_line(error: BaseException) -> str:

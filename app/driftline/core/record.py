@@ -12,7 +12,7 @@ Times are milliseconds since 1970-01-01T00:00Z.
 
 from __future__ import annotations
 
-from typing import TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 from msgspec import Struct
 
@@ -91,6 +91,9 @@ class Chunk(Struct, frozen=True, gc=False):
     content: bytes
 
 
+CommandName: TypeAlias = Literal["freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence"]
+
+
 @final
 class Control(Struct, frozen=True, gc=False):
     """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `load` (a part
@@ -107,7 +110,7 @@ class Control(Struct, frozen=True, gc=False):
 
     source: Source
     order_ms: int
-    command: str
+    command: CommandName
     episode: str = ""
     span_ms: int = 0
     chunk: Chunk | None = None

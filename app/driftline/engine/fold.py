@@ -15,12 +15,13 @@ from driftline.codec.encode import Digest, Encoder, Message
 from driftline.codec.inputs import Inputs
 from driftline.codec.journal import Range
 from driftline.core.error import InvariantError
-from driftline.core.fault import Notes
 from driftline.core.fold.future import Judge
 from driftline.core.fold.merge import Merge
 from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, Output, Rejected, Score
 from driftline.core.record import Control, Source, Tick
+from driftline.core.shard.outbox import Request
 from driftline.core.shard.state import Shard
 
 # Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
@@ -44,17 +45,18 @@ class Folded(Struct, frozen=True):
     inputs: Mapping[str, Range]
     tick_ms: int | None
     messages: Sequence[Message]
-    made: Made
+    made: Counted
     digest: str
     raised: Mapping[str, str]
     ahead: Mapping[str, Sequence[int]]
+    requests: Sequence[Request]
 
     @property
     def records(self) -> int:
         return sum(part.count for part in self.inputs.values())
 
 
-class Made:
+class Counted:
     """What a slice made, in numbers.
 
     Attributes:
@@ -95,11 +97,12 @@ class Made:
 class _Published:
     """What a slice publishes, so far."""
 
-    __slots__ = ("digest", "made", "messages")
+    __slots__ = ("digest", "made", "messages", "requests")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.made = Made()
+        self.requests: list[Request] = []
+        self.made = Counted()
         self.digest = Digest()
 
 
@@ -114,7 +117,8 @@ class Folder:
     Attributes:
         positions: next offset to fold, by input topic.
         vouch, admit: asked of each model file and of each command that is folded for the first time; see
-            `core.poison.Notes`.
+            `core.oracle.Oracle`.
+        oracle: the verdicts of the slice that is being folded, or of the last one.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class Folder:
         self._watch = watch
         self.vouch: Callable[[bytes], str | None] = lambda content: None
         self.admit: Callable[[Control], str | None] = lambda control: None
+        self.oracle = Oracle()
 
     def watched_by(self, watch: Callable[[Output], None] | None) -> None:
         """Show every output from now on, in order, to `watch` alone."""
@@ -189,13 +194,13 @@ class Folder:
             full: asked now and then with the bytes made so far; true ends the slice.
             raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
         """
-        self.shard.learner.notes = Notes(raised, self.vouch, self.admit)
+        self.oracle = Oracle(raised, self.vouch, self.admit)
         published = _Published()
         counts = [0] * len(at_end)
         stops = [0] * len(at_end)
         while (taken := sum(counts)) < records_max:
             goal = min(taken + TOGETHER, records_max)
-            self._publish(self._step(at_end, goal - taken, counts, stops), published)
+            self._publish(self._step(at_end, goal - taken, counts, stops, published.requests), published)
             if sum(counts) < goal or full(published.digest.size):
                 break
         return self._folded(counts, stops, None, published)
@@ -211,16 +216,21 @@ class Folder:
         published.messages += messages
         published.digest.add(messages)
 
-    def _step(self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int]) -> list[Output]:
-        """Take and fold up to so many records; counts them, and notes where each input stands."""
-        shard = self.shard
+    def _step(
+        self, at_end: Sequence[bool], records_max: int, counts: list[int], stops: list[int], requests: list[Request]
+    ) -> list[Output]:
+        """Take and fold up to so many records; counts them, notes where each input stands, and collects requests."""
+        shard, oracle = self.shard, self.oracle
         made: list[Output] = []
         if shard.watermark_ms is not None:
             self.judge.latest_ms = shard.watermark_ms
         for rank, record in self.merge.take(records_max, at_end):
             counts[rank] += 1
             stops[rank] = record.source.offset + 1
-            made += step(shard, record)
+            one = step(shard, record, oracle)
+            made += one.outputs
+            if one.requests:
+                requests += one.requests
         return made
 
     def fold_range(
@@ -241,9 +251,10 @@ class Folder:
 
     def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:
         """Let time pass on idle inputs; `raised` as of `fold`."""
-        self.shard.learner.notes = Notes(raised, self.vouch, self.admit)
+        self.oracle = Oracle(raised, self.vouch, self.admit)
         published = _Published()
-        self._publish(step(self.shard, Tick(self.shard.partition, slice_number, time_ms)), published)
+        made = step(self.shard, Tick(self.shard.partition, slice_number, time_ms), self.oracle)
+        self._publish(made.outputs, published)
         return self._folded([], [], time_ms, published)
 
     def _folded(
@@ -255,9 +266,17 @@ class Folder:
                 topic = self.inputs.topics[rank]
                 inputs[topic] = Range(self.positions[topic], stops[rank], count)
                 self.positions[topic] = stops[rank]
-        raised = self.shard.learner.notes.found
         ahead = {self.inputs.topics[rank]: offsets for rank, offsets in self.judge.found.items()} if counts else {}
-        return Folded(inputs, tick_ms, published.messages, published.made, published.digest.hex(), raised, ahead)
+        return Folded(
+            inputs=inputs,
+            tick_ms=tick_ms,
+            messages=published.messages,
+            made=published.made,
+            digest=published.digest.hex(),
+            raised=self.oracle.found,
+            ahead=ahead,
+            requests=published.requests,
+        )
 
 
 def marks_of(ahead: Mapping[str, Sequence[int]], rank_of: Mapping[str, int]) -> Mapping[int, Set[int]]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import assert_never
 
 from msgspec import UNSET, Struct
 
@@ -18,9 +19,10 @@ from driftline.codec.parts import refusal
 from driftline.codec.seal import seal
 from driftline.codec.write import Write
 from driftline.core.error import CommitUnknownError, ForeignWriterError
-from driftline.core.fault import NOTES_MAX
+from driftline.core.oracle import FOUND_MAX
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
+from driftline.core.shard.outbox import Request, TakeSnapshot
 from driftline.core.shard.state import Shard
 from driftline.engine.fold import Folded, Folder
 from driftline.engine.gate import Gate
@@ -95,6 +97,7 @@ class Live:
         self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
         self._patience = Patience(self._places, clock, patience_s)
         self._paused: set[Place] = set()
+        self._asked = False  # for a snapshot
         self._commanded = False  # all commands that were there at the start are in hand
         self._commit: asyncio.Task[None] | None = None
         self._awake = asyncio.Event()
@@ -108,7 +111,6 @@ class Live:
         if ring := snapshots.ring:
             folder.vouch = lambda content: refusal(content, ring)
         folder.admit = Gate(pipeline.name, snapshots.ring, clock, unsigned_models=unsigned_models)
-        self._asked = folder.shard.counts.get("control_snapshot", 0)  # commands that were heeded
 
     @property
     def shard(self) -> Shard:
@@ -222,14 +224,14 @@ class Live:
         now_s = self._clock.now_s
         started_s = now_s()
         deadline_s = started_s + limits.slice_compute_max_ms / 1000
-        watermark_ms, notes_of = self.shard.watermark_ms, self.shard.learner
+        watermark_ms = self.shard.watermark_ms
         folded = self.folder.fold(
             at_end,
             records_max,
             lambda size: (
                 size > SLICE_BYTES_MAX
                 or now_s() > deadline_s
-                or len(notes_of.notes.found) > NOTES_MAX // 2
+                or len(self.folder.oracle.found) > FOUND_MAX // 2
                 or self.folder.ahead > AHEAD_MAX
             ),
         )
@@ -292,12 +294,20 @@ class Live:
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
         self._snapshots.records += max(folded.records, 1)
-        asked = self.shard.counts.get("control_snapshot", 0)
-        due = self._snapshots.due(asked=asked != self._asked)
+        for request in folded.requests:
+            self._carry_out(request)
+        due = self._snapshots.due(asked=self._asked)
         if due:
-            self._asked = asked
+            self._asked = False
             self._take_snapshot()
         return _Prepared(folded, linked, due)
+
+    def _carry_out(self, request: Request) -> None:
+        match request:
+            case TakeSnapshot():
+                self._asked = True  # until one is due: one may be under way
+            case _:
+                assert_never(request)
 
     def _name_ahead(self, folded: Folded) -> None:
         """Name a record whose time lies far ahead, and count those since the last that was named."""

@@ -28,6 +28,7 @@ from driftline.codec.state import LINE_BYTES_MAX, SavedShard, StateFile, StateFi
 from driftline.core.error import PipelineError, RecoveryError, SnapshotError, StateMismatchError
 from driftline.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
 from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline, read_pipeline
 from driftline.core.pipeline.foreign import parse_foreign
 from driftline.core.shard.state import Shard
@@ -219,9 +220,10 @@ def _try(shard: Shard) -> None:
     """Fold synthetic records on a copy, as a model's objects may be read and still not work under another River."""
     failures = []
     for tried in (Shard(shard.pipeline, shard.partition), load(shard.pipeline, shard.partition, dump(shard))):
+        oracle = Oracle()
         for record in synthetic_records(shard.pipeline, TRIAL_EVENTS):
-            step(tried, record)
-        failures.append(dict(tried.learner.notes.found))
+            step(tried, record, oracle)
+        failures.append(oracle.found)
     fresh, loaded = failures
     if len(loaded) > len(fresh):
         raise _TrialError(f"its model raised {next(iter(loaded.values())):.200}")

@@ -11,9 +11,9 @@ from msgspec import structs
 from driftline.core.alert.episode import SILENCES_MAX, Episodes, Moment, Sign, Told
 from driftline.core.digest import digest_of
 from driftline.core.duration import spoken
-from driftline.core.fold.step import step
 from driftline.core.pipeline import Alerts
 from driftline.core.shard.state import Shard
+from tests.support.folding import step
 from tests.support.small import NOW_MS, event, small
 
 QUIET_MS, ONGOING_MS, WITHIN_MS = 3_600_000, 86_400_000, 86_400_000

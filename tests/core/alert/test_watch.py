@@ -12,12 +12,12 @@ from msgspec import structs
 from driftline.codec.encode import Encoder
 from driftline.core.alert.watch import BLOCKS, RECORDS_MIN, SETTLED, WINDOWS_MIN
 from driftline.core.digest import digest_of
-from driftline.core.fold.step import step
 from driftline.core.output import Alert, Output, Rejected
-from driftline.core.record import Control, Record, Tick
+from driftline.core.record import CommandName, Control, Record, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import dump, load
+from tests.support.folding import step
 from tests.support.schema import check
 from tests.support.small import NOW_MS, event, kinds, label, malformed, small, source
 
@@ -58,7 +58,7 @@ def stretch(here: Shard, first: int, last: int, **how: Any) -> list[Alert]:
     return alerts(here, [record for number in range(first, last) for record in pair(number, **how)])
 
 
-def command(name: str, episode: str, span_ms: int = 0) -> Control:
+def command(name: CommandName, episode: str, span_ms: int = 0) -> Control:
     return Control(source("p.control", 0), NOW_MS, name, episode, span_ms)
 
 

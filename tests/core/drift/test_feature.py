@@ -18,13 +18,13 @@ from driftline.core.drift.monitor import Monitor
 from driftline.core.drift.monitors import Chosen, Drift, DriftMonitors, corrected
 from driftline.core.drift.reference import SLOTS, Season
 from driftline.core.error import ExpressionError
-from driftline.core.fold.step import step
 from driftline.core.output import Prediction
 from driftline.core.pipeline import parse_pipeline
 from driftline.core.record import FeatureValue
 from driftline.core.shard.state import Shard
 from driftline.core.signal import LOSS_MAX, Signal, loss_of
 from driftline.core.state.freeze import dump, load
+from tests.support.folding import step
 from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped

@@ -11,8 +11,7 @@ import pytest
 from driftline.core.digest import digest_of
 from driftline.core.drift.monitor import Drift
 from driftline.core.drift.reaction import Background, Reactor
-from driftline.core.fault import Notes
-from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Alert, ModelVersion, Output
 from driftline.core.record import Event, Label, Record
 from driftline.core.river.building import build_model
@@ -22,6 +21,7 @@ from driftline.core.signal import Signal
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import dump, load
 from tests.support import poisonous
+from tests.support.folding import step
 from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, chosen, control, event, fold, label, small
 
@@ -273,17 +273,16 @@ def test_a_background_model_that_raises_is_dropped_and_named_in_the_journal() ->
         background = here.reactor.background
         assert background is not None
         background.model = _Raises()
-        here.learner.notes = Notes()
-        made = fold(here, *records)
+        oracle = Oracle()
+        made = fold(here, *records, oracle=oracle)
     assert here.counts["background_failed"] == 1
     assert here.reactor.background is None
     assert here.learner.learned == before + 1
-    assert here.learner.notes.found == {"background learn p.events-0-0-1": "ZeroDivisionError: of its own"}
+    assert oracle.found == {"background learn p.events-0-0-1": "ZeroDivisionError: of its own"}
     # A replay finds one that does not raise, and drops it at the same place without asking.
-    there.learner.notes = Notes(here.learner.notes.found)
     beside = there.reactor.background
     assert beside is not None
-    assert fold(there, *records) == made
+    assert fold(there, *records, oracle=Oracle(oracle.found)) == made
     assert there.reactor.background is None
     assert (there.counts, digest_of(there.learner.model)) == (here.counts, digest_of(here.learner.model))
 
@@ -300,12 +299,13 @@ def test_a_model_that_cannot_be_built_leaves_the_one_that_serves() -> None:
         update={"model": "tests.support.poisonous:nothing_of_the_kind"}
     )
     model = here.learner.model
-    assert here.reactor.note(drift, here.learner, broken, "error drift 1") is None
+    oracle = Oracle()
+    assert here.reactor.note(drift, here.learner, broken, "error drift 1", oracle) is None
     assert (here.learner.model, here.learner.generation) == (model, 0)
-    assert "nothing_of_the_kind" in here.learner.notes.found["model error drift 1"]
+    assert "nothing_of_the_kind" in oracle.found["model error drift 1"]
     # At a replay it could be built, and is not.
-    here.learner.notes = Notes(here.learner.notes.found)
-    assert here.reactor.note(drift, here.learner, here.pipeline, "error drift 1") is None
+    oracle = Oracle(oracle.found)
+    assert here.reactor.note(drift, here.learner, here.pipeline, "error drift 1", oracle) is None
     assert here.learner.generation == 0
 
 

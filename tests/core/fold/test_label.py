@@ -11,11 +11,11 @@ from driftline.codec.decode import Decoder
 from driftline.codec.encode import Encoder
 from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
-from driftline.core.fold.step import step
 from driftline.core.output import ModelVersion, Outcome, Output
 from driftline.core.record import Label, LabelValue, Malformed, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, load
+from tests.support.folding import step
 from tests.support.schema import check
 from tests.support.small import NOW_MS, event, fold, kinds, label, label_bytes, small, source
 

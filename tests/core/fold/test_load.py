@@ -19,9 +19,8 @@ from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.parts import encode_model, parts, refusal
 from driftline.core.digest import digest_of
 from driftline.core.error import RecoveryError, SnapshotError
-from driftline.core.fault import Notes
 from driftline.core.fingerprint import arithmetic_fingerprint, versions
-from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Alert, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Control, InputRecord, Malformed
@@ -31,6 +30,7 @@ from driftline.core.shard.upload import CHUNK_MAX, SIZE_MAX, WITHIN_MS
 from driftline.core.state import model_file as trained
 from driftline.core.state.freeze import dump, dump_model, load
 from driftline.core.state.model_file import KIND, Trained, UnfitError, parse
+from tests.support.folding import step
 from tests.support.schema import faults
 from tests.support.small import MODELS, NOW_MS, chosen, control, event, label, small, source
 
@@ -83,8 +83,8 @@ def commands(content: bytes, name: str = FIRST, count: int = 3, first: int = 0) 
     return [decoder.control(source("p.control", first + number, value)) for number, value in enumerate(cut)]
 
 
-def folded(shard: Shard, *records: InputRecord) -> list[Output]:
-    return [output for record in records for output in step(shard, record)]
+def folded(shard: Shard, *records: InputRecord, oracle: Oracle | None = None) -> list[Output]:
+    return [output for record in records for output in step(shard, record, oracle)]
 
 
 def reasons(outputs: list[Output]) -> list[str]:
@@ -115,7 +115,7 @@ def test_a_shard_without_any_event_serves_its_first_one_with_the_loaded_model() 
     assert alert.output_id == "p.control-0-2-2"
     served = first_score(shard)
     assert (served.version.generation, served.guard) == (1, "served")
-    assert served.prediction == taught().learner.score((0.7, "a"), "call")[0]
+    assert served.prediction == taught().learner.score((0.7, "a"), "call", Oracle())[0]
     assert served.prediction != first_score(Shard(small(), 0)).prediction
     assert shard.counts["control_load"] == 1
     assert shard.counts["load_parts"] == 3
@@ -375,14 +375,12 @@ def test_releases_of_numpy_and_the_app_may_differ() -> None:
 def test_with_a_key_only_what_is_signed_with_it_is_loaded() -> None:
     signed = model_file(key=KEY)
     assert refusal(signed, KEY) is None
+    guarded = Oracle(None, lambda content: refusal(content, KEY))
     for wrong in (model_file(), model_file(key=KeyRing((b"another deployment's",))), mangled(signed, learned=61)):
         assert "not signed with a key of this deployment" in (refusal(wrong, KEY) or "")
         shard = Shard(small(), 0)
-        shard.learner.notes = Notes(None, lambda content: refusal(content, KEY))
-        assert reasons(folded(shard, *commands(wrong))) == ["load_refused"]
-    shard = Shard(small(), 0)
-    shard.learner.notes = Notes(None, lambda content: refusal(content, KEY))
-    assert reasons(folded(shard, *commands(signed))) == []
+        assert reasons(folded(shard, *commands(wrong), oracle=guarded)) == ["load_refused"]
+    assert reasons(folded(Shard(small(), 0), *commands(signed), oracle=guarded)) == []
 
 
 # -- replays
@@ -392,24 +390,23 @@ def test_a_replay_refuses_what_the_journal_names_and_nothing_else() -> None:
     """Key, versions and pipeline had their say when the part was folded first: a replay may have others."""
     wrong = model_file(versions={**versions(), "river": "0.1.0"})
     live = Shard(small(), 0)
-    outputs = folded(live, *commands(wrong))
-    assert set(live.learner.notes.found) == {f"load {FIRST}"}
-    again = Shard(small(), 0)
-    again.learner.notes = Notes(live.learner.notes.found)
-    assert folded(again, *commands(wrong)) == outputs
-    assert again.learner.notes.found == live.learner.notes.found
+    judged = Oracle()
+    outputs = folded(live, *commands(wrong), oracle=judged)
+    assert set(judged.found) == {f"load {FIRST}"}
+    again, journaled = Shard(small(), 0), Oracle(judged.found)
+    assert folded(again, *commands(wrong), oracle=journaled) == outputs
+    assert journaled.found == judged.found
     assert state(again) == state(live)
     accepted = Shard(small(), 0)
-    accepted.learner.notes = Notes({}, lambda content: "a key that came later")
-    assert reasons(folded(accepted, *commands(wrong))) == []
+    later = Oracle({}, lambda content: "a key that came later")
+    assert reasons(folded(accepted, *commands(wrong), oracle=later)) == []
     assert accepted.learner.generation == 1
 
 
 def test_a_replay_that_cannot_read_what_was_loaded_stops() -> None:
     shard = Shard(small(), 0)
-    shard.learner.notes = Notes({})
     with pytest.raises(RecoveryError, match="cannot be read here .*--reset-state"):
-        folded(shard, *commands(packed(pickle.dumps(Gadget()))))
+        folded(shard, *commands(packed(pickle.dumps(Gadget()))), oracle=Oracle({}))
 
 
 def test_a_snapshot_between_the_parts() -> None:

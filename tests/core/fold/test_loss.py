@@ -14,13 +14,13 @@ from msgspec import structs
 
 from driftline.codec.encode import Encoder
 from driftline.core.digest import digest_of
-from driftline.core.fold.step import step
 from driftline.core.label.unmatched import GONE, PROBES, Strays
 from driftline.core.pickle.writer import pickled
 from driftline.core.record import Event, Record, Tick
 from driftline.core.state.freeze import _KEPT, dump, load
 from driftline.core.state.migration import migrate
 from tests.support.feedback import DAY_MS, HOUR_MS, Traffic, alerts, causes, shard
+from tests.support.folding import step
 from tests.support.schema import check
 from tests.support.small import NOW_MS, event, label
 

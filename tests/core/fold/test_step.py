@@ -11,11 +11,11 @@ from river import linear_model
 
 from driftline.backtest.measure import total_values
 from driftline.backtest.tally import Tally
-from driftline.core.fold.step import step
 from driftline.core.model.learner import COPY_EVERY
 from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score
 from driftline.core.record import Tick
 from driftline.core.shard.state import Shard
+from tests.support.folding import step
 from tests.support.small import NOW_MS, chosen, control, event, fold, kinds, label, malformed, small
 
 WAIT_MS = 100_000

@@ -7,11 +7,11 @@ import uuid
 
 import pytest
 
-from driftline.core.fold.step import step
 from driftline.core.output import Alert
 from driftline.core.record import Record, Tick
 from driftline.core.shard.state import Shard
 from tests.support.feedback import DAY_MS, HOUR_MS, Traffic, alerts, causes, shard
+from tests.support.folding import step
 from tests.support.small import NOW_MS, label
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,12 @@ from river import metrics
 
 from driftline.core.alert.episode import Sign
 from driftline.core.error import PipelineError
-from driftline.core.fold.step import step
 from driftline.core.metric.maturity import MISSING, OTHER, SPAN_LABELS_MAX, Delays, Expected
 from driftline.core.output import Outcome
 from driftline.core.record import Label, Record, Tick
 from driftline.core.river.calibration import ECE, Brier
 from driftline.core.shard.state import Shard
+from tests.support.folding import step
 from tests.support.small import NOW_MS, event, fold, label, small
 
 SECOND = 1_000

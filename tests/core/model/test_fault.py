@@ -11,15 +11,16 @@ from msgspec import structs
 
 from driftline.core.digest import digest_of
 from driftline.core.error import ExpressionError, InvariantError
-from driftline.core.fault import BURST, BURST_CALLS, NOTES_MAX, REST_CALLS, WINDOW_CALLS, Faults, Notes, last_line
-from driftline.core.fold.step import step
+from driftline.core.fault import BURST, BURST_CALLS, REST_CALLS, WINDOW_CALLS, Faults, last_line
 from driftline.core.model.learner import SINCE_MAX, SINCE_MIN
+from driftline.core.oracle import FOUND_MAX, Oracle
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Label, Record
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, load
 from tests.support import poisonous
+from tests.support.folding import step
 from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, event, fold, label, small
 
@@ -87,12 +88,12 @@ def test_an_event_that_cannot_be_scored_leaves_the_model_as_if_it_had_not_come(b
 def test_a_replay_passes_over_the_calls_that_the_journal_names() -> None:
     for factory, bad in (("learns_badly", [5, 9]), ("scores_badly", [5, 9])):
         here = Shard(chosen(factory), 0)
-        made = fold(here, *pairs(30, bad))
-        assert len(here.learner.notes.found) == 2
+        oracle = Oracle()
+        made = fold(here, *pairs(30, bad), oracle=oracle)
+        assert len(oracle.found) == 2
         with poisonous.disarmed():
             again, careless = Shard(chosen(factory), 0), Shard(chosen(factory), 0)
-            again.learner.notes = Notes(here.learner.notes.found)
-            assert fold(again, *pairs(30, bad)) == made
+            assert fold(again, *pairs(30, bad), oracle=Oracle(oracle.found)) == made
             assert fold(careless, *pairs(30, bad)) != made
         assert model_of(again) == model_of(here)
         assert digest_of(again.learner.faults) == digest_of(here.learner.faults)
@@ -174,11 +175,11 @@ def test_faults_are_forgotten_by_calls() -> None:
     assert faults.recent_count == 0
 
 
-def test_notes_are_bounded() -> None:
-    notes = Notes()
-    for number in range(NOTES_MAX + 50):
-        notes.add(str(number), "x")
-    assert len(notes.found) == NOTES_MAX
+def test_what_one_slice_names_is_bounded() -> None:
+    oracle = Oracle()
+    for number in range(FOUND_MAX + 50):
+        oracle.add(str(number), "x")
+    assert len(oracle.found) == FOUND_MAX
 
 
 def test_a_model_that_raises_at_what_it_learned_before_is_not_gone_on_with() -> None:

@@ -16,13 +16,14 @@ from river.naive_bayes import GaussianNB
 
 from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.parts import encode_model
-from driftline.core.fold.step import step
+from driftline.core.oracle import Oracle
 from driftline.core.output import Rejected, Score
 from driftline.core.shard.state import Shard
 from driftline.core.state import model_file
 from driftline.core.state.freeze import dump, dump_model
 from driftline.core.state.model_file import UnfitError
 from tests.core.fold.test_load import KEY, commands, folded, manifest_of, reasons, taught
+from tests.support.folding import step
 from tests.support.small import NOW_MS, chosen, event, small
 
 
@@ -75,9 +76,11 @@ def test_half_a_character_reaches_no_journal() -> None:
     """It can be read, and not be written as JSON: a refusal that named it ended the worker, at each start."""
     frozen = b"\x80\x05\x8c" + bytes([len(HALF)]) + HALF + b"\x8c\x01x\x93."
     shard = Shard(small(), 0)
-    outputs = folded(shard, *commands(encode_model(manifest_of(small()), frozen, NO_KEYS)))
+    oracle = Oracle()
+    outputs = folded(shard, *commands(encode_model(manifest_of(small()), frozen, NO_KEYS)), oracle=oracle)
     assert reasons(outputs) == ["load_refused"]
-    assert all(detail.encode() for detail in shard.learner.notes.found.values())
+    assert oracle.found
+    assert all(detail.encode() for detail in oracle.found.values())
 
 
 @pytest.mark.parametrize("answer", [{b"x": 1.0}, {date(2020, 1, 1): 1.0}, {(): 1.0}, {"x": Fraction(1)}])

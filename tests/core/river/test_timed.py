@@ -11,11 +11,11 @@ from river import compose, feature_extraction, linear_model, preprocessing, stat
 
 from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
-from driftline.core.fold.step import step
 from driftline.core.output import Score
 from driftline.core.record import Record
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
+from tests.support.folding import step
 from tests.support.small import NOW_MS, chosen, event, label, small
 
 HOUR_MS = 3_600_000

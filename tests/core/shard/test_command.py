@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftline.core.record import Chunk, Control, Source
+from driftline.core.record import Chunk, CommandName, Control, Source
 from driftline.core.shard.command import LATEST_MAX, TAKEN_MAX, WINDOW_MS, Commands
 from tests.support.small import NOW_MS
 
@@ -13,7 +13,7 @@ SOURCE = Source("p.control", 0, 0, NOW_MS, None, b"")
 
 def control(nonce: int, sent_ms: int = NOW_MS, *, load: str = "", signed: bool = True) -> Control:
     chunk = Chunk(load, 0, 1, 1, "0" * 64, b"x") if load else None
-    command = "load" if load else "freeze"
+    command: CommandName = "load" if load else "freeze"
     return Control(SOURCE, NOW_MS, command, "", 0, chunk, "p", "ann", sent_ms, f"{nonce:032x}", signed)
 
 

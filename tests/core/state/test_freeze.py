@@ -24,7 +24,6 @@ import river.stream
 from driftline.codec.encode import Encoder
 from driftline.core.digest import digest_of
 from driftline.core.error import InvariantError, SnapshotError
-from driftline.core.fold.step import step
 from driftline.core.model.learner import Learner
 from driftline.core.pickle import reader
 from driftline.core.pipeline import Pipeline
@@ -33,6 +32,7 @@ from driftline.core.river import building
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
 from driftline.core.state.freeze import dump, load
+from tests.support.folding import step
 from tests.support.published import digest
 from tests.support.small import NOW_MS, control, event, label, small
 

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from driftline.core.drift.monitor import Act, Drift
 from driftline.core.fault import last_line
+from driftline.core.oracle import Oracle
 from driftline.core.record import FeatureValue, LabelValue
 from driftline.core.river.building import build_model
 from driftline.core.river.learning_rate import boost
@@ -101,7 +102,7 @@ class Reactor:
             made.background.monitor = names[self.background.monitor]
         return made
 
-    def note(self, drift: Drift, learner: Learner, pipeline: Pipeline, call: str) -> Reaction | None:
+    def note(self, drift: Drift, learner: Learner, pipeline: Pipeline, call: str, oracle: Oracle) -> Reaction | None:
         """React to what a detector found, if that is called for.
 
         Args:
@@ -119,12 +120,12 @@ class Reactor:
             return None
         if drift.kind == "warning":
             if drift.act == "swap" and background is None:
-                model = _built(pipeline, learner, call)
+                model = _built(pipeline, call, oracle)
                 self.background = None if model is None else Background(model, drift.monitor, learner.learned)
             return None
-        return self._react(drift, learner, pipeline, call)
+        return self._react(drift, learner, pipeline, call, oracle)
 
-    def _react(self, drift: Drift, learner: Learner, pipeline: Pipeline, call: str) -> Reaction | None:
+    def _react(self, drift: Drift, learner: Learner, pipeline: Pipeline, call: str, oracle: Oracle) -> Reaction | None:
         background, self.background = self.background, None
         learned, since = 0, None
         if drift.act == "boost":
@@ -136,7 +137,7 @@ class Reactor:
             learner.take_over(background.model)
             learned, since = background.learned, learner.learned - background.began
         else:
-            model = _built(pipeline, learner, call)
+            model = _built(pipeline, call, oracle)
             if model is None:
                 return None
             learner.take_over(model)
@@ -144,7 +145,13 @@ class Reactor:
         return Reaction(drift.act, drift, learned, since)
 
     def learn(
-        self, learner: Learner, values: Sequence[FeatureValue], label: LabelValue | None, call: str, time_ms: int
+        self,
+        learner: Learner,
+        values: Sequence[FeatureValue],
+        label: LabelValue | None,
+        call: str,
+        time_ms: int,
+        oracle: Oracle,
     ) -> str | None:
         """Let the background model learn what the one that serves has just learned.
 
@@ -159,7 +166,7 @@ class Reactor:
             learner.teach(background.model, values, label, time_ms)
             return True
 
-        if _tried(taken_in, learner, f"background {call}"):
+        if _tried(taken_in, f"background {call}", oracle):
             background.learned += 1
             return None
         self.background = None
@@ -170,18 +177,18 @@ class Reactor:
         self.background = None
 
 
-def _built(pipeline: Pipeline, learner: Learner, call: str) -> Any:
+def _built(pipeline: Pipeline, call: str, oracle: Oracle) -> Any:
     """An untrained model; None where it could not be built: a factory is the user's own code."""
-    return _tried(lambda: build_model(pipeline), learner, f"model {call}")
+    return _tried(lambda: build_model(pipeline), f"model {call}", oracle)
 
 
-def _tried(make: Callable[[], Any], learner: Learner, call: str) -> Any:
+def _tried(make: Callable[[], Any], call: str, oracle: Oracle) -> Any:
     """What `make` gives; None where it raises, and at a replay where it did so then. The journal names the call."""
-    detail = learner.notes.known.get(call)
+    detail = oracle.known.get(call)
     if detail is None:
         try:
             return make()
         except Exception as error:  # noqa: BLE001 - of a model: whatever it raises costs only itself
             detail = last_line(error)
-    learner.notes.add(call, detail)
+    oracle.add(call, detail)
     return None

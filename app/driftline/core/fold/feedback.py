@@ -17,6 +17,7 @@ from driftline.core.label.early import Held
 from driftline.core.label.ledger import ASSUMED, EXPIRED, LABELLED, RETRACTED
 from driftline.core.label.pending import Settled, Waiting
 from driftline.core.model.learner import learn_call
+from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, OutcomeKind, Score
 from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from driftline.core.shard.outbox import Outbox
@@ -261,7 +262,7 @@ def _settle(
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
     if label is not None and shard.terms.supervised:
-        failure = learn(shard, waiting.features, label, output_id, waiting.time_ms)
+        failure = learn(shard, waiting.features, label, output_id, waiting.time_ms, out.oracle)
         if failure is not None:
             kind, detail = "failed", failure
     counts = shard.counts
@@ -312,7 +313,12 @@ def unjoined(
 
 
 def learn(
-    shard: Shard, values: Sequence[FeatureValue], label: LabelValue | None, output_id: str, time_ms: int
+    shard: Shard,
+    values: Sequence[FeatureValue],
+    label: LabelValue | None,
+    output_id: str,
+    time_ms: int,
+    oracle: Oracle,
 ) -> str | None:
     """Learn unless frozen; returns what the model raised, in a line.
 
@@ -324,13 +330,13 @@ def learn(
         return None
     time_ms = min(time_ms, shard.now_ms)
     try:
-        shard.learner.learn(values, label, output_id, time_ms)
+        shard.learner.learn(values, label, output_id, time_ms, oracle)
     except ModelRaisedError as raised:
         return str(raised)
     counts = shard.counts
     counts["learned"] = counts.get("learned", 0) + 1
     if shard.reactor.background is not None and shard.reactor.learn(
-        shard.learner, values, label, learn_call(output_id), time_ms
+        shard.learner, values, label, learn_call(output_id), time_ms, oracle
     ):
         shard.count("background_failed")
     return None

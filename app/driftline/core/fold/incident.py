@@ -57,7 +57,7 @@ def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
             shard.count("reaction_held")
         return
     call = f"{drift.monitor} {drift.kind} {drift.detection}"
-    reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call)
+    reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call, out.oracle)
     if reaction is not None:
         shard.count(f"reaction_{reaction.act}")
         tell_change(shard, reaction_sign(shard.pipeline, reaction), out)

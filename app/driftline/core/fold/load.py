@@ -12,8 +12,8 @@ from typing import Any
 
 from driftline.core.alert.content import load_sign
 from driftline.core.error import RecoveryError
-from driftline.core.fault import Notes
 from driftline.core.fold.incident import reject, tell_change
+from driftline.core.oracle import Oracle
 from driftline.core.record import Chunk, Control, Source
 from driftline.core.shard.command import Refused
 from driftline.core.shard.outbox import Outbox
@@ -23,9 +23,9 @@ from driftline.core.state.model_file import Trained, UnfitError, check_pipeline,
 DETAIL_MAX = 300  # characters of a refusal in the journal
 
 
-def refused(shard: Shard, control: Control) -> Refused | None:
+def refused(shard: Shard, control: Control, oracle: Oracle) -> Refused | None:
     """Why a command is not to be carried out, or None; from then on it counts as taken."""
-    detail = shard.learner.notes.refusal(f"command {control.source.offset}", control)
+    detail = oracle.refusal(f"command {control.source.offset}", control)
     if detail is not None:
         return Refused("control_refused", detail)
     return shard.commands.take(control, shard.loading.load)
@@ -48,14 +48,14 @@ def take_chunk(shard: Shard, chunk: Chunk, source: Source, by: str, out: Outbox)
 
 
 def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, by: str, out: Outbox) -> None:
-    notes, call = shard.learner.notes, f"load {chunk.load}"
+    oracle, call = out.oracle, f"load {chunk.load}"
     try:
         manifest, model, frozen = (
-            _again(shard, notes, call, content) if notes.replays else _judged(shard, notes, content)
+            _again(shard, oracle, call, content) if oracle.replays else _judged(shard, oracle, content)
         )
     except UnfitError as error:
         detail = str(error)[:DETAIL_MAX]
-        notes.add(call, detail)
+        oracle.add(call, detail)
         reject(shard, source, "load_refused", detail, out)
         return
     shard.learner.load(model, frozen)
@@ -64,28 +64,28 @@ def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, by: str, o
     tell_change(shard, load_sign(shard.pipeline, chunk.load, manifest.learned, manifest.sha256, by), out)
 
 
-def _judged(shard: Shard, notes: Notes, content: bytes) -> tuple[Trained, Any, bytes]:
+def _judged(shard: Shard, oracle: Oracle, content: bytes) -> tuple[Trained, Any, bytes]:
     """The model, if it may serve here and now.
 
     Raises:
         UnfitError: it may not.
     """
     manifest, frozen = parse(content)
-    if (refusal := notes.vouch(content)) is not None:
+    if (refusal := oracle.vouch(content)) is not None:
         raise UnfitError(refusal)
     check_versions(manifest)
     check_pipeline(manifest, shard.pipeline)
     return manifest, model_of(shard.pipeline, frozen), frozen
 
 
-def _again(shard: Shard, notes: Notes, call: str, content: bytes) -> tuple[Trained, Any, bytes]:
+def _again(shard: Shard, oracle: Oracle, call: str, content: bytes) -> tuple[Trained, Any, bytes]:
     """The model that the journal says was put to work.
 
     Raises:
         UnfitError: it was refused then.
         RecoveryError: it cannot be read here.
     """
-    if (detail := notes.known.get(call)) is not None:
+    if (detail := oracle.known.get(call)) is not None:
         raise UnfitError(detail)
     try:
         manifest, frozen = parse(content)

@@ -1,7 +1,7 @@
 """The one function that changes a shard.
 
-`step(shard, record)` folds one record and returns what it made. It is a pure function of the state and the record, so
-whatever was served can be derived again: state = snapshot + journal + inputs.
+`step(shard, record, oracle)` folds one record and returns what it made. It is a pure function of the state, the record
+and the verdicts that the journal keeps, so whatever was served can be derived again from snapshot, journal and inputs.
 
     event:  dedupe -> features -> score -> guard -> remember as pending -> Score
     label:  join by event id -> evaluate the served prediction -> detectors -> learn -> Outcome
@@ -18,6 +18,7 @@ from typing import assert_never
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
+from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import await_label, give_up, learn, take_label, unjoined
 from driftline.core.fold.incident import (
@@ -31,28 +32,32 @@ from driftline.core.fold.incident import (
     watch_waits,
 )
 from driftline.core.fold.load import refused, take_chunk
-from driftline.core.output import ModelVersion, Output, Prediction, Score
+from driftline.core.oracle import Oracle
+from driftline.core.output import ModelVersion, Prediction, Score
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
-from driftline.core.shard.outbox import Outbox
+from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
 
 
-def step(shard: Shard, record: Record) -> list[Output]:
+def step(shard: Shard, record: Record, oracle: Oracle) -> Made:
     """Fold one record into the shard.
 
+    Args:
+        oracle: the verdicts of the slice that the record is in.
+
     Returns:
-        What it made, in order. Bad input makes a `Rejected`, never an exception.
+        What it made. Bad input makes a `Rejected`, never an exception.
 
     Raises:
         InvariantError: the state cannot be trusted any more.
     """
     if type(record) is Tick:  # not `isinstance`: of a msgspec class it costs 0.1 us where the answer is no
-        out = Outbox("tick", record.partition, record.slice_number)
+        out = Outbox("tick", record.partition, record.slice_number, oracle)
         shard.strays.event_ms = max(shard.strays.event_ms, record.time_ms)
         _advance(shard, record.time_ms, out)
-        return out.made
+        return Made(out.made, out.requests)
     source = record.source
-    out = Outbox(source.topic, source.partition, source.offset)
+    out = Outbox(source.topic, source.partition, source.offset, oracle)
     shard.positions[source.topic] = source.offset + 1
     if source.record_time_ms > shard.stamp_ms:
         shard.stamp_ms = source.record_time_ms
@@ -77,7 +82,7 @@ def step(shard: Shard, record: Record) -> list[Output]:
         _control(shard, record, out)
     else:
         assert_never(record)
-    return out.made
+    return Made(out.made, out.requests)
 
 
 def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
@@ -114,7 +119,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     resting = learner.faults.resting > 0
     output_id = f"{terms.events}{event.source.offset}-0"
     try:
-        prediction, guard = learner.score(event.features, output_id)
+        prediction, guard = learner.score(event.features, output_id, out.oracle)
     except ModelRaisedError as raised:
         reject(shard, event.source, "model_error", str(raised), out)
         watch_faults(shard, out)
@@ -141,7 +146,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         for drift in monitors.on_score(prediction):
             note_drift(shard, drift, out)
     if not terms.supervised and guard != "withheld":
-        failure = learn(shard, event.features, None, output_id, event.time_ms)
+        failure = learn(shard, event.features, None, output_id, event.time_ms, out.oracle)
         if failure is not None:
             shard.count("failed")
             watch_faults(shard, out)
@@ -158,7 +163,7 @@ def _decide(threshold: float, prediction: Prediction) -> bool | None:
 
 
 def _control(shard: Shard, control: Control, out: Outbox) -> None:
-    if (why := refused(shard, control)) is not None:
+    if (why := refused(shard, control, out.oracle)) is not None:
         reject(shard, control.source, why.reason, why.detail, out)
         return
     if control.chunk is not None:
@@ -174,5 +179,11 @@ def _control(shard: Shard, control: Control, out: Outbox) -> None:
             shard.learner.reset()
             shard.reactor.forget()
             shard.loading.forget()
+        case "snapshot":
+            out.requests.append(TakeSnapshot())
         case "acknowledge" | "silence":
             answer(shard, control, out)
+        case "load":
+            raise InvariantError("a part of a model that holds none of it was decoded")
+        case _:
+            assert_never(control.command)

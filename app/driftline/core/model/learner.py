@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from driftline.core.error import ExpressionError, InvariantError
-from driftline.core.fault import REST_CALLS, Faults, ModelRaisedError, Notes, last_line
+from driftline.core.fault import REST_CALLS, Faults, ModelRaisedError, last_line
 from driftline.core.model.dispatch import Features, Form, Values, Walk
+from driftline.core.oracle import Oracle
 from driftline.core.output import Guard, ModelVersion, Prediction
 from driftline.core.pickle.allowlist import admitted_for
 from driftline.core.pickle.reader import Thaw
@@ -43,7 +44,6 @@ class Learner:
 
     Attributes:
         faults: what the model raised.
-        notes: the same, of the slice being folded.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -53,7 +53,6 @@ class Learner:
         self.generation = 0
         self.learned = 0
         self.faults = Faults()
-        self.notes = Notes()
         self._good: bytes | None = None
         self._probabilistic = task_of(pipeline.task).classes and has_probabilities(build_model(pipeline))
         self.install(build_model(pipeline))
@@ -111,19 +110,19 @@ class Learner:
     def attach(self, pipeline: Pipeline) -> None:
         """Take up work after unpickling: a pickled learner leaves the pipeline behind."""
         self._set_form(pipeline)
-        self.notes = Notes()
         self.install(self.model)
 
     @property
     def version(self) -> ModelVersion:
         return ModelVersion(self.generation, self.learned)
 
-    def score(self, values: Values, call: str) -> tuple[Prediction, Guard]:
+    def score(self, values: Values, call: str, oracle: Oracle) -> tuple[Prediction, Guard]:
         """What is served for these values, and by whom. May put the last good copy to work.
 
         Args:
             values: of the features, in declared order.
             call: names it in the journal, should it raise; unique in a slice.
+            oracle: knows at a replay whether it raised.
 
         Raises:
             ModelRaisedError: the model raised; it is as it was.
@@ -134,16 +133,16 @@ class Learner:
             return _WITHHELD, "withheld"
         faults.calls += 1
         try:
-            if self.notes.known:
-                self._pass_over(call)
+            if oracle.known:
+                _pass_over(call, oracle)
             prediction = self._predict(values)
             return (prediction, "served") if prediction is not None else self._ask_another(values)
         except _STOPS:
             raise
         except BaseException as error:  # River's parts in Rust panic past Exception
-            raise self._put_back(call, error) from error
+            raise self._put_back(call, error, oracle) from error
 
-    def learn(self, values: Values, label: LabelValue | None, output_id: str, time_ms: int = 0) -> None:
+    def learn(self, values: Values, label: LabelValue | None, output_id: str, time_ms: int, oracle: Oracle) -> None:
         """Learn one pair (or, for a model without labels, one event).
 
         Args:
@@ -161,8 +160,8 @@ class Learner:
         faults.calls += 1
         good = None
         try:
-            if self.notes.known:
-                self._pass_over(learn_call(output_id))
+            if oracle.known:
+                _pass_over(learn_call(output_id), oracle)
             if self._timed:
                 self.teach(self._model, values, label, time_ms)
             else:
@@ -172,7 +171,7 @@ class Learner:
         except _STOPS:
             raise
         except BaseException as error:  # as in `score`
-            raise self._put_back(learn_call(output_id), error) from error
+            raise self._put_back(learn_call(output_id), error, oracle) from error
         self.learned += 1
         self._since.append((values, label, time_ms))
         if good is not None or len(self._since) >= self._since_max:
@@ -186,20 +185,14 @@ class Learner:
 
     # -- exceptions
 
-    def _pass_over(self, call: str) -> None:
-        """At a replay: raise what the model raised then, without asking it."""
-        detail = self.notes.known.get(call)
-        if detail is not None:
-            raise ModelRaisedError(detail)
-
-    def _put_back(self, call: str, error: BaseException) -> ModelRaisedError:
+    def _put_back(self, call: str, error: BaseException, oracle: Oracle) -> ModelRaisedError:
         """Make the model as it was before the call that raised; returns what to raise for it."""
         if isinstance(error, ModelRaisedError):
             raised = error
         else:
             raised = ModelRaisedError(last_line(error))
             self._go_back()
-        self.notes.add(call, str(raised))
+        oracle.add(call, str(raised))
         self.faults.add()
         return raised
 
@@ -277,6 +270,13 @@ class Learner:
             self.install(build_model(self._pipeline))
         else:  # bytes that may have come from a snapshot or a model file
             self.install(Thaw(good, admitted_for(self._pipeline), "model").read())
+
+
+def _pass_over(call: str, oracle: Oracle) -> None:
+    """At a replay: raise what the model raised then, without asking it."""
+    detail = oracle.known.get(call)
+    if detail is not None:
+        raise ModelRaisedError(detail)
 
 
 def learn_call(output_id: str) -> str:

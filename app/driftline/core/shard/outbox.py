@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias, final
+
 from msgspec import Struct
 
+from driftline.core.oracle import Oracle
 from driftline.core.output import Output
 from driftline.core.pipeline import Topics
+
+
+@final
+class TakeSnapshot(Struct, frozen=True, gc=False):
+    """An operator wants a snapshot, now."""
+
+
+Request: TypeAlias = TakeSnapshot
+"""What the shell is to do because of a record. A replay made it before, and asks for nothing."""
+
+
+class Made(Struct, frozen=True, gc=False):
+    """What one record makes.
+
+    Args:
+        outputs: what is published, in order.
+        requests: what the shell is to do, in order.
+    """
+
+    outputs: Sequence[Output]
+    requests: Sequence[Request]
 
 
 class Outbox(Struct, gc=False):
@@ -17,14 +42,18 @@ class Outbox(Struct, gc=False):
 
     Args:
         topic, partition, number: of the record: its topic and offset, or `tick` and the number of the slice.
-        made: so far, in order.
+        oracle: of the slice that the record is in.
+        made: outputs so far, in order.
+        requests: to the shell so far, in order.
         alerts: among them.
     """
 
     topic: str
     partition: int
     number: int
+    oracle: Oracle
     made: list[Output] = []
+    requests: list[Request] = []
     alerts: int = 0
 
     @property
