@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,21 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_value_in_the_way_of_a_path_is_an_error() -> None:
     with pytest.raises(ValueError, match="card is no object"):
         place({"card": 1}, ("card", "country"), "x")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_line_without_end_fills_no_memory(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packed file of a few kB can hold a line larger than the machine."""
+    monkeypatch.setattr("driftline.ingest.rows.LINE_BYTES_MAX", 10_000_000)
+    path = tmp_path / (name + ".gz")
+    with gzip.GzipFile(path, "wb", mtime=0) as packed:
+        packed.write(b"id,fraud\n" if name.endswith("csv") else b"{}\n")
+        for _ in range(200):
+            packed.write(b"a" * 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputFileError, match=r"has a line of more than 9 MB; give a file with one row a line"):
+            rows(path)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from gzip import GzipFile
-from io import TextIOWrapper
+from io import BufferedReader, RawIOBase, TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
@@ -25,8 +25,10 @@ from driftline.core.error import InputFileError
 BAD_SHOWN_MAX = 10
 SEPARATORS = ",;\t|"
 CELL_MAX = 10_000_000  # characters of a cell, and of a line of JSON
+LINE_BYTES_MAX = 64 * 1024 * 1024  # a packed file of 64 kB can hold a line of 64 MB
 _LINES_LOOKED_AT = 20
 _BYTES_LOOKED_AT = 4_096
+_BUFFER_BYTES = 128 * 1024
 _GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -81,13 +83,35 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         if path.is_dir():
             raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file in it")
         with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if _is_packed(path) else raw) as file:
-            yield file
+            yield BufferedReader(_Lines(path, file), _BUFFER_BYTES)
     except FileNotFoundError:
         raise InputFileError(f"cannot read {path}: there is no such file") from None
     except UnicodeError as error:
         raise InputFileError(_undecodable(path)) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputFileError(f"cannot read {path}: {error}; give a CSV or JSON-lines file") from error
+
+
+class _Lines(RawIOBase):
+    """Bytes that have an end of line now and then; else a small file could fill the memory."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self._length = 0  # of the line that was begun
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self._file.read(len(buffer))
+        ended = max(read.rfind(b"\n"), read.rfind(b"\r"))
+        self._length = self._length + len(read) if ended < 0 else len(read) - ended - 1
+        if self._length > LINE_BYTES_MAX:
+            raise InputFileError(
+                f"{self._path} has a line of more than {LINE_BYTES_MAX // 1024**2} MB; give a file with one row a line"
+            )
+        buffer[: len(read)] = read
+        return len(read)
 
 
 def _is_packed(path: Path) -> bool:
