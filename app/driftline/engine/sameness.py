@@ -62,7 +62,7 @@ def check_inputs(known: Identities, now: Identities, topics: Iterable[str]) -> N
 def check_partitions(known: Identities, now: Identities, topics: Iterable[str]) -> None:
     """Raises PartitionsChangedError where these inputs make another number of shards: that of the one with the fewest.
 
-    Partitions that only some of them have are read by nobody, which is told elsewhere (`lookout`).
+    Partitions that only some of them have are read by nobody, which is told elsewhere (`transport.obstacle`).
     """
     both = [topic for topic in topics if topic in known and topic in now]
     differing = [

@@ -5,7 +5,7 @@
 * a commit runs in a task of its own that nobody cancels; whatever comes back but success means unknown, and a producer
   that had any error is thrown away;
 * a transactional request that is not answered is not sent again at the same epoch (`once`);
-* `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`tidy`);
+* `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`cleanup`);
 * listener errors are swallowed by aiokafka, so they are kept and raised from `poll`.
 """
 

@@ -1,4 +1,4 @@
-"""What the engine asks of a broker. `kafka` and `memory` keep the same contract, and one test suite holds both to it.
+"""What the engine asks of a broker. `kafka.broker` and the one in memory keep the same contract.
 
 A topic here is a name, a shard a partition number; (topic, partition) is written `Place`. Offsets are as in Kafka: not
 dense, since commit markers and aborted records take some.

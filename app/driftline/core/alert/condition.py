@@ -1,7 +1,8 @@
 """The table of what is watched beside drift: what an episode may be of, and of which kind its alerts are.
 
 A condition is a member of `Condition`, and the member is its row: one that lacks a column does not type-check, and
-there is no other list of conditions. `watch`, `lost` and `trouble` judge them, `alert` and `lost` word them.
+there is no other list of conditions. `watch`, `fold.loss` and `fold.incident` judge
+them, `content` and `fold.loss` word them.
 """
 
 from __future__ import annotations

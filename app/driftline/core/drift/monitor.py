@@ -1,6 +1,6 @@
 """One detector on one signal: what it finds, which way the signal went, and since when.
 
-Counts and means are kept outside the detector (see `trail`), because ADWIN forgets its window and its own count at a
+Counts and means are kept outside the detector (`change_point`), because ADWIN forgets its window and its own count at a
 detection. Which way a signal went, and since when, comes from there for every detector alike.
 
 A warning is a detector's own zone (DDM, EDDM, HDDMA, HDDMW), or what a second, looser detector finds. It lasts until

@@ -11,7 +11,7 @@ Rules:
   not alert (improvements, those of the warm-up) are never reacted to; nor is any while an operator holds learning.
 * Each reaction is a new generation of the model. It depends on the fold alone, so a replay makes the same ones.
 * There is one background model at most. It is dropped when the warning passes without a drift, when it raises
-  (the journal names the call, as in `poison`: a replay drops it there without asking), and when an operator
+  (the journal names the call, as in `fault`: a replay drops it there without asking), and when an operator
   resets the model. It serves nobody before it takes over.
 * A faster rate ends by itself, after so many steps of the optimizer: it is part of the model (`rate.Boosted`).
 """

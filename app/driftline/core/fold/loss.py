@@ -1,4 +1,4 @@
-"""Whether labels are lost, and why: judged now and then over what `stray` keeps.
+"""Whether labels are lost, and why: judged now and then over what `label.unmatched` keeps.
 
     labels find no event    a cause that shows in them (`cause`): as soon as twenty found none and half of them show it
                             no cause shows: where neither the time by which labels have come before their events so far,

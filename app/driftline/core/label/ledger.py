@@ -7,7 +7,7 @@ deadlines are the watermark at arrival plus a span that is the same for all, and
 order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the places and
 never back. Every operation is amortised O(1).
 
-What waits long is packed (`waiting`). The newest `LOOSE` events stay as they are, since many a label comes at once.
+What waits long is packed (`pending`). The newest `LOOSE` events stay as they are, since many a label comes at once.
 What is read twice is packed before: so two readings never share an object, whenever a snapshot was taken, and neither
 view nor pickle shows what was packed when.
 

@@ -2,7 +2,7 @@
 
 Nothing here is on the way of a label that finds its event, nor of an event without a label that came early. A label
 that finds no event is counted, and a sample is kept of those that found none yet: one that meets its event after all is
-taken out again, so what stays in the sample are those that do not. `lost` judges.
+taken out again, so what stays in the sample are those that do not. `fold.loss` judges.
 """
 
 from __future__ import annotations

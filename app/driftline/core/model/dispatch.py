@@ -2,7 +2,7 @@
 
 `compose.Pipeline` looks up at every record what kind each of its steps is and which extra arguments it takes. Of a
 pipeline of plain transformers before one estimator that never changes: so its steps are called here directly, in the
-order and with the arguments in which it would call them, some of them in one function (`kernel`, `line`, `hoeffding`).
+order and with the arguments in which it would call them, some of them in one function (`fast`).
 Any other model is called as it is.
 """
 

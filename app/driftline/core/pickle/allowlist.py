@@ -123,8 +123,8 @@ def common() -> Admitted:
     admitted = Admitted()
     for module, name, kind in _classes("driftline.core.", OWN):
         _admit_own(admitted, module, name, kind)
-        if module in MOVED:
-            admitted.names[MOVED[module], name] = kind
+        for former in MOVED.get(module, ()):
+            admitted.names[former, name] = kind
     for module, name, kind in _classes("river.", RIVER):
         _admit_plain(admitted, module, name, kind, _set_state if kind.__name__ in _STATEFUL else fill)
         if module.startswith(_TREES):

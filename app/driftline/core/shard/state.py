@@ -162,7 +162,7 @@ class Shard:
 
     @property
     def awaits_events(self) -> bool:
-        """Whether labels find no event, and time has gone on without one: see `stray`."""
+        """Whether labels find no event, and time has gone on without one: see `label.unmatched`."""
         return self.terms.strays_watched and self.strays.awaits_events(self.now_ms)
 
     def moment(self, place: str = "") -> Moment:
