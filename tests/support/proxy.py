@@ -19,9 +19,11 @@ from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import HOST, free_port
 
 PRODUCE, ADD_PARTITIONS, END_TXN = 0, 24, 26
+CONCURRENT_TRANSACTIONS = 51
 FENCED = frozenset({47, 90})  # INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 START_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 20.0
+MARKERS_EVERY_S = 0.02
 
 Loss: TypeAlias = Literal["reset", "silence"]
 
@@ -32,6 +34,12 @@ class _Held(NamedTuple):
     frame: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+
+    async def send(self) -> int:
+        """Let it come, or come again: the broker's error code."""
+        self.writer.write(self.frame)
+        # size, correlation id, throttle time, error code
+        return int(struct.unpack_from(">iiih", await _frame(self.reader))[3])
 
 
 class Proxy:
@@ -142,12 +150,13 @@ class Proxy:
     async def _release(self, name: str) -> None:
         del self._seen[name]
         held = self._waiting.pop(name)
-        held.writer.write(held.frame)
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            answer = await _frame(held.reader)
+            code = await held.send()
+            self.late.append(code)
+            # The broker obeys before it has written the markers, and what is sent by then is in the transaction still.
+            while code == 0 and await held.send() == CONCURRENT_TRANSACTIONS:  # noqa: ASYNC110 - the broker must be asked
+                await asyncio.sleep(MARKERS_EVERY_S)
         held.writer.transport.abort()
-        # size, correlation id, throttle time, error code
-        self.late.append(struct.unpack_from(">iiih", answer)[3])
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
