@@ -488,7 +488,7 @@ def test_a_candidate_that_fails_does_not_stop_the_other(monkeypatch: pytest.Monk
     chosen = pipeline("fails")
     one = Candidate("one", chosen)
 
-    def raises(shard: Shard, record: Any) -> Any:
+    def raises(shard: Shard, record: Any, oracle: Any) -> Any:
         raise ValueError("no")
 
     monkeypatch.setattr("driftline.backtest.candidate.step", raises)
