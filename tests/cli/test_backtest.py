@@ -500,7 +500,7 @@ def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: by
     ("flags", "says"),
     [
         (["--segment", "x9"], "has no feature 'x9'.*x1, x2, x3"),
-        (["--cost", "fp=much"], "is no cost"),
+        (["--cost", "fp=much"], "is not a cost"),
         (["--cost", "fp=nan"], "costs are tp, fp, fn and tn"),
         (["--cost", "fp=inf"], "costs are tp, fp, fn and tn"),
         (["--cost", "hits=1"], "costs are tp, fp, fn and tn"),

@@ -71,7 +71,7 @@ def test_bad_rows_are_named_and_end_in_1(embedded: EmbeddedNode, pipeline_file: 
         (("--label", "fraud", "--time", "at"), 2, "no column 'at' (--time)"),
         ((), 2, "--label FIELD"),
         (("--label", "fraud", "--time", "id", "--step", "1s"), 2, "give one of them"),
-        (("--label", "fraud", "--rate", "0"), 2, "is no rate"),
+        (("--label", "fraud", "--rate", "0"), 2, "is not a rate"),
         (("--label", "fraud", "--start", "soon"), 2, "is not ISO 8601"),
         (("--label", "fraud", "--step", "1 fortnight"), 2, "is no duration"),
         (("--label", "fraud", "--bootstrap", "127.0.0.1:1"), 3, "cannot reach Kafka"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from driftline.codec.journal import CHAIN_START
 from driftline.codec.keyring import NO_KEYS
@@ -14,12 +14,12 @@ from driftline.engine.live import STALL_S, Live
 from driftline.engine.pace import Pacer
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
-from driftline.transport.port import Place
+from driftline.transport.port import Feed, Place
 from tests.support.memory import MemoryBroker, MemoryCluster
 from tests.support.small import NOW_MS, event_bytes, label_bytes, small, source
 
 
-class Ends:
+class _Ends:
     """A feed that knows of ends only, and is told them turn by turn."""
 
     def __init__(self, *turns: dict[str, bool]) -> None:
@@ -32,6 +32,11 @@ class Ends:
             self._asked.clear()
         self._asked.add(place)
         return self._turns[0].get(place.topic, True)
+
+
+def ends(*turns: dict[str, bool]) -> Feed:
+    """Of the feed, a shard at work asks nothing else here."""
+    return cast(Feed, _Ends(*turns))
 
 
 def live() -> Live:
@@ -58,10 +63,10 @@ def live() -> Live:
 async def test_an_input_that_gets_more_while_a_commit_waits_its_turn_makes_no_empty_slice() -> None:
     here = live()
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
-    nothing: Any = await here._next(Ends({}, {"p.labels": False}), Pacer())  # type: ignore[arg-type]  # ends only
+    nothing: Any = await here._next(ends({}, {"p.labels": False}), Pacer())
     assert nothing is None
     assert here.slice_number == 0
-    some = await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
+    some = await here._next(ends({}, {}), Pacer())
     assert some is not None
     assert some.folded.records == 1
 
@@ -69,19 +74,19 @@ async def test_an_input_that_gets_more_while_a_commit_waits_its_turn_makes_no_em
 async def test_time_passes_only_when_every_input_is_at_its_end_and_nothing_is_under_way() -> None:
     here = live()
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
-    await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
+    await here._next(ends({}, {}), Pacer())
     assert here.shard.next_deadline_ms is not None
     here._moved_s -= 10**6  # long ago
     for behind in ("p.control", "p.labels", "p.events"):
-        assert await here._next(Ends({behind: False}), Pacer()) is None  # type: ignore[arg-type]  # ends only
+        assert await here._next(ends({behind: False}), Pacer()) is None
     here._commit = asyncio.create_task(asyncio.sleep(0))
-    assert await here._next(Ends({}), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    assert await here._next(ends({}), Pacer()) is None
     await here._commit
     here._commit = None
     here.folder.receive("p.labels", [source("p.labels", 0, label_bytes(2))])
-    assert await here._next(Ends({"p.events": False}), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    assert await here._next(ends({"p.events": False}), Pacer()) is None
     here.folder.let_go()
-    tick = await here._next(Ends({}), Pacer())  # type: ignore[arg-type]  # ends only
+    tick = await here._next(ends({}), Pacer())
     assert tick is not None
     assert tick.folded.tick_ms is not None
     assert tick.folded.tick_ms > NOW_MS + 100_000
@@ -93,20 +98,20 @@ async def test_commands_that_were_there_at_the_start_go_before_the_first_event()
     here = live()
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
     waits: Any = {"p.control": False}
-    assert await here._next(Ends(waits), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    assert await here._next(ends(waits), Pacer()) is None
     command = b'{"command": "freeze"}'
     here.folder.receive("p.control", [source("p.control", 0, command), source("p.control", 1, command)])
-    first = await here._next(Ends(waits, waits), Pacer())  # type: ignore[arg-type]  # ends only
+    first = await here._next(ends(waits, waits), Pacer())
     assert first is not None
     assert {topic: part.count for topic, part in first.folded.inputs.items()} == {"p.control": 2}
-    assert await here._next(Ends(waits), Pacer()) is None  # type: ignore[arg-type]  # ends only
+    assert await here._next(ends(waits), Pacer()) is None
     here.folder.receive("p.control", [source("p.control", 2, command)])
-    last = await here._next(Ends({}, {}), Pacer())  # type: ignore[arg-type]  # ends only
+    last = await here._next(ends({}, {}), Pacer())
     assert last is not None
     assert {topic: part.count for topic, part in last.folded.inputs.items()} == {"p.control": 1, "p.events": 1}
     assert here.shard.counts["control_freeze"] == 3
     here.folder.receive("p.events", [source("p.events", 1, event_bytes(2))])
-    after = await here._next(Ends(waits, waits), Pacer())  # type: ignore[arg-type]  # ends only
+    after = await here._next(ends(waits, waits), Pacer())
     assert after is not None
     assert after.folded.records == 1
 
@@ -123,15 +128,15 @@ async def test_where_labels_find_no_event_and_events_stopped_a_tick_says_that_no
 
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
     more_labels(40, NOW_MS)
-    assert await here._next(Ends({}, {}), Pacer()) is not None  # type: ignore[arg-type]  # ends only
+    assert await here._next(ends({}, {}), Pacer()) is not None
     more_labels(1, NOW_MS + 31_000)
-    assert await here._next(Ends({}, {}), Pacer()) is not None  # type: ignore[arg-type]  # ends only
+    assert await here._next(ends({}, {}), Pacer()) is not None
     assert here.shard.awaits_events
     rank = here.folder.inputs.rank["p.events"]
 
     async def folded(*turns: dict[str, bool]) -> Any:
         more_labels(1, NOW_MS + 40_000)
-        made: Any = await here._next(Ends(*turns), Pacer())  # type: ignore[arg-type]  # ends only
+        made: Any = await here._next(ends(*turns), Pacer())
         here.folder.let_go()
         return made.folded
 

@@ -116,7 +116,7 @@ def profile(
     Args:
         columns: cells by name, all of the same length, None where a row has none.
         label: the field to predict; None for anomalies.
-        event_id, time, task: what the user says they are; found by looks without.
+        event_id, time, task: what the user says they are; otherwise inferred from the data.
         typed: whether the file knows text from numbers, as JSON does and CSV does not.
         time_form: how times are written; found out without.
 
@@ -185,7 +185,7 @@ def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
         if one.draft.looks(seen):
             return one.draft.look(seen)
     raise ProfileError(
-        f"the label {name!r} has {len(counts)} different texts in {len(known)} rows, which are no classes; "
+        f"the label {name!r} has {len(counts)} different texts in {len(known)} rows, too many to be classes; "
         "name another field with --label"
     )
 
@@ -214,7 +214,7 @@ class _Moments:
     """The field that holds the event's time, and its times.
 
     Args:
-        name: what the user says it is; found by looks without.
+        name: what the user says it is; otherwise inferred from the data.
         form: how its times are written; found out without.
 
     Attributes:

@@ -254,7 +254,7 @@ class Report(Struct, frozen=True):
         """What is shown of this task.
 
         Raises:
-            InvariantError: there is no such task.
+            InvariantError: unknown task.
         """
         task = find_task(self.task)
         if task is None:

@@ -69,12 +69,12 @@ def form_options(command: Command) -> Command:
         "time_form",
         type=TimeFormType(),
         metavar="FORM",
-        help=f"How times are written: {', '.join(FORMS)}, or as in %d/%m/%Y %H:%M [default: found by looks].",
+        help=f"How times are written: {', '.join(FORMS)}, or as in %d/%m/%Y %H:%M [default: inferred from the data].",
     )(command)
     return click.option(
         "--decimal",
         type=click.Choice([".", ","]),
-        help="The decimal sign of numbers in a CSV file; the other one parts thousands [default: found by looks].",
+        help="The decimal sign in a CSV file; the other one groups thousands [default: inferred from the data].",
     )(command)
 
 

@@ -8,7 +8,7 @@ no other list of signals. To add one:
     where its value is met   `DriftMonitors.on_value`; for `OfFold` only
 
 Detectors, warm-up, reference windows, reactions, snapshots, alerts, metrics and reports follow from the row. What goes
-by a feature's type has state of its own beside that: a `Watch` in `feature`, which `drift` builds.
+by a feature's type has state of its own beside that: a `Watch` in `drift.feature`, which `drift.monitors` builds.
 
 Nothing here imports River: the pipeline file's rules read this table, and commands read the pipeline file.
 """

@@ -68,8 +68,8 @@ class Ancestry:
     """The entries that led to one, as those before it are shown latest first.
 
     The chain of an entry is a digest over its content and the chain before. So what is known of the entry before is its
-    chain, and of several that claim to have it, one has the content that makes it of a
-    chain further back: whoever writes between ours can lengthen the search, and not mislead it.
+    chain, and of several that claim to have it, one has the content that makes it of a chain further back: whoever
+    writes between ours can lengthen the search, and not mislead it.
 
     Attributes:
         chain: of the entry whose predecessor is looked for.

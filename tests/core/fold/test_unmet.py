@@ -68,7 +68,7 @@ def test_ids_without_an_order_that_meet_none_are_told_of_within_minutes(wait: st
     assert told_ms(made) > 2 * MINUTE_MS
     assert "If labels are of events from before p began, this ends by itself." in made[0].sentence
     assert made[0].severity == "warning"
-    assert made[0].evidence["expected"] >= 16  # type: ignore[operator]
+    assert made[0].evidence["expected"] >= 16  # type: ignore[operator]  # evidence is of any kind
 
 
 def test_a_few_that_meet_by_chance_change_nothing() -> None:

@@ -30,7 +30,7 @@ class CostType(click.ParamType):
             try:
                 costs[name] = float(number)
             except ValueError:
-                self.fail(f"{part!r} is no cost; write for example fp=1,fn=20", param, ctx)
+                self.fail(f"{part!r} is not a cost; write for example fp=1,fn=20", param, ctx)
             if name not in ("tp", "fp", "fn", "tn") or not abs(costs[name]) <= 1e12:
                 self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
         return Cost(**costs)
@@ -160,9 +160,7 @@ def _split(values: str) -> list[str]:
 )
 @click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
 @click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
-@click.option(
-    "--naive", "plain", is_flag=True, help="One candidate more that has no model: it says the last label again."
-)
+@click.option("--naive", "plain", is_flag=True, help="Add a candidate without a model: it repeats the last label.")
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score: .csv or .parquet.")
 @click.option(
     "-o",

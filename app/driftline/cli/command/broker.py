@@ -38,6 +38,5 @@ from driftline.cli.option import json_option, pipeline_option
 def broker() -> None:
     """Run a broker until SIGINT or SIGTERM; the first line printed is its address.
 
-    It listens on 127.0.0.1 only, and is gone when this command is, with all that it kept unless --data says
-    where.
+    It listens on 127.0.0.1 only and stops with this command. Its topics are lost then, unless --data keeps them.
     """

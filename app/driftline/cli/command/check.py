@@ -43,14 +43,14 @@ def check() -> None:
     """Check a pipeline file.
 
     Builds the model within bounds of memory and time, proves that the pipeline gives the same bits in any process,
-    and says what it will need, the verdict first; or every problem at once, on stderr.
+    and reports what it will need, the verdict first; or lists every problem at once, on stderr.
 
     With --input (or --events and --labels) it then reads the data as `backtest` would: which rows cannot be used,
     and whether the labels are those that the file names.
 
-    With --against-live it reads Kafka instead, and says of every shard whether a worker with this file and these
-    versions goes on with the state that is there.
+    With --against-live it reads Kafka instead, and reports for every shard whether a worker with this file and these
+    versions would keep the existing state.
 
-    Exit codes: 0 it is right, 2 the file is wrong, 4 it gives different bits in different processes, 1 rows of the
-    data cannot be used. Of --against-live: 0 the state is kept, 1 parts of it begin anew, 4 a worker would stop.
+    Exit codes: 0 the file is right, 2 it is wrong, 4 it gives different bits in different processes, 1 rows of the
+    data cannot be used. Of --against-live: 0 the state is kept, 1 parts of it start anew, 4 a worker would stop.
     """

@@ -58,10 +58,10 @@ def _plain(name: str, text: str) -> None:
         found("driftline.cli.control:plain")(where, name)
 
 
-_plain("freeze", "Go on scoring, and learn no more.")
-_plain("unfreeze", "Learn again.")
+_plain("freeze", "Keep scoring, but stop learning.")
+_plain("unfreeze", "Resume learning.")
 _plain("reset", "Start again with an untrained model, as a new generation.")
-_plain("snapshot", "Leave a snapshot of every shard that folded anything since its last one.")
+_plain("snapshot", "Take a snapshot of every shard that processed anything since its last one.")
 
 
 @control.command()
@@ -69,7 +69,7 @@ _plain("snapshot", "Leave a snapshot of every shard that folded anything since i
 @click.pass_obj
 @does("driftline.cli.control:acknowledge")
 def acknowledge() -> None:
-    """Say that somebody cares for EPISODE: it is told again only when it becomes critical, and when it is over."""
+    """Acknowledge EPISODE: it is reported again only when it becomes critical and when it is resolved."""
 
 
 @control.command()
@@ -78,9 +78,9 @@ def acknowledge() -> None:
 @click.pass_obj
 @does("driftline.cli.control:silence", check=_check_silence)
 def silence() -> None:
-    """Notify nobody of EPISODE, nor of the next ones of the same signal, for a while.
+    """Silence EPISODE, and later ones of the same signal, for a while: nobody is notified.
 
-    The alerts topic still gets every message; each says that it is silenced.
+    Every message still goes to the alerts topic, marked as silenced.
     """
 
 

@@ -21,12 +21,17 @@ from driftline.core.task import TASK_NAMES
     help="CSV with a header, or JSON lines; .gz may follow.",
 )
 @click.option("--label", metavar="FIELD", help="The field to predict; without it, anomalies are scored.")
-@click.option("--id", "event_id", metavar="FIELD", help="The field that tells events apart [default: found by looks].")
 @click.option(
-    "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: found by looks]."
+    "--id", "event_id", metavar="FIELD", help="The field that tells events apart [default: inferred from the data]."
+)
+@click.option(
+    "--time",
+    "time_field",
+    metavar="FIELD",
+    help="The field that holds the event's time [default: inferred from the data].",
 )
 @form_options
-@click.option("--task", type=click.Choice(TASK_NAMES), help="What to predict [default: found by looks].")
+@click.option("--task", type=click.Choice(TASK_NAMES), help="What to predict [default: inferred from the data].")
 @click.option("--name", metavar="NAME", help="The pipeline's name [default: the file's].")
 @click.option(
     "-o",

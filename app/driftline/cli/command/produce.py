@@ -24,7 +24,7 @@ class RateType(click.ParamType):
         except ValueError:
             rate = -1.0
         if not 0.001 <= rate <= 1e9:
-            self.fail(f"{value!r} is no rate; write rows a second, or max", param, ctx)
+            self.fail(f"{value!r} is not a rate; give rows per second, or max", param, ctx)
         return rate
 
 

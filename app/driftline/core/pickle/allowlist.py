@@ -123,8 +123,6 @@ def common() -> Admitted:
     admitted = Admitted()
     for module, name, kind in _classes("driftline.core.", OWN):
         _admit_own(admitted, module, name, kind)
-        for former in MOVED.get(module, ()):
-            admitted.names[former, name] = kind
     for module, name, kind in _classes("river.", RIVER):
         _admit_plain(admitted, module, name, kind, _set_state if kind.__name__ in _STATEFUL else fill)
         if module.startswith(_TREES):
@@ -142,6 +140,9 @@ def common() -> Admitted:
             if (found := _found(module, name)) is not None:
                 admitted.names[module, name] = found
     container.admit(admitted, dict(_methods()))
+    for (module, name), kind in list(admitted.names.items()):
+        for former in MOVED.get(module, ()):
+            admitted.names[former, name] = kind
     return admitted
 
 
