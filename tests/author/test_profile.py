@@ -73,7 +73,7 @@ def test_without_a_label_anomalies_are_scored() -> None:
     [
         ([None] * ROWS, "empty in every row"),
         ([1] * ROWS, "is 1 in every row"),
-        ([f"text {place}" for place in range(ROWS)], "no classes"),
+        ([f"text {place}" for place in range(ROWS)], "too many to be classes"),
     ],
 )
 def test_labels_that_are_none(label: list[Any], told: str) -> None:
