@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from driftline.codec.decode import Decoder
-from driftline.codec.document import NotFinite, parse_json
+from driftline.codec.json import NotFinite, parse_json
 from driftline.core.error import PipelineError
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, format_path
 from driftline.core.pipeline import Pipeline, parse_path, parse_pipeline

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from driftline.codec.decode import Decoder
-from driftline.codec.document import NotFinite
+from driftline.codec.json import NotFinite
 from driftline.codec.wire import Wire
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, InputRecord, Label, Malformed, Passed, Source

@@ -25,7 +25,7 @@ from driftline.core.task import TASK_NAMES, UNLABELLED, TaskName, find_task, tas
 APP = Path(__file__).resolve().parents[2] / "app" / "driftline"
 HOME = APP / "core" / "task"
 SAME_WORD = {  # a key of bytes, and a module of River's
-    "codec/document.py",
+    "codec/key.py",
     "core/river/building.py",
     "core/pipeline/form.py",
     "core/pipeline/place.py",

@@ -15,8 +15,10 @@ from typing import Any, get_args
 
 from driftline.codec.command import has_signature, sender_of
 from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, name_of, number_of, text_of, usual
-from driftline.codec.document import MISSING, Documents, find, hint_of, object_of
+from driftline.codec.document import MISSING, Documents, find, sized
 from driftline.codec.feature import Check, Checks, from_text, said_number
+from driftline.codec.format import hint_of
+from driftline.codec.format.frame import plain_object
 from driftline.codec.reason import REASONS, PassedOverError, RefusedError
 from driftline.core.notation import Path, parse_path
 from driftline.core.pipeline import Feature, Pipeline
@@ -127,7 +129,8 @@ class Decoder:
     def control(self, source: Source) -> InputRecord:
         """A command, or why it is none."""
         try:
-            return self._read_control(source, object_of(source.value, max(self._bytes_max, CONTROL_BYTES_MAX)))
+            value = sized(source.value, max(self._bytes_max, CONTROL_BYTES_MAX))
+            return self._read_control(source, plain_object(value))
         except RefusedError as refusal:
             return _malformed(source, refusal)
 

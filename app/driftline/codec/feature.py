@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from driftline.codec.document import MISSING, NotFinite
+from driftline.codec.document import MISSING
+from driftline.codec.format import format_of
+from driftline.codec.json import NotFinite
 from driftline.codec.reason import RefusedError
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, Path, parse_path
 from driftline.core.number import Decimal, is_missing, parse_number
@@ -115,7 +117,7 @@ def from_text(form: LabelForm, labels: LabelKind) -> Callable[[str], Any] | None
 def _is_untyped(path: Path, form: InputForm) -> bool:
     """Whether what stands at a path is text whatever it means: a header, a key as text, a CloudEvent's attribute."""
     if path[0] == ENVELOPE:
-        return form.envelope == "cloudevents"
+        return format_of(form.envelope).textual
     return path[0] == HEADERS or (path == (KEY,) and form.key == "text")
 
 

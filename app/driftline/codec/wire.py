@@ -7,17 +7,17 @@ topics whose ids are in keys, or whose values are in envelopes, and backtests of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import orjson
 
-from driftline.codec.document import MISSING, NotFinite, find, parse_json
+from driftline.codec.document import MISSING, find
+from driftline.codec.format import format_of
+from driftline.codec.format.base import Document
+from driftline.codec.json import parse_json, write_json
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, ROOTS, Path, parse_path
 from driftline.core.pipeline.form import EventForm, LabelForm
 from driftline.core.record import Headers
-
-Document: TypeAlias = dict[str, Any]
 
 
 class Sent(NamedTuple):
@@ -45,7 +45,8 @@ class Wire:
         self._roots = {name: root for name, root in ROOTS.items() if any(path[0] == root for path in paths)}
         self._select = [(parse_path(path), wanted[0]) for path, wanted in form.select.items() if None not in wanted]
         self._commas = _commas(form)
-        self.plain = not self._roots and not self._select and form.envelope in ("none", "registry_json")
+        self._write = format_of(form.envelope).write
+        self.plain = not self._roots and not self._select and self._write is None
 
     def id_of(self, event_id: str | int) -> str | int:
         """An id as it is read again: text where its place knows no numbers."""
@@ -70,13 +71,13 @@ class Wire:
             TypeError: something cannot be written as JSON, or the key not as the pipeline wants it.
         """
         if self.plain:
-            return Sent(str(event_id).encode(), _dumped(document))
+            return Sent(str(event_id).encode(), write_json(document))
         whole = dict(document)
         for path, wanted in self._select:
             if find(whole, path) in (MISSING, None):  # a row that does not tell is meant
                 whole = _placed(whole, path, wanted)
         key, headers, around = whole.pop(KEY, MISSING), whole.pop(HEADERS, {}), whole.pop(ENVELOPE, {})
-        value = _dumped(self._enveloped(whole, around, event_id, time_ms))
+        value = write_json(whole) if self._write is None else self._write(whole, around, event_id, time_ms)
         written = tuple((name, self._header(name, one)) for name, one in headers.items() if one is not None)
         return Sent(str(event_id).encode() if key is MISSING else self._key(key), value, written)
 
@@ -100,18 +101,9 @@ class Wire:
             raise ValueError("$headers is no object")
         written = tuple((name, self._header(name, one)) for name, one in headers.items() if one is not None)
         try:
-            return None if key is None else self._key(key), _dumped(row), written
+            return None if key is None else self._key(key), write_json(row), written
         except TypeError as error:
             raise ValueError(str(error)) from None
-
-    def _enveloped(self, row: Document, around: Document, event_id: str | int, time_ms: int) -> Document:
-        if self._form.envelope == "debezium":
-            return {"before": None, "after": row, "op": "c", "ts_ms": time_ms, **around}
-        if self._form.envelope == "cloudevents":
-            at = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-            told = {"specversion": "1.0", "id": str(event_id), "source": "driftline", "type": "row", "time": at}
-            return {**told, **around, "data": row}
-        return row
 
     def _key(self, key: object) -> bytes:
         form = self._form.key
@@ -137,17 +129,6 @@ def _commas(form: EventForm | LabelForm) -> frozenset[str]:
     else:
         places = [feature.keys for feature in form.features.values() if feature.text == "comma"]
     return frozenset(str(path[1]) for path in places if path[0] == HEADERS)
-
-
-def _dumped(document: Mapping[str, Any]) -> bytes:
-    """JSON; a bare word that was read stands there again, for the reader to name it."""
-    return orjson.dumps(document, default=_bare)
-
-
-def _bare(value: object) -> object:
-    if isinstance(value, NotFinite):
-        return orjson.Fragment(value.word.encode())
-    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
 def _as_text(value: object) -> str:

@@ -25,8 +25,8 @@ import orjson
 from msgspec import structs
 
 from driftline.codec.decode import MISSING, find
-from driftline.codec.document import parse_json
 from driftline.codec.inputs import Inputs
+from driftline.codec.json import parse_json
 from driftline.codec.wire import Sent, Wire
 from driftline.core.error import InputFileError
 from driftline.core.fold.future import FOLLOWERS, NAMED_MAX, Judge, in_time, shown

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 import orjson
 
-from driftline.codec.document import parse_json
+from driftline.codec.json import parse_json
 from driftline.core.error import InputFileError
 
 BAD_SHOWN_MAX = 10

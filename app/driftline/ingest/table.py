@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from driftline.codec.decode import MISSING, Decoder, find
-from driftline.codec.document import NotFinite
 from driftline.codec.feature import from_text
+from driftline.codec.json import NotFinite
 from driftline.codec.reason import RefusedError
 from driftline.codec.wire import Wire
 from driftline.core.error import InputFileError

@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
 )
 
+from driftline.core.format import FormatName, listing
 from driftline.core.notation import (
     Count,
     Duration,
@@ -188,10 +189,9 @@ def _read_select(value: object) -> object:
 class InputForm(Form):
     """What is around the values of a record, and which records are meant: of events and of labels alike."""
 
-    envelope: Literal["none", "registry_json", "debezium", "cloudevents"] = Field(
+    envelope: FormatName = Field(
         default="none",
-        description="what the JSON is wrapped in: none, registry_json (a schema registry's five bytes before it), "
-        "debezium (the row in payload.after), cloudevents (data); paths lead into what is inside",
+        description=f"what the JSON is wrapped in: {listing()}; paths lead into what is inside",
     )
     key: Literal["text", "json", "integer", "binary"] = Field(
         default="text",

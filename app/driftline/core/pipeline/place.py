@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from driftline.core.error import Problem
+from driftline.core.format import FORMATS
 from driftline.core.notation import ENVELOPE, KEY, Path, format_path, parse_path
 from driftline.core.pipeline.form import EventForm, InputForm, LabelForm
 
@@ -17,8 +18,9 @@ def misplaced(section: str, form: EventForm | LabelForm) -> Iterator[Problem]:
     """
     paths = dict(_places(section, form))
     for place, path in paths.items():
-        if path[0] == ENVELOPE and form.envelope in ("none", "registry_json"):
-            text = f"{section}.envelope is {form.envelope}, which has nothing to name; write debezium or cloudevents"
+        if path[0] == ENVELOPE and not FORMATS[form.envelope].envelope:
+            others = " or ".join(name for name, outline in FORMATS.items() if outline.envelope)
+            text = f"{section}.envelope is {form.envelope}, which has nothing to name; write {others}"
             yield Problem(place, format_path(path), text)
     yield from _keys(section, form, paths)
     if isinstance(form, EventForm):
