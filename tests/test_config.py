@@ -300,3 +300,19 @@ def test_what_an_outline_reads_has_the_same_problems_in_the_same_words(tmp_path:
     with pytest.raises(PipelineError) as of_whole:
         load_pipeline(path, (override,))
     assert str(of_outline.value) == str(of_whole.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '? "' + "a" * 100_000 + '"\n: [' + "1," * 10_000 + "]\n",
+        "{"
+        + "".join(f"{'a' * 900}{at}: {{" for at in range(25))
+        + ", ".join(f"b{n}: 1" for n in range(9_000))
+        + "}" * 26,
+    ],
+)
+def test_keys_that_are_long_and_stand_above_much_take_no_memory(text: str) -> None:
+    """The way to each value is kept, for its line: a file of a megabyte could make 50 GB of that."""
+    with pytest.raises(PipelineError, match="keys are too long"):
+        read_yaml(text)

@@ -32,6 +32,7 @@ from driftline.core.pipeline import Pipeline, parse_pipeline, read_outline
 
 _FILE_BYTES_MAX = 1_000_000
 _DEPTH_MAX = 30
+_PLACES_MAX = 20_000_000  # characters of the ways to all keys and items, which repeat the keys above them
 _PREFIX = "DRIFTLINE_"
 _TAG = "tag:yaml.org,2002:"
 
@@ -157,7 +158,7 @@ def read_yaml(text: str) -> tuple[Any, dict[str, int]]:
         node = _Loader(text).get_single_node()
         if node is None:
             return None, lines
-        return _constructed(node, (), lines), lines
+        return _Constructor(lines).value(node, ()), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -202,29 +203,46 @@ def _read(path: Path) -> str:
         raise InputFileError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
-def _constructed(node: yaml.Node, path: tuple[str, ...], lines: dict[str, int]) -> Any:
-    lines[".".join(path)] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, lines)
-    if isinstance(node, yaml.SequenceNode):
-        return [_constructed(item, (*path, str(index)), lines) for index, item in enumerate(node.value)]
-    return _scalar(node)
+class _Constructor:
+    """Values of a document's nodes; notes the line of each.
 
+    Args:
+        lines: filled, by the keys on the way joined with dots.
+    """
 
-def _mapping(node: yaml.MappingNode, path: tuple[str, ...], lines: dict[str, int]) -> dict[Any, Any]:
-    built: dict[Any, Any] = {}
-    first: dict[Any, int] = {}
-    for key_node, value_node in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise _refusal(key_node, "a key must be text")
-        key = _scalar(key_node)
-        line = key_node.start_mark.line + 1
-        if key in first:
-            raise _refusal(key_node, f"the key {key!r} is there twice, first in line {first[key]}; keep one")
-        first[key] = line
-        built[key] = _constructed(value_node, (*path, str(key)), lines)
-        lines[".".join((*path, str(key)))] = line
-    return built
+    def __init__(self, lines: dict[str, int]) -> None:
+        self._lines = lines
+        self._room = _PLACES_MAX
+
+    def value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
+        self._note(path, node)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, str(index))) for index, item in enumerate(node.value)]
+        return _scalar(node)
+
+    def _note(self, path: tuple[str, ...], node: yaml.Node) -> None:
+        """The line of what is at a place."""
+        self._room -= sum(map(len, path)) + len(path)
+        if self._room < 0:
+            raise _refusal(node, "its keys are too long for so many values below them")
+        self._lines[".".join(path)] = node.start_mark.line + 1
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[Any, Any]:
+        built: dict[Any, Any] = {}
+        first: dict[Any, int] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _refusal(key_node, "a key must be text")
+            key = _scalar(key_node)
+            if key in first:
+                raise _refusal(key_node, f"the key {key!r:.100} is there twice, first in line {first[key]}; keep one")
+            first[key] = key_node.start_mark.line + 1
+            here = (*path, str(key))
+            built[key] = self.value(value_node, here)
+            self._note(here, key_node)
+        return built
 
 
 def _scalar(node: yaml.Node) -> Any:

@@ -27,7 +27,7 @@ from driftline.engine.trust import Unsigned
 from driftline.engine.worker import Worker
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.topic import TopicProblem, create_undelivered, deliverable, verify
-from driftline.operate.log import logging_config
+from driftline.operate.log import guard, logging_config
 from driftline.operate.log_filter import quieten
 from driftline.operate.metric import NotifyCollector, WorkerCollector
 from driftline.operate.notify import Notifier
@@ -171,6 +171,7 @@ class Host:
         self.notification: Notification | None = None
         webhooks = load_webhooks(settings.notify) if settings.notify is not None else {}
         quieten()
+        guard()
         folder = settings.data_dir / "faust"
         try:
             folder.mkdir(parents=True, exist_ok=True)

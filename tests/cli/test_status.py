@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from driftline.cli.status import _labels, _remarks, _tables
+from driftline.cli.status import _labels, _remarks, _tables, show
 from driftline.operate.status import ShardStatus
 from tests.support.small import small
 
@@ -77,3 +77,23 @@ def test_what_could_not_be_learned_is_named() -> None:
     assert ["1", "events", "?", "?", "?", "?", "-"] in rows
     (told,) = _remarks([known, gone, gone], pipeline.topics.control)
     assert told == "shard 1 is not known now: no broker answers"
+
+
+def test_a_note_of_others_commands_no_terminal_and_stops_nothing() -> None:
+    """Whoever can write the journal of a deployment without a key can write anything into it."""
+    hostile = "[/red][link=http://x]\x1b]0;owned\x07\u202e"
+    note: dict[str, Any] = {
+        "version": hostile,
+        "watermark_ms": 2**62,
+        "metrics": {hostile: 0.5},
+        "commands": [{"command": hostile, "by": hostile, "time_ms": -(2**62)}],
+        "episodes": [hostile],
+    }
+    shards = [ShardStatus(0, {"events": 1}, {}, 0, 1, note)]
+    console = Console(width=200)
+    with console.capture() as shown:
+        show(console, small(), shards)
+    text = shown.get()
+    assert "[/red][link=http://x]\\u001b]0;owned\\u0007\\u202e" in text
+    assert f"{2**62} ms" in text
+    assert not {"\x1b", "\x07", "\u202e"} & {*text}

@@ -187,3 +187,8 @@ def test_only_alerts_are_pretty(pipeline_file: Path) -> None:
     done = run("tail", "scores", "--pretty", "-p", pipeline_file)
     assert done.returncode == 2
     assert "is for alerts" in done.stderr
+
+
+def test_what_is_nested_too_deep_to_be_read_is_shown_as_it_is() -> None:
+    for value in (b"[" * 100_000, b'{"a":' * 100_000):
+        assert pretty_alert(Arrival(0, 0, 0, None, value, [])).startswith("? ")

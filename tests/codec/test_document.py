@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import base64
 import json
+import random
+import re
 import struct
 from typing import Any
 
@@ -12,7 +14,7 @@ import orjson
 import pytest
 
 from driftline.codec.decode import Decoder
-from driftline.codec.json import NotFinite, parse_json
+from driftline.codec.json import NotFinite, _marked, parse_json
 from driftline.core.error import PipelineError
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, format_path
 from driftline.core.pipeline import Pipeline, parse_path, parse_pipeline
@@ -426,3 +428,19 @@ def test_so_many_bare_words_are_no_json() -> None:
     assert len(parse_json(b"[" + b"NaN," * 9_999 + b"NaN]")) == 10_000
     with pytest.raises(orjson.JSONDecodeError):
         parse_json(b"[" + b"NaN," * 10_000 + b"NaN]")
+
+
+STRING_OR_BARE = re.compile(rb'(?is)"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf|infinity)\b')
+PIECES = (
+    b"nan", b"NaN", b"-inf", b"+Infinity", b"infin", b'"', b"\\", b'\\"', b"x", b" ", b",", b"null", b"-1", b"n", b"i",
+    b"+", b"--", b'"nan"', b"_", b"\n", b"\xc3\xa9", b"[", b"1e5",
+)  # fmt: skip
+
+
+def test_bare_words_are_found_as_if_each_text_were_looked_at() -> None:
+    """The plain way to say it, which takes a second for a megabyte of empty texts."""
+    rng = random.Random(7)
+    for _ in range(20_000):
+        value = b"".join(rng.choice(PIECES) for _ in range(rng.randint(0, 12)))
+        plain = STRING_OR_BARE.sub(lambda m: m[0] if m[0][:1] == b'"' else b'"\\u0000bare %s"' % m[0], value)
+        assert _marked(value) == plain

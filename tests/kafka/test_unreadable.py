@@ -10,10 +10,11 @@ from aiokafka import codec as codecs
 from aiokafka.consumer import fetcher
 from aiokafka.record.control_record import ABORT_MARKER
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from driftline.kafka import unreadable
+from driftline.kafka import packed, unreadable
 
 PLACE = TopicPartition("events", 0)
 unreadable.install()
@@ -109,3 +110,59 @@ def test_a_batch_that_is_damaged_is_an_error_still() -> None:
     content[-1] ^= 1
     with pytest.raises(fetcher.Errors.CorruptRecordException):
         list(fetched(bytes(content), 10))
+
+
+# -- compressed batches that nothing should unpack
+
+
+def with_tail(content: bytes, tail: bytes) -> bytes:
+    """A batch with more bytes behind what was compressed, as Kafka's brokers take it of gzip and lz4."""
+    made = bytearray(content + tail)
+    struct.pack_into(">i", made, 8, len(made) - 12)
+    struct.pack_into(">I", made, 17, calc_crc32c(bytes(made[21:])))
+    return bytes(made)
+
+
+@pytest.mark.parametrize("bad", [None, 0])  # by the fast reader and by the slow one
+@pytest.mark.parametrize("codec", range(1, 5))
+def test_a_batch_that_holds_too_much_is_passed_over(
+    codec: int, bad: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(packed, "UNPACKED_MAX", 100_000)
+    bomb = batch(13, [bytes(101_000)], codec=codec, bad=bad)
+    found = fetched(batch(10, VALUES, codec=codec, bad=bad) + bomb + batch(14, VALUES, codec=codec), 10)
+    assert offsets(found) == [10, 11, 12, 14, 15, 16]
+    assert found.next_fetch_offset == 17
+    assert "events-0: the batch that ends at offset 13 is passed over: it holds more than" in caplog.text
+
+
+@pytest.mark.parametrize("codec", range(1, 5))
+def test_what_a_batch_may_hold_is_read(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "UNPACKED_MAX", 1_000_000)
+    values = [bytes(400_000), bytes(500_000)]
+    assert [record.value for record in fetched(batch(10, values, codec=codec), 10)] == values
+
+
+@pytest.mark.parametrize("codec", range(1, 5))
+def test_a_batch_that_cannot_be_unpacked_stops_nothing(codec: int) -> None:
+    damaged = bytearray(batch(13, VALUES, codec=codec))
+    damaged[61:-1] = b"\x00" * len(damaged[61:-1])
+    struct.pack_into(">I", damaged, 17, calc_crc32c(bytes(damaged[21:])))
+    content = batch(10, VALUES) + bytes(damaged) + batch(16, VALUES)
+    assert offsets(fetched(content, 10)) == [10, 11, 12, 16, 17, 18]
+
+
+def test_what_stands_behind_a_gzip_stream_is_passed_over_as_java_does() -> None:
+    content = with_tail(batch(10, VALUES, codec=1), b"garbage") + with_tail(batch(13, VALUES, codec=1), bytes(9))
+    assert offsets(fetched(content, 10)) == [10, 11, 12, 13, 14, 15]
+
+
+def test_messages_of_older_formats_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "UNPACKED_MAX", 100_000)
+    for magic in (0, 1):
+        builder = LegacyRecordBatchBuilder(magic=magic, compression_type=1, batch_size=10**6)
+        builder.append(0, timestamp=1_000, key=b"key", value=bytes(50_000))
+        assert [record.value for record in fetched(bytes(builder.build()), 0)] == [bytes(50_000)]
+        builder = LegacyRecordBatchBuilder(magic=magic, compression_type=1, batch_size=10**6)
+        builder.append(0, timestamp=1_000, key=b"key", value=bytes(200_000))
+        assert offsets(fetched(bytes(builder.build()), 0)) == []

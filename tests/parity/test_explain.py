@@ -121,6 +121,14 @@ STRANGE = (
     b'{"positions":{"strange.events":"3"}}', b'{"kind":["joined"],"event_time_ms":3}',
     b'{"kind":"joined","event_time_ms":"3","event_id":3,"output_id":"o"}',
     b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","features":[3]}',
+    b'{"event_id":' + b"[" * 900 + b"3" + b"]" * 900 + b',"output_id":"strange.events-0-3-0"}',
+    b'{"episode":' + b"[" * 900 + b"3" + b"]" * 900 + b',"positions":{"strange.events":0}}',
+    b'{"kind":"joined","event_time_ms":9223372036854775808,"event_id":3,"output_id":"o"}',
+    b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","features":{"x":"many"}}',
+    b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","features":{"word":[]}}',
+    b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","label_time_ms":"soon"}',
+    b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","probability":{}}',
+    b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","label":{}}',
     b'{"event_id":3,"prediction":' + b"[" * 900 + b"3" + b"]" * 900 + b"}",
 )  # fmt: skip
 
@@ -136,6 +144,7 @@ async def test_what_others_write_into_the_outputs_stops_no_reader(tmp_path: Path
                 cluster.produce(topic, partition, value, NOW_MS)
     assert await explained(cluster, chosen, 3) == before
     assert await exported(cluster, chosen, tmp_path / "all.csv") == COUNT
+    assert await exported(cluster, chosen, tmp_path / "all.parquet") == COUNT
     reader = MemoryBroker(cluster, chosen, client="against").reader(before.place[1])
     await reader.open({topics.scores: 0})
     served = Served(reader, chosen, cut=False)

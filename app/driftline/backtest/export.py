@@ -68,11 +68,11 @@ async def export(
     try:
         await reader.open({topic: (await broker.beginnings([place]))[place]})
         with open_part(part) as file:
-            write = _writer(file, pipeline, partition)
+            write, is_ours = _writer(file, pipeline, partition), _judge(pipeline)
             while sources := await reader.read(topic, READ_RECORDS_MAX):
                 for source in sources:
                     outcome = document_of(source.value)
-                    if outcome is None or not _is_ours(outcome) or outcome["kind"] not in kinds:
+                    if outcome is None or not is_ours(outcome) or outcome["kind"] not in kinds:
                         continue
                     time_ms = outcome["event_time_ms"]
                     if (from_ms is not None and time_ms < from_ms) or (to_ms is not None and time_ms >= to_ms):
@@ -90,13 +90,43 @@ async def export(
     return written
 
 
-def _is_ours(outcome: Mapping[str, Any]) -> bool:
-    """Whether it can be the outcome of an event: others may have written it."""
-    wanted: Mapping[str, tuple[type, ...]] = {
-        "output_id": (str,), "kind": (str,), "event_id": (str, int, float), "event_time_ms": (int,),
-    }  # fmt: skip
-    plain = all(type(outcome.get(name)) in kinds for name, kinds in wanted.items())
-    return plain and isinstance(outcome.get("features") or {}, dict)
+def _judge(pipeline: Pipeline) -> Callable[[Mapping[str, Any]], bool]:
+    """A function that says whether a document can be the outcome of an event: others may have written it."""
+    fits: dict[str, Callable[[object], bool]] = {
+        "number": _is_number,
+        "string": lambda value: type(value) is str,
+        "boolean": lambda value: type(value) is bool,
+    }
+    features = {name: fits[feature.type] for name, feature in pipeline.event.features.items()}
+
+    def is_ours(outcome: Mapping[str, Any]) -> bool:
+        given = outcome.get("features") or {}
+        return (
+            all(type(outcome.get(name)) is str for name in ("output_id", "kind"))
+            and type(outcome.get("event_id")) in (str, int, float)
+            and _is_whole(outcome.get("event_time_ms"))
+            and all(type(outcome.get(name)) in _SCALARS for name in ("prediction", "label", "model_version"))
+            and all(
+                outcome.get(name) is None or _is_whole(outcome[name]) for name in ("label_time_ms", "label_delay_ms")
+            )
+            and (outcome.get("probability") is None or _is_number(outcome["probability"]))
+            and isinstance(given, dict)
+            and all(given.get(name) is None or fit(given[name]) for name, fit in features.items())
+        )
+
+    return is_ours
+
+
+_WHOLE = ("label_time_ms", "label_delay_ms")
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float or type(value) is int
 
 
 def _writer(file: TextIO, pipeline: Pipeline, partition: int) -> Callable[[dict[str, Any]], object]:

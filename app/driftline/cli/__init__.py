@@ -19,8 +19,10 @@ from typing import Any
 import click
 
 from driftline import __version__
+from driftline.cli.echo import echo
 from driftline.cli.lazy import found
 from driftline.core.error import DependencyError, DriftlineError
+from driftline.core.wording import escaped
 
 COMMANDS: dict[str, str] = {
     "init": "Write a pipeline file for a data file.",
@@ -49,7 +51,7 @@ class Failure(click.ClickException):
     """A `DriftlineError` in click's terms."""
 
     def __init__(self, error: DriftlineError) -> None:
-        super().__init__(str(error))
+        super().__init__(escaped(str(error), lines=True))
         self.exit_code = error.exit_code
 
 
@@ -76,6 +78,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except DriftlineError as error:
             raise Failure(error) from error
+        except click.ClickException as error:
+            error.message = escaped(error.message, lines=True)  # it may name columns of a file
+            raise
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
         except BrokenPipeError:
@@ -106,9 +111,9 @@ def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         from driftline.core.model.fast.weighted import arithmetic  # tries what was compiled
 
-        click.echo(f"driftline, version {__version__}")
+        echo(f"driftline, version {__version__}")
         if arithmetic != "compiled":
-            click.echo("without its compiled part: the same results, slower. With a C compiler: make clean install")
+            echo("without its compiled part: the same results, slower. With a C compiler: make clean install")
         ctx.exit()
 
 

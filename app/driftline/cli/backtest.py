@@ -30,6 +30,7 @@ from driftline.backtest.start import COLD
 from driftline.backtest.topic import TopicPart
 from driftline.cli.command.backtest import edges_of, grid_of
 from driftline.cli.command.history import Files
+from driftline.cli.echo import echo
 from driftline.cli.history import source_of
 from driftline.cli.progress import bar
 from driftline.cli.setting import settings_of
@@ -345,7 +346,7 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     with drafted(places.parts, places.scores):
         reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
     if as_json:
-        click.echo(document)
+        echo(document)
     else:
         _tell(made, places)
     if outcome.stopped:
@@ -372,23 +373,23 @@ def _nothing_counted(made: Report) -> str:
 def _tell(made: Report, places: Places) -> None:
     console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
     source = made.source
-    click.echo(" ".join((", ".join(source.names), source.span)))
-    click.echo(f"{_amount(source)} in {source.order} order, started {source.start}, in {made.seconds:.1f} s")
+    echo(" ".join((", ".join(source.names), source.span)))
+    echo(f"{_amount(source)} in {source.order} order, started {source.start}, in {made.seconds:.1f} s")
     untaught = [warning for warning in made.warnings if UNTAUGHT in warning]
     for warning in untaught:
-        click.echo(warning)
+        echo(warning)
     if made.partial:
-        click.echo("PARTIAL: stopped before the end")
+        echo("PARTIAL: stopped before the end")
     for first in range(0, max(1, len(made.metrics)), 5):
         console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
     for comparison in made.comparisons:
-        click.echo(told(made, comparison.candidate))
+        echo(told(made, comparison.candidate))
     for finding in made.findings:
-        click.echo(finding)
+        echo(finding)
     for warning in made.warnings:
         if warning not in untaught:
-            click.echo(f"note: {warning}", err=True)
-    click.echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+            echo(f"note: {warning}", err=True)
+    echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
 
 
 def _amount(source: Source) -> str:

@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from driftline.cli.echo import echo
 from driftline.cli.setting import settings_of
 from driftline.config import load_pipeline
 from driftline.devbroker import embedded, kafka
@@ -46,7 +47,7 @@ def broker(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         return
-    click.echo("the broker ended by itself; look at the machine's memory and disk, and start it again", err=True)
+    echo("the broker ended by itself; look at the machine's memory and disk, and start it again", err=True)
     sys.exit(EXITED)
 
 
@@ -79,7 +80,7 @@ def _start(
     topics = [] if pipeline is None else list(names(pipeline).values())
     if kind == "embedded":
         return embedded.start(partitions=partitions, topics=topics)
-    click.echo("starting Apache Kafka; the first time, Maven fetches it (43 MB)", err=True)
+    echo("starting Apache Kafka; the first time, Maven fetches it (43 MB)", err=True)
     node = kafka.start(port=port, partitions=partitions, data=data)
     try:
         if pipeline is not None:
@@ -93,9 +94,9 @@ def _start(
 def _announce(node: Node, as_json: bool) -> None:
     """Print what to know on stderr, then the address on stdout, for programs: once it is there, all was said."""
     if isinstance(node, embedded.EmbeddedNode):
-        click.echo(embedded.LIMITS, err=True)
-    click.echo(f"running until Ctrl-C; other commands find it with DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
-    click.echo(json.dumps({"bootstrap": node.bootstrap, "kind": node.kind}) if as_json else node.bootstrap)
+        echo(embedded.LIMITS, err=True)
+    echo(f"running until Ctrl-C; other commands find it with DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
+    echo(json.dumps({"bootstrap": node.bootstrap, "kind": node.kind}) if as_json else node.bootstrap)
 
 
 def _stay(node: Node) -> None:

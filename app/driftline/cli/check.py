@@ -13,6 +13,7 @@ import msgspec
 from driftline.author import scale
 from driftline.author.need import OUTAGE_MS, Need, need
 from driftline.cli.command.history import Files
+from driftline.cli.echo import echo
 from driftline.cli.history import look_through
 from driftline.cli.live import against_live
 from driftline.cli.setting import pipeline_of, settings_of
@@ -40,7 +41,7 @@ def check(
 ) -> None:
     """What `driftline check` does."""
     if schema:
-        click.echo(json.dumps(pipeline_schema(), indent=2))
+        echo(json.dumps(pipeline_schema(), indent=2))
         return
     settings = settings_of(partitions=partitions, bootstrap=bootstrap)
     if live:
@@ -58,7 +59,7 @@ def check(
     except PipelineError as error:
         if as_json:
             problems = [msgspec.to_builtins(problem, enc_hook=str) for problem in error.problems]
-            click.echo(json.dumps({"problems": problems}, indent=2))
+            echo(json.dumps({"problems": problems}, indent=2))
         raise
     if history.given:
         looked = look_through(history, pipeline)
@@ -70,14 +71,14 @@ def check(
             report |= {"proof": proof, "warnings": warnings}
         if looked is not None:
             report["data"] = looked
-        click.echo(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
         _end(looked)
         return
     lines = [*_data(looked), *_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline)]
     if everything:
-        click.echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
+        echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
     else:
-        click.echo("\n".join([*lines, "", "Every setting with its default: add --all"]))
+        echo("\n".join([*lines, "", "Every setting with its default: add --all"]))
     _end(looked)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from driftline.cli.command.control import Where
+from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.command import BY_MAX, Sender, encode_command
 from driftline.codec.keyring import KeyRing
@@ -63,7 +64,7 @@ def load(where: Where, model: Path) -> None:
     outcome = asyncio.run(_given(commands, pipeline, settings, where.timeout_s))
     for problem in asyncio.run(topic.check(pipeline, settings)):
         if problem.topic == pipeline.topics.control:
-            click.echo(f"note: {problem}", err=True)
+            echo(f"note: {problem}", err=True)
     _tell(told, written, outcome, pipeline, where)
 
 
@@ -97,7 +98,7 @@ def _fitting(path: Path, content: bytes, pipeline: Pipeline, ring: KeyRing) -> T
         try:
             check_versions(manifest)
         except UnfitError as error:  # what counts is what the workers run
-            click.echo(f"note: {error}; a worker on other versions rejects it too", err=True)
+            echo(f"note: {error}; a worker on other versions rejects it too", err=True)
         else:
             model_of(pipeline, frozen)
     except UnfitError as error:
@@ -124,7 +125,7 @@ def _send(command: dict[str, Any], where: Where) -> None:
         known = asyncio.run(_open_episodes(pipeline, settings, outcome.shards))
         if known is not None and episode not in known:
             told = f"no alert {episode} is open by the last entry of the journal: its shard will reject the command"
-            click.echo(f"note: {told}", err=True)
+            echo(f"note: {told}", err=True)
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""
     _tell(f"{command['command']}{about}{span}", "written", outcome, pipeline, where)
@@ -167,16 +168,16 @@ def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where:
         Exit: not every shard has taken it.
     """
     if not where.timeout_s:
-        click.echo(f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}")
+        echo(f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}")
         return
     refused = {shard: verdict for shard, verdict in outcome.verdicts.items() if verdict.reason}
     taken = len(outcome.verdicts) - len(refused)
     if taken:
-        click.echo(f"{what}: taken by {_counted(taken, 'shard')} of {pipeline.name}")
+        echo(f"{what}: taken by {_counted(taken, 'shard')} of {pipeline.name}")
     for shard, verdict in sorted(refused.items()):
-        click.echo(f"{what}: shard {shard} refused it ({verdict.reason}): {verdict.detail}", err=True)
+        echo(f"{what}: shard {shard} refused it ({verdict.reason}): {verdict.detail}", err=True)
     if silent := [str(shard) for shard in range(outcome.shards) if shard not in outcome.verdicts]:
-        click.echo(
+        echo(
             f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}, and no answer of "
             f"{', '.join(silent)} within {where.timeout_s:g} s; it is taken once a worker runs",
             err=True,

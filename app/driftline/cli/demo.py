@@ -32,6 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftline.cli.card_fraud import PIPELINE, STEP_MS, payments
+from driftline.cli.echo import echo
 from driftline.config import Settings, load_settings, read_pipeline
 from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
@@ -88,7 +89,7 @@ def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool)
         node = stack.enter_context(_broker(kind))
         asyncio.run(_play(scene, pipeline, node, file, rate, console))
     if as_json:
-        click.echo(orjson.dumps(summary(scene), option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(summary(scene), option=orjson.OPT_INDENT_2))
     else:
         _print_summary(scene, kind, console)
     if not told(scene):
@@ -105,7 +106,7 @@ def _write(folder: Path, kind: str, count: int) -> None:
             file.write(orjson.dumps({**sample.event, "paid_at": moment, "is_fraud": sample.label}) + b"\n")
     delivery = "exactly_once" if kind == "kafka" else "at_least_once"
     (folder / "pipeline.yaml").write_text(PIPELINE.format(name=NAME, delivery=delivery))
-    click.echo(f"wrote {folder / 'payments.jsonl'} ({count:,} payments) and {folder / 'pipeline.yaml'}")
+    echo(f"wrote {folder / 'payments.jsonl'} ({count:,} payments) and {folder / 'pipeline.yaml'}")
 
 
 def _broker(kind: str) -> Node:

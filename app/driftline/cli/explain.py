@@ -11,10 +11,12 @@ import click
 import msgspec
 
 from driftline.backtest.explain import Explanation, explain
+from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
+from driftline.core.wording import escaped
 from driftline.ingest.feed import partition_of
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
@@ -32,9 +34,9 @@ def explain_command(
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     found = asyncio.run(_explain(pipeline, settings, event_id))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
-        click.echo("\n".join(_printable(line) for line in lines(found)))
+        echo("\n".join(escaped(line) for line in lines(found)))
     if not found.same:
         raise click.exceptions.Exit(DIFFERENT)
 
@@ -83,11 +85,6 @@ def lines(found: Explanation) -> list[str]:
     told.append(f"alerts open then: {len(found.alerts) or 'none'}")
     told += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return told
-
-
-def _printable(line: str) -> str:
-    """Without control characters, which could write over what a terminal shows."""
-    return "".join(character if character.isprintable() else " " for character in line)
 
 
 def _label(outcome: dict[str, Any] | None) -> str:

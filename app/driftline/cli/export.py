@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import click
-
 from driftline.backtest.export import columns_of, export
 from driftline.backtest.score import check_format, put_together, working_folder
+from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError
@@ -34,7 +33,7 @@ def export_command(
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     check_format(out)
     rows = asyncio.run(_export(pipeline, settings, from_ms, to_ms, kinds or LEARNED, out))
-    click.echo(f"{rows:,} outcomes in {out}")
+    echo(f"{rows:,} outcomes in {out}")
 
 
 async def _export(
@@ -50,7 +49,7 @@ async def _export(
     for place, first in (await broker.beginnings(places)).items():
         if first:
             told = f"{topic}-{place.partition} begins at offset {first:,}: what lay before is not kept any more"
-            click.echo(f"note: {told}", err=True)
+            echo(f"note: {told}", err=True)
     with working_folder(out) as folder:
         parts = [folder / f"{number}.csv" for number in range(count)]
         rows = 0

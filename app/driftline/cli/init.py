@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
 from msgspec.structs import replace
 
 from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 from driftline.author.sample import Sample, find_column, read_sample
+from driftline.cli.echo import echo
 from driftline.config import read_pipeline, yaml_scalar
 from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import Decimal, is_unlabelled
@@ -87,7 +87,7 @@ def init(
     _check(text, name)
     _write(text, output, force)
     if unlabelled:
-        click.echo(f"note: words for missing in {label} count as no label: {unlabelled}", err=True)
+        echo(f"note: words for missing in {label} count as no label: {unlabelled}", err=True)
     _tell(found, sample, path, output)
 
 
@@ -175,27 +175,27 @@ def _write(text: str, output: Path, force: bool) -> None:
 
 def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
     target = found.target
-    click.echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
+    echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
     for place in sample.unnamed:
-        click.echo(f"left out: column {place} has no name", err=True)
+        echo(f"left out: column {place} has no name", err=True)
     for left in found.left:
         begin = f"WARNING: left out {left.name}, which" if left.leak else f"left out: {left.name}:"
-        click.echo(f"{begin} {left.why}", err=True)
+        echo(f"{begin} {left.why}", err=True)
     for array in sample.arrays:
-        click.echo(f"left out: {array}: it holds arrays", err=True)
+        echo(f"left out: {array}: it holds arrays", err=True)
     for line in sample.bad.lines:
-        click.echo(f"left out: {path}, {line}", err=True)
+        echo(f"left out: {path}, {line}", err=True)
     if sample.bad.count > len(sample.bad.lines):
-        click.echo(f"left out: {sample.bad.count - len(sample.bad.lines):,} rows more", err=True)
+        echo(f"left out: {sample.bad.count - len(sample.bad.lines):,} rows more", err=True)
     if found.id is None:
         unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
         named = f"; if {unique[0]} tells events apart, give --id {shlex.quote(unique[0])}" if unique else ""
         told = f"note: no field looks like an id, so each file's rows are numbered from 0 as they are sent{named}"
-        click.echo(told, err=True)
+        echo(told, err=True)
     if found.untimed:
-        click.echo(f"note: {found.untimed:,} rows have no time in {found.time} that can be read", err=True)
+        echo(f"note: {found.untimed:,} rows have no time in {found.time} that can be read", err=True)
     if str(output) != "-":
-        click.echo(f"Look it through, then: driftline check -p {output}", err=True)
+        echo(f"Look it through, then: driftline check -p {output}", err=True)
 
 
 def _tells_rows_apart(cells: Sequence[object]) -> bool:

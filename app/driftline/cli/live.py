@@ -9,6 +9,7 @@ import click
 import msgspec
 import orjson
 
+from driftline.cli.echo import echo
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
@@ -34,10 +35,10 @@ def against_live(pipeline: Pipeline, settings: Settings, *, as_json: bool) -> No
     code = max(EXIT_CODES[one.fate] for one in found)
     if as_json:
         document = {"pipeline": pipeline.name, "shards": [msgspec.to_builtins(one) for one in found]}
-        click.echo(orjson.dumps(document).decode())
+        echo(orjson.dumps(document).decode())
     else:
         for line in lines(found):
-            click.echo(line)
+            echo(line)
     if code:
         raise click.exceptions.Exit(code)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from driftline.cli.echo import echo
 from driftline.cli.progress import rows_progress
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.config import Settings
@@ -68,7 +69,7 @@ def produce(
     except KeyboardInterrupt:
         fed = feed.fed
         told = f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows went out, and stay"
-        click.echo(told, err=True)
+        echo(told, err=True)
         raise
     _report(table, feed.fed, pipeline, met, as_json)
 
@@ -82,7 +83,7 @@ def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
         told = (
             f"each label comes just as its event's wait of {wait} (label.wait) ends, and one that is any later is lost"
         )
-    click.echo(f"warning: with --label-delay {delay} {told}", err=True)
+    echo(f"warning: with --label-delay {delay} {told}", err=True)
 
 
 async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> Met | None:
@@ -138,9 +139,9 @@ async def _show(fed: Fed, total: int) -> None:
         while True:
             await asyncio.sleep(SAID_EVERY_S)
             if fed.rows < total:
-                click.echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
+                echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
             else:
-                click.echo(f"{fed.rows:,} of {total:,} rows, not all acknowledged by Kafka yet", err=True)
+                echo(f"{fed.rows:,} of {total:,} rows, not all acknowledged by Kafka yet", err=True)
     with rows_progress(console) as progress:
         bar = progress.add_task("rows", total=total, rate="")
         while True:
@@ -166,7 +167,7 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
     """Say what was sent and what was not, and set the exit code."""
     bad = table.bad
     if as_json:
-        click.echo(
+        echo(
             json.dumps(
                 {
                     **asdict(fed),
@@ -182,29 +183,29 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
         )
     else:
         rate = fed.rows / max(fed.seconds, 1e-9)
-        click.echo(
+        echo(
             f"sent {fed.events:,} events to {pipeline.topics.events}"
             + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
             + f" in {fed.seconds:.1f} s ({rate:,.0f} rows a second)"
         )
         if met is not None:
-            click.echo(_met(met, fed.labels))
+            echo(_met(met, fed.labels))
         for line in bad.lines:
-            click.echo(f"left out: {table.path}, {line}", err=True)
+            echo(f"left out: {table.path}, {line}", err=True)
         if bad.count > len(bad.lines):
-            click.echo(f"left out: {bad.count - len(bad.lines):,} rows more", err=True)
+            echo(f"left out: {bad.count - len(bad.lines):,} rows more", err=True)
         if fed.disordered:
-            click.echo(
+            echo(
                 f"warning: {fed.disordered:,} rows are earlier than a row before them; sort the file by time "
                 "for the order that a live stream would have had",
                 err=True,
             )
         for row in fed.ahead_rows:
-            click.echo(f"warning: far ahead of the rows around, and sent at their time: {row}", err=True)
+            echo(f"warning: far ahead of the rows around, and sent at their time: {row}", err=True)
         if fed.ahead > len(fed.ahead_rows):
-            click.echo(f"warning: {fed.ahead - len(fed.ahead_rows):,} rows more lie far ahead", err=True)
+            echo(f"warning: {fed.ahead - len(fed.ahead_rows):,} rows more lie far ahead", err=True)
         if fed.unlabelled:
-            click.echo(f"{fed.unlabelled:,} rows have no label", err=True)
+            echo(f"{fed.unlabelled:,} rows have no label", err=True)
     if not fed.rows:
         raise InputFileError(f"there are no records in {table.path}{bad.first}")
     if pipeline.label is not None and not fed.labels:

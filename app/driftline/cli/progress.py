@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from driftline.cli.echo import echo
 
 SAID_EVERY_S = 5.0
 
@@ -27,7 +28,7 @@ def bar(quiet: bool) -> Iterator[Any]:
             if not quiet and now_s - said_s >= SAID_EVERY_S:
                 said_s = now_s
                 rate = done / max(now_s - begun_s, 1e-9)
-                click.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+                echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
 
         yield say
         return

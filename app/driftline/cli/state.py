@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import orjson
 
+from driftline.cli.echo import echo
 from driftline.cli.option import MOMENT
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import Inputs
@@ -37,12 +37,12 @@ def save(
     broker = KafkaBroker(pipeline, settings)
     found = asyncio.run(save_states(broker, pipeline, partitions, settings.ring, output))
     if as_json:
-        click.echo(orjson.dumps({"state": str(output), "shards": [_saved(one) for one in found]}).decode())
+        echo(orjson.dumps({"state": str(output), "shards": [_saved(one) for one in found]}).decode())
         return
     for line in _saved_lines(found):
-        click.echo(line)
+        echo(line)
     signed = ", signed" if settings.ring else ""
-    click.echo(f"{output}: {output.stat().st_size:,} bytes{signed}")
+    echo(f"{output}: {output.stat().st_size:,} bytes{signed}")
 
 
 def restore(
@@ -60,10 +60,10 @@ def restore(
     restored = asyncio.run(_restore(pipeline, settings, state, start, replace=replace))
     if as_json:
         document = {"pipeline": pipeline.name, "shards": [msgspec.to_builtins(one) for one in restored]}
-        click.echo(orjson.dumps(document).decode())
+        echo(orjson.dumps(document).decode())
         return
     for line in _restored_lines(restored):
-        click.echo(line)
+        echo(line)
 
 
 async def _restore(

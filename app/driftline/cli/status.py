@@ -8,18 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import orjson
 from msgspec.structs import replace
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from driftline.cli.echo import echo
 from driftline.cli.setting import outline_of, settings_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
+from driftline.core.wording import escaped
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, leaderless, partition_counts, unreachable
@@ -37,14 +40,18 @@ def status(
     pipeline = outline_of(settings, pipeline_file, overrides)
     shards = asyncio.run(_read(pipeline, settings, patience_s))
     if as_json:
-        click.echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
     else:
-        console = Console()
-        console.print(*_tables(pipeline, shards))
-        if pipeline.label is not None:
-            console.print(_labels(shards))
-        for line in _remarks(shards, pipeline.topics.control):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        show(Console(), pipeline, shards)
+
+
+def show(console: Console, pipeline: Pipeline, shards: Sequence[ShardStatus]) -> None:
+    """Print it for people."""
+    console.print(*_tables(pipeline, shards))
+    if pipeline.label is not None:
+        console.print(_labels(shards))
+    for line in _remarks(shards, pipeline.topics.control):
+        console.print(escaped(line), markup=False, highlight=False, soft_wrap=True)
 
 
 async def _read(pipeline: Pipeline, settings: Settings, patience_s: float) -> Sequence[ShardStatus]:
@@ -100,7 +107,7 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
         measured.add_row(
             str(shard.partition),
             _generation(note),
-            "\n".join(names),
+            Text("\n".join(map(escaped, names))),  # not read as Rich's markup
             "\n".join(_shown(total[name]) for name in names),
             "\n".join(_shown(window.get(name)) for name in names),
         )
@@ -158,8 +165,7 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
 def _command(taken: Mapping[str, Any]) -> str:
     """A command that a shard has taken, by whom and when it was sent."""
     by = f" by {taken['by']}" if taken.get("by") else ""
-    sent = datetime.fromtimestamp(taken["time_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{taken['command']}{by} ({sent})"
+    return f"{taken['command']}{by} ({_at(taken['time_ms'], '%Y-%m-%d %H:%M:%S')})"
 
 
 def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:
@@ -172,7 +178,7 @@ def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:
 
 def _generation(note: Mapping[str, Any]) -> str:
     """The model's generation; below it the parts of the next one that have come, of how many."""
-    generation = str(note.get("version", "-")).partition(".")[0]
+    generation = escape(escaped(str(note.get("version", "-")).partition(".")[0]))
     loading = note.get("loading")
     return f"{generation}\n+{loading[0]}/{loading[1]}" if loading else generation
 
@@ -185,7 +191,15 @@ def _number(number: int | None) -> str:
 def _time(watermark_ms: int | None) -> str:
     if watermark_ms is None:
         return "-"
-    return datetime.fromtimestamp(watermark_ms / 1000, UTC).strftime("%Y-%m-%d\n%H:%M:%S")
+    return _at(watermark_ms, "%Y-%m-%d\n%H:%M:%S")
+
+
+def _at(time_ms: int, form: str) -> str:
+    """A time as it is written; where no calendar has it, its number."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"
 
 
 def _shown(value: float | None) -> str:

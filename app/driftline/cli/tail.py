@@ -14,9 +14,11 @@ from typing import Any
 
 import click
 
+from driftline.cli.echo import echo
 from driftline.cli.setting import outline_of, settings_of
 from driftline.config import Settings
 from driftline.core.pipeline import Pipeline
+from driftline.core.wording import escaped
 from driftline.engine.published import offset_of
 from driftline.kafka.client import Arrival, client_options, exists, subscribe
 from driftline.kafka.topic import names
@@ -66,13 +68,13 @@ async def _print(
     heard = time.monotonic()
     options = client_options(settings)
     if not await exists(options, topic):
-        click.echo(f"topic {topic} is not there yet; waiting for it", err=True)
+        echo(f"topic {topic} is not there yet; waiting for it", err=True)
         from_beginning = True  # all that it will hold is new to us
     arrivals = subscribe(options, topic, from_beginning=from_beginning, committed=committed)
     async with aclosing(arrivals):
         async for batch in arrivals:
             for arrival in batch:
-                click.echo(shape(arrival))  # flushes: whoever reads a pipe gets each line at once
+                echo(shape(arrival))  # flushes: whoever reads a pipe gets each line at once
                 count += 1
                 if count == limit:
                     return count
@@ -89,14 +91,7 @@ def plain_line(arrival: Arrival) -> str:
 
     Control characters, which could write over what a terminal shows, are written as JSON writes them in a text.
     """
-    return "null" if arrival.value is None else _escaped(arrival.value.decode("utf-8", "replace"))
-
-
-_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-
-
-def _escaped(line: str) -> str:
-    return line.translate(_CONTROLS)
+    return "null" if arrival.value is None else escaped(arrival.value.decode("utf-8", "replace"))
 
 
 PRETTY_COLUMNS = 80
@@ -126,7 +121,7 @@ def pretty_alert(arrival: Arrival) -> str:
             *_wrapped(f"episode {alert['episode']}", "  "),
             *_wrapped(f"what to do: {alert['runbook']}", "  "),
         ]
-    except (ValueError, KeyError, TypeError, OverflowError, OSError):  # a stub, or nothing of ours
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):  # a stub, or nothing of ours
         return "\n".join(_wrapped(plain_line(arrival), "? "))
     return "\n".join([*parts, ""])
 
@@ -175,7 +170,7 @@ def rejected_line(arrival: Arrival) -> str:
         },
         ensure_ascii=False,
     )
-    return _escaped(line)
+    return escaped(line)
 
 
 def _readable(name: str, content: bytes | None) -> dict[str, str | None]:

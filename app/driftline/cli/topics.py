@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from driftline.cli.echo import echo
 from driftline.cli.setting import outline_of, settings_of
 from driftline.core.error import TopicError
 from driftline.kafka import topic
@@ -28,7 +29,7 @@ def create(
     made = asyncio.run(topic.create(pipeline, settings, partitions=partitions, retention_ms=retention_ms))
     problems = asyncio.run(topic.check(pipeline, settings))
     if as_json:
-        click.echo(
+        echo(
             json.dumps(
                 {
                     "topics": [
@@ -46,7 +47,7 @@ def create(
         )
     else:
         for one in made:
-            click.echo(
+            echo(
                 f"{'created' if one.made else 'was there':9}  {one.plan.name}  "
                 f"({one.plan.kind}, {one.partitions} partitions)"
             )
@@ -59,9 +60,9 @@ def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str
     pipeline = outline_of(settings, pipeline_file, overrides)
     problems = asyncio.run(topic.check(pipeline, settings))
     if as_json:
-        click.echo(json.dumps({"ok": not any(one.fatal for one in problems), "problems": _problems(problems)}))
+        echo(json.dumps({"ok": not any(one.fatal for one in problems), "problems": _problems(problems)}))
     elif not problems:
-        click.echo(f"the topics of {pipeline.name} are as they must be")
+        echo(f"the topics of {pipeline.name} are as they must be")
     _finish(problems, as_json)
 
 
@@ -73,6 +74,6 @@ def _finish(problems: list[topic.TopicProblem], as_json: bool) -> None:
     """Print the problems for people, and set the exit code."""
     if not as_json:
         for one in problems:
-            click.echo(f"{'error' if one.fatal else 'warning'}: {one}", err=True)
+            echo(f"{'error' if one.fatal else 'warning'}: {one}", err=True)
     if any(one.fatal for one in problems):
         raise click.exceptions.Exit(TopicError.exit_code)

@@ -14,6 +14,7 @@ from driftline.backtest.score import check_folder
 from driftline.backtest.train import Training
 from driftline.backtest.train import train as trained
 from driftline.cli.command.history import Files
+from driftline.cli.echo import echo
 from driftline.cli.history import source_of
 from driftline.cli.progress import bar
 from driftline.cli.setting import pipeline_of, settings_of
@@ -39,7 +40,7 @@ def train(
     with bar(as_json) as moved:
         training = trained(pipeline, source, settings.ring, moved)
     if training is None:
-        click.echo("stopped; nothing was written", err=True)
+        echo("stopped; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     write({out: training.content})
     _tell(
@@ -70,26 +71,26 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_
             "replaced": replaced,
             **msgspec.to_builtins(manifest),
         }
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:
         unit = "events" if unsupervised else "labels"
-        click.echo(
+        echo(
             f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} "
             f"{'rows' if of_rows else 'records'} in {seconds:.1f} s; "
             f"{len(training.content):,} bytes{', signed' if manifest.signature else ''}"
         )
         for name, value in manifest.metrics.items():
-            click.echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
+            echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
         if replaced:
             often = "once" if replaced == 1 else f"{replaced:,} times"
             why = "a drift or a breakdown: what serves has learned from the labels after it"
-            click.echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
+            echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
         if training.unlabelled and not unsupervised:
-            click.echo(f"note: {training.unlabelled:,} events have no label in this history", err=True)
+            echo(f"note: {training.unlabelled:,} events have no label in this history", err=True)
     if training.rejected:
         told = f"left out: {training.rejected:,} were rejected; the first: {training.result.rejected[0]}"
-        click.echo(told, err=True)
+        echo(told, err=True)
     for line in training.bad_lines:
-        click.echo(f"left out: {line}", err=True)
+        echo(f"left out: {line}", err=True)
     if training.bad > len(training.bad_lines):
-        click.echo(f"left out: {training.bad - len(training.bad_lines):,} more", err=True)
+        echo(f"left out: {training.bad - len(training.bad_lines):,} more", err=True)

@@ -16,6 +16,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
@@ -45,10 +46,10 @@ def verify(
     audits = asyncio.run(_audit(pipeline, settings, span))
     seconds = (datetime.now(UTC) - begun).total_seconds()
     if as_json:
-        click.echo(orjson.dumps(report(audits, seconds), option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(report(audits, seconds), option=orjson.OPT_INDENT_2))
     else:
         for line in lines(audits, seconds, outputs=outputs):
-            click.echo(line)
+            echo(line)
     if any(audit.difference is not None for audit in audits):
         raise click.exceptions.Exit(DIFFERENT)
 

@@ -8,7 +8,13 @@ from typing import Any
 
 import orjson
 
-_STRING_OR_BARE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf|infinity)\b', re.IGNORECASE | re.DOTALL)
+_BARE_WORD = rb"[-+]?\b(?:nan|inf|infinity)\b"
+_UP_TO_BARE = re.compile(  # texts, words and what stands between them; of a megabyte in a third of a second at most
+    rb'((?:[^"\w+-]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[-+]+(?=[-+])|(?!%b)(?:[-+]?\w++|[-+]))*+)(%b)'
+    % (_BARE_WORD, _BARE_WORD),
+    re.IGNORECASE | re.DOTALL,
+)
+_BARE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf|infinity)\b', re.IGNORECASE | re.DOTALL)
 _BARE = re.compile(rb"nan|inf", re.IGNORECASE)
 _BARE_MAX = 10_000  # words of a record, those within its texts included
 _MARK = "\0bare "  # a text that stands for a bare word until the document is read
@@ -41,7 +47,7 @@ def parse_json(value: bytes) -> Any:
     except orjson.JSONDecodeError:
         if not 0 < len(_BARE.findall(value)) <= _BARE_MAX:
             raise
-        marked = _STRING_OR_BARE.sub(_mark, value)
+        marked = _marked(value)
         if marked == value:
             raise
         return _unmarked(orjson.loads(marked))
@@ -56,9 +62,14 @@ def write_json(document: Mapping[str, Any]) -> bytes:
     return orjson.dumps(document, default=_bare)
 
 
-def _mark(match: re.Match[bytes]) -> bytes:
-    word = match[0]
-    return word if word.startswith(b'"') else b'"\\u0000bare %s"' % word
+def _marked(value: bytes) -> bytes:
+    """The bytes with a text in place of each bare word."""
+    pieces: list[bytes] = []
+    at = 0
+    while (found := _UP_TO_BARE.match(value, at)) is not None:
+        pieces += (found[1], b'"\\u0000bare %s"' % found[2])
+        at = found.end()
+    return b"".join((*pieces, value[at:]))
 
 
 def _unmarked(document: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers in plain words, for someone who does not program."""
+"""Numbers in plain words, for someone who does not program; and text of others, fit to be shown."""
 
 from __future__ import annotations
 
@@ -7,3 +7,24 @@ def percent(share: float) -> str:
     """A share for reading: one digit after the point, two significant ones below 1%."""
     shown = 100 * share
     return f"{shown:.1f}%" if shown >= 1 or shown == 0 else f"{shown:.2g}%"
+
+
+_TEXT_CONTROLS = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *(0x061C, 0x200E, 0x200F, 0x2028, 0x2029),  # directions of writing, ends of lines
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+_ESCAPES = {code: f"\\u{code:04x}" for code in _TEXT_CONTROLS}
+_ESCAPES_OF_LINES = {code: text for code, text in _ESCAPES.items() if chr(code) not in "\n\t"}
+
+
+def escaped(text: str, *, lines: bool = False) -> str:
+    """Text whose control characters are written as JSON writes them: as they are, they could write over what a terminal
+    shows, turn it around, or begin a line of their own in a log.
+
+    Args:
+        lines: ends of lines and tabs stay.
+    """
+    return text.translate(_ESCAPES_OF_LINES if lines else _ESCAPES)

@@ -27,6 +27,7 @@ from driftline.core.shard.state import Shard
 # Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
 # full. One at a time they cost a sixth more: each stage drives the others' code out of the CPU's caches.
 TOGETHER = 32
+TOGETHER_BYTES = 1024 * 1024  # where records are large: reading one of a megabyte may take a third of a second
 
 
 class Folded(Struct, frozen=True):
@@ -185,13 +186,15 @@ class Folder:
         records_max: int,
         full: Callable[[int], bool],
         raised: Mapping[str, str] | None = None,
+        *,
+        together: int = TOGETHER,
     ) -> Folded:
         """Fold the next records in order, until a bound is met or the order of the next is not known yet.
 
         Args:
             at_end: by rank, whether an input has nothing unread beyond what was received.
             records_max: most records.
-            full: asked now and then with the bytes made so far; true ends the slice.
+            full: asked after every `together` records with the bytes made so far; true ends the slice.
             raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
         """
         self.oracle = Oracle(raised, self.vouch, self.admit)
@@ -199,7 +202,7 @@ class Folder:
         counts = [0] * len(at_end)
         stops = [0] * len(at_end)
         while (taken := sum(counts)) < records_max:
-            goal = min(taken + TOGETHER, records_max)
+            goal = min(taken + together, records_max)
             self._publish(self._step(at_end, goal - taken, counts, stops, published.requests), published)
             if sum(counts) < goal or full(published.digest.size):
                 break

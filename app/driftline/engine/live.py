@@ -24,8 +24,9 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
 from driftline.core.shard.outbox import Request, TakeSnapshot
 from driftline.core.shard.state import Shard
-from driftline.engine.fold import Folded, Folder
+from driftline.engine.fold import TOGETHER, TOGETHER_BYTES, Folded, Folder
 from driftline.engine.gate import Gate
+from driftline.engine.hand import QUEUE_BYTES_MAX, Hand
 from driftline.engine.pace import Pacer
 from driftline.engine.patience import PATIENCE_S, Patience
 from driftline.engine.snapshot import SnapshotWriter
@@ -97,6 +98,7 @@ class Live:
         self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
         self._patience = Patience(self._places, clock, patience_s)
         self._paused: set[Place] = set()
+        self._hands = {place: Hand() for place in self._places}
         self._asked = False  # for a snapshot
         self._commanded = False  # all commands that were there at the start are in hand
         self._commit: asyncio.Task[None] | None = None
@@ -121,7 +123,9 @@ class Live:
         in_hand = self.folder.receive(place.topic, sources)
         self._patience.came(self.folder.inputs.rank[place.topic], sources)
         self._tally.received(place.topic, sources)
-        if in_hand > QUEUE_MAX and place not in self._paused:
+        hand = self._hands[place]
+        hand.came(sources)
+        if (in_hand > QUEUE_MAX or hand.bytes > QUEUE_BYTES_MAX) and place not in self._paused:
             self._paused.add(place)
             feed.pause(place)
         self._awake.set()
@@ -145,6 +149,7 @@ class Live:
         self._commanded = False
         self.folder.let_go()
         self._paused.clear()
+        self._hands = {place: Hand() for place in self._places}
         self._patience.begin()
         feed.begin({place: self.folder.positions[place.topic] for place in self._places})
         while not self._halted.is_set():
@@ -234,14 +239,27 @@ class Live:
                 or len(self.folder.oracle.found) > FOUND_MAX // 2
                 or self.folder.ahead > AHEAD_MAX
             ),
+            together=self._together(),
         )
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = self._clock.now_s()
+        self._resume(feed)
+        return folded
+
+    def _together(self) -> int:
+        """How many records may be folded before the clock is looked at."""
+        largest = max(hand.largest for hand in self._hands.values())
+        return max(1, min(TOGETHER, TOGETHER_BYTES // max(largest, 1)))
+
+    def _resume(self, feed: Feed) -> None:
+        """Fetch on where enough was folded."""
+        for place, hand in self._hands.items():
+            hand.folded(self.folder.positions[place.topic])
         for place in list(self._paused):
-            if self.folder.merge.waiting(self.folder.inputs.rank[place.topic]) < QUEUE_MAX // 2:
+            waiting = self.folder.merge.waiting(self.folder.inputs.rank[place.topic])
+            if waiting < QUEUE_MAX // 2 and self._hands[place].bytes < QUEUE_BYTES_MAX // 2:
                 self._paused.discard(place)
                 feed.resume(place)
-        return folded
 
     def _tick_due(self) -> int | None:
         """The time on idle inputs, if something waits for it: watermark plus the wall time since it last moved."""

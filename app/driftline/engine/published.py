@@ -23,12 +23,15 @@ from msgspec import Struct
 
 from driftline.codec.encode import Message
 from driftline.core.record import Headers, Source
+from driftline.core.wording import escaped
 from driftline.transport.port import Place, Reader
 
 READ_RECORDS_MAX = 500
 LOOK_AHEAD = 1_000  # records; whether the one that was expected comes later decides between extra and missing
+LOOK_AHEAD_BYTES = 32 * 1024 * 1024  # or so many bytes of them
 SHOWN_MAX = 300  # characters of a value in a difference
 ID_HEADER = "driftline.output_id"
+WRITTEN_DEPTH = 200  # JSON that is nested deeper may not be written again
 
 
 class Difference(Struct, frozen=True):
@@ -94,7 +97,21 @@ def id_of(value: bytes | None, headers: Headers) -> str | None:
 
 
 def document_of(value: bytes | None) -> dict[str, Any] | None:
-    """The JSON object of a record of an output topic; None where it has none, as others may have written it."""
+    """The JSON object of a record of an output topic; None where it has none, as others may have written it.
+
+    What is nested deeper than JSON is written is none of ours, and nothing could show or write it.
+    """
+    document = _object_of(value)
+    if document is not None and value is not None and value.count(b"[") + value.count(b"{") > WRITTEN_DEPTH:
+        try:
+            orjson.dumps(document)
+        except TypeError:
+            return None
+    return document
+
+
+def _object_of(value: bytes | None) -> dict[str, Any] | None:
+    """The JSON object of a value, however deep."""
     try:
         document = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
@@ -158,6 +175,7 @@ class Published:
         self._beginning = beginning
         self._seeking = False  # the next output that the fold makes may lie anywhere further on
         self._ahead: deque[Source] = deque()
+        self._ahead_bytes = 0
         self._next = beginning
         self._kept: set[str | None] | None = None  # where retention cut the topic: ids of the first records left
 
@@ -266,19 +284,23 @@ class Published:
         return self._ahead[0] if self._ahead else None
 
     async def _look(self, count: int, stop: int | None = None) -> None:
-        """Have so many records in hand, if there are; without `stop` this waits for what is not yet readable."""
-        while len(self._ahead) < count:
+        """Have so many records in hand, if there are and they are not too large together; without `stop` this waits
+        for what is not yet readable."""
+        while len(self._ahead) < count and not (self._ahead and self._ahead_bytes > LOOK_AHEAD_BYTES):
             sources = await self._reader.read(self._place.topic, READ_RECORDS_MAX, stop)
             if not sources:
                 return
             self._ahead += sources
+            self._ahead_bytes += sum(len(source.value or b"") for source in sources)
 
     async def _comes_later(self, output_id: str | None) -> bool:
         await self._look(LOOK_AHEAD)
         return any(output_id_of(source) == output_id for source in self._ahead)
 
     def _pop(self) -> None:
-        self._next = self._ahead.popleft().offset + 1
+        source = self._ahead.popleft()
+        self._next = source.offset + 1
+        self._ahead_bytes -= len(source.value or b"")
 
     def _cause(self, source: Source) -> Cause | None:
         return cause_of(output_id_of(source), self._place.partition, self._inputs)
@@ -320,11 +342,11 @@ def _same(message: Message, source: Source) -> bool:
 
 def _value_field(expected: bytes | None, found: bytes | None) -> tuple[str, str | None, str | None]:
     """The first key whose content differs where both are JSON objects, else the whole value."""
-    one, other = document_of(expected), document_of(found)
+    one, other = _object_of(expected), _object_of(found)
     if one is not None and other is not None:
         for key in (*one, *(key for key in other if key not in one)):
             if one.get(key) != other.get(key) or (key in one) != (key in other):
-                return f"value.{key}", _json(one, key), _json(other, key)
+                return f"value.{escaped(key)}", _json(one, key), _json(other, key)
     return "value", _text(expected), _text(found)
 
 
@@ -336,4 +358,6 @@ def _json(document: Mapping[str, Any], key: str) -> str | None:
 
 
 def _text(content: bytes | None) -> str | None:
-    return None if content is None else content[: SHOWN_MAX * 4].decode("utf-8", "backslashreplace")[:SHOWN_MAX]
+    if content is None:
+        return None
+    return escaped(content[: SHOWN_MAX * 4].decode("utf-8", "backslashreplace"))[:SHOWN_MAX]

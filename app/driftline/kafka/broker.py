@@ -29,7 +29,7 @@ from driftline.config import Settings
 from driftline.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
-from driftline.kafka import cleanup, once, topic_id, unreadable
+from driftline.kafka import cleanup, once, topic_id
 from driftline.kafka.client import client_options, explain
 from driftline.kafka.explanation import advice
 from driftline.transport.obstacle import open_text
@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 # After a commit the next begin meets CONCURRENT_TRANSACTIONS and waits this constant (20 ms as shipped), whatever
 # retry_backoff_ms says: it is most of the latency of a transaction.
 sender.BACKOFF_OVERRIDE = 0.002
-unreadable.install()
 
 RETRY_BACKOFF_MS = 5
 RECONNECT_S = 0.2
 FETCH_WAIT_MS = 25  # also the longest that a resumed partition waits
-READ_AHEAD_MAX = 10_000
+READ_AHEAD_MAX = 10_000  # records of a topic that a reader holds while others of its topics are read
+READ_AHEAD_BYTES = 32 * 1024 * 1024  # and of their values
 POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
@@ -491,6 +491,7 @@ class KafkaReader:
             request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
         )
         self._ready: dict[str, list[Source]] = {}
+        self._bytes: dict[str, int] = {}  # of the values of what is ready
 
     async def open(self, starts: Mapping[str, int]) -> None:
         await _start(self._consumer, self._options)
@@ -499,6 +500,7 @@ class KafkaReader:
         for topic, start in starts.items():
             self._consumer.seek(places[topic], start)
             self._ready[topic] = []
+            self._bytes[topic] = 0
 
     async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
         ready = self._ready[topic]
@@ -513,13 +515,14 @@ class KafkaReader:
         if stop is not None:
             taken = [source for source in taken if source.offset < stop]
         del ready[: len(taken)]
+        self._bytes[topic] -= _bytes_of(taken)
         return taken
 
     async def _fetch(self) -> None:
         """Take what any topic has: data left in aiokafka's buffer would hold back fetches of all the others."""
         for topic, ready in self._ready.items():
             tp = TopicPartition(topic, self._partition)
-            if len(ready) > READ_AHEAD_MAX:
+            if len(ready) > READ_AHEAD_MAX or self._bytes[topic] > READ_AHEAD_BYTES:
                 self._consumer.pause(tp)
             elif tp in self._consumer.paused():
                 self._consumer.resume(tp)
@@ -531,6 +534,7 @@ class KafkaReader:
             raise _unreachable(error) from error
         for tp, records in fetched.items():
             self._ready[tp.topic] += records
+            self._bytes[tp.topic] += _bytes_of(records)
 
     def _late_text(self, place: Place) -> str:
         tp = TopicPartition(*place)
@@ -549,6 +553,10 @@ class KafkaReader:
 
     async def close(self) -> None:
         await cleanup.stop(self._consumer)
+
+
+def _bytes_of(records: Iterable[Source]) -> int:
+    return sum(len(record.value or b"") for record in records)
 
 
 def _lost_text(error: OffsetOutOfRangeError) -> str:

@@ -19,7 +19,7 @@ from aiokafka.helpers import create_ssl_context
 
 from driftline.config import Settings
 from driftline.core.error import BrokerError, SettingsError, UnreachableError
-from driftline.kafka import cleanup
+from driftline.kafka import cleanup, unreadable
 from driftline.kafka.access import explain_access
 from driftline.kafka.explanation import advice
 
@@ -28,6 +28,7 @@ START_DEADLINE_S = 45.0  # for each address; a connection alone may take 40
 FLUSH_DEADLINE_S = 30.0
 
 cleanup.install()
+unreadable.install()
 
 
 def client_options(settings: Settings) -> dict[str, Any]:

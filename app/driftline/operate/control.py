@@ -19,6 +19,7 @@ from driftline.config import Settings
 from driftline.core.error import InvariantError, TopicError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
+from driftline.core.wording import escaped
 from driftline.engine.published import offset_of
 from driftline.engine.trust import name_of
 from driftline.kafka.client import admin, client_options, partition_counts, producer, writing_explained
@@ -171,4 +172,4 @@ class _Answer:
             return None
         if not self._written.first <= offset <= self._written.last:
             return None
-        return Verdict(headers.get("driftline.reason", ""), headers.get("driftline.detail", ""))
+        return Verdict(*(escaped(headers.get(f"driftline.{name}", "")) for name in ("reason", "detail")))

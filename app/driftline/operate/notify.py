@@ -31,6 +31,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from driftline.codec.encode import KEY_BYTES_MAX
 from driftline.config import Settings
 from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
@@ -175,9 +176,15 @@ class Notifier:
             ("driftline.partition", b"%d" % arrival.partition),
             ("driftline.offset", b"%d" % arrival.offset),
         ]
-        topic = undelivered_topic(self._pipeline)
+        topic, key, value = undelivered_topic(self._pipeline), arrival.key, arrival.value
+        # What is larger than any alert of ours would not fit with these headers, now and at every start.
+        if value is not None and len(value) > (most := self._pipeline.limits.output_bytes_max):
+            headers.append(("driftline.truncated_bytes", b"%d" % len(value)))
+            value = value[:most]
+        if key is not None and len(key) > KEY_BYTES_MAX:
+            key = None
         try:
-            await undelivered.send_and_wait(topic, arrival.value, key=arrival.key, headers=headers)
+            await undelivered.send_and_wait(topic, value, key=key, headers=headers)
         except Exception as error:
             raise BrokerError(f"{topic} cannot be written ({error}); look at the broker") from error
         log.error(

@@ -239,6 +239,14 @@ async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -
     return found._replace(signed=signed)
 
 
+class _Taken(Struct):
+    """A command in a note."""
+
+    command: str
+    by: str
+    time_ms: int
+
+
 class _Note(Struct):
     """The kinds of what an entry carries for people, as far as it is shown."""
 
@@ -249,6 +257,13 @@ class _Note(Struct):
     window_metrics: dict[str, float | None] = {}
     watermark_ms: int | None = None
     unanswered: int = 0
+    early: int = 0
+    labels: dict[str, int] = {}
+    coverage: float | None = None
+    version: str = ""
+    frozen: bool = False
+    loading: tuple[int, int] | None = None
+    commands: list[_Taken] = []
     episodes: list[str] = []
     acknowledged: list[str] = []
 

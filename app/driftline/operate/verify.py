@@ -30,6 +30,7 @@ from driftline.core.error import (
 )
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
+from driftline.core.wording import escaped
 from driftline.engine.fold import Folded
 from driftline.engine.published import Difference, Edge, Published
 from driftline.engine.recovery import Progress, Recovered, Recovery
@@ -424,7 +425,7 @@ class Audit(Recovery):
             self._named(error.source),
             "chain",
             "an entry that follows the one before",
-            (error.source.value or b"")[:200].decode("utf-8", "backslashreplace"),
+            escaped((error.source.value or b"")[:200].decode("utf-8", "backslashreplace")),
             note="the entry, or one before it, was changed, removed, or not written by Driftline",
         )
 
