@@ -12,18 +12,8 @@ from driftline.core.digest import digest_of
 from driftline.core.label import early as early_labels
 from driftline.core.label import ledger as join
 from driftline.core.label.early import EarlyLabels, Held
-from driftline.core.label.ledger import (
-    ASSUMED,
-    EXPIRED,
-    GONE,
-    LABELLED,
-    RETRACTED,
-    SEGMENT,
-    WAITING,
-    Ledger,
-    SegmentState,
-    View,
-)
+from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTED, WAITING
+from driftline.core.label.ledger import SEGMENT, Ledger, SegmentState, View
 from driftline.core.label.pending import Waiting
 from driftline.core.output import ModelVersion, Prediction
 
@@ -274,7 +264,7 @@ def test_when_an_early_label_is_packed_shows_nowhere(monkeypatch: pytest.MonkeyP
         early, read = EarlyLabels(50, each_max=2), list[object]()
         for number in range(200):
             early.hold(held(f"e{number % 70}", number))
-            read += [early.take(f"e{number % 7}"), early.crowded(), early.get(f"e{number % 11}")]
+            read += [early.take(f"e{number % 7}"), early.crowded(), early.look(f"e{number % 11}")]
             if number == 120:
                 early.begin_at(1_000)
             if number % 37 == 0:

@@ -1,21 +1,20 @@
-"""The way of a label: held until its event is scored, joined, or taken for late, second or empty.
+"""What becomes of a label, and of a wait that ends without one: the acts of the table in `core.label.life`.
 
-no event yet      held as long as `label.early`, then published as an orphan
-event waits       evaluate the served prediction -> detectors -> learn -> Outcome
-event is settled  ignored, corrected or retracted, as the pipeline says
-no label comes    the wait ends at its deadline: dropped, or an assumed label is learned
+`take_label`, `await_label` and `end_wait` find the state of the event, look up the move, and do what it says; each act
+is a function here. The heart is `_join`: evaluate the served prediction, update the detectors, learn, publish.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import note_drift, reject, watch_faults, watch_labels, watch_strays
 from driftline.core.label.early import Held
-from driftline.core.label.ledger import ASSUMED, EXPIRED, LABELLED, RETRACTED
-from driftline.core.label.pending import Settled, Waiting
+from driftline.core.label.life import Act, Move, State
+from driftline.core.label.pending import Found, Settled, Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, OutcomeKind, Score
@@ -23,7 +22,8 @@ from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValu
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
-# -- labels
+OnLabel: TypeAlias = Callable[[Shard, Found, Held, Move, Outbox], None]
+OnEnd: TypeAlias = Callable[[Shard, Found, str, Move, Outbox], None]
 
 
 def take_label(shard: Shard, label: Label, out: Outbox) -> None:
@@ -31,22 +31,17 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
     if not terms.labelled:
         reject(shard, label.source, "unexpected_label", "the pipeline declares no label", out)
         return
-    value, pending, now_ms = label.value, shard.pending, shard.watermark_ms or 0
+    value, now_ms = label.value, shard.watermark_ms or 0
     if terms.bounded and value is not None and not _admit_class(shard, value):
         detail = f"{value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
         reject(shard, label.source, "too_many_classes", detail, out)
         return
-    place = pending.find(label.event_id, now_ms)
+    found = shard.pending.look(label.event_id, now_ms) or shard.early.look(label.event_id)
     source = label.source
     held = Held(now_ms + terms.early_ms, label.event_id, source.offset, source.key, label.time_ms, value)
-    if value is None:
-        _retract(shard, place, held, out)
-    elif place is None:
-        _hold(shard, held, out)
-    elif (waiting := pending.unsettled(place)) is not None:
-        _join(shard, place, waiting, held, now_ms, out)
-    else:
-        _again(shard, place, held, out)
+    moves = shard.life[found.state]
+    move = moves.retraction if value is None else moves.same if found.label == value else moves.label
+    _ON_LABEL[move.act](shard, found, held, move, out)
 
 
 def _admit_class(shard: Shard, value: LabelValue) -> bool:
@@ -57,144 +52,206 @@ def _admit_class(shard: Shard, value: LabelValue) -> bool:
     return True
 
 
-def _hold(shard: Shard, label: Held, out: Outbox) -> None:
-    """Keep a label until its event comes."""
-    early = shard.early
-    if not early.hold(label):
-        before = early.get(label.event_id)
-        if not shard.corrects or before is None or before.value == label.value:
-            unjoined(shard, label, "duplicate", "a label for this event is held already; the first one stands", out)
-            return
-        early.replace(label)
-        detail = "it takes the place of a label that is held until the event comes"
-        unjoined(shard, label, "corrected", detail, out, before.value)
-        return
-    while (crowded_out := early.crowded()) is not None:
-        unjoined(shard, crowded_out, "orphan", "more early labels wait than early_max", out)
-    shard.strays.hold(label, shard.now_ms)
-    watch_strays(shard, out)
-
-
-# -- waits
-
-
 def await_label(shard: Shard, event: Event, score: Score, now_ms: int, out: Outbox) -> None:
-    """Remember the event until its label comes; at once, if the label is here already."""
+    """Remember the event until its label comes; a label that is here already comes now."""
     source, pending, strays = event.source, shard.pending, shard.strays
     if event.time_ms > strays.event_ms and not event.time_ahead:
         strays.event_ms = event.time_ms
     waiting = Waiting(source.offset, source.key, event.time_ms, event.features, score.prediction, score.version)
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
-        shard.strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
-        _join(shard, place, waiting, held, now_ms, out)
+        strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
+        move = shard.life[State.WAITING].label  # of `PARTLY` too, where several labels are held
+        _ON_LABEL[move.act](shard, Found(State.WAITING, place, waiting), held, move, out)
     while (oldest := pending.crowded()) is not None:
-        give_up(shard, oldest, "more events wait than pending_max", out)
+        end_wait(shard, oldest, "more events wait than pending_max", out)
 
 
-def _join(shard: Shard, place: int, waiting: Waiting, label: Held, now_ms: int, out: Outbox) -> None:
-    """The heart: evaluate what was served, tell the detectors, learn, publish the pair."""
-    value = label.value
-    if value is None:
-        raise InvariantError("a retraction was to be joined to an event")
-    prediction, label_time_ms, pending = waiting.prediction, label.time_ms, shard.pending
+def end_wait(shard: Shard, place: int, why: str, out: Outbox) -> None:
+    """The wait of an event ends: at its deadline, as too many wait, or with the last label that may come."""
+    found = shard.pending.at(place)
+    move = shard.life[found.state].end
+    _ON_END[move.act](shard, found, why, move, out)
+
+
+def end_hold(shard: Shard, held: Held, why: str, out: Outbox) -> None:
+    """A label is held no longer: its deadline passed, or too many are held."""
+    unjoined(shard, held, Act.ORPHAN, out, detail=why)
+
+
+# -- a label without an event
+
+
+def _hold(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    """Keep a label until its event comes."""
+    early = shard.early
+    if not early.hold(label):
+        unjoined(shard, label, Act.HELD_STANDS, out)
+        return
+    while (crowded_out := early.crowded()) is not None:
+        end_hold(shard, crowded_out, "more early labels wait than early_max", out)
+    shard.strays.hold(label, shard.now_ms)
+    watch_strays(shard, out)
+
+
+def _replace(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    shard.early.replace(label)
+    unjoined(shard, label, move.act, out, found.label)
+
+
+def _drop(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    shard.early.take(label.event_id)
+    unjoined(shard, label, move.act, out, found.label)
+
+
+# -- a label of an event that waits
+
+
+def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    """The heart: evaluate what was served, update the detectors, learn, publish the pair."""
+    waiting, value = found.waiting, label.value
+    if waiting is None or value is None:  # `_kept` and `_value`, without a call
+        raise InvariantError("a label or its event is missing where both were to be joined")
+    prediction, label_time_ms, now_ms = waiting.prediction, label.time_ms, shard.watermark_ms or 0
     delay_ms = label_time_ms - waiting.time_ms
     number = shard.evaluation.update(value, prediction)
-    first = shard.labels_max == 1 or not pending.label_count(place)
-    shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
-    if shard.labels_max == 1:
-        pending.settle(place, LABELLED, now_ms, number, value, label_time_ms)
-        output_id = f"{shard.terms.events}{waiting.offset}-1"  # `_ending_id`, without a call
-    else:
-        output_id = _label_id(shard, label)
-        if pending.count_label(place) >= shard.labels_max:
-            pending.settle(place, LABELLED, now_ms)
+    shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
+    shard.pending.settle(found.place, move.then.fate, now_ms, number, value, label_time_ms)
     drifts = shard.monitors.on_label(value, prediction)
+    output_id = f"{shard.terms.events}{waiting.offset}-1"  # `_ending_id`, without a call
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out)
+    watch_labels(shard, delay_ms, out)
+    for drift in drifts:
+        note_drift(shard, drift, out)
+
+
+def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    """`_join`, for one of several labels."""
+    waiting, value = _kept(found), _value(label)
+    prediction, now_ms = waiting.prediction, shard.now_ms
+    count = shard.pending.count_label(found.place)
+    first, delay_ms = count == 1, label.time_ms - waiting.time_ms
+    shard.evaluation.update(value, prediction)
+    shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
+    if count >= shard.labels_max:
+        end_wait(shard, found.place, "", out)
+    drifts = shard.monitors.on_label(value, prediction)
+    _settle(shard, "joined", _label_id(shard, label), label.event_id, waiting, value, label.time_ms, None, out)
     if first:
         watch_labels(shard, delay_ms, out)
     for drift in drifts:
         note_drift(shard, drift, out)
 
 
-def give_up(shard: Shard, place: int, why: str, out: Outbox) -> None:
-    """The deadline passed: drop the event, or learn the label that the pipeline assumes then."""
-    pending = shard.pending
-    event_id, waiting, assumed = pending.id_at(place), pending.waiting(place), shard.assumed
-    if waiting is None:
-        raise InvariantError("an event that does not wait was to expire")
-    if pending.label_count(place):  # one of several that may come, and now no more will
-        pending.settle(place, LABELLED, shard.now_ms)
-        return
+# -- the end of a wait
+
+
+def _expire(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
+    pending, now_ms, waiting = shard.pending, shard.now_ms, _kept(found)
+    event_id = pending.id_at(found.place)
     shard.maturity.on_expiry()
-    output_id = _ending_id(shard, waiting)
+    shard.strays.give_up(event_id, pending.seen_ms(found.place), now_ms, pending.wait_ms)
+    pending.settle(found.place, move.then.fate, now_ms)
+    _settle(shard, "expired", _ending_id(shard, waiting), event_id, waiting, None, None, why, out)
+    watch_labels(shard, None, out)
+
+
+def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
+    """Evaluate and learn the label that the pipeline assumes where none came."""
+    pending, assumed, waiting = shard.pending, shard.assumed, _kept(found)
     if assumed is None:
-        shard.strays.give_up(event_id, pending.seen_ms(place), shard.now_ms, pending.wait_ms)
-        pending.settle(place, EXPIRED, shard.now_ms)
-        _settle(shard, "expired", output_id, event_id, waiting, None, None, why, out)
-        watch_labels(shard, None, out)
-        return
+        raise InvariantError("a label was to be assumed, and the pipeline names none")
+    event_id = pending.id_at(found.place)
+    shard.maturity.on_expiry()
     number = shard.evaluation.update(assumed, waiting.prediction)
-    pending.settle(place, ASSUMED, shard.now_ms, number, assumed)
+    pending.settle(found.place, move.then.fate, shard.now_ms, number, assumed)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
-    _settle(shard, "assumed", output_id, event_id, waiting, assumed, None, why, out)
+    _settle(shard, "assumed", _ending_id(shard, waiting), event_id, waiting, assumed, None, why, out)
     watch_labels(shard, None, out)
     for drift in drifts:
         note_drift(shard, drift, out)
 
 
-def _again(shard: Shard, place: int, label: Held, out: Outbox) -> None:
-    """A label for an event that waits no longer: late, a second one, or one after a retraction."""
-    pending, value = shard.pending, label.value
-    fate, before = pending.fate(place), pending.settled(place)
-    if fate == EXPIRED or (fate == ASSUMED and ASSUMED not in pending.keep):
-        unjoined(shard, label, "late", "the label came after the wait", out)
-        shard.strays.miss(label.time_ms - pending.seen_ms(place), shard.now_ms - label.time_ms, shard.now_ms)
-        watch_strays(shard, out)
-    elif fate == LABELLED and not shard.corrects:
-        several = shard.labels_max > 1
-        many = "as many labels as labels_max allows" if several else "its label already; the first one stands"
-        unjoined(shard, label, "duplicate", f"the event has {many}", out)
-    elif before is None or value is None:
+def _complete(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
+    shard.pending.settle(found.place, move.then.fate, shard.now_ms)
+
+
+# -- a label of an event that waits no longer
+
+
+def _ignore(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    if move.act.deed.closed:
         shard.count("uncorrectable")
-        kind: OutcomeKind = "late" if fate != LABELLED else "duplicate"
-        unjoined(shard, label, kind, "the label can be corrected no more: correct_for or correct_max is over", out)
-    elif before.label == value:
-        if fate == ASSUMED:
-            _take_in(shard, value, label.time_ms, pending.waiting(place))
-            shard.maturity.unlabelled -= 1
-            pending.change(place, LABELLED, before.number, value, label.time_ms)
-            unjoined(shard, label, "late", "the label came after the wait, and is the one that was assumed", out)
-        else:
-            unjoined(shard, label, "duplicate", "the event has this label already", out)
-    else:
-        _correct(shard, place, before, label, value, out)
+    unjoined(shard, label, move.act, out)
 
 
-def _correct(shard: Shard, place: int, before: Settled, label: Held, value: LabelValue, out: Outbox) -> None:
+def _too_late(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    unjoined(shard, label, move.act, out)
+    delay_ms = label.time_ms - shard.pending.seen_ms(found.place)
+    shard.strays.miss(delay_ms, shard.now_ms - label.time_ms, shard.now_ms)
+    watch_strays(shard, out)
+
+
+def _confirm(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    """The label that was assumed comes: it was evaluated and learned then."""
+    before, waiting, value = _correctable(found), _kept(found), _value(label)
+    _count_in(shard, value, label.time_ms, waiting)
+    shard.maturity.unlabelled -= 1
+    shard.pending.change(found.place, move.then.fate, before.number, value, label.time_ms)
+    unjoined(shard, label, move.act, out)
+
+
+def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
     """Take the label back that the event had, if any, and evaluate and learn this one.
 
     A model cannot unlearn: it learned the first label, and learns this one on top. Detectors saw the error of the
     first; one pair is one observation, so they are told of it once.
     """
-    pending = shard.pending
-    waiting = pending.waiting(place)
-    if waiting is None:
-        raise InvariantError("what may be corrected was let go")
+    before, waiting, value = _correctable(found), _kept(found), _value(label)
     _take_back(shard, before, waiting)
     number = shard.evaluation.update(value, waiting.prediction)
-    _take_in(shard, value, label.time_ms, waiting)
-    pending.change(place, LABELLED, number, value, label.time_ms)
-    kind: OutcomeKind = "corrected" if before.label is not None else "joined"
-    output_id = _label_id(shard, label)
+    _count_in(shard, value, label.time_ms, waiting)
+    shard.pending.change(found.place, move.then.fate, number, value, label.time_ms)
+    kind, output_id = move.act.deed.published, _label_id(shard, label)
     _settle(shard, kind, output_id, label.event_id, waiting, value, label.time_ms, None, out, before.label)
 
 
-def _take_in(shard: Shard, value: LabelValue, label_time_ms: int, waiting: Waiting | None) -> None:
-    """Tell the metrics that know of maturity of a label that came."""
-    if waiting is not None:
-        delay_ms = label_time_ms - waiting.time_ms
-        shard.maturity.on_label(shard.pipeline, value, delay_ms, waiting.prediction, waiting.features, shard.now_ms)
+def _retract(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    """Take the label back: nothing is learned, and metrics are as if it had not come."""
+    before, waiting = _correctable(found), _kept(found)
+    _take_back(shard, before, waiting)
+    shard.maturity.on_expiry()
+    shard.pending.change(found.place, move.then.fate, 0, None, None)
+    kind, output_id = move.act.deed.published, _label_id(shard, label)
+    _settle(shard, kind, output_id, label.event_id, waiting, None, label.time_ms, None, out, before.label)
+
+
+def _never(shard: Shard, found: Found, what: object, move: Move, out: Outbox) -> None:
+    raise InvariantError(f"what cannot happen in state {found.state.name} happened to event {found.place}")
+
+
+def _correctable(found: Found) -> Settled:
+    if found.settled is None:
+        raise InvariantError(f"the label of an event that is {found.state.name} was to be changed")
+    return found.settled
+
+
+def _kept(found: Found) -> Waiting:
+    if found.waiting is None:
+        raise InvariantError(f"an event that is {found.state.name} was let go")
+    return found.waiting
+
+
+def _value(label: Held) -> LabelValue:
+    if label.value is None:
+        raise InvariantError("a label of null was to be learned")
+    return label.value
+
+
+def _count_in(shard: Shard, value: LabelValue, label_time_ms: int, waiting: Waiting) -> None:
+    """Let the metrics by age, and the coverage, see a label that came."""
+    delay_ms = label_time_ms - waiting.time_ms
+    shard.maturity.on_label(shard.pipeline, value, delay_ms, waiting.prediction, waiting.features, shard.now_ms)
 
 
 def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
@@ -208,40 +265,34 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
         shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
 
 
-def _retract(shard: Shard, place: int | None, label: Held, out: Outbox) -> None:
-    """Take a label back: nothing is learned, and metrics are as if it had not come."""
-    pending = shard.pending
-    if place is None:
-        held = shard.early.take(label.event_id)
-        if held:
-            unjoined(shard, label, "retracted", "the label was held until its event comes", out, held[0].value)
-        else:
-            unjoined(shard, label, "unretracted", "no label of this event is known", out)
-        return
-    fate, before, waiting = pending.fate(place), pending.settled(place), pending.waiting(place)
-    if fate == LABELLED and (before is None or before.label is None or waiting is None):
-        shard.count("uncorrectable")
-        unjoined(
-            shard, label, "unretracted", "the label can be retracted no more: correct_for or correct_max is over", out
-        )
-    elif fate != LABELLED or before is None or before.label is None or waiting is None:
-        unjoined(shard, label, "unretracted", "the event has no label", out)
-    else:
-        _take_back(shard, before, waiting)
-        shard.maturity.on_expiry()
-        pending.change(place, RETRACTED, 0, None, None)
-        _settle(
-            shard,
-            "retracted",
-            _label_id(shard, label),
-            label.event_id,
-            waiting,
-            None,
-            label.time_ms,
-            None,
-            out,
-            before.label,
-        )
+_ON_LABEL: Final[Mapping[Act, OnLabel]] = {
+    Act.HOLD: _hold,
+    Act.HELD_STANDS: _ignore,
+    Act.REPLACE: _replace,
+    Act.DROP: _drop,
+    Act.JOIN: _join,
+    Act.ADD: _add,
+    Act.STANDS: _ignore,
+    Act.FULL: _ignore,
+    Act.SAME: _ignore,
+    Act.CORRECT: _correct,
+    Act.REJOIN: _correct,
+    Act.CONFIRM: _confirm,
+    Act.TOO_LATE: _too_late,
+    Act.CLOSED: _ignore,
+    Act.CLOSED_LATE: _ignore,
+    Act.RETRACT: _retract,
+    Act.KEPT: _ignore,
+    Act.NO_LABEL: _ignore,
+    Act.NO_EVENT: _ignore,
+    Act.NEVER: _never,
+}
+_ON_END: Final[Mapping[Act, OnEnd]] = {
+    Act.EXPIRE: _expire,
+    Act.ASSUME: _assume,
+    Act.COMPLETE: _complete,
+    Act.NEVER: _never,
+}
 
 
 # -- learning and publishing
@@ -289,9 +340,15 @@ def _settle(
 
 
 def unjoined(
-    shard: Shard, label: Held, kind: OutcomeKind, detail: str, out: Outbox, previous: LabelValue | None = None
+    shard: Shard, label: Held, act: Act, out: Outbox, previous: LabelValue | None = None, detail: str | None = None
 ) -> None:
-    """Publish a label that found no waiting event."""
+    """Publish what became of a label that found no waiting event.
+
+    Args:
+        detail: why, where the act alone does not say.
+    """
+    deed = act.deed
+    kind = deed.published
     shard.count(kind)
     out.made.append(
         Outcome(
@@ -306,7 +363,7 @@ def unjoined(
             None,
             label.value,
             label.time_ms,
-            detail,
+            deed.detail or detail,
             previous,
         )
     )

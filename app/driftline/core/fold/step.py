@@ -20,7 +20,7 @@ from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
-from driftline.core.fold.feedback import await_label, give_up, learn, take_label, unjoined
+from driftline.core.fold.feedback import await_label, end_hold, end_wait, learn, take_label
 from driftline.core.fold.incident import (
     answer,
     look,
@@ -98,11 +98,11 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
         shard.strays.move(watermark_ms, time_ms, out.record)
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):
-        give_up(shard, place, "no label within the wait", out)
+        end_wait(shard, place, "no label within the wait", out)
     if shard.terms.waits_watched:
         watch_waits(shard, time_ms, out)
     for held in shard.early.expire(time_ms):
-        unjoined(shard, held, "orphan", "no event within the wait", out)
+        end_hold(shard, held, "no event within the wait", out)
     if shard.pending.keep:
         shard.pending.let_go_corrected(time_ms)
     if time_ms >= shard.watch.time_due_ms:

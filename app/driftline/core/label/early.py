@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from driftline.core.error import InvariantError
+from driftline.core.label.life import State
+from driftline.core.label.pending import Found
 from driftline.core.record import EventId, LabelValue
 
 
@@ -31,6 +33,7 @@ _HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of 
 
 
 LOOSE: Final = 1024
+_UNKNOWN: Final = Found(State.UNKNOWN)
 
 
 class EarlyLabels:
@@ -74,12 +77,12 @@ class EarlyLabels:
         held = _unpack_held(kept)
         return structs.replace(held, deadline_ms=held.deadline_ms + self._origin_ms) if self._origin_ms else held
 
-    def get(self, event_id: EventId) -> Held | None:
-        """The first label held of an event."""
-        for key in self._keys(event_id):
+    def look(self, event_id: EventId) -> Found:
+        """What is known of an event that has not come: the first label that is held of it."""
+        for key in self._keys(event_id) if self.each_max > 1 else (event_id,):
             if (kept := self._held.get(key)) is not None:
-                return self._read(kept)
-        return None
+                return Found(State.HELD, label=self._read(kept).value)
+        return _UNKNOWN
 
     def hold(self, held: Held) -> bool:
         """Keep a label; false if as many as may be of its event are held."""

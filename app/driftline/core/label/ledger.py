@@ -23,22 +23,16 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from msgspec import Struct, structs
 
 from driftline.core.error import InvariantError
 from driftline.core.label.cause import Known
-from driftline.core.label.pending import Settled, Waiting, pack, unpack
+from driftline.core.label.fate import EXPIRED, GONE, LABELLED, WAITING, Fate
+from driftline.core.label.life import BARE, NOTED
+from driftline.core.label.pending import Found, Settled, Waiting, pack, unpack
 from driftline.core.record import EventId, LabelValue
-
-Fate: TypeAlias = int
-GONE: Final = 0  # not known any more
-WAITING: Final = 1
-LABELLED: Final = 2
-ASSUMED: Final = 3  # the deadline passed, and the label that the pipeline assumes was learned
-EXPIRED: Final = 4  # the deadline passed, or no room was left
-RETRACTED: Final = 5  # it had a label, which was taken back
 
 LOOSE: Final = 1024
 SEGMENT: Final = 4096
@@ -236,6 +230,26 @@ class Ledger:
         if least > self._remembered_floor:
             self._forget_before(least)
         return self._places.get(event_id)
+
+    def look(self, event_id: EventId, now_ms: int) -> Found | None:
+        """What is known of an event; what is too old is forgotten first."""
+        least = now_ms - self.horizon_ms - self._origin_ms  # `find`, without a call
+        if least > self._remembered_floor:
+            self._forget_before(least)
+        place = self._places.get(event_id)
+        return None if place is None else self.at(place)
+
+    def at(self, place: int) -> Found:
+        """What is known of the event at a place."""
+        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        fate, kept = segment.fates[slot], segment.packed[slot]
+        waiting = unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
+        note = segment.notes.get(slot) if segment.notes else None
+        if note is None:
+            return Found(BARE[fate], place, waiting)
+        if isinstance(note, int):
+            return Found(NOTED[fate], place, waiting)
+        return Found(NOTED[fate], place, waiting, note, note.label)
 
     def add(self, event_id: EventId, now_ms: int, waiting: Waiting | None) -> int:
         """Remember an event that is not known yet; without `waiting`, it waits for nothing. Returns its place."""
@@ -492,11 +506,6 @@ class Ledger:
         count = note + 1 if isinstance(note, int) else 1
         segment.notes[slot] = count
         return count
-
-    def label_count(self, place: int) -> int:
-        """How many labels an event got that waits for several."""
-        note = self._segments[place >> _SHIFT].notes.get(place & _SLOT, 0)
-        return note if isinstance(note, int) else 0
 
     def change(self, place: int, fate: Fate, number: int, label: LabelValue | None, label_time_ms: int | None) -> None:
         """The label of an event was corrected or retracted; how long it may be stays as it was."""

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from driftline.core.label.life import State
 from driftline.core.output import ModelVersion, Prediction
 from driftline.core.record import EventId, FeatureValue, LabelValue
 
@@ -39,6 +40,23 @@ class Settled(Struct, frozen=True, gc=False, array_like=True):
     number: int
     label: LabelValue | None
     label_time_ms: int | None
+
+
+class Found(Struct, frozen=True, gc=False):
+    """What a shard knows of an event id.
+
+    Args:
+        place: in the ledger; -1 where the event is not there.
+        waiting: what the event carries, while it waits or its label may be corrected.
+        settled: its label, while that may be corrected.
+        label: the label that is known: of `settled`, or the one that is held.
+    """
+
+    state: State
+    place: int = -1
+    waiting: Waiting | None = None
+    settled: Settled | None = None
+    label: LabelValue | None = None
 
 
 class _Packed(Struct, frozen=True, gc=False, array_like=True):

@@ -11,7 +11,9 @@ from driftline.core.alert.watch import Watch
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reactor
 from driftline.core.label.early import EarlyLabels
-from driftline.core.label.ledger import ASSUMED, LABELLED, RETRACTED, Ledger
+from driftline.core.label.fate import ASSUMED, LABELLED, RETRACTED
+from driftline.core.label.ledger import Ledger
+from driftline.core.label.life import Rule, life_of, rules_of
 from driftline.core.label.unmatched import LEAP_MS, Strays
 from driftline.core.metric.evaluation import Evaluation
 from driftline.core.metric.maturity import Maturity
@@ -96,6 +98,7 @@ class Shard:
         watch: conditions beside drift.
         loading: a model file that is on its way in.
         commands: those of operators that were taken.
+        life: the table of a label's life under the pipeline's rules.
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
     """
@@ -106,7 +109,7 @@ class Shard:
         self.terms = Terms.of(pipeline, partition)
         self.learner = Learner(pipeline)
         label = pipeline.label
-        self.corrects = label is not None and label.second == "correct"
+        self.life = life_of(rules_of(label))
         self.labels_max = label.labels_max if label else 1
         self.pending = _ledger(pipeline)
         self.early = EarlyLabels(label.early_max if label else 0, self.labels_max)
@@ -213,10 +216,10 @@ def _ledger(pipeline: Pipeline) -> Ledger:
     label, dedupe = pipeline.label, pipeline.dedupe
     if label is None:
         return Ledger(horizon_ms=dedupe.horizon_ms, id_max=dedupe.id_max)
-    keep = set()
-    if label.second == "correct" or label.retract:
+    rules, keep = rules_of(label), set()
+    if not rules.isdisjoint({Rule.CORRECT, Rule.RETRACT}):
         keep |= {LABELLED, RETRACTED}
-    if label.late == "correct":
+    if Rule.LATE in rules:
         keep.add(ASSUMED)
     return Ledger(
         wait_ms=label.wait_ms,
