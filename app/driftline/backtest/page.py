@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from html import escape
 
 from plotly.graph_objects import Figure
@@ -17,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from driftline.backtest import plot
 from driftline.backtest.report import CandidateReport, Report, Threshold, headline
 from driftline.core.task.measure import Figure as FigureName
+from driftline.core.timestamp import written
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -457,7 +457,7 @@ def _covered(report: Report) -> str:
 
 
 def _date(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    return written(time_ms, "%Y-%m-%d %H:%M")
 
 
 def _counts(one: CandidateReport) -> str:

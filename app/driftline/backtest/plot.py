@@ -10,6 +10,7 @@ from typing import Any
 from plotly.graph_objects import Bar, Figure, Scatter
 
 from driftline.backtest.report import CandidateReport, Part, Report
+from driftline.core.timestamp import TIME_MAX_MS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A8A")
 ALERT_LINES_MAX = 40
@@ -280,7 +281,7 @@ def _at(report: Report, time_ms: int | None) -> Any:
     """A time on the axis: a date, or the number of the row where times were only counted."""
     if report.source.counted:
         return ((time_ms or 0) - report.source.start_ms) // report.source.step_ms
-    return datetime.fromtimestamp((time_ms or 0) / 1000, UTC).replace(tzinfo=None)
+    return datetime.fromtimestamp(min(max(time_ms or 0, 0), TIME_MAX_MS) / 1000, UTC).replace(tzinfo=None)
 
 
 def _name(one: CandidateReport) -> str:

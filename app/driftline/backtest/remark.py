@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from driftline.backtest.candidate import Result
 from driftline.backtest.compare import UNEQUAL_MAX, Comparison
@@ -14,6 +13,7 @@ from driftline.backtest.served import Against
 from driftline.backtest.start import COLD
 from driftline.core.duration import format_duration
 from driftline.core.task import TaskName, task_of
+from driftline.core.timestamp import written
 
 UNTAUGHT = "NOTHING WAS LEARNED"
 
@@ -81,7 +81,7 @@ def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task:
 
 
 def shown_time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+    return written(time_ms)
 
 
 def _of_source(facts: Facts) -> Iterator[str]:

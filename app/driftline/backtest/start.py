@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from driftline.backtest.candidate import Spec
 from driftline.backtest.span import Bounds, TopicSource
@@ -24,6 +23,7 @@ from driftline.core.pipeline.foreign import parse_foreign
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt, refused_keys
 from driftline.core.state.freeze import Frozen, load
+from driftline.core.timestamp import written
 from driftline.engine.snapshot import read_snapshots
 from driftline.transport.port import Broker, Place
 
@@ -115,8 +115,8 @@ def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: in
         return told
     if watermark_ms is None:
         return told
-    at = datetime.fromtimestamp(watermark_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return f"{told} ({at.replace('+00:00', 'Z')}), other shards' elsewhere"
+    at = written(watermark_ms, f"%Y-%m-%dT%H:%M:%S.{watermark_ms % 1_000:03}Z")
+    return f"{told} ({at}), other shards' elsewhere"
 
 
 async def _snapshots(

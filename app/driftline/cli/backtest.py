@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -41,6 +40,7 @@ from driftline.core.pipeline import Pipeline, close_match, parse_pipeline
 from driftline.core.task import task_of
 from driftline.core.task import tasks as every_task
 from driftline.core.task.cost import Cost
+from driftline.core.timestamp import written
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.transport.port import Place
@@ -198,7 +198,7 @@ async def _look(topics: Topics) -> tuple[int, Order]:
 
 
 def _moment(time_ms: int | None) -> str:
-    return datetime.fromtimestamp((time_ms or 0) / 1000, UTC).isoformat(timespec="seconds")
+    return written(time_ms or 0)
 
 
 def candidates(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from driftline.cli.setting import outline_of, settings_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
+from driftline.core.timestamp import written
 from driftline.core.wording import escaped
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
@@ -165,7 +165,7 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
 def _command(taken: Mapping[str, Any]) -> str:
     """A command that a shard has taken, by whom and when it was sent."""
     by = f" by {taken['by']}" if taken.get("by") else ""
-    return f"{taken['command']}{by} ({_at(taken['time_ms'], '%Y-%m-%d %H:%M:%S')})"
+    return f"{taken['command']}{by} ({written(taken['time_ms'], '%Y-%m-%d %H:%M:%S')})"
 
 
 def _headed(names: Sequence[str], *, words: Sequence[str]) -> Table:
@@ -191,15 +191,7 @@ def _number(number: int | None) -> str:
 def _time(watermark_ms: int | None) -> str:
     if watermark_ms is None:
         return "-"
-    return _at(watermark_ms, "%Y-%m-%d\n%H:%M:%S")
-
-
-def _at(time_ms: int, form: str) -> str:
-    """A time as it is written; where no calendar has it, its number."""
-    try:
-        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"
+    return written(watermark_ms, "%Y-%m-%d\n%H:%M:%S")
 
 
 def _shown(value: float | None) -> str:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -30,6 +29,7 @@ from msgspec import UNSET, Struct, UnsetType
 from driftline.codec.journal import NOT_OURS, TopicIdentity
 from driftline.codec.keyring import KeyRing
 from driftline.core.error import SnapshotError, UnsignedSnapshotError
+from driftline.core.timestamp import written
 
 CHUNK_BYTES = 512 * 1024
 RESTORED = 2  # the place of a state that was restored; snapshots take slots 0 and 1
@@ -80,10 +80,7 @@ class Manifest(Struct, frozen=True):
     @property
     def taken_at(self) -> str:
         """When it was taken, for people."""
-        try:
-            return datetime.fromtimestamp(self.taken_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        except (OverflowError, ValueError, OSError):
-            return f"at {self.taken_ms} ms"
+        return written(self.taken_ms, "%Y-%m-%dT%H:%M:%SZ")
 
 
 class Part(Struct, frozen=True, array_like=True):

@@ -21,6 +21,7 @@ MILLIS_BELOW = 1e14  # from here on in microseconds,
 MICROS_BELOW = 1e17  # and from here on in nanoseconds
 TIME_MAX_MS = 253_402_300_799_999  # the end of the year 9999
 
+ISO = "%Y-%m-%dT%H:%M:%S+00:00"
 TEXT_MAX = 150  # characters of a time; the patterns below take the square of a text's length where it is not one
 
 _DIGITS = re.compile(r"[0-9]{4,19}(?:\.0*)?")
@@ -228,6 +229,18 @@ def _zoned(moment: datetime) -> datetime:
 
 def _epoch_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
+
+
+def written(time_ms: int, form: str = ISO) -> str:
+    """A time in UTC as people read it. Records may carry any 64 bits as their time: what is in no calendar is written
+    as its number.
+
+    Args:
+        form: as `strftime` takes it.
+    """
+    if not 0 <= time_ms <= TIME_MAX_MS:
+        return f"{time_ms} ms"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)
 
 
 # -- a column of times

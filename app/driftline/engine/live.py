@@ -27,6 +27,7 @@ from driftline.core.shard.state import Shard
 from driftline.engine.fold import TOGETHER, TOGETHER_BYTES, Folded, Folder
 from driftline.engine.gate import Gate
 from driftline.engine.hand import QUEUE_BYTES_MAX, Hand
+from driftline.engine.note import note_of
 from driftline.engine.pace import Pacer
 from driftline.engine.patience import PATIENCE_S, Patience
 from driftline.engine.snapshot import SnapshotWriter
@@ -308,7 +309,7 @@ class Live:
         note = None
         if not self.folder.waiting or self._clock.now_s() - self._noted_s > NOTE_EVERY_S:
             self._noted_s = self._clock.now_s()
-            note = {**self.shard.summary(), "positions": dict(self.folder.positions)}
+            note = note_of(self.shard, self.folder.positions)
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
         self._snapshots.records += max(folded.records, 1)

@@ -38,6 +38,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump_body, dump_marks, dump_rest
 from driftline.core.state.migration import check_format
 from driftline.engine.kept import Kept
+from driftline.engine.note import note_of
 from driftline.engine.snapshot import BYTES_A_COMMIT, RECORDS_A_COMMIT, joined, read_segments
 from driftline.transport.port import Broker, Place, Publisher
 
@@ -161,7 +162,7 @@ async def put(
         needed |= {write.key for write in writes if write.key is not None}
         last = writes
     digest = (last[-1].key or b"").split(b"/")[1].decode()
-    note = {**shard.summary(), "positions": dict(entry.positions)}  # until its first slice, nothing else says it
+    note = note_of(shard, entry.positions)  # until its first slice, nothing else says it
     linked = link(structs.replace(entry, restored=digest), before.chain, note)
     value = seal(encode_link(linked), f"{topics.journal}-{partition}", before.ring)
     offset = await publisher.commit(last, Write(topics.journal, partition, b"%d" % partition, value))

@@ -31,9 +31,10 @@ from driftline.codec.decode import MISSING
 from driftline.codec.wire import Sent, Wire
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError, UnreachableError
-from driftline.core.fold.future import NAMED_MAX, in_time, shown
+from driftline.core.fold.future import NAMED_MAX, in_time
 from driftline.core.label.partitioner import murmur2
 from driftline.core.pipeline import PathPart, Pipeline, parse_path
+from driftline.core.timestamp import written
 from driftline.ingest.table import Sample, place
 from driftline.kafka.client import admin, answered, client_options, partition_counts, producer, sending_explained
 
@@ -137,7 +138,7 @@ class Feed:
             if is_ahead:
                 fed.ahead += 1
                 if len(fed.ahead_rows) < NAMED_MAX:
-                    fed.ahead_rows.append(f"id {sample.event_id!r:.80}, time {shown(sample.time_ms)}")
+                    fed.ahead_rows.append(f"id {sample.event_id!r:.80}, time {written(sample.time_ms)}")
             if time_ms < fed.last_ms:
                 fed.disordered += 1
             else:

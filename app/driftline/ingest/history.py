@@ -29,13 +29,13 @@ from driftline.codec.inputs import Inputs
 from driftline.codec.json import parse_json
 from driftline.codec.wire import Sent, Wire
 from driftline.core.error import InputFileError
-from driftline.core.fold.future import FOLLOWERS, NAMED_MAX, Judge, in_time, shown
+from driftline.core.fold.future import FOLLOWERS, NAMED_MAX, Judge, in_time
 from driftline.core.fold.merge import Merge
 from driftline.core.pipeline import Pipeline, parse_path
 from driftline.core.pipeline.target import Target, TargetError
 from driftline.core.record import Event, InputRecord, Label, LabelValue, Malformed, Passed, Source
 from driftline.core.task import task_of
-from driftline.core.timestamp import parse_time
+from driftline.core.timestamp import parse_time, written
 from driftline.ingest.feed import LabelForm
 from driftline.ingest.rows import Bad, open_bytes
 from driftline.ingest.table import Fields, Sample, Table
@@ -190,7 +190,7 @@ class TableHistory:
             if is_ahead:
                 self.ahead += 1
                 if len(self.ahead_rows) < NAMED_MAX:
-                    self.ahead_rows.append(f"id {row.event_id!r:.80}, time {shown(row.time_ms)}")
+                    self.ahead_rows.append(f"id {row.event_id!r:.80}, time {written(row.time_ms)}")
             if time_ms < self._latest_ms:
                 self.disordered += 1
             else:

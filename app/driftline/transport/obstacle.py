@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
+from driftline.core.timestamp import written
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Feed, Place
 
@@ -41,7 +41,7 @@ def open_text(place: Place, offset: int, since_ms: int | None, behind: int | Non
         since_ms: since when it is known to be open.
         behind: offsets that wait behind it, or None if that is not known.
     """
-    since = "" if since_ms is None else f" since {datetime.fromtimestamp(since_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    since = "" if since_ms is None else f" since {written(since_ms, '%Y-%m-%d %H:%M:%S')} UTC"
     waiting = "" if behind is None else f" ({behind:,} offsets wait)"
     where = f"{place.topic}-{place.partition}"
     return (

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from datetime import UTC, datetime
 from itertools import islice
 from math import inf
 from typing import TypeVar
@@ -24,6 +23,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from driftline.core.record import Event, InputRecord, Label
+from driftline.core.timestamp import written
 
 FOLLOWERS = 8
 FOLLOWERS_MIN = 4  # fewer say nothing
@@ -66,17 +66,12 @@ def in_time(rows: Iterable[Row], time_of: Callable[[Row], int], ahead_max_ms: in
         yield row, time_ms, False
 
 
-def shown(time_ms: int) -> str:
-    """A time as ISO 8601."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
-
-
 def _name(record: InputRecord) -> str:
     source = record.source
     place = f"{source.topic}-{source.partition}, offset {source.offset}"
     if isinstance(record, Event | Label):
-        return f"{place}: id {record.event_id!r:.80}, time {shown(record.time_ms)}"
-    return f"{place}: time {shown(record.order_ms)}"
+        return f"{place}: id {record.event_id!r:.80}, time {written(record.time_ms)}"
+    return f"{place}: time {written(record.order_ms)}"
 
 
 class Judge:
