@@ -199,7 +199,7 @@ def test_two_files_of_records(tmp_path: Path) -> None:
     (only,) = made["candidates"]
     assert only["counted"] == 50
     assert only["pending"] == 250
-    assert "50 labels belong to no event" in done.stderr
+    assert "50 labels match no event" in done.stderr
 
 
 # -- what goes wrong
@@ -227,7 +227,7 @@ def test_labels_without_events_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_bytes(orjson.dumps({"id": 1, "at": at, "x1": 1}))
     (tmp_path / "l.jsonl").write_bytes(orjson.dumps({"id": 2, "at": at, "y": 1}))
     flags = ("--events", tmp_path / "e.jsonl", "--labels", tmp_path / "l.jsonl", "-o", tmp_path / "out")
-    fails("-p", file, *flags, code=2, says="no event has a label .*1 events were scored.*1 labels belong to no")
+    fails("-p", file, *flags, code=2, says="no event has a usable label.*1 events were scored.*1 labels match no")
 
 
 def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
@@ -504,13 +504,13 @@ def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: by
         (["--cost", "fp=nan"], "costs are tp, fp, fn and tn"),
         (["--cost", "fp=inf"], "costs are tp, fp, fn and tn"),
         (["--cost", "hits=1"], "costs are tp, fp, fn and tn"),
-        (["--grid", "params.lr"], "write a key and its values"),
-        (["--burn-in", "soon"], "no duration"),
+        (["--grid", "params.lr"], "write a key and values"),
+        (["--burn-in", "soon"], "not a duration"),
         (["--scores", "scores.xlsx"], "name it .csv or .parquet"),
         (["--scores", "nowhere/scores.csv"], "no folder nowhere"),
-        (["--events", "e.jsonl"], "give one history"),
+        (["--events", "e.jsonl"], "give either --input"),
         (["--grid", "seed=" + ",".join(map(str, range(70)))], "more than 64 candidates"),
-        (["--time", "at", "--start", "0"], "give one of them"),
+        (["--time", "at", "--start", "0"], "--time excludes"),
         (["--label-time", "at"], "--label-time goes with --labels"),
     ],
 )
@@ -526,7 +526,7 @@ def test_flags_that_do_not_fit(tmp_path: Path, flags: list[str], says: str) -> N
     [
         (["--from", "soon"], "for --from: 'soon' is not ISO 8601"),
         (["--to", "offset:-3"], "--to 'offset:-3': write offset:N"),
-        (["--from", "offset:9", "--to", "offset:9"], "--to must lie behind --from"),
+        (["--from", "offset:9", "--to", "offset:9"], "--to must be later than --from"),
     ],
 )
 def test_ranges_that_are_none(tmp_path: Path, flags: list[str], says: str) -> None:
@@ -539,11 +539,11 @@ def test_ranges_that_are_none(tmp_path: Path, flags: list[str], says: str) -> No
 def test_flags_of_files_are_refused_where_there_is_none(tmp_path: Path, flag: str) -> None:
     """Before Kafka is asked for anything: they would change nothing."""
     file = history.pipeline_file(tmp_path)
-    fails("-p", file, flag, "-o", tmp_path / "out", code=2, says=f"{flag.partition('=')[0]} is for files")
+    fails("-p", file, flag, "-o", tmp_path / "out", code=2, says=f"{flag.partition('=')[0]} needs files")
     records = ("--events", tmp_path / "e.jsonl", "--labels", tmp_path / "l.jsonl")
     if flag.startswith(("--time", "--limit")):
         return
-    fails("-p", file, *records, flag, "-o", tmp_path / "out", code=2, says=f"{flag.partition('=')[0]} goes with --inp")
+    fails("-p", file, *records, flag, "-o", tmp_path / "out", code=2, says=f"{flag.partition('=')[0]} needs --inp")
 
 
 def test_summary_fits_eighty_columns(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_broker_that_ends_by_itself_is_an_error(started: list[subprocess.Popen
     os.kill(children(process.pid)[0], signal.SIGKILL)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 3
-    assert "ended by itself" in stderr
+    assert "stopped unexpectedly" in stderr
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_errors_as_json(file: Path) -> None:
     ("arguments", "told"),
     [
         (("-p", "nowhere.yaml"), "there is no file"),
-        ((), "which pipeline?"),
+        ((), "no pipeline: give"),
         (("-p", "cards.yaml", "--rate", "0"), "--rate"),
         (("-p", "cards.yaml", "--set", "params.lx=1"), "is not used"),
     ],
@@ -175,7 +175,7 @@ def test_a_factory_may_print(file: Path) -> None:
 def test_a_model_that_cannot_take_the_features(file: Path) -> None:
     done = check("-p", file, "--set", "model=StandardScaler() | LogisticRegression(SGD($lr))")
     assert done.exit_code == 2
-    assert "a string feature must pass an encoder first" in done.stderr
+    assert "a string feature needs an encoder" in done.stderr
 
 
 def test_a_model_of_counts_is_proven_on_counts(file: Path) -> None:

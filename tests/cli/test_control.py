@@ -76,10 +76,10 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
     [
         (("explode",), 2, "No such command"),
         (("acknowledge",), 2, "Missing argument 'EPISODE'"),
-        (("acknowledge", "other-0-error-l1"), 2, "is no episode of cards"),
+        (("acknowledge", "other-0-error-l1"), 2, "is not an episode of cards"),
         (("silence", EPISODE), 2, "--for"),
-        (("silence", EPISODE, "--for", "soon"), 2, "is no duration"),
-        (("silence", EPISODE, "--for", "0"), 2, "longer than 0"),
+        (("silence", EPISODE, "--for", "soon"), 2, "is not a duration"),
+        (("silence", EPISODE, "--for", "0"), 2, "more than 0"),
         (("silence", EPISODE, "--for", "366d"), 2, "at most 365d"),
     ],
 )
@@ -157,9 +157,9 @@ async def test_every_partition_gets_every_part_in_order(
 @pytest.mark.parametrize(
     ("what", "code", "says"),
     [
-        ("missing", 2, "cannot be read"),
+        ("missing", 2, "cannot read"),
         ("table", 2, "this is no model file; `driftline train` makes one"),
-        ("large", 2, "at most 67,108,864 (64 MiB) can be loaded"),
+        ("large", 2, "the limit is 67,108,864 bytes (64 MiB)"),
         ("damaged", 2, "the model file is damaged"),
         ("other", 2, "trained under another pipeline: seed differ"),
         ("unsigned", 2, "not signed with a key of this deployment"),

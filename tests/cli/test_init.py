@@ -289,7 +289,7 @@ CSV = "a,b,y\n" + "".join(f"{place},{place % 7},{place % 2}\n" for place in rang
         (CSV, ["--label", "y", "--id", "nowhere"], "has no such field"),
         (CSV, ["--label", "y", "--time", "bb"], "did you mean 'b'?"),
         (CSV, ["--label", "y", "--name", "Not A Name"], "--name Not A Name"),
-        (CSV, ["--label", "y", "-o", "no/such/folder.yaml"], "cannot be written"),
+        (CSV, ["--label", "y", "-o", "no/such/folder.yaml"], "cannot write"),
         (CSV, ["--task", "regression"], "--label"),
         (CSV.replace(",y\n", ",a\n", 1), ["--label", "b"], "appear twice"),
         ("a,b,y\n" + "1,2,1\n" * 40, ["--label", "y"], "is 1 in every row"),
@@ -394,7 +394,7 @@ def test_words_for_missing_are_no_class(classes: tuple[str, ...], task: str, not
     rows = ((place * 37 % 101 + 0.5, classes[place % len(classes)]) for place in range(ROWS))
     result = init("--input", written("damage.csv", ["amount", "damage"], rows), "--label", "damage")
     assert result.exit_code == 0, result.output
-    assert ("words for missing in damage count as no label: " + note in result.output) == bool(note)
+    assert ("these values of damage count as missing: " + note in result.output) == bool(note)
     pipeline = load_pipeline(Path("damage.yaml"), ())
     assert pipeline.task == task
     table = Table(Path("damage.csv"), pipeline, Fields("damage"), now_ms=1_700_000_000_000)
@@ -419,7 +419,7 @@ def test_rows_that_will_be_numbered_are_named_with_the_field_that_may_tell_them_
     ]
     path = written("tickets.csv", ["ticket", "opened", "size", "late"], rows)
     told = init("--input", path, "--label", "late").output
-    assert "numbered from 0 as they are sent; if ticket tells events apart, give --id ticket" in told
+    assert "numbers the rows of each file from 0; if ticket is a unique id, add --id ticket" in told
     stated = init("--input", path, "--label", "late", "--id", "ticket", "--force")
     assert stated.exit_code == 0
     assert "numbered" not in stated.output

@@ -128,7 +128,7 @@ def test_an_unknown_river_is_one_sentence(monkeypatch: pytest.MonkeyPatch, river
     assert (done.exit_code == 0) == known
     if not known:
         assert done.exit_code == 2
-        assert f"needs River from 0.26.1 on and below 0.27, and {river} is installed" in done.output
+        assert f"needs River >= 0.26.1 and < 0.27, but {river} is installed" in done.output
         assert "Traceback" not in done.output
 
 
@@ -137,4 +137,4 @@ def test_without_river_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("driftline.cli.metadata.version", missing)
-    assert "and none is installed" in CliRunner().invoke(main, ["status", "--help"]).output
+    assert "but none is installed" in CliRunner().invoke(main, ["status", "--help"]).output

@@ -70,10 +70,10 @@ def test_bad_rows_are_named_and_end_in_1(embedded: EmbeddedNode, pipeline_file: 
         (("--label", "frud"), 2, "no column 'frud' (--label)"),
         (("--label", "fraud", "--time", "at"), 2, "no column 'at' (--time)"),
         ((), 2, "--label FIELD"),
-        (("--label", "fraud", "--time", "id", "--step", "1s"), 2, "give one of them"),
+        (("--label", "fraud", "--time", "id", "--step", "1s"), 2, "--time excludes"),
         (("--label", "fraud", "--rate", "0"), 2, "is not a rate"),
         (("--label", "fraud", "--start", "soon"), 2, "is not ISO 8601"),
-        (("--label", "fraud", "--step", "1 fortnight"), 2, "is no duration"),
+        (("--label", "fraud", "--step", "1 fortnight"), 2, "is not a duration"),
         (("--label", "fraud", "--bootstrap", "127.0.0.1:1"), 3, "cannot reach Kafka"),
     ],
     ids=str,
@@ -112,7 +112,7 @@ def test_an_interrupt_ends_in_130(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert re.search(r"stopped: \d+ events and \d+ labels of 200 rows went out", stderr)
+    assert re.search(r"stopped: \d+ events and \d+ labels of 200 rows were sent", stderr)
     assert "Traceback" not in stderr
 
 
@@ -142,7 +142,7 @@ def test_a_delay_as_long_as_the_wait_is_warned_of(embedded: EmbeddedNode, pipeli
     """And without a worker, nothing is claimed of labels."""
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--set", "label.wait=1h")
     rows = ("--input", rows_file, "--label", "fraud", "--label-delay")
-    for delay, told in (("59m", None), ("1h", "comes just as its event's wait of 1h"), ("61m", "comes after its")):
+    for delay, told in (("59m", None), ("1h", "arrive just as label.wait (1h) ends"), ("61m", "arrive after label.wait (1h)")):
         done = run("produce", *where, *rows, delay, "--json")
         assert done.returncode == 0
         assert (told or "warning") in done.stderr or told is None

@@ -58,8 +58,8 @@ def test_held_learning_and_open_alerts_are_told() -> None:
     note["counts"] = {"passed_events_deleted": 1_200, "passed_labels_tombstone": 3, "scored": 9}
     shards = [ShardStatus(0, {}, {}, 9, 1, note), ShardStatus(1, {}, {"p.control": 2}, 9, 1, idle)]
     held, passed, alert, known, unread = _remarks([*shards, ShardStatus(2, {}, {}, 0, 1, None)], "p.control")
-    assert held.startswith("shard 0 does not learn")
-    assert passed == "shard 0 passed over: 1,200 events deleted, 3 labels tombstone"
+    assert held.startswith("shard 0 is frozen: it does not learn")
+    assert passed == "shard 0 skipped: 1,200 events deleted, 3 labels tombstone"
     assert alert == "open alert: p-0-error-l5"
     assert known == "open alert: p-0-input-e7 (acknowledged)"
     assert unread.startswith("shard 1: 2 records in p.control are not read yet")

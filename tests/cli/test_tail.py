@@ -55,7 +55,7 @@ async def test_a_topic_that_comes_later_is_waited_for(
     process = start("tail", "alerts", "-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--limit", "2")
     started.append(process)
     said = await asyncio.to_thread(line, process, "stderr")
-    assert said == "topic cards.alerts is not there yet; waiting for it\n"
+    assert said == "topic cards.alerts does not exist yet; waiting for it\n"
     await send(embedded.bootstrap, "cards.alerts", values(7))
     assert await asyncio.to_thread(line, process, "stdout") == '{"n":7}\n'  # at once, with the pipe still open
     await send(embedded.bootstrap, "cards.alerts", values(8))
@@ -186,7 +186,7 @@ def test_no_line_writes_over_what_a_terminal_shows() -> None:
 def test_only_alerts_are_pretty(pipeline_file: Path) -> None:
     done = run("tail", "scores", "--pretty", "-p", pipeline_file)
     assert done.returncode == 2
-    assert "is for alerts" in done.stderr
+    assert "only works for alerts" in done.stderr
 
 
 def test_what_is_nested_too_deep_to_be_read_is_shown_as_it_is() -> None:

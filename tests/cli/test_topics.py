@@ -50,4 +50,4 @@ def test_kafka_topics_with_a_retention(kafka: KafkaNode, pipeline_file: Path) ->
 def test_wrong_retention_is_wrong_usage(pipeline_file: Path) -> None:
     done = run("topics", "create", "-p", pipeline_file, "--retention", "forever")
     assert done.returncode == 2
-    assert "no duration" in done.stderr
+    assert "not a duration" in done.stderr

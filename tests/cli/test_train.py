@@ -149,7 +149,7 @@ def test_rows_that_are_left_out_are_said(files: tuple[Path, Path, Path]) -> None
     table.write_text("\n".join(lines) + "\n")
     done = run("train", "-p", pipeline, "--input", table, "--label", "y", "-o", out)
     assert done.returncode == 1
-    assert "left out: line 8" in done.stderr
+    assert "skipped: line 8" in done.stderr
     assert parse(out.read_bytes())[0].learned == 1_499
 
 
@@ -160,16 +160,16 @@ def test_rejected_records_are_said(tmp_path: Path) -> None:
     done = run("train", "-p", pipeline, "--events", events, "--labels", labels, "--label-time", "at", "-o", out)
     assert done.returncode == 1
     assert "learned from 300 labels of 601 records" in done.stdout
-    assert "left out: 1 were rejected; the first: not_json" in done.stderr
+    assert "1 rejected; the first: not_json" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ((), 2, "give one history"),
+        ((), 2, "give either --input"),
         (("--input", "{table}"), 2, "name the field with --label"),
-        (("--input", "{table}", "--label", "y", "--events", "{table}"), 2, "give one history"),
-        (("--input", "{table}", "--label", "y", "--time", "x1", "--step", "1s"), 2, "give one of them"),
+        (("--input", "{table}", "--label", "y", "--events", "{table}"), 2, "give either --input"),
+        (("--input", "{table}", "--label", "y", "--time", "x1", "--step", "1s"), 2, "--time excludes"),
         (("--input", "none.csv", "--label", "y"), 2, "none.csv"),
         (("--input", "{table}", "--label", "nope"), 2, "nope"),
         (("--input", "{table}", "--label", "y", "-o", "{folder}"), 2, "is a folder"),
@@ -197,7 +197,7 @@ def test_a_model_that_broke_down_is_not_written(files: tuple[Path, Path, Path]) 
         done = run("train", "-p", pipeline, *wide, "--input", table, "--label", "y", "--limit", "700", "-o", out)
         assert done.returncode == code
         if code == 0:
-            assert "note: the model was replaced once on the way" in done.stderr
+            assert "note: the model was replaced once during training" in done.stderr
             out.unlink()
         else:
             assert "no finite prediction" in done.stderr

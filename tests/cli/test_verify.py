@@ -27,7 +27,7 @@ def test_a_pass_is_told_with_its_counts() -> None:
     assert "PASS  12,345 slices, 2,000,000 records, 2 shards, 61.2 s" in told
     assert "     2,000,000 card-fraud.scores  (7 repeats)" in told
     assert any("5 slices of epoch 1, 3 are not verifiable here" in line for line in told)
-    assert any("2 journal entries off the chain" in line for line in told)
+    assert any("2 journal entries outside the chain" in line for line in told)
 
 
 def test_a_difference_is_told_with_its_place() -> None:

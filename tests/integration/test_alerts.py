@@ -135,7 +135,7 @@ async def test_an_operator_acknowledges_and_silences_an_episode(kafka: KafkaNode
             episode = receiver.taken[0].document["episode"]
             where = ("-p", file, "--bootstrap", bootstrap)
             said = await asyncio.to_thread(succeed, "control", *where, "acknowledge", episode)
-            assert said == f"acknowledge {episode}: taken by 1 shard of operated\n"
+            assert said == f"acknowledge {episode}: accepted by 1 shard of operated\n"
             await receiver.until(lambda: len(receiver.taken) == 2, "that somebody cares is posted")
             assert await asyncio.to_thread(succeed, "control", *where, "silence", episode, "--for", "1h")
             await until_written(bootstrap, chosen.topics.alerts, 3, WITHIN_S)

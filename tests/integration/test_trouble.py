@@ -115,7 +115,7 @@ def test_status_while_kafka_is_away(node: KafkaNode, tmp_path: Any) -> None:
     finally:
         node.resume()
     assert hung.returncode == 3
-    assert "no answer within 1.2 s, so nothing could be learned" in hung.stderr
+    assert "no answer within 1.2 s" in hung.stderr
     assert took_s < 2 * starting_s + 3.0, "the time to start Python apart"
     refused = driftline("status", "-p", place.file, "--bootstrap", "127.0.0.1:9", timeout_s=60)
     assert refused.returncode == 3

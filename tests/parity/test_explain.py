@@ -74,7 +74,7 @@ async def test_a_score_that_was_changed_is_told() -> None:
     found = await explained(cluster, chosen, document["event_id"])
     assert not found.same
     assert found.derived == document
-    assert "NOT the same" in "\n".join(lines(found))
+    assert "DIFFERENT" in "\n".join(lines(found))
 
 
 async def test_alerts_open_at_the_time_are_named() -> None:

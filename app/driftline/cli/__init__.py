@@ -26,21 +26,21 @@ from driftline.core.wording import escaped
 
 COMMANDS: dict[str, str] = {
     "init": "Write a pipeline file for a data file.",
-    "check": "Check a pipeline file: resolved settings, needs, determinism.",
-    "topics": "Create and check the topics of a pipeline.",
-    "broker": "Run a broker on this machine until stopped.",
-    "worker": "Score, learn and watch: run a worker.",
-    "produce": "Send a data file as events and later labels.",
-    "tail": "Print scores, outcomes, alerts or rejected records as they come.",
-    "control": "Command the shards: freeze, reset, acknowledge an alert, silence it ...",
-    "status": "Show every shard: positions, lag, pending, metrics.",
-    "verify": "Prove from the topics that what was published is what the fold makes.",
-    "state": "Save what was learned to a file, and restore it, here or elsewhere.",
-    "train": "Make a model from history, for `control load`.",
-    "backtest": "What would these pipelines have done on this history?",
-    "export": "Write outcomes as CSV or Parquet, for training elsewhere.",
-    "explain": "Why did this event get its score?",
-    "demo": "Watch a model meet drift, from nothing to an alert.",
+    "check": "Check a pipeline file: settings, resources, determinism.",
+    "topics": "Create or check a pipeline's topics.",
+    "broker": "Run a local broker.",
+    "worker": "Run a worker: score, learn, detect drift.",
+    "produce": "Send a data file as events and delayed labels.",
+    "tail": "Print scores, outcomes, alerts or rejected records as they arrive.",
+    "control": "Send a command: freeze, reset, load, acknowledge, silence, ...",
+    "status": "Show every shard: positions, lag, pending events, metrics.",
+    "verify": "Replay the journal and check that it gives the same outputs.",
+    "state": "Save the state to a file, or restore it.",
+    "train": "Train a model on historical data, for `control load`.",
+    "backtest": "Evaluate and compare pipelines on historical data.",
+    "export": "Write outcomes to CSV or Parquet, to train elsewhere.",
+    "explain": "Explain the score of an event.",
+    "demo": "Watch a model run into drift, with no setup.",
 }
 RIVER = ("0.26.1", "0.27")  # from this release on, up to and without that one; as pyproject.toml has it
 INTERRUPTED = 130
@@ -101,9 +101,9 @@ def check_river() -> None:
     numbers = [tuple(int(part) for part in text.split(".") if part.isdecimal()) for text in (found, *RIVER)]
     if not numbers[1] <= numbers[0] < numbers[2]:
         raise DependencyError(
-            f"this Driftline needs River from {RIVER[0]} on and below {RIVER[1]}, and {found} is installed: "
-            f'pip install "river>={RIVER[0]},<{RIVER[1]}", or take a Driftline that knows this River. A state that '
-            "another River learned goes with it: `driftline state save` there first"
+            f"this Driftline needs River >= {RIVER[0]} and < {RIVER[1]}, but {found} is installed: "
+            f'pip install "river>={RIVER[0]},<{RIVER[1]}", or install a Driftline that supports it. To keep a state '
+            "from another River, run `driftline state save` there first"
         )
 
 
@@ -113,18 +113,20 @@ def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
         echo(f"driftline, version {__version__}")
         if arithmetic != "compiled":
-            echo("without its compiled part: the same results, slower. With a C compiler: make clean install")
+            echo("compiled part missing: same results, but slower. If you have a C compiler: make clean install")
         ctx.exit()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 def main() -> None:
     """Driftline keeps a machine-learning model alive in production: it scores events from Kafka, learns from
-    labels that come later, and alerts when the world drifts.
+    delayed labels, and alerts on drift.
 
-    The broker's address is --bootstrap or DRIFTLINE_BOOTSTRAP; DRIFTLINE_SECURITY_PROTOCOL, _SASL_* and
-    _SSL_* set its security.
+    Set the broker's address with --bootstrap or DRIFTLINE_BOOTSTRAP, and its security with
+    DRIFTLINE_SECURITY_PROTOCOL, DRIFTLINE_SASL_* and DRIFTLINE_SSL_*.
     """
     # Without a handler of its own, Python prints a library's warnings bare; the worker sets up real logging.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())

@@ -97,8 +97,9 @@ def backtest(
     if not history.given:
         if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
             raise click.UsageError(
-                f"{pipelines[0].name}, whose topics are read, has no labels, and {labelled[0].name} needs them; put it "
-                "first, or leave it out"
+                f"{pipelines[0].name}, whose topics are read, has no labels, but {labelled[0].name} needs them; put "
+                "that one "
+                "first, or drop it"
             )
         topics = Topics(
             settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
@@ -173,7 +174,7 @@ async def _look(topics: Topics) -> tuple[int, Order]:
     async with admin(client_options(topics.settings)) as client:
         there = await partition_counts(client)
     if not there.get(events):
-        raise TopicError(f"there is no topic {events}; is it the right pipeline, and the right broker?")
+        raise TopicError(f"topic {events} does not exist; check the pipeline file and the broker's address")
     served = (live.scores, live.control, *([] if topics.span.whole else [live.snapshots]))
     for option, needed in (
         ("", [live.labels] if topics.live.label is not None and live.labels is not None else []),
@@ -183,10 +184,10 @@ async def _look(topics: Topics) -> tuple[int, Order]:
     ):
         if missing := [name for name in needed if not there.get(name)]:
             raise TopicError(
-                f"there is no topic {missing[0]}"
-                + (f", which {option} needs: no worker of {topics.live.name} ran here" if option else "")
-                + ". The first pipeline file says whose topics are read"
-                + (f"; put the live one first, or leave out {option}" if option else "")
+                f"topic {missing[0]} does not exist"
+                + (f", but {option} needs it: no worker of {topics.live.name} has run here" if option else "")
+                + ". Topics are those of the first pipeline file"
+                + (f"; put the live pipeline first, or drop {option}" if option else "")
             )
     if topics.order is not None:
         return there[events], topics.order
@@ -208,7 +209,7 @@ def candidates(
     if not files:
         file = settings_of().pipeline
         if file is None:
-            raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
+            raise InputFileError("no pipeline: give its file with -p FILE, or set DRIFTLINE_PIPELINE")
         files = [file]
     choices = [[f"{key}={value.strip()}" for value in values] for key, values in map(grid_of, grids)]
     specs: list[Spec] = []
@@ -246,7 +247,7 @@ def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
     """
     simplest = task_of(first.task).naive
     if simplest is None:
-        raise click.UsageError(f"--naive has no rule for the task {first.task}")
+        raise click.UsageError(f"--naive does not support task {first.task}")
     document = {
         **first.resolved(),
         "pipeline": "naive",
@@ -263,10 +264,10 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
     """What must fit between the candidates and the flags."""
     tasks = sorted({pipeline.task for pipeline in pipelines})
     if len(tasks) > 1:
-        raise click.UsageError(f"candidates must have one task to be compared, not {' and '.join(tasks)}")
+        raise click.UsageError(f"candidates must share one task, but these have {' and '.join(tasks)}")
     if cost is not None and not task_of(tasks[0]).decides:
         deciding = ", ".join(task.name for task in every_task() if task.decides)
-        raise click.UsageError(f"--cost is for decisions ({deciding}), and the task is {tasks[0]}")
+        raise click.UsageError(f"--cost needs decisions ({deciding}), but the task is {tasks[0]}")
     for pipeline in pipelines:
         if segment is not None and segment not in pipeline.event.features:
             features = list(pipeline.event.features)
@@ -295,7 +296,7 @@ def _folder(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputFileError(f"the folder {out} cannot be made ({error.strerror}); name another with --out") from error
+        raise InputFileError(f"cannot create the folder {out} ({error.strerror}); choose another with --out") from error
     try:
         yield
     finally:
@@ -335,10 +336,10 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
         told = next(iter(failed.values())) if alike else None  # of the history, not of a candidate
         raise InputFileError(told or "\n".join(f"{name}: {why}" for name, why in failed.items()))
     if not outcome.stopped and not any(result.records for result in outcome.results.values()):
-        span = f" {asked.span}" if asked.span else " behind the snapshot" if outcome.facts.start != COLD else ""
+        span = f" {asked.span}" if asked.span else " after the snapshot" if outcome.facts.start != COLD else ""
         bad = outcome.facts.bad_lines[:1]
-        first = f"; {outcome.facts.bad:,} rows cannot be used, the first: {bad[0]}" if bad else ""
-        raise InputFileError(f"there are no records in {' and '.join(asked.names)}{span}{first}")
+        first = f"; {outcome.facts.bad:,} unusable rows, the first: {bad[0]}" if bad else ""
+        raise InputFileError(f"no records in {' and '.join(asked.names)}{span}{first}")
     made = reports.build(specs, outcome, asked)
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
         raise InputFileError(_nothing_counted(made))
@@ -360,14 +361,12 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
 def _nothing_counted(made: Report) -> str:
     first = made.candidates[0]
     ended = max(0, first.scored - first.pending - first.burned)
-    told = f"{first.scored:,} events were scored: {first.pending:,} wait for a label, {ended:,} waited in vain"
+    told = f"{first.scored:,} events were scored: {first.pending:,} are pending, {ended:,} expired"
     if first.burned:
-        told += f", {first.burned:,} are left out by --burn-in"
+        told += f", {first.burned:,} were left out by --burn-in"
     if not made.source.span:  # behind a range come labels of other events
-        told += f"; {first.counts.get('orphan', 0) + first.early:,} labels belong to no event"
-    return (
-        f"no event has a label that counts, so there is nothing to tell. {told}. Do ids match, and is label.wait long?"
-    )
+        told += f"; {first.counts.get('orphan', 0) + first.early:,} labels match no event"
+    return f"no event has a usable label, so there is nothing to evaluate. {told}. Check the ids and label.wait"
 
 
 def _tell(made: Report, places: Places) -> None:

@@ -47,7 +47,7 @@ def broker(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         return
-    echo("the broker ended by itself; look at the machine's memory and disk, and start it again", err=True)
+    echo("the broker stopped unexpectedly; check the machine's memory and disk, then start it again", err=True)
     sys.exit(EXITED)
 
 
@@ -57,13 +57,12 @@ def _refuse_unfit(kind: str, port: int | None, partitions: int, data: Path | Non
         return
     if port is not None or data is not None:
         raise click.UsageError(
-            "the embedded broker chooses its own port and keeps nothing on disk; --port and --data go with --kind kafka"
+            "--port and --data need --kind kafka: the embedded broker picks its own port and stores nothing on disk"
         )
     if partitions != embedded.AUTO_PARTITIONS and pipeline_file is None:
         raise click.UsageError(
-            f"topics of the embedded broker appear on first use with {embedded.AUTO_PARTITIONS} partitions; give "
-            "the pipeline whose topics shall have another number with -p FILE, or make them afterwards with "
-            "`driftline topics create -p FILE --partitions N`"
+            f"the embedded broker creates topics on first use, with {embedded.AUTO_PARTITIONS} partitions. For another "
+            "number, name the pipeline with -p FILE, or run `driftline topics create -p FILE --partitions N`"
         )
 
 
@@ -80,7 +79,7 @@ def _start(
     topics = [] if pipeline is None else list(names(pipeline).values())
     if kind == "embedded":
         return embedded.start(partitions=partitions, topics=topics)
-    echo("starting Apache Kafka; the first time, Maven fetches it (43 MB)", err=True)
+    echo("starting Apache Kafka (the first time, Maven downloads 43 MB)", err=True)
     node = kafka.start(port=port, partitions=partitions, data=data)
     try:
         if pipeline is not None:
@@ -95,7 +94,7 @@ def _announce(node: Node, as_json: bool) -> None:
     """Print what to know on stderr, then the address on stdout, for programs: once it is there, all was said."""
     if isinstance(node, embedded.EmbeddedNode):
         echo(embedded.LIMITS, err=True)
-    echo(f"running until Ctrl-C; other commands find it with DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
+    echo(f"running until Ctrl-C; for other commands: DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
     echo(json.dumps({"bootstrap": node.bootstrap, "kind": node.kind}) if as_json else node.bootstrap)
 
 

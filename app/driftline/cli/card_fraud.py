@@ -15,7 +15,7 @@ from typing import Any
 from driftline.ingest.table import Sample
 
 PIPELINE = """\
-# Card payments: is it fraud? Chargebacks tell, some time later.
+# Is a card payment fraud? Chargebacks answer later.
 pipeline: {name}
 task: binary
 seed: 42

@@ -78,7 +78,7 @@ def check(
     if everything:
         echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
     else:
-        echo("\n".join([*lines, "", "Every setting with its default: add --all"]))
+        echo("\n".join([*lines, "", "To see every setting with its default, add --all"]))
     _end(looked)
 
 
@@ -86,8 +86,8 @@ def _data(looked: dict[str, Any] | None) -> Iterator[str]:
     """What the data is to this pipeline."""
     if looked is None:
         return
-    counts = f"{looked['bad']:,} cannot, {looked['unlabelled']:,} have no label, {looked['rejected']:,} are rejected"
-    yield f"Data: {looked['rows']:,} rows can be used, {counts}"
+    counts = f"{looked['bad']:,} unusable, {looked['unlabelled']:,} without a label, {looked['rejected']:,} rejected"
+    yield f"Data: {looked['rows']:,} usable rows, {counts}"
     for line in looked["bad_lines"]:
         yield f"  left out: {line}"
 
@@ -99,16 +99,16 @@ def _end(looked: dict[str, Any] | None) -> None:
 
 def _verdict(pipeline: Pipeline, proof: dict[str, Any] | None, warnings: Sequence[str]) -> Iterator[str]:
     """Whether it is right, and what to mend all the same."""
-    yield f"{pipeline.name}: a right pipeline file" + (f", with {_counted(len(warnings))}" if warnings else "")
+    yield f"{pipeline.name}: the pipeline file is valid" + (f", with {_counted(len(warnings))}" if warnings else "")
     for warning in warnings:
         yield f"WARNING: {warning}"
     if proof is None:
-        yield "Not proven to be deterministic (--no-proof)"
+        yield "Determinism not checked (--no-proof)"
         return
-    yield f"Deterministic: {proof['records']:,} synthetic records gave the same bits in two processes,"
-    yield "  under different hash seeds, one of them frozen and thawed midway."
+    yield f"Deterministic: {proof['records']:,} synthetic records gave identical results in two processes"
+    yield "  with different hash seeds, one of them restored from a snapshot midway."
     if not proof["comparable"]:
-        yield "  A part of the state cannot be compared; its outputs were equal."
+        yield "  Part of the state cannot be compared; its outputs were equal."
 
 
 def _counted(count: int) -> str:
@@ -118,23 +118,26 @@ def _counted(count: int) -> str:
 def _doubts(proof: dict[str, Any]) -> Iterator[str]:
     """What the proof saw that a user should know."""
     if not proof["negative"]:
-        yield "the model raised on negative numbers, so the proof used none; such events are rejected"
+        yield "the model raises on negative numbers, so the check used none; such events will be rejected"
     if proof["failed"]:
         yield f"the model raised {proof['failed']} times on synthetic records: {proof['failure']}"
     if proof["withheld"]:
-        yield f"{proof['withheld']} predictions were not finite numbers, and were not served"
+        yield f"{proof['withheld']} predictions were not finite and would not be served"
 
 
 def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
     """What it will need, for people."""
-    lines = ["What it will need (estimates):"]
+    lines = ["Resources (estimates):"]
     per_event = f"{estimate.event_bytes} bytes each"
     if pipeline.label is None:
-        lines.append("  pending events: none, no labels are declared")
+        lines.append("  pending events: none (the pipeline has no labels)")
     elif estimate.rate_per_s is None:
         bound = f"{estimate.pending_max:,} over {estimate.partitions} partitions"
         lines.append(f"  pending events: at most {bound}, {_bytes(estimate.pending_bytes)} ({per_event})")
-        lines.append(f"    give --rate N for rate x wait ({format_duration(pipeline.label.wait_ms)})")
+        lines.append(
+            "    for an estimate by event rate, give --rate N (rate x label.wait, "
+            f"{format_duration(pipeline.label.wait_ms)})"
+        )
     else:
         wait = format_duration(pipeline.label.wait_ms)
         lines.append(
@@ -145,12 +148,12 @@ def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
             lines.append(
                 f"    WARNING: label.pending_max allows {estimate.pending_max:,} over all partitions; beyond it,"
             )
-            lines.append("      the oldest events are given up before their label comes")
+            lines.append("      the oldest events expire before their label arrives")
     lines.append(f"  remembered event ids: {_bytes(estimate.seen_bytes)}")
     kept, outage = format_duration(estimate.retention_ms), format_duration(OUTAGE_MS)
-    lines.append(f"  retention of events and labels: at least {kept} (two snapshots, and {outage} of outage);")
-    lines.append("    unlimited, if everything served shall stay replayable, or survive an upgrade of River")
-    lines.append("  retention of journal and snapshots: unlimited, as `driftline topics create` sets it")
+    lines.append(f"  retention of events and labels: at least {kept} (two snapshots and an outage of {outage});")
+    lines.append("    unlimited to keep everything replayable, or to survive an upgrade of River")
+    lines.append("  retention of journal and snapshots: unlimited (`driftline topics create` sets this)")
     return lines
 
 

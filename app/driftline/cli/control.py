@@ -74,14 +74,12 @@ def _content(path: Path) -> bytes:
             content = file.read(SIZE_MAX + 1)  # a device has no size, and no end
         if len(content) > SIZE_MAX:
             raise InputFileError(
-                f"{path} is too large: at most {SIZE_MAX:,} (64 MiB) can be loaded: train a smaller model, or "
-                "let a factory read it where the worker runs"
+                f"{path} is too large: the limit is {SIZE_MAX:,} bytes (64 MiB). Train a smaller model, or "
+                "let a factory load it where the worker runs"
             )
         return content
     except OSError as error:
-        raise InputFileError(
-            f"{path} cannot be read ({error.strerror}); `driftline train` makes model files"
-        ) from error
+        raise InputFileError(f"cannot read {path} ({error.strerror}); `driftline train` writes model files") from error
 
 
 def _fitting(path: Path, content: bytes, pipeline: Pipeline, ring: KeyRing) -> Trained:
@@ -98,7 +96,7 @@ def _fitting(path: Path, content: bytes, pipeline: Pipeline, ring: KeyRing) -> T
         try:
             check_versions(manifest)
         except UnfitError as error:  # what counts is what the workers run
-            echo(f"note: {error}; a worker on other versions rejects it too", err=True)
+            echo(f"note: {error}; a worker with other versions rejects it too", err=True)
         else:
             model_of(pipeline, frozen)
     except UnfitError as error:
@@ -116,7 +114,7 @@ def _send(command: dict[str, Any], where: Where) -> None:
     episode = command.get("episode")
     if episode is not None and not episode.startswith(f"{pipeline.name}-"):
         raise click.BadParameter(
-            f"{episode!r} is no episode of {pipeline.name}; `driftline tail alerts` shows their names",
+            f"{episode!r} is not an episode of {pipeline.name}; `driftline tail alerts` lists them",
             param_hint="EPISODE",
         )
     value = encode_command(command, _sender(pipeline, settings), settings.ring)
@@ -124,7 +122,7 @@ def _send(command: dict[str, Any], where: Where) -> None:
     if episode is not None and len(outcome.verdicts) < outcome.shards:
         known = asyncio.run(_open_episodes(pipeline, settings, outcome.shards))
         if known is not None and episode not in known:
-            told = f"no alert {episode} is open by the last entry of the journal: its shard will reject the command"
+            told = f"according to the journal, episode {episode} is not open: its shard will refuse the command"
             echo(f"note: {told}", err=True)
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""
@@ -173,13 +171,13 @@ def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where:
     refused = {shard: verdict for shard, verdict in outcome.verdicts.items() if verdict.reason}
     taken = len(outcome.verdicts) - len(refused)
     if taken:
-        echo(f"{what}: taken by {_counted(taken, 'shard')} of {pipeline.name}")
+        echo(f"{what}: accepted by {_counted(taken, 'shard')} of {pipeline.name}")
     for shard, verdict in sorted(refused.items()):
         echo(f"{what}: shard {shard} refused it ({verdict.reason}): {verdict.detail}", err=True)
     if silent := [str(shard) for shard in range(outcome.shards) if shard not in outcome.verdicts]:
         echo(
-            f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}, and no answer of "
-            f"{', '.join(silent)} within {where.timeout_s:g} s; it is taken once a worker runs",
+            f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}, but no answer from "
+            f"{', '.join(silent)} within {where.timeout_s:g} s; the command takes effect once a worker runs",
             err=True,
         )
     if refused or silent:

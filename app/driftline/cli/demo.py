@@ -158,11 +158,11 @@ async def _until_ready(worker: subprocess.Popen[bytes], settings: Settings, log:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if worker.poll() is not None:
-            raise BrokerError(f"the worker ended at its start; it said:\n{_last_words(log)}")
+            raise BrokerError(f"the worker failed to start:\n{_last_words(log)}")
         if await asyncio.to_thread(_get, settings, "/health/ready") is not None:
             return
         await asyncio.sleep(LOOK_EVERY_S)
-    raise BrokerError(f"the worker was not ready within {START_TIMEOUT_S:.0f} s; it said:\n{_last_words(log)}")
+    raise BrokerError(f"the worker was not ready within {START_TIMEOUT_S:.0f} s:\n{_last_words(log)}")
 
 
 def _last_words(log: Path) -> str:
@@ -229,13 +229,13 @@ async def _watch(
             if listening.done():
                 listening.result()
             if worker.poll() is not None:
-                raise BrokerError("the worker ended before the stream did; run `driftline worker` by hand to see why")
+                raise BrokerError("the worker stopped before the end of the stream; run `driftline worker` to see why")
             if feeding.done():
                 feeding.result()
                 drained_by_s = min(drained_by_s, time.monotonic() + DRAIN_TIMEOUT_S)
             if time.monotonic() > drained_by_s:
                 raise BrokerError(
-                    f"{scene.payments - scene.joined} labels were not joined in time; is the machine busy?"
+                    f"{scene.payments - scene.joined} labels were not joined in time; the machine may be overloaded"
                 )
             scene.sent = feed.fed.rows
             page = await asyncio.to_thread(_get, settings, "/metrics")
@@ -272,8 +272,8 @@ def _picture(scene: Scene) -> Group:
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     done = scene.sent / scene.payments
     bar = "█" * int(done * 40) + "░" * (40 - int(done * 40))
-    numbers.add_row("stream", Text(f"{bar} {done:4.0%}  fraud pattern {'CHANGED' if changed else 'as learned'}"))
-    rate = f"{scene.scored / max(elapsed_s, 0.1):,.0f} a second"
+    numbers.add_row("stream", Text(f"{bar} {done:4.0%}  fraud pattern {'CHANGED' if changed else 'unchanged'}"))
+    rate = f"{scene.scored / max(elapsed_s, 0.1):,.0f} per second"
     numbers.add_row("payments", f"{scene.sent:,} sent   {scene.scored:,} scored   {rate}")
     numbers.add_row("labels", f"{scene.joined:,} joined and learned")
     rolling = "   ".join(f"{name} {value:.3f}" for name, value in sorted(scene.rolling.items()))
@@ -338,19 +338,19 @@ def _print_summary(scene: Scene, kind: str, console: Console) -> None:
         f"{made['scored']:,} payments scored, {made['labels_joined']:,} labels learned in {made['seconds']} s "
         f"({PARTITIONS} shards, {kind} broker, {'exactly' if kind == 'kafka' else 'at least'} once)"
     )
-    console.print(f"fraud pattern changed at payment {made['changed_at_payment']:,}; nobody told the model")
+    console.print(f"fraud pattern changed at payment {made['changed_at_payment']:,}; the model was not informed")
     for alert in made["alerts"]:
-        console.print(f"shard {alert['shard']} raised its alert {alert['labels_after_change']:,} labels after that")
+        console.print(f"shard {alert['shard']} alerted {alert['labels_after_change']:,} labels later")
     if not made["alerts"]:
-        console.print("no alert came: that is a failure of this demo", style="bold red")
+        console.print("no alert: the demo failed", style="bold red")
     console.print(
         f"rolling accuracy: {accuracy['before']} before, {accuracy['worst']} at worst, {accuracy['end']} at the end "
-        "(the model went on learning)"
+        "(the model kept learning)"
     )
     called = sys.argv[0]
     name = called if called.endswith("bin/driftline") and not Path(called).is_absolute() else "driftline"
     console.print("\nnext:")
-    console.print(f"  {name} demo --write example     to try the other commands")
-    console.print(f"  {name} init --input DATA.csv --label FIELD     for your own data")
+    console.print(f"  {name} demo --write example     files to try the other commands with")
+    console.print(f"  {name} init --input DATA.csv --label FIELD     a pipeline file for your own data")
     if kind == "embedded":
-        console.print(f"  {name} demo --kind kafka        the same, exactly once (Java)")
+        console.print(f"  {name} demo --kind kafka        this demo with exactly once (needs Java)")

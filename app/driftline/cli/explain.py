@@ -46,7 +46,7 @@ async def _explain(pipeline: Pipeline, settings: Settings, event_id: str) -> Exp
     async with admin(client_options(settings)) as client:
         count = (await partition_counts(client)).get(topic, 0)
     if not count:
-        raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
+        raise TopicError(f"topic {topic} does not exist; check the pipeline file and the broker's address")
     likeliest = partition_of(event_id.encode(), count)
     partitions = [likeliest, *(number for number in range(count) if number != likeliest)]
     return await explain(KafkaBroker(pipeline, settings), pipeline, partitions, event_id, settings.ring)
@@ -61,28 +61,28 @@ def lines(found: Explanation) -> list[str]:
     told = [
         f"event {served['event_id']} at {_when(served.get('event_time_ms'))} ({topic}-{partition}, offset {offset})",
         *(
-            [f"scored {found.times} times, as its id was forgotten in between; this is the last"]
+            [f"scored {found.times} times, since its id was forgotten in between; this is the last score"]
             if found.times > 1
             else []
         ),
         f"score {_number(value)}" + (f", class {said}" if "probability" in served else "") + f", {served.get('guard')}",
-        f"by model version {found.version}; derived again from {found.began}: "
-        + ("the same, byte for byte" if found.same else f"NOT the same: {_number(found.derived.get('probability'))}"),
+        f"by model version {found.version}; recomputed from {found.began}: "
+        + ("identical" if found.same else f"DIFFERENT: {_number(found.derived.get('probability'))}"),
         "features",
         *(f"  {name} = {value!r}" for name, value in found.features.items()),
     ]
     if found.weights:
-        told.append("what each adds (value x weight), before the link function")
+        told.append("contributions (value x weight), before the link function")
         told += [
             f"  {one.adds:+.4f}  {one.name} ({_number(one.value)} x {_number(one.weight)})"
             for one in found.weights[:WEIGHTS_SHOWN]
         ]
         told.append(f"  {found.intercept or 0.0:+.4f}  intercept")
     elif found.river:
-        told += ["River says", *(f"  {line}" for line in found.river.splitlines())]
+        told += ["River's explanation", *(f"  {line}" for line in found.river.splitlines())]
     if found.labelled:
         told.append(_label(found.outcome))
-    told.append(f"alerts open then: {len(found.alerts) or 'none'}")
+    told.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
     told += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return told
 
@@ -94,7 +94,7 @@ def _label(outcome: dict[str, Any] | None) -> str:
     if outcome.get("label") is None:
         return f"label: {outcome.get('kind')}; {outcome.get('detail', '')}"
     came = outcome.get("label_time_ms")
-    return f"label {outcome['label']}, {outcome.get('kind')}" + (f", came {_when(came)}" if came else "")
+    return f"label {outcome['label']}, {outcome.get('kind')}" + (f", arrived {_when(came)}" if came else "")
 
 
 def _when(time_ms: Any) -> str:

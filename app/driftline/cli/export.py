@@ -43,12 +43,12 @@ async def _export(
     async with admin(client_options(settings)) as client:
         count = (await partition_counts(client)).get(topic, 0)
     if not count:
-        raise TopicError(f"there is no topic {topic}; is it the right pipeline, and the right broker?")
+        raise TopicError(f"topic {topic} does not exist; check the pipeline file and the broker's address")
     broker = KafkaBroker(pipeline, settings)
     places = [Place(topic, number) for number in range(count)]
     for place, first in (await broker.beginnings(places)).items():
         if first:
-            told = f"{topic}-{place.partition} begins at offset {first:,}: what lay before is not kept any more"
+            told = f"{topic}-{place.partition} starts at offset {first:,}: earlier records have been deleted"
             echo(f"note: {told}", err=True)
     with working_folder(out) as folder:
         parts = [folder / f"{number}.csv" for number in range(count)]
@@ -58,5 +58,5 @@ async def _export(
                 broker, pipeline, number, part, from_ms=from_ms, to_ms=to_ms, kinds=kinds, moved=lambda read: None
             )
         if not rows:
-            raise InputFileError(f"{topic} has no such outcomes in that range; nothing was written")
+            raise InputFileError(f"{topic} has no such outcomes in that range; no file was written")
         return put_together(parts, out, columns_of(pipeline))

@@ -29,8 +29,8 @@ def source_of(files: Files, pipeline: Pipeline) -> tuple[HistorySource, list[str
             raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
         if pipeline.label is None and files.label is not None:
             raise click.UsageError(
-                f"pipeline {pipeline.name} has no section `label`, so nothing is measured against --label "
-                f"{files.label}: give the pipeline one, or leave out --label"
+                f"pipeline {pipeline.name} has no section `label`, so --label "
+                f"{files.label} has no effect: add the section, or drop --label"
             )
         fields = Fields(
             files.label, files.event_id, files.time, files.start_ms, files.step_ms, files.decimal, files.time_form
@@ -59,7 +59,7 @@ def look_through(history: Files, pipeline: Pipeline) -> dict[str, Any]:
         records += len(batch)
         rejected += sum(isinstance(record, Malformed) for record in batch)
     if not records:
-        raise InputFileError(f"there are no records in {' and '.join(names)}{opened.bad.first}")
+        raise InputFileError(f"no records in {' and '.join(names)}{opened.bad.first}")
     return {
         "rows": opened.done,
         "bad": opened.bad.count,

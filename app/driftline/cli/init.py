@@ -35,8 +35,8 @@ _WAIT = "7d"
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 _EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
 _TEXT_NOTES = (
-    "A linear model of scaled numbers and counted words, with a learning rate of its own for each.",
-    "Counts of words, and Bayes' rule.",
+    "A linear model of scaled numbers and word counts, with a learning rate per weight.",
+    "Naive Bayes on word counts.",
 )
 
 
@@ -56,13 +56,13 @@ def init(
     sample = read_sample(path, decimal=decimal)
     if sample.rows < _ROWS_MIN:
         raise InputFileError(
-            f"{path} has {sample.rows} rows, too few to tell anything; give at least {_ROWS_MIN}{sample.bad.first}"
+            f"{path} has {sample.rows} rows, which is too few; give at least {_ROWS_MIN}{sample.bad.first}"
         )
     for option, field in (("--label", label), ("--id", event_id), ("--time", time_field)):
         if field is not None:
             find_column(sample, option, field)
     if label is None and task is not None and task_of(task).supervised:
-        raise InputFileError(f"task {task} needs the field to predict: give it with --label FIELD")
+        raise InputFileError(f"task {task} needs a label: name the field with --label FIELD")
     if label is None and task is None:
         _ask_for_label(sample, path, event_id, time_field)
     sample, unlabelled = _without_words(sample, label)
@@ -87,7 +87,7 @@ def init(
     _check(text, name)
     _write(text, output, force)
     if unlabelled:
-        echo(f"note: words for missing in {label} count as no label: {unlabelled}", err=True)
+        echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
     _tell(found, sample, path, output)
 
 
@@ -112,8 +112,9 @@ def _ask_for_label(sample: Sample, path: Path, event_id: str | None, time: str |
     if found := looks_like_label(columns):
         named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:10])
         raise InputFileError(
-            f"{path}: what is to be predicted? These fields look like labels: {named}. Name one with --label FIELD; or "
-            "score anomalies, with all of them as features, with --task anomaly"
+            f"{path}: which field should be predicted? These look like labels: {named}. Choose one with --label "
+            "FIELD; or "
+            "use all fields as features and score anomalies: --task anomaly"
         )
 
 
@@ -136,10 +137,8 @@ def _without_text(found: Profile, path: Path) -> Profile:
     """For a detector that takes numbers only."""
     kept = tuple(field for field in found.features if field.use in {"number", "boolean"})
     if not kept:
-        raise InputFileError(
-            f"{path}: there is no field of numbers, and anomaly detectors take nothing else; give --label"
-        )
-    why = "text: anomaly detectors take numbers"
+        raise InputFileError(f"{path}: no numeric field, and anomaly detectors need one; give --label")
+    why = "text: anomaly detectors need numbers"
     texts = tuple(Left(field.name, "string", why) for field in found.features if field not in kept)
     return Profile(found.target, found.id, found.time, found.in_order, kept, found.left + texts)
 
@@ -154,7 +153,7 @@ def _check(text: str, name: str) -> None:
                 f"--name {name}: use lower-case letters, digits, '.', '_' and '-', at most 100"
             ) from error
         raise InvariantError(
-            f"the file that was made is wrong; please report this with the data's header: {error}"
+            f"the generated file is invalid; please report this with the data's header: {error}"
         ) from error
 
 
@@ -167,10 +166,10 @@ def _write(text: str, output: Path, force: bool) -> None:
             file.write(text)
     except FileExistsError:
         raise InputFileError(
-            f"{output} is there already; give another name with -o, or write over it with --force"
+            f"{output} already exists; choose another name with -o, or overwrite it with --force"
         ) from None
     except OSError as error:
-        raise InputFileError(f"{output} cannot be written ({error.strerror}); give another place with -o") from error
+        raise InputFileError(f"cannot write {output} ({error.strerror}); choose another place with -o") from error
 
 
 def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
@@ -184,18 +183,18 @@ def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
     for array in sample.arrays:
         echo(f"left out: {array}: it holds arrays", err=True)
     for line in sample.bad.lines:
-        echo(f"left out: {path}, {line}", err=True)
+        echo(f"skipped: {path}, {line}", err=True)
     if sample.bad.count > len(sample.bad.lines):
-        echo(f"left out: {sample.bad.count - len(sample.bad.lines):,} rows more", err=True)
+        echo(f"skipped: {sample.bad.count - len(sample.bad.lines):,} more rows", err=True)
     if found.id is None:
         unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
-        named = f"; if {unique[0]} tells events apart, give --id {shlex.quote(unique[0])}" if unique else ""
-        told = f"note: no field looks like an id, so each file's rows are numbered from 0 as they are sent{named}"
+        named = f"; if {unique[0]} is a unique id, add --id {shlex.quote(unique[0])}" if unique else ""
+        told = f"note: no field looks like an id, so `produce` numbers the rows of each file from 0{named}"
         echo(told, err=True)
     if found.untimed:
-        echo(f"note: {found.untimed:,} rows have no time in {found.time} that can be read", err=True)
+        echo(f"note: {found.untimed:,} rows have no readable time in {found.time}", err=True)
     if str(output) != "-":
-        echo(f"Look it through, then: driftline check -p {output}", err=True)
+        echo(f"Review the file, then: driftline check -p {output}", err=True)
 
 
 def _tells_rows_apart(cells: Sequence[object]) -> bool:
@@ -241,14 +240,14 @@ class _Draft:
         source = self._path.name
         rows = f"{self._sample.rows:,} rows" if self._sample.whole else f"the first {self._sample.rows:,} rows"
         label = f" --label {shlex.quote(self._label)}" if self._label else ""
-        yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Change what you know better, then:"
+        yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Review it, then:"
         yield f"#   driftline check -p {self._file}"
         yield f"#   driftline topics create -p {self._file}"
         yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}")
         yield f"#   driftline worker -p {self._file}"
         yield ""
         yield f"pipeline: {self._name}"
-        seen = f"the label holds {self._found.target.seen}" if self._found.target.seen else "no label is given"
+        seen = f"the label holds {self._found.target.seen}" if self._found.target.seen else "no label"
         yield _beside(f"task: {self._found.target.task}", seen)
         yield "seed: 42"
         yield ""
@@ -265,17 +264,17 @@ class _Draft:
 
     def _event(self) -> Iterator[str]:
         yield "event:"
-        told = "what tells events apart; an id that comes again is a repeat"
-        counted = "no field tells the rows apart: `driftline produce` numbers them"
+        told = "unique; an event with a known id is a duplicate"
+        counted = "no field is unique, so `driftline produce` numbers the rows"
         yield _beside(f"  id: {yaml_scalar(self._id())}", told if self._found.id else counted)
         if self._found.time is None:
-            yield _beside("  # time: FIELD", "no field holds times: the record's own time counts")
+            yield _beside("  # time: FIELD", "no field holds times, so the Kafka record's time is used")
         else:
-            order = "" if self._found.in_order else "; the rows are not in its order"
+            order = "" if self._found.in_order else "; the rows are not in this order"
             if self._found.time_form.name:
-                order += f"; written {self._found.time_form.name} here, which `produce` turns into epoch ms"
+                order += f"; format {self._found.time_form.name} here, which `produce` turns into epoch ms"
             yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
-        yield _beside("  features:", "in the order in which the model sees them")
+        yield _beside("  features:", "in the order in which the model gets them")
         features = {field.name: field for field in self._found.features}
         left = {one.name: one for one in self._found.left}
         for column in self._sample.columns:
@@ -313,15 +312,17 @@ class _Draft:
         if self._label is None:
             return
         yield "label:"
-        yield _beside(f"  id: {yaml_scalar(self._id())}", "a label names its event by this")
+        yield _beside(f"  id: {yaml_scalar(self._id())}", "the id of the label's event")
         yield f"  value: {yaml_scalar(self._path_text(self._label))}"
         if self._label in self._sample.texts:
             yield f"  text: {'comma' if self._sample.texts[self._label] == ',' else 'true'}"
         if target.positive is not None:
-            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the value that means yes")
-            yield _beside(f"  negative: {yaml_scalar(target.negative)}", "and no; any other is rejected")
-        yield _beside(f"  wait: {_WAIT}", "how long an event waits for its label; later ones are not learned")
-        yield _beside("  missing: drop", "without one by then; or {assume: VALUE}")
+            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the positive class")
+            yield _beside(
+                f"  negative: {yaml_scalar(target.negative)}", "the negative class; other values are rejected"
+            )
+        yield _beside(f"  wait: {_WAIT}", "how long to wait for a label; later ones are not learned")
+        yield _beside("  missing: drop", "if none arrives: skip the event, or {assume: VALUE}")
         yield ""
 
     def _model(self) -> Iterator[str]:
@@ -332,11 +333,11 @@ class _Draft:
         yield ""
         threshold = self._task.draft.threshold
         if threshold is not None:
-            yield _beside(f"# decision: {{threshold: {threshold}}}", "from which score on the decision is yes")
+            yield _beside(f"# decision: {{threshold: {threshold}}}", "scores from this on are decided positive")
         rare = self._found.target.rare
         metrics = self._task.draft.metrics(rare, self._label is not None)
         if metrics:
-            note = f"{rare:.1%} are of the rarer class: accuracy says nothing" if 0 < rare < RARE else ""
+            note = f"{rare:.1%} are of the rarer class, so accuracy would mislead" if 0 < rare < RARE else ""
             yield _beside(f"metrics: [{', '.join(metrics)}]", note)
         yield ""
 
@@ -377,22 +378,22 @@ class _Draft:
     def _rest(self) -> Iterator[str]:
         if not self._task.supervised:
             yield "drift:"
-            yield _beside("  score: ADWIN()", "alerts when the scores change")
+            yield _beside("  score: ADWIN()", "alert when scores change")
         elif self._found.target.rare and self._found.target.rare < RARE:
             yield "drift:"
-            yield _beside("  error: none", "of a rare class it says little")
-            yield _beside("  loss: ADWIN(delta=0.002)", "alerts when the log loss of served predictions rises")
+            yield _beside("  error: none", "not meaningful for a rare class")
+            yield _beside("  loss: ADWIN(delta=0.002)", "alert when the log loss of predictions rises")
         else:
             yield "drift:"
-            yield _beside("  error: ADWIN(delta=0.002)", "alerts when the error of served predictions rises")
+            yield _beside("  error: ADWIN(delta=0.002)", "alert when the error of predictions rises")
         labels = sum(cell is not None for cell in self._sample.columns[self._label]) if self._label else 0
         if self._sample.whole and self._label and labels < 2 * _WARMUP:
-            note = f"the data has {labels:,} labels; {_WARMUP:,} by default"
+            note = f"{_WARMUP:,} by default, but the data has {labels:,} labels"
             yield _beside(f"  warmup_labels: {max(50, int(labels * _WARMUP_SHARE) // 50 * 50)}", note)
         number = next((field.name for field in self._found.features if field.type == "number"), None)
         if number is not None:
             watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
-            yield _beside(f"  # features: {watched}", "and when a field changes, long before labels tell")
+            yield _beside(f"  # features: {watched}", "alert when a feature changes, before labels arrive")
         longest = max(
             (self._longest(field.name) for field in self._found.features if field.type == "string"), default=0
         )

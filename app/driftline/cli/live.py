@@ -23,7 +23,7 @@ EXIT_CODES: dict[Fate, int] = {"none": 0, "kept": 0, "anew": 1, "refused": 4, "l
 SAYS: dict[Fate, str] = {
     "none": "there is no state yet",
     "kept": "the state is kept",
-    "anew": "the state is kept, parts of it begin anew",
+    "anew": "the state is kept, parts of it are reset",
     "refused": "REFUSED: a worker would stop",
     "lost": "LOST: a worker would stop",
 }
@@ -48,8 +48,8 @@ async def _look(pipeline: Pipeline, settings: Settings) -> Sequence[Outlook]:
         there = await partition_counts(client)
     if missing := sorted(set(topic.names(pipeline).values()) - set(there)):
         raise TopicError(
-            f"there is no topic {', '.join(missing)}: either the pipeline was never begun, or its topics have other "
-            "names. `driftline topics create -p FILE` makes them"
+            f"missing topics: {', '.join(missing)}. Either the pipeline was never started, or its topics have other "
+            "names. `driftline topics create -p FILE` creates them"
         )
     return await outlook(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events], settings.ring)
 
@@ -67,7 +67,7 @@ def lines(found: Sequence[Outlook]) -> Iterator[str]:
         if first.changed:
             yield f"  the file differs in {', '.join(first.changed)}"
         if first.begins:
-            yield f"  begins anew: {', '.join(first.begins)}"
+            yield f"  reset: {', '.join(first.begins)}"
         if first.versions:
             yield f"  versions: {', '.join(first.versions)}"
         for one in alike:

@@ -26,7 +26,7 @@ class DurationType(click.ParamType):
         try:
             return int(text) if text.isascii() and text.isdigit() else parse_duration(text)
         except ValueError as error:
-            self.fail(f"{value!r} is no duration: {error}", param, ctx)
+            self.fail(f"{value!r} is not a duration: {error}", param, ctx)
 
 
 class MomentType(click.ParamType):
@@ -41,7 +41,7 @@ class MomentType(click.ParamType):
         try:
             return parse_time(text)
         except ValueError as error:
-            self.fail(f"{error}; write ISO 8601 or a number since 1970", param, ctx)
+            self.fail(f"{error}; write ISO 8601, or epoch seconds or milliseconds", param, ctx)
 
 
 class TimeFormType(click.ParamType):
@@ -69,12 +69,12 @@ def form_options(command: Command) -> Command:
         "time_form",
         type=TimeFormType(),
         metavar="FORM",
-        help=f"How times are written: {', '.join(FORMS)}, or as in %d/%m/%Y %H:%M [default: inferred from the data].",
+        help=f"Time format: {', '.join(FORMS)}, or a pattern such as %d/%m/%Y %H:%M [default: inferred from the data].",
     )(command)
     return click.option(
         "--decimal",
         type=click.Choice([".", ","]),
-        help="The decimal sign in a CSV file; the other one groups thousands [default: inferred from the data].",
+        help="Decimal separator of a CSV file; the other one separates thousands [default: inferred from the data].",
     )(command)
 
 
@@ -85,7 +85,7 @@ def pipeline_option(command: Command) -> Command:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Put a value into the pipeline file, as in params.lr=0.1; may be repeated.",
+        help="Override a value of the pipeline file, as in params.lr=0.1; repeatable.",
     )(command)
     return click.option(
         "-p",
@@ -106,4 +106,4 @@ def bootstrap_option(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     """`--json`: output for a program."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

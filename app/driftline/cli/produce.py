@@ -60,7 +60,7 @@ def produce(
     table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
     table.check_features()
     if not table.count:
-        raise InputFileError(f"there are no records in {path}")
+        raise InputFileError(f"no records in {path}")
     if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
         _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
     feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
@@ -68,7 +68,10 @@ def produce(
         met = asyncio.run(_send(pipeline, settings, table, feed))
     except KeyboardInterrupt:
         fed = feed.fed
-        told = f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows went out, and stay"
+        told = (
+            f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows were sent and remain "
+            "in Kafka"
+        )
         echo(told, err=True)
         raise
     _report(table, feed.fed, pipeline, met, as_json)
@@ -78,11 +81,9 @@ def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
     """A label that comes when the wait of its event is over, or just then, is lost for learning."""
     delay, wait = format_duration(label_delay_ms), format_duration(wait_ms)
     if label_delay_ms > wait_ms:
-        told = f"each label comes after its event's wait of {wait} (label.wait) and is not learned; set a longer wait"
+        told = f"labels arrive after label.wait ({wait}) and are not learned; set a longer wait"
     else:
-        told = (
-            f"each label comes just as its event's wait of {wait} (label.wait) ends, and one that is any later is lost"
-        )
+        told = f"labels arrive just as label.wait ({wait}) ends; any later ones are lost"
     echo(f"warning: with --label-delay {delay} {told}", err=True)
 
 
@@ -117,10 +118,10 @@ def _kept(samples: Iterator[Sample], kept_ms: int | None) -> Iterator[Sample]:
     for sample in samples:
         if kept_ms is not None and sample.time_ms < time.time_ns() // 1_000_000 - kept_ms:
             raise TopicError(
-                f"the rows begin at {_shown(sample.time_ms)}, and the topics keep records for "
-                f"{kept_ms / 86_400_000:.1f} days: Kafka goes by the records' own times and would remove these "
-                "within minutes. Make topics that keep them (`driftline topics create --retention unlimited`, or "
-                "kafka-configs --alter with retention.ms=-1), or count times from now: leave out --time and --start"
+                f"the rows start at {_shown(sample.time_ms)}, but the topics keep records for only "
+                f"{kept_ms / 86_400_000:.1f} days: Kafka goes by a record's time and would delete these "
+                "within minutes. Set unlimited retention (`driftline topics create --retention unlimited`, or "
+                "kafka-configs --alter with retention.ms=-1), or drop --time and --start to count times up to now"
             )
         yield sample
         break
@@ -139,7 +140,7 @@ async def _show(fed: Fed, total: int) -> None:
         while True:
             await asyncio.sleep(SAID_EVERY_S)
             if fed.rows < total:
-                echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} a second", err=True)
+                echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} per second", err=True)
             else:
                 echo(f"{fed.rows:,} of {total:,} rows, not all acknowledged by Kafka yet", err=True)
     with rows_progress(console) as progress:
@@ -156,11 +157,11 @@ def _rate(rows: int, begun: float) -> str:
 def _met(met: Met, labels: int) -> str:
     """How many labels found their events, and what became of the others."""
     rest = {kind: count for kind, count in met.ends.items() if kind != "joined"}
-    rest |= {"waiting for their events": met.early} if met.early else {}
-    text = f"{met.joined:,} of {labels:,} labels joined their events in the worker"
+    rest |= {"still waiting for their events": met.early} if met.early else {}
+    text = f"{met.joined:,} of {labels:,} labels were joined to their events by the worker"
     if rest:
-        text += "; otherwise: " + ", ".join(f"{count:,} {kind}" for kind, count in rest.items())
-    return text + (f"; it has {met.behind:,} records yet to read" if met.behind else "")
+        text += "; others: " + ", ".join(f"{count:,} {kind}" for kind, count in rest.items())
+    return text + (f"; {met.behind:,} records are still unread" if met.behind else "")
 
 
 def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool) -> None:
@@ -186,29 +187,29 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
         echo(
             f"sent {fed.events:,} events to {pipeline.topics.events}"
             + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
-            + f" in {fed.seconds:.1f} s ({rate:,.0f} rows a second)"
+            + f" in {fed.seconds:.1f} s ({rate:,.0f} rows per second)"
         )
         if met is not None:
             echo(_met(met, fed.labels))
         for line in bad.lines:
-            echo(f"left out: {table.path}, {line}", err=True)
+            echo(f"skipped: {table.path}, {line}", err=True)
         if bad.count > len(bad.lines):
-            echo(f"left out: {bad.count - len(bad.lines):,} rows more", err=True)
+            echo(f"skipped: {bad.count - len(bad.lines):,} more rows", err=True)
         if fed.disordered:
             echo(
-                f"warning: {fed.disordered:,} rows are earlier than a row before them; sort the file by time "
-                "for the order that a live stream would have had",
+                f"warning: {fed.disordered:,} rows have an earlier time than the row before; sort the file by time "
+                "for the order of a live stream",
                 err=True,
             )
         for row in fed.ahead_rows:
-            echo(f"warning: far ahead of the rows around, and sent at their time: {row}", err=True)
+            echo(f"warning: time far ahead of neighbouring rows, sent with their time instead: {row}", err=True)
         if fed.ahead > len(fed.ahead_rows):
-            echo(f"warning: {fed.ahead - len(fed.ahead_rows):,} rows more lie far ahead", err=True)
+            echo(f"warning: {fed.ahead - len(fed.ahead_rows):,} more rows are far ahead", err=True)
         if fed.unlabelled:
             echo(f"{fed.unlabelled:,} rows have no label", err=True)
     if not fed.rows:
-        raise InputFileError(f"there are no records in {table.path}{bad.first}")
+        raise InputFileError(f"no records in {table.path}{bad.first}")
     if pipeline.label is not None and not fed.labels:
-        raise InputFileError(f"no row of {table.path} has a label; is the field named by --label right?")
+        raise InputFileError(f"no row of {table.path} has a label; check --label")
     if bad.count:
         raise click.exceptions.Exit(PART)

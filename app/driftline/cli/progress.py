@@ -28,7 +28,7 @@ def bar(quiet: bool) -> Iterator[Any]:
             if not quiet and now_s - said_s >= SAID_EVERY_S:
                 said_s = now_s
                 rate = done / max(now_s - begun_s, 1e-9)
-                echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+                echo(f"{done:,} of {total:,} rows, {rate:,.0f} per second", err=True)
 
         yield say
         return

@@ -35,5 +35,5 @@ def outline_of(settings: Settings, file: Path | None, overrides: tuple[str, ...]
 def _file_of(settings: Settings, file: Path | None) -> Path:
     path = file or settings.pipeline
     if path is None:
-        raise InputFileError("which pipeline? give its file with -p FILE, or set DRIFTLINE_PIPELINE")
+        raise InputFileError("no pipeline: give its file with -p FILE, or set DRIFTLINE_PIPELINE")
     return path

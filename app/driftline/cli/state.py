@@ -76,7 +76,8 @@ async def _restore(
     async with admin(client_options(settings)) as client:
         if running := await group_members(client, group):
             raise RecoveryError(
-                f"{running} workers of {pipeline.name} run (group {group}): stop them, restore, and start them again"
+                f"{running} workers of {pipeline.name} are running (group {group}): stop them, restore, and start "
+                "them again"
             )
     broker = KafkaBroker(pipeline, settings)
     reader = StateReader(path, settings.ring)
@@ -101,7 +102,7 @@ async def _partitions(pipeline: Pipeline, settings: Settings) -> int:
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
     if missing := sorted(set(topic.names(pipeline).values()) - set(there)):
-        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+        raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     return there[pipeline.topics.events]
 
 
@@ -129,25 +130,25 @@ def _saved(one: Saved) -> dict[str, Any]:
 def _saved_lines(found: Sequence[Saved]) -> Iterator[str]:
     for one in found:
         if one.shard is None:
-            yield f"shard {one.partition}: no state, it never worked"
+            yield f"shard {one.partition}: no state: it has never run"
             continue
         manifest, summary = one.shard.manifest, one.shard.summary
         positions = ", ".join(f"{name} {offset:,}" for name, offset in manifest.positions.items())
         if one.unread:
-            told = f"the snapshot after slice {manifest.slice_number:,} ({manifest.taken_at}), unread"
+            told = f"the snapshot after slice {manifest.slice_number:,} ({manifest.taken_at}), copied unchanged"
             yield f"shard {one.partition}: {told}"
-            yield f"  its inputs go on at {positions}"
-            yield f"  the journal could not be followed: {one.unread}"
-            yield f"  to be restored where {readers(manifest.versions)} runs"
+            yield f"  inputs continue at {positions}"
+            yield f"  the journal could not be replayed: {one.unread}"
+            yield f"  restore it under {readers(manifest.versions)}"
         else:
             yield (
-                f"shard {one.partition}: to slice {manifest.slice_number:,}, the end of the journal ({positions}): "
+                f"shard {one.partition}: up to slice {manifest.slice_number:,}, the end of the journal ({positions}): "
                 f"{_counted(summary)}"
             )
 
 
 def _counted(summary: Mapping[str, Any]) -> str:
-    return f"{summary['counts'].get('learned', 0):,} learned, {summary['pending']:,} waiting"
+    return f"{summary['counts'].get('learned', 0):,} learned, {summary['pending']:,} pending"
 
 
 def _restored_lines(restored: Sequence[Restored]) -> Iterator[str]:
@@ -157,8 +158,8 @@ def _restored_lines(restored: Sequence[Restored]) -> Iterator[str]:
             yield f"shard {one.partition}: {'; '.join(one.notes)}"
             continue
         source = "" if one.source == one.partition else f" from shard {one.source}"
-        yield f"shard {one.partition}: restored{source}, {one.learned:,} labels learned, {one.waiting:,} events waiting"
-        yield f"  inputs go on at {positions}"
+        yield f"shard {one.partition}: restored{source}, {one.learned:,} labels learned, {one.waiting:,} pending events"
+        yield f"  inputs continue at {positions}"
         for note in one.notes:
             yield f"  {note}"
-    yield "start the workers: each begins with the restored state"
+    yield "now start the workers: they continue from the restored state"

@@ -66,10 +66,10 @@ async def _read(pipeline: Pipeline, settings: Settings, patience_s: float) -> Se
     else:
         asking.cancel()
         await asyncio.wait({asking}, timeout=TICK_S)
-        late = TimeoutError(f"no answer within {patience_s:g} s, so nothing could be learned")
+        late = TimeoutError(f"no answer within {patience_s:g} s")
         raise unreachable(options["bootstrap_servers"], late)
     if missing := sorted(names - set(there)):
-        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+        raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     counts = {name: there[name] for name in names}
     partitions = min(counts.values())
     shards = await look(KafkaBroker(pipeline, settings), pipeline, partitions, away, patience_s)
@@ -88,9 +88,9 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
     inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
     where = _headed(("shard", "input", "read", "lag", "pending", "learned", "time (UTC)"), words=("input",))
     where.title = f"{pipeline.name} ({pipeline.task}, {pipeline.delivery})"
-    where.caption = "read and lag are offsets; ? could not be learned"
+    where.caption = "read and lag are offsets; ?: unknown"
     measured = _headed(("shard", "model", "metric", "total", "window"), words=("metric",))
-    measured.caption = "model is its generation"
+    measured.caption = "model: its generation"
     for shard in shards:
         note = shard.note or {}
         total, window = note.get("metrics", {}), note.get("window_metrics", {})
@@ -118,7 +118,9 @@ def _labels(shards: Sequence[ShardStatus]) -> Table:
     """What became of labels, by shard and in total."""
     names = ("early", "joined", "orphan", "late", "duplicate", "rejected", "expired")
     table = _headed(("shard", *names, "share"), words=())
-    table.caption = "early: held now; expired: events without one; share: with one, of waits that are over"
+    table.caption = (
+        "early: held now; expired: events whose wait ended without one; share: labelled, of events whose wait is over"
+    )
     total = dict.fromkeys(names, 0)
     for shard in shards:
         note = shard.note or {}
@@ -140,16 +142,16 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     for shard in shards:
         note = shard.note or {}
         if note.get("frozen"):
-            yield f"shard {shard.partition} does not learn until `driftline control unfreeze`"
+            yield f"shard {shard.partition} is frozen: it does not learn until `driftline control unfreeze`"
         if latest := [_command(one) for one in note.get("commands", ())]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
         if waiting := shard.lag.get(control, 0):
-            yield f"shard {shard.partition}: {waiting:,} records in {control} are not read yet; does a worker run?"
+            yield f"shard {shard.partition}: {waiting:,} records in {control} are still unread; is a worker running?"
         if unanswered := note.get("unanswered", 0):
             labels = note.get("metrics", {}).get("label_count", 0)
             yield (
-                f"shard {shard.partition}: {unanswered:,} of {labels:,} labels came for events that the model had no "
-                "answer to; no metric counts them"
+                f"shard {shard.partition}: {unanswered:,} of {labels:,} labels belong to events without a "
+                "prediction; metrics ignore them"
             )
         passed = [
             f"{count:,} {name.removeprefix('passed_').replace('_', ' ')}"
@@ -157,7 +159,7 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             if name.startswith("passed_")
         ]
         if passed:
-            yield f"shard {shard.partition} passed over: {', '.join(passed)}"
+            yield f"shard {shard.partition} skipped: {', '.join(passed)}"
         for episode in note.get("episodes", ()):
             yield f"open alert: {episode}" + (" (acknowledged)" if episode in note.get("acknowledged", ()) else "")
 

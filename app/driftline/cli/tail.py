@@ -39,7 +39,7 @@ def tail(
 ) -> None:
     """What `driftline tail` does."""
     if pretty and kind != "alerts":
-        raise click.BadParameter(f"is for alerts; {kind} are JSON lines", param_hint="--pretty")
+        raise click.BadParameter(f"only works for alerts, not {kind}", param_hint="--pretty")
     settings = settings_of(bootstrap=bootstrap)
     pipeline = outline_of(settings, pipeline_file, overrides)
     count = asyncio.run(_print(kind, pipeline, settings, from_beginning, limit, timeout_s, pretty))
@@ -68,7 +68,7 @@ async def _print(
     heard = time.monotonic()
     options = client_options(settings)
     if not await exists(options, topic):
-        echo(f"topic {topic} is not there yet; waiting for it", err=True)
+        echo(f"topic {topic} does not exist yet; waiting for it", err=True)
         from_beginning = True  # all that it will hold is new to us
     arrivals = subscribe(options, topic, from_beginning=from_beginning, committed=committed)
     async with aclosing(arrivals):

@@ -48,7 +48,7 @@ def create(
     else:
         for one in made:
             echo(
-                f"{'created' if one.made else 'was there':9}  {one.plan.name}  "
+                f"{'created' if one.made else 'exists':9}  {one.plan.name}  "
                 f"({one.plan.kind}, {one.partitions} partitions)"
             )
     _finish(problems, as_json)
@@ -62,7 +62,7 @@ def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str
     if as_json:
         echo(json.dumps({"ok": not any(one.fatal for one in problems), "problems": _problems(problems)}))
     elif not problems:
-        echo(f"the topics of {pipeline.name} are as they must be")
+        echo(f"the topics of {pipeline.name} are fine")
     _finish(problems, as_json)
 
 

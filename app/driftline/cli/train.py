@@ -83,14 +83,14 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_
             echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
         if replaced:
             often = "once" if replaced == 1 else f"{replaced:,} times"
-            why = "a drift or a breakdown: what serves has learned from the labels after it"
-            echo(f"note: the model was replaced {often} on the way, at {why}", err=True)
+            why = "drift or failure; it has learned only from the labels since then"
+            echo(f"note: the model was replaced {often} during training, after {why}", err=True)
         if training.unlabelled and not unsupervised:
-            echo(f"note: {training.unlabelled:,} events have no label in this history", err=True)
+            echo(f"note: {training.unlabelled:,} events have no label in this data", err=True)
     if training.rejected:
-        told = f"left out: {training.rejected:,} were rejected; the first: {training.result.rejected[0]}"
+        told = f"{training.rejected:,} rejected; the first: {training.result.rejected[0]}"
         echo(told, err=True)
     for line in training.bad_lines:
-        echo(f"left out: {line}", err=True)
+        echo(f"skipped: {line}", err=True)
     if training.bad > len(training.bad_lines):
-        echo(f"left out: {training.bad - len(training.bad_lines):,} more", err=True)
+        echo(f"skipped: {training.bad - len(training.bad_lines):,} more", err=True)

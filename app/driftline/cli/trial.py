@@ -71,7 +71,7 @@ def try_building(path: Path, overrides: tuple[str, ...]) -> None:
 
 def _refuse(what: str) -> NoReturn:
     raise PipelineError(
-        [Problem("model", None, f"{what}; make it smaller (n_models, n_trees, height, n_components and the like)")]
+        [Problem("model", None, f"{what}; make it smaller (n_models, n_trees, height, n_components, ...)")]
     )
 
 
@@ -140,11 +140,11 @@ def _fails(trace: Trace) -> bool:
 
 def _failure(trace: Trace, events: int) -> str:
     if (trace.failure or "").startswith("MemoryError"):
-        return f"the model takes more than {_limit() / 1e9:.1f} GB of memory as it learns; make it smaller"
+        return f"the model takes more than {_limit() / 1e9:.1f} GB of memory while learning; make it smaller"
     return (
         f"the model raised {trace.failed} times on {events} synthetic events of the declared types: {trace.failure}. "
-        "Look at what `model` and `params` give it; a string feature must pass an encoder first, as in "
-        "(Select('country') | OneHotEncoder()); a model of counts takes no negative numbers"
+        "Check `model` and `params`: a string feature needs an encoder, as in "
+        "(Select('country') | OneHotEncoder()); some models take no negative numbers"
     )
 
 
@@ -184,14 +184,14 @@ def _fold_in_child(hash_seed: str, order: bytes) -> Trace:
         _refuse(f"takes more than {_limit() / 1e9:.1f} GB of memory to build, or for {EVENT_COUNT:,} events")
     except _TooSlowError:
         raise NotDeterministicError(
-            f"the proof took longer than {FOLD_S:g} s: the model is too slow to serve a stream; take a lighter one, "
-            "or leave the proof out with --no-proof"
+            f"the determinism check took longer than {FOLD_S:g} s: the model is too slow for a stream. "
+            "Use a lighter one, or skip the check with --no-proof"
         ) from None
     if done.returncode != 0:
         told = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         if "MemoryError" in told[-1]:
             _refuse(f"takes more than {_limit() / 1e9:.1f} GB of memory for {EVENT_COUNT:,} events")
-        raise NotDeterministicError(f"the records cannot be folded: {told[-1]}; take another model or detector")
+        raise NotDeterministicError(f"the records cannot be processed: {told[-1]}; use another model or detector")
     return msgspec.json.decode(done.stdout, type=Trace)
 
 
@@ -215,10 +215,12 @@ def _blame(task: _Task, trace: Trace, verdict: Verdict) -> str:
         what = f"after {number} synthetic records the state differs in {', '.join(verdict.parts)}"
     else:
         what = f"the outputs of synthetic record {number} of {len(trace.outputs)} differ"
-    where = f"; the first model step that does is {step}" if step else "; every step of the model is equal before it"
+    where = (
+        f"; the first model step that differs is {step}" if step else "; all steps of the model were equal before it"
+    )
     return (
-        f"not deterministic: between two processes {what}{where}. Nothing served could be replayed: seed that step, "
-        "give it lists instead of sets, or take another one"
+        f"not deterministic: between two processes {what}{where}. Replays would fail: seed that step, "
+        "give it lists instead of sets, or use another one"
     )
 
 

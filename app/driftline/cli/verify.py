@@ -59,7 +59,7 @@ async def _audit(pipeline: Pipeline, settings: Settings, span: Span) -> Sequence
         there = await partition_counts(client)
     missing = sorted(set(topic.names(pipeline).values()) - set(there))
     if missing:
-        raise TopicError(f"there is no topic {', '.join(missing)}; make them with `driftline topics create -p FILE`")
+        raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     partitions = there[pipeline.topics.events]
     with _progress(partitions) as watch:
         return await audit_shards(KafkaBroker(pipeline, settings), pipeline, partitions, span, watch)
@@ -116,7 +116,7 @@ def lines(audits: Sequence[ShardAudit], seconds: float, *, outputs: bool) -> Ite
         yield f"    found     {'nothing' if found.found is None else found.found}"
         if found.note:
             yield f"  {found.note}"
-        yield f"after {counted}; what comes later was not compared"
+        yield f"after {counted}; anything later was not compared"
     if outputs:
         for name, count in made["outputs"].items():
             more = [f"{made[what][name]:,} {what}" for what in ("repeats", "removed") if made[what][name]]
@@ -132,9 +132,9 @@ def _unverifiable(audits: Sequence[ShardAudit]) -> Iterator[str]:
                 f"shard {audit.shard}: {audit.unverifiable + audit.passed_over:,} slices of epoch {epochs} are not "
                 "verifiable here:"
             )
-            yield "  other versions or arithmetic than here, or inputs that are gone"
+            yield "  made by other versions or arithmetic, or from inputs that have been deleted"
         if audit.off_chain:
-            yield f"shard {audit.shard}: {audit.off_chain:,} journal entries off the chain were ignored"
+            yield f"shard {audit.shard}: {audit.off_chain:,} journal entries outside the chain were ignored"
 
 
 def _sums(audits: Sequence[ShardAudit], name: str) -> dict[str, int]:

@@ -41,7 +41,7 @@ def worker(
     }
     settings = load_settings(flags=flags)
     if settings.pipeline is None:
-        raise SettingsError("no pipeline: give a file with -p, or set DRIFTLINE_PIPELINE")
+        raise SettingsError("no pipeline: give its file with -p FILE, or set DRIFTLINE_PIPELINE")
     loaded = load_pipeline(settings.pipeline, overrides)
     _check_port(settings.web_host, settings.web_port)
     with suppress(UnreachableError):  # the worker waits for it
@@ -74,6 +74,6 @@ def _check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise SettingsError(
-            f"no pages can be served at {host}:{port}: {error.strerror or error}. Each worker of a machine needs a "
-            "port of its own: --web-port (DRIFTLINE_WEB_PORT); --web-host (DRIFTLINE_WEB_HOST) is one of its addresses"
+            f"cannot listen on {host}:{port}: {error.strerror or error}. Each worker on a machine needs its own port: "
+            "--web-port (DRIFTLINE_WEB_PORT); --web-host (DRIFTLINE_WEB_HOST) must be an address of the machine"
         ) from error

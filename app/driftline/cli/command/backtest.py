@@ -30,7 +30,7 @@ class CostType(click.ParamType):
             try:
                 costs[name] = float(number)
             except ValueError:
-                self.fail(f"{part!r} is not a cost; write for example fp=1,fn=20", param, ctx)
+                self.fail(f"{part!r} is not a cost; write e.g. fp=1,fn=20", param, ctx)
             if name not in ("tp", "fp", "fn", "tn") or not abs(costs[name]) <= 1e12:
                 self.fail(f"{part!r}: costs are tp, fp, fn and tn, up to 1e12", param, ctx)
         return Cost(**costs)
@@ -67,9 +67,7 @@ def _check(
         edges_of(since, until)
         return
     if since or until or order == "journal" or warm or against:
-        raise click.UsageError(
-            "--from, --to, --order journal, --warm and --against are for topics: leave out the files"
-        )
+        raise click.UsageError("--from, --to, --order journal, --warm and --against need topics, not files")
     history.check()
 
 
@@ -82,7 +80,7 @@ def edges_of(since: str | None, until: str | None) -> tuple[Edge, Edge]:
         kind, colon, number = text.partition(":")
         if colon and kind == "offset":
             if not (number.isascii() and number.isdigit()):
-                raise click.UsageError(f"{option} {text!r}: write offset:N with a whole number")
+                raise click.UsageError(f"{option} {text!r}: write offset:N, N a whole number")
             return None, int(number)
         try:
             return MOMENT.convert(text, None, None), None
@@ -91,7 +89,7 @@ def edges_of(since: str | None, until: str | None) -> tuple[Edge, Edge]:
 
     low, high = read(since, "--from"), read(until, "--to")
     if any(one is not None and other is not None and other <= one for one, other in zip(low, high, strict=True)):
-        raise click.UsageError("--to must lie behind --from")
+        raise click.UsageError("--to must be later than --from")
     return low, high
 
 
@@ -99,7 +97,7 @@ def grid_of(text: str) -> tuple[str, list[str]]:
     """`--grid key=a,b`: the key, and its values."""
     key, equals, values = text.partition("=")
     if not equals or not key or not values:
-        raise click.UsageError(f"--grid {text!r}: write a key and its values, as in params.lr=0.01,0.1,1")
+        raise click.UsageError(f"--grid {text!r}: write a key and values, as in params.lr=0.01,0.1,1")
     return key, _split(values)
 
 
@@ -128,40 +126,46 @@ def _split(values: str) -> list[str]:
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="A pipeline file; each more is one more candidate. The first is what the others are compared with.",
+    help="A pipeline file; repeat for more candidates. The first is the baseline.",
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value into every pipeline file.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value in every pipeline file; repeatable.",
+)
 @click.option(
     "--grid",
     "grids",
     multiple=True,
     metavar="KEY=A,B,..",
-    help="Try each of these values, as candidates of their own; several --grid are combined.",
+    help="Add a candidate for each value; several --grid options are combined.",
 )
 @history_options
 @bootstrap_option
-@click.option("--from", "since", metavar="TIME|offset:N", help="Over topics: the first event, by time or offset.")
-@click.option("--to", "until", metavar="TIME|offset:N", help="Over topics: where to end, without it.")
+@click.option("--from", "since", metavar="TIME|offset:N", help="Topics: start at this event time or offset.")
+@click.option("--to", "until", metavar="TIME|offset:N", help="Topics: stop before this event time or offset.")
 @click.option(
     "--order",
     type=click.Choice(["journal", "time"]),
-    help="Over topics: as the worker folded, or merged by time [default: journal, where there is one].",
+    help="Topics: in the worker's order, or merged by time [default: journal, if there is one].",
 )
-@click.option(
-    "--warm", is_flag=True, help="Over topics: start from a snapshot, the newest before --from, else the oldest."
-)
-@click.option("--against", type=click.Choice(["live"]), help="Over topics: list each score unlike the one served.")
+@click.option("--warm", is_flag=True, help="Topics: start from a snapshot, the newest before --from, else the oldest.")
+@click.option("--against", type=click.Choice(["live"]), help="Topics: list scores that differ from the served ones.")
 @click.option(
     "--burn-in",
     type=BurnType(),
     default=(0, 0),
     metavar="N|DURATION",
-    help="Fold the first events, of each partition, without counting them.",
+    help="Leave the first events of each partition out of the metrics.",
 )
-@click.option("--segment", metavar="FEATURE", help="Tell results apart by a feature's value.")
-@click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="What wrong (and right: tp, tn) decisions cost.")
-@click.option("--naive", "plain", is_flag=True, help="Add a candidate without a model: it repeats the last label.")
-@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score: .csv or .parquet.")
+@click.option("--segment", metavar="FEATURE", help="Break results down by this feature's values.")
+@click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="Cost of each decision (tp, fp, fn, tn).")
+@click.option("--naive", "plain", is_flag=True, help="Add a naive candidate, such as repeating the last label.")
+@click.option(
+    "--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score to FILE, .csv or .parquet."
+)
 @click.option(
     "-o",
     "--out",
@@ -169,21 +173,20 @@ def _split(values: str) -> list[str]:
     default=Path("backtest"),
     show_default=True,
     metavar="FOLDER",
-    help="Where report.json and report.html go.",
+    help="Folder for report.json and report.html.",
 )
-@click.option("--processes", type=click.IntRange(1), help="Processes to share the candidates [default: one a core].")
+@click.option("--processes", type=click.IntRange(1), help="Number of processes [default: one per core].")
 @json_option
 @does("driftline.cli.backtest:backtest", check=_check)
 def backtest() -> None:
-    """Fold a history as a worker would have, and tell how good the predictions would have been.
+    """Evaluate pipelines on historical data: how good would their predictions have been?
 
-    Each event is scored before its label is learned, in the order of the records' times, by the code that runs
-    live. Several candidates are folded over one reading and compared with the first, pair by pair.
+    Prequential evaluation by the code that runs live: each event is scored before its label is learned, in time order.
+    Several candidates see the same data, and each is compared with the first.
 
-    The history is a file of rows (--input), two files of records (--events, --labels) or, without either, the
-    first pipeline's own topics, read without a group.
+    The data is a file of rows (--input), two files of records (--events, --labels) or, by default, the first pipeline's
+    topics, read without a consumer group.
 
-    Exit code 1: rows of a file were left out or rejected, a candidate failed, or nothing could be learned before the
-    last score; 130: stopped by Ctrl-C, the report is
-    of the part before.
+    Exit codes: 1 rows were skipped or rejected, a candidate failed, or nothing was learned before the last score; 130
+    stopped by Ctrl-C, the report covers the part before.
     """

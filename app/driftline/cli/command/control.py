@@ -23,14 +23,21 @@ class Where(NamedTuple):
 
 def _check_silence(span_ms: int, **_: object) -> None:
     if not 0 < span_ms <= SILENCE_MAX_MS:
-        raise click.BadParameter("must be longer than 0, and at most 365d", param_hint="--for")
+        raise click.BadParameter("must be more than 0 and at most 365d", param_hint="--for")
 
 
 @click.group()
 @pipeline_option
 @bootstrap_option
-@click.option("--timeout", "timeout_ms", type=DURATION, default=30_000, metavar="DURATION", help="Wait for [30s].")
-@click.option("--no-wait", is_flag=True, help="Only write the command.")
+@click.option(
+    "--timeout",
+    "timeout_ms",
+    type=DURATION,
+    default=30_000,
+    metavar="DURATION",
+    help="How long to wait for the shards [30s].",
+)
+@click.option("--no-wait", is_flag=True, help="Send the command without waiting for the shards.")
 @click.pass_context
 def control(
     context: click.Context,
@@ -40,13 +47,13 @@ def control(
     timeout_ms: int,
     no_wait: bool,
 ) -> None:
-    """Command the shards of a pipeline: freeze, unfreeze, reset, load, snapshot, acknowledge, silence.
+    """Send a command to the shards of a pipeline.
 
-    The command is written to every partition of the control topic; each shard folds it as soon as it reads it,
-    and a replay folds it at the same place. As in `driftline control -p FILE freeze`.
+    The command is written to every partition of the control topic; each shard obeys as soon as it reads it, and a
+    replay does so at the same point. Example: `driftline control -p FILE freeze`.
 
-    Exit code 0: every shard has taken it. 1: a shard refused it. 5: a shard did not answer in time; the command is
-    written, and is taken once a worker runs.
+    Exit codes: 0 every shard accepted it; 1 a shard refused it; 5 a shard did not answer in time (the command stays in
+    the topic and takes effect once a worker runs).
     """
     context.obj = Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
 
@@ -60,8 +67,8 @@ def _plain(name: str, text: str) -> None:
 
 _plain("freeze", "Keep scoring, but stop learning.")
 _plain("unfreeze", "Resume learning.")
-_plain("reset", "Start again with an untrained model, as a new generation.")
-_plain("snapshot", "Take a snapshot of every shard that processed anything since its last one.")
+_plain("reset", "Replace the model by an untrained one (a new generation).")
+_plain("snapshot", "Take a snapshot of every shard that has processed records since its last one.")
 
 
 @control.command()
@@ -69,18 +76,20 @@ _plain("snapshot", "Take a snapshot of every shard that processed anything since
 @click.pass_obj
 @does("driftline.cli.control:acknowledge")
 def acknowledge() -> None:
-    """Acknowledge EPISODE: it is reported again only when it becomes critical and when it is resolved."""
+    """Acknowledge EPISODE: no more alerts about it until it becomes critical or is resolved."""
 
 
 @control.command()
 @click.argument("episode")
-@click.option("--for", "span_ms", type=DURATION, required=True, metavar="DURATION", help="In event time, as in 1h.")
+@click.option(
+    "--for", "span_ms", type=DURATION, required=True, metavar="DURATION", help="How long, in event time, such as 1h."
+)
 @click.pass_obj
 @does("driftline.cli.control:silence", check=_check_silence)
 def silence() -> None:
-    """Silence EPISODE, and later ones of the same signal, for a while: nobody is notified.
+    """Silence EPISODE and later ones of the same signal: no notifications for a while.
 
-    Every message still goes to the alerts topic, marked as silenced.
+    Alerts are still written to the alerts topic, marked as silenced.
     """
 
 
@@ -89,8 +98,8 @@ def silence() -> None:
 @click.pass_obj
 @does("driftline.cli.control:load")
 def load() -> None:
-    """Put MODEL, a file of `driftline train`, to work in every shard, as a new generation.
+    """Load MODEL, a file written by `driftline train`, into every shard (a new generation).
 
-    It travels in the control topic, in parts; each shard changes its model at the last of them. A worker that starts
-    later folds it before its first event. A load that breaks off changes nothing: give the command again.
+    The model is sent through the control topic in parts; each shard switches when it has read the last one. A worker
+    that starts later loads it before its first event. An interrupted load changes nothing: repeat the command.
     """

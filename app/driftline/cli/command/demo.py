@@ -16,22 +16,22 @@ from driftline.cli.option import json_option
     type=click.Choice(["embedded", "kafka"]),
     default="embedded",
     show_default=True,
-    help="embedded: pip alone, at least once. kafka: a real Kafka (needs Java), exactly once.",
+    help="embedded: nothing to install, at least once. kafka: a real Kafka (needs Java), exactly once.",
 )
 @click.option("--payments", "count", type=click.IntRange(20_000), default=30_000, show_default=True)
-@click.option("--rate", type=click.FloatRange(100), default=1_200.0, show_default=True, help="Payments a second.")
+@click.option("--rate", type=click.FloatRange(100), default=1_200.0, show_default=True, help="Payments per second.")
 @click.option(
     "--write",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Only write payments.jsonl and pipeline.yaml there, to try the other commands on.",
+    help="Only write payments.jsonl and pipeline.yaml to this folder, to try the other commands.",
 )
 @json_option
 @does("driftline.cli.demo:demo")
 def demo() -> None:
-    """Stream card payments whose fraud pattern changes part way, and watch the alert arrive.
+    """Stream card payments whose fraud pattern changes midway, and watch for the alert.
 
-    Starts a broker and a worker, stops both at the end, and leaves nothing behind. Exit code 1: no alert came
-    after the change, or one came before it.
+    Starts a broker and a worker, stops both at the end and leaves nothing behind. Exit code 1: no alert after the
+    change, or an alert before it.
     """

@@ -15,8 +15,8 @@ from driftline.cli.option import bootstrap_option, json_option, pipeline_option
 @json_option
 @does("driftline.cli.explain:explain_command")
 def explain() -> None:
-    """Derive the score that was served for one event again, from snapshot and journal: the model's version, the
-    features, what each weighed, the label and when it came, the alerts that were open.
+    """Recompute an event's score from snapshot and journal, and show the model's version, the features and their
+    weights, the label and when it arrived, and the alerts that were open.
 
-    Exit code 1: what was derived is not what was served.
+    Exit code 1: the recomputed score differs from the served one.
     """

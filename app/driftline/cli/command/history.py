@@ -19,26 +19,24 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path)
 _OPTIONS = (
-    click.option("--input", "path", type=_FILE, metavar="FILE", help="Rows: CSV or JSON lines; .gz may follow."),
-    click.option("--label", metavar="FIELD", help="With --input: the field that holds the label."),
-    click.option("--id", "event_id", metavar="FIELD", help="With --input: the field that holds the event's id."),
-    click.option("--time", metavar="FIELD", help="The field that holds the event's time."),
-    click.option(
-        "--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if no field holds times."
-    ),
-    click.option("--step", "step_ms", type=DURATION, help="With --input: time from row to row [default: 1s]."),
+    click.option("--input", "path", type=_FILE, metavar="FILE", help="Rows: CSV or JSON lines, may be gzipped (.gz)."),
+    click.option("--label", metavar="FIELD", help="With --input: the label field."),
+    click.option("--id", "event_id", metavar="FIELD", help="With --input: the event id field."),
+    click.option("--time", metavar="FIELD", help="The event time field."),
+    click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if rows have no time."),
+    click.option("--step", "step_ms", type=DURATION, help="With --input: time between rows [default: 1s]."),
     click.option(
         "--label-delay",
         "label_delay_ms",
         type=DURATION,
         default=0,
         metavar="DURATION",
-        help="With --input: how much later a label is known.",
+        help="With --input: how long after its event a label arrives.",
     ),
-    click.option("--events", type=_FILE, metavar="FILE", help="The events topic as JSON lines; .gz may follow."),
+    click.option("--events", type=_FILE, metavar="FILE", help="The events topic as JSON lines, may be gzipped (.gz)."),
     click.option("--labels", type=_FILE, metavar="FILE", help="The labels topic as JSON lines."),
-    click.option("--label-time", metavar="FIELD", help="With --labels: the field that holds the label's time."),
-    click.option("--limit", type=click.IntRange(1), help="Read at most so many rows or events."),
+    click.option("--label-time", metavar="FIELD", help="With --labels: the label time field."),
+    click.option("--limit", type=click.IntRange(1), help="Read at most this many rows or events."),
 )
 _ROWS = {
     "label": "--label",
@@ -82,7 +80,7 @@ class Files:
         Raises:
             UsageError: one is given.
         """
-        _refuse(_ROWS | _RECORDS | _EITHER, "is for files (--input, or --events and --labels)")
+        _refuse(_ROWS | _RECORDS | _EITHER, "needs files (--input, or --events and --labels)")
 
     def check(self) -> None:
         """Refuse what does not fit together, whatever the pipeline.
@@ -91,15 +89,15 @@ class Files:
             UsageError: an option is missing, has no meaning here, or two exclude each other.
         """
         if self.path is not None and self.events is None and self.labels is None:
-            _refuse(_RECORDS, "goes with --labels, not with --input")
+            _refuse(_RECORDS, "needs --labels, not --input")
             if self.time is not None and (self.start_ms is not None or self.step_ms is not None):
                 raise click.UsageError(
-                    "--time takes times from the rows, --start and --step count them; give one of them"
+                    "--time excludes --start and --step: times are either read from the rows or counted"
                 )
         elif self.path is None and self.events is not None:
-            _refuse(_ROWS, "goes with --input, not with --events")
+            _refuse(_ROWS, "needs --input, not --events")
         else:
-            raise click.UsageError("give one history: --input FILE, or --events FILE and --labels FILE")
+            raise click.UsageError("give either --input FILE, or --events FILE and --labels FILE")
 
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,33 +18,31 @@ from driftline.core.task import TASK_NAMES
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="CSV with a header, or JSON lines; .gz may follow.",
+    help="CSV with a header, or JSON lines; may be gzipped (.gz).",
 )
-@click.option("--label", metavar="FIELD", help="The field to predict; without it, anomalies are scored.")
-@click.option(
-    "--id", "event_id", metavar="FIELD", help="The field that tells events apart [default: inferred from the data]."
-)
+@click.option("--label", metavar="FIELD", help="The field to predict; without it, events get anomaly scores.")
+@click.option("--id", "event_id", metavar="FIELD", help="The field with a unique id [default: inferred from the data].")
 @click.option(
     "--time",
     "time_field",
     metavar="FIELD",
-    help="The field that holds the event's time [default: inferred from the data].",
+    help="The event time field [default: inferred from the data].",
 )
 @form_options
 @click.option("--task", type=click.Choice(TASK_NAMES), help="What to predict [default: inferred from the data].")
-@click.option("--name", metavar="NAME", help="The pipeline's name [default: the file's].")
+@click.option("--name", metavar="NAME", help="The pipeline's name [default: from the file name].")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write [default: NAME.yaml; - for standard output].",
+    help="Output file, - for standard output [default: NAME.yaml].",
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there already.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @does("driftline.cli.init:init")
 def init() -> None:
     """Write a commented pipeline file for a data file.
 
-    Fields that would be learned by heart or give the label away are left out, with the reason beside them. Look
-    through the file, then run `driftline check`.
+    Fields that a model would memorize, such as ids, or that reveal the label are left out, with the reason in a
+    comment. Review the file, then run `driftline check`.
     """

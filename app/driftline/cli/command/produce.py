@@ -24,13 +24,13 @@ class RateType(click.ParamType):
         except ValueError:
             rate = -1.0
         if not 0.001 <= rate <= 1e9:
-            self.fail(f"{value!r} is not a rate; give rows per second, or max", param, ctx)
+            self.fail(f"{value!r} is not a rate; give rows per second or max", param, ctx)
         return rate
 
 
 def _check(time_field: str | None, start_ms: int | None, step_ms: int | None, **_: object) -> None:
     if time_field is not None and (start_ms is not None or step_ms is not None):
-        raise click.UsageError("--time takes times from the rows, --start and --step count them; give one of them")
+        raise click.UsageError("--time excludes --start and --step: times are either read from the rows or counted")
 
 
 @click.command()
@@ -42,25 +42,23 @@ def _check(time_field: str | None, start_ms: int | None, step_ms: int | None, **
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="CSV with a header, or JSON lines; .gz may follow.",
+    help="CSV with a header, or JSON lines; may be gzipped (.gz).",
 )
-@click.option("--label", metavar="FIELD", help="The field that holds the label; required if the pipeline has one.")
+@click.option("--label", metavar="FIELD", help="The label field; required if the pipeline has labels.")
 @click.option(
     "--id",
     "event_id",
     metavar="FIELD",
-    help="The field that holds the event's id [default: the pipeline's, else the row's number].",
+    help="The event id field [default: the pipeline's, else the row number].",
 )
-@click.option(
-    "--time", "time_field", metavar="FIELD", help="The field that holds the event's time [default: the pipeline's]."
-)
+@click.option("--time", "time_field", metavar="FIELD", help="The event time field [default: the pipeline's].")
 @form_options
-@click.option("--start", "start_ms", type=MOMENT, help="Time of the first row, if no field holds times.")
+@click.option("--start", "start_ms", type=MOMENT, help="Time of the first row, if rows have no time.")
 @click.option(
     "--step",
     "step_ms",
     type=DURATION,
-    help="Time from row to row [default: 1s, or less so that a long file spans one day at most].",
+    help="Time between rows [default: 1s, or less so that the file spans at most a day].",
 )
 @click.option(
     "--label-delay",
@@ -68,16 +66,18 @@ def _check(time_field: str | None, start_ms: int | None, step_ms: int | None, **
     type=DURATION,
     default=0,
     metavar="DURATION",
-    help="How long after its event a label is known, in event time [default: 0].",
+    help="How long after its event a label is sent, in event time [default: 0].",
 )
-@click.option("--limit", type=click.IntRange(1), help="Send at most so many rows.")
-@click.option("--rate", type=RateType(), default="max", metavar="N|max", help="Rows a second [default: max].")
+@click.option("--limit", type=click.IntRange(1), help="Send at most this many rows.")
+@click.option("--rate", type=RateType(), default="max", metavar="N|max", help="Rows per second [default: max].")
 @json_option
 @does("driftline.cli.produce:produce", check=_check)
 def produce() -> None:
-    """Send each row, without its label, as an event, and its label as feedback, --label-delay later.
+    """Send each row as an event without its label, and the label later (--label-delay).
 
-    Record times are event times. Rows without times of their own end now; records of past times need topics
-    that keep them (`driftline topics create --retention unlimited`). Exit code 1: some rows were unusable
-    and left out. 3: Kafka cannot be reached, refused a record, or acknowledged nothing for 30 s.
+    Records are sent with the event's time. If rows have none, times are counted so that the last is now. Past times
+    need topics that keep old records (`driftline topics create --retention unlimited`).
+
+    Exit codes: 1 some rows were unusable and skipped; 3 Kafka is unavailable, refused a record, or acknowledged
+    nothing for 30 s.
     """

@@ -12,20 +12,20 @@ from driftline.cli.option import bootstrap_option, json_option, pipeline_option
 
 @click.group()
 def state() -> None:
-    """Save what every shard has learned to a file, and restore it: a backup, another cluster, other versions."""
+    """Save the state of all shards to a file and restore it, for backups, another cluster or other versions."""
 
 
 @state.command()
 @pipeline_option
 @bootstrap_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STATE", help="The file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STATE", help="Output file.")
 @json_option
 @does("driftline.cli.state:save")
 def save() -> None:
-    """Write the state of every shard to STATE: model, metrics, drift detectors, and the events that wait.
+    """Write the state of every shard to STATE: model, metrics, drift detectors, pending events.
 
-    Reads Kafka only, and may run beside workers: it saves up to where the journal ended when it looked. Where these
-    versions cannot follow the journal, the newest snapshot is copied as it is, for the versions that made it.
+    Reads only, and may run beside workers: it saves the state at the journal's end when it started. Where these
+    versions cannot replay the journal, the newest snapshot is copied unchanged, for the versions that wrote it.
     """
 
 
@@ -33,21 +33,21 @@ def save() -> None:
 @pipeline_option
 @bootstrap_option
 @click.argument("state", type=click.Path(path_type=Path), metavar="STATE")
-@click.option("--replace", is_flag=True, help="Also where journals hold a state: it gives way to the saved one.")
+@click.option("--replace", is_flag=True, help="Replace any state that is already in the journals.")
 @click.option(
     "--start",
     default="earliest",
     show_default=True,
     metavar="earliest|latest|TIME",
-    help="Where the inputs of an empty journal are read from.",
+    help="Where to start reading inputs if the journal is empty.",
 )
 @json_option
 @does("driftline.cli.state:restore")
 def restore() -> None:
-    """Put the states of STATE, a file of `driftline state save`, to work; stop the workers first.
+    """Restore STATE, a file written by `driftline state save`. Stop the workers first.
 
-    The file is checked whole before any of it is used, and nothing is written unless every shard can go on from it.
-    With another number of partitions the model goes on with its metrics and drift detectors, without waiting events.
-    Where a journal has been written, inputs go on where it stands; otherwise at --start: ids that the state remembers
-    are not learned again.
+    The whole file is checked first, and nothing is written unless every shard can continue from it. With another number
+    of partitions, the model, its metrics and drift detectors are kept, but not the pending events. If the journal has
+    entries, inputs continue from its position, otherwise from --start; events whose ids the state remembers are not
+    learned twice.
     """

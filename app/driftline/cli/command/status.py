@@ -21,12 +21,12 @@ PATIENCE_S = 1.2  # in an outage a person wants to know within 3 s, and Python t
     default=PATIENCE_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long Kafka may take to answer; once it has, the rest may take five times as long.",
+    help="How long to wait for Kafka's first answer; all further reads may take five times as long.",
 )
 @does("driftline.cli.status:status")
 def status() -> None:
     """Show every shard: positions, lag, pending events, labels learned, metrics, open alerts.
 
-    Reads the journal, so it needs no worker; under load its numbers are up to a second old. What cannot be learned in
-    time is named.
+    Reads the journal, so no worker needs to run. Under load, numbers are up to a second old. Whatever cannot be read in
+    time is listed as unknown.
     """

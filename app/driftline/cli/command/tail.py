@@ -14,20 +14,20 @@ KINDS = ("scores", "outcomes", "alerts", "rejected")
 @click.argument("kind", type=click.Choice(KINDS))
 @pipeline_option
 @bootstrap_option
-@click.option("--from-beginning", is_flag=True, help="Start with the oldest record, not with the next one.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("--from-beginning", is_flag=True, help="Start with the oldest record instead of the next one.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many records.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(0, min_open=True),
     metavar="S",
-    help="Stop when nothing has come for so many seconds.",
+    help="Stop after this many seconds without a record.",
 )
-@click.option("--pretty", is_flag=True, help="Alerts for people, in 80 columns, instead of JSON lines.")
+@click.option("--pretty", is_flag=True, help="Print alerts as readable text, in 80 columns, instead of JSON lines.")
 @does("driftline.cli.tail:tail")
 def tail() -> None:
-    """Print records of KIND as JSON lines: scores, outcomes, alerts or rejected.
+    """Print records as JSON lines as they arrive: scores, outcomes, alerts or rejected.
 
-    Only committed records are shown where the pipeline's delivery is exactly_once. Exit code 1: --timeout
-    came before --limit.
+    If the pipeline's delivery is exactly_once, only committed records are shown. Exit code 1: --timeout was reached
+    before --limit.
     """

@@ -23,7 +23,7 @@ class RetentionType(click.ParamType):
 
 @click.group()
 def topics() -> None:
-    """Create and check the topics of a pipeline."""
+    """Create or check a pipeline's topics."""
 
 
 @topics.command()
@@ -32,23 +32,23 @@ def topics() -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(1, 10_000),
-    help="Partitions of each topic [default: as the inputs have, else DRIFTLINE_PARTITIONS or 4].",
+    help="Partitions of each topic [default: as the input topics, else DRIFTLINE_PARTITIONS or 4].",
 )
-@click.option("--replication", type=click.IntRange(1, 100), help="Copies of each topic (DRIFTLINE_REPLICATION).")
+@click.option("--replication", type=click.IntRange(1, 100), help="Replicas of each topic (DRIFTLINE_REPLICATION).")
 @click.option(
     "--retention",
     "retention_ms",
     type=RetentionType(),
     metavar="DURATION|unlimited",
-    help="How long inputs and outputs are kept, as in 30d. Records of past times need unlimited: "
-    "Kafka counts from the record's own time.",
+    help="Retention of inputs and outputs, such as 30d. Records with past times need unlimited: "
+    "Kafka counts from the record's time.",
 )
 @json_option
 @does("driftline.cli.topics:create")
 def create() -> None:
-    """Create the topics that are missing; leave the others as they are.
+    """Create missing topics; leave existing ones unchanged.
 
-    Exit code 3 if a topic that was there already is not as the pipeline needs it.
+    Exit code 3: an existing topic does not suit the pipeline.
     """
 
 
@@ -58,4 +58,4 @@ def create() -> None:
 @json_option
 @does("driftline.cli.topics:check")
 def check() -> None:
-    """Check that the topics are there and as the engine needs them (exit code 3 if not)."""
+    """Check that the topics exist with the right settings (exit code 3 if not)."""

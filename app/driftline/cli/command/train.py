@@ -18,16 +18,14 @@ def _check(history: Files, **_: object) -> None:
 @click.command()
 @pipeline_option
 @history_options
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="Where the model file goes."
-)
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="Output file.")
 @json_option
 @does("driftline.cli.train:train", check=_check)
 def train() -> None:
-    """Fold a history as a worker would have, and keep the model in a file.
+    """Train a model on historical data, as a worker would have, and write it to a file.
 
-    `driftline control load MODEL` puts it to work in every shard, before the first event or in the middle of them.
-    The history is a file of rows (--input) or two files of records (--events, --labels).
+    `driftline control load MODEL` loads it into every shard, before the first event or at any later time. The data is a
+    file of rows (--input) or two files of records (--events, --labels).
 
-    Exit code 1: rows were left out or rejected; 130: stopped by Ctrl-C, nothing was written.
+    Exit codes: 1 rows were skipped or rejected; 130 stopped by Ctrl-C, nothing was written.
     """

@@ -16,15 +16,15 @@ from driftline.cli.option import MOMENT, bootstrap_option, json_option, pipeline
     "from_ms",
     type=MOMENT,
     metavar="TIME",
-    help="Begin at the last snapshot before this wall time, not at the beginning.",
+    help="Start from the last snapshot before this wall-clock time instead of the beginning.",
 )
-@click.option("--to", "to_ms", type=MOMENT, metavar="TIME", help="End with what was committed by this wall time.")
-@click.option("--outputs", is_flag=True, help="Compare every score, outcome, alert and rejected record, too.")
+@click.option("--to", "to_ms", type=MOMENT, metavar="TIME", help="Stop at what was committed by this wall-clock time.")
+@click.option("--outputs", is_flag=True, help="Also compare every score, outcome, alert and rejected record.")
 @json_option
 @does("driftline.cli.verify:verify")
 def verify() -> None:
-    """Fold the journal again and compare: PASS, or the first difference.
+    """Replay the journal and compare its digests: PASS, or the first difference.
 
-    Reads Kafka only, and may run beside workers: it ends where the journal ended when it began. Times are ISO
-    8601 or epoch seconds or milliseconds. Exit code 1: a difference was found.
+    Reads only, and may run beside workers: it stops at the journal's end when it started. Times are ISO 8601, or epoch
+    seconds or milliseconds. Exit code 1: a difference was found.
     """
