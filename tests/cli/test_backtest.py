@@ -511,7 +511,7 @@ def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: by
         (["--events", "e.jsonl"], "give either --input"),
         (["--grid", "seed=" + ",".join(map(str, range(70)))], "more than 64 candidates"),
         (["--time", "at", "--start", "0"], "--time excludes"),
-        (["--label-time", "at"], "--label-time goes with --labels"),
+        (["--label-time", "at"], "--label-time needs --labels"),
     ],
 )
 def test_flags_that_do_not_fit(tmp_path: Path, flags: list[str], says: str) -> None:

@@ -77,7 +77,7 @@ def factory(path: Path, name: str) -> Path:
 def test_a_right_file(file: Path) -> None:
     done = check("-p", file, "--rate", "100")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("cards: a right pipeline file\nDeterministic:")
+    assert done.stdout.startswith("cards: the pipeline file is valid\nDeterministic:")
     assert "100/s x 1h = 360,000" in done.stdout
     assert "at least 25h" in done.stdout
     assert len(done.stdout.splitlines()) < 20
@@ -87,7 +87,7 @@ def test_a_right_file(file: Path) -> None:
 def test_all_settings_as_a_file(file: Path) -> None:
     done = check("-p", file, "--all", "--no-proof")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("# cards: a right pipeline file\n# Not proven")
+    assert done.stdout.startswith("# cards: the pipeline file is valid\n# Determinism not checked")
     assert read_pipeline(done.stdout) == read_pipeline(FILE)
 
 
@@ -185,7 +185,7 @@ def test_a_model_of_counts_is_proven_on_counts(file: Path) -> None:
     )
     done = check("-p", file)
     assert done.exit_code == 0, done.output
-    assert "WARNING: the model raised on negative numbers" in done.stdout
+    assert "WARNING: the model raises on negative numbers" in done.stdout
 
 
 NUMBERS = FILE.partition("event:")[0] + "event: {id: id, features: {gold: number, frame: number}}\n"
@@ -221,7 +221,7 @@ def test_warnings_are_under_the_verdict_and_in_json(file: Path) -> None:
     file.write_text(f"{NUMBERS}{LABEL}model: LogisticRegression()\n")
     done = check("-p", file)
     assert done.exit_code == 0
-    assert done.stdout.startswith("cards: a right pipeline file, with 1 warning\nWARNING: numbers reach")
+    assert done.stdout.startswith("cards: the pipeline file is valid, with 1 warning\nWARNING: numbers reach")
     assert len(json.loads(check("-p", file, "--json").stdout)["warnings"]) == 1
 
 
