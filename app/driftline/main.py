@@ -75,10 +75,10 @@ class Engine(Service):
     def unready(self) -> list[str]:
         """Why it does no work, or not all of it, in words; nothing where it does."""
         if self.failure is not None:
-            return [f"it failed, and ends: {str(self.failure).partition(chr(10))[0]:.300}"]
+            return [f"it failed and is stopping: {str(self.failure).partition(chr(10))[0]:.300}"]
         if self.worker is not None:
             return self.worker.unready()
-        return ["Kafka does not answer" if self.outage.on else "it is starting: the topics are being looked at"]
+        return ["Kafka is unavailable" if self.outage.on else "it is starting: checking the topics"]
 
     async def on_start(self) -> None:
         self._running = asyncio.create_task(self._run())
@@ -145,7 +145,7 @@ class Notification(Service):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s stopped; its alerts wait for the next start", task.get_name(), exc_info=error)
+            log.error("%s stopped; its alerts will be sent after the next start", task.get_name(), exc_info=error)
 
     async def on_stop(self) -> None:
         for task in self._posting:
@@ -177,7 +177,7 @@ class Host:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
-                f"the data folder {folder} cannot be made ({error.strerror}); set DRIFTLINE_DATA_DIR to one that can"
+                f"cannot create the data folder {folder} ({error.strerror}); set DRIFTLINE_DATA_DIR to another"
             ) from error
         self.app = _App(
             f"driftline-{pipeline.name}",

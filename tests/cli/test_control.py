@@ -218,7 +218,7 @@ async def test_a_topic_that_takes_no_record_as_large(kafka: KafkaNode, pipeline_
     done = await asyncio.to_thread(run, "control", "-p", pipeline_file, "--bootstrap", kafka.bootstrap, "load", model)
     assert done.returncode == 3
     assert "small-records.control takes no record as large" in done.stderr
-    assert "Give it again" in done.stderr
+    assert "Try again" in done.stderr
 
 
 def test_a_file_without_end_is_no_model() -> None:

@@ -142,7 +142,11 @@ def test_a_delay_as_long_as_the_wait_is_warned_of(embedded: EmbeddedNode, pipeli
     """And without a worker, nothing is claimed of labels."""
     where = ("-p", pipeline_file, "--bootstrap", embedded.bootstrap, "--set", "label.wait=1h")
     rows = ("--input", rows_file, "--label", "fraud", "--label-delay")
-    for delay, told in (("59m", None), ("1h", "arrive just as label.wait (1h) ends"), ("61m", "arrive after label.wait (1h)")):
+    for delay, told in (
+        ("59m", None),
+        ("1h", "arrive just as label.wait (1h) ends"),
+        ("61m", "arrive after label.wait (1h)"),
+    ):
         done = run("produce", *where, *rows, delay, "--json")
         assert done.returncode == 0
         assert (told or "warning") in done.stderr or told is None

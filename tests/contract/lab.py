@@ -212,7 +212,7 @@ def embedded_lab(node: Node) -> Lab:
         "embedded",
         node,
         {
-            "isolation": "the embedded broker accepts transactions and isolates nothing",
+            "isolation": "the embedded broker accepts transactions without isolating them",
             "groups": "the embedded broker has one member in a group",
             "retention": "the embedded broker has no request to delete records",
             "size limit": "the embedded broker has no limits of its own on a topic",

@@ -43,7 +43,7 @@ def test_it_is_told_once_and_counted(hands: Hands, caplog: pytest.LogCaptureFixt
     hands.now_s += 5
     assert (seen.on, seen.count, seen.total_s) == (False, 1, 50)
     said = [record.getMessage() for record in caplog.records]
-    assert [line.partition(":")[0] for line in said] == ["Kafka does not answer", "Kafka answers again, after 50 s"]
+    assert [line.partition(":")[0] for line in said] == ["Kafka is unavailable", "Kafka is available again after 50 s"]
     assert "nobody is there" in said[0]
 
 
@@ -151,6 +151,6 @@ async def test_what_is_tried_again_and_again_is_said_once(caplog: pytest.LogCapt
 def test_advice_names_the_topic_and_is_for_kafkas_errors_only() -> None:
     from aiokafka.errors import KafkaError, KafkaStorageError, MessageSizeTooLargeError
 
-    assert "p.scores takes no record" in advice(MessageSizeTooLargeError(), "p.scores")
+    assert "a record is too large for p.scores" in advice(MessageSizeTooLargeError(), "p.scores")
     assert "disk" in advice(KafkaStorageError())
     assert advice(KafkaError()) == advice(CommitUnknownError()) == ""

@@ -145,7 +145,7 @@ WRONG: dict[str, tuple[str, dict[str, str], str]] = {
     "password": ("SASL_PLAINTEXT", {**LOGIN, "sasl_password": "wrong"}, r"refuses user 'someone'.*SASL_PASSWORD"),
     "password over TLS": ("SASL_SSL", {**LOGIN, "sasl_password": "wrong", "ca": "yes"}, r"refuses user 'someone'"),
     "user": ("SASL_PLAINTEXT", {**LOGIN, "sasl_username": "nobody"}, r"refuses user 'nobody'.*SASL_USERNAME"),
-    "mechanism": ("SASL_PLAINTEXT", {**LOGIN, "sasl_mechanism": "SCRAM-SHA-256"}, r"does not offer .*SCRAM-SHA-256"),
+    "mechanism": ("SASL_PLAINTEXT", {**LOGIN, "sasl_mechanism": "SCRAM-SHA-256"}, r"does not support .*SCRAM-SHA-256"),
     "no user": (
         "SASL_PLAINTEXT",
         {"security_protocol": "PLAINTEXT"},
@@ -153,15 +153,19 @@ WRONG: dict[str, tuple[str, dict[str, str], str]] = {
     ),
     "no user over TLS": ("SASL_SSL", {"security_protocol": "SSL", "ca": "yes"}, r"SECURITY_PROTOCOL=SASL_SSL"),
     "user for nobody": ("PLAINTEXT", {"security_protocol": "SASL_PLAINTEXT", **LOGIN}, r"SECURITY_PROTOCOL=PLAINTEXT"),
-    "TLS for nobody": ("PLAINTEXT", {"security_protocol": "SSL"}, r"speaks no TLS .*SECURITY_PROTOCOL=PLAINTEXT"),
-    "TLS and user": ("SASL_PLAINTEXT", {"security_protocol": "SASL_SSL", **LOGIN}, r"no TLS .*PROTOCOL=SASL_PLAINTEXT"),
-    "no TLS": ("SSL", {"security_protocol": "PLAINTEXT"}, r"speaks TLS on that port; set .*SECURITY_PROTOCOL=SSL"),
+    "TLS for nobody": ("PLAINTEXT", {"security_protocol": "SSL"}, r"does not use TLS .*SECURITY_PROTOCOL=PLAINTEXT"),
+    "TLS and user": (
+        "SASL_PLAINTEXT",
+        {"security_protocol": "SASL_SSL", **LOGIN},
+        r"does not use TLS .*PROTOCOL=SASL_PLAINTEXT",
+    ),
+    "no TLS": ("SSL", {"security_protocol": "PLAINTEXT"}, r"requires TLS on that port; set .*SECURITY_PROTOCOL=SSL"),
     "user without TLS": (
         "SASL_SSL",
         {"security_protocol": "SASL_PLAINTEXT", **LOGIN},
         r"speaks TLS .*PROTOCOL=SASL_SSL",
     ),
-    "certificate": ("SSL", {}, r"certificate that is not trusted .*DRIFTLINE_SSL_CAFILE"),
+    "certificate": ("SSL", {}, r"untrusted certificate .*DRIFTLINE_SSL_CAFILE"),
 }
 
 
@@ -219,7 +223,7 @@ def test_a_broker_that_is_away_at_the_start_and_for_half_a_minute_later(kafka_ne
         place.produce()
         node.kill()
         with place.worker() as worker:
-            worker.until_said("Kafka does not answer", 60)
+            worker.until_said("Kafka is unavailable", 60)
             assert not ready(worker)
             assert worker.metric("driftline_broker_up") == worker.metric("driftline_ready") == 0
             node.start()
@@ -238,7 +242,7 @@ def test_a_broker_that_is_away_at_the_start_and_for_half_a_minute_later(kafka_ne
             assert worker.metric("driftline_broker_outages_total") >= 2
             assert worker.metric("driftline_broker_outage_seconds_total") >= away_s
             log = worker.log()
-            assert log.count("Kafka does not answer") == log.count("Kafka answers again") == 2, "each is said once"
+            assert log.count("Kafka is unavailable") == log.count("Kafka is available again") == 2, "each is said once"
             assert sum("does not answer" in line or "WARNING" in line for line in log.splitlines()) < 20
             assert worker.stop() == 0
 
@@ -280,10 +284,10 @@ def test_a_limit_of_a_topic_that_is_lowered_under_way(kafka: KafkaNode, tmp_path
         worker.until_ready(1)
         place.configure(topic, max_message_bytes="400")
         place.produce()
-        worker.until_said(f"{topic} takes no record as large as ours", 60)
+        worker.until_said(f"a record is too large for {topic}", 60)
         if kind == "scores":  # with snapshots, every other slice gets through
             worker.until(lambda: worker.metric("driftline_failures_total") >= 4, 60, "it is tried again")
-            assert worker.log().count("takes no record as large as ours") == 1, "and said once"
+            assert worker.log().count("a record is too large for") == 1, "and said once"
         assert "max.message.bytes" in worker.log()
         place.configure(topic)
         place.until_joined(count)
@@ -314,8 +318,8 @@ def test_a_narrow_topic_takes_what_the_check_says_it_does(kafka: KafkaNode, tmp_
         place.until_joined(count)
         place.check_exact(count)
         assert worker.stop() == 0
-        assert "takes no record" not in worker.log()
-        assert worker.log().count("a snapshot is left") == 1
+        assert "a record is too large for" not in worker.log()
+        assert worker.log().count("snapshot written") == 1
 
 
 @pytest.fixture
@@ -354,7 +358,7 @@ def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_pa
             told = ("has acknowledged nothing for 30 s: see that", "cannot reach Kafka", "Kafka did not answer")
             assert any(text in last for text in told), last
             assert "Traceback" not in done.stderr
-            worker.until_said("Kafka does not answer", 60)
+            worker.until_said("Kafka is unavailable", 60)
             assert not ready(worker)
             filling.unlink()
             node.restart()

@@ -113,7 +113,7 @@ def test_a_clean_stop_leaves_all_to_the_next_start(site: Site) -> None:
     with site.worker() as worker:
         site.until_joined(600)
         stop_in_time(worker)
-        assert worker.log().count("a snapshot is left") == PARTITIONS
+        assert worker.log().count("snapshot written") == PARTITIONS
     for partition in range(PARTITIONS):
         snapshot = asyncio.run(kept(site.bootstrap, site.pipeline, partition))
         again = asyncio.run(replayed(site.bootstrap, site.pipeline, partition))
@@ -195,14 +195,14 @@ def test_no_broker(tmp_path: Path) -> None:
     """It waits, alive and not ready, says so once, and can be stopped; that it goes on is shown in test_faults."""
     site = Site(f"127.0.0.1:{free_port()}", tmp_path, "no-broker", weather(tmp_path, 10))
     with site.worker() as worker:
-        worker.until_said("Kafka does not answer: cannot reach Kafka at")
+        worker.until_said("Kafka is unavailable: cannot reach Kafka at")
         page = worker.page("/health/ready")
         assert page is not None
         assert page[0] == 503
         assert worker.page("/health/live") == (200, '{"live":true}')
         assert worker.metric("driftline_broker_outages_total") == 1
         stop_in_time(worker)
-        assert worker.log().count("Kafka does not answer") == 1
+        assert worker.log().count("Kafka is unavailable") == 1
         assert "Traceback" not in worker.log()
 
 
@@ -264,7 +264,7 @@ def test_input_deleted_unread(site: Site) -> None:
         assert worker.end(DRAINED_S) == 4
         said = worker.log().rpartition("Error: ")[2]
         assert f"{events}-" in said
-        assert "is kept from offset 500 on, but the shard has read up to" in said
+        assert "starts at offset 500, but the shard has read only up to" in said
         assert "--on-gap continue" in said
     with site.worker("--on-gap", "continue") as worker:
         worker.until_ready(PARTITIONS)
@@ -296,7 +296,7 @@ def test_input_deleted_that_the_journal_names(site: Site) -> None:
     with site.worker("--on-gap", "continue") as worker:
         worker.until_ready(PARTITIONS)
         stop_in_time(worker)
-        assert "a snapshot is left" not in worker.log()
+        assert "snapshot written" not in worker.log()
     with site.worker() as worker:
         worker.until_ready(PARTITIONS)  # once is enough
         assert worker.metric("driftline_labels_learned") == 0
@@ -367,9 +367,9 @@ def test_broker_that_goes_and_comes(kafka_needs: None, tmp_path: Path) -> None:
             assert scored(worker) < count, "the stream is not through"
             node.start()
             until_scored(worker, scored(worker) + 300)
-            recoveries = worker.log().count("; the shard recovers")
+            recoveries = worker.log().count("; recovering")
             node.pause()
-            worker.until_said("; the shard recovers", times=recoveries + 1)  # of whichever request was on its way
+            worker.until_said("; recovering", times=recoveries + 1)  # of whichever request was on its way
             before = scored(worker)
             assert before < count, "the stream is not through"
             node.resume()

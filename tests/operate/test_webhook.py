@@ -60,21 +60,24 @@ def test_secrets_come_from_the_environment_and_are_not_shown(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("webhooks: [", "cannot be read"),
-        ("webhoks: {}", "one key, webhooks"),
+        ("webhooks: [", "cannot read"),
+        ("webhoks: {}", "single key `webhooks`"),
         ("webhooks: {a: {form: json, url: 'http://x', mood: good}}", "webhooks.a.mood"),
         ("webhooks: {a: {form: json, url: 'http://x', tiemout: 3s}}", "unknown key; did you mean 'timeout'? Allowed: "),
         ("webhooks: {a: {form: fax, url: 'http://x'}}", "webhooks.a.form: must be 'json', 'slack' or 'alertmanager'"),
-        ("webhooks: {a: {form: json}}", "webhooks.a.url: is required: where;"),
-        ("webhooks: {a: {form: json, url: 'http://x:99999/hush'}}", "no http:// or https:// address"),
+        ("webhooks: {a: {form: json}}", "webhooks.a.url: is required: address;"),
+        ("webhooks: {a: {form: json, url: 'http://x:99999/hush'}}", "not an http:// or https:// address"),
         ("webhooks: {a: {form: json, url: 'http://x', timeout: 0s}}", "webhooks.a.timeout: must be greater"),
-        ("webhooks: {a: {form: json, url: 'ftp://hush'}}", "no http:// or https:// address"),
+        ("webhooks: {a: {form: json, url: 'ftp://hush'}}", "not an http:// or https:// address"),
         ("webhooks: {a: {form: json, url: '${NOT_THERE}'}}", "NOT_THERE, which is not set"),
         ("webhooks: {a: {form: json, url: 'http://x', audience: [boss]}}", "webhooks.a.audience"),
         ("webhooks: {a: {form: json, url: 'http://x', timeout: soon}}", "webhooks.a.timeout"),
         ("webhooks: {a: {form: json, url: 'http://x', headers: {K: \"a\\nb\"}}}", "one line"),
-        ("webhooks: {a: {form: json, url: 'http://me:hush@x', headers: {AUTHORIZATION: hush}}}", "two credentials"),
-        ("webhooks: {a: {form: json, url: 'http://x', headers: {'My Key': hush}}}", "is not the name of a header"),
+        (
+            "webhooks: {a: {form: json, url: 'http://me:hush@x', headers: {AUTHORIZATION: hush}}}",
+            "credentials both in the url",
+        ),
+        ("webhooks: {a: {form: json, url: 'http://x', headers: {'My Key': hush}}}", "is not a header name"),
         ("webhooks: {a: {form: json, url: 'http://x', headers: {K: 'hush\u00fc'}}}", "ASCII"),
         ("webhooks: {a: {form: json, url: 'http://x', headers: {Content-Length: '1'}}}", "is set by Driftline"),
         ("webhooks: {'A b': {form: json, url: 'http://hush'}}", "webhooks.A b.[key]: a webhook's name"),
@@ -88,7 +91,7 @@ def test_a_wrong_file_is_told_without_its_secrets(tmp_path: Path, text: str, say
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="cannot read"):
         load_webhooks(tmp_path / "none.yaml", {})
 
 

@@ -163,7 +163,7 @@ async def test_a_changed_score(delivery: str) -> None:
     assert found.expected not in (None, "0.5")
     assert found.slice is not None
     assert found.slice > 1
-    assert found.note == "the slice's journal entry agrees with the fold"
+    assert found.note == "the slice's journal entry agrees with the replay"
     assert (await audited(cluster, chosen, Span()))[0].difference is None, "the journal is as it was"
 
 
@@ -346,7 +346,7 @@ async def test_without_a_snapshot_before_it_begins_at_the_beginning() -> None:
     chosen = pipeline()
     cluster = await lived(chosen)
     (made,) = await audited(cluster, chosen, Span(from_ms=1, outputs=True))
-    assert made.start == "the beginning, as there is no whole snapshot before --from"
+    assert made.start == "the beginning, since there is no complete snapshot before --from"
     assert (made.difference, made.slices) == (None, len(slices(cluster, chosen)))
 
 

@@ -162,7 +162,7 @@ async def test_verify_names_what_others_wrote_into_the_outputs() -> None:
         (made,) = await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, 1, Span(outputs=True))
         assert made.difference is not None
     deep = _value_field(b'{"a":1}', b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")
-    assert deep == ("value.a", "1", "JSON that is too deep to be written")
+    assert deep == ("value.a", "1", "JSON nested too deeply to be written")
 
 
 async def test_an_event_that_was_never_scored_is_an_error() -> None:

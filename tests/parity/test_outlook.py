@@ -88,7 +88,7 @@ async def test_where_the_state_comes_from_is_said() -> None:
     async with Life(cluster, chosen) as life:
         await life.until_done()
         await life.kill()
-    assert "slices after it folded again" in (await seen(cluster, chosen)).source
+    assert "slices to replay after it" in (await seen(cluster, chosen)).source
     forget_snapshots(cluster, chosen)
     assert (await seen(cluster, chosen)).source.startswith("the journal, ")
     assert await learned(cluster, chosen) == COUNT + 50
@@ -96,7 +96,7 @@ async def test_where_the_state_comes_from_is_said() -> None:
     forget_snapshots(cluster, chosen)
     found = await seen(cluster, chosen)
     assert found.fate == "lost"
-    assert "the inputs that the journal names are gone" in found.source
+    assert "the inputs named by the journal have been deleted" in found.source
     assert await learned(cluster, chosen) is None
 
 
@@ -123,7 +123,7 @@ async def test_records_deleted_unread_are_said() -> None:
     forget_inputs(cluster, chosen)
     found = await seen(cluster, chosen)
     assert found.fate == "lost"
-    assert "with --on-gap continue it goes on behind the gap" in found.source
+    assert "with --on-gap continue skips the gap" in found.source
     assert await learned(cluster, chosen) is None
 
 

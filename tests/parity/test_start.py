@@ -67,7 +67,7 @@ async def test_what_has_begun_goes_on_where_it_is(caplog: pytest.LogCaptureFixtu
         async with Life(cluster, later, client="two") as life:
             await life.until_done()
             await life.stop()
-    assert "`start: latest` is of no effect" in caplog.text
+    assert "`start: latest` has no effect" in caplog.text
     produce(cluster, later, 50, first=100)
     async with Life(cluster, later, client="three", start=Start(reset_state=True)) as life:
         await life.until_done()

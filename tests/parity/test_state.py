@@ -182,7 +182,7 @@ async def test_versions_that_cannot_read_it_say_so_and_keep_it_and_save_leads_fr
         for file in (path, tmp_path / "copied"):
             (put,) = await restored(cluster, chosen, file, replace=True)
             assert put.notes == [
-                f"it was made by Python {older['python']}, this is Python 3.99.1; its model was tried on 100 "
+                f"it was made by Python {older['python']}, this is Python 3.99.1; its model was tested on 100 "
                 "synthetic events"
             ]
             async with Life(cluster, chosen) as life:
@@ -258,7 +258,7 @@ async def test_a_state_is_put_back_where_inputs_go_on(tmp_path: Path) -> None:
     async with Life(cluster, chosen) as life:
         await life.until_done()
         await life.stop()
-    with pytest.raises(RecoveryError, match="holds a state already .*--replace"):
+    with pytest.raises(RecoveryError, match="already holds a state .*--replace"):
         await restored(cluster, chosen, path)
     (put,) = await restored(cluster, chosen, path, replace=True)
     assert put.positions == {topic: cluster.log(Place(topic, 0)).end for topic in Inputs(chosen).topics}
@@ -313,7 +313,7 @@ async def test_another_number_of_partitions_keeps_the_models(tmp_path: Path) -> 
     there.create_for(chosen, 3)
     put = await restored(there, chosen, path)
     assert [one.source for one in put] == [0, 1, 0]
-    assert all("not carried: keys fall on other partitions" in one.notes[0] for one in put)
+    assert all("dropped, since keys map to other partitions" in one.notes[0] for one in put)
     assert [one.waiting for one in put] == [0, 0, 0]
     produce(there, chosen, 90, first=3_000, partitions=3)
     async with Life(there, chosen) as life:
@@ -360,7 +360,7 @@ async def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> Non
     changed = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(body, len(whole), step)]
     for spoilt in (*changed, whole[:-1], whole + b"x", whole[:body]):
         path.write_bytes(spoilt)
-        with pytest.raises(StateFileError, match="damaged|goes on"):
+        with pytest.raises(StateFileError, match="damaged|extra bytes"):
             StateReader(path, NO_KEYS)
     for spoilt in (b"", b"\n", b"{}\n", b"[" * 100_000, whole[body:], b'{"kind": "driftline model"}\n'):
         path.write_bytes(spoilt)

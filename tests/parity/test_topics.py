@@ -46,7 +46,7 @@ async def test_an_input_made_anew_is_not_read_from_the_middle(count: int, has_id
         return  # nothing tells: see docs/reliability.md
     error = await fails(cluster, chosen)
     assert isinstance(error, InputReplacedError)
-    assert "deleted and made anew" in str(error)
+    assert "deleted and recreated" in str(error)
     assert "--on-gap continue" in str(error)
     async with Life(cluster, chosen, start=GO_ON) as life:
         await life.until_done()
@@ -109,7 +109,7 @@ async def test_a_topic_made_anew_under_a_worker_ends_it(which: str, monkeypatch:
         cluster.remake(getattr(chosen.topics, which))
         error = await life.fails()
     assert isinstance(error, DriftlineError)
-    assert "made anew" in str(error)
+    assert "recreated" in str(error)
 
 
 async def test_more_partitions_are_an_error_while_events_may_wait() -> None:
@@ -119,7 +119,7 @@ async def test_more_partitions_are_an_error_while_events_may_wait() -> None:
         cluster.widen(topic, 4)
     error = await fails(cluster, chosen)
     assert isinstance(error, PartitionsChangedError)
-    assert "parity.labels has 4 partitions and had 2" in str(error)
+    assert "parity.labels has 4 partitions instead of 2" in str(error)
     assert "parity.control has 4" in str(error)
     async with Life(cluster, chosen, start=GO_ON) as life:
         await life.until_done()

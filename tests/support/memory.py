@@ -379,7 +379,7 @@ class MemoryPublisher:
                 return await asyncio.shield(task)
         except TimeoutError:
             task.cancel()
-            raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None
+            raise CommitUnknownError("the commit timed out; recovering") from None
         except ClusterError as error:
             raise CommitUnknownError(f"the commit failed or is unknown ({error}); the shard recovers") from error
 

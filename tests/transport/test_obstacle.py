@@ -59,14 +59,14 @@ def test_a_transaction_that_stays_open_is_named_once(caplog: pytest.LogCaptureFi
         inputs.look(HELD_S / 2)
     (line,) = said(caplog)
     assert line.startswith(
-        "a transaction of another producer is open in payments-0 since 2023-11-14 22:13:20 UTC, from offset 17 on"
+        "a transaction of another producer is open in payments-0 since 2023-11-14 22:13:20 UTC, from offset 17:"
     )
-    assert "1,234 offsets wait" in line
+    assert "1,234 offsets are waiting" in line
     assert "abort --topic payments --partition 0 --start-offset 17" in line
     assert inputs.lookout.open_s(PLACE) == 3 * HELD_S
     inputs.held = None
     inputs.look(1)
-    assert said(caplog)[1:] == ["the transaction in payments-0 has ended, and is read on"]
+    assert said(caplog)[1:] == ["the transaction in payments-0 has ended, reading continues"]
     assert inputs.lookout.open_s(PLACE) is None
 
 
@@ -90,7 +90,7 @@ def test_partitions_that_were_added_are_told_with_the_remedy(caplog: pytest.LogC
     inputs.look()
     (line,) = said(caplog)
     assert line == inputs.lookout.trouble
-    assert line.startswith("partitions were added: payments has 4, and the pipeline works with 2.")
+    assert line.startswith("partitions were added: payments has 4, but the pipeline uses 2.")
     assert "driftline topics check" in line
     inputs.partitions = {"payments": 4, "chargebacks": 4}
     inputs.look()
@@ -168,14 +168,14 @@ async def test_lag_is_not_known_while_the_cluster_is_away() -> None:
         away = True
         await life.until(lambda: life.worker.outage.on)
         assert not [name for name, _ in page(life) if name.startswith("driftline_lag")]
-        assert life.worker.unready() == ["Kafka does not answer"]
+        assert life.worker.unready() == ["Kafka is unavailable"]
 
 
 async def test_a_worker_that_is_leaving_is_not_ready_and_says_why() -> None:
     cluster, chosen = MemoryCluster(), pipeline()
     cluster.create_for(chosen, 1)
     async with Life(cluster, chosen) as life:
-        assert life.worker.unready() == ["the consumer group has given it no shards yet"]
+        assert life.worker.unready() == ["the consumer group has not assigned any shards yet"]
         await life.until_done()
         assert life.worker.ready
         life.worker.stop()
@@ -198,6 +198,6 @@ async def test_a_worker_that_failed_is_not_ready_and_says_why() -> None:
         error = await life.fails()
         assert isinstance(error, InputLostError)
         (reason,) = life.worker.unready()
-        assert reason.startswith("it failed, and ends: ")
+        assert reason.startswith("it failed and is stopping: ")
         assert "retention" in reason
         assert not life.worker.ready

@@ -37,7 +37,7 @@ def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int, own: Pip
         pipeline = parse_foreign(entry.pipeline, own)
     except PipelineError as error:
         raise RecoveryError(
-            f"the journal's epoch {entry.number} has a pipeline that cannot be put to work here ({error}). Go back to "
+            f"the journal's epoch {entry.number} has a pipeline that cannot be built here ({error}). Go back to "
             f"Driftline {str(entry.versions.get('app'))[:20]} and the pipeline file of that epoch, or start with "
             "--reset-state"
         ) from error
@@ -47,7 +47,7 @@ def enter_epoch(entry: EpochEntry, shard: Shard | None, partition: int, own: Pip
             fresh.commands.floor_ms = entry.begun_ms
         return fresh
     if shard is None:
-        raise InvariantError("the journal keeps a state that it never began; restore its first entries")
+        raise InvariantError("the journal continues a state whose beginning is missing; restore its first entries")
     kept = load(pipeline, partition, dump(shard))
     adopt(kept, shard.pipeline)
     if entry.reason == "gap":
@@ -91,9 +91,9 @@ def next_epoch(
     elif changed_keys(before := as_read_now(last.pipeline), document):
         if refused := refused_keys(before, document):
             raise StateMismatchError(
-                f"the pipeline file changed in {', '.join(refused)}, which the state of {pipeline.name} cannot follow. "
+                f"the pipeline file changed in {', '.join(refused)}, so the state of {pipeline.name} cannot be kept. "
                 "Undo the change, give the pipeline a new name, or start once with --reset-state (the model starts "
-                "untrained; inputs go on where they were)"
+                "untrained; inputs continue from their current positions)"
             )
         reason = "pipeline"
     elif last.versions != versions() or last.arithmetic != arithmetic_fingerprint():

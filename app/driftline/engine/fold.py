@@ -249,7 +249,7 @@ class Folder:
             total += self.receive(topic, sources)
         folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False, raised)
         if self.waiting:
-            raise InvariantError("a slice was not folded whole: bounds differ from those it was made with")
+            raise InvariantError("a slice was not replayed completely: its bounds differ from the recorded ones")
         return folded
 
     def tick(self, slice_number: int, time_ms: int, raised: Mapping[str, str] | None = None) -> Folded:

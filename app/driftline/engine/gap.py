@@ -56,7 +56,7 @@ class Gap(NamedTuple):
             CommitUnknownError: the epoch is not known to be there.
         """
         if kept.folder is None or kept.epoch is None or last.epoch is None:
-            raise InvariantError("there is no state to be kept behind the gap")
+            raise InvariantError("there is no state to keep across the gap")
         shard = self._under_this_file(kept.folder.shard)
         # Commands of the slices that are passed over are not known to it, and must not be repeated.
         shard.commands.floor_ms = max(shard.commands.floor_ms, taken_ms)

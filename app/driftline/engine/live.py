@@ -335,8 +335,8 @@ class Live:
         if self._named_s is None or now_s - self._named_s > NAME_EVERY_S:
             topic, offsets = next(iter(folded.ahead.items()))
             log.warning(
-                "shard %d: %d records with a time far ahead of their neighbours or of now, such as %s-%d, offset %d; "
-                "they are folded, and time goes on without them",
+                "shard %d: %d records have a time far ahead of their neighbours or of now, such as %s-%d, offset %d; "
+                "they are processed but do not move the watermark",
                 *(self._partition, self._ahead, topic, self._partition, offsets[0]),
             )
             self._ahead, self._named_s = 0, now_s
@@ -385,7 +385,7 @@ class Live:
         if self._pipeline.delivery == "at_least_once" and offset != self.journal_offset + 1:
             raise ForeignWriterError(
                 f"the journal entry got offset {offset}, not {self.journal_offset + 1}: another worker writes to this "
-                "shard; the shard recovers"
+                "shard; recovering"
             )
 
     async def _publish_chunks(self) -> None:
@@ -399,7 +399,7 @@ class Live:
                 async with asyncio.timeout(LAST_COMMIT_S):
                     await self._publish_chunks()
             except TimeoutError:
-                raise CommitUnknownError("Kafka does not answer; the next owner folds more") from None
+                raise CommitUnknownError("Kafka is unavailable; the next owner will replay more") from None
 
     async def _settle(self) -> None:
         """Wait for the commit under way; raises what it raised."""

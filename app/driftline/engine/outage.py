@@ -45,9 +45,7 @@ class Outage:
             self.count += 1
         if not self._told and self._lasts_s() >= PATIENCE_S:
             self._told = True
-            log.warning(
-                "Kafka does not answer: %s. Not ready; nothing is lost, and it is tried again until it answers", error
-            )
+            log.warning("Kafka is unavailable: %s. Not ready; nothing is lost, and the worker keeps retrying", error)
 
     def answered(self) -> None:
         """Kafka answers."""
@@ -58,7 +56,7 @@ class Outage:
         self._since_s = None
         if self._told:
             self._told = False
-            log.warning("Kafka answers again, after %.0f s", lasted_s)
+            log.warning("Kafka is available again after %.0f s", lasted_s)
 
     def _lasts_s(self) -> float:
         return 0.0 if self._since_s is None else self._clock.now_s() - self._since_s

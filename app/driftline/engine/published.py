@@ -238,7 +238,7 @@ class Published:
             f"output {output_id}",
             _text(message.value),
             None if head is None else f"{output_id_of(head)} there",
-            note="it is missing",
+            note="missing",
         )
 
     async def _was_removed(self, message: Message, output_id: str | None) -> bool:
@@ -316,7 +316,7 @@ class Published:
             "record",
             None,
             _text(source.value),
-            note="no slice made it",
+            note="not the output of any slice",
         )
 
     def _other(self, message: Message, source: Source, slice_number: int) -> Difference:
@@ -354,7 +354,7 @@ def _json(document: Mapping[str, Any], key: str) -> str | None:
     try:
         return orjson.dumps(document[key]).decode()[:SHOWN_MAX] if key in document else None
     except TypeError:
-        return "JSON that is too deep to be written"
+        return "JSON nested too deeply to be written"
 
 
 def _text(content: bytes | None) -> str | None:

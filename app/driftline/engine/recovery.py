@@ -52,8 +52,8 @@ log = logging.getLogger(__name__)
 
 READ_RECORDS_MAX = 1_000
 KEEP_IT = (
-    "To keep the model, save it with the versions that read it (`driftline state save`) and restore it with these "
-    "(`driftline state restore --replace`); --reset-state begins with an untrained one"
+    "To keep the model, run `driftline state save` with versions that can read it and restore it with these "
+    "(`driftline state restore --replace`); --reset-state starts with an untrained one"
 )
 TURN_S = 0.02  # folding gives the loop back after this long
 
@@ -170,7 +170,7 @@ class Recovery:
         except InputLostError as error:
             if self._shelf.unsigned:
                 raise UnsignedStateError(
-                    f"shard {self._partition} has a snapshot that no key of this worker signed, and cannot do without: "
+                    f"shard {self._partition} needs a snapshot that is not signed with a key of this worker: "
                     f"{error.lost}. {WAYS}"
                 ) from error
             if not self._shelf.unread:
@@ -217,13 +217,13 @@ class Recovery:
             raise SnapshotError(f"it was {why}")
         if replaced(manifest.topics or {}, self.now, [self._pipeline.topics.journal]):
             self._elsewhere = manifest
-            raise SnapshotError("it follows a journal that was deleted")
+            raise SnapshotError("its journal was deleted")
         if manifest.partition != self._partition:
-            raise SnapshotError(f"it is of shard {manifest.partition}")
+            raise SnapshotError(f"it belongs to shard {manifest.partition}")
         try:
             pipeline = parse_foreign(manifest.pipeline, self._pipeline)
         except PipelineError as error:
-            raise SnapshotError(f"its pipeline cannot be put to work here ({error})") from error
+            raise SnapshotError(f"its pipeline cannot be built here ({error})") from error
         shard = await self._thawed(pipeline, frozen)
         self._shelf.mark(shard.pending, manifest)
         epoch = EpochEntry(
@@ -275,7 +275,7 @@ class Recovery:
                         fresh = await self._next_fresh(state)
                         if fresh < 0:
                             raise
-                        log.warning("shard %d: passed over, as a fresh state began later: %s", self._partition, error)
+                        log.warning("shard %d: ignored, since a fresh state started later: %s", self._partition, error)
                         state.folder = None
                         await self._close_inputs()
                 self._take_positions(state, linked)
@@ -308,7 +308,8 @@ class Recovery:
             return await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
         except (PipelineError, SnapshotError) as error:
             raise RecoveryError(
-                f"the state that epoch {entry.number} of shard {self._partition} began with cannot be read ({error}). "
+                f"the state that epoch {entry.number} of shard {self._partition} started with cannot be read "
+                f"({error}). "
                 "Restore it again with `driftline state restore --replace`"
             ) from error
 
@@ -364,7 +365,7 @@ class Recovery:
         finally:
             await reader.close()
         if not anchored:
-            raise SnapshotError("the journal ends before the entry that it follows")
+            raise SnapshotError("the journal ends before the entry it follows")
 
     def _at(self, state: Recovered, source: Source, place: Place) -> None:
         """The entry that the state follows."""
@@ -383,7 +384,7 @@ class Recovery:
 
     def _unsigned_stray(self, source: Source) -> None:
         log.warning(
-            "shard %d: record %d of %s is passed over: no key signed it, and what was signed goes on without it",
+            "shard %d: record %d of %s is ignored: it is not signed, and signed entries continue without it",
             self._partition,
             source.offset,
             source.topic,
@@ -392,7 +393,7 @@ class Recovery:
     def _copied_stray(self, source: Source) -> None:
         """With a seal or without: whoever may read and write the journal can write what stands in it once more."""
         log.warning(
-            "shard %d: record %d of %s is passed over: an entry with its number stands before it",
+            "shard %d: record %d of %s is ignored: its number was already used by an entry before it",
             self._partition,
             source.offset,
             source.topic,
@@ -410,7 +411,7 @@ class Recovery:
                 "under a new name",
                 source,
             )
-        log.warning("shard %d: entry %d is off the chain", self._partition, source.offset)
+        log.warning("shard %d: entry %d is outside the chain, ignored", self._partition, source.offset)
 
     async def _slice(self, state: Recovered, entry: SliceEntry) -> None:
         """Fold one journaled slice again, and compare."""
@@ -423,14 +424,14 @@ class Recovery:
         raise DigestMismatchError(
             f"slice {entry.number} of shard {self._partition} ({dict(entry.inputs)}) made other outputs than the "
             f"journal says ({folded.digest}, not {entry.digest}): the model is not deterministic, or input or journal "
-            "were changed. `driftline check` finds what is not deterministic; `--reset-state` starts anew from here"
+            "were changed. `driftline check` finds the first; `--reset-state` starts with an untrained model from here"
         )
 
     async def _fold(self, state: Recovered, entry: SliceEntry) -> Folded:
         """Fold one journaled slice again."""
         folder = state.folder
         if folder is None or state.epoch is None:
-            raise InvariantError("the journal begins with a slice, not with an epoch; restore its first entries")
+            raise InvariantError("the journal starts with a slice instead of an epoch; restore its first entries")
         if entry.tick_ms is not None:
             folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
         else:
@@ -471,7 +472,7 @@ class Recovery:
                 if not more:
                     raise RangeLostError(
                         f"{topic}-{self._partition} has {len(sources)} of the {part.count} records in [{part.start}, "
-                        f"{part.stop}) that the journal names: they were deleted",
+                        f"{part.stop}) named by the journal: the rest were deleted",
                         topic=topic,
                         wanted=part.count,
                         found=len(sources),

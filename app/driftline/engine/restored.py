@@ -169,7 +169,7 @@ async def put(
     if pipeline.delivery == "at_least_once" and offset != before.journal_offset + 1:
         raise ForeignWriterError(
             f"the epoch of shard {partition} got offset {offset}, not {before.journal_offset + 1}: another worker "
-            "wrote to its journal meanwhile"
+            "wrote to its journal in the meantime"
         )
     for writes in in_commits(Write(topics.snapshots, partition, key, None) for key in sorted(before.restored - needed)):
         await publisher.commit(writes, None)
@@ -200,26 +200,26 @@ async def restored_state(broker: Broker, topic: str, partition: int, entry: Epoc
     key = restored_key(digest)
     try:
         if (value := (await kept.values([key])).get(key)) is None:
-            raise SnapshotError("it is not there")
+            raise SnapshotError("it is missing")
         manifest = decode_manifest(value, NO_KEYS)  # the journal vouches for it
         if _name(manifest) != digest or manifest.partition != partition:
-            raise SnapshotError("it is another state")
+            raise SnapshotError("it was replaced by another state")
         part = Part(manifest.digest, manifest.size_bytes)
         named = part.keys(RESTORED) if part.chunks <= len(kept.keys) else []
         head = b"".join(joined(part, RESTORED, await kept.values(named)))
         segments = await read_segments(decode_index(head[: manifest.index_bytes]), RESTORED, kept)
     except SnapshotError as error:
         raise InputLostError(
-            f"the state that epoch {entry.number} of shard {partition} began with is not whole in {topic} ({error})",
+            f"the state that epoch {entry.number} of shard {partition} started with is incomplete in {topic} ({error})",
             "Restore it again with `driftline state restore --replace`",
         ) from error
     try:
         if (why := unreadable(manifest.versions)) is not None:
-            raise SnapshotError(f"it was {why}: run {readers(manifest.versions)}")
+            raise SnapshotError(f"it was {why}: use {readers(manifest.versions)}")
         check_format(manifest.format)
     except SnapshotError as error:
         raise StateUnreadableError(
-            f"the state that epoch {entry.number} of shard {partition} began with cannot be read here: {error}",
+            f"the state that epoch {entry.number} of shard {partition} started with cannot be read here: {error}",
             "Or restore it again with `driftline state restore --replace`",
         ) from error
     return manifest, Frozen(head[manifest.index_bytes :], segments, manifest.format)

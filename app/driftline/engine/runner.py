@@ -205,14 +205,14 @@ class Runner:
         self._leaving = True
         try:
             wrote = await live.close()
-            left = "a snapshot is left" if wrote else "nothing new to leave a snapshot of"
+            left = "snapshot written" if wrote else "nothing new for a snapshot"
             log.info("shard %d: stopped at slice %d, %s", self.partition, live.slice_number, left)
         except CommitUnknownError as error:
-            log.warning("shard %d: no last snapshot: %s", self.partition, error)
+            log.warning("shard %d: no final snapshot: %s", self.partition, error)
 
     async def _recover_and_live(self) -> None:
         if await self._memory_holds():
-            log.info("shard %d: kept: nobody wrote to its journal meanwhile", self.partition)
+            log.info("shard %d: state kept: no other worker wrote to its journal", self.partition)
             if self._live is not None and self._pipeline.delivery == "at_least_once":
                 self._live.distrust()  # elsewhere our next commit would fail if anybody had owned the shard
         else:
@@ -258,7 +258,7 @@ class Runner:
         self.tally.recovered(elapsed_s)
         progress = recovered.progress
         log.info(
-            "shard %d: recovered in %.2f s: %d slices, %d records folded again; "
+            "shard %d: recovered in %.2f s: %d slices, %d records replayed; "
             "digests: 0 different, %d not verifiable here",
             self.partition,
             elapsed_s,
@@ -280,10 +280,10 @@ class Runner:
                     raise
                 kept = recovery.reached
                 if kept is not None and kept.folder is not None and kept.slice_number:
-                    told = f"goes on with the state after slice {kept.slice_number}"
+                    told = f"continues from the state after slice {kept.slice_number}"
                     self._behind_gap = kept
                 else:
-                    told, self._reset = "goes on with a fresh state", True
+                    told, self._reset = "continues with a fresh state", True
                 log.warning("shard %d: %s: %s", self.partition, told, error)
                 state = await self._recovery().follow()
                 recovery.check_journal(state)
@@ -348,7 +348,7 @@ class Runner:
             log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
         self._reset = False
         if folder is None or epoch is None:
-            raise InvariantError("a journal without entries gave no first epoch")
+            raise InvariantError("an empty journal gave no first epoch")
         return Live(
             self._pipeline,
             folder,
@@ -372,7 +372,7 @@ class Runner:
         if self._pipeline.delivery == "at_least_once" and offset != before + 1:
             raise ForeignWriterError(
                 f"the epoch's entry got offset {offset}, not {before + 1}: another worker wrote to this shard's "
-                "journal meanwhile; the shard recovers"
+                "journal in the meantime; recovering"
             )
         return offset
 
@@ -386,11 +386,11 @@ class Runner:
         """
         if not self._start.ring and self._start.unsigned != "trust":
             raise UnsignedStateError(
-                f"the journal of shard {self.partition} is signed, and this worker has no key: set "
+                f"the journal of shard {self.partition} is signed, but this worker has no key: set "
                 "DRIFTLINE_SNAPSHOT_KEY. To go on without signatures, start once with --unsigned-state trust"
             )
         await self._leave_behind(publisher, recovered, snapshots)
-        signed = "signs with another key from here on" if self._start.ring else "signs nothing from here on"
+        signed = "signs with another key from now on" if self._start.ring else "no longer signs"
         log.info("shard %d: %s; the state is kept", self.partition, signed)
 
     async def _leave_behind(self, publisher: Publisher, recovered: Recovered, snapshots: SnapshotWriter) -> None:
@@ -434,15 +434,15 @@ class Runner:
                 if not self._start.gap_continue:
                     raise InputReplacedError(
                         f"{place.topic}-{place.partition} ends at offset {ends[place]}, but the shard has read up to "
-                        f"{position}: records were lost, or the topic was deleted and made anew",
-                        "To read what is there from its beginning, start once with --on-gap continue",
+                        f"{position}: records were lost, or the topic was deleted and recreated",
+                        "To read it from its beginning, start once with --on-gap continue",
                     )
                 positions[place.topic], gap = first, True
             if position < first:
                 if not self._start.gap_continue:
                     raise InputLostError(
-                        f"{place.topic}-{place.partition} is kept from offset {first} on, but the shard has read up to "
-                        f"{position} only: records were deleted unread"
+                        f"{place.topic}-{place.partition} starts at offset {first}, but the shard has read only up to "
+                        f"{position}: unread records were deleted"
                     )
                 positions[place.topic], gap = first, True
         return positions, gap
@@ -451,8 +451,8 @@ class Runner:
         """That a `start` which came or changed later does nothing."""
         if before.pipeline.get("start", "earliest") != self._pipeline.start:
             log.warning(
-                "shard %d: `start: %s` is of no effect: %s has begun, and goes on where its journal stands. Give the "
-                "pipeline a new name to begin anew",
+                "shard %d: `start: %s` has no effect: %s has run before and continues from its journal. Give the "
+                "pipeline a new name to start over",
                 self.partition,
                 self._pipeline.start,
                 self._pipeline.name,
@@ -469,7 +469,7 @@ class Runner:
         else:
             found = await self._broker.offsets_at(places, parse_time(start))
         told = ", ".join(f"{place.topic} at offset {found[place]}" for place in places)
-        log.info("shard %d: begins at `start: %s`: %s", self.partition, start, told)
+        log.info("shard %d: starting at `start: %s`: %s", self.partition, start, told)
         return {place.topic: found[place] for place in places}
 
     async def _forget(self) -> None:

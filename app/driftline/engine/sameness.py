@@ -41,21 +41,21 @@ def check_journal(known: Identities, now: Identities, pipeline: Pipeline) -> Non
     journal = pipeline.topics.journal
     if replaced(known, now, [journal]):
         raise JournalReplacedError(
-            f"{journal} was deleted and made anew: it had the id {known[journal].id}, and has {now[journal].id}. What "
-            "was folded cannot be proved any more, and outputs would be written again. Restore the topic; or put a "
-            "saved state there (`driftline state restore`); or start once with --reset-state"
+            f"{journal} was deleted and recreated: its id was {known[journal].id} and is now {now[journal].id}. "
+            "Earlier "
+            "results can no longer be verified, and outputs would be written twice. Restore the topic, or restore a "
+            "saved state (`driftline state restore`), or start once with --reset-state"
         )
 
 
 def check_inputs(known: Identities, now: Identities, topics: Iterable[str]) -> None:
     """Raises InputReplacedError where one of these inputs is another."""
     if found := replaced(known, now, topics):
-        ids = ", ".join(f"{topic} had the id {known[topic].id} and has {now[topic].id}" for topic in found)
+        ids = ", ".join(f"{topic}: id {known[topic].id} before, {now[topic].id} now" for topic in found)
         raise InputReplacedError(
-            f"{', '.join(found)}: deleted and made anew ({ids}), so the positions that the journal names mean nothing "
-            "there",
-            "To read the new topic from its beginning, start once with --on-gap continue (the state is kept where a "
-            "snapshot holds all of it)",
+            f"{', '.join(found)}: deleted and recreated ({ids}), so the journal's positions are meaningless there",
+            "To read the new topic from its beginning, start once with --on-gap continue (the state is kept if a "
+            "snapshot holds it completely)",
         )
 
 
@@ -66,13 +66,13 @@ def check_partitions(known: Identities, now: Identities, topics: Iterable[str]) 
     """
     both = [topic for topic in topics if topic in known and topic in now]
     differing = [
-        f"{topic} has {now[topic].partitions} partitions and had {known[topic].partitions}"
+        f"{topic} has {now[topic].partitions} partitions instead of {known[topic].partitions}"
         for topic in both
         if known[topic].partitions != now[topic].partitions
     ]
     if differing and min(known[topic].partitions for topic in both) != min(now[topic].partitions for topic in both):
         raise PartitionsChangedError(
-            f"{', '.join(differing)}: keys lie elsewhere now, so labels of events that wait would not find them",
-            "Best let all labels come before partitions are added. To go on as it is, start once with --on-gap "
-            "continue: events that wait for labels are kept, and those whose label comes to another partition expire",
+            f"{', '.join(differing)}: keys now map to other partitions, so labels would miss their pending events",
+            "Before adding partitions, let all labels arrive. To continue anyway, start once with --on-gap "
+            "continue: pending events are kept, but those whose label arrives in another partition will expire",
         )

@@ -353,7 +353,7 @@ async def read_shelf(reader: Callable[[], Reader], topic: str, ring: KeyRing, st
             segments = await read_segments(rows, slot, kept)
         except SnapshotError as error:
             shelf.unsigned += isinstance(error, UnsignedSnapshotError)
-            log.warning("%s: a snapshot is left out: %s", topic, error)
+            log.warning("%s: snapshot skipped: %s", topic, error)
             continue
         shelf.rows[slot] = rows
         shelf.snapshots.append((manifest, Frozen(rest, segments, manifest.format)))
@@ -370,12 +370,12 @@ async def _read_head(manifest: Manifest, slot: int, kept: Kept) -> tuple[list[Ro
     """
     check_format(manifest.format)
     if manifest.slot != slot:
-        raise SnapshotError(f"it is of slot {manifest.slot} and lies in slot {slot}")
+        raise SnapshotError(f"it belongs to slot {manifest.slot} but is in slot {slot}")
     keys = [chunk_key(slot, number) for number in range(min(manifest.chunks, len(kept.keys)))]
     values = await kept.values(keys)
     head = b"".join([values.get(key, b"") for key in keys])
     if len(head) != manifest.size_bytes or state_digest(head) != manifest.digest:
-        raise SnapshotError("its chunks do not make the bytes that its manifest names: it is torn")
+        raise SnapshotError("it is torn: its chunks do not match its manifest")
     return decode_index(head[: manifest.index_bytes]), head[manifest.index_bytes :]
 
 
@@ -422,5 +422,5 @@ def told_of(manifest: Manifest, why: str) -> str:
     made_by = f"{readers(manifest.versions)}, Driftline {manifest.versions.get('app', 'unknown')!s:.20}"
     return (
         f"the snapshot of shard {manifest.partition} after slice {manifest.slice_number} (taken {manifest.taken_at}) "
-        f"{why}; it is read by {made_by}"
+        f"{why}; versions that can read it: {made_by}"
     )

@@ -40,11 +40,12 @@ Unsigned: TypeAlias = Literal["refuse", "trust", "ignore"]
 """What becomes of snapshots and of a journal's last entries that no key of the worker signed."""
 
 WAYS = (
-    "Where keys were rotated, give the old one too, behind the new one: DRIFTLINE_SNAPSHOT_KEY=NEW,OLD. Where a key is "
-    "set for the first time, or the old one is lost, start once with --unsigned-state trust: what is there is taken as "
-    "it is, and signed from then on"
+    "After a key rotation, give the old key after the new one: DRIFTLINE_SNAPSHOT_KEY=NEW,OLD. If this is the first "
+    "key, "
+    "or the old one is lost, start once with --unsigned-state trust: the existing state is accepted, "
+    "and signed from then on"
 )
-IGNORE = ". Where a stranger wrote it, start once with --unsigned-state ignore"
+IGNORE = ". If an intruder wrote it, start once with --unsigned-state ignore"
 
 
 def name_of(place: Place) -> str:
@@ -136,7 +137,7 @@ class Trust:
             return True
         if self._unsigned == "ignore" and signed:
             return False
-        with_key = "signed with another key than this worker has" if has_seal(source.value) else "not signed"
+        with_key = "signed with a key that this worker does not have" if has_seal(source.value) else "not signed"
         ignore = IGNORE if signed else ""
         raise UnsignedStateError(f"entry {source.offset} of the journal {self._name} is {with_key}. {WAYS}{ignore}")
 
@@ -168,7 +169,7 @@ class Trust:
                     return True
                 hashed += ancestry.hashed
                 if hashed > WORK * read + WORK_FREE:
-                    log.warning("%s: too much of it is not ours to find what the keys vouch for", self._name)
+                    log.warning("%s: too many unsigned records to find the signed ones", self._name)
                     return False
         return False
 

@@ -88,14 +88,14 @@ class Worker:
         """Why not, in words."""
         failure = self._failed.exception() if self._failed is not None and self._failed.done() else None
         if failure is not None:
-            return [f"it failed, and ends: {str(failure).partition(chr(10))[0]:.300}"]
+            return [f"it failed and is stopping: {str(failure).partition(chr(10))[0]:.300}"]
         if self._stopping or self._leaving:
             return ["it is stopping"]
-        reasons = ["Kafka does not answer"] if self.outage.on else []
+        reasons = ["Kafka is unavailable"] if self.outage.on else []
         if not self._assigned_once:
-            reasons.append("the consumer group has given it no shards yet")
+            reasons.append("the consumer group has not assigned any shards yet")
         if waiting := [str(partition) for partition, runner in sorted(self.runners.items()) if not runner.ready]:
-            reasons.append(f"not recovered yet: shard{'s' * (len(waiting) > 1)} {', '.join(waiting)}")
+            reasons.append(f"still recovering: shard{'s' * (len(waiting) > 1)} {', '.join(waiting)}")
         if (trouble := self.lookout.trouble) is not None:
             reasons.append(trouble)
         return reasons
@@ -112,7 +112,7 @@ class Worker:
         if not self._start.ring:
             models = "taken" if self._start.unsigned_models else "refused"
             log.warning(
-                "there is no key (DRIFTLINE_SNAPSHOT_KEY): whoever can write to the topics of %s can change what it "
+                "no key is set (DRIFTLINE_SNAPSHOT_KEY): anyone who can write to the topics of %s can change what it "
                 "does; models over the control topic are %s",
                 self.pipeline.name,
                 models,
@@ -201,7 +201,7 @@ class Worker:
                 self._feed, [Place(topic, one) for one in self.runners for topic in Inputs(self.pipeline).topics]
             )
         else:
-            self.outage.failed("no broker gave the topics' metadata; see that they run and can be reached from here")
+            self.outage.failed("no broker returned the topics' metadata; check that the brokers run and are reachable")
 
     async def _result_of(self, polling: asyncio.Task[None]) -> None:
         """Raise what ended the polling. Offsets that are out of range may be those of a topic that was made anew."""

@@ -85,16 +85,16 @@ async def _told(host: str, port: int, options: Mapping[str, Any], error: BaseExc
                 f"DRIFTLINE_SASL_MECHANISM (now {mechanism})"
             )
         case UnsupportedSaslMechanismError():
-            return f"does not offer the SASL mechanism {mechanism}; set DRIFTLINE_SASL_MECHANISM to one that it does"
+            return (
+                f"does not support the SASL mechanism {mechanism}; set DRIFTLINE_SASL_MECHANISM to one that it supports"
+            )
         case IllegalSaslStateError():
             plain = protocol.replace("SASL_", "")
-            return (
-                f"asks nobody for a user on that port; set {_PROTOCOL}={plain}, or give the port of its SASL listener"
-            )
+            return f"does not use SASL on that port; set {_PROTOCOL}={plain}, or use the port of its SASL listener"
         case ssl.SSLCertVerificationError():
             return (
-                f"shows a certificate that is not trusted ({error.verify_message}); give the certificate of its "
-                "authority with DRIFTLINE_SSL_CAFILE"
+                f"has an untrusted certificate ({error.verify_message}); set DRIFTLINE_SSL_CAFILE to its CA's "
+                "certificate"
             )
     if not isinstance(error, KafkaError | ConnectionError | ssl.SSLError | EOFError):
         return None
@@ -103,14 +103,14 @@ async def _told(host: str, port: int, options: Mapping[str, Any], error: BaseExc
     secure = protocol in ("SSL", "SASL_SSL")
     if secure and await _speaks(host, port, None):
         without = "SASL_PLAINTEXT" if protocol.startswith("SASL") else "PLAINTEXT"
-        return f"speaks no TLS on that port; set {_PROTOCOL}={without}, or give the port of its TLS listener"
+        return f"does not use TLS on that port; set {_PROTOCOL}={without}, or use the port of its TLS listener"
     if not secure and await _speaks(host, port, _any_certificate()):
         with_tls = "SASL_SSL" if protocol.startswith("SASL") else "SSL"
-        return f"speaks TLS on that port; set {_PROTOCOL}={with_tls} (and DRIFTLINE_SSL_CAFILE), or give another port"
+        return f"requires TLS on that port; set {_PROTOCOL}={with_tls} (and DRIFTLINE_SSL_CAFILE), or use another port"
     if not protocol.startswith("SASL") and await _speaks(host, port, options.get("ssl_context")):
         with_sasl = "SASL_SSL" if secure else "SASL_PLAINTEXT"
         return (
-            f"answers no question of a stranger on that port; set {_PROTOCOL}={with_sasl} and DRIFTLINE_SASL_USERNAME, "
+            f"requires SASL on that port; set {_PROTOCOL}={with_sasl} and DRIFTLINE_SASL_USERNAME, "
             "DRIFTLINE_SASL_PASSWORD, DRIFTLINE_SASL_MECHANISM"
         )
     return None

@@ -274,7 +274,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         now_s = asyncio.get_running_loop().time()
         if self._stumbled_s is None:
             self._stumbled_s = now_s
-            log.warning("the inputs cannot be read, and are tried again: %s", advice(error) or repr(error))
+            log.warning("cannot read the inputs, retrying: %s", advice(error) or repr(error))
         elif now_s - self._stumbled_s > STUMBLE_MAX_S and await self.reached():
             raise _unreachable(error) from error
         for place, offset in self._positions.items():
@@ -330,7 +330,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 self._consumer.seek(tp, offset)
                 self._consumer.resume(tp)
             except IllegalStateError as error:
-                raise BrokerError(f"{place.topic}-{place.partition} was taken away just now ({error})") from error
+                raise BrokerError(f"{place.topic}-{place.partition} has just been revoked ({error})") from error
             self._positions[place] = offset
 
     def pause(self, place: Place) -> None:
@@ -347,7 +347,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         try:
             await self._consumer.commit({TopicPartition(*place): offset for place, offset in positions.items()})
         except KafkaError as error:
-            log.debug("group offsets were not noted: %s", error)
+            log.debug("group offsets were not committed: %s", error)
 
     async def stop(self) -> None:
         await cleanup.stop(self._consumer)
@@ -399,10 +399,10 @@ class KafkaPublisher:
                 return await asyncio.shield(task)
         except TimeoutError:
             task.cancel()
-            raise CommitUnknownError("the commit did not come back in time; the shard recovers") from None
+            raise CommitUnknownError("the commit timed out; recovering") from None
         except (KafkaError, AssertionError, OSError) as error:
             told = advice(error) or f"{error!r:.300}"
-            raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from error
+            raise CommitUnknownError(f"the commit failed or its result is unknown: {told}; recovering") from error
 
     async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         if not self._transactional:
@@ -431,12 +431,12 @@ class KafkaPublisher:
         for (place, _), answer in zip(batches, answers, strict=ended is None):
             if isinstance(answer, KafkaError):
                 told = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
-                raise CommitUnknownError(f"the commit failed or is unknown: {told}; the shard recovers") from answer
+                raise CommitUnknownError(f"the commit failed or its result is unknown: {told}; recovering") from answer
             if isinstance(answer, BaseException):
                 raise answer
             offset = int(answer.offset)
         if ended is not None:
-            raise CommitUnknownError(f"the commit failed or is unknown: {ended}; the shard recovers") from ended
+            raise CommitUnknownError(f"the commit failed or its result is unknown: {ended}; recovering") from ended
         return offset
 
     def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
@@ -541,7 +541,10 @@ class KafkaReader:
         stable, end = self._consumer.last_stable_offset(tp), self._consumer.highwater(tp)
         if stable is not None and end is not None and 0 <= stable < end:
             return open_text(place, stable, None, end - stable)
-        return f"{place.topic}-{place.partition} was not read for {READ_DEADLINE_S:.0f} s; is its broker reachable?"
+        return (
+            f"{place.topic}-{place.partition} could not be read for {READ_DEADLINE_S:.0f} s; check that its broker "
+            "is reachable"
+        )
 
     async def _finished(self, tp: TopicPartition, stop: int | None) -> bool:
         position = await self._consumer.position(tp)
@@ -561,13 +564,13 @@ def _bytes_of(records: Iterable[Source]) -> int:
 
 def _lost_text(error: OffsetOutOfRangeError) -> str:
     (asked,) = error.args or ({},)
-    where = ", ".join(f"{tp.topic}-{tp.partition} from offset {offset} on" for tp, offset in asked.items())
-    return f"the broker has not all records of {where or 'an input'} any more: retention is too short"
+    where = ", ".join(f"{tp.topic}-{tp.partition} from offset {offset}" for tp, offset in asked.items())
+    return f"records of {where or 'an input'} have been deleted: retention is too short"
 
 
 def _unreachable(error: Exception) -> BrokerError:
     if advised := advice(error):
-        return BrokerError(f"Kafka refuses: {advised}")
+        return BrokerError(f"Kafka refused: {advised}")
     return UnreachableError(
         f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs"
     )

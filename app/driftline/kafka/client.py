@@ -59,8 +59,8 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
         context: ssl.SSLContext = create_ssl_context(cafile=cafile, certfile=certfile, keyfile=keyfile)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(
-            f"cannot use the TLS files {', '.join(filter(None, files))}: {error}; give PEM files that this "
-            "user may read (DRIFTLINE_SSL_CAFILE, _CERTFILE, _KEYFILE)"
+            f"cannot use the TLS files {', '.join(filter(None, files))}: {error}; set DRIFTLINE_SSL_CAFILE, _CERTFILE "
+            "and _KEYFILE to PEM files that this user can read"
         ) from error
     return context
 
@@ -69,7 +69,7 @@ def unreachable(address: object, error: BaseException) -> UnreachableError:
     """The error for a broker that does not answer."""
     return UnreachableError(
         f"cannot reach Kafka at {address}: {str(error) or repr(error)}; start one with `driftline broker --kind "
-        "embedded`, or give its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"
+        "embedded`, or set its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"
     )
 
 
@@ -254,7 +254,7 @@ class Group:
                     arrival = Arrival(one.partition, one.offset, one.timestamp, one.key, one.value, one.headers)
                     return arrival, one.offset >= self._floors[place]
         except KafkaError as error:
-            raise BrokerError(f"the alerts cannot be read: {error!r}") from error
+            raise BrokerError(f"cannot read alerts: {error!r}") from error
         return None
 
     async def _take_up(self) -> None:
@@ -287,7 +287,7 @@ class Group:
         try:
             await self._client.commit({TopicPartition(self._topic, arrival.partition): arrival.offset + 1})
         except KafkaError as error:
-            raise BrokerError(f"the place in the alerts cannot be noted: {error!r}") from error
+            raise BrokerError(f"cannot commit the position in the alerts: {error!r}") from error
 
 
 @asynccontextmanager
@@ -337,18 +337,18 @@ def sending_explained(topic: str) -> Iterator[None]:
         yield
     except InvalidTimestampError as error:
         raise BrokerError(
-            f"the broker refused records of {topic} for their time, further ahead than the topic's "
-            "message.timestamp.after.max.ms: check --time, --start and --step, or set that limit higher"
+            f"the broker refused records of {topic} whose time is further ahead than the topic's "
+            "message.timestamp.after.max.ms: check --time, --start and --step, or raise that limit"
         ) from error
     except MessageSizeTooLargeError as error:
         raise BrokerError(
-            f"the broker refused records of {topic}, which are larger than the topic's "
-            "max.message.bytes: leave out long fields, or set that limit higher"
+            f"the broker refused records of {topic}larger than the topic's "
+            "max.message.bytes: drop long fields, or raise that limit"
         ) from error
     except KafkaError as error:
         raise BrokerError(
-            f"sending to {topic} failed: {error!r}; is the broker up, and may this user write "
-            "there? What was sent before is there: start again on fresh topics"
+            f"sending to {topic} failed: {error!r}; check that the broker runs and this user may write "
+            "there. Earlier records were sent: start again with fresh topics"
         ) from error
 
 
@@ -366,7 +366,7 @@ def writing_explained(what: str, topic: str) -> Iterator[None]:
         yield
     except KafkaError as error:
         told = advice(error, topic) or f"{type(error).__name__}: {error}"
-        raise BrokerError(f"{what} could not be written to {topic}: {told}. Give it again") from error
+        raise BrokerError(f"{what} could not be written to {topic}: {told}. Try again") from error
 
 
 @asynccontextmanager

@@ -22,39 +22,40 @@ from aiokafka.errors import (
 
 _ALTER = "kafka-configs --alter --entity-type topics --entity-name {topic} --add-config"
 _TOO_LARGE = (
-    "{topic} takes no record as large as ours: its max.message.bytes was lowered. Set it as `driftline topics check` "
+    "a record is too large for {topic}: its max.message.bytes was lowered. Set it as `driftline topics check` "
     f"says ({_ALTER} max.message.bytes=BYTES)"
 )
 _REPLICAS = (
-    "too few replicas of {topic} are in sync for its min.insync.replicas; bring the missing brokers back, or lower it"
+    "too few replicas of {topic} are in sync for its min.insync.replicas; restore the missing brokers, or lower that "
+    "setting"
 )
 _ADVICE: dict[type[BaseException], str] = {
     MessageSizeTooLargeError: _TOO_LARGE,
     RecordListTooLargeError: _TOO_LARGE,
     KafkaStorageError: (
-        "a broker cannot write to its disk (full, or broken); free space or replace it, and restart that broker"
+        "a broker cannot write to its disk (full or broken); free some space or replace it, then restart the broker"
     ),
     NotEnoughReplicasError: _REPLICAS,
     NotEnoughReplicasAfterAppendError: _REPLICAS,
     InvalidTimestampError: (
-        "{topic} refuses the time of a record that an input took; set message.timestamp.after.max.ms and "
-        f"message.timestamp.before.max.ms of it as `driftline topics check` says ({_ALTER} KEY=VALUE)"
+        "{topic} refuses a record time that its input accepted; set message.timestamp.after.max.ms and "
+        f"message.timestamp.before.max.ms as `driftline topics check` says ({_ALTER} KEY=VALUE)"
     ),
-    UnknownTopicOrPartitionError: "{topic} is not there (any more); make it with `driftline topics create -p FILE`",
+    UnknownTopicOrPartitionError: "{topic} does not exist (any more); create it with `driftline topics create -p FILE`",
     TopicAuthorizationFailedError: "this user may not use {topic}; grant READ and WRITE on the pipeline's topics",
     GroupAuthorizationFailedError: "this user may not use the pipeline's group; grant READ on driftline-<pipeline>",
     TransactionalIdAuthorizationFailed: (
-        "this user may not use the pipeline's transactional ids; grant WRITE and DESCRIBE on those that begin with its "
+        "this user may not use the pipeline's transactional ids; grant WRITE and DESCRIBE on those that start with its "
         "name"
     ),
     ClusterAuthorizationFailedError: "this user may not write idempotently; grant IDEMPOTENT_WRITE on the cluster",
-    PolicyViolationError: "a policy of this cluster refuses it; ask who runs it",
+    PolicyViolationError: "a policy of this cluster refuses it; ask its administrator",
     CorruptRecordException: (
-        "a piece of {topic} fails its checksum: a disk or the network damages it. Look at the broker's disks; where a "
-        "replica is whole, make that one the leader"
+        "data of {topic} fails its checksum: a disk or the network corrupts it. Check the broker's disks; if one "
+        "replica is intact, make it the leader"
     ),
-    UnsupportedCodecError: "records are compressed by a codec that this Python lacks; pip install cramjam",
-    InvalidProducerIdMapping: "the transactional id was idle for longer than the broker keeps it; it is opened anew",
+    UnsupportedCodecError: "records use a compression codec that is not installed; pip install cramjam",
+    InvalidProducerIdMapping: "the transactional id was idle for so long that the broker forgot it; it is opened again",
 }
 
 

@@ -139,8 +139,9 @@ def install() -> None:
         return
     if wrong := _differences():
         raise InvariantError(
-            f"aiokafka {version('aiokafka')} is not as Driftline knows it ({wrong}), and a commit that it sends twice "
-            "could tear a transaction; install the version that Driftline asks for: pip install 'aiokafka>=0.14,<0.15'"
+            f"aiokafka {version('aiokafka')} works differently than Driftline expects ({wrong}), and a commit that "
+            "is sent twice "
+            "could tear a transaction; install the supported version: pip install 'aiokafka>=0.14,<0.15'"
         )
     for name, (mended, _, _) in _HANDLERS.items():
         setattr(sender, name, mended)
@@ -152,9 +153,9 @@ def _differences() -> str:
     for name, (mended, maker, request) in _HANDLERS.items():
         handler = f"{name}.create_request"
         if users.get(request) != {handler}:
-            return f"{request} is made in {sorted(users.get(request, ())) or 'no place'}, not in {handler} alone"
+            return f"{request} is made in {sorted(users.get(request, ())) or 'no place'}, not only in {handler}"
         if users.get(name) != {f"Sender.{maker}"}:
-            return f"{name} is used in {sorted(users.get(name, ())) or 'no place'}, not in Sender.{maker} alone"
+            return f"{name} is used in {sorted(users.get(name, ())) or 'no place'}, not only in Sender.{maker}"
         if list(inspect.signature(mended.do).parameters) != list(inspect.signature(sender.BaseHandler.do).parameters):
             return "a handler's do takes other arguments"
         if "do" in mended.__mro__[2].__dict__ or sender.BaseHandler not in mended.__mro__:

@@ -265,8 +265,8 @@ async def check(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
         problems = judge(pipeline, states, may_appear=cluster.embedded)
     if cluster.embedded and pipeline.delivery == "exactly_once":
         told = (
-            "the embedded broker accepts transactions and isolates nothing, so a worker delivers at least once here, "
-            "as with --set delivery=at_least_once; exactly_once takes a real Kafka (driftline broker --kind kafka)"
+            "the embedded broker accepts transactions without isolating them, so a worker delivers at least once here, "
+            "as with --set delivery=at_least_once; exactly_once needs a real Kafka (driftline broker --kind kafka)"
         )
         problems.append(TopicProblem(pipeline.topics.journal, told, fatal=False))
     return problems
@@ -285,7 +285,7 @@ async def verify(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
     fatal = [problem for problem in problems if problem.fatal]
     if fatal:
         lines = "\n".join(f"  {problem}" for problem in fatal)
-        raise TopicError(f"the topics of pipeline {pipeline.name} cannot be used as they are:\n{lines}")
+        raise TopicError(f"the topics of pipeline {pipeline.name} need changes:\n{lines}")
     return problems
 
 
@@ -357,7 +357,7 @@ def _unequal(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> li
             name,
             f"has {count} partitions and {first} has {expected}; all topics of a pipeline need the "
             f"same number: add partitions with your broker's tools (kafka-topics --alter), or "
-            f"delete the topic that holds nothing yet and run `driftline topics create` again",
+            f"delete the topic if it is empty and run `driftline topics create` again",
         )
         for name, count in counts
         if count != expected
@@ -379,7 +379,7 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
 
     policy = {part.strip() for part in config.get("cleanup.policy", "").split(",")}
     if kind == "snapshots" and policy != {"compact"}:
-        wrong("cleanup.policy", "compact", "old snapshots would pile up, or the only good one be removed")
+        wrong("cleanup.policy", "compact", "otherwise old snapshots pile up, or the only good one is removed")
     elif kind not in ("snapshots", "alerts") and "compact" in policy:
         wrong("cleanup.policy", "delete", "compaction removes records that recovery and readers need")
     if kind == "journal":
@@ -392,7 +392,7 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
                 wrong(
                     key,
                     str(UNLIMITED),
-                    "recovery and replays need every command, and models are loaded by them",
+                    "recovery and replay need every command, including loaded models",
                     fatal=False,
                 )
     bytes_max = _number(config, "max.message.bytes")
@@ -403,17 +403,19 @@ def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pi
         wrong(
             "max.message.bytes",
             str(needed),
-            "an output that fits limits.output_bytes_max would be refused, and its slice could never be committed",
+            "otherwise an output within limits.output_bytes_max is refused, and its slice can never be committed",
         )
     if kind == "control" and bytes_max is not None and bytes_max < CONTROL_BYTES:
-        wrong("max.message.bytes", str(CONTROL_BYTES), "`driftline control load` writes records as large", fatal=False)
+        wrong(
+            "max.message.bytes", str(CONTROL_BYTES), "`driftline control load` writes records of this size", fatal=False
+        )
     if kind in ("events", "labels") and pipeline.label is not None:
         retention_ms = _number(config, "retention.ms")
         if retention_ms is not None and 0 <= retention_ms < pipeline.label.wait_ms:
             wrong(
                 "retention.ms",
                 str(pipeline.label.wait_ms + WAIT_MARGIN_MS),
-                "it is shorter than label.wait, so a replay could not see what is joined",
+                "it is shorter than label.wait, so a replay would miss records that are joined",
                 fatal=False,
             )
     return problems
@@ -435,8 +437,9 @@ def _narrower(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> l
             value = _number(state.config, key)
             if value is not None and value < max(accepted):
                 why = (
-                    f"{key} is {value} and an input's is {max(accepted)}: a record that the input took could "
-                    f"not be answered, and its slice never be committed; set it to {LONG_MAX} with "
+                    f"{key} is {value} but an input's is {max(accepted)}: for a record that the input accepts, the "
+                    "output could "
+                    f"be refused, and its slice never be committed; set it to {LONG_MAX} with "
                     f"kafka-configs --alter --entity-type topics --entity-name {wanted[kind]} "
                     f"--add-config {key}={LONG_MAX}"
                 )
@@ -459,8 +462,8 @@ def _shorter(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> li
     return [
         TopicProblem(
             wanted[kind],
-            f"retention.ms is {int(mine_ms)} and that of {wanted['events']} is {value}: an output carries its event's "
-            f"time, so what is scored late is removed at once; set it to {value} with kafka-configs --alter "
+            f"retention.ms is {int(mine_ms)} but that of {wanted['events']} is {value}: an output carries its event's "
+            f"time, so outputs of late events are deleted at once; set it to {value} with kafka-configs --alter "
             f"--entity-type topics --entity-name {wanted[kind]} --add-config retention.ms={value}",
             fatal=False,
         )
@@ -532,9 +535,9 @@ class _Cluster:
                 refused.append(f"  {topic}: {error.__name__} {text[0] if text and text[0] else ''}".rstrip())
         if refused:
             raise TopicError(
-                "the broker refused to make topics:\n"
+                "the broker refused to create topics:\n"
                 + "\n".join(refused)
-                + "\ngive this user the right to create them, or make them with your broker's tools"
+                + "\ngrant this user the right to create them, or create them with your broker's tools"
             )
 
 
@@ -552,5 +555,5 @@ async def _cluster(options: Mapping[str, Any]) -> AsyncIterator[_Cluster]:
                 raise unreachable(options["bootstrap_servers"], error) from error
             raise TopicError(
                 f"the broker at {options['bootstrap_servers']} failed a request about topics: {error}; "
-                "try again, or look at its log"
+                "try again, or check its log"
             ) from error

@@ -61,7 +61,7 @@ async def command(values: Iterable[bytes], pipeline: Pipeline, settings: Setting
     async with admin(options) as client:
         count = (await partition_counts(client)).get(topic, 0)
     if not count:
-        raise TopicError(f"there is no topic {topic}; make it with `driftline topics create -p FILE`")
+        raise TopicError(f"topic {topic} does not exist; create it with `driftline topics create -p FILE`")
     offsets: list[list[int]] = []
     async with producer(options, acks="all", enable_idempotence=True) as sender:
         with writing_explained("the command", topic):

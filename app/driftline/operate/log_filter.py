@@ -83,7 +83,7 @@ class Exhausted(logging.Filter):
         if time.monotonic() - self._said_s < SAID_EVERY_S:
             return False
         self._said_s = time.monotonic()
-        record.msg = "out of file descriptors: the pages of this worker do not answer; raise `ulimit -n`"
+        record.msg = "out of file descriptors: /metrics and /health do not respond; raise `ulimit -n`"
         record.args, record.exc_info, record.exc_text = (), None, None
         return True
 

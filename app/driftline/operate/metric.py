@@ -43,7 +43,7 @@ class WorkerCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         worker, outage = self._worker(), self._outage()
         ready = GaugeMetricFamily(
-            "driftline_ready", "1 when Kafka answers and every shard of this worker is recovered."
+            "driftline_ready", "1 if Kafka is available and every shard of this worker has recovered."
         )
         ready.add_metric([], float(worker is not None and worker.ready))
         yield ready
@@ -60,11 +60,11 @@ class WorkerCollector(Collector):
 
 
 def _broker(outage: Outage) -> Iterator[Metric]:
-    up = GaugeMetricFamily("driftline_broker_up", "1 while Kafka answers this worker.")
+    up = GaugeMetricFamily("driftline_broker_up", "1 while Kafka is available to this worker.")
     up.add_metric([], float(not outage.on))
-    count = CounterMetricFamily("driftline_broker_outages", "How often Kafka stopped answering this worker.")
+    count = CounterMetricFamily("driftline_broker_outages", "Number of times Kafka became unavailable.")
     count.add_metric([], outage.count)
-    lasted = CounterMetricFamily("driftline_broker_outage_seconds", "How long Kafka did not answer, all together.")
+    lasted = CounterMetricFamily("driftline_broker_outage_seconds", "Total time Kafka was unavailable.")
     lasted.add_metric([], outage.total_s)
     yield from (up, count, lasted)
 
@@ -76,7 +76,7 @@ _COUNTERS: Mapping[str, tuple[str, str | None, Callable[[Tally], Mapping[str, in
     "driftline_rejected": ("Records rejected, by reason.", "reason", lambda tally: tally.rejected),
     "driftline_alerts": ("Alerts published, by kind.", "kind", lambda tally: tally.alerts),
     "driftline_failures": (
-        "Commits and recoveries that failed, and were tried again.",
+        "Commits and recoveries that failed and were retried.",
         None,
         lambda tally: {"": tally.failures},
     ),
@@ -98,22 +98,25 @@ def _counters(shards: Shards) -> Iterator[Metric]:
 
 
 _HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
-    "driftline_label_delay_seconds": ("Event time from event to label.", lambda tally: tally.label_delay_s),
+    "driftline_label_delay_seconds": ("Time from event to label, in event time.", lambda tally: tally.label_delay_s),
     "driftline_score_latency_seconds": (
-        "Wall time from the event's record time to its score being readable.",
+        "Wall time from the event's record time until its score can be read.",
         lambda tally: tally.score_latency_s,
     ),
     "driftline_score_latency_from_receipt_seconds": (
-        "Wall time from receipt of the event to its score being readable.",
+        "Wall time from receipt of the event until its score can be read.",
         lambda tally: tally.receipt_latency_s,
     ),
-    "driftline_slice_records": ("Records folded and committed together.", lambda tally: tally.slice_records),
+    "driftline_slice_records": (
+        "Records per slice, processed and committed together.",
+        lambda tally: tally.slice_records,
+    ),
     "driftline_commit_seconds": ("Duration of commits.", lambda tally: tally.commit_s),
     "driftline_snapshot_seconds": (
-        "Longest that a snapshot held the shard up at once.",
+        "Longest single pause of the shard for a snapshot.",
         lambda tally: tally.snapshot_s,
     ),
-    "driftline_snapshot_bytes": ("Bytes that a snapshot wrote.", lambda tally: tally.snapshot_bytes),
+    "driftline_snapshot_bytes": ("Bytes written per snapshot.", lambda tally: tally.snapshot_bytes),
 }
 
 
@@ -129,15 +132,15 @@ def _histograms(shards: Shards) -> Iterator[Metric]:
 _RECOVERY: Mapping[str, tuple[str, Callable[[Tally], float]]] = {
     "driftline_recovery_seconds": ("Duration of the last recovery.", lambda tally: tally.recovery_s),
     "driftline_recovery_slices": (
-        "Slices folded again in the recovery under way, or the last one.",
+        "Slices replayed in the current or last recovery.",
         lambda tally: tally.recovery_slices,
     ),
     "driftline_recovery_records": (
-        "Records folded again in the recovery under way, or the last one.",
+        "Records replayed in the current or last recovery.",
         lambda tally: tally.recovery_records,
     ),
     "driftline_recovery_unverifiable_slices": (
-        "Slices of it whose digest says nothing here: other versions or arithmetic.",
+        "Slices of that recovery made by other versions or arithmetic, so their digests could not be compared.",
         lambda tally: tally.recovery_unverifiable,
     ),
 }
@@ -149,7 +152,7 @@ def _recovery(shards: Shards) -> Iterator[Metric]:
         for partition, runner in shards:
             family.add_metric([partition], read(runner.tally))
         yield family
-    ready = GaugeMetricFamily("driftline_shard_ready", "1 when the shard is recovered.", labels=["partition"])
+    ready = GaugeMetricFamily("driftline_shard_ready", "1 if the shard has recovered.", labels=["partition"])
     for partition, runner in shards:
         ready.add_metric([partition], float(runner.ready))
     yield ready
@@ -157,31 +160,31 @@ def _recovery(shards: Shards) -> Iterator[Metric]:
 
 def _states(shards: Shards) -> Iterator[Metric]:
     """What the shards' own states say."""
-    pending = GaugeMetricFamily("driftline_pending", "Events that wait for their label.", labels=["partition"])
-    early = GaugeMetricFamily("driftline_early_labels", "Labels that wait for their event.", labels=["partition"])
+    pending = GaugeMetricFamily(
+        "driftline_pending", "Pending events: scored, waiting for their label.", labels=["partition"]
+    )
+    early = GaugeMetricFamily("driftline_early_labels", "Early labels: waiting for their event.", labels=["partition"])
     labels = CounterMetricFamily(
         "driftline_labels",
-        "Labels since the first record, by what became of them; expired: events without one.",
+        "Labels since the first record, by outcome; expired: events without a label.",
         labels=["partition", "fate"],
     )
-    learned = GaugeMetricFamily("driftline_labels_learned", "Learn calls of the model.", labels=["partition"])
+    learned = GaugeMetricFamily("driftline_labels_learned", "Labels the model has learned from.", labels=["partition"])
     unanswered = GaugeMetricFamily(
         "driftline_labels_unanswered",
-        "Labels of events that the model had no answer to; no metric counts them.",
+        "Labels of events without a prediction; metrics ignore them.",
         labels=["partition"],
     )
-    frozen = GaugeMetricFamily("driftline_frozen", "1 while an operator holds learning.", labels=["partition"])
+    frozen = GaugeMetricFamily("driftline_frozen", "1 while learning is frozen by an operator.", labels=["partition"])
     generation = GaugeMetricFamily("driftline_model_generation", "Generation of the model.", labels=["partition"])
-    episodes = GaugeMetricFamily(
-        "driftline_open_episodes", "Alert episodes that are open.", labels=["partition", "kind"]
-    )
-    watermark = GaugeMetricFamily("driftline_watermark_seconds", "Watermark, epoch seconds.", labels=["partition"])
+    episodes = GaugeMetricFamily("driftline_open_episodes", "Open episodes.", labels=["partition", "kind"])
+    watermark = GaugeMetricFamily("driftline_watermark_seconds", "Watermark, in epoch seconds.", labels=["partition"])
     drift = CounterMetricFamily(
         "driftline_drift", "Drifts since the first record, alerted or not.", labels=["partition", "signal", "detection"]
     )
     passed = CounterMetricFamily(
         "driftline_passed_over",
-        "Records since the first that are no event or label, and no fault.",
+        "Valid records that were skipped, since the first record.",
         labels=["partition", "input", "kind"],
     )
     metric = GaugeMetricFamily(
@@ -229,20 +232,22 @@ class _Maturity:
         of = ["partition"]
         self._coverage = GaugeMetricFamily(
             "driftline_label_coverage",
-            "Share of events with a label, of those whose wait is over; none before any is.",
+            "Labelled share of events whose wait is over; absent until there are any.",
             labels=of,
         )
         self._delay = GaugeMetricFamily(
             "driftline_label_delay_quantile_seconds",
-            "Label delays of all labels so far, to 7%.",
+            "Quantiles of all label delays so far, accurate to 7%.",
             labels=[*of, "quantile"],
         )
         self._expected = GaugeMetricFamily(
-            "driftline_expected_accuracy", "Accuracy that the last predictions promise, before their labels.", labels=of
+            "driftline_expected_accuracy",
+            "Accuracy expected from the latest predictions, before their labels.",
+            labels=of,
         )
         self._reliable = GaugeMetricFamily(
             "driftline_expected_accuracy_reliable",
-            "1 when it can be relied on: calibrated, no new drift.",
+            "1 if the expected accuracy is reliable: calibrated, no new drift.",
             labels=of,
         )
         self._split = GaugeMetricFamily(
@@ -277,10 +282,10 @@ class NotifyCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         results = CounterMetricFamily(
-            "driftline_notifications", "Alerts by webhook and what became of them.", labels=["webhook", "result"]
+            "driftline_notifications", "Alerts by webhook and result.", labels=["webhook", "result"]
         )
         failed = CounterMetricFamily(
-            "driftline_notification_failed_attempts", "Posts that were not taken.", labels=["webhook"]
+            "driftline_notification_failed_attempts", "Failed delivery attempts.", labels=["webhook"]
         )
         up = GaugeMetricFamily("driftline_notifier_up", "1 while alerts are read for the webhook.", labels=["webhook"])
         for notifier in self._notifiers():
@@ -294,15 +299,17 @@ class NotifyCollector(Collector):
 def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:
     """How far the inputs are read, and what keeps them from being read; nothing of what is not known now."""
     of = ["partition", "topic"]
-    lag = GaugeMetricFamily("driftline_lag", "Offsets not yet read, to the last stable offset, by topic.", labels=of)
+    lag = GaugeMetricFamily("driftline_lag", "Unread offsets up to the last stable offset, by topic.", labels=of)
     to_end = GaugeMetricFamily(
-        "driftline_lag_to_end", "The same to the end, with what open transactions hold back.", labels=of
+        "driftline_lag_to_end", "Unread offsets up to the end, including open transactions.", labels=of
     )
     held = GaugeMetricFamily(
-        "driftline_transaction_open_seconds", "How long another producer's transaction has held it back.", labels=of
+        "driftline_transaction_open_seconds",
+        "How long another producer's open transaction has blocked reading.",
+        labels=of,
     )
     wider = GaugeMetricFamily(
-        "driftline_partitions_unread", "Partitions that were added, and that no worker reads.", labels=["topic"]
+        "driftline_partitions_unread", "Partitions that were added and are not read.", labels=["topic"]
     )
     topics = Inputs(worker.pipeline).topics
     for place in [Place(topic, int(partition)) for partition, _ in shards for topic in topics]:

@@ -140,7 +140,7 @@ class Notifier:
         """Bring one message to its end; None where it is not ours any more."""
         alert = _read_alert(arrival)
         if alert is None:
-            await self._dead_end(undelivered, arrival, "it is no alert (a stub for one that was too large?)", 0)
+            await self._dead_end(undelivered, arrival, "not an alert (perhaps a stub for one that was too large)", 0)
             return "undelivered"
         if key_of(alert) in self._keys:
             return "repeated"
@@ -157,7 +157,7 @@ class Notifier:
             return None
         if answer.verdict == "taken":
             self._given_up = False
-            log.info("webhook %s took %s", self.name, key_of(alert))
+            log.info("webhook %s accepted %s", self.name, key_of(alert))
         else:
             self._given_up = answer.verdict == "later"
             await self._dead_end(undelivered, arrival, answer.detail, attempts)
@@ -166,7 +166,7 @@ class Notifier:
 
     def _failed(self, alert: Alert, answer: Answer) -> None:
         self.failed_attempts += 1
-        log.warning("webhook %s (%s) did not take %s: %s", self.name, self.webhook.host, key_of(alert), answer.detail)
+        log.warning("webhook %s (%s) did not accept %s: %s", self.name, self.webhook.host, key_of(alert), answer.detail)
 
     async def _dead_end(self, undelivered: Any, arrival: Arrival, reason: str, attempts: int) -> None:
         headers = [
@@ -186,9 +186,9 @@ class Notifier:
         try:
             await undelivered.send_and_wait(topic, value, key=key, headers=headers)
         except Exception as error:
-            raise BrokerError(f"{topic} cannot be written ({error}); look at the broker") from error
+            raise BrokerError(f"cannot write to {topic} ({error}); check the broker") from error
         log.error(
-            "webhook %s (%s) has not got an alert (offset %d of partition %d): %s; it is in %s",
+            "webhook %s (%s): an alert (offset %d of partition %d) could not be delivered: %s; it was written to %s",
             self.name,
             self.webhook.host,
             arrival.offset,

@@ -67,7 +67,7 @@ class _Look(Recovery):
         try:
             last = await self.follow()
             if last.epoch is None:
-                return Outlook(self._partition, "none", source="no worker has begun this shard")
+                return Outlook(self._partition, "none", source="no worker has run this shard yet")
             return await self._of(last.epoch, last)
         except (RecoveryError, SnapshotError, InvariantError) as error:
             return Outlook(self._partition, "lost", source=str(error))
@@ -81,7 +81,10 @@ class _Look(Recovery):
             if epoch.versions.get(name) != version
         ]
         if refused := refused_keys(before, after):
-            told = "the state cannot follow; undo it, give the pipeline a new name, or start once with --reset-state"
+            told = (
+                "the state cannot be kept; undo the change, give the pipeline a new name, or start once with "
+                "--reset-state"
+            )
             return Outlook(self._partition, "refused", refused, [], told, differing)
         try:
             begins = begun_anew(parse_foreign(epoch.pipeline, self._pipeline), self._pipeline) if changed else []
@@ -109,17 +112,17 @@ class _Look(Recovery):
             try:
                 count = await self._slices_after(await self._restore(manifest, frozen))
             except SnapshotError as error:
-                lost = lost or f"{told} is of no use: {error}"
+                lost = lost or f"{told} cannot be used: {error}"
                 continue
             if count and not self._retained(manifest.positions, kept_from):
-                lost = lost or f"the inputs of the {count} slices after {told} are gone"
+                lost = lost or f"the inputs of the {count} slices after {told} have been deleted"
                 continue
-            return told + (f", and {count} slices after it folded again" if count else "")
+            return told + (f", and {count} slices to replay after it" if count else "")
         if (begun := await self._begun(kept_from)) is not None:
             return begun + (f"; {lost}" if lost else "")
         if self._shelf.unread:
             raise InputLostError(told_of(*self._shelf.unread[0]), KEEP_IT)
-        raise InputLostError(lost or "the inputs that the journal names are gone, and there is no snapshot")
+        raise InputLostError(lost or "the inputs named by the journal have been deleted, and there is no snapshot")
 
     async def _deleted_unread(self, last: Recovered) -> str:
         """Records that retention has taken before the shard read them, in words."""
@@ -127,8 +130,8 @@ class _Look(Recovery):
         for place, first in (await self._broker.beginnings(places)).items():
             if last.positions.get(place.topic, first) < first:
                 return (
-                    f"{place.topic}-{place.partition} is kept from offset {first} on, and was read up to "
-                    f"{last.positions[place.topic]}: a worker stops; with --on-gap continue it goes on behind the gap"
+                    f"{place.topic}-{place.partition} starts at offset {first}, but was read up to "
+                    f"{last.positions[place.topic]}only: a worker stops, or with --on-gap continue skips the gap"
                 )
         return ""
 
@@ -155,8 +158,8 @@ class _Look(Recovery):
         if found.state == "restored":
             topic = self._pipeline.topics.snapshots
             await restored_state(self._broker, topic, self._partition, found)
-            return f"the restored state of epoch {found.number}, and {slices} slices after it folded again"
-        return f"the journal, {slices} slices folded again"
+            return f"the restored state of epoch {found.number}, and {slices} slices to replay after it"
+        return f"the journal: {slices} slices to replay"
 
     def _retained(self, positions: Mapping[str, int], kept_from: Mapping[Place, int]) -> bool:
         return all(positions.get(place.topic, 0) >= first for place, first in kept_from.items())

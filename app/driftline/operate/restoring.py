@@ -85,7 +85,7 @@ class StateReader:
                 at += saved.bytes
             self._stream.seek(at)
             if self._stream.read(1):
-                raise StateFileError("the state file goes on behind the states that it names; copy it again")
+                raise StateFileError("the state file has extra bytes at its end; copy it again")
         except BaseException:  # nobody else has the file yet
             self._stream.close()
             raise
@@ -134,9 +134,7 @@ def _read(stream: IO[bytes], count: int) -> bytes:
 
 
 def _damaged(manifest: Manifest) -> StateFileError:
-    return StateFileError(
-        f"the state file is damaged: the bytes of shard {manifest.partition} are not those that it names; copy it again"
-    )
+    return StateFileError(f"the state file is damaged (shard {manifest.partition}: wrong checksum); copy it again")
 
 
 # -- what becomes of each shard
@@ -174,12 +172,12 @@ def check_pipeline(file: StateFile, pipeline: Pipeline) -> None:
         try:
             before = read_pipeline(saved.manifest.pipeline).resolved()
         except (PipelineError, RecursionError) as error:
-            raise StateFileError(f"the pipeline of the saved state cannot be read by this version ({error})") from error
+            raise StateFileError(f"this version cannot read the saved state's pipeline ({error})") from error
         refused = refused_keys(before, pipeline.resolved())
         if changed := [key for key in refused if key != "pipeline" and not key.startswith("topics")]:
             raise StateMismatchError(
-                f"the state was saved under another pipeline: {', '.join(changed)} differ, which it cannot follow. "
-                "Restore it with the pipeline file that it was saved with"
+                f"the state was saved under another pipeline: {', '.join(changed)} differ, and these may not. "
+                "Restore it with the pipeline file it was saved with"
             )
 
 
@@ -197,10 +195,8 @@ def thaw(reader: StateReader, saved: SavedShard, pipeline: Pipeline, partition: 
         if why is not None:
             _try(shard)
     except (PipelineError, SnapshotError, _TrialError) as error:
-        there = f" It was {why}: restore it where {readers(manifest.versions)} runs." if why else ""
-        raise StateFileError(
-            f"the state of shard {manifest.partition} cannot be put to work here: {error}.{there}"
-        ) from error
+        there = f" It was {why}: restore it under {readers(manifest.versions)}." if why else ""
+        raise StateFileError(f"the state of shard {manifest.partition} cannot be used here: {error}.{there}") from error
     return shard
 
 
@@ -279,8 +275,8 @@ class Restoration:
         if (used := [number for number, state in enumerate(before) if state.journal_offset >= 0]) and not self._replace:
             shards = ", ".join(map(str, used[:10])) + (" and more" if used[10:] else "")
             raise RecoveryError(
-                f"the journal of {self._pipeline.name} holds a state already (shards {shards}). To put the saved one "
-                "in its place, add --replace: inputs go on where the journal stands"
+                f"the journal of {self._pipeline.name} already holds a state (shards {shards}). To replace it, "
+                "add --replace; inputs continue from the journal's position"
             )
         plans = [await self._plan(partition, state) for partition, state in enumerate(before)]
         for plan in plans:  # each shard is thawed twice, so that no more than one is in memory
@@ -306,14 +302,16 @@ class Restoration:
         }
         source = partition if self._equal else partition % self._reader.file.partitions
         if source not in self._saved:
-            return Restored(partition, None, positions, ["it has no state in the file, and begins anew"])
+            return Restored(
+                partition, None, positions, ["the file has no state for it, so it starts with an untrained model"]
+            )
         plan = Restored(partition, source, positions)
         if not self._equal:
             plan.notes.append(
-                "waiting events, early labels and remembered ids are not carried: keys fall on other partitions"
+                "pending events, early labels and remembered ids are dropped, since keys map to other partitions now"
             )
         if (why := unreadable(self._saved[source].manifest.versions)) is not None:
-            plan.notes.append(f"it was {why}; its model was tried on {TRIAL_EVENTS} synthetic events")
+            plan.notes.append(f"it was {why}; its model was tested on {TRIAL_EVENTS} synthetic events")
         return plan
 
     @property
@@ -322,7 +320,7 @@ class Restoration:
 
     def _shard(self, plan: Restored) -> Shard:
         if plan.source is None:
-            raise StateFileError(f"shard {plan.partition} has no state in the file")
+            raise StateFileError(f"the file has no state for shard {plan.partition}")
         shard = thaw(self._reader, self._saved[plan.source], self._pipeline, plan.partition)
         if not self._equal:
             shard = without_events(shard, Shard(self._pipeline, plan.partition))
@@ -339,7 +337,7 @@ class Restoration:
             state = await self._recovery(partition).follow()
             if state.journal_offset != journal_offset:
                 raise RecoveryError(
-                    f"shard {partition} works meanwhile: stop every worker of {self._pipeline.name} first"
+                    f"a worker is running shard {partition}: stop every worker of {self._pipeline.name} first"
                 )
             number = state.epoch.number + 1 if state.epoch is not None else 1
             entry = EpochEntry(

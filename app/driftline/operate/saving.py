@@ -83,13 +83,13 @@ async def save(
         shards = [one.shard for one in found if one.shard is not None]
         if not shards:
             raise RecoveryError(
-                f"no shard of {pipeline.name} has a state: its journal is empty, and it left no snapshot. There is "
-                "nothing to save until a worker has read something"
+                f"no shard of {pipeline.name} has a state: journal and snapshots are empty. There is "
+                "nothing to save until a worker has processed records"
             )
         file = StateFile(KIND, FORMAT, pipeline.name, partitions, int(clock.wall_s() * 1000), shards)
         _compose(path, encode_line(file, ring), bodies)
     except OSError as error:
-        raise InputFileError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise InputFileError(f"cannot write {path} ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
             bodies.unlink(missing_ok=True)

@@ -107,7 +107,9 @@ async def _look_at(
 ) -> ShardStatus:
     places = _places(pipeline, [partition])
     if away := [place for place in places if place in leaderless]:
-        return _unknown(partition, f"no broker answers for {', '.join(f'{one.topic}-{one.partition}' for one in away)}")
+        return _unknown(
+            partition, f"no broker available for {', '.join(f'{one.topic}-{one.partition}' for one in away)}"
+        )
     try:
         async with asyncio.timeout(patience_s):
             edges = await _edges(broker, places)
@@ -121,7 +123,7 @@ async def _look_at(
 
 
 def _unknown(partition: int, why: str) -> ShardStatus:
-    return ShardStatus(partition, {}, {}, 0, 0, None, {}, (f"shard {partition} is not known now: {why}",))
+    return ShardStatus(partition, {}, {}, 0, 0, None, {}, (f"shard {partition} is unknown: {why}",))
 
 
 def _places(pipeline: Pipeline, partitions: Iterable[int]) -> list[Place]:
@@ -163,8 +165,8 @@ def _bad_texts(place: Place, bad: Mapping[int, str]) -> Iterator[str]:
         more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
         where = f"{place.topic}-{place.partition}"
         yield (
-            f"{where} holds a record at offset {offset}{more} that is not a journal entry ({why}): something else "
-            "writes to it. A worker stops there when it recovers; `driftline verify` says what it means"
+            f"{where} holds a record at offset {offset}{more} that is not a journal entry ({why}): another program "
+            "writes to it. A worker stops there when it recovers; run `driftline verify` for details"
         )
 
 
@@ -228,7 +230,7 @@ async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -
             for source in sources:
                 signed = signed or is_sealed(source.value, name_of(place), broker.ring)
                 if signed and not is_sealed(source.value, name_of(place), broker.ring):
-                    found.bad[source.offset] = "no key of this deployment signed it"
+                    found.bad[source.offset] = "not signed with a key of this deployment"
                     continue
                 try:
                     found.links.append(_sound(decode_link(source.value)))
@@ -274,7 +276,7 @@ def _sound(linked: Link) -> Link:
         try:
             msgspec.convert(linked.note, _Note)
         except msgspec.ValidationError as error:
-            raise InvariantError(f"a journal entry's note is of another kind ({error})") from error
+            raise InvariantError(f"a journal entry has an unexpected note ({error})") from error
     return linked
 
 

@@ -86,7 +86,7 @@ class ShardAudit:
 
 
 Watch = Callable[[int, int, int], None]
-"""Told the shard, and how many journal offsets of how many are behind."""
+"""Called with the shard, the journal offsets done and their total."""
 
 
 async def audit_shards(
@@ -206,7 +206,7 @@ class Audit(Recovery):
             self._made.start = "nowhere: the journal is empty"
             if self._journal_start:
                 raise InputLostError(
-                    f"the journal of shard {self._partition} was deleted", "Nothing of it can be verified any more"
+                    f"the journal of shard {self._partition} was deleted", "It can no longer be verified"
                 )
             await self._replay_from(self._beginning(), None)
             return
@@ -243,7 +243,7 @@ class Audit(Recovery):
                     told = f"the snapshot after slice {manifest.slice_number}"
                     starts.append(_Begin(manifest.journal_offset, start, told))
         if not lost:
-            none = "" if wanted_ms is None else ", as there is no whole snapshot before --from"
+            none = "" if wanted_ms is None else ", since there is no complete snapshot before --from"
             starts.append(_Begin(0, self._beginning(), f"the beginning{none}"))
         else:
             if (fresh := await self._own_state_retained()) is not None:
@@ -253,19 +253,20 @@ class Audit(Recovery):
                 )
             if wanted_ms is None:
                 starts.sort(key=lambda start: start.offset)  # as early as can be
-                starts = [start._replace(told=f"{start.told}, as {lost}") for start in starts]
+                starts = [start._replace(told=f"{start.told}, since {lost}") for start in starts]
         if not starts:
             raise InputLostError(
-                f"shard {self._partition} cannot be verified: {lost}, and no snapshot or fresh state that this version "
-                "can read comes after",
-                "Set retention.ms longer to verify in future",
+                f"shard {self._partition} cannot be verified: {lost}, and there is no later snapshot or fresh state "
+                "that this version "
+                "can read",
+                "Increase retention.ms to verify in future",
             )
         return starts
 
     async def _lost_before(self) -> str:
         """What is missing for a fold from the beginning, in words; empty if nothing is."""
         if self._journal_start > 0:
-            return f"the journal is kept from offset {self._journal_start} on only"
+            return f"the journal now starts at offset {self._journal_start}"
         async with aclosing(self._journal(self._beginning())) as entries:
             async for _, linked in entries:
                 entry = linked.entry
@@ -360,7 +361,9 @@ class Audit(Recovery):
         except JournalError:
             raise
         except InvariantError as error:
-            raise self._found(entry, self._named(source), "inputs", "a slice that can be folded", str(error)) from error
+            raise self._found(
+                entry, self._named(source), "inputs", "a slice that can be replayed", str(error)
+            ) from error
         field_name, expected, found_there = self._entry_difference(state, entry, folded)
         if field_name and self._unverifiable(state):
             self._progress.unverifiable += 1
@@ -370,7 +373,7 @@ class Audit(Recovery):
         try:
             await self._compare_outputs(state, entry, folded)
         except _Found as found:
-            agrees = "does not agree with the fold either" if field_name else "agrees with the fold"
+            agrees = "differs from the replay, too" if field_name else "agrees with the replay"
             note = f"{found.difference.note}; the slice's journal entry {agrees}".removeprefix("; ")
             raise _Found(structs.replace(found.difference, note=note)) from None
         if field_name:
@@ -415,7 +418,7 @@ class Audit(Recovery):
         if before is not None and follows(linked, before.chain):
             # One that lost the shard learns so from its first entry's offset: it never writes a second.
             raise JournalError(
-                f"entry {source.offset} of the journal goes on from one that does not follow the owner's", source
+                f"entry {source.offset} of the journal continues a chain that is not the owner's", source
             )
 
     def _foreign(self, error: JournalError) -> Difference:
@@ -424,7 +427,7 @@ class Audit(Recovery):
             None,
             self._named(error.source),
             "chain",
-            "an entry that follows the one before",
+            "an entry that continues the chain",
             escaped((error.source.value or b"")[:200].decode("utf-8", "backslashreplace")),
             note="the entry, or one before it, was changed, removed, or not written by Driftline",
         )

@@ -60,20 +60,20 @@ def _read_roles(value: object) -> object:
 class Webhook(Form):
     """One place that alerts are posted to."""
 
-    form: Literal["json", "slack", "alertmanager"] = Field(description="what is posted")
-    url: str = Field(description="where; ${NAME} is taken from the environment", repr=False)
-    headers: dict[str, str] = Field(default_factory=dict, description="more headers of the post", repr=False)
+    form: Literal["json", "slack", "alertmanager"] = Field(description="format of the message")
+    url: str = Field(description="address; ${NAME} is replaced from the environment", repr=False)
+    headers: dict[str, str] = Field(default_factory=dict, description="additional HTTP headers", repr=False)
     audience: Annotated[tuple[Role, ...], BeforeValidator(_read_roles)] = Field(
-        default=(), description="post alerts for these roles; all without it"
+        default=(), description="only alerts for these roles [default: all]"
     )
-    severity: Severity = Field(default="warning", description="post alerts of this severity or above")
+    severity: Severity = Field(default="warning", description="only alerts of this severity or above")
     timeout_ms: Annotated[Duration, Field(ge=1)] = Field(
-        default=10_000, alias="timeout", description="longest that one attempt may take"
+        default=10_000, alias="timeout", description="time limit of one attempt"
     )
     backoff_ms: Duration = Field(default=1_000, alias="backoff", description="pause before the second attempt")
-    give_up_ms: Duration = Field(default=600_000, alias="give_up", description="after so long there is no next attempt")
+    give_up_ms: Duration = Field(default=600_000, alias="give_up", description="stop retrying after this long")
     start: Literal["beginning", "now"] = Field(
-        default="beginning", description="of the alerts topic, when this webhook is new: read it all, or what comes"
+        default="beginning", description="where a new webhook starts in the alerts topic: at its beginning or its end"
     )
 
     @property
@@ -108,13 +108,14 @@ def load_webhooks(path: Path, environ: Mapping[str, str] | None = None) -> dict[
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
         if len(content) > FILE_BYTES_MAX:
-            raise SettingsError(f"{path} is larger than {FILE_BYTES_MAX} bytes, so no list of webhooks")
+            raise SettingsError(f"{path} is larger than {FILE_BYTES_MAX} bytes, too large for a list of webhooks")
         document, _ = read_yaml(content.decode())
     except (OSError, UnicodeDecodeError, PipelineError) as error:
-        raise SettingsError(f"webhooks (--notify, DRIFTLINE_NOTIFY): {path} cannot be read: {error}") from error
+        raise SettingsError(f"webhooks (--notify, DRIFTLINE_NOTIFY): cannot read {path}: {error}") from error
     if not isinstance(document, dict) or list(document) != ["webhooks"] or not isinstance(document["webhooks"], dict):
         raise SettingsError(
-            f"webhooks (--notify, DRIFTLINE_NOTIFY): {path} must have one key, webhooks, with a webhook under each name"
+            f"webhooks (--notify, DRIFTLINE_NOTIFY): {path} must have the single key `webhooks`, with a webhook "
+            "under each name"
         )
     try:
         read = _ADAPTER.validate_python(document["webhooks"])
@@ -139,7 +140,10 @@ def _said(fault: ErrorDetails) -> str:
         case "missing":
             return f"is required: {keys[key].description}"
         case "string_pattern_mismatch":
-            return "a webhook's name has 1 to 50 lower-case letters, digits, '_' and '-', the first no sign"
+            return (
+                "a webhook's name has 1 to 50 lower-case letters, digits, '_' and '-', and starts with a letter or "
+                "digit"
+            )
     return fault["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
 
 
@@ -148,7 +152,7 @@ def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webho
         def value(match: re.Match[str]) -> str:
             found = environ.get(match[1])
             if not found:
-                raise SettingsError(f"webhooks.{name} names the variable {match[1]}, which is not set; set it")
+                raise SettingsError(f"webhooks.{name} uses the environment variable {match[1]}, which is not set")
             return found
 
         return _VARIABLE.sub(value, text)
@@ -156,15 +160,14 @@ def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webho
     url = fill(webhook.url)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
-        raise SettingsError(f"webhooks.{name}.url is no http:// or https:// address")
+        raise SettingsError(f"webhooks.{name}.url is not an http:// or https:// address")
     headers = {key: fill(text) for key, text in webhook.headers.items()}
     for key, text in headers.items():
         if (why := _unfit_header(key, text)) is not None:
             raise SettingsError(f"webhooks.{name}.headers: {_ascii(key)!r} {why}")
     if (parts.username is not None or parts.password is not None) and "authorization" in map(str.lower, headers):
         raise SettingsError(
-            f"webhooks.{name}: a user and password in the url and a header Authorization are two credentials; "
-            "leave one of them out"
+            f"webhooks.{name}has credentials both in the url and in an Authorization header; remove one of them"
         )
     return webhook.model_copy(update={"url": url, "headers": headers})
 
@@ -172,11 +175,11 @@ def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webho
 def _unfit_header(name: str, value: str) -> str | None:
     """Why a header cannot be sent; its value may be a secret and is not shown."""
     if not _TOKEN.fullmatch(name):
-        return "is not the name of a header: letters, digits and hyphens"
+        return "is not a header name: use letters, digits and hyphens"
     if name.lower() in _OURS:
-        return "is set by Driftline; leave it out"
+        return "is set by Driftline; remove it"
     if not value.isascii() or not value.isprintable():
-        return "has a value that no header can have: one line of printable ASCII characters"
+        return "has an invalid value: use one line of printable ASCII characters"
     return None
 
 
@@ -220,7 +223,7 @@ async def post(session: aiohttp.ClientSession, webhook: Webhook, alert: Alert, n
     except TimeoutError:
         return Answer("later", f"no answer within {webhook.timeout_ms} ms")
     except (aiohttp.InvalidURL, ValueError) as error:  # what no attempt can change
-        return Answer("refused", f"the post cannot be made ({type(error).__name__}); correct the url and headers")
+        return Answer("refused", f"the request cannot be sent ({type(error).__name__}); correct the url and headers")
     except (aiohttp.ClientError, OSError) as error:
         return Answer("later", type(error).__name__)
 

@@ -26,8 +26,8 @@ def wider_text(counts: Mapping[str, int], partitions: int) -> str:
     """
     topics = ", ".join(f"{topic} has {count}" for topic, count in sorted(counts.items()))
     return (
-        f"partitions were added: {topics}, and the pipeline works with {partitions}. Records in the new ones are not "
-        "read, and a label may now lie in another partition than its event. Stop the workers, give every topic of the "
+        f"partitions were added: {topics}, but the pipeline uses {partitions}. Records in the new ones are not "
+        "read, and a label may now be in another partition than its event. Stop the workers, give every topic of the "
         "pipeline the same number (`driftline topics check -p FILE` names those that differ), and start them again, "
         "once with --on-gap continue"
     )
@@ -42,11 +42,12 @@ def open_text(place: Place, offset: int, since_ms: int | None, behind: int | Non
         behind: offsets that wait behind it, or None if that is not known.
     """
     since = "" if since_ms is None else f" since {written(since_ms, '%Y-%m-%d %H:%M:%S')} UTC"
-    waiting = "" if behind is None else f" ({behind:,} offsets wait)"
+    waiting = "" if behind is None else f" ({behind:,} offsets are waiting)"
     where = f"{place.topic}-{place.partition}"
     return (
-        f"a transaction of another producer is open in {where}{since}, from offset {offset} on: nothing behind it is "
-        f"read until it ends{waiting}. See to that producer, or end it: kafka-transactions --bootstrap-server HOST "
+        f"a transaction of another producer is open in {where}{since}, from offset {offset}: nothing after it is "
+        f"read until it ends{waiting}. Check that producer, or abort the transaction: kafka-transactions "
+        "--bootstrap-server HOST "
         f"abort --topic {place.topic} --partition {place.partition} --start-offset {offset}"
     )
 
@@ -101,13 +102,13 @@ class Lookout:
         wider = {topic: count for topic, count in counts.items() if count > self._partitions}
         if wider != self.wider:
             self.wider = wider
-            log.warning("%s", self.trouble or "every input has as many partitions as the pipeline works with again")
+            log.warning("%s", self.trouble or "every input has the pipeline's number of partitions again")
 
     def _look_at(self, place: Place, offset: int | None, behind: int | None) -> None:
         held = self._held.get(place)
         if held is not None and held[0] != offset:
             if place in self._warned and offset is None:
-                log.warning("the transaction in %s-%d has ended, and is read on", place.topic, place.partition)
+                log.warning("the transaction in %s-%d has ended, reading continues", place.topic, place.partition)
             self._forget(place)
             held = None
         if offset is None:
