@@ -163,9 +163,9 @@ def read_yaml(text: str) -> tuple[Any, dict[str, int]]:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         told = ", ".join(filter(None, (error.context, error.problem)))
-        raise PipelineError([Problem("", None, f"{where}{told or 'is no YAML'}")]) from None
+        raise PipelineError([Problem("", None, f"{where}{told or 'not valid YAML'}")]) from None
     except yaml.YAMLError as error:
-        raise PipelineError([Problem("", None, f"is no YAML: {' '.join(str(error).split())}")]) from None
+        raise PipelineError([Problem("", None, f"not valid YAML: {' '.join(str(error).split())}")]) from None
     except (RecursionError, ValueError) as error:
         raise PipelineError([Problem("", None, f"cannot be read: {error}")]) from None
 
@@ -186,16 +186,18 @@ def yaml_scalar(value: object) -> str:
 def _read(path: Path) -> str:
     try:
         if path.is_dir():
-            raise InputFileError(f"{path} is a folder; give the pipeline file in it")
+            raise InputFileError(f"{path} is a folder; give a pipeline file")
         with path.open("rb") as file:
             content = file.read(_FILE_BYTES_MAX + 1)
     except FileNotFoundError:
-        raise InputFileError(f"there is no file {path}; give one with -p, or write one with `driftline init`") from None
+        raise InputFileError(
+            f"{path} does not exist; give a pipeline file with -p, or write one with `driftline init`"
+        ) from None
     except OSError as error:
-        raise InputFileError(f"{path} cannot be read ({error.strerror}); give a file that can, with -p") from error
+        raise InputFileError(f"cannot read {path} ({error.strerror}); give another pipeline file with -p") from error
     if len(content) > _FILE_BYTES_MAX:
         raise InputFileError(
-            f"{path} is larger than {_FILE_BYTES_MAX} bytes, so no pipeline file; give another with -p"
+            f"{path} is larger than {_FILE_BYTES_MAX} bytes, too large for a pipeline file; give another with -p"
         )
     try:
         return content.decode("utf-8-sig")
@@ -234,10 +236,10 @@ class _Constructor:
         first: dict[Any, int] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise _refusal(key_node, "a key must be text")
+                raise _refusal(key_node, "a key must be a string")
             key = _scalar(key_node)
             if key in first:
-                raise _refusal(key_node, f"the key {key!r:.100} is there twice, first in line {first[key]}; keep one")
+                raise _refusal(key_node, f"duplicate key {key!r:.100}, first in line {first[key]}; keep one")
             first[key] = key_node.start_mark.line + 1
             here = (*path, str(key))
             built[key] = self.value(value_node, here)
@@ -258,12 +260,12 @@ def _scalar(node: yaml.Node) -> Any:
             plain = text.lstrip("+-0") or "0"
             raise _refusal(
                 node,
-                f"{text} could mean two numbers (YAML 1.1 has octals); write {plain}, or '{text}' for text",
+                f"{text} is ambiguous (an octal number in YAML 1.1); write {plain}, or '{text}' for a string",
             )
         return int(text, 0)
     if kind == "float" and (_FLOAT.fullmatch(text) or _INT.fullmatch(text)):
         return float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1:].isalpha() else float(text)
-    raise _refusal(node, f"{text!r} with the tag {node.tag!r} is not allowed; write plain text, numbers, true, false")
+    raise _refusal(node, f"{text!r} with the tag {node.tag!r} is not allowed; write strings, numbers, true or false")
 
 
 def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
@@ -286,7 +288,7 @@ def _override(doc: Any, override: str) -> None:
                     Problem(
                         "--set",
                         override,
-                        f"{before} is no mapping in the file, so {key!r} cannot be set there",
+                        f"{before} is not a mapping in the file, so {key!r} cannot be set in it",
                     )
                 ]
             )
@@ -412,7 +414,7 @@ def load_settings(environ: Mapping[str, str] | None = None, flags: Mapping[str, 
             given[name], origins[name] = environ[variable].strip(), variable
     for name, value in (flags or {}).items():
         if name not in names:
-            raise SettingsError(f"{name!r} is no setting; settings are {', '.join(names)}")
+            raise SettingsError(f"unknown setting {name!r}; settings are {', '.join(names)}")
         if value is not None:
             given[name], origins[name] = str(value).strip(), f"--{name.replace('_', '-')}"
     if "data_dir" not in given:
@@ -440,7 +442,7 @@ def _misspelled(environ: Mapping[str, str], names: tuple[str, ...]) -> list[str]
         if variable.startswith(_PREFIX) and variable not in known:
             close = get_close_matches(variable, known, n=1, cutoff=0.9)
             if close:
-                faults.append(f"{variable}: is no setting; did you mean {close[0]}?")
+                faults.append(f"{variable}: unknown setting; did you mean {close[0]}?")
     return faults
 
 
@@ -471,7 +473,7 @@ def _setting(name: str, text: str) -> Any:
         case "ssl_cafile" | "ssl_certfile" | "ssl_keyfile":
             path = Path(text).expanduser()
             if not path.is_file():
-                raise ValueError("there is no such file; give the path of a PEM file")
+                raise ValueError("file not found; give the path of a PEM file")
             return path
     return text
 
@@ -479,20 +481,20 @@ def _setting(name: str, text: str) -> Any:
 def _brokers(text: str) -> str:
     if "@" in text:  # what is before it may be a password
         raise ValueError(
-            f"brokers have no user and password in their address; set {_PREFIX}SASL_USERNAME and "
+            f"user and password do not belong in the address; set {_PREFIX}SASL_USERNAME and "
             f"{_PREFIX}SASL_PASSWORD, and write brokers as in kafka-1:9092,kafka-2:9092"
         )
     for broker in text.split(","):
         match = _HOST_PORT.fullmatch(broker.strip())
         if match is None or not 1 <= int(match[1]) <= 65_535:
-            wrong = "is no host:port" if match is None else "has no port from 1 to 65535"
+            wrong = "is not host:port" if match is None else "has no port from 1 to 65535"
             raise ValueError(f"{broker.strip()!r} {wrong}; write brokers as in kafka-1:9092,kafka-2:9092")
     return ",".join(broker.strip() for broker in text.split(","))
 
 
 def _name(text: str) -> str:
     if len(text) > BY_MAX or not text.isprintable():
-        raise ValueError(f"must have at most {BY_MAX} characters, all printable")
+        raise ValueError(f"must be at most {BY_MAX} printable characters")
     return text
 
 

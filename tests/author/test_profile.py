@@ -54,7 +54,7 @@ def test_task_and_positive_value(values: list[Any], task: str, positive: object)
 @pytest.mark.parametrize("values", [["yes", "Yes ", "no"], ["Paid", "paid"], ["red", "blue", "dark  red", "Dark red"]])
 def test_values_that_differ_only_in_case_or_blanks_are_refused_unless_they_are_meant(values: list[Any]) -> None:
     cells = [values[place % len(values)] for place in range(ROWS)]
-    with pytest.raises(ProfileError, match="differ only in case or blanks; write them alike .* --task multiclass"):
+    with pytest.raises(ProfileError, match="differ only in case or spaces; write them alike .* --task multiclass"):
         looked(cells)
     table: dict[str, list[Cell | None]] = {"amount": list(AMOUNTS), "label": cells}
     assert profile(table, "label", task="multiclass").target.task == "multiclass"
@@ -73,7 +73,7 @@ def test_without_a_label_anomalies_are_scored() -> None:
     [
         ([None] * ROWS, "empty in every row"),
         ([1] * ROWS, "is 1 in every row"),
-        ([f"text {place}" for place in range(ROWS)], "too many to be classes"),
+        ([f"text {place}" for place in range(ROWS)], "too many for classes"),
     ],
 )
 def test_labels_that_are_none(label: list[Any], told: str) -> None:
@@ -186,8 +186,8 @@ def test_gaps_are_filled(cells: list[Any], fill: object) -> None:
     [
         ("empty", [None] * ROWS, "empty in every row"),
         ("constant", ["x"] * ROWS, "one value in every row"),
-        ("counter", [place // 3 for place in range(ROWS)], "only grows"),
-        ("hash", [f"{place * 7919 % 10007:x}" for place in range(ROWS)], "nearly every row"),
+        ("counter", [place // 3 for place in range(ROWS)], "only increases"),
+        ("hash", [f"{place * 7919 % 10007:x}" for place in range(ROWS)], "nearly unique in every row"),
         ("shop_id", [f"shop {place % 80}" for place in range(ROWS)], "an id"),
         ("mixed", ["a", 1] * (ROWS // 2), "text in some rows and numbers"),
         ("huge", [10**17, 1] * (ROWS // 2), "number_max"),

@@ -215,7 +215,7 @@ def test_no_records_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("x1,x2,x3,y\n")
     out = tmp_path / "out"
     flags = ("-p", history.pipeline_file(tmp_path), "--input", tmp_path / "data.csv", "--label", "y", "-o", out)
-    fails(*flags, code=2, says="there are no records in .*data.csv")
+    fails(*flags, code=2, says="no records in .*data.csv")
     assert not out.exists()  # it was new
 
 

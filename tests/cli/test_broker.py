@@ -39,7 +39,7 @@ def test_embedded_runs_until_a_signal(started: list[subprocess.Popen[str]], numb
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=20)
     assert (process.returncode, stdout) == (0, "")
-    assert "5 MB a partition" in stderr  # its limits
+    assert "5 MB per partition" in stderr  # its limits
     assert "Traceback" not in stderr
     assert not runs(child)
 

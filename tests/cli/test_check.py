@@ -141,7 +141,7 @@ def test_errors_as_json(file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("-p", "nowhere.yaml"), "there is no file"),
+        (("-p", "nowhere.yaml"), "does not exist"),
         ((), "no pipeline: give"),
         (("-p", "cards.yaml", "--rate", "0"), "--rate"),
         (("-p", "cards.yaml", "--set", "params.lx=1"), "is not used"),
@@ -281,7 +281,7 @@ def two(a, b): return linear_model.LogisticRegression()
     ("name", "says"),
     [
         ("missing", "raised KeyError: 'l3', line 6 of "),
-        ("two", "called with one argument, the dict of `params`"),
+        ("two", "called with the dict of `params`"),
         ("none", "has no function 'none'"),
     ],
 )

@@ -92,7 +92,7 @@ async def test_a_pipeline_without_topics(kafka: KafkaNode, pipeline_file: Path) 
     where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap, "--set", "pipeline=none-such")
     done = await asyncio.to_thread(run, "control", *where, "freeze")
     assert done.returncode == 3
-    assert "no topic none-such.control" in done.stderr
+    assert "topic none-such.control does not exist" in done.stderr
 
 
 # -- load

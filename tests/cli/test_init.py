@@ -280,13 +280,13 @@ CSV = "a,b,y\n" + "".join(f"{place},{place % 7},{place % 2}\n" for place in rang
 @pytest.mark.parametrize(
     ("content", "arguments", "told"),
     [
-        (None, ["--label", "y"], "there is no such file"),
+        (None, ["--label", "y"], "no such file"),
         ("", ["--label", "y"], "is empty"),
         ("\n", ["--label", "y"], "is empty"),
         ("a,b,y\n", ["--label", "y"], "no rows"),
         ("a,b,y\n1,2,0\n", ["--label", "y"], "too few"),
         (CSV, ["--label", "yy"], "did you mean 'y'?"),
-        (CSV, ["--label", "y", "--id", "nowhere"], "has no such field"),
+        (CSV, ["--label", "y", "--id", "nowhere"], "no such field"),
         (CSV, ["--label", "y", "--time", "bb"], "did you mean 'b'?"),
         (CSV, ["--label", "y", "--name", "Not A Name"], "--name Not A Name"),
         (CSV, ["--label", "y", "-o", "no/such/folder.yaml"], "cannot write"),
@@ -340,7 +340,7 @@ def test_texts_beside_other_fields_are_read(folder: Path) -> None:
     ("name", "content", "told"),
     [
         ("rows.jsonl", b'{"a": \n', "line 1: is not JSON"),
-        ("rows.jsonl", b"[1]\n", "line 1: is JSON, but no object"),
+        ("rows.jsonl", b"[1]\n", "line 1: is JSON but not an object"),
         ("rows.csv.gz", b"not gzip", "cannot read"),
         ("rows.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:40], "cannot read"),
         ("rows.parquet", b"PAR1", "name it .csv or .jsonl"),

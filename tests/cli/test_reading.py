@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "day numbers": ("day numbers of a spreadsheet", table("at", lambda number, _: f"{45_000 + number}").encode()),
     "years": ("all be times of 1970", table("at", lambda number, _: f"{1990 + number % 9}").encode()),
     "a comma that is a sign or parts thousands": (
-        "may have a decimal comma or its thousands parted",
+        "has either a decimal comma or a thousands separator",
         table("amount", lambda number, _: f"1,{100 + number}", ";").encode(),
     ),
     "no UTF-8": (
@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         table("country", lambda number, text: "é" if number == 1 else text).encode("latin-1"),
     ),
     "one name twice": ("columns at appear twice", PLAIN.replace("amount", "at", 1).encode()),
-    "no rows": ("there are no records in .*rows.csv|rows.csv holds no rows", (",".join(HEADER) + "\n").encode()),
+    "no rows": ("no records in .*rows.csv|rows.csv has no rows", (",".join(HEADER) + "\n").encode()),
     "a workbook": ("a ZIP file or a workbook", b"PK\x03\x04" + PLAIN.encode()),
     "no times": ("line 2: .*'soon' is not ISO 8601", table("at", lambda number, _: "soon").encode()),
     "too few cells": ("line 2: has 4 cells, the header has 5", re.sub(",[01]\n", "\n", PLAIN).encode()),
@@ -171,7 +171,7 @@ def test_what_one_refuses_all_refuse_for_one_reason(tmp_path: Path, kind: str) -
         (", positive: fraud", lambda number, _: "Fraud" if number % 3 else "no", "'Fraud' .line 3. differs"),
         (", positive: fraud", lambda number, _: " fraud" if number % 3 else "no", "differs from label.positive"),
         (", positive: 'yes', negative: 'no'", lambda number, _: "YN"[number % 2], "no label is 'yes'.*holds 'Y'"),
-        ("", lambda number, _: "spam" if number % 3 else "ham", "no label can be used; it holds 'spam'.*line 2: "),
+        ("", lambda number, _: "spam" if number % 3 else "ham", "no usable label; it holds 'spam'.*line 2: "),
     ],
 )  # fmt: skip
 def test_labels_that_are_spelt_otherwise_are_named_first(tmp_path: Path, more: str, write: object, reason: str) -> None:

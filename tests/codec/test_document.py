@@ -378,7 +378,7 @@ def test_frames_of_schema_registries_are_named_and_read_where_declared() -> None
         ({"event": {"envelope": "debezum"}}, "event.envelope", "did you mean 'debezium'"),
         ({"event": {"key": "json"}}, "event.key", "no path in event names it"),
         ({"event": {"id": "$key.id", "key": "integer"}}, "event.key", "write json"),
-        ({"event": {"id": "$key", "select": {"$key.a": 1}}}, "event.id", "take one of the two"),
+        ({"event": {"id": "$key", "select": {"$key.a": 1}}}, "event.id", "use one of the two"),
         ({"event": {"select": {"a": []}}}, "event.select", "at least one value"),
         ({"event": {"select": ["a"]}}, "event.select", "mapping"),
         ({"event": {"select": {"a": {"b": 1}}}}, "event.select", "one value"),

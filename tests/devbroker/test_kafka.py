@@ -88,7 +88,7 @@ def test_a_kept_folder_comes_up_on_another_port(kafka_needs: None, tmp_path: Pat
 def test_a_port_that_is_taken_is_a_clear_error(kafka_needs: None, tmp_path: Path) -> None:
     with (
         socket.create_server((HOST, 0)) as server,
-        pytest.raises(BrokerError, match=r"port \d+ on 127.0.0.1 is taken; give another --port"),
+        pytest.raises(BrokerError, match=r"port \d+ on 127.0.0.1 is in use; give another --port"),
     ):
         module.start(port=server.getsockname()[1], data=tmp_path)
 

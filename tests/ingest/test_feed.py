@@ -256,7 +256,9 @@ async def test_a_broker_that_goes_under_way_is_a_clear_error(
     embedded.create_topics(topics(of, 2))
     rows = hit_before(number, embedded, fault, samples(1_000 if rate is None else 2_000))
     feeding = Feed(of, settings(embedded.bootstrap), label_delay_ms=50, rate=rate)
-    await ends(feeding, rows, r"acknowledged nothing for 1 s: see that the broker runs, has room on its disk", embedded)
+    await ends(
+        feeding, rows, r"acknowledged nothing for 1 s: check that the broker runs, has room on its disk", embedded
+    )
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=lambda one: one.name)

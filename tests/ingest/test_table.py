@@ -225,7 +225,7 @@ def test_a_line_without_end_fills_no_memory(tmp_path: Path, name: str, monkeypat
             packed.write(b"a" * 1_000_000)
     tracemalloc.start()
     try:
-        with pytest.raises(InputFileError, match=r"has a line of more than 9 MB; give a file with one row a line"):
+        with pytest.raises(InputFileError, match=r"has a line longer than 9 MB; write one row per line"):
             rows(path)
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:

@@ -355,7 +355,7 @@ def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_pa
             assert done.returncode == 3, "the disk is full"
             last = done.stderr.splitlines()[-1]
             # Whichever request the broker left open when it halted, for a minute at most.
-            told = ("has acknowledged nothing for 30 s: see that", "cannot reach Kafka", "Kafka did not answer")
+            told = ("has acknowledged nothing for 30 s: check that", "cannot reach Kafka", "Kafka did not answer")
             assert any(text in last for text in told), last
             assert "Traceback" not in done.stderr
             worker.until_said("Kafka is unavailable", 60)

@@ -141,9 +141,7 @@ def profile(
     features, prose = _without_prose(features, target.task)
     left += prose
     if not features:
-        raise ProfileError(
-            "no field is left to learn from; " + "; ".join(f"{one.name}: {one.why}" for one in left[:10])
-        )
+        raise ProfileError("no usable feature; " + "; ".join(f"{one.name}: {one.why}" for one in left[:10]))
     places = {name: place for place, name in enumerate(columns)}
     left.sort(key=lambda one: places[one.name])
     in_order = all(earlier <= later for earlier, later in pairwise(found.times))
@@ -177,7 +175,7 @@ def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
     if not known:
         raise ProfileError(f"the label {name!r} is empty in every row; name another field with --label")
     if len(counts) == 1:
-        raise ProfileError(f"the label {name!r} is {known[0]!r} in every row; there is nothing to tell apart")
+        raise ProfileError(f"the label {name!r} is {known[0]!r} in every row; there is nothing to learn")
     if task is not None:
         return task_of(task).draft.look(seen)
     refuse_alike(seen)
@@ -185,7 +183,7 @@ def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
         if one.draft.looks(seen):
             return one.draft.look(seen)
     raise ProfileError(
-        f"the label {name!r} has {len(counts)} different texts in {len(known)} rows, too many to be classes; "
+        f"the label {name!r} has {len(counts)} different values in {len(known)} rows, too many for classes; "
         "name another field with --label"
     )
 
@@ -303,7 +301,9 @@ def _field(name: str, cells: Column, typed: bool) -> Field | Left:
         return _number(name, known, gaps)
     if kinds["string"] < 0.05 * len(known) and kinds["boolean"] == 0:
         strange = next(cell for cell in known if _kind(cell) == "string")
-        note = f"{kinds['string']} of {len(known)} rows hold text, as in {strange!r:.40}: such events are rejected"
+        note = (
+            f"{kinds['string']} of {len(known)} rows hold text, such as {strange!r:.40}: these events will be rejected"
+        )
         numbers = [cell for cell in known if _kind(cell) == "number"]
         return Field(name, "number", "number", _middle(numbers) if gaps else None, note)
     return _text(name, [str(cell) for cell in known], gaps, mixed=typed and len(kinds) > 1)
@@ -314,12 +314,12 @@ def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
     distinct = len(set(numbers))
     whole = all(number.is_integer() for number in numbers)
     if whole and looks_like_id(name) and distinct > ONE_HOT_MAX:
-        return Left(name, "number", "an id: its size means nothing, and each would be learned by heart")
+        return Left(name, "number", "an id: its magnitude means nothing, and the model would memorize it")
     sorted_rows = all(earlier <= later for earlier, later in pairwise(numbers))
     if sorted_rows and distinct >= _COUNTER_VALUES_MIN and len(numbers) >= _COUNTER_ROWS_MIN:
-        return Left(name, "number", "it only grows from row to row: a counter or clock, new in every event")
+        return Left(name, "number", "it only increases: a counter or clock, different in every event")
     if max(abs(number) for number in numbers) > 1e15:
-        return Left(name, "number", "its numbers go beyond limits.number_max")
+        return Left(name, "number", "its numbers exceed limits.number_max")
     return Field(name, "number", "number", _middle(known) if gaps else None)
 
 
@@ -334,12 +334,12 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
         return Field(name, "string", "category", fill)
     if distinct > ID_SHARE * len(known):
-        return Left(name, "string", "nearly every row has its own: it would be learned by heart")
+        return Left(name, "string", "nearly unique in every row: the model would memorize it")
     if looks_like_id(name):
-        return Left(name, "string", "an id: each would be learned by heart")
+        return Left(name, "string", "an id: the model would memorize it")
     if distinct > _HASHED_MAX:
-        return Left(name, "string", f"{distinct:,} different texts are too many to learn from")
-    return Field(name, "string", "hashed", fill, note=f"{distinct:,} different texts, hashed into few columns")
+        return Left(name, "string", f"{distinct:,} different values are too many to learn from")
+    return Field(name, "string", "hashed", fill, note=f"{distinct:,} different values, hashed into a few columns")
 
 
 def _kind(cell: Cell) -> FeatureType:
@@ -380,7 +380,7 @@ def _without_leaks(
     types = {field.name: field.type for field in features}
     for leak in find_leaks(candidates, truth, numeric=task_of(target.task).labels.numeric):
         for name in leak.fields:
-            left[name] = Left(name, types[name], f"gives the label away: {leak.how}", leak=True)
+            left[name] = Left(name, types[name], f"reveals the label: {leak.how}", leak=True)
     return [field for field in features if field.name not in left], list(left.values())
 
 
@@ -388,6 +388,6 @@ def _without_prose(features: list[Field], task: TaskName) -> tuple[list[Field], 
     """Prose is counted in words where a class is to be told; a tree of numbers can do nothing with it."""
     if task_of(task).draft.prose:
         return features, []
-    why = "free text, which this model of numbers cannot take; with words counted, another model could"
+    why = "free text, which this numeric model cannot use; a model on word counts could"
     left = [Left(field.name, "string", why) for field in features if field.use == "text"]
     return [field for field in features if field.use != "text"], left

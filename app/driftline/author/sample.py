@@ -67,9 +67,9 @@ def read_sample(path: Path, rows_max: int = SAMPLE_ROWS, decimal: Decimal | None
     read = _read_json if is_json(path) else _read_csv
     sample = read(path, rows_max, decimal)
     if not sample.rows:
-        raise InputFileError(f"{path} holds no rows; give a file with some hundreds of them at least{sample.bad.first}")
+        raise InputFileError(f"{path} has no rows; give a file with at least a few hundred{sample.bad.first}")
     if len(sample.columns) > _COLUMNS_MAX:
-        raise InputFileError(f"{path} has {len(sample.columns)} fields; at most {_COLUMNS_MAX} are looked at")
+        raise InputFileError(f"{path} has {len(sample.columns)} fields; the limit is {_COLUMNS_MAX}")
     return sample
 
 
@@ -82,10 +82,10 @@ def find_column(sample: Sample, option: str, name: str) -> str:
     if name in sample.columns:
         return name
     if name in sample.arrays:
-        raise InputFileError(f"{option} {name}: it holds arrays; name a field that holds one value")
+        raise InputFileError(f"{option} {name}: it holds arrays; name a field with a single value")
     columns = list(sample.columns)
     shown = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
-    raise InputFileError(f"{option} {name}: the data has no such field{close_match(name, columns)} Its fields: {shown}")
+    raise InputFileError(f"{option} {name}: no such field in the data{close_match(name, columns)} Its fields: {shown}")
 
 
 def _read_csv(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:

@@ -109,7 +109,7 @@ def _runs_away(pipeline: Pipeline, answers: Sequence[float], labels: Sequence[fl
     most, largest = max(map(abs, labels)), max((abs(one) if isfinite(one) else inf for one in answers), default=0.0)
     if largest > RUNAWAY * most:
         yield (
-            f"the model runs away: of synthetic events with labels up to {most:.3g} it said up to {largest:.3g}. Lower "
+            f"the model diverges: with synthetic labels up to {most:.3g}, predictions reach {largest:.3g}. Lower "
             "its learning rate, as in LinearRegression(optimizer=SGD(0.001)), scale its numbers (StandardScaler), or "
             "both"
         )
@@ -127,7 +127,8 @@ def _depends_on_units(
     least = ERROR_MAX * pstdev(labels) if numeric else PROBABILITY_MAX
     if not apart <= least:  # NaN too
         yield (
-            f"numbers reach {' and '.join(sorted(names))} as they come: in units {UNIT:,.0f} times as small it says "
-            "something else, and large numbers drown the small ones. Put StandardScaler() before it, as in "
+            f"{' and '.join(sorted(names))} gets unscaled numbers: in units {UNIT:,.0f} times as small, its "
+            "predictions "
+            "differ, and large numbers dominate small ones. Put StandardScaler() before it, as in "
             "(Select(...) | StandardScaler())"
         )

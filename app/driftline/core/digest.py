@@ -179,5 +179,5 @@ def _class(kind: type) -> bytes:
 def _named(path: str, what: bytes, member: Any) -> bytes:
     name = lasting_name(member)
     if "<" in name:
-        raise DigestError(f"{path} is {name}, which has no name of its own; define it at the top of its module")
+        raise DigestError(f"{path} is {name}, which has no importable name; define it at module level")
     return what + b" " + name.encode()

@@ -37,7 +37,7 @@ def parse_duration(value: object) -> int:
     if rest:
         raise ValueError("is not a whole number of milliseconds")
     if duration_ms > _DURATION_MAX_MS:
-        raise ValueError("is longer than ten years (3660d), the most that is allowed")
+        raise ValueError("is longer than the maximum of ten years (3660d)")
     return duration_ms
 
 

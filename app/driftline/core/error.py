@@ -142,7 +142,7 @@ class InputLostError(RecoveryError):
     def __init__(
         self,
         lost: str,
-        advice: str = "Set retention.ms longer than label.wait; to go on from what is there, start once with "
+        advice: str = "Set retention.ms longer than label.wait; to continue with what is left, start once with "
         "--on-gap continue",
     ) -> None:
         self.lost = lost

@@ -65,7 +65,7 @@ def parse_path(text: str) -> Path:
         else:
             part.append(character)
     if escaped or part:
-        raise ValueError("ends in a backslash; write two to mean the character itself")
+        raise ValueError("ends in a backslash; write two for a literal backslash")
     return _rooted(text, tuple(parts))
 
 
@@ -84,7 +84,7 @@ def _rooted(text: str, parts: Path) -> Path:
     if root == HEADERS and len(parts) != 2:
         raise ValueError("write $headers.NAME, with a backslash before each dot in the header's name")
     if root == ENVELOPE and len(parts) == 1:
-        raise ValueError("name what is wanted of the envelope, as in $envelope.op or $envelope.time")
+        raise ValueError("name a field of the envelope, as in $envelope.op or $envelope.time")
     return (root, *parts[1:])
 
 
@@ -108,7 +108,7 @@ def format_path(parts: Path) -> str:
 
 def _check_path(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be text: keys separated by dots, as in card.country (quote a key that is a number)")
+        raise ValueError("must be a string: keys separated by dots, as in card.country (quote a key that is a number)")
     parse_path(value)
     return value
 
@@ -123,12 +123,12 @@ def check_scalar(value: object) -> Scalar:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    raise ValueError("must be one value: true, false, a finite number or text")
+    raise ValueError("must be a single value: true, false, a finite number or a string")
 
 
 def _check_topic(value: object) -> str:
     if not isinstance(value, str) or not _TOPIC.fullmatch(value) or value in {".", ".."}:
-        raise ValueError("is no topic name that Kafka takes: 1 to 249 letters, digits, '.', '_' or '-'")
+        raise ValueError("is not a valid topic name: 1 to 249 letters, digits, '.', '_' or '-'")
     return value
 
 

@@ -33,9 +33,9 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.1
 LIMITS = (
-    "the embedded broker is for a first look, the demo and quick tests: topics live in memory and keep about "
-    "5 MB a partition; a consumer group has one member; transactions are not isolated, so a worker "
-    "delivers at least once here; no lookup by time. For all of Kafka: driftline broker --kind kafka"
+    "the embedded broker is for a first look, the demo and quick tests. It keeps topics in memory, about "
+    "5 MB per partition; allows one member per consumer group; does not isolate transactions, so a worker "
+    "delivers at least once; and has no lookup by time. For full Kafka: driftline broker --kind kafka"
 )
 _PRODUCER = 0  # RD_KAFKA_PRODUCER
 
@@ -100,10 +100,10 @@ class MockCluster:
         self._library.rd_kafka_conf_set(configuration, b"log_level", b"0", reason, len(reason))
         client = self._library.rd_kafka_new(_PRODUCER, configuration, reason, len(reason))
         if not client:
-            raise BrokerError(f"librdkafka refused to start: {reason.value.decode()}; reinstall confluent-kafka")
+            raise BrokerError(f"librdkafka failed to start: {reason.value.decode()}; reinstall confluent-kafka")
         self._cluster = self._library.rd_kafka_mock_cluster_new(client, 1)
         if not self._cluster:
-            raise BrokerError("librdkafka made no mock cluster; is 127.0.0.1 reachable?")
+            raise BrokerError("librdkafka could not create a mock cluster; is 127.0.0.1 reachable?")
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 100)
 
     @property
@@ -202,7 +202,9 @@ def read_order(value: bytes | None) -> dict[str, int]:
 def main(arguments: Sequence[str]) -> None:
     """`python -m driftline.devbroker.embedded [--topics JSON]`."""
     parser = argparse.ArgumentParser(prog="driftline.devbroker.embedded")
-    parser.add_argument("--topics", type=json.loads, default={}, help="topics to make, name to partitions, as JSON")
+    parser.add_argument(
+        "--topics", type=json.loads, default={}, help="topics to create, as JSON: name to number of partitions"
+    )
     serve(parser.parse_args(arguments).topics)
     # librdkafka's threads hold the interpreter's own way out for seconds; nothing here needs closing.
     os._exit(0)

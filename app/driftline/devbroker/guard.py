@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="driftline.devbroker.guard")
     parser.add_argument("--remove", metavar="DIR", help="delete this folder when the parent is gone")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds between SIGTERM and SIGKILL")
-    parser.add_argument("command", nargs="+", help="behind --, the program and its arguments")
+    parser.add_argument("command", nargs="+", help="after --, the program and its arguments")
     given = parser.parse_args(arguments)
     status = run(given.command, given.remove, given.grace)
     return status if status >= 0 else 128 - status

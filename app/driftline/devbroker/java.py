@@ -58,7 +58,7 @@ def find_java() -> str:
     shown = done.stderr
     found = re.search(r'version "(\d+)(?:\.(\d+))?', shown)
     if found is None:
-        raise JavaError(f"{java} -version printed no version: {shown.strip()[:200]!r}. {_INSTALL}")
+        raise JavaError(f"{java} -version did not print a version: {shown.strip()[:200]!r}. {_INSTALL}")
     version = int(found[2] or 0) if found[1] == "1" else int(found[1])
     if version < JAVA_MIN:
         raise JavaError(
@@ -96,7 +96,7 @@ def fetch_jars(cache: Path | None = None) -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise JavaError(
-            f"Kafka's jars are not in {folder} and there is no `mvn` on PATH to fetch them. {_INSTALL}; "
+            f"Kafka's jars are not in {folder} and there is no `mvn` on PATH to download them. {_INSTALL}; "
             f"or copy the `libs` folder of an Apache Kafka {kafka_version()} download to {folder}"
         )
     cache.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _fetch(maven: str, cache: Path, folder: Path) -> None:
             ) from error
         if done.returncode:
             raise JavaError(
-                f"Maven failed to fetch Kafka's jars (status {done.returncode}):\n"
+                f"Maven failed to download Kafka's jars (status {done.returncode}):\n"
                 f"{_end_of(done.stdout + done.stderr)}\n"
                 "check the network and the mirror in ~/.m2/settings.xml, then try again"
             )

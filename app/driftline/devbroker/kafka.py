@@ -43,7 +43,7 @@ START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 25.0  # longer than the guard's own patience
 FORMAT_TIMEOUT_S = 120.0
 ATTEMPT_MAX = 5
-DOWN = "the broker does not run; start it first"
+DOWN = "the broker is not running; start it first"
 HEAP = "512m"
 # A killed broker may come back only when its old session is over: 9 s as shipped.
 _PROPERTIES = """\
@@ -122,11 +122,11 @@ class KafkaNode(Node):
             BrokerError: it is running already, the port is taken, or it did not come up.
         """
         if self.alive():
-            raise BrokerError(f"the broker at {self.bootstrap} runs already; stop it first")
+            raise BrokerError(f"the broker at {self.bootstrap} is already running; stop it first")
         self._data.mkdir(parents=True, exist_ok=True)
         wanted = self.port or self._fixed
         if wanted and not port_is_free(wanted):
-            raise BrokerError(f"port {wanted} on {HOST} is taken; give another --port, or none to have one chosen")
+            raise BrokerError(f"port {wanted} on {HOST} is in use; give another --port, or omit it to use a free one")
         for attempt in range(1, ATTEMPT_MAX + 1):
             self.port = wanted or free_port()
             try:
@@ -216,7 +216,7 @@ class KafkaNode(Node):
         if not up or not self.alive():
             why = "ended" if up else f"did not answer within {START_TIMEOUT_S:g} s"
             raise BrokerError(
-                f"Kafka {why}:\n{self._complaint(offset)}\nits whole output is in {self.log}"
+                f"Kafka {why}:\n{self._complaint(offset)}\nfull log: {self.log}"
                 + ("" if self._keep else "; give --data DIR to keep it")
             )
 
@@ -234,7 +234,7 @@ class KafkaNode(Node):
         done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False)
         if done.returncode:
             shown = (done.stdout + done.stderr).strip()[-2_000:]
-            raise BrokerError(f"Kafka could not format {self._data}:\n{shown}\ngive an empty folder that you own")
+            raise BrokerError(f"Kafka could not format {self._data}:\n{shown}\nuse an empty folder that you own")
 
     def _jvm(self, *options: str) -> list[str]:
         """The command up to the class to run."""

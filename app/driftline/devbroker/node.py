@@ -106,11 +106,11 @@ def read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, o
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([stream], [], [], left)[0]:
             raise BrokerError(
-                f"the broker's process said nothing for {timeout_s:g} s; look at the machine's load and try again"
+                f"the broker's process printed nothing for {timeout_s:g} s; check the machine's load and try again"
             )
         part = os.read(stream.fileno(), 65_536)
         if not part:
-            raise BrokerError(f"the broker's process ended at once with status {process.wait()}; see its text above")
+            raise BrokerError(f"the broker's process exited at once with status {process.wait()}; see its output above")
         line += part
     try:
         answer = json.loads(line)
@@ -183,4 +183,4 @@ def free_port() -> int:
         port = random.choice(PORTS)
         if port_is_free(port):
             return port
-    raise BrokerError(f"no free port between {PORTS.start} and {PORTS.stop}; stop something or give --port")
+    raise BrokerError(f"no free port between {PORTS.start} and {PORTS.stop}; free one, or give --port")

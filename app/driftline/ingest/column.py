@@ -95,13 +95,14 @@ def number_forms(
         decimal = signs.decimal or (next(iter(seen)) if len(seen) == 1 and signs.doubtful else None)
         if decimal is None and signs.doubtful:
             raise InputFileError(
-                f"{path}, column {name}: {signs.doubtful!r:.40} may have a decimal comma or its thousands parted, "
-                "and nothing in the file tells; say which: --decimal , or --decimal ."
+                f"{path}, column {name}: {signs.doubtful!r:.40} has either a decimal comma or a thousands separator, "
+                "and nothing in the file decides; give --decimal , or --decimal ."
             )
         if decimal is None and signs.has_points and seen == {","}:
             raise InputFileError(
-                f"{path}, column {name}: its points may be decimal signs or part thousands, as other columns have "
-                "decimal commas; say which: --decimal , or --decimal ."
+                f"{path}, column {name}: its points are either decimal points or thousands separators, since other "
+                "columns have "
+                "decimal commas; give --decimal , or --decimal ."
             )
         forms[name] = NumberForm(decimal or ".", thousands=decimal is not None)
     return forms
@@ -286,7 +287,7 @@ def check_labels(path: Path, name: str, pipeline: Pipeline, seen: Counter[Any], 
             if label not in (form.positive, form.negative) and _alike(label, value):
                 raise InputFileError(
                     f"{begin} the label {label!r:.80} (line {lines[label]}) differs from label.{key} {value!r:.80} "
-                    "only in case or blanks, and would not be taken for it. Write them alike, in the pipeline file or "
+                    "only in case or spaces, so it would not match. Write them alike, in the pipeline file or "
                     "in the data"
                 )
     target = Target(form, pipeline)
@@ -297,9 +298,9 @@ def check_labels(path: Path, name: str, pipeline: Pipeline, seen: Counter[Any], 
         and (len(seen) > 1 if form.negative is None else form.negative not in seen)
     ):
         raise InputFileError(
-            f"{begin} no label is {form.positive!r:.80}, as label.positive says"
-            + ("" if form.negative is None else f", or {form.negative!r:.80}")
-            + f"; it holds {held}, the first in line {min(lines.values())}. Put its values into the pipeline file"
+            f"{begin} no label is {form.positive!r:.80} (label.positive)"
+            + ("" if form.negative is None else f" or {form.negative!r:.80} (label.negative)")
+            + f"; it holds {held}, the first in line {min(lines.values())}. Put these values into the pipeline file"
         )
     first = ""
     for label in seen:
@@ -309,7 +310,7 @@ def check_labels(path: Path, name: str, pipeline: Pipeline, seen: Counter[Any], 
             first = first or f"line {lines[label]}: {error}"
         else:
             return
-    raise InputFileError(f"{begin} no label can be used; it holds {held}. {first}")
+    raise InputFileError(f"{begin} no usable label; it holds {held}. {first}")
 
 
 def _alike(one: object, other: object) -> bool:

@@ -216,7 +216,7 @@ class Feed:
         missing = [topic for topic in topics if not there.get(topic)]
         if missing:
             raise TopicError(
-                f"topics are missing: {', '.join(missing)}; create them with `driftline topics create -p FILE`"
+                f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`"
             )
         counts = {there[topic] for topic in topics}
         if len(counts) > 1:
@@ -267,7 +267,7 @@ class LabelForm:
     def __init__(self, pipeline: Pipeline) -> None:
         form = pipeline.label
         if form is None:
-            raise TopicError(f"pipeline {pipeline.name} declares no label; add a label section")
+            raise TopicError(f"pipeline {pipeline.name} has no label section; add one")
         self._id = parse_path(form.id)
         self._value = parse_path(form.value)
         self._time: tuple[PathPart, ...] | None = parse_path(form.time) if form.time else None
@@ -365,8 +365,8 @@ async def _bounded(outlet: _Outlet, address: str) -> AsyncIterator[None]:
             silence.cancel()
     except TimeoutError as error:
         raise UnreachableError(
-            f"Kafka at {address} has acknowledged nothing for {SILENCE_MAX_S:.0f} s: see that the broker runs, has "
-            "room on its disk and can be reached from here. Some of what was sent may be there: start again on fresh "
+            f"Kafka at {address} has acknowledged nothing for {SILENCE_MAX_S:.0f} s: check that the broker runs, has "
+            "space on its disk and is reachable. Some records may have been written: start again with fresh "
             "topics"
         ) from error
     finally:

@@ -459,15 +459,16 @@ class LogHistory:
         label = pipeline.label
         if pipeline.event.time is None and asked.time is None:
             raise InputFileError(
-                f"{asked.events}: JSON lines have no time of their own, and {pipeline.name} names none: give the field "
-                "that holds it with --time FIELD, or event.time in the pipeline file"
+                f"{asked.events}: JSON lines carry no record time, and {pipeline.name} has no event.time: name the "
+                "field "
+                "with --time FIELD, or set event.time in the pipeline file"
             )
         if label is not None and asked.labels is None:
-            raise InputFileError(f"pipeline {pipeline.name} learns from labels: give their file with --labels FILE")
+            raise InputFileError(f"pipeline {pipeline.name} learns from labels: add --labels FILE")
         if label is not None and label.time is None and asked.label_time is None:
             raise InputFileError(
-                f"{asked.labels}: JSON lines have no time of their own, and {pipeline.name} names none for labels: "
-                "give the field that holds it with --label-time FIELD, or label.time in the pipeline file"
+                f"{asked.labels}: JSON lines carry no record time, and {pipeline.name} has no label.time: "
+                "name the field with --label-time FIELD, or set label.time in the pipeline file"
             )
         files = [asked.events] if label is None or asked.labels is None else [asked.labels, asked.events]
         self.total = sum(map(_count_lines, files))
@@ -539,7 +540,7 @@ class LogHistory:
                     try:
                         time_ms = parse_time(find(parse_json(value), keys))
                     except ValueError as error:
-                        self.bad.add(line, f"{path.name}: there is no time in {time!r} ({error})")
+                        self.bad.add(line, f"{path.name}: no time in {time!r} ({error})")
                         continue
                 try:
                     key, value, headers = wire.read(value)

@@ -73,7 +73,7 @@ def is_json(path: Path) -> bool:
             return False
         case [".jsonl" | ".ndjson"]:
             return True
-    raise InputFileError(f"{path}: cannot tell what it is; name it .csv or .jsonl (either may end in .gz)")
+    raise InputFileError(f"{path}: unknown file type; name it .csv or .jsonl, optionally followed by .gz")
 
 
 @contextmanager
@@ -81,11 +81,11 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked; what goes wrong while they are read or decoded becomes an `InputFileError`."""
     try:
         if path.is_dir():
-            raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file in it")
+            raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file")
         with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if _is_packed(path) else raw) as file:
             yield BufferedReader(_Lines(path, file), _BUFFER_BYTES)
     except FileNotFoundError:
-        raise InputFileError(f"cannot read {path}: there is no such file") from None
+        raise InputFileError(f"cannot read {path}: no such file") from None
     except UnicodeError as error:
         raise InputFileError(_undecodable(path)) from error
     except (OSError, EOFError, zlib.error) as error:
@@ -108,7 +108,7 @@ class _Lines(RawIOBase):
         self._length = self._length + len(read) if ended < 0 else len(read) - ended - 1
         if self._length > LINE_BYTES_MAX:
             raise InputFileError(
-                f"{self._path} has a line of more than {LINE_BYTES_MAX // 1024**2} MB; give a file with one row a line"
+                f"{self._path} has a line longer than {LINE_BYTES_MAX // 1024**2} MB; write one row per line"
             )
         buffer[: len(read)] = read
         return len(read)
@@ -146,7 +146,7 @@ def _undecodable(path: Path) -> str:
                     f"{path} is not UTF-8: line {line} has the byte 0x{byte:02x}. Save it as UTF-8, as with "
                     f"`iconv -f WINDOWS-1252 -t UTF-8`"
                 )
-    return f"{path} is cut off in the middle of a character in line {line}; save it as UTF-8"
+    return f"{path} ends in the middle of a character in line {line}; save it as UTF-8"
 
 
 @contextmanager
@@ -201,10 +201,10 @@ class CsvRows:
         except csv.Error as error:
             raise InputFileError(f"{self._path}, line {self.line}: {error}; is it a CSV file?") from error
         if not any(names):
-            raise InputFileError(f"{self._path} names no column; its first line must name them")
+            raise InputFileError(f"{self._path} has no column names; its first line must hold them")
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
-            raise InputFileError(f"{self._path}: columns {', '.join(twice)} appear twice; give each its own name")
+            raise InputFileError(f"{self._path}: columns {', '.join(twice)} appear twice; give each a unique name")
         return names
 
     @property
@@ -249,7 +249,7 @@ def read_cells(
             yield before + reader.line_num, texts
     except csv.Error as error:
         where = before + reader.line_num
-        unclosed = "is a quotation mark not closed?" if "field larger" in str(error) else "is it a CSV file?"
+        unclosed = "perhaps a quotation mark is not closed" if "field larger" in str(error) else "is it a CSV file?"
         raise InputFileError(f"{path}, line {where}: {error}; {unclosed}") from error
 
 
@@ -293,9 +293,9 @@ def json_rows(
             elif not begun and isinstance(row, list) and row and isinstance(row[0], dict):
                 raise InputFileError(_array(path))
             else:
-                bad(line, "is JSON, but no object")
+                bad(line, "is JSON but not an object")
         begun = True
 
 
 def _array(path: Path) -> str:
-    return f"{path} is one JSON array; write one object a line, as with `jq -c '.[]'`"
+    return f"{path} is a JSON array; write one object per line, as with `jq -c '.[]'`"

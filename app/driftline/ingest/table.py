@@ -247,17 +247,17 @@ class Table:
         if self._fields.event_id is not None:
             found = self._find(row, self._fields.event_id)
             if found is MISSING:
-                raise _BadRowError(f"there is no id in {self._fields.event_id!r}")
+                raise _BadRowError(f"no id in {self._fields.event_id!r}")
         else:
             found = find(row, self._event_id)
             if found is MISSING or found is None:
                 if self._pipeline.event.id in self.header:
-                    raise _BadRowError(f"there is no id in {self._pipeline.event.id!r}")
+                    raise _BadRowError(f"no id in {self._pipeline.event.id!r}")
                 found = number
         if isinstance(found, float) and found.is_integer() and abs(found) <= 2**53:
             found = int(found)
         if isinstance(found, bool) or not isinstance(found, str | int):
-            raise _BadRowError(f"the id {found!r:.80} is neither text nor a whole number")
+            raise _BadRowError(f"the id {found!r:.80} is neither a string nor an integer")
         if find(row, self._event_id) is MISSING:
             self._place(row, self._event_id, found)
         return found
@@ -267,7 +267,7 @@ class Table:
         if self._fields.time is not None:
             found = self._find(row, self._fields.time)
             if found is MISSING or found is None:
-                raise _BadRowError(f"there is no time in {self._fields.time!r}")
+                raise _BadRowError(f"no time in {self._fields.time!r}")
         elif not self.counted and self._event_time is not None:
             found = find(row, self._event_time)
         if found is MISSING or found is None:
@@ -280,7 +280,7 @@ class Table:
             if self._columns.time.name and self._fields.time in (None, self._pipeline.event.time):
                 self._place(row, self._event_time or (), time_ms)  # as the pipeline can read it
         if time_ms < 0:
-            raise _BadRowError("the time lies before 1970, which no Kafka record can carry; use --start and --step")
+            raise _BadRowError("the time is before 1970, which a Kafka record cannot carry; use --start and --step")
         if self._event_time is not None and (self.counted or find(row, self._event_time) is MISSING):
             self._place(row, self._event_time, time_ms)
         return time_ms
@@ -517,5 +517,5 @@ def place(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> 
     for key in keys[:-1]:
         inner = inner.setdefault(str(key), {})
         if not isinstance(inner, dict):
-            raise ValueError(f"cannot set {'.'.join(map(str, keys))}: {key} is no object")
+            raise ValueError(f"cannot set {'.'.join(map(str, keys))}: {key} is not an object")
     inner[str(keys[-1])] = value

@@ -420,7 +420,7 @@ def test_the_fraud_set() -> None:
     ("task", "metric", "says"),
     [
         ("binary", metrics.MAE(), "usual are Accuracy, LogLoss, ROCAUC"),
-        ("binary", metrics.ROCAUC(), "ours is binned"),
+        ("binary", metrics.ROCAUC(), "it is binned"),
         ("binary", metrics.RollingROCAUC(), "write ROCAUC"),
         ("binary", metrics.RollingPRAUC(), "write AveragePrecision"),
         ("binary", metrics.ConfusionMatrix(), "table"),

@@ -268,8 +268,8 @@ def test_calibration_metrics_are_told_like_others() -> None:
     ("split", "told"),
     [
         ({"segment": "x"}, "is a number"),
-        ({"segment": "nothing"}, "is no feature"),
-        ({"ages": ["1d", "1h"]}, "must rise"),
+        ({"segment": "nothing"}, "is not a feature"),
+        ({"ages": ["1d", "1h"]}, "must be in ascending order"),
         ({"segment_max": 0}, "metric_by.segment_max"),
         ({"segment_max": 10_000_000}, "metric_by.segment_max"),
     ],

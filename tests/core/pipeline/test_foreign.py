@@ -78,7 +78,7 @@ def test_a_factory_out_of_a_model_file_is_neither_imported_nor_called(trap: Trap
 
 
 def test_a_factory_out_of_a_journaled_epoch_is_neither_imported_nor_called(trap: Trap) -> None:
-    with pytest.raises(RecoveryError, match="factory that the pipeline file does not name.*--reset-state"):
+    with pytest.raises(RecoveryError, match="factory that is not in the pipeline file.*--reset-state"):
         enter_epoch(epoch(named()), None, 0, small())
     with pytest.raises(StateMismatchError, match="model"):
         next_epoch(epoch(named()), small(), {}, 9, reset=False)
@@ -90,7 +90,7 @@ def test_a_factory_out_of_a_snapshot_is_neither_imported_nor_called(trap: Trap) 
     cluster.create_for(small(), 1)
     recovery = Recovery(MemoryBroker(cluster, small()), small(), 0, KeyRing())
     made = Manifest(1, 0, 0, 1, "chain", 1, 1, {}, 0, 0, "", named(), versions(), arithmetic_fingerprint(), 0)
-    with pytest.raises(SnapshotError, match="factory that the pipeline file does not name"):
+    with pytest.raises(SnapshotError, match="factory that is not in the pipeline file"):
         asyncio.run(recovery._restore(made, Frozen(b"", [])))
     assert trap.sprung() == ""
 
@@ -102,7 +102,7 @@ def test_the_factory_of_the_operators_own_file_is_called_with_his_own_params(tra
     assert isinstance(enter_epoch(epoch(document), None, 0, own), Shard)
     for other in ({"rate": 2}, {"rate": 1.0}, {"rate": True}, {"rate": 1, "more": 1}, {}):
         trap.touched.unlink()
-        with pytest.raises(RecoveryError, match="put the params back"):
+        with pytest.raises(RecoveryError, match="restore the params"):
             enter_epoch(epoch(named(params=other)), None, 0, own)
         trap.touched.touch()
         assert trap.sprung() == ""
@@ -184,5 +184,5 @@ def test_the_operators_own_expression_is_built_as_it_is() -> None:
     with pytest.raises(ExpressionError, match="beyond"):
         check_modest(own.model, {})
     assert parse_foreign(own.resolved(), own) == own
-    with pytest.raises(PipelineError, match="only if the pipeline file has it"):
+    with pytest.raises(PipelineError, match="only built if it is in the pipeline file"):
         parse_foreign(own.resolved(), small())

@@ -111,7 +111,7 @@ def test_a_time_far_ahead_empties_no_window() -> None:
     ],
 )
 def test_a_window_over_time_stands_where_the_time_reaches_it(model: str) -> None:
-    with pytest.raises(PipelineError, match="TimeRolling stands in Agg or TargetAgg only"):
+    with pytest.raises(PipelineError, match="TimeRolling only works in Agg or TargetAgg"):
         pipeline(model)
 
 

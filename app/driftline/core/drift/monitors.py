@@ -190,7 +190,7 @@ class DriftMonitors:
 
     def _feature(self, name: str, chosen: list[Chosen], kind: str) -> None:
         if name not in self.names:
-            raise ExpressionError(f"drift.features.{name}: no such feature; declare it, or take it out here")
+            raise ExpressionError(f"drift.features.{name}: no such feature; declare it, or remove it here")
         place = self.names.index(name)
         if kind == "string":
             _check(Signal.NOVELTY, name, chosen, bits=True)
@@ -209,7 +209,7 @@ class DriftMonitors:
 
     def _bits(self, signal: Signal, name: str, chosen: list[Chosen], fill: FeatureValue) -> None:
         if name not in self.names:
-            raise ExpressionError(f"{signal.place(name)}: no such feature; declare it, or take it out here")
+            raise ExpressionError(f"{signal.place(name)}: no such feature; declare it, or remove it here")
         _check(signal, name, chosen, bits=True)
         self.watches.append((self.names.index(name), MissingWatch(signal, name, fill, chosen, self.warning_span)))
 
@@ -430,6 +430,6 @@ def _check(signal: Signal, what: str, chosen: Sequence[Chosen], *, bits: bool) -
                 continue
             asked = f"{signal.place(what)}: {one.expression}"
             if not isinstance(detector, base.DriftDetector | base.BinaryDriftDetector):
-                raise ExpressionError(f"{asked} is no drift detector; take ADWIN() or another of river.drift")
+                raise ExpressionError(f"{asked} is not a drift detector; use ADWIN() or another of river.drift")
             if isinstance(detector, base.BinaryDriftDetector) and not bits:
-                raise ExpressionError(f"{asked} takes right or wrong, not numbers; take ADWIN, PageHinkley or KSWIN")
+                raise ExpressionError(f"{asked} takes right or wrong, not numbers; use ADWIN, PageHinkley or KSWIN")

@@ -495,9 +495,9 @@ def _defined(value: float) -> float | None:
     return float(value) if isfinite(value) else None
 
 
-_WINDOWED = "write {}: every metric has a windowed value, over metric_window labels"
+_WINDOWED = "write {}: every metric also has a rolling value, over metric_window labels"
 _REFUSED: dict[type, str] = {
-    metrics.ROCAUC: "write ROCAUC: ours is binned, River's has ten thresholds",
+    metrics.ROCAUC: "write ROCAUC: it is binned and more accurate than River's ten thresholds",
     metrics.RollingROCAUC: _WINDOWED.format("ROCAUC"),
     metrics.RollingPRAUC: _WINDOWED.format("AveragePrecision"),
 }
@@ -520,7 +520,7 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
         raise ExpressionError(f"{name}: list the metrics one by one instead of adding them")
     if not isinstance(metric, Curve) and getattr(metric, "pos_val", True) is not True:
         # River 0.26 translates classes to True and False, and then looks pos_val up among those.
-        raise ExpressionError(f"{name}: River gives a wrong value with pos_val; take a Macro or Weighted metric")
+        raise ExpressionError(f"{name}: River gives a wrong value with pos_val; use a Macro or Weighted metric")
     fault = task.refuses_metric(metric)
     if fault is not None:
         raise ExpressionError(f"{name}: {fault}")
@@ -529,9 +529,9 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
     except NotImplementedError:
         single = False
     if not single:
-        raise ExpressionError(f"{name}: gives a table, not one number as Precision, Recall and F1 do")
+        raise ExpressionError(f"{name}: gives a table instead of a number; use Precision, Recall or F1")
     if isinstance(metric, metrics.MultiFBeta) and type(metric.weights) is not dict:
-        raise ExpressionError(f"{name}: needs weights, a dict of a number for each class")
+        raise ExpressionError(f"{name}: needs weights: a dict from class to number")
 
 
 def needs_probabilities(metric: Any) -> bool:

@@ -19,15 +19,15 @@ from driftline.core.task.base import Task
 _KINDS: tuple[tuple[Any, str], ...] = (
     (base.AnomalyDetector, "an anomaly detector"),
     (base.SupervisedAnomalyDetector, "an anomaly detector that needs the label to score"),
-    (base.AnomalyFilter, "a filter before a model"),
-    (active.base.ActiveLearningClassifier, "an active learner, whose answers are no plain classes"),
-    (base.MultiLabelClassifier, "a classifier of several labels at once"),
-    (base.MultiTargetRegressor, "a regressor of several targets at once"),
-    (reco.base.Ranker, "a recommender, which takes users and items"),
+    (base.AnomalyFilter, "an anomaly filter"),
+    (active.base.ActiveLearningClassifier, "an active learner, which does not return plain classes"),
+    (base.MultiLabelClassifier, "a multi-label classifier"),
+    (base.MultiTargetRegressor, "a multi-target regressor"),
+    (reco.base.Ranker, "a recommender, which needs users and items"),
     (base.Classifier, "a classifier"),
     (base.Regressor, "a regressor"),
     (base.Clusterer, "a clusterer"),
-    (base.BaseTransformer, "a transformer, which makes features and no prediction"),
+    (base.BaseTransformer, "a transformer, which does not predict"),
 )
 _NEVER = (  # what they answer is no single prediction, whatever else they are
     active.base.ActiveLearningClassifier,
@@ -42,7 +42,7 @@ def unfit(model: Any, task: Task) -> list[str]:
     last = last_step(model)
     faults = timed.faults(model)
     faults += [
-        f"step {name!r} is {_kind(step)} and no transformer; only the last step predicts"
+        f"step {name!r} is {_kind(step)}; only the last step may predict, the others must be transformers"
         for name, step in _misplaced(model)
     ]
     if isinstance(last, _NEVER) or not task.models.suits(last):
@@ -62,7 +62,7 @@ def _kind(part: Any) -> str:
     for kind, words in _KINDS:
         if isinstance(part, kind):
             return words
-    return "no model"
+    return "not a model"
 
 
 def _misplaced(model: Any) -> Iterator[tuple[str, Any]]:

@@ -61,13 +61,13 @@ def parse_foreign(doc: object, own: Pipeline) -> Pipeline:
 def _another_factory(read: Pipeline, own: Pipeline) -> Iterator[Problem]:
     if not is_factory(read.model):
         return
-    ways = "put that factory back into the file, or go on without what it made (--reset-state)"
+    ways = "restore that factory in the file, or start with --reset-state"
     if read.model.strip() != own.model.strip():
-        text = f"is a factory that the pipeline file does not name, so it is not called; {ways}"
+        text = f"is a factory that is not in the pipeline file, so it is not called; {ways}"
         yield Problem("model", read.model[:200], text)
     elif not _equal(read.params, own.params) or read.seed != own.seed:
-        text = "are not those with which the pipeline file calls its factory, so it is not called; put the params back"
-        yield Problem("params", None, f"{text}, or go on without what it made (--reset-state)")
+        text = "differ from those in the pipeline file, so the factory is not called; restore the params"
+        yield Problem("params", None, f"{text}, or start with --reset-state")
 
 
 def _equal(one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> bool:
@@ -84,9 +84,9 @@ def _immodest(read: Pipeline, own: Pipeline) -> Iterator[Problem]:
         try:
             total += check_modest(text, read.params)
         except ExpressionError as error:
-            yield Problem("", text[:200], f"is built only if the pipeline file has it: {error}")
+            yield Problem("", text[:200], f"is only built if it is in the pipeline file: {error}")
     if total > BYTES_MAX:
-        yield Problem("", None, f"its expressions ask for {total:,.0f} bytes together, more than {BYTES_MAX:,}")
+        yield Problem("", None, f"its expressions need {total:,.0f} bytes in total; the limit is {BYTES_MAX:,}")
 
 
 def _expressions(pipeline: Pipeline) -> Iterator[str]:
@@ -112,7 +112,7 @@ def check_modest(text: str, params: Mapping[str, Scalar]) -> float:
     """
     found = _Measure(params).of(parse_expression(text, params))
     if found > BYTES_MAX:
-        raise ExpressionError(f"it asks for {found:,.0f} bytes, more than {BYTES_MAX:,}")
+        raise ExpressionError(f"it needs {found:,.0f} bytes; the limit is {BYTES_MAX:,}")
     return found
 
 
@@ -194,4 +194,4 @@ def _counted(value: Any) -> int | float | None:
 def _check(name: str, number: float, most: float) -> None:
     if not abs(number) <= most:
         named = f"{name} = " if name else ""
-        raise ExpressionError(f"{named}{number:.6g} is beyond {most:,}")
+        raise ExpressionError(f"{named}{number:.6g} exceeds {most:,}")

@@ -147,17 +147,17 @@ Text: TypeAlias = Annotated[
 class Feature(Form):
     """One feature of an event: where it is in the user's JSON, its type, and what to do without it."""
 
-    path: PathText = Field(description="where the value is in the event; the feature's name by default")
+    path: PathText = Field(description="path of the value in the event [default: the feature's name]")
     type: FeatureType = Field(description="number, string or boolean")
     missing: Annotated[
         Literal["reject", "omit"] | Fill, BeforeValidator(_read_missing), WithJsonSchema(_MISSING_SCHEMA)
     ] = Field(
         default="reject",
-        description="what to do without it: reject the event, omit the feature, or a value to use instead",
+        description="if it is missing: reject the event, omit the feature, or use this value",
     )
     text: Text = Field(
         default=False,
-        description="numbers: whether they may be written as text: true or point (1234.5), comma (1234,5)",
+        description="numbers: also accept strings: true or point (1234.5), comma (1234,5)",
     )
 
     @property
@@ -191,31 +191,31 @@ class InputForm(Form):
 
     envelope: FormatName = Field(
         default="none",
-        description=f"what the JSON is wrapped in: {listing()}; paths lead into what is inside",
+        description=f"envelope around the JSON: {listing()}; paths refer to the content",
     )
     key: Literal["text", "json", "integer", "binary"] = Field(
         default="text",
-        description="how $key is read: text, json, integer (digits), or binary (as Kafka's serializers of Integer and "
-        "Long write it)",
+        description="format of $key: text, json, integer (digits), or binary (as written by Kafka's Integer and "
+        "Long serializers)",
     )
     select: Annotated[
         dict[PathText, tuple[Wanted, ...]], BeforeValidator(_read_select), WithJsonSchema(_SELECT_SCHEMA)
     ] = Field(
         default_factory=dict,
-        description="only records that have this value, or one of a list, at each path; others are passed over",
+        description="use only records with this value, or one of a list, at each path; skip the others",
     )
 
 
 class EventForm(InputForm):
     """How an event is read from a record."""
 
-    id: PathText = Field(description="path of the event's id, text or whole number")
+    id: PathText = Field(description="path of the event's id, a string or integer")
     time: PathText | None = Field(
         default=None,
-        description="path of the event's time, ISO 8601 or epoch s/ms; without it, the record's own time",
+        description="path of the event's time, ISO 8601 or epoch s/ms [default: the record's time]",
     )
     features: Annotated[dict[str, Feature], Field(min_length=1)] = Field(
-        description="the features by name, in the order in which the model sees them"
+        description="the features by name, in the order in which the model gets them"
     )
 
     @property
@@ -233,43 +233,44 @@ class EventForm(InputForm):
 class LabelForm(InputForm):
     """How a label is read, and how long an event waits for it."""
 
-    id: PathText = Field(description="path of the id of the event that the label belongs to")
+    id: PathText = Field(description="path of the id of the label's event")
     value: PathText = Field(description="path of the label itself")
-    time: PathText | None = Field(default=None, description="path of the label's time; else the record's own time")
+    time: PathText | None = Field(default=None, description="path of the label's time [default: the record's time]")
     text: Text = Field(
-        default=False, description="whether a number (or true, false) may be written as text: true or point, comma"
+        default=False, description="also accept numbers, true and false as strings: true or point, comma"
     )
-    positive: ScalarValue | None = Field(default=None, description="binary: the value that means yes (true or 1)")
+    positive: ScalarValue | None = Field(default=None, description="binary: the positive class [default: true or 1]")
     negative: ScalarValue | None = Field(
         default=None,
-        description="binary: the only other value allowed; without it, all that is not `positive`",
+        description="binary: the only other value accepted [default: any value other than `positive`]",
     )
     wait_ms: Duration = Field(alias="wait", description="how long an event waits for its label")
     missing: Annotated[Literal["drop"] | Assume, BeforeValidator(_read_assume), WithJsonSchema(_ASSUME_SCHEMA)] = Field(
-        default="drop", description="without a label by then: drop the event, or learn {assume: VALUE}"
+        default="drop", description="if no label arrives in time: drop the event, or learn {assume: VALUE}"
     )
     late: Literal["ignore", "correct"] = Field(
-        default="ignore", description="a label that comes after one was assumed: ignore it, or correct the assumption"
+        default="ignore", description="a label that arrives after one was assumed: ignore it, or correct the assumption"
     )
     second: Literal["ignore", "correct"] = Field(
-        default="ignore", description="another label of the same event: ignore it, or correct the first"
+        default="ignore", description="a second label of an event: ignore it, or correct the first"
     )
-    retract: bool = Field(default=False, description="whether a label of null takes the event's label back")
+    retract: bool = Field(default=False, description="whether a null label retracts the event's label")
     correct_ms: Duration = Field(
         alias="correct_for",
-        description="how long after an event got its label, or was assumed to have it, that may be corrected or "
-        "retracted; as `wait` by default",
+        description="how long a label, real or assumed, can be corrected or retracted [default: as `wait`]",
     )
     correct_max: Count = Field(
-        default=100_000, description="most events whose label may be corrected or retracted, per partition"
+        default=100_000, description="maximum number of events whose label can be corrected or retracted, per partition"
     )
     labels_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=1,
-        description="most labels of one event; with more than 1 it waits for them to its deadline, and each is learned",
+        description="maximum number of labels per event; above 1, each label until the deadline is learned",
     )
-    early_ms: Duration = Field(alias="early", description="how long a label waits for its event; as `wait` by default")
-    pending_max: Count = Field(default=1_000_000, description="most events that wait at once, per partition")
-    early_max: Count = Field(default=100_000, description="most labels that wait for their event, per partition")
+    early_ms: Duration = Field(
+        alias="early", description="how long an early label waits for its event [default: as `wait`]"
+    )
+    pending_max: Count = Field(default=1_000_000, description="maximum number of pending events, per partition")
+    early_max: Count = Field(default=100_000, description="maximum number of early labels, per partition")
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -294,9 +295,7 @@ class Topics(Form):
 class Decision(Form):
     """When a score counts as a yes."""
 
-    threshold: float = Field(
-        description="a probability (binary) or an anomaly score, from which on the decision is yes"
-    )
+    threshold: float = Field(description="probability (binary) or anomaly score from which on the decision is positive")
 
 
 class Watch(Form):
@@ -304,12 +303,12 @@ class Watch(Form):
 
     detector: Detector = Field(description="a River expression, as in ADWIN(delta=0.002)")
     warning: Detector | None = Field(
-        default=None, description="a second, looser detector, whose detections are warnings of the first one's"
+        default=None, description="a second, more sensitive detector, whose detections are warnings"
     )
     reaction: Literal["alert", "reset", "swap", "boost"] = Field(
         default="alert",
-        description="at a drift: alert only; reset (an untrained model takes over); swap (a background model that "
-        "learns from the warning on takes over); boost (learn faster for a while)",
+        description="on a drift: alert only; reset (an untrained model takes over); swap (a background model that "
+        "has learned since the warning takes over); boost (learn faster for a while)",
     )
 
     @model_serializer(mode="wrap")
@@ -321,54 +320,54 @@ class Watch(Form):
 class FeatureWatch(Watch):
     """A detector on a feature."""
 
-    raw: bool = Field(default=False, description="numbers: show the detector the numbers themselves, not their ranks")
+    raw: bool = Field(default=False, description="numbers: feed the detector the numbers instead of their ranks")
     season_ms: Annotated[Duration, Field(ge=1)] | None = Field(
         default=None,
         alias="season",
-        description="numbers: compare with those of the same time in this period, as in 1d",
+        description="numbers: compare with the same time in this period, as in 1d",
     )
 
 
 class Drift(Form):
     """Which signals are watched, each by which detectors (River expressions), and what is done about it."""
 
-    error: tuple[Watch, ...] = Field(default=(), description="on the error of the served prediction")
+    error: tuple[Watch, ...] = Field(default=(), description="on the error of served predictions")
     loss: tuple[Watch, ...] = Field(
-        default=(), description="on the log loss of the served probabilities: where one class is rare, say this"
+        default=(), description="on the log loss of served probabilities; best if one class is rare"
     )
     score: tuple[Watch, ...] = Field(default=(), description="on the score itself")
     features: dict[str, tuple[FeatureWatch, ...]] = Field(
         default_factory=dict,
-        description="on features: numbers as ranks in a frozen reference window; of texts new values and the rate "
-        "of each frequent one; of booleans the rate",
+        description="on features: numbers as ranks in a frozen reference window; strings by new values and the rate "
+        "of each frequent value; booleans by their rate",
     )
     missing: dict[str, tuple[Watch, ...]] = Field(
         default_factory=dict, description="on how often a feature is missing (omitted, or filled in)"
     )
     label_rate: tuple[Watch, ...] = Field(
-        default=(), description="on the share of events whose label came within the wait"
+        default=(), description="on the share of events whose label arrived within the wait"
     )
     label_delay: tuple[Watch, ...] = Field(default=(), description="on the time from the event to its label")
     warmup_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
-        default=5_000, description="labels before the error is watched: a young model's error moves"
+        default=5_000, description="number of labels before the error is watched, since a new model's error varies"
     )
-    reference_size: Count = Field(default=2_000, description="values that form the reference window")
+    reference_size: Count = Field(default=2_000, description="number of values in the reference window")
     categories_max: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=10, description="values of a text feature whose rate is watched, the most frequent ones"
+        default=10, description="how many of a string feature's most frequent values are watched"
     )
     correction: Literal["bonferroni", "none"] = Field(
         default="bonferroni",
-        description="with many features some alert by chance: bonferroni divides each detector's confidence by how "
-        "many monitors of events there are",
+        description="against false alarms with many features: bonferroni divides each detector's confidence by the "
+        "number of monitors on events",
     )
-    warning_span: Count = Field(default=2_000, description="values of the signal after which a warning is over")
+    warning_span: Count = Field(default=2_000, description="number of values after which a warning ends")
     cooldown_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
-        default=2_000, description="labels learned after a reaction before another may follow: one change, one reaction"
+        default=2_000, description="labels to learn between two reactions, so that one change causes one reaction"
     )
     boost_factor: Annotated[float, Field(gt=1, le=1_000)] = Field(
-        default=5.0, description="of the reaction boost: what learning rates are multiplied by"
+        default=5.0, description="reaction boost: factor for learning rates"
     )
-    boost_labels: Count = Field(default=1_000, description="of the reaction boost: labels learned that fast")
+    boost_labels: Count = Field(default=1_000, description="reaction boost: number of labels to learn at that rate")
 
     def of(self, signal: Signal) -> tuple[Watch, ...]:
         """The detectors of a signal of the shard as a whole."""
@@ -392,18 +391,18 @@ class Drift(Form):
 class Limit(Form):
     """Bounds of a metric."""
 
-    min: float | None = Field(default=None, description="alert below it")
-    max: float | None = Field(default=None, description="alert above it")
+    min: float | None = Field(default=None, description="alert below this")
+    max: float | None = Field(default=None, description="alert above this")
 
 
 class Throughput(Form):
     """How many events a partition usually gets, and what is unusual."""
 
     window_ms: Duration = Field(
-        default=600_000, alias="window", description="events are counted over such spans of event time"
+        default=600_000, alias="window", description="span of event time over which events are counted"
     )
     rise: Annotated[float, Field(gt=1, le=1_000)] = Field(
-        default=2.0, description="alert when a span has so many times the usual count"
+        default=2.0, description="alert if a span has this many times the usual count"
     )
 
 
@@ -421,93 +420,102 @@ class Alerts(Form):
     quiet_ms: Duration | None = Field(
         default=None,
         alias="quiet",
-        description="an episode is over after so long without a further sign of it; by default 1h, or 4 times the mean "
-        "time between events where that is longer",
+        description="an episode ends after this long without another sign [default: 1h, or 4 times the mean "
+        "time between events if that is longer]",
     )
     ongoing_ms: Duration | None = Field(
         default=None,
         alias="ongoing",
-        description="an episode that lasts is told again at most so often; by default 1d, or 7 times the mean time "
-        "between events where that is longer",
+        description="minimum time between alerts about an ongoing episode [default: 1d, or 7 times the mean time "
+        "between events if that is longer]",
     )
     episodes_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=5, description="most episodes of one signal within `within`; the last of them then waits out that span"
+        default=5,
+        description="maximum number of episodes of one signal per `within`; the last one stays open for that span",
     )
     within_ms: Duration = Field(default=86_400_000, alias="within", description="the span of `episodes_max`")
     performance: dict[str, Limit] = Field(
         default_factory=dict, description="limits of metrics, over the last metric_window labels"
     )
     label_coverage_min: Share | None = Field(
-        default=None, description="least share of events whose label came within the wait"
+        default=None, description="minimum share of events whose label arrived within the wait"
     )
     label_delay_max_ms: Duration | None = Field(
-        default=None, alias="label_delay_max", description="alert when most labels come later than this"
+        default=None, alias="label_delay_max", description="alert if most labels arrive later than this"
     )
     unmatched_max: Share = Field(
         default=0.1,
-        description="greatest share of labels that find no event, or find it too late; 1: any, and none need come",
+        description="maximum share of labels that match no event, or too late; 1: no limit, and labels may stop",
     )
-    rejected_max: Share = Field(default=0.1, description="greatest share of rejected events, and of labels; 1: any")
+    rejected_max: Share = Field(
+        default=0.1, description="maximum share of rejected events, and of rejected labels; 1: no limit"
+    )
     missing_max: dict[str, Share] = Field(
-        default_factory=dict, description="greatest share of events without that feature, by feature"
+        default_factory=dict, description="maximum share of events without a feature, by feature"
     )
-    throughput: Throughput | None = Field(default=None, description="watch how many events come; none by default")
+    throughput: Throughput | None = Field(default=None, description="watch the number of events [default: not watched]")
     severity: dict[AlertKind, Severity] = Field(
-        default_factory=dict, description="in place of the rule, by kind of alert"
+        default_factory=dict, description="severity by kind of alert, instead of the usual one"
     )
     audience: dict[AlertKind, Roles] = Field(
-        default_factory=dict, description="roles that a kind of alert is for, in place of the usual ones"
+        default_factory=dict, description="roles to notify by kind of alert, instead of the usual ones"
     )
     runbook: Annotated[str, Field(max_length=500, pattern=r"^[^\s#]+$")] = Field(
-        default="docs/runbook.md", description="address of the page that says what to do; the kind is added after #"
+        default="docs/runbook.md", description="address of the runbook; # and the kind of alert are appended"
     )
 
 
 class Dedupe(Form):
     """How long and how many event ids are remembered, to tell repeats."""
 
-    horizon_ms: Duration = Field(default=86_400_000, alias="horizon", description="in event time")
-    id_max: Count = Field(default=200_000, alias="max", description="most ids, per partition")
+    horizon_ms: Duration = Field(
+        default=86_400_000, alias="horizon", description="how long ids are remembered, in event time"
+    )
+    id_max: Count = Field(default=200_000, alias="max", description="maximum number of ids, per partition")
 
 
 class Snapshot(Form):
     """How often a shard's state is written down."""
 
-    every_records: Count = Field(default=50_000, description="records since the last one")
-    every_ms: Duration = Field(default=600_000, alias="every", description="time since the last one")
+    every_records: Count = Field(default=50_000, description="number of records between snapshots")
+    every_ms: Duration = Field(default=600_000, alias="every", description="time between snapshots")
 
 
 class MetricSplit(Form):
     """How the metrics are told apart, besides the total."""
 
-    segment: str | None = Field(default=None, description="a feature: the metrics for each of its values")
+    segment: str | None = Field(default=None, description="a feature: break metrics down by its values")
     segment_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=20, description="most segments; values beyond them share one called (other)"
+        default=20, description="maximum number of segments; further values share one named (other)"
     )
     ages_ms: Annotated[tuple[Duration, ...], BeforeValidator(_as_tuple)] = Field(
-        default=(), alias="ages", description="label delays that bound the classes of label age, in rising order"
+        default=(), alias="ages", description="label delays that separate the classes of label age, in ascending order"
     )
 
 
 class Limits(Form):
     """Bounds on what is read, kept and written."""
 
-    record_bytes_max: Count = Field(default=1_000_000, description="longest input record, in bytes")
-    output_bytes_max: Count = Field(default=950_000, description="longest output record, in bytes")
+    record_bytes_max: Count = Field(default=1_000_000, description="maximum size of an input record, in bytes")
+    output_bytes_max: Count = Field(default=950_000, description="maximum size of an output record, in bytes")
     number_max: Annotated[float, Field(gt=0)] = Field(default=1e15, description="largest magnitude of a number")
-    string_max: Count = Field(default=1_000, description="longest id, string feature and class, in characters")
+    string_max: Count = Field(
+        default=1_000, description="maximum length of an id, string feature or class, in characters"
+    )
     time_ahead_max_ms: Duration = Field(
         default=3_600_000,
         alias="time_ahead_max",
-        description="furthest that an event time may lie in the future",
+        description="how far an event time may be in the future",
     )
-    classes_max: Count = Field(default=1_000, description="most classes that a model may learn")
+    classes_max: Count = Field(default=1_000, description="maximum number of classes")
     model_error_max: Count = Field(
-        default=10, description="exceptions among the model's last 1,000 calls at which an alert is raised"
+        default=10, description="number of exceptions among the model's last 1,000 calls that raises an alert"
     )
-    slice_records_max: Count = Field(default=5_000, description="most records folded and committed together")
+    slice_records_max: Count = Field(
+        default=5_000, description="maximum number of records processed and committed together"
+    )
     slice_compute_max_ms: Duration = Field(
-        default=100, alias="slice_compute_max", description="longest that a slice may compute"
+        default=100, alias="slice_compute_max", description="maximum computing time of a slice"
     )
 
 
@@ -523,37 +531,35 @@ class Pipeline(Form):
     )
     task: TaskName = Field(description=f"{', '.join(TASK_NAMES[:-1])} or {TASK_NAMES[-1]}")
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
-        default=42, description="fills every seed that the expressions leave unset"
+        default=42, description="default for every seed in the expressions"
     )
-    topics: Topics = Field(description="topic names; <pipeline>.<kind> by default")
+    topics: Topics = Field(description="topic names [default: <pipeline>.<kind>]")
     start: StartPlace = Field(
         default="earliest",
-        description="where a new pipeline begins on events and labels: earliest, latest, or at records of a time; what "
-        "has begun goes on where it is",
+        description="where a new pipeline starts reading events and labels: earliest, latest or a time; no effect "
+        "once it has started",
     )
     event: EventForm = Field(description="how an event is read")
     label: LabelForm | None = Field(default=None, description="how a label is read; required unless task is anomaly")
-    params: dict[str, ScalarValue] = Field(
-        default_factory=dict, description="values that $name stands for in expressions"
-    )
+    params: dict[str, ScalarValue] = Field(default_factory=dict, description="values of $name in expressions")
     model: Expression = Field(description="a River expression, or package.module:factory")
-    decision: Decision | None = Field(default=None, description="binary and anomaly: when a score counts as a yes")
-    metrics: tuple[Expression, ...] = Field(description="River metrics, computed on the served predictions")
-    metric_window: Count = Field(default=1_000, description="labels in the rolling form of each metric")
+    decision: Decision | None = Field(default=None, description="binary and anomaly: which scores count as positive")
+    metrics: tuple[Expression, ...] = Field(description="River metrics of the served predictions")
+    metric_window: Count = Field(default=1_000, description="number of labels in each metric's rolling value")
     metric_span_ms: Duration | None = Field(
         default=None,
         alias="metric_span",
-        description="event time over which each metric is told as well, at most 2,000 labels",
+        description="also report each metric over this span of event time, up to 2,000 labels",
     )
-    metric_by: MetricSplit = Field(default=MetricSplit(), description="metrics by segment and by age of the label")
+    metric_by: MetricSplit = Field(default=MetricSplit(), description="metrics by segment and by label age")
     drift: Drift = Field(description="what is watched for drift, and by which detectors")
-    alerts: Alerts = Field(default=Alerts(), description="limits that alert, and how alerts are told")
-    dedupe: Dedupe = Field(default=Dedupe(), description="how repeats of an event id are told")
-    snapshot: Snapshot = Field(default=Snapshot(), description="how often state is written down")
+    alerts: Alerts = Field(default=Alerts(), description="limits, and how alerts are published")
+    dedupe: Dedupe = Field(default=Dedupe(), description="how duplicate event ids are recognized")
+    snapshot: Snapshot = Field(default=Snapshot(), description="how often snapshots are taken")
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         default="exactly_once", description="exactly_once (Kafka transactions) or at_least_once"
     )
-    limits: Limits = Field(default=Limits(), description="bounds on what is read, kept and written")
+    limits: Limits = Field(default=Limits(), description="limits on what is read, kept and written")
 
     def resolved(self) -> dict[str, Any]:
         """The whole pipeline as a file would write it, JSON-able, with every default filled in."""

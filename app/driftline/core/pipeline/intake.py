@@ -41,7 +41,7 @@ def check_topics(draft: Draft, _: Any = None) -> Iterator[Problem]:
         other = kinds.setdefault(name.replace(".", "_"), kind)
         if other != kind:
             twin = getattr(topics, other)
-            text = "is the same topic" if twin == name else "differs in '.' and '_' only, which Kafka refuses,"
+            text = "is the same topic" if twin == name else "differs only in '.' and '_', which Kafka refuses,"
             yield Problem(
                 f"topics.{kind}",
                 name,
@@ -55,7 +55,7 @@ def check_topics(draft: Draft, _: Any = None) -> Iterator[Problem]:
         yield Problem(
             "topics.labels",
             topics.labels,
-            "needs a `label` section that says how labels are read; or leave it out",
+            "needs a `label` section; add one, or remove it",
         )
 
 
@@ -89,8 +89,8 @@ def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
         if isinstance(fill, str) and isinstance(feature.missing, Fill):
             close = get_close_matches(fill, ["reject", "omit"], n=1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
-        allowed = f"a {feature.type} that stands in for a missing one, or reject, or omit"
-        yield Problem(f"{path}.missing", fill, f"the feature is a {feature.type}; allowed is {allowed}{meant}")
+        allowed = f"a {feature.type} to use instead, or reject, or omit"
+        yield Problem(f"{path}.missing", fill, f"the feature is a {feature.type}; write {allowed}{meant}")
         return
     limits = draft.get("limits")
     if limits is None:
@@ -98,7 +98,7 @@ def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
     if isinstance(fill, str) and len(fill) > limits.string_max:
         yield Problem(f"{path}.missing", fill[:100], f"is longer than limits.string_max = {limits.string_max}")
     if not isinstance(fill, str) and fill is not None and abs(fill) > limits.number_max:
-        yield Problem(f"{path}.missing", fill, f"is beyond limits.number_max = {limits.number_max:g}")
+        yield Problem(f"{path}.missing", fill, f"exceeds limits.number_max = {limits.number_max:g}")
 
 
 def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
@@ -113,17 +113,17 @@ def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
         return
     yield from misplaced("label", label)
     if label.text and task.labels.textual:
-        yield Problem("label.text", label.text, "is for numbers, and classes are text as well; leave it out")
+        yield Problem("label.text", label.text, "is for numbers only; remove it")
     for key in ("positive", "negative"):
         if getattr(label, key) is not None and not task.labels.two_valued:
             yield Problem(
                 f"label.{key}",
                 getattr(label, key),
-                f"is for task {names_of(lambda one: one.labels.two_valued)}; leave it out for {task.name}",
+                f"is for task {names_of(lambda one: one.labels.two_valued)}; remove it for {task.name}",
             )
     if label.negative is not None:
         if label.positive is None:
-            yield Problem("label.negative", label.negative, "needs label.positive beside it")
+            yield Problem("label.negative", label.negative, "needs label.positive")
         elif label.negative == label.positive:
             yield Problem("label.negative", label.negative, "is the same as label.positive")
         elif isinstance(label.negative, str) != isinstance(label.positive, str):
@@ -133,26 +133,24 @@ def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
         yield Problem(
             "label.missing.assume",
             label.missing.assume,
-            f"is no label of task {task.name}; allowed is {task.labels.allowed(label)}",
+            f"is not a label of task {task.name}; write {task.labels.allowed(label)}",
         )
 
 
 def _corrections(label: LabelForm) -> Iterator[Problem]:
     if label.late == "correct" and not isinstance(label.missing, Assume):
-        yield Problem(
-            "label.late", "correct", "corrects an assumption: say `missing: {assume: VALUE}`, or leave it out"
-        )
+        yield Problem("label.late", "correct", "needs an assumed label: write `missing: {assume: VALUE}`, or remove it")
     if label.labels_max > 1:
         for key, given in (("second", label.second == "correct"), ("retract", label.retract)):
             if given:
-                text = "cannot be told from one more of several labels; leave it out, or labels_max"
+                text = "cannot be combined with several labels per event; remove it, or labels_max"
                 yield Problem(f"label.{key}", getattr(label, key), text)
 
 
 def check_limits(draft: Draft, _: Any = None) -> Iterator[Problem]:
     limits = draft.get("limits")
     if limits is not None and limits.slice_compute_max_ms == 0:
-        yield Problem("limits.slice_compute_max", 0, "must be longer than 0")
+        yield Problem("limits.slice_compute_max", 0, "must be more than 0")
     snapshot = draft.get("snapshot")
     if snapshot is not None and snapshot.every_ms == 0:
-        yield Problem("snapshot.every", 0, "must be longer than 0")
+        yield Problem("snapshot.every", 0, "must be more than 0")

@@ -39,7 +39,7 @@ _NODES_MAX = 20_000
 _DEPTH_MAX = 20
 
 _TYPE_WORDS = {
-    "string_type": "must be text",
+    "string_type": "must be a string",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
@@ -47,7 +47,7 @@ _TYPE_WORDS = {
     "model_type": "must be a mapping (key: value lines)",
     "tuple_type": "must be a list",
     "string_too_short": "must not be empty",
-    "too_short": "must hold at least one entry",
+    "too_short": "must have at least one entry",
     "finite_number": "must be a finite number",
     "int_parsing_size": "is too large",
 }
@@ -111,7 +111,7 @@ def read_pipeline(doc: object) -> Pipeline:
     """
     filled, _, faults = _drafted(doc)
     if not faults and "metrics" not in filled:  # those that fit the model are found by building it
-        faults = [Problem("metrics", None, "is required in a document that is not the pipeline file itself")]
+        faults = [Problem("metrics", None, "is required in a resolved pipeline")]
     if faults:
         raise PipelineError(faults)
     return Pipeline.model_validate(filled)
@@ -162,13 +162,15 @@ def _shape_problems(doc: object) -> list[Problem]:
         nodes += 1
         if nodes > _NODES_MAX or len(path) > _DEPTH_MAX:
             limit = f"{_NODES_MAX} entries and {_DEPTH_MAX} levels"
-            return [Problem(_dotted(path[:4]), None, f"the file is too large or too deep; at most {limit}")]
+            return [
+                Problem(_dotted(path[:4]), None, f"the file is too large or nested too deeply; the limit is {limit}")
+            ]
         if isinstance(node, Mapping):
             for key, value in node.items():
                 if isinstance(key, str):
                     todo.append(((*path, key), value))
                 else:
-                    problems.append(Problem(_dotted(path), key, f"the key {key!r} is not text; write it in quotes"))
+                    problems.append(Problem(_dotted(path), key, f"the key {key!r} is not a string; put it in quotes"))
         elif isinstance(node, list | tuple):
             todo += [((*path, str(index)), value) for index, value in enumerate(node)]
     return problems

@@ -20,13 +20,13 @@ def misplaced(section: str, form: EventForm | LabelForm) -> Iterator[Problem]:
     for place, path in paths.items():
         if path[0] == ENVELOPE and not FORMATS[form.envelope].envelope:
             others = " or ".join(name for name, outline in FORMATS.items() if outline.envelope)
-            text = f"{section}.envelope is {form.envelope}, which has nothing to name; write {others}"
+            text = f"{section}.envelope is {form.envelope}, which has no fields of its own; write {others}"
             yield Problem(place, format_path(path), text)
     yield from _keys(section, form, paths)
     if isinstance(form, EventForm):
         for name, feature in form.features.items():
             if feature.text and feature.type != "number":
-                text = f"is for number features, and this is a {feature.type}; leave it out"
+                text = f"is for number features, but this is a {feature.type}; remove it"
                 yield Problem(f"event.features.{name}.text", feature.text, text)
 
 
@@ -48,9 +48,11 @@ def _keys(section: str, form: InputForm, paths: dict[str, Path]) -> Iterator[Pro
     whole = [place for place, path in paths.items() if path == (KEY,)]
     parts = [place for place, path in paths.items() if path[0] == KEY and len(path) > 1]
     if form.key != "text" and not whole and not parts:
-        yield Problem(f"{section}.key", form.key, f"says how $key is read, and no path in {section} names it")
+        yield Problem(f"{section}.key", form.key, f"has no effect, since no path in {section} uses $key")
     if parts and form.key in ("integer", "binary"):
-        yield Problem(f"{section}.key", form.key, f"{parts[0]} leads into a JSON key; write json, or leave it out")
+        yield Problem(
+            f"{section}.key", form.key, f"{parts[0]} refers to a field of a JSON key; write json, or remove it"
+        )
     if parts and whole:
-        text = f"takes the key as one value, and {parts[0]} leads into it as JSON; take one of the two"
+        text = f"uses the key as a single value, but {parts[0]} refers to a field of it; use one of the two"
         yield Problem(whole[0], "$key", text)

@@ -75,9 +75,11 @@ def _params(draft: Draft, _: Any) -> Iterator[Problem]:
     used = {name for text in texts for name in params_used(text)}
     for name, value in params.items():
         if not name.isidentifier():
-            yield Problem(f"params.{name}", value, "is no name: letters, digits and '_', not starting with a digit")
+            yield Problem(
+                f"params.{name}", value, "is not a valid name: use letters, digits and '_', not starting with a digit"
+            )
         elif name not in used and not is_factory(draft["model"]):
-            yield Problem(f"params.{name}", value, f"is not used; write ${name} in an expression, or leave it out")
+            yield Problem(f"params.{name}", value, f"is not used; write ${name} in an expression, or remove it")
 
 
 def _expressions(draft: Draft) -> Iterator[str]:
@@ -105,7 +107,7 @@ def _model(draft: Draft, model: Any) -> Iterator[Problem]:
             yield Problem(
                 "model",
                 None,
-                f"{who} names {name!r}, which is no declared feature{_did_you_mean(name, declared)}",
+                f"{who} names {name!r}, which is not a declared feature{_did_you_mean(name, declared)}",
             )
     read = features_read(model)
     if read is not None:
@@ -113,8 +115,8 @@ def _model(draft: Draft, model: Any) -> Iterator[Problem]:
         for name in declared:
             if name not in read and name not in watched:
                 text = (
-                    "is declared and no Select of the model names it, nor is it watched (drift, alerts.missing_max) or "
-                    "a segment (metric_by.segment); use it there, or leave it out here"
+                    "is not used by any Select of the model, not watched (drift, alerts.missing_max) and not "
+                    "a segment (metric_by.segment); use it, or remove it here"
                 )
                 yield Problem(f"event.features.{name}", None, text)
 
@@ -140,13 +142,11 @@ def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
     if decision is None or task is None:
         return
     if not task.decides:
-        yield Problem(
-            "decision", None, f"is for task {names_of(lambda one: one.decides)}; leave it out for {task.name}"
-        )
+        yield Problem("decision", None, f"is for task {names_of(lambda one: one.decides)}; remove it for {task.name}")
     elif task.probability and not 0 <= decision.threshold <= 1:
         yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
     if model is not None and task.probability and without_probabilities(model, task):
-        yield Problem("decision", None, "needs a model with probabilities; this one gives classes only: leave it out")
+        yield Problem("decision", None, "needs a model with probabilities, but this one gives only classes; remove it")
 
 
 def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
@@ -155,11 +155,11 @@ def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
     if not expressions or task is None:
         return
     if not task.supervised and "label" in draft and draft["label"] is None:
-        yield Problem("metrics", list(expressions), "need labels: declare `label`, or leave the metrics out")
+        yield Problem("metrics", list(expressions), "need labels: declare `label`, or remove the metrics")
         return
     for place, expression in _places("metrics", expressions):
         if expressions.count(expression) > 1:
-            yield Problem(place, expression, "is there twice")
+            yield Problem(place, expression, "is listed twice")
         try:
             metric = make_metric(expression, draft.get("params", {}))
             check_metric(expression, metric, task)
@@ -170,7 +170,7 @@ def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
             yield Problem(
                 place,
                 expression,
-                "needs probabilities, and the model gives classes only; Accuracy needs none",
+                "needs probabilities, but the model gives only classes; Accuracy works without",
             )
 
 
@@ -179,15 +179,19 @@ def _splits(draft: Draft, _: Any) -> Iterator[Problem]:
     if split is None:
         return
     if list(split.ages_ms) != sorted(set(split.ages_ms)):
-        yield Problem("metric_by.ages", [format_duration(age) for age in split.ages_ms], "must rise: [1h, 1d, 7d]")
+        yield Problem(
+            "metric_by.ages",
+            [format_duration(age) for age in split.ages_ms],
+            "must be in ascending order, as in [1h, 1d, 7d]",
+        )
     event: EventForm | None = draft.get("event")
     if split.segment is None or event is None:
         return
     feature = event.features.get(split.segment)
     if feature is None:
-        yield Problem("metric_by.segment", split.segment, f"is no feature; declared are {', '.join(event.features)}")
+        yield Problem("metric_by.segment", split.segment, f"is not a feature; declared are {', '.join(event.features)}")
     elif feature.type == "number":
-        yield Problem("metric_by.segment", split.segment, "is a number; segments are values of text or true and false")
+        yield Problem("metric_by.segment", split.segment, "is a number; segments need a string or boolean feature")
 
 
 def _places(key: str, expressions: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -209,13 +213,11 @@ def _drift(draft: Draft, model: Any) -> Iterator[Problem]:
         bits = shows_bits(key, numbers=numbers if name is None else types.get(name) == "number")
         yield from _detectors(place, watches, bits, draft)
         if model is not None and any(watch.reaction == "boost" for watch in watches) and not any(rates(model)):
-            yield Problem(
-                place, "boost", "is for models with a learning rate, and this one has none; take reset or swap"
-            )
+            yield Problem(place, "boost", "needs a model with a learning rate; use reset or swap")
     if event is not None:
         for key, name, _ in drift.every():
             if name is not None and name not in types:
-                text = f"is no declared feature{_did_you_mean(name, list(types))}"
+                text = f"is not a declared feature{_did_you_mean(name, list(types))}"
                 yield Problem(f"drift.{key}.{name}", None, text)
         yield from _feature_watches(drift, event)
 
@@ -238,14 +240,14 @@ def _lacking(need: Need, key: str, watches: tuple[Watch, ...], draft: Draft, mod
                 yield Problem(place, shown, f"{task.words.score} has no error; watch drift.score or drift.features")
         case "classes":
             if task is not None and task.supervised and not task.classes:
-                yield Problem(place, None, "is for classes; watch drift.error, which is the loss of a number")
+                yield Problem(place, None, "is for classes; watch drift.error, which is the loss for numbers")
         case "probabilities":
             if model is not None and task is not None and without_probabilities(model, task):
-                text = "needs probabilities, and the model gives classes only; watch drift.error"
+                text = "needs probabilities, but the model gives only classes; watch drift.error"
                 yield Problem(place, None, text)
         case "labels":
             if "label" in draft and draft["label"] is None:
-                yield Problem(place, None, "needs labels: declare `label`, or leave it out")
+                yield Problem(place, None, "needs labels: declare `label`, or remove it")
         case _:
             assert_never(need)
 
@@ -256,14 +258,14 @@ def _feature_watches(drift: Drift, event: EventForm) -> Iterator[Problem]:
         for watch in watches if feature is not None and feature.type != "number" else ():
             for key in ("raw", "season"):
                 if watch.raw if key == "raw" else watch.season_ms is not None:
-                    yield Problem(f"drift.features.{name}.{key}", None, "is for number features; leave it out")
+                    yield Problem(f"drift.features.{name}.{key}", None, "is for number features; remove it")
         if any(watch.raw and watch.season_ms is not None for watch in watches):
-            yield Problem(f"drift.features.{name}.raw", True, "cannot go with season, which compares ranks; take one")
+            yield Problem(f"drift.features.{name}.raw", True, "cannot be combined with season, which compares ranks")
     for name in drift.missing:
         if name in event.features and event.features[name].missing == "reject":
             text = (
                 "is never missing: such events are rejected (feature_missing); write `missing: omit` or a value "
-                f"to use instead in event.features.{name}, or leave it out here"
+                f"to use instead in event.features.{name}, or remove it here"
             )
             yield Problem(f"drift.missing.{name}", None, text)
 
@@ -272,7 +274,7 @@ def _detectors(key: str, watches: tuple[Watch, ...], bits: bool, draft: Draft) -
     asked = tuple(watch.detector for watch in watches)
     for (place, expression), watch in zip(_places(key, asked), watches, strict=True):
         if asked.count(expression) > 1:
-            yield Problem(place, expression, "is there twice")
+            yield Problem(place, expression, "is listed twice")
         yield from _detector(place, expression, bits, draft)
         if watch.warning is not None:
             yield from _detector(f"{place}.warning", watch.warning, bits, draft)
@@ -285,7 +287,7 @@ def _detector(place: str, expression: str, bits: bool, draft: Draft) -> Iterator
         yield Problem(place, expression, str(error))
         return
     if isinstance(detector, base.BinaryDriftDetector) and not bits:
-        yield Problem(place, expression, "reads right or wrong only; write ADWIN(), PageHinkley() or KSWIN()")
+        yield Problem(place, expression, "only takes right or wrong; write ADWIN(), PageHinkley() or KSWIN()")
     for fault in out_of_bounds(detector):
         yield Problem(place, expression, fault)
 
@@ -301,30 +303,30 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
         ("label_delay_max", alerts.label_delay_max_ms is not None),
     ):
         if asked and unlabelled:
-            yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or leave it out")
+            yield Problem(f"alerts.{key}", None, "needs labels: declare `label`, or remove it")
     label: LabelForm | None = draft.get("label")
     if label is not None and alerts.label_delay_max_ms is not None and alerts.label_delay_max_ms > label.wait_ms:
         shown = format_duration(alerts.label_delay_max_ms)
-        text = f"must be at most label.wait = {format_duration(label.wait_ms)}: no label that comes later is joined"
+        text = f"must be at most label.wait = {format_duration(label.wait_ms)}: later labels are not joined"
         yield Problem("alerts.label_delay_max", shown, text)
     metrics = draft.get("metrics") or (task.metrics if (task := _task(draft)) else ())
     for name, limit in alerts.performance.items():
         if metrics and name not in metrics:
-            text = f"is none of this pipeline's metrics ({', '.join(metrics)}); write it there as well"
+            text = f"is not among this pipeline's metrics ({', '.join(metrics)}); add it there"
             yield Problem(f"alerts.performance.{name}", None, text)
         if limit.min is None and limit.max is None:
-            yield Problem(f"alerts.performance.{name}", None, "must have a min or a max")
+            yield Problem(f"alerts.performance.{name}", None, "needs a min or a max")
         elif limit.min is not None and limit.max is not None and limit.min > limit.max:
-            yield Problem(f"alerts.performance.{name}", None, "has a min above its max")
+            yield Problem(f"alerts.performance.{name}", None, "min is above max")
     event = draft.get("event")
     if event is not None:
         declared = list(event.features)
         for name in alerts.missing_max:
             if name not in event.features:
-                text = f"is no declared feature{_did_you_mean(name, declared)}"
+                text = f"is not a declared feature{_did_you_mean(name, declared)}"
                 yield Problem(f"alerts.missing_max.{name}", None, text)
             elif event.features[name].missing == "reject":
-                text = "is never missing from an accepted event: its rule is reject, which rejected_max watches"
+                text = "is never missing: such events are rejected, which rejected_max watches"
                 yield Problem(f"alerts.missing_max.{name}", None, text)
     if alerts.throughput is not None and alerts.throughput.window_ms < 1_000:
         yield Problem("alerts.throughput.window", format_duration(alerts.throughput.window_ms), "must be at least 1s")

@@ -71,7 +71,7 @@ def make_model(model: str, params: Mapping[str, Scalar], seed: int) -> Any:
     match = FACTORY.fullmatch(model.strip())
     made = _call_factory(match[1], match[2], dict(params)) if match else build(model, params, RIVER, seeds)
     if not isinstance(made, base.Estimator):
-        raise ExpressionError(f"makes a {type(made).__name__}, which is no model; write one of River's estimators")
+        raise ExpressionError(f"makes a {type(made).__name__}, which is not a model; write one of River's estimators")
     fill_seeds(made, seeds)
     return made
 
@@ -87,7 +87,7 @@ def check_seeded(model: str, params: Mapping[str, Scalar], seed: int) -> None:
     except DigestError:
         return  # it cannot be compared; the proof of `driftline check` folds records through it instead
     if place is not None:
-        raise UnseededError(f"{place}: draws random numbers while it is made; give it a seed=... of its own")
+        raise UnseededError(f"{place}: draws random numbers in its constructor; give it a seed=...")
 
 
 def make_detector(expression: str, params: Mapping[str, Scalar], seed: int) -> Any:
@@ -97,7 +97,7 @@ def make_detector(expression: str, params: Mapping[str, Scalar], seed: int) -> A
     if not isinstance(made, base.DriftDetector | base.BinaryDriftDetector):
         names = [*drift.__all__, *(f"binary.{name}" for name in drift.binary.__all__)]
         kinds = ", ".join(name for name in names if name not in _NO_DETECTORS)
-        raise ExpressionError(f"makes a {type(made).__name__}, which is no drift detector; allowed are {kinds}")
+        raise ExpressionError(f"makes a {type(made).__name__}, which is not a drift detector; allowed are {kinds}")
     fill_seeds(made, seeds)
     return made
 
@@ -106,10 +106,10 @@ def make_metric(expression: str, params: Mapping[str, Scalar]) -> Any:
     """`build_metric` for parts of a pipeline that is not whole yet."""
     made = build(expression, params, METRICS)
     if isinstance(made, utils.Rolling | utils.TimeRolling):
-        raise ExpressionError("write the metric alone: every metric has a windowed value, over metric_window labels")
+        raise ExpressionError("write only the metric: every metric also has a rolling value, over metric_window labels")
     if not isinstance(made, metrics.base.Metric):
         raise ExpressionError(
-            f"makes a {type(made).__name__}, which is no metric; write one of River's, as in Accuracy"
+            f"makes a {type(made).__name__}, which is not a metric; write one of River's, as in Accuracy"
         )
     return made
 
@@ -143,7 +143,7 @@ def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) 
     except ImportError as error:
         raise ExpressionError(
             f"the factory's module {module_name!r} cannot be imported ({error}{_where(error)}); it must be installed, "
-            "or lie in the folder where the command is started"
+            "or be in the folder where the command is started"
         ) from error
     except Exception as error:  # the user's own code, which may raise anything
         text = error.msg if isinstance(error, SyntaxError) else error
@@ -161,7 +161,7 @@ def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) 
     except Exception as error:  # the user's own code, which may raise anything
         where = _where(error)
         if not where and isinstance(error, TypeError):
-            where = "; it is called with one argument, the dict of `params`, or with none"
+            where = "; it is called with the dict of `params`, or without arguments"
         raise ExpressionError(
             f"the factory {module_name}:{function_name} raised {type(error).__name__}: {error}{where}"
         ) from error

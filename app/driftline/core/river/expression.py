@@ -38,7 +38,7 @@ _PARAM = "\u01c2"  # stands for `$`, which Python's parser does not know; a lett
 # can be replayed.
 _EXCLUDED_MODULES = frozenset({"base", "compat", "conf", "datasets", "envs", "evaluate", "stream", "tags", "typing"})
 _EXCLUDED_CLASSES = {
-    "compose.FuncTransformer": "it wraps a Python function, and expressions run no code",
+    "compose.FuncTransformer": "it wraps a Python function, but expressions cannot run code",
     "feature_extraction.RandomTreesEmbedding": "it cannot be restored from a snapshot; use RBFSampler",
 }
 _TYPES: dict[str, type] = {
@@ -104,9 +104,9 @@ class Namespace:
         close = get_close_matches(plain, list(self._by_end), n=3, cutoff=0.7)
         folded = [path for path in self._by_end if path.lower() == plain.lower()]
         hint = list(dict.fromkeys(folded + close))[:3]
-        allowed = "names are those of River's classes, as in linear_model.LogisticRegression"
+        allowed = "use the names of River's classes, as in linear_model.LogisticRegression"
         raise LookupError(
-            f"is no name that River has; did you mean {' or '.join(hint)}?" if hint else f"is unknown; {allowed}"
+            f"is not a River class; did you mean {' or '.join(hint)}?" if hint else f"is unknown; {allowed}"
         )
 
 
@@ -200,7 +200,7 @@ class _Builder:
             raise ExpressionError(f"{where}: {error.msg}; {_ALLOWED}") from None
         except (ValueError, RecursionError, MemoryError):
             raise ExpressionError(
-                f"the expression is nested too deeply or holds characters that no name has; {_ALLOWED}"
+                f"the expression is nested too deeply or has characters that names cannot have; {_ALLOWED}"
             ) from None
 
     def _marked(self, text: str) -> str:
@@ -219,11 +219,11 @@ class _Builder:
             elif piece.startswith("$"):
                 name = piece[1:]
                 if pieces and (pieces[-1][-1].isalnum() or pieces[-1][-1] in "_'\""):
-                    raise ExpressionError(f"{piece}: something must stand between it and what is before it")
+                    raise ExpressionError(f"{piece}: put an operator or space before it")
                 if name not in self._params:
                     raise ExpressionError(f"${name}: no such parameter{_choice(name, list(self._params), 'params')}")
             if depth < 0:
-                raise ExpressionError(f"a bracket is closed that was not opened; {_ALLOWED}")
+                raise ExpressionError(f"unmatched closing bracket; {_ALLOWED}")
             if depth > _NESTING_MAX or operators > _OPERATORS_MAX:
                 limits = f"{_NESTING_MAX} nested brackets and {_OPERATORS_MAX} operators"
                 raise ExpressionError(f"the expression is too complex; at most {limits} are allowed")
@@ -268,7 +268,7 @@ class _Builder:
             case ast.BinOp():
                 return self._chain(node, depth)
             case ast.Set():
-                raise self._fail(node, "a set has no order, so results would differ between runs; write a list")
+                raise self._fail(node, "a set is unordered, so results would differ between runs; write a list")
         raise self._fail(node, f"is not allowed; {_ALLOWED}")
 
     def _constant(self, node: ast.Constant) -> Any:
@@ -281,7 +281,7 @@ class _Builder:
             return value
         if isinstance(value, float) and math.isfinite(value):
             return value
-        raise self._fail(node, "is no value that is allowed: finite numbers within 64 bits, text, True, False, None")
+        raise self._fail(node, "is not an allowed value: use finite numbers within 64 bits, strings, True, False, None")
 
     def _mapping(
         self, node: ast.Dict, keys: list[ast.expr | None], values: list[ast.expr], depth: int
@@ -289,16 +289,16 @@ class _Builder:
         built = {}
         for key, value in zip(keys, values, strict=True):
             if key is None:
-                raise self._fail(node, "`**` is not allowed; write the keys out")
+                raise self._fail(node, "`**` is not allowed; write the keys in full")
             if not isinstance(key, ast.Constant | ast.UnaryOp | ast.Name):
-                raise self._fail(key, "a key must be text, a number, True, False or None")
+                raise self._fail(key, "a key must be a string, a number, True, False or None")
             built[self._value(key, depth + 1)] = self._value(value, depth + 1)
         return built
 
     def _signed(self, node: ast.UnaryOp, sign: ast.unaryop, operand: ast.expr, depth: int) -> Any:
         value = self._value(operand, depth + 1)
         if not _is_number(value):
-            raise self._fail(node, "a sign goes before a number only")
+            raise self._fail(node, "a sign is only allowed before a number")
         return -value if isinstance(sign, ast.USub) else value
 
     def _chain(self, node: ast.BinOp, depth: int) -> Any:
@@ -315,11 +315,11 @@ class _Builder:
 
     def _combine(self, node: ast.BinOp, left: Any, right: Any) -> Any:
         if not isinstance(node.op, ast.BitOr | ast.Add | ast.Mult):
-            raise self._fail(node, "of the operators only |, + and * are allowed")
+            raise self._fail(node, "the only operators allowed are |, + and *")
         if _is_number(left) and _is_number(right):
             return self._computed(node, left, right)
         if not any(isinstance(side, base.Base) for side in (left, right)) or not all(map(_joins, (left, right))):
-            raise self._fail(node, "|, + and * join River's objects; write numbers and lists out")
+            raise self._fail(node, "|, + and * combine River objects; write numbers and lists in full")
         try:
             match node.op:
                 case ast.BitOr():
@@ -329,13 +329,13 @@ class _Builder:
                 case _:
                     return left * right
         except _CONSTRUCTOR_ERRORS as error:
-            raise self._fail(node, f"River cannot join these: {_told(error)}") from None
+            raise self._fail(node, f"River cannot combine these: {_told(error)}") from None
 
     def _computed(self, node: ast.BinOp, left: Any, right: Any) -> Any:
         """`24 * 7`, as documentation likes to write a week of hours."""
         value = left * right if isinstance(node.op, ast.Mult) else left + right
         if isinstance(node.op, ast.BitOr) or not math.isfinite(value) or abs(value) > _INTEGER_MAX:
-            raise self._fail(node, "numbers can be added and multiplied only, within 64 bits")
+            raise self._fail(node, "numbers can only be added and multiplied, within 64 bits")
         return value
 
     def _named(self, node: ast.Name | ast.Attribute) -> Any:
@@ -353,7 +353,7 @@ class _Builder:
             parts.append(here.attr)
             here = here.value
         if not isinstance(here, ast.Name) or (parts and here.id.startswith(_PARAM)):
-            raise self._fail(node, f"a dot is allowed in the names of River's modules only; {_ALLOWED}")
+            raise self._fail(node, f"a dot is only allowed in the names of River's modules; {_ALLOWED}")
         return ".".join([here.id, *reversed(parts)])
 
     def _found(self, node: ast.expr, name: str) -> type:
@@ -371,13 +371,13 @@ class _Builder:
         kind = timedelta if name in _DURATIONS else self._found(node.func, name)
         for argument in node.args:
             if isinstance(argument, ast.Starred):
-                raise self._fail(argument, "`*` is not allowed before an argument; write the arguments out")
+                raise self._fail(argument, "`*` is not allowed before an argument; write the arguments in full")
         read = self._class_or_value if kind in _WRAPPERS_OF_CLASSES else self._value
         args = tuple(read(argument, depth + 1) for argument in node.args)
         keywords: dict[str, Any] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
-                raise self._fail(node, "`**` is not allowed; write the arguments out")
+                raise self._fail(node, "`**` is not allowed; write the arguments in full")
             keywords[keyword.arg] = read(keyword.value, depth + 1)
         return (
             self._duration(node, args, keywords) if kind is timedelta else self._construct(node, kind, args, keywords)
@@ -390,7 +390,7 @@ class _Builder:
         except (TypeError, ValueError, OverflowError) as error:
             raise self._fail(node, f"{_told(error)}; write a duration as in timedelta(days=7)") from None
         if not timedelta(0) < made <= _DURATION_MAX:
-            raise self._fail(node, f"must be longer than 0 and at most {_DURATION_MAX.days} days")
+            raise self._fail(node, f"must be more than 0 and at most {_DURATION_MAX.days} days")
         return made
 
     def _class_or_value(self, node: ast.expr, depth: int) -> Any:
@@ -413,14 +413,12 @@ class _Builder:
             )
             raise self._fail(node, f"{error}{hint}") from None
         if kind.__name__ == "OneHotEncoder" and given.get("categories") is not None:
-            raise self._fail(
-                node, "`categories` are kept in sets, so results would differ between runs; leave them out"
-            )
+            raise self._fail(node, "`categories` are kept in sets, so results would differ between runs; remove them")
         if self._seeds is not None and "seed" in signature.parameters and given.get("seed") is None:
             if "seed" not in given or "seed" in keywords:
                 keywords = {**keywords, "seed": self._seeds.next(kind)}
             else:
-                raise self._fail(node, "write the seed as seed=..., or leave it out")
+                raise self._fail(node, "write the seed as seed=..., or omit it")
         try:
             return kind(*args, **keywords)
         except UnseededError:
@@ -441,7 +439,7 @@ def _joins(side: Any) -> bool:
 
 
 _ALLOWED = (
-    "allowed are River's classes by name, timedelta, calls, keywords, numbers, text, lists, tuples, dicts, True, "
+    "allowed are River's classes by name, timedelta, calls, keywords, numbers, strings, lists, tuples, dicts, True, "
     "False, None, $parameters, and |, +, *"
 )
 

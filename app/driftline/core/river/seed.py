@@ -85,7 +85,7 @@ def _refuse_unseedable(path: str, part: Any) -> None:
     kind = type(part)  # not isinstance: River answers for a pipeline as its last step would
     if issubclass(kind, neighbors.SWINN) and part.seed is None:
         raise UnseededError(
-            f"{path}: SWINN searches at random without a seed; write its seed, as in "
+            f"{path}: SWINN searches at random; give it a seed, as in "
             "engine=SWINN(seed=42, ...), or use engine=LazySearch(window_size=1000), which searches exactly"
         )
     if issubclass(kind, compose.Select):
@@ -95,7 +95,7 @@ def _refuse_unseedable(path: str, part: Any) -> None:
         )
     if issubclass(kind, preprocessing.OneHotEncoder) and part.categories is not None:
         raise UnseededError(
-            f"{path}: OneHotEncoder keeps its categories in sets, so results differ between runs; leave them out"
+            f"{path}: OneHotEncoder keeps its categories in sets, so results differ between runs; remove them"
         )
     if issubclass(kind, getattr(feature_extraction, "RandomTreesEmbedding", ())):
         raise UnseededError(f"{path}: RandomTreesEmbedding cannot be restored from a snapshot; use RBFSampler instead")
@@ -106,9 +106,7 @@ def _set_seed(path: str, part: Any, seeds: Seeds) -> None:
     try:
         part.seed = seed
     except AttributeError:
-        raise UnseededError(
-            f"{path}: {type(part).__name__} has no seed and takes none; give it one where it is made"
-        ) from None
+        raise UnseededError(f"{path}: {type(part).__name__} has no seed; pass one to its constructor") from None
     for name in _GENERATORS:
         generator = _member(part, name, None)
         if isinstance(generator, random.Random):

@@ -27,7 +27,7 @@ class Select(base.Transformer):
     def __init__(self, *keys: str) -> None:
         for key in keys:
             if not isinstance(key, str):
-                raise TypeError(f"takes names of features as text, as in Select('amount'), not {key!r}")
+                raise TypeError(f"takes names of features as strings, as in Select('amount'), not {key!r}")
         self.keys = tuple(dict.fromkeys(keys))
 
     def transform_one(self, x: dict[Hashable, Any]) -> dict[Hashable, Any]:

@@ -31,8 +31,8 @@ def faults(model: Any) -> list[str]:
     """Windows over time that the moment does not reach, or that do not stand where River can use them."""
     reached = {id(step.how) for step in _reached(model)}
     return [
-        f"{path}: TimeRolling stands in Agg or TargetAgg only, as a step of the pipeline itself: nothing else hands "
-        "the time on; write Rolling with a window_size instead"
+        f"{path}: TimeRolling only works in Agg or TargetAgg as a direct step of the pipeline: nothing else passes "
+        "the time; write Rolling with a window_size instead"
         for path, part in parts(model)
         if isinstance(part, utils.TimeRolling) and id(part) not in reached
     ]

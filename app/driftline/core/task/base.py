@@ -158,7 +158,7 @@ def value_of(prediction: Prediction) -> float | None:
 
 
 def foreign_metric(name: TaskName, usual: tuple[str, ...]) -> str:
-    return f"is no metric for predictions of task {name}; usual are {', '.join(usual)}"
+    return f"is not a metric for task {name}; common ones are {', '.join(usual)}"
 
 
 def higher(scores: str) -> Callable[[bool], str]:

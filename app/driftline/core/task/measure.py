@@ -49,19 +49,17 @@ class Metric(Struct, frozen=True):
     about: str
 
 
-ACCURACY = Metric(
-    "Accuracy", 1, "share of answered events whose class was right, at the pipeline's threshold if it has one"
-)
-BALANCED_ACCURACY = Metric("BalancedAccuracy", 1, "mean of the shares found among positives and among negatives")
-PRECISION = Metric("Precision", 1, "share of alarms that were right")
+ACCURACY = Metric("Accuracy", 1, "share of predictions with the right class, at the pipeline's threshold if it has one")
+BALANCED_ACCURACY = Metric("BalancedAccuracy", 1, "mean of the recalls of positives and negatives")
+PRECISION = Metric("Precision", 1, "share of positive decisions that were right")
 RECALL = Metric("Recall", 1, "share of positives that were found")
 F1 = Metric("F1", 1, "harmonic mean of precision and recall")
-LOG_LOSS = Metric("LogLoss", -1, "surprise at the label, given the probability")
+LOG_LOSS = Metric("LogLoss", -1, "negative log of the probability given to the label")
 BRIER = Metric("Brier", -1, "mean squared error of the probability")
 ROC_AUC = Metric("ROCAUC", 1, "how often a positive scores higher than a negative")
-AVERAGE_PRECISION = Metric("AveragePrecision", 1, "precision at each positive, averaged: for rare positives")
+AVERAGE_PRECISION = Metric("AveragePrecision", 1, "precision averaged over the positives; for rare positives")
 MACRO_F1 = Metric("MacroF1", 1, "F1 of each class, averaged")
-COST_PER_EVENT = Metric("CostPerEvent", -1, "mean cost of the decisions on answered events, under the cost matrix")
+COST_PER_EVENT = Metric("CostPerEvent", -1, "mean cost per decision, under the given costs")
 
 
 class Columns(Struct, frozen=True):

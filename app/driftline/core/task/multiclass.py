@@ -27,7 +27,7 @@ def _refuses(last: Any) -> str | None:
     if last._multiclass:
         return None
     wrapped = f"OneVsRestClassifier({type(last).__name__}(...))"
-    return f"{type(last).__name__} tells two classes apart; write {wrapped}, or take a model of many classes"
+    return f"{type(last).__name__} is for two classes; write {wrapped}, or use a multiclass model"
 
 
 def _watched(prediction: Prediction) -> float | None:
@@ -44,7 +44,7 @@ def _refuses_metric(metric: Any) -> str | None:
         return foreign_metric("multiclass", _USUAL)
     if not isinstance(metric, metrics.base.BinaryMetric) or (isinstance(metric, Curve) and metric.pos_val is not True):
         return None
-    return "is for two classes; of several, take a Macro or Weighted metric"
+    return "is for two classes; for more, use a Macro or Weighted metric"
 
 
 def _look(seen: Seen) -> Target:
@@ -91,7 +91,7 @@ MULTICLASS = Task(
         look=_look,
         prose=True,
         numbers_only=False,
-        note="One linear model for each class, of scaled numbers: fast, and steady from the first label on.",
+        note="One linear model per class, on scaled numbers: fast, and stable from the first label.",
         model=None,
         head="OneVsRestClassifier({})",
         threshold=None,

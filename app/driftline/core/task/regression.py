@@ -38,7 +38,7 @@ def _look(seen: Seen) -> Target:
     text = next((cell for cell in seen.counts if not is_number(cell)), None)
     if text is not None:
         raise ProfileError(
-            f"the label {seen.name!r} holds {text!r:.80}, which is no number; task regression needs numbers"
+            f"the label {seen.name!r} holds {text!r:.80}, which is not a number; task regression needs numbers"
         )
     numbers = [float(cell) for cell in seen.known]
     least, most = min(numbers), max(numbers)
@@ -78,7 +78,7 @@ REGRESSION = Task(
         look=_look,
         prose=False,
         numbers_only=False,
-        note="A tree that follows changes; it answers means of what it saw, so it cannot run away.",
+        note="A tree that adapts to changes; it predicts means of labels it has seen, so it cannot diverge.",
         model="HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')",
         head="{}",
         threshold=None,

@@ -104,8 +104,8 @@ def refuse_alike(seen: Seen) -> None:
     for value in seen.counts:
         if isinstance(value, str) and (other := met.setdefault(" ".join(value.split()).casefold(), value)) != value:
             raise ProfileError(
-                f"the label {seen.name!r} holds {other!r:.80} and {value!r:.80}, which differ only in case or blanks; "
-                "write them alike in the data, or give --task multiclass if they are classes of their own"
+                f"the label {seen.name!r} holds {other!r:.80} and {value!r:.80}, which differ only in case or spaces; "
+                "write them alike in the data, or add --task multiclass if they are different classes"
             )
 
 
@@ -117,7 +117,9 @@ def two_values(seen: Seen, task: TaskName) -> Target:
     """
     counts = seen.counts
     if len(counts) != 2:
-        raise ProfileError(f"the label {seen.name!r} has {len(counts)} values; task {task} needs two, as in 0 and 1")
+        raise ProfileError(
+            f"the label {seen.name!r} has {len(counts)} values, but task {task} needs two, as in 0 and 1"
+        )
     positive = _positive(counts)
     negative = next(value for value in counts if value != positive) if positive is not None else None
     return Target(task, positive, negative, min(counts.values()) / len(seen.known), seen=seen.shown())
