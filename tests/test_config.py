@@ -138,7 +138,7 @@ def test_overrides_replace_values() -> None:
         ("params.lr", "write key.key=value"),
         ("=1", "write key.key=value"),
         ("params..lr=1", "write key.key=value"),
-        ("task.x=1", "task is no mapping"),
+        ("task.x=1", "task is not a mapping"),
         ("params.lx=1", "is not used"),
         ("prams.lr=1", "did you mean 'params'?"),
         ("seed=[", "line 1"),

@@ -473,7 +473,7 @@ def _setting(name: str, text: str) -> Any:
         case "ssl_cafile" | "ssl_certfile" | "ssl_keyfile":
             path = Path(text).expanduser()
             if not path.is_file():
-                raise ValueError("file not found; give the path of a PEM file")
+                raise ValueError("no such file; give the path of a PEM file")
             return path
     return text
 

@@ -264,5 +264,5 @@ def test_leaks_are_left_out_in_the_files_order() -> None:
 
 
 def test_nothing_to_learn_from_is_told() -> None:
-    with pytest.raises(ProfileError, match="no field is left"):
+    with pytest.raises(ProfileError, match="no usable feature"):
         profile({"constant": [1] * ROWS, "label": list(LABELS)}, "label")

@@ -15,7 +15,7 @@ def audits(*, difference: Difference | None = None) -> list[ShardAudit]:
     none = dict.fromkeys(topics, 0)
     first = ShardAudit(0, slices=12_345, records=2_000_000, outputs=topics, repeats=none, removed=none)
     second = ShardAudit(1, outputs=topics, repeats=dict.fromkeys(topics, 7), removed=none)
-    second.start = "the snapshot after slice 1,234,567, as retention has removed earlier inputs"
+    second.start = "the snapshot after slice 1,234,567, since retention has removed earlier inputs"
     second.unverifiable, second.epochs_unverifiable, second.off_chain = 5, [1, 3], 2
     second.difference = difference
     return [first, second]

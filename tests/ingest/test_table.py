@@ -210,7 +210,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_value_in_the_way_of_a_path_is_an_error() -> None:
-    with pytest.raises(ValueError, match="card is no object"):
+    with pytest.raises(ValueError, match="card is not an object"):
         place({"card": 1}, ("card", "country"), "x")
 
 

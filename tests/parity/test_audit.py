@@ -266,7 +266,7 @@ async def test_a_changed_input() -> None:
     assert (found.field, found.place.startswith(f"{chosen.topics.journal}-0-")) == ("digest", True)
     found = await difference(cluster, chosen)
     assert found.place.startswith(f"{chosen.topics.scores}-0-")
-    assert found.note == "the slice's journal entry does not agree with the fold either"
+    assert found.note == "the slice's journal entry differs from the replay, too"
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
@@ -386,7 +386,7 @@ async def test_inputs_that_retention_cut_are_verified_from_the_oldest_snapshot_t
     older, newer = (orjson.loads(source.value or b"")["slice_number"] for source in manifests[-2:])
     (made,) = await audited(cluster, chosen)
     assert made.difference is None
-    assert made.start == f"the snapshot after slice {older}, as retention has removed earlier inputs"
+    assert made.start == f"the snapshot after slice {older}, since retention has removed earlier inputs"
     assert made.slices > newer - older > 0
 
 

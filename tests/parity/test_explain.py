@@ -62,7 +62,7 @@ async def test_trees_explain_themselves() -> None:
     assert found.same
     assert not found.weights
     assert found.river
-    assert "River says" in "\n".join(lines(found))
+    assert "River's explanation" in "\n".join(lines(found))
 
 
 async def test_a_score_that_was_changed_is_told() -> None:

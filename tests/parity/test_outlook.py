@@ -90,7 +90,7 @@ async def test_where_the_state_comes_from_is_said() -> None:
         await life.kill()
     assert "slices to replay after it" in (await seen(cluster, chosen)).source
     forget_snapshots(cluster, chosen)
-    assert (await seen(cluster, chosen)).source.startswith("the journal, ")
+    assert (await seen(cluster, chosen)).source.startswith("the journal: ")
     assert await learned(cluster, chosen) == COUNT + 50
     forget_inputs(cluster, chosen)
     forget_snapshots(cluster, chosen)

@@ -167,7 +167,7 @@ async def test_versions_that_cannot_read_it_say_so_and_keep_it_and_save_leads_fr
             text = str(error)
             assert "the snapshot of shard 0 after slice" in text
             assert f"was made by Python {older['python']}, this is Python 3.99.1" in text
-            assert f"read by {readers(older)}" in text
+            assert f"versions that can read it: {readers(older)}" in text
             assert "`driftline state save`" in text
             assert "`driftline state restore --replace`" in text
         (copied,) = await saved(cluster, chosen, tmp_path / "copied")
@@ -226,7 +226,7 @@ async def test_a_model_that_does_not_work_under_these_versions_is_refused_before
 
     monkeypatch.setattr(naive_bayes.GaussianNB, "__init__", begin_anew)
     monkeypatch.setattr(naive_bayes.GaussianNB, "learn_one", learn_anew)
-    with pytest.raises(StateFileError, match="its model raised .*restore it where River 0.26"):
+    with pytest.raises(StateFileError, match="its model raised .*restore it under River 0.26"):
         await restored(there, chosen, path)
     assert there.log(Place(chosen.topics.journal, 0)).end == 0
     assert there.log(Place(chosen.topics.snapshots, 0)).end == 0

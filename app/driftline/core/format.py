@@ -25,7 +25,7 @@ class Outline(NamedTuple):
 
 FORMATS: Mapping[FormatName, Outline] = {
     "none": Outline("", envelope=False),
-    "registry_json": Outline("a schema registry's five bytes before it", envelope=False),
+    "registry_json": Outline("a schema registry's five-byte prefix", envelope=False),
     "debezium": Outline("the row in payload.after", envelope=True),
     "cloudevents": Outline("data", envelope=True),
 }

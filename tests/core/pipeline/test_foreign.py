@@ -158,7 +158,7 @@ def test_an_expression_of_others_that_asks_for_much_is_refused_before_anything_i
 
 def test_many_modest_expressions_are_not_modest_together() -> None:
     many = [f"ROCAUC(n_thresholds={100_000 + number})" for number in range(100)]
-    with pytest.raises(PipelineError, match="together"):
+    with pytest.raises(PipelineError, match="in total"):
         parse_foreign({**small().resolved(), "metrics": many}, small())
 
 
@@ -181,7 +181,7 @@ def test_what_epochs_are_made_of_is_modest(text: str) -> None:
 
 def test_the_operators_own_expression_is_built_as_it_is() -> None:
     own = small(model="KNNClassifier(engine=LazySearch(window_size=3000000))")
-    with pytest.raises(ExpressionError, match="beyond"):
+    with pytest.raises(ExpressionError, match="exceeds"):
         check_modest(own.model, {})
     assert parse_foreign(own.resolved(), own) == own
     with pytest.raises(PipelineError, match="only built if it is in the pipeline file"):

@@ -93,7 +93,7 @@ def test_a_bare_name_is_an_instance_everywhere() -> None:
 def test_a_window_over_time_takes_a_duration() -> None:
     for name in ("timedelta", "dt.timedelta", "datetime.timedelta"):
         assert built(f"TimeRolling(stats.Mean, period={name}(days=7, hours=1))").period == timedelta(days=7, hours=1)
-    assert "longer than 0" in refusal("TimeRolling(stats.Mean, timedelta(0))")
+    assert "more than 0" in refusal("TimeRolling(stats.Mean, timedelta(0))")
     assert "at most 36500 days" in refusal("TimeRolling(stats.Mean, timedelta(weeks=10000))")
     assert "as in timedelta(days=7)" in refusal("timedelta('7 days')")
     assert "as in timedelta(days=7)" in refusal("timedelta(fortnights=2)")
@@ -279,9 +279,9 @@ def test_select_takes_text_only() -> None:
 def test_models_metrics_and_detectors_are_told_apart() -> None:
     assert isinstance(make_detector("binary.DDM()", {}, 1), base.BinaryDriftDetector)
     assert isinstance(make_metric("MacroF1", {}), metrics.MacroF1)
-    with pytest.raises(ExpressionError, match="is no model"):
+    with pytest.raises(ExpressionError, match="is not a model"):
         make_model("Accuracy()", {}, 1)
-    with pytest.raises(ExpressionError, match="is no metric"):
+    with pytest.raises(ExpressionError, match="is not a metric"):
         make_metric("ADWIN()", {})
     with pytest.raises(ExpressionError, match="is not a drift detector"):
         make_detector("GaussianNB()", {}, 1)

@@ -113,7 +113,7 @@ def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
         return
     yield from misplaced("label", label)
     if label.text and task.labels.textual:
-        yield Problem("label.text", label.text, "is for numbers only; remove it")
+        yield Problem("label.text", label.text, "is for numbers; classes may already be strings; remove it")
     for key in ("positive", "negative"):
         if getattr(label, key) is not None and not task.labels.two_valued:
             yield Problem(
