@@ -27,6 +27,8 @@ from driftline.codec.manifest import (
 from driftline.codec.write import Write
 from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
+from driftline.core.label.pending import Waiting
+from driftline.core.output import ModelVersion, Prediction, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
@@ -278,6 +280,18 @@ async def test_a_recovered_shard_writes_no_more_than_the_survivor() -> None:
         assert kinds[0]["part"] < 2 * len(here.shard.pending.segments)
         for one in (here, survivor):
             one.fold(9, 10)
+
+
+async def test_what_was_predicted_and_not_served_is_kept() -> None:
+    here = Life()
+    here.fold(20)
+    version = ModelVersion(1, 2)
+    unserved = (Unserved("model", Prediction(), ModelVersion(0, 0)), Unserved("b", Prediction(True), version))
+    waiting = Waiting(20, b"k", NOW_MS, (1.0, "a"), Prediction(False), version, unserved)
+    place = here.shard.pending.add("both", NOW_MS + 20_000, waiting)
+    here.snapshot()
+    await here.recover()
+    assert here.shard.pending.at(place).waiting == waiting
 
 
 async def test_what_lies_in_the_other_slot_is_of_use_only_if_this_state_came_out_of_it() -> None:

@@ -168,7 +168,7 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
 def _said(learner: Learner, values: Values) -> Prediction | str:
     """What a model says, or raises: an event at which it always raises is rejected live as well."""
     try:
-        prediction, guard = learner.score(values, "proof", Oracle())
+        predicted = learner.score(values, "proof", Oracle())
     except ModelRaisedError as error:
         return str(error)
-    return prediction if guard == "served" else _NOTHING
+    return predicted.made or _NOTHING

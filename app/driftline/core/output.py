@@ -8,7 +8,7 @@ consumer can drop repeats. Nothing here depends on a clock.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 from msgspec import Struct
 
@@ -53,6 +53,35 @@ class ModelVersion(Struct, frozen=True, gc=False, array_like=True):
 
     def __str__(self) -> str:
         return f"{self.generation}.{self.learned}"
+
+
+class Predicted(Struct, frozen=True, gc=False):
+    """What is predicted of one event, as the model made it and as it is served.
+
+    Args:
+        made: what the model says, empty where that is not finite; None where it was not asked.
+        served: what leaves: `made` itself, or what takes its place.
+        guard: which of them, see `Score`.
+    """
+
+    made: Prediction | None
+    served: Prediction
+    guard: Guard
+
+
+class Unserved(Struct, frozen=True, gc=False, array_like=True):
+    """A prediction of an event that was made beside the one that was served.
+
+    Args:
+        name: of the model that made it; `MODEL` is the pipeline's own.
+    """
+
+    name: str
+    prediction: Prediction
+    version: ModelVersion
+
+
+MODEL: Final = "model"
 
 
 @final

@@ -12,7 +12,7 @@ from river import linear_model
 from driftline.backtest.measure import total_values
 from driftline.backtest.tally import Tally
 from driftline.core.model.learner import COPY_EVERY
-from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score
+from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score, Unserved
 from driftline.core.record import Tick
 from driftline.core.shard.state import Shard
 from tests.support.folding import step
@@ -415,6 +415,10 @@ def test_a_prediction_that_is_no_number_is_never_served() -> None:
     assert isinstance(score, Score)
     assert isinstance(alert, Alert)
     assert (score.guard, score.prediction.value, score.version) == ("fallback", 0.5, ModelVersion(1, 1))
+    waiting = here.pending.at(1).waiting
+    assert waiting is not None
+    assert (waiting.prediction, waiting.version) == (score.prediction, score.version)
+    assert waiting.unserved == (Unserved("model", Prediction(), ModelVersion(0, 1)),)
     assert (alert.state, alert.kind, alert.severity, alert.episode) == (
         "opened",
         "model_failure",
@@ -453,6 +457,9 @@ def test_a_prediction_is_withheld_when_no_copy_can_say_a_number() -> None:
     score, alert = fold(here, event("b", offset=1))
     assert isinstance(score, Score)
     assert (score.guard, score.prediction, score.decision) == ("withheld", Prediction(), None)
+    waiting = here.pending.at(1).waiting
+    assert waiting is not None
+    assert waiting.unserved == ()  # nothing was made, and nothing served
     assert isinstance(alert, Alert)
     assert kinds(fold(here, event("c", offset=2))) == ["Score"]  # the episode is open already
     assert kinds(fold(here, label("b", True, offset=1))) == ["joined"]

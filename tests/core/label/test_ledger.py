@@ -14,8 +14,9 @@ from driftline.core.label import ledger as join
 from driftline.core.label.early import EarlyLabels, Held
 from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTED, WAITING
 from driftline.core.label.ledger import SEGMENT, Ledger, SegmentState, View
-from driftline.core.label.pending import Waiting
-from driftline.core.output import ModelVersion, Prediction
+from driftline.core.label.pending import Waiting, pack, unpack
+from driftline.core.output import ModelVersion, Prediction, Unserved
+from driftline.core.record import LabelValue
 
 FOREVER = 10**15
 
@@ -30,6 +31,10 @@ def waiting(offset: int = 0, **changed: Any) -> Waiting:
         "version": ModelVersion(1, 2),
     }
     return Waiting(**{**given, **changed})
+
+
+def unserved(name: str, label: LabelValue = True) -> Unserved:
+    return Unserved(name, Prediction(label, {False: 0.125, True: 0.875}, 0.875), ModelVersion(3, 4))
 
 
 def ledger(**bounds: Any) -> Ledger:
@@ -57,6 +62,10 @@ def held(event_id: str, deadline_ms: int, value: bool = True) -> Held:
         ("e", waiting(prediction=Prediction("b", {"a": 0.25, "b": 0.75}))),
         ("e", waiting(prediction=Prediction(1, {0: 0.25, 1: 0.75}))),
         ("e", waiting(prediction=Prediction(value=2.5))),
+        ("e", waiting(unserved=(Unserved("model", Prediction(), ModelVersion(0, 9)),))),
+        ("k", waiting(unserved=(unserved("a"), unserved("b", 3)))),
+        ("e", waiting(prediction=Prediction(), unserved=(unserved("a"),))),
+        ("e", waiting(unserved=(Unserved("own", Prediction((1, 2)), ModelVersion(0, 9)),))),  # type: ignore[arg-type]  # a user's own
         ("e", waiting(prediction=Prediction((1, 2), {(1, 2): 1.0}))),  # type: ignore[arg-type, dict-item]  # a user's own
     ],
 )
@@ -69,6 +78,19 @@ def test_what_waits_comes_back_as_it_was(event_id: str | int | float, given: Wai
     shares = given.prediction.probabilities
     if shares is not None and back.prediction.probabilities is not None:
         assert [*map(repr, back.prediction.probabilities.items())] == [*map(repr, shares.items())]
+
+
+def test_one_prediction_takes_the_bytes_that_it_always_took() -> None:
+    """Snapshots hold them; what is predicted beside it comes after."""
+    room = bytearray()
+    alone = pack("k", waiting(3), room)
+    beside = pack("k", waiting(3, unserved=(unserved("a"),)), room)
+    assert isinstance(alone, bytes)
+    assert isinstance(beside, bytes)
+    assert alone.hex() == "9903c30794cb3ff8000000000000a161c0c3c3c3cb3fe80000000000000102"
+    assert beside[1 : len(alone)] == alone[1:]
+    assert (alone[0], beside[0]) == (0x99, 0x9A)  # arrays of nine and ten
+    assert unpack("k", alone) == waiting(3)
 
 
 def test_an_event_waits_until_it_is_settled_and_is_remembered_then() -> None:

@@ -17,7 +17,7 @@ from driftline.core.label.life import Act, Move, State
 from driftline.core.label.pending import Found, Settled, Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
-from driftline.core.output import Outcome, OutcomeKind, Score
+from driftline.core.output import Outcome, OutcomeKind, Score, Unserved
 from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -52,12 +52,16 @@ def _admit_class(shard: Shard, value: LabelValue) -> bool:
     return True
 
 
-def await_label(shard: Shard, event: Event, score: Score, now_ms: int, out: Outbox) -> None:
-    """Remember the event until its label comes; a label that is here already comes now."""
+def await_label(
+    shard: Shard, event: Event, score: Score, unserved: tuple[Unserved, ...], now_ms: int, out: Outbox
+) -> None:
+    """Remember the event, and what was predicted, until its label comes; a label that is here already comes now."""
     source, pending, strays = event.source, shard.pending, shard.strays
     if event.time_ms > strays.event_ms and not event.time_ahead:
         strays.event_ms = event.time_ms
-    waiting = Waiting(source.offset, source.key, event.time_ms, event.features, score.prediction, score.version)
+    waiting = Waiting(
+        source.offset, source.key, event.time_ms, event.features, score.prediction, score.version, unserved
+    )
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
         strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)

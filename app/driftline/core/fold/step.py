@@ -33,7 +33,7 @@ from driftline.core.fold.incident import (
 )
 from driftline.core.fold.load import refused, take_chunk
 from driftline.core.oracle import Oracle
-from driftline.core.output import ModelVersion, Prediction, Score
+from driftline.core.output import MODEL, ModelVersion, Predicted, Prediction, Score, Unserved
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
@@ -119,13 +119,15 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     resting = learner.faults.resting > 0
     output_id = f"{terms.events}{event.source.offset}-0"
     try:
-        prediction, guard = learner.score(event.features, output_id, out.oracle)
+        predicted = learner.score(event.features, output_id, out.oracle)
     except ModelRaisedError as raised:
         reject(shard, event.source, "model_error", str(raised), out)
         watch_faults(shard, out)
         return
+    prediction, guard = predicted.served, predicted.guard
+    unserved: tuple[Unserved, ...] = ()
     if guard != "served":
-        version = learner.version
+        unserved, version = _unserved(predicted, version), learner.version
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
@@ -151,11 +153,17 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
             shard.count("failed")
             watch_faults(shard, out)
     if terms.labelled:
-        await_label(shard, event, score, now_ms, out)
+        await_label(shard, event, score, unserved, now_ms, out)
         if counts["scored"] >= shard.strays.check_at:
             watch_silence(shard, out)
     else:
         shard.pending.add(event_id, now_ms, None)
+
+
+def _unserved(predicted: Predicted, version: ModelVersion) -> tuple[Unserved, ...]:
+    """What the model made, where something else is served."""
+    made = predicted.made
+    return () if made is None or made is predicted.served else (Unserved(MODEL, made, version),)
 
 
 def _decide(threshold: float, prediction: Prediction) -> bool | None:

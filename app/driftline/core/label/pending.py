@@ -9,15 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from driftline.core.label.life import State
-from driftline.core.output import ModelVersion, Prediction
+from driftline.core.output import ModelVersion, Prediction, Unserved
 from driftline.core.record import EventId, FeatureValue, LabelValue
 
 
 class Waiting(Struct, frozen=True, gc=False, array_like=True):
-    """A scored event as it waits for its label: what was served, by which model, on which features."""
+    """A scored event as it waits for its label: what was served, by which model, on which features.
+
+    Args:
+        unserved: what else was predicted of it.
+    """
 
     offset: int
     key: bytes | None
@@ -25,6 +29,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
     features: tuple[FeatureValue, ...]
     prediction: Prediction
     version: ModelVersion
+    unserved: tuple[Unserved, ...] = ()
 
 
 class Settled(Struct, frozen=True, gc=False, array_like=True):
@@ -78,8 +83,14 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
     learned: int
 
 
+class _PackedWith(_Packed, frozen=True, gc=False, array_like=True):
+    """`_Packed`, with the predictions beside the one that was served; where there are none, bytes end before them."""
+
+    unserved: tuple[Unserved, ...] = ()
+
+
 _encode_into = msgspec.msgpack.Encoder().encode_into
-_decode = msgspec.msgpack.Decoder(_Packed).decode
+_decode = msgspec.msgpack.Decoder(_PackedWith).decode
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 
 
@@ -96,24 +107,22 @@ def pack(event_id: EventId, waiting: Waiting, room: bytearray) -> bytes | Waitin
     kept: dict[LabelValue, float] | bool | None = shares
     if shares and value is not None and list(shares.items()) == [(False, 1.0 - value), (True, value)]:
         kept = True
-    version = waiting.version
-    if type(label) not in _PLAIN:
+    version, unserved = waiting.version, waiting.unserved
+    if type(label) not in _PLAIN or (unserved and any(type(one.prediction.label) not in _PLAIN for one in unserved)):
         return waiting  # of a model of the user's own: it would come back as something else
     try:
-        _encode_into(
-            _Packed(
-                waiting.offset,
-                key,
-                waiting.time_ms,
-                waiting.features,
-                label,
-                kept,
-                value,
-                version.generation,
-                version.learned,
-            ),
-            room,
+        packed = _Packed(
+            waiting.offset,
+            key,
+            waiting.time_ms,
+            waiting.features,
+            label,
+            kept,
+            value,
+            version.generation,
+            version.learned,
         )
+        _encode_into((*structs.astuple(packed), unserved) if unserved else packed, room)
         return bytes(room)  # of just the size: what `encode` gives takes up to a third more
     except (TypeError, OverflowError):  # a model of the user's own may name classes by what cannot be packed
         return waiting
@@ -129,4 +138,4 @@ def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
         shares = {False: 1.0 - value, True: value} if value is not None else None
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
-    return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version)
+    return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version, packed.unserved)

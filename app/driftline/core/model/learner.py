@@ -19,7 +19,7 @@ from driftline.core.error import ExpressionError, InvariantError
 from driftline.core.fault import REST_CALLS, Faults, ModelRaisedError, last_line
 from driftline.core.model.dispatch import Features, Form, Values, Walk
 from driftline.core.oracle import Oracle
-from driftline.core.output import Guard, ModelVersion, Prediction
+from driftline.core.output import ModelVersion, Predicted, Prediction
 from driftline.core.pickle.allowlist import admitted_for
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
@@ -33,7 +33,9 @@ COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
-_WITHHELD = Prediction()
+_NOTHING = Prediction()
+_WITHHELD = Predicted(_NOTHING, _NOTHING, "withheld")
+_AT_REST = Predicted(None, _NOTHING, "withheld")
 
 
 class Learner:
@@ -116,8 +118,8 @@ class Learner:
     def version(self) -> ModelVersion:
         return ModelVersion(self.generation, self.learned)
 
-    def score(self, values: Values, call: str, oracle: Oracle) -> tuple[Prediction, Guard]:
-        """What is served for these values, and by whom. May put the last good copy to work.
+    def score(self, values: Values, call: str, oracle: Oracle) -> Predicted:
+        """What the model says of these values, and what is served. May put the last good copy to work.
 
         Args:
             values: of the features, in declared order.
@@ -130,13 +132,13 @@ class Learner:
         faults = self.faults
         if faults.resting:
             faults.resting -= 1
-            return _WITHHELD, "withheld"
+            return _AT_REST
         faults.calls += 1
         try:
             if oracle.known:
                 _pass_over(call, oracle)
             prediction = self._predict(values)
-            return (prediction, "served") if prediction is not None else self._ask_another(values)
+            return self._ask_another(values) if prediction is None else Predicted(prediction, prediction, "served")
         except _STOPS:
             raise
         except BaseException as error:  # River's parts in Rust panic past Exception
@@ -177,11 +179,11 @@ class Learner:
         if good is not None or len(self._since) >= self._since_max:
             self._keep(good)
 
-    def _ask_another(self, values: Values) -> tuple[Prediction, Guard]:
+    def _ask_another(self, values: Values) -> Predicted:
         """What the last good copy says, now that the model said nothing finite."""
         self._fall_back()
         prediction = self._predict(values)
-        return (prediction, "fallback") if prediction is not None else (_WITHHELD, "withheld")
+        return _WITHHELD if prediction is None else Predicted(_NOTHING, prediction, "fallback")
 
     # -- exceptions
 
