@@ -18,7 +18,7 @@ from unittest.mock import patch
 from driftline.codec.manifest import Part
 from driftline.codec.write import Write
 from driftline.core.error import CommitUnknownError
-from driftline.core.label.ledger import Segment
+from driftline.core.label.segment import Segment
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
@@ -223,9 +223,9 @@ def fates_not_written_again() -> Iterator[None]:
     """A snapshot keeps a full segment as the one before did, though labels came meanwhile."""
 
     def row(self: SnapshotWriter, segment: Segment, view: int) -> Any:
-        if segment.full and self.slot in segment.written:
+        if segment.full and (kept := self._written.rows[self.slot].get(segment.number)) is not None:
             segment.release()
-            return segment.written[self.slot][0], []
+            return kept[0], []
         return right(self, segment, view)
 
     right = SnapshotWriter._row

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from driftline.core.label import ledger
+from driftline.core.label import ledger, segment
 
 
 @contextmanager
@@ -15,4 +15,5 @@ def segments_of(shift: int) -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in (("SEGMENT", 1 << shift), ("_SHIFT", shift), ("_SLOT", (1 << shift) - 1)):
             stack.enter_context(patch.object(ledger, name, value))
+        stack.enter_context(patch.object(segment, "SEGMENT", 1 << shift))
         yield

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from msgspec import UNSET, structs
@@ -41,7 +41,8 @@ from driftline.codec.manifest import (
 from driftline.codec.write import Write
 from driftline.core.error import SnapshotError, UnsignedSnapshotError
 from driftline.core.fingerprint import arithmetic_fingerprint, readers, versions
-from driftline.core.label.ledger import Ledger, Segment, SegmentState, View
+from driftline.core.label.ledger import Ledger
+from driftline.core.label.segment import Segment, SegmentState, View
 from driftline.core.pipeline import Pipeline
 from driftline.core.state.freeze import Frozen, dump_body, dump_marks, dump_rest
 from driftline.core.state.migration import FORMAT, OLDEST, check_format
@@ -64,6 +65,27 @@ Slots = dict[int, set[Part]]
 
 
 @dataclass
+class Written:
+    """What the slots hold of one ledger.
+
+    Args:
+        ledger: that one; of any other nothing is held.
+        chains: by slot, of the snapshot that it holds whole.
+        rows: by slot and number, how a segment is kept, and the ledger's view that this is of.
+    """
+
+    ledger: Ledger | None = None
+    chains: dict[int, str] = field(default_factory=dict)
+    rows: dict[int, dict[int, tuple[Row, int]]] = field(default_factory=lambda: {0: {}, 1: {}})
+
+    def keep(self, numbers: Set[int]) -> None:
+        """Forget segments that are gone."""
+        self.rows = {
+            slot: {number: row for number, row in rows.items() if number in numbers} for slot, rows in self.rows.items()
+        }
+
+
+@dataclass
 class Shelf:
     """What the snapshots topic holds of a shard, as recovery found it.
 
@@ -73,6 +95,7 @@ class Shelf:
         keys: every key of either slot but the manifests', by slot.
         unread: those that are of no use to these versions, and why not ("was made by ...").
         unsigned: how many were left out as no key of the deployment signed them.
+        written: what is of use to the ledger that was read last.
     """
 
     snapshots: list[tuple[Manifest, Frozen]] = field(default_factory=list)
@@ -80,31 +103,27 @@ class Shelf:
     keys: dict[int, set[bytes]] = field(default_factory=lambda: {0: set(), 1: set()})
     unread: list[tuple[Manifest, str]] = field(default_factory=list)
     unsigned: int = 0
+    written: Written = field(default_factory=Written)
 
     def parts(self, slot: int) -> set[Part]:
         """Those that are whole."""
         return {part for row in self.rows.get(slot, ()) for part in (row.body, row.marks)}
 
     def mark(self, ledger: Ledger, manifest: Manifest) -> None:
-        """Tell a ledger that was just read from a snapshot as what its segments are kept already.
+        """A ledger was just read from a snapshot: note as what its segments are kept already.
 
         The other slot's bodies are of use too if that is the snapshot that this one names as the one before. Bytes of
         an earlier format are not: all that is written from now on is of the present one.
         """
+        self.written = written = Written(ledger)
         if manifest.format != FORMAT:
             return
-        segments = {segment.number: segment for segment in ledger.segments}
-        ours = manifest.slot
-        ledger.kept_as[ours] = manifest.chain
-        for row in self.rows.get(ours, ()):
-            if (segment := segments.get(row.number)) is not None:
-                segment.guarded, segment.since = True, 0  # not changed since view 0, which is this snapshot
-                segment.written[ours] = (row, 0)
-        if any((one.slot, one.chain, one.format) == (1 - ours, manifest.before, FORMAT) for one, _ in self.snapshots):
-            ledger.kept_as[1 - ours] = manifest.before
-            for row in self.rows[1 - ours]:
-                if row.full and (segment := segments.get(row.number)) is not None:
-                    segment.written[1 - ours] = (row, -1)
+        ours, other = manifest.slot, 1 - manifest.slot
+        written.chains[ours] = manifest.chain
+        written.rows[ours] = {row.number: (row, 0) for row in self.rows.get(ours, ())}  # view 0 is this snapshot
+        if any((one.slot, one.chain, one.format) == (other, manifest.before, FORMAT) for one, _ in self.snapshots):
+            written.chains[other] = manifest.before
+            written.rows[other] = {row.number: (row, -1) for row in self.rows[other] if row.full}
 
 
 @dataclass
@@ -132,7 +151,6 @@ class SnapshotWriter:
     written_bytes: int = 0
     _count: int = 0  # of snapshots
     _rest: bytes = b""
-    _ledger: Ledger | None = None
     _view: View | None = None
     _manifest: Manifest | None = None
     _stream: Iterator[Write | None] | None = None
@@ -142,6 +160,7 @@ class SnapshotWriter:
         self._parts: Slots = {slot: self.shelf.parts(slot) for slot in (0, 1)}  # that are in the slot, and whole
         kept = {slot: {key for part in self._parts[slot] for key in part.keys(slot)} for slot in (0, 1)}
         self._strays = {slot: self.shelf.keys[slot] - kept[slot] for slot in (0, 1)}  # keys that nothing needs
+        self._written = self.shelf.written
         self.shelf = Shelf()  # its bytes are as large as the state
 
     def due(self, *, asked: bool = False) -> bool:
@@ -159,8 +178,11 @@ class SnapshotWriter:
         Returns:
             Bytes of all but the segments.
         """
-        self._ledger = ledger = folder.shard.pending
+        ledger = folder.shard.pending
         self._view = ledger.view()
+        if self._written.ledger is not ledger:
+            self._written = Written(ledger)
+        self._written.keep({segment.number for segment in self._view.segments})
         self._rest = dump_rest(folder.shard, self._view)
         self._manifest = Manifest(
             format=FORMAT,
@@ -178,7 +200,7 @@ class SnapshotWriter:
             versions=versions(),
             arithmetic=arithmetic_fingerprint(),
             taken_ms=int(self.clock.wall_s() * 1000),
-            before=ledger.kept_as.get(1 - self.slot, ""),
+            before=self._written.chains.get(1 - self.slot, ""),
             topics=dict(self.topics) or UNSET,
         )
         self._count += 1
@@ -198,9 +220,8 @@ class SnapshotWriter:
         """Another writer may have been at the slots meanwhile: what is under way is given up, the next is whole."""
         if self._view is not None:
             self._view.release()
-        if self._ledger is not None:
-            self._ledger.kept_as.clear()
-        self._stream = self._manifest = self._view = self._ledger = None
+            self._written.chains.clear()
+        self._stream = self._manifest = self._view = None
         self._rest = b""
         for slot in (0, 1):
             self._forget(slot, self._parts[slot])
@@ -234,9 +255,9 @@ class SnapshotWriter:
         self._parts[slot] = self._parts[slot] - parts
 
     def _finish(self) -> None:
-        if self._ledger is not None and self._manifest is not None:
-            self._ledger.kept_as[self.slot] = self._manifest.chain
-        self._stream = self._manifest = self._view = self._ledger = None
+        if self._manifest is not None:
+            self._written.chains[self.slot] = self._manifest.chain
+        self._stream = self._manifest = self._view = None
         self._rest = b""
         self.slot = 1 - self.slot
 
@@ -272,7 +293,7 @@ class SnapshotWriter:
     def _row(self, segment: Segment, view: int) -> tuple[Row, list[tuple[Part, bytes]]]:
         """How the snapshot keeps a segment, and what must be written for it."""
         slot, state = self.slot, segment.state()
-        before: tuple[Row, int] | None = segment.written.get(slot)
+        before = self._written.rows[slot].get(segment.number)
         if before is not None and not {before[0].body, before[0].marks} <= self._parts[slot]:
             before = None
         made: list[tuple[Part, bytes]] = []
@@ -286,7 +307,7 @@ class SnapshotWriter:
             made.append((part_of(marks), marks))
             row = self._with_body(state, before[0] if before is not None else None, made[0][0], made)
         segment.release()
-        segment.written[slot] = (row, view)
+        self._written.rows[slot][segment.number] = (row, view)
         return row, made
 
     def _with_body(self, state: SegmentState, before: Row | None, marks: Part, made: list[tuple[Part, bytes]]) -> Row:

@@ -13,8 +13,9 @@ from driftline.core.label import early as early_labels
 from driftline.core.label import ledger as join
 from driftline.core.label.early import EarlyLabels, Held
 from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTED, WAITING
-from driftline.core.label.ledger import SEGMENT, Ledger, SegmentState, View
+from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Waiting, pack, unpack
+from driftline.core.label.segment import SEGMENT, SegmentState, View
 from driftline.core.output import ModelVersion, Prediction, Unserved
 from driftline.core.record import LabelValue
 

@@ -10,11 +10,6 @@ never back. Every operation is amortised O(1).
 What waits long is packed (`pending`). The newest `LOOSE` events stay as they are, since many a label comes at once.
 What is read twice is packed before: so two readings never share an object, whenever a snapshot was taken, and neither
 view nor pickle shows what was packed when.
-
-A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
-writes what a segment carries once, and from then on its fates alone, if they changed. `Ledger.view` holds on to the
-segments as they are, at no cost: a segment that is changed while a view needs it copies itself first. Views are
-numbered, and a segment knows since which of them it has not changed.
 """
 
 from __future__ import annotations
@@ -25,134 +20,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from driftline.core.error import InvariantError
 from driftline.core.label.cause import Known
 from driftline.core.label.fate import EXPIRED, GONE, LABELLED, WAITING, Fate
 from driftline.core.label.life import BARE, NOTED
 from driftline.core.label.pending import Found, Settled, Waiting, pack, unpack
+from driftline.core.label.segment import SEGMENT, Segment, SegmentState, View
 from driftline.core.record import EventId, LabelValue
 
 LOOSE: Final = 1024
-SEGMENT: Final = 4096
 _SHIFT: Final = 12
 _ID_TYPES: Final = frozenset({str, int, float, type(None)})
 _SLOT: Final = SEGMENT - 1
-
-
-class Segment:
-    """Events in order of arrival, by slot.
-
-    Attributes:
-        ids: None where an event is gone.
-        seen: the watermark at arrival, from the ledger's origin on.
-        packed: what waits, or may be corrected; None for the rest.
-        fates: what became of each.
-        notes: the label that may be corrected, or how many labels an event got that waits for more, by slot.
-        alive: how many events are not gone.
-        guarded: it has not changed since the last view; a change must be announced by `preserve`.
-        since: number of the first view since which it has not changed; counts while it is guarded.
-        before: ids, packed, fates and notes as a view that is still needed has them, once they have changed.
-        written: as what it is kept already, by slot; the snapshots' business.
-    """
-
-    __slots__ = (
-        "_needed",
-        "alive",
-        "before",
-        "fates",
-        "guarded",
-        "ids",
-        "notes",
-        "number",
-        "packed",
-        "seen",
-        "since",
-        "written",
-    )
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.ids: list[EventId | None] = []
-        self.seen = array("q")
-        self.packed: list[bytes | Waiting | None] = []
-        self.fates = bytearray()
-        self.notes: dict[int, Settled | int] = {}
-        self.alive = 0
-        self.guarded = False
-        self.since = 0
-        self.before: SegmentState | None = None
-        self.written: dict[int, Any] = {}
-        self._needed = False
-
-    @property
-    def full(self) -> bool:
-        return len(self.fates) == SEGMENT
-
-    def state(self) -> SegmentState:
-        """As it was when the view was taken, or as it is."""
-        return self.before or SegmentState(self.number, self.ids, self.seen, self.packed, bytes(self.fates), self.notes)
-
-    def parts(self) -> tuple[Any, ...]:
-        """What pickle keeps of it as it is now, for `SegmentState`."""
-        return self.number, self.ids, self.seen.tobytes(), self.packed, bytes(self.fates), self.notes
-
-    def show(self, view: int) -> None:
-        """The view of this number needs the segment as it is, until `release`."""
-        if not self.guarded:
-            self.guarded, self.since = True, view
-        self._needed, self.before = True, None
-
-    def preserve(self) -> None:
-        """A change comes: copy what it will touch for the view that needs it. Cost: 0.1 ms, once a view."""
-        self.guarded = False
-        if self._needed:
-            self.before = SegmentState(
-                self.number, list(self.ids), self.seen[:], list(self.packed), bytes(self.fates), dict(self.notes)
-            )
-
-    def release(self) -> None:
-        """The view needs it no more."""
-        self._needed, self.before = False, None
-
-
-class SegmentState(Struct, frozen=True):
-    """A segment at one moment; see `Segment`."""
-
-    number: int
-    ids: list[EventId | None]
-    seen: array[int]
-    packed: list[bytes | Waiting | None]
-    fates: bytes
-    notes: dict[int, Settled | int]
-
-    @property
-    def full(self) -> bool:
-        return len(self.fates) == SEGMENT
-
-    @property
-    def carried(self) -> int:
-        """How many events carry something: they wait, or their label may be corrected."""
-        return self.fates.count(WAITING) + sum(isinstance(note, Settled) for note in self.notes.values())
-
-
-class View(Struct, frozen=True):
-    """A ledger at one moment: its numbers, the places whose label may be corrected in order, and its segments.
-
-    Args:
-        number: of the view, since the ledger was made.
-    """
-
-    number: int
-    numbers: dict[str, Any]
-    kept: bytes
-    segments: tuple[Segment, ...]
-
-    def release(self) -> None:
-        """It is needed no more."""
-        for segment in self.segments:
-            segment.release()
 
 
 class Ledger:
@@ -192,7 +73,6 @@ class Ledger:
         self._segments: dict[int, Segment] = {}
         self._open: Segment | None = None
         self._views = 0  # how many were taken
-        self.kept_as: dict[int, str] = {}  # which snapshot of it each slot holds; the snapshots' business
         self._end = 0  # the place of the next event
         self._remembered = 0  # ids from this place on are remembered
         self._over = 0  # what waits of events before this place are over, `ended` has told
@@ -657,6 +537,7 @@ class Ledger:
     def take_up(self, state: SegmentState) -> None:
         """Add a segment as it was."""
         segment = Segment(state.number)
+        segment.guarded = True  # unchanged since it was read
         count = len(state.fates)
         segment.fates = bytearray(state.fates)
         segment.seen, segment.notes = state.seen[:count], dict(state.notes)

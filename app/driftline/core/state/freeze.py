@@ -19,8 +19,9 @@ from typing import Any
 from msgspec import Struct
 
 from driftline.core.error import SnapshotError
-from driftline.core.label.ledger import Ledger, SegmentState, View
+from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Settled
+from driftline.core.label.segment import SegmentState, View
 from driftline.core.pickle.allowlist import admitted_for, common
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
