@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import yaml
-from msgspec import Struct
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from driftline.codec.command import BY_MAX
 from driftline.codec.keyring import NO_KEYS, KeyRing
@@ -321,161 +321,8 @@ def _with_line(problem: Problem, lines: Mapping[str, int]) -> Problem:
 
 # -- the settings of a deployment
 
-_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_LOG_FORMATS = ("text", "json")
-_BOUNDS = {
-    "web_port": (0, 65_535),
-    "merge_patience_ms": (0, 60_000),
-    "partitions": (1, 10_000),
-    "replication": (1, 100),
-}
 _SECRETS = frozenset({"sasl_password", "snapshot_key"})
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """Where and how this deployment runs. Each is an environment variable `DRIFTLINE_<NAME>`.
-
-    Args:
-        bootstrap: brokers to ask first, host:port separated by commas.
-        security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
-        sasl_mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or OAUTHBEARER.
-        ssl_cafile: certificates to trust; the system's own without it.
-        ssl_certfile, ssl_keyfile: the client's certificate and key, both or none.
-        data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
-        web_host, web_port: where /metrics and /health are served.
-        pipeline: the pipeline file of commands without -p.
-        notify: file of webhooks that alerts are posted to; none without it.
-        snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
-            signs, all verify. Each has at least 16 characters. Without it nothing is signed.
-        operator: name of who gives commands; the user of this machine without it.
-        accept_unsigned_models: a worker without keys takes models over the control topic.
-        merge_patience_ms: how long a worker that catches up waits for an input that had records and is quiet; 0 for
-            not at all.
-        partitions: partitions of topics that `topics create` makes.
-        replication: their replication factor.
-        log_level: DEBUG, INFO, WARNING or ERROR.
-        log_format: text or json.
-    """
-
-    bootstrap: str = "127.0.0.1:9092"
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: str | None = None
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
-    data_dir: Path
-    web_host: str = "127.0.0.1"
-    web_port: int = 6066
-    pipeline: Path | None = None
-    notify: Path | None = None
-    snapshot_key: str | None = None
-    operator: str | None = None
-    accept_unsigned_models: bool = False
-    merge_patience_ms: int = 500
-    partitions: int = 4
-    replication: int = 1
-    log_level: str = "INFO"
-    log_format: str = "text"
-
-    @property
-    def ring(self) -> KeyRing:
-        """The keys of `snapshot_key`."""
-        return KeyRing.of(self.snapshot_key) if self.snapshot_key else NO_KEYS
-
-    def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        hidden = {name: "***" for name in _SECRETS if shown[name] is not None}
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in {**shown, **hidden}.items())})"
-
-
-def load_settings(environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None) -> Settings:
-    """The settings from the environment, with a command's flags in place of what they name.
-
-    Args:
-        environ: the process's own by default. An empty value counts as unset.
-        flags: by the names of `Settings`; None counts as not given.
-
-    Raises:
-        SettingsError: with every setting that is wrong, and what is allowed.
-    """
-    environ = os.environ if environ is None else environ
-    names = Settings.__struct_fields__
-    faults = list(_misspelled(environ, names))
-    given: dict[str, str] = {}
-    origins: dict[str, str] = {}
-    for name in names:
-        variable = _PREFIX + name.upper()
-        if environ.get(variable, "").strip():
-            given[name], origins[name] = environ[variable].strip(), variable
-    for name, value in (flags or {}).items():
-        if name not in names:
-            raise SettingsError(f"unknown setting {name!r}; settings are {', '.join(names)}")
-        if value is not None:
-            given[name], origins[name] = str(value).strip(), f"--{name.replace('_', '-')}"
-    if "data_dir" not in given:
-        given["data_dir"] = str(_default_data_dir(environ))
-    read: dict[str, Any] = {}
-    for name, text in given.items():
-        try:
-            read[name] = _setting(name, text)
-        except ValueError as error:
-            shown = "" if name in _SECRETS or (name == "bootstrap" and "@" in text) else f" = {text!r:.200}"
-            faults.append(f"{origins.get(name, name)}{shown}: {error}")
-    if not faults:
-        settings = Settings(**read)
-        faults = list(_clashes(settings))
-        if not faults:
-            return settings
-    raise SettingsError("\n".join(faults))
-
-
-def _misspelled(environ: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
-    """Variables so close to one of ours that they must be meant for it."""
-    known = [_PREFIX + name.upper() for name in names]
-    faults = []
-    for variable in sorted(environ):
-        if variable.startswith(_PREFIX) and variable not in known:
-            close = get_close_matches(variable, known, n=1, cutoff=0.9)
-            if close:
-                faults.append(f"{variable}: unknown setting; did you mean {close[0]}?")
-    return faults
-
-
-def _default_data_dir(environ: Mapping[str, str]) -> Path:
-    """`$XDG_DATA_HOME/driftline` where that is set, else `~/.driftline`."""
-    xdg = environ.get("XDG_DATA_HOME", "")
-    if xdg and Path(xdg).is_absolute():
-        return Path(xdg) / "driftline"
-    return Path.home() / ".driftline"
-
-
-def _setting(name: str, text: str) -> Any:
-    match name:
-        case "bootstrap":
-            return _brokers(text)
-        case "security_protocol" | "sasl_mechanism" | "log_level" | "log_format":
-            return _one_of(name, text)
-        case "operator":
-            return _name(text)
-        case "accept_unsigned_models":
-            return _truth(text)
-        case "web_port" | "merge_patience_ms" | "partitions" | "replication":
-            return _whole(text, *_BOUNDS[name])
-        case "snapshot_key":
-            KeyRing.of(text)
-        case "data_dir" | "pipeline" | "notify":
-            return Path(text).expanduser()
-        case "ssl_cafile" | "ssl_certfile" | "ssl_keyfile":
-            path = Path(text).expanduser()
-            if not path.is_file():
-                raise ValueError("no such file; give the path of a PEM file")
-            return path
-    return text
 
 
 def _brokers(text: str) -> str:
@@ -504,23 +351,154 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _one_of(name: str, text: str) -> str:
-    allowed = {
-        "security_protocol": _PROTOCOLS,
-        "sasl_mechanism": _MECHANISMS,
-        "log_level": _LOG_LEVELS,
-        "log_format": _LOG_FORMATS,
-    }[name]
-    for word in allowed:
-        if text.lower() == word.lower():
-            return word
-    raise ValueError(f"must be one of {', '.join(allowed)}")
+def _keys(text: str) -> str:
+    KeyRing.of(text)
+    return text
 
 
-def _whole(text: str, least: int, most: int) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not least <= int(text) <= most:
-        raise ValueError(f"must be a whole number from {least} to {most}")
-    return int(text)
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("no such file; give the path of a PEM file")
+    return path
+
+
+def _one_of(*allowed: str) -> BeforeValidator:
+    def read(text: str) -> str:
+        for word in allowed:
+            if text.lower() == word.lower():
+                return word
+        raise ValueError(f"must be one of {', '.join(allowed)}")
+
+    return BeforeValidator(read)
+
+
+def _whole(least: int, most: int) -> BeforeValidator:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return BeforeValidator(read)
+
+
+_Place: TypeAlias = Annotated[Path, AfterValidator(Path.expanduser)]
+_File: TypeAlias = Annotated[_Place, AfterValidator(_existing)]
+
+
+class Settings(BaseModel):
+    """Where and how this deployment runs. Each is an environment variable `DRIFTLINE_<NAME>`.
+
+    Args:
+        bootstrap: brokers to ask first, host:port separated by commas.
+        security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+        sasl_mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or OAUTHBEARER.
+        ssl_cafile: certificates to trust; the system's own without it.
+        ssl_certfile, ssl_keyfile: the client's certificate and key, both or none.
+        data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
+        web_host, web_port: where /metrics and /health are served.
+        pipeline: the pipeline file of commands without -p.
+        notify: file of webhooks that alerts are posted to; none without it.
+        snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
+            signs, all verify. Each has at least 16 characters. Without it nothing is signed.
+        operator: name of who gives commands; the user of this machine without it.
+        accept_unsigned_models: a worker without keys takes models over the control topic.
+        merge_patience_ms: how long a worker that catches up waits for an input that had records and is quiet; 0 for
+            not at all.
+        partitions: partitions of topics that `topics create` makes.
+        replication: their replication factor.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        log_format: text or json.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    bootstrap: Annotated[str, AfterValidator(_brokers)] = "127.0.0.1:9092"
+    security_protocol: Annotated[str, _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")] = "PLAINTEXT"
+    sasl_mechanism: Annotated[str, _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")] = (
+        "PLAIN"
+    )
+    sasl_username: str | None = None
+    sasl_password: str | None = Field(None, repr=False)
+    ssl_cafile: _File | None = None
+    ssl_certfile: _File | None = None
+    ssl_keyfile: _File | None = None
+    data_dir: _Place
+    web_host: str = "127.0.0.1"
+    web_port: Annotated[int, _whole(0, 65_535)] = 6066
+    pipeline: _Place | None = None
+    notify: _Place | None = None
+    snapshot_key: Annotated[str, AfterValidator(_keys)] | None = Field(None, repr=False)
+    operator: Annotated[str, AfterValidator(_name)] | None = None
+    accept_unsigned_models: Annotated[bool, BeforeValidator(_truth)] = False
+    merge_patience_ms: Annotated[int, _whole(0, 60_000)] = 500
+    partitions: Annotated[int, _whole(1, 10_000)] = 4
+    replication: Annotated[int, _whole(1, 100)] = 1
+    log_level: Annotated[str, _one_of("DEBUG", "INFO", "WARNING", "ERROR")] = "INFO"
+    log_format: Annotated[str, _one_of("text", "json")] = "text"
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys of `snapshot_key`."""
+        return KeyRing.of(self.snapshot_key) if self.snapshot_key else NO_KEYS
+
+
+def load_settings(environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None) -> Settings:
+    """The settings from the environment, with a command's flags in place of what they name.
+
+    Args:
+        environ: the process's own by default. An empty value counts as unset.
+        flags: by the names of `Settings`; None counts as not given.
+
+    Raises:
+        SettingsError: with every setting that is wrong, and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    names = tuple(Settings.model_fields)
+    faults = list(_misspelled(environ, names))
+    given: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for name in names:
+        variable = _PREFIX + name.upper()
+        if environ.get(variable, "").strip():
+            given[name], origins[name] = environ[variable].strip(), variable
+    for name, value in (flags or {}).items():
+        if name not in names:
+            raise SettingsError(f"unknown setting {name!r}; settings are {', '.join(names)}")
+        if value is not None:
+            given[name], origins[name] = str(value).strip(), f"--{name.replace('_', '-')}"
+    given.setdefault("data_dir", str(_default_data_dir(environ)))
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        for one in error.errors():
+            name = str(one["loc"][0])
+            text = given[name]
+            shown = "" if name in _SECRETS or (name == "bootstrap" and "@" in text) else f" = {text!r:.200}"
+            faults.append(f"{origins.get(name, name)}{shown}: {one['ctx']['error']}")
+    else:
+        if not faults and not (faults := list(_clashes(settings))):
+            return settings
+    raise SettingsError("\n".join(faults))
+
+
+def _misspelled(environ: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
+    """Variables so close to one of ours that they must be meant for it."""
+    known = [_PREFIX + name.upper() for name in names]
+    faults = []
+    for variable in sorted(environ):
+        if variable.startswith(_PREFIX) and variable not in known:
+            close = get_close_matches(variable, known, n=1, cutoff=0.9)
+            if close:
+                faults.append(f"{variable}: unknown setting; did you mean {close[0]}?")
+    return faults
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> Path:
+    """`$XDG_DATA_HOME/driftline` where that is set, else `~/.driftline`."""
+    xdg = environ.get("XDG_DATA_HOME", "")
+    if xdg and Path(xdg).is_absolute():
+        return Path(xdg) / "driftline"
+    return Path.home() / ".driftline"
 
 
 def _clashes(settings: Settings) -> list[str]:
