@@ -21,7 +21,7 @@ from tests.cli.command import TIMEOUT_S, environment
 
 pytestmark = pytest.mark.slow
 
-HEAVY = frozenset({"river", "scipy", "sklearn", "pandas", "numpy", "plotly", "pyarrow", "faust", "aiohttp"})
+HEAVY = frozenset({"river", "scipy", "sklearn", "pandas", "numpy", "plotly", "pyarrow", "faust", "aiohttp", "jinja2"})
 SLOW = HEAVY | {"aiokafka", "asyncio", "confluent_kafka", "orjson", "prometheus_client", "pydantic", "rich", "yaml"}
 CLOSED = ("--bootstrap", "127.0.0.1:1")
 
