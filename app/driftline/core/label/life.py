@@ -141,7 +141,11 @@ class Act(Enum):
     SAME = Deed("ignored", "duplicate", "the event has this label already")
     CORRECT = Deed("metrics take the former label back; this one is evaluated and learned", "corrected")
     REJOIN = Deed("evaluated, and learned anew", "joined")
-    CONFIRM = Deed("counted as its label", "late", "the label came after the wait, and is the one that was assumed")
+    CONFIRM = Deed(
+        "counted; it was learned when it was assumed",
+        "late",
+        "the label came after the wait, and is the one that was assumed",
+    )
     TOO_LATE = Deed("ignored", "late", "the label came after the wait")
     CLOSED = Deed("ignored", "duplicate", f"the label can be corrected {_OVER}", closed=True)
     CLOSED_LATE = Deed("ignored", "late", f"the label can be corrected {_OVER}", closed=True)
