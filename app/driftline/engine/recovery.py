@@ -44,6 +44,7 @@ from driftline.engine.fold import Folded, Folder
 from driftline.engine.restored import restored_state
 from driftline.engine.sameness import Identities, check_inputs, check_journal, replaced
 from driftline.engine.snapshot import Shelf, read_shelf, told_of
+from driftline.engine.trial import check_works
 from driftline.engine.trust import WAYS, Trust, Unsigned, name_of
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Broker, Place, Reader
@@ -225,6 +226,8 @@ class Recovery:
         except PipelineError as error:
             raise SnapshotError(f"its pipeline cannot be built here ({error})") from error
         shard = await self._thawed(pipeline, frozen)
+        if not self._verify_with:
+            check_works(shard)
         self._shelf.mark(shard.pending, manifest)
         epoch = EpochEntry(
             number=manifest.epoch,
@@ -305,7 +308,10 @@ class Recovery:
         topic = self._pipeline.topics.snapshots
         manifest, frozen = await restored_state(self._broker, topic, self._partition, entry)
         try:
-            return await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
+            shard = await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
+            if not self._ring:
+                check_works(shard)
+            return shard
         except (PipelineError, SnapshotError) as error:
             raise RecoveryError(
                 f"the state that epoch {entry.number} of shard {self._partition} started with cannot be read "

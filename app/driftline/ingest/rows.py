@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -202,7 +203,7 @@ class CsvRows:
             raise InputFileError(f"{self._path}, line {self.line}: {error}; is it a CSV file?") from error
         if not any(names):
             raise InputFileError(f"{self._path} has no column names; its first line must hold them")
-        twice = sorted({name for name in names if name and names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
         if twice:
             raise InputFileError(f"{self._path}: columns {', '.join(twice)} appear twice; give each a unique name")
         return names

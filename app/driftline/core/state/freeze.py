@@ -24,7 +24,7 @@ from driftline.core.label.pending import Settled
 from driftline.core.label.segment import SegmentState, View
 from driftline.core.pickle.allowlist import admitted_for, common
 from driftline.core.pickle.reader import Thaw
-from driftline.core.pickle.writer import pickled
+from driftline.core.pickle.writer import check_depth, pickled
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.likeness import unlikeness
@@ -76,6 +76,18 @@ def dump(shard: Shard) -> bytes:
     Cost: blocks for as long as the pickling takes, 0.2 us an event that waits.
     """
     return pickled({name: getattr(shard, name) for name in _KEPT})
+
+
+def without_ledger(shard: Shard) -> bytes:
+    """The state of a shard without the events and labels that wait, as `load` reads it.
+
+    Raises:
+        RecursionError: it is nested so deep that it could not be written from further down in the stack.
+    """
+    fresh = Shard(shard.pipeline, shard.partition)
+    state = {name: getattr(shard, name) for name in _KEPT} | {"pending": fresh.pending, "early": fresh.early}
+    check_depth(state)
+    return pickled(state)
 
 
 def dump_rest(shard: Shard, view: View) -> bytes:

@@ -1,0 +1,103 @@
+"""Without a key, a state that would end the worker at its next record is not put to work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from driftline.codec.keyring import NO_KEYS
+from driftline.codec.manifest import (
+    chunk_key,
+    encode_index,
+    encode_manifest,
+    manifest_key,
+    split,
+    state_digest,
+)
+from driftline.codec.write import Write
+from driftline.core.digest import digest_of
+from driftline.core.error import SnapshotError
+from driftline.core.shard.state import Shard
+from driftline.core.state.freeze import dump_rest, load
+from driftline.engine.snapshot import read_shelf
+from driftline.engine.trial import check_works
+from driftline.transport.port import Place
+from tests.parity.rig import NOW_MS, Life, pipeline, produce, worked
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
+from tests.support.small import small
+
+
+def nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def begun_as_text(shard: Any) -> None:
+    shard.watermark_ms, shard.begun_ms = NOW_MS, "then"
+
+
+HOSTILE: dict[str, Callable[[Any], object]] = {
+    "a text is counted up": lambda shard: shard.counts.update(scored="many"),
+    "no entry can be written": lambda shard: shard.counts.update(scored=10**400),
+    "no snapshot can be written": lambda shard: shard.counts.update(zero=nested(400)),
+    "time is text": lambda shard: setattr(shard, "watermark_ms", "now"),
+    "time has no end": lambda shard: setattr(shard, "watermark_ms", 2**80),
+    "the beginning is text": begun_as_text,
+    "a record's time is too large": lambda shard: setattr(shard, "stamp_ms", 2**70),
+    "attributes are missing": lambda shard: vars(shard.maturity).clear(),
+    "a generation has too many digits": lambda shard: setattr(shard.learner, "generation", 10**6_000),
+}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression", "anomaly"])
+def test_a_state_of_ours_passes_and_stays_as_it_is(task: str) -> None:
+    shard = Shard(small(task), 0)
+    before = digest_of(shard)
+    check_works(shard)
+    assert digest_of(shard) == before
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_one_that_would_end_the_worker_does_not(name: str) -> None:
+    shard = Shard(small(), 0)
+    HOSTILE[name](shard)
+    with pytest.raises(SnapshotError):
+        check_works(shard)
+
+
+@pytest.mark.parametrize("name", ["a text is counted up", "no snapshot can be written"])
+async def test_a_worker_goes_on_from_what_is_before_it(name: str) -> None:
+    chosen = pipeline("tried", snapshot={"every_records": 100})
+    cluster = await worked(chosen, 300)
+    await overwrite(cluster, HOSTILE[name])
+    for first in (300, 400):
+        produce(cluster, chosen, 100, first=first)
+        async with Life(cluster, chosen, client=f"after {first}") as life:
+            await life.until_done()
+            assert life.shard().counts["learned"] == first + 100
+            await life.stop()
+
+
+async def overwrite(cluster: MemoryCluster, change: Callable[[Any], object]) -> None:
+    """Put a snapshot in the place of the newest, as anyone who may write to the topic can."""
+    chosen = pipeline("tried", snapshot={"every_records": 100})
+    topic, broker = chosen.topics.snapshots, MemoryBroker(cluster, chosen, client="stranger")
+    shelf = await read_shelf(lambda: broker.reader(0), topic, NO_KEYS)
+    manifest, frozen = shelf.snapshots[0]
+    shard = load(chosen, 0, frozen)
+    change(shard)
+    index = encode_index(shelf.rows[manifest.slot])
+    head = index + dump_rest(shard, shard.pending.view())
+    chunks = list(split(head))
+    manifest = structs.replace(
+        manifest, chunks=len(chunks), size_bytes=len(head), digest=state_digest(head), index_bytes=len(index)
+    )
+    writes = [Write(topic, 0, chunk_key(manifest.slot, number), chunk, NOW_MS) for number, chunk in enumerate(chunks)]
+    writes.append(Write(topic, 0, manifest_key(manifest.slot), encode_manifest(manifest, NO_KEYS), NOW_MS))
+    cluster.append(Place(topic, 0), writes)
