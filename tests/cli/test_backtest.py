@@ -244,7 +244,7 @@ def test_rows_that_the_model_cannot_take_are_told(tmp_path: Path) -> None:
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), code=1)
     assert made["source"]["bad_lines"] == ["line 1502: x1 is 'much', which is not a number"]
     assert made["candidates"][0]["rejected"] == []
-    assert any("1 rows could not be read" in text for text in made["warnings"])
+    assert any("1 unusable rows were skipped" in text for text in made["warnings"])
 
 
 def test_times_in_the_wrong_order_are_told(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_times_in_the_wrong_order_are_told(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("\n".join(lines))
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path, features=("x1",)), "--time", "at")
     assert made["source"]["disordered"] == 100
-    assert any("100 rows are earlier than a row before" in text for text in made["warnings"])
+    assert any("100 rows have an earlier time than the row before" in text for text in made["warnings"])
 
 
 def test_candidate_that_needs_another_column_fails_and_the_other_goes_on(tmp_path: Path) -> None:
@@ -584,7 +584,7 @@ def test_a_model_that_learns_nothing_has_failed(tmp_path: Path) -> None:
     made = backtest(tmp_path, "-p", file, "--grid", "params.lr=0.01,abc", code=1)
     good, bad = made["candidates"]
     assert good["failure"] is None
-    assert "raised an exception at all 1,500 events that it was to learn from: AttributeError" in bad["failure"]
+    assert "raised an exception for all 1,500 labels: AttributeError" in bad["failure"]
     assert [text for text in made["warnings"] if text.startswith("first lr=abc failed: the model raised")]
 
 
@@ -660,7 +660,7 @@ def test_curves_are_those_of_the_scores_that_it_writes(tmp_path: Path) -> None:
         check_budgets(one, scored)
     assert made["binned_in_parts"] == ["ROCAUC", "AveragePrecision"]
     page = (out / "report.html").read_text()
-    assert "Intervals of ROCAUC and AveragePrecision are of binned scores." in page
+    assert "Intervals of ROCAUC and AveragePrecision are computed from binned scores." in page
     assert "ROCAUC (binned) over time" in page
     assert page.count("alarms right") == 2 * 7
 
@@ -670,4 +670,4 @@ def test_more_labels_than_are_kept_is_told(tmp_path: Path, monkeypatch: pytest.M
     history.table(tmp_path)
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--processes", "1")
     assert made["candidates"][0]["binned"] == ["ROCAUC", "AveragePrecision"]
-    assert [one for one in made["warnings"] if "are of binned scores, as live" in one]
+    assert [one for one in made["warnings"] if "are computed from binned scores, as live" in one]

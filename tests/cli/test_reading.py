@@ -215,5 +215,5 @@ def test_nothing_learned_before_the_last_score_is_told_before_any_number(tmp_pat
     pipeline, rows = written(tmp_path, READ["as it is"])
     done = run(*commands(tmp_path, pipeline, rows)["backtest"], "--label-delay", "2d")
     assert done.returncode == 1
-    assert "NOTHING WAS LEARNED before the last score" in done.stdout.partition("LogLoss")[0]
-    assert "A label comes 2d after its event" in done.stdout
+    assert "NO LABEL WAS LEARNED before the last score" in done.stdout.partition("LogLoss")[0]
+    assert "Labels arrive 2d after their event" in done.stdout

@@ -78,7 +78,7 @@ async def test_what_was_served_after_crashes_and_a_rebalance(kafka: KafkaNode, t
     assert live["live"]
     assert (live["against"]["compared"], live["against"]["differing"]) == (COUNT, 0)
     assert (live["against"]["missing"], live["against"]["removed"]) == (0, 0)
-    assert made["findings"] == [f"replayed: all {COUNT:,} scores are, bit for bit, those that were served."]
+    assert made["findings"] == [f"replayed: all {COUNT:,} scores are identical to the served ones, bit for bit."]
     assert live["alert_count"] == len(await documents(bootstrap, pipeline.topics.alerts))
     for partition in range(PARTITIONS):
         assert live["state"][str(partition)] == await kept(bootstrap, pipeline, partition)

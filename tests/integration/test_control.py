@@ -36,7 +36,7 @@ async def test_control_ends_with_the_verdict(kafka: KafkaNode, tmp_path: Path) -
         return run("control", *where, *arguments, **changes)
 
     code, said = await asyncio.to_thread(control, "--timeout", "1s", "freeze", **KEYED)
-    assert (code, "no answer of 0, 1 within 1 s" in said) == (5, True), said
+    assert (code, "no answer from 0, 1 within 1 s" in said) == (5, True), said
     with Worker(file, kafka.bootstrap, tmp_path, changes=KEYED) as worker:
         await asyncio.to_thread(worker.until_ready, 2)
         code, said = await asyncio.to_thread(control, "unfreeze", **KEYED)

@@ -302,7 +302,7 @@ async def test_what_was_served_before_what_is_kept_says_what_to_do() -> None:
     cluster.delete_before(Place(chosen.topics.snapshots, 0), 10**6)
     cluster.delete_before(Place(chosen.topics.events, 0), 200)
     span, bounds = Span(from_offset=900), bounds_of(chosen, (900, COUNT), (900, COUNT))
-    with pytest.raises(InputLostError, match="Leave out --against live") as raised:
+    with pytest.raises(InputLostError, match="Drop --against live") as raised:
         await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds)
     assert "--on-gap" not in str(raised.value)
     (one,), _ = await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, against=False)
@@ -384,9 +384,7 @@ async def test_no_snapshot_before_a_range_names_the_oldest_that_is_kept() -> Non
     chosen = pipeline("early", snapshot={"every_records": 300})
     cluster, _, _ = await lived(chosen, 1)
     span, bounds = Span(from_offset=10), bounds_of(chosen, (10, COUNT), (10, COUNT))
-    with pytest.raises(
-        RecoveryError, match=r"no snapshot before offset 10 of .*; its oldest lies at offset [\d,]+ \(20"
-    ):
+    with pytest.raises(RecoveryError, match=r"no snapshot before offset 10 of .*; its oldest is at offset [\d,]+ \(20"):
         await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, warm=True)
 
 
@@ -446,7 +444,7 @@ async def test_journal_that_has_lost_its_beginning_says_what_to_do() -> None:
     cluster.delete_before(Place(chosen.topics.journal, 0), 3)
     span, bounds = Span(from_offset=900), bounds_of(chosen, (900, COUNT), (900, COUNT))
     for against in (False, True):
-        with pytest.raises(InputLostError, match=r"Leave out the journal with --order time$"):
+        with pytest.raises(InputLostError, match=r"Ignore the journal with --order time$"):
             await backtest(cluster, chosen, spec(chosen), span=span, bounds=bounds, against=against)
 
 

@@ -100,7 +100,7 @@ class Result:
         failed = self.counts.get("failed", 0)
         if not failed or self.counts.get("learned"):
             return None
-        return f"the model raised an exception at all {failed:,} events that it was to learn from: {self.raised}"
+        return f"the model raised an exception for all {failed:,} labels: {self.raised}"
 
     def merge(self, other: Result) -> None:
         """Add another partition."""
@@ -387,4 +387,4 @@ class Candidate:
             return None
         reason = max(refused, key=lambda what: refused[what])
         example = next((text for text in self.result.rejected if text.startswith(f"{reason}:")), reason)
-        return f"every event was rejected; most as {example}. Compare event.features with the data"
+        return f"every event was rejected, most of them as {example}. Compare event.features with the data"

@@ -34,19 +34,19 @@ ANSWERED = 1  # its place in every task's sums
 UNEQUAL_MAX = 0.02  # of the answers in a stretch of time, the share that one candidate may have more than the other
 SEED = 20_240_229
 METHOD = (
-    "Paired circular block bootstrap over time: {draws:,} draws of runs of {run} neighbouring stretches out of "
-    "{blocks} ({width} each), the same for both candidates; intervals hold {level:.4g}% each, so that all "
-    "{rivals} together hold 95%"
+    "Paired circular block bootstrap over time: {draws:,} draws of runs of {run} adjacent blocks out of "
+    "{blocks} ({width} each), the same for both candidates; confidence {level:.4g}% per interval, so that all "
+    "{rivals} together have 95%"
 )
 
 
 class Difference(Struct, frozen=True):
-    """A candidate less the baseline, in one metric.
+    """Candidate minus baseline, for one metric.
 
     Args:
-        low, high: the interval; None where there is too little to tell.
+        low, high: the confidence interval; None if there is too little data.
         verdict: `better`, `worse`, `no clear difference` or `too little data`; empty for metrics without a better side.
-        won: share of the stretches of time in which the candidate did better, ties half; None where undefined.
+        won: share of the blocks of time in which the candidate was better, ties counted half; None if undefined.
     """
 
     metric: str
@@ -63,11 +63,12 @@ class Comparison(Struct, frozen=True):
     """One candidate against the baseline.
 
     Args:
-        events: labelled events that the comparison is of.
-        left_out: others, in stretches of time in which one of the two had over `UNEQUAL_MAX` more answers than the
-            other (a model that has not learned yet has none): there they cannot be compared.
+        events: number of labelled events compared.
+        left_out: number of others, in blocks of time in which one of the two had over `UNEQUAL_MAX` more predictions
+            than the other (a model that has not learned yet has none), so they cannot be compared.
         method: how the intervals were made.
-        binned: metrics whose values here are of binned scores: those that need every score, where not everything that
+        binned: metrics whose values here are computed from binned scores: those that need every score, if not
+        everything that
             was counted is compared. Their intervals always are.
     """
 
@@ -120,7 +121,7 @@ def _compare(
         rivals=rivals,
     )
     if not intervals:
-        method = f"No intervals: {blocks} stretches of time with labels, and {BLOCKS_MIN} are needed"
+        method = f"No intervals: {BLOCKS_MIN} blocks of time with labels are needed, and there are {blocks}"
     left_out = max(int(base.total.sums[0, 0]), int(tally.total.sums[0, 0])) - events
     binned = [] if exact else [metric.name for metric in metrics if metric.name in CURVES]
     return Comparison(name, rival, events, left_out, blocks, method, binned, differences)

@@ -130,7 +130,7 @@ class _Derivation(Recovery):
             await self.run()
         except _Found as found:
             return found
-        raise InputFileError("the journal has no slice with this event; was its topic made anew?")
+        raise InputFileError("the journal has no slice with this event; perhaps its topic was recreated")
 
 
 def _derived(
@@ -156,7 +156,7 @@ def _derived(
                     return _Found(shard, record, made)
             break
         step(shard, record, oracle)
-    return InputFileError("the event was read and not scored: it is in the rejected topic, with the reason")
+    return InputFileError("the event was read but not scored: see the rejected topic for the reason")
 
 
 async def explain(
@@ -181,7 +181,8 @@ async def explain(
             times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice
             return await _explain(broker, pipeline, partition, *scores[-1], times, ring)
     raise InputFileError(
-        f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or is no "
+        f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or its "
+        "score is no "
         "longer retained"
     )
 
@@ -201,13 +202,15 @@ async def _explain(
     ring: KeyRing,
 ) -> Explanation:
     if (cause := _cause(pipeline, partition, document)) is None:
-        raise InputFileError(f"{document.get('output_id')!r:.100} names no event of {pipeline.topics.events}")
+        raise InputFileError(
+            f"{document.get('output_id')!r:.100} does not refer to an event of {pipeline.topics.events}"
+        )
     place, offset = f"{cause.topic}-{partition}", cause.number
     derivation = _Derivation(broker, pipeline, partition, ring, offset)
     try:
         found = await derivation.find()
     except InputLostError as error:
-        raise InputLostError(error.lost, "Nothing can be derived from it any more; ask for a later event") from error
+        raise InputLostError(error.lost, "Its score can no longer be recomputed; choose a later event") from error
     learner = found.shard.learner
     features = learner.features_of(found.event.features)
     weights, intercept = weights_of(learner.model, features)

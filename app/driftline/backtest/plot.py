@@ -154,7 +154,7 @@ def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
 
 def delays(report: Report) -> Figure:
     """When labels came."""
-    figure = _figure("Labels by their delay", 340)
+    figure = _figure("Labels by delay", 340)
     one = told_first(report)
     total = sum(part.n for part in one.label_ages) or 1
     figure.add_trace(
@@ -172,7 +172,7 @@ def delays(report: Report) -> Figure:
 
 def calibration(report: Report) -> Figure:
     """What was said against what came."""
-    figure = _figure("Calibration: said against came", 340)
+    figure = _figure("Calibration: predicted against observed", 340)
     figure.add_trace(
         Scatter(
             x=[0, 1],
@@ -193,10 +193,10 @@ def calibration(report: Report) -> Figure:
                 name=_name(one),
                 mode="lines+markers",
                 line={"color": colour(place)},
-                hovertemplate="said %{x:.1%}, came %{y:.1%} (%{customdata:,} labels)",
+                hovertemplate="predicted %{x:.1%}, observed %{y:.1%} (%{customdata:,} labels)",
             )
         )
-    figure.update_xaxes(title_text="probability that was said", range=[-0.02, 1.02], tickformat=".0%")
+    figure.update_xaxes(title_text="predicted probability", range=[-0.02, 1.02], tickformat=".0%")
     figure.update_yaxes(title_text="share of positives", range=[-0.02, 1.02], tickformat=".0%")
     return figure
 
@@ -223,7 +223,7 @@ def scores(report: Report) -> Figure:
                 )
             )
     figure.add_hline(y=0, line={"color": "#5b6775", "width": 1})
-    figure.update_xaxes(title_text="probability that was said", range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(title_text="predicted probability", range=[0, 1], tickformat=".0%")
     figure.update_yaxes(title_text="share of the class", tickformat=".0%")
     return figure
 
@@ -243,13 +243,13 @@ def thresholds(report: Report) -> Figure:
                 name=_name(one),
                 mode="lines",
                 line={"color": colour(place)},
-                hovertemplate="from %{x:.3f} on: %{y:.4f}",
+                hovertemplate="threshold %{x:.3f}: %{y:.4f}",
             )
         )
     for threshold in {one.decision_threshold: None for one in report.candidates if one.decision_threshold is not None}:
         figure.add_vline(x=threshold, line={"color": "#5b6775", "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text="threshold", range=[0, 1])
-    figure.update_yaxes(title_text="cost an event" if priced else "F1")
+    figure.update_yaxes(title_text="cost per event" if priced else "F1")
     return figure
 
 

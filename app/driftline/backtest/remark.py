@@ -15,7 +15,7 @@ from driftline.core.duration import format_duration
 from driftline.core.task import TaskName, task_of
 from driftline.core.timestamp import written
 
-UNTAUGHT = "NOTHING WAS LEARNED"
+UNTAUGHT = "NO LABEL WAS LEARNED"
 
 
 def findings(outcome: Outcome) -> list[str]:
@@ -36,23 +36,24 @@ def warnings(
     all_told = [untaught(name, result, outcome.facts, label_delay_ms, task) for name, result in results]
     found = [told for told in all_told if told is not None]
     if outcome.stopped:
-        found.append("It was stopped before the end: everything here is of the part that was read until then.")
+        found.append("Stopped before the end: everything here covers only the part read until then.")
     found += _of_source(outcome.facts)
     found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
     for name, result in outcome.results.items():
         found += _of_candidate(name, result, span)
         if result.steered and any(part.difference for one in comparisons for part in one.differences):
             found.append(
-                f"{name} was steered while it was live (a command, a loaded model, a changed file or a reset), and no "
-                "other candidate was: a part of the differences may come from that."
+                f"{name} was changed while live (by a command, a loaded model, a changed file or a reset), the others "
+                "were not: this may explain part of the differences."
             )
     if partly := [one for one in comparisons if one.left_out]:
-        told = "; ".join(f"{one.candidate} over {one.events:,} events, without {one.left_out:,}" for one in partly)
+        told = "; ".join(f"{one.candidate} over {one.events:,} events, leaving out {one.left_out:,}" for one in partly)
         found.append(
-            f"Compared with {partly[0].baseline} in those stretches of time in which both answered nearly the same "
-            f"events, and without the others, where one of them had over {UNEQUAL_MAX:.0%} more answers: {told}. The "
-            "table of metrics is of each candidate's own answers; --burn-in leaves out the beginning, where a model "
-            "has learned nothing yet."
+            f"Compared with {partly[0].baseline} only in blocks of time where both predicted nearly the same "
+            f"events (at most {UNEQUAL_MAX:.0%} apart): {told}. The "
+            "metrics table covers each candidate's own predictions. Use --burn-in to leave out the beginning, before "
+            "a model "
+            "has learned anything."
         )
     return found
 
@@ -64,20 +65,20 @@ def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task:
     if result.taught or not result.told or facts.start != COLD or facts.size_bytes:
         return None
     told = (
-        f"{name}: {UNTAUGHT} before the last score. All scores are of a model that had seen no label, so the "
-        "figures say nothing about it. "
+        f"{name}: {UNTAUGHT} before the last score. All scores come from an untrained model, so the "
+        "figures are meaningless. "
     )
     if result.first_ms is None or result.last_ms is None:
-        return told + "Are the times of events and labels right?"
+        return told + "Check the times of events and labels."
     span_ms = result.last_ms - result.first_ms
     first, last = (shown_time(time_ms) for time_ms in (result.first_ms, result.last_ms))
     if label_delay_ms >= span_ms:
         delay, span = format_duration(label_delay_ms), f"{span_ms / 86_400_000:,.2g} days"
         return told + (
-            f"A label comes {delay} after its event, and all events lie within {span} ({first} to {last}). Are the "
-            "times right, and is --label-delay?"
+            f"Labels arrive {delay} after their event, but all events lie within {span} ({first} to {last}). Check the "
+            "times and --label-delay."
         )
-    return told + f"The events go from {first} to {last}, and no label was there by then. Are their times right?"
+    return told + f"Events span {first} to {last}, and no label arrived by then. Check their times."
 
 
 def shown_time(time_ms: int) -> str:
@@ -86,26 +87,27 @@ def shown_time(time_ms: int) -> str:
 
 def _of_source(facts: Facts) -> Iterator[str]:
     if facts.cut_events:
-        yield f"Events are kept only: {', '.join(facts.cut_events)}. Labels of those before are orphans."
+        yield f"Earlier events have been deleted: {', '.join(facts.cut_events)}. Their labels are orphans."
     if facts.cut_labels:
         yield (
-            f"Labels are kept only: {', '.join(facts.cut_labels)}. Events whose label lay before count as having none "
-            "(or the assumed one), so figures of the beginning are not to be relied on."
+            f"Earlier labels have been deleted: {', '.join(facts.cut_labels)}. Their events count as unlabelled "
+            "(or get the assumed label), so figures for the beginning are unreliable."
         )
     if facts.uncommanded:
-        yield "Commands of operators are left out in time order: what was served may differ from this by them."
+        yield "In time order, operators' commands are ignored, so live scores may have differed."
     if facts.bad:
-        yield f"{facts.bad:,} rows could not be read and were left out; the first: {facts.bad_lines[0]}"
+        yield f"{facts.bad:,} unusable rows were skipped; the first: {facts.bad_lines[0]}"
     if facts.ahead:
         rows = "row has a time" if facts.ahead == 1 else "rows have times"
         yield (
-            f"{facts.ahead:,} {rows} far ahead of the rows around, and count as of the time of the row before; the "
+            f"{facts.ahead:,} {rows} far ahead of neighbouring rows and are treated as having the time of the row "
+            "before; the "
             f"first: {facts.ahead_rows[0]}."
         )
     if facts.disordered:
         yield (
-            f"{facts.disordered:,} rows are earlier than a row before them in their file; sort it by time for the "
-            "order that a live stream would have had."
+            f"{facts.disordered:,} rows have an earlier time than the row before; sort the file by time for the "
+            "order of a live stream."
         )
     if facts.unlabelled:
         yield f"{facts.unlabelled:,} rows have no label."
@@ -121,20 +123,21 @@ def _of_candidate(name: str, result: Result, span: str) -> Iterator[str]:
     counted, answered = (int(number) for number in result.tally.total.sums[0, :2])
     if answered < counted and result.failure is None:
         yield (
-            f"{name}: {counted - answered:,} of {counted:,} labelled events have no answer of the model (it had "
-            "learned nothing yet, or its prediction was withheld); every metric is of the others."
+            f"{name}: {counted - answered:,} of {counted:,} labelled events have no prediction (the model had "
+            "not learned yet, or its prediction was withheld); metrics cover the others."
         )
     lost = result.counts.get("orphan", 0) + result.early
     if lost and not span:  # among the labels that come behind a range are those of events behind it
-        yield f"{name}: {lost:,} labels belong to no event that was read."
+        yield f"{name}: {lost:,} labels match no event that was read."
     if not is_exact(result.tally):
         yield (
-            f"{name}: {' and '.join(CURVES)} are of binned scores, as live: there are more than the {LABELS_MAX:,} "
-            "labels whose scores are kept."
+            f"{name}: {' and '.join(CURVES)} are computed from binned scores, as live: there are more than the "
+            f"{LABELS_MAX:,} "
+            "labels whose exact scores are kept."
         )
     if (failed := result.counts.get("failed", 0)) and result.failure is None:
         first = f"; the first: {result.raised}" if result.raised is not None else ""
-        yield f"{name}: the model raised an exception on {failed:,} labels, which it did not learn{first}."
+        yield f"{name}: the model raised an exception on {failed:,} labels and did not learn them{first}."
 
 
 def _as_served(name: str, result: Result) -> str | None:
@@ -142,7 +145,7 @@ def _as_served(name: str, result: Result) -> str | None:
     found = result.against
     if found is None or not found.compared or found.differing or found.missing:
         return None
-    how = "are, bit for bit, those that were served" if result.live else "say what the served ones said"
+    how = "are identical to the served ones, bit for bit" if result.live else "agree with the served ones"
     return f"{name}: all {found.compared:,} scores {how}{_removed(found)}."
 
 
@@ -154,9 +157,9 @@ def _against(name: str, result: Result) -> str | None:
     if not found.compared:
         return f"{name}: none of its scores was served{_removed(found)}."
     told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
-    told += f", by {found.largest:.4g} at most" if found.differing else ""
+    told += f", by at most {found.largest:.4g}" if found.differing else ""
     return told + (f"; {found.missing:,} were never served" if found.missing else "") + _removed(found) + "."
 
 
 def _removed(found: Against) -> str:
-    return f"; the served scores of {found.removed:,} earlier events are not kept any more" if found.removed else ""
+    return f"; the served scores of {found.removed:,} earlier events have been deleted" if found.removed else ""

@@ -189,10 +189,10 @@ class JournalReplay(Recovery):
         except _Enough:
             pass
         except InputLostError as error:
-            told = "the journal, or what it was made from, is not kept any more"
+            told = "the journal, or the input it refers to, has been deleted"
             raise InputLostError(f"shard {self._partition}: {told} ({error.lost})", self._ways()) from error
         except SnapshotError as error:
-            told = "the journal does not go on from the snapshot"
+            told = "the journal does not continue from the snapshot"
             raise InputLostError(f"shard {self._partition}: {told} ({error})", self._ways()) from error
         finally:
             await self._close_inputs()
@@ -285,13 +285,13 @@ class JournalReplay(Recovery):
     def _ways(self) -> str:
         """What can be done where the state that was served cannot be made again."""
         if self._panel.live is None:
-            return "Leave out the journal with --order time"
+            return "Ignore the journal with --order time"
         if self._within is None:
-            return "Start from a snapshot with --warm, or leave out the journal with --order time"
+            return "Start from a snapshot with --warm, or ignore the journal with --order time"
         if self._start.snapshot is not None:
-            return "Begin later, behind a newer snapshot, or leave out the journal with --order time"
+            return "Start later, after a newer snapshot, or ignore the journal with --order time"
         hint = f" ({self._start.hint})" if self._start.hint else ""
-        return f"Leave out --against live (all begin cold then, with --from), or begin later, behind a snapshot{hint}"
+        return f"Drop --against live (with --from, all then start cold), or start later, after a snapshot{hint}"
 
 
 class TimeReplay:

@@ -1,4 +1,4 @@
-"""What a backtest says, as a document: `report.json`, whose form is in `schemas/backtest.schema.json`."""
+"""The report of a backtest as a document, `report.json`; its schema is `schemas/backtest.schema.json`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ FEW = 30  # labelled events below which a part's metrics are not told
 
 
 class Part(Struct, frozen=True):
-    """Metrics of one part: a stretch of time, a segment, an age of the label.
+    """Metrics of one part: a block of time, a segment, a class of label delay.
 
     Args:
-        start_ms: where it begins, for a stretch of time.
-        values: each metric; None where it is undefined, or where the part has fewer than `FEW` events.
+        start_ms: start of a block of time.
+        values: each metric; None if undefined, or if the part has fewer than `FEW` events.
     """
 
     name: str
@@ -59,8 +59,7 @@ class Share(Struct, frozen=True):
 
 
 class Threshold(Struct, frozen=True):
-    """What decisions from this threshold on would have been, and would have cost an answered event. Beyond 1
-    nothing alarms."""
+    """Decisions at this threshold, and their cost per prediction. Above 1 every decision is negative."""
 
     threshold: float
     tp: int
@@ -71,12 +70,12 @@ class Threshold(Struct, frozen=True):
 
 
 class Budget(Struct, frozen=True):
-    """What is found where only so many events can be looked at: those with the highest scores.
+    """What is found if only a limited number of events can be reviewed, those with the highest scores.
 
     Args:
-        share: of all answered events, at most; fewer where further ones have equal scores.
-        threshold: above which they lie; more than 1 where there are none.
-        alarms: events that are looked at.
+        share: maximum share of all predictions; fewer if the next ones have equal scores.
+        threshold: lowest score reviewed; above 1 if there are none.
+        alarms: number of events reviewed.
         tp: positives among them.
     """
 
@@ -93,7 +92,7 @@ class Confusion(Struct, frozen=True):
 
 
 class Alerted(Struct, frozen=True):
-    """One alert that would have gone out."""
+    """One alert that would have been sent."""
 
     time_ms: int | None
     partition: int
@@ -106,7 +105,7 @@ class Alerted(Struct, frozen=True):
 
 
 class Drifted(Struct, frozen=True):
-    """A change that a detector saw, alerted or not."""
+    """A detected drift, alerted or not."""
 
     time_ms: int | None
     signal: str
@@ -114,12 +113,12 @@ class Drifted(Struct, frozen=True):
 
 
 class Served(Struct, frozen=True):
-    """Scores held against those that were served: byte by byte for the live pipeline, else what they say.
+    """Scores compared with the served ones: byte by byte for the live pipeline, otherwise by value.
 
     Args:
-        missing: of the candidate, without a served one.
-        removed: of events before the first whose score the topic still has.
-        largest: difference between two values.
+        missing: number of scores without a served one.
+        removed: number of scores before the first that the topic still has.
+        largest: largest difference between two values.
         examples: the first that differ, each with its event and both values.
     """
 
@@ -135,18 +134,18 @@ class CandidateReport(Struct, frozen=True):
     """One candidate.
 
     Args:
-        live: it is the pipeline that was live, folded as its journal says; `state` then holds a digest of each
+        live: the live pipeline, replayed from its journal; `state` then holds a digest of each
             partition's state at the end.
-        changes: what was set on the way from its file.
-        failure: why it did not reach the end, or learned nothing; what is told then is of the part before.
-        taught: something was learned before the last score.
+        changes: settings that differ from its file.
+        failure: why it stopped early or learned nothing; the figures then cover the part before.
+        taught: at least one label was learned before the last score.
         scored: events that have a score.
         counted: labelled events; `burned` more were left out as burn-in.
-        answered: of those counted, how many the model had an answer to.
-        binned: those of `metrics` that are of binned scores; none as long as every score could be kept.
-        pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels: curves are
-            of bins.
-        decision_threshold: of the pipeline; without one a decision is the more probable class.
+        answered: how many of those counted have a prediction.
+        binned: those of `metrics` computed from binned scores; none if every score could be kept.
+        pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels; curves are
+            binned.
+        decision_threshold: the pipeline's; without one, the decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
         budgets: what is found among the events with the highest scores, by how many can be looked at.
         pending: events whose label had not come at the end.
@@ -193,11 +192,11 @@ class Source(Struct, frozen=True):
     """What was read.
 
     Args:
-        order: `time` (merged by record time) or `journal` (as the live pipeline folded it).
-        span: which part of the topics was asked for; empty for all.
-        start: from which state all candidates began, in words that follow "started".
+        order: `time` (merged by record time) or `journal` (as the live pipeline processed it).
+        span: requested part of the topics; empty for all.
+        start: state from which all candidates started, in words that follow "started".
         counted: times were counted (row i at start_ms + i * step_ms), not read.
-        first_ms, last_ms: times of the first and the last event; None where there was none.
+        first_ms, last_ms: times of the first and the last event; None if there were none.
     """
 
     names: list[str]
@@ -225,12 +224,12 @@ class Report(Struct, frozen=True):
     """A whole backtest.
 
     Args:
-        partial: it was stopped, and tells of what was folded until then.
-        metrics: none where no candidate takes labels: nothing can be measured then.
-        baseline: the first candidate that has results; all others that have are compared with it.
+        partial: it was stopped early and covers the part until then.
+        metrics: empty if no candidate has labels, since nothing can be measured then.
+        baseline: the first candidate with results; all others with results are compared with it.
         binned_in_parts: metrics that are of binned scores in every part (over time, by segment and by the label's age)
             and in every interval.
-        seconds: by the wall clock.
+        seconds: wall time.
     """
 
     format: int
@@ -251,19 +250,19 @@ class Report(Struct, frozen=True):
 
     @property
     def measure(self) -> Measure:
-        """What is shown of this task.
+        """What is shown for this task.
 
         Raises:
             InvariantError: unknown task.
         """
         task = find_task(self.task)
         if task is None:
-            raise InvariantError(f"a report is of a task {self.task!r}, which there is none of")
+            raise InvariantError(f"a report has the unknown task {self.task!r}")
         return task.measure
 
 
 class Asked(Struct, frozen=True):
-    """What the report says of how it was made; see `Source`."""
+    """How the report was made; see `Source`."""
 
     names: list[str]
     order: str
@@ -371,7 +370,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
 def _parts(
     tally: Tally, names: Sequence[str], cells: Cells, cost: Cost | None, starts_ms: Sequence[int] | None = None
 ) -> list[Part]:
-    """The cells that have any event."""
+    """The cells with at least one event."""
     values = values_of(tally.measure, cells.sums, cells.curve if cells.curve.shape[2] else None, cost)
     made = []
     for number, name in enumerate(names):
@@ -418,8 +417,8 @@ def _confusion(tally: Tally) -> list[Confusion]:
 
 
 def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
-    """Decisions at every threshold that a served probability could tell apart (to about 1% of the odds), at the
-    pipeline's own, and at `NEVER`; over the answered events."""
+    """Decisions at every threshold that served probabilities distinguish (to about 1% of the odds), at the
+    pipeline's own, and at `NEVER`; over all predictions of labelled events."""
     if not tally.measure.probabilities:
         return []
     negatives, positives = tally.total.curve[0]
@@ -457,7 +456,7 @@ def _best(thresholds: Sequence[Threshold]) -> Threshold | None:
 
 
 def _budgets(thresholds: Sequence[Threshold]) -> list[Budget]:
-    """As many alarms as fit; none where there is no positive to be found."""
+    """As many alarms as fit; none if there are no positives."""
     if not thresholds or not thresholds[0].tp + thresholds[0].fn:
         return []
     one = thresholds[0]
@@ -471,7 +470,7 @@ def _budgets(thresholds: Sequence[Threshold]) -> list[Budget]:
 
 
 def headline(report: Report) -> tuple[str, ...]:
-    """The metrics that a verdict is told by, the first one first."""
+    """The metrics that decide a verdict, the main one first."""
     return report.measure.headline if report.cost is None else report.measure.headline_costs
 
 
@@ -485,7 +484,7 @@ def told(report: Report, name: str) -> str:
         span = f" [{one.low:+.4f}, {one.high:+.4f}]" if one.low is not None and one.high is not None else ""
         parts.append(f"  {one.metric} {one.difference:+.4f}{span}: {one.verdict}")
     if not parts:
-        parts = ["  nothing to compare: they have no answers in the same stretches of time"]
+        parts = ["  nothing to compare: no predictions in the same blocks of time"]
     return "\n".join((f"{name} against {comparison.baseline}:", *parts))
 
 
@@ -495,7 +494,7 @@ def encode(report: Report) -> bytes:
 
 
 def schema() -> dict[str, Any]:
-    """The form of `report.json`, as in `schemas/backtest.schema.json`."""
+    """The schema of `report.json`, as in `schemas/backtest.schema.json`."""
     document = msgspec.json.schema(Report)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Driftline backtest report", **document}
 

@@ -394,8 +394,8 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
                     kind, content = end.recv()
                 except EOFError:
                     raise InvariantError(
-                        f"a process of the backtest died (exit code {running[number].exitcode}); is there enough "
-                        "memory? Try --processes 1"
+                        f"a process of the backtest died (exit code {running[number].exitcode}), perhaps for lack of "
+                        "memory. Try --processes 1"
                     ) from None
                 if kind == "moved":
                     progress[number] = content
@@ -439,7 +439,7 @@ def _work(part: Work, end: Any, halt: Any, path: list[str]) -> None:
         end.send(("failed", (str(error), error.exit_code)))
     except Exception as error:  # noqa: BLE001 - the other process tells of it
         traceback.print_exc()
-        told = f"a process of the backtest failed, which is a fault of Driftline's: {type(error).__name__}: {error}"
+        told = f"a process of the backtest failed; this is a bug in Driftline: {type(error).__name__}: {error}"
         end.send(("failed", (told, InvariantError.exit_code)))
 
 

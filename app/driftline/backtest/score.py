@@ -65,9 +65,9 @@ def check_folder(path: Path) -> None:
         raise InputFileError(f"{path} is a folder; name a file")
     folder = path.parent
     if not folder.is_dir():
-        raise InputFileError(f"there is no folder {folder}; make it first")
+        raise InputFileError(f"folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
-        raise InputFileError(f"nothing can be written into {folder}; name another place")
+        raise InputFileError(f"cannot write to {folder}; choose another place")
 
 
 @contextmanager
@@ -127,7 +127,7 @@ class _PartFile(FileIO):
 
 def _unwritten(path: Path, error: OSError) -> InputFileError:
     return InputFileError(
-        f"{path} could not be written ({error.strerror or error}); free some space, or name another place"
+        f"{path} could not be written ({error.strerror or error}); free some space, or choose another place"
     )
 
 

@@ -96,8 +96,8 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
     if span.from_offset is not None:
         if span.from_offset < starts[events]:
             raise InputFileError(
-                f"{events.topic}-{partition} is kept from offset {starts[events]} on, and --from asks for "
-                f"{span.from_offset}: begin later, or keep more (retention.ms)"
+                f"{events.topic}-{partition} starts at offset {starts[events]}, but --from asks for "
+                f"{span.from_offset}: start later, or increase retention.ms"
             )
         starts[events] = min(span.from_offset, stops[events])
     starts.update(sought if span.from_ms is not None else {})

@@ -58,7 +58,7 @@ class Start:
         try:
             before = parse_foreign(manifest.pipeline, pipeline)
         except PipelineError as error:
-            raise RecoveryError(f"the snapshot's pipeline cannot be put to work here ({error})") from error
+            raise RecoveryError(f"the snapshot's pipeline cannot be built here ({error})") from error
         shard = load(pipeline, partition, frozen)
         adopt(shard, before)
         shard.frozen = False
@@ -85,7 +85,7 @@ async def start_of(
     events = pipeline.topics.events
     found = [one for one in await _snapshots(broker, pipeline, partition, source.ring) if _kept(one[0], bounds)]
     before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
-    hint = _oldest(found[-1], pipeline, partition) if found else "no snapshot can be gone on from"
+    hint = _oldest(found[-1], pipeline, partition) if found else "none of its snapshots can be used"
     if span.whole:
         before = found[::-1]  # as early as can be: the newest may lie at the very end
     for manifest, frozen in before:
@@ -93,10 +93,10 @@ async def start_of(
             told = f"from the snapshot after slice {manifest.slice_number}"
             return Start({**bounds.beginnings, **manifest.positions}, told, snapshot=(manifest, frozen))
         if warm:
-            raise InputFileError(f"{stopped}. Leave out --warm, and --burn-in leaves the beginning out of the count")
+            raise InputFileError(f"{stopped}. Drop --warm; --burn-in leaves the beginning out of the metrics")
     if warm:
         where = "to start from" if span.whole else f"before offset {bounds.starts[events]:,} of {events}"
-        raise RecoveryError(f"shard {partition} has no snapshot {where}; {hint}. Begin later, or leave out --warm")
+        raise RecoveryError(f"shard {partition} has no snapshot {where}; {hint}. Start later, or drop --warm")
     return Start(bounds.beginnings, BEGINNING, hint=hint)
 
 
@@ -108,7 +108,7 @@ def _kept(manifest: Manifest, bounds: Bounds) -> bool:
 def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: int) -> str:
     """Where the oldest snapshot lies that can be gone on from, in words."""
     manifest, frozen = snapshot
-    told = f"its oldest lies at offset {manifest.positions.get(pipeline.topics.events, 0):,}"
+    told = f"its oldest is at offset {manifest.positions.get(pipeline.topics.events, 0):,}"
     try:
         watermark_ms = load(parse_foreign(manifest.pipeline, pipeline), partition, frozen).watermark_ms
     except (SnapshotError, PipelineError):
@@ -134,7 +134,7 @@ def _stopped(manifest: Manifest, specs: Sequence[Spec]) -> str | None:
     try:
         before = read_pipeline(manifest.pipeline).resolved()
     except PipelineError as error:
-        return f"the snapshot's pipeline cannot be read by this version ({error})"
+        return f"this version cannot read the snapshot's pipeline ({error})"
     for spec in specs:
         refused = refused_keys(before, spec.pipeline)
         changed = [key for key in refused if key != "pipeline" and not key.startswith("topics")]

@@ -176,7 +176,8 @@ async def _check_journal(broker: Broker, pipeline: Pipeline, partition: int) -> 
     place = Place(pipeline.topics.journal, partition)
     if not (await broker.ends([place]))[place]:
         raise InputFileError(
-            f"the journal {place.topic}-{partition} is empty: no worker ever folded this partition; use --order time"
+            f"the journal {place.topic}-{partition} is empty: no worker has ever processed this partition; use "
+            "--order time"
         )
 
 
@@ -185,7 +186,7 @@ async def _last_epoch(broker: Broker, pipeline: Pipeline, partition: int, ring: 
     try:
         state = await Recovery(broker, pipeline, partition, ring).follow()
     except InputLostError as error:
-        raise InputLostError(error.lost, "Leave out the journal with --order time") from error
+        raise InputLostError(error.lost, "Ignore the journal with --order time") from error
     return state.epoch.pipeline if state.epoch is not None else None
 
 

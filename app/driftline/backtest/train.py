@@ -113,7 +113,8 @@ def train(
     )
     if len(content) > SIZE_MAX:
         raise InputFileError(
-            f"the model has {len(content):,} bytes, and at most {SIZE_MAX:,} (64 MiB) can be loaded; use a smaller one"
+            f"the model has {len(content):,} bytes, but the limit for loading is {SIZE_MAX:,} (64 MiB); use a "
+            "smaller one"
         )
     manifest = _proved(shard, content, last)
     rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
@@ -131,14 +132,14 @@ def _check_result(result: Result, learned: int, bad: Bad, source: HistorySource)
     if result.failure is not None:
         raise InputFileError(result.failure)
     if not result.records:
-        raise InputFileError(f"there are no records in {' and '.join(source.names)}{bad.first}")
+        raise InputFileError(f"no records in {' and '.join(source.names)}{bad.first}")
     if not learned:
         counts = result.counts
         raise InputFileError(
             f"nothing was learned: {counts.get('scored', 0):,} events, {counts.get('joined', 0):,} of them with a "
-            f"label, {counts.get('failed', 0):,} labels at which the model raised. Do ids match, is "
-            "--label right, and is label.wait long enough?"
-            + (f" {bad.count:,} rows were left out, the first: {bad.lines[0]}" if bad.count else "")
+            f"label, {counts.get('failed', 0):,} labels for which the model raised. Check the ids, "
+            "--label and label.wait."
+            + (f" {bad.count:,} rows were skipped, the first: {bad.lines[0]}" if bad.count else "")
         )
 
 
@@ -155,11 +156,11 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
         said, repeated = _said(kept, values), _said(again, values)
         if said == _NOTHING:
             raise InputFileError(
-                "after this history the model gives no finite prediction; scale its features, or lower its rate"
+                "after training, the model's predictions are not finite; scale its features, or lower its learning rate"
             )
         if said != repeated:
             raise InputFileError(
-                "the model gives other predictions once it was written and read again, so it cannot be loaded; "
+                "the model's predictions change after saving and restoring it, so it cannot be loaded; "
                 "`driftline check` names the step"
             )
     return manifest
