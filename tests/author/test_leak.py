@@ -31,7 +31,7 @@ def found(label: Sequence[Cell], numeric: bool = False, **columns: Sequence[Cell
 
 def test_a_scenario_that_is_zero_for_every_honest_row() -> None:
     scenario = [RNG.randint(1, 3) if fraud else 0 for fraud in FRAUD]
-    assert found(FRAUD, noise=NOISE, scenario=scenario) == [Leak(("scenario",), "its value alone tells the label")]
+    assert found(FRAUD, noise=NOISE, scenario=scenario) == [Leak(("scenario",), "its value alone determines the label")]
 
 
 def test_a_text_that_says_the_class() -> None:
@@ -46,7 +46,7 @@ def test_a_field_that_is_empty_only_for_one_class() -> None:
 
 def test_a_threshold_on_a_number() -> None:
     scores = [RNG.uniform(0.7, 1.0) if fraud else RNG.uniform(0.0, 0.6) for fraud in FRAUD]
-    assert found(FRAUD, score=scores)[0].how == "a threshold on it alone tells the label"
+    assert found(FRAUD, score=scores)[0].how == "a threshold on it separates the labels"
     below = [-score for score in scores]
     assert [leak.fields for leak in found(FRAUD, below=below)] == [("below",)]
 
@@ -69,7 +69,7 @@ def test_a_rare_label_is_no_excuse() -> None:
 def test_parts_of_a_total() -> None:
     total: list[Cell] = [number(one) + number(other) for one, other in zip(CASUAL, REGISTERED, strict=True)]
     leaks = found(total, numeric=True, hour=NOISE, casual=CASUAL, registered=REGISTERED)
-    assert leaks == [Leak(("casual", "registered"), "casual + registered is the label")]
+    assert leaks == [Leak(("casual", "registered"), "casual + registered equals the label")]
 
 
 @pytest.mark.parametrize("sign", ["-", "x", "/"])
@@ -92,7 +92,7 @@ def test_three_parts_of_a_total() -> None:
 def test_the_label_in_another_unit() -> None:
     label: list[Cell] = [number(cell) for cell in OTHER]
     cents = [round(100 * number(cell)) for cell in OTHER]
-    assert found(label, numeric=True, cents=cents) == [Leak(("cents",), "it is the label, but for scale")]
+    assert found(label, numeric=True, cents=cents) == [Leak(("cents",), "it is the label, rescaled")]
 
 
 def test_a_linear_law_of_several_features_is_no_leak() -> None:

@@ -187,7 +187,7 @@ def test_gaps_are_filled(cells: list[Any], fill: object) -> None:
         ("empty", [None] * ROWS, "empty in every row"),
         ("constant", ["x"] * ROWS, "one value in every row"),
         ("counter", [place // 3 for place in range(ROWS)], "only increases"),
-        ("hash", [f"{place * 7919 % 10007:x}" for place in range(ROWS)], "nearly unique in every row"),
+        ("hash", [f"{place * 7919 % 10007:x}" for place in range(ROWS)], "almost every value is unique"),
         ("shop_id", [f"shop {place % 80}" for place in range(ROWS)], "an id"),
         ("mixed", ["a", 1] * (ROWS // 2), "text in some rows and numbers"),
         ("huge", [10**17, 1] * (ROWS // 2), "number_max"),

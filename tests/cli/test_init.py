@@ -115,7 +115,7 @@ def test_payments(folder: Path) -> None:
     assert pipeline.metrics == ("ROCAUC", "AveragePrecision", "LogLoss")
     assert ([one.detector for one in pipeline.drift.loss], pipeline.drift.error) == (["ADWIN(delta=0.002)"], ())
     assert "# customer_id: number" in text
-    assert "# scenario: number            # left out: gives the label away: its value alone tells the label" in text
+    assert "# scenario: number            # left out: reveals the label: its value alone determines the label" in text
     assert "WARNING: left out scenario, which gives the label away" in done.stderr
     assert "WARNING: left out blocked" in done.stderr
     assert "OneHotEncoder" in pipeline.model
@@ -129,7 +129,7 @@ def test_rentals_and_that_the_model_learns(folder: Path) -> None:
     pipeline = load_pipeline(folder / "rentals.yaml")
     assert pipeline.task == "regression"
     assert pipeline.event.names == ("hr", "workday", "temp")
-    assert "left out: gives the label away: casual + registered is the label" in text
+    assert "left out: reveals the label: casual + registered equals the label" in text
     found, least, most = r2_of(pipeline, "rentals.csv", "cnt")
     assert found > 0.5
     assert 0 <= least <= most <= 1_000

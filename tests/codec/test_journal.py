@@ -128,7 +128,7 @@ def test_what_is_too_deep_to_be_chained_follows_nothing() -> None:
     ],
 )
 def test_what_is_no_entry_is_told_with_what_to_do(value: bytes | None) -> None:
-    with pytest.raises(InvariantError, match="nothing but Driftline may write to it"):
+    with pytest.raises(InvariantError, match="only Driftline may write to it"):
         decode_link(value)
 
 

@@ -340,7 +340,7 @@ def test_foreign_record_in_the_journal(site: Site) -> None:
     with site.worker() as worker:
         assert worker.end(DRAINED_S) == 70
         said = worker.log().rpartition("Error: ")[2]
-        assert "the journal holds a record that is no journal entry" in said
+        assert "the journal holds a record that is not a journal entry" in said
 
 
 async def _write(bootstrap: str, topic: str, value: bytes) -> None:

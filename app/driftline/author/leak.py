@@ -72,10 +72,10 @@ def _class_leak(cells: Sequence[Cell | None], label: Sequence[Cell]) -> str | No
     if len(groups) <= max(len(label) // _ROWS_PER_VALUE, 2):
         errors = sum(sum(group.values()) - max(group.values()) for group in groups.values())
         if errors <= _ERRORS_LEFT * base:
-            return "its value alone tells the label"
+            return "its value alone determines the label"
     numbers = _floats(cells)
     if numbers is not None and _threshold_errors(numbers, label) <= _ERRORS_LEFT * base:
-        return "a threshold on it alone tells the label"
+        return "a threshold on it separates the labels"
     return None
 
 
@@ -108,14 +108,14 @@ def _regression_leak(cells: Sequence[Cell | None], label: Sequence[Cell]) -> str
         slope = float(np.cov(numbers, target, bias=True)[0, 1] / numbers.var())
         left = target - target.mean() - slope * (numbers - numbers.mean())
         if float(left.var()) <= _VARIANCE_LEFT * spread:
-            return "it is the label, but for scale"
+            return "it is the label, rescaled"
     groups: dict[Any, list[float]] = defaultdict(list)
     for cell, value in zip(cells, target, strict=True):
         groups[cell].append(float(value))
     if len(groups) <= len(label) // _ROWS_PER_VALUE:
         within = sum(float(np.var(group)) * len(group) for group in groups.values()) / len(label)
         if within <= _VARIANCE_LEFT * spread:
-            return "its value alone tells the label"
+            return "its value alone determines the label"
     return None
 
 
@@ -134,7 +134,7 @@ def _joint_leaks(columns: Mapping[str, Sequence[Cell | None]], label: Sequence[C
     for one, other in combinations(names, 2):
         sign = _operation(numbers[one], numbers[other], target)
         if sign is not None:
-            return [Leak((one, other), f"{one} {sign} {other} is the label")]
+            return [Leak((one, other), f"{one} {sign} {other} equals the label")]
     adding = _adding_up(names, numbers, target)
     return [Leak(adding, f"{' + '.join(adding)} add up to the label")] if adding else []
 

@@ -334,7 +334,7 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
         return Field(name, "string", "category", fill)
     if distinct > ID_SHARE * len(known):
-        return Left(name, "string", "nearly unique in every row: the model would memorize it")
+        return Left(name, "string", "almost every value is unique: the model would memorize it")
     if looks_like_id(name):
         return Left(name, "string", "an id: the model would memorize it")
     if distinct > _HASHED_MAX:

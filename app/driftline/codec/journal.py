@@ -146,7 +146,7 @@ def decode_link(value: bytes | None) -> Link:
         return Link(msgspec.convert(document, Entry), chain, note)
     except (*NOT_OURS, KeyError, AttributeError) as error:
         raise InvariantError(
-            f"the journal holds a record that is no journal entry ({error}); nothing but Driftline may write to it. "
+            f"the journal holds a record that is not a journal entry ({error}); only Driftline may write to it. "
             "Restore the topic, or start the pipeline under a new name"
         ) from error
 

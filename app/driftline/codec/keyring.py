@@ -43,8 +43,8 @@ class KeyRing(Struct, frozen=True):
         """
         keys = [part.replace(f"\\{SEPARATOR}", SEPARATOR).strip() for part in re.split(rf"(?<!\\){SEPARATOR}", text)]
         if any(len(key) < CHARACTERS_MIN for key in keys):
-            which = "must have" if len(keys) == 1 else "commas separate keys, and each must have"
-            escaped = "" if len(keys) == 1 else r"; a comma that belongs to a key is written \,"
+            which = "must have" if len(keys) == 1 else "commas separate keys, and each key must have"
+            escaped = "" if len(keys) == 1 else r"; write a comma within a key as \,"
             raise ValueError(f"{which} at least {CHARACTERS_MIN} characters{escaped}")
         whole = [text] if len(keys) > 1 else []
         return cls(tuple(key.encode() for key in (*keys, *whole)))

@@ -133,9 +133,9 @@ def decode_index(value: bytes) -> list[Row]:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise SnapshotError(f"the snapshot's index cannot be read ({error})") from error
     if any(part.size_bytes < 1 for row in rows for part in (row.body, row.marks)):
-        raise SnapshotError("the snapshot's index names a part without bytes: it is none of ours")
+        raise SnapshotError("the snapshot's index lists an empty part: it was not written by Driftline")
     if len({part.digest for row in rows for part in (row.body, row.marks)}) < 2 * len(rows):
-        raise SnapshotError("the snapshot's index names a part twice: it is none of ours")
+        raise SnapshotError("the snapshot's index lists a part twice: it was not written by Driftline")
     return rows
 
 
@@ -187,7 +187,9 @@ def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
     within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes
     if manifest.slot not in (0, 1, RESTORED) or not within:
-        raise SnapshotError(f"the manifest of slot {manifest.slot} names {manifest.chunks} chunks: it is none of ours")
+        raise SnapshotError(
+            f"the manifest of slot {manifest.slot} lists {manifest.chunks} chunks: it was not written by Driftline"
+        )
     if ring and not ring.verifies(content, manifest.signature):
         raise UnsignedSnapshotError("the snapshot is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY)")
     return manifest

@@ -83,8 +83,9 @@ def encode_line(file: StateFile, ring: KeyRing) -> bytes:
     line = _SEAL.put(orjson.dumps(msgspec.to_builtins(signed)), "", ring) + b"\n"
     if len(line) > (LINE_BYTES_MAX if ring else UNSEALED_BYTES_MAX):
         raise StateFileError(
-            f"what {len(file.shards)} shards say of their states takes {len(line):,} bytes, more than a state file's "
-            "first line may have. Up to 64 MiB are read where DRIFTLINE_SNAPSHOT_KEY is set"
+            f"the state file's first line, describing {len(file.shards)} shards, would have {len(line):,} bytes, "
+            "which is "
+            "too long. With DRIFTLINE_SNAPSHOT_KEY set, the limit is 64 MiB"
         )
     return line
 
@@ -97,19 +98,20 @@ def decode_line(line: bytes, ring: KeyRing) -> StateFile:
     """
     if len(line) > UNSEALED_BYTES_MAX and not _SEAL.verifies(line.rstrip(b"\n"), "", ring):
         raise StateFileError(
-            f"the state file's first line is longer than {UNSEALED_BYTES_MAX // 2**20} MiB, and no key of this "
-            "deployment (DRIFTLINE_SNAPSHOT_KEY) signed it: it is not read"
+            f"the state file's first line is longer than {UNSEALED_BYTES_MAX // 2**20} MiB and not signed with a "
+            "key of this deployment (DRIFTLINE_SNAPSHOT_KEY), so it is not read"
         )
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise StateFileError("this is not a state file; `driftline state save` makes one")
+        raise StateFileError("this is not a state file; `driftline state save` writes them")
     if document.get("format") != FORMAT:
         raise StateFileError(
-            f"the state file has form {document.get('format')!r:.20}, this version reads {FORMAT}; save it again with "
-            "a Driftline of this version"
+            f"the state file has format {document.get('format')!r:.20}, but this version reads {FORMAT}; save it "
+            "again with "
+            "this version of Driftline"
         )
     try:
         file = msgspec.convert(document, StateFile)
@@ -121,13 +123,13 @@ def decode_line(line: bytes, ring: KeyRing) -> StateFile:
     if ring and not ring.verifies(content, file.signature):
         raise StateFileError(
             "the state file is not signed with a key of this deployment (DRIFTLINE_SNAPSHOT_KEY); add the key of the "
-            "deployment that saved it behind your own"
+            "deployment that saved it after your own"
         )
     partitions = [saved.manifest.partition for saved in file.shards]
     if not partitions or len({*partitions}) < len(partitions) or not all(map(_sound, file.shards)):
-        raise StateFileError("the state file's first line names states that cannot be: save it again")
+        raise StateFileError("the state file's first line describes impossible states: save it again")
     if max(partitions) >= file.partitions or min(partitions) < 0:
-        raise StateFileError("the state file's first line names shards that cannot be: save it again")
+        raise StateFileError("the state file's first line describes impossible shards: save it again")
     return file
 
 
