@@ -116,7 +116,7 @@ def test_payments(folder: Path) -> None:
     assert ([one.detector for one in pipeline.drift.loss], pipeline.drift.error) == (["ADWIN(delta=0.002)"], ())
     assert "# customer_id: number" in text
     assert "# scenario: number            # left out: reveals the label: its value alone determines the label" in text
-    assert "WARNING: left out scenario, which gives the label away" in done.stderr
+    assert "WARNING: left out scenario, which reveals the label" in done.stderr
     assert "WARNING: left out blocked" in done.stderr
     assert "OneHotEncoder" in pipeline.model
     assert "FeatureHasher" in pipeline.model
