@@ -128,7 +128,9 @@ def test_a_stopped_backtest_without_the_first_candidate_is_told() -> None:
 def test_the_page_says_which_dates_and_which_costs() -> None:
     tally = tallied(pairs(300))
     made = reported(tally, cost=Cost(fp=1, fn=20.5))
-    assert "unknown. Costs: 0 for a true positive, 1 for a false positive, 20.5 for a false negative" in page.render(made)
+    assert "unknown. Costs: 0 for a true positive, 1 for a false positive, 20.5 for a false negative" in page.render(
+        made
+    )
     result = Result("c0", tally, first_ms=history.START_MS, last_ms=history.START_MS + DAY_MS)
     spec = Spec("c0", history.document("c0"), "c0.yaml")
     asked = report.Asked([], "time", "", "none", 0, None, None)

@@ -91,7 +91,7 @@ def _head(report: Report) -> tuple[str, str]:
     source = report.source
     pieces = [
         f"{source.rows:,} {'records' if source.size_bytes else 'rows'} of {', '.join(source.names)}",
-        f"folded in {'the journaled order' if source.order == 'journal' else 'the order of their times'}",
+        f"in {'the order of the journal' if source.order == 'journal' else 'time order'}",
         f"started {source.start}",
     ]
     if source.span:
@@ -99,10 +99,10 @@ def _head(report: Report) -> tuple[str, str]:
     if source.label_delay_ms:
         pieces.append(f"each label {plot.duration(source.label_delay_ms)} after its event")
     if source.burn_in != "none":
-        pieces.append(f"the first {source.burn_in} not counted")
+        pieces.append(f"burn-in of {source.burn_in} left out")
     what = "Partial backtest" if report.partial else "Backtest"
     count = len(report.candidates)
-    title = f"{what}: {count} models on one history" if count > 1 else f"{what} of {report.candidates[0].name}"
+    title = f"{what}: {count} models on the same data" if count > 1 else f"{what} of {report.candidates[0].name}"
     return title, f"{', '.join(pieces)}. Each event was scored before its label was learned."
 
 
@@ -124,7 +124,7 @@ def _verdicts(report: Report) -> Iterator[_Verdict]:
             continue
         names = {"rival": comparison.candidate, "base": comparison.baseline}
         if one.difference == one.low == one.high == 0:
-            yield _Verdict("", Markup("<b>{rival}</b> gave the same {} as {base}").format(one.metric, **names), "")
+            yield _Verdict("", Markup("<b>{rival}</b> has the same {} as {base}").format(one.metric, **names), "")
             continue
         mixed = {by_name[name].verdict for name in told if name in by_name} >= {"better", "worse"}
         kind = one.verdict if one.verdict in ("better", "worse") and not mixed else ""
@@ -134,12 +134,12 @@ def _verdicts(report: Report) -> Iterator[_Verdict]:
         if one.low is not None and one.high is not None:
             text += f"; the true difference is likely between {signed(one.low)} and {signed(one.high)}"
         if one.won is not None:
-            text += f". It did better in {one.won:.0%} of {comparison.blocks} stretches of time"
+            text += f". It was better in {one.won:.0%} of {comparison.blocks} blocks of time"
         yield _Verdict(kind, words.format(**names) + text, _others(comparison, told[1:]))
 
 
-_MIXED = Markup("<b>{rival}</b> against {base} is <b>a mixed case</b>")
-_ALIKE = Markup("<b>{rival}</b> and {base} cannot be told apart")
+_MIXED = Markup("<b>{rival}</b> against {base}: <b>mixed results</b>")
+_ALIKE = Markup("no clear difference between <b>{rival}</b> and {base}")
 _WORDS = {
     "better": Markup("<b>{rival}</b> is <b class=v>better</b> than {base}"),
     "worse": Markup("<b>{rival}</b> is <b class=v>worse</b> than {base}"),
@@ -161,13 +161,13 @@ def _alone(report: Report) -> _Verdict:
     """What is said where nothing was compared."""
     if not report.metrics:
         scored = (Markup("<b>{}</b> scored {:,} events").format(one.name, one.scored) for one in report.candidates)
-        advice = "Nothing is measured without labels: give the pipeline a section `label` to see how good it is."
+        advice = "Without labels nothing can be measured: add a `label` section to the pipeline file."
         return _Verdict("", Markup("; ").join(scored), advice)
     only = plot.told_first(report)
     told = ", ".join(f"{name} {number(only.metrics.get(name))}" for name in headline(report))
-    advice = "Give a second -p FILE (a plain rule, say) to see whether this is better than something simple."
+    advice = "To see whether this beats something simple, add a second -p FILE, or --naive."
     if others := [one.name for one in report.candidates if one is not only]:
-        advice = f"Nothing to compare it with: {', '.join(others)} gave no results."
+        advice = f"Nothing to compare it with: no results from {', '.join(others)}."
     return _Verdict("", Markup("<b>{}</b>: {}, over {}").format(only.name, told, _answered(only)), advice)
 
 
@@ -175,7 +175,7 @@ def _answered(one: CandidateReport) -> str:
     """How many events its metrics are of."""
     if one.answered == one.counted:
         return f"{one.counted:,} labelled events"
-    return f"{one.answered:,} answered events of {one.counted:,} that have a label"
+    return f"{one.answered:,} predictions for {one.counted:,} labelled events"
 
 
 def _bests(report: Report) -> set[tuple[int, str]] | None:
@@ -214,24 +214,29 @@ def _confusion(one: CandidateReport) -> tuple[list[str], list[tuple[str, list[tu
 
 def _hindsight(best: Threshold) -> str:
     """The best threshold in a sentence."""
-    what = f"cost {number(best.cost)} an event" if best.cost is not None else "best F1"
+    what = f"cost {number(best.cost)} per event" if best.cost is not None else "best F1"
     if best.threshold > 1:
-        return f"In hindsight it was best to say no to every event ({what})."
-    return f"In hindsight the best threshold was {best.threshold:.3g} ({what})."
+        return f"In hindsight, deciding negative for every event was best ({what})."
+    return f"In hindsight, the best threshold was {best.threshold:.3g} ({what})."
 
 
 def _covered(report: Report) -> str:
     """The dates of the events and the price of decisions, in sentences."""
     source, cost = report.source, report.cost
     if source.counted:
-        told = f"{source.rows:,} rows, whose times were counted from {_date(source.start_ms)} UTC on."
+        told = f"{source.rows:,} rows, with times counted from {_date(source.start_ms)} UTC."
     elif source.first_ms is None or source.last_ms is None:
-        told = "The dates of the events are not known."
+        told = "The dates of the events are unknown."
     else:
         told = f"Events from {_date(source.first_ms)} to {_date(source.last_ms)} UTC."
     if cost is None:
         return f"{told} No costs were given."
-    prices = (("true alarm", cost.tp), ("false alarm", cost.fp), ("missed positive", cost.fn), ("rightful no", cost.tn))
+    prices = (
+        ("true positive", cost.tp),
+        ("false positive", cost.fp),
+        ("false negative", cost.fn),
+        ("true negative", cost.tn),
+    )
     return f"{told} Costs: {', '.join(f'{price:g} for a {what}' for what, price in prices)}."
 
 
@@ -240,7 +245,7 @@ def _date(time_ms: int) -> str:
 
 
 def _counts(one: CandidateReport) -> str:
-    shown = {**one.counts, "still waiting for a label": one.pending}
+    shown = {**one.counts, "pending": one.pending}
     return ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in shown.items() if count)
 
 
