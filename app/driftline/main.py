@@ -85,7 +85,8 @@ class Engine(Service):
         self._running.add_done_callback(self._ended)
 
     async def _run(self) -> None:
-        """Wait until Kafka answers, look at the topics, then work. Pages are served meanwhile: live, and not ready."""
+        """Wait until Kafka answers, look at the topics, then work. Pages are served in the meantime: live, and not
+        ready."""
         for problem in await self._verified():
             log.warning("%s", problem)
         broker = KafkaBroker(self.pipeline, self.settings)

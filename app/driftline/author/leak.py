@@ -1,4 +1,4 @@
-"""Fields that give the label away: they are known only once the label is, so a model that sees them learns nothing.
+"""Fields that reveal the label: they are known only once the label is, so a model that sees them learns nothing.
 
 A fraud scenario is zero for every honest payment; casual plus registered riders are all riders. In the file
 such fields make a perfect model, and in production they are missing or empty. Three kinds are found: one field
@@ -30,14 +30,14 @@ _PAIR_ROWS = 5_000
 
 
 class Leak(Struct, frozen=True):
-    """Fields that give the label away together, and how."""
+    """Fields that reveal the label together, and how."""
 
     fields: tuple[str, ...]
     how: str
 
 
 def find_leaks(columns: Mapping[str, Sequence[Cell | None]], label: Sequence[Cell], *, numeric: bool) -> list[Leak]:
-    """Fields that give the label away.
+    """Fields that reveal the label.
 
     Args:
         columns: candidate features by name, as long as the label.

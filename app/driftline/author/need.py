@@ -1,4 +1,4 @@
-"""What a pipeline needs at a given rate: waiting events, memory, and how long its topics must keep records.
+"""What a pipeline needs at a given rate: pending events, memory, and the retention of its topics.
 
 The state that grows is the map of events that wait for their label: rate times wait, up to `label.pending_max`
 in each partition; beyond that the oldest are given up. Estimates, meant to size machines by, not to bill by.

@@ -1,8 +1,8 @@
-"""What a table of labelled rows seems to be: its task, its id and time, and which of its fields can be features.
+"""Profile of a table of labelled rows: its task, its id and time, and which fields can be features.
 
 Rules of thumb, each told with its reason, so that a person can overrule it: the file that comes out of them is
-a start, not a verdict. Left out are fields that would be learned by heart or not be there in production: ids,
-names, counters that only grow, and whatever gives the label away (see `leak`).
+a start, not a verdict. Left out are fields that would be memorized or not be there in production: ids,
+names, counters that only grow, and whatever reveals the label (see `leak`).
 """
 
 from __future__ import annotations
@@ -365,7 +365,7 @@ def _middle(known: Sequence[Cell]) -> Cell:
     return int(middle) if middle.is_integer() else middle
 
 
-# -- what gives the label away, and prose
+# -- what reveals the label, and prose
 
 
 def _without_leaks(

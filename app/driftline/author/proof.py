@@ -42,7 +42,7 @@ class Trace(Struct, frozen=True):
         outputs: a digest of what each record made, in order.
         state: digest of the state at the end; None where a member of it cannot be compared.
         parts: digests of the shard's parts at the end, by name.
-        steps: for the record that was asked for: name, digest of state, digest of output of each model step.
+        steps: for the record that was requested: name, digest of state, digest of output of each model step.
         scored, failed, withheld: events scored; records whose scoring or learning raised; predictions not
             finite.
         failure: what the model raised first.

@@ -1,4 +1,4 @@
-"""Whether a model depends on the units of its numbers, and whether it runs away.
+"""Whether a model depends on the units of its numbers, and whether it diverges.
 
 A linear model takes steps that fit numbers near 1: given an income in cents it learns nothing, or overflows. A model
 before which the numbers are scaled says the same of metres as of millimetres. So a model is tried twice on the same

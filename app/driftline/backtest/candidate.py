@@ -1,4 +1,4 @@
-"""One pipeline folded over a history: the shard that live has, and what is kept of its outputs."""
+"""One pipeline run over historical data: the same shard as live, and what is kept of its outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REJECTED_KEPT_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A candidate as it was asked for.
+    """A candidate as it was requested.
 
     Args:
         name: unique among the candidates.

@@ -1,4 +1,4 @@
-"""One served score, derived again: by which model, from which features, and what River says of it.
+"""Recomputes one served score: by which model, from which features, and with River's explanation.
 
 The state is recovered to the slice that scored the event, as recovery does it (digests and all), and a copy of it is
 folded record by record up to the event itself: the copy's model is the one that served it.
@@ -82,7 +82,7 @@ class Explanation(Struct, frozen=True):
     alerts: list[dict[str, Any]]
 
 
-class _Found(Exception):  # noqa: N818 - it is no error: it carries what was looked for
+class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was looked for
     def __init__(self, shard: Shard, event: Event, score: Score) -> None:
         self.shard = shard
         self.event = event
@@ -188,7 +188,7 @@ async def explain(
 
 
 def _cause(pipeline: Pipeline, partition: int, document: Mapping[str, Any]) -> Cause | None:
-    """The event that a score names; None where it is no score of ours."""
+    """The event that a score names; None where it is not a score of ours."""
     return cause_of(str(document.get("output_id")), partition, [pipeline.topics.events])
 
 

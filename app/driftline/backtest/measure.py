@@ -1,4 +1,4 @@
-"""Metrics from what a tally keeps: of the whole, of any cell, and of many random draws of cells at once.
+"""Metrics computed from a tally: of the whole, of any cell, and of many random draws of cells at once.
 
 Every metric is of the events that the model answered, live and here alike, as River has it: an event without an answer
 (a model that has seen no label yet, a prediction that was withheld) is in none of them, and how many there were stands

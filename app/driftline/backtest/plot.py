@@ -1,4 +1,4 @@
-"""The plots of a report. Colours can be told apart by colour-blind people (Okabe and Ito)."""
+"""The plots of a report. Colours can be distinguished by colour-blind people (Okabe and Ito)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def warnings(
 
     Args:
         label_delay_ms: of a file of rows.
-        span: which part of the topics was asked for; empty for all.
+        span: which part of the topics was requested; empty for all.
     """
     results = outcome.results.items()
     all_told = [untaught(name, result, outcome.facts, label_delay_ms, task) for name, result in results]

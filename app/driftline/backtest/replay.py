@@ -143,7 +143,7 @@ class Panel:
         ]
 
 
-class _Enough(Exception):  # noqa: N818 - it is no error: the end of what was asked for
+class _Enough(Exception):  # noqa: N818 - it is not an error: the end of what was requested
     """Ends a replay."""
 
 
@@ -179,7 +179,7 @@ class JournalReplay(Recovery):
         self._outputs: list[Output] = []
 
     async def fold(self) -> None:
-        """Fold everything that was asked for.
+        """Fold everything that was requested.
 
         Raises:
             InputLostError: the journal, or what the served state was made from, is not retained any more.
@@ -258,7 +258,7 @@ class JournalReplay(Recovery):
         return self._found
 
     async def _within_bounds(self, entry: SliceEntry) -> dict[str, list[Source]]:
-        """Those records of a slice that were asked for."""
+        """Those records of a slice that were requested."""
         found: dict[str, list[Source]] = {}
         for topic, stop in self._bounds.stops.items():
             part = entry.inputs.get(topic)

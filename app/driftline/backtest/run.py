@@ -1,4 +1,4 @@
-"""Candidates over a history: who folds what in which process, how far they are, and what to do when asked to stop.
+"""Runs candidates over historical data: which process does what, their progress, and how they are stopped.
 
 Candidates that read events and labels alike share one reading. With more processes than one, the candidates are dealt
 out, and each process reads for its own. A process that is asked to stop gives back what it has.
@@ -39,7 +39,7 @@ class Options:
     """What holds for every candidate.
 
     Args:
-        segment: a feature by which results are told apart.
+        segment: a feature by which results are distinguished.
         burn_in_ms, burn_in_events: events at the beginning that are folded and not counted.
     """
 
@@ -95,7 +95,7 @@ class Outcome:
     """A whole backtest, or the part of it that was done when it was stopped.
 
     Args:
-        stopped: somebody stopped it.
+        stopped: someone stopped it.
     """
 
     results: dict[str, Result]
@@ -299,7 +299,7 @@ class Stop:
         self._before: Any = None
 
     def __enter__(self) -> Stop:
-        with contextlib.suppress(ValueError):  # not in the main thread: nobody presses keys there
+        with contextlib.suppress(ValueError):  # not in the main thread: no one presses keys there
             self._before = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
@@ -352,8 +352,8 @@ def _here(parts: Sequence[Work], stop: Stop, moved: Callable[[int, int], None]) 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until afterwards; in a process that is started meanwhile, for good: it cannot say so itself while
-    it still imports."""
+    """Ctrl-C waits until afterwards; in a process that is started in the meantime, for good: it cannot say so itself
+    while it still imports."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Scores held against those that were served, event by event."""
+"""Scores compared with the served ones, event by event."""
 
 from __future__ import annotations
 

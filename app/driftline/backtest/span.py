@@ -1,4 +1,4 @@
-"""Which records of a partition a backtest is about: from when to when, in offsets of each input."""
+"""The range of a partition's records that a backtest covers, in offsets of each input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Order = Literal["journal", "time"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which part of the events is asked for; labels and slices follow.
+    """Which part of the events is requested; labels and slices follow.
 
     Args:
         from_ms, to_ms: by the records' times, the end left out.
@@ -31,7 +31,7 @@ class Span:
 
     @property
     def whole(self) -> bool:
-        """Whether everything is asked for."""
+        """Whether everything is requested."""
         return self == Span()
 
     @property
@@ -65,7 +65,7 @@ class Bounds:
 
     Args:
         beginnings: the first offsets that are retained.
-        cut_events, cut_labels: what retention has cut off of what was asked for, in words.
+        cut_events, cut_labels: what retention has cut off of what was requested, in words.
         over_ms: when the wait of the span's last event is over; None where the topics do not reach so far.
     """
 

@@ -1,7 +1,7 @@
-"""From which state a partition is folded: the same for every candidate, or they could not be compared.
+"""The state from which a partition is replayed: the same for every candidate, so that they can be compared.
 
-* Cold: with the first record of what is asked for. The default; nothing else is read.
-* `--warm`: the newest snapshot before that; the oldest of all where everything is asked for. What lies between is
+* Cold: with the first record of what is requested. The default; nothing else is read.
+* `--warm`: the newest snapshot before that; the oldest of all where everything is requested. What lies between is
   folded and not counted.
 * `--against live`: what was served came from all that was before it, so that is folded too, and not counted: from the
   newest snapshot that every candidate can go on from, else from the beginning of the topics.

@@ -1,4 +1,4 @@
-"""A range of a pipeline's topics, one partition a process: what `replay` does, on Kafka."""
+"""A range of a pipeline's topics, one partition per process: `replay` on Kafka."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def replay(
         await _check_journal(broker, pipeline, partition)
     start = await start_of(broker, pipeline, partition, specs, source, bounds)
     served_as = None
-    # A range alone begins cold: what was served in it carried all that was before, and nobody knows that.
+    # A range alone begins cold: what was served in it carried all that was before, and no one knows that.
     if source.order == "journal" and (source.span.whole or source.against or source.warm):
         served_as = await _last_epoch(broker, pipeline, partition, source.ring)
     within = _within(pipeline, source, bounds, start)

@@ -1,4 +1,4 @@
-"""A model from history: the fold of a worker over a file, of which the model is kept.
+"""Trains a model on historical data: a worker's fold over a file, of which only the model is kept.
 
 Events and labels take the way that they take live, so what comes out is the model that a worker would have after these
 records: scored before learned, labels at their delay, reactions to drift included.

@@ -1,4 +1,4 @@
-"""`driftline backtest`: what would these pipelines have done?"""
+"""`driftline backtest`: evaluate and compare pipelines on historical data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline broker`: a broker on this machine, for as long as the command runs."""
+"""`driftline broker`: run a local broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline check`: is this pipeline file right, what will it need, and does it give the same bits twice?"""
+"""`driftline check`: is this pipeline file valid, what resources does it need, and is it deterministic?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline control`: a command to all shards of a pipeline, which they fold at a journaled position."""
+"""`driftline control`: send a command to all shards of a pipeline; they obey at a journaled position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline explain`: why did this event get its score?"""
+"""`driftline explain`: explain the score of an event."""
 
 from __future__ import annotations
 

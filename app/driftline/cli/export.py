@@ -1,4 +1,4 @@
-"""`driftline export`: outcomes as a table, for training elsewhere."""
+"""`driftline export`: write outcomes to a table, to train elsewhere."""
 
 from __future__ import annotations
 

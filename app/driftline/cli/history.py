@@ -1,4 +1,4 @@
-"""A history of files as several commands read it."""
+"""Historical data in files, as several commands read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands whose work is imported when it is to be done.
+"""Commands that import their implementation only when they run.
 
 `cli.command` declares them: options, help, and what must fit between the options of one call. It imports nothing
 that takes time, so help and wrong usage cost hardly more than starting Python. What a command does is in the module of

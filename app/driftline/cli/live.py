@@ -1,4 +1,4 @@
-"""`driftline check --against-live`: what a deploy would do to the state that is there."""
+"""`driftline check --against-live`: what a deploy would do to the existing state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAYS: dict[Fate, str] = {
 
 
 def against_live(pipeline: Pipeline, settings: Settings, *, as_json: bool) -> None:
-    """Print it, and exit by it: 0 all is kept, 1 parts begin anew, 4 a worker would stop."""
+    """Print it, and exit by it: 0 all is kept, 1 parts start over, 4 a worker would stop."""
     found = asyncio.run(_look(pipeline, settings))
     code = max(EXIT_CODES[one.fate] for one in found)
     if as_json:

@@ -1,4 +1,4 @@
-"""`driftline produce`: a data file as the stream that it stands for."""
+"""`driftline produce`: send a data file as events and delayed labels."""
 
 from __future__ import annotations
 

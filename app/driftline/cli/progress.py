@@ -1,4 +1,4 @@
-"""How far a command is with its rows, on stderr."""
+"""A command's progress through its rows, on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the options that several commands share to settings and a pipeline."""
+"""Settings and pipeline from the options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline state`: the learned state of every shard as a file, and back, on this cluster or on another."""
+"""`driftline state`: save the state of every shard to a file and restore it, here or on another cluster."""
 
 from __future__ import annotations
 

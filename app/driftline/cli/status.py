@@ -1,4 +1,4 @@
-"""`driftline status`: every shard, as Kafka has it, whether or not a worker runs."""
+"""`driftline status`: show every shard, as Kafka has it, whether or not a worker runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline tail`: what the worker publishes, one JSON document a line, as it comes."""
+"""`driftline tail`: print what workers publish as it arrives, one JSON document per line."""
 
 from __future__ import annotations
 

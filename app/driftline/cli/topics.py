@@ -1,4 +1,4 @@
-"""`driftline topics`: make the topics that a pipeline needs, or see whether they are as they must be."""
+"""`driftline topics`: create or check a pipeline's topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline train`: a model from history, so that the first event is served by one that has learned."""
+"""`driftline train`: train a model on historical data, so that even the first event gets a useful score."""
 
 from __future__ import annotations
 

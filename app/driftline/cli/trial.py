@@ -1,4 +1,4 @@
-"""A pipeline tried in processes of its own, with bounds on their memory and time.
+"""Tries a pipeline in separate processes, with limits on their memory and time.
 
 What a model takes to be built, only building it tells: so a child builds it first, and this process does so only if
 that went well. Two fold synthetic records under different hash seeds, since an order that depends on hashes cannot

@@ -1,4 +1,4 @@
-"""`driftline verify`: prove from the topics that what was published is what the journal's fold makes."""
+"""`driftline verify`: replay the journal and check that it gives the same outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`driftline worker`: one process that scores, learns and watches, until it is stopped."""
+"""`driftline worker`: one process that scores, learns and detects drift, until it is stopped."""
 
 from __future__ import annotations
 

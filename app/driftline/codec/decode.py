@@ -1,6 +1,6 @@
 """Bytes to records. Total: whatever the bytes, a record comes out, if only a malformed one with its reason.
 
-What is refused here could do harm further on: a number beyond `limits.number_max` makes a scaler NaN for ever, a text
+What is refused here could do harm further on: a number beyond `limits.number_max` makes a scaler NaN forever, a text
 without bound fills the memory, a missing feature breaks a model. Decoding is a pure function of the pipeline and the
 bytes, because recovery decodes the same bytes again and must get the same record.
 """

@@ -83,9 +83,9 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
         pipeline: the whole resolved pipeline.
         versions, arithmetic: what the state's bits depend on.
         restored: digest of a restored state's manifest, under which it lies in the snapshots topic. Unset for others.
-        begun_ms: wall time at which a state began anew in a pipeline that had one: commands that were sent before it
+        begun_ms: wall time at which a state started over in a pipeline that had one: commands that were sent before it
             may have been taken by the state before, and are refused. Unset for others.
-        topics: inputs and journal, as they were; see `engine.sameness`. Unset where nobody looked.
+        topics: inputs and journal, as they were; see `engine.sameness`. Unset where no one looked.
     """
 
     number: int
@@ -137,7 +137,7 @@ def decode_link(value: bytes | None) -> Link:
     """A journal record's entry.
 
     Raises:
-        InvariantError: it is no journal entry. The journal topic holds something that Driftline did not write.
+        InvariantError: it is not a journal entry. The journal topic holds something that Driftline did not write.
     """
     try:
         document = orjson.loads(value or b"")

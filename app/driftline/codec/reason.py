@@ -1,4 +1,4 @@
-"""Why bytes are no event, label or command, and why some that could be are passed over."""
+"""Why bytes are no event, label or command, and why some that could be are skipped."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class StateFileError(InputFileError):
-    """A state file that cannot be put to work here; the text says why, and what to do."""
+    """A state file that cannot be used here; the text says why, and what to do."""
 
 
 class SavedShard(Struct, frozen=True):
@@ -94,7 +94,7 @@ def decode_line(line: bytes, ring: KeyRing) -> StateFile:
     """What a state file says of itself, if it may be believed.
 
     Raises:
-        StateFileError: it is no state file, or of another form, or not signed by a key of this deployment.
+        StateFileError: it is not a state file, or of another form, or not signed by a key of this deployment.
     """
     if len(line) > UNSEALED_BYTES_MAX and not _SEAL.verifies(line.rstrip(b"\n"), "", ring):
         raise StateFileError(

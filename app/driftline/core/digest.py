@@ -75,7 +75,7 @@ class _Walk:
             if plain is not None:
                 yield plain
                 continue
-            if type(member) is not tuple:  # equal tuples may be one object or two: nobody can tell
+            if type(member) is not tuple:  # equal tuples may be one object or two: no one can tell
                 known = self._numbers.get(id(member))
                 if known is not None:
                     yield b"&%d;" % known

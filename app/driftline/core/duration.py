@@ -1,4 +1,4 @@
-"""Durations as a pipeline file and the options of commands write them: `500ms 30s 15m 12h 7d`."""
+"""Durations as written in pipeline files and options: `500ms 30s 15m 12h 7d`."""
 
 from __future__ import annotations
 

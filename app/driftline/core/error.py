@@ -128,7 +128,7 @@ class RecoveryError(DriftlineError):
 
 
 class DigestMismatchError(RecoveryError):
-    """A slice folded again did not make the outputs that the journal says it made."""
+    """A slice replayed did not make the outputs that the journal says it made."""
 
 
 class InputLostError(RecoveryError):
@@ -171,7 +171,7 @@ class StateUnreadableError(InputLostError):
 
 
 class InputReplacedError(InputLostError):
-    """An input was deleted and made anew under its name."""
+    """An input was deleted and recreated under its name."""
 
 
 class PartitionsChangedError(InputLostError):
@@ -179,7 +179,7 @@ class PartitionsChangedError(InputLostError):
 
 
 class JournalReplacedError(RecoveryError):
-    """The journal was deleted and made anew under its name."""
+    """The journal was deleted and recreated under its name."""
 
 
 class StateMismatchError(RecoveryError):

@@ -1,4 +1,4 @@
-"""What becomes of a model's exceptions: each costs the record that caused it, and nothing else.
+"""Handling of a model's exceptions: each costs the record that caused it, and nothing else.
 
 A model may raise at one record (code of the user's own, a value that it was not made for), and may have changed half
 of itself by then: a pipeline's scaler learns before the classifier behind it raises. So the model is put back as it
@@ -35,7 +35,7 @@ class Faults:
 
     Attributes:
         calls: score and learn calls that were made since the first.
-        resting: calls that will still be passed over.
+        resting: calls that will still be skipped.
         episode: number of the latest episode of too many exceptions, from 1; `open` while it lasts.
     """
 

@@ -1,4 +1,4 @@
-"""What arithmetic and which versions made a state: digests hold only where both are the same.
+"""Fingerprint of arithmetic and versions: digests are comparable only where both are the same.
 
 glibc's and numpy's functions take different paths on CPUs with and without FMA or AVX, and the last bits differ. So the
 fingerprint is not a list of CPU flags: it is a digest of what the functions that models use give on fixed arguments.

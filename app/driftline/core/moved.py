@@ -1,4 +1,4 @@
-"""Under which name states know a class of Driftline's that has moved.
+"""Former names of Driftline's classes in states.
 
 Pickles and digests name the module of a class. What was written before a move must still be read, and a digest must not
 change with it: so a digest takes the name under which states first knew the class, and a state may use either name.

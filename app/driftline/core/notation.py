@@ -27,7 +27,7 @@ FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 # A record is one document: its value's keys, and under keys that stand for the rest of it, what `$key` and such name.
-# A JSON key that begins with a NUL is overwritten where one of these is asked for, so none can pass for the other.
+# A JSON key that begins with a NUL is overwritten where one of these is requested, so none can pass for the other.
 KEY, HEADERS, ENVELOPE = "\0key", "\0headers", "\0envelope"
 ROOTS = {"$key": KEY, "$headers": HEADERS, "$envelope": ENVELOPE}
 _NAME_OF_ROOT = {root: name for name, root in ROOTS.items()}

@@ -1,4 +1,4 @@
-"""What a fold is told besides the state and the records: verdicts that a replay could not reach again by itself.
+"""What a fold receives besides state and records: verdicts that a replay could not reach again by itself.
 
 Whether a model raises at a call, whether a command may be taken and whether a model file may serve depend on code, keys
 and clocks that a replay may not have. They are judged once, when a slice is folded for the first time. What was refused

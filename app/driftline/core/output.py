@@ -147,8 +147,8 @@ class Alert(Struct, frozen=True, gc=False):
         audience: the roles it is for.
         sentence: plain English, for someone who does not program.
         runbook: address of what to do about it.
-        acknowledged, acknowledged_by: an operator said that somebody cares for it, and who, where the command named it.
-        silenced: an operator said that nobody is to be notified of it now.
+        acknowledged, acknowledged_by: an operator said that someone cares for it, and who, where the command named it.
+        silenced: an operator said that no one is to be notified of it now.
         announced: a message of the episode, this one included, was not silenced.
         flapping: the signal has had so many episodes that this one ends only after a long quiet.
         evidence: JSON-able numbers behind it.

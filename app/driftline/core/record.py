@@ -1,4 +1,4 @@
-"""What the core reads: events, labels, controls, ticks, what is passed over, and bytes that could be none of them.
+"""What the core reads: events, labels, controls, ticks, what is skipped, and bytes that could be none of them.
 
 A record is immutable and carries its position (topic, partition, offset), so that every output made from it can
 name where it came from. Two times matter and are kept apart:
@@ -136,7 +136,7 @@ class Passed(Struct, frozen=True, gc=False):
     """A record that is no event or label and no fault either: counted, and passed over.
 
     Args:
-        order_ms: before all times, so that it holds nobody back and what is behind it keeps its own.
+        order_ms: before all times, so that it holds no one back and what is behind it keeps its own.
         kind: one of `PASSED`.
     """
 

@@ -1,7 +1,7 @@
 """Times as users and programs write them, one by one (`parse_time`) or as a column that is written in one way.
 
 Read without asking: ISO 8601 in its variants, a month's name or a year that stands first, RFC 1123, 2822 and 850, and
-numbers: since 1970 in seconds, milliseconds, micro- or nanoseconds, told apart by their size, or digits that are a
+numbers: since 1970 in seconds, milliseconds, micro- or nanoseconds, distinguished by their size, or digits that are a
 calendar date (`20230115`). UTC counts where no zone is named. A zone is an offset or a well-known abbreviation: what a
 city's name means depends on tables that differ between machines.
 
@@ -139,13 +139,13 @@ def _of_text(value: str) -> int:
 
 
 def _short(value: object) -> str | None:
-    """A text without the blanks around it; None for what is no text, or longer than a time can be."""
+    """A text without the blanks around it; None for what is not a text, or longer than a time can be."""
     text = value.strip() if isinstance(value, str) else None
     return text if text is not None and len(text) <= TEXT_MAX else None
 
 
 def _of_ordered(found: re.Match[str], value: str) -> datetime:
-    """A date whose day and month only their order tells apart: nobody writes a month first before points.
+    """A date whose day and month only their order tells apart: no one writes a month first before points.
 
     Raises:
         ValueError: it has no points.

@@ -1,4 +1,4 @@
-"""Runs one program and takes it along when its own parent dies.
+"""Runs a program and stops it when its own parent dies.
 
     python -m driftline.devbroker.guard [--remove DIR] [--grace SECONDS] -- COMMAND ...
 

@@ -161,7 +161,7 @@ def _stands_still(pid: int) -> bool:
     try:
         states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
     except FileNotFoundError:
-        return False  # a thread ended meanwhile
+        return False  # a thread ended in the meantime
     return all(state == "T" for state in states)
 
 

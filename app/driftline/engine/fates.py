@@ -1,4 +1,4 @@
-"""What becomes of labels, in the log: labels that are lost must not be seen in a topic alone."""
+"""Logs what becomes of labels, so that lost ones are not only visible in a topic."""
 
 from __future__ import annotations
 

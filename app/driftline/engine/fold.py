@@ -85,7 +85,7 @@ class Counted:
             elif type(output) is Outcome:
                 kind = output.kind
                 outcomes[kind] = outcomes.get(kind, 0) + 1
-                # A correction is no label that took long to come.
+                # A correction is not a label that took long to come.
                 first = output.previous_label is None
                 if first and output.label_time_ms is not None and output.event_time_ms is not None:
                     delays_ms.append(output.label_time_ms - output.event_time_ms)
@@ -145,7 +145,7 @@ class Folder:
     def receive(self, topic: str, sources: Sequence[Source]) -> int:
         """Take records of one input into the merge, in order; returns how many now wait there.
 
-        Records before the position were folded already (a read that began before a seek) and are passed over.
+        Records before the position were folded already (a read that began before a seek) and are skipped.
         """
         rank = self.inputs.rank[topic]
         floor = self._received[topic]

@@ -1,8 +1,8 @@
-"""Going on behind input that is gone, with the last state that could be derived.
+"""Continues after deleted input, with the last state that could be derived.
 
-The slices that cannot be folded again are passed over; their outputs stand, and what the model learned in them is lost.
+The slices that cannot be replayed are skipped; their outputs stand, and what the model learned in them is lost.
 The state before them cannot be derived from the journal any more once its own inputs are gone as well, so it is put
-behind the epoch that passes over them, as a restored one is (`engine.restored`).
+behind the epoch that skips them, as a restored one is (`engine.restored`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Gap(NamedTuple):
     async def pass_over(
         self, kept: Recovered, last: Recovered, positions: Mapping[str, int], taken_ms: int
     ) -> tuple[Folder, EpochEntry, str, int]:
-        """Open an epoch behind the gap.
+        """Open an epoch after the gap.
 
         Args:
             kept: how far the state could be derived.
@@ -58,7 +58,7 @@ class Gap(NamedTuple):
         if kept.folder is None or kept.epoch is None or last.epoch is None:
             raise InvariantError("there is no state to keep across the gap")
         shard = self._under_this_file(kept.folder.shard)
-        # Commands of the slices that are passed over are not known to it, and must not be repeated.
+        # Commands of the slices that are skipped are not known to it, and must not be repeated.
         shard.commands.floor_ms = max(shard.commands.floor_ms, taken_ms)
         document = self.pipeline.resolved()
         entry = EpochEntry(

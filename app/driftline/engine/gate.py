@@ -1,4 +1,4 @@
-"""Which commands a worker takes from the control topic: judged once, where they are folded first.
+"""Which commands a worker accepts from the control topic: judged once, when they are first processed.
 
 What it depends on (keys, clock, a flag) is not the same everywhere and later, so a refusal is noted in the slice's
 journal entry, and a replay asks the journal.

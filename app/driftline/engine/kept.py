@@ -24,7 +24,7 @@ class Kept:
 
     Args:
         reader: makes one, which is opened here.
-        prefixes: other keys are passed over.
+        prefixes: other keys are skipped.
         at_once: records that are read together.
     """
 

@@ -197,7 +197,7 @@ class Live:
             await pacer.turn()
             at_end = self._at_end(feed)
             if not self._ready(at_end):
-                return None  # meanwhile more came to an input that was at its end, and is not in hand yet
+                return None  # in the meantime more came to an input that was at its end, and is not in hand yet
             return self._prepare(self._fold(feed, at_end))
         if self._commit is None and not self.folder.waiting and all(at_end):
             if (time_ms := self._tick_due()) is not None:
@@ -207,14 +207,14 @@ class Live:
         return None
 
     def _at_end(self, feed: Feed) -> Sequence[bool]:
-        """Which inputs hold nobody back."""
+        """Which inputs hold no one back."""
         at_end = [feed.at_end(place) for place in self._places]
         return self._patience.at_end(at_end, self.folder.merge, self.shard.watermark_ms, feed)
 
     def _ready(self, at_end: Sequence[bool]) -> bool:
         """Whether there is something to fold.
 
-        Commands hold nobody back, but for those that were written before this shard went to work: a model that was
+        Commands hold no one back, but for those that were written before this shard went to work: a model that was
         loaded by then serves the first event.
         """
         self._commanded = self._commanded or at_end[0]
@@ -356,7 +356,7 @@ class Live:
         return writes
 
     def distrust(self) -> None:
-        """Somebody else may have written to this shard's topics; its journal, which is looked at, has not moved."""
+        """Someone else may have written to this shard's topics; its journal, which is looked at, has not moved."""
         self._snapshots.distrust()
 
     # -- commits

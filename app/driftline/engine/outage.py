@@ -1,4 +1,4 @@
-"""Whether Kafka answers, as one worker sees it. Told once when it stops answering and once when it is back."""
+"""Whether Kafka is available to this worker. Logged once when it becomes unavailable and once when it is back."""
 
 from __future__ import annotations
 

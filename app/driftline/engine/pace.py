@@ -2,7 +2,7 @@
 
 A commit costs this process about 1.5 ms whatever it carries, so a worker with many busy shards that commit back to
 back would do little else. All shards of a worker draw on one token bucket: a few commits at once are free, so a
-lone event is committed at once; many wait their turn, and their slices grow meanwhile.
+lone event is committed at once; many wait their turn, and their slices grow in the meantime.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When an input that is at its end holds the others back all the same: the merge's patience.
 
-`core.merge` lets nobody wait for an input that is at its end. What is known of an end is as old as the last answer of
+`core.merge` lets no one wait for an input that is at its end. What is known of an end is as old as the last answer of
 its broker, though, and a producer of two topics may be a moment behind with one of them. For a live pipeline that is no
 harm: a moment on the wall is a moment in the records, and no wait is that short. Where a backlog is read or history is
 replayed, a moment may be days of the records' time, in which labels that are on their way are given up.
@@ -54,7 +54,7 @@ class Patience:
         self._came_s = [now_s] * count
         self._newest_ms = [-1] * count
         self._received = 0  # of all inputs but control
-        self._known = [0] * count  # of the records received, those that came before an end was asked for and answered
+        self._known = [0] * count  # of the records received, those that came before an end was requested and answered
         self._asked: list[tuple[int, int] | None] = [None] * count  # answers so far and records received, back then
         self._pace: list[tuple[float, int | None]] = []  # when, and the watermark then
         self._racing_until_s = 0.0
@@ -72,7 +72,7 @@ class Patience:
         return self._came_s[rank]
 
     def at_end(self, at_end: Sequence[bool], merge: Merge[Source], watermark_ms: int | None, feed: Feed) -> list[bool]:
-        """Which inputs hold nobody back, of those that are at their end as far as the feed knows.
+        """Which inputs hold no one back, of those that are at their end as far as the feed knows.
 
         Args:
             at_end: by rank, as the feed has it.

@@ -125,12 +125,12 @@ def offset_of(text: str) -> int | None:
 
 
 def output_id_of(source: Source) -> str | None:
-    """The id of a published record; None where it is no output."""
+    """The id of a published record; None where it is not an output."""
     return id_of(source.value, source.headers)
 
 
 def cause_of(output_id: str | None, partition: int, inputs: Collection[str]) -> Cause | None:
-    """What an id names; None where it is no id of this shard."""
+    """What an id names; None where it is not an id of this shard."""
     parts = (output_id or "").rsplit("-", 3)
     if len(parts) != 4 or parts[1] != str(partition) or offset_of(parts[3]) is None:
         return None
@@ -143,7 +143,7 @@ class Published:
     """See the module.
 
     Args:
-        reader: opened at the topic's first retained record, after the journal's end was asked for.
+        reader: opened at the topic's first retained record, after the journal's end was requested.
         end: what lies before this offset must be accounted for.
         beginning: first retained offset.
         timely: the ids name the inputs at which the records were made.

@@ -1,4 +1,4 @@
-"""Derives a shard's state again, and proves that it is the same.
+"""Rebuilds a shard's state, and proves that it is the same.
 
 The last whole snapshot, then the journal after it: each slice that it names is read from the inputs, folded without
 publishing, and the digest of what it makes is compared with the one in the journal. A difference on the same versions
@@ -266,7 +266,7 @@ class Recovery:
 
     async def _replay(self, state: Recovered) -> Recovered:
         """Follow the journal from where the state stands to its end."""
-        fresh = -1  # offset of the entry that begins anew, where what lies before it cannot be folded any more
+        fresh = -1  # offset of the entry that starts over, where what lies before it cannot be folded any more
         async with aclosing(self._journal(state)) as entries:
             async for source, linked in entries:
                 offset = source.offset

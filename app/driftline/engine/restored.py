@@ -143,7 +143,7 @@ async def put(
     Args:
         publisher: opened.
         shard: under this pipeline.
-        manifest: what is said of the state; its size and digests are set here.
+        manifest: what is reported about the state; its size and digests are set here.
         entry: the epoch, without the digest of the state, which is set here.
         before: what the journal and the snapshots topic hold.
 

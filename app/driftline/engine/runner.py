@@ -121,7 +121,7 @@ class Runner:
 
     @property
     def reset_due(self) -> bool:
-        """Whether the fresh state that was asked for has not begun yet."""
+        """Whether the fresh state that was requested has not begun yet."""
         return self._reset
 
     @property
@@ -197,7 +197,7 @@ class Runner:
     async def stop(self, *, clean: bool) -> None:
         """Fold nothing more. `run` then lets go and returns, after a clean stop with a snapshot left."""
         self._clean = clean
-        self._stopping.set()  # first: a rebalance that gives the shard back meanwhile must not start it again
+        self._stopping.set()  # first: a rebalance that gives the shard back in the meantime must not start it again
         await self.hold()
         self._free.set()
 
@@ -231,9 +231,9 @@ class Runner:
                 self._failures, self._said = 0, None
 
     async def _memory_holds(self) -> bool:
-        """Whether the shard comes straight back from a rebalance: nobody wrote to the journal meanwhile.
+        """Whether the shard comes straight back from a rebalance: no one wrote to the journal in the meantime.
 
-        Somebody may have fenced us without writing; our next commit learns that, and lands nowhere.
+        Someone may have fenced us without writing; our next commit learns that, and lands nowhere.
         """
         if self._live is None:
             return False
@@ -268,7 +268,7 @@ class Runner:
         )
 
     async def _derive(self) -> Recovered:
-        """The state from snapshot and journal; nothing but the journal's end where a fresh one was asked for."""
+        """The state from snapshot and journal; nothing but the journal's end where a fresh one was requested."""
         if not self._reset:
             recovery = self._recovery()
             try:
@@ -320,7 +320,7 @@ class Runner:
             self.partition,
             recovered.slot,
             self._start.ring,
-            # What was folded again counts, or a shard that often recovers would fold ever more.
+            # What was replayed counts, or a shard that often recovers would fold ever more.
             records=max(recovered.progress.records, recovered.progress.slices),
             shelf=recovered.shelf,
             clock=self._clock,
@@ -404,7 +404,7 @@ class Runner:
             await publisher.commit(snapshots.next_writes(), None)
 
     def _begin_anew(self, recovered: Recovered) -> set[str]:
-        """Inputs that are read from their beginning, as they were made anew.
+        """Inputs that are read from their beginning, as they were recreated.
 
         Raises:
             InputReplacedError, PartitionsChangedError: and the user was not asked.
@@ -480,7 +480,7 @@ class Runner:
             await publisher.close()
 
     def _complain(self, error: CommitUnknownError | BrokerError) -> None:
-        """Tell what went wrong: once, and again if it stays. That Kafka is away is told for all shards."""
+        """Tell what went wrong: once, and again if it stays. That Kafka is unavailable is told for all shards."""
         self.tally.failed()
         if isinstance(error, UnreachableError) and (self._outage.on or not self._failures):
             return

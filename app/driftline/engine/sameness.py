@@ -1,6 +1,6 @@
-"""Whether the topics are those that the positions and the state are of.
+"""Whether the topics are still those that positions and state refer to.
 
-A topic that was deleted and made anew holds other records under the same offsets, and another number of partitions
+A topic that was deleted and recreated holds other records under the same offsets, and another number of partitions
 puts keys elsewhere: neither is seen from the records. So the ids and numbers of partitions of inputs and journal stand
 in the epoch, and are compared at each start, before anything is read again, and now and then while a worker runs.
 """
@@ -24,7 +24,7 @@ def watched(pipeline: Pipeline) -> list[str]:
 
 
 def replaced(known: Identities, now: Identities, topics: Iterable[str]) -> list[str]:
-    """Those topics that were made anew. Where one of the two knows no id, none is."""
+    """Those topics that were recreated. Where one of the two knows no id, none is."""
     return [
         topic
         for topic in topics
@@ -62,7 +62,7 @@ def check_inputs(known: Identities, now: Identities, topics: Iterable[str]) -> N
 def check_partitions(known: Identities, now: Identities, topics: Iterable[str]) -> None:
     """Raises PartitionsChangedError where these inputs make another number of shards: that of the one with the fewest.
 
-    Partitions that only some of them have are read by nobody, which is told elsewhere (`transport.obstacle`).
+    Partitions that only some of them have are read by no one, which is told elsewhere (`transport.obstacle`).
     """
     both = [topic for topic in topics if topic in known and topic in now]
     differing = [

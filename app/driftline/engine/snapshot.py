@@ -1,4 +1,4 @@
-"""Snapshots: taken at a slice's edge, written once the slice is known to be committed, read back with suspicion.
+"""Snapshots: taken at a slice's edge, written once the slice is committed, and checked when read.
 
 What is taken at the edge is small: the model, metrics and detectors as bytes, and a view of the ledger, which costs
 nothing. The ledger's segments become bytes later, one by one, as they are written: a few chunks inside each commit of
@@ -8,7 +8,7 @@ goes last: without it there is no snapshot.
 
 What a segment carries is written once it is full, and stays as it is while labels come: its fates say which events are
 gone. Once half of it is, it is written anew, so a slot never holds more than twice what is needed, and an event is
-written twice for it on average at most. And each snapshot writes a few segments anew in turn, so that what somebody
+written twice for it on average at most. And each snapshot writes a few segments anew in turn, so that what someone
 spoilt or removed in the topic does not stay so.
 """
 
@@ -217,7 +217,8 @@ class SnapshotWriter:
         self._stream = self._all_writes(self._manifest, self._view)
 
     def distrust(self) -> None:
-        """Another writer may have been at the slots meanwhile: what is under way is given up, the next is whole."""
+        """Another writer may have been at the slots in the meantime: what is under way is given up, the next is
+        whole."""
         if self._view is not None:
             self._view.release()
             self._written.chains.clear()
@@ -250,7 +251,7 @@ class SnapshotWriter:
         return taken
 
     def _forget(self, slot: int, parts: set[Part]) -> None:
-        """Whether they are in the slot is not known any more."""
+        """Whether they are in the slot is no longer known."""
         self._strays[slot] |= {key for part in parts for key in part.keys(slot)}
         self._parts[slot] = self._parts[slot] - parts
 
@@ -261,7 +262,7 @@ class SnapshotWriter:
         self._rest = b""
         self.slot = 1 - self.slot
 
-    # -- the records of one snapshot, made as they are asked for
+    # -- the records of one snapshot, made as they are requested
 
     def _all_writes(self, manifest: Manifest, view: View) -> Iterator[Write | None]:
         """Every record of a snapshot, in order; None where there was something to do, and nothing to write."""

@@ -102,7 +102,7 @@ class Tally:
         self.recovery_slices, self.recovery_records, self.recovery_unverifiable = slices, records, unverifiable
 
     def failed(self) -> None:
-        """A commit or a recovery failed, and is tried again."""
+        """A commit or a recovery failed, and is retried."""
         self.failures += 1
 
     def recovered(self, elapsed_s: float) -> None:

@@ -1,4 +1,4 @@
-"""A state that no key vouches for, tried before it is put to work.
+"""Tries an unsigned state before it is used.
 
 Each part of such a state may be of a permitted class and still hold what the code never expects: text where a number
 is counted up, a list nested deeper than a snapshot can be written, a number that no journal entry can name. A shard

@@ -2,7 +2,7 @@
 
 An entry is accepted if one of the keys sealed it, or if a later one that is sealed follows it in the chain: whoever
 wrote that had accepted what came before. So a journal that began without a key, or under one that is given up, is whole
-as far as it was taken over. Any other entry is passed over if a sealed one goes on from the entry before it: then a
+as far as it was taken over. Any other entry is skipped if a sealed one goes on from the entry before it: then a
 stranger wrote it. Where neither is so, at the journal's end, the keys do not say whether it is ours, and the user has
 to: `Unsigned`.
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 READ_RECORDS_MAX = 1_000
 PIECE_OFFSETS = 10_000  # of the journal, read at once on the way back
 PIECE_BYTES = 32 * 1024 * 1024  # of their entries in memory
-WORK = 32  # bytes hashed on the way back for each that was read: one where nobody but us wrote
+WORK = 32  # bytes hashed on the way back for each that was read: one where no one but us wrote
 WORK_FREE = 64 * 1024 * 1024
 
 Unsigned: TypeAlias = Literal["refuse", "trust", "ignore"]

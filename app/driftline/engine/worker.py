@@ -152,7 +152,7 @@ class Worker:
         return None if self.outage.on else self._feed.lag_to_end(place)
 
     async def _join(self, stopped: asyncio.Future[None]) -> bool:
-        """Start the feed, however long Kafka is away; returns whether it did before we were to stop."""
+        """Start the feed, however long Kafka is unavailable; returns whether it did before we were to stop."""
         failures = 0
         while True:
             try:
@@ -168,7 +168,8 @@ class Worker:
             self._feed = self._broker.feed()
 
     async def _started(self, stopped: asyncio.Future[None]) -> bool:
-        """Start the feed once. A start waits for a Kafka that goes away meanwhile; we watch it, and may be stopped."""
+        """Start the feed once. A start waits for a Kafka that goes away in the meantime; we watch it, and may be
+        stopped."""
         starting = asyncio.create_task(self._feed.start(self))
         try:
             while not starting.done() and not stopped.done():
@@ -204,7 +205,7 @@ class Worker:
             self.outage.failed("no broker returned the topics' metadata; check that the brokers run and are reachable")
 
     async def _result_of(self, polling: asyncio.Task[None]) -> None:
-        """Raise what ended the polling. Offsets that are out of range may be those of a topic that was made anew."""
+        """Raise what ended the polling. Offsets that are out of range may be those of a topic that was recreated."""
         try:
             polling.result()
         except InputLostError:
@@ -215,7 +216,7 @@ class Worker:
             raise
 
     async def _look_at_topics(self) -> None:
-        """Now and then: inputs or journal that are made anew under us end the worker."""
+        """Now and then: inputs or journal that are recreated under us end the worker."""
         now_s = self._clock.now_s()
         if now_s - self._identified_s < IDENTIFY_EVERY_S:
             return

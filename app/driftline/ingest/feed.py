@@ -1,4 +1,4 @@
-"""Rows become the stream that they stand for: each event at its time, each label some delay later.
+"""Turns rows into a stream: each event at its time, each label after some delay.
 
 An event and its label carry the same key and so go to the same partition, the one that Kafka's own default
 partitioner would choose, so that other producers agree. Per topic, records go out in the order of their
@@ -12,7 +12,7 @@ events, lasts for a wave at most, and a wave spans no more event time than half 
 
 Records are packed into batches by hand, because a batch costs a fifth of single sends, and every batch's
 acknowledgement is awaited, because the producer alone would let a refused one pass. A broker that is gone is
-waited for no longer than `SILENCE_MAX_S`: the producer alone would try for ever.
+waited for no longer than `SILENCE_MAX_S`: the producer alone would try forever.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Feed:
                 await lane.flush()
 
     async def _pace(self, begun: float, outlet: _Outlet) -> None:
-        """Wait until the next row may go, with nothing held back meanwhile."""
+        """Wait until the next row may go, with nothing held back in the meantime."""
         ahead_s = self.fed.rows / (self._rate or 1.0) - (time.monotonic() - begun)
         if ahead_s >= LINGER_S:
             await self._send_wave(outlet)
@@ -329,7 +329,7 @@ class _Outlet:
     async def silence(self) -> None:
         """Return when something is open and nothing was answered for `SILENCE_MAX_S`.
 
-        Counted in looks, so that a machine that slept is no broker that is silent.
+        Counted in looks, so that a machine that slept is not a broker that is silent.
         """
         silent_s, answers = 0.0, 0
         while silent_s < SILENCE_MAX_S:

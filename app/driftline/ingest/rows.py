@@ -1,7 +1,7 @@
 """A file of rows as raw cells, whoever wrote it: packing, encoding, line ends, separator, header, quotes.
 
 Every command that reads a table reads it through here, so none takes a file that another refuses. What has one
-meaning only is read, as an unnamed column of row numbers is passed over; what has two is refused with its line.
+meaning only is read, as an unnamed column of row numbers is skipped; what has two is refused with its line.
 """
 
 from __future__ import annotations

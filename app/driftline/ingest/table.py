@@ -64,7 +64,7 @@ class Sample(NamedTuple):
         event: the event as JSON, without the label.
         label: the label, or `MISSING` where the row has none.
         time_ms: event time.
-        record: as a worker reads it from the topic; None where nobody looked.
+        record: as a worker reads it from the topic; None where no one looked.
     """
 
     event_id: str | int

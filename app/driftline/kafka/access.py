@@ -1,4 +1,4 @@
-"""Why Kafka does not let us in.
+"""Why Kafka refuses a connection.
 
 aiokafka tells one thing of every failed start, that it could not connect, and the reason goes to its log. Here the
 first steps of a connection are taken again, one by one, and where the broker's end of it looks as if it spoke another
@@ -130,7 +130,7 @@ async def _speaks(host: str, port: int, context: ssl.SSLContext | None) -> bool:
 
 
 def _any_certificate() -> ssl.SSLContext:
-    """To find out whether somebody speaks TLS at all; nothing is said over it."""
+    """To find out whether someone speaks TLS at all; nothing is said over it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -2,7 +2,7 @@
 
 * every batch's own future is awaited before the commit, because `commit_transaction` succeeds without batches that the
   broker refused;
-* a commit runs in a task of its own that nobody cancels; whatever comes back but success means unknown, and a producer
+* a commit runs in a task of its own that no one cancels; whatever comes back but success means unknown, and a producer
   that had any error is thrown away;
 * a transactional request that is not answered is not sent again at the same epoch (`once`);
 * `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`cleanup`);
@@ -421,9 +421,11 @@ class KafkaPublisher:
         try:
             for place, builder in batches:
                 wait = await self._producer.send_batch(builder, place.topic, partition=place.partition)
-                wait.add_done_callback(cleanup.read)  # the next send_batch may fail, and then nobody awaits this one
+                wait.add_done_callback(cleanup.read)  # the next send_batch may fail, and then no one awaits this one
                 waits.append(wait)
-        except IllegalOperation as error:  # the producer failed meanwhile; the batches before this one say of what
+        except (
+            IllegalOperation
+        ) as error:  # the producer failed in the meantime; the batches before this one say of what
             ended = error
         # The broker refuses a batch in its own future only.
         answers = await asyncio.gather(*waits, return_exceptions=True)
@@ -592,7 +594,7 @@ def _be_patient(client: Any) -> None:
 async def _start(client: Any, options: Mapping[str, Any]) -> None:
     try:
         await client.start()
-    except BaseException as error:  # also when cancelled: nobody else stops what did not start
+    except BaseException as error:  # also when cancelled: no one else stops what did not start
         await cleanup.stop(client)
         # A broker that just woke up names no node, and aiokafka asserts that there is one.
         if isinstance(error, KafkaError | OSError | AssertionError):

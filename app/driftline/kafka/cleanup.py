@@ -1,10 +1,10 @@
-"""What aiokafka leaves behind, put away, when a client stops, a start is given up, or a broker goes away.
+"""Cleans up what aiokafka leaves behind when a client stops, a start is given up, or a broker goes away.
 
 * A connection is closed without waiting for it; over TLS that takes an exchange with the broker, and where the event
   loop ends before, as that of a command does, the socket stays open until it is found as garbage.
 * A start that is cancelled forgets the connection that it was making.
-* `stop()` waits for a broker that is gone, for ever; given up, it leaves tasks that wait for what will never come.
-* A producer that failed sets its error in futures that nobody awaits, of unsent batches and of the transaction; asyncio
+* `stop()` waits for a broker that is gone, forever; given up, it leaves tasks that wait for what will never come.
+* A producer that failed sets its error in futures that no one awaits, of unsent batches and of the transaction; asyncio
   logs each of them.
 """
 
@@ -123,7 +123,7 @@ async def stop(client: Any, patience_s: float = STOP_DEADLINE_S) -> bool:
 
 
 def read(future: asyncio.Future[Any]) -> None:
-    """Retrieve a future's exception, or asyncio logs that nobody did. As a callback, or for a future that is done."""
+    """Retrieve a future's exception, or asyncio logs that no one did. As a callback, or for a future that is done."""
     if future.done() and not future.cancelled():
         future.exception()
 

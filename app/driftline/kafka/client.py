@@ -375,7 +375,7 @@ async def _started(client: Any, options: Mapping[str, Any]) -> AsyncIterator[Any
     deadline_s = START_DEADLINE_S * (str(options["bootstrap_servers"]).count(",") + 1)
     try:
         try:
-            async with asyncio.timeout(deadline_s):  # aiokafka asks for ever for the id of an idempotent producer
+            async with asyncio.timeout(deadline_s):  # aiokafka asks forever for the id of an idempotent producer
                 await client.start()
         except (KafkaError, OSError, AssertionError) as error:  # a broker that just woke up names none: it asserts
             raise await explain(options, error) from error

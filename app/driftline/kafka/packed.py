@@ -3,8 +3,8 @@
 A broker looks at a compressed batch as a stream and keeps it as it came: 130 kB may hold a gigabyte, and Java passes
 over what stands behind a gzip stream, which Python does not. aiokafka unpacks a batch whole and fails at what it cannot
 read, at each try and after each restart. So batches are unpacked here: one that holds more than `UNPACKED_MAX`, or that
-cannot be unpacked, is passed over with an error in the log, as if its offsets held nothing. That depends on its bytes
-alone, so a replay passes over the same ones.
+cannot be unpacked, is skipped with an error in the log, as if its offsets held nothing. That depends on its bytes
+alone, so a replay skips the same ones.
 """
 
 from __future__ import annotations

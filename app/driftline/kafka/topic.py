@@ -329,7 +329,7 @@ def judge(pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: b
     Args:
         pipeline: whose topics.
         states: the topics that exist, by name.
-        may_appear: a missing topic is no problem, since it appears on first use.
+        may_appear: a missing topic is not a problem, since it appears on first use.
     """
     wanted = names(pipeline)
     problems: list[TopicProblem] = []

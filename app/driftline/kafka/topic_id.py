@@ -1,6 +1,6 @@
 """Topic ids (KIP-516), which aiokafka's metadata requests are too old to ask for: one request of our own.
 
-A topic that was deleted and made anew has the same name and other records: offsets of the old one mean nothing in it.
+A topic that was deleted and recreated has the same name and other records: offsets of the old one mean nothing in it.
 Its id tells. Brokers before Kafka 2.8, and the embedded one, give none.
 """
 

@@ -1,7 +1,7 @@
-"""Records that aiokafka cannot read, read; and batches that nothing can read, passed over.
+"""Reads records that aiokafka cannot read, and skips batches that nothing can read.
 
 Kafka's brokers take a record whose header has a name that is no UTF-8; aiokafka raises UnicodeDecodeError when it comes
-to it, and would again after every restart: one such record stops a partition for ever. Headers are nothing to the
+to it, and would again after every restart: one such record stops a partition forever. Headers are nothing to the
 model, so such a record is an event like any other; each byte of the name that is no UTF-8 is shown as \\xNN where the
 record is passed on (only rejected ones are).
 
@@ -58,7 +58,7 @@ class _Batch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka's types a
 
 
 class _Packed:
-    """A compressed batch, unpacked when its records are asked for; it has none if that cannot be done.
+    """A compressed batch, unpacked when its records are requested; it has none if that cannot be done.
 
     Args:
         made: the batch as aiokafka has it.

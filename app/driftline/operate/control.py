@@ -1,4 +1,4 @@
-"""Commands of an operator, on their way to the shards, and what becomes of them there.
+"""Sends an operator's commands to the shards, and waits for their verdicts.
 
 A shard's verdict stands in its topics: the journal says that the command was folded, in the same transaction in which
 the rejected topic got it if it was refused. Journal entries count only as far as the deployment's keys sealed them.

@@ -1,6 +1,6 @@
-"""What became of labels that were just sent, where a worker runs: by its journal, which tells how many of each kind.
+"""What became of labels that were just sent, if a worker runs, by the counts in its journal.
 
-The journal counts all labels of the pipeline, so those that others send meanwhile are among them.
+The journal counts all labels of the pipeline, so those that others send in the meantime are among them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from driftline.kafka.broker import KafkaBroker
 from driftline.operate.status import ShardStatus, read_status
 
 LOOK_EVERY_S = 0.5
-STILL_S = 3.0  # without a new journal entry: nobody reads on
+STILL_S = 3.0  # without a new journal entry: no one reads on
 WAIT_MAX_S = 20.0
 _ENDS = ("joined", "late", "orphan", "expired", "duplicate", "assumed", "failed")
 
 
 class Met(Struct, frozen=True):
-    """How waits ended meanwhile.
+    """How waits ended in the meantime.
 
     Args:
         ends: outcomes by kind.

@@ -1,7 +1,7 @@
 """Keeps the log readable.
 
 While a broker is away aiokafka tells each failed attempt as an error, thousands a minute. What the engine does about it
-is told by the engine itself (`outage`), so what only says that somebody did not answer is dropped. Of its other errors
+is told by the engine itself (`outage`), so what only says that someone did not answer is dropped. Of its other errors
 one of a kind is let through now and then, with its cause in a line and the number of those that were left out. Of an
 error that ends the worker, mode tells twice what the command then says to the user.
 """
@@ -57,7 +57,7 @@ class Seldom(logging.Filter):
 
 
 class Unread(logging.Filter):
-    """Drops asyncio's complaint of errors that nobody read, where they are aiokafka's: it sets one on several futures.
+    """Drops asyncio's complaint of errors that no one read, where they are aiokafka's: it sets one on several futures.
 
     Whoever waited for the commit has had it.
     """

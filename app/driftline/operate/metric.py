@@ -33,7 +33,7 @@ class WorkerCollector(Collector):
 
     Args:
         worker: returns the worker, or None while there is none.
-        outage: returns what is known of Kafka's absence, or None while nobody has looked.
+        outage: returns what is known of Kafka's absence, or None while no one has looked.
     """
 
     def __init__(self, worker: Callable[[], Worker | None], outage: Callable[[], Outage | None]) -> None:

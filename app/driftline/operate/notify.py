@@ -1,6 +1,6 @@
 """Notification: reads the alerts topic and posts to webhooks.
 
-One consumer group a webhook, so each has its own place in the topic: one that hangs or is away keeps nobody waiting
+One consumer group a webhook, so each has its own place in the topic: one that hangs or is away keeps no one waiting
 but itself. Within a group alerts go one after the other, in order. It is a service beside the engine and not a Faust
 agent, because an agent needs Faust's own Kafka transport (a second consumer, assignor and leader, which this app does
 not start), commits on a timer instead of after delivery, and would share one place in the topic among all webhooks.
@@ -92,7 +92,7 @@ class Notifier:
         return f"{self._pipeline.name}.notify.{self.name}"
 
     async def run(self) -> None:
-        """Read and post, for ever; Kafka's faults are waited out."""
+        """Read and post, forever; Kafka's faults are waited out."""
         while True:
             try:
                 await self._read()

@@ -1,4 +1,4 @@
-"""What a deploy would do to the state, said before it: from the topics and the pipeline file, nothing written.
+"""What a deploy would do to the state, predicted from the topics and the pipeline file; writes nothing.
 
 For each shard, what a worker with this file and these versions would do first: whether the file is one that the state
 can follow, and whether the state can be had: from which snapshot, or by following the journal from where it began.

@@ -1,4 +1,4 @@
-"""Puts the states of a file into a pipeline's topics, each behind an epoch of its own, where workers go on from.
+"""Puts the states of a file into a pipeline's topics, each with its own epoch, from which workers continue.
 
 The file is looked through whole before a byte of it is unpickled, and every shard is thawed, brought under the pipeline
 as it is now and tried on records before anything is written. Then, shard by shard, the state goes into the snapshots
@@ -45,7 +45,7 @@ PIECE_BYTES = 1024 * 1024
 
 
 class _Segments(Sequence[tuple[Sequence[bytes], Sequence[bytes]]]):
-    """The segments of a state in a file, read when they are asked for."""
+    """The segments of a state in a file, read when they are requested."""
 
     def __init__(self, stream: IO[bytes], start: int, rows: Sequence[Row]) -> None:
         self._stream, self._rows = stream, rows
@@ -86,7 +86,7 @@ class StateReader:
             self._stream.seek(at)
             if self._stream.read(1):
                 raise StateFileError("the state file has extra bytes at its end; copy it again")
-        except BaseException:  # nobody else has the file yet
+        except BaseException:  # no one else has the file yet
             self._stream.close()
             raise
 
@@ -94,7 +94,7 @@ class StateReader:
         self._stream.close()
 
     def shard(self, saved: SavedShard) -> Frozen:
-        """The state of one shard; its segments are read when they are asked for."""
+        """The state of one shard; its segments are read when they are requested."""
         rows, rest = self._head(saved)
         return Frozen(
             rest, _Segments(self._stream, self._starts[saved.manifest.partition], rows), saved.manifest.format
@@ -266,8 +266,8 @@ class Restoration:
         """Check everything, then write.
 
         Raises:
-            StateFileError, StateMismatchError: a state cannot be put to work here.
-            RecoveryError: a journal holds a state, or changed meanwhile.
+            StateFileError, StateMismatchError: a state cannot be used here.
+            RecoveryError: a journal holds a state, or changed in the meantime.
             CommitUnknownError: Kafka refused; what was restored by then stays, and the command may be given again.
         """
         check_pipeline(self._reader.file, self._pipeline)

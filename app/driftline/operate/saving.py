@@ -1,4 +1,4 @@
-"""Saves the state of every shard to a file, from the topics alone: workers may run meanwhile.
+"""Saves the state of every shard to a file, from the topics alone: workers may run in the meantime.
 
 Each shard's state is derived as recovery derives it, up to where the journal ended when it was looked at. Where that
 cannot be done here (inputs that the journal names are gone, or these versions cannot read the snapshot), the newest

@@ -1,4 +1,4 @@
-"""What the journal says of every shard: positions, lag, and the numbers that its entries carry for people.
+"""The status of every shard from its journal: positions, lag, and the summary in its entries.
 
 Reads Kafka alone, so it answers whether or not a worker runs; it joins no group and changes nothing. `look` is for when
 something is wrong: it says what it could not learn instead of waiting for it, and what stands in the way.

@@ -1,9 +1,9 @@
-"""Proves from the topics alone that what was published is what the journal's fold makes.
+"""Replays the journal from the topics alone and checks that it gives what was published.
 
 Every slice that the journal names is read from the inputs again and folded as recovery folds it; its digest must be the
 journal's, and (`outputs`) every record in the output topics must be the one that the fold made, byte for byte. Nothing
-is written, no group is joined and no producer opened, so a worker may run meanwhile: the audit ends where the journal
-ended when it began.
+is written, no group is joined and no producer opened, so a worker may run in the meantime: the audit ends where the
+journal ended when it began.
 
 Memory: a shard's state and a few thousand records, however long the topics are.
 """
@@ -63,7 +63,7 @@ class ShardAudit:
 
     Args:
         start: where it began, in words.
-        slices, records: folded again, of which `unverifiable` slices came out otherwise under other versions or
+        slices, records: replayed, of which `unverifiable` slices came out otherwise under other versions or
             arithmetic than they were made with.
         passed_over: slices that could not be folded, as their inputs are gone or their pipeline cannot be read.
         epochs_unverifiable: numbers of the epochs that those are in.
@@ -121,7 +121,7 @@ class _Begin(NamedTuple):
     fold_from: int = -1
 
 
-class _Found(Exception):  # noqa: N818 - it is no error: it carries what was looked for
+class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was looked for
     """Ends a fold at the first difference."""
 
     def __init__(self, difference: Difference) -> None:

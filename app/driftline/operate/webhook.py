@@ -1,8 +1,8 @@
-"""Webhooks: where alerts are posted, in which form, and what an answer means.
+"""Webhooks: where alerts are posted, in which format, and what an answer means.
 
-The settings file of a deployment names them (`DRIFTLINE_NOTIFY`); it is no part of the pipeline file, which goes into
-the journal and is read by many. Addresses and headers may hold `${NAME}`, filled in from the environment, so that the
-file itself needs no secret. Nothing of an address but its host is ever logged.
+The settings file of a deployment names them (`DRIFTLINE_NOTIFY`); it is not a part of the pipeline file, which goes
+into the journal and is read by many. Addresses and headers may hold `${NAME}`, filled in from the environment, so that
+the file itself needs no secret. Nothing of an address but its host is ever logged.
 
     webhooks:
       on-call:

@@ -1,4 +1,4 @@
-"""What keeps records from us although Kafka answers: partitions that nobody reads, and transactions of others.
+"""What blocks records although Kafka is available: partitions that no one reads, and others' transactions.
 
 Both last until a person acts, so each is one warning when it is seen and one line when it is over.
 """
@@ -56,7 +56,7 @@ class Lookout:
     """Looks at the inputs of one worker now and then.
 
     Attributes:
-        wider: topics with partitions that nobody reads, each with its number of partitions.
+        wider: topics with partitions that no one reads, each with its number of partitions.
     """
 
     def __init__(self, clock: Clock = REAL) -> None:

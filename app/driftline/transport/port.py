@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 class Assignment(Protocol):
-    """Who is told which partitions this worker has. Both calls must return soon: no heartbeat runs meanwhile."""
+    """Who is told which partitions this worker has. Both calls must return soon: no heartbeat runs in the meantime."""
 
     async def revoked(self) -> None:
         """All partitions are taken away (rebalances are eager). Nothing may be committed after it returns."""

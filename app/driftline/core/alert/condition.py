@@ -1,4 +1,4 @@
-"""The table of what is watched beside drift: what an episode may be of, and of which kind its alerts are.
+"""The table of watched conditions other than drift, and the kind of alert of each.
 
 A condition is a member of `Condition`, and the member is its row: one that lacks a column does not type-check, and
 there is no other list of conditions. `watch`, `fold.loss` and `fold.incident` judge
@@ -69,7 +69,9 @@ class Condition(Enum):
     )
     ERRORS = Row(name="errors", kind="model_failure", watched=lambda _: _if(True))  # exceptions of the model
     BROKEN = Row(name="model", kind="model_failure", watched=lambda _: _if(True))  # predictions that are not finite
-    CHANGE = Row(name="model_change", kind="model_change", watched=lambda _: _if(True))  # over as soon as it is told
+    CHANGE = Row(
+        name="model_change", kind="model_change", watched=lambda _: _if(True)
+    )  # over as soon as it is reported
 
     @property
     def row(self) -> Row:

@@ -6,7 +6,7 @@ Severity is `warning` unless users are hurt for certain, and the pipeline file m
     concept_drift   the error rate has at least doubled or risen by ten percentage points (regression: the average error
                     has moved up by a quarter of the reference errors)
     performance     a metric is beyond its limit by more than a tenth of it
-    label_coverage  less than half of the coverage that is asked for
+    label_coverage  less than half of the coverage that is requested
     label_match     more than half of the labels find no event, or none come
     data_quality    more than half of the records are rejected
     model_failure   a prediction is missing or comes from an older copy of the model; the model rests
@@ -127,7 +127,7 @@ def _listed(names: list[str]) -> str:
 
 
 def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
-    """A change of the model, over as soon as it is told."""
+    """A change of the model, over as soon as it is reported."""
     drift = reaction.drift
     sentence = _changed(pipeline.name, reaction)
     evidence: dict[str, object] = {

@@ -66,7 +66,7 @@ class Moment(Struct, frozen=True, gc=False):
         now_ms: the watermark.
         labels, events: how many were seen so far: what "observed since" is told by.
         place: of the record that shows it, in an episode's name: `e8435` (an event's offset), `l` (a label's), `c` (a
-            command's), `t` (a tick's slice). It makes the name unique for ever, also after a fresh start.
+            command's), `t` (a tick's slice). It makes the name unique forever, also after a fresh start.
         positions: next offsets by input topic.
         gap_ms: mean time between events so far.
     """
@@ -230,14 +230,14 @@ class Episodes:
         return None
 
     def acknowledge(self, episode: Episode, now_ms: int, by: str = "") -> Told | None:
-        """Somebody cares for it: it is told again only when it becomes critical, and when it is over."""
+        """Someone cares for it: it is reported again only when it becomes critical, and when it is over."""
         if episode.acknowledged:
             return None
         episode.acknowledged, episode.acknowledged_by = True, by
         return self._told(episode, "ongoing", episode.sign.sentence, now_ms)
 
     def silence(self, episode: Episode, now_ms: int, span_ms: int) -> Told | None:
-        """Nobody is to be notified of this signal for a span of event time: of this episode, nor of a next one."""
+        """No one is to be notified of this signal for a span of event time: of this episode, nor of a next one."""
         if len(self.silences) >= SILENCES_MAX and episode.signal not in self.silences:
             del self.silences[next(iter(self.silences))]
         self.silences[episode.signal] = now_ms + span_ms
@@ -246,7 +246,7 @@ class Episodes:
     def forget(self, signals: frozenset[str], moment: Moment) -> None:
         """The pipeline's rules changed: conditions that it does not watch any more hold no longer.
 
-        Nobody knows whether the trouble is over, so that is not what the end of the episode says.
+        No one knows whether the trouble is over, so that is not what the end of the episode says.
         """
         for signal, episode in self.open.items():
             if signal not in signals and episode.holds:
@@ -313,5 +313,5 @@ def quiet_ms(rules: Alerts, gap_ms: float) -> int:
 
 
 def ongoing_ms(rules: Alerts, gap_ms: float) -> int:
-    """How often an episode that lasts is told again."""
+    """How often an episode that lasts is reported again."""
     return max(ONGOING_MS, int(ONGOING_GAPS * gap_ms)) if rules.ongoing_ms is None else rules.ongoing_ms

@@ -1,4 +1,4 @@
-"""Conditions that are watched beside drift: counters on the way of each record, judged now and then.
+"""Watches conditions other than drift: counters updated by each record and judged now and then.
 
 A record costs one comparison here, and a settled event one addition. What is judged, and when:
 
@@ -9,8 +9,8 @@ A record costs one comparison here, and a settled event one addition. What is ju
     at the end of each window of event time       throughput
 
 A condition begins beyond its limit, and ends only where the value has come back behind it by a twentieth of the way
-from the limit to the nearer of 0 and 1 (of the limit itself, where it is no share): that keeps a value which trembles
-at its limit from opening and closing at each look.
+from the limit to the nearer of 0 and 1 (of the limit itself, where it is not a share): that keeps a value which
+trembles at its limit from opening and closing at each look.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is watched of a feature besides the rank of its numbers.
+"""Drift signals of a feature other than the rank of its numbers.
 
 season    numbers: the rank among values of the same time of day, week or year
 novelty   texts: 1 where the value was not among the first `reference_size`, else 0

@@ -209,7 +209,7 @@ class Monitor:
                 return None
             value = reference.rank(value)
         if settled and not self.settled:
-            # A cold start is no past to compare with: of the warm-up, its later half is kept.
+            # A cold start is not a past to compare with: of the warm-up, its later half is kept.
             self.settled = True
             self.trail.forget_before(self.observed // 2)
         self.trail.append(value)

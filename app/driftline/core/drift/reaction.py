@@ -1,4 +1,4 @@
-"""What a shard does about a drift: nothing but tell (`alert`), or change the model.
+"""Reactions to a drift: only an alert (`alert`), or a change of the model.
 
     reset    an untrained model takes over
     swap     a background model, which learns from the warning on beside the one that serves, takes over at the
@@ -12,7 +12,7 @@ Rules:
 * Each reaction is a new generation of the model. It depends on the fold alone, so a replay makes the same ones.
 * There is one background model at most. It is dropped when the warning passes without a drift, when it raises
   (the journal names the call, as in `fault`: a replay drops it there without asking), and when an operator
-  resets the model. It serves nobody before it takes over.
+  resets the model. It serves no one before it takes over.
 * A faster rate ends by itself, after so many steps of the optimizer: it is part of the model (`rate.Boosted`).
 """
 
@@ -93,7 +93,7 @@ class Reactor:
 
         Args:
             names: monitors that go on, by what they were called before; a background model without the monitor that
-                it was begun at would learn for ever, and is dropped.
+                it was begun at would learn forever, and is dropped.
         """
         made = Reactor.of(pipeline)
         made.quiet_until = self.quiet_until

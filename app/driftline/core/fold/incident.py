@@ -1,4 +1,4 @@
-"""What a shard does about trouble: rejected records, drift, faults of the model, limits that are not kept.
+"""What a shard does about incidents: rejected records, drift, model faults, exceeded limits.
 
 A sign of trouble belongs to the episode of its signal (`episode`), which says whether it is told; `alert` words it. A
 drift may also change the model (`reaction`).
@@ -64,7 +64,7 @@ def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
 
 
 def tell_change(shard: Shard, sign: Sign, out: Outbox) -> None:
-    """Tell of a change of the model, which is over as soon as it is told."""
+    """Tell of a change of the model, which is over as soon as it is reported."""
     moment = shard.moment(out.place(shard.pipeline.topics))
     _tell(shard, shard.episodes.event(shard.pipeline.alerts, Condition.CHANGE.named(), sign, moment), out)
 

@@ -8,7 +8,7 @@ merge is a pure function of the records that are merged: the same offset ranges 
   event is scored.
 * Within one input, offsets rule.
 * An input that has unread records below its end and none in hand holds the others back (KIP-353, KIP-695); one that
-  is at its end holds nobody back; control never waits and never holds back, and goes first.
+  is at its end holds no one back; control never waits and never holds back, and goes first.
 
 * A record whose time lies far ahead (`core.ahead`) goes behind the one before it in its input, whatever its time: else
   it would hold back its whole input until the others have come up to it. Whether it does is settled when it becomes the
@@ -41,7 +41,7 @@ class Merge(Generic[Unread]):
 
     Args:
         decode: for each input, what makes a record of what is pushed.
-        judge: says whose time lies far ahead; without one, nobody's does.
+        judge: says whose time lies far ahead; without one, no one's does.
 
     Invariant: `pop` returns records of one input in the order in which they were pushed.
     """

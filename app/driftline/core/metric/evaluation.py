@@ -510,7 +510,7 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
         name: its expression, for the error's text.
 
     Raises:
-        ExpressionError: it is no metric, gives no single number, or needs what predictions of the task do not
+        ExpressionError: it is not a metric, gives no single number, or needs what predictions of the task do not
         have.
     """
     instead = _REFUSED.get(type(metric))

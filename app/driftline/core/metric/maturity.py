@@ -1,4 +1,4 @@
-"""How far the truth has come in: metrics that know that labels are late, and what is known before they come.
+"""How many labels have arrived: metrics that allow for late labels, and estimates before they arrive.
 
 A metric over all labels says nothing of the events whose label is still out, and the labels that come early may be of
 another kind than those that come late (fraud is reported within days, its absence after weeks). So next to the plain

@@ -1,1 +1,1 @@
-"""The model of a shard: how it is asked and taught, and what becomes of its faults."""
+"""The model of a shard: how it predicts and learns, and how its faults are handled."""

@@ -1,4 +1,4 @@
-"""River's pipelines, walked without what they ask anew at each call.
+"""River's pipelines, traversed without the checks that River repeats at each call.
 
 `compose.Pipeline` looks up at every record what kind each of its steps is and which extra arguments it takes. Of a
 pipeline of plain transformers before one estimator that never changes: so its steps are called here directly, in the
@@ -57,7 +57,7 @@ class Walk:
     `settle` before anybody else looks at the model: until then it may lack what it has learned.
 
     Args:
-        by_itself: nothing is done in its place: somebody else calls the model too.
+        by_itself: nothing is done in its place: someone else calls the model too.
     """
 
     def __init__(self, model: Any, form: Form, *, by_itself: bool = False) -> None:

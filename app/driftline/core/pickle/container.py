@@ -1,4 +1,4 @@
-"""Containers, numbers, generators and arrays out of a state: what each may be given, and no more.
+"""Containers, numbers, generators and arrays read from a state, each with only the arguments it may have.
 
 Each maker takes the arguments that stand in the bytes, and refuses what the class itself would take but its own
 `__reduce__` never writes: iterators, sizes without content, names to look up. Of random generators and arrays numpy
@@ -45,7 +45,7 @@ _NATIVE: Final = ("<", "|", "=")
 
 
 class Token:
-    """Stands for what may be called in one way only, and is no value of its own."""
+    """Stands for what may be called in one way only, and is not a value of its own."""
 
     def __init__(self, name: str) -> None:
         self.__qualname__ = name

@@ -1,4 +1,4 @@
-"""Bytes of a pickle turned into objects, none of which the bytes can choose how to make.
+"""Reads a pickle's bytes into objects without letting the bytes choose how to make them.
 
 A pickle is a program: it names functions and calls them. Python's own reader lets a hook decide about names only, and
 what is done with a name that passes is up to the bytes: any arguments, any state set on any object, an endless iterator

@@ -1,4 +1,4 @@
-"""Whether a model suits a task and an event's features: what can be told without an event.
+"""Whether a model suits a task and an event's features, as far as can be known without an event.
 
 River's base classes say what a model answers (a class, a number, an anomaly score). Which features a model
 reads can be told where its branches start with a Select; where one does not, it reads all of them.
@@ -29,7 +29,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (base.Clusterer, "a clusterer"),
     (base.BaseTransformer, "a transformer, which does not predict"),
 )
-_NEVER = (  # what they answer is no single prediction, whatever else they are
+_NEVER = (  # what they answer is not a single prediction, whatever else they are
     active.base.ActiveLearningClassifier,
     base.MultiLabelClassifier,
     base.MultiTargetRegressor,

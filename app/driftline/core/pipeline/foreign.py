@@ -108,7 +108,7 @@ def check_modest(text: str, params: Mapping[str, Scalar]) -> float:
     windows hold together is at most `BYTES_MAX`.
 
     Raises:
-        ExpressionError: it asks for more, or is no expression.
+        ExpressionError: it asks for more, or is not an expression.
     """
     found = _Measure(params).of(parse_expression(text, params))
     if found > BYTES_MAX:

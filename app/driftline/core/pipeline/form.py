@@ -313,7 +313,7 @@ class Watch(Form):
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> Any:
-        """Only the expression, where nothing else is asked for."""
+        """Only the expression, where nothing else is requested."""
         return self.detector if self == type(self)(detector=self.detector) else write(self)
 
 
@@ -482,7 +482,7 @@ class Snapshot(Form):
 
 
 class MetricSplit(Form):
-    """How the metrics are told apart, besides the total."""
+    """How the metrics are distinguished, besides the total."""
 
     segment: str | None = Field(default=None, description="a feature: break metrics down by its values")
     segment_max: Annotated[int, Field(ge=1, le=1_000)] = Field(

@@ -1,4 +1,4 @@
-"""From a file's content to a pipeline, or to everything that is wrong with it.
+"""Parses a file's content into a pipeline, or into a list of all its problems.
 
 A person who writes a pipeline file wants all faults at once, each with its place, what stands there and what is
 allowed. So each top-level section is read on its own, and the rules between sections run over whatever could be

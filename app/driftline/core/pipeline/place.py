@@ -1,4 +1,4 @@
-"""Rules for where in a record things are: its value, its key, its headers, the envelope around it."""
+"""Rules for paths into a record: its value, its key, its headers, the envelope around it."""
 
 from __future__ import annotations
 

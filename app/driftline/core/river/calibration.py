@@ -1,4 +1,4 @@
-"""How well probabilities say how often they are right: the Brier score and the expected calibration error.
+"""How well probabilities are calibrated: the Brier score and the expected calibration error.
 
 River has neither. Both are for binary probabilities and update, revert and read in O(1) or O(bins).
 

@@ -1,7 +1,7 @@
-"""Commands that a shard has taken, so that none is taken twice, and by whom.
+"""Commands that a shard has accepted and their senders, so that none is accepted twice.
 
 Each command of `driftline control` carries when it was sent and a nonce. Nonces are kept for `WINDOW_MS` behind the
-latest command, and at most `TAKEN_MAX` of them; what was sent before that is refused, as nobody knows any more whether
+latest command, and at most `TAKEN_MAX` of them; what was sent before that is refused, as no one knows any more whether
 it was taken. Those of commands without a signature are kept apart, and the oldest is let go for each beyond
 `TAKEN_MAX`: where they are taken at all, there is no key, and whoever could repeat one could as well write another. So
 a flood of them can have nothing refused.

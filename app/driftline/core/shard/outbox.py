@@ -38,7 +38,7 @@ class Outbox(Struct, gc=False):
 
     Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
     from 2 on come alerts. So an id does not depend on what else happened to end at the same record: a slice that is
-    folded again after other records (which at_least_once may do) gives the same thing the same id.
+    replayed after other records (which at_least_once may do) gives the same thing the same id.
 
     Args:
         topic, partition, number: of the record: its topic and offset, or `tick` and the number of the slice.

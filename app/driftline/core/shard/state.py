@@ -176,7 +176,7 @@ class Shard:
 
     @property
     def passed(self) -> dict[tuple[str, str], int]:
-        """Records that were passed over, by input (`events`, `labels`) and kind (`core.record.PASSED`)."""
+        """Records that were skipped, by input (`events`, `labels`) and kind (`core.record.PASSED`)."""
         counts = ((name.split("_"), count) for name, count in self.counts.items() if name.startswith("passed_"))
         return {(what, kind): count for (_, what, kind), count in counts}
 

@@ -1,4 +1,4 @@
-"""A model file on its way into a shard: parts that come as commands, put together and proved whole.
+"""A model file being loaded into a shard: its parts arrive as commands, are joined and checked.
 
 Whatever changes a shard stands in its topics, or nothing could be replayed from them. So a model file travels in the
 control topic itself, in parts of a bounded size; the part that makes it whole is where the model changes, at a

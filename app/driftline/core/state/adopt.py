@@ -1,4 +1,4 @@
-"""What a change of the pipeline file does to a state that is already there.
+"""What a change of the pipeline file does to an existing state.
 
 Three kinds of keys (the table in docs/architecture.md is this module in words):
 

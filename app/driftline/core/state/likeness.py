@@ -1,4 +1,4 @@
-"""Whether a model that was read is of the making of the pipeline's own.
+"""Whether a model that was read has the structure of the pipeline's own.
 
 Its bytes may be of others: what they say of sizes, patterns and steps is held against the model that the pipeline's
 expression makes, before anything of it is used.

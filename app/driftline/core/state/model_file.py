@@ -64,14 +64,14 @@ NAMED_MAX = 4  # keys that differ
 
 
 class UnfitError(SnapshotError):
-    """A model file that cannot be put to work here; the text says why, and what to do."""
+    """A model file that cannot be used here; the text says why, and what to do."""
 
 
 def parse(content: bytes) -> tuple[Trained, bytes]:
     """The manifest and the model's bytes, whole.
 
     Raises:
-        UnfitError: it is no model file, or it is damaged, or of another format.
+        UnfitError: it is not a model file, or it is damaged, or of another format.
     """
     end = content.find(b"\n", 0, MANIFEST_BYTES_MAX)
     try:

@@ -59,7 +59,7 @@ class Draft:
 
     Args:
         looks: whether a field without a stated task looks like a label of this one; asked in the order of `TASK_NAMES`.
-        look: what is said of the label. Raises `ProfileError` where it can be none.
+        look: what is reported about the label. Raises `ProfileError` where it can be none.
         prose: whether free text can be learned from, as counted words.
         numbers_only: texts cannot be learned from at all.
         note: a sentence about the model.

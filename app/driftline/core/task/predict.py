@@ -1,4 +1,4 @@
-"""From what a model says to a prediction: of a number, and of a class."""
+"""From a model's output to a prediction: of a number, and of a class."""
 
 from __future__ import annotations
 

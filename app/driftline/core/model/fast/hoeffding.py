@@ -1,4 +1,4 @@
-"""`HoeffdingTreeClassifier` with naive Bayes at its leaves, asked and taught with fewer calls.
+"""`HoeffdingTreeClassifier` with naive Bayes at its leaves: predict and learn with fewer calls.
 
 River asks every leaf for two predictions as it learns, each through four calls a feature and class, and copies a
 dictionary each time. Here the same operations are done on the same tree in the same order, so that every bit is River's
@@ -27,7 +27,7 @@ class Hoeffding:
     """A tree as it is asked and taught.
 
     What the leaf of the last features said is kept: where they are taught next, as when labels do not wait, it is asked
-    once for both. `settle` forgets it, without which nobody else may change the tree.
+    once for both. `settle` forgets it, without which no one else may change the tree.
     """
 
     __slots__ = ("_asked", "_leaf", "_parent", "_said", "_tree")

@@ -1,4 +1,4 @@
-"""The two steps of River's that most pipelines are made of, each in one function.
+"""The two River steps that most pipelines consist of, each in one function.
 
 `StandardScaler` and the linear models (`LogisticRegression`, `LinearRegression`) are a dozen calls a record, and the
 calls cost more than the arithmetic. Here the same operations are done on the same objects in the same order, so that
@@ -27,7 +27,7 @@ class Scaling:
     """A `StandardScaler` whose numbers are taken out of its dicts into lists, by place instead of by name, at half the
     cost.
 
-    They are put back by `settle`, without which nobody else may look at the scaler. Taken are features that it has
+    They are put back by `settle`, without which no one else may look at the scaler. Taken are features that it has
     seen, all of them equally often; whatever else comes goes River's way, and whoever sends now these, now others is
     left to it for good.
     """

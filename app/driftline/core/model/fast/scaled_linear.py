@@ -1,4 +1,4 @@
-"""A `StandardScaler` before a linear model, asked and taught in one.
+"""A `StandardScaler` before a linear model: predict and learn in one step.
 
 What most pipelines of numbers are. River keeps every number of the two by its feature's name; here they are taken out,
 by the feature's place, and worked with as River does, in the same order, so that every bit is River's own. Tests hold
@@ -53,7 +53,7 @@ class Line:
     Taken are the numbers of features that both have seen, the scaler all of them equally often, the model in declared
     order; until that comes, and where it never does, the two go their own way. It is tried after each of the first
     `_TRIES_MAX` pairs that were learned so, and once it fits, whenever something is asked or taught after a `settle`,
-    which puts the numbers back: without it nobody else may look at the two.
+    which puts the numbers back: without it no one else may look at the two.
 
     Args:
         names: of the features, in declared order.
