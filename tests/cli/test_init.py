@@ -203,7 +203,7 @@ def test_json_lines_with_objects_inside_and_odd_keys(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     pipeline = load_pipeline(folder / "rows.yaml")
     assert (pipeline.event.id, pipeline.event.time) == ("meta.key", "meta.at")
-    assert [feature.keys for feature in pipeline.event.features.values()] == [
+    assert [feature.keys for feature in pipeline.event.plain.values()] == [
         ("card", "country"), ("card", "on"), ("a.b",), ("no",),
     ]  # fmt: skip
     assert isinstance(pipeline.event.features["no"].fill, float)

@@ -14,7 +14,7 @@ from driftline.core.error import SnapshotError
 from driftline.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
-from driftline.core.state.freeze import Frozen, dump_rest, load
+from driftline.core.state.freeze import Frozen, dump_rest, load, view_of
 from driftline.core.state.migration import FORMAT, OLDEST, STEPS
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, epochs, slices, state
@@ -121,7 +121,7 @@ def test_every_format_since_the_oldest_has_its_step_and_its_bytes() -> None:
 def test_other_formats_are_refused(made_by: int) -> None:
     shard = Shard(small(), 0)
     with pytest.raises(SnapshotError, match=rf"has format {made_by}; this version reads {OLDEST} to {FORMAT}"):
-        load(small(), 0, Frozen(dump_rest(shard, shard.pending.view()), (), made_by))
+        load(small(), 0, Frozen(dump_rest(shard, view_of(shard)), (), made_by))
 
 
 # -- other versions

@@ -21,7 +21,7 @@ from driftline.codec.write import Write
 from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
 from driftline.core.shard.state import Shard
-from driftline.core.state.freeze import dump_rest, load
+from driftline.core.state.freeze import dump_rest, load, view_of
 from driftline.engine.snapshot import read_shelf
 from driftline.engine.trial import check_works
 from driftline.transport.port import Place
@@ -93,7 +93,7 @@ async def overwrite(cluster: MemoryCluster, change: Callable[[Any], object]) -> 
     shard = load(chosen, 0, frozen)
     change(shard)
     index = encode_index(shelf.rows[manifest.slot])
-    head = index + dump_rest(shard, shard.pending.view())
+    head = index + dump_rest(shard, view_of(shard))
     chunks = list(split(head))
     manifest = structs.replace(
         manifest, chunks=len(chunks), size_bytes=len(head), digest=state_digest(head), index_bytes=len(index)

@@ -8,16 +8,33 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from driftline.core.history.plan import Plan, Scheme
 from driftline.core.pipeline import Pipeline
 
 # Bytes of one waiting event, measured on CPython 3.11 with ids of some 36 characters that are the keys as well, a
 # million at once: 230 without features; 9 a number, 1 and its length a short text, 1 a boolean.
 _EVENT_BYTES = 240
-_FEATURE_BYTES = {"number": 9, "string": 20, "boolean": 1}
+_FEATURE_BYTES = {"number": 9, "string": 20, "boolean": 1, "text": 200, "key": 20}
 _SEEN_BYTES = 190  # one remembered event id
 _SNAPSHOTS_KEPT = 2
 _HOUR_MS = 3_600_000
 OUTAGE_MS = 24 * _HOUR_MS  # how long a worker may be away before inputs that it has not read yet are gone
+
+
+class KeyNeed(Struct, frozen=True):
+    """What the past of one `by` will need.
+
+    Args:
+        by: its fields.
+        key_bytes: memory of a key whose windows are full; of a key with few events it is a fraction of that.
+        keys_max: most keys, over all partitions.
+        bytes: of all of them, full.
+    """
+
+    by: str
+    key_bytes: int
+    keys_max: int
+    bytes: int
 
 
 class Need(Struct, frozen=True):
@@ -32,6 +49,7 @@ class Need(Struct, frozen=True):
         pending_bytes: memory of all of them.
         seen_bytes: memory of the remembered event ids.
         retention_ms: least time that the events and labels topics must keep records, in whole hours.
+        history: of each `by` of history features.
     """
 
     rate_per_s: float | None
@@ -42,6 +60,7 @@ class Need(Struct, frozen=True):
     pending_bytes: int
     seen_bytes: int
     retention_ms: int
+    history: tuple[KeyNeed, ...] = ()
 
     @property
     def crowded(self) -> bool:
@@ -73,7 +92,12 @@ def need(pipeline: Pipeline, rate_per_s: float | None, partitions: int) -> Need:
         pending_bytes=min(pending, pending_max) * event_bytes,
         seen_bytes=seen * _SEEN_BYTES,
         retention_ms=-(-(_SNAPSHOTS_KEPT * pipeline.snapshot.every_ms + OUTAGE_MS) // _HOUR_MS) * _HOUR_MS,
+        history=tuple(_key_need(scheme, pipeline.event.keys_max * partitions) for scheme in Plan.of(pipeline).schemes),
     )
+
+
+def _key_need(scheme: Scheme, keys_max: int) -> KeyNeed:
+    return KeyNeed(scheme.name, scheme.key_bytes_max, keys_max, scheme.key_bytes_max * keys_max)
 
 
 def bytes_of_waiting(pipeline: Pipeline) -> int:

@@ -93,11 +93,11 @@ def synthetic_records(pipeline: Pipeline, events: int = EVENT_COUNT, *, negative
     timed: list[tuple[int, int, int, Record]] = []
     for number in range(events):
         time_ms = _START_MS + number * gap_ms
-        values = tuple(
-            _value(feature, place, rng, negative) for place, feature in enumerate(pipeline.event.features.values())
-        )
+        form = pipeline.event
+        read = [_value(feature, place, rng, negative) for place, feature in enumerate(form.read.values())]
+        values, context = form.arrange(read)
         source = Source(pipeline.topics.events, 0, number, time_ms, None, None)
-        timed.append((time_ms, 2, number, Event(source, time_ms, time_ms, f"event-{number}", values)))
+        timed.append((time_ms, 2, number, Event(source, time_ms, time_ms, f"event-{number}", values, context=context)))
         delay_ms = _delay_ms(wait_ms, gap_ms, rng)
         if pipeline.label is not None and pipeline.topics.labels is not None and delay_ms is not None:
             known_ms = time_ms + delay_ms
@@ -114,8 +114,10 @@ def _value(feature: Feature, place: int, rng: random.Random, negative: bool) -> 
     match feature.type:
         case "boolean":
             return rng.random() < 0.4
-        case "string":
+        case "string" | "text":
             return rng.choice(_WORDS[: 3 + place % 9])
+        case "key":
+            return f"key-{rng.randint(0, 99)}"
         case "number":
             if place % 3 == 2:
                 return float(rng.randint(0, 50))
@@ -208,7 +210,7 @@ def _features(shard: Shard, records: Sequence[Record]) -> dict[str, FeatureValue
     """The features of the last event among the records."""
     for record in reversed(records):
         if isinstance(record, Event):
-            return shard.learner.features_of(record.features)
+            return shard.learner.features_of(shard.history.complete(record, shard.now_ms).features)
     return {}
 
 

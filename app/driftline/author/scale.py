@@ -18,8 +18,9 @@ from river.facto.base import BaseFM
 from river.linear_model.base import GLM
 
 from driftline.author.proof import synthetic_records
+from driftline.core.history.history import History
 from driftline.core.pipeline import Pipeline
-from driftline.core.record import Event, FeatureValue, Label, LabelValue
+from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from driftline.core.river.building import build_model
 from driftline.core.river.seed import parts
 from driftline.core.task import task_of
@@ -64,7 +65,11 @@ def warnings(pipeline: Pipeline) -> list[str]:
 def _pairs(pipeline: Pipeline) -> Sequence[tuple[Sequence[FeatureValue], LabelValue]]:
     """Synthetic events with their labels; yes and no are balanced, or a model would always say yes."""
     records = synthetic_records(pipeline, EVENTS)
-    events = {record.event_id: record.features for record in records if isinstance(record, Event)}
+    past, events = History(pipeline), dict[EventId, Sequence[FeatureValue]]()
+    for record in records:
+        if isinstance(record, Event):
+            events[record.event_id] = past.complete(record, record.time_ms).features
+            past.take(record)
     labels = {record.event_id: record.value for record in records if isinstance(record, Label)}
     pairs = [(events[name], label) for name, label in labels.items() if label is not None]
     if not task_of(pipeline.task).labels.two_valued:

@@ -212,7 +212,7 @@ async def _explain(
     except InputLostError as error:
         raise InputLostError(error.lost, "Its score can no longer be recomputed; choose a later event") from error
     learner = found.shard.learner
-    features = learner.features_of(found.event.features)
+    features = learner.features_of(found.score.features)
     weights, intercept = weights_of(learner.model, features)
     derived = Encoder(found.shard.pipeline, found.shard.partition).encode(found.score).value or b"{}"
     outcomes, alerts = pipeline.topics.outcomes, pipeline.topics.alerts

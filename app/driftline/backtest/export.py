@@ -30,7 +30,7 @@ _AFTER: Mapping[str, Kind] = {
 
 def columns_of(pipeline: Pipeline) -> dict[str, Kind]:
     """The columns; a feature whose name is taken by one of ours gets `feature_` before it."""
-    kinds: Mapping[str, Kind] = {"number": "number", "string": "text", "boolean": "boolean"}
+    kinds: Mapping[str, Kind] = {"number": "number", "string": "text", "text": "text", "boolean": "boolean"}
     features = {column_of(name): kinds[feature.type] for name, feature in pipeline.event.features.items()}
     return {**_BEFORE, **features, **_AFTER}
 

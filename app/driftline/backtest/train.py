@@ -72,6 +72,7 @@ def train(
     """
     history = source.open(pipeline)
     candidate = Candidate(pipeline.name, pipeline)
+    candidate.scores = []
     last: deque[Values] = deque(maxlen=TRIED)
     first_ms = last_ms = None
     with Stop() as stop:
@@ -81,9 +82,10 @@ def train(
                 break
             for record in batch:
                 if isinstance(record, Event):
-                    last.append(record.features)
                     first_ms = record.time_ms if first_ms is None else min(first_ms, record.time_ms)
                     last_ms = record.time_ms if last_ms is None else max(last_ms, record.time_ms)
+            last.extend(score.features for score in candidate.scores[-TRIED:])
+            candidate.scores.clear()
             if number % SAID_EVERY == 0:
                 moved(history.done, history.total)
                 if stop.asked:

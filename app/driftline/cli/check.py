@@ -150,6 +150,11 @@ def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
             )
             lines.append("      the oldest events expire before their label arrives")
     lines.append(f"  remembered event ids: {_bytes(estimate.seen_bytes)}")
+    lines += [
+        f"  history by {one.by}: at most {one.key_bytes:,} bytes a key, {_bytes(one.bytes)} with "
+        f"{one.keys_max:,} keys (event.keys_max, over {estimate.partitions} partitions)"
+        for one in estimate.history
+    ]
     kept, outage = format_duration(estimate.retention_ms), format_duration(OUTAGE_MS)
     lines.append(f"  retention of events and labels: at least {kept} (two snapshots and an outage of {outage});")
     lines.append("    unlimited to keep everything replayable, or to survive an upgrade of River")

@@ -135,6 +135,16 @@ def _labels(shards: Sequence[ShardStatus]) -> Table:
     return table
 
 
+def _held(by: str, held: Mapping[str, int]) -> str:
+    """The keys whose past a shard keeps, and what of them it could not use."""
+    count = held.get
+    return (
+        f"history by {by}: {count('keys', 0):,} of at most {count('keys_max', 0):,} keys ({count('evicted', 0):,} "
+        f"evicted), {count('late', 0):,} events or labels too late for a window, {count('without_key', 0):,} events "
+        "without a key"
+    )
+
+
 def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
     name to answer them by."""
@@ -145,6 +155,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition} is frozen: it does not learn until `driftline control unfreeze`"
         if latest := [_command(one) for one in note.get("commands", ())]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
+        for by, held in note.get("history", {}).items():
+            yield f"shard {shard.partition}: {_held(by, held)}"
         if waiting := shard.lag.get(control, 0):
             yield f"shard {shard.partition}: {waiting:,} records in {control} are still unread; is a worker running?"
         if unanswered := note.get("unanswered", 0):

@@ -78,6 +78,11 @@ def name_of(length_max: int) -> Kind:
     return text_of(length_max) | _EXACT
 
 
+def key_of(length_max: int) -> Kind:
+    """What a history is kept by: as an id, and not empty."""
+    return Annotated[str, Meta(min_length=1, max_length=length_max)] | _EXACT
+
+
 def text_of(length_max: int) -> Kind:
     """Text of so many characters at most."""
     return Annotated[str, Meta(max_length=length_max)]

@@ -14,9 +14,9 @@ from operator import itemgetter
 from typing import Any, get_args
 
 from driftline.codec.command import has_signature, sender_of
-from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, name_of, number_of, text_of, usual
+from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, key_of, name_of, number_of, text_of, usual
 from driftline.codec.document import MISSING, Documents, find, sized
-from driftline.codec.feature import Check, Checks, from_text, said_number
+from driftline.codec.feature import CHARS_MAX, Check, Checks, from_text, said_number
 from driftline.codec.format import hint_of
 from driftline.codec.format.frame import plain_object
 from driftline.codec.reason import REASONS, PassedOverError, RefusedError
@@ -74,12 +74,14 @@ class Decoder:
         self._features: list[tuple[str, Any, Feature, Path, Check, bool]] = [
             # Most paths are one key: it is looked up without a walk.
             (name, _plain_key(feature.keys), feature, feature.keys, checks.of(feature, form), feature.type == "number")
-            for name, feature in form.features.items()
+            for name, feature in form.read.items()
         ]
+        self._form = form if form.computed else None
+        self._missing_bits = [1 << form.names.index(name) for name in form.plain] + [0] * len(form.context)
         # Of numbers at keys of their own, which most events are made of, all at once.
         keys = [key for _, key, _, _, _, plain in self._features if plain and key is not None]
         self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
-        places = [(feature.keys, self._kind(feature)) for feature in form.features.values()]
+        places = [(feature.keys, self._kind(feature)) for feature in form.read.values()]
         self._usual_event = self._usual(self._events, self._event_id, self._event_time, places)
         label = pipeline.label
         if label is not None:
@@ -105,8 +107,17 @@ class Decoder:
         return usual([*begin, *places], self._bytes_max)
 
     def _kind(self, feature: Feature) -> Kind:
-        kinds = {"number": number_of(self._number_max), "string": text_of(self._string_max), "boolean": bool}
-        return kinds[feature.type]
+        match feature.type:
+            case "number":
+                return number_of(self._number_max)
+            case "boolean":
+                return bool
+            case "text":
+                return text_of(feature.chars_max or CHARS_MAX)
+            case "string":
+                return text_of(self._string_max)
+            case "key":
+                return key_of(self._string_max)
 
     def event(self, source: Source) -> InputRecord:
         """An event, or why it is none."""
@@ -154,7 +165,10 @@ class Decoder:
             event_id, values, missing = found[0], found[2:], 0
             time_ms, ahead = self._told_time(found[1], source)
         order_ms = source.record_time_ms if ahead else time_ms
-        return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
+        if self._form is None:
+            return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
+        features, context = self._form.arrange(values)
+        return Event(source, order_ms, time_ms, event_id, features, ahead, missing, context)
 
     def _numbers(self, document: dict[str, Any]) -> tuple[FeatureValue, ...] | None:
         """The features of an event that has a good number for each; None where each has to be looked at."""
@@ -181,7 +195,7 @@ class Decoder:
                 continue
             found: Any = MISSING if value is MISSING or value is None else check(name, value)
             if found is MISSING:
-                missing |= 1 << len(values)
+                missing |= self._missing_bits[len(values)]
                 found = _absent(name, feature, value)
             values.append(found)
         return tuple(values), missing

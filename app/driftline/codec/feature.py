@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from driftline.codec.declared import EXACT_MAX
 from driftline.codec.document import MISSING
 from driftline.codec.format import format_of
 from driftline.codec.json import NotFinite
@@ -18,6 +19,9 @@ from driftline.core.task.label import LabelKind
 
 Check: TypeAlias = Callable[[str, object], Any]
 """From a feature's name and what stands at its path to its value; to `MISSING` where that means that none is there."""
+
+CHARS_MAX = 10_000
+"""Where a text is cut, unless the pipeline says otherwise; in characters."""
 
 _WORDS = {"true": True, "false": False}
 
@@ -35,6 +39,11 @@ class Checks:
         match feature.type:
             case "string":
                 return self._string
+            case "text":
+                most = feature.chars_max or CHARS_MAX
+                return lambda name, value: self._text(name, value, most)
+            case "key":
+                return self._key
             case "boolean":
                 return self._boolean_text if untyped else self._boolean
             case "number" if feature.text or untyped:
@@ -71,6 +80,23 @@ class Checks:
             detail = f"{name} has {len(value)} characters; {self._string_max} are allowed"
             raise RefusedError("string_too_long", detail)
         return value
+
+    def _text(self, name: str, value: object, most: int) -> Any:
+        if type(value) is not str and type(value) is not NotFinite:
+            raise RefusedError("feature_type", f"{name} must be text, not {shown(value)}")
+        return value[:most] if isinstance(value, str) else MISSING
+
+    def _key(self, name: str, value: object) -> Any:
+        """An id: text, or a number that is exact; empty text is none."""
+        if type(value) is str:
+            return self._string(name, value) if value else MISSING
+        if type(value) is int or type(value) is bool:
+            return value
+        if type(value) is float and abs(value) <= EXACT_MAX:
+            return value
+        if type(value) is NotFinite:
+            return MISSING
+        raise RefusedError("feature_type", f"{name} must be text or an exact number, not {shown(value)}")
 
     def _boolean(self, name: str, value: object) -> Any:
         if type(value) is not bool:

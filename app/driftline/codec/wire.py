@@ -127,7 +127,7 @@ def _commas(form: EventForm | LabelForm) -> frozenset[str]:
     if isinstance(form, LabelForm):
         places = [parse_path(form.value)] if form.text == "comma" else []
     else:
-        places = [feature.keys for feature in form.features.values() if feature.text == "comma"]
+        places = [feature.keys for feature in form.read.values() if feature.text == "comma"]
     return frozenset(str(path[1]) for path in places if path[0] == HEADERS)
 
 

@@ -91,6 +91,7 @@ class Score(Struct, frozen=True, gc=False):
     Args:
         guard: `served` as the model said it, `fallback` by the last good copy of the model, `withheld` when
             nothing finite could be said: `prediction` is then empty.
+        features: what the model saw; not part of what is written.
         decision: whether the prediction reaches the pipeline's threshold; None without one.
     """
 
@@ -102,6 +103,7 @@ class Score(Struct, frozen=True, gc=False):
     decision: bool | None
     guard: Guard
     version: ModelVersion
+    features: tuple[FeatureValue, ...] = ()
 
 
 @final

@@ -44,10 +44,12 @@ class Event(Struct, frozen=True, gc=False):
     """Something to score.
 
     Args:
-        features: the values in the pipeline's declared order, None where one is omitted.
+        features: the values in the pipeline's declared order, None where one is omitted, or computed from the past or
+            the time (until `core.history` has done so).
         time_ahead: `time_ms` lies further ahead of the record's own time than the pipeline allows, so it does
             not move the watermark.
         missing: a bit for each feature that was not there, by its place.
+        context: the values of the pipeline's `event.context`, in declared order, None where one is missing.
     """
 
     source: Source
@@ -57,6 +59,7 @@ class Event(Struct, frozen=True, gc=False):
     features: tuple[FeatureValue, ...]
     time_ahead: bool = False
     missing: int = 0
+    context: tuple[FeatureValue, ...] = ()
 
 
 @final

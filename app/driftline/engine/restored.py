@@ -35,7 +35,7 @@ from driftline.core.error import ForeignWriterError, InputLostError, SnapshotErr
 from driftline.core.fingerprint import readers, unreadable
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
-from driftline.core.state.freeze import Frozen, dump_body, dump_marks, dump_rest
+from driftline.core.state.freeze import Frozen, dump_body, dump_marks, dump_rest, view_of
 from driftline.core.state.migration import check_format
 from driftline.engine.kept import Kept
 from driftline.engine.note import note_of
@@ -59,19 +59,19 @@ class Before(NamedTuple):
 
 
 class Pieces:
-    """A state as bytes, piece by piece: the parts of its ledger's segments, then its head. It must not change then.
+    """A state as bytes, piece by piece: the parts of its segments, then its head. It must not change then.
 
     Cost: blocks for a millisecond a segment, and for the head as long as pickling the model takes.
     """
 
     def __init__(self, shard: Shard) -> None:
-        self._view = shard.pending.view()
+        self._view = view_of(shard)
         self._shard = shard
         self._rows: list[Row] = []
 
     def parts(self) -> Iterator[tuple[Part, bytes]]:
         """Of each segment its body, then its marks."""
-        for segment in self._view.segments:
+        for segment in (segment for part in self._view.parts for segment in part.segments):
             state = segment.state()
             values = (dump_body(state), dump_marks(state))
             body, marks = map(part_of, values)

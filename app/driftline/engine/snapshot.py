@@ -41,10 +41,11 @@ from driftline.codec.manifest import (
 from driftline.codec.write import Write
 from driftline.core.error import SnapshotError, UnsignedSnapshotError
 from driftline.core.fingerprint import arithmetic_fingerprint, readers, versions
+from driftline.core.history.keys import KeySegment, KeyState
 from driftline.core.label.ledger import Ledger
-from driftline.core.label.segment import Segment, SegmentState, View
+from driftline.core.label.segment import Segment, SegmentState
 from driftline.core.pipeline import Pipeline
-from driftline.core.state.freeze import Frozen, dump_body, dump_marks, dump_rest
+from driftline.core.state.freeze import Frozen, StateView, dump_body, dump_marks, dump_rest, view_of
 from driftline.core.state.migration import FORMAT, OLDEST, check_format
 from driftline.engine.fold import Folder
 from driftline.engine.kept import Kept
@@ -151,7 +152,7 @@ class SnapshotWriter:
     written_bytes: int = 0
     _count: int = 0  # of snapshots
     _rest: bytes = b""
-    _view: View | None = None
+    _view: StateView | None = None
     _manifest: Manifest | None = None
     _stream: Iterator[Write | None] | None = None
 
@@ -179,10 +180,10 @@ class SnapshotWriter:
             Bytes of all but the segments.
         """
         ledger = folder.shard.pending
-        self._view = ledger.view()
+        self._view = view_of(folder.shard)
         if self._written.ledger is not ledger:
             self._written = Written(ledger)
-        self._written.keep({segment.number for segment in self._view.segments})
+        self._written.keep({segment.number for part in self._view.parts for segment in part.segments})
         self._rest = dump_rest(folder.shard, self._view)
         self._manifest = Manifest(
             format=FORMAT,
@@ -264,11 +265,11 @@ class SnapshotWriter:
 
     # -- the records of one snapshot, made as they are requested
 
-    def _all_writes(self, manifest: Manifest, view: View) -> Iterator[Write | None]:
+    def _all_writes(self, manifest: Manifest, view: StateView) -> Iterator[Write | None]:
         """Every record of a snapshot, in order; None where there was something to do, and nothing to write."""
         slot, rows = manifest.slot, []
-        for segment in view.segments:
-            row, bodies = self._row(segment, view.number)
+        for segment, number in ((segment, part.number) for part in view.parts for segment in part.segments):
+            row, bodies = self._row(segment, number)
             rows.append(row)
             yield None
             for part, value in bodies:
@@ -291,7 +292,7 @@ class SnapshotWriter:
         )
         yield self._write(manifest_key(slot), encode_manifest(manifest, self.ring))
 
-    def _row(self, segment: Segment, view: int) -> tuple[Row, list[tuple[Part, bytes]]]:
+    def _row(self, segment: Segment | KeySegment, view: int) -> tuple[Row, list[tuple[Part, bytes]]]:
         """How the snapshot keeps a segment, and what must be written for it."""
         slot, state = self.slot, segment.state()
         before = self._written.rows[slot].get(segment.number)
@@ -311,7 +312,9 @@ class SnapshotWriter:
         self._written.rows[slot][segment.number] = (row, view)
         return row, made
 
-    def _with_body(self, state: SegmentState, before: Row | None, marks: Part, made: list[tuple[Part, bytes]]) -> Row:
+    def _with_body(
+        self, state: SegmentState | KeyState, before: Row | None, marks: Part, made: list[tuple[Part, bytes]]
+    ) -> Row:
         """The row of a segment; its body is made if the slot has none that does, and put before the marks."""
         if before is not None and before.full:
             little = 2 * state.carried < before.carried and before.body.size_bytes > REWRITE_BYTES

@@ -57,12 +57,12 @@ def _records(shard: Shard) -> Iterator[Record]:
     """Events of the declared types, their labels, and the passing of time."""
     pipeline, topics = shard.pipeline, shard.pipeline.topics
     now_ms = shard.now_ms
-    values: dict[str, FeatureValue] = {"number": 1.0, "string": "a", "boolean": True}
-    features = tuple(values[feature.type] for feature in pipeline.event.features.values())
+    values: dict[str, FeatureValue] = {"number": 1.0, "string": "a", "text": "a", "key": "a", "boolean": True}
+    features, context = pipeline.event.arrange([values[read.type] for read in pipeline.event.read.values()])
     for number in range(EVENTS):
         time_ms = now_ms + number * STEP_MS
         source = Source(topics.events, shard.partition, number, time_ms, None, None)
-        yield Event(source, time_ms, time_ms, f"\0trial {number}", features)
+        yield Event(source, time_ms, time_ms, f"\0trial {number}", features, context=context)
         if pipeline.label is not None and topics.labels is not None:
             source = Source(topics.labels, shard.partition, number, time_ms, None, None)
             yield Label(source, time_ms, time_ms, f"\0trial {number}", _label(shard))

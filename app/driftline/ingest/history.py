@@ -329,10 +329,11 @@ class TableHistory:
     def _plain_reader(self) -> _Plain | None:
         """How rows of plain numbers become records; None where the pipeline or the file asks for more than that."""
         pipeline, fields, header = self._pipeline, self._fields, self._table.header
-        features = pipeline.event.features.values()
+        features = pipeline.event.plain.values()
         positive = pipeline.label.positive if pipeline.label is not None else None
         plain = (
             self._table.is_bare
+            and not pipeline.event.computed
             and self._wire.plain
             and (pipeline.label is None or Wire(pipeline.label).plain)
             and all(
@@ -381,7 +382,7 @@ class _Plain:
     """
 
     def __init__(self, pipeline: Pipeline, header: Sequence[str], label: str | None) -> None:
-        places = [header.index(feature.path) for feature in pipeline.event.features.values()]
+        places = [header.index(feature.path) for feature in pipeline.event.plain.values()]
         self._width = len(header)
         self._number_max = pipeline.limits.number_max
         self._place = places[0]

@@ -142,7 +142,7 @@ class Table:
         self.is_json = is_json(path)
         self._event_id = parse_path(pipeline.event.id)
         self._event_time = parse_path(pipeline.event.time) if pipeline.event.time else None
-        features = pipeline.event.features
+        features = pipeline.event.read
         rooted = {name: one.keys for name, one in features.items() if is_rooted(one.keys)}
         self._types = {name: features[name].type for name in rooted}  # a column of the feature's own name, too
         self._types |= {feature.path: feature.type for feature in features.values()}
@@ -192,7 +192,7 @@ class Table:
         if self.is_json:
             return
         names = [name for name in self.header if name]
-        for name, feature in self._pipeline.event.features.items():
+        for name, feature in self._pipeline.event.read.items():
             here = (feature.path, name) if is_rooted(feature.keys) else (feature.path,)
             if feature.missing == "reject" and not any(one in names for one in here):
                 raise InputFileError(
@@ -356,7 +356,7 @@ class Table:
         if name == self._fields.label:
             return self._columns.label
         kind = self._types.get(name)
-        if kind == "string":
+        if kind in ("string", "text"):
             return str
         if kind == "boolean":
             return read_boolean(name)

@@ -190,13 +190,14 @@ def _states(shards: Shards) -> Iterator[Metric]:
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
-    maturity = _Maturity()
+    maturity, past = _Maturity(), _History()
     for partition, runner in shards:
         live = runner.live
         if live is None:
             continue
         summary = live.shard.summary()
         maturity.add(partition, summary)
+        past.add(partition, summary.get("history", {}))
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         for fate, count in summary["labels"].items():
@@ -223,6 +224,35 @@ def _states(shards: Shards) -> Iterator[Metric]:
     yield from (pending, early, labels, learned, unanswered, frozen, generation, episodes, watermark, drift, passed)
     yield metric
     yield from maturity.families()
+    yield from past.families()
+
+
+class _History:
+    """The series of history features, by the fields that the past is kept by."""
+
+    def __init__(self) -> None:
+        of = ["partition", "by"]
+        self._families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+            "keys": GaugeMetricFamily("driftline_history_keys", "Keys whose past is kept.", labels=of),
+            "keys_max": GaugeMetricFamily("driftline_history_keys_max", "Most keys that are kept.", labels=of),
+            "evicted": CounterMetricFamily(
+                "driftline_history_evicted", "Keys that were evicted as the least recently used.", labels=of
+            ),
+            "late": CounterMetricFamily(
+                "driftline_history_late", "Events and labels that were too old for a window.", labels=of
+            ),
+            "without_key": CounterMetricFamily(
+                "driftline_history_without_key", "Events that lack a field of the key.", labels=of
+            ),
+        }
+
+    def add(self, partition: str, history: Mapping[str, Mapping[str, int]]) -> None:
+        for by, held in history.items():
+            for name, family in self._families.items():
+                family.add_metric([partition, by], held[name])
+
+    def families(self) -> Iterator[Metric]:
+        yield from (family for family in self._families.values() if family.samples)
 
 
 class _Maturity:

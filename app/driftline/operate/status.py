@@ -268,6 +268,7 @@ class _Note(Struct):
     commands: list[_Taken] = []
     episodes: list[str] = []
     acknowledged: list[str] = []
+    history: dict[str, dict[str, int]] = {}
 
 
 def _sound(linked: Link) -> Link:

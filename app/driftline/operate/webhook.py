@@ -39,7 +39,7 @@ from driftline.config import read_yaml
 from driftline.core.error import PipelineError, SettingsError
 from driftline.core.notation import Duration
 from driftline.core.pipeline import Role, Severity, close_match
-from driftline.core.pipeline.form import Form
+from driftline.core.pipeline.feature import Form
 
 Alert: TypeAlias = Mapping[str, Any]
 FILE_BYTES_MAX = 100_000

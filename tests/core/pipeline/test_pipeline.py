@@ -81,7 +81,7 @@ def test_the_designs_example_says_what_it_says() -> None:
     assert (pipeline.topics.events, pipeline.topics.labels) == ("payments", "chargebacks")
     assert pipeline.topics.journal == "card-fraud.journal"
     assert pipeline.event.names == ("amount", "country", "night")
-    country = pipeline.event.features["country"]
+    country = pipeline.event.plain["country"]
     assert (country.keys, country.missing, country.fill) == (("card", "country"), Fill(value="unknown"), "unknown")
     assert pipeline.event.features["amount"].missing == "reject"
     assert pipeline.label is not None

@@ -36,7 +36,8 @@ from driftline.core.signal import BITS, DIRECT, OfFeature, OfFold, OfLabel, OfSc
 from driftline.core.task import TaskName, task_of
 
 if TYPE_CHECKING:
-    from driftline.core.pipeline import Feature, Pipeline
+    from driftline.core.pipeline import Pipeline
+    from driftline.core.pipeline.feature import AnyFeature
     from driftline.core.pipeline.form import Watch as WatchForm
 
 __all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected"]
@@ -419,7 +420,7 @@ def _family(pipeline: Pipeline) -> int:
     return max(1, count + sum(len(forms) for signal in BITS for forms in watched.by_feature(signal.row.key).values()))
 
 
-def _monitors_of(feature: Feature, categories_max: int) -> int:
+def _monitors_of(feature: AnyFeature, categories_max: int) -> int:
     return categories_max + 1 if feature.type == "string" else 1
 
 

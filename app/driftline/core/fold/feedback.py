@@ -59,8 +59,9 @@ def await_label(
     source, pending, strays = event.source, shard.pending, shard.strays
     if event.time_ms > strays.event_ms and not event.time_ahead:
         strays.event_ms = event.time_ms
+    keys = shard.history.label_keys if shard.terms.label_history else ()
     waiting = Waiting(
-        source.offset, source.key, event.time_ms, event.features, score.prediction, score.version, unserved
+        source.offset, source.key, event.time_ms, event.features, score.prediction, score.version, unserved, keys
     )
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
@@ -121,6 +122,8 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     number = shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
     shard.pending.settle(found.place, move.then.fate, now_ms, number, value, label_time_ms)
+    if waiting.keys:
+        shard.history.label(waiting.keys, value, now_ms, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
     output_id = f"{shard.terms.events}{waiting.offset}-1"  # `_ending_id`, without a call
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out)
@@ -137,6 +140,8 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     first, delay_ms = count == 1, label.time_ms - waiting.time_ms
     shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
+    if waiting.keys:
+        shard.history.label(waiting.keys, value, now_ms, now_ms)
     if count >= shard.labels_max:
         end_wait(shard, found.place, "", out)
     drifts = shard.monitors.on_label(value, prediction)
@@ -169,6 +174,8 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     shard.maturity.on_expiry()
     number = shard.evaluation.update(assumed, waiting.prediction)
     pending.settle(found.place, move.then.fate, shard.now_ms, number, assumed)
+    if waiting.keys:
+        shard.history.label(waiting.keys, assumed, shard.now_ms, shard.now_ms)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
     _settle(shard, "assumed", _ending_id(shard, waiting), event_id, waiting, assumed, None, why, out)
     watch_labels(shard, None, out)
@@ -213,6 +220,8 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     """
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _take_back(shard, before, waiting)
+    if waiting.keys:
+        shard.history.label(waiting.keys, value, _came_ms(shard, before), shard.now_ms)
     number = shard.evaluation.update(value, waiting.prediction)
     _count_in(shard, value, label.time_ms, waiting)
     shard.pending.change(found.place, move.then.fate, number, value, label.time_ms)
@@ -261,12 +270,19 @@ def _count_in(shard: Shard, value: LabelValue, label_time_ms: int, waiting: Wait
 def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
     """Make the metrics as if the label that the event had, if any, had not come."""
     if before.label is not None:
+        if waiting.keys:
+            shard.history.take_back(waiting.keys, before.label, _came_ms(shard, before), shard.now_ms)
         shard.evaluation.revert(before.label, waiting.prediction, before.number)
     if before.label_time_ms is None:
         shard.maturity.unlabelled -= 1
     elif before.label is not None:
         delay_ms = before.label_time_ms - waiting.time_ms
         shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
+
+
+def _came_ms(shard: Shard, before: Settled) -> int:
+    """When the first label of an event came, or was assumed: there a correction counts too."""
+    return before.until_ms - shard.pending.correct_ms
 
 
 _ON_LABEL: Final[Mapping[Act, OnLabel]] = {

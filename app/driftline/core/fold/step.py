@@ -118,6 +118,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     version = ModelVersion(learner.generation, learner.learned)
     resting = learner.faults.resting > 0
     output_id = f"{terms.events}{event.source.offset}-0"
+    if terms.computed:
+        event = shard.history.complete(event, now_ms)
     try:
         predicted = learner.score(event.features, output_id, out.oracle)
     except ModelRaisedError as raised:
@@ -131,7 +133,10 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
-    score = Score(output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version)
+    features = event.features
+    score = Score(output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features)
+    if terms.computed:
+        shard.history.take(event)
     out.made.append(score)
     shard.maturity.on_score(prediction)
     if learner.faults.open:
@@ -141,12 +146,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if event.missing and terms.missing_watched:
         shard.watch.miss(event.missing, now_ms, *shard.accepted())
     monitors = shard.monitors
-    if monitors.of_events:
-        for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
-            note_drift(shard, drift, out)
-    if monitors.of_scores:
-        for drift in monitors.on_score(prediction):
-            note_drift(shard, drift, out)
+    if monitors.of_events or monitors.of_scores:
+        _watch(shard, event, prediction, out)
     if not terms.supervised and guard != "withheld":
         failure = learn(shard, event.features, None, output_id, event.time_ms, out.oracle)
         if failure is not None:
@@ -164,6 +165,17 @@ def _unserved(predicted: Predicted, version: ModelVersion) -> tuple[Unserved, ..
     """What the model made, where something else is served."""
     made = predicted.made
     return () if made is None or made is predicted.served else (Unserved(MODEL, made, version),)
+
+
+def _watch(shard: Shard, event: Event, prediction: Prediction, out: Outbox) -> None:
+    """Show the detectors what came, and what was served."""
+    monitors = shard.monitors
+    if monitors.of_events:
+        for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
+            note_drift(shard, drift, out)
+    if monitors.of_scores:
+        for drift in monitors.on_score(prediction):
+            note_drift(shard, drift, out)
 
 
 def _decide(threshold: float, prediction: Prediction) -> bool | None:

@@ -21,6 +21,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
 
     Args:
         unserved: what else was predicted of it.
+        keys: of `core.history`, for histories of labels.
     """
 
     offset: int
@@ -30,6 +31,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
     prediction: Prediction
     version: ModelVersion
     unserved: tuple[Unserved, ...] = ()
+    keys: tuple[bytes | None, ...] = ()
 
 
 class Settled(Struct, frozen=True, gc=False, array_like=True):
@@ -84,9 +86,10 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
 
 
 class _PackedWith(_Packed, frozen=True, gc=False, array_like=True):
-    """`_Packed`, with the predictions beside the one that was served; where there are none, bytes end before them."""
+    """`_Packed`, with predictions beside the one that was served, and keys; bytes end before what there is none of."""
 
     unserved: tuple[Unserved, ...] = ()
+    keys: tuple[bytes | None, ...] = ()
 
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
@@ -122,7 +125,9 @@ def pack(event_id: EventId, waiting: Waiting, room: bytearray) -> bytes | Waitin
             version.generation,
             version.learned,
         )
-        _encode_into((*structs.astuple(packed), unserved) if unserved else packed, room)
+        keys = waiting.keys
+        more: tuple[object, ...] = (unserved, keys) if keys else (unserved,) if unserved else ()
+        _encode_into((*structs.astuple(packed), *more) if more else packed, room)
         return bytes(room)  # of just the size: what `encode` gives takes up to a third more
     except (TypeError, OverflowError):  # a model of the user's own may name classes by what cannot be packed
         return waiting
@@ -138,4 +143,5 @@ def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
         shares = {False: 1.0 - value, True: value} if value is not None else None
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
-    return Waiting(packed.offset, key, packed.time_ms, packed.features, prediction, version, packed.unserved)
+    features, unserved = packed.features, packed.unserved
+    return Waiting(packed.offset, key, packed.time_ms, features, prediction, version, unserved, packed.keys)

@@ -9,6 +9,13 @@ pipeline is built, so that commands that only ask Kafka answer at once.
 """
 
 from driftline.core.notation import PathPart, Scalar, format_path, parse_path
+from driftline.core.pipeline.feature import (
+    CalendarFeature,
+    Feature,
+    FeatureType,
+    Fill,
+    HistoryFeature,
+)
 from driftline.core.pipeline.form import (
     AlertKind,
     Alerts,
@@ -18,10 +25,7 @@ from driftline.core.pipeline.form import (
     Detector,
     Drift,
     EventForm,
-    Feature,
-    FeatureType,
     FeatureWatch,
-    Fill,
     LabelForm,
     Limit,
     Limits,
@@ -40,6 +44,7 @@ __all__ = [
     "AlertKind",
     "Alerts",
     "Assume",
+    "CalendarFeature",
     "Decision",
     "Dedupe",
     "Detector",
@@ -49,6 +54,7 @@ __all__ = [
     "FeatureType",
     "FeatureWatch",
     "Fill",
+    "HistoryFeature",
     "LabelForm",
     "Limit",
     "Limits",

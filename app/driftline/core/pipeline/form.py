@@ -7,13 +7,11 @@ hold between settings is in `rule`; what is filled in when the file is silent is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     WithJsonSchema,
@@ -25,19 +23,17 @@ from driftline.core.notation import (
     Count,
     Duration,
     Expression,
-    PathPart,
     PathText,
     Scalar,
     ScalarValue,
     StartPlace,
     TopicName,
     check_scalar,
-    parse_path,
 )
+from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import TASK_NAMES, TaskName
 
-FeatureType: TypeAlias = Literal["number", "string", "boolean"]
 Detector: TypeAlias = Expression
 AlertKind: TypeAlias = Literal[
     "data_drift",
@@ -52,21 +48,10 @@ AlertKind: TypeAlias = Literal[
     "model_change",
     "throughput",
 ]
+KEYS_MAX = 100_000
 Severity: TypeAlias = Literal["warning", "critical"]
 Role: TypeAlias = Literal["data_science", "data_engineering", "operations", "domain_expert"]
 
-_MISSING_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"enum": ["reject", "omit"]},
-        {"type": ["boolean", "number", "string"]},
-        {
-            "type": "object",
-            "properties": {"value": {"type": ["boolean", "number", "string"]}},
-            "required": ["value"],
-            "additionalProperties": False,
-        },
-    ]
-}
 _SELECT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": {
@@ -89,32 +74,10 @@ _ASSUME_SCHEMA: dict[str, Any] = {
 }
 
 
-class Form(BaseModel):
-    """What all parts of a pipeline share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Fill(Form):
-    """The value that stands in for a missing feature."""
-
-    value: ScalarValue
-
-
 class Assume(Form):
     """The label that an event gets when none came within the wait."""
 
     assume: ScalarValue
-
-
-def _read_missing(value: object) -> object:
-    if value in ("reject", "omit") or isinstance(value, Fill):
-        return value
-    if isinstance(value, dict):
-        if list(value) != ["value"]:
-            raise ValueError("write reject, omit, a value, or {value: V} where V is itself one of these words")
-        return Fill(value=check_scalar(value["value"]))
-    return Fill(value=check_scalar(value))
 
 
 def _read_assume(value: object) -> object:
@@ -127,48 +90,6 @@ def _read_assume(value: object) -> object:
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _read_text(value: object) -> object:
-    if value is True:
-        return "point"
-    if value is None or value is False or value in ("point", "comma"):
-        return value or False
-    raise ValueError("write true (numbers as 1234.5), comma (numbers as 1234,5), or false")
-
-
-Text: TypeAlias = Annotated[
-    Literal[False, "point", "comma"],
-    BeforeValidator(_read_text),
-    WithJsonSchema({"enum": [False, True, "point", "comma"]}),
-]
-
-
-class Feature(Form):
-    """One feature of an event: where it is in the user's JSON, its type, and what to do without it."""
-
-    path: PathText = Field(description="path of the value in the event [default: the feature's name]")
-    type: FeatureType = Field(description="number, string or boolean")
-    missing: Annotated[
-        Literal["reject", "omit"] | Fill, BeforeValidator(_read_missing), WithJsonSchema(_MISSING_SCHEMA)
-    ] = Field(
-        default="reject",
-        description="if it is missing: reject the event, omit the feature, or use this value",
-    )
-    text: Text = Field(
-        default=False,
-        description="numbers: also accept strings: true or point (1234.5), comma (1234,5)",
-    )
-
-    @property
-    def keys(self) -> tuple[PathPart, ...]:
-        """The parsed path."""
-        return parse_path(self.path)
-
-    @property
-    def fill(self) -> Scalar | None:
-        """The value that stands in when the feature is missing; None with `reject` and `omit`."""
-        return self.missing.value if isinstance(self.missing, Fill) else None
 
 
 Wanted: TypeAlias = Scalar | None
@@ -214,7 +135,15 @@ class EventForm(InputForm):
         default=None,
         description="path of the event's time, ISO 8601 or epoch s/ms [default: the record's time]",
     )
-    features: Annotated[dict[str, Feature], Field(min_length=1)] = Field(
+    context: dict[str, Feature] = Field(
+        default_factory=dict,
+        description="values that are read and not shown to the model: ids (type key) and numbers for history features",
+    )
+    keys_max: Count = Field(
+        default=KEYS_MAX,
+        description="most keys whose past is kept, for each `by` and partition; the least recent one is let go",
+    )
+    features: Annotated[dict[str, AnyFeature], Field(min_length=1)] = Field(
         description="the features by name, in the order in which the model gets them"
     )
 
@@ -224,10 +153,41 @@ class EventForm(InputForm):
         return tuple(self.features)
 
     @property
+    def plain(self) -> dict[str, Feature]:
+        """The features that are read from the event, in declared order."""
+        return {name: feature for name, feature in self.features.items() if isinstance(feature, Feature)}
+
+    @property
+    def read(self) -> dict[str, Feature]:
+        """All that is read from an event beside its id and time: `plain`, then the context."""
+        return {**self.plain, **self.context}
+
+    @property
+    def computed(self) -> bool:
+        """Whether the model sees more, or something else, than what is read."""
+        return len(self.plain) < len(self.features) or bool(self.context)
+
+    def arrange(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Features in declared order, None where one is computed, and the context, from the values of `read`."""
+        found = iter(values)
+        features = tuple([next(found) if isinstance(one, Feature) else None for one in self.features.values()])
+        return features, tuple(found)
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """All paths that lead into a record."""
-        features = [feature.path for feature in self.features.values()]
-        return (self.id, *([self.time] if self.time else []), *features, *self.select)
+        read = [feature.path for feature in self.read.values()]
+        return (self.id, *([self.time] if self.time else []), *read, *self.select)
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        """Without what only history features need, where there are none."""
+        written = write(self)
+        if not self.context:
+            del written["context"]
+        if not any(isinstance(one, HistoryFeature) for one in self.features.values()):
+            del written["keys_max"]
+        return written
 
 
 class LabelForm(InputForm):

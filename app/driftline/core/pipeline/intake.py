@@ -11,7 +11,9 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from driftline.core.error import Problem
-from driftline.core.pipeline.form import Assume, EventForm, Feature, Fill, LabelForm, Topics
+from driftline.core.pipeline.feature import Feature, Fill
+from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
+from driftline.core.pipeline.past import check_history
 from driftline.core.pipeline.place import misplaced
 from driftline.core.task import find_task, tasks
 from driftline.core.task.base import Task
@@ -20,7 +22,7 @@ Draft: TypeAlias = Mapping[str, Any]
 """The sections of a file that could be read, by their key."""
 
 _NAME_MAX = 200
-_TYPE_OF = {"number": (int, float), "string": (str,), "boolean": (bool,)}
+_TYPE_OF = {"number": (int, float), "string": (str,), "text": (str,), "boolean": (bool,), "key": (int, str)}
 
 
 def broken_intake_rules(draft: Draft) -> list[Problem]:
@@ -73,12 +75,15 @@ def check_features(draft: Draft, _: Any = None) -> Iterator[Problem]:
     if event is None:
         return
     yield from misplaced("event", event)
-    for name, feature in event.features.items():
-        path = f"event.features.{name}"
+    for name in (*event.features, *event.context):
         if not 1 <= len(name) <= _NAME_MAX or not name.isprintable():
+            path = f"event.features.{name}"
             yield Problem(path[:300], None, f"a feature's name has 1 to {_NAME_MAX} printable characters")
-        if feature.fill is not None:
-            yield from _filled(path, feature, draft)
+    for section, declared in (("features", event.plain), ("context", event.context)):
+        for name, feature in declared.items():
+            if feature.fill is not None:
+                yield from _filled(f"event.{section}.{name}", feature, draft)
+    yield from check_history(event, draft)
 
 
 def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
@@ -95,7 +100,7 @@ def _filled(path: str, feature: Feature, draft: Draft) -> Iterator[Problem]:
     limits = draft.get("limits")
     if limits is None:
         return
-    if isinstance(fill, str) and len(fill) > limits.string_max:
+    if isinstance(fill, str) and feature.type != "text" and len(fill) > limits.string_max:
         yield Problem(f"{path}.missing", fill[:100], f"is longer than limits.string_max = {limits.string_max}")
     if not isinstance(fill, str) and fill is not None and abs(fill) > limits.number_max:
         yield Problem(f"{path}.missing", fill, f"exceeds limits.number_max = {limits.number_max:g}")

@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from driftline.core.error import PipelineError, Problem
 from driftline.core.notation import format_path
-from driftline.core.pipeline.form import Form, Pipeline
+from driftline.core.pipeline.feature import FORMS, Form
+from driftline.core.pipeline.form import Pipeline
 from driftline.core.pipeline.intake import broken_intake_rules
 from driftline.core.signal import DIRECT, FEATURE_KEYS
 from driftline.core.task import find_task
@@ -181,9 +182,8 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     name, label, task = doc.get("pipeline"), doc.get("label"), find_task(doc.get("task"))
     supervised = task is None or task.supervised
     event = doc.get("event")
-    if isinstance(event, Mapping) and isinstance(event.get("features"), Mapping):
-        features = {key: _write_out_feature(key, value) for key, value in event["features"].items()}
-        doc["event"] = {**event, "features": features}
+    if isinstance(event, Mapping):
+        doc["event"] = _write_out_event(event)
     if isinstance(label, Mapping):
         doc["label"] = dict(label)
         for span in _AS_WAIT:
@@ -211,7 +211,35 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     return doc
 
 
-def _write_out_feature(name: str, value: object) -> object:
+def _write_out_event(event: Mapping[str, Any]) -> dict[str, Any]:
+    written = dict(event)
+    if isinstance(features := event.get("features"), Mapping):
+        parts = [_write_out_feature(name, value) for name, value in features.items()]
+        written["features"] = {name: value for part in parts for name, value in part.items()}
+    if isinstance(context := event.get("context"), Mapping):
+        written["context"] = {name: _write_out_context(name, value) for name, value in context.items()}
+    elif "context" in event and context is None:
+        del written["context"]
+    return written
+
+
+def _write_out_feature(name: str, value: object) -> dict[str, object]:
+    """A feature, or the two that a cyclic one is."""
+    if isinstance(value, Mapping) and "calendar" in value and isinstance(value.get("cyclic"), bool):
+        if not value["cyclic"]:
+            return {name: {key: part for key, part in value.items() if key != "cyclic"}}
+        return {f"{name}_{part}": {**value, "cyclic": part} for part in ("sin", "cos")}
+    if isinstance(value, Mapping) and ("history" in value or "calendar" in value):
+        return {name: value}
+    return {name: _with_path(name, value)}
+
+
+def _write_out_context(name: str, value: object) -> object:
+    written = _with_path(name, value)
+    return {"missing": "omit", **written} if isinstance(written, Mapping) else written
+
+
+def _with_path(name: str, value: object) -> object:
     if isinstance(value, str):
         value = {"type": value}
     if isinstance(value, Mapping) and value.get("path") is None:
@@ -294,6 +322,8 @@ def _problem(key: str, detail: ErrorDetails, details: list[ErrorDetails]) -> Pro
     loc = (key, *detail["loc"])
     owner = _form_at(loc[:-1])
     value = None if detail["type"] == "missing" else detail["input"]
+    if loc[:2] == ("event", "features") and len(loc) > 3 and loc[3] in FORMS:
+        loc = (*loc[:3], *loc[4:])  # which form of feature it is stands in the value
     return Problem(_dotted(loc), value, _message(detail, loc, owner))
 
 
@@ -322,6 +352,9 @@ def _form_at(loc: tuple[str | int, ...]) -> type[Form] | None:
     """The form that a place in the file holds, to name its keys."""
     here: Any = Pipeline
     for part in loc:
+        if get_origin(here) is Annotated and part in FORMS:
+            here = FORMS[str(part)]
+            continue
         here = _form_of(here)
         if isinstance(here, type) and issubclass(here, Form):
             fields = {field.alias or name: field for name, field in here.model_fields.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from driftline.core.error import Problem
 from driftline.core.format import FORMATS
 from driftline.core.notation import ENVELOPE, KEY, Path, format_path, parse_path
+from driftline.core.pipeline.feature import Feature
 from driftline.core.pipeline.form import EventForm, InputForm, LabelForm
 
 
@@ -24,10 +25,16 @@ def misplaced(section: str, form: EventForm | LabelForm) -> Iterator[Problem]:
             yield Problem(place, format_path(path), text)
     yield from _keys(section, form, paths)
     if isinstance(form, EventForm):
-        for name, feature in form.features.items():
+        for place, name, feature in _read(form):
             if feature.text and feature.type != "number":
                 text = f"is for number features, but this is a {feature.type}; remove it"
-                yield Problem(f"event.features.{name}.text", feature.text, text)
+                yield Problem(f"event.{place}.{name}.text", feature.text, text)
+
+
+def _read(form: EventForm) -> Iterator[tuple[str, str, Feature]]:
+    """What is read of an event, with the section where it is declared."""
+    yield from (("features", name, feature) for name, feature in form.plain.items())
+    yield from (("context", name, field) for name, field in form.context.items())
 
 
 def _places(section: str, form: EventForm | LabelForm) -> Iterator[tuple[str, Path]]:
@@ -35,8 +42,8 @@ def _places(section: str, form: EventForm | LabelForm) -> Iterator[tuple[str, Pa
     if form.time:
         yield f"{section}.time", parse_path(form.time)
     if isinstance(form, EventForm):
-        for name, feature in form.features.items():
-            yield f"event.features.{name}.path", feature.keys
+        for place, name, feature in _read(form):
+            yield f"event.{place}.{name}.path", feature.keys
     else:
         yield "label.value", parse_path(form.value)
     for path in form.select:

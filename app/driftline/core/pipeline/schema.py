@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from driftline.core.pipeline.form import FeatureWatch, Form, Pipeline, Watch
+from driftline.core.pipeline.feature import CONTEXT_TYPES, FEATURE_TYPES, Form
+from driftline.core.pipeline.form import FeatureWatch, Pipeline, Watch
 from driftline.core.signal import DIRECT, FEATURE_KEYS
 
 _REQUIRED = {
     "Pipeline": ["pipeline", "task", "event", "model"],
     "Topics": [],
     "Feature": ["type"],
+    "HistoryFeature": ["history"],
+    "CalendarFeature": ["calendar"],
     "LabelForm": ["id", "value", "wait"],
     "Watch": ["detector"],
     "FeatureWatch": ["detector"],
@@ -35,9 +38,14 @@ def pipeline_schema() -> dict[str, Any]:
     for name, required in _REQUIRED.items():
         _require(schema if name == "Pipeline" else definitions[name], required)
     features = definitions["EventForm"]["properties"]["features"]
+    computed = [{"$ref": f"#/$defs/{name}"} for name in ("HistoryFeature", "CalendarFeature")]
     features["additionalProperties"] = {
-        "anyOf": [{"enum": ["number", "string", "boolean"]}, {"$ref": "#/$defs/Feature"}]
+        "anyOf": [{"enum": list(FEATURE_TYPES)}, {"$ref": "#/$defs/Feature"}, *computed]
     }
+    context = definitions["EventForm"]["properties"]["context"]
+    context["additionalProperties"] = {"anyOf": [{"enum": list(CONTEXT_TYPES)}, {"$ref": "#/$defs/Feature"}]}
+    cyclic = definitions["CalendarFeature"]["properties"]["cyclic"]
+    cyclic["anyOf"] = [{"type": "boolean"}, *cyclic["anyOf"]]
     definitions["Watch"], definitions["FeatureWatch"] = _form(Watch), _form(FeatureWatch)
     drift = definitions["Drift"]["properties"]
     for signal in DIRECT:

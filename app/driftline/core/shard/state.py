@@ -10,6 +10,7 @@ from driftline.core.alert.episode import Episodes, Moment
 from driftline.core.alert.watch import Watch
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reactor
+from driftline.core.history.history import History
 from driftline.core.label.early import EarlyLabels
 from driftline.core.label.fate import ASSUMED, LABELLED, RETRACTED
 from driftline.core.label.ledger import Ledger
@@ -18,7 +19,7 @@ from driftline.core.label.unmatched import LEAP_MS, Strays
 from driftline.core.metric.evaluation import Evaluation
 from driftline.core.metric.maturity import Maturity
 from driftline.core.model.learner import Learner
-from driftline.core.pipeline import Pipeline
+from driftline.core.pipeline import HistoryFeature, Pipeline
 from driftline.core.pipeline.target import Target
 from driftline.core.record import LabelValue
 from driftline.core.shard.command import Commands
@@ -42,6 +43,8 @@ class Terms(Struct, frozen=True, gc=False):
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
         strays_watched: labels that find no event, or do not come, are told of.
+        computed: features are computed from the past, or from the event's time.
+        label_history: some of them from labels.
         leap_ms: a move of the watermark at once that is worth remembering.
         events, labels: what output ids begin with that are about an event, or about a label.
     """
@@ -54,6 +57,8 @@ class Terms(Struct, frozen=True, gc=False):
     missing_watched: bool
     waits_watched: bool
     strays_watched: bool
+    computed: bool
+    label_history: bool
     leap_ms: int
     events: str
     labels: str
@@ -72,6 +77,10 @@ class Terms(Struct, frozen=True, gc=False):
             waits_watched=label is not None
             and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),
             strays_watched=label is not None and pipeline.alerts.unmatched_max < 1,
+            computed=pipeline.event.computed,
+            label_history=any(
+                isinstance(one, HistoryFeature) and one.past.of_label for one in pipeline.event.features.values()
+            ),
             leap_ms=min(LEAP_MS, max(60_000, label.wait_ms // 2)) if label else LEAP_MS,
             events=f"{topics.events}-{partition}-",
             labels=f"{topics.labels}-{partition}-",
@@ -99,6 +108,7 @@ class Shard:
         loading: a model file that is on its way in.
         commands: those of operators that were taken.
         life: the table of a label's life under the pipeline's rules.
+        history: what past events, and their labels, say of the next ones.
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
     """
@@ -132,6 +142,7 @@ class Shard:
         self.loading = Loading()
         self.strays = Strays()
         self.commands = Commands()
+        self.history = History(pipeline)
 
     def count(self, what: str) -> None:
         counts = self.counts
@@ -197,6 +208,7 @@ class Shard:
             "acknowledged": [episode.name for episode in self.episodes.open.values() if episode.acknowledged],
             "metrics": self.evaluation.values(),
             "unanswered": self.evaluation.unanswered,
+            **({"history": self.history.summary()} if self.history.keys else {}),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(
                 self.pipeline,

@@ -29,6 +29,7 @@ FOLLOWED = (
     "dedupe",
     "delivery",
     "drift",
+    "event.keys_max",
     "event.select",
     "label.correct_for",
     "label.correct_max",
@@ -96,6 +97,7 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.pending.wait_ms, shard.pending.correct_max = after.label.wait_ms, after.label.correct_max
         shard.pending.correct_for(after.label.correct_ms)
         shard.early.postpone(after.label.early_ms - before.label.early_ms)
+    shard.history.bound(after.event.keys_max)
     if any(getattr(before, key) != getattr(after, key) for key in METRIC_KEYS):
         taken = shard.evaluation.taken
         shard.evaluation = _evaluation(shard.evaluation, before, after, taken)

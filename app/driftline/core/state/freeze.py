@@ -19,6 +19,8 @@ from typing import Any
 from msgspec import Struct
 
 from driftline.core.error import SnapshotError
+from driftline.core.history.history import History
+from driftline.core.history.keys import STORE_SHIFT, KeyState, KeyView
 from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Settled
 from driftline.core.label.segment import SegmentState, View
@@ -51,6 +53,7 @@ _KEPT = (
     "loading",
     "strays",
     "commands",
+    "history",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")
@@ -61,7 +64,8 @@ class Frozen(Struct, frozen=True):
 
     Args:
         rest: what `dump_rest` made.
-        segments: of each segment of the ledger, in order, what `dump_body` and `dump_marks` made, in chunks.
+        segments: of each segment of the ledger, then of the history, in order, what `dump_body` and `dump_marks` made,
+            in chunks.
         made_by: the format of all of them; see `core.state.migration`.
     """
 
@@ -75,7 +79,7 @@ def dump(shard: Shard) -> bytes:
 
     Cost: blocks for as long as the pickling takes, 0.2 us an event that waits.
     """
-    return pickled({name: getattr(shard, name) for name in _KEPT})
+    return pickled({**{name: getattr(shard, name) for name in _KEPT}, "history": shard.history.dumped()})
 
 
 def without_ledger(shard: Shard) -> bytes:
@@ -86,29 +90,58 @@ def without_ledger(shard: Shard) -> bytes:
     """
     fresh = Shard(shard.pipeline, shard.partition)
     state = {name: getattr(shard, name) for name in _KEPT} | {"pending": fresh.pending, "early": fresh.early}
+    state["history"] = fresh.history.dumped()
     check_depth(state)
     return pickled(state)
 
 
-def dump_rest(shard: Shard, view: View) -> bytes:
-    """The state without the ledger's segments.
+class StateView(Struct, frozen=True):
+    """What of a shard is kept in segments, at one moment."""
+
+    ledger: View
+    history: tuple[KeyView, ...]
+
+    @property
+    def parts(self) -> tuple[View | KeyView, ...]:
+        """In the order in which their segments are written."""
+        return (self.ledger, *self.history)
+
+    def release(self) -> None:
+        """It is needed no more."""
+        for part in self.parts:
+            part.release()
+
+
+def view_of(shard: Shard) -> StateView:
+    """A shard's segments as they are now, until the view is released or the next one is taken."""
+    return StateView(shard.pending.view(), tuple(shard.history.views()))
+
+
+def dump_rest(shard: Shard, view: StateView) -> bytes:
+    """The state without the segments of the ledger and the history.
 
     Args:
-        view: of the shard's ledger, taken now.
+        view: of the shard, taken now.
 
     Cost: blocks for as long as pickling the model, the metrics and the early labels takes.
     """
     state = {name: getattr(shard, name) for name in _KEPT}
-    return pickled({**state, "pending": (view.numbers, view.kept)})
+    history = [keys.numbers for keys in view.history]
+    return pickled({**state, "pending": (view.ledger.numbers, view.ledger.kept), "history": history})
 
 
-def dump_body(state: SegmentState) -> bytes:
-    """Of a segment, what does not change once it is full: the events' ids and what they carry. Cost: 1 ms."""
+def dump_body(state: SegmentState | KeyState) -> bytes:
+    """Of a segment, what does not change once it is full: the events' ids and what they carry, or the keys and their
+    past. Cost: 1 ms."""
+    if isinstance(state, KeyState):
+        return pickled((state.number, state.keys, state.pasts))
     return pickled((state.number, state.ids, state.seen.tobytes(), state.packed))
 
 
-def dump_marks(state: SegmentState) -> bytes:
-    """Of a segment, what changes: the events' fates, and the labels that may be corrected."""
+def dump_marks(state: SegmentState | KeyState) -> bytes:
+    """Of a segment, what changes: the events' fates, and the labels that may be corrected, or which keys have left."""
+    if isinstance(state, KeyState):
+        return pickled((state.number, bytes([key is not None for key in state.keys]), state.full))
     notes = {
         slot: note if isinstance(note, int) else (note.until_ms, note.number, note.label, note.label_time_ms)
         for slot, note in state.notes.items()
@@ -142,13 +175,12 @@ def loading(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Gener
         return _shard(pipeline, partition, (yield from _reading(pipeline, frozen)))
     check_format(frozen.made_by)
     state = yield from _reading(pipeline, frozen.rest)
-    ledger: Ledger | None = None
+    with _refusing():
+        ledger, keys = Ledger.begun(*state["pending"]), list[KeyState]()
     for body, marks in frozen.segments:
         yield
-        ledger = _taken_up(state, ledger, b"".join(body), b"".join(marks))
-    if ledger is None:
-        ledger = _taken_up(state, None, None, None)
-    return _shard(pipeline, partition, {**state, "pending": ledger}, frozen.made_by)
+        _take_up(ledger, keys, b"".join(body), b"".join(marks))
+    return _shard(pipeline, partition, {**state, "pending": ledger}, frozen.made_by, keys)
 
 
 def _reading(pipeline: Pipeline, frozen: bytes) -> Generator[None, None, Any]:
@@ -166,23 +198,32 @@ def _refusing(what: str = "snapshot") -> Iterator[None]:
         raise SnapshotError(f"the {what}'s state cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _taken_up(state: Any, ledger: Ledger | None, body: bytes | None, marks: bytes | None) -> Ledger:
-    """The ledger with one segment more; begun with the first."""
+def _take_up(ledger: Ledger, history: list[KeyState], body: bytes, marks: bytes) -> None:
+    """Put one segment more to the ledger, or to the history, whichever it is of."""
     with _refusing():
-        if ledger is None:
-            numbers, kept = state["pending"]
-            ledger = Ledger.begun(numbers, kept)
-        if body is not None and marks is not None:
-            number, ids, seen, packed = Thaw(body, common(), "snapshot").read()
-            marked, fates, plain = Thaw(marks, common(), "snapshot").read()
-            if number != marked:
-                raise SnapshotError(f"the snapshot has the marks of segment {marked} for segment {number}")
-            notes = {slot: note if isinstance(note, int) else Settled(*note) for slot, note in plain.items()}
-            ledger.take_up(SegmentState(number, ids, array("q", seen), packed, fates, notes))
-        return ledger
+        number, *carried = Thaw(body, common(), "snapshot").read()
+        marked, alive, more = Thaw(marks, common(), "snapshot").read()
+        if number != marked:
+            raise SnapshotError(f"the snapshot has the marks of segment {marked} for segment {number}")
+        if number >> STORE_SHIFT:
+            keys, pasts = carried
+            kept = [key if here else None for key, here in zip(keys, alive, strict=True)]
+            pasts = [past if here else None for past, here in zip(pasts, alive, strict=True)]
+            history.append(KeyState(number, kept, pasts, bool(more)))
+            return
+        ids, seen, packed = carried
+        notes = {slot: note if isinstance(note, int) else Settled(*note) for slot, note in more.items()}
+        ledger.take_up(SegmentState(number, ids, array("q", seen), packed, alive, notes))
 
 
-def _shard(pipeline: Pipeline, partition: int, state: Any, made_by: int = FORMAT) -> Shard:
+def _shard(
+    pipeline: Pipeline, partition: int, state: Any, made_by: int = FORMAT, keys: Sequence[KeyState] = ()
+) -> Shard:
+    """A shard of its parts.
+
+    Args:
+        keys: the segments of the history, where the state does not hold them itself.
+    """
     shard = Shard(pipeline, partition)
     if isinstance(state, dict):
         with _refusing():
@@ -190,11 +231,13 @@ def _shard(pipeline: Pipeline, partition: int, state: Any, made_by: int = FORMAT
     if not isinstance(state, dict) or set(state) != set(_KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")
     own = shard.learner.model
-    for name in _KEPT:
+    with _refusing():
+        _take_over(shard.history, state.pop("history"), keys)
+    for name, kept in state.items():
         fresh = getattr(shard, name)
-        if name not in _MAY_BE_NONE and type(state[name]) is not type(fresh):
-            raise SnapshotError(f"the snapshot's {name} is a {type(state[name]).__name__}")
-        setattr(shard, name, state[name])
+        if name not in _MAY_BE_NONE and type(kept) is not type(fresh):
+            raise SnapshotError(f"the snapshot's {name} is a {type(kept).__name__}")
+        setattr(shard, name, kept)
     good = shard.learner.good
     copy = None if good is None else load_model(pipeline, good, "snapshot")  # it must be readable when it is needed
     background = shard.reactor.background
@@ -208,6 +251,17 @@ def _shard(pipeline: Pipeline, partition: int, state: Any, made_by: int = FORMAT
     except Exception as error:
         raise SnapshotError(f"the snapshot's model cannot be put to work ({type(error).__name__}: {error})") from error
     return shard
+
+
+def _take_over(history: History, kept: Any, keys: Sequence[KeyState]) -> None:
+    """A history from what `dump` kept of it, or `dump_rest` and the segments."""
+    if any("segments" in one for one in kept):
+        history.load(kept)
+        return
+    history.begin(kept)
+    for segment in keys:
+        history.take_up(segment)
+    history.whole()
 
 
 def load_model(pipeline: Pipeline, frozen: bytes, what: str = "model") -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from driftline.core.error import SnapshotError
 from driftline.core.shard.state import Shard
 
-FORMAT: Final = 10
+FORMAT: Final = 11
 
 Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 """Changes the parts of a state, by name, in place; the shard is a fresh one under the state's pipeline."""
@@ -31,7 +31,12 @@ def _from_9(state: dict[str, Any], fresh: Shard) -> None:
     """Format 10 names the modules of its classes anew (`driftline.core.moved`); nothing else has changed."""
 
 
-STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9}
+def _from_10(state: dict[str, Any], fresh: Shard) -> None:
+    """Format 11 keeps the history of keys, which no pipeline before it could declare."""
+    state.setdefault("history", fresh.history.dumped())
+
+
+STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10}
 """By the format that a step begins from; it leads to the next."""
 
 OLDEST: Final = min(STEPS)
