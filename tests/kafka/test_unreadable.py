@@ -133,7 +133,7 @@ def test_a_batch_that_holds_too_much_is_passed_over(
     found = fetched(batch(10, VALUES, codec=codec, bad=bad) + bomb + batch(14, VALUES, codec=codec), 10)
     assert offsets(found) == [10, 11, 12, 14, 15, 16]
     assert found.next_fetch_offset == 17
-    assert "events-0: the batch that ends at offset 13 is passed over: it holds more than" in caplog.text
+    assert "events-0: the batch that ends at offset 13 is skipped: it holds more than" in caplog.text
 
 
 @pytest.mark.parametrize("codec", range(1, 5))

@@ -98,7 +98,7 @@ class Wire:
         row = self.rooted(row)
         key, headers = row.pop(KEY, None), row.pop(HEADERS, {})
         if not isinstance(headers, dict):
-            raise ValueError("$headers is no object")
+            raise ValueError("$headers is not an object")
         written = tuple((name, self._header(name, one)) for name, one in headers.items() if one is not None)
         try:
             return None if key is None else self._key(key), write_json(row), written
@@ -115,7 +115,7 @@ class Wire:
             number = int(str(key))
             return b"%d" % number if form == "integer" else number.to_bytes(8, signed=True)
         except (ValueError, OverflowError):
-            raise TypeError(f"the key {key!r:.80} is no whole number, and key: {form} asks for one") from None
+            raise TypeError(f"the key {key!r:.80} is not a whole number, but key: {form} needs one") from None
 
     def _header(self, name: str, value: object) -> bytes:
         text = _as_text(value)
@@ -141,7 +141,7 @@ def _placed(document: Document, path: Path, value: object) -> Document:
     for key in path[:-1]:
         found = inner.get(str(key), {})
         if not isinstance(found, dict):
-            raise TypeError(f"cannot set {'.'.join(map(str, path))}: {key} is no object")
+            raise TypeError(f"cannot set {'.'.join(map(str, path))}: {key} is not an object")
         within = dict(found)
         inner[str(key)] = within
         inner = within

@@ -149,7 +149,7 @@ def _check_start(value: object) -> str:
     try:
         time_ms = parse_time(value)
         if time_ms < 0:
-            raise ValueError("it lies before 1970, which no Kafka record's time can")
+            raise ValueError("it is before 1970, which a Kafka record's time cannot be")
         moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     except (ValueError, OverflowError, TypeError) as error:
         raise ValueError(f"write earliest, latest, or a time as in 2026-01-31T00:00:00Z; {error}") from None

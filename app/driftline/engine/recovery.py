@@ -345,7 +345,7 @@ class Recovery:
                     linked = self._linked(source, trust)
                     if not anchored:
                         if linked is None or source.offset != state.journal_offset or linked.chain != chain:
-                            raise SnapshotError("the journal has not the entry that it follows")
+                            raise SnapshotError("the journal lacks the entry it follows")
                         anchored = True
                         self._at(state, source, place)
                     elif linked is None:
@@ -367,7 +367,7 @@ class Recovery:
         except InputLostError as error:
             if anchored:
                 raise
-            raise SnapshotError("the journal has not the entry that it follows") from error
+            raise SnapshotError("the journal lacks the entry it follows") from error
         finally:
             await reader.close()
         if not anchored:

@@ -45,12 +45,12 @@ def check_works(shard: Shard) -> None:
         tried.moment()
         without_ledger(tried)
         if not -TIME_MAX_MS <= tried.stamp_ms < 2**63:
-            raise SnapshotError(f"its records lie at {tried.stamp_ms:.6g} ms")
+            raise SnapshotError(f"its records are at {tried.stamp_ms:.6g} ms")
     except SnapshotError:
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {error}"[:200]
-        raise SnapshotError(f"it does not work: a copy that took a few records raised {told}") from error
+        raise SnapshotError(f"it does not work: after a few records, a copy raised {told}") from error
 
 
 def _records(shard: Shard) -> Iterator[Record]:

@@ -342,7 +342,7 @@ def sending_explained(topic: str) -> Iterator[None]:
         ) from error
     except MessageSizeTooLargeError as error:
         raise BrokerError(
-            f"the broker refused records of {topic}larger than the topic's "
+            f"the broker refused records of {topic} larger than the topic's "
             "max.message.bytes: drop long fields, or raise that limit"
         ) from error
     except KafkaError as error:

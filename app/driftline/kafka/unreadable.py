@@ -81,7 +81,7 @@ class _Packed:
             return iter(self._unpacked())
         except PackedError as error:
             last = self._made.next_offset - 1
-            log.error("%s: the batch that ends at offset %d is passed over: %s", self._place, last, error)
+            log.error("%s: the batch that ends at offset %d is skipped: %s", self._place, last, error)
             return iter(())
 
     def _unpacked(self) -> Any:

@@ -131,7 +131,7 @@ class _Look(Recovery):
             if last.positions.get(place.topic, first) < first:
                 return (
                     f"{place.topic}-{place.partition} starts at offset {first}, but was read up to "
-                    f"{last.positions[place.topic]}only: a worker stops, or with --on-gap continue skips the gap"
+                    f"{last.positions[place.topic]} only: a worker stops, or with --on-gap continue skips the gap"
                 )
         return ""
 

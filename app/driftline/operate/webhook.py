@@ -167,7 +167,7 @@ def _filled_in(name: str, webhook: Webhook, environ: Mapping[str, str]) -> Webho
             raise SettingsError(f"webhooks.{name}.headers: {_ascii(key)!r} {why}")
     if (parts.username is not None or parts.password is not None) and "authorization" in map(str.lower, headers):
         raise SettingsError(
-            f"webhooks.{name}has credentials both in the url and in an Authorization header; remove one of them"
+            f"webhooks.{name}: credentials both in the url and in an Authorization header; remove one of them"
         )
     return webhook.model_copy(update={"url": url, "headers": headers})
 
