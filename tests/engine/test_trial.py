@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -17,13 +18,16 @@ from driftline.codec.manifest import (
     split,
     state_digest,
 )
+from driftline.codec.state import SavedShard, StateFileError
 from driftline.codec.write import Write
 from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
+from driftline.core.fingerprint import versions
 from driftline.core.shard.state import Shard
-from driftline.core.state.freeze import dump_rest, load, view_of
+from driftline.core.state.freeze import Frozen, dump_rest, load, view_of
 from driftline.engine.snapshot import read_shelf
 from driftline.engine.trial import check_works
+from driftline.operate.restoring import StateReader, thaw
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, Life, pipeline, produce, worked
 from tests.support.cluster import MemoryCluster
@@ -101,3 +105,15 @@ async def overwrite(cluster: MemoryCluster, change: Callable[[Any], object]) -> 
     writes = [Write(topic, 0, chunk_key(manifest.slot, number), chunk, NOW_MS) for number, chunk in enumerate(chunks)]
     writes.append(Write(topic, 0, manifest_key(manifest.slot), encode_manifest(manifest, NO_KEYS), NOW_MS))
     cluster.append(Place(topic, 0), writes)
+
+
+@pytest.mark.parametrize("name", ["a text is counted up", "no snapshot can be written"])
+def test_a_state_file_with_such_a_state_is_refused(name: str) -> None:
+    pipeline_now = small()
+    shard = Shard(pipeline_now, 0)
+    HOSTILE[name](shard)
+    frozen = Frozen(dump_rest(shard, view_of(shard)), [])
+    manifest = SimpleNamespace(partition=0, versions=versions(), pipeline=pipeline_now.resolved())
+    reader = cast("StateReader", SimpleNamespace(shard=lambda saved: frozen))
+    with pytest.raises(StateFileError, match="it does not work"):
+        thaw(reader, cast("SavedShard", SimpleNamespace(manifest=manifest)), pipeline_now, 0)

@@ -378,6 +378,8 @@ async def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> Non
         {"format": 2},
         {"saved_ms": "now"},
         {"size_bytes": 2**64 - 1},
+        {"size_bytes": 2**53},
+        {"segment_bytes": 2**53},  # no file can be sought there
     ],
 )
 async def test_a_first_line_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -385,7 +387,7 @@ async def test_a_first_line_that_cannot_be_is_refused(tmp_path: Path, change: di
     await saved(await lived(chosen), chosen, path)
     line, _, rest = path.read_bytes().partition(b"\n")
     document = orjson.loads(line)
-    if "size_bytes" in change:
+    if change.keys() <= {"size_bytes", "segment_bytes"}:
         document["shards"][0]["manifest"] |= change
     path.write_bytes(orjson.dumps({**document, **change}) + b"\n" + rest)
     with pytest.raises(StateFileError, match="state file"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import SEEK_END
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,7 @@ from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT as STATE_FORMAT
 from driftline.engine.recovery import Recovered, Recovery
 from driftline.engine.restored import Before, kept_keys, put
+from driftline.engine.trial import check_works
 from driftline.transport.clock import REAL
 from driftline.transport.port import Broker, Place
 
@@ -78,9 +80,11 @@ class StateReader:
             line = self._stream.readline(LINE_BYTES_MAX)
             self.file: StateFile = decode_line(line, ring)
             self._starts: dict[int, int] = {}
-            at = len(line)
+            at, size = len(line), self._stream.seek(0, SEEK_END)
             for saved in self.file.shards:
                 self._starts[saved.manifest.partition] = at
+                if at + saved.bytes > size:
+                    raise _damaged(saved.manifest)
                 self._check(saved, at)
                 at += saved.bytes
             self._stream.seek(at)
@@ -192,6 +196,7 @@ def thaw(reader: StateReader, saved: SavedShard, pipeline: Pipeline, partition: 
     try:
         shard = load(parse_foreign(manifest.pipeline, pipeline), manifest.partition, reader.shard(saved))
         shard = _under(shard, pipeline, partition)
+        check_works(shard)
         if why is not None:
             _try(shard)
     except (PipelineError, SnapshotError, _TrialError) as error:
