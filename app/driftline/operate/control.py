@@ -172,4 +172,5 @@ class _Answer:
             return None
         if not self._written.first <= offset <= self._written.last:
             return None
-        return Verdict(*(escaped(headers.get(f"driftline.{name}", "")) for name in ("reason", "detail")))
+        reason, detail = (escaped(headers.get(f"driftline.{name}", "")) for name in ("reason", "detail"))
+        return Verdict(reason, detail) if reason else None  # one without a reason is not ours, and must not hide ours
