@@ -77,7 +77,7 @@ def measure(events: int, say: Callable[[str], None]) -> Report:
         stamp = int(time.time())
         pipelines = {contender: case.pipeline(f"{contender}-{stamp}") for contender in CONTENDERS}
         for chosen in pipelines.values():
-            asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS))
+            asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.PARTITIONS))
         with _working(pipelines, broker.bootstrap, core):
             say(f"sending {WARM_UP} + {events} events to each, one at a time")
             taken_ms = asyncio.run(_take(settings, pipelines, events))

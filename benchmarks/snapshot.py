@@ -66,7 +66,7 @@ def measure(pending: int, say: Callable[[str], None]) -> Report:
     with kafka.start(partitions=1) as broker:
         name = f"snapshot-{int(time.time())}"
         settings = load_settings({}, {"bootstrap": broker.bootstrap})
-        asyncio.run(topic.create(pipeline(name, pending), settings, partitions=1))
+        asyncio.run(topic.create(pipeline(name, pending), settings, partitions=1, shards=1))
         asked = {"bootstrap": broker.bootstrap, "name": name, "pending": pending, "core": core}
         say(f"{pending:,} events, then three snapshots")
         taken = machine.run("snapshot", asked, TIMEOUT_S)

@@ -165,7 +165,7 @@ def tables(report: Report) -> list[Table]:
 async def _produce(settings: Settings, name: str, count: int) -> tuple[str, str]:
     """Write the inputs; returns the events' and the labels' topic."""
     chosen = case.pipeline(name)
-    await topic.create(chosen, settings, partitions=case.PARTITIONS, retention_ms=-1)
+    await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.PARTITIONS, retention_ms=-1)
     fed = await Feed(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count))
     if (fed.events, fed.labels) != (count, count):
         raise RuntimeError(f"produced {fed.events} events and {fed.labels} labels, not {count} of each")
@@ -179,7 +179,7 @@ def _run(
     """Run one contender, and see for ourselves that it scored and learned all."""
     chosen = case.pipeline(name, *inputs)
     scores = chosen.topics.scores
-    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, retention_ms=-1))
+    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.PARTITIONS, retention_ms=-1))
     asked = {
         "bootstrap": settings.bootstrap,
         "name": name,

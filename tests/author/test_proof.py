@@ -155,18 +155,18 @@ def test_failures_are_counted_with_what_was_raised() -> None:
 
 
 def test_pending_events_are_rate_times_wait() -> None:
-    estimate = need(parse_pipeline(DOC), 100, 4)
+    estimate = need(parse_pipeline({**DOC, "shards": 4}), 100)
     assert estimate.pending_events == 360_000
     assert estimate.pending_bytes == 360_000 * estimate.event_bytes
     assert not estimate.crowded
     assert estimate.retention_ms == 25 * 3_600_000
-    crowded = need(parse_pipeline(DOC), 10_000, 4)
+    crowded = need(parse_pipeline({**DOC, "shards": 4}), 10_000)
     assert crowded.crowded
     assert crowded.pending_bytes == 4_000_000 * crowded.event_bytes
 
 
 def test_without_a_rate_the_bound_is_told() -> None:
-    estimate = need(parse_pipeline(DOC), None, 2)
+    estimate = need(parse_pipeline({**DOC, "shards": 2}), None)
     assert (estimate.pending_events, estimate.pending_max, estimate.crowded) == (2_000_000, 2_000_000, False)
 
 
@@ -178,7 +178,7 @@ def test_without_labels_nothing_waits() -> None:
         "model": "HalfSpaceTrees()",
         "event": {"id": "i", "features": {"x": "number"}},
     }
-    assert need(parse_pipeline(doc), 100, 4).pending_bytes == 0
+    assert need(parse_pipeline(doc), 100).pending_bytes == 0
 
 
 def test_the_estimate_is_near_what_python_takes() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from driftline.backtest.span import Span, bounds_of
+from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.transport.port import Place
 from tests.support.small import small
@@ -31,7 +32,7 @@ class Reading:
 class Kept:
     """A broker whose topics hold a record a second, of which retention took the first."""
 
-    def reader(self, partition: int) -> Any:
+    def reader(self) -> Any:
         return Reading()
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
@@ -55,7 +56,7 @@ class Kept:
 async def test_a_range_that_retention_cut_is_told(span: Span, first: int, is_cut: bool) -> None:
     kept: Any = Kept()
     pipeline = small()
-    bounds = await bounds_of(kept, pipeline, 3, span)
+    bounds = await bounds_of(kept, pipeline, Layout(4), 3, span)
     assert bounds.starts[pipeline.topics.events] == first
     told = [
         (f"{name}-3 from offset 1,500",) if is_cut else () for name in (pipeline.topics.events, pipeline.topics.labels)
@@ -73,7 +74,7 @@ async def test_labels_that_retention_took_from_a_range_of_offsets_are_told() -> 
     kept: Any = Apart()
     pipeline = small()
     labels = pipeline.topics.labels or ""
-    early = await bounds_of(kept, pipeline, 3, Span(from_offset=1_000, to_offset=2_000))
+    early = await bounds_of(kept, pipeline, Layout(4), 3, Span(from_offset=1_000, to_offset=2_000))
     assert (early.cut_events, early.cut_labels) == ((), (f"{labels}-3 from offset 1,500",))
-    late = await bounds_of(kept, pipeline, 3, Span(from_offset=1_600, to_offset=2_000))
+    late = await bounds_of(kept, pipeline, Layout(4), 3, Span(from_offset=1_600, to_offset=2_000))
     assert (late.cut_events, late.cut_labels, late.starts[labels]) == ((), (), 1_600)

@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.status import read_status
+from driftline.transport.port import Place
 from tests.chaos.load import Sent
 from tests.support.command import driftline
 from tests.support.stream import settings_of
@@ -25,10 +27,10 @@ async def records(bootstrap: str, pipeline: Pipeline, topic: str, partitions: in
     """Every record of a topic, as a read_committed reader sees it."""
     broker = KafkaBroker(pipeline, settings_of(bootstrap))
     for partition in range(partitions):
-        reader = broker.reader(partition)
-        await reader.open({topic: 0})
+        place, reader = Place(topic, partition), broker.reader()
+        await reader.open({place: 0})
         try:
-            while sources := await reader.read(topic, READ_RECORDS_MAX):
+            while sources := await reader.read(place, READ_RECORDS_MAX):
                 for source in sources:
                     yield source
         finally:
@@ -37,7 +39,7 @@ async def records(bootstrap: str, pipeline: Pipeline, topic: str, partitions: in
 
 async def lag(bootstrap: str, pipeline: Pipeline, partitions: int) -> int:
     """Input offsets that no journal entry has taken in yet."""
-    shards = await read_status(KafkaBroker(pipeline, settings_of(bootstrap)), pipeline, partitions)
+    shards = await read_status(KafkaBroker(pipeline, settings_of(bootstrap)), pipeline, Layout(partitions))
     return sum(sum(shard.lag.values()) for shard in shards)
 
 

@@ -131,7 +131,7 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Result:
 async def _run(plan: Plan, node: kafka.KafkaNode, folder: Path, told: Callable[[str], None], begun_s: float) -> Result:
     file = write_pipeline(folder, f"chaos-{plan.seed}")
     pipeline, bootstrap = pipeline_of(file), node.bootstrap
-    await create(pipeline, settings_of(bootstrap), partitions=plan.partitions)
+    await create(pipeline, settings_of(bootstrap), partitions=plan.partitions, shards=plan.partitions)
     rate = plan.events / (plan.faults * (plan.gap_s + BETWEEN_S))
     load = Load(bootstrap, pipeline, seed=plan.seed, events=plan.events, rate=rate, partitions=plan.partitions)
     campaign = Campaign(

@@ -92,11 +92,11 @@ def test_all_settings_as_a_file(file: Path) -> None:
 
 
 def test_json_for_a_program(file: Path) -> None:
-    done = check("-p", file, "--json", "--rate", "10", "--partitions", "2")
+    done = check("-p", file, "--json", "--rate", "10", "--set", "shards=2")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert told["pipeline"] == read_pipeline(FILE).resolved()
-    assert (told["needs"]["pending_events"], told["needs"]["partitions"]) == (36_000, 2)
+    assert told["pipeline"] == {**read_pipeline(FILE).resolved(), "shards": 2}
+    assert (told["needs"]["pending_events"], told["needs"]["shards"]) == (36_000, 2)
     assert told["proof"]["failed"] == 0
     assert told["proof"]["comparable"]
 

@@ -33,7 +33,7 @@ WRITTEN = "written for 3 shards of cards"
 
 
 async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file: Path) -> None:
-    kafka.create_topics({"cards.control": 3})
+    kafka.create_topics({"cards.control": 3, "cards.journal": 3})
     where = ("-p", pipeline_file, "--bootstrap", kafka.bootstrap)
     decoder = Decoder(small())
     found: list[Arrival] = []
@@ -111,7 +111,7 @@ async def test_every_partition_gets_every_part_in_order(
     kafka: KafkaNode, pipeline_file: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = "loaded"
-    kafka.create_topics({f"{pipeline}.control": 3})
+    kafka.create_topics({f"{pipeline}.control": 3, f"{pipeline}.journal": 3})
     monkeypatch.setattr("driftline.cli.control.parts", functools.partial(parts, part_bytes=1_000))
     text = pipeline_file.read_text().replace("pipeline: cards", f"pipeline: {pipeline}")
     pipeline_file.write_text(text)

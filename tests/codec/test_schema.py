@@ -139,6 +139,7 @@ def test_manifests_fit(key: KeyRing) -> None:
         arithmetic=arithmetic_fingerprint(),
         taken_ms=NOW_MS,
         topics={"p.events": TopicIdentity("id", 1), "p.journal": TopicIdentity(None, 1)},
+        outputs={"p.scores": 4},
     )
     document = orjson.loads(encode_manifest(manifest, key))
     assert not faults("manifest", document)

@@ -162,7 +162,7 @@ class WireLab(Lab):
             config = {"max.message.bytes": str(SMALL_BYTES)}
             async with admin(self._options) as client:
                 await client.create_topics([NewTopic(pipeline.topics.outcomes, partitions, 1, topic_configs=config)])
-        await create(pipeline, self._settings, partitions=partitions)
+        await create(pipeline, self._settings, partitions=partitions, shards=partitions)
 
     def broker(self, pipeline: Pipeline, client: str = "one") -> Broker:
         return KafkaBroker(pipeline, self._settings)
@@ -299,7 +299,7 @@ async def read_all(reader: Reader, topic: str, *, count_max: int = 1_000, stop: 
     """Everything up to the end, or to `stop`."""
     found: list[Source] = []
     async with asyncio.timeout(WITHIN_S):
-        while sources := await reader.read(topic, count_max, stop):
+        while sources := await reader.read(Place(topic, 0), count_max, stop):
             assert len(sources) <= count_max
             found += sources
     return found
@@ -307,9 +307,9 @@ async def read_all(reader: Reader, topic: str, *, count_max: int = 1_000, stop: 
 
 async def read_from(broker: Broker, topic: str, start: int = 0) -> list[Source]:
     """The same, by a reader of its own."""
-    reader = broker.reader(0)
+    reader = broker.reader()
     try:
-        await reader.open({topic: start})
+        await reader.open({Place(topic, 0): start})
         return await read_all(reader, topic)
     finally:
         await reader.close()

@@ -250,7 +250,7 @@ async def test_a_killed_client_sends_nothing_more_but_what_is_under_way_arrives(
     with pytest.raises(BrokerError):
         await broker.publisher(0).open()
     with pytest.raises(BrokerError):
-        await broker.reader(0).open({pipeline.topics.journal: 0})
+        await broker.reader().open({Place(pipeline.topics.journal, 0): 0})
 
 
 async def test_a_commit_without_an_answer_ends_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,10 +271,10 @@ async def test_a_reader_held_back_for_good_gives_up(monkeypatch: pytest.MonkeyPa
     stranger = cluster.initialise("stranger")
     cluster.add(stranger, [place])
     cluster.append_within(stranger, place, [Write(*place, None, b"open")])
-    reader = MemoryBroker(cluster, pipeline).reader(0)
-    await reader.open({place.topic: 0})
+    reader = MemoryBroker(cluster, pipeline).reader()
+    await reader.open({place: 0})
     with pytest.raises(BrokerError, match="could not be read"):
-        await reader.read(place.topic, 1)
+        await reader.read(place, 1)
 
 
 async def test_a_feed_that_cannot_reach_the_cluster_gives_nothing() -> None:
@@ -283,6 +283,7 @@ async def test_a_feed_that_cannot_reach_the_cluster_gives_nothing() -> None:
     hook = Hook("poll", ClusterError("cut off"))
     async with Member(MemoryBroker(cluster, pipeline, hook=hook).feed()) as member:
         await member.until(lambda: member.watcher.partitions == [0])
+        member.feed.take([Place(pipeline.topics.events, 0)])
         member.feed.begin({Place(pipeline.topics.events, 0): 0})
         await member.until(lambda: bool(member.got))
     assert hook.reached.is_set()

@@ -35,10 +35,10 @@ async def test_stops_before_an_offset(lab: Lab) -> None:
     pipeline = await lab.pipeline()
     broker, topic = lab.broker(pipeline), pipeline.topics.events
     await lab.produce(topic, [b"%d" % number for number in range(10)])
-    reader = broker.reader(0)
-    await reader.open({topic: 2})
+    reader = broker.reader()
+    await reader.open({Place(topic, 0): 2})
     assert values_of(await read_all(reader, topic, stop=5)) == [b"2", b"3", b"4"]
-    assert not await reader.read(topic, 10, 5)
+    assert not await reader.read(Place(topic, 0), 10, 5)
     assert values_of(await read_all(reader, topic, stop=7)) == [b"5", b"6"]
     assert values_of(await read_all(reader, topic)) == [b"7", b"8", b"9"]
     await reader.close()
@@ -53,8 +53,8 @@ async def test_a_stop_between_records_is_an_end(lab: Lab) -> None:
     for number in range(3):
         await publisher.commit([Write(topic, 0, None, b"%d" % number)], None)
     await publisher.close()
-    reader = broker.reader(0)
-    await reader.open({topic: 0})
+    reader = broker.reader()
+    await reader.open({Place(topic, 0): 0})
     assert values_of(await read_all(reader, topic, stop=2)) == [b"0"]  # a marker is at offset 1
     assert values_of(await read_all(reader, topic, stop=3)) == [b"1"]
     assert values_of(await read_all(reader, topic, stop=4)) == []
@@ -68,8 +68,8 @@ async def test_takes_as_many_as_asked_for_and_reads_topics_apart(lab: Lab) -> No
     assert labels is not None
     await lab.produce(events, [b"e%d" % number for number in range(50)])
     await lab.produce(labels, [b"l%d" % number for number in range(5)])
-    reader = broker.reader(0)
-    await reader.open({events: 0, labels: 3})
+    reader = broker.reader()
+    await reader.open({Place(events, 0): 0, Place(labels, 0): 3})
     assert values_of(await read_all(reader, events, count_max=7)) == [b"e%d" % number for number in range(50)]
     assert values_of(await read_all(reader, labels, count_max=1)) == [b"l3", b"l4"]
     await reader.close()
@@ -110,9 +110,9 @@ async def test_records_that_expire_while_reading_are_an_error(lab: Lab) -> None:
     broker, topic = lab.broker(pipeline), pipeline.topics.events
     large = b"x" * 400_000  # more than a reader takes at once
     await lab.produce(topic, [large] * 12)
-    reader = broker.reader(0)
-    await reader.open({topic: 0})
-    assert len(await reader.read(topic, 1)) == 1
+    reader = broker.reader()
+    await reader.open({Place(topic, 0): 0})
+    assert len(await reader.read(Place(topic, 0), 1)) == 1
     await lab.delete_before(Place(topic, 0), 12)
     with pytest.raises(InputLostError):
         await read_all(reader, topic)

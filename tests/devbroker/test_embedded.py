@@ -28,7 +28,7 @@ async def counts(node: EmbeddedNode) -> dict[str, int]:
 
 
 async def test_named_topics_are_there_at_once() -> None:
-    async with module.start(partitions=1, topics=["a", "b"]) as node:
+    async with module.start({"a": 1, "b": 1}) as node:
         assert await counts(node) == {"a": 1, "b": 1, EMBEDDED_TOPIC: 1}
 
 

@@ -25,11 +25,11 @@ PLACE = Place(CHOSEN.topics.snapshots, 0)
 
 
 def reader(cluster: MemoryCluster, chosen: Pipeline = CHOSEN) -> Callable[[], Reader]:
-    return lambda: MemoryBroker(cluster, chosen, client="r").reader(0)
+    return lambda: MemoryBroker(cluster, chosen, client="r").reader()
 
 
 async def looked(cluster: MemoryCluster) -> Kept:
-    kept = Kept(reader(cluster), PLACE.topic, b"0/", b"1/")
+    kept = Kept(reader(cluster), PLACE, b"0/", b"1/")
     await kept.look(0)
     return kept
 
@@ -71,11 +71,11 @@ async def test_what_nobody_names_is_not_held(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_flood_keeps_no_snapshot_from_being_found(hold: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what is held stays within its bound while it is read."""
     cluster = await worked(CHOSEN, 300, start=START)
-    whole = await read_shelf(reader(cluster), PLACE.topic, RING)
+    whole = await read_shelf(reader(cluster), PLACE, RING)
     monkeypatch.setattr(module, "HOLD_BYTES", hold)
     for number in range(100):
         cluster.append(PLACE, [Write(*PLACE, b"%d/%064x/0" % (number % 2, number), bytes(5_000))])
-    shelf = await read_shelf(reader(cluster), PLACE.topic, RING)
+    shelf = await read_shelf(reader(cluster), PLACE, RING)
     assert [one for one, _ in shelf.snapshots] == [one for one, _ in whole.snapshots] != []
     assert [frozen for _, frozen in shelf.snapshots] == [frozen for _, frozen in whole.snapshots]
     assert len(shelf.keys[0]) == len(whole.keys[0]) + 50, "which the next snapshot removes"

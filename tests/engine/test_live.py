@@ -132,7 +132,7 @@ async def test_where_labels_find_no_event_and_events_stopped_a_tick_says_that_no
     more_labels(1, NOW_MS + 31_000)
     assert await here._next(ends({}, {}), Pacer()) is not None
     assert here.shard.awaits_events
-    rank = here.folder.inputs.rank["p.events"]
+    rank = here.folder.inputs.of["p.events"]
 
     async def folded(*turns: dict[str, bool]) -> Any:
         more_labels(1, NOW_MS + 40_000)

@@ -38,6 +38,7 @@ from driftline.core.state.migration import FORMAT, OLDEST
 from driftline.engine import snapshot
 from driftline.engine.fold import Folder
 from driftline.engine.snapshot import Shelf, SnapshotWriter, read_shelf
+from driftline.transport.port import Place
 from tests.support.segment import segments_of
 from tests.support.small import NOW_MS, event, fold, label, small
 
@@ -84,14 +85,14 @@ class Topic:
         return {key for key in self.records if key.count(b"/") == wanted and not key.endswith(b"manifest")}
 
     async def shelf(self, key: KeyRing = NO_KEYS) -> Shelf:
-        return await read_shelf(lambda: self, "p.snapshots", key)
+        return await read_shelf(lambda: self, Place("p.snapshots", 0), key)
 
     async def open(self, starts: Any) -> None: ...
 
-    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
+    async def read(self, place: Place, count_max: int, stop: int | None = None) -> Sequence[Source]:
         """Everything, once."""
         taken, self._read = not getattr(self, "_read", False), not getattr(self, "_read", False)
-        return [Source(topic, 0, 0, 0, key, value) for key, value in self.records.items()] if taken else ()
+        return [Source(place.topic, 0, 0, 0, key, value) for key, value in self.records.items()] if taken else ()
 
     async def close(self) -> None: ...
 

@@ -92,7 +92,7 @@ async def overwrite(cluster: MemoryCluster, change: Callable[[Any], object]) -> 
     """Put a snapshot in the place of the newest, as anyone who may write to the topic can."""
     chosen = pipeline("tried", snapshot={"every_records": 100})
     topic, broker = chosen.topics.snapshots, MemoryBroker(cluster, chosen, client="stranger")
-    shelf = await read_shelf(lambda: broker.reader(0), topic, NO_KEYS)
+    shelf = await read_shelf(broker.reader, Place(topic, 0), NO_KEYS)
     manifest, frozen = shelf.snapshots[0]
     shard = load(chosen, 0, frozen)
     change(shard)

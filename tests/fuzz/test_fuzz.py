@@ -38,6 +38,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT
 from driftline.engine.snapshot import read_snapshots
+from driftline.transport.port import Place
 from tests.fuzz.hostile import TASKS, Stream, pipeline, varied
 from tests.fuzz.judge import Judge
 from tests.support.small import NOW_MS, event, fold, label, small
@@ -232,19 +233,19 @@ def _dumped(document: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("key", [NO_KEYS, KEY])
 async def test_a_manifest_that_was_tampered_with_gives_no_snapshot(changed: dict[str, Any], key: KeyRing) -> None:
     topic = [Source("s", 0, 0, 0, chunk_key(0, 0), HEAD), _record(1, manifest_key(0), _dumped(manifest(**changed)))]
-    assert await read_snapshots(lambda: _Reader(topic), "s", key) == []
+    assert await read_snapshots(lambda: _Reader(topic), Place("s", 0), key) == []
 
 
 async def test_a_signature_that_is_no_hex_is_a_wrong_one() -> None:
     topic = [_record(0, chunk_key(0, 0), HEAD), _record(1, manifest_key(0), _dumped(manifest(signature="\u00e9")))]
-    assert await read_snapshots(lambda: _Reader(topic), "s", KEY) == []
+    assert await read_snapshots(lambda: _Reader(topic), Place("s", 0), KEY) == []
 
 
 @settings(max_examples=100, deadline=None)
 @given(records=st.lists(st.tuples(st.sampled_from([b"0/0", b"0/manifest", b"x/manifest", b"1/manifest", b""]), BYTES)))
 async def test_a_snapshots_topic_of_rubbish_gives_no_snapshot(records: list[tuple[bytes, bytes]]) -> None:
     topic = [_record(offset, key, value) for offset, (key, value) in enumerate(records)]
-    assert await read_snapshots(lambda: _Reader(topic), "s", NO_KEYS) == []
+    assert await read_snapshots(lambda: _Reader(topic), Place("s", 0), NO_KEYS) == []
 
 
 async def test_a_whole_snapshot_is_found_among_rubbish() -> None:
@@ -255,7 +256,7 @@ async def test_a_whole_snapshot_is_found_among_rubbish() -> None:
         _record(2, manifest_key(0), _dumped(manifest())),
         _record(3, manifest_key(1), b"rubbish"),
     ]
-    ((found, frozen),) = await read_snapshots(lambda: _Reader(topic), "s", NO_KEYS)
+    ((found, frozen),) = await read_snapshots(lambda: _Reader(topic), Place("s", 0), NO_KEYS)
     assert isinstance(found, Manifest)
     assert frozen == Frozen(b"state", [])
 
@@ -272,7 +273,7 @@ class _Reader:
 
     async def open(self, starts: Any) -> None: ...
 
-    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
+    async def read(self, place: Place, count_max: int, stop: int | None = None) -> Sequence[Source]:
         taken, self._sources = self._sources, ()
         return taken
 

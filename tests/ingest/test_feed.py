@@ -181,10 +181,12 @@ async def test_missing_topics_are_a_clear_error(embedded: EmbeddedNode) -> None:
         await Feed(pipeline(), settings(embedded.bootstrap)).run(samples(1))
 
 
-async def test_unequal_partitions_are_a_clear_error(embedded: EmbeddedNode) -> None:
-    embedded.create_topics({"cards.events": 2, "cards.labels": 3})
-    with pytest.raises(TopicError, match="cards.events has 2 partitions and cards.labels has 3"):
-        await Feed(pipeline(), settings(embedded.bootstrap)).run(samples(1))
+async def test_labels_may_have_another_number_of_partitions(embedded: EmbeddedNode) -> None:
+    of = pipeline()
+    embedded.create_topics({of.topics.events: 2, str(of.topics.labels): 3})
+    await Feed(of, settings(embedded.bootstrap)).run(samples(40))
+    labels = await arrived(embedded.bootstrap, str(of.topics.labels), 40)
+    assert [one.partition for one in labels] == [partition_of(one.key or b"", 3) for one in labels]
 
 
 async def test_kafka_refusing_a_time_is_a_clear_error(kafka: KafkaNode) -> None:

@@ -90,7 +90,7 @@ async def test_one_change_is_one_episode_posted_once_although_workers_are_killed
 ) -> None:
     chosen = pipeline("one-change")
     bootstrap = kafka.bootstrap
-    await create(chosen, settings_of(bootstrap), partitions=1, retention_ms=-1)
+    await create(chosen, settings_of(bootstrap), partitions=1, shards=1, retention_ms=-1)
     async with Receiver(lambda _: 503) as receiver:
         file, url = site(tmp_path, chosen, receiver.url)
         await produce(bootstrap, chosen, 0, FOUND)
@@ -126,7 +126,7 @@ def told(post: Post) -> dict[str, Any]:
 async def test_an_operator_acknowledges_and_silences_an_episode(kafka: KafkaNode, tmp_path: Path) -> None:
     chosen = pipeline("operated")
     bootstrap = kafka.bootstrap
-    await create(chosen, settings_of(bootstrap), partitions=1, retention_ms=-1)
+    await create(chosen, settings_of(bootstrap), partitions=1, shards=1, retention_ms=-1)
     async with Receiver() as receiver:
         file, url = site(tmp_path, chosen, receiver.url)
         await produce(bootstrap, chosen, 0, FOUND)

@@ -18,6 +18,7 @@ from driftline.engine.snapshot import read_snapshots
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options
 from driftline.kafka.topic import create
+from driftline.transport.port import Place
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import documents, pipeline_file, pipeline_of, settings_of, until_written, weather
 
@@ -35,7 +36,7 @@ async def group_offsets(bootstrap: str, name: str) -> dict[TopicPartition, Any]:
 async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> str:
     """Digest of the state that the last worker left when it stopped."""
     broker = KafkaBroker(pipeline, settings_of(bootstrap))
-    snapshots = await read_snapshots(lambda: broker.reader(partition), pipeline.topics.snapshots, NO_KEYS)
+    snapshots = await read_snapshots(broker.reader, Place(pipeline.topics.snapshots, partition), NO_KEYS)
     _, frozen = snapshots[0]
     return state_digest(load(pipeline, partition, frozen))
 
@@ -54,7 +55,7 @@ async def test_what_was_served_after_crashes_and_a_rebalance(kafka: KafkaNode, t
     }
     file = pipeline_file(tmp_path, "replayed", rows, **sections)
     pipeline, bootstrap = pipeline_of(file), kafka.bootstrap
-    await create(pipeline, settings_of(bootstrap), partitions=PARTITIONS)
+    await create(pipeline, settings_of(bootstrap), partitions=PARTITIONS, shards=PARTITIONS)
     where = ("-p", file, "--bootstrap", bootstrap)
     await asyncio.to_thread(succeed, "produce", *where, "--input", rows.path, "--label", rows.label)
     scores = pipeline.topics.scores

@@ -29,7 +29,7 @@ def run(*arguments: str | Path, **changes: str) -> tuple[int, str]:
 async def test_control_ends_with_the_verdict(kafka: KafkaNode, tmp_path: Path) -> None:
     rows = weather(tmp_path, 200)
     file = pipeline_file(tmp_path, "controlled", rows, "StandardScaler() | LogisticRegression()")
-    await create(pipeline_of(file), settings_of(kafka.bootstrap), partitions=2)
+    await create(pipeline_of(file), settings_of(kafka.bootstrap), partitions=2, shards=2)
     where = ("-p", file, "--bootstrap", kafka.bootstrap)
 
     def control(*arguments: str, **changes: str) -> tuple[int, str]:

@@ -53,7 +53,7 @@ def check_story(running: Command, family: set[Known]) -> None:
     story: dict[str, Any] = orjson.loads(running.output())
     assert story["scored"] == story["labels_joined"] == story["payments"] == PAYMENTS
     assert story["rejected"] == 0
-    assert {alert["shard"] for alert in story["alerts"]} == {0, 1}
+    assert story["alerts"]
     assert all(0 < alert["labels_after_change"] < 1_000 for alert in story["alerts"])
     assert story["rolling_accuracy"]["worst"] < story["rolling_accuracy"]["before"]
     check_gone(family)

@@ -61,7 +61,7 @@ class Place:
         self.pipeline: Pipeline = pipeline_of(self.file)
 
     def create(self, partitions: int = 2) -> None:
-        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions))
+        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions, shards=partitions))
 
     def sending(self, first: int = 0) -> tuple[str | Path, ...]:
         """The command that sends all rows, with ids from `first` on."""

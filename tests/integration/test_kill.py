@@ -57,7 +57,7 @@ def rows(tmp_path: Path) -> Rows:
 async def test_killed_anywhere(kafka: KafkaNode, tmp_path: Path, rows: Rows) -> None:
     files = [_file(tmp_path, run, rows) for run in range(RUNS + RUNS_AT_LEAST_ONCE)]
     for file in files:
-        await create(pipeline_of(file), settings_of(kafka.bootstrap), partitions=PARTITIONS)
+        await create(pipeline_of(file), settings_of(kafka.bootstrap), partitions=PARTITIONS, shards=PARTITIONS)
     await asyncio.to_thread(
         succeed, "produce", "-p", files[0], "--bootstrap", kafka.bootstrap, "--input", rows.path, "--label", rows.label
     )

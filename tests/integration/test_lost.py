@@ -41,7 +41,7 @@ async def test_lost_labels_are_told_of_while_they_come(kafka: KafkaNode, tmp_pat
         }
     )
     bootstrap, labels = kafka.bootstrap, chosen.topics.labels or ""
-    await create(chosen, settings_of(bootstrap), partitions=PARTITIONS, retention_ms=-1)
+    await create(chosen, settings_of(bootstrap), partitions=PARTITIONS, shards=PARTITIONS, retention_ms=-1)
     file = tmp_path / "pipeline.yaml"
     file.write_bytes(orjson.dumps(chosen.resolved()))
     with Worker(file, bootstrap, tmp_path) as worker:

@@ -38,7 +38,7 @@ def pipeline(name: str, **sections: Any) -> Pipeline:
 
 
 async def prepared(kafka: Node, chosen: Pipeline) -> None:
-    await create(chosen, settings_of(kafka.bootstrap), partitions=1)
+    await create(chosen, settings_of(kafka.bootstrap), partitions=1, shards=1)
     await create_undelivered(chosen, settings_of(kafka.bootstrap))
 
 
@@ -178,7 +178,7 @@ async def test_a_webhook_file_that_is_wrong_stops_the_worker_at_once(kafka: Kafk
 
     file = tmp_path / "p.yaml"
     file.write_bytes(orjson.dumps(pipeline("notify-file").resolved()))
-    await create(pipeline("notify-file"), settings_of(kafka.bootstrap), partitions=1)
+    await create(pipeline("notify-file"), settings_of(kafka.bootstrap), partitions=1, shards=1)
     (tmp_path / "notify.yaml").write_text("webhooks: {a: {form: fax}}")
     done = await asyncio.to_thread(
         driftline, "worker", "-p", file, "--bootstrap", kafka.bootstrap, "--notify", tmp_path / "notify.yaml"

@@ -56,7 +56,7 @@ def _pipeline(node: KafkaNode, name: str) -> Pipeline:
         "model": "LogisticRegression()",
     }
     pipeline = parse_pipeline(document)
-    asyncio.run(create(pipeline, settings_of(node.bootstrap), partitions=1))
+    asyncio.run(create(pipeline, settings_of(node.bootstrap), partitions=1, shards=1))
     return pipeline
 
 

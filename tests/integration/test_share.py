@@ -43,7 +43,7 @@ class Stream:
         # Small slices: somebody leaves in the middle of many.
         self.file = pipeline_file(folder, name, self.rows, limits={"slice_records_max": 20})
         self.pipeline = pipeline_of(self.file)
-        asyncio.run(create(self.pipeline, settings_of(bootstrap), partitions=PARTITIONS))
+        asyncio.run(create(self.pipeline, settings_of(bootstrap), partitions=PARTITIONS, shards=PARTITIONS))
 
     def worker(self, name: str) -> Worker:
         return Worker(self.file, self.bootstrap, self.folder, name=name)

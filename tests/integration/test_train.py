@@ -74,7 +74,7 @@ async def test_a_trained_model_serves_the_first_event_and_survives(kafka: KafkaN
         snapshot={"every_records": 300},
     )
     pipeline, where = pipeline_of(file), ("-p", file, "--bootstrap", kafka.bootstrap)
-    await create(pipeline, settings_of(kafka.bootstrap), partitions=PARTITIONS)
+    await create(pipeline, settings_of(kafka.bootstrap), partitions=PARTITIONS, shards=PARTITIONS)
     first, second = tmp_path / "first.bin", tmp_path / "second.bin"
     for path, count in ((first, HISTORY // 2), (second, HISTORY)):
         train = ("train", "-p", file, "--input", history.path, "--label", history.label, "--limit", str(count))

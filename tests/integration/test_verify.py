@@ -36,7 +36,7 @@ class Site:
         self.pipeline: Pipeline = pipeline_of(self.file)
 
     def create(self, partitions: int = PARTITIONS) -> None:
-        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions))
+        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions, shards=partitions))
 
     def produce(self, *more: str) -> tuple[str | Path, ...]:
         where = ("produce", "-p", self.file, "--bootstrap", self.bootstrap, "--input", self.rows.path)

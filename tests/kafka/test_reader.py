@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from driftline.core.record import Source
 from driftline.kafka import broker
 from driftline.kafka.broker import KafkaReader
+from driftline.transport.port import Place
 
 SIZE = 1_000
 
@@ -55,10 +56,10 @@ class Consumer:
 async def test_topics_that_are_not_asked_for_are_paused_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "AIOKafkaConsumer", lambda **_: Consumer())
     monkeypatch.setattr(broker, "READ_AHEAD_BYTES", 20 * SIZE)
-    reader = KafkaReader(0, {}, exact=False)
-    await reader.open({"asked": 0, "other": 0})
+    reader, asked, other = KafkaReader({}, exact=False), Place("asked", 0), Place("other", 0)
+    await reader.open({asked: 0, other: 0})
     for number in range(100):
-        assert [source.offset for source in await reader.read("asked", 1)] == [number]
-    assert len(reader._ready["other"]) == 21
-    assert [source.offset for source in await reader.read("other", 1_000)] == list(range(21))
-    assert [source.offset for source in await reader.read("other", 1)] == [21]  # and it goes on
+        assert [source.offset for source in await reader.read(asked, 1)] == [number]
+    assert len(reader._ready[other]) == 21
+    assert [source.offset for source in await reader.read(other, 1_000)] == list(range(21))
+    assert [source.offset for source in await reader.read(other, 1)] == [21]  # and it goes on

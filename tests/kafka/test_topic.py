@@ -19,13 +19,13 @@ from aiokafka.errors import (
 )
 
 from driftline.config import load_settings
-from driftline.core.error import BrokerError, TopicError, UnreachableError
+from driftline.core.error import BrokerError, PartitionsChangedError, TopicError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import wait_for
 from driftline.kafka import topic
-from driftline.kafka.topic import LONG_MAX, TopicState, judge, names, plan
+from driftline.kafka.topic import LONG_MAX, OF_SHARDS, TopicState, judge, names, plan
 from tests.support.pipelines import pipeline, settings
 
 DAY_MS = 86_400_000
@@ -137,12 +137,31 @@ def test_outputs_that_do_not_outlive_their_events_are_a_warning() -> None:
     assert "--add-config retention.ms=-1" in problems[0].message
 
 
-def test_unequal_partitions_are_named() -> None:
+def shared(shards: int, **counts: int) -> list[str]:
+    """What is wrong with topics of four partitions, or as many as are given, and so many shards."""
     states = planned(pipeline())
-    states["cards.labels"] = TopicState(3, states["cards.labels"].config)
-    (problem,) = judge(pipeline(), states)
-    assert problem.topic == "cards.labels"
-    assert "3 partitions and cards.events has 4" in problem.message
+    for kind, count in {**dict.fromkeys(map(str, OF_SHARDS), shards), **counts}.items():
+        states[f"cards.{kind}"] = TopicState(count, states[f"cards.{kind}"].config)
+    return list(map(str, judge(pipeline(), states)))
+
+
+def test_one_shard_reads_any_number_of_partitions() -> None:
+    assert shared(1) == []
+    assert shared(1, labels=3, scores=7, outcomes=1, control=5, snapshots=2) == []
+
+
+def test_every_shard_needs_a_partition_of_each_topic() -> None:
+    assert shared(4) == []
+    (problem,) = shared(4, scores=3)
+    assert problem.startswith("cards.scores: has 3 partitions and cards has 4 shards, which need one each")
+    assert [one.partition(":")[0] for one in shared(4, events=2, control=1)] == ["cards.events", "cards.control"]
+
+
+def test_with_several_shards_labels_come_to_the_shard_of_their_event() -> None:
+    assert shared(2, labels=8) == []
+    assert shared(4, events=6, labels=6) == []
+    (problem,) = shared(2, labels=3)
+    assert problem.startswith("cards.labels: has 3 partitions and cards.events has 4: with 2 shards a label would come")
 
 
 def test_missing_topics_are_named_unless_they_may_appear() -> None:
@@ -156,9 +175,13 @@ async def test_embedded_topics_are_made_once(embedded: EmbeddedNode) -> None:
     where = settings(embedded.bootstrap)
     assert await topic.embedded(where)
     made = await topic.create(pipeline(), where, partitions=3)
-    assert {(one.made, one.partitions) for one in made} == {(True, 3)}
+    assert {one.made for one in made} == {True}
+    assert {one.plan.kind: one.partitions for one in made} == {
+        **dict.fromkeys(names(pipeline()), 3),
+        **dict.fromkeys(OF_SHARDS, 1),
+    }
     again = await topic.create(pipeline(), where, partitions=5)
-    assert {(one.made, one.partitions) for one in again} == {(False, 3)}
+    assert [(one.made, one.partitions) for one in again] == [(False, one.partitions) for one in made]
     (told,) = await topic.verify(pipeline(), where)  # the pipeline asks for exactly once
     assert not told.fatal
     assert "at_least_once" in told.message
@@ -179,17 +202,35 @@ async def test_the_inputs_that_are_there_give_the_number_of_partitions(embedded:
     await asyncio.to_thread(embedded.create_topics, {"cards.labels": 2})
     made = await topic.create(pipeline(), settings(embedded.bootstrap))
     assert {one.plan.name for one in made if not one.made} == {"cards.labels"}
-    assert {one.partitions for one in made} == {2}
+    assert {one.partitions for one in made if one.plan.kind not in OF_SHARDS} == {2}
 
 
 async def test_without_inputs_the_settings_give_the_number_of_partitions(embedded: EmbeddedNode) -> None:
     where = load_settings({"DRIFTLINE_PARTITIONS": "2"}, {"bootstrap": embedded.bootstrap})
-    assert {one.partitions for one in await topic.create(pipeline(), where)} == {2}
+    made = await topic.create(pipeline(), where)
+    assert {one.partitions for one in made if one.plan.kind not in OF_SHARDS} == {2}
+
+
+async def test_the_file_says_how_many_shards_the_journal_begins_with(embedded: EmbeddedNode) -> None:
+    where, use = settings(embedded.bootstrap), pipeline("several", shards=3)
+    with pytest.raises(
+        TopicError, match=r"several has 3 shards, and its topics would have 2 partitions: .*--partitions 3"
+    ):
+        await topic.create(use, where, partitions=2)
+    made = {one.plan.kind: one.partitions for one in await topic.create(use, where, partitions=6)}
+    assert {made[kind] for kind in OF_SHARDS} == {3}
+    assert (made["events"], made["labels"], made["scores"]) == (6, 6, 6)
+    assert [one for one in await topic.check(use, where) if one.fatal] == []
+    assert [one for one in await topic.check(pipeline("several"), where) if one.fatal] == []
+    with pytest.raises(PartitionsChangedError, match="says `shards: 2`, and several has 3"):
+        await topic.create(pipeline("several", shards=2), where)
+    with pytest.raises(TopicError, match="several.journal: the pipeline file says `shards: 2`"):
+        await topic.verify(pipeline("several", shards=2), where)
 
 
 async def test_verify_raises_all_that_is_wrong(embedded: EmbeddedNode) -> None:
-    embedded.create_topics({"cards.events": 2, "cards.labels": 3, "cards.journal": 1})
-    with pytest.raises(TopicError, match=r"(?s)cards.labels: has 3.*cards.journal: has 1"):
+    embedded.create_topics({"cards.events": 2, "cards.labels": 3, "cards.journal": 3, "cards.scores": 1})
+    with pytest.raises(TopicError, match=r"(?s)cards.events: has 2.*cards.scores: has 1"):
         await topic.verify(pipeline(), settings(embedded.bootstrap))
 
 

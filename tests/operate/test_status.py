@@ -10,6 +10,7 @@ import orjson
 from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.write import Write
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.engine.runner import Start
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.status import LOOK_BACK, ShardStatus, look, read_status
@@ -29,7 +30,7 @@ def broker(cluster: MemoryCluster, chosen: Pipeline, ring: KeyRing = NO_KEYS) ->
 
 
 async def looked(cluster: MemoryCluster, chosen: Pipeline, partitions: int = 1) -> Sequence[ShardStatus]:
-    return await look(broker(cluster, chosen), chosen, partitions, (), 10)
+    return await look(broker(cluster, chosen), chosen, Layout(partitions), (), 10)
 
 
 async def worked(cluster: MemoryCluster, chosen: Pipeline, partitions: int = 1) -> None:
@@ -56,7 +57,7 @@ async def test_records_that_are_no_entries_are_passed_over_and_named() -> None:
     assert (after.positions, after.note, after.epoch) == (before.positions, before.note, before.epoch)
     (trouble,) = after.troubles
     assert trouble.startswith(f"{journal}-0 holds a record at offset {first} and 7 more that is not a journal entry")
-    (plain,) = await read_status(broker(cluster, chosen), chosen, 1)
+    (plain,) = await read_status(broker(cluster, chosen), chosen, Layout(1))
     assert plain == after
 
 
@@ -69,12 +70,12 @@ async def test_with_a_key_nothing_is_shown_that_no_key_signed() -> None:
         await life.until_done()
         await life.stop()
     asks = broker(cluster, chosen, RING)
-    (before,) = await read_status(asks, chosen, 1)
+    (before,) = await read_status(asks, chosen, Layout(1))
     forged = orjson.loads(cluster.records(chosen.topics.journal, 0)[-1].value or b"")
     forged["note"] = {**(before.note or {}), "pending": 12_345}
     for _ in range(2 * LOOK_BACK):
         cluster.produce(chosen.topics.journal, 0, orjson.dumps(forged), NOW_MS)
-    (after,) = await read_status(asks, chosen, 1)
+    (after,) = await read_status(asks, chosen, Layout(1))
     assert before.note is not None
     assert (after.note, after.positions) == (before.note, before.positions)
     assert "not signed with a key of this deployment" in after.troubles[0]
@@ -100,7 +101,7 @@ async def test_a_partition_without_a_leader_is_not_known_and_the_others_are() ->
     cluster, chosen = MemoryCluster(), pipeline()
     await worked(cluster, chosen, partitions=2)
     away = {(chosen.topics.journal, 1)}
-    known, unknown = await look(broker(cluster, chosen), chosen, 2, away, 10)
+    known, unknown = await look(broker(cluster, chosen), chosen, Layout(2), away, 10)
     assert (known.troubles, set(known.lag.values())) == ((), {0})
     assert unknown.troubles == (f"shard 1 is unknown: no broker available for {chosen.topics.journal}-1",)
     assert (unknown.positions, unknown.lag) == ({}, {})

@@ -13,7 +13,6 @@ import orjson
 from msgspec import structs
 
 from driftline.codec.encode import Message
-from driftline.codec.inputs import Inputs
 from driftline.codec.journal import EpochEntry, Link, SliceEntry, decode_link
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.manifest import Manifest
@@ -218,12 +217,11 @@ def behind(life: Life) -> bool:
     """Whether some record of an input is not in the journal yet."""
     if not life.worker.ready:
         return True
-    for partition, runner in life.worker.runners.items():
+    for runner in life.worker.runners.values():
         if runner.live is None:
             return True
-        for topic in Inputs(life.pipeline).topics:
-            log = life.cluster.log(Place(topic, partition))
-            if log.read(runner.live.committed[topic], 1, committed=life.broker.exact)[0]:
+        for place, offset in runner.committed().items():
+            if life.cluster.log(place).read(offset, 1, committed=life.broker.exact)[0]:
                 return True
     return False
 
@@ -287,7 +285,7 @@ def epochs(cluster: MemoryCluster, chosen: Pipeline, partition: int = 0) -> list
 
 def state(shard: Shard) -> bytes:
     """The digest of everything that a shard keeps, as it is behind a pickle: what is one object is then alike."""
-    thawed = load(shard.pipeline, shard.partition, dump(shard))
+    thawed = load(shard.pipeline, shard.number, dump(shard))
     return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
 
 

@@ -16,6 +16,7 @@ from driftline.codec.journal import decode_link, encode_link, link
 from driftline.codec.write import Write
 from driftline.core.error import InputLostError
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.engine import recovery
 from driftline.engine.published import Difference
@@ -46,7 +47,7 @@ async def lived(chosen: Pipeline, *, partitions: int = 1, clean: bool = False) -
 
 async def audited(cluster: MemoryCluster, chosen: Pipeline, span: Span = ALL) -> list[ShardAudit]:
     count = cluster.partitions[chosen.topics.events]
-    return list(await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, count, span))
+    return list(await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, Layout(count), span))
 
 
 async def difference(cluster: MemoryCluster, chosen: Pipeline, span: Span = ALL) -> Difference:

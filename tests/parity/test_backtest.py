@@ -17,6 +17,7 @@ from driftline.backtest.topic import replay, state_digest
 from driftline.codec.keyring import NO_KEYS
 from driftline.core.error import InputFileError, InputLostError, RecoveryError
 from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.place import Layout
 from driftline.core.record import Tick
 from driftline.core.shard.state import Shard
 from driftline.transport.port import Place
@@ -64,7 +65,8 @@ async def backtest(
     topics = [name for name in (chosen.topics.labels, chosen.topics.events) if name is not None]
     ends = {name: cluster.log(Place(name, partition)).end for name in topics}
     whole = Bounds(dict.fromkeys(topics, 0), ends, dict.fromkeys(topics, 0))
-    source = TopicSource(chosen.resolved(), order, span or Span(), warm, against, NO_KEYS)
+    layout = Layout(cluster.partitions[chosen.topics.journal], cluster.partitions)
+    source = TopicSource(chosen.resolved(), layout, order, span or Span(), warm, against, NO_KEYS)
     broker = MemoryBroker(cluster, chosen, client="backtest")
     return await replay(broker, partition, specs, source, bounds or whole, Options(**options), rows, watch or Watch())
 

@@ -117,7 +117,7 @@ async def test_nothing_is_journaled_while_nothing_waits() -> None:
 
 
 def test_a_tick_is_of_the_shard_and_its_slice() -> None:
-    assert Tick(3, 7, 5) == Tick(partition=3, slice_number=7, time_ms=5)
+    assert Tick(3, 7, 5) == Tick(shard=3, slice_number=7, time_ms=5)
 
 
 # -- other writers, without transactions

@@ -18,6 +18,7 @@ from driftline.cli.explain import lines
 from driftline.codec.keyring import NO_KEYS
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.engine.published import _value_field
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.port import Place
@@ -30,7 +31,7 @@ COUNT = 1_200
 
 async def explained(cluster: MemoryCluster, chosen: Pipeline, event_id: int) -> Explanation:
     broker = MemoryBroker(cluster, chosen, client="explain")
-    return await explain(broker, chosen, [0, 1], str(event_id), NO_KEYS)
+    return await explain(broker, chosen, Layout(2), [0, 1], str(event_id), NO_KEYS)
 
 
 @pytest.mark.parametrize("snapshot", [{}, {"every_records": 300}])
@@ -145,11 +146,11 @@ async def test_what_others_write_into_the_outputs_stops_no_reader(tmp_path: Path
     assert await explained(cluster, chosen, 3) == before
     assert await exported(cluster, chosen, tmp_path / "all.csv") == COUNT
     assert await exported(cluster, chosen, tmp_path / "all.parquet") == COUNT
-    reader = MemoryBroker(cluster, chosen, client="against").reader(before.place[1])
-    await reader.open({topics.scores: 0})
-    served = Served(reader, chosen, cut=False)
-    await served.reach(10**6)
-    assert served._until < COUNT
+    reader = MemoryBroker(cluster, chosen, client="against").reader()
+    await reader.open({Place(topics.scores, before.place[1]): 0})
+    served = Served(reader, chosen, Layout(2), before.place[1])
+    await served.reach(before.place[1], 10**6)
+    assert served._until[before.place[1]] < COUNT
 
 
 async def test_verify_names_what_others_wrote_into_the_outputs() -> None:
@@ -159,7 +160,9 @@ async def test_verify_names_what_others_wrote_into_the_outputs() -> None:
     for value in (STRANGE[7], STRANGE[-1]):
         last = cluster.records(*place)[-1]
         tamper(cluster, place, last.offset, value)
-        (made,) = await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, 1, Span(outputs=True))
+        (made,) = await audit_shards(
+            MemoryBroker(cluster, chosen, client="audit"), chosen, Layout(1), Span(outputs=True)
+        )
         assert made.difference is not None
     deep = _value_field(b'{"a":1}', b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")
     assert deep == ("value.a", "1", "JSON nested too deeply to be written")

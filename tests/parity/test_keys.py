@@ -15,6 +15,7 @@ from driftline.codec.seal import has_seal, is_current, seal
 from driftline.codec.write import Write
 from driftline.core.error import UnsignedStateError
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.engine import trust as trust_module
 from driftline.engine.runner import Start
 from driftline.engine.trust import Ancestry, Trust, Unsigned, _Behind, name_of
@@ -51,7 +52,7 @@ async def refused(cluster: MemoryCluster, chosen: Pipeline, start: Start) -> str
 
 async def verified(cluster: MemoryCluster, chosen: Pipeline, ring: KeyRing) -> None:
     broker = MemoryBroker(cluster, chosen, client="audit")
-    (made,) = await audit_shards(broker, chosen, 1, Span(outputs=True, ring=ring))
+    (made,) = await audit_shards(broker, chosen, Layout(1), Span(outputs=True, ring=ring))
     assert made.difference is None
     assert made.slices > 0
 
@@ -237,7 +238,7 @@ async def test_a_changed_entry_is_found() -> None:
     assert changed != last.value
     tamper(cluster, place, last.offset, changed)
     broker = MemoryBroker(cluster, chosen, client="audit")
-    (made,) = await audit_shards(broker, chosen, 1, Span(outputs=True, ring=ONE))
+    (made,) = await audit_shards(broker, chosen, Layout(1), Span(outputs=True, ring=ONE))
     assert made.difference is not None
 
 

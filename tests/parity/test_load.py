@@ -13,6 +13,7 @@ from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.parts import parts
 from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.engine.runner import Start
 from driftline.operate.verify import Span, audit_shards
 from tests.parity.rig import (
@@ -74,7 +75,7 @@ def rejected(cluster: MemoryCluster, chosen: Pipeline, partition: int = 0) -> li
 async def check_topics(cluster: MemoryCluster, chosen: Pipeline, partitions: int = 1) -> None:
     """What was served can be derived again: by verify, and by a backtest in journal order."""
     broker = MemoryBroker(cluster, chosen, client="audit")
-    for audit in await audit_shards(broker, chosen, partitions, Span(outputs=True)):
+    for audit in await audit_shards(broker, chosen, Layout(partitions), Span(outputs=True)):
         assert audit.difference is None
         assert audit.unverifiable == 0
     for partition in range(partitions):

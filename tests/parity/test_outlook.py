@@ -12,6 +12,7 @@ from driftline.codec.keyring import NO_KEYS
 from driftline.core.error import DriftlineError
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.operate.outlook import Outlook, outlook
 from driftline.transport.port import Place
 from tests.parity.rig import Life, pipeline, produce, worked
@@ -22,7 +23,7 @@ COUNT = 300
 
 
 async def seen(cluster: MemoryCluster, chosen: Pipeline) -> Outlook:
-    (found,) = await outlook(MemoryBroker(cluster, chosen, client="looker"), chosen, 1, NO_KEYS)
+    (found,) = await outlook(MemoryBroker(cluster, chosen, client="looker"), chosen, Layout(1), NO_KEYS)
     return found
 
 

@@ -17,6 +17,7 @@ from driftline.codec.write import Write
 from driftline.core.error import RecoveryError, StateMismatchError, StateUnreadableError
 from driftline.core.fingerprint import readers, versions
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.engine.runner import Start
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.joined import Meeting
@@ -73,7 +74,7 @@ async def restored(
     reader = StateReader(path, ring)
     try:
         found = starts if starts is not None else await broker.beginnings(places)
-        return await Restoration(broker, chosen, partitions, ring, reader, found, replace=replace).run()
+        return await Restoration(broker, chosen, Layout(partitions), ring, reader, found, replace=replace).run()
     finally:
         reader.close()
 
@@ -91,7 +92,7 @@ async def verified(cluster: MemoryCluster, chosen: Pipeline, ring: KeyRing = NO_
     """Slices that `driftline verify --outputs` folded again; all must be as they were."""
     partitions = cluster.partitions[chosen.topics.events]
     broker = MemoryBroker(cluster, chosen, client="auditor")
-    audits = await audit_shards(broker, chosen, partitions, Span(outputs=True, ring=ring))
+    audits = await audit_shards(broker, chosen, Layout(partitions), Span(outputs=True, ring=ring))
     for audit in audits:
         assert audit.difference is None
         assert audit.unverifiable == 0
@@ -290,11 +291,11 @@ async def test_before_its_first_slice_a_restored_state_is_told_of_as_it_is(tmp_p
     (put,) = await restored(cluster, chosen, path, replace=True)
     broker = cast("KafkaBroker", MemoryBroker(cluster, chosen, client="asks"))  # memory keeps the same port
     broker.ring = NO_KEYS
-    (shown,) = await read_status(broker, chosen, 1)
+    (shown,) = await read_status(broker, chosen, Layout(1))
     assert shown.note is not None
     assert (shown.note["counts"]["learned"], shown.note["pending"]) == (COUNT, WAITING)
     assert shown.positions == put.positions == shown.note["positions"]
-    meeting = Meeting(broker, chosen, 1)
+    meeting = Meeting(broker, chosen, Layout(1))
     assert await meeting.begin()
     async with Life(cluster, chosen) as life:
         produce(cluster, chosen, 30, first=3_000)
@@ -313,7 +314,7 @@ async def test_another_number_of_partitions_keeps_the_models(tmp_path: Path) -> 
     there.create_for(chosen, 3)
     put = await restored(there, chosen, path)
     assert [one.source for one in put] == [0, 1, 0]
-    assert all("dropped, since keys map to other partitions" in one.notes[0] for one in put)
+    assert all("dropped, since keys map to other shards" in one.notes[0] for one in put)
     assert [one.waiting for one in put] == [0, 0, 0]
     produce(there, chosen, 90, first=3_000, partitions=3)
     async with Life(there, chosen) as life:

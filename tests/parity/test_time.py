@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from driftline.core.place import Layout
 from driftline.core.timestamp import TIME_MAX_MS, written
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.obstacle import open_text
@@ -31,7 +32,7 @@ async def test_times_beyond_every_calendar_stop_nothing(time_ms: int) -> None:
             await life.until_done()
             assert life.shard().counts["learned"] >= 100
             await life.stop()
-    (made,) = await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, 1, Span(outputs=True))
+    (made,) = await audit_shards(MemoryBroker(cluster, chosen, client="audit"), chosen, Layout(1), Span(outputs=True))
     assert made.difference is None
 
 

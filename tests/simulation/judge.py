@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -30,6 +31,7 @@ from driftline.core.digest import digest_of
 from driftline.core.error import DriftlineError
 from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name, input_place
 from driftline.core.record import InputRecord, Record, Source, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
@@ -76,6 +78,7 @@ class Fold:
         self._skipped: list[tuple[str, int, int]] = []
         self._restored = _restored(world, partition)
         self._pipelines: dict[int, Pipeline] = {}
+        self._outputs: dict[str, int] | None = None
         kept = {manifest.journal_offset for manifest in self._restored.values()}
         self._wanted = _snapshots_to_compare(world, partition) | kept
 
@@ -131,8 +134,9 @@ class Fold:
             adopt(self.shard, before.pipeline)
             if entry.reason == "gap":
                 self.shard.strays.begin_again()
-        for topic, position in entry.positions.items():
-            self._skipped.append((topic, self._positions.get(topic, 0), position))
+        for name, position in entry.positions.items():
+            self._skipped.append((name, self._positions.get(name, 0), position))
+        self._outputs = entry.outputs or None
         self._positions = dict(entry.positions)
 
     def _kept(self, entry: EpochEntry, pipeline: Pipeline) -> Shard:
@@ -150,7 +154,16 @@ class Fold:
 
     def covers(self, source: Source) -> bool:
         """Whether a record was folded, and not skipped because retention had taken it."""
-        return not any(topic == source.topic and a <= source.offset < b for topic, a, b in self._skipped)
+        ours = input_name(source.topic, source.partition, self.partition)
+        return not any(name == ours and a <= source.offset < b for name, a, b in self._skipped)
+
+    def places(self, *topics: str) -> list[Place]:
+        """The partitions of some topics that are this shard's."""
+        return Layout(self.world.scenario.shard_count, self.world.cluster.partitions).places(topics, self.partition)
+
+    def written(self, topic: str) -> list[Source]:
+        """What can be read of an output of this shard."""
+        return [one for place in self.places(topic) for one in self.world.cluster.records(*place)]
 
     def _slice(self, entry: SliceEntry) -> None:
         shard = self.shard
@@ -166,7 +179,7 @@ class Fold:
             records += self._records(shard.pipeline, entry, where)
         oracle = Oracle(entry.raised or {})
         outputs = [output for record in records for output in step(shard, record, oracle)]
-        messages = [Encoder(shard.pipeline, shard.partition).encode(output) for output in outputs]
+        messages = [Encoder(shard.pipeline, shard.number, self._outputs).encode(output) for output in outputs]
         if digest(messages) != entry.digest or len(messages) != entry.outputs:
             raise BrokenError(f"{where}: folding it again makes {len(messages)} other outputs, not {entry.outputs}")
         if shard.watermark_ms != entry.watermark_ms or (before_ms or 0) > (shard.watermark_ms or 0):
@@ -183,14 +196,16 @@ class Fold:
             raise BrokenError(f"{where}: more ids are remembered than may be")
 
     def _records(self, pipeline: Pipeline, entry: SliceEntry, where: str) -> list[InputRecord]:
-        """The records that a slice names, in the order in which they are folded: by time, ties by rank, then offset."""
+        """The records that a slice names, in the order in which they are folded: by time, ties by rank, then partition,
+        then offset."""
         inputs, world = Inputs(pipeline), self.world
-        keyed: list[tuple[tuple[bool, int, int, int], InputRecord]] = []
-        for topic, part in entry.inputs.items():
-            if part.start != self._positions[topic]:
-                raise BrokenError(f"{where}: {topic} goes on at {part.start}, not at {self._positions[topic]}")
-            self._positions[topic] = part.stop
-            place = Place(topic, self.partition)
+        keyed: list[tuple[tuple[bool, int, int, int, int], InputRecord]] = []
+        for name, part in entry.inputs.items():
+            if part.start != self._positions[name]:
+                raise BrokenError(f"{where}: {name} goes on at {part.start}, not at {self._positions[name]}")
+            self._positions[name] = part.stop
+            place = input_place(name, self.partition)
+            topic = place.topic
             found = [one for one in ever(world, place) if part.start <= one.offset < part.stop]
             if len(found) != part.count or not found or found[-1].offset != part.stop - 1:
                 raise BrokenError(f"{where}: {topic} has {len(found)} records there, journaled are {part.count}")
@@ -198,7 +213,7 @@ class Fold:
             for source in found:
                 record = inputs.decoders[rank](source)
                 time_ms = max(time_ms, record.order_ms)
-                keyed.append(((rank > 0, time_ms if rank else 0, rank, source.offset), record))
+                keyed.append(((rank > 0, time_ms if rank else 0, rank, place.partition, source.offset), record))
         return [record for _, record in sorted(keyed, key=lambda pair: pair[0])]
 
 
@@ -230,7 +245,7 @@ def state_of(pipeline: Pipeline, frozen: bytes | Frozen) -> bytes:
 def judge(world: World) -> list[str]:
     """Everything that is not as it was promised."""
     found = list(world.violations)
-    for partition in range(world.scenario.partitions):
+    for partition in range(world.scenario.shard_count):
         try:
             with (
                 disarmed(),
@@ -266,8 +281,8 @@ def _check_outputs(world: World, fold: Fold) -> None:
     """Byte by byte, in order, nothing missing and nothing twice."""
     for kind in KINDS:
         topic = getattr(world.pipeline.topics, kind)
-        written = _as_written(world.cluster.records(topic, fold.partition), kind)
-        wanted = fold.messages[kind]
+        written = _as_written(fold.written(topic), kind)
+        wanted = sorted(fold.messages[kind], key=attrgetter("partition"))
         if written == wanted:
             continue
         at = next((i for i, (a, b) in enumerate(zip(written, wanted, strict=False)) if a != b), None)
@@ -283,7 +298,7 @@ def _check_repeats(world: World, fold: Fold) -> None:
     """Nothing is missing; what is there more than once has the same ids."""
     for kind in KINDS:
         topic = getattr(world.pipeline.topics, kind)
-        written = _as_written(world.cluster.records(topic, fold.partition), kind)
+        written = _as_written(fold.written(topic), kind)
         if missing := Counter(map(_frozen, fold.messages[kind])) - Counter(map(_frozen, written)):
             raise BrokenError(f"{kind} {fold.partition}: {missing.total()} are missing, first {next(iter(missing))}")
         gone = any(fault.what in ("retain", "reset") for fault in world.scenario.faults)  # what was told may be skipped
@@ -424,7 +439,7 @@ def _check_promise(world: World, fold: Fold) -> None:
     events, labels, bad = _sent(world, fold)
     topics = world.pipeline.topics
     if not world.exact:
-        scores = {orjson.loads(one.value or b"")["event_id"] for one in world.cluster.records(topics.scores, partition)}
+        scores = {orjson.loads(one.value or b"")["event_id"] for one in fold.written(topics.scores)}
         if set(events) - scores:
             raise BrokenError(f"scores {partition}: lost are {sorted(set(events) - scores)}")
     documents: list[dict[str, Any]] = [orjson.loads(one.value or b"") for one in fold.messages["outcomes"]]
@@ -488,10 +503,10 @@ def _sent(world: World, fold: Fold) -> tuple[list[int], int, int]:
     events: list[int] = []
     labels = bad = 0
     for kind, topic in names.items():
-        for source in ever(world, Place(topic, fold.partition)):
+        for source in [one for place in fold.places(topic) for one in ever(world, place)]:
             if not fold.covers(source):
                 continue
-            send = known[kind, fold.partition, source.value, source.record_time_ms]
+            send = known[kind, source.partition, source.value, source.record_time_ms]
             if not send.good:
                 bad += send.value is not None  # a tombstone is passed over
             elif kind == "event":

@@ -21,19 +21,20 @@ from driftline.codec.manifest import (
 from driftline.core.error import DriftlineError
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name
 from driftline.core.state.migration import FORMAT, OLDEST
 from driftline.engine.snapshot import joined
-from driftline.transport.port import Place
 from tests.support.cluster import MemoryCluster
 
 
-def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, river: str, ring: KeyRing) -> bool:
+def is_lost(cluster: MemoryCluster, pipeline: Pipeline, partition: int, shards: int, river: str, ring: KeyRing) -> bool:
     """Whether a shard cannot go on without a gap.
 
     It can if nothing was removed that it has not read, and if what was removed lies before the journal's beginning, or
     before a whole snapshot of this River.
     """
-    kept_from = {topic: cluster.log(Place(topic, partition)).start for topic in Inputs(pipeline).topics}
+    places = Layout(shards, cluster.partitions).places(Inputs(pipeline).topics, partition)
+    kept_from = {input_name(*place, partition): cluster.log(place).start for place in places}
     begun, read = _positions(cluster, pipeline, partition, river)
     if any(read.get(topic, start) < start for topic, start in kept_from.items()):
         return True

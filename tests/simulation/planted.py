@@ -72,8 +72,8 @@ def seek_to_group_offsets() -> Iterator[None]:
 
     async def run(self: Live, feed: Any, pacer: Pacer) -> None:
         noted: Mapping[Place, int] = feed._group.noted
-        for place in self._places:
-            self.folder.positions[place.topic] = noted.get(place, self.folder.positions[place.topic])
+        for name, place in zip(self.folder.inputs.names, self.places, strict=True):
+            self.folder.positions[name] = noted.get(place, self.folder.positions[name])
         await right(self, feed, pacer)
 
     right = Live.run
@@ -193,7 +193,7 @@ def memory_kept_after_a_takeover() -> Iterator[None]:
         if self._live is None:
             return False
         if not await right(self):
-            publisher: Publisher = self._broker.publisher(self.partition)
+            publisher: Publisher = self._broker.publisher(self.number)
             await publisher.open()
             self._publisher = self._live._publisher = publisher
         return True

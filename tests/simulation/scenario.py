@@ -95,6 +95,8 @@ class Scenario(Struct, frozen=True):
 
     Args:
         pipeline: sections of the pipeline's document.
+        outputs: partitions of the outputs, 0 for as many as of the inputs.
+        shards: 0 for one a partition.
         slowness: how often requests take their time, 0 to 1.
         labour: how often reading the clock finds that computing took a while, 0 to 1.
         end_s: from here on nothing goes wrong any more.
@@ -116,6 +118,12 @@ class Scenario(Struct, frozen=True):
     gap_continue: bool = False
     signed: bool = False
     narrow: bool = False
+    outputs: int = 0
+    shards: int = 0
+
+    @property
+    def shard_count(self) -> int:
+        return self.shards or self.partitions
 
 
 MODELS = (
@@ -153,6 +161,9 @@ def draw(seed: int) -> Scenario:
     if signed:
         sends = [_signed(one, document["pipeline"]) for one in sends]
         sends += _intruders(Random(f"{seed} intruders"), partitions, length_s)
+    narrow = rng.random() < 0.4
+    shards, outputs = _share(Random(f"{seed} shards"), partitions)
+    sends = _shared(Random(f"{seed} places"), sends, partitions, shards)
     return Scenario(
         seed=seed,
         partitions=partitions,
@@ -166,8 +177,31 @@ def draw(seed: int) -> Scenario:
         end_s=end_s,
         gap_continue=gap_continue,
         signed=signed,
-        narrow=rng.random() < 0.4,
+        narrow=narrow,
+        outputs=outputs,
+        shards=shards,
     )
+
+
+def _share(rng: Random, partitions: int) -> tuple[int, int]:
+    """How many shards read the partitions, and how many partitions the outputs have; 0 for as many as the inputs."""
+    shards = rng.choice((0, 0, 1, 1, 2))
+    if shards >= partitions:
+        return 0, 0
+    return shards, rng.choice((0, 0, *range(max(shards, 1), 5))) if shards else 0
+
+
+def _shared(rng: Random, sends: list[Send], partitions: int, shards: int) -> list[Send]:
+    """One command for each shard; labels of one shard's events come to any of its partitions."""
+    if not shards:
+        return sends
+    kept = [one for one in sends if one.kind != "control" or one.partition < shards]
+    return [
+        structs.replace(one, partition=rng.randrange(one.partition % shards, partitions, shards))
+        if one.kind == "label" and not one.transaction
+        else one
+        for one in kept
+    ]
 
 
 def _how_many(rng: Random) -> int:

@@ -23,7 +23,6 @@ import orjson
 from msgspec import structs
 
 from driftline.codec import manifest
-from driftline.codec.inputs import Inputs
 from driftline.codec.journal import SliceEntry, encode_link, link
 from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.manifest import Manifest, decode_manifest, encode_manifest
@@ -32,6 +31,7 @@ from driftline.core import fingerprint
 from driftline.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.place import input_name
 from driftline.core.record import Source
 from driftline.core.shard import upload
 from driftline.engine import epoch, fold, gap, live, recovery, snapshot, worker
@@ -171,7 +171,10 @@ class World:
 
     async def _run(self) -> None:
         scenario = self.scenario
-        self.cluster.create_for(self.pipeline, scenario.partitions)
+        topics = self.pipeline.topics
+        inputs = dict.fromkeys((topics.events, topics.labels or ""), scenario.partitions)
+        self.cluster.create(inputs, timestamp_ahead_max_ms=None)
+        self.cluster.create_for(self.pipeline, scenario.outputs or scenario.partitions, scenario.shard_count)
         outside = [asyncio.create_task(self._users()), asyncio.create_task(self._coordinator())]
         for number in range(scenario.workers):
             self.start(number)
@@ -220,19 +223,18 @@ class World:
         for life in self.lives.values():
             if life.ended or life.worker is None or not life.worker.ready:
                 return False
-            for partition, runner in life.worker.runners.items():
-                found.append(partition)
+            for number, runner in life.worker.runners.items():
+                found.append(number)
                 shard = runner.live
                 if shard is None or shard._commit is not None:
                     return False
-                for topic in Inputs(self.pipeline).topics:
-                    log = self.cluster.log(Place(topic, partition))
-                    if log.read(shard.committed[topic], 1, committed=self.exact)[0]:
+                for place, offset in runner.committed().items():
+                    if self.cluster.log(place).read(offset, 1, committed=self.exact)[0]:
                         return False
                 due_ms = shard.shard.next_deadline_ms
                 if patience_ms < 60_000 and due_ms is not None and due_ms - shard.shard.now_ms < 60_000:
                     return False
-        return sorted(found) == list(range(self.scenario.partitions))
+        return sorted(found) == list(range(self.scenario.shard_count))
 
     def _standing(self) -> str:
         said = []
@@ -288,8 +290,8 @@ class World:
     def _is_lost(self, life: Life) -> bool:
         ring = KEY if self.scenario.signed else NO_KEYS
         return any(
-            is_lost(self.cluster, self.pipeline, partition, life.river, ring)
-            for partition in range(self.scenario.partitions)
+            is_lost(self.cluster, self.pipeline, shard, self.scenario.shard_count, life.river, ring)
+            for shard in range(self.scenario.shard_count)
         )
 
     def crash(self, life: Life) -> None:
@@ -504,15 +506,15 @@ class World:
             case "evict" if life is not None and not life.ended:
                 self.cluster.group(f"driftline-{self.pipeline.name}").leave(life.member)
             case "fence":
-                self.cluster.expire(f"{self.pipeline.name}-{fault.partition}")
+                self.cluster.expire(f"{self.pipeline.name}-{fault.partition % self.scenario.shard_count}")
             case "away":
                 return self._go_away(fault.seconds, hangs=bool(fault.arg))
             case "snapshot":
-                self.damage(fault.partition, DAMAGES[fault.arg])
+                self.damage(fault.partition % self.scenario.shard_count, DAMAGES[fault.arg])
             case "retain":
                 self._retain(fault)
             case "stray":
-                self._write_stray(fault.partition)
+                self._write_stray(fault.partition % self.scenario.shard_count)
         return None
 
     async def _later_resume(self, life: Life, seconds: float) -> None:
@@ -563,10 +565,10 @@ class World:
         topics = self.pipeline.topics
         place = Place(topics.events, fault.partition)
         log = self.cluster.log(place)
-        read = 0
-        for source in self.cluster.records(topics.journal, fault.partition):
+        read, shard = 0, fault.partition % self.scenario.shard_count
+        for source in self.cluster.records(topics.journal, shard):
             entry = orjson.loads(source.value or b"{}")
-            part = entry.get("inputs", {}).get(topics.events)
+            part = entry.get("inputs", {}).get(input_name(*place, shard))
             read = max(read, part["stop"] if part else 0)
         offset = min(read // 2, log.end) if fault.arg == 0 else (read + log.end + 1) // 2
         self.cluster.delete_before(place, offset)

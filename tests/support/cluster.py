@@ -275,10 +275,14 @@ class MemoryCluster:
         self.partitions[topic] = count
         self.ring()
 
-    def create_for(self, pipeline: Pipeline, partitions: int) -> None:
-        """Make every topic of a pipeline, which take any timestamp."""
-        names = [name for name in pipeline.topics.model_dump().values() if name is not None]
-        self.create(dict.fromkeys(names, partitions), timestamp_ahead_max_ms=None)
+    def create_for(self, pipeline: Pipeline, partitions: int, shards: int | None = None) -> None:
+        """Make every topic of a pipeline, which take any timestamp; by default with a shard for each partition."""
+        topics = pipeline.topics
+        names = [name for name in topics.model_dump().values() if name is not None]
+        counts = dict.fromkeys(names, partitions)
+        for name in (topics.journal, topics.snapshots, topics.control, topics.alerts):
+            counts[name] = shards or partitions
+        self.create(counts, timestamp_ahead_max_ms=None)
 
     @property
     def identities(self) -> Mapping[str, TopicIdentity]:

@@ -112,15 +112,16 @@ class MemoryBroker:
         self._under_way: set[asyncio.Task[Any]] = set()  # strong references while they run
 
     def feed(self) -> MemoryFeed:
-        feed = MemoryFeed(self, Inputs(self._pipeline).topics, f"driftline-{self._pipeline.name}", len(self._feeds))
+        topics = (*Inputs(self._pipeline).topics, self._pipeline.topics.journal)
+        feed = MemoryFeed(self, topics, f"driftline-{self._pipeline.name}", len(self._feeds))
         self._feeds.append(feed)
         return feed
 
-    def publisher(self, partition: int) -> MemoryPublisher:
-        return MemoryPublisher(self, f"{self._pipeline.name}-{partition}" if self.exact else None)
+    def publisher(self, shard: int) -> MemoryPublisher:
+        return MemoryPublisher(self, f"{self._pipeline.name}-{shard}" if self.exact else None)
 
-    def reader(self, partition: int) -> MemoryReader:
-        return MemoryReader(self, partition)
+    def reader(self) -> MemoryReader:
+        return MemoryReader(self)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
         try:
@@ -206,7 +207,11 @@ class MemoryBroker:
 
 
 class MemoryFeed:
-    """One member of the group. A task of its own takes part in rebalances; `poll` raises what that task met."""
+    """One member of the group. A task of its own takes part in rebalances; `poll` raises what that task met.
+
+    Args:
+        topics: the inputs, and last the journal, whose partitions the group shares.
+    """
 
     def __init__(self, broker: MemoryBroker, topics: Sequence[str], group: str, number: int) -> None:
         self._broker = broker
@@ -233,19 +238,22 @@ class MemoryFeed:
         """Join; then, at each rebalance, let go and join again."""
         group, member = self._group, self._member
         while True:
-            group.join(member, self._topics)
+            group.join(member, self._topics[-1:])
             await self._until(lambda: group.assignment(member) is not None or not group.knows(member))
             places = group.assignment(member)
             if places is None:
                 continue  # put out, or the next rebalance began, before it learned what it got: it joins again
-            self._positions = dict.fromkeys(places, 0)
-            self._paused = set(places)
-            self._ends.clear()
+            self.take(())
             assignment.assigned(sorted({place.partition for place in places}))
             await self._until(lambda: group.assignment(member) is None)
             self._positions.clear()
             if places:
                 await assignment.revoked()
+
+    def take(self, places: Iterable[Place]) -> None:
+        self._positions = dict.fromkeys(places, 0)
+        self._paused = set(self._positions)
+        self._ends.clear()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while True:
@@ -441,18 +449,16 @@ class MemoryPublisher:
 
 
 class MemoryReader:
-    """Reads one shard's partitions without a group."""
+    """Reads partitions without a group."""
 
-    def __init__(self, broker: MemoryBroker, partition: int) -> None:
+    def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self._cluster = broker.cluster
-        self._partition = partition
-        self._positions: dict[str, int] = {}
+        self._positions: dict[Place, int] = {}
 
-    async def open(self, starts: Mapping[str, int]) -> None:
+    async def open(self, starts: Mapping[Place, int]) -> None:
         try:
-            for topic, start in starts.items():
-                place = Place(topic, self._partition)
+            for place, start in starts.items():
                 await self._broker.pass_moment("read", place)
                 log = self._cluster.log(place)
                 if not log.start <= start <= log.end:
@@ -461,8 +467,7 @@ class MemoryReader:
             raise _unreachable(error) from error
         self._positions.update(starts)
 
-    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
-        place = Place(topic, self._partition)
+    async def read(self, place: Place, count_max: int, stop: int | None = None) -> Sequence[Source]:
         try:
             async with asyncio.timeout(READ_DEADLINE_S):
                 return await self._read(place, count_max, stop)
@@ -470,22 +475,21 @@ class MemoryReader:
             raise _unreachable(error) from error
         except TimeoutError:
             raise BrokerError(
-                f"{topic} could not be read for {READ_DEADLINE_S:.0f} s: is another producer's transaction open there?"
+                f"{place.topic} could not be read for {READ_DEADLINE_S:.0f} s: is another producer's transaction open?"
             ) from None
 
     async def _read(self, place: Place, count_max: int, stop: int | None) -> Sequence[Source]:
-        topic = place.topic
         while True:
             changed = self._cluster.changed
             await self._broker.pass_moment("read", place)
             log = self._cluster.log(place)
-            if self._positions[topic] < log.start:
-                raise _lost(place, self._positions[topic], log.start)
-            found, position = log.read(self._positions[topic], count_max, committed=self._broker.exact)
+            if self._positions[place] < log.start:
+                raise _lost(place, self._positions[place], log.start)
+            found, position = log.read(self._positions[place], count_max, committed=self._broker.exact)
             if stop is not None and found and found[-1].offset >= stop:
                 found = [source for source in found if source.offset < stop]
                 position = stop
-            self._positions[topic] = position
+            self._positions[place] = position
             # The high watermark, not the last stable offset: our own commit may not be marked yet.
             if found or position >= log.end or (stop is not None and position >= stop):
                 await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from driftline.core.state.freeze import Frozen, dump, load
 from driftline.engine.recovery import Progress, Recovery
 from driftline.engine.snapshot import read_snapshots
 from driftline.kafka.broker import KafkaBroker
+from driftline.transport.port import Place
 from tests.support.stream import read, settings_of
 
 
@@ -49,7 +50,7 @@ async def replayed(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
 async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
     """The newest whole snapshot."""
     broker = KafkaBroker(pipeline, settings_of(bootstrap))
-    snapshots = await read_snapshots(lambda: broker.reader(partition), pipeline.topics.snapshots, NO_KEYS)
+    snapshots = await read_snapshots(broker.reader, Place(pipeline.topics.snapshots, partition), NO_KEYS)
     assert snapshots, f"shard {partition} left no snapshot"
     manifest, frozen = snapshots[0]
     return State(manifest.chain, _digest(pipeline, load(pipeline, partition, frozen)))
@@ -57,7 +58,7 @@ async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
 
 def _digest(pipeline: Pipeline, shard: Shard) -> str:
     """Both states go through bytes once: what pickle makes of a shared object is then alike."""
-    through = load(pipeline, shard.partition, dump(shard))
+    through = load(pipeline, shard.number, dump(shard))
     members = {name: member for name, member in vars(through).items() if name != "pipeline"}
     return digest_of(members | {"learner": through.learner.__getstate__()}).hex()
 

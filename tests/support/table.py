@@ -117,7 +117,7 @@ def by_service(node: Node, folder: Path, rows: Rows, models: Mapping[str, str], 
         for model, text in models.items()
     }
     for file in files.values():
-        asyncio.run(create(pipeline_of(file), settings_of(node.bootstrap), partitions=1))
+        asyncio.run(create(pipeline_of(file), settings_of(node.bootstrap), partitions=1, shards=1))
     first = next(iter(files.values()))
     succeed("produce", "-p", first, "--bootstrap", node.bootstrap, "--input", rows.path, "--label", rows.label)
     with ThreadPoolExecutor(len(files)) as pool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import cast
 
@@ -29,16 +28,12 @@ class Inputs:
     def __init__(self) -> None:
         self.now_s = 50.0
         self.held: int | None = None
-        self.partitions: Mapping[str, int] = {"payments": 2, "chargebacks": 2}
         self.clock = Clock(now_s=lambda: self.now_s, wall_s=lambda: 1_700_000_000.0)
         self.feed = cast(
             "Feed",
-            SimpleNamespace(
-                held_at=lambda place: self.held, lag_to_end=lambda place: 1_234, counts=lambda: self.partitions
-            ),
+            SimpleNamespace(held_at=lambda place: self.held, lag_to_end=lambda place: 1_234),
         )
         self.lookout = Lookout(self.clock)
-        self.lookout.begin(self.feed)
 
     def look(self, seconds: float = 0.0) -> None:
         self.now_s += seconds
@@ -80,20 +75,16 @@ def test_transactions_that_follow_each_other_are_no_trouble(caplog: pytest.LogCa
 
 
 def test_partitions_that_were_added_are_told_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
-    inputs = Inputs()
-    inputs.look()
+    lookout = Inputs().lookout
+    lookout.note_unread({}, 2)
     assert said(caplog) == []
-    inputs.partitions = {"payments": 4, "chargebacks": 2}
-    inputs.look()
-    inputs.look()
-    inputs.partitions = {}  # not known just now
-    inputs.look()
+    for _ in range(2):
+        lookout.note_unread({"payments": 4}, 2)
     (line,) = said(caplog)
-    assert line == inputs.lookout.trouble
+    assert line == lookout.trouble
     assert line.startswith("partitions were added: payments has 4, but the pipeline uses 2.")
     assert "driftline topics check" in line
-    inputs.partitions = {"payments": 4, "chargebacks": 4}
-    inputs.look()
+    lookout.note_unread({"payments": 4, "chargebacks": 4}, 2)
     assert "chargebacks has 4, payments has 4" in said(caplog)[-1]
 
 

@@ -1,7 +1,7 @@
 """What a pipeline needs at a given rate: pending events, memory, and the retention of its topics.
 
 The state that grows is the map of events that wait for their label: rate times wait, up to `label.pending_max`
-in each partition; beyond that the oldest are given up. Estimates, meant to size machines by, not to bill by.
+in each shard; beyond that the oldest are given up. Estimates, meant to size machines by, not to bill by.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class KeyNeed(Struct, frozen=True):
 
 
 class Need(Struct, frozen=True):
-    """What it will need, over all partitions.
+    """What it will need, over all shards.
 
     Args:
         rate_per_s: events per second; None where none was given, and then the bounds are told.
-        partitions: over how many partitions.
+        shards: over how many.
         pending_events: events that wait at once.
-        pending_max: the bound on that, over all partitions; reached means the oldest are given up.
+        pending_max: the bound on that, over all shards; reached means the oldest are given up.
         event_bytes: memory of one waiting event.
         pending_bytes: memory of all of them.
         seen_bytes: memory of the remembered event ids.
@@ -53,7 +53,7 @@ class Need(Struct, frozen=True):
     """
 
     rate_per_s: float | None
-    partitions: int
+    shards: int
     pending_events: int
     pending_max: int
     event_bytes: int
@@ -68,31 +68,30 @@ class Need(Struct, frozen=True):
         return self.rate_per_s is not None and self.pending_events > self.pending_max
 
 
-def need(pipeline: Pipeline, rate_per_s: float | None, partitions: int) -> Need:
+def need(pipeline: Pipeline, rate_per_s: float | None) -> Need:
     """Estimate what a pipeline needs.
 
     Args:
-        rate_per_s: events per second over all partitions; None to tell the bounds.
-        partitions: of the events topic, 1 or more.
+        rate_per_s: events per second over all shards; None to tell the bounds.
     """
-    label = pipeline.label
-    pending_max = label.pending_max * partitions if label else 0
+    label, shards = pipeline.label, pipeline.shards or 1
+    pending_max = label.pending_max * shards if label else 0
     pending = pending_max
-    seen = pipeline.dedupe.id_max * partitions
+    seen = pipeline.dedupe.id_max * shards
     if rate_per_s is not None:
         pending = round(rate_per_s * label.wait_ms / 1_000) if label else 0
         seen = min(seen, round(rate_per_s * pipeline.dedupe.horizon_ms / 1_000))
     event_bytes = bytes_of_waiting(pipeline)
     return Need(
         rate_per_s=rate_per_s,
-        partitions=partitions,
+        shards=shards,
         pending_events=pending,
         pending_max=pending_max,
         event_bytes=event_bytes,
         pending_bytes=min(pending, pending_max) * event_bytes,
         seen_bytes=seen * _SEEN_BYTES,
         retention_ms=-(-(_SNAPSHOTS_KEPT * pipeline.snapshot.every_ms + OUTAGE_MS) // _HOUR_MS) * _HOUR_MS,
-        history=tuple(_key_need(scheme, pipeline.event.keys_max * partitions) for scheme in Plan.of(pipeline).schemes),
+        history=tuple(_key_need(scheme, pipeline.event.keys_max * shards) for scheme in Plan.of(pipeline).schemes),
     )
 
 

@@ -188,7 +188,7 @@ def fold(
 
 
 _UNKNOWN = "?"
-_GIVEN = frozenset({"pipeline", "partition", "names"})  # of a shard's attributes, those that no record changes
+_GIVEN = frozenset({"pipeline", "number", "names"})  # of a shard's attributes, those that no record changes
 
 
 def _hex(member: Any) -> str:

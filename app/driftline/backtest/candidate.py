@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,14 @@ from driftline.core.label.pending import Waiting
 from driftline.core.oracle import Oracle
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import OWN
 from driftline.core.record import EventId, Record
 from driftline.core.shard.state import Shard
 
 BUFFERED_MAX = 1024
 ALERTS_KEPT_MAX = 2_000
 REJECTED_KEPT_MAX = 5
+NONE = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +158,8 @@ class Candidate:
 
     Args:
         shard: to go on from; None starts cold.
-        within: offsets of the events that count, with their labels, and the alerts and drifts from the first of them
-            until the next event behind. Others are folded and not counted; None counts all.
+        within: offsets of the events that count, by partition, with their labels, and the alerts and drifts from the
+            first of them until the next event behind. Others are folded and not counted; None counts all.
         burn_in_ms, burn_in_events: of what counts, events of the first so long, or so many, are folded and left out.
         rows: where every score goes, or None.
 
@@ -171,16 +173,16 @@ class Candidate:
         name: str,
         pipeline: Pipeline,
         *,
-        partition: int = 0,
+        number: int = 0,
         segment: str | None = None,
         shard: Shard | None = None,
-        within: range | None = None,
+        within: Mapping[int, range] | None = None,
         burn_in_ms: int = 0,
         burn_in_events: int = 0,
         rows: Rows | None = None,
     ) -> None:
         self.pipeline = pipeline
-        self.shard = shard if shard is not None else Shard(pipeline, partition)
+        self.shard = shard if shard is not None else Shard(pipeline, number)
         self.result = Result(name, Tally(pipeline, segment))
         self.shard.drifts = _DriftLog(self.shard.drifts, self._drifted)
         self._within = within
@@ -192,7 +194,7 @@ class Candidate:
         self.scores: list[Score] | None = None
         self.outstanding = 0
         self._earliest_ms, self._latest_ms = 1 << 62, -(1 << 62)  # times of the events within
-        self._prefix = f"{pipeline.topics.events}-{self.shard.partition}-"
+        self._prefix = f"{pipeline.topics.events}-"
         self._buffer: list[Outcome] = []
         self._labelled = pipeline.label is not None
         self._ahead_max_ms = pipeline.limits.time_ahead_max_ms
@@ -265,19 +267,24 @@ class Candidate:
 
     def _outcome(self, outcome: Outcome) -> None:
         """Keep an outcome of an event within."""
-        place, _, ordinal = outcome.output_id.removeprefix(self._prefix).partition("-")
-        if ordinal == "1" and outcome.output_id.startswith(self._prefix):  # how the wait of an event ended
-            if self._within is not None and int(place) in self._within:
+        named, _, ordinal = outcome.output_id.rpartition("-")
+        if ordinal == "1" and named.startswith(self._prefix):  # how the wait of an event ended
+            partition = self.shard.number if outcome.partition == OWN else outcome.partition
+            if self._is_within(partition, int(named.rpartition("-")[2])):
                 self.outstanding -= 1
                 self._buffer.append(outcome)
         elif outcome.event_time_ms is not None and self._earliest_ms <= outcome.event_time_ms <= self._latest_ms:
             self._buffer.append(outcome)  # a correction, or one of several labels: it names the label's place only
 
+    def _is_within(self, partition: int, offset: int) -> bool:
+        """Whether an event counts."""
+        return self._within is None or offset in self._within.get(partition, NONE)
+
     def _score(self, score: Score) -> None:
         if not self.result.taught:
             self.result.taught = self.shard.counts.get("learned", 0) > 0
         if self._within is not None:
-            self._counting = score.source.offset in self._within
+            self._counting = self._is_within(score.source.partition, score.source.offset)
             if not self._counting:
                 return
             self.result.scored += 1
@@ -285,7 +292,7 @@ class Candidate:
             self._latest_ms = max(self._latest_ms, score.time_ms)
             self._earliest_ms = min(self._earliest_ms, score.time_ms)
         if self._each_score and self._rows is not None:
-            self._rows.score(self.result.name, self.shard.partition, score)
+            self._rows.score(self.result.name, self.shard.number, score)
         if self.scores is not None:
             self.scores.append(score)
 
@@ -303,7 +310,7 @@ class Candidate:
                 result.alerts.append(
                     {
                         "time_ms": made.time_ms,
-                        "partition": self.shard.partition,
+                        "partition": self.shard.number,
                         "kind": made.kind,
                         "state": made.state,
                         "severity": made.severity,
@@ -332,7 +339,7 @@ class Candidate:
             ids = set(map(id, counted))
             for outcome in outcomes:
                 if outcome.prediction is not None:
-                    self._rows.outcome(result.name, self.shard.partition, outcome, counted=id(outcome) in ids)
+                    self._rows.outcome(result.name, self.shard.number, outcome, counted=id(outcome) in ids)
 
     def _timed(self, outcome: Outcome) -> Outcome:
         """At its label's time, where that of its event lies so far ahead that it did not count either."""
@@ -358,9 +365,9 @@ class Candidate:
         shard.drifts = dict(shard.drifts)
         if self._rows is not None and self._labelled:
             for event_id, waiting in shard.pending.entries():
-                if self._within is not None and waiting.offset not in self._within:
+                if not self._is_within(shard.number if waiting.partition == OWN else waiting.partition, waiting.offset):
                     continue
-                self._rows.waiting(result.name, shard.partition, event_id, waiting)
+                self._rows.waiting(result.name, shard.number, event_id, waiting)
         before = self._counts_before
         result.counts = {
             what: count - before.get(what, 0) for what, count in shard.counts.items() if count > before.get(what, 0)
@@ -373,7 +380,7 @@ class Candidate:
         result.early = len(shard.early)
         result.failure = result.failure or self._nothing_scored()
         if digest is not None and not result.failure:
-            result.state = {shard.partition: digest(shard)}
+            result.state = {shard.number: digest(shard)}
         return result
 
     def _nothing_scored(self) -> str | None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from river import compose
 
 from driftline.codec.encode import Encoder
-from driftline.codec.inputs import Inputs
+from driftline.codec.inputs import Lanes
 from driftline.codec.journal import Entry, SliceEntry
 from driftline.codec.keyring import KeyRing
 from driftline.codec.manifest import Manifest
@@ -25,6 +25,7 @@ from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
 from driftline.core.output import Score
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_place
 from driftline.core.record import Event, InputRecord, Source
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
@@ -93,16 +94,15 @@ class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was
 class _Derivation(Recovery):
     """A recovery that ends at one event."""
 
-    def __init__(self, broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing, offset: int) -> None:
-        super().__init__(broker, pipeline, partition, ring)
-        self._offset = offset
-        self._events = pipeline.topics.events
+    def __init__(self, broker: Broker, pipeline: Pipeline, shard: int, ring: KeyRing, cause: Cause) -> None:
+        super().__init__(broker, pipeline, shard, ring)
+        self._cause = cause
         self._ranged: Mapping[str, list[Source]] = {}
         self.began = "the journal's beginning"
 
     async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
         found = await super()._snapshots()
-        return [one for one in found if one[0].positions.get(self._events, 0) <= self._offset]
+        return [one for one in found if one[0].positions.get(self._cause.name, 0) <= self._cause.number]
 
     async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
         state = await super()._restore(manifest, frozen)
@@ -111,13 +111,13 @@ class _Derivation(Recovery):
 
     async def _follow(self, state: Recovered, entry: Entry) -> None:
         if isinstance(entry, SliceEntry) and state.folder is not None:
-            part = entry.inputs.get(self._events)
-            if part is not None and part.start <= self._offset < part.stop:
+            part = entry.inputs.get(self._cause.name)
+            if part is not None and part.start <= self._cause.number < part.stop:
                 shard = state.folder.shard
-                before = load(shard.pipeline, shard.partition, dump(shard))
+                before = load(shard.pipeline, shard.number, dump(shard))
                 await super()._follow(state, entry)  # proves that the slice is what it was
                 oracle = Oracle(entry.raised or {})
-                raise _derived(before, self._ranged, entry.ahead or {}, self._offset, oracle)
+                raise _derived(before, self._ranged, entry.ahead or {}, self._cause, oracle)
         await super()._follow(state, entry)
 
     async def _range(self, folder: Any, entry: SliceEntry) -> Mapping[str, list[Source]]:
@@ -137,20 +137,22 @@ def _derived(
     shard: Shard,
     ranged: Mapping[str, list[Source]],
     ahead: Mapping[str, Sequence[int]],
-    offset: int,
+    cause: Cause,
     oracle: Oracle,
 ) -> Exception:
     """Fold the slice's records up to the event."""
-    inputs = Inputs(shard.pipeline)
+    inputs = Lanes(shard.pipeline, shard.number, ranged)
+    place = input_place(cause.name, shard.number)
     judge = Judge(shard.pipeline.limits.time_ahead_max_ms)
-    judge.begin(shard.watermark_ms, marks=marks_of(ahead, inputs.rank))
-    merge: Merge[Source] = Merge(inputs.decoders, judge)
-    for topic, sources in ranged.items():
-        merge.push(inputs.rank[topic], sources)
-    while (popped := merge.pop([True] * len(inputs.topics))) is not None:
+    judge.begin(shard.watermark_ms, marks=marks_of(ahead, inputs.of))
+    merge: Merge[Source] = Merge(inputs.decoders, judge, inputs.controls)
+    for name, sources in ranged.items():
+        merge.push(inputs.of[name], sources)
+    while (popped := merge.pop([True] * len(inputs.names))) is not None:
         record: InputRecord = popped[1]
-        if isinstance(record, Event) and record.source.offset == offset:
-            kept = load(shard.pipeline, shard.partition, dump(shard))
+        at = record.source
+        if isinstance(record, Event) and (at.topic, at.partition, at.offset) == (*place, cause.number):
+            kept = load(shard.pipeline, shard.number, dump(shard))
             for made in step(kept, record, oracle).outputs:
                 if isinstance(made, Score):
                     return _Found(shard, record, made)
@@ -160,12 +162,12 @@ def _derived(
 
 
 async def explain(
-    broker: Broker, pipeline: Pipeline, partitions: Sequence[int], event_id: str, ring: KeyRing
+    broker: Broker, pipeline: Pipeline, layout: Layout, partitions: Sequence[int], event_id: str, ring: KeyRing
 ) -> Explanation:
     """Derive one event's score again.
 
     Args:
-        partitions: to look for it in, the likeliest first.
+        partitions: of the scores, to look for it in, the likeliest first.
         event_id: as text; a whole number is found by its digits too.
 
     Raises:
@@ -175,11 +177,11 @@ async def explain(
         scores = [
             (document, value)
             async for document, value in _records(broker, pipeline.topics.scores, partition, event_id)
-            if str(document.get("event_id")) == event_id and _cause(pipeline, partition, document) is not None
+            if str(document.get("event_id")) == event_id and _cause(pipeline, layout, partition, document) is not None
         ]
         if scores:
             times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice
-            return await _explain(broker, pipeline, partition, *scores[-1], times, ring)
+            return await _explain(broker, pipeline, layout, partition, *scores[-1], times, ring)
     raise InputFileError(
         f"{pipeline.topics.scores} has no score of event {event_id!r}: it was never scored, was rejected, or its "
         "score is no "
@@ -187,26 +189,28 @@ async def explain(
     )
 
 
-def _cause(pipeline: Pipeline, partition: int, document: Mapping[str, Any]) -> Cause | None:
-    """The event that a score names; None where it is not a score of ours."""
-    return cause_of(str(document.get("output_id")), partition, [pipeline.topics.events])
+def _cause(pipeline: Pipeline, layout: Layout, partition: int, document: Mapping[str, Any]) -> Cause | None:
+    """The event that a score names, which lies in this partition of the scores; None where it is no score of ours."""
+    shard, output_id = layout.shard_of(partition), str(document.get("output_id"))
+    return cause_of(output_id, shard, layout.shards, [pipeline.topics.events])
 
 
 async def _explain(
     broker: Broker,
     pipeline: Pipeline,
+    layout: Layout,
     partition: int,
     document: dict[str, Any],
     served: bytes,
     times: int,
     ring: KeyRing,
 ) -> Explanation:
-    if (cause := _cause(pipeline, partition, document)) is None:
+    if (cause := _cause(pipeline, layout, partition, document)) is None:
         raise InputFileError(
             f"{document.get('output_id')!r:.100} does not refer to an event of {pipeline.topics.events}"
         )
-    place, offset = f"{cause.topic}-{partition}", cause.number
-    derivation = _Derivation(broker, pipeline, partition, ring, offset)
+    shard = layout.shard_of(partition)
+    derivation = _Derivation(broker, pipeline, shard, ring, cause)
     try:
         found = await derivation.find()
     except InputLostError as error:
@@ -214,15 +218,16 @@ async def _explain(
     learner = found.shard.learner
     features = learner.features_of(found.score.features)
     weights, intercept = weights_of(learner.model, features)
-    derived = Encoder(found.shard.pipeline, found.shard.partition).encode(found.score).value or b"{}"
-    outcomes, alerts = pipeline.topics.outcomes, pipeline.topics.alerts
-    ending = f"{place}-{offset}-1"  # how an event's wait ended is named by the event
+    derived = Encoder(found.shard.pipeline, found.shard.number).encode(found.score).value or b"{}"
+    source = found.event.source
+    ending = f"{source.topic}-{source.partition}-{source.offset}-1"  # how an event's wait ended is named by the event
     outcome = None
-    async for said, _ in _records(broker, outcomes, partition, ending):
-        if said.get("output_id") == ending:
-            outcome = said
+    for place in layout.places([pipeline.topics.outcomes], shard):
+        async for said, _ in _records(broker, *place, ending):
+            if said.get("output_id") == ending:
+                outcome = said
     return Explanation(
-        place=(found.event.source.topic, partition, offset),
+        place=(source.topic, source.partition, source.offset),
         times=times,
         served=document,
         derived=orjson.loads(derived),
@@ -235,7 +240,7 @@ async def _explain(
         river=debugged(learner.model, features),
         labelled=pipeline.label is not None,
         outcome=outcome,
-        alerts=await _open_alerts(broker, alerts, partition, pipeline.topics.events, offset),
+        alerts=await _open_alerts(broker, Place(pipeline.topics.alerts, shard), cause),
     )
 
 
@@ -269,11 +274,10 @@ def debugged(model: Any, features: Mapping[str, Any]) -> str | None:
     return str(said)[:TEXT_MAX] if said else None
 
 
-async def _opened(broker: Broker, topic: str, partition: int) -> Reader:
+async def _opened(broker: Broker, place: Place) -> Reader:
     """A reader at the beginning of what is retained."""
-    place = Place(topic, partition)
-    reader = broker.reader(partition)
-    await reader.open({topic: (await broker.beginnings([place]))[place]})
+    reader = broker.reader()
+    await reader.open({place: (await broker.beginnings([place]))[place]})
     return reader
 
 
@@ -281,10 +285,11 @@ async def _records(
     broker: Broker, topic: str, partition: int, text: str
 ) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
     """Records of an output topic that have some text in them: as documents, and as they stand."""
-    reader = await _opened(broker, topic, partition)
+    place = Place(topic, partition)
+    reader = await _opened(broker, place)
     wanted = text.encode()
     try:
-        while sources := await reader.read(topic, READ_RECORDS_MAX):
+        while sources := await reader.read(place, READ_RECORDS_MAX):
             for source in sources:
                 value = source.value
                 document = document_of(value) if value is not None and wanted in value else None
@@ -294,17 +299,17 @@ async def _records(
         await reader.close()
 
 
-async def _open_alerts(broker: Broker, topic: str, partition: int, events: str, offset: int) -> list[dict[str, Any]]:
-    """Alerts that were open when the event at this offset was scored, by the positions that each carries."""
-    reader = await _opened(broker, topic, partition)
+async def _open_alerts(broker: Broker, place: Place, cause: Cause) -> list[dict[str, Any]]:
+    """Alerts that were open when an event was scored, by the positions that each carries."""
+    reader = await _opened(broker, place)
     episodes: dict[str, dict[str, Any]] = {}
     try:
-        while sources := await reader.read(topic, READ_RECORDS_MAX):
+        while sources := await reader.read(place, READ_RECORDS_MAX):
             for source in sources:
                 alert = document_of(source.value)
                 positions = alert.get("positions") if alert is not None else None
-                stands = positions.get(events, 0) if isinstance(positions, dict) else None
-                if alert is None or type(stands) is not int or stands > offset:
+                stands = positions.get(cause.name, 0) if isinstance(positions, dict) else None
+                if alert is None or type(stands) is not int or stands > cause.number:
                     continue
                 episodes[str(alert.get("episode"))] = alert
     finally:

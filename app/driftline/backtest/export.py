@@ -62,14 +62,14 @@ async def export(
     """
     topic = pipeline.topics.outcomes
     place = Place(topic, partition)
-    reader = broker.reader(partition)
+    reader = broker.reader()
     written = read = 0
     seen: set[str] = set()
     try:
-        await reader.open({topic: (await broker.beginnings([place]))[place]})
+        await reader.open({place: (await broker.beginnings([place]))[place]})
         with open_part(part) as file:
             write, is_ours = _writer(file, pipeline, partition), _judge(pipeline)
-            while sources := await reader.read(topic, READ_RECORDS_MAX):
+            while sources := await reader.read(place, READ_RECORDS_MAX):
                 for source in sources:
                     outcome = document_of(source.value)
                     if outcome is None or not is_ours(outcome) or outcome["kind"] not in kinds:

@@ -1,4 +1,4 @@
-"""A partition of a pipeline's topics as records: in the journaled order, or merged by time.
+"""A shard of a pipeline as records: in the journaled order, or merged by time.
 
 The journal says what was folded together, and in which order. The live pipeline itself is folded by the code that
 recovers it, which compares the digest of everything that each slice made with the one that was published: where it does
@@ -11,15 +11,15 @@ Reads assigned partitions without a group: what is live notices nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from driftline.backtest.candidate import Candidate
+from driftline.backtest.candidate import NONE, Candidate
 from driftline.backtest.served import Watched
 from driftline.backtest.span import Bounds
 from driftline.backtest.start import Start
-from driftline.codec.inputs import Inputs
+from driftline.codec.inputs import Lanes
 from driftline.codec.journal import CHAIN_START, EpochEntry, SliceEntry
 from driftline.codec.keyring import KeyRing
 from driftline.core.error import InputLostError, SnapshotError
@@ -27,6 +27,7 @@ from driftline.core.fold.future import Judge
 from driftline.core.fold.merge import Merge
 from driftline.core.output import Output
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import input_name, input_place, topic_of
 from driftline.core.record import Record, Source, Tick
 from driftline.engine.fold import Folder, marks_of
 from driftline.engine.recovery import Recovered, Recovery
@@ -48,24 +49,28 @@ class Read:
 
 
 class Group:
-    """Candidates that read alike: the records are merged and decoded once for all of them."""
+    """Candidates that read alike: the records are merged and decoded once for all of them.
 
-    def __init__(self, pipeline: Pipeline, candidates: Sequence[Candidate]) -> None:
-        inputs = Inputs(pipeline)
-        self.rank = inputs.rank
+    Args:
+        number: of the shard.
+        names: of its inputs.
+    """
+
+    def __init__(self, pipeline: Pipeline, number: int, names: Iterable[str], candidates: Sequence[Candidate]) -> None:
+        self.inputs = Lanes(pipeline, number, names)
         self.judge = Judge(pipeline.limits.time_ahead_max_ms, patient=False)  # by what is in hand: much is
-        self.merge: Merge[Source] = Merge(inputs.decoders, self.judge)
+        self.merge: Merge[Source] = Merge(self.inputs.decoders, self.judge, self.inputs.controls)
         self.candidates = candidates
 
-    def push(self, topic: str, sources: Sequence[Source]) -> None:
-        rank = self.rank.get(topic)
-        if rank:  # 0 is control: its commands were meant for the live model
-            self.merge.push(rank, sources)
+    def push(self, name: str, sources: Sequence[Source]) -> None:
+        lane = self.inputs.of.get(name)
+        if lane is not None and lane >= self.inputs.controls:  # commands were meant for the live model
+            self.merge.push(lane, sources)
 
     def marked(self, ahead: Mapping[str, Sequence[int]]) -> None:
         """A slice begins in which these offsets lay far ahead."""
         latest_ms = self.judge.latest_ms
-        marks = marks_of(ahead, self.rank)
+        marks = marks_of(ahead, self.inputs.of)
         self.judge.begin(None if latest_ms == -inf else int(latest_ms), marks=marks)
 
     def fold(self, at_end: Sequence[bool]) -> None:
@@ -79,7 +84,7 @@ class Group:
 
 
 class Panel:
-    """The candidates of one partition, and who is told of what they do.
+    """The candidates of one shard, and who is told of what they do.
 
     Args:
         live: the one that is the live pipeline itself, folded as it was live; None folds all alike.
@@ -106,25 +111,29 @@ class Panel:
                 candidate.begin()
 
     def push(self, found: Mapping[str, Sequence[Source]]) -> None:
-        """Give records, by topic, to all that are not live."""
-        for topic, sources in found.items():
+        """Give records, by input, to all that are not live."""
+        for name, sources in found.items():
             self.read.add(sources)
             for group in self.groups:
-                group.push(topic, sources)
+                group.push(name, sources)
 
     def tick(self, tick: Tick) -> None:
         """Let time pass for all that are not live."""
         for group in self.groups:
             group.each([tick])
 
-    def expire(self, partition: int, bounds: Bounds) -> None:
+    def expire(self, shard: int, bounds: Bounds) -> None:
         """End the waits that are over by the end of the topics, where a range was read and nothing behind it."""
         if self.awaits and bounds.over_ms is not None:
-            self.tick(Tick(partition, 0, bounds.over_ms))
+            self.tick(Tick(shard, 0, bounds.over_ms))
 
-    def hungry(self, topic: str) -> bool:
-        """Whether a group has folded all that it was given of a topic."""
-        return any(not group.merge.waiting(group.rank[topic]) for group in self.groups)
+    def hungry(self, name: str) -> bool:
+        """Whether a group has folded all that it was given of an input."""
+        return any(not group.merge.waiting(group.inputs.of[name]) for group in self.groups)
+
+    def holds(self, name: str) -> bool:
+        """Whether a group has records of an input that it has not folded."""
+        return any(group.merge.waiting(group.inputs.of[name]) for group in self.groups)
 
     async def settle(self) -> bool:
         """After every slice or batch; false ends the replay."""
@@ -148,33 +157,34 @@ class _Enough(Exception):  # noqa: N818 - it is not an error: the end of what wa
 
 
 class JournalReplay(Recovery):
-    """One partition in the journaled order.
+    """One shard in the journaled order.
 
     With the live pipeline among the candidates it reads whole slices, from the start on, and folds everything for all:
     then all know what it knew. Without, it reads only what lies within the bounds, wherever the slices end.
 
     Args:
-        within: offsets of the events that count; it ends when their labels have come. None ends with the journal.
+        within: offsets of the events that count, by partition; it ends when their labels have come. None ends with the
+            journal.
     """
 
     def __init__(
         self,
         broker: Broker,
         pipeline: Pipeline,
-        partition: int,
+        shard: int,
         ring: KeyRing,
         *,
         start: Start,
         bounds: Bounds,
-        within: range | None,
+        within: Mapping[int, range] | None,
         panel: Panel,
     ) -> None:
-        super().__init__(broker, pipeline, partition, ring)
+        super().__init__(broker, pipeline, shard, ring)
         self._start = start
         self._bounds = bounds
         self._within = within
         self._panel = panel
-        self._reached = dict(start.positions)  # next offset by input topic
+        self._reached = dict(start.positions)  # next offset by input
         self._found: dict[str, list[Source]] = {}
         self._outputs: list[Output] = []
 
@@ -211,8 +221,7 @@ class JournalReplay(Recovery):
         return Recovered(None, None, *place, 0, self._progress)
 
     async def _follow(self, state: Recovered, entry: SliceEntry | EpochEntry) -> None:
-        events = self._pipeline.topics.events
-        live, within = self._panel.live, self._within
+        live = self._panel.live
         if isinstance(entry, EpochEntry):
             if live is not None:
                 await super()._follow(state, entry)
@@ -220,8 +229,10 @@ class JournalReplay(Recovery):
                     live.served(state.folder.shard)
                 live.result.steered |= entry.reason not in ("first", "version")
             return
-        self._reached.update({topic: part.stop for topic, part in entry.inputs.items()})
-        begun = within is None or self._reached[events] > within.start
+        self._reached.update({name: part.stop for name, part in entry.inputs.items()})
+        begun = self._within is None or any(
+            self._reached.get(self._events(partition), 0) > counted.start for partition, counted in self._within.items()
+        )
         if begun:
             self._panel.begin()
         self._found = {}
@@ -234,7 +245,7 @@ class JournalReplay(Recovery):
         self._panel.push(self._found)
         for group in self._panel.groups:
             group.marked(entry.ahead or {})
-            group.fold([True] * len(group.rank))
+            group.fold([True] * len(group.inputs.names))
         if not await self._panel.settle():
             raise _Enough
         if self._over():
@@ -250,35 +261,39 @@ class JournalReplay(Recovery):
         await super()._follow(state, entry)
         if state.folder is not None:
             live.served(state.folder.shard)
-        live.result.steered |= self._pipeline.topics.control in entry.inputs
+        live.result.steered |= self._pipeline.topics.control in map(topic_of, entry.inputs)
         live.take(self._outputs, sum(part.count for part in entry.inputs.values()))
 
     async def _range(self, folder: Folder, entry: SliceEntry) -> Mapping[str, list[Source]]:
-        self._found = {topic: list(sources) for topic, sources in (await super()._range(folder, entry)).items()}
+        self._found = {name: list(sources) for name, sources in (await super()._range(folder, entry)).items()}
         return self._found
 
     async def _within_bounds(self, entry: SliceEntry) -> dict[str, list[Source]]:
         """Those records of a slice that were requested."""
         found: dict[str, list[Source]] = {}
-        for topic, stop in self._bounds.stops.items():
-            part = entry.inputs.get(topic)
-            if part is None or min(stop, part.stop) <= self._start.positions[topic]:
+        for name, stop in self._bounds.stops.items():
+            part = entry.inputs.get(name)
+            if part is None or min(stop, part.stop) <= self._start.positions[name]:
                 continue
             if self._inputs is None:
-                self._inputs = self._broker.reader(self._partition)
-                await self._inputs.open({name: self._start.positions[name] for name in self._bounds.stops})
+                self._inputs = self._broker.reader()
+                await self._inputs.open({self.input(one): self._start.positions[one] for one in self._bounds.stops})
             sources: list[Source] = []
-            while more := await self._inputs.read(topic, READ_RECORDS_MAX, min(stop, part.stop)):
+            while more := await self._inputs.read(self.input(name), READ_RECORDS_MAX, min(stop, part.stop)):
                 sources += more
-            found[topic] = sources
+            found[name] = sources
         return found
+
+    def _events(self, partition: int) -> str:
+        """The input that is a partition of the events."""
+        return input_name(self._pipeline.topics.events, partition, self._partition)
 
     def _over(self) -> bool:
         """Whether the events that count were folded, and no label of theirs can come any more."""
         within, reached, stops = self._within, self._reached, self._bounds.stops
-        if within is None or reached[self._pipeline.topics.events] < within.stop:
+        if within is None or any(reached[self._events(at)] < counted.stop for at, counted in within.items()):
             return False
-        if self._panel.live is None and all(reached[topic] >= stop for topic, stop in stops.items()):
+        if self._panel.live is None and all(reached[name] >= stop for name, stop in stops.items()):
             return True
         return not self._panel.awaits
 
@@ -295,47 +310,57 @@ class JournalReplay(Recovery):
 
 
 class TimeReplay:
-    """One partition merged by time, as a worker that begins with a backlog would fold it.
+    """One shard merged by time, as a worker that begins with a backlog would fold it.
 
     Args:
-        within: offsets of the events that count.
+        events: the topic.
+        within: offsets of the events that count, by partition.
         whole: read all up to the bounds; else no more labels than the events that count wait for.
     """
 
     def __init__(
-        self, reader: Reader, *, start: Start, bounds: Bounds, within: range | None, whole: bool, panel: Panel
+        self,
+        reader: Reader,
+        events: str,
+        *,
+        start: Start,
+        bounds: Bounds,
+        within: Mapping[int, range] | None,
+        whole: bool,
+        panel: Panel,
     ) -> None:
         self._reader = reader
-        self._starts = {topic: start.positions[topic] for topic in bounds.starts}
+        self._events = [name for name in bounds.starts if topic_of(name) == events]
+        self._starts = {name: start.positions[name] for name in bounds.starts}
         self._bounds = bounds
-        self._within = within
+        self._within = within or {}
         self._whole = whole
         self._panel = panel
 
-    async def fold(self, partition: int) -> None:
+    async def fold(self, shard: int) -> None:
         """Fold everything between start and bounds."""
-        stops, panel = self._bounds.stops, self._panel
-        topics = list(stops)
-        events = topics[-1]
-        first = self._within.start if self._within is not None else 0
+        stops, panel, events = self._bounds.stops, self._panel, self._events
+        names, places = list(stops), {name: input_place(name, shard) for name in stops}
+        firsts = {name: self._within.get(places[name].partition, NONE).start for name in events}
         reached = dict(self._starts)
-        await self._reader.open(self._starts)
+        await self._reader.open({places[name]: start for name, start in self._starts.items()})
         while True:
-            ended = {topic: reached[topic] >= stops[topic] for topic in topics}
+            ended = {name: reached[name] >= stops[name] for name in names}
             for group in panel.groups:
-                group.fold([True, *(ended.get(topic, True) for topic in group.rank if group.rank[topic])])
-            if reached[events] >= first and panel.hungry(events):
+                group.fold([ended.get(name, True) for name in group.inputs.names])
+            if all(reached[name] >= firsts[name] and panel.hungry(name) for name in events):
                 panel.begin()
             if not await panel.settle():
                 return
-            folded = ended[events] and not any(group.merge.waiting(group.rank[events]) for group in panel.groups)
+            folded = all(ended[name] and not panel.holds(name) for name in events)
             if all(ended.values()) or (folded and not self._whole and not panel.awaits):
                 break
-            for topic in topics:
-                if ended[topic] or not panel.hungry(topic):
+            for name in names:
+                if ended[name] or not panel.hungry(name):
                     continue
-                stop = min(stops[topic], first) if topic == events and reached[topic] < first else stops[topic]
-                sources = await self._reader.read(topic, READ_RECORDS_MAX, stop)
-                reached[topic] = sources[-1].offset + 1 if sources else stop
-                panel.push({topic: sources})
-        panel.expire(partition, self._bounds)
+                first = firsts.get(name, 0)
+                stop = min(stops[name], first) if reached[name] < first else stops[name]
+                sources = await self._reader.read(places[name], READ_RECORDS_MAX, stop)
+                reached[name] = sources[-1].offset + 1 if sources else stop
+                panel.push({name: sources})
+        panel.expire(shard, self._bounds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,9 @@ from driftline.backtest.candidate import Candidate
 from driftline.codec.encode import Encoder
 from driftline.core.output import Score
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, output_partition
 from driftline.engine.published import document_of, offset_of, output_id_of
-from driftline.transport.port import Reader
+from driftline.transport.port import Place, Reader
 
 READ_RECORDS_MAX = 2_000
 DIFFERENCES_KEPT_MAX = 1_000
@@ -45,42 +46,54 @@ class Against:
 
 
 class Served:
-    """The scores topic of a partition, read along with what a candidate says, event by event.
+    """The scores of a shard, read along with what a candidate says, event by event.
 
     Args:
-        cut: the topic has lost its beginning.
+        reader: opened at the shard's partitions of the scores.
+        layout, shard: which those are.
+        cut: partitions that have lost their beginning.
     """
 
-    def __init__(self, reader: Reader, pipeline: Pipeline, *, cut: bool) -> None:
+    def __init__(
+        self, reader: Reader, pipeline: Pipeline, layout: Layout, shard: int, cut: Collection[Place] = ()
+    ) -> None:
         self._reader = reader
-        self._topic = pipeline.topics.scores
-        self._encode = Encoder(pipeline, 0).encode  # of its values only
-        self._ahead: dict[int, bytes] = {}  # by the event's offset
+        self._topic, self._layout, self._shard = pipeline.topics.scores, layout, shard
+        self._encode = Encoder(pipeline, shard).encode  # of its values only
+        self._ahead: dict[tuple[int, int], bytes] = {}  # by the event's partition and offset
         self._cut = cut
-        self._first: int | None = None  # offset of the first event that has a score there
-        self._until = -1
-        self._ended = False
+        self._first: dict[int, int] = {}  # of each partition of the events: offset of the first that has a score
+        self._until: dict[int, int] = {}
+        self._ended: set[Place] = set()
 
-    async def reach(self, offset: int) -> None:
-        """Read until the score of this event's offset is known, if there is one."""
-        while self._until < offset and not self._ended:
-            sources = await self._reader.read(self._topic, READ_RECORDS_MAX)
-            self._ended = not sources
+    def _place(self, partition: int) -> Place:
+        """Where the scores of a partition of the events are."""
+        count = self._layout.counts.get(self._topic, self._layout.shards)
+        return Place(self._topic, output_partition(partition, self._shard, self._layout.shards, count))
+
+    async def reach(self, partition: int, offset: int) -> None:
+        """Read until the score of this event is known, if there is one."""
+        place = self._place(partition)
+        while self._until.get(partition, -1) < offset and place not in self._ended:
+            sources = await self._reader.read(place, READ_RECORDS_MAX)
+            if not sources:
+                self._ended.add(place)
             for source in sources:
-                place = offset_of((output_id_of(source) or "").rpartition("-")[0].rpartition("-")[2])
-                if place is None:  # another program wrote it
+                numbers = (output_id_of(source) or "").rsplit("-", 3)[1:3]
+                of, at = (offset_of(text) for text in numbers) if len(numbers) == 2 else (None, None)
+                if of is None or at is None:  # another program wrote it
                     continue
-                if self._first is None:
-                    self._first = place
-                self._ahead[place] = source.value or b""
-                self._until = max(self._until, place)
+                self._first.setdefault(of, at)
+                self._ahead[of, at] = source.value or b""
+                self._until[of] = max(self._until.get(of, -1), at)
 
     def compare(self, score: Score, found: Against, *, exact: bool) -> None:
         """Compare one score: byte by byte for the live pipeline, else what it says."""
-        offset = score.source.offset
-        served = self._ahead.get(offset)
+        partition, offset = score.source.partition, score.source.offset
+        served = self._ahead.get((partition, offset))
         if served is None:
-            if self._cut and (self._first is None or offset < self._first):
+            first = self._first.get(partition)
+            if self._place(partition) in self._cut and (first is None or offset < first):
                 found.removed += 1
             else:
                 found.missing += 1
@@ -108,9 +121,9 @@ class Served:
                 }
             )
 
-    def forget(self, offset: int) -> None:
-        """No candidate will ask for an event before this offset any more."""
-        self._ahead = {place: value for place, value in self._ahead.items() if place >= offset}
+    def forget(self, reached: Mapping[int, int]) -> None:
+        """No candidate will ask for an event before these offsets any more, by partition."""
+        self._ahead = {place: value for place, value in self._ahead.items() if place[1] >= reached.get(place[0], 0)}
 
 
 class Watched:
@@ -130,16 +143,17 @@ class Watched:
         served = self._served
         if served is None:
             return
-        least = -1
+        reached: dict[int, int] = {}
         for candidate in self._candidates:
             scores, candidate.scores = candidate.scores or [], []
             if not scores:
                 continue
-            last = scores[-1].source.offset
-            await served.reach(last)
+            last = {score.source.partition: score.source.offset for score in scores}
+            for partition, offset in last.items():
+                await served.reach(partition, offset)
+                reached[partition] = max(reached.get(partition, 0), offset + 1)
             for score in scores:
                 exact = candidate is self._live
                 served.compare(score, self.against[id(candidate)], exact=exact)
-            least = max(least, last)
-        if least >= 0:
-            served.forget(least + 1)
+        if reached:
+            served.forget(reached)

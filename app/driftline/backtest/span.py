@@ -1,14 +1,15 @@
-"""The range of a partition's records that a backtest covers, in offsets of each input."""
+"""The range of a shard's records that a backtest covers, in offsets of each input."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from driftline.codec.keyring import KeyRing
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name
 from driftline.kafka.broker import KafkaBroker
 from driftline.transport.port import Place
 
@@ -46,12 +47,14 @@ class TopicSource:
 
     Args:
         live: the whole resolved pipeline whose topics these are.
+        layout: how they are shared among its shards.
         warm: start from the newest snapshot before the span.
         against: compare with the scores that were served.
         ring: keys of the deployment.
     """
 
     live: dict[str, object]
+    layout: Layout
     order: Order
     span: Span
     warm: bool
@@ -61,7 +64,7 @@ class TopicSource:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Offsets of one partition: from `starts` up to and without `stops`, by input topic, the events last.
+    """Offsets of one shard: from `starts` up to and without `stops`, by input, the events last.
 
     Args:
         beginnings: the first offsets that are retained.
@@ -77,8 +80,8 @@ class Bounds:
     over_ms: int | None = None
 
 
-async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, span: Span) -> Bounds:
-    """The offsets that a span means in one partition.
+async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, layout: Layout, shard: int, span: Span) -> Bounds:
+    """The offsets that a span means in one shard.
 
     Labels are read from the first event's time until the last event's wait is over.
 
@@ -86,65 +89,68 @@ async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, partition: int, spa
         InputFileError: the span lies outside what is retained.
     """
     topics = pipeline.topics
-    events = Place(topics.events, partition)
-    places = [events]
-    if pipeline.label is not None and topics.labels is not None:
-        places.insert(0, Place(topics.labels, partition))
+    events = layout.places([topics.events], shard)
+    labelled = pipeline.label is not None and topics.labels is not None
+    labels = layout.places([topics.labels or ""], shard) if labelled else []
+    places = [*labels, *events]
     beginnings, ends = await broker.beginnings(places), await broker.ends(places)
     starts, stops = ({place: offsets[place] for place in places} for offsets in (beginnings, ends))
-    sought = starts if span.from_ms is None else await broker.offsets_at(places, span.from_ms)
+    if span.from_ms is not None:
+        starts.update(await broker.offsets_at(places, span.from_ms))
     if span.from_offset is not None:
-        if span.from_offset < starts[events]:
-            raise InputFileError(
-                f"{events.topic}-{partition} starts at offset {starts[events]}, but --from asks for "
-                f"{span.from_offset}: start later, or increase retention.ms"
-            )
-        starts[events] = min(span.from_offset, stops[events])
-    starts.update(sought if span.from_ms is not None else {})
-    if span.to_offset is not None:
-        stops[events] = max(starts[events], min(span.to_offset, stops[events]))
-    if span.to_ms is not None:
-        stops[events] = max(starts[events], (await broker.offsets_at([events], span.to_ms))[events])
+        for place in events:
+            if span.from_offset < starts[place]:
+                raise InputFileError(
+                    f"{place.topic}-{place.partition} starts at offset {starts[place]}, but --from asks for "
+                    f"{span.from_offset}: start later, or increase retention.ms"
+                )
+            starts[place] = min(span.from_offset, stops[place])
+    reached = await broker.offsets_at(events, span.to_ms) if span.to_ms is not None else ends
+    for place in events:
+        stop = reached[place] if span.to_offset is None else min(span.to_offset, stops[place])
+        stops[place] = max(starts[place], min(stop, reached[place]))
     # Of a span that begins with the first record that is left, those before may be gone.
     cut_events = _cut(events, beginnings, starts) if span.from_offset is None else ()
     cut_labels: tuple[str, ...] = ()
     over_ms = None
-    if pipeline.label is not None and len(places) > 1:
-        labels = places[0]
-        if span.from_offset and starts[events] < stops[events]:
-            first_ms = await _time_of(broker, events, starts[events])
-            starts[labels] = (await broker.offsets_at([labels], first_ms or 0))[labels]
+    if labels and pipeline.label is not None:
+        filled = [place for place in events if starts[place] < stops[place]]
+        if span.from_offset and filled:
+            times = [await _time_of(broker, place, starts[place]) for place in filled]
+            starts.update(await broker.offsets_at(labels, min(time_ms or 0 for time_ms in times)))
         cut_labels = _cut(labels, beginnings, starts)
         end_ms = span.to_ms
-        if span.to_offset is not None and starts[events] < stops[events]:
-            last_ms = await _time_of(broker, events, stops[events] - 1)
-            end_ms = last_ms + 1 if last_ms is not None else None
+        if span.to_offset is not None and filled:
+            last = [await _time_of(broker, place, stops[place] - 1) for place in filled]
+            end_ms = max((time_ms + 1 for time_ms in last if time_ms is not None), default=None)
         if end_ms is not None:
             over_ms = end_ms + pipeline.label.wait_ms
-            reached = await broker.offsets_at(places, over_ms)
-            stops[labels] = max(starts[labels], reached[labels])
-            if all(reached[place] >= ends[place] for place in places):
+            over = await broker.offsets_at(places, over_ms)
+            stops.update({place: max(starts[place], over[place]) for place in labels})
+            if all(over[place] >= ends[place] for place in places):
                 over_ms = None
-    kept = {place: beginnings[place] for place in places}
-    return Bounds(_by_topic(starts), _by_topic(stops), _by_topic(kept), cut_events, cut_labels, over_ms)
+
+    def named(offsets: Mapping[Place, int]) -> dict[str, int]:
+        return {input_name(*place, shard): offsets[place] for place in places}
+
+    return Bounds(named(starts), named(stops), named(beginnings), cut_events, cut_labels, over_ms)
 
 
-def _cut(place: Place, beginnings: Mapping[Place, int], starts: Mapping[Place, int]) -> tuple[str, ...]:
+def _cut(places: Sequence[Place], beginnings: Mapping[Place, int], starts: Mapping[Place, int]) -> tuple[str, ...]:
     """That a topic is read from the first record on that is left of it."""
-    start = starts[place]
-    return (f"{place.topic}-{place.partition} from offset {start:,}",) if start and start == beginnings[place] else ()
-
-
-def _by_topic(offsets: Mapping[Place, int]) -> dict[str, int]:
-    return {place.topic: offset for place, offset in offsets.items()}
+    return tuple(
+        f"{place.topic}-{place.partition} from offset {start:,}"
+        for place in places
+        if (start := starts[place]) and start == beginnings[place]
+    )
 
 
 async def _time_of(broker: KafkaBroker, place: Place, offset: int) -> int | None:
     """Time of the first record at or behind an offset; None where there is none."""
-    reader = broker.reader(place.partition)
+    reader = broker.reader()
     try:
-        await reader.open({place.topic: offset})
-        sources = await reader.read(place.topic, 1)
+        await reader.open({place: offset})
+        sources = await reader.read(place, 1)
     finally:
         await reader.close()
     return sources[0].record_time_ms if sources else None

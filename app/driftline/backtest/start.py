@@ -1,4 +1,4 @@
-"""The state from which a partition is replayed: the same for every candidate, so that they can be compared.
+"""The state from which a shard is replayed: the same for every candidate, so that they can be compared.
 
 * Cold: with the first record of what is requested. The default; nothing else is read.
 * `--warm`: the newest snapshot before that; the oldest of all where everything is requested. What lies between is
@@ -20,6 +20,7 @@ from driftline.core.error import InputFileError, PipelineError, RecoveryError, S
 from driftline.core.fingerprint import unreadable
 from driftline.core.pipeline import Pipeline, read_pipeline
 from driftline.core.pipeline.foreign import parse_foreign
+from driftline.core.place import topic_of
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt, refused_keys
 from driftline.core.state.freeze import Frozen, load
@@ -33,10 +34,10 @@ BEGINNING = "cold, at the beginning of the topics"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the fold of a partition begins.
+    """Where the fold of a shard begins.
 
     Args:
-        positions: first offset to read, by input topic.
+        positions: first offset to read, by input.
         told: for people; follows "started".
         hint: where the oldest snapshot lies that could be gone on from.
         snapshot: what to go on from; None for a cold start.
@@ -82,9 +83,9 @@ async def start_of(
     span, warm = source.span, source.warm
     if not warm and (span.whole or not source.against):
         return Start(bounds.starts)
-    events = pipeline.topics.events
+    events = {name: at for name, at in bounds.starts.items() if topic_of(name) == pipeline.topics.events}
     found = [one for one in await _snapshots(broker, pipeline, partition, source.ring) if _kept(one[0], bounds)]
-    before = [one for one in found if one[0].positions.get(events, 0) <= bounds.starts[events]]
+    before = [one for one in found if all(one[0].positions.get(name, 0) <= start for name, start in events.items())]
     hint = _oldest(found[-1], pipeline, partition) if found else "none of its snapshots can be used"
     if span.whole:
         before = found[::-1]  # as early as can be: the newest may lie at the very end
@@ -95,20 +96,22 @@ async def start_of(
         if warm:
             raise InputFileError(f"{stopped}. Drop --warm; --burn-in leaves the beginning out of the metrics")
     if warm:
-        where = "to start from" if span.whole else f"before offset {bounds.starts[events]:,} of {events}"
+        sought = ", ".join(f"offset {start:,} of {name}" for name, start in events.items())
+        where = "to start from" if span.whole else f"before {sought}"
         raise RecoveryError(f"shard {partition} has no snapshot {where}; {hint}. Start later, or drop --warm")
     return Start(bounds.beginnings, BEGINNING, hint=hint)
 
 
 def _kept(manifest: Manifest, bounds: Bounds) -> bool:
     """Whether what comes after a snapshot is retained."""
-    return all(manifest.positions.get(topic, 0) >= first for topic, first in bounds.beginnings.items())
+    return all(manifest.positions.get(name, 0) >= first for name, first in bounds.beginnings.items())
 
 
 def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: int) -> str:
     """Where the oldest snapshot lies that can be gone on from, in words."""
     manifest, frozen = snapshot
-    told = f"its oldest is at offset {manifest.positions.get(pipeline.topics.events, 0):,}"
+    read = sum(at for name, at in manifest.positions.items() if topic_of(name) == pipeline.topics.events)
+    told = f"its oldest is at offset {read:,}"
     try:
         watermark_ms = load(parse_foreign(manifest.pipeline, pipeline), partition, frozen).watermark_ms
     except (SnapshotError, PipelineError):
@@ -125,7 +128,7 @@ async def _snapshots(
     """Those that this version can read, newest first."""
     place = Place(pipeline.topics.snapshots, partition)
     start = (await broker.beginnings([place]))[place]
-    found = await read_snapshots(lambda: broker.reader(partition), place.topic, ring, start)
+    found = await read_snapshots(broker.reader, place, ring, start)
     return [one for one in found if unreadable(one[0].versions) is None]
 
 

@@ -1,10 +1,10 @@
-"""A range of a pipeline's topics, one partition per process: `replay` on Kafka."""
+"""A range of a pipeline's topics, one shard per process: `replay` on Kafka."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from driftline.backtest.candidate import Candidate, Result, Rows, Spec
@@ -18,6 +18,7 @@ from driftline.config import Settings
 from driftline.core.digest import digest_of
 from driftline.core.error import InputFileError, InputLostError
 from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.place import Layout, input_place
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
 from driftline.core.state.freeze import dump, load
@@ -28,7 +29,7 @@ from driftline.transport.port import Broker, Place
 
 @dataclass(frozen=True, slots=True)
 class TopicPart:
-    """One partition for one process; see `backtest.run.Part`."""
+    """One shard for one process; see `backtest.run.Part`."""
 
     number: int
     specs: tuple[Spec, ...]
@@ -44,14 +45,14 @@ class TopicPart:
     async def _run(self, watch: Watch) -> tuple[list[Result], Facts]:
         pipeline = parse_pipeline(self.source.live)
         broker = KafkaBroker(pipeline, self.settings)
-        bounds = await bounds_of(broker, pipeline, self.number, self.source.span)
+        bounds = await bounds_of(broker, pipeline, self.source.layout, self.number, self.source.span)
         with rows_of(self.folder, self.number) as rows:
             return await replay(broker, self.number, self.specs, self.source, bounds, self.options, rows, watch)
 
 
 async def replay(
     broker: Broker,
-    partition: int,
+    shard: int,
     specs: Sequence[Spec],
     source: TopicSource,
     bounds: Bounds,
@@ -59,23 +60,23 @@ async def replay(
     rows: Rows | None,
     watch: Watch,
 ) -> tuple[list[Result], Facts]:
-    """Fold one partition for every candidate."""
+    """Fold one shard for every candidate."""
     pipeline = parse_pipeline(source.live)
     if source.order == "journal":
-        await _check_journal(broker, pipeline, partition)
-    start = await start_of(broker, pipeline, partition, specs, source, bounds)
+        await _check_journal(broker, pipeline, shard)
+    start = await start_of(broker, pipeline, shard, specs, source, bounds)
     served_as = None
     # A range alone begins cold: what was served in it carried all that was before, and no one knows that.
     if source.order == "journal" and (source.span.whole or source.against or source.warm):
-        served_as = await _last_epoch(broker, pipeline, partition, source.ring)
-    within = _within(pipeline, source, bounds, start)
+        served_as = await _last_epoch(broker, pipeline, shard, source.ring)
+    within = _within(pipeline, source, shard, bounds, start)
     candidates = {
         spec.name: Candidate(
             spec.name,
             chosen := with_topics(parse_pipeline(spec.pipeline), pipeline),
-            partition=partition,
+            number=shard,
             segment=options.segment,
-            shard=start.shard(chosen, partition),
+            shard=start.shard(chosen, shard),
             within=within,
             burn_in_ms=options.burn_in_ms,
             burn_in_events=options.burn_in_events,
@@ -85,23 +86,23 @@ async def replay(
     }
     live = _live(candidates.values(), served_as)
     groups = [
-        Group(candidates[group[0].name].pipeline, members)
+        Group(candidates[group[0].name].pipeline, shard, bounds.stops, members)
         for group in grouped(specs)
         if (members := [candidates[spec.name] for spec in group if candidates[spec.name] is not live])
     ]
-    outputs = broker.reader(partition) if source.against else None
+    outputs = broker.reader() if source.against else None
     try:
         served = None
         if outputs is not None:
-            scores = Place(pipeline.topics.scores, partition)
-            first = (await broker.beginnings([scores]))[scores]
-            await outputs.open({scores.topic: first})
-            served = Served(outputs, pipeline, cut=first > 0)
+            firsts = await broker.beginnings(source.layout.places([pipeline.topics.scores], shard))
+            await outputs.open(firsts)
+            cut = {place for place, first in firsts.items() if first}
+            served = Served(outputs, pipeline, source.layout, shard, cut)
         watched = Watched(served, list(candidates.values()), live)
-        total = sum(stop - start.positions.get(topic, 0) for topic, stop in bounds.stops.items())
+        total = sum(stop - start.positions.get(name, 0) for name, stop in bounds.stops.items())
         panel = Panel(live, groups, watched, _moved(watch, total))
-        if within is None or within:
-            await _fold(broker, pipeline, partition, source, bounds, start, within, panel)
+        if within is None or any(within.values()):
+            await _fold(broker, pipeline, shard, source, bounds, start, within, panel)
         await watched.settle()
     finally:
         if outputs is not None:
@@ -112,54 +113,59 @@ async def replay(
         result.against = watched.against[id(candidate)] if source.against else None
         result.live = candidate is live
         results.append(result)
+    commanded = source.against and source.order == "time" and await _commands(broker, pipeline, source.layout, shard)
     facts = Facts(
         rows=panel.read.records,
         size_bytes=panel.read.size_bytes,
         start=start.told,
         cut_events=list(bounds.cut_events),
         cut_labels=list(bounds.cut_labels),
-        uncommanded=source.against and source.order == "time" and await _commands(broker, pipeline, partition) > 0,
+        uncommanded=bool(commanded),
     )
     return results, facts
 
 
-async def _commands(broker: Broker, pipeline: Pipeline, partition: int) -> int:
-    """How many records the control topic has."""
-    place = Place(pipeline.topics.control, partition)
-    return (await broker.ends([place]))[place] - (await broker.beginnings([place]))[place]
+async def _commands(broker: Broker, pipeline: Pipeline, layout: Layout, shard: int) -> int:
+    """How many records the control topic has for a shard."""
+    places = layout.places([pipeline.topics.control], shard)
+    beginnings = await broker.beginnings(places)
+    return sum(end - beginnings[place] for place, end in (await broker.ends(places)).items())
 
 
 async def _fold(
     broker: Broker,
     pipeline: Pipeline,
-    partition: int,
+    shard: int,
     source: TopicSource,
     bounds: Bounds,
     start: Start,
-    within: range | None,
+    within: Mapping[int, range] | None,
     panel: Panel,
 ) -> None:
     if source.order == "journal":
         await JournalReplay(
-            broker, pipeline, partition, source.ring, start=start, bounds=bounds, within=within, panel=panel
+            broker, pipeline, shard, source.ring, start=start, bounds=bounds, within=within, panel=panel
         ).fold()
         return
-    reader = broker.reader(partition)
+    reader = broker.reader()
     try:
-        whole = not source.span.ends
-        made = TimeReplay(reader, start=start, bounds=bounds, within=within, whole=whole, panel=panel)
-        await made.fold(partition)
+        whole, events = not source.span.ends, pipeline.topics.events
+        made = TimeReplay(reader, events, start=start, bounds=bounds, within=within, whole=whole, panel=panel)
+        await made.fold(shard)
     finally:
         await reader.close()
 
 
-def _within(pipeline: Pipeline, source: TopicSource, bounds: Bounds, start: Start) -> range | None:
-    """Offsets of the events that count; None where all do."""
-    events = pipeline.topics.events
+def _within(
+    pipeline: Pipeline, source: TopicSource, shard: int, bounds: Bounds, start: Start
+) -> Mapping[int, range] | None:
+    """Offsets of the events that count, by partition; None where all do."""
+    events = {name: input_place(name, shard) for name in bounds.starts}
+    events = {name: place for name, place in events.items() if place.topic == pipeline.topics.events}
     if not source.span.whole:
-        return range(bounds.starts[events], bounds.stops[events])
+        return {place.partition: range(bounds.starts[name], bounds.stops[name]) for name, place in events.items()}
     if start.snapshot is not None:
-        return range(start.positions[events], sys.maxsize)
+        return {place.partition: range(start.positions[name], sys.maxsize) for name, place in events.items()}
     return None
 
 
@@ -171,20 +177,19 @@ def _moved(watch: Watch, total: int) -> Callable[[Read], bool]:
     return moved
 
 
-async def _check_journal(broker: Broker, pipeline: Pipeline, partition: int) -> None:
+async def _check_journal(broker: Broker, pipeline: Pipeline, shard: int) -> None:
     """Raises InputFileError where there is no journal to take the order from."""
-    place = Place(pipeline.topics.journal, partition)
+    place = Place(pipeline.topics.journal, shard)
     if not (await broker.ends([place]))[place]:
         raise InputFileError(
-            f"the journal {place.topic}-{partition} is empty: no worker has ever processed this partition; use "
-            "--order time"
+            f"the journal {place.topic}-{shard} is empty: no worker has ever processed this shard; use --order time"
         )
 
 
-async def _last_epoch(broker: Broker, pipeline: Pipeline, partition: int, ring: KeyRing) -> dict[str, object] | None:
+async def _last_epoch(broker: Broker, pipeline: Pipeline, shard: int, ring: KeyRing) -> dict[str, object] | None:
     """The pipeline that the journal was last written under."""
     try:
-        state = await Recovery(broker, pipeline, partition, ring).follow()
+        state = await Recovery(broker, pipeline, shard, ring).follow()
     except InputLostError as error:
         raise InputLostError(error.lost, "Ignore the journal with --order time") from error
     return state.epoch.pipeline if state.epoch is not None else None
@@ -198,16 +203,17 @@ def _live(candidates: Iterable[Candidate], served_as: dict[str, object] | None) 
 
 
 def _folds_as(one: dict[str, object], other: dict[str, object]) -> bool:
-    """Whether two resolved pipelines fold alike: how outputs are delivered makes no difference to that."""
-    return {**one, "delivery": None} == {**other, "delivery": None}
+    """Whether two resolved pipelines fold alike: how outputs are delivered makes no difference to that, and how many
+    shards there are is a matter of the topics."""
+    return {**one, "delivery": None, "shards": None} == {**other, "delivery": None, "shards": None}
 
 
 def with_topics(pipeline: Pipeline, live: Pipeline) -> Pipeline:
     """A candidate that reads the live pipeline's topics."""
-    return pipeline.model_copy(update={"topics": live.topics})
+    return pipeline.model_copy(update={"topics": live.topics, "shards": live.shards})
 
 
 def state_digest(shard: Shard) -> str:
     """A digest of everything that a shard keeps, as it is behind a pickle: what is one object is then alike."""
-    thawed = load(shard.pipeline, shard.partition, dump(shard))
+    thawed = load(shard.pipeline, shard.number, dump(shard))
     return digest_of({name: getattr(thawed, name) for name in freeze._KEPT}).hex()

@@ -33,10 +33,12 @@ from driftline.cli.echo import echo
 from driftline.cli.history import source_of
 from driftline.cli.progress import bar
 from driftline.cli.setting import settings_of
+from driftline.codec.inputs import layout_of
 from driftline.config import Settings, load_pipeline
 from driftline.core.duration import format_duration
 from driftline.core.error import InputFileError, PipelineError, TopicError
 from driftline.core.pipeline import Pipeline, close_match, parse_pipeline
+from driftline.core.place import Layout
 from driftline.core.task import task_of
 from driftline.core.task import tasks as every_task
 from driftline.core.task.cost import Cost
@@ -145,15 +147,18 @@ def _over_topics(
     as_json: bool,
 ) -> None:
     """Backtest over the first candidate's topics."""
-    count, order = asyncio.run(_look(topics))
-    source = TopicSource(topics.live.resolved(), order, topics.span, topics.warm, topics.against, topics.settings.ring)
+    layout, order = asyncio.run(_look(topics))
+    live = topics.live.model_copy(update={"shards": layout.shards}).resolved()
+    source = TopicSource(live, layout, order, topics.span, topics.warm, topics.against, topics.settings.ring)
+
+    shards = range(layout.shards)
 
     def parts(folder: str | None) -> list[Work]:
-        return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in range(count)]
+        return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in shards]
 
     begun_s = time.monotonic()
     with bar(as_json) as moved:
-        at_once = min(processes or cores(), count)
+        at_once = min(processes or cores(), layout.shards)
         outcome = run_parts(specs, parts, processes=at_once, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     span = topics.span
@@ -167,8 +172,8 @@ def _over_topics(
     finish(specs, outcome, asked, places, as_json)
 
 
-async def _look(topics: Topics) -> tuple[int, Order]:
-    """How many partitions there are, and in which order to fold."""
+async def _look(topics: Topics) -> tuple[Layout, Order]:
+    """Which shards there are, and in which order to fold."""
     live = topics.live.topics
     events, journal = live.events, live.journal
     async with admin(client_options(topics.settings)) as client:
@@ -189,13 +194,14 @@ async def _look(topics: Topics) -> tuple[int, Order]:
                 + ". Topics are those of the first pipeline file"
                 + (f"; put the live pipeline first, or drop {option}" if option else "")
             )
+    layout = layout_of(topics.live, there)
     if topics.order is not None:
-        return there[events], topics.order
+        return layout, topics.order
     if not there.get(journal):
-        return there[events], "time"
+        return layout, "time"
     broker = KafkaBroker(topics.live, topics.settings)
     ends = await broker.ends([Place(journal, number) for number in range(there[journal])])
-    return there[events], "journal" if all(ends.values()) else "time"
+    return layout, "journal" if all(ends.values()) else "time"
 
 
 def _moment(time_ms: int | None) -> str:

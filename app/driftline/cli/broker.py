@@ -17,7 +17,7 @@ from driftline.cli.setting import settings_of
 from driftline.config import load_pipeline
 from driftline.devbroker import embedded, kafka
 from driftline.devbroker.node import Node
-from driftline.kafka.topic import create, names
+from driftline.kafka.topic import create, plan
 
 EXITED = 3
 
@@ -76,9 +76,9 @@ def _start(
 ) -> Node:
     """Start the broker and make the topics of the pipeline, if one is given."""
     pipeline = None if pipeline_file is None else load_pipeline(pipeline_file, overrides)
-    topics = [] if pipeline is None else list(names(pipeline).values())
     if kind == "embedded":
-        return embedded.start(partitions=partitions, topics=topics)
+        plans = [] if pipeline is None else plan(pipeline, max(partitions, pipeline.shards or 1))
+        return embedded.start({wanted.name: wanted.partitions for wanted in plans})
     echo("starting Apache Kafka (the first time, Maven downloads 43 MB)", err=True)
     node = kafka.start(port=port, partitions=partitions, data=data)
     try:

@@ -30,7 +30,6 @@ def check(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
     rate: float | None,
-    partitions: int | None,
     no_proof: bool,
     everything: bool,
     schema: bool,
@@ -43,7 +42,7 @@ def check(
     if schema:
         echo(json.dumps(pipeline_schema(), indent=2))
         return
-    settings = settings_of(partitions=partitions, bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
     if live:
         against_live(pipeline_of(settings, pipeline_file, overrides), settings, as_json=as_json)
         return
@@ -64,7 +63,7 @@ def check(
     if history.given:
         looked = look_through(history, pipeline)
     warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
-    estimate = need(pipeline, rate, settings.partitions)
+    estimate = need(pipeline, rate)
     if as_json:
         report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": msgspec.to_builtins(estimate)}
         if proof is not None:
@@ -132,7 +131,7 @@ def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
     if pipeline.label is None:
         lines.append("  pending events: none (the pipeline has no labels)")
     elif estimate.rate_per_s is None:
-        bound = f"{estimate.pending_max:,} over {estimate.partitions} partitions"
+        bound = f"{estimate.pending_max:,} over {estimate.shards} shard{'s' * (estimate.shards > 1)}"
         lines.append(f"  pending events: at most {bound}, {_bytes(estimate.pending_bytes)} ({per_event})")
         lines.append(
             "    for an estimate by event rate, give --rate N (rate x label.wait, "
@@ -145,14 +144,12 @@ def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
         )
         lines.append(f"    memory: {_bytes(estimate.pending_bytes)}")
         if estimate.crowded:
-            lines.append(
-                f"    WARNING: label.pending_max allows {estimate.pending_max:,} over all partitions; beyond it,"
-            )
+            lines.append(f"    WARNING: label.pending_max allows {estimate.pending_max:,} over all shards; beyond it,")
             lines.append("      the oldest events expire before their label arrives")
     lines.append(f"  remembered event ids: {_bytes(estimate.seen_bytes)}")
     lines += [
         f"  history by {one.by}: at most {one.key_bytes:,} bytes a key, {_bytes(one.bytes)} with "
-        f"{one.keys_max:,} keys (event.keys_max, over {estimate.partitions} partitions)"
+        f"{one.keys_max:,} keys (event.keys_max, over all shards)"
         for one in estimate.history
     ]
     kept, outage = format_duration(estimate.retention_ms), format_duration(OUTAGE_MS)

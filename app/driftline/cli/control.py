@@ -16,6 +16,7 @@ from driftline.cli.command.control import Where
 from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.command import BY_MAX, Sender, encode_command
+from driftline.codec.inputs import layout_of
 from driftline.codec.keyring import KeyRing
 from driftline.codec.parts import parts, refusal
 from driftline.config import Settings
@@ -120,7 +121,7 @@ def _send(command: dict[str, Any], where: Where) -> None:
     value = encode_command(command, _sender(pipeline, settings), settings.ring)
     outcome = asyncio.run(_given([value], pipeline, settings, where.timeout_s))
     if episode is not None and len(outcome.verdicts) < outcome.shards:
-        known = asyncio.run(_open_episodes(pipeline, settings, outcome.shards))
+        known = asyncio.run(_open_episodes(pipeline, settings))
         if known is not None and episode not in known:
             told = f"according to the journal, episode {episode} is not open: its shard will refuse the command"
             echo(f"note: {told}", err=True)
@@ -184,10 +185,11 @@ def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where:
         raise click.exceptions.Exit(REFUSED if refused else UNANSWERED)
 
 
-async def _open_episodes(pipeline: Pipeline, settings: Settings, partitions: int) -> set[str] | None:
+async def _open_episodes(pipeline: Pipeline, settings: Settings) -> set[str] | None:
     """Names of the alerts that are open, as far as the journal tells; None where topics are missing."""
     async with admin(client_options(settings)) as client:
-        if not set(topic.names(pipeline).values()) <= set(await partition_counts(client)):
-            return None
-    shards = await read_status(KafkaBroker(pipeline, settings), pipeline, partitions)
+        there = await partition_counts(client)
+    if not set(topic.names(pipeline).values()) <= there.keys():
+        return None
+    shards = await read_status(KafkaBroker(pipeline, settings), pipeline, layout_of(pipeline, there))
     return {name for shard in shards for name in (shard.note or {}).get("episodes", ())}

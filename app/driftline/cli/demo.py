@@ -16,7 +16,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,7 +37,7 @@ from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker import embedded, kafka
 from driftline.devbroker.node import Node
-from driftline.ingest.feed import Feed, partition_of
+from driftline.ingest.feed import Feed
 from driftline.kafka.client import client_options, subscribe
 from driftline.kafka.topic import create
 
@@ -58,7 +57,6 @@ class Scene:
 
     payments: int
     change_at: int
-    unchanged: Counter[int]  # payments before the change, by shard
     begun_s: float = field(default_factory=time.monotonic)
     sent: int = 0
     scored: int = 0
@@ -77,8 +75,7 @@ def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # ends it in order, as Ctrl-C does
     console = Console(stderr=as_json)
     change_at = count * 8 // 15
-    shards = (partition_of(str(sample.event_id).encode(), PARTITIONS) for sample in payments(change_at, change_at, 0))
-    scene = Scene(count, change_at, Counter(shards))
+    scene = Scene(count, change_at)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-")))
         delivery = "exactly_once" if kind == "kafka" else "at_least_once"
@@ -291,16 +288,12 @@ def told(scene: Scene) -> bool:
 
 
 def _labels_after_change(scene: Scene, alert: dict[str, Any]) -> int:
-    """Labels of changed payments that the shard had learned when it raised the alert; below zero: too early."""
-    return int(alert["evidence"]["observed"]) - scene.unchanged[_shard(alert)]
-
-
-def _shard(alert: dict[str, Any]) -> int:
-    return int(alert["episode"].removeprefix(f"{NAME}-").partition("-")[0])
+    """Labels of changed payments that were learned when the alert was raised; below zero: too early."""
+    return int(alert["evidence"]["observed"]) - scene.change_at
 
 
 def summary(scene: Scene) -> dict[str, Any]:
-    """The demo in numbers; counts of labels are per shard where an alert is meant, else over all."""
+    """The demo in numbers."""
     change = scene.change_at
     before = [values for joined, values in scene.track if 0.8 * change < joined < change]
     after = [values for joined, values in scene.track if joined > change]
@@ -315,7 +308,6 @@ def summary(scene: Scene) -> dict[str, Any]:
         "alerts": [
             {
                 "episode": alert["episode"],
-                "shard": _shard(alert),
                 "labels_after_change": _labels_after_change(scene, alert),
                 "sentence": alert["sentence"],
             }
@@ -336,11 +328,11 @@ def _print_summary(scene: Scene, kind: str, console: Console) -> None:
     console.print()
     console.print(
         f"{made['scored']:,} payments scored, {made['labels_joined']:,} labels learned in {made['seconds']} s "
-        f"({PARTITIONS} shards, {kind} broker, {'exactly' if kind == 'kafka' else 'at least'} once)"
+        f"({PARTITIONS} partitions, one model, {kind} broker, {'exactly' if kind == 'kafka' else 'at least'} once)"
     )
     console.print(f"fraud pattern changed at payment {made['changed_at_payment']:,}; the model was not informed")
     for alert in made["alerts"]:
-        console.print(f"shard {alert['shard']} alerted {alert['labels_after_change']:,} labels later")
+        console.print(f"the alert came {alert['labels_after_change']:,} labels later")
     if not made["alerts"]:
         console.print("no alert: the demo failed", style="bold red")
     console.print(

@@ -13,6 +13,7 @@ import msgspec
 from driftline.backtest.explain import Explanation, explain
 from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
+from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
@@ -44,12 +45,13 @@ def explain_command(
 async def _explain(pipeline: Pipeline, settings: Settings, event_id: str) -> Explanation:
     topic = pipeline.topics.scores
     async with admin(client_options(settings)) as client:
-        count = (await partition_counts(client)).get(topic, 0)
-    if not count:
+        there = await partition_counts(client)
+    if not (count := there.get(topic, 0)):
         raise TopicError(f"topic {topic} does not exist; check the pipeline file and the broker's address")
     likeliest = partition_of(event_id.encode(), count)
     partitions = [likeliest, *(number for number in range(count) if number != likeliest)]
-    return await explain(KafkaBroker(pipeline, settings), pipeline, partitions, event_id, settings.ring)
+    layout = layout_of(pipeline, there)
+    return await explain(KafkaBroker(pipeline, settings), pipeline, layout, partitions, event_id, settings.ring)
 
 
 def lines(found: Explanation) -> list[str]:

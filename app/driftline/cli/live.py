@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from driftline.cli.echo import echo
+from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
@@ -51,7 +52,7 @@ async def _look(pipeline: Pipeline, settings: Settings) -> Sequence[Outlook]:
             f"missing topics: {', '.join(missing)}. Either the pipeline was never started, or its topics have other "
             "names. `driftline topics create -p FILE` creates them"
         )
-    return await outlook(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events], settings.ring)
+    return await outlook(KafkaBroker(pipeline, settings), pipeline, layout_of(pipeline, there), settings.ring)
 
 
 def lines(found: Sequence[Outlook]) -> Iterator[str]:

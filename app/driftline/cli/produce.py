@@ -16,6 +16,7 @@ from rich.console import Console
 from driftline.cli.echo import echo
 from driftline.cli.progress import rows_progress
 from driftline.cli.setting import pipeline_of, settings_of
+from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.duration import format_duration
 from driftline.core.error import InputFileError, TopicError
@@ -107,9 +108,9 @@ async def _meeting(pipeline: Pipeline, settings: Settings) -> Meeting | None:
         return None
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    if len({there.get(name) for name in topic.names(pipeline).values()}) != 1 or not there.get(pipeline.topics.events):
+    if not set(topic.names(pipeline).values()) <= there.keys():
         return None
-    meeting = Meeting(KafkaBroker(pipeline, settings), pipeline, there[pipeline.topics.events])
+    meeting = Meeting(KafkaBroker(pipeline, settings), pipeline, layout_of(pipeline, there))
     return meeting if await meeting.begin() else None
 
 

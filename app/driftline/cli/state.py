@@ -13,11 +13,12 @@ import orjson
 from driftline.cli.echo import echo
 from driftline.cli.option import MOMENT
 from driftline.cli.setting import pipeline_of, settings_of
-from driftline.codec.inputs import Inputs
+from driftline.codec.inputs import Inputs, layout_of
 from driftline.config import Settings
 from driftline.core.error import RecoveryError, TopicError
 from driftline.core.fingerprint import readers
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, group_members, partition_counts
@@ -33,9 +34,9 @@ def save(
     """What `driftline state save` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
-    partitions = asyncio.run(_partitions(pipeline, settings))
+    layout = asyncio.run(_layout(pipeline, settings))
     broker = KafkaBroker(pipeline, settings)
-    found = asyncio.run(save_states(broker, pipeline, partitions, settings.ring, output))
+    found = asyncio.run(save_states(broker, pipeline, layout.shards, settings.ring, output))
     if as_json:
         echo(orjson.dumps({"state": str(output), "shards": [_saved(one) for one in found]}).decode())
         return
@@ -71,7 +72,7 @@ async def _restore(
 ) -> Sequence[Restored]:
     await topic.verify(pipeline, settings)
     pipeline = await topic.deliverable(pipeline, settings)  # written as a worker would write it
-    partitions = await _partitions(pipeline, settings)
+    layout = await _layout(pipeline, settings)
     group = f"driftline-{pipeline.name}"
     async with admin(client_options(settings)) as client:
         if running := await group_members(client, group):
@@ -82,14 +83,14 @@ async def _restore(
     broker = KafkaBroker(pipeline, settings)
     reader = StateReader(path, settings.ring)
     try:
-        starts = await _starts(broker, pipeline, partitions, start)
-        return await Restoration(broker, pipeline, partitions, settings.ring, reader, starts, replace=replace).run()
+        starts = await _starts(broker, pipeline, layout, start)
+        return await Restoration(broker, pipeline, layout, settings.ring, reader, starts, replace=replace).run()
     finally:
         reader.close()
 
 
-async def _starts(broker: KafkaBroker, pipeline: Pipeline, partitions: int, start: str) -> Mapping[Place, int]:
-    places = [Place(name, partition) for name in Inputs(pipeline).topics for partition in range(partitions)]
+async def _starts(broker: KafkaBroker, pipeline: Pipeline, layout: Layout, start: str) -> Mapping[Place, int]:
+    places = [place for shard in range(layout.shards) for place in layout.places(Inputs(pipeline).topics, shard)]
     if start == "earliest":
         return await broker.beginnings(places)
     if start == "latest":
@@ -98,12 +99,12 @@ async def _starts(broker: KafkaBroker, pipeline: Pipeline, partitions: int, star
     return await broker.offsets_at(places, time_ms)
 
 
-async def _partitions(pipeline: Pipeline, settings: Settings) -> int:
+async def _layout(pipeline: Pipeline, settings: Settings) -> Layout:
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
     if missing := sorted(set(topic.names(pipeline).values()) - set(there)):
         raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
-    return there[pipeline.topics.events]
+    return layout_of(pipeline, there)
 
 
 # -- for people and programs

@@ -18,15 +18,17 @@ from rich.text import Text
 
 from driftline.cli.echo import echo
 from driftline.cli.setting import outline_of, settings_of
+from driftline.codec.inputs import Inputs, layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name
 from driftline.core.timestamp import written
 from driftline.core.wording import escaped
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, leaderless, partition_counts, unreachable
-from driftline.operate.status import ShardStatus, look
+from driftline.operate.status import ShardStatus, by_topic, look
 from driftline.transport.obstacle import wider_text
 
 TICK_S = 0.05
@@ -71,10 +73,22 @@ async def _read(pipeline: Pipeline, settings: Settings, patience_s: float) -> Se
     if missing := sorted(names - set(there)):
         raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     counts = {name: there[name] for name in names}
-    partitions = min(counts.values())
-    shards = await look(KafkaBroker(pipeline, settings), pipeline, partitions, away, patience_s)
-    wider = {name: count for name, count in counts.items() if count > partitions}
-    return [replace(one, troubles=(wider_text(wider, partitions), *one.troubles)) if wider else one for one in shards]
+    layout = layout_of(pipeline, counts)
+    shards = await look(KafkaBroker(pipeline, settings), pipeline, layout, away, patience_s)
+    return [_with_unread(one, pipeline, layout) for one in shards]
+
+
+def _with_unread(shard: ShardStatus, pipeline: Pipeline, layout: Layout) -> ShardStatus:
+    """A shard that has begun, with what there is to say of partitions that it does not read."""
+    if not shard.epoch:
+        return shard
+    there = layout.places(Inputs(pipeline).topics, shard.partition)
+    unread = [place for place in there if input_name(*place, shard.partition) not in shard.positions]
+    if not unread:
+        return shard
+    wider = {place.topic: layout.counts[place.topic] for place in unread}
+    partitions = min(place.partition for place in unread) // layout.shards * layout.shards
+    return replace(shard, troubles=(wider_text(wider, partitions), *shard.troubles))
 
 
 async def _ask(options: Mapping[str, Any], names: set[str]) -> tuple[dict[str, int], set[tuple[str, int]]]:
@@ -98,8 +112,8 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
         where.add_row(
             str(shard.partition),
             "\n".join(("events", "labels")[: len(inputs)]),
-            "\n".join(_number(shard.positions.get(name)) for name in inputs),
-            "\n".join(_number(shard.lag.get(name)) for name in inputs),
+            "\n".join(_number(by_topic(shard.positions).get(name)) for name in inputs),
+            "\n".join(_number(by_topic(shard.lag).get(name)) for name in inputs),
             _number(note.get("pending", 0) if shard.positions else None),
             _number(note.get("counts", {}).get("learned", 0) if shard.positions else None),
             _time(note.get("watermark_ms")),

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
+from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
@@ -60,9 +61,9 @@ async def _audit(pipeline: Pipeline, settings: Settings, span: Span) -> Sequence
     missing = sorted(set(topic.names(pipeline).values()) - set(there))
     if missing:
         raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
-    partitions = there[pipeline.topics.events]
-    with _progress(partitions) as watch:
-        return await audit_shards(KafkaBroker(pipeline, settings), pipeline, partitions, span, watch)
+    layout = layout_of(pipeline, there)
+    with _progress(layout.shards) as watch:
+        return await audit_shards(KafkaBroker(pipeline, settings), pipeline, layout, span, watch)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, assert_never
 
 import orjson
@@ -19,6 +19,7 @@ from driftline.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of
 from driftline.codec.write import Write
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import OWN, output_partition
 from driftline.core.record import Headers
 
 KEY_BYTES_MAX = 4096
@@ -44,9 +45,16 @@ _RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4}
 
 
 class Encoder:
-    """Encodes what the core makes of one partition of a pipeline."""
+    """Encodes what the core makes of one shard of a pipeline.
 
-    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+    What is about a record goes to the partition that corresponds to the record's, and alerts to the one that has the
+    shard's number: so the messages of an episode stay in order.
+
+    Args:
+        counts: partitions of the output topics; without, all goes to the partition that has the shard's number.
+    """
+
+    def __init__(self, pipeline: Pipeline, number: int, counts: Mapping[str, int] | None = None) -> None:
         topics = pipeline.topics
         self._scores, self._outcomes, self._alerts, self._rejects = (
             topics.scores,
@@ -54,7 +62,8 @@ class Encoder:
             topics.alerts,
             topics.rejected,
         )
-        self._partition = partition
+        self._number, self._shards, self._counts = number, pipeline.shards or 1, counts or {}
+        self._places: dict[tuple[str, int], int] = {}  # by output topic and partition of the input
         self._features = features_of(pipeline)
         self._pipeline = pipeline.name
         self._value_max = pipeline.limits.output_bytes_max
@@ -91,7 +100,7 @@ class Encoder:
         time_ms = source.record_time_ms
         return Message(
             self._scores,
-            self._partition,
+            self._partition(self._scores, source.partition),
             _key(source.key),
             to_json(value),
             time_ms if time_ms > 0 else 0,
@@ -121,7 +130,8 @@ class Encoder:
             UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
         )
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
-        return Message(self._outcomes, self._partition, key, to_json(value), stamp_ms, kind="outcomes")
+        partition = self._partition(self._outcomes, outcome.partition)
+        return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")
 
     def _alert(self, alert: Alert) -> Message:
         value = {
@@ -148,7 +158,7 @@ class Encoder:
         if alert.acknowledged_by:
             value["acknowledged_by"] = alert.acknowledged_by
         key, content = alert.episode.encode(), orjson.dumps(value)
-        return Message(self._alerts, self._partition, key, content, alert.stamp_ms, kind="alerts")
+        return Message(self._alerts, self._number, key, content, alert.stamp_ms, kind="alerts")
 
     def _rejected(self, rejected: Rejected) -> Message:
         source = rejected.source
@@ -169,7 +179,18 @@ class Encoder:
             headers = (*headers, ("driftline.truncated_bytes", b"%d" % len(value or b"")))
             value = value and value[: self._value_max - taken]
         key, time_ms = _key(source.key), max(source.record_time_ms, 0)
-        return Message(self._rejects, self._partition, key, value, time_ms, headers, kind="rejected")
+        partition = self._partition(self._rejects, source.partition)
+        return Message(self._rejects, partition, key, value, time_ms, headers, kind="rejected")
+
+    def _partition(self, topic: str, partition: int) -> int:
+        """Of an output, for what is about a record of this partition of an input."""
+        if partition == OWN or not self._counts:
+            return self._number
+        found = self._places.get((topic, partition))
+        if found is None:
+            found = output_partition(partition, self._number, self._shards, self._counts.get(topic, 1))
+            self._places[topic, partition] = found
+        return found
 
     def _stub(self, output: Output, message: Message, size: int) -> Message:
         """What stands for a value that is too large: who it was, and why it is not here."""

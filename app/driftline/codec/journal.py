@@ -26,7 +26,7 @@ CHAIN_START = "0" * 32
 
 
 class Range(Struct, frozen=True):
-    """Records of one input topic: offsets from `start` up to and without `stop`, of which `count` were records."""
+    """Records of one input: offsets from `start` up to and without `stop`, of which `count` were records."""
 
     start: int
     stop: int
@@ -49,12 +49,12 @@ class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
 
     Args:
         number: slices count from 1 in each shard and never start again.
-        inputs: what was read, by topic; topics without records are left out.
+        inputs: what was read, by input (named as in `core.place`); those without records are left out.
         tick_ms: the time that passed on idle inputs; a slice has either records or a tick.
         outputs, digest: how many outputs the slice made, and the digest over their bytes.
         epoch: number of the epoch entry that it belongs to.
         raised: calls at which the model raised, and its words: a replay passes them over. Unset without any.
-        ahead: offsets of the records whose time lay far ahead when they were merged, by topic. Unset without any.
+        ahead: offsets of the records whose time lay far ahead when they were merged, by input. Unset without any.
     """
 
     number: int
@@ -78,7 +78,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
             ids from here on, or have other partitions.
         state: `fresh` starts with an empty shard, `kept` goes on with the state before, `restored` begins with the one
             that `driftline state restore` put beside the snapshots.
-        positions: next offset by input topic.
+        positions: next offset by input: they say which inputs the shard has.
         slice_number: number of the last slice before it.
         pipeline: the whole resolved pipeline.
         versions, arithmetic: what the state's bits depend on.
@@ -86,6 +86,8 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
         begun_ms: wall time at which a state started over in a pipeline that had one: commands that were sent before it
             may have been taken by the state before, and are refused. Unset for others.
         topics: inputs and journal, as they were; see `engine.sameness`. Unset where no one looked.
+        outputs: partitions of the output topics, among which a shard of several partitions divides what it makes. Unset
+            where all goes to the partition that has the shard's number.
     """
 
     number: int
@@ -99,6 +101,7 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
     restored: str | UnsetType = UNSET
     begun_ms: int | UnsetType = UNSET
     topics: dict[str, TopicIdentity] | UnsetType = UNSET
+    outputs: dict[str, int] | UnsetType = UNSET
 
 
 Entry: TypeAlias = SliceEntry | EpochEntry

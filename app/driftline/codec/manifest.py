@@ -29,6 +29,7 @@ from msgspec import UNSET, Struct, UnsetType
 from driftline.codec.journal import NOT_OURS, TopicIdentity
 from driftline.codec.keyring import KeyRing
 from driftline.core.error import SnapshotError, UnsignedSnapshotError
+from driftline.core.place import input_place
 from driftline.core.timestamp import written
 
 CHUNK_BYTES = 512 * 1024
@@ -44,7 +45,7 @@ class Manifest(Struct, frozen=True):
         partition: the shard.
         journal_offset, chain: the journal entry whose state this is.
         slice_number, epoch: of that entry.
-        positions: next offset by input topic.
+        positions, outputs: as of `codec.journal.EpochEntry`.
         chunks, size_bytes, digest: the head's bytes, in how many chunks, and their BLAKE2b digest.
         index_bytes: how many of the head's are the index.
         segments, segment_bytes: of the ledger, and the bytes of their parts.
@@ -75,6 +76,7 @@ class Manifest(Struct, frozen=True):
     segment_bytes: int = 0
     before: str = ""
     topics: dict[str, TopicIdentity] | UnsetType = UNSET
+    outputs: dict[str, int] | UnsetType = UNSET
     signature: str = ""
 
     @property
@@ -183,6 +185,8 @@ def decode_manifest(value: bytes, ring: KeyRing) -> Manifest:
         # By way of orjson, which knows no number beyond 64 bits: what was read can be written again, to be signed.
         manifest = msgspec.convert(orjson.loads(value), Manifest)
         content = signed_content(manifest)
+        for name in manifest.positions:
+            input_place(name, manifest.partition)
     except NOT_OURS as error:
         raise SnapshotError(f"the snapshot's manifest cannot be read ({error})") from error
     within = 0 <= manifest.chunks <= manifest.size_bytes and 0 <= manifest.index_bytes <= manifest.size_bytes

@@ -58,7 +58,7 @@ class StateFile(Struct, frozen=True):
         kind: tells the file from others.
         format: version of the file's form.
         pipeline: name of the pipeline.
-        partitions: of its topics; shards that never worked have no state in the file.
+        partitions: of its journal, that is, shards; those that never worked have no state in the file.
         saved_ms: wall time, for people.
         shards: those that have a state, in the order of their bytes.
         signature: HMAC-SHA256 over all the above, empty where the deployment has no key.

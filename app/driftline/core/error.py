@@ -153,13 +153,13 @@ class RangeLostError(InputLostError):
     """Some of the records that one slice took in are gone.
 
     Args:
-        topic: of the input.
+        place: the input.
         wanted, found: how many records the journal names, and how many there are.
         start: first offset of the slice's range.
     """
 
-    def __init__(self, lost: str, *, topic: str, wanted: int, found: int, start: int) -> None:
-        self.topic, self.wanted, self.found, self.start = topic, wanted, found, start
+    def __init__(self, lost: str, *, place: tuple[str, int], wanted: int, found: int, start: int) -> None:
+        self.place, self.wanted, self.found, self.start = place, wanted, found, start
         super().__init__(lost)
 
 
@@ -175,7 +175,8 @@ class InputReplacedError(InputLostError):
 
 
 class PartitionsChangedError(InputLostError):
-    """An input has another number of partitions than the state was made with."""
+    """An input has another number of partitions than the state was made with, or the journal, that is, another number
+    of shards."""
 
 
 class JournalReplacedError(RecoveryError):

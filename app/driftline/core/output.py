@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias, final
 
 from msgspec import Struct
 
+from driftline.core.place import OWN
 from driftline.core.record import EventId, FeatureValue, Headers, LabelValue, Source
 
 OutcomeKind: TypeAlias = Literal[
@@ -121,6 +122,7 @@ class Outcome(Struct, frozen=True, gc=False):
         label_time_ms: event time of the label, None where none came.
         detail: why, in a few words, where the kind alone does not say.
         previous_label: the label that was corrected or retracted.
+        partition: of the event or label that it is about; `OWN` where it is the shard's own number.
     """
 
     output_id: str
@@ -136,6 +138,7 @@ class Outcome(Struct, frozen=True, gc=False):
     label_time_ms: int | None
     detail: str | None = None
     previous_label: LabelValue | None = None
+    partition: int = OWN
 
 
 @final
@@ -154,7 +157,7 @@ class Alert(Struct, frozen=True, gc=False):
         announced: a message of the episode, this one included, was not silenced.
         flapping: the signal has had so many episodes that this one ends only after a long quiet.
         evidence: JSON-able numbers behind it.
-        positions: next offset per input topic at the moment of the alert, to replay to.
+        positions: next offset per input (see `core.place`) at the moment of the alert, to replay to.
         opened_at: the same at the moment of the opening.
     """
 

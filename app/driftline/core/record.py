@@ -154,9 +154,13 @@ PASSED = ("tombstone", "deleted", "unselected")
 
 @final
 class Tick(Struct, frozen=True, gc=False):
-    """A journaled moment: on idle inputs, time still passes."""
+    """A journaled moment: on idle inputs, time still passes.
 
-    partition: int
+    Args:
+        shard: its number.
+    """
+
+    shard: int
     slice_number: int
     time_ms: int
 

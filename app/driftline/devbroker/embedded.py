@@ -45,10 +45,9 @@ class EmbeddedNode(Node):
 
     kind = "embedded"
 
-    def __init__(self, partitions: int, topics: Sequence[str]) -> None:
+    def __init__(self, topics: Mapping[str, int]) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        made = json.dumps(dict.fromkeys(topics, partitions))
-        self._child = start_module("driftline.devbroker.embedded", ["--topics", made])
+        self._child = start_module("driftline.devbroker.embedded", ["--topics", json.dumps(dict(topics))])
         try:
             self.bootstrap = str(read_line(self._child, START_TIMEOUT_S)["bootstrap"])
         except BaseException:
@@ -74,17 +73,16 @@ class EmbeddedNode(Node):
         create_plain(self.bootstrap, topics)
 
 
-def start(*, partitions: int = AUTO_PARTITIONS, topics: Sequence[str] = ()) -> EmbeddedNode:
+def start(topics: Mapping[str, int] | None = None) -> EmbeddedNode:
     """Start a cluster and return when it answers.
 
     Args:
-        partitions: of each of `topics`. Topics that are not named there appear on first use with four.
-        topics: names of topics to make at once.
+        topics: to make at once, name to number of partitions. Others appear on first use with four.
 
     Raises:
         BrokerError: the child did not come up.
     """
-    return EmbeddedNode(partitions, topics)
+    return EmbeddedNode(topics or {})
 
 
 class MockCluster:

@@ -66,16 +66,20 @@ def next_epoch(
     key: bool = False,
     now_ms: int = 0,
     topics: Mapping[str, TopicIdentity] | None = None,
+    outputs: Mapping[str, int] | None = None,
+    added: bool = False,
 ) -> EpochEntry | None:
     """The epoch entry to write before going on, or None when the last one still holds.
 
     Args:
-        positions: where the inputs go on.
+        positions: where the inputs go on; they say which inputs the shard has.
         reset: the user asked for a fresh state.
         gap: input was lost, and the user said to go on.
         key: another key signs from here on, or none does any more.
         now_ms: wall time.
         topics: inputs and journal, as they are now; None where that is not known.
+        outputs: as of `EpochEntry`.
+        added: inputs are among the positions that the shard did not have.
 
     Raises:
         StateMismatchError: the file changed in a way that the state cannot follow.
@@ -88,7 +92,7 @@ def next_epoch(
         reason = "reset"
     elif gap:
         reason = "gap"
-    elif changed_keys(before := as_read_now(last.pipeline), document):
+    elif changed_keys(before := as_read_now(last.pipeline, pipeline.shards), document):
         if refused := refused_keys(before, document):
             raise StateMismatchError(
                 f"the pipeline file changed in {', '.join(refused)}, so the state of {pipeline.name} cannot be kept. "
@@ -100,7 +104,7 @@ def next_epoch(
         reason = "version"
     elif key:
         reason = "key"
-    elif topics and last.topics and dict(topics) != last.topics:
+    elif added or (topics and last.topics and dict(topics) != last.topics) or (outputs or {}) != (last.outputs or {}):
         reason = "topics"
     else:
         return None
@@ -115,12 +119,17 @@ def next_epoch(
         arithmetic=arithmetic_fingerprint(),
         begun_ms=now_ms if reset and last is not None else UNSET,
         topics=dict(topics) if topics else (last.topics if last is not None else UNSET),
+        outputs=dict(outputs) if outputs else UNSET,
     )
 
 
-def as_read_now(document: dict[str, Any]) -> dict[str, Any]:
-    """A journaled pipeline with the settings that have come up since, at their defaults: those change nothing."""
+def as_read_now(document: dict[str, Any], shards: int | None) -> dict[str, Any]:
+    """A journaled pipeline with the settings that have come up since, at their defaults: those change nothing.
+
+    Args:
+        shards: that the journal has: of a file that did not say, the same. (Another number is refused elsewhere.)
+    """
     try:
-        return read_pipeline(document).resolved()
+        return {**read_pipeline(document).resolved(), "shards": shards}
     except PipelineError:
         return document

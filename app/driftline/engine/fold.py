@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from msgspec import Struct
 
 from driftline.codec.encode import Digest, Encoder, Message
-from driftline.codec.inputs import Inputs
+from driftline.codec.inputs import Lanes
 from driftline.codec.journal import Range
 from driftline.core.error import InvariantError
 from driftline.core.fold.future import Judge
@@ -34,13 +34,13 @@ class Folded(Struct, frozen=True):
     """One slice, folded.
 
     Args:
-        inputs: what was read, by topic.
+        inputs: what was read, by input.
         tick_ms: the tick, for a slice without records.
         messages: what the slice made, as it is published.
         made: the same in numbers. The outputs themselves are let go at once: a slice of them would fill the caches.
         digest: over the messages, hexadecimal.
         raised: calls at which the model raised, and what.
-        ahead: offsets of the records whose time lies far ahead, by topic; see `core.ahead`.
+        ahead: offsets of the records whose time lies far ahead, by input; see `core.fold.future`.
     """
 
     inputs: Mapping[str, Range]
@@ -61,7 +61,7 @@ class Counted:
     """What a slice made, in numbers.
 
     Attributes:
-        scored: offset and record time of each scored event, in order.
+        scored: partition, offset and record time of each scored event, in order.
         outcomes, rejected, alerts: how many by kind or reason.
         label_delays_ms: from each event to its label, where both are known.
     """
@@ -69,7 +69,7 @@ class Counted:
     __slots__ = ("alerts", "label_delays_ms", "outcomes", "rejected", "scored")
 
     def __init__(self) -> None:
-        self.scored: list[tuple[int, int]] = []
+        self.scored: list[tuple[int, int, int]] = []
         self.outcomes: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.alerts: Counter[str] = Counter()
@@ -81,7 +81,7 @@ class Counted:
         for output in outputs:
             if type(output) is Score:  # not `isinstance`: see `step`
                 source = output.source
-                scored.append((source.offset, source.record_time_ms))
+                scored.append((source.partition, source.offset, source.record_time_ms))
             elif type(output) is Outcome:
                 kind = output.kind
                 outcomes[kind] = outcomes.get(kind, 0) + 1
@@ -112,27 +112,34 @@ class Folder:
 
     Args:
         shard: the state; it is changed.
-        positions: next offset to fold, by input topic.
+        positions: next offset to fold, by input: they say which inputs the shard has.
         watch: shown every output, in order.
+        counts: see `codec.encode.Encoder`.
 
     Attributes:
-        positions: next offset to fold, by input topic.
+        positions: next offset to fold, by input.
+        counts: as given.
         vouch, admit: asked of each model file and of each command that is folded for the first time; see
             `core.oracle.Oracle`.
         oracle: the verdicts of the slice that is being folded, or of the last one.
     """
 
     def __init__(
-        self, shard: Shard, positions: Mapping[str, int], watch: Callable[[Output], None] | None = None
+        self,
+        shard: Shard,
+        positions: Mapping[str, int],
+        watch: Callable[[Output], None] | None = None,
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         self.shard = shard
-        self.inputs = Inputs(shard.pipeline)
+        self.inputs = Lanes(shard.pipeline, shard.number, positions)
         self.positions = dict(positions)
         self.judge = Judge(shard.pipeline.limits.time_ahead_max_ms)
         self.judge.led = True
-        self.merge: Merge[Source] = Merge(self.inputs.decoders, self.judge)
+        self.merge: Merge[Source] = Merge(self.inputs.decoders, self.judge, self.inputs.controls)
         self._received = dict(positions)
-        self._encode = Encoder(shard.pipeline, shard.partition).encode
+        self.counts = counts
+        self._encode = Encoder(shard.pipeline, shard.number, counts).encode
         self._watch = watch
         self.vouch: Callable[[bytes], str | None] = lambda content: None
         self.admit: Callable[[Control], str | None] = lambda control: None
@@ -142,18 +149,18 @@ class Folder:
         """Show every output from now on, in order, to `watch` alone."""
         self._watch = watch
 
-    def receive(self, topic: str, sources: Sequence[Source]) -> int:
+    def receive(self, name: str, sources: Sequence[Source]) -> int:
         """Take records of one input into the merge, in order; returns how many now wait there.
 
         Records before the position were folded already (a read that began before a seek) and are skipped.
         """
-        rank = self.inputs.rank[topic]
-        floor = self._received[topic]
+        lane = self.inputs.of[name]
+        floor = self._received[name]
         if sources:
             fresh = sources if sources[0].offset >= floor else [one for one in sources if one.offset >= floor]
-            self.merge.push(rank, fresh)
-            self._received[topic] = max(floor, sources[-1].offset + 1)
-        return self.merge.waiting(rank)
+            self.merge.push(lane, fresh)
+            self._received[name] = max(floor, sources[-1].offset + 1)
+        return self.merge.waiting(lane)
 
     def look(self, now_ms: float, *, more: bool) -> None:
         """Before what is in hand is looked at or folded for the first time.
@@ -178,7 +185,7 @@ class Folder:
     @property
     def waiting(self) -> int:
         """Records in hand."""
-        return sum(self.merge.waiting(rank) for rank in range(len(self.inputs.topics)))
+        return sum(self.merge.waiting(lane) for lane in range(len(self.inputs.names)))
 
     def fold(
         self,
@@ -192,7 +199,7 @@ class Folder:
         """Fold the next records in order, until a bound is met or the order of the next is not known yet.
 
         Args:
-            at_end: by rank, whether an input has nothing unread beyond what was received.
+            at_end: by lane, whether an input has nothing unread beyond what was received.
             records_max: most records.
             full: asked after every `together` records with the bytes made so far; true ends the slice.
             raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
@@ -227,9 +234,9 @@ class Folder:
         made: list[Output] = []
         if shard.watermark_ms is not None:
             self.judge.latest_ms = shard.watermark_ms
-        for rank, record in self.merge.take(records_max, at_end):
-            counts[rank] += 1
-            stops[rank] = record.source.offset + 1
+        for lane, record in self.merge.take(records_max, at_end):
+            counts[lane] += 1
+            stops[lane] = record.source.offset + 1
             one = step(shard, record, oracle)
             made += one.outputs
             if one.requests:
@@ -243,11 +250,11 @@ class Folder:
         ahead: Mapping[str, Sequence[int]] | None = None,
     ) -> Folded:
         """Fold exactly these records, as a slice that the journal names; `raised` and `ahead` as they stand there."""
-        self.judge.begin(self.shard.watermark_ms, marks=marks_of(ahead or {}, self.inputs.rank))
+        self.judge.begin(self.shard.watermark_ms, marks=marks_of(ahead or {}, self.inputs.of))
         total = 0
-        for topic, sources in inputs.items():
-            total += self.receive(topic, sources)
-        folded = self.fold([True] * len(self.inputs.topics), total, lambda _: False, raised)
+        for name, sources in inputs.items():
+            total += self.receive(name, sources)
+        folded = self.fold([True] * len(self.inputs.names), total, lambda _: False, raised)
         if self.waiting:
             raise InvariantError("a slice was not replayed completely: its bounds differ from the recorded ones")
         return folded
@@ -256,7 +263,7 @@ class Folder:
         """Let time pass on idle inputs; `raised` as of `fold`."""
         self.oracle = Oracle(raised, self.vouch, self.admit)
         published = _Published()
-        made = step(self.shard, Tick(self.shard.partition, slice_number, time_ms), self.oracle)
+        made = step(self.shard, Tick(self.shard.number, slice_number, time_ms), self.oracle)
         self._publish(made.outputs, published)
         return self._folded([], [], time_ms, published)
 
@@ -264,12 +271,12 @@ class Folder:
         self, counts: Sequence[int], stops: Sequence[int], tick_ms: int | None, published: _Published
     ) -> Folded:
         inputs = {}
-        for rank, count in enumerate(counts):
+        for lane, count in enumerate(counts):
             if count:
-                topic = self.inputs.topics[rank]
-                inputs[topic] = Range(self.positions[topic], stops[rank], count)
-                self.positions[topic] = stops[rank]
-        ahead = {self.inputs.topics[rank]: offsets for rank, offsets in self.judge.found.items()} if counts else {}
+                name = self.inputs.names[lane]
+                inputs[name] = Range(self.positions[name], stops[lane], count)
+                self.positions[name] = stops[lane]
+        ahead = {self.inputs.names[lane]: offsets for lane, offsets in self.judge.found.items()} if counts else {}
         return Folded(
             inputs=inputs,
             tick_ms=tick_ms,
@@ -282,6 +289,6 @@ class Folder:
         )
 
 
-def marks_of(ahead: Mapping[str, Sequence[int]], rank_of: Mapping[str, int]) -> Mapping[int, Set[int]]:
+def marks_of(ahead: Mapping[str, Sequence[int]], lane_of: Mapping[str, int]) -> Mapping[int, Set[int]]:
     """What a journal entry says of times far ahead, as a merge takes it."""
-    return {rank_of[topic]: frozenset(offsets) for topic, offsets in ahead.items() if topic in rank_of}
+    return {lane_of[name]: frozenset(offsets) for name, offsets in ahead.items() if name in lane_of}

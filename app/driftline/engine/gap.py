@@ -29,7 +29,12 @@ from driftline.transport.port import Broker, Publisher
 
 
 class Gap(NamedTuple):
-    """Where a gap is: one shard, whose publisher is open; and the topics, as they are."""
+    """Where a gap is: one shard, whose publisher is open; and the topics, as they are.
+
+    Args:
+        partition: the shard's number.
+        outputs: as of `codec.journal.EpochEntry`; empty where it is unset.
+    """
 
     broker: Broker
     publisher: Publisher
@@ -37,6 +42,7 @@ class Gap(NamedTuple):
     partition: int
     ring: KeyRing
     topics: Mapping[str, TopicIdentity]
+    outputs: Mapping[str, int]
 
     async def pass_over(
         self, kept: Recovered, last: Recovered, positions: Mapping[str, int], taken_ms: int
@@ -71,6 +77,7 @@ class Gap(NamedTuple):
             versions=versions(),
             arithmetic=arithmetic_fingerprint(),
             topics=dict(self.topics) or UNSET,
+            outputs=dict(self.outputs) or UNSET,
         )
         manifest = Manifest(
             format=FORMAT,
@@ -92,7 +99,7 @@ class Gap(NamedTuple):
         old = await kept_keys(self.broker, self.pipeline.topics.snapshots, self.partition)
         before = Before(last.chain, last.journal_offset, old, self.ring)
         linked, offset = await put(self.publisher, self.pipeline, shard, manifest, entry, before)
-        return Folder(shard, positions), entry, linked.chain, offset
+        return Folder(shard, positions, counts=self.outputs or None), entry, linked.chain, offset
 
     def _under_this_file(self, shard: Shard) -> Shard:
         kept = load(self.pipeline, self.partition, dump(shard))

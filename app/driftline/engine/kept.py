@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Set
 from contextlib import aclosing
 
 from driftline.core.record import Source
-from driftline.transport.port import Reader
+from driftline.transport.port import Place, Reader
 
 AT_ONCE = 100
 HOLD_BYTES = 128 * 1024 * 1024  # of values, before it is known which are named
@@ -28,9 +28,9 @@ class Kept:
         at_once: records that are read together.
     """
 
-    def __init__(self, reader: Callable[[], Reader], topic: str, *prefixes: bytes, at_once: int = AT_ONCE) -> None:
+    def __init__(self, reader: Callable[[], Reader], place: Place, *prefixes: bytes, at_once: int = AT_ONCE) -> None:
         self._reader = reader
-        self._topic = topic
+        self._place = place
         self._prefixes = prefixes
         self._at_once = at_once
         self._places: dict[bytes, int] = {}
@@ -77,8 +77,8 @@ class Kept:
     async def _read(self, start: int, stop: int | None) -> AsyncGenerator[Source, None]:
         reader = self._reader()
         try:
-            await reader.open({self._topic: start})
-            while sources := await reader.read(self._topic, self._at_once, stop):
+            await reader.open({self._place: start})
+            while sources := await reader.read(self._place, self._at_once, stop):
                 for source in sources:
                     yield source
         finally:

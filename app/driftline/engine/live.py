@@ -21,6 +21,7 @@ from driftline.codec.write import Write
 from driftline.core.error import CommitUnknownError, ForeignWriterError
 from driftline.core.oracle import FOUND_MAX
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import input_name, input_place
 from driftline.core.record import Source
 from driftline.core.shard.outbox import Request, TakeSnapshot
 from driftline.core.shard.state import Shard
@@ -64,7 +65,7 @@ class Live:
         unsigned_models: see `engine.gate`.
 
     Attributes:
-        committed: next offset by input topic, as the journal has it.
+        committed: next offset by input, as the journal has it.
         slice_number: of the last slice that was folded.
     """
 
@@ -88,18 +89,19 @@ class Live:
         self.journal_offset = journal_offset
         self.committed: Mapping[str, int] = dict(folder.positions)
         self._pipeline = pipeline
-        self._partition = folder.shard.partition
-        self._journal = Place(pipeline.topics.journal, folder.shard.partition)
+        self._number = folder.shard.number
+        self._journal = Place(pipeline.topics.journal, folder.shard.number)
         self._epoch = epoch
         self._publisher = publisher
         self._snapshots = snapshots
         self._tally = tally
         self._chain = chain
         self.slice_number = slice_number
-        self._places = [Place(topic, self._partition) for topic in folder.inputs.topics]
-        self._patience = Patience(self._places, clock, patience_s)
+        self._controls = folder.inputs.controls
+        self._events = folder.inputs.lanes_of(pipeline.topics.events)
+        self._patience = Patience(self.places, clock, patience_s, self._controls)
         self._paused: set[Place] = set()
-        self._hands = {place: Hand() for place in self._places}
+        self._hands = {place: Hand() for place in self.places}
         self._asked = False  # for a snapshot
         self._commanded = False  # all commands that were there at the start are in hand
         self._commit: asyncio.Task[None] | None = None
@@ -119,10 +121,18 @@ class Live:
     def shard(self) -> Shard:
         return self.folder.shard
 
+    @property
+    def places(self) -> Sequence[Place]:
+        """The inputs, by lane."""
+        return self.folder.inputs.places
+
     def receive(self, feed: Feed, place: Place, sources: Sequence[Source]) -> None:
         """Records of one input, as they came. Beyond a bound the input is paused: backpressure is not fetching."""
-        in_hand = self.folder.receive(place.topic, sources)
-        self._patience.came(self.folder.inputs.rank[place.topic], sources)
+        name = input_name(*place, self._number)
+        if (lane := self.folder.inputs.of.get(name)) is None:
+            return  # a partition that was added, and is not taken up
+        in_hand = self.folder.receive(name, sources)
+        self._patience.came(lane, sources)
         self._tally.received(place.topic, sources)
         hand = self._hands[place]
         hand.came(sources)
@@ -150,9 +160,10 @@ class Live:
         self._commanded = False
         self.folder.let_go()
         self._paused.clear()
-        self._hands = {place: Hand() for place in self._places}
+        self._hands = {place: Hand() for place in self.places}
         self._patience.begin()
-        feed.begin({place: self.folder.positions[place.topic] for place in self._places})
+        names = zip(self.places, self.folder.inputs.names, strict=True)
+        feed.begin({place: self.folder.positions[name] for place, name in names})
         while not self._halted.is_set():
             self._awake.clear()
             if self._commit is not None and self._commit.done():
@@ -208,7 +219,7 @@ class Live:
 
     def _at_end(self, feed: Feed) -> Sequence[bool]:
         """Which inputs hold no one back."""
-        at_end = [feed.at_end(place) for place in self._places]
+        at_end = [feed.at_end(place) for place in self.places]
         return self._patience.at_end(at_end, self.folder.merge, self.shard.watermark_ms, feed)
 
     def _ready(self, at_end: Sequence[bool]) -> bool:
@@ -217,13 +228,13 @@ class Live:
         Commands hold no one back, but for those that were written before this shard went to work: a model that was
         loaded by then serves the first event.
         """
-        self._commanded = self._commanded or at_end[0]
+        self._commanded = self._commanded or all(at_end[: self._controls])
         merge = self.folder.merge
-        return merge.ready(at_end) if self._commanded else merge.waiting(0) > 0
+        return merge.ready(at_end) if self._commanded else merge.commands_waiting() > 0
 
     def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
         limits = self._pipeline.limits
-        commands = self.folder.merge.waiting(0)  # they go first
+        commands = self.folder.merge.commands_waiting()  # they go first
         records_max = limits.slice_records_max if self._commanded else min(limits.slice_records_max, commands)
         if self._patience.records_max is not None:
             records_max = min(records_max, self._patience.records_max)
@@ -255,9 +266,9 @@ class Live:
     def _resume(self, feed: Feed) -> None:
         """Fetch on where enough was folded."""
         for place, hand in self._hands.items():
-            hand.folded(self.folder.positions[place.topic])
+            hand.folded(self.folder.positions[input_name(*place, self._number)])
         for place in list(self._paused):
-            waiting = self.folder.merge.waiting(self.folder.inputs.rank[place.topic])
+            waiting = self.folder.merge.waiting(self.folder.inputs.of[input_name(*place, self._number)])
             if waiting < QUEUE_MAX // 2 and self._hands[place].bytes < QUEUE_BYTES_MAX // 2:
                 self._paused.discard(place)
                 feed.resume(place)
@@ -278,14 +289,12 @@ class Live:
 
         The records cannot tell which. A tick can: there is one only where no event is left to be read.
         """
-        topic = self._pipeline.topics.events
-        rank = self.folder.inputs.rank[topic]
-        if not self.shard.awaits_events or self.folder.merge.waiting(rank):
+        if not self.shard.awaits_events or any(map(self.folder.merge.waiting, self._events)):
             return None
-        if not feed.at_end(Place(topic, self._partition)):
+        if not all(feed.at_end(self.places[lane]) for lane in self._events):
             return None
         now_s = self._clock.now_s()
-        if now_s - max(self._stalled_s, self._patience.came_s(rank)) < STALL_S:
+        if now_s - max(self._stalled_s, *map(self._patience.came_s, self._events)) < STALL_S:
             return None
         self._stalled_s = self._moved_s = now_s
         return self.shard.now_ms + 1
@@ -302,7 +311,7 @@ class Live:
             watermark_ms=self.shard.watermark_ms,
             epoch=self._epoch.number,
             raised=dict(folded.raised) or UNSET,
-            ahead={topic: list(offsets) for topic, offsets in folded.ahead.items()} or UNSET,
+            ahead={name: list(offsets) for name, offsets in folded.ahead.items()} or UNSET,
         )
         if folded.ahead:
             self._name_ahead(folded)
@@ -333,11 +342,11 @@ class Live:
         self._ahead += sum(map(len, folded.ahead.values()))
         now_s = self._clock.now_s()
         if self._named_s is None or now_s - self._named_s > NAME_EVERY_S:
-            topic, offsets = next(iter(folded.ahead.items()))
+            name, offsets = next(iter(folded.ahead.items()))
             log.warning(
                 "shard %d: %d records have a time far ahead of their neighbours or of now, such as %s-%d, offset %d; "
                 "they are processed but do not move the watermark",
-                *(self._partition, self._ahead, topic, self._partition, offsets[0]),
+                *(self._number, self._ahead, *input_place(name, self._number), offsets[0]),
             )
             self._ahead, self._named_s = 0, now_s
 
@@ -364,12 +373,11 @@ class Live:
     async def _publish(self, prepared: _Prepared) -> None:
         folded = prepared.folded
         started_s = self._clock.now_s()
-        positions = {**self.committed, **{topic: part.stop for topic, part in folded.inputs.items()}}
+        positions = {**self.committed, **{name: part.stop for name, part in folded.inputs.items()}}
         writes = [*folded.messages, *self._snapshot_writes()]
         entry = Write(
-            self._journal.topic,
-            self._partition,
-            b"%d" % self._partition,
+            *self._journal,
+            b"%d" % self._number,
             seal(encode_link(prepared.linked), name_of(self._journal), self._snapshots.ring),
         )
         offset = await self._publisher.commit(writes, entry)

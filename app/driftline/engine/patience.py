@@ -32,7 +32,8 @@ class Patience:
     """What one shard waits for.
 
     Args:
-        places: by rank; the first, control, is never waited for.
+        places: by lane.
+        controls: how many of them are of control; they come first, and are never waited for.
         patience_s: how long an input that had records may be quiet before it is taken to be at its end; with 0 the
             broker's last answer counts.
 
@@ -40,8 +41,11 @@ class Patience:
         records_max: most records to take now; beyond them an end is not known yet. None without a bound.
     """
 
-    def __init__(self, places: Sequence[Place], clock: Clock, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, places: Sequence[Place], clock: Clock, patience_s: float = PATIENCE_S, controls: int = 1
+    ) -> None:
         self._places = places
+        self._controls = controls
         self._clock = clock
         self._patience_s = patience_s
         self.begin()
@@ -60,29 +64,30 @@ class Patience:
         self._racing_until_s = 0.0
         self._held_since_s: float | None = None
 
-    def came(self, rank: int, sources: Sequence[Source]) -> None:
+    def came(self, lane: int, sources: Sequence[Source]) -> None:
         """Records of an input came."""
-        if sources and rank:
-            self._came_s[rank] = self._clock.now_s()
-            self._newest_ms[rank] = sources[-1].record_time_ms
+        if sources and lane >= self._controls:
+            self._came_s[lane] = self._clock.now_s()
+            self._newest_ms[lane] = sources[-1].record_time_ms
             self._received += len(sources)
 
-    def came_s(self, rank: int) -> float:
+    def came_s(self, lane: int) -> float:
         """When a record of an input last came; the beginning, before the first."""
-        return self._came_s[rank]
+        return self._came_s[lane]
 
     def at_end(self, at_end: Sequence[bool], merge: Merge[Source], watermark_ms: int | None, feed: Feed) -> list[bool]:
         """Which inputs hold no one back, of those that are at their end as far as the feed knows.
 
         Args:
-            at_end: by rank, as the feed has it.
+            at_end: by lane, as the feed has it.
             watermark_ms: of the shard.
         """
         held = list(at_end)
         self.records_max = None
-        counts = [merge.waiting(rank) for rank in range(len(at_end))]
-        quiet = [rank for rank in range(1, len(at_end)) if at_end[rank] and not counts[rank]]
-        waiting = sum(counts[1:])
+        controls = self._controls
+        counts = [merge.waiting(lane) for lane in range(len(at_end))]
+        quiet = [lane for lane in range(controls, len(at_end)) if at_end[lane] and not counts[lane]]
+        waiting = sum(counts[controls:])
         if not self._patience_s or not quiet or not waiting:
             self._held_since_s = None
             return held
@@ -92,32 +97,32 @@ class Patience:
             self._held_since_s = None
             return held
         since_s = self._held_since_s = now_s if self._held_since_s is None else self._held_since_s
-        known = min(self._known[rank] for rank in quiet) - (self._received - waiting)
+        known = min(self._known[lane] for lane in quiet) - (self._received - waiting)
         if known <= 0 and now_s - since_s < ASK_MAX_S + self._patience_s:
-            for rank in quiet:
-                held[rank] = False
+            for lane in quiet:
+                held[lane] = False
             return held
-        for rank in quiet:
-            held[rank] = now_s - self._came_s[rank] >= self._patience_s
-        if all(held[rank] for rank in quiet):
+        for lane in quiet:
+            held[lane] = now_s - self._came_s[lane] >= self._patience_s
+        if all(held[lane] for lane in quiet):
             self._held_since_s = None
-            self.records_max = known + counts[0] if known > 0 else None
+            self.records_max = known + sum(counts[:controls]) if known > 0 else None
         return held
 
     def _note_answers(self, feed: Feed) -> None:
         """Of each input: whether it was answered for since it was asked, and ask again."""
-        for rank, place in enumerate(self._places):
-            looks, asked = feed.looks(place), self._asked[rank]
+        for lane, place in enumerate(self._places):
+            looks, asked = feed.looks(place), self._asked[lane]
             if asked is not None and looks < asked[0] + LOOKS:
                 continue
             if asked is not None:
-                self._known[rank] = asked[1]
-            self._asked[rank] = (looks, self._received)
+                self._known[lane] = asked[1]
+            self._asked[lane] = (looks, self._received)
 
     def _races(self, now_s: float, watermark_ms: int | None) -> bool:
         """Whether time in the records passes faster than on the wall, or will with what is in hand."""
         pace, old_ms = self._pace, self._clock.wall_s() * 1000 - RACE_MS
-        newest_ms = [time_ms for time_ms in self._newest_ms[1:] if time_ms >= 0]
+        newest_ms = [time_ms for time_ms in self._newest_ms[self._controls :] if time_ms >= 0]
         if watermark_ms is None:
             return any(time_ms < old_ms for time_ms in newest_ms)
         if not pace or now_s - pace[-1][0] >= SPAN_S:

@@ -1,4 +1,4 @@
-"""One output topic of one shard, read along with a fold: every record must be what the fold makes, byte for byte.
+"""One partition of an output topic, read along with a fold: every record must be what the fold makes, byte for byte.
 
 With transactions the topic, as a read_committed reader sees it, is the sequence of what the slices made and nothing
 else. Without, records may be repeated (a worker died between outputs and journal entry, or two had the shard for a
@@ -22,6 +22,7 @@ import orjson
 from msgspec import Struct
 
 from driftline.codec.encode import Message
+from driftline.core.place import input_name
 from driftline.core.record import Headers, Source
 from driftline.core.wording import escaped
 from driftline.transport.port import Place, Reader
@@ -64,7 +65,7 @@ class Edge:
     """A place between two slices.
 
     Args:
-        positions: next offset by input topic.
+        positions: next offset by input.
         slice_number: of the slice before.
     """
 
@@ -75,15 +76,15 @@ class Edge:
         """Whether what an input caused was made before this place."""
         if cause is None:
             return False
-        if cause.topic == "tick":
+        if cause.name == "tick":
             return cause.number <= self.slice_number
-        return cause.number < self.positions.get(cause.topic, 0)
+        return cause.number < self.positions.get(cause.name, 0)
 
 
 class Cause(Struct, frozen=True):
-    """The input that an output names: a record's topic and offset, or `tick` and the number of its slice."""
+    """The input that an output names: its name and the record's offset, or `tick` and the number of its slice."""
 
-    topic: str
+    name: str
     number: int
 
 
@@ -129,21 +130,25 @@ def output_id_of(source: Source) -> str | None:
     return id_of(source.value, source.headers)
 
 
-def cause_of(output_id: str | None, partition: int, inputs: Collection[str]) -> Cause | None:
-    """What an id names; None where it is not an id of this shard."""
-    parts = (output_id or "").rsplit("-", 3)
-    if len(parts) != 4 or parts[1] != str(partition) or offset_of(parts[3]) is None:
+def cause_of(output_id: str | None, shard: int, shards: int, inputs: Collection[str]) -> Cause | None:
+    """What an id names; None where it is no id of this shard."""
+    topic, *numbers = (output_id or "").rsplit("-", 3)
+    partition, number, ordinal = [offset_of(text) for text in numbers] if len(numbers) == 3 else (None, None, None)
+    if partition is None or number is None or ordinal is None or numbers[0] != str(partition):
         return None
-    if (number := offset_of(parts[2])) is None:
-        return None
-    return Cause(parts[0], number) if parts[0] in inputs or parts[0] == "tick" else None
+    if topic == "tick":
+        return Cause(topic, number) if partition == shard else None
+    ours = topic in inputs and partition % shards == shard
+    return Cause(input_name(topic, partition, shard), number) if ours else None
 
 
 class Published:
     """See the module.
 
     Args:
-        reader: opened at the topic's first retained record, after the journal's end was requested.
+        reader: opened at the first retained record, after the journal's end was asked for.
+        place: one partition of an output topic.
+        shard, shards: whose it is, of how many.
         end: what lies before this offset must be accounted for.
         beginning: first retained offset.
         timely: the ids name the inputs at which the records were made.
@@ -157,6 +162,8 @@ class Published:
         self,
         reader: Reader,
         place: Place,
+        shard: int,
+        shards: int,
         *,
         exact: bool,
         inputs: Collection[str],
@@ -167,6 +174,7 @@ class Published:
         self.compared = self.repeats = self.removed = 0
         self._reader = reader
         self._place = place
+        self._shard, self._shards = shard, shards
         self._exact = exact
         self._inputs = inputs
         self._cut = beginning > 0
@@ -232,7 +240,7 @@ class Published:
         if like is not None:
             return self._other(message, like, slice_number)
         return Difference(
-            self._place.partition,
+            self._shard,
             slice_number,
             self._named(self._next if head is None else head.offset),
             f"output {output_id}",
@@ -287,7 +295,7 @@ class Published:
         """Have so many records in hand, if there are and they are not too large together; without `stop` this waits
         for what is not yet readable."""
         while len(self._ahead) < count and not (self._ahead and self._ahead_bytes > LOOK_AHEAD_BYTES):
-            sources = await self._reader.read(self._place.topic, READ_RECORDS_MAX, stop)
+            sources = await self._reader.read(self._place, READ_RECORDS_MAX, stop)
             if not sources:
                 return
             self._ahead += sources
@@ -303,14 +311,14 @@ class Published:
         self._ahead_bytes -= len(source.value or b"")
 
     def _cause(self, source: Source) -> Cause | None:
-        return cause_of(output_id_of(source), self._place.partition, self._inputs)
+        return cause_of(output_id_of(source), self._shard, self._shards, self._inputs)
 
     def _named(self, offset: int) -> str:
         return f"{self._place.topic}-{self._place.partition}-{offset}"
 
     def _extra(self, source: Source, slice_number: int | None) -> Difference:
         return Difference(
-            self._place.partition,
+            self._shard,
             slice_number,
             self._named(source.offset),
             "record",
@@ -330,7 +338,7 @@ class Published:
             )
             if one[1] != one[2]
         )
-        return Difference(self._place.partition, slice_number, self._named(source.offset), name, expected, found)
+        return Difference(self._shard, slice_number, self._named(source.offset), name, expected, found)
 
 
 def _same(message: Message, source: Source) -> bool:

@@ -36,6 +36,7 @@ from driftline.core.error import (
 from driftline.core.fingerprint import arithmetic_fingerprint, unreadable, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.foreign import parse_foreign
+from driftline.core.place import input_place, topic_of
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, loading
@@ -79,7 +80,7 @@ class Recovered:
         chain, slice_number: of the last entry.
         journal_offset: of the last record in the journal, -1 without one.
         slot: the snapshot slot to write next.
-        positions: next offset by input topic.
+        positions: next offset by input.
         shelf: what the snapshots topic holds.
         entry_offset: of the last entry, which is not the last record where others wrote to the journal.
         current: the last entry is sealed as this worker seals, or there is none.
@@ -208,8 +209,8 @@ class Recovery:
             return await self._read_snapshots((await self._broker.beginnings([place]))[place])
 
     async def _read_snapshots(self, start: int) -> list[tuple[Manifest, Frozen]]:
-        topic = self._pipeline.topics.snapshots
-        self._shelf = await read_shelf(lambda: self._broker.reader(self._partition), topic, self._verify_with, start)
+        place = Place(self._pipeline.topics.snapshots, self._partition)
+        self._shelf = await read_shelf(self._broker.reader, place, self._verify_with, start)
         return self._shelf.snapshots
 
     async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
@@ -239,8 +240,9 @@ class Recovery:
             versions=manifest.versions,
             arithmetic=manifest.arithmetic,
             topics=manifest.topics,
+            outputs=manifest.outputs,
         )
-        folder = Folder(shard, manifest.positions)
+        folder = Folder(shard, manifest.positions, counts=manifest.outputs or None)
         return Recovered(
             folder,
             epoch,
@@ -300,7 +302,7 @@ class Recovery:
         else:
             before = state.folder.shard if state.folder is not None else None
             shard = enter_epoch(entry, before, self._partition, self._pipeline)
-        state.folder = Folder(shard, entry.positions)
+        state.folder = Folder(shard, entry.positions, counts=entry.outputs or None)
         await self._close_inputs()
 
     async def _restored(self, entry: EpochEntry) -> Shard:
@@ -330,17 +332,16 @@ class Recovery:
 
     async def _journal(self, state: Recovered) -> AsyncGenerator[tuple[Source, Link], None]:
         """Entries after the one where the state stands, each tied to the one before."""
-        topic = self._pipeline.topics.journal
-        place = Place(topic, self._partition)
+        place = Place(self._pipeline.topics.journal, self._partition)
         trust = Trust(self._broker, place, self._ring, self._unsigned, self._journal_stop)
-        reader = self._broker.reader(self._partition)
+        reader = self._broker.reader()
         anchored = state.journal_offset < 0
         chain, signed = state.chain, not anchored
         epoch = state.epoch.number if state.epoch is not None else 0
         reached: dict[type[Entry], int] = {SliceEntry: state.slice_number, EpochEntry: epoch}
         try:
-            await reader.open({topic: max(state.journal_offset, 0)})
-            while sources := await reader.read(topic, READ_RECORDS_MAX, self._journal_stop):
+            await reader.open({place: max(state.journal_offset, 0)})
+            while sources := await reader.read(place, READ_RECORDS_MAX, self._journal_stop):
                 for source in sources:
                     linked = self._linked(source, trust)
                     if not anchored:
@@ -441,7 +442,7 @@ class Recovery:
         if entry.tick_ms is not None:
             folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
         else:
-            check_inputs(state.epoch.topics or {}, self.now, entry.inputs)
+            check_inputs(state.epoch.topics or {}, self.now, {topic_of(name) for name in entry.inputs})
             folded = folder.fold_range(await self._range(folder, entry), entry.raised or {}, entry.ahead or {})
         self._progress.slices += 1
         self._progress.records += folded.records
@@ -463,30 +464,37 @@ class Recovery:
             state.positions.update(entry.positions)
         else:
             state.slice_number = entry.number
-            state.positions.update({topic: part.stop for topic, part in entry.inputs.items()})
+            state.positions.update({name: part.stop for name, part in entry.inputs.items()})
 
     async def _range(self, folder: Folder, entry: SliceEntry) -> Mapping[str, list[Source]]:
         """The records that a slice names, read again."""
         if self._inputs is None:
-            self._inputs = self._broker.reader(self._partition)
-            await self._inputs.open(folder.positions)
+            self._inputs = self._broker.reader()
+            await self._inputs.open({self.input(name): offset for name, offset in folder.positions.items()})
         found: dict[str, list[Source]] = {}
-        for topic, part in entry.inputs.items():
-            sources: list[Source] = []
+        for name, part in entry.inputs.items():
+            place, sources = self.input(name), list[Source]()
             while len(sources) < part.count:
-                more = await self._inputs.read(topic, part.count - len(sources), part.stop)
+                more = await self._inputs.read(place, part.count - len(sources), part.stop)
                 if not more:
                     raise RangeLostError(
-                        f"{topic}-{self._partition} has {len(sources)} of the {part.count} records in [{part.start}, "
-                        f"{part.stop}) named by the journal: the rest were deleted",
-                        topic=topic,
+                        f"{place.topic}-{place.partition} has {len(sources)} of the {part.count} records in "
+                        f"[{part.start}, {part.stop}) named by the journal: the rest were deleted",
+                        place=place,
                         wanted=part.count,
                         found=len(sources),
                         start=part.start,
                     )
                 sources += more
-            found[topic] = sources
+            found[name] = sources
         return found
+
+    def input(self, name: str) -> Place:
+        """An input of the shard, by its name in the journal."""
+        try:
+            return input_place(name, self._partition)
+        except ValueError as error:
+            raise InvariantError(f"the journal is none of ours: {error}") from error
 
     async def _close_inputs(self) -> None:
         if self._inputs is not None:

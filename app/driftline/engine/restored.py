@@ -108,13 +108,13 @@ def records(topic: str, shard: Shard, manifest: Manifest) -> Iterator[Write]:
 
     def writes(part: Part, value: bytes) -> Iterator[Write]:
         for key, chunk in zip(part.keys(RESTORED), split(value), strict=True):
-            yield Write(topic, shard.partition, key, chunk)
+            yield Write(topic, shard.number, key, chunk)
 
     for part, value in pieces.parts():
         yield from writes(part, value)
     manifest, head = pieces.head(manifest)
     yield from writes(part_of(head), head)
-    yield Write(topic, shard.partition, restored_key(_name(manifest)), encode_manifest(manifest, NO_KEYS))
+    yield Write(topic, shard.number, restored_key(_name(manifest)), encode_manifest(manifest, NO_KEYS))
 
 
 def _name(manifest: Manifest) -> str:
@@ -153,7 +153,7 @@ async def put(
     Raises:
         CommitUnknownError: it is not known to be there. What was there before counts until it is.
     """
-    topics, partition = pipeline.topics, shard.partition
+    topics, partition = pipeline.topics, shard.number
     needed: set[bytes] = set()
     last: list[Write] = []
     for writes in in_commits(records(topics.snapshots, shard, manifest)):
@@ -183,7 +183,7 @@ async def kept_keys(broker: Broker, topic: str, partition: int) -> Set[bytes]:
 
 async def _kept(broker: Broker, topic: str, partition: int) -> Kept:
     place = Place(topic, partition)
-    kept = Kept(lambda: broker.reader(partition), topic, b"%d/" % RESTORED)
+    kept = Kept(broker.reader, place, b"%d/" % RESTORED)
     await kept.look((await broker.beginnings([place]))[place])
     return kept
 

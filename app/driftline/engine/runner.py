@@ -29,6 +29,7 @@ from driftline.core.error import (
     UnsignedStateError,
 )
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name, input_place, topic_of
 from driftline.core.record import Source
 from driftline.core.timestamp import parse_time
 from driftline.engine.epoch import enter_epoch, next_epoch
@@ -39,7 +40,15 @@ from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
 from driftline.engine.patience import PATIENCE_S
 from driftline.engine.recovery import Progress, Recovered, Recovery
-from driftline.engine.sameness import Identities, check_inputs, check_partitions, replaced, watched
+from driftline.engine.sameness import (
+    Identities,
+    check_inputs,
+    check_partitions,
+    check_shards,
+    outputs,
+    replaced,
+    watched,
+)
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
 from driftline.engine.trust import Unsigned, name_of
@@ -76,6 +85,10 @@ class Start:
 class Runner:
     """The life of one shard on this worker.
 
+    Args:
+        pipeline: with the number of its shards.
+        number: of this one.
+
     Attributes:
         ready: recovered, and folding live.
         tally: what it counted.
@@ -86,15 +99,15 @@ class Runner:
         broker: Broker,
         feed: Feed,
         pipeline: Pipeline,
-        partition: int,
+        number: int,
         pacer: Pacer,
         start: Start,
         outage: Outage,
         clock: Clock = REAL,
     ) -> None:
-        self.partition = partition
+        self.number = number
         self.ready = False
-        self.tally = Tally(pipeline.topics.events, clock)
+        self.tally = Tally(pipeline.topics.events, clock, number)
         self._broker = broker
         self._feed = feed
         self._pipeline = pipeline
@@ -103,7 +116,9 @@ class Runner:
         self._clock = clock
         self._reset = start.reset_state
         self._behind_gap: Recovered | None = None  # the last state that could be derived, where input was lost
-        self._places = [Place(topic, partition) for topic in Inputs(pipeline).topics]
+        self._shards = pipeline.shards or 1
+        self._outputs: dict[str, int] = {}  # partitions of each, as they are
+        self._widening = False  # inputs were added, which a new epoch is to take up
         self._publisher: Publisher | None = None
         self._live: Live | None = None
         self._work: asyncio.Task[None] | None = None
@@ -143,7 +158,19 @@ class Runner:
         """Next offsets as the journal has them."""
         if self._live is None:
             return {}
-        return {place: self._live.committed[place.topic] for place in self._places}
+        committed = self._live.committed
+        return {place: committed[input_name(*place, self.number)] for place in self._live.places}
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """The inputs that it reads; none before it is recovered."""
+        return self._live.places if self._live is not None else ()
+
+    def widen(self) -> None:
+        """Inputs were added: stop at a slice's edge, and go on with them, behind a new epoch."""
+        self._widening = True
+        if self._folding is not None:
+            self._folding.halt()
 
     async def run(self) -> None:
         """Until stopped. Raises what recovering again would not mend."""
@@ -152,7 +179,7 @@ class Runner:
                 await self._free.wait()
                 if self._stopping.is_set():
                     break
-                self._work = asyncio.create_task(self._recover_and_live())
+                self._work = asyncio.create_task(self._widen() if self._widening else self._recover_and_live())
                 await asyncio.wait({self._work})
                 if self._work.cancelled():
                     if self._live is None:  # else only the look whether memory holds was broken off
@@ -201,18 +228,27 @@ class Runner:
         await self.hold()
         self._free.set()
 
+    async def _widen(self) -> None:
+        """Leave what was folded to a recovery, which takes up the inputs that were added."""
+        self._widening = False
+        if self._live is not None:
+            await self._leave_snapshot(self._live)
+            await self._forget()
+
     async def _leave_snapshot(self, live: Live) -> None:
         self._leaving = True
         try:
             wrote = await live.close()
             left = "snapshot written" if wrote else "nothing new for a snapshot"
-            log.info("shard %d: stopped at slice %d, %s", self.partition, live.slice_number, left)
+            log.info("shard %d: stopped at slice %d, %s", self.number, live.slice_number, left)
         except CommitUnknownError as error:
-            log.warning("shard %d: no final snapshot: %s", self.partition, error)
+            log.warning("shard %d: no final snapshot: %s", self.number, error)
+        finally:
+            self._leaving = False
 
     async def _recover_and_live(self) -> None:
         if await self._memory_holds():
-            log.info("shard %d: state kept: no other worker wrote to its journal", self.partition)
+            log.info("shard %d: state kept: no other worker wrote to its journal", self.number)
             if self._live is not None and self._pipeline.delivery == "at_least_once":
                 self._live.distrust()  # elsewhere our next commit would fail if anybody had owned the shard
         else:
@@ -237,21 +273,23 @@ class Runner:
         """
         if self._live is None:
             return False
-        topic = self._pipeline.topics.journal
-        reader = self._broker.reader(self.partition)
+        journal = Place(self._pipeline.topics.journal, self.number)
+        reader = self._broker.reader()
         try:
-            await reader.open({topic: self._live.journal_offset + 1})
-            return not await reader.read(topic, 1)
+            await reader.open({journal: self._live.journal_offset + 1})
+            return not await reader.read(journal, 1)
         finally:
             await reader.close()
 
     async def _recover(self) -> None:
         started_s = self._clock.now_s()
-        for place in self._places:
+        for place in self._there(self._feed.counts()):
             self._feed.pause(place)  # until `Live.run` begins where the journal stands
-        self._publisher = publisher = self._broker.publisher(self.partition)
+        self._publisher = publisher = self._broker.publisher(self.number)
         await publisher.open()
-        self._topics = await self._feed.identities(watched(self._pipeline))
+        found = await self._feed.identities([*watched(self._pipeline), *outputs(self._pipeline)])
+        self._topics = {topic: found[topic] for topic in watched(self._pipeline) if topic in found}
+        self._outputs = {topic: found[topic].partitions for topic in outputs(self._pipeline) if topic in found}
         recovered = await self._derive()
         self._live = await self._go_on(publisher, recovered)
         elapsed_s = self._clock.now_s() - started_s
@@ -260,7 +298,7 @@ class Runner:
         log.info(
             "shard %d: recovered in %.2f s: %d slices, %d records replayed; "
             "digests: 0 different, %d not verifiable here",
-            self.partition,
+            self.number,
             elapsed_s,
             progress.slices,
             progress.records,
@@ -284,7 +322,7 @@ class Runner:
                     self._behind_gap = kept
                 else:
                     told, self._reset = "continues with a fresh state", True
-                log.warning("shard %d: %s: %s", self.partition, told, error)
+                log.warning("shard %d: %s: %s", self.number, told, error)
                 state = await self._recovery().follow()
                 recovery.check_journal(state)
                 return state
@@ -293,7 +331,7 @@ class Runner:
     def _recovery(self) -> Recovery:
         ring = self._start.ring
         recovery = Recovery(
-            self._broker, self._pipeline, self.partition, ring, self._report, self._clock, self._start.unsigned
+            self._broker, self._pipeline, self.number, ring, self._report, self._clock, self._start.unsigned
         )
         recovery.now = self._topics
         return recovery
@@ -304,6 +342,9 @@ class Runner:
     async def _go_on(self, publisher: Publisher, recovered: Recovered) -> Live:
         """The shard as it goes on: in the journal's epoch, or in a new one written now."""
         positions, gap = await self._starting_positions(recovered)
+        several = any(name != topic_of(name) for name in positions)
+        if not several:
+            self._outputs = {}
         entry = next_epoch(
             recovered.epoch,
             self._pipeline,
@@ -314,10 +355,12 @@ class Runner:
             key=not recovered.current,
             now_ms=int(self._clock.wall_s() * 1000),
             topics=self._topics,
+            outputs=self._outputs,
+            added=bool(recovered.positions) and not positions.keys() <= recovered.positions.keys(),
         )
         snapshots = SnapshotWriter(
             self._pipeline,
-            self.partition,
+            self.number,
             recovered.slot,
             self._start.ring,
             # What was replayed counts, or a shard that often recovers would fold ever more.
@@ -333,19 +376,20 @@ class Runner:
         chain, offset = recovered.chain, recovered.journal_offset
         folder, epoch = recovered.folder, recovered.epoch
         if self._behind_gap is not None:
-            gap_at = Gap(self._broker, publisher, self._pipeline, self.partition, self._start.ring, self._topics)
+            topics, outputs_now = self._topics, self._outputs
+            gap_at = Gap(self._broker, publisher, self._pipeline, self.number, self._start.ring, topics, outputs_now)
             taken_ms = int(self._clock.wall_s() * 1000)
             folder, epoch, chain, offset = await gap_at.pass_over(self._behind_gap, recovered, positions, taken_ms)
             self._behind_gap = None
-            log.info("shard %d: epoch %d opened (gap): the model was kept", self.partition, epoch.number)
+            log.info("shard %d: epoch %d opened (gap): the model was kept", self.number, epoch.number)
         elif entry is not None:
-            shard = enter_epoch(entry, folder.shard if folder is not None else None, self.partition, self._pipeline)
-            folder, epoch = Folder(shard, positions), entry
+            shard = enter_epoch(entry, folder.shard if folder is not None else None, self.number, self._pipeline)
+            folder, epoch = Folder(shard, positions, counts=self._outputs or None), entry
             linked = link(entry, chain)
             chain, offset = linked.chain, await self._open_epoch(publisher, linked, offset)
             if recovered.epoch is not None:
                 self._say_start(recovered.epoch)
-            log.info("shard %d: epoch %d opened (%s)", self.partition, entry.number, entry.reason)
+            log.info("shard %d: epoch %d opened (%s)", self.number, entry.number, entry.reason)
         self._reset = False
         if folder is None or epoch is None:
             raise InvariantError("an empty journal gave no first epoch")
@@ -366,9 +410,9 @@ class Runner:
 
     async def _open_epoch(self, publisher: Publisher, linked: Link, before: int) -> int:
         """Write the entry of an epoch behind the journal's last record, at offset `before`; returns its own."""
-        place = Place(self._pipeline.topics.journal, self.partition)
+        place = Place(self._pipeline.topics.journal, self.number)
         value = seal(encode_link(linked), name_of(place), self._start.ring)
-        offset = await publisher.commit([], Write(place.topic, place.partition, b"%d" % self.partition, value))
+        offset = await publisher.commit([], Write(place.topic, place.partition, b"%d" % self.number, value))
         if self._pipeline.delivery == "at_least_once" and offset != before + 1:
             raise ForeignWriterError(
                 f"the epoch's entry got offset {offset}, not {before + 1}: another worker wrote to this shard's "
@@ -386,12 +430,12 @@ class Runner:
         """
         if not self._start.ring and self._start.unsigned != "trust":
             raise UnsignedStateError(
-                f"the journal of shard {self.partition} is signed, but this worker has no key: set "
+                f"the journal of shard {self.number} is signed, but this worker has no key: set "
                 "DRIFTLINE_SNAPSHOT_KEY. To go on without signatures, start once with --unsigned-state trust"
             )
         await self._leave_behind(publisher, recovered, snapshots)
         signed = "signs with another key from now on" if self._start.ring else "no longer signs"
-        log.info("shard %d: %s; the state is kept", self.partition, signed)
+        log.info("shard %d: %s; the state is kept", self.number, signed)
 
     async def _leave_behind(self, publisher: Publisher, recovered: Recovered, snapshots: SnapshotWriter) -> None:
         """Leave a snapshot of what was recovered, so that nothing before it is needed any more."""
@@ -404,32 +448,78 @@ class Runner:
             await publisher.commit(snapshots.next_writes(), None)
 
     def _begin_anew(self, recovered: Recovered) -> set[str]:
-        """Inputs that are read from their beginning, as they were recreated.
+        """Topics that are read from their beginning, as they were recreated.
 
         Raises:
             InputReplacedError, PartitionsChangedError: and the user was not asked.
         """
-        known = recovered.epoch.topics or {} if recovered.epoch is not None else {}
-        inputs = [place.topic for place in self._places]
+        epoch = recovered.epoch
+        known = epoch.topics or {} if epoch is not None else {}
+        inputs = Inputs(self._pipeline).topics
+        if any(name != topic_of(name) for name in recovered.positions):  # others would read again what this one has
+            check_shards(self._shards_before(recovered), self._shards, self._pipeline)
         if not self._start.gap_continue and not self._reset:
             check_inputs(known, self._topics, inputs)
-            if self._pipeline.label is not None:
+            if self._pipeline.label is not None and (self._shards > 1 or self._shards_before(recovered) != 1):
                 check_partitions(known, self._topics, inputs)
+            check_shards(self._shards_before(recovered), self._shards, self._pipeline)
         return set(replaced(known, self._topics, inputs))
+
+    def _shards_before(self, recovered: Recovered) -> int | None:
+        """How many the pipeline had when this one last worked; None where that is not known."""
+        epoch = recovered.epoch
+        if epoch is None:
+            return None
+        if isinstance(said := epoch.pipeline.get("shards"), int):
+            return said
+        journal = (epoch.topics or {}).get(self._pipeline.topics.journal)
+        return journal.partitions if journal is not None else None
+
+    def _there(self, counts: Mapping[str, int]) -> list[Place]:
+        """The inputs that would be this shard's, by the partitions of the topics."""
+        return Layout(self._shards, counts).places(Inputs(self._pipeline).topics, self.number)
+
+    def _inputs(self, recovered: Recovered, anew: set[str]) -> list[Place]:
+        """The inputs of this shard: those that its journal has, and such as were added.
+
+        Those are taken up where there is one shard. Of several, an added partition changes where keys lie, and so which
+        shard an event and its label belong to: that is for the user to say (`transport.obstacle` tells).
+
+        Raises:
+            InputReplacedError: the journal has one that is not there any more.
+        """
+        counts = {topic: identity.partitions for topic, identity in self._topics.items()}
+        there = self._there(counts)
+        known = [input_place(name, self.number) for name in recovered.positions]
+        known = [place for place in known if place.topic not in anew and place.topic in Inputs(self._pipeline).rank]
+        for place in known:
+            if place.partition >= counts.get(place.topic, place.partition + 1):
+                raise InputReplacedError(
+                    f"{place.topic} has {counts[place.topic]} partitions, and the shard has read partition "
+                    f"{place.partition}: the topic was deleted and made anew",
+                    "Give the pipeline a new name, or start once with --reset-state",
+                )
+        if not known or self._shards == 1 or self._start.gap_continue:
+            found = {*there, *known}
+        else:
+            found = {*known, *(place for place in there if place.topic in anew)}
+        rank = Inputs(self._pipeline).rank
+        return sorted(found, key=lambda place: (rank[place.topic], place.partition))
 
     async def _starting_positions(self, recovered: Recovered) -> tuple[dict[str, int], bool]:
         """Where the inputs go on, and whether records before that were lost."""
-        journaled = recovered.positions
         anew = self._begin_anew(recovered)
-        positions = {topic: offset for topic, offset in journaled.items() if topic not in anew}
-        kept_from = await self._broker.beginnings(self._places)
-        ends = await self._broker.ends(self._places, readable=False)
-        if not journaled:
-            positions = await self._first_positions()
+        places = {input_name(*place, self.number): place for place in self._inputs(recovered, anew)}
+        kept = recovered.positions.items()
+        positions = {name: offset for name, offset in kept if name in places and topic_of(name) not in anew}
+        kept_from = await self._broker.beginnings(places.values())
+        ends = await self._broker.ends(places.values(), readable=False)
+        if not recovered.positions:
+            positions = await self._first_positions(places)
         gap = bool(anew)
-        for place in self._places:
+        for name, place in places.items():
             first = kept_from[place]
-            position = positions.setdefault(place.topic, first)
+            position = positions.setdefault(name, first)
             if position > ends[place]:  # all that tells where a broker gives no ids
                 if not self._start.gap_continue:
                     raise InputReplacedError(
@@ -437,14 +527,14 @@ class Runner:
                         f"{position}: records were lost, or the topic was deleted and recreated",
                         "To read it from its beginning, start once with --on-gap continue",
                     )
-                positions[place.topic], gap = first, True
+                positions[name], gap = first, True
             if position < first:
                 if not self._start.gap_continue:
                     raise InputLostError(
                         f"{place.topic}-{place.partition} starts at offset {first}, but the shard has read only up to "
                         f"{position}: unread records were deleted"
                     )
-                positions[place.topic], gap = first, True
+                positions[name], gap = first, True
         return positions, gap
 
     def _say_start(self, before: EpochEntry) -> None:
@@ -453,24 +543,24 @@ class Runner:
             log.warning(
                 "shard %d: `start: %s` has no effect: %s has run before and continues from its journal. Give the "
                 "pipeline a new name to start over",
-                self.partition,
+                self.number,
                 self._pipeline.start,
                 self._pipeline.name,
             )
 
-    async def _first_positions(self) -> dict[str, int]:
+    async def _first_positions(self, inputs: Mapping[str, Place]) -> dict[str, int]:
         """Where a new pipeline begins; commands count from the first."""
         start, control = self._pipeline.start, self._pipeline.topics.control
         if start == "earliest":
             return {}
-        places = [place for place in self._places if place.topic != control]
+        places = {name: place for name, place in inputs.items() if place.topic != control}
         if start == "latest":
-            found = await self._broker.ends(places)
+            found = await self._broker.ends(places.values())
         else:
-            found = await self._broker.offsets_at(places, parse_time(start))
-        told = ", ".join(f"{place.topic} at offset {found[place]}" for place in places)
-        log.info("shard %d: starting at `start: %s`: %s", self.partition, start, told)
-        return {place.topic: found[place] for place in places}
+            found = await self._broker.offsets_at(places.values(), parse_time(start))
+        told = ", ".join(f"{name} at offset {found[place]}" for name, place in places.items())
+        log.info("shard %d: starting at `start: %s`: %s", self.number, start, told)
+        return {name: found[place] for name, place in places.items()}
 
     async def _forget(self) -> None:
         """Drop the memory and the publisher."""
@@ -488,7 +578,7 @@ class Runner:
         if told == self._said and now_s - self._said_s < SAID_EVERY_S:
             return
         self._said, self._said_s = told, now_s
-        log.warning("shard %d: %s", self.partition, told)
+        log.warning("shard %d: %s", self.number, told)
 
     async def _back_off(self) -> None:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]

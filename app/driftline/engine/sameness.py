@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from driftline.codec.inputs import Inputs
+from driftline.codec.inputs import Inputs, other_number
 from driftline.codec.journal import TopicIdentity
 from driftline.core.error import InputReplacedError, JournalReplacedError, PartitionsChangedError
 from driftline.core.pipeline import Pipeline
@@ -21,6 +21,12 @@ Identities: TypeAlias = Mapping[str, TopicIdentity]
 def watched(pipeline: Pipeline) -> list[str]:
     """The topics that must stay what they are: inputs and journal."""
     return [*Inputs(pipeline).topics, pipeline.topics.journal]
+
+
+def outputs(pipeline: Pipeline) -> list[str]:
+    """The topics that a shard divides what it makes among the partitions of."""
+    topics = pipeline.topics
+    return [topics.scores, topics.outcomes, topics.rejected]
 
 
 def replaced(known: Identities, now: Identities, topics: Iterable[str]) -> list[str]:
@@ -56,6 +62,16 @@ def check_inputs(known: Identities, now: Identities, topics: Iterable[str]) -> N
             f"{', '.join(found)}: deleted and recreated ({ids}), so the journal's positions are meaningless there",
             "To read the new topic from its beginning, start once with --on-gap continue (the state is kept if a "
             "snapshot holds it completely)",
+        )
+
+
+def check_shards(known: int | None, now: int, pipeline: Pipeline) -> None:
+    """Raises PartitionsChangedError where the journal has another number of partitions, that is, of shards."""
+    if known is not None and known != now:
+        raise PartitionsChangedError(
+            f"{pipeline.topics.journal} has {now} partitions instead of {known}: shards would read again what others "
+            "have read",
+            other_number(now),
         )
 
 

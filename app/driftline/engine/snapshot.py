@@ -50,7 +50,7 @@ from driftline.core.state.migration import FORMAT, OLDEST, check_format
 from driftline.engine.fold import Folder
 from driftline.engine.kept import Kept
 from driftline.transport.clock import REAL, Clock
-from driftline.transport.port import Reader
+from driftline.transport.port import Place, Reader
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,7 @@ class SnapshotWriter:
             taken_ms=int(self.clock.wall_s() * 1000),
             before=self._written.chains.get(1 - self.slot, ""),
             topics=dict(self.topics) or UNSET,
+            outputs=dict(folder.counts) if folder.counts else UNSET,
         )
         self._count += 1
         self.records = 0
@@ -345,24 +346,24 @@ class SnapshotWriter:
 
 
 async def read_snapshots(
-    reader: Callable[[], Reader], topic: str, ring: KeyRing, start: int = 0
+    reader: Callable[[], Reader], place: Place, ring: KeyRing, start: int = 0
 ) -> list[tuple[Manifest, Frozen]]:
     """Every whole snapshot of a shard, newest first.
 
     Torn ones, those of a format that cannot be read and those with a wrong signature are left out: recovery then starts
     from an older one, or from the journal's beginning.
     """
-    return (await read_shelf(reader, topic, ring, start)).snapshots
+    return (await read_shelf(reader, place, ring, start)).snapshots
 
 
-async def read_shelf(reader: Callable[[], Reader], topic: str, ring: KeyRing, start: int = 0) -> Shelf:
+async def read_shelf(reader: Callable[[], Reader], place: Place, ring: KeyRing, start: int = 0) -> Shelf:
     """What the topic holds of a shard; see `read_snapshots`. Each byte of what is whole was looked at.
 
     Args:
-        reader: makes one of this shard.
+        place: the shard's partition of the snapshots topic.
         start: first offset to read.
     """
-    kept = Kept(reader, topic, b"0/", b"1/", at_once=READ_RECORDS_MAX)
+    kept = Kept(reader, place, b"0/", b"1/", at_once=READ_RECORDS_MAX)
     await kept.look(start)
     shelf = Shelf()
     for slot in (0, 1):
@@ -378,7 +379,7 @@ async def read_shelf(reader: Callable[[], Reader], topic: str, ring: KeyRing, st
             segments = await read_segments(rows, slot, kept)
         except SnapshotError as error:
             shelf.unsigned += isinstance(error, UnsignedSnapshotError)
-            log.warning("%s: snapshot skipped: %s", topic, error)
+            log.warning("%s: snapshot skipped: %s", place.topic, error)
             continue
         shelf.rows[slot] = rows
         shelf.snapshots.append((manifest, Frozen(rest, segments, manifest.format)))

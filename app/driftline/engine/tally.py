@@ -6,9 +6,10 @@ Nothing here is state of the shard: it starts from zero with each assignment, an
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from driftline.core.place import input_place, topic_of
 from driftline.core.record import Source
 from driftline.engine.fold import Folded
 from driftline.transport.clock import REAL, Clock
@@ -62,9 +63,11 @@ class Tally:
 
     Args:
         events: the topic whose records are scored.
+        shard: its number.
     """
 
-    def __init__(self, events: str, clock: Clock = REAL) -> None:
+    def __init__(self, events: str, clock: Clock = REAL, shard: int = 0) -> None:
+        self._shard = shard
         self._clock = clock
         self.records: Counter[str] = Counter()
         self.scores = 0
@@ -85,14 +88,15 @@ class Tally:
         self.recoveries = 0
         self.failures = 0
         self._events = events
-        self._receipts: deque[tuple[int, float]] = deque()  # of events: last offset of a poll, and when it returned
+        # Of each partition of the events: last offset of a poll, and when it returned.
+        self._receipts: defaultdict[int, deque[tuple[int, float]]] = defaultdict(deque)
 
     def received(self, topic: str, sources: Sequence[Source]) -> None:
         if not sources:
             return
         self.records[topic] += len(sources)
         if topic == self._events:
-            self._receipts.append((sources[-1].offset, self._clock.now_s()))
+            self._receipts[sources[-1].partition].append((sources[-1].offset, self._clock.now_s()))
 
     def snapshot(self, size_bytes: int, elapsed_s: float) -> None:
         self.snapshot_bytes.observe(size_bytes)
@@ -117,31 +121,34 @@ class Tally:
         self.slice_records.observe(folded.records)
         made = folded.made
         self.scores += len(made.scored)
-        self.score_latency_s.observe_all([(now_ms - record_time_ms) / 1000 for _, record_time_ms in made.scored])
+        self.score_latency_s.observe_all([(now_ms - record_time_ms) / 1000 for _, _, record_time_ms in made.scored])
         self.receipt_latency_s.observe_all(self._since_receipt_s(made.scored, now_s))
         self.outcomes += made.outcomes
         self.rejected += made.rejected
         self.alerts += made.alerts
         # A sum that falls looks like a restart.
         self.label_delay_s.observe_all([delay_ms / 1000 if delay_ms > 0 else 0.0 for delay_ms in made.label_delays_ms])
-        if self._events in folded.inputs:
-            self._forget_receipts(folded.inputs[self._events].stop)
+        for name, part in folded.inputs.items():
+            if topic_of(name) == self._events:
+                self._forget_receipts(input_place(name, self._shard).partition, part.stop)
 
-    def _forget_receipts(self, stop: int) -> None:
-        receipts = self._receipts
+    def _forget_receipts(self, partition: int, stop: int) -> None:
+        receipts = self._receipts[partition]
         while receipts and receipts[0][0] < stop:
             receipts.popleft()
 
-    def _since_receipt_s(self, scored: Sequence[tuple[int, int]], now_s: float) -> Iterator[float]:
+    def _since_receipt_s(self, scored: Sequence[tuple[int, int, int]], now_s: float) -> Iterator[float]:
         """For each scored event, how long ago the poll returned that brought it.
 
-        Offsets come in order, so older receipts are let go.
+        Offsets of a partition come in order, so older receipts are let go.
         """
-        receipts = self._receipts
-        last_offset, since_s = -1, 0.0
-        for offset, _ in scored:
-            if offset > last_offset:
+        last: dict[int, tuple[int, float]] = {}  # by partition: up to which offset, and how long ago
+        for partition, offset, _ in scored:
+            until, since_s = last.get(partition, (-1, 0.0))
+            if offset > until:
+                receipts = self._receipts[partition]
                 while receipts and receipts[0][0] < offset:
                     receipts.popleft()
-                last_offset, since_s = (receipts[0][0], now_s - receipts[0][1]) if receipts else (offset, 0.0)
+                until, since_s = (receipts[0][0], now_s - receipts[0][1]) if receipts else (offset, 0.0)
+                last[partition] = until, since_s
             yield since_s

@@ -35,8 +35,8 @@ def check_works(shard: Shard) -> None:
         SnapshotError: it does not.
     """
     try:
-        tried = load(shard.pipeline, shard.partition, without_ledger(shard))
-        write = Encoder(tried.pipeline, tried.partition).encode
+        tried = load(shard.pipeline, shard.number, without_ledger(shard))
+        write = Encoder(tried.pipeline, tried.number).encode
         oracle = Oracle()
         for record in _records(tried):
             for made in step(tried, record, oracle).outputs:
@@ -61,12 +61,12 @@ def _records(shard: Shard) -> Iterator[Record]:
     features, context = pipeline.event.arrange([values[read.type] for read in pipeline.event.read.values()])
     for number in range(EVENTS):
         time_ms = now_ms + number * STEP_MS
-        source = Source(topics.events, shard.partition, number, time_ms, None, None)
+        source = Source(topics.events, shard.number, number, time_ms, None, None)
         yield Event(source, time_ms, time_ms, f"\0trial {number}", features, context=context)
         if pipeline.label is not None and topics.labels is not None:
-            source = Source(topics.labels, shard.partition, number, time_ms, None, None)
+            source = Source(topics.labels, shard.number, number, time_ms, None, None)
             yield Label(source, time_ms, time_ms, f"\0trial {number}", _label(shard))
-    yield Tick(shard.partition, 1, now_ms + (EVENTS + 1) * STEP_MS)
+    yield Tick(shard.number, 1, now_ms + (EVENTS + 1) * STEP_MS)
 
 
 def _label(shard: Shard) -> LabelValue:

@@ -192,10 +192,10 @@ class Trust:
                 yield kept.pop()
 
     async def _read(self, start: int, stop: int | None) -> AsyncGenerator[Source, None]:
-        reader = self._broker.reader(self._place.partition)
+        reader = self._broker.reader()
         try:
-            await reader.open({self._place.topic: start})
-            while sources := await reader.read(self._place.topic, READ_RECORDS_MAX, stop):
+            await reader.open({self._place: start})
+            while sources := await reader.read(self._place, READ_RECORDS_MAX, stop):
                 for source in sources:
                     yield source
         finally:

@@ -15,9 +15,15 @@ from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
-from driftline.codec.inputs import Inputs
-from driftline.core.error import DriftlineError, InputLostError, RecoveryError, UnreachableError
+from driftline.codec.inputs import Inputs, layout_of
+from driftline.core.error import (
+    DriftlineError,
+    InputLostError,
+    RecoveryError,
+    UnreachableError,
+)
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.engine.fates import LabelLog
 from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
@@ -46,7 +52,8 @@ class Worker:
     """All shards of one pipeline that the group gives to this process.
 
     Attributes:
-        runners: by partition.
+        pipeline: with the number of its shards, once it is known.
+        runners: by number of their shard.
         outage: whether Kafka answers.
         lookout: what keeps records from us although it does.
     """
@@ -75,6 +82,7 @@ class Worker:
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
         self._assigned_once = False
+        self._shards = 0  # how many the pipeline has; 0 until that is known
         self._stopping = False
         self._leaving = False  # shards are let go, and none may come any more
         self._reset: set[int] = set()  # shards whose fresh state, if asked for, has begun
@@ -94,7 +102,7 @@ class Worker:
         reasons = ["Kafka is unavailable"] if self.outage.on else []
         if not self._assigned_once:
             reasons.append("the consumer group has not assigned any shards yet")
-        if waiting := [str(partition) for partition, runner in sorted(self.runners.items()) if not runner.ready]:
+        if waiting := [str(number) for number, runner in sorted(self.runners.items()) if not runner.ready]:
             reasons.append(f"still recovering: shard{'s' * (len(waiting) > 1)} {', '.join(waiting)}")
         if (trouble := self.lookout.trouble) is not None:
             reasons.append(trouble)
@@ -198,9 +206,7 @@ class Worker:
         if await self._feed.reached():
             self.outage.answered()
             await self._look_at_topics()
-            self.lookout.look(
-                self._feed, [Place(topic, one) for one in self.runners for topic in Inputs(self.pipeline).topics]
-            )
+            self._look_at_partitions()
         else:
             self.outage.failed("no broker returned the topics' metadata; check that the brokers run and are reachable")
 
@@ -231,46 +237,71 @@ class Worker:
                     self._failed.set_exception(error)
             self._topics = {**topics, **self._topics}
 
+    def _look_at_partitions(self) -> None:
+        """Partitions that were added to the inputs: taken up where there is one shard, else told of."""
+        counts, ready = self._feed.counts(), [one for one in self.runners.values() if one.ready]
+        read = {place for one in ready for place in one.places}
+        unread = [place for one in ready for place in self._inputs_of([one.number], counts) if place not in read]
+        self.lookout.look(self._feed, read)
+        if unread and self._shards == 1:
+            for runner in ready:
+                runner.widen()
+            self._feed.take(self._inputs_of(self.runners, counts))
+        elif counts and ready:
+            topics = {place.topic for place in unread}
+            last = max((place.partition for place in read if place.topic in topics), default=0)
+            self.lookout.note_unread({topic: counts[topic] for topic in topics}, _up_to(last + 1, self._shards))
+
+    def _inputs_of(self, shards: Iterable[int], counts: Mapping[str, int]) -> list[Place]:
+        """The partitions of the inputs that would be these shards'."""
+        layout, topics = Layout(self._shards, counts), [one for one in Inputs(self.pipeline).topics if one in counts]
+        return [place for shard in shards for place in layout.places(topics, shard)]
+
     # -- the assignment, told by the feed
 
     async def revoked(self) -> None:
         """A rebalance: nothing may be under way when this returns."""
         await asyncio.gather(*(runner.hold() for runner in self.runners.values()))
 
-    def assigned(self, partitions: Iterable[int]) -> None:
+    def assigned(self, shards: Iterable[int]) -> None:
         """The group gave us these shards; those we had and still have go on from memory."""
         if self._leaving:
             return
-        self.lookout.begin(self._feed)
-        count = self.lookout.partitions
-        ours = {one for one in partitions if count is None or one < count}
+        counts = self._feed.counts()
+        self._settle_shards(counts)
+        ours = {one for one in shards if one < self._shards}  # partitions that were added to the journal are no shards
         log.info("shards of this worker: %s", ", ".join(map(str, sorted(ours))) or "none")
-        for partition in sorted(set(self.runners) - ours):
-            self._dismiss(partition)
-        for partition in sorted(ours):
-            if partition in self.runners:
-                self.runners[partition].release()
+        for number in sorted(set(self.runners) - ours):
+            self._dismiss(number)
+        self._feed.take(self._inputs_of(sorted(ours), counts))
+        for number in sorted(ours):
+            if number in self.runners:
+                self.runners[number].release()
             else:
-                self._engage(partition)
+                self._engage(number)
         self._assigned_once = True
 
-    def _engage(self, partition: int) -> None:
+    def _settle_shards(self, counts: Mapping[str, int]) -> None:
+        """The first assignment: the partitions of the journal say how many shards there are."""
+        if not self._shards:
+            self._shards = layout_of(self.pipeline, counts).shards
+            self.pipeline = self.pipeline.model_copy(update={"shards": self._shards})
+
+    def _engage(self, number: int) -> None:
         start = self._start
-        if partition in self._reset:
+        if number in self._reset:
             start = replace(start, reset_state=False)  # once is what the user asked for, not at every return
-        runner = Runner(
-            self._broker, self._feed, self.pipeline, partition, self._pacer, start, self.outage, self._clock
-        )
-        self.runners[partition] = runner
-        task = asyncio.create_task(runner.run(), name=f"shard-{partition}")
-        self._tasks[partition] = task
+        runner = Runner(self._broker, self._feed, self.pipeline, number, self._pacer, start, self.outage, self._clock)
+        self.runners[number] = runner
+        task = asyncio.create_task(runner.run(), name=f"shard-{number}")
+        self._tasks[number] = task
         task.add_done_callback(self._ended)
 
-    def _dismiss(self, partition: int) -> None:
-        runner = self.runners.pop(partition)
+    def _dismiss(self, number: int) -> None:
+        runner = self.runners.pop(number)
         if not runner.reset_due:
-            self._reset.add(partition)
-        task = self._tasks.pop(partition)
+            self._reset.add(number)
+        task = self._tasks.pop(number)
         stopping = asyncio.create_task(runner.stop(clean=False))
         task.add_done_callback(lambda _: stopping.cancelled())  # keeps `stopping` referenced until the shard is gone
 
@@ -289,7 +320,7 @@ class Worker:
         noted_s = self._clock.now_s()
         while True:
             for place, sources in (await self._feed.poll()).items():
-                runner = self.runners.get(place.partition)
+                runner = self.runners.get(place.partition % self._shards)
                 if runner is not None:
                     runner.receive(place, sources)
             for runner in self.runners.values():
@@ -315,8 +346,8 @@ class Worker:
             self._noting.cancel()
         tasks = set(self._tasks.values())
         stops = {
-            asyncio.create_task(runner.stop(clean=clean)): self._tasks[partition]
-            for partition, runner in self.runners.items()
+            asyncio.create_task(runner.stop(clean=clean)): self._tasks[number]
+            for number, runner in self.runners.items()
         }
         if stops:
             _, unsettled = await asyncio.wait(stops, timeout=SETTLE_DEADLINE_S)
@@ -336,3 +367,8 @@ class Worker:
                     await self._feed.note_positions(positions)
         self.runners.clear()
         self._tasks.clear()
+
+
+def _up_to(count: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-count // step) * step

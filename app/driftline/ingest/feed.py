@@ -21,7 +21,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -110,27 +110,29 @@ class Feed:
         Raises:
             UnreachableError: the broker cannot be reached, or acknowledged nothing for `SILENCE_MAX_S`.
             BrokerError: the broker refused a record.
-            TopicError: the topics are missing, or differ in their number of partitions.
+            TopicError: the topics are missing.
         """
         begun = time.monotonic()
-        count = await self._partitions()
+        counts = await self._partitions()
         tuning = {"acks": "all", "enable_idempotence": True, "max_batch_size": BATCH_BYTES_MAX}
         async with producer(self._options, **tuning) as sender:
             outlet = _Outlet(sender)
             self._lanes = {
                 (topic, partition): _Lane(outlet, topic, partition)
-                for topic in (self._events, self._labels)
-                if topic is not None
+                for topic, count in counts.items()
                 for partition in range(count)
             }
             async with _bounded(outlet, str(self._options["bootstrap_servers"])):
-                await self._send_all(samples, count, begun, outlet)
+                await self._send_all(samples, counts, begun, outlet)
                 await outlet.settle()
         self.fed.seconds = time.monotonic() - begun
         return self.fed
 
-    async def _send_all(self, samples: Iterable[Sample], count: int, begun: float, outlet: _Outlet) -> None:
-        fed = self.fed
+    async def _send_all(
+        self, samples: Iterable[Sample], counts: Mapping[str, int], begun: float, outlet: _Outlet
+    ) -> None:
+        fed, count = self.fed, counts[self._events]
+        label_count = counts.get(self._labels or "", count)
         for sample, time_ms, is_ahead in in_time(samples, attrgetter("time_ms"), self._ahead_max_ms):
             event_id = self._wire.id_of(sample.event_id)
             event = _encode(self._wire, sample)
@@ -157,7 +159,8 @@ class Feed:
                 else:
                     due_ms = time_ms + self._delay_ms
                     told = self._form.encode(event_id, sample.label, due_ms)
-                    heapq.heappush(self._waiting, (due_ms, fed.rows, partition, told))
+                    of_label = partition if label_count == count else partition_of(told.key, label_count)
+                    heapq.heappush(self._waiting, (due_ms, fed.rows, of_label, told))
             if self._rate is not None:
                 await self._pace(begun, outlet)
             elif fed.rows % ROWS_PER_TURN == 0:
@@ -207,8 +210,8 @@ class Feed:
             await self._send_wave(outlet)
             await asyncio.sleep(ahead_s)
 
-    async def _partitions(self) -> int:
-        """How many partitions both topics have."""
+    async def _partitions(self) -> dict[str, int]:
+        """How many partitions each topic has."""
         topics = [topic for topic in (self._events, self._labels) if topic is not None]
         async with admin(self._options) as client:
             with answered(self._options):
@@ -218,13 +221,7 @@ class Feed:
             raise TopicError(
                 f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`"
             )
-        counts = {there[topic] for topic in topics}
-        if len(counts) > 1:
-            raise TopicError(
-                f"{topics[0]} has {there[topics[0]]} partitions and {topics[1]} has {there[topics[1]]}: "
-                "an event and its label would land on different ones; give both the same number"
-            )
-        return counts.pop()
+        return {topic: there[topic] for topic in topics}
 
 
 class _Wave:

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, OffsetOutOfRangeError
 from aiokafka.producer import sender
+from aiokafka.structs import OffsetAndMetadata
 
 from driftline.codec.inputs import Inputs
 from driftline.codec.journal import TopicIdentity
@@ -73,15 +74,16 @@ class KafkaBroker:
         self.ring = settings.ring  # of who reads and writes here
 
     def feed(self) -> KafkaFeed:
-        return KafkaFeed(self._inputs, f"driftline-{self._pipeline.name}", self._options, self._exact)
+        group, journal = f"driftline-{self._pipeline.name}", self._pipeline.topics.journal
+        return KafkaFeed(self._inputs, journal, group, self._options, self._exact)
 
-    def publisher(self, partition: int) -> KafkaPublisher:
-        identity = f"{self._pipeline.name}-{partition}" if self._exact else None
+    def publisher(self, shard: int) -> KafkaPublisher:
+        identity = f"{self._pipeline.name}-{shard}" if self._exact else None
         room = min(BATCH_BYTES_MAX, self._pipeline.limits.output_bytes_max + BATCH_MARGIN_BYTES)
         return KafkaPublisher(identity, self._options, room, alone=self._pipeline.topics.snapshots)
 
-    def reader(self, partition: int) -> KafkaReader:
-        return KafkaReader(partition, self._options, self._exact)
+    def reader(self) -> KafkaReader:
+        return KafkaReader(self._options, self._exact)
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
         return await self._edges(places, "beginning_offsets", committed=self._exact)
@@ -122,19 +124,19 @@ class KafkaBroker:
 
     async def _from(self, place: Place, offset: int) -> Sequence[Source]:
         """Some records from an offset on; none at the end."""
-        reader = self.reader(place.partition)
+        reader = self.reader()
         try:
-            await reader.open({place.topic: offset})
-            return await reader.read(place.topic, SOUGHT_TOGETHER)
+            await reader.open({place: offset})
+            return await reader.read(place, SOUGHT_TOGETHER)
         finally:
             await reader.close()
 
     async def time_of(self, place: Place, offset: int) -> int | None:
         """The time of the record at an offset, in ms, be its transaction open; None if there is none."""
-        reader = KafkaReader(place.partition, self._options, exact=False)
+        reader = KafkaReader(self._options, exact=False)
         try:
-            await reader.open({place.topic: offset})
-            found = await reader.read(place.topic, 1, offset + 1)
+            await reader.open({place: offset})
+            found = await reader.read(place, 1, offset + 1)
             return found[0].record_time_ms if found else None
         finally:
             await reader.close()
@@ -152,49 +154,44 @@ class KafkaBroker:
             await cleanup.stop(consumer)
 
 
-class _Narrow:
-    """A cluster's metadata in which all topics have as many partitions as the one that has the fewest."""
+class ShardAssignor(RangePartitionAssignor):  # type: ignore[misc]  # aiokafka's types are not followed
+    """Kafka's range assignor under a name of its own: workers of before shared the inputs, not the journal, and must
+    not be in one group with these."""
 
-    def __init__(self, cluster: Any, topics: Iterable[str]) -> None:
-        counts = [len(found) for topic in topics if (found := cluster.partitions_for_topic(topic))]
-        self._cluster = cluster
-        self._count = min(counts, default=0)
-
-    def partitions_for_topic(self, topic: str) -> set[int] | None:
-        found = self._cluster.partitions_for_topic(topic)
-        return None if found is None else {one for one in found if one < self._count}
-
-
-class TogetherAssignor(RangePartitionAssignor):  # type: ignore[misc]  # aiokafka's types are not followed
-    """Kafka's range assignor over the partitions that every input has: shard p is partition p of each of them.
-
-    Partitions that were added to some inputs alone would move the others' between members, and part them.
-    """
-
-    @classmethod
-    def assign(cls, cluster: Any, members: Mapping[str, Any]) -> Any:
-        topics = {topic for member in members.values() for topic in member.subscription}
-        return super().assign(_Narrow(cluster, topics), members)
+    name = "driftline-shards"
 
 
 class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types for its base classes
-    """The group's consumer. One task polls; nothing else may."""
+    """A member of the group, which shares the partitions of the journal, and beside it a reader of those partitions of
+    the inputs that belong to this worker's shards. One task polls; nothing else may.
 
-    def __init__(self, topics: Sequence[str], group: str, options: Mapping[str, Any], exact: bool) -> None:
+    The member fetches nothing. It notes the inputs' offsets in the group all the same, where the usual tools show them.
+    """
+
+    def __init__(
+        self, topics: Sequence[str], journal: str, group: str, options: Mapping[str, Any], exact: bool
+    ) -> None:
         self._topics = topics
+        self._journal = journal
         self._options = options
         self._exact = exact
-        self._consumer = AIOKafkaConsumer(
+        self._member = AIOKafkaConsumer(
             **options,
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            isolation_level="read_committed" if exact else "read_uncommitted",
-            partition_assignment_strategy=(TogetherAssignor,),
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            partition_assignment_strategy=(ShardAssignor,),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
             max_poll_interval_ms=60_000,
+            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
+        )
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed" if exact else "read_uncommitted",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
         )
         self._assignment: Assignment | None = None
@@ -206,8 +203,22 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def start(self, assignment: Assignment) -> None:
         self._assignment = assignment
-        self._consumer.subscribe(topics=list(self._topics), listener=self)
         await _start(self._consumer, self._options)
+        for topic in (*self._topics, self._journal):
+            await self._consumer._client.add_topic(topic)
+        await self._consumer._client.force_metadata_update()
+        self._member.subscribe(topics=[self._journal], listener=self)
+        await _start(self._member, self._options)
+
+    def take(self, places: Iterable[Place]) -> None:
+        taken = [TopicPartition(*place) for place in places]
+        self._consumer.assign(taken)
+        self._consumer._client.set_topics({*self._topics, self._journal})  # aiokafka keeps those that are assigned only
+        self._consumer.pause(*taken)
+        for tp in taken:
+            self._consumer.seek(tp, 0)  # a position, any: without one, getmany raises until there is one
+        self._positions.clear()
+        self._assignments += 1
 
     async def reached(self) -> bool:
         """Asks for the metadata of our topics: one small request."""
@@ -225,11 +236,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._failure = error
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._consumer.pause(*assigned)
+        self._member.pause(*assigned)
         for tp in assigned:
-            self._consumer.seek(tp, 0)  # a position, any: without one, getmany raises until there is one
-        self._positions.clear()
-        self._assignments += 1
+            self._member.seek(tp, 0)
         try:
             if self._assignment is not None:
                 self._assignment.assigned(sorted({tp.partition for tp in assigned}))
@@ -240,6 +249,10 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         if self._failure is not None:
             raise self._failure
         try:
+            await self._member.getmany(timeout_ms=0)  # of nothing: it tells the group that we are alive
+            if not self._consumer.assignment():  # aiokafka would wait for one
+                await asyncio.sleep(FETCH_WAIT_MS / 1000)
+                return {}
             fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=POLL_RECORDS_MAX)
         except OffsetOutOfRangeError as error:
             raise InputLostError(_lost_text(error)) from error
@@ -313,7 +326,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         return stable if stable is not None and end is not None and stable < end else None
 
     def counts(self) -> Mapping[str, int]:
-        found = {topic: self._consumer.partitions_for_topic(topic) for topic in self._topics}
+        found = {topic: self._consumer.partitions_for_topic(topic) for topic in (*self._topics, self._journal)}
         return {topic: len(partitions) for topic, partitions in found.items() if partitions}
 
     async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
@@ -342,15 +355,17 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._consumer.resume(TopicPartition(*place))
 
     async def note_positions(self, positions: Mapping[Place, int]) -> None:
-        if not positions:
-            return  # aiokafka takes nothing for a mistake
-        try:
-            await self._consumer.commit({TopicPartition(*place): offset for place, offset in positions.items()})
+        subscription = self._member._subscription.subscription
+        if not positions or subscription is None or subscription.assignment is None:
+            return
+        offsets = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in positions.items()}
+        try:  # past `commit`, which takes offsets of partitions that the group assigned, and no others
+            await self._member._coordinator.commit_offsets(subscription.assignment, offsets)
         except KafkaError as error:
             log.debug("group offsets were not committed: %s", error)
 
     async def stop(self) -> None:
-        await cleanup.stop(self._consumer)
+        await asyncio.gather(cleanup.stop(self._member), cleanup.stop(self._consumer))
 
 
 class KafkaPublisher:
@@ -479,10 +494,9 @@ def _append(builder: Any, write: Write) -> Any:
 
 
 class KafkaReader:
-    """Reads one shard's partitions without a group."""
+    """Reads partitions without a group."""
 
-    def __init__(self, partition: int, options: Mapping[str, Any], exact: bool) -> None:
-        self._partition = partition
+    def __init__(self, options: Mapping[str, Any], exact: bool) -> None:
         self._options = options
         self._consumer = AIOKafkaConsumer(
             **options,
@@ -492,39 +506,38 @@ class KafkaReader:
             fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
         )
-        self._ready: dict[str, list[Source]] = {}
-        self._bytes: dict[str, int] = {}  # of the values of what is ready
+        self._ready: dict[Place, list[Source]] = {}
+        self._bytes: dict[Place, int] = {}  # of the values of what is ready
 
-    async def open(self, starts: Mapping[str, int]) -> None:
+    async def open(self, starts: Mapping[Place, int]) -> None:
         await _start(self._consumer, self._options)
-        places = {topic: TopicPartition(topic, self._partition) for topic in starts}
-        self._consumer.assign(list(places.values()))
-        for topic, start in starts.items():
-            self._consumer.seek(places[topic], start)
-            self._ready[topic] = []
-            self._bytes[topic] = 0
+        self._consumer.assign([TopicPartition(*place) for place in starts])
+        for place, start in starts.items():
+            self._consumer.seek(TopicPartition(*place), start)
+            self._ready[place] = []
+            self._bytes[place] = 0
 
-    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
-        ready = self._ready[topic]
+    async def read(self, place: Place, count_max: int, stop: int | None = None) -> Sequence[Source]:
+        ready = self._ready[place]
         deadline = asyncio.get_running_loop().time() + READ_DEADLINE_S
         while not ready:
-            if await self._finished(TopicPartition(topic, self._partition), stop):
+            if await self._finished(TopicPartition(*place), stop):
                 return ()
             if asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(self._late_text(Place(topic, self._partition)))
+                raise BrokerError(self._late_text(place))
             await self._fetch()
         taken = ready[:count_max]
         if stop is not None:
             taken = [source for source in taken if source.offset < stop]
         del ready[: len(taken)]
-        self._bytes[topic] -= _bytes_of(taken)
+        self._bytes[place] -= _bytes_of(taken)
         return taken
 
     async def _fetch(self) -> None:
-        """Take what any topic has: data left in aiokafka's buffer would hold back fetches of all the others."""
-        for topic, ready in self._ready.items():
-            tp = TopicPartition(topic, self._partition)
-            if len(ready) > READ_AHEAD_MAX or self._bytes[topic] > READ_AHEAD_BYTES:
+        """Take what any partition has: data left in aiokafka's buffer would hold back fetches of all the others."""
+        for place, ready in self._ready.items():
+            tp = TopicPartition(*place)
+            if len(ready) > READ_AHEAD_MAX or self._bytes[place] > READ_AHEAD_BYTES:
                 self._consumer.pause(tp)
             elif tp in self._consumer.paused():
                 self._consumer.resume(tp)
@@ -535,8 +548,9 @@ class KafkaReader:
         except KafkaError as error:
             raise _unreachable(error) from error
         for tp, records in fetched.items():
-            self._ready[tp.topic] += records
-            self._bytes[tp.topic] += _bytes_of(records)
+            place = Place(tp.topic, tp.partition)
+            self._ready[place] += records
+            self._bytes[place] += _bytes_of(records)
 
     def _late_text(self, place: Place) -> str:
         tp = TopicPartition(*place)

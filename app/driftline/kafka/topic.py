@@ -20,8 +20,9 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from driftline.codec.inputs import layout_of
 from driftline.config import Settings
-from driftline.core.error import TopicError
+from driftline.core.error import PartitionsChangedError, TopicError
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.upload import PART_BYTES
 from driftline.kafka.client import admin, client_options, partition_counts, producer, unreachable
@@ -29,7 +30,10 @@ from driftline.transport.port import EMBEDDED_TOPIC
 
 Kind = Literal["events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"]
 INPUTS: tuple[Kind, ...] = ("events", "labels", "control")
+SOURCES: tuple[Kind, ...] = ("events", "labels")
 OUTPUTS: tuple[Kind, ...] = ("scores", "outcomes", "alerts", "rejected")
+OF_SHARDS: tuple[Kind, ...] = ("control", "alerts", "journal", "snapshots")
+"""Topics with a partition for each shard; the others have as many as their producers and readers want."""
 
 PARTITIONS = 4
 UNLIMITED = -1
@@ -135,19 +139,25 @@ def undelivered_topic(pipeline: Pipeline) -> str:
     return f"{pipeline.name}.undelivered"
 
 
-def plan(pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | None = None) -> list[TopicPlan]:
+def plan(
+    pipeline: Pipeline, partitions: int = PARTITIONS, retention_ms: int | None = None, shards: int | None = None
+) -> list[TopicPlan]:
     """The topics that a pipeline needs.
 
     Args:
         pipeline: the pipeline.
-        partitions: of every topic: shard p reads and writes partition p of each.
+        partitions: of events and labels, and of what is made of them.
         retention_ms: of inputs and outputs; None chooses by kind (the wait for labels and a week more, outputs
             often longer), -1 keeps all. Records of historic times need -1: the broker removes by record time,
             within minutes.
+        shards: how many the pipeline has; None takes the number of its file.
     """
+    shards = shards or pipeline.shards or 1
     wait_ms = 0 if pipeline.label is None else max(pipeline.label.wait_ms, pipeline.label.early_ms)
     return [
-        TopicPlan(name, kind, partitions, _config(kind, pipeline, wait_ms, retention_ms))
+        TopicPlan(
+            name, kind, shards if kind in OF_SHARDS else partitions, _config(kind, pipeline, wait_ms, retention_ms)
+        )
         for kind, name in names(pipeline).items()
     ]
 
@@ -189,28 +199,39 @@ async def create(
     *,
     partitions: int | None = None,
     retention_ms: int | None = None,
+    shards: int | None = None,
 ) -> list[Creation]:
     """Make the topics that are missing; those that are there stay as they are.
 
     Args:
         pipeline: whose topics.
         settings: where the broker is, and how many copies of a topic it keeps.
-        partitions: of each; None takes the inputs' count where one is there, else the settings'.
+        partitions: see `plan`; None takes the inputs' count where one is there, else the settings', or as many as there
+            are shards.
         retention_ms: see `plan`.
+        shards: where there is no journal yet; None takes the number of the pipeline's file.
 
     Raises:
-        TopicError: the broker refused a topic.
+        TopicError: the broker refused a topic, or there would be fewer partitions than shards.
+        PartitionsChangedError: the pipeline has another number of shards than its file says.
         BrokerError: it cannot be reached.
     """
     async with _cluster(client_options(settings)) as cluster:
         there = await partition_counts(cluster.client)
+        chosen = pipeline if shards is None else pipeline.model_copy(update={"shards": shards})
+        shards = layout_of(chosen, there).shards
         if partitions is None:
-            inputs = [there[name] for kind, name in names(pipeline).items() if kind in INPUTS and name in there]
-            partitions = inputs[0] if inputs else settings.partitions
-        plans = plan(pipeline, partitions, retention_ms)
+            inputs = [there[name] for kind, name in names(pipeline).items() if kind in SOURCES and name in there]
+            partitions = inputs[0] if inputs else max(settings.partitions, shards)
+        if partitions < shards:
+            raise TopicError(
+                f"{pipeline.name} has {shards} shards, and its topics would have {partitions} partitions: some shards "
+                f"would have nothing to read. Give --partitions {shards} or more, or fewer shards"
+            )
+        plans = plan(pipeline, partitions, retention_ms, shards)
         made = [wanted for wanted in plans if wanted.name not in there]
         await cluster.create(made, settings.replication)
-        return [Creation(wanted, wanted in made, there.get(wanted.name, partitions)) for wanted in plans]
+        return [Creation(wanted, wanted in made, there.get(wanted.name, wanted.partitions)) for wanted in plans]
 
 
 async def create_undelivered(pipeline: Pipeline, settings: Settings) -> None:
@@ -339,29 +360,41 @@ def judge(pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: b
             for kind, name in wanted.items()
             if name not in states
         ]
-    problems += _unequal(wanted, states)
+    problems += _shared(pipeline, wanted, states)
     for kind, name in wanted.items():
         if name in states and states[name].config:
             problems += _judge_config(kind, name, states[name].config, pipeline)
     return problems + _narrower(wanted, states) + _shorter(wanted, states)
 
 
-def _unequal(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
-    """Topics whose number of partitions is not that of the events topic (or of the first topic there is)."""
-    counts = [(name, states[name].partitions) for name in wanted.values() if name in states]
-    if not counts:
-        return []
-    first, expected = counts[0]
-    return [
+def _shared(pipeline: Pipeline, wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> list[TopicProblem]:
+    """Partitions that the shards cannot share: too few of a topic, or labels that come to other shards than events."""
+    counts = {name: states[name].partitions for name in wanted.values() if name in states}
+    try:
+        shards = layout_of(pipeline, counts).shards
+    except PartitionsChangedError as error:
+        return [TopicProblem(wanted["journal"], str(error))]
+    add = "add some with your broker's tools (kafka-topics --alter)"
+    problems = [
         TopicProblem(
             name,
-            f"has {count} partitions and {first} has {expected}; all topics of a pipeline need the "
-            f"same number: add partitions with your broker's tools (kafka-topics --alter), or "
-            f"delete the topic if it is empty and run `driftline topics create` again",
+            f"has {counts[name]} partition{'s' * (counts[name] > 1)} and {pipeline.name} has {shards} shards, which "
+            f"need one each: {add}, or delete the topic if it holds nothing yet and run `driftline topics create` "
+            "again",
         )
-        for name, count in counts
-        if count != expected
+        for name in wanted.values()
+        if counts.get(name, shards) < shards
     ]
+    events, labels = counts.get(wanted["events"]), counts.get(wanted.get("labels", ""))
+    if problems or shards == 1 or not events or not labels or events == labels:
+        return problems
+    if events % shards or labels % shards:
+        told = (
+            f"has {labels} partitions and {wanted['events']} has {events}: with {shards} shards a label would come to "
+            f"another shard than its event. Give both the same number, or one that {shards} divides: {add}"
+        )
+        problems.append(TopicProblem(wanted["labels"], told))
+    return problems
 
 
 def _judge_config(kind: Kind, name: str, config: Mapping[str, str], pipeline: Pipeline) -> list[TopicProblem]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from driftline.codec.inputs import layout_of
 from driftline.codec.journal import SliceEntry, decode_link
 from driftline.codec.keyring import KeyRing
 from driftline.codec.seal import is_sealed
@@ -48,10 +49,11 @@ class Verdict(Struct, frozen=True):
 
 
 async def command(values: Iterable[bytes], pipeline: Pipeline, settings: Settings) -> Sequence[Written]:
-    """Write the records of one command to every partition of the control topic, each acknowledged before the next.
+    """Write the records of one command for each shard, each acknowledged before the next: shard s reads partition s of
+    the control topic.
 
     Returns:
-        Where it lies, by partition.
+        Where it lies, by shard.
 
     Raises:
         TopicError: there is no such topic.
@@ -59,8 +61,9 @@ async def command(values: Iterable[bytes], pipeline: Pipeline, settings: Setting
     """
     options, topic = client_options(settings), pipeline.topics.control
     async with admin(options) as client:
-        count = (await partition_counts(client)).get(topic, 0)
-    if not count:
+        there = await partition_counts(client)
+    count = min(layout_of(pipeline, there).shards, there.get(topic, 0))
+    if not there.get(topic):
         raise TopicError(f"topic {topic} does not exist; create it with `driftline topics create -p FILE`")
     offsets: list[list[int]] = []
     async with producer(options, acks="all", enable_idempotence=True) as sender:
@@ -89,7 +92,7 @@ async def verdicts(
     before: Mapping[Place, int],
     timeout_s: float,
 ) -> Mapping[int, Verdict]:
-    """What each shard made of a command, by partition; those that did not answer in time are left out.
+    """What each shard made of a command, by number; those that did not answer in time are left out.
 
     Args:
         before: from `ends`.
@@ -128,12 +131,13 @@ class _Answer:
         written: Written,
         before: Mapping[Place, int],
     ) -> None:
-        self._reader: Reader = broker.reader(partition)
+        self._reader: Reader = broker.reader()
         self._topics = pipeline.topics
         self._ring = ring
         self._journal = Place(pipeline.topics.journal, partition)
         self._written = written
-        self._starts = {place.topic: end for place, end in before.items() if place.partition == partition}
+        self._rejected = Place(pipeline.topics.rejected, partition)
+        self._starts = {place: end for place, end in before.items() if place.partition == partition}
 
     async def open(self) -> None:
         await self._reader.open(self._starts)
@@ -144,11 +148,11 @@ class _Answer:
     async def look(self) -> Verdict | None:
         """The verdict, if it has come."""
         folded = False
-        while sources := await self._reader.read(self._journal.topic, READ_RECORDS_MAX):
+        while sources := await self._reader.read(self._journal, READ_RECORDS_MAX):
             folded = folded or any(self._covers(source) for source in sources)
         if not folded:
             return None
-        while sources := await self._reader.read(self._topics.rejected, READ_RECORDS_MAX):
+        while sources := await self._reader.read(self._rejected, READ_RECORDS_MAX):
             for source in sources:
                 if (verdict := self._refusal(source)) is not None:
                     return verdict

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, topic_of
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.status import ShardStatus, read_status
 
@@ -43,10 +44,10 @@ class Met(Struct, frozen=True):
 class Meeting:
     """Looks before and after."""
 
-    def __init__(self, broker: KafkaBroker, pipeline: Pipeline, partitions: int) -> None:
+    def __init__(self, broker: KafkaBroker, pipeline: Pipeline, layout: Layout) -> None:
         self._broker = broker
         self._pipeline = pipeline
-        self._partitions = partitions
+        self._layout = layout
         self._before: Sequence[ShardStatus] = ()
 
     async def begin(self) -> bool:
@@ -74,11 +75,11 @@ class Meeting:
         return Met({kind: count for kind, count in ends.items() if count > 0}, early, self._behind(shards))
 
     async def _look(self) -> Sequence[ShardStatus]:
-        return await read_status(self._broker, self._pipeline, self._partitions)
+        return await read_status(self._broker, self._pipeline, self._layout)
 
     def _behind(self, shards: Sequence[ShardStatus]) -> int:
         topics = (self._pipeline.topics.events, self._pipeline.topics.labels)
-        return sum(lag or 0 for shard in shards for topic, lag in shard.lag.items() if topic in topics)
+        return sum(lag or 0 for shard in shards for name, lag in shard.lag.items() if topic_of(name) in topics)
 
 
 def _slices(shards: Sequence[ShardStatus]) -> list[int]:

@@ -15,14 +15,12 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from driftline.codec.inputs import Inputs
 from driftline.core.pipeline import AlertKind
 from driftline.engine.outage import Outage
 from driftline.engine.runner import Runner
 from driftline.engine.tally import Histogram, Tally
 from driftline.engine.worker import Worker
 from driftline.operate.notify import Notifier
-from driftline.transport.port import Place
 
 _KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 Shards = Iterable[tuple[str, Runner]]
@@ -341,8 +339,7 @@ def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:
     wider = GaugeMetricFamily(
         "driftline_partitions_unread", "Partitions that were added and are not read.", labels=["topic"]
     )
-    topics = Inputs(worker.pipeline).topics
-    for place in [Place(topic, int(partition)) for partition, _ in shards for topic in topics]:
+    for place in [place for _, runner in shards for place in runner.places]:
         for family, found in (
             (lag, worker.lag(place)),
             (to_end, worker.lag_to_end(place)),
@@ -350,7 +347,6 @@ def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:
         ):
             if found is not None:
                 family.add_metric([str(place.partition), place.topic], found)
-    for topic in topics:
-        if (count := worker.lookout.wider.get(topic)) is not None:
-            wider.add_metric([topic], count - (worker.lookout.partitions or 0))
+    for topic, count in worker.lookout.wider.items():
+        wider.add_metric([topic], count - worker.lookout.partitions)
     yield from (lag, to_end, held, wider)

@@ -19,6 +19,7 @@ from driftline.core.error import InputLostError, InvariantError, PipelineError, 
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.foreign import parse_foreign
+from driftline.core.place import Layout, input_name
 from driftline.core.state.adopt import begun_anew, changed_keys, refused_keys
 from driftline.engine.epoch import as_read_now
 from driftline.engine.recovery import KEEP_IT, Recovered, Recovery
@@ -49,17 +50,22 @@ class Outlook(Struct, frozen=True):
     versions: list[str] = []
 
 
-async def outlook(broker: Broker, pipeline: Pipeline, partitions: int, ring: KeyRing) -> list[Outlook]:
+async def outlook(broker: Broker, pipeline: Pipeline, layout: Layout, ring: KeyRing) -> list[Outlook]:
     """Of every shard.
 
     Raises:
         BrokerError: Kafka cannot be reached.
     """
-    return [await _Look(broker, pipeline, partition, ring).look() for partition in range(partitions)]
+    pipeline = pipeline.model_copy(update={"shards": layout.shards})
+    return [await _Look(broker, pipeline, layout, shard, ring).look() for shard in range(layout.shards)]
 
 
 class _Look(Recovery):
     """A recovery that folds nothing."""
+
+    def __init__(self, broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, ring: KeyRing) -> None:
+        super().__init__(broker, pipeline, shard, ring)
+        self._places = layout.places(Inputs(pipeline).topics, shard)
 
     async def look(self) -> Outlook:
         journal = Place(self._pipeline.topics.journal, self._partition)
@@ -73,7 +79,7 @@ class _Look(Recovery):
             return Outlook(self._partition, "lost", source=str(error))
 
     async def _of(self, epoch: EpochEntry, last: Recovered) -> Outlook:
-        after, before = self._pipeline.resolved(), as_read_now(epoch.pipeline)
+        after, before = self._pipeline.resolved(), as_read_now(epoch.pipeline, self._pipeline.shards)
         changed, here = changed_keys(before, after), versions()
         differing = [
             f"{name} {str(epoch.versions.get(name))[:20]} -> {version}"
@@ -105,7 +111,7 @@ class _Look(Recovery):
         Raises:
             InputLostError: from nowhere.
         """
-        kept_from = await self._broker.beginnings([Place(t, self._partition) for t in Inputs(self._pipeline).topics])
+        kept_from = await self._broker.beginnings(self._places)
         lost = ""
         for manifest, frozen in await self._snapshots():
             told = f"the snapshot after slice {manifest.slice_number} (taken {manifest.taken_at})"
@@ -126,12 +132,11 @@ class _Look(Recovery):
 
     async def _deleted_unread(self, last: Recovered) -> str:
         """Records that retention has taken before the shard read them, in words."""
-        places = [Place(topic, self._partition) for topic in Inputs(self._pipeline).topics]
-        for place, first in (await self._broker.beginnings(places)).items():
-            if last.positions.get(place.topic, first) < first:
+        for place, first in (await self._broker.beginnings(self._places)).items():
+            if (read := last.positions.get(input_name(*place, self._partition), first)) < first:
                 return (
-                    f"{place.topic}-{place.partition} starts at offset {first}, but was read up to "
-                    f"{last.positions[place.topic]} only: a worker stops, or with --on-gap continue skips the gap"
+                    f"{place.topic}-{place.partition} starts at offset {first}, but was read up to {read} only: a "
+                    "worker stops, or with --on-gap continue skips the gap"
                 )
         return ""
 
@@ -162,4 +167,4 @@ class _Look(Recovery):
         return f"the journal: {slices} slices to replay"
 
     def _retained(self, positions: Mapping[str, int], kept_from: Mapping[Place, int]) -> bool:
-        return all(positions.get(place.topic, 0) >= first for place, first in kept_from.items())
+        return all(kept_from.get(self.input(name), 0) <= position for name, position in positions.items())

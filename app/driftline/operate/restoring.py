@@ -18,7 +18,7 @@ from io import SEEK_END
 from pathlib import Path
 from typing import IO, Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from driftline.author.proof import synthetic_records
 from driftline.codec.inputs import Inputs
@@ -32,12 +32,14 @@ from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline, read_pipeline
 from driftline.core.pipeline.foreign import parse_foreign
+from driftline.core.place import Layout, input_name, topic_of
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt, refused_keys
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT as STATE_FORMAT
 from driftline.engine.recovery import Recovered, Recovery
 from driftline.engine.restored import Before, kept_keys, put
+from driftline.engine.sameness import outputs
 from driftline.engine.trial import check_works
 from driftline.transport.clock import REAL
 from driftline.transport.port import Broker, Place
@@ -220,7 +222,7 @@ class _TrialError(Exception):
 def _try(shard: Shard) -> None:
     """Fold synthetic records on a copy, as a model's objects may be read and still not work under another River."""
     failures = []
-    for tried in (Shard(shard.pipeline, shard.partition), load(shard.pipeline, shard.partition, dump(shard))):
+    for tried in (Shard(shard.pipeline, shard.number), load(shard.pipeline, shard.number, dump(shard))):
         oracle = Oracle()
         for record in synthetic_records(shard.pipeline, TRIAL_EVENTS):
             step(tried, record, oracle)
@@ -243,7 +245,7 @@ class Restoration:
     """The restoring of one file into one pipeline's topics.
 
     Args:
-        starts: where the inputs of an empty journal go on, by partition and topic.
+        starts: where the inputs of an empty journal go on.
         replace: put the states behind what journals hold already.
     """
 
@@ -251,7 +253,7 @@ class Restoration:
         self,
         broker: Broker,
         pipeline: Pipeline,
-        partitions: int,
+        layout: Layout,
         ring: KeyRing,
         reader: StateReader,
         starts: Mapping[Place, int],
@@ -259,8 +261,8 @@ class Restoration:
         replace: bool,
     ) -> None:
         self._broker = broker
-        self._pipeline = pipeline
-        self._partitions = partitions
+        self._pipeline = pipeline.model_copy(update={"shards": layout.shards})
+        self._layout = layout
         self._ring = ring
         self._reader = reader
         self._starts = starts
@@ -276,7 +278,7 @@ class Restoration:
             CommitUnknownError: Kafka refused; what was restored by then stays, and the command may be given again.
         """
         check_pipeline(self._reader.file, self._pipeline)
-        before = [await self._recovery(partition).follow() for partition in range(self._partitions)]
+        before = [await self._recovery(partition).follow() for partition in range(self._layout.shards)]
         if (used := [number for number, state in enumerate(before) if state.journal_offset >= 0]) and not self._replace:
             shards = ", ".join(map(str, used[:10])) + (" and more" if used[10:] else "")
             raise RecoveryError(
@@ -296,14 +298,16 @@ class Restoration:
         return Recovery(self._broker, self._pipeline, partition, self._ring)
 
     async def _plan(self, partition: int, before: Recovered) -> Restored:
-        places = [Place(topic, partition) for topic in Inputs(self._pipeline).topics]
-        kept_from = await self._broker.beginnings(places)
+        places = {
+            input_name(*place, partition): place
+            for place in self._layout.places(Inputs(self._pipeline).topics, partition)
+        }
+        if self._layout.shards > 1 and before.positions:  # what was added since is not this shard's
+            places = {name: place for name, place in places.items() if name in before.positions}
+        kept_from = await self._broker.beginnings(places.values())
         positions = {
-            place.topic: max(
-                before.positions[place.topic] if place.topic in before.positions else self._starts[place],
-                kept_from[place],
-            )
-            for place in places
+            name: max(before.positions[name] if name in before.positions else self._starts[place], kept_from[place])
+            for name, place in places.items()
         }
         source = partition if self._equal else partition % self._reader.file.partitions
         if source not in self._saved:
@@ -313,7 +317,7 @@ class Restoration:
         plan = Restored(partition, source, positions)
         if not self._equal:
             plan.notes.append(
-                "pending events, early labels and remembered ids are dropped, since keys map to other partitions now"
+                "pending events, early labels and remembered ids are dropped, since keys map to other shards now"
             )
         if (why := unreadable(self._saved[source].manifest.versions)) is not None:
             plan.notes.append(f"it was {why}; its model was tested on {TRIAL_EVENTS} synthetic events")
@@ -321,7 +325,7 @@ class Restoration:
 
     @property
     def _equal(self) -> bool:
-        return self._reader.file.partitions == self._partitions
+        return self._reader.file.partitions == self._layout.shards
 
     def _shard(self, plan: Restored) -> Shard:
         if plan.source is None:
@@ -354,6 +358,7 @@ class Restoration:
                 pipeline=self._pipeline.resolved(),
                 versions=versions(),
                 arithmetic=arithmetic_fingerprint(),
+                outputs=self._outputs(plan) or UNSET,
             )
             old = await kept_keys(self._broker, topics.snapshots, partition)
             before = Before(state.chain, state.journal_offset, old, self._ring)
@@ -363,6 +368,12 @@ class Restoration:
             await put(publisher, self._pipeline, shard, manifest, entry, before)
         finally:
             await publisher.close()
+
+    def _outputs(self, plan: Restored) -> dict[str, int]:
+        """As of `EpochEntry`; empty where it is unset."""
+        counts = self._layout.counts
+        several = any(name != topic_of(name) for name in plan.positions)
+        return {topic: counts[topic] for topic in outputs(self._pipeline) if topic in counts} if several else {}
 
     def _manifest(self, plan: Restored, state: Recovered, epoch: int) -> Manifest:
         saved = self._saved[plan.source if plan.source is not None else plan.partition].manifest
@@ -378,4 +389,5 @@ class Restoration:
             pipeline=self._pipeline.resolved(),
             versions=versions(),
             arithmetic=arithmetic_fingerprint(),
+            outputs=UNSET,
         )

@@ -67,7 +67,7 @@ class _Derivation(Recovery):
 
 
 async def save(
-    broker: Broker, pipeline: Pipeline, partitions: int, ring: KeyRing, path: Path, clock: Clock = REAL
+    broker: Broker, pipeline: Pipeline, shards: int, ring: KeyRing, path: Path, clock: Clock = REAL
 ) -> list[Saved]:
     """Write the state file.
 
@@ -79,14 +79,14 @@ async def save(
     bodies = path.with_name(path.name + ".part")
     try:
         with bodies.open("wb") as stream:
-            found = [await _save_shard(broker, pipeline, number, ring, stream, clock) for number in range(partitions)]
-        shards = [one.shard for one in found if one.shard is not None]
-        if not shards:
+            found = [await _save_shard(broker, pipeline, number, ring, stream, clock) for number in range(shards)]
+        states = [one.shard for one in found if one.shard is not None]
+        if not states:
             raise RecoveryError(
                 f"no shard of {pipeline.name} has a state: journal and snapshots are empty. There is "
                 "nothing to save until a worker has processed records"
             )
-        file = StateFile(KIND, FORMAT, pipeline.name, partitions, int(clock.wall_s() * 1000), shards)
+        file = StateFile(KIND, FORMAT, pipeline.name, shards, int(clock.wall_s() * 1000), states)
         _compose(path, encode_line(file, ring), bodies)
     except OSError as error:
         raise InputFileError(f"cannot write {path} ({error.strerror or error})") from error

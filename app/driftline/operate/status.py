@@ -7,7 +7,8 @@ something is wrong: it says what it could not learn instead of waiting for it, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from driftline.codec.journal import Entry, EpochEntry, Link, SliceEntry, decode_
 from driftline.codec.seal import is_sealed
 from driftline.core.error import DriftlineError, InvariantError
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name, input_place, topic_of
 from driftline.engine.trust import name_of
 from driftline.kafka.broker import KafkaBroker
 from driftline.transport.obstacle import open_text
@@ -35,8 +37,8 @@ class ShardStatus(Struct, frozen=True):
     """One shard, as its journal has it.
 
     Args:
-        positions: next offset by input topic; empty before the first start.
-        lag: offsets from there to the last stable offset, by input topic; none where nothing readable is left.
+        positions: next offset by input; empty before the first start.
+        lag: offsets from there to the last stable offset, by input; none where nothing readable is left.
         slice_number, epoch: of the last entry.
         note: the shard's own summary, at most a second older than the last entry under load; None if there is none.
         lag_to_end: as `lag`, to the end, with what open transactions hold back.
@@ -74,18 +76,19 @@ class _Journal(NamedTuple):
     signed: bool = False
 
 
-async def read_status(broker: KafkaBroker, pipeline: Pipeline, partitions: int) -> Sequence[ShardStatus]:
+async def read_status(broker: KafkaBroker, pipeline: Pipeline, layout: Layout) -> Sequence[ShardStatus]:
     """Every shard of a pipeline.
 
     Raises:
         BrokerError: Kafka cannot be reached.
     """
-    edges = await _edges(broker, _places(pipeline, range(partitions)))
-    return [await _shard(broker, pipeline, partition, edges) for partition in range(partitions)]
+    places = {shard: _places(pipeline, layout, shard) for shard in range(layout.shards)}
+    edges = await _edges(broker, [place for ours in places.values() for place in ours])
+    return [await _shard(broker, pipeline, shard, ours, edges) for shard, ours in places.items()]
 
 
 async def look(
-    broker: KafkaBroker, pipeline: Pipeline, partitions: int, leaderless: Collection[tuple[str, int]], patience_s: float
+    broker: KafkaBroker, pipeline: Pipeline, layout: Layout, leaderless: Collection[tuple[str, int]], patience_s: float
 ) -> Sequence[ShardStatus]:
     """Every shard of a pipeline; what cannot be learned in time is named in its `troubles`.
 
@@ -95,40 +98,51 @@ async def look(
     """
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(partition: int) -> ShardStatus:
+    async def one(shard: int) -> ShardStatus:
         async with room:
-            return await _look_at(broker, pipeline, partition, leaderless, patience_s * STEPS_PATIENCE)
+            places = _places(pipeline, layout, shard)
+            return await _look_at(broker, pipeline, shard, places, leaderless, patience_s * STEPS_PATIENCE)
 
-    return await asyncio.gather(*(one(partition) for partition in range(partitions)))
+    return await asyncio.gather(*map(one, range(layout.shards)))
 
 
 async def _look_at(
-    broker: KafkaBroker, pipeline: Pipeline, partition: int, leaderless: Collection[tuple[str, int]], patience_s: float
+    broker: KafkaBroker,
+    pipeline: Pipeline,
+    shard: int,
+    places: Sequence[Place],
+    leaderless: Collection[tuple[str, int]],
+    patience_s: float,
 ) -> ShardStatus:
-    places = _places(pipeline, [partition])
     if away := [place for place in places if place in leaderless]:
-        return _unknown(
-            partition, f"no broker available for {', '.join(f'{one.topic}-{one.partition}' for one in away)}"
-        )
+        return _unknown(shard, f"no broker available for {', '.join(f'{one.topic}-{one.partition}' for one in away)}")
     try:
         async with asyncio.timeout(patience_s):
             edges = await _edges(broker, places)
-            found = await _shard(broker, pipeline, partition, edges)
+            found = await _shard(broker, pipeline, shard, places, edges)
             found = await _without_tails(broker, found, edges)
             return replace(found, troubles=(*found.troubles, *await _open(broker, pipeline, places, edges)))
     except TimeoutError:
-        return _unknown(partition, f"Kafka did not answer for its partitions within {patience_s:g} s")
+        return _unknown(shard, f"Kafka did not answer for its partitions within {patience_s:g} s")
     except DriftlineError as error:
-        return _unknown(partition, str(error))
+        return _unknown(shard, str(error))
 
 
-def _unknown(partition: int, why: str) -> ShardStatus:
-    return ShardStatus(partition, {}, {}, 0, 0, None, {}, (f"shard {partition} is unknown: {why}",))
+def _unknown(shard: int, why: str) -> ShardStatus:
+    return ShardStatus(shard, {}, {}, 0, 0, None, {}, (f"shard {shard} is unknown: {why}",))
 
 
-def _places(pipeline: Pipeline, partitions: Iterable[int]) -> list[Place]:
-    topics = (*Inputs(pipeline).topics, pipeline.topics.journal)
-    return [Place(topic, partition) for topic in topics for partition in partitions]
+def by_topic(values: Mapping[str, int]) -> dict[str, int]:
+    """What is said of a shard's inputs, added up for each topic."""
+    found: Counter[str] = Counter()
+    for name, value in values.items():
+        found[topic_of(name)] += value
+    return dict(found)
+
+
+def _places(pipeline: Pipeline, layout: Layout, shard: int) -> list[Place]:
+    """The inputs of a shard, and last its journal."""
+    return [*layout.places(Inputs(pipeline).topics, shard), Place(pipeline.topics.journal, shard)]
 
 
 async def _edges(broker: KafkaBroker, places: Sequence[Place]) -> Edges:
@@ -137,18 +151,19 @@ async def _edges(broker: KafkaBroker, places: Sequence[Place]) -> Edges:
     )
 
 
-async def _shard(broker: KafkaBroker, pipeline: Pipeline, partition: int, edges: Edges) -> ShardStatus:
-    place = Place(pipeline.topics.journal, partition)
-    topics = Inputs(pipeline).topics
+async def _shard(
+    broker: KafkaBroker, pipeline: Pipeline, shard: int, places: Sequence[Place], edges: Edges
+) -> ShardStatus:
+    *inputs, place = places
     links, bad, _ = await _last_links(broker, place, edges.beginnings[place], edges.stable[place])
-    positions = {topic: edges.beginnings[Place(topic, partition)] for topic in topics} | _positions(links)
+    positions = {input_name(*one, shard): edges.beginnings[one] for one in inputs} | _positions(links)
 
     def lag(ends: Mapping[Place, int]) -> dict[str, int]:
-        known = [(topic, ends.get(Place(topic, partition))) for topic in positions]
-        return {topic: max(0, end - positions[topic]) for topic, end in known if end is not None}
+        known = [(name, ends.get(input_place(name, shard))) for name in positions]
+        return {name: max(0, end - positions[name]) for name, end in known if end is not None}
 
     return ShardStatus(
-        partition,
+        shard,
         positions,
         lag(edges.stable),
         max((linked.entry.number for linked in links if isinstance(linked.entry, SliceEntry)), default=0),
@@ -173,16 +188,17 @@ def _bad_texts(place: Place, bad: Mapping[int, str]) -> Iterator[str]:
 async def _without_tails(broker: KafkaBroker, found: ShardStatus, edges: Edges) -> ShardStatus:
     """Count a lag from the first record that can be read: what was aborted, and markers, take offsets too."""
     lag, lag_to_end = dict(found.lag), dict(found.lag_to_end)
-    for topic in [topic for topic, count in found.lag.items() if count]:
-        stop = edges.stable[Place(topic, found.partition)]
-        reader = broker.reader(found.partition)
+    for name in [name for name, count in found.lag.items() if count]:
+        place = input_place(name, found.partition)
+        stop = edges.stable[place]
+        reader = broker.reader()
         try:
-            await reader.open({topic: max(found.positions[topic], edges.beginnings[Place(topic, found.partition)])})
-            left = await reader.read(topic, 1, stop)
+            await reader.open({place: max(found.positions[name], edges.beginnings[place])})
+            left = await reader.read(place, 1, stop)
         finally:
             await reader.close()
-        lag[topic] = stop - left[0].offset if left else 0
-        lag_to_end[topic] -= found.lag[topic] - lag[topic]
+        lag[name] = stop - left[0].offset if left else 0
+        lag_to_end[name] -= found.lag[name] - lag[name]
     return replace(found, lag=lag, lag_to_end=lag_to_end)
 
 
@@ -223,10 +239,10 @@ async def _last_links(broker: KafkaBroker, place: Place, beginning: int, end: in
 async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -> _Journal:
     found = _Journal([], {})
     signed = False
-    reader = broker.reader(place.partition)
-    await reader.open({place.topic: start})
+    reader = broker.reader()
+    await reader.open({place: start})
     try:
-        while sources := await reader.read(place.topic, READ_RECORDS_MAX, end):
+        while sources := await reader.read(place, READ_RECORDS_MAX, end):
             for source in sources:
                 signed = signed or is_sealed(source.value, name_of(place), broker.ring)
                 if signed and not is_sealed(source.value, name_of(place), broker.ring):
@@ -297,7 +313,7 @@ def _positions(links: Sequence[Link]) -> dict[str, int]:
         if isinstance(linked.entry, EpochEntry):
             positions.update(linked.entry.positions)
         else:
-            positions.update({topic: part.stop for topic, part in linked.entry.inputs.items()})
+            positions.update({name: part.stop for name, part in linked.entry.inputs.items()})
         if linked.note is not None:
             positions.update(linked.note["positions"])
     return positions

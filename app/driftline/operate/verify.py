@@ -29,6 +29,7 @@ from driftline.core.error import (
     SnapshotError,
 )
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.core.wording import escaped
 from driftline.engine.fold import Folded
@@ -90,7 +91,7 @@ Watch = Callable[[int, int, int], None]
 
 
 async def audit_shards(
-    broker: Broker, pipeline: Pipeline, partitions: int, span: Span, watch: Watch = lambda *_: None
+    broker: Broker, pipeline: Pipeline, layout: Layout, span: Span, watch: Watch = lambda *_: None
 ) -> Sequence[ShardAudit]:
     """Audit shard after shard, up to the first difference.
 
@@ -99,8 +100,8 @@ async def audit_shards(
         RecoveryError: nothing can be verified; the text says why.
     """
     found = []
-    for partition in range(partitions):
-        found.append(await Audit(broker, pipeline, partition, span, watch).audit())
+    for shard in range(layout.shards):
+        found.append(await Audit(broker, pipeline, layout, shard, span, watch).audit())
         if found[-1].difference is not None:
             break
     return found
@@ -132,12 +133,15 @@ class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was
 class Audit(Recovery):
     """The audit of one shard; see the module."""
 
-    def __init__(self, broker: Broker, pipeline: Pipeline, partition: int, span: Span, watch: Watch) -> None:
-        super().__init__(broker, pipeline, partition, span.ring, self._told)
+    def __init__(
+        self, broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, span: Span, watch: Watch
+    ) -> None:
+        super().__init__(broker, pipeline, shard, span.ring, self._told)
+        self._layout = layout
         self._span = span
         self._watch = watch
-        self._made = ShardAudit(partition)
-        self._topics: dict[str, Published] = {}
+        self._made = ShardAudit(shard)
+        self._outputs: dict[Place, Published] = {}
         self._reader: Reader | None = None  # of the outputs
         self._kept: Mapping[Place, int] = {}
         self._journal_start = self._journal_end = 0
@@ -161,9 +165,13 @@ class Audit(Recovery):
             await self._close_inputs()
         made.slices, made.records = self._progress.slices, self._progress.records
         made.unverifiable = self._progress.unverifiable
-        for topic, published in self._topics.items():
-            made.outputs[topic], made.repeats[topic] = published.compared, published.repeats
-            made.removed[topic] = published.removed
+        for (topic, _), published in self._outputs.items():
+            for counts, count in (
+                (made.outputs, published.compared),
+                (made.repeats, published.repeats),
+                (made.removed, published.removed),
+            ):
+                counts[topic] = counts.get(topic, 0) + count
         return made
 
     # -- where to begin, and where to end
@@ -174,32 +182,31 @@ class Audit(Recovery):
         The outputs' ends come first: what is readable of them then was made by slices whose entries the journal
         holds by now, readable unless their transaction is just being ended.
         """
-        topics = self._pipeline.topics
-        outputs = {kind: self._place(getattr(topics, kind)) for kind in OUTPUTS}
-        ends = await self._broker.ends(outputs.values())
-        journal = self._place(topics.journal)
+        topics, layout, shard = self._pipeline.topics, self._layout, self._partition
+        outputs = {place: kind for kind in OUTPUTS for place in self._layout.places([getattr(topics, kind)], shard)}
+        ends = await self._broker.ends(outputs)
+        journal = Place(topics.journal, shard)
         self._journal_end = self._journal_stop = (await self._broker.ends([journal]))[journal]
         self._whole = self._journal_end == (await self._broker.ends([journal], readable=False))[journal]
         inputs = Inputs(self._pipeline).topics
-        self._kept = await self._broker.beginnings([*map(self._place, inputs), journal, *outputs.values()])
+        self._kept = await self._broker.beginnings([*layout.places(inputs, shard), journal, *outputs])
         self._journal_start = self._kept[journal]
         if not self._span.outputs:
             return
-        self._reader = self._broker.reader(self._partition)
-        await self._reader.open({place.topic: self._kept[place] for place in outputs.values()})
-        for kind, place in outputs.items():
-            self._topics[place.topic] = Published(
+        self._reader = self._broker.reader()
+        await self._reader.open({place: self._kept[place] for place in outputs})
+        for place, kind in outputs.items():
+            self._outputs[place] = Published(
                 self._reader,
                 place,
+                shard,
+                layout.shards,
                 exact=self._exact,
                 inputs=inputs,
                 beginning=self._kept[place],
                 end=ends[place],
                 timely=kind != "outcomes",
             )
-
-    def _place(self, topic: str) -> Place:
-        return Place(topic, self._partition)
 
     async def _compare(self) -> None:
         if self._journal_start == self._journal_end:
@@ -276,7 +283,7 @@ class Audit(Recovery):
         return ""
 
     def _retained(self, positions: Mapping[str, int]) -> bool:
-        return all(position >= self._kept.get(self._place(topic), 0) for topic, position in positions.items())
+        return all(position >= self._kept.get(self.input(name), 0) for name, position in positions.items())
 
     async def _own_state_retained(self) -> tuple[int, str] | None:
         """Offset and kind of the first epoch with a state of its own whose inputs are there; of states that were
@@ -315,11 +322,11 @@ class Audit(Recovery):
         if not begun:
             await self._begin(edge)
         end = Edge(state.positions, state.slice_number)
-        for published in self._topics.values():
+        for published in self._outputs.values():
             self._raise(await published.finish(end, whole=self._whole))
 
     async def _begin(self, edge: Edge | None) -> None:
-        for published in self._topics.values():
+        for published in self._outputs.values():
             self._raise(await published.begin(edge))
 
     async def _entry(self, state: Recovered, source: Source, linked: Link) -> None:
@@ -345,9 +352,9 @@ class Audit(Recovery):
         await self._pass_outputs(state, entry)
 
     async def _pass_outputs(self, state: Recovered, entry: SliceEntry) -> None:
-        stops = {topic: part.stop for topic, part in entry.inputs.items()}
+        stops = {name: part.stop for name, part in entry.inputs.items()}
         edge = Edge({**state.positions, **stops}, entry.number)
-        for published in self._topics.values():
+        for published in self._outputs.values():
             await published.pass_to(edge)
 
     async def _audit_slice(self, state: Recovered, source: Source, entry: SliceEntry) -> None:
@@ -355,7 +362,7 @@ class Audit(Recovery):
         try:
             folded = await self._fold(state, entry)
         except RangeLostError as error:
-            place = f"{error.topic}-{self._partition}-{error.start}"
+            place = f"{error.place[0]}-{error.place[1]}-{error.start}"
             wanted, found = (f"{count} records" for count in (error.wanted, error.found))
             raise self._found(entry, place, "input records", wanted, found) from error
         except JournalError:
@@ -395,11 +402,12 @@ class Audit(Recovery):
         return "", "", ""
 
     async def _compare_outputs(self, state: Recovered, entry: SliceEntry, folded: Folded) -> None:
-        if not self._topics or state.folder is None:
+        if not self._outputs or state.folder is None:
             return
         topics = state.folder.shard.pipeline.topics
         for message in folded.messages:
-            published = self._topics.get(getattr(topics, message.kind))  # none: an epoch that had other topics
+            place = Place(getattr(topics, message.kind), message.partition)
+            published = self._outputs.get(place)  # none: an epoch that had other topics
             if published is not None:
                 self._raise(await published.expect(message, entry.number))
 

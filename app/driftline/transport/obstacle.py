@@ -57,30 +57,20 @@ class Lookout:
 
     Attributes:
         wider: topics with partitions that no one reads, each with its number of partitions.
+        partitions: how many of theirs the pipeline works with.
     """
 
     def __init__(self, clock: Clock = REAL) -> None:
         self.wider: dict[str, int] = {}
         self._clock = clock
-        self._partitions: int | None = None
+        self.partitions = 0
         self._held: dict[Place, tuple[int, float, int]] = {}  # offset, when it was seen first by both clocks
         self._warned: set[Place] = set()
 
     @property
-    def partitions(self) -> int | None:
-        """How many the pipeline works with; None while that is not known."""
-        return self._partitions
-
-    @property
     def trouble(self) -> str | None:
         """Why not everything is read that should be; None if it is."""
-        return wider_text(self.wider, self._partitions) if self.wider and self._partitions is not None else None
-
-    def begin(self, feed: Feed) -> None:
-        """The first assignment: what the inputs have now is what the pipeline works with."""
-        counts = feed.counts()
-        if self._partitions is None and counts:
-            self._partitions = min(counts.values())
+        return wider_text(self.wider, self.partitions) if self.wider else None
 
     def open_s(self, place: Place) -> float | None:
         """For how long another producer's transaction has held a partition back; None if none does."""
@@ -88,21 +78,18 @@ class Lookout:
         return None if held is None or place not in self._warned else self._clock.now_s() - held[1]
 
     def look(self, feed: Feed, places: Iterable[Place]) -> None:
-        """Look at the number of partitions, and at transactions that are open in those that are read."""
-        self._look_at_counts(feed.counts())
+        """Look at transactions that are open in the partitions that are read."""
         places = set(places)
         for place in self._held.keys() - places:
             self._forget(place)
         for place in sorted(places):
             self._look_at(place, feed.held_at(place), feed.lag_to_end(place))
 
-    def _look_at_counts(self, counts: Mapping[str, int]) -> None:
-        if self._partitions is None or not counts:
-            return
-        wider = {topic: count for topic, count in counts.items() if count > self._partitions}
+    def note_unread(self, wider: Mapping[str, int], partitions: int) -> None:
+        """Which topics have partitions that nobody reads; see `wider` and `partitions`."""
         if wider != self.wider:
-            self.wider = wider
-            log.warning("%s", self.trouble or "every input has the pipeline's number of partitions again")
+            self.wider, self.partitions = dict(wider), partitions
+            log.warning("%s", self.trouble or "every partition of the inputs is read again")
 
     def _look_at(self, place: Place, offset: int | None, behind: int | None) -> None:
         held = self._held.get(place)

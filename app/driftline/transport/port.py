@@ -1,43 +1,41 @@
 """What the engine asks of a broker. `kafka.broker` and the one in memory keep the same contract.
 
-A topic here is a name, a shard a partition number; (topic, partition) is written `Place`. Offsets are as in Kafka: not
-dense, since commit markers and aborted records take some.
+A topic here is a name; (topic, partition) is written `Place`. Shard s is partition s of the journal; `core.place` says
+which partitions of the inputs it reads. Offsets are as in Kafka: not dense, since commit markers and aborted records
+take some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from driftline.codec.journal import TopicIdentity
 from driftline.codec.write import Write
+from driftline.core.place import Place as Place  # the word of this contract
 from driftline.core.record import Source
 
 EMBEDDED_TOPIC = "driftline.embedded"
 """A topic that the embedded broker alone has: it is known by it, and takes orders for new topics on it."""
 
 
-class Place(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
-
-
 class Assignment(Protocol):
-    """Who is told which partitions this worker has. Both calls must return soon: no heartbeat runs in the meantime."""
+    """Who is told which shards this worker has. Both calls must return soon: no heartbeat runs in the meantime."""
 
     async def revoked(self) -> None:
-        """All partitions are taken away (rebalances are eager). Nothing may be committed after it returns."""
+        """All shards are taken away (rebalances are eager). Nothing may be committed after it returns."""
 
-    def assigned(self, partitions: Iterable[int]) -> None:
-        """These partitions are ours; each input is paused."""
+    def assigned(self, shards: Iterable[int]) -> None:
+        """These shards are ours, that is, partitions of the journal; nothing is read until `Feed.take`."""
 
 
 class Feed(Protocol):
-    """The inputs of a pipeline, shared among the workers of its group."""
+    """The inputs of a pipeline, and its shards, which the workers of its group share among them."""
 
     async def start(self, assignment: Assignment) -> None: ...
+
+    def take(self, places: Iterable[Place]) -> None:
+        """Read these partitions of the inputs, and no others; each is paused until `begin`."""
 
     async def poll(self) -> Mapping[Place, Sequence[Source]]:
         """Records of the partitions that are not paused, in order; empty after a short wait without any."""
@@ -62,7 +60,7 @@ class Feed(Protocol):
         """The last stable offset where it is not the end: an open transaction begins there. None where none does."""
 
     def counts(self) -> Mapping[str, int]:
-        """Partitions of each input, as last known."""
+        """Partitions of each input and of the journal, as last known."""
 
     async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity]:
         """Those of these topics that are there, as the cluster has them now.
@@ -105,17 +103,17 @@ class Publisher(Protocol):
 
 
 class Reader(Protocol):
-    """Reads one shard's partitions apart from any group, each from a given offset."""
+    """Reads some partitions apart from any group, each from a given offset."""
 
-    async def open(self, starts: Mapping[str, int]) -> None:
-        """Begin: topic -> first offset to read.
+    async def open(self, starts: Mapping[Place, int]) -> None:
+        """Begin: the first offset to read of each.
 
         Raises:
             InputLostError: an offset lies before the first retained record.
         """
 
-    async def read(self, topic: str, count_max: int, stop: int | None = None) -> Sequence[Source]:
-        """The next records of a topic, in order, at least one; none when its end (or offset `stop`) is reached.
+    async def read(self, place: Place, count_max: int, stop: int | None = None) -> Sequence[Source]:
+        """The next records of a partition, in order, at least one; none when its end (or offset `stop`) is reached.
 
         The end is the one after `open`: everything that a publisher opened before has committed is read.
         """
@@ -128,9 +126,9 @@ class Broker(Protocol):
 
     def feed(self) -> Feed: ...
 
-    def publisher(self, partition: int) -> Publisher: ...
+    def publisher(self, shard: int) -> Publisher: ...
 
-    def reader(self, partition: int) -> Reader: ...
+    def reader(self) -> Reader: ...
 
     async def beginnings(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """First retained offset of each partition."""

@@ -39,7 +39,7 @@ def told(outputs: Iterable[Output]) -> list[tuple[str, str, str]]:
 def alerts(here: Shard, records: Iterable[Record]) -> list[Alert]:
     """The alerts of these records, each held against the schema of its topic."""
     made = [output for record in records for output in step(here, record) if isinstance(output, Alert)]
-    encoder = Encoder(here.pipeline, here.partition)
+    encoder = Encoder(here.pipeline, here.number)
     for alert in made:
         check(encoder.encode(alert))
     return made

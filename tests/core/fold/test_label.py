@@ -290,7 +290,7 @@ def test_any_course_of_corrections_leaves_the_metrics_of_the_labels_that_stand()
     }
     rng = random.Random(3)
     here = Shard(small(**sections), 0)
-    encode = Encoder(here.pipeline, here.partition).encode
+    encode = Encoder(here.pipeline, here.number).encode
     truth: dict[int, LabelValue] = {}
     served: dict[int, Any] = {}
     for number in range(600):

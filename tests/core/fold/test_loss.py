@@ -133,7 +133,7 @@ def test_lost_labels_are_told_of_with_their_cause(name: str) -> None:
         assert words in first.sentence
     assert len(made) <= 3, causes(made)
     for alert in made:
-        check(Encoder(here.pipeline, here.partition).encode(alert))
+        check(Encoder(here.pipeline, here.number).encode(alert))
 
 
 def test_one_date_far_ahead_is_told_of_as_such() -> None:

@@ -90,13 +90,13 @@ def pipeline_of(task: str, model: str) -> Pipeline:
 
 def fold(here: Shard, given: list[Record]) -> str:
     """The digest of everything that these records make."""
-    encode = Encoder(here.pipeline, here.partition).encode
+    encode = Encoder(here.pipeline, here.number).encode
     return digest(encode(output) for record in given for output in step(here, record))
 
 
 def state(here: Shard) -> bytes:
     """The digest of what is kept, as it is behind a pickle."""
-    thawed = load(here.pipeline, here.partition, dump(here))
+    thawed = load(here.pipeline, here.number, dump(here))
     return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
 
 
@@ -141,7 +141,7 @@ def test_freezing_changes_nothing() -> None:
 
 def test_everything_a_shard_holds_is_kept_or_made_from_the_pipeline() -> None:
     """A member that is added to the shard must be kept, or it is lost at the next start."""
-    made_anew = {"pipeline", "partition", "terms", "assumed", "life", "labels_max"}
+    made_anew = {"pipeline", "number", "terms", "assumed", "life", "labels_max"}
     assert set(vars(Shard(small(), 0))) == set(freeze._KEPT) | made_anew
 
 

@@ -21,10 +21,7 @@ def _check(history: Files, schema: bool, live: bool, **_: object) -> None:
 @click.command(short_help="Check a pipeline file: settings, resources, determinism.")
 @pipeline_option
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Events per second, over all partitions."
-)
-@click.option(
-    "--partitions", type=click.IntRange(1, 10_000), help="Partitions of the events topic (DRIFTLINE_PARTITIONS)."
+    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Events per second, over all shards."
 )
 @click.option("--no-proof", is_flag=True, help="Skip the determinism check, which takes a few seconds.")
 @click.option("--all", "everything", is_flag=True, help="Print every setting, defaults included, as a pipeline file.")

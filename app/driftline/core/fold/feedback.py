@@ -18,6 +18,7 @@ from driftline.core.label.pending import Found, Settled, Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, OutcomeKind, Score, Unserved
+from driftline.core.place import OWN
 from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -38,7 +39,8 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
         return
     found = shard.pending.look(label.event_id, now_ms) or shard.early.look(label.event_id)
     source = label.source
-    held = Held(now_ms + terms.early_ms, label.event_id, source.offset, source.key, label.time_ms, value)
+    own = shard.own(source)
+    held = Held(now_ms + terms.early_ms, label.event_id, source.offset, source.key, label.time_ms, value, own)
     moves = shard.life[found.state]
     move = moves.retraction if value is None else moves.same if found.label == value else moves.label
     _ON_LABEL[move.act](shard, found, held, move, out)
@@ -60,9 +62,8 @@ def await_label(
     if event.time_ms > strays.event_ms and not event.time_ahead:
         strays.event_ms = event.time_ms
     keys = shard.history.label_keys if shard.terms.label_history else ()
-    waiting = Waiting(
-        source.offset, source.key, event.time_ms, event.features, score.prediction, score.version, unserved, keys
-    )
+    served, own = (score.prediction, score.version), shard.own(source)
+    waiting = Waiting(source.offset, source.key, event.time_ms, event.features, *served, unserved, keys, own)
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
         strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
@@ -125,7 +126,7 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     if waiting.keys:
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
-    output_id = f"{shard.terms.events}{waiting.offset}-1"  # `_ending_id`, without a call
+    output_id = _ending_id(shard, waiting)
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out)
     watch_labels(shard, delay_ms, out)
     for drift in drifts:
@@ -353,6 +354,7 @@ def _settle(
             label_time_ms,
             detail,
             previous,
+            waiting.partition,
         )
     )
     if failure is not None:
@@ -385,6 +387,7 @@ def unjoined(
             label.time_ms,
             deed.detail or detail,
             previous,
+            label.partition,
         )
     )
 
@@ -421,9 +424,11 @@ def learn(
 
 def _ending_id(shard: Shard, waiting: Waiting) -> str:
     """Of how the wait of an event ended, whatever ended it."""
-    return f"{shard.terms.events}{waiting.offset}-1"
+    number = shard.number if waiting.partition == OWN else waiting.partition
+    return f"{shard.terms.events}-{number}-{waiting.offset}-1"
 
 
 def _label_id(shard: Shard, label: Held) -> str:
     """Of what became of a label that did not end a wait."""
-    return f"{shard.terms.labels}{label.offset}-0"
+    number = shard.number if label.partition == OWN else label.partition
+    return f"{shard.terms.labels}-{number}-{label.offset}-0"

@@ -85,8 +85,8 @@ class Judge:
         latest_ms: latest trusted time so far; -inf before the first.
         led: whoever merges sets `latest_ms` before each take, and knows it anyway.
         limit_ms: what lies beyond it is ahead of now.
-        marks: at a replay, what was found then: offsets by rank. None where it is judged for the first time.
-        found: offsets by rank of the records that are merged and far ahead, since `begin`.
+        marks: at a replay, what was found then: offsets by lane. None where it is judged for the first time.
+        found: offsets by lane of the records that are merged and far ahead, since `begin`.
         named: the first of all of them, in words.
     """
 
@@ -141,10 +141,10 @@ class Judge:
         ]
         return slips(head.order_ms, followers[:FOLLOWERS], self.ahead_max_ms)
 
-    def note(self, rank: int, record: InputRecord) -> InputRecord:
+    def note(self, lane: int, record: InputRecord) -> InputRecord:
         """Count a record as far ahead, and give it as it is folded: at the latest time before it."""
         source = record.source
-        self.found.setdefault(rank, []).append(source.offset)
+        self.found.setdefault(lane, []).append(source.offset)
         if len(self.named) < NAMED_MAX:
             self.named.append(_name(record))
         if self.latest_ms > -inf:

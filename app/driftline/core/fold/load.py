@@ -92,6 +92,6 @@ def _again(shard: Shard, oracle: Oracle, call: str, content: bytes) -> tuple[Tra
         return manifest, model_of(shard.pipeline, frozen), frozen
     except UnfitError as error:
         raise RecoveryError(
-            f"a model was loaded into shard {shard.partition} that cannot be read here ({error}). Go back to the "
+            f"a model was loaded into shard {shard.number} that cannot be read here ({error}). Go back to the "
             "versions that folded it, or start with --reset-state and load a model that was trained with these"
         ) from error

@@ -23,9 +23,10 @@ from msgspec import structs
 from driftline.core.alert.condition import LOST, SILENT, Condition
 from driftline.core.alert.episode import Sign
 from driftline.core.alert.watch import Verdict
-from driftline.core.fold.unmet import LABELS_MIN, stopped_text, unmet_cause, unshown_text
+from driftline.core.fold.unmet import LABELS_MIN, place_text, stopped_text, unmet_cause, unshown_text
 from driftline.core.label.cause import STRAYS_MIN, Cause, Timing, late_cause, shown_cause, span_text
 from driftline.core.label.unmatched import CHECK_EVENTS, LOOK_MS, NEVER, PATIENCE_MS, PROBES, STEP_MAX, Mark
+from driftline.core.place import topic_of
 from driftline.core.shard.state import Shard
 from driftline.core.wording import percent
 
@@ -120,7 +121,7 @@ def _cause(shard: Shard, labels: int, unmet: int, late: int, gone: int, *, timed
     probes = tuple(strays.fresh.values())[-PROBES_LOOKED:]
     if len(probes) >= STRAYS_MIN and unmet > late:
         ledger = shard.pending
-        found = shown_cause(probes, ledger.latest(EVENTS_LOOKED), ledger.knows, shard.partition, timing)
+        found = shown_cause(probes, ledger.latest(EVENTS_LOOKED), ledger.knows, shard.number, timing)
         if found is not None:
             return found
     if len(strays.tardy) < min(late + gone, GONE_SHOWN) or late + gone < GONE_SHOWN:
@@ -217,7 +218,8 @@ def judge_silence(shard: Shard) -> Iterator[Verdict]:
         strays.began_ms = now_ms
     if strays.first_offset is None:
         # A backtest's candidates read the first one's topics, which have other names, and from the beginning.
-        strays.first_offset = shard.positions.get(shard.pipeline.topics.events, 1) - 1
+        events = shard.terms.events
+        strays.first_offset = sum(at for name, at in shard.positions.items() if topic_of(name) == events) - 1
     strays.check_at = scored + CHECK_EVENTS
     labels = shard.accepted()[1] + len(shard.early) + shard.watch.rejected["labels"]
     if labels != silence.labels:
@@ -276,10 +278,7 @@ def _silent_sign(shard: Shard, events: int, span_ms: int | None) -> Sign:
         head += f" {span_text(shard.pending.wait_ms)}"
     else:
         head = f"No label of {name} has come for {span_text(span_ms)}, while {events:,} events were scored"
-    sentence = (
-        f"{head}. It cannot learn, nor be judged. Look whether labels are written to {topic}, and to partition "
-        f"{shard.partition} as well."
-    )
+    sentence = f"{head}. It cannot learn, nor be judged. Look whether labels are written to {topic}{place_text(shard)}."
     evidence: dict[str, object] = {
         "signal": "label match", "cause": "silence", "count": events, "silent_ms": span_ms, "topic": topic,
     }  # fmt: skip

@@ -3,9 +3,11 @@
 Two topics have no common order, and swapping neighbouring event and label changes almost every later score. So the
 merge is a pure function of the records that are merged: the same offset ranges always give the same order.
 
-* Heads are compared by (time, rank, offset); rank is the input's place: control, then labels, then events. A label
-  before its event at equal time is what equals River's own delayed evaluation: it is held, and learned once the
-  event is scored.
+An input is one partition of one topic, and its lane is its place among the inputs of a shard: those of control, then of
+labels, then of events, each in order of their partitions.
+
+* Heads are compared by (time, lane). A label before its event at equal time is what equals River's own delayed
+  evaluation: it is held, and learned once the event is scored.
 * Within one input, offsets rule.
 * An input that has unread records below its end and none in hand holds the others back (KIP-353, KIP-695); one that
   is at its end holds no one back; control never waits and never holds back, and goes first.
@@ -37,17 +39,21 @@ Unread = TypeVar("Unread")
 
 
 class Merge(Generic[Unread]):
-    """The inputs of one shard, in order of rank; the first is control.
+    """The inputs of one shard, by lane; the first are control.
 
     Args:
         decode: for each input, what makes a record of what is pushed.
         judge: says whose time lies far ahead; without one, no one's does.
+        controls: how many inputs are control.
 
     Invariant: `pop` returns records of one input in the order in which they were pushed.
     """
 
-    def __init__(self, decode: Sequence[Callable[[Unread], InputRecord]], judge: Judge | None = None) -> None:
+    def __init__(
+        self, decode: Sequence[Callable[[Unread], InputRecord]], judge: Judge | None = None, controls: int = 1
+    ) -> None:
         self.judge = judge
+        self._controls = controls
         self._decode = tuple(decode)
         self._heads: list[deque[InputRecord]] = [deque() for _ in decode]
         self._queues: list[deque[Unread]] = [deque() for _ in decode]
@@ -55,13 +61,17 @@ class Merge(Generic[Unread]):
         self._ahead = [False] * len(self._heads)  # and whether it lies far ahead
         self._unsettled = [False] * len(self._heads)
 
-    def push(self, rank: int, unread: Sequence[Unread]) -> None:
+    def push(self, lane: int, unread: Sequence[Unread]) -> None:
         """Put what came last behind what waits of its input."""
-        self._queues[rank].extend(unread)
+        self._queues[lane].extend(unread)
 
-    def waiting(self, rank: int) -> int:
+    def waiting(self, lane: int) -> int:
         """Records in hand of one input."""
-        return len(self._queues[rank]) + len(self._heads[rank])
+        return len(self._queues[lane]) + len(self._heads[lane])
+
+    def commands_waiting(self) -> int:
+        """Records in hand of control."""
+        return sum(self.waiting(lane) for lane in range(self._controls))
 
     def clear(self) -> None:
         for heads, queue in zip(self._heads, self._queues, strict=True):
@@ -71,10 +81,12 @@ class Merge(Generic[Unread]):
 
     def ready(self, at_end: Sequence[bool]) -> bool:
         """Whether `pop` would return a record."""
-        counts = [self.waiting(rank) for rank in range(len(at_end))]
-        if counts[0]:
+        counts, controls = [self.waiting(lane) for lane in range(len(at_end))], self._controls
+        if any(counts[:controls]):
             return True
-        if not any(counts) or not all(count or end for count, end in zip(counts[1:], at_end[1:], strict=True)):
+        if not any(counts) or not all(
+            count or end for count, end in zip(counts[controls:], at_end[controls:], strict=True)
+        ):
             return False
         times = self._times(at_end)
         return not self._unsettled[times.index(min(times))]
@@ -85,7 +97,7 @@ class Merge(Generic[Unread]):
         return taken[0] if taken else None
 
     def take(self, count_max: int, at_end: Sequence[bool]) -> list[tuple[int, InputRecord]]:
-        """The next records in order, each with its input's rank.
+        """The next records in order, each with its lane.
 
         Args:
             at_end: for each input, whether there is nothing unread beyond what was pushed.
@@ -94,28 +106,28 @@ class Merge(Generic[Unread]):
             At most `count_max`; fewer where nothing more is in hand, or of an input that is not at its end nothing is.
         """
         taken: list[tuple[int, InputRecord]] = []
-        heads, judge = self._heads, self.judge
+        heads, judge, controls = self._heads, self.judge, self._controls
         times, seen = self._times(at_end), 0
         horizon_ms = inf if judge is None else judge.horizon_ms
         while len(taken) < count_max:
             time_ms = min(times)
-            rank = times.index(time_ms)
-            head = heads[rank]
-            if not head or self._unsettled[rank]:  # all are at their end, or this one holds the others back
+            lane = times.index(time_ms)
+            head = heads[lane]
+            if not head or self._unsettled[lane]:  # all are at their end, or this one holds the others back
                 break
             record = head.popleft()
-            if time_ms == -inf and rank and judge is not None:
+            if time_ms == -inf and lane >= controls and judge is not None:
                 judge.advance(taken[seen:])
                 seen = len(taken)
-                record = judge.note(rank, record)
-            taken.append((rank, record))
-            time_ms = head[0].order_ms if head and rank else self._time(rank, at_end[rank])
+                record = judge.note(lane, record)
+            taken.append((lane, record))
+            time_ms = head[0].order_ms if head and lane >= controls else self._time(lane, at_end[lane])
             if horizon_ms < time_ms < inf and judge is not None:  # rarely: what was taken since moves the horizon first
                 judge.advance(taken[seen:])
                 seen, horizon_ms = len(taken), judge.horizon_ms
                 if time_ms > horizon_ms:
-                    time_ms = self._weighed(rank, at_end[rank])
-            times[rank] = time_ms
+                    time_ms = self._weighed(lane, at_end[lane])
+            times[lane] = time_ms
         if judge is not None and not judge.led:
             judge.advance(taken[seen:])
         return taken
@@ -124,41 +136,41 @@ class Merge(Generic[Unread]):
         """Of each input, the time by which its next record goes."""
         horizon_ms = inf if self.judge is None else self.judge.horizon_ms
         times = []
-        for rank, end in enumerate(at_end):
-            time_ms = self._time(rank, end)
-            self._unsettled[rank] = False
-            times.append(self._weighed(rank, end) if horizon_ms < time_ms < inf else time_ms)
+        for lane, end in enumerate(at_end):
+            time_ms = self._time(lane, end)
+            self._unsettled[lane] = False
+            times.append(self._weighed(lane, end) if horizon_ms < time_ms < inf else time_ms)
         return times
 
-    def _time(self, rank: int, at_end: bool) -> float:
+    def _time(self, lane: int, at_end: bool) -> float:
         """The time of an input's next record: before all others for control, and for one that holds the others back."""
-        heads = self._heads[rank]
+        heads = self._heads[lane]
         if not heads:
-            if not self._queues[rank]:
-                return inf if at_end or not rank else -inf
-            self._decode_some(rank)
-        return heads[0].order_ms if rank else -inf
+            if not self._queues[lane]:
+                return inf if at_end or lane < self._controls else -inf
+            self._decode_some(lane)
+        return heads[0].order_ms if lane >= self._controls else -inf
 
-    def _weighed(self, rank: int, at_end: bool) -> float:
+    def _weighed(self, lane: int, at_end: bool) -> float:
         """The time of an input's next record where it may lie far ahead: before all others if it does, or if that
         cannot be told yet."""
-        heads, judge = self._heads[rank], self.judge
+        heads, judge = self._heads[lane], self.judge
         head = heads[0]
         offset = head.source.offset
         if judge is None:
             return head.order_ms
         if judge.marks is not None:
-            return -inf if offset in judge.marks.get(rank, ()) else head.order_ms
-        if self._settled[rank] != offset:
-            while len(heads) <= FOLLOWERS and self._queues[rank]:
-                self._decode_some(rank)
+            return -inf if offset in judge.marks.get(lane, ()) else head.order_ms
+        if self._settled[lane] != offset:
+            while len(heads) <= FOLLOWERS and self._queues[lane]:
+                self._decode_some(lane)
             if judge.patient and len(heads) <= FOLLOWERS and not at_end and head.order_ms <= judge.limit_ms:
-                self._unsettled[rank] = True
+                self._unsettled[lane] = True
                 return -inf
-            self._settled[rank], self._ahead[rank] = offset, judge.is_ahead(head, list(heads)[1:])
-        self._unsettled[rank] = False
-        return -inf if self._ahead[rank] else head.order_ms
+            self._settled[lane], self._ahead[lane] = offset, judge.is_ahead(head, list(heads)[1:])
+        self._unsettled[lane] = False
+        return -inf if self._ahead[lane] else head.order_ms
 
-    def _decode_some(self, rank: int) -> None:
-        queue, decode = self._queues[rank], self._decode[rank]
-        self._heads[rank].extend([decode(queue.popleft()) for _ in range(min(TOGETHER, len(queue)))])
+    def _decode_some(self, lane: int) -> None:
+        queue, decode = self._queues[lane], self._decode[lane]
+        self._heads[lane].extend([decode(queue.popleft()) for _ in range(min(TOGETHER, len(queue)))])

@@ -52,13 +52,14 @@ def step(shard: Shard, record: Record, oracle: Oracle) -> Made:
         InvariantError: the state cannot be trusted any more.
     """
     if type(record) is Tick:  # not `isinstance`: of a msgspec class it costs 0.1 us where the answer is no
-        out = Outbox("tick", record.partition, record.slice_number, oracle)
+        out = Outbox("tick", record.shard, record.slice_number, oracle, shard=record.shard)
         shard.strays.event_ms = max(shard.strays.event_ms, record.time_ms)
         _advance(shard, record.time_ms, out)
         return Made(out.made, out.requests)
     source = record.source
-    out = Outbox(source.topic, source.partition, source.offset, oracle)
-    shard.positions[source.topic] = source.offset + 1
+    topic, partition, number = source.topic, source.partition, shard.number
+    out = Outbox(topic, partition, source.offset, oracle, shard=number)
+    shard.positions[topic if partition == number else f"{topic}:{partition}"] = source.offset + 1  # `input_name`
     if source.record_time_ms > shard.stamp_ms:
         shard.stamp_ms = source.record_time_ms
     if type(record) is Event:
@@ -117,7 +118,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     learner = shard.learner
     version = ModelVersion(learner.generation, learner.learned)
     resting = learner.faults.resting > 0
-    output_id = f"{terms.events}{event.source.offset}-0"
+    output_id = out.own_id()
     if terms.computed:
         event = shard.history.complete(event, now_ms)
     try:

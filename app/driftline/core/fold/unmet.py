@@ -106,4 +106,9 @@ def stopped_text(shard: Shard) -> str:
 
 def _events_text(shard: Shard) -> str:
     topic = shard.pipeline.topics.events
-    return f"Look whether events are written to {topic}, and to partition {shard.partition} as well."
+    return f"Look whether events are written to {topic}{place_text(shard)}."
+
+
+def place_text(shard: Shard) -> str:
+    """Of a topic, which part of it to look at; empty where the shard reads all of it."""
+    return "" if shard.pipeline.shards == 1 else f", and to partition {shard.number} as well"

@@ -12,11 +12,16 @@ from msgspec import Struct, structs
 from driftline.core.error import InvariantError
 from driftline.core.label.life import State
 from driftline.core.label.pending import Found
+from driftline.core.place import OWN
 from driftline.core.record import EventId, LabelValue
 
 
 class Held(Struct, frozen=True, gc=False, array_like=True):
-    """A label, without its bytes; it may come before its event. None as a value takes the event's label back."""
+    """A label, without its bytes; it may come before its event. None as a value takes the event's label back.
+
+    Args:
+        partition: as of `Waiting`.
+    """
 
     deadline_ms: int
     event_id: EventId
@@ -24,6 +29,7 @@ class Held(Struct, frozen=True, gc=False, array_like=True):
     key: bytes | None
     time_ms: int
     value: LabelValue | None
+    partition: int = OWN
 
 
 _pack_held = msgspec.msgpack.Encoder().encode

@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from driftline.core.label.life import State
 from driftline.core.output import ModelVersion, Prediction, Unserved
+from driftline.core.place import OWN
 from driftline.core.record import EventId, FeatureValue, LabelValue
 
 
@@ -22,6 +23,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
     Args:
         unserved: what else was predicted of it.
         keys: of `core.history`, for histories of labels.
+        partition: of the event; `OWN` where it is the shard's own number.
     """
 
     offset: int
@@ -32,6 +34,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
     version: ModelVersion
     unserved: tuple[Unserved, ...] = ()
     keys: tuple[bytes | None, ...] = ()
+    partition: int = OWN
 
 
 class Settled(Struct, frozen=True, gc=False, array_like=True):
@@ -86,10 +89,12 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
 
 
 class _PackedWith(_Packed, frozen=True, gc=False, array_like=True):
-    """`_Packed`, with predictions beside the one that was served, and keys; bytes end before what there is none of."""
+    """`_Packed`, with what most events have not: predictions beside the one that was served, keys, another partition
+    than the shard's own number. The bytes end before what there is none of."""
 
     unserved: tuple[Unserved, ...] = ()
     keys: tuple[bytes | None, ...] = ()
+    partition: int = OWN
 
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
@@ -125,8 +130,7 @@ def pack(event_id: EventId, waiting: Waiting, room: bytearray) -> bytes | Waitin
             version.generation,
             version.learned,
         )
-        keys = waiting.keys
-        more: tuple[object, ...] = (unserved, keys) if keys else (unserved,) if unserved else ()
+        more = _more(waiting)
         _encode_into((*structs.astuple(packed), *more) if more else packed, room)
         return bytes(room)  # of just the size: what `encode` gives takes up to a third more
     except (TypeError, OverflowError):  # a model of the user's own may name classes by what cannot be packed
@@ -143,5 +147,12 @@ def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
         shares = {False: 1.0 - value, True: value} if value is not None else None
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
-    features, unserved = packed.features, packed.unserved
-    return Waiting(packed.offset, key, packed.time_ms, features, prediction, version, unserved, packed.keys)
+    said, unserved, own = (prediction, version), packed.unserved, packed.partition
+    return Waiting(packed.offset, key, packed.time_ms, packed.features, *said, unserved, packed.keys, own)
+
+
+def _more(waiting: Waiting) -> tuple[object, ...]:
+    """What `_PackedWith` has beside `_Packed`, up to the last that there is."""
+    if waiting.partition != OWN:
+        return waiting.unserved, waiting.keys, waiting.partition
+    return (waiting.unserved, waiting.keys) if waiting.keys else (waiting.unserved,) if waiting.unserved else ()

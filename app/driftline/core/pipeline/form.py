@@ -220,7 +220,7 @@ class LabelForm(InputForm):
         description="how long a label, real or assumed, can be corrected or retracted [default: as `wait`]",
     )
     correct_max: Count = Field(
-        default=100_000, description="maximum number of events whose label can be corrected or retracted, per partition"
+        default=100_000, description="maximum number of events whose label can be corrected or retracted, per shard"
     )
     labels_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=1,
@@ -229,8 +229,8 @@ class LabelForm(InputForm):
     early_ms: Duration = Field(
         alias="early", description="how long an early label waits for its event [default: as `wait`]"
     )
-    pending_max: Count = Field(default=1_000_000, description="maximum number of pending events, per partition")
-    early_max: Count = Field(default=100_000, description="maximum number of early labels, per partition")
+    pending_max: Count = Field(default=1_000_000, description="maximum number of pending events, per shard")
+    early_max: Count = Field(default=100_000, description="maximum number of early labels, per shard")
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -356,7 +356,7 @@ class Limit(Form):
 
 
 class Throughput(Form):
-    """How many events a partition usually gets, and what is unusual."""
+    """How many events a shard usually gets, and what is unusual."""
 
     window_ms: Duration = Field(
         default=600_000, alias="window", description="span of event time over which events are counted"
@@ -431,7 +431,7 @@ class Dedupe(Form):
     horizon_ms: Duration = Field(
         default=86_400_000, alias="horizon", description="how long ids are remembered, in event time"
     )
-    id_max: Count = Field(default=200_000, alias="max", description="maximum number of ids, per partition")
+    id_max: Count = Field(default=200_000, alias="max", description="maximum number of ids, per shard")
 
 
 class Snapshot(Form):
@@ -494,6 +494,11 @@ class Pipeline(Form):
         default=42, description="default for every seed in the expressions"
     )
     topics: Topics = Field(description="topic names [default: <pipeline>.<kind>]")
+    shards: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None,
+        description="models that share the partitions of the inputs: shard s of N learns from partitions p with p mod "
+        "N = s. The partitions of the journal say how many; 1 where there is none yet",
+    )
     start: StartPlace = Field(
         default="earliest",
         description="where a new pipeline starts reading events and labels: earliest, latest or a time; no effect "

@@ -10,6 +10,7 @@ from msgspec import Struct
 from driftline.core.oracle import Oracle
 from driftline.core.output import Output
 from driftline.core.pipeline import Topics
+from driftline.core.place import OWN
 
 
 @final
@@ -46,6 +47,7 @@ class Outbox(Struct, gc=False):
         made: outputs so far, in order.
         requests: to the shell so far, in order.
         alerts: among them.
+        shard: its number.
     """
 
     topic: str
@@ -55,6 +57,7 @@ class Outbox(Struct, gc=False):
     made: list[Output] = []
     requests: list[Request] = []
     alerts: int = 0
+    shard: int = OWN
 
     @property
     def record(self) -> str:
@@ -71,4 +74,4 @@ class Outbox(Struct, gc=False):
     def place(self, topics: Topics) -> str:
         """The record as an episode's name has it."""
         letter = {topics.events: "e", topics.labels: "l", topics.control: "c"}.get(self.topic, "t")
-        return f"{letter}{self.number}"
+        return f"{letter}{self.number}" if self.partition == self.shard else f"{letter}{self.partition}.{self.number}"

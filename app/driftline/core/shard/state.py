@@ -1,4 +1,4 @@
-"""One partition's state. Only `step` changes it."""
+"""One shard's state. Only `step` changes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from driftline.core.metric.maturity import Maturity
 from driftline.core.model.learner import Learner
 from driftline.core.pipeline import HistoryFeature, Pipeline
 from driftline.core.pipeline.target import Target
-from driftline.core.record import LabelValue
+from driftline.core.place import OWN
+from driftline.core.record import LabelValue, Source
 from driftline.core.shard.command import Commands
 from driftline.core.shard.upload import Loading
 from driftline.core.signal import CONCEPT
@@ -46,7 +47,7 @@ class Terms(Struct, frozen=True, gc=False):
         computed: features are computed from the past, or from the event's time.
         label_history: some of them from labels.
         leap_ms: a move of the watermark at once that is worth remembering.
-        events, labels: what output ids begin with that are about an event, or about a label.
+        events, labels: topics, with which output ids begin that are about an event, or about a label.
     """
 
     labelled: bool
@@ -64,7 +65,7 @@ class Terms(Struct, frozen=True, gc=False):
     labels: str
 
     @classmethod
-    def of(cls, pipeline: Pipeline, partition: int) -> Terms:
+    def of(cls, pipeline: Pipeline) -> Terms:
         label, decision, topics = pipeline.label, pipeline.decision, pipeline.topics
         task = task_of(pipeline.task)
         return cls(
@@ -82,24 +83,24 @@ class Terms(Struct, frozen=True, gc=False):
                 isinstance(one, HistoryFeature) and one.past.of_label for one in pipeline.event.features.values()
             ),
             leap_ms=min(LEAP_MS, max(60_000, label.wait_ms // 2)) if label else LEAP_MS,
-            events=f"{topics.events}-{partition}-",
-            labels=f"{topics.labels}-{partition}-",
+            events=topics.events,
+            labels=topics.labels or "",
         )
 
 
 class Shard:
-    """Everything known about one partition of a pipeline. Changed by `step` only.
+    """Everything that one model of a pipeline knows. Changed by `step` only.
 
     Args:
         pipeline: what to do with the records.
-        partition: which partition of the pipeline's topics this is.
+        number: which of the pipeline's shards this is; see `core.place` for what it reads.
 
     Attributes:
         watermark_ms: the latest trusted event time folded; None before the first. Never goes back.
         begun_ms: the first watermark; None where a state of an earlier format did not keep it.
         stamp_ms: the latest record time folded: the timestamp of outputs that no input record causes, so that the
             broker, which took the inputs, takes them too.
-        positions: next offset by input topic.
+        positions: next offset by input.
         counts: how often each thing happened since the first record, by name.
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class, where labels are classes.
@@ -113,10 +114,10 @@ class Shard:
         strays: labels that found no event.
     """
 
-    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+    def __init__(self, pipeline: Pipeline, number: int) -> None:
         self.pipeline = pipeline
-        self.partition = partition
-        self.terms = Terms.of(pipeline, partition)
+        self.number = number
+        self.terms = Terms.of(pipeline)
         self.learner = Learner(pipeline)
         label = pipeline.label
         self.life = life_of(rules_of(label))
@@ -135,7 +136,7 @@ class Shard:
         self.drifts: dict[tuple[str, str], int] = {}
         self.classes: dict[LabelValue, int] = {}
         self.frozen = False
-        self.episodes = Episodes(f"{pipeline.name}-{partition}-")
+        self.episodes = Episodes(f"{pipeline.name}-{number}-")
         self.watch = Watch()
         self.watch.adopt(pipeline)
         self.maturity = Maturity(pipeline)
@@ -143,6 +144,10 @@ class Shard:
         self.strays = Strays()
         self.commands = Commands()
         self.history = History(pipeline)
+
+    def own(self, source: Source) -> int:
+        """A record's partition as it is kept: `OWN` where it has the shard's number."""
+        return OWN if source.partition == self.number else source.partition
 
     def count(self, what: str) -> None:
         counts = self.counts

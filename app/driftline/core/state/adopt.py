@@ -45,6 +45,7 @@ FOLLOWED = (
     "metric_span",
     "metric_window",
     "metrics",
+    "shards",  # whoever changes it is told so elsewhere: it is no matter of one shard's state
     "snapshot",
     "start",
     "topics.alerts",
@@ -108,7 +109,7 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         monitors = DriftMonitors.of(after)
         shard.reactor = shard.reactor.under(after, monitors.keep(shard.monitors, DriftMonitors.of(before)))
         shard.monitors = monitors
-    if not Terms.of(before, shard.partition).waits_watched:
+    if not Terms.of(before).waits_watched:
         shard.pending.pass_over(shard.now_ms)  # where they begin to be watched
     shard.watch.adopt(after)
     shard.episodes.forget(watched(after), shard.moment("a"))

@@ -88,7 +88,7 @@ def without_ledger(shard: Shard) -> bytes:
     Raises:
         RecursionError: it is nested so deep that it could not be written from further down in the stack.
     """
-    fresh = Shard(shard.pipeline, shard.partition)
+    fresh = Shard(shard.pipeline, shard.number)
     state = {name: getattr(shard, name) for name in _KEPT} | {"pending": fresh.pending, "early": fresh.early}
     state["history"] = fresh.history.dumped()
     check_depth(state)
