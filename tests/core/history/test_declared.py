@@ -37,30 +37,30 @@ def problems(features: dict[str, Any], **sections: Any) -> dict[str, str]:
         ({"history": "cuont", "by": "who"}, "history", "not a history function"),
         ({"history": "mean", "by": "who"}, "history", "needs a field"),
         ({"history": "count(amount)", "by": "who"}, "history", "takes no field"),
-        ({"history": "lag(amount)", "by": "who"}, "history", "how many values to look back"),
-        ({"history": "lag(amount, 0)", "by": "who"}, "history", "how many values to look back"),
-        ({"history": "mean(word)", "by": "who"}, "history", "is a string, and mean needs a number"),
-        ({"history": "last(who)", "by": "who"}, "history", "is a key, and last needs a number"),
+        ({"history": "lag(amount)", "by": "who"}, "history", "number of values to look back"),
+        ({"history": "lag(amount, 0)", "by": "who"}, "history", "number of values to look back"),
+        ({"history": "mean(word)", "by": "who"}, "history", "is a string, but mean needs a number"),
+        ({"history": "last(who)", "by": "who"}, "history", "is a key, but last needs a number"),
         ({"history": "mean(amuont)", "by": "who"}, "history", "did you mean 'amount'?"),
         ({"history": "mean(x)", "by": "who"}, "history", "names itself"),
-        ({"history": "mean(other)", "by": "who"}, "history", "is a history feature itself"),
+        ({"history": "mean(other)", "by": "who"}, "history", "is itself a history feature"),
         ({"history": "count", "by": "x"}, "by", "names itself"),
-        ({"history": "count", "by": ["who", "who"]}, "by", "is there twice"),
-        ({"history": "count", "by": "whom"}, "by", "is no declared feature and not in event.context"),
-        ({"history": "count", "by": "y"}, "by", "would give it away"),
-        ({"history": "mean(y)", "by": "who"}, "history", "would give it away"),
-        ({"history": "count", "by": "long"}, "by", "is a text of any length"),
-        ({"history": "count", "by": "hour_sin"}, "by", "is a place on a circle"),
+        ({"history": "count", "by": ["who", "who"]}, "by", "is listed twice"),
+        ({"history": "count", "by": "whom"}, "by", "is neither a declared feature nor in event.context"),
+        ({"history": "count", "by": "y"}, "by", "would reveal the label"),
+        ({"history": "mean(y)", "by": "who"}, "history", "would reveal the label"),
+        ({"history": "count", "by": "long"}, "by", "has type text"),
+        ({"history": "count", "by": "hour_sin"}, "by", "is cyclic"),
         ({"history": "mean(hour)", "by": "who"}, "history", "is computed from the event's time"),
-        ({"history": "count", "by": "who", "missing": "reject"}, "missing", "has no past"),
+        ({"history": "count", "by": "who", "missing": "reject"}, "missing", "have no past"),
         ({"history": "count", "by": "who", "missing": "none"}, "missing", "must be a number"),
-        ({"history": "last(amount)", "by": "who", "over": "1d"}, "over", "leave it out"),
+        ({"history": "last(amount)", "by": "who", "over": "1d"}, "over", "remove it"),
         ({"history": "decayed_mean(amount)", "by": "who"}, "half_life", "is required"),
-        ({"history": "count", "by": "who", "half_life": "1d"}, "half_life", "is for decayed_mean"),
+        ({"history": "count", "by": "who", "half_life": "1d"}, "half_life", "is only for decayed_mean"),
         ({"history": "count", "by": "who", "over": "31ms"}, "over", "greater than or equal to 32"),
         ({"history": "count", "by": "who", "ovr": "1d"}, "ovr", "unknown key; did you mean 'over'?"),
         ({"calendar": "hours"}, "calendar", "did you mean 'hour'?"),
-        ({"calendar": "hour", "zone": "Europe/Berlin"}, "zone", "an offset from it"),
+        ({"calendar": "hour", "zone": "Europe/Berlin"}, "zone", "an offset such as"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_place(form: dict[str, Any], path: str, text: str) -> None:
@@ -79,7 +79,7 @@ def test_what_cannot_be_is_told_with_its_place(form: dict[str, Any], path: str, 
 def test_label_history_needs_labels_that_are_numbers() -> None:
     risk = {"x": {"history": "label_mean", "by": "word"}}
     model = {"model": "Select('amount') | StandardScaler() | GaussianNB()"}
-    assert "write label_count" in problems(risk, task="multiclass", **model)["event.features.x.history"]
+    assert "use label_count" in problems(risk, task="multiclass", **model)["event.features.x.history"]
     pipeline({"x": {"history": "label_count", "by": "word"}}, task="multiclass", **model)
     document = {**pipeline({}).resolved(), "task": "anomaly", "model": "HalfSpaceTrees()", "label": None, "drift": {}}
     document["event"]["features"] |= risk
@@ -93,8 +93,8 @@ def test_an_id_is_no_feature_and_context_is_for_histories() -> None:
     assert "declare it in event.context" in problems({"x": "key"})["event.features.x.type"]
     event = {"context": {"who": "key", "amount": "number", "text": "text"}}
     found = problems({"x": COUNT}, event=event)
-    assert "is a feature already" in found["event.context.amount"]
-    assert "none uses it" in found["event.context.text"]
+    assert "is already a feature" in found["event.context.amount"]
+    assert "is not used by any" in found["event.context.text"]
     assert "must be one of key" in found["event.context.text.type"]
 
 

@@ -103,7 +103,7 @@ class Feature(Form):
         description="numbers: also accept strings: true or point (1234.5), comma (1234,5)",
     )
     chars_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, description="type text: the text is cut after so many characters; 10,000 by default"
+        default=None, description="type text: truncate after this many characters [default: 10,000]"
     )
 
     @property
@@ -171,7 +171,7 @@ def parse_past(text: str) -> Past:
         count = count.strip()
         if not comma or not count.isdecimal() or not 1 <= int(count) <= LAG_MAX:
             example = "label_lag(7)" if of_label else "lag(demand, 7)"
-            raise ValueError(f"{name} needs how many values to look back, 1 to {LAG_MAX}, as in {example}")
+            raise ValueError(f"{name} needs the number of values to look back, 1 to {LAG_MAX}, as in {example}")
         source, lag = source.strip(), int(count)
     if of_label or function in _BARE:
         if source:
@@ -184,7 +184,7 @@ def parse_past(text: str) -> Past:
 
 def _check_past(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be text: a function of the past, as in count, mean(amount) or label_mean")
+        raise ValueError("must be a string: a function of the past, as in count, mean(amount) or label_mean")
     past = parse_past(value)
     name = f"label_{past.name}" if past.of_label else past.name
     inside = ", ".join([*([past.source] if past.source else []), *([str(past.lag)] if past.name == "lag" else [])])
@@ -209,16 +209,14 @@ class HistoryFeature(Form):
     history: Annotated[str, BeforeValidator(_check_past), WithJsonSchema({"type": "string", "minLength": 1})] = Field(
         description="a function of the past, as in count, mean(amount), lag(demand, 7), label_mean"
     )
-    by: By = Field(default=(), description="the field, or fields, whose value keeps one past apart from another")
+    by: By = Field(default=(), description="the field or fields to group by: each value has a history of its own")
     over_ms: Annotated[Duration, Field(ge=32)] | None = Field(
-        default=None, alias="over", description="how far back it looks, in event time; without it, all the way"
+        default=None, alias="over", description="how far back it looks, in event time [default: no limit]"
     )
     half_life_ms: Annotated[Duration, Field(ge=1)] | None = Field(
-        default=None, alias="half_life", description="of decayed_mean: the age at which a value counts half"
+        default=None, alias="half_life", description="decayed_mean: the age at which a value counts half"
     )
-    missing: Missing = Field(
-        default=Fill(value=0), description="what it is while there is no past: a value (0 by default), or omit"
-    )
+    missing: Missing = Field(default=Fill(value=0), description="value while there is no history, or omit [default: 0]")
 
     @property
     def type(self) -> FeatureType:
@@ -250,7 +248,7 @@ def _check_zone(value: object) -> str:
     if value == "UTC":
         return "UTC"
     if not isinstance(value, str) or not _ZONE.fullmatch(value):
-        raise ValueError("write UTC, or an offset from it as in +01:00 (names of zones change with laws, and scores "
+        raise ValueError("write UTC, or an offset such as +01:00 (the rules of named zones change, but scores "
                          "must not)")  # fmt: skip
     return value
 
@@ -261,10 +259,10 @@ class CalendarFeature(Form):
     calendar: CalendarPart = Field(description="minute, hour, weekday (Monday is 0), weekend, day, month or yearday")
     cyclic: Literal["sin", "cos"] | None = Field(
         default=None,
-        description="true: two features, NAME_sin and NAME_cos, the place on a circle where the end meets the start",
+        description="true: two features, NAME_sin and NAME_cos, so that the end of the cycle is next to its start",
     )
     zone: Annotated[str, BeforeValidator(_check_zone), WithJsonSchema({"type": "string"})] = Field(
-        default="UTC", description="UTC, or an offset from it as in +01:00"
+        default="UTC", description="UTC, or an offset such as +01:00"
     )
 
     @property

@@ -32,9 +32,9 @@ def check_history(event: EventForm, draft: Mapping[str, Any]) -> Iterator[Proble
     used = {field for one in event.features.values() if isinstance(one, HistoryFeature) for field in _fields(one)}
     for name in event.context:
         if name in event.features:
-            yield Problem(f"event.context.{name}", None, "is a feature already; history features can use that one")
+            yield Problem(f"event.context.{name}", None, "is already a feature; history features can use that one")
         elif name not in used:
-            yield Problem(f"event.context.{name}", None, "is read for history features, and none uses it; leave it out")
+            yield Problem(f"event.context.{name}", None, "is not used by any history feature; remove it")
 
 
 def _fields(feature: HistoryFeature) -> tuple[str, ...]:
@@ -46,10 +46,10 @@ def _types(event: EventForm) -> Iterator[Problem]:
     for name, feature in event.plain.items():
         place = f"event.features.{name}"
         if feature.type not in FEATURE_TYPES:
-            text = "an id tells a model nothing; declare it in event.context, and name it in `by` of history features"
+            text = "an id is of no use to a model; declare it in event.context, and use it in `by` of history features"
             yield Problem(f"{place}.type", feature.type, text)
         if feature.chars_max is not None and feature.type != "text":
-            yield Problem(f"{place}.chars_max", feature.chars_max, "is for type text; leave it out")
+            yield Problem(f"{place}.chars_max", feature.chars_max, "is only for type text; remove it")
     for name, field in event.context.items():
         if field.type not in CONTEXT_TYPES:
             yield Problem(f"event.context.{name}.type", field.type, f"must be one of {', '.join(CONTEXT_TYPES)}")
@@ -61,7 +61,7 @@ def _history(name: str, feature: HistoryFeature, event: EventForm, draft: Mappin
         if (fault := _unusable(name, field, event, draft)) is not None:
             yield Problem(f"{place}.by", field, fault)
         elif feature.by.count(field) > 1:
-            yield Problem(f"{place}.by", field, "is there twice")
+            yield Problem(f"{place}.by", field, "is listed twice")
     if past.source is not None:
         yield from _source(name, past, event, draft)
     yield from _window(place, feature, past)
@@ -69,7 +69,9 @@ def _history(name: str, feature: HistoryFeature, event: EventForm, draft: Mappin
         yield from _of_label(place, feature, past, draft)
     fill = feature.fill
     if feature.missing == "reject":
-        yield Problem(f"{place}.missing", "reject", "every first event has no past; write a number, or omit")
+        yield Problem(
+            f"{place}.missing", "reject", "first events have no past, so all would be rejected; write a number, or omit"
+        )
     elif fill is not None and (isinstance(fill, bool | str) or not isinstance(fill, int | float)):
         yield Problem(f"{place}.missing", fill, "must be a number, or omit: history features are numbers")
 
@@ -83,15 +85,15 @@ def _unusable(name: str, field: str, event: EventForm, draft: Mapping[str, Any])
         declared = [*event.plain, *event.context]
         close = get_close_matches(field, declared, n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]!r}?" if close else f"; declared: {', '.join(declared[:30])}"
-        return f"is no declared feature and not in event.context{hint}"
+        return f"is neither a declared feature nor in event.context{hint}"
     if isinstance(found, HistoryFeature):
-        return "is a history feature itself; name what is read from the event"
+        return "is itself a history feature; use a field of the event"
     if isinstance(found, CalendarFeature):
-        return "is a place on a circle; name one without `cyclic`" if found.cyclic else None
+        return "is cyclic; use one without `cyclic`" if found.cyclic else None
     label: LabelForm | None = draft.get("label")
     if label is not None and parse_path(label.value) == found.keys:
-        return f"is read where the label is ({label.value}), and would give it away; write label_mean and such"
-    return "is a text of any length; declare it as a string" if found.type == "text" else None
+        return f"has the path of the label ({label.value}), so it would reveal the label; use label_mean or the like"
+    return "has type text; declare it as a string" if found.type == "text" else None
 
 
 def _source(name: str, past: Past, event: EventForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
@@ -101,24 +103,24 @@ def _source(name: str, past: Past, event: EventForm, draft: Mapping[str, Any]) -
     if fault is not None:
         yield Problem(place, source, fault)
     elif not isinstance(found, Feature):
-        yield Problem(place, source, "is computed from the event's time; name what is read from the event")
+        yield Problem(place, source, "is computed from the event's time; use a field of the event")
     elif past.name in _OF_NUMBERS and found.type not in ("number", "boolean"):
-        yield Problem(place, source, f"is a {found.type}, and {past.name} needs a number; distinct takes any")
+        yield Problem(place, source, f"is a {found.type}, but {past.name} needs a number; distinct takes any type")
 
 
 def _window(place: str, feature: HistoryFeature, past: Past) -> Iterator[Problem]:
     if past.name in _WITHOUT_WINDOW and feature.over_ms is not None:
-        yield Problem(f"{place}.over", None, f"{past.name} looks at the latest values, however old; leave it out")
+        yield Problem(f"{place}.over", None, f"{past.name} uses the latest values, however old; remove it")
     if past.name == "decayed_mean" and feature.half_life_ms is None:
         yield Problem(f"{place}.half_life", None, "is required for decayed_mean, as in half_life: 7d")
     if past.name != "decayed_mean" and feature.half_life_ms is not None:
-        yield Problem(f"{place}.half_life", None, "is for decayed_mean; leave it out")
+        yield Problem(f"{place}.half_life", None, "is only for decayed_mean; remove it")
 
 
 def _of_label(place: str, feature: HistoryFeature, past: Past, draft: Mapping[str, Any]) -> Iterator[Problem]:
     task = find_task(draft.get("task"))
     if "label" in draft and draft["label"] is None:
-        yield Problem(f"{place}.history", feature.history, "needs labels: declare `label`, or leave it out")
+        yield Problem(f"{place}.history", feature.history, "needs labels: declare `label`, or remove it")
     elif task is not None and task.labels.textual and past.name != "count":
-        text = f"needs labels that are numbers, or yes and no; task {task.name} has classes: write label_count"
+        text = f"needs numeric or binary labels, but task {task.name} has classes: use label_count"
         yield Problem(f"{place}.history", feature.history, text)
