@@ -107,11 +107,14 @@ def test_payments(folder: Path) -> None:
     assert (pipeline.event.id, pipeline.event.time) == ("payment_id", "when")
     assert pipeline.label is not None
     assert (pipeline.label.id, pipeline.label.value) == ("payment_id", "is_fraud")
-    assert {name: feature.type for name, feature in pipeline.event.features.items()} == {
+    assert {name: feature.type for name, feature in pipeline.event.plain.items()} == {
         "amount": "number",
         "shop": "string",
         "country": "string",
     }
+    assert {name: field.type for name, field in pipeline.event.context.items()} == {"customer_id": "key"}
+    assert "customer_id_mean_7d: {history: mean(amount), by: customer_id, over: 7d}" in text
+    assert "history: customer_id is no feature, and its past is" in done.stderr
     assert pipeline.metrics == ("ROCAUC", "AveragePrecision", "LogLoss")
     assert ([one.detector for one in pipeline.drift.loss], pipeline.drift.error) == (["ADWIN(delta=0.002)"], ())
     assert "# customer_id: number" in text
@@ -375,7 +378,7 @@ def test_real_data(folder: Path, file: str, label: str, task: str, features: int
     done = init("--input", str(Path(data) / file), "--label", label, "-o", "p.yaml")
     assert done.exit_code == 0, done.output
     pipeline = load_pipeline(folder / "p.yaml")
-    assert (pipeline.task, len(pipeline.event.features)) == (task, features)
+    assert (pipeline.task, len(pipeline.event.plain)) == (task, features)
     assert not {"TX_FRAUD_SCENARIO", "casual", "registered"} & set(pipeline.event.features)
     assert works(pipeline, Path(data) / file, label, 5_000)
 

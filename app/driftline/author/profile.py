@@ -73,12 +73,18 @@ class Field(Struct, frozen=True):
 
 
 class Left(Struct, frozen=True):
-    """A field that does not become a feature, and why."""
+    """A field that does not become a feature, and why.
+
+    Args:
+        leak: it gives the label away.
+        key: it is an id, by which a past may be kept.
+    """
 
     name: str
     type: FeatureType
     why: str
     leak: bool = False
+    key: bool = False
 
 
 class Profile(Struct, frozen=True):
@@ -314,7 +320,7 @@ def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
     distinct = len(set(numbers))
     whole = all(number.is_integer() for number in numbers)
     if whole and looks_like_id(name) and distinct > ONE_HOT_MAX:
-        return Left(name, "number", "an id: its magnitude means nothing, and the model would memorize it")
+        return Left(name, "number", "an id: its magnitude means nothing, and the model would memorize it", key=True)
     sorted_rows = all(earlier <= later for earlier, later in pairwise(numbers))
     if sorted_rows and distinct >= _COUNTER_VALUES_MIN and len(numbers) >= _COUNTER_ROWS_MIN:
         return Left(name, "number", "it only increases: a counter or clock, different in every event")
@@ -336,7 +342,7 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if distinct > ID_SHARE * len(known):
         return Left(name, "string", "almost every value is unique: the model would memorize it")
     if looks_like_id(name):
-        return Left(name, "string", "an id: the model would memorize it")
+        return Left(name, "string", "an id: the model would memorize it", key=True)
     if distinct > _HASHED_MAX:
         return Left(name, "string", f"{distinct:,} different values are too many to learn from")
     return Field(name, "string", "hashed", fill, note=f"{distinct:,} different values, hashed into a few columns")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from driftline.author.past import Proposal, propose
 from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 from driftline.author.sample import Sample, find_column, read_sample
 from driftline.cli.echo import echo
@@ -34,6 +35,8 @@ _WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT = "7d"
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 _EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
+_REGRESSOR = "LinearRegression(optimizer=AdaGrad(0.1))"
+_REGRESSION_NOTE = "A linear model of scaled numbers, of what the label was lately; the label is scaled as well."
 _TEXT_NOTES = (
     "A linear model of scaled numbers and word counts, with a learning rate per weight.",
     "Naive Bayes on word counts.",
@@ -82,13 +85,14 @@ def init(
         found = _without_text(found, path)
     name = name or _slug(path)
     output = output or Path(f"{name}.yaml")
-    draft = _Draft(found, sample, path, label, name, output, _stated(decimal, time_form))
+    past = propose(found, sample.columns, label)
+    draft = _Draft(found, past, sample, path, label, name, output, _stated(decimal, time_form))
     text = "".join(f"{line}\n" for line in draft.lines())
     _check(text, name)
     _write(text, output, force)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
-    _tell(found, sample, path, output)
+    _tell(found, past, sample, path, output)
 
 
 def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
@@ -172,9 +176,13 @@ def _write(text: str, output: Path, force: bool) -> None:
         raise InputFileError(f"cannot write {output} ({error.strerror}); choose another place with -o") from error
 
 
-def _tell(found: Profile, sample: Sample, path: Path, output: Path) -> None:
+def _tell(found: Profile, past: Proposal, sample: Sample, path: Path, output: Path) -> None:
     target = found.target
     echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
+    if past.features:
+        echo(f"history: {len(past.features)} more from past events and the labels known by then", err=True)
+    for note in past.notes:
+        echo(f"history: {note}", err=True)
     for place in sample.unnamed:
         echo(f"left out: column {place} has no name", err=True)
     for left in found.left:
@@ -206,6 +214,7 @@ class _Draft:
 
     Args:
         found: what the data seems to be.
+        past: history features for it.
         label: the field to predict; None for anomalies.
         stated: options by which the file is read.
     """
@@ -213,6 +222,7 @@ class _Draft:
     def __init__(
         self,
         found: Profile,
+        past: Proposal,
         sample: Sample,
         path: Path,
         label: str | None,
@@ -222,6 +232,7 @@ class _Draft:
     ) -> None:
         self._stated = stated
         self._found = found
+        self._past = past
         self._task = task_of(found.target.task)
         self._sample = sample
         self._path = path
@@ -274,6 +285,10 @@ class _Draft:
             if self._found.time_form.name:
                 order += f"; format {self._found.time_form.name} here, which `produce` turns into epoch ms"
             yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
+        if self._past.context:
+            paths = {name: self._path_text(name) for name in self._past.context}
+            read = {name: "key" if path == name else {"path": path, "type": "key"} for name, path in paths.items()}
+            yield _beside(f"  context: {yaml_scalar(read)}", "ids by which the past is kept; no features")
         yield _beside("  features:", "in the order in which the model gets them")
         features = {field.name: field for field in self._found.features}
         left = {one.name: one for one in self._found.left}
@@ -284,6 +299,10 @@ class _Draft:
                 yield self._left(left[column])
         for array in self._sample.arrays:
             yield _beside(f"    # {_plain(array)}: ...", "left out: it holds arrays")
+        if self._past.features:
+            yield _beside("    # of past events and of labels known by then:", "see docs/history.md")
+        for name, form in self._past.features.items():
+            yield f"    {yaml_scalar(name)}: {yaml_scalar(form)}"
         yield ""
 
     def _feature(self, field: Field) -> str:
@@ -327,7 +346,8 @@ class _Draft:
 
     def _model(self) -> Iterator[str]:
         uses = {field.use for field in self._found.features}
-        yield "# " + (_TEXT_NOTES[uses == {"text"}] if "text" in uses else self._task.draft.note)
+        note = _TEXT_NOTES[uses == {"text"}] if "text" in uses else self._task.draft.note
+        yield "# " + (_REGRESSION_NOTE if self._past.features and self._task.labels.numeric else note)
         yield "model: |"
         yield from (f"  {line}" for line in self._expression())
         yield ""
@@ -345,14 +365,18 @@ class _Draft:
         by_use: dict[str, list[str]] = {}
         for field in self._found.features:
             by_use.setdefault("number" if field.use == "boolean" else field.use, []).append(field.name)
+        if self._past.features:
+            by_use.setdefault("number", []).extend(self._past.features)
         if list(by_use) == ["text"] and len(by_use["text"]) == 1:
             yield f"BagOfWords(on={by_use['text'][0]!r}) | MultinomialNB()"
             return
-        if self._task.draft.model is not None:
+        if self._task.draft.model is not None and not self._past.features:
             yield self._task.draft.model
             return
         linear = "LogisticRegression(optimizer=AdaGrad(0.1))" if "text" in by_use else "LogisticRegression()"
         last = self._task.draft.head.format(linear)
+        if self._task.labels.numeric:
+            last = f"TargetStandardScaler(regressor={_REGRESSOR})"
         if set(by_use) == {"number"}:
             yield f"StandardScaler() | {last}"
             return

@@ -1,0 +1,89 @@
+"""Which history features are proposed for a table, and why others are not."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from driftline.author.past import Proposal, propose
+from driftline.author.profile import profile
+
+ROWS = 400
+
+
+def proposed(columns: dict[str, Any], label: str | None) -> Proposal:
+    return propose(profile(columns, label), columns, label)
+
+
+def payments(**more: Any) -> dict[str, Any]:
+    rng = random.Random(3)
+    return {
+        "payment_id": list(range(ROWS)),
+        "time": [1_700_000_000 + 60 * number for number in range(ROWS)],
+        "card_id": [rng.randint(1, 90) for _ in range(ROWS)],
+        "session_id": [f"s{rng.randint(1, 10**9)}" for _ in range(ROWS)],
+        "amount": [round(rng.expovariate(0.02), 2) for _ in range(ROWS)],
+        "fraud": [int(rng.random() < 0.2) for _ in range(ROWS)],
+        **more,
+    }
+
+
+def test_an_id_that_repeats_becomes_a_key() -> None:
+    found = proposed(payments(), "fraud")
+    assert found.context == ("card_id",)
+    assert found.features["card_id_count_1d"] == {"history": "count", "by": "card_id", "over": "1d"}
+    assert found.features["card_id_mean_7d"] == {"history": "mean(amount)", "by": "card_id", "over": "7d"}
+    assert found.features["card_id_label_30d"] == {"history": "label_mean", "by": "card_id", "over": "30d"}
+    assert found.features["card_id_since_last"]["history"] == "since_last"
+    assert any("card_id is no feature, and its past is" in note for note in found.notes)
+    assert not any("session_id" in str(form) for form in found.features.values())
+
+
+def test_what_gives_the_label_away_is_in_no_history() -> None:
+    columns = payments()
+    columns["case_id"] = [f"case {label}" for label in columns["fraud"]]
+    columns["review"] = [label * 2.5 for label in columns["fraud"]]
+    found = proposed(columns, "fraud")
+    assert not any(name in str(form) for form in found.features.values() for name in ("case_id", "review", "fraud"))
+
+
+def test_classes_give_no_label_history_but_counts() -> None:
+    found = proposed(payments(fraud=["a", "b", "c", "a"] * (ROWS // 4)), "fraud")
+    assert "card_id_count_1d" in found.features
+    assert not any(form["history"].startswith("label") for form in found.features.values())
+
+
+def test_without_times_there_is_no_history_and_it_says_so() -> None:
+    columns = payments()
+    del columns["time"]
+    found = proposed(columns, "fraud")
+    assert (found.context, found.features) == ((), {})
+    assert found.notes == ("no history features: no field holds the event's time",)
+
+
+def test_anomalies_get_none() -> None:
+    columns = payments()
+    del columns["fraud"]
+    assert proposed(columns, None) == Proposal()
+
+
+def test_a_number_is_predicted_from_what_it_was_in_events_alike() -> None:
+    """The fields by which it is told are those that explain most of it."""
+    rng = random.Random(5)
+    hours = [number % 24 for number in range(ROWS)]
+    off = [number // 24 % 7 >= 5 for number in range(ROWS)]
+    riders = [hour * (1 + 2 * free) * 10 + rng.random() for hour, free in zip(hours, off, strict=True)]
+    found = proposed(
+        {
+            "time": [1_700_000_000 + 3600 * number for number in range(ROWS)],
+            "hour": hours,
+            "noise": [rng.randint(0, 5) for _ in range(ROWS)],
+            "off": off,
+            "riders": riders,
+        },
+        "riders",
+    )
+    assert found.features["label_last"] == {"history": "label_last"}
+    assert found.features["hour_label_7d"] == {"history": "label_mean", "by": "hour", "over": "7d"}
+    assert found.features["hour_off_label_last"] == {"history": "label_last", "by": ["hour", "off"]}
+    assert not any("noise" in name for name in found.features)
