@@ -103,7 +103,7 @@ async def test_a_load_before_the_worker_starts_serves_its_first_event(delivery: 
     for partition in (0, 1):
         first = orjson.loads(cluster.records(chosen.topics.scores, partition)[0].value or b"")
         event = orjson.loads(cluster.records(chosen.topics.events, partition)[0].value or b"")
-        wanted = taught(chosen).score((event["x"], event["z"], event["word"]), "", Oracle()).served
+        _, wanted, _ = taught(chosen).score((event["x"], event["z"], event["word"]), "", Oracle())
         assert (first["event_id"], first["model_version"]) == (event["id"], "1.0")
         assert first["probability"] == wanted.value
     told = [one for one in documents(cluster, chosen.topics.alerts) if one["kind"] == "model_change"]

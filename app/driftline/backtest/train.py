@@ -171,7 +171,7 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
 def _said(learner: Learner, values: Values) -> Prediction | str:
     """What a model says, or raises: an event at which it always raises is rejected live as well."""
     try:
-        predicted = learner.score(values, "proof", Oracle())
+        made, _, _ = learner.score(values, "proof", Oracle())
     except ModelRaisedError as error:
         return str(error)
-    return predicted.made or _NOTHING
+    return made or _NOTHING

@@ -56,18 +56,9 @@ class ModelVersion(Struct, frozen=True, gc=False, array_like=True):
         return f"{self.generation}.{self.learned}"
 
 
-class Predicted(Struct, frozen=True, gc=False):
-    """What is predicted of one event, as the model made it and as it is served.
-
-    Args:
-        made: what the model says, empty where that is not finite; None where it was not asked.
-        served: what leaves: `made` itself, or what takes its place.
-        guard: which of them, see `Score`.
-    """
-
-    made: Prediction | None
-    served: Prediction
-    guard: Guard
+Predicted: TypeAlias = tuple[Prediction | None, Prediction, Guard]
+"""What is predicted of one event: what the model made (empty where that is not finite, None where it was not asked),
+what is served (the same, or what takes its place), and which of them that is. No struct: one is made for each event."""
 
 
 class Unserved(Struct, frozen=True, gc=False, array_like=True):

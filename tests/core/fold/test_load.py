@@ -115,7 +115,7 @@ def test_a_shard_without_any_event_serves_its_first_one_with_the_loaded_model() 
     assert alert.output_id == "p.control-0-2-2"
     served = first_score(shard)
     assert (served.version.generation, served.guard) == (1, "served")
-    assert served.prediction == taught().learner.score((0.7, "a"), "call", Oracle()).served
+    assert served.prediction == taught().learner.score((0.7, "a"), "call", Oracle())[1]
     assert served.prediction != first_score(Shard(small(), 0)).prediction
     assert shard.counts["control_load"] == 1
     assert shard.counts["load_parts"] == 3

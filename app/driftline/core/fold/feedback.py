@@ -23,6 +23,8 @@ from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValu
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
+_WAITING: Final = State.WAITING  # a member takes longer to find by its name
+
 OnLabel: TypeAlias = Callable[[Shard, Found, Held, Move, Outbox], None]
 OnEnd: TypeAlias = Callable[[Shard, Found, str, Move, Outbox], None]
 
@@ -67,8 +69,8 @@ def await_label(
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
         strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
-        move = shard.life[State.WAITING].label  # of `PARTLY` too, where several labels are held
-        _ON_LABEL[move.act](shard, Found(State.WAITING, place, waiting), held, move, out)
+        move = shard.life[_WAITING].label  # of `PARTLY` too, where several labels are held
+        _ON_LABEL[move.act](shard, Found(_WAITING, place, waiting), held, move, out)
     while (oldest := pending.crowded()) is not None:
         end_wait(shard, oldest, "more events wait than pending_max", out)
 
@@ -408,7 +410,8 @@ def learn(
     """
     if shard.frozen:
         return None
-    time_ms = min(time_ms, shard.now_ms)
+    now_ms = shard.watermark_ms or 0
+    time_ms = time_ms if time_ms < now_ms else now_ms  # `min` is slower
     try:
         shard.learner.learn(values, label, output_id, time_ms, oracle)
     except ModelRaisedError as raised:

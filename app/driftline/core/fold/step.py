@@ -33,7 +33,7 @@ from driftline.core.fold.incident import (
 )
 from driftline.core.fold.load import refused, take_chunk
 from driftline.core.oracle import Oracle
-from driftline.core.output import MODEL, ModelVersion, Predicted, Prediction, Score, Unserved
+from driftline.core.output import MODEL, ModelVersion, Prediction, Score, Unserved
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
@@ -122,15 +122,14 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if terms.computed:
         event = shard.history.complete(event, now_ms)
     try:
-        predicted = learner.score(event.features, output_id, out.oracle)
+        made, prediction, guard = learner.score(event.features, output_id, out.oracle)
     except ModelRaisedError as raised:
         reject(shard, event.source, "model_error", str(raised), out)
         watch_faults(shard, out)
         return
-    prediction, guard = predicted.served, predicted.guard
     unserved: tuple[Unserved, ...] = ()
     if guard != "served":
-        unserved, version = _unserved(predicted, version), learner.version
+        unserved, version = _unserved(made, prediction, version), learner.version
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
@@ -162,10 +161,9 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         shard.pending.add(event_id, now_ms, None)
 
 
-def _unserved(predicted: Predicted, version: ModelVersion) -> tuple[Unserved, ...]:
+def _unserved(made: Prediction | None, served: Prediction, version: ModelVersion) -> tuple[Unserved, ...]:
     """What the model made, where something else is served."""
-    made = predicted.made
-    return () if made is None or made is predicted.served else (Unserved(MODEL, made, version),)
+    return () if made is None or made is served else (Unserved(MODEL, made, version),)
 
 
 def _watch(shard: Shard, event: Event, prediction: Prediction, out: Outbox) -> None:

@@ -34,8 +34,8 @@ SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back t
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _NOTHING = Prediction()
-_WITHHELD = Predicted(_NOTHING, _NOTHING, "withheld")
-_AT_REST = Predicted(None, _NOTHING, "withheld")
+_WITHHELD: Predicted = (_NOTHING, _NOTHING, "withheld")
+_AT_REST: Predicted = (None, _NOTHING, "withheld")
 
 
 class Learner:
@@ -138,7 +138,7 @@ class Learner:
             if oracle.known:
                 _pass_over(call, oracle)
             prediction = self._predict(values)
-            return self._ask_another(values) if prediction is None else Predicted(prediction, prediction, "served")
+            return self._ask_another(values) if prediction is None else (prediction, prediction, "served")
         except _STOPS:
             raise
         except BaseException as error:  # River's parts in Rust panic past Exception
@@ -183,7 +183,7 @@ class Learner:
         """What the last good copy says, now that the model said nothing finite."""
         self._fall_back()
         prediction = self._predict(values)
-        return _WITHHELD if prediction is None else Predicted(_NOTHING, prediction, "fallback")
+        return _WITHHELD if prediction is None else (_NOTHING, prediction, "fallback")
 
     # -- exceptions
 
