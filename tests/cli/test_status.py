@@ -62,7 +62,7 @@ def test_held_learning_and_open_alerts_are_told() -> None:
     assert passed == "shard 0 skipped: 1,200 events deleted, 3 labels tombstone"
     assert alert == "open alert: p-0-error-l5"
     assert known == "open alert: p-0-input-e7 (acknowledged)"
-    assert unread.startswith("shard 1: 2 records in p.control are not read yet")
+    assert unread.startswith("shard 1: 2 records in p.control are still unread")
 
 
 def test_what_could_not_be_learned_is_named() -> None:
