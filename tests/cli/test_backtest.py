@@ -507,7 +507,7 @@ def test_failed_reading_keeps_an_earlier_scores_file(tmp_path: Path, content: by
         (["--grid", "params.lr"], "write a key and values"),
         (["--burn-in", "soon"], "not a duration"),
         (["--scores", "scores.xlsx"], "name it .csv or .parquet"),
-        (["--scores", "nowhere/scores.csv"], "no folder nowhere"),
+        (["--scores", "nowhere/scores.csv"], "folder nowhere does not exist"),
         (["--events", "e.jsonl"], "give either --input"),
         (["--grid", "seed=" + ",".join(map(str, range(70)))], "more than 64 candidates"),
         (["--time", "at", "--start", "0"], "--time excludes"),

@@ -173,7 +173,7 @@ def test_rejected_records_are_said(tmp_path: Path) -> None:
         (("--input", "none.csv", "--label", "y"), 2, "none.csv"),
         (("--input", "{table}", "--label", "nope"), 2, "nope"),
         (("--input", "{table}", "--label", "y", "-o", "{folder}"), 2, "is a folder"),
-        (("--input", "{table}", "--label", "y", "-o", "{folder}/no/model.bin"), 2, "no folder"),
+        (("--input", "{table}", "--label", "y", "-o", "{folder}/no/model.bin"), 2, "does not exist; create it"),
         (("--input", "{table}", "--label", "x1"), 2, "a label must be"),
         (("--input", "{table}", "--label", "y", "--set", "event.features.x9=number"), 2, "x9"),
     ],

@@ -35,7 +35,7 @@ def test_a_line_that_comes_in_parts_is_read_whole(children: list[subprocess.Pope
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("input()", "said nothing"),
+        ("input()", "printed nothing"),
         ("raise SystemExit(5)", "status 5"),
         ("print('no json', flush=True); input()", "printed"),
         ("print('[1]', flush=True); input()", "printed"),

@@ -92,7 +92,7 @@ async def test_a_trained_model_serves_the_first_event_and_survives(kafka: KafkaN
     with Worker(file, kafka.bootstrap, tmp_path, OPEN, name="second") as worker:
         await asyncio.to_thread(worker.until_ready, PARTITIONS)
         taken = await asyncio.to_thread(succeed, "control", *where, "load", second)
-        assert f"taken by {PARTITIONS} shards" in taken
+        assert f"accepted by {PARTITIONS} shards" in taken
         await until_written(kafka.bootstrap, topics.alerts, 2 * PARTITIONS, DRAINED_S)
         await asyncio.to_thread(_produce, where, rows, COUNT)  # the first half again: each id counts once
         await until_written(kafka.bootstrap, topics.scores, COUNT // 2 + 50, DRAINED_S)

@@ -323,7 +323,7 @@ async def test_a_stranger_in_the_journal_is_found_out() -> None:
     async with Life(cluster, chosen) as life:
         error = await life.fails()
     assert isinstance(error, InvariantError)
-    assert "no journal entry" in str(error)
+    assert "not a journal entry" in str(error)
 
 
 async def test_input_that_expired_before_it_was_read_is_an_error_or_a_gap() -> None:
