@@ -16,6 +16,7 @@ FAMILIES = {
     "driftline_broker_outages",
     "driftline_broker_up",
     "driftline_failures",
+    "driftline_fold_seconds",
     "driftline_frozen",
     "driftline_model_generation",
     "driftline_ready",

@@ -253,6 +253,7 @@ class Live:
             ),
             together=self._together(),
         )
+        self._tally.fold_s += self._clock.now_s() - started_s
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = self._clock.now_s()
         self._resume(feed)

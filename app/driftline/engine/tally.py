@@ -87,6 +87,7 @@ class Tally:
         self.recovery_unverifiable = 0
         self.recoveries = 0
         self.failures = 0
+        self.fold_s = 0.0
         self._events = events
         # Of each partition of the events: last offset of a poll, and when it returned.
         self._receipts: defaultdict[int, deque[tuple[int, float]]] = defaultdict(deque)

@@ -51,6 +51,7 @@ class WorkerCollector(Collector):
             return
         shards = [(str(partition), runner) for partition, runner in sorted(worker.runners.items())]
         yield from _counters(shards)
+        yield _fold(shards)
         yield from _histograms(shards)
         yield from _recovery(shards)
         yield from _states(shards)
@@ -116,6 +117,18 @@ _HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
     ),
     "driftline_snapshot_bytes": ("Bytes written per snapshot.", lambda tally: tally.snapshot_bytes),
 }
+
+
+def _fold(shards: Shards) -> Metric:
+    """Its rate is how full the shard is: one shard is one core."""
+    family = CounterMetricFamily(
+        "driftline_fold_seconds",
+        "Time spent processing records; its rate is how full the shard is.",
+        labels=["partition"],
+    )
+    for number, runner in shards:
+        family.add_metric([number], runner.tally.fold_s)
+    return family
 
 
 def _histograms(shards: Shards) -> Iterator[Metric]:
