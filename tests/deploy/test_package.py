@@ -57,6 +57,14 @@ def test_the_command_is_the_groups() -> None:
     assert script.value == "driftline.__main__:run"
 
 
+def test_what_an_installed_document_links_to_is_installed() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    installed = setuptools["data-files"]["share/driftline/docs"]
+    linked = {link for name in installed for link in re.findall(r"\]\(([^)#:]+)", (ROOT / name).read_text("utf-8"))}
+    assert linked
+    assert {f"docs/{link}" for link in linked} <= set(installed)
+
+
 @pytest.mark.parametrize("name", ["pom.xml", "log4j2.xml"])
 def test_what_a_broker_needs_is_in_the_package(name: str) -> None:
     package_data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
