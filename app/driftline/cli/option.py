@@ -78,6 +78,40 @@ def form_options(command: Command) -> Command:
     )(command)
 
 
+def row_options(label: str, event_id: str, time_field: str) -> Callable[[Command], Command]:
+    """`--input`, a file of rows; `--label`, `--id` and `--time`, its fields; and `form_options`.
+
+    Args:
+        label, event_id, time_field: the help of each field.
+    """
+
+    def add(command: Command) -> Command:
+        command = form_options(command)
+        command = click.option("--time", "time_field", metavar="FIELD", help=time_field)(command)
+        command = click.option("--id", "event_id", metavar="FIELD", help=event_id)(command)
+        command = click.option("--label", metavar="FIELD", help=label)(command)
+        return click.option(
+            "--input",
+            "path",
+            type=click.Path(path_type=Path),
+            required=True,
+            metavar="FILE",
+            help="CSV with a header, or JSON lines; may be gzipped (.gz).",
+        )(command)
+
+    return add
+
+
+def kind_option(text: str) -> Callable[[Command], Command]:
+    """`--kind`: which broker to start.
+
+    Args:
+        text: the help.
+    """
+    kinds = click.Choice(["embedded", "kafka"])
+    return click.option("--kind", type=kinds, default="embedded", show_default=True, help=text)
+
+
 def pipeline_option(command: Command) -> Command:
     """`-p FILE` and `--set key=value`."""
     command = click.option(

@@ -7,17 +7,11 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import json_option, pipeline_option
+from driftline.cli.option import json_option, kind_option, pipeline_option
 
 
 @click.command()
-@click.option(
-    "--kind",
-    type=click.Choice(["embedded", "kafka"]),
-    default="embedded",
-    show_default=True,
-    help="embedded: starts at once, in memory, no Java. kafka: a real Apache Kafka (Java 17, and Maven once).",
-)
+@kind_option("embedded: starts at once, in memory, no Java. kafka: a real Apache Kafka (Java 17, and Maven once).")
 @click.option("--port", type=click.IntRange(1, 65_535), help="kafka: port on 127.0.0.1 [default: any free port].")
 @click.option(
     "--partitions",

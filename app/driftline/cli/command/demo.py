@@ -7,17 +7,11 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import json_option
+from driftline.cli.option import json_option, kind_option
 
 
 @click.command()
-@click.option(
-    "--kind",
-    type=click.Choice(["embedded", "kafka"]),
-    default="embedded",
-    show_default=True,
-    help="embedded: nothing to install, at least once. kafka: a real Kafka (needs Java), exactly once.",
-)
+@kind_option("embedded: nothing to install, at least once. kafka: a real Kafka (needs Java), exactly once.")
 @click.option("--payments", "count", type=click.IntRange(20_000), default=30_000, show_default=True)
 @click.option("--rate", type=click.FloatRange(100), default=1_200.0, show_default=True, help="Payments per second.")
 @click.option(

@@ -7,28 +7,16 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import form_options
+from driftline.cli.option import row_options
 from driftline.core.task import TASK_NAMES
 
 
 @click.command(short_help="Write a pipeline file for a data file.")
-@click.option(
-    "--input",
-    "path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="CSV with a header, or JSON lines; may be gzipped (.gz).",
+@row_options(
+    label="The field to predict; without it, events get anomaly scores.",
+    event_id="The field with a unique id [default: inferred from the data].",
+    time_field="The event time field [default: inferred from the data].",
 )
-@click.option("--label", metavar="FIELD", help="The field to predict; without it, events get anomaly scores.")
-@click.option("--id", "event_id", metavar="FIELD", help="The field with a unique id [default: inferred from the data].")
-@click.option(
-    "--time",
-    "time_field",
-    metavar="FIELD",
-    help="The event time field [default: inferred from the data].",
-)
-@form_options
 @click.option("--task", type=click.Choice(TASK_NAMES), help="What to predict [default: inferred from the data].")
 @click.option("--name", metavar="NAME", help="The pipeline's name [default: from the file name].")
 @click.option(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, MOMENT, bootstrap_option, form_options, json_option, pipeline_option
+from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option, pipeline_option, row_options
 
 
 class RateType(click.ParamType):
@@ -36,23 +35,11 @@ def _check(time_field: str | None, start_ms: int | None, step_ms: int | None, **
 @click.command()
 @pipeline_option
 @bootstrap_option
-@click.option(
-    "--input",
-    "path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="CSV with a header, or JSON lines; may be gzipped (.gz).",
+@row_options(
+    label="The label field; required if the pipeline has labels.",
+    event_id="The event id field [default: the pipeline's, else the row number].",
+    time_field="The event time field [default: the pipeline's].",
 )
-@click.option("--label", metavar="FIELD", help="The label field; required if the pipeline has labels.")
-@click.option(
-    "--id",
-    "event_id",
-    metavar="FIELD",
-    help="The event id field [default: the pipeline's, else the row number].",
-)
-@click.option("--time", "time_field", metavar="FIELD", help="The event time field [default: the pipeline's].")
-@form_options
 @click.option("--start", "start_ms", type=MOMENT, help="Time of the first row, if rows have no time.")
 @click.option(
     "--step",
