@@ -19,25 +19,10 @@ from driftline.codec.manifest import (
     state_digest,
 )
 from driftline.core.error import SnapshotError
+from tests.support.manifest import manifest
 
 KEY = KeyRing((b"a key of the deployment",))
-MANIFEST = Manifest(
-    format=1,
-    slot=0,
-    partition=3,
-    journal_offset=41,
-    chain="ab" * 16,
-    slice_number=7,
-    epoch=1,
-    positions={"p.events": 10},
-    chunks=2,
-    size_bytes=600_000,
-    digest=state_digest(b"state"),
-    pipeline={"pipeline": "p"},
-    versions={"app": "1"},
-    arithmetic="00",
-    taken_ms=5,
-)
+MANIFEST = manifest()
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])

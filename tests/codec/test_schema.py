@@ -16,12 +16,13 @@ from driftline.codec.decode import REASONS
 from driftline.codec.encode import Message
 from driftline.codec.journal import CHAIN_START, EpochEntry, Range, SliceEntry, TopicIdentity, encode_link, link
 from driftline.codec.keyring import NO_KEYS, KeyRing
-from driftline.codec.manifest import Manifest, encode_manifest
+from driftline.codec.manifest import encode_manifest
 from driftline.core.fingerprint import arithmetic_fingerprint, versions
 from driftline.core.pipeline import Pipeline, pipeline_schema
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
 from driftline.engine.fold import Folder
+from tests.support.manifest import manifest
 from tests.support.schema import FOLDER, check, document_of, faults
 from tests.support.small import NOW_MS, event_bytes, label_bytes, small
 
@@ -122,29 +123,17 @@ def test_journal_entries_fit() -> None:
 
 @pytest.mark.parametrize("key", [NO_KEYS, KeyRing((b"a key of sixteen bytes or more",))])
 def test_manifests_fit(key: KeyRing) -> None:
-    manifest = Manifest(
-        format=1,
-        slot=1,
-        partition=0,
-        journal_offset=4,
-        chain="0" * 32,
-        slice_number=3,
-        epoch=1,
-        positions={"p.events": 7},
-        chunks=1,
-        size_bytes=10,
-        digest="0" * 64,
+    made = manifest(
         pipeline=small().resolved(),
         versions=versions(),
         arithmetic=arithmetic_fingerprint(),
-        taken_ms=NOW_MS,
         topics={"p.events": TopicIdentity("id", 1), "p.journal": TopicIdentity(None, 1)},
         outputs={"p.scores": 4},
     )
-    document = orjson.loads(encode_manifest(manifest, key))
+    document = orjson.loads(encode_manifest(made, key))
     assert not faults("manifest", document)
     assert faults("manifest", {**document, "slot": 2})
-    assert set(document) == set(msgspec.structs.asdict(manifest))
+    assert set(document) == set(msgspec.structs.asdict(made))
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,12 @@ from msgspec import UNSET
 
 from driftline.codec.journal import EpochEntry, TopicIdentity
 from driftline.codec.keyring import KeyRing
-from driftline.codec.manifest import RESTORED, Manifest
 from driftline.core.error import InvariantError
 from driftline.core.fingerprint import arithmetic_fingerprint, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import dump, load
-from driftline.core.state.migration import FORMAT
 from driftline.engine.fold import Folder
 from driftline.engine.recovery import Recovered
 from driftline.engine.restored import Before, kept_keys, put
@@ -79,23 +77,7 @@ class Gap(NamedTuple):
             topics=dict(self.topics) or UNSET,
             outputs=dict(self.outputs) or UNSET,
         )
-        manifest = Manifest(
-            format=FORMAT,
-            slot=RESTORED,
-            partition=self.partition,
-            journal_offset=kept.stands_behind[0],
-            chain=kept.stands_behind[1],
-            slice_number=kept.slice_number,
-            epoch=kept.epoch.number,
-            positions=dict(kept.positions),
-            chunks=0,
-            size_bytes=0,
-            digest="",
-            pipeline=document,
-            versions=versions(),
-            arithmetic=arithmetic_fingerprint(),
-            taken_ms=taken_ms,
-        )
+        manifest = kept.manifest(kept.stands_behind, document, taken_ms)
         old = await kept_keys(self.broker, self.pipeline.topics.snapshots, self.partition)
         before = Before(last.chain, last.journal_offset, old, self.ring)
         linked, offset = await put(self.publisher, self.pipeline, shard, manifest, entry, before)

@@ -16,10 +16,11 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from driftline.codec.journal import CHAIN_START, Entry, EpochEntry, Link, SliceEntry, decode_link, follows
 from driftline.codec.keyring import NO_KEYS, KeyRing
-from driftline.codec.manifest import Manifest
+from driftline.codec.manifest import RESTORED, Manifest
 from driftline.codec.seal import is_current
 from driftline.core.error import (
     DigestMismatchError,
@@ -40,6 +41,7 @@ from driftline.core.place import input_place, topic_of
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, loading
+from driftline.core.state.migration import FORMAT
 from driftline.engine.epoch import enter_epoch
 from driftline.engine.fold import Folded, Folder
 from driftline.engine.restored import restored_state
@@ -100,6 +102,36 @@ class Recovered:
     entry_offset: int = -1
     current: bool = True
     stands_behind: tuple[int, str] = (-1, CHAIN_START)
+
+    def manifest(self, behind: tuple[int, str], document: dict[str, Any], taken_ms: int) -> Manifest:
+        """A manifest of this state that does not name its bytes yet (`restored.with_head` adds them).
+
+        Args:
+            behind: offset and chain of the last journal entry in it.
+            document: the pipeline that it is of.
+
+        Raises:
+            InvariantError: there is no state.
+        """
+        if self.folder is None or self.epoch is None:
+            raise InvariantError("a manifest needs a state")
+        return Manifest(
+            format=FORMAT,
+            slot=RESTORED,
+            partition=self.folder.shard.number,
+            journal_offset=behind[0],
+            chain=behind[1],
+            slice_number=self.slice_number,
+            epoch=self.epoch.number,
+            positions=dict(self.positions),
+            chunks=0,
+            size_bytes=0,
+            digest="",
+            pipeline=document,
+            versions=versions(),
+            arithmetic=arithmetic_fingerprint(),
+            taken_ms=taken_ms,
+        )
 
 
 class Recovery:

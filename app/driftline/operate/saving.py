@@ -20,14 +20,12 @@ from typing import IO
 from msgspec import structs
 
 from driftline.codec.keyring import KeyRing
-from driftline.codec.manifest import RESTORED, Manifest, Row
+from driftline.codec.manifest import Manifest, Row
 from driftline.codec.state import FORMAT, KIND, SavedShard, StateFile, encode_line
 from driftline.core.error import InputFileError, InvariantError, RecoveryError
-from driftline.core.fingerprint import arithmetic_fingerprint, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen
-from driftline.core.state.migration import FORMAT as STATE_FORMAT
 from driftline.engine.recovery import Recovered, Recovery
 from driftline.engine.restored import Pieces, with_head
 from driftline.transport.clock import REAL, Clock
@@ -125,23 +123,8 @@ async def _save_shard(
     if state.folder is None or state.epoch is None:
         return Saved(partition, None)
     shard = state.folder.shard
-    manifest = Manifest(
-        format=STATE_FORMAT,
-        slot=RESTORED,
-        partition=partition,
-        journal_offset=state.journal_offset,
-        chain=state.chain,
-        slice_number=state.slice_number,
-        epoch=state.epoch.number,
-        positions=dict(state.positions),
-        chunks=0,
-        size_bytes=0,
-        digest="",
-        pipeline=shard.pipeline.resolved(),
-        versions=versions(),
-        arithmetic=arithmetic_fingerprint(),
-        taken_ms=int(clock.wall_s() * 1000),
-    )
+    taken_ms = int(clock.wall_s() * 1000)
+    manifest = state.manifest((state.journal_offset, state.chain), shard.pipeline.resolved(), taken_ms)
     return Saved(partition, _written(shard, manifest, stream))
 
 
