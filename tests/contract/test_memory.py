@@ -14,7 +14,7 @@ from driftline.transport.port import Place
 from tests.contract.lab import Member, MemoryLab
 from tests.support import memory
 from tests.support.cluster import ClusterError, FencedError, MemoryCluster, assign_ranges
-from tests.support.memory import AstrayError, MemoryBroker, Moment, RefusedError, Step
+from tests.support.memory import AstrayError, MemoryBroker, MemoryPublisher, Moment, RefusedError, Step
 
 
 class Hook:
@@ -59,6 +59,15 @@ def seen(cluster: MemoryCluster, pipeline: Pipeline, *, committed: bool = True) 
     return counts[0], counts[1], counts[2]
 
 
+async def begun(broker: MemoryBroker, pipeline: Pipeline, hook: Hook) -> tuple[MemoryPublisher, asyncio.Task[int]]:
+    """A publisher, and its commit, which has come to the hook's step."""
+    publisher = broker.publisher(0)
+    await publisher.open()
+    committing = asyncio.create_task(publisher.commit(*writes(pipeline)))
+    await hook.reached.wait()
+    return publisher, committing
+
+
 async def test_a_request_lost_before_the_commit_commits_nothing() -> None:
     cluster, pipeline = cluster_for()
     publisher = MemoryBroker(cluster, pipeline, hook=Hook("commit", ClusterError("cut off"))).publisher(0)
@@ -84,32 +93,16 @@ async def test_an_answer_lost_after_the_commit_is_a_commit_all_the_same() -> Non
     assert seen(cluster, pipeline) == (1, 1, 1)
 
 
-async def test_a_commit_on_its_way_is_shut_out_by_a_new_owner() -> None:
+@pytest.mark.parametrize(("step", "committed"), [("commit", True), ("batch", False)])
+async def test_what_is_on_its_way_is_shut_out_by_a_new_owner(step: Step, committed: bool) -> None:
     cluster, pipeline = cluster_for()
-    hook = Hook("commit")
-    publisher = MemoryBroker(cluster, pipeline, hook=hook).publisher(0)
-    await publisher.open()
-    committing = asyncio.create_task(publisher.commit(*writes(pipeline)))
-    await hook.reached.wait()
+    hook = Hook(step)
+    _, committing = await begun(MemoryBroker(cluster, pipeline, hook=hook), pipeline, hook)
     await MemoryBroker(cluster, pipeline).publisher(0).open()
     hook.go_on.set()
     with pytest.raises(CommitUnknownError, match="newer owner"):
         await committing
-    assert seen(cluster, pipeline) == (0, 0, 0)
-
-
-async def test_a_batch_on_its_way_is_shut_out_by_a_new_owner() -> None:
-    cluster, pipeline = cluster_for()
-    hook = Hook("batch")
-    publisher = MemoryBroker(cluster, pipeline, hook=hook).publisher(0)
-    await publisher.open()
-    committing = asyncio.create_task(publisher.commit(*writes(pipeline)))
-    await hook.reached.wait()
-    await MemoryBroker(cluster, pipeline).publisher(0).open()
-    hook.go_on.set()
-    with pytest.raises(CommitUnknownError, match="newer owner"):
-        await committing
-    assert seen(cluster, pipeline, committed=False) == (0, 0, 0)
+    assert seen(cluster, pipeline, committed=committed) == (0, 0, 0)
 
 
 async def test_a_decided_commit_holds_though_a_new_owner_comes_before_its_markers() -> None:
@@ -150,10 +143,7 @@ async def test_without_transactions_what_was_written_stays() -> None:
 async def test_an_expired_transaction_shuts_out_a_sole_owner() -> None:
     cluster, pipeline = cluster_for()
     hook = Hook("commit")
-    publisher = MemoryBroker(cluster, pipeline, hook=hook).publisher(0)
-    await publisher.open()
-    committing = asyncio.create_task(publisher.commit(*writes(pipeline)))
-    await hook.reached.wait()
+    publisher, committing = await begun(MemoryBroker(cluster, pipeline, hook=hook), pipeline, hook)
     cluster.expire(f"{pipeline.name}-0")
     hook.go_on.set()
     with pytest.raises(CommitUnknownError):
@@ -234,10 +224,7 @@ async def test_a_killed_client_sends_nothing_more_but_what_is_under_way_arrives(
     cluster, pipeline = cluster_for()
     hook = Hook("commit")
     broker = MemoryBroker(cluster, pipeline, hook=hook)
-    publisher = broker.publisher(0)
-    await publisher.open()
-    committing = asyncio.create_task(publisher.commit(*writes(pipeline)))
-    await hook.reached.wait()
+    publisher, committing = await begun(broker, pipeline, hook)
     broker.kill()
     with pytest.raises(CommitUnknownError, match="killed"):
         await publisher.commit(*writes(pipeline))

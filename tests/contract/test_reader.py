@@ -8,19 +8,24 @@ import pytest
 
 from driftline.codec.write import Write
 from driftline.core.error import InputLostError
-from driftline.transport.port import Place
+from driftline.transport.port import Broker, Place
 from tests.contract.lab import Lab, read_all, read_from, values_of
+
+
+async def commit_each(broker: Broker, topic: str, count: int) -> None:
+    """Records `0`, `1`, ..., each in a transaction of its own, so that a marker follows it."""
+    publisher = broker.publisher(0)
+    await publisher.open()
+    for number in range(count):
+        await publisher.commit([Write(topic, 0, None, b"%d" % number)], None)
+    await publisher.close()
 
 
 async def test_reads_to_the_end_past_control_records_and_aborted_ones(lab: Lab) -> None:
     lab.need("isolation")
     pipeline = await lab.pipeline()
     broker, topic = lab.broker(pipeline), pipeline.topics.scores
-    publisher = broker.publisher(0)
-    await publisher.open()
-    for number in range(3):
-        await publisher.commit([Write(topic, 0, None, b"%d" % number)], None)
-    await publisher.close()
+    await commit_each(broker, topic, 3)
     aborted = await lab.begin("stranger", topic, [b"never", b"seen"])
     await aborted.end(commit=False)
 
@@ -48,11 +53,7 @@ async def test_a_stop_between_records_is_an_end(lab: Lab) -> None:
     lab.need("isolation")
     pipeline = await lab.pipeline()
     broker, topic = lab.broker(pipeline), pipeline.topics.scores
-    publisher = broker.publisher(0)
-    await publisher.open()
-    for number in range(3):
-        await publisher.commit([Write(topic, 0, None, b"%d" % number)], None)
-    await publisher.close()
+    await commit_each(broker, topic, 3)
     reader = broker.reader()
     await reader.open({Place(topic, 0): 0})
     assert values_of(await read_all(reader, topic, stop=2)) == [b"0"]  # a marker is at offset 1

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
-from msgspec import structs
 
 from driftline.codec.encode import Message
 from driftline.codec.journal import EpochEntry, Link, SliceEntry, decode_link
@@ -26,7 +25,7 @@ from driftline.engine.recovery import Recovered, Recovery
 from driftline.engine.runner import Runner, Start
 from driftline.engine.worker import Worker
 from driftline.transport.port import Place
-from tests.support.cluster import ClusterError, Entry, MemoryCluster
+from tests.support.cluster import ClusterError, MemoryCluster
 from tests.support.memory import Hook, MemoryBroker, Moment, Step
 from tests.support.published import digest
 
@@ -315,9 +314,16 @@ async def check_replay(cluster: MemoryCluster, chosen: Pipeline, life: Life) -> 
         assert recovered.journal_offset == runner.live.journal_offset
 
 
+@asynccontextmanager
+async def after(death: Death, cluster: MemoryCluster, chosen: Pipeline) -> AsyncIterator[Life]:
+    """A worker that has done everything, after one that died of this."""
+    async with Life(cluster, chosen, client="one", hook=death) as first:
+        await first.until_dead(death)
+    async with Life(cluster, chosen, client="two") as second:
+        await second.until_done()
+        yield second
+
+
 def tamper(cluster: MemoryCluster, place: Place, offset: int, value: bytes) -> None:
     """Change a record where it lies, as no client could."""
-    log = cluster.log(place)
-    entry = log._entries[offset - log.start]
-    changed = structs.replace(entry.source, value=value)
-    log._entries[offset - log.start] = Entry(changed, entry.transaction, entry.marker)
+    cluster.log(place).overwrite(offset, value=value)

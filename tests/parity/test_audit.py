@@ -66,8 +66,7 @@ def change(cluster: MemoryCluster, place: Place, at: int, **changes: Any) -> int
 def hide(cluster: MemoryCluster, place: Place, at: int) -> Source:
     """Make the nth readable record one that no reader sees."""
     source = cluster.records(*place)[at]
-    log = cluster.log(place)
-    log._entries[source.offset - log.start] = Entry(source, None, marker=True)
+    cluster.log(place).overwrite(source.offset, marker=True)
     return source
 
 
@@ -222,8 +221,7 @@ async def test_a_changed_field(field: str) -> None:
     (source,) = cluster.records(*place)
     reason = tuple((name, b"other" if name == "driftline.reason" else value) for name, value in source.headers)
     changes: dict[str, Any] = {"headers": reason, "key": b"other", "value": b"other"}
-    other = structs.replace(source, **{field: changes[field]})
-    cluster.log(place)._entries[source.offset] = Entry(other)
+    cluster.log(place).overwrite(source.offset, **{field: changes[field]})
     found = await difference(cluster, chosen)
     assert (found.field, found.place) == (field, f"{place.topic}-0-{source.offset}")
 

@@ -9,6 +9,7 @@ import pytest
 from tests.parity.rig import (
     Death,
     Life,
+    after,
     check_at_least,
     check_exact,
     check_replay,
@@ -46,11 +47,7 @@ async def test_exactly_once_through_a_death(step: Step, nth: int, arrives: bool)
     cluster, chosen = MemoryCluster(), pipeline(snapshot={"every_records": 700})
     cluster.create_for(chosen, 2)
     ids = produce(cluster, chosen, COUNT, partitions=2)
-    death = Death(step, nth, arrives=arrives)
-    async with Life(cluster, chosen, client="one", hook=death) as first:
-        await first.until_dead(death)
-    async with Life(cluster, chosen, client="two") as second:
-        await second.until_done()
+    async with after(Death(step, nth, arrives=arrives), cluster, chosen) as second:
         check_exact(cluster, chosen, ids)
         assert [second.shard(p).counts["learned"] for p in (0, 1)] == [COUNT // 2, COUNT // 2]
         assert [second.shard(p).learner.version.learned for p in (0, 1)] == [COUNT // 2, COUNT // 2]
@@ -100,11 +97,7 @@ async def test_at_least_once_through_a_death(step: Step, nth: int, arrives: bool
     cluster, chosen = MemoryCluster(), pipeline(delivery="at_least_once", snapshot={"every_records": 300})
     cluster.create_for(chosen, 1)
     ids = produce(cluster, chosen, 800)
-    death = Death(step, nth, arrives=arrives)
-    async with Life(cluster, chosen, hook=death) as first:
-        await first.until_dead(death)
-    async with Life(cluster, chosen) as second:
-        await second.until_done()
+    async with after(Death(step, nth, arrives=arrives), cluster, chosen) as second:
         check_at_least(cluster, chosen, ids)
         assert second.shard().counts["learned"] == len(ids)
         await check_replay(cluster, chosen, second)

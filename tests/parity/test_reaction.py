@@ -14,6 +14,7 @@ from tests.parity.rig import (
     STEP_MS,
     Death,
     Life,
+    after,
     check_exact,
     check_replay,
     documents,
@@ -90,11 +91,7 @@ async def test_a_death_between_warning_and_drift_changes_nothing(act: str, step:
     assert act != "swap" or 0 < change["evidence"]["learned"] < drift_at - FLIP
     for nth in slices_around(drift_at):
         cluster, ids = flipped(chosen)
-        death = Death(step, nth, arrives=arrives)
-        async with Life(cluster, chosen, client="one", hook=death) as first:
-            await first.until_dead(death)
-        async with Life(cluster, chosen, client="two") as second:
-            await second.until_done()
+        async with after(Death(step, nth, arrives=arrives), cluster, chosen) as second:
             check_exact(cluster, chosen, ids)
             assert second.shard().learner.generation == generation
             await check_replay(cluster, chosen, second)

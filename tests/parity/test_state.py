@@ -250,15 +250,21 @@ async def test_a_running_pipeline_is_saved_to_where_its_journal_ended(tmp_path: 
         await life.kill()
 
 
-async def test_a_state_is_put_back_where_inputs_go_on(tmp_path: Path) -> None:
-    """As after a bad week: the model is the one of the backup, and nothing that was scored is scored again."""
-    chosen, path = chosen_of(), tmp_path / "state"
+async def saved_and_gone_on(chosen: Pipeline, path: Path) -> MemoryCluster:
+    """A cluster whose state was saved, and whose worker took 120 more events and their labels in since."""
     cluster = await lived(chosen)
     await saved(cluster, chosen, path)
     produce(cluster, chosen, 120, first=2_000)
     async with Life(cluster, chosen) as life:
         await life.until_done()
         await life.stop()
+    return cluster
+
+
+async def test_a_state_is_put_back_where_inputs_go_on(tmp_path: Path) -> None:
+    """As after a bad week: the model is the one of the backup, and nothing that was scored is scored again."""
+    chosen, path = chosen_of(), tmp_path / "state"
+    cluster = await saved_and_gone_on(chosen, path)
     with pytest.raises(RecoveryError, match="already holds a state .*--replace"):
         await restored(cluster, chosen, path)
     (put,) = await restored(cluster, chosen, path, replace=True)
@@ -282,12 +288,7 @@ async def test_a_state_is_put_back_where_inputs_go_on(tmp_path: Path) -> None:
 async def test_before_its_first_slice_a_restored_state_is_told_of_as_it_is(tmp_path: Path) -> None:
     """`status` has its numbers, and `produce` counts from there what became of its labels."""
     chosen, path = chosen_of(), tmp_path / "state"
-    cluster = await lived(chosen)
-    await saved(cluster, chosen, path)
-    produce(cluster, chosen, 120, first=2_000)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    cluster = await saved_and_gone_on(chosen, path)
     (put,) = await restored(cluster, chosen, path, replace=True)
     broker = cast("KafkaBroker", MemoryBroker(cluster, chosen, client="asks"))  # memory keeps the same port
     broker.ring = NO_KEYS

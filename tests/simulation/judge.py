@@ -40,7 +40,8 @@ from driftline.core.state.freeze import Frozen, dump, load
 from driftline.transport.port import Place
 from tests.simulation.loads import Ledger, unfit
 from tests.simulation.scenario import Send
-from tests.simulation.world import World, parsed, state_bounds
+from tests.simulation.setting import parsed, state_bounds
+from tests.simulation.world import World
 from tests.support.folding import step
 from tests.support.poisonous import disarmed
 from tests.support.published import digest

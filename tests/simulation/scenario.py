@@ -32,7 +32,7 @@ What: TypeAlias = Literal[
     "refuse",  # the broker does not take one batch
     "fence",  # the transaction time-out strikes, or a late starter: the owner's epoch is over
     "away",  # the broker is away for `seconds`: `arg` 0 refuses connections, 1 lets requests hang
-    "snapshot",  # the newest snapshot is damaged: `arg` says how (see `world.DAMAGES`)
+    "snapshot",  # the newest snapshot is damaged: `arg` says how (see `damage.DAMAGES`)
     "retain",  # retention removes input that was read long ago (`arg` 0) or not at all yet (1)
     "stray",  # another program writes to the journal (at least once only: nothing fences it)
 ]

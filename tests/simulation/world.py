@@ -7,43 +7,33 @@ up, and aborts transactions that are open for too long.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import orjson
-from msgspec import structs
 
-from driftline.codec import manifest
 from driftline.codec.journal import SliceEntry, encode_link, link
-from driftline.codec.keyring import NO_KEYS, KeyRing
-from driftline.codec.manifest import Manifest, decode_manifest, encode_manifest
+from driftline.codec.keyring import NO_KEYS
 from driftline.codec.write import Write
-from driftline.core import fingerprint
 from driftline.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
 from driftline.core.fingerprint import versions
-from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_name
 from driftline.core.record import Source
-from driftline.core.shard import upload
-from driftline.engine import epoch, fold, gap, live, recovery, snapshot, worker
 from driftline.engine.runner import Start
 from driftline.engine.worker import Worker
 from driftline.transport.clock import Clock
 from driftline.transport.port import Place
+from tests.simulation.damage import DAMAGES, spoil
 from tests.simulation.loads import KEY
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
 from tests.simulation.loss import is_lost
 from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
-from tests.support import memory
+from tests.simulation.setting import parsed, surroundings
 from tests.support.cluster import ClusterError, Entry, Identity, MemoryCluster
 from tests.support.memory import AstrayError, MemoryBroker, Moment, RefusedError
 
@@ -53,10 +43,7 @@ TRANSACTION_MS = 15_000
 LATE_S = 5.0
 LOOK_S = 0.5  # how often the cluster looks at sessions and transactions
 SETTLE_S = 150.0
-POLL_WAIT_S = 0.25
-NOTE_EVERY_S = 0.5
 OUTBOUND = ("open", "batch", "commit")  # requests that arrive though their sender is gone
-DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing", "part", "no part")
 
 _TIRED_S = (0.0005, 0.002, 0.02)
 _SLOW_S = (0.0, 0.0, 0.001, 0.003, 0.01, 0.03, 0.2)
@@ -155,7 +142,7 @@ class World:
 
     def run(self) -> None:
         """Let everything happen, and wait until it has settled."""
-        with _quiet(self.scenario):
+        with surroundings(self.scenario, _versions_here):
             try:
                 self.loop.run_until_complete(self._run())
             except StuckError as error:
@@ -166,7 +153,7 @@ class World:
         everyone = [*self.lives.values(), *self.graves]
         for life in everyone:
             life.broker.alive = False
-        with _quiet(self.scenario):
+        with surroundings(self.scenario, _versions_here):
             self.loop.bury(list(everyone))
 
     async def _run(self) -> None:
@@ -591,23 +578,9 @@ class World:
         if how == "missing":
             self.cluster.delete_before(place, log.end)
             return
-        entries = [(index, entry) for index, entry in enumerate(log._entries) if entry.source.key is not None]
-        kinds = {"torn": ("head",), "garbled": ("head", "part"), "part": ("part",), "no part": ("part",)}
-        found = [
-            (index, entry)
-            for index, entry in entries
-            if not entry.hidden(committed=self.exact)
-            and entry.source.value is not None
-            and _kind(entry.source.key or b"") in kinds.get(how, ("manifest",))
-        ]
-        if not found:
-            return
-        index, entry = found[-1]
-        value = entry.source.value or b""
-        changed = structs.replace(entry.source, value=_damaged(value, how))
-        log._entries[index] = Entry(changed, entry.transaction, entry.marker)
-        self.damaged.add((partition, entry.source.offset))
-        self.tell("fault", f"snapshot record {entry.source.offset} of shard {partition} is {how}")
+        if (offset := spoil(log, how, committed=self.exact)) is not None:
+            self.damaged.add((partition, offset))
+            self.tell("fault", f"snapshot record {offset} of shard {partition} is {how}")
 
 
 @dataclass
@@ -624,99 +597,7 @@ class _Astray:
     effect: Callable[[], object]
 
 
-def _kind(key: bytes) -> str:
-    """What a record of the snapshots topic is: a manifest, a chunk of a head or of a part, or of a restored state."""
-    if key.startswith(b"%d/" % manifest.RESTORED):
-        return "restored"
-    if key.endswith(b"manifest"):
-        return "manifest"
-    return "part" if key.count(b"/") == 2 else "head"
-
-
-def _damaged(value: bytes, how: str) -> bytes | None:
-    match how:
-        case "torn":
-            return value[: len(value) // 2]
-        case "no part":
-            return None
-        case "garbled" | "part":
-            middle = len(value) // 2
-            return value[:middle] + bytes([value[middle] ^ 0x20]) + value[middle + 1 :]
-        case "manifest":
-            return value[:-20]
-    try:
-        said: Manifest = decode_manifest(value, NO_KEYS)
-    except DriftlineError:
-        return value
-    match how:
-        case "river" | "python":
-            said = structs.replace(said, versions={**said.versions, how: "0.0"})
-        case "format":
-            said = structs.replace(said, format=99)
-        case "forged":
-            forged = structs.replace(said, positions=dict.fromkeys(said.positions, 0))
-            return encode_manifest(forged, KeyRing((b"someone else's",)))
-    return encode_manifest(said, KEY)
-
-
-@contextmanager
-def _quiet(scenario: Scenario) -> Iterator[None]:
-    """No log, which would fill screens; polls that take their time; pipelines that were parsed before; bounds met."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    replaced: list[tuple[ModuleType, str, object]] = [
-        (memory, "POLL_WAIT_S", POLL_WAIT_S),
-        (worker, "NOTE_EVERY_S", NOTE_EVERY_S),
-        (live, "LOOK_EVERY_S", POLL_WAIT_S),
-        (epoch, "parse_foreign", _parsed_foreign),  # a pure function, and half of the time
-        (recovery, "parse_foreign", _parsed_foreign),
-        *((module, "versions", _versions_here) for module in (epoch, gap, recovery, snapshot, fingerprint)),
-        *(NARROW if scenario.narrow else ()),
-    ]
-    with ExitStack() as stack:
-        stack.enter_context(state_bounds(scenario))
-        for module, name, value in replaced:
-            stack.enter_context(patch.object(module, name, value))
-        try:
-            yield
-        finally:
-            logging.disable(level)
-
-
-NARROW: tuple[tuple[ModuleType, str, int], ...] = (
-    (manifest, "CHUNK_BYTES", 1_500),
-    (live, "QUEUE_MAX", 6),
-    (live, "SLICE_BYTES_MAX", 1_500),
-    (fold, "TOGETHER", 3),
-    (memory, "POLL_RECORDS_MAX", 4),
-    (memory, "BATCH_BYTES_MAX", 2_000),
-    (recovery, "READ_RECORDS_MAX", 3),
-    (snapshot, "READ_RECORDS_MAX", 2),
-    (snapshot, "BYTES_A_COMMIT", 3_000),
-    (snapshot, "RECORDS_A_COMMIT", 3),
-    (snapshot, "REWRITE_BYTES", 0),
-    (snapshot, "REFRESH_SNAPSHOTS", 5),
-)
-
-
-@contextmanager
-def state_bounds(scenario: Scenario) -> Iterator[None]:
-    """Bounds that the state depends on: whoever folds needs the same."""
-    with patch.object(upload, "WITHIN_MS", 900 if scenario.narrow else upload.WITHIN_MS):
-        yield
-
-
 def _versions_here() -> dict[str, str]:
     """As `versions`, of the process that asks."""
     process = PROCESS.get()
     return {**versions(), "river": process.river} if isinstance(process, Life) else versions()
-
-
-@lru_cache(maxsize=64)
-def parsed(document: bytes) -> Pipeline:
-    return parse_pipeline(orjson.loads(document))
-
-
-def _parsed_foreign(document: object, own: Pipeline) -> Pipeline:
-    """As `parse_foreign`, for documents that one pipeline after the other wrote itself."""
-    return parsed(orjson.dumps(document))

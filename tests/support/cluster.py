@@ -22,9 +22,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from driftline.codec.journal import TopicIdentity
 from driftline.codec.write import Write, write_bytes
@@ -132,6 +132,17 @@ class Log:
             if not entry.hidden(committed=committed):
                 found.append(entry.source)
         return found, position
+
+    def overwrite(self, offset: int, *, marker: bool = False, **fields: Any) -> None:
+        """Change a record where it lies, as no client could.
+
+        Args:
+            marker: of nothing else: no reader sees it any more.
+            fields: of its `Source`.
+        """
+        entry = self._entries[offset - self.start]
+        changed = Entry(structs.replace(entry.source, **fields), entry.transaction, marker or entry.marker)
+        self._entries[offset - self.start] = changed
 
     def decided(self) -> list[Source]:
         """See `MemoryCluster.decided`."""
