@@ -13,7 +13,7 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +32,11 @@ from driftline.devbroker import kafka as kafka_broker
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import free_port
 from driftline.kafka.client import admin, client_options
-from driftline.kafka.topic import check, create, plan
+from driftline.kafka.topic import check, plan
 from tests.conftest import in_ci
 from tests.support.command import Worker, driftline, succeed
+from tests.support.site import Site
 from tests.support.stream import (
-    Rows,
     check_exact,
     documents,
     pipeline_file,
@@ -52,36 +52,21 @@ DRAINED_S = 90.0
 USER, PASSWORD, STORE = "someone", "right", "changeit"
 
 
-class Place:
-    """A pipeline with its topics on a broker."""
+class Place(Site):
+    """As one with broker faults in mind works with it."""
 
-    def __init__(self, bootstrap: str, folder: Path, name: str, rows: Rows, **sections: Any) -> None:
-        self.bootstrap, self.folder, self.rows = bootstrap, folder, rows
-        self.file = pipeline_file(folder, name, rows, **sections)
-        self.pipeline: Pipeline = pipeline_of(self.file)
+    drained_s = DRAINED_S
 
-    def create(self, partitions: int = 2) -> None:
-        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions, shards=partitions))
-
-    def sending(self, first: int = 0) -> tuple[str | Path, ...]:
+    def numbered(self, first: int = 0) -> Sequence[str | Path]:
         """The command that sends all rows, with ids from `first` on."""
         header, *lines = self.rows.path.read_text().splitlines()
         numbered = [f"id,{header}", *(f"{number},{line}" for number, line in enumerate(lines, first))]
         file = self.folder / f"{self.pipeline.name}-{first}.csv"
         file.write_text("\n".join(numbered))
-        return ("produce", "-p", self.file, "--bootstrap", self.bootstrap, "--input", file, "--label", self.rows.label)
+        return self.sending(file)
 
     def produce(self, first: int = 0) -> None:
-        succeed(*self.sending(first))
-
-    def worker(self, *flags: str) -> Worker:
-        return Worker(self.file, self.bootstrap, self.folder, *flags)
-
-    def until_joined(self, count: int) -> None:
-        asyncio.run(until_written(self.bootstrap, self.pipeline.topics.outcomes, count, DRAINED_S))
-
-    def check_exact(self, count: int) -> None:
-        asyncio.run(check_exact(self.bootstrap, self.pipeline, range(count)))
+        succeed(*self.numbered(first))
 
     def configure(self, topic: str, **changes: str) -> None:
         """Settings of one topic as we plan them, some changed (dots written as underscores)."""
@@ -351,7 +336,7 @@ def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_pa
             place.until_joined(count)
             filling = small_disk / "filling"
             _fill(filling)
-            done = driftline(*place.sending(first=1_000))
+            done = driftline(*place.numbered(first=1_000))
             assert done.returncode == 3, "the disk is full"
             last = done.stderr.splitlines()[-1]
             # Whichever request the broker left open when it halted, for a minute at most.

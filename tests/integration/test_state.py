@@ -11,12 +11,12 @@ import pytest
 
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
-from tests.integration.test_verify import COUNT, DRAINED_S, PARTITIONS, Site
+from tests.integration.test_verify import COUNT, DRAINED_S, PARTITIONS, Audited
 from tests.support.command import Worker, driftline, succeed
 from tests.support.stream import until_written
 
 
-def at(site: Site, *words: str | Path) -> tuple[str | Path, ...]:
+def at(site: Audited, *words: str | Path) -> tuple[str | Path, ...]:
     """A command on a site's pipeline."""
     return (*words, "-p", site.file, "--bootstrap", site.bootstrap)
 
@@ -31,12 +31,12 @@ def learned(document: dict[str, Any]) -> int:
 
 
 def test_what_was_learned_goes_to_other_topics(kafka: KafkaNode, tmp_path: Path) -> None:
-    here = Site(kafka.bootstrap, tmp_path, "state-here")
+    here = Audited(kafka.bootstrap, tmp_path, "state-here")
     here.create()
     file = tmp_path / "state"
     with here.worker() as worker:
         worker.until_ready(PARTITIONS)
-        succeed(*here.produce())
+        succeed(*here.sending())
         asyncio.run(until_written(kafka.bootstrap, here.pipeline.topics.outcomes, COUNT, DRAINED_S))
         beside = document(*at(here, "state", "save"), "-o", file)
         assert [shard["unread"] for shard in beside["shards"]] == [None] * PARTITIONS
@@ -45,13 +45,13 @@ def test_what_was_learned_goes_to_other_topics(kafka: KafkaNode, tmp_path: Path)
         assert "workers of state-here run" in refused.stderr
         assert worker.stop() == 0
     (tmp_path / "there").mkdir()
-    there = Site(kafka.bootstrap, tmp_path / "there", "state-there")
+    there = Audited(kafka.bootstrap, tmp_path / "there", "state-there")
     there.create()
     put = document(*at(there, "state", "restore"), file)
     assert learned(put) == COUNT
     with there.worker() as worker:
         worker.until_ready(PARTITIONS)
-        succeed(*there.produce())
+        succeed(*there.sending())
         repeats = "events that the state remembers are rejected as repeats"
         worker.until(lambda: _repeats(worker) >= COUNT, DRAINED_S, repeats)
         assert worker.metric("driftline_scores_total") == 0, "ids that the state remembers are not learned again"
@@ -71,16 +71,16 @@ def _repeats(worker: Worker) -> float:
 )
 def test_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path, start: str, delivery: str) -> None:
     name = f"state-{start[:4]}"
-    here = Site(embedded.bootstrap, tmp_path, f"{name}-here", delivery=delivery)
+    here = Audited(embedded.bootstrap, tmp_path, f"{name}-here", delivery=delivery)
     here.create(1)
     with here.worker() as worker:
         worker.until_ready(1)
-        succeed(*here.produce())
+        succeed(*here.sending())
         worker.until(lambda: worker.metric("driftline_labels_joined_total") >= COUNT, DRAINED_S, "all is learned")
         assert worker.stop() == 0
     succeed(*at(here, "state", "save"), "-o", tmp_path / "state")
     (tmp_path / "there").mkdir()
-    there = Site(embedded.bootstrap, tmp_path / "there", f"{name}-there", delivery=delivery)
+    there = Audited(embedded.bootstrap, tmp_path / "there", f"{name}-there", delivery=delivery)
     there.create(1)
     put = document(*at(there, "state", "restore"), tmp_path / "state", "--start", start)
     assert learned(put) == COUNT

@@ -12,38 +12,24 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from driftline.core.pipeline import Pipeline
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.kafka.client import admin, client_options, producer
-from driftline.kafka.topic import create
-from tests.support.command import Command, Worker, driftline, succeed
-from tests.support.stream import pipeline_file, pipeline_of, read, settings_of, until_written, weather
+from tests.support.command import Command, driftline, succeed
+from tests.support.site import Site
+from tests.support.stream import read, settings_of, until_written, weather
 
 COUNT = 3_000
 PARTITIONS = 2
 DRAINED_S = 90.0
 
 
-class Site:
-    """A pipeline on a broker, and what verify says of it."""
+class Audited(Site):
+    """And what verify says of it."""
 
     def __init__(self, bootstrap: str, folder: Path, name: str, **sections: Any) -> None:
-        self.bootstrap, self.folder = bootstrap, folder
-        self.rows = weather(folder, COUNT)
         small: dict[str, Any] = {"limits": {"slice_records_max": 50}, "snapshot": {"every_records": 500}}
-        self.file = pipeline_file(folder, name, self.rows, **small, **sections)
-        self.pipeline: Pipeline = pipeline_of(self.file)
-
-    def create(self, partitions: int = PARTITIONS) -> None:
-        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions, shards=partitions))
-
-    def produce(self, *more: str) -> tuple[str | Path, ...]:
-        where = ("produce", "-p", self.file, "--bootstrap", self.bootstrap, "--input", self.rows.path)
-        return (*where, "--label", self.rows.label, *more)
-
-    def worker(self) -> Worker:
-        return Worker(self.file, self.bootstrap, self.folder)
+        super().__init__(bootstrap, folder, name, weather(folder, COUNT), **small, **sections)
 
     def verify(self, *more: str, code: int = 0) -> dict[str, Any]:
         done = driftline("verify", "-p", self.file, "--bootstrap", self.bootstrap, "--json", *more)
@@ -63,15 +49,15 @@ class Site:
 
 
 @pytest.fixture
-def site(kafka: KafkaNode, tmp_path: Path, request: pytest.FixtureRequest) -> Site:
-    made = Site(kafka.bootstrap, tmp_path, request.node.name.replace("_", "-"))
+def site(kafka: KafkaNode, tmp_path: Path, request: pytest.FixtureRequest) -> Audited:
+    made = Audited(kafka.bootstrap, tmp_path, request.node.name.replace("_", "-"))
     made.create()
     return made
 
 
-def test_verify_beside_a_worker_and_after_it(site: Site) -> None:
+def test_verify_beside_a_worker_and_after_it(site: Audited) -> None:
     topics = site.pipeline.topics
-    with site.worker() as worker, Command(site.folder, *site.produce("--rate", "400"), name="produce") as feed:
+    with site.worker() as worker, Command(site.folder, *site.sending(), "--rate", "400", name="produce") as feed:
         worker.until_ready(PARTITIONS)
         worker.until(lambda: worker.metric("driftline_scores_total") > COUNT / 4, DRAINED_S, "a quarter is scored")
         beside = site.verify("--outputs")
@@ -96,10 +82,10 @@ def test_verify_beside_a_worker_and_after_it(site: Site) -> None:
     assert site.verify("--to", "2000-01-01T00:00:00Z", "--outputs")["slices"] == 0
 
 
-def test_verify_names_what_a_stranger_did(site: Site) -> None:
+def test_verify_names_what_a_stranger_did(site: Audited) -> None:
     topics = site.pipeline.topics
     with site.worker() as worker:
-        succeed(*site.produce())
+        succeed(*site.sending())
         asyncio.run(until_written(site.bootstrap, topics.outcomes, COUNT, DRAINED_S))
         worker.signal(signal.SIGTERM)
         assert worker.end(30.0) == 0
@@ -125,11 +111,11 @@ def test_verify_names_what_a_stranger_did(site: Site) -> None:
 
 
 def test_verify_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path) -> None:
-    site = Site(embedded.bootstrap, tmp_path, "verify-embedded", delivery="at_least_once")
+    site = Audited(embedded.bootstrap, tmp_path, "verify-embedded", delivery="at_least_once")
     site.create(1)
     with site.worker() as worker:
         worker.until_ready(1)
-        succeed(*site.produce())
+        succeed(*site.sending())
         outcomes = site.pipeline.topics.outcomes
         worker.until(lambda: worker.metric("driftline_labels_joined_total") >= COUNT, DRAINED_S, "all is learned")
         assert worker.stop() == 0
@@ -138,7 +124,7 @@ def test_verify_on_the_embedded_broker(embedded: EmbeddedNode, tmp_path: Path) -
 
 
 def test_verify_says_what_is_missing(kafka: KafkaNode, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, "verify-nothing")
+    site = Audited(kafka.bootstrap, tmp_path, "verify-nothing")
     done = driftline("verify", "-p", site.file, "--bootstrap", kafka.bootstrap)
     assert done.returncode == 3
     assert "driftline topics create" in done.stderr

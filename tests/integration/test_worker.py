@@ -12,27 +12,22 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from driftline.core.pipeline import Pipeline
 from driftline.devbroker import kafka as kafka_broker
 from driftline.devbroker.kafka import KafkaNode
 from driftline.kafka.client import admin, client_options
-from driftline.kafka.topic import create, create_plain
+from driftline.kafka.topic import create_plain
 from tests.support.command import Command, Worker, driftline, fetch, free_port, sample, succeed
+from tests.support.site import PARTITIONS, Site
 from tests.support.state import epochs, kept, replayed, slices
 from tests.support.stream import (
-    Rows,
-    check_exact,
     documents,
-    pipeline_file,
-    pipeline_of,
     read,
     settings_of,
     until_written,
     weather,
 )
 
-PARTITIONS = 2
-DRAINED_S = 60.0
+DRAINED_S = Site.drained_s
 STOP_MAX_S = 10.0
 BROKERLESS_STOP_MAX_S = 15.0
 METRICS = (
@@ -56,31 +51,11 @@ METRICS = (
 )
 
 
-class Site:
-    """A pipeline with its topics on a broker, and the commands of one who works with it."""
-
-    def __init__(self, bootstrap: str, folder: Path, name: str, rows: Rows, **sections: Any) -> None:
-        self.bootstrap = bootstrap
-        self.folder = folder
-        self.rows = rows
-        self.file = pipeline_file(folder, name, rows, **sections)
-        self.pipeline: Pipeline = pipeline_of(self.file)
-
-    def create(self, partitions: int = PARTITIONS) -> None:
-        asyncio.run(create(self.pipeline, settings_of(self.bootstrap), partitions=partitions, shards=partitions))
+class Watched(Site):
+    """As a worker is watched."""
 
     def produce(self, *flags: str) -> None:
-        where = ("-p", self.file, "--bootstrap", self.bootstrap, "--input", self.rows.path, "--label", self.rows.label)
-        succeed("produce", *where, *flags)
-
-    def worker(self, *flags: str) -> Worker:
-        return Worker(self.file, self.bootstrap, self.folder, *flags)
-
-    def until_joined(self, count: int) -> None:
-        asyncio.run(until_written(self.bootstrap, self.pipeline.topics.outcomes, count, DRAINED_S))
-
-    def check_exact(self, count: int) -> None:
-        asyncio.run(check_exact(self.bootstrap, self.pipeline, range(count)))
+        succeed(*self.sending(), *flags)
 
     def outcomes(self) -> list[dict[str, Any]]:
         return asyncio.run(documents(self.bootstrap, self.pipeline.topics.outcomes))
@@ -92,9 +67,9 @@ class Site:
 
 
 @pytest.fixture
-def site(kafka: KafkaNode, tmp_path: Path, request: pytest.FixtureRequest) -> Site:
+def site(kafka: KafkaNode, tmp_path: Path, request: pytest.FixtureRequest) -> Watched:
     """600 events with labels are in the topics."""
-    made = Site(kafka.bootstrap, tmp_path, request.node.name.replace("_", "-"), weather(tmp_path, 600))
+    made = Watched(kafka.bootstrap, tmp_path, request.node.name.replace("_", "-"), weather(tmp_path, 600))
     made.create()
     made.produce()
     return made
@@ -109,7 +84,7 @@ def stop_in_time(worker: Command, most_s: float = STOP_MAX_S) -> None:
 # -- stopping, starting again, pages
 
 
-def test_a_clean_stop_leaves_all_to_the_next_start(site: Site) -> None:
+def test_a_clean_stop_leaves_all_to_the_next_start(site: Watched) -> None:
     with site.worker() as worker:
         site.until_joined(600)
         stop_in_time(worker)
@@ -127,7 +102,7 @@ def test_a_clean_stop_leaves_all_to_the_next_start(site: Site) -> None:
     site.check_exact(600)
 
 
-def test_pages(site: Site) -> None:
+def test_pages(site: Watched) -> None:
     with site.worker() as worker:
         seen: list[tuple[int, dict[str, Any]]] = []
 
@@ -155,7 +130,7 @@ def test_pages(site: Site) -> None:
         stop_in_time(worker)
 
 
-def test_faust_runs_it_too(site: Site) -> None:
+def test_faust_runs_it_too(site: Watched) -> None:
     port = free_port()
     here = {
         "DRIFTLINE_PIPELINE": str(site.file),
@@ -174,7 +149,7 @@ def test_faust_runs_it_too(site: Site) -> None:
 
 
 def test_missing_topics(kafka: KafkaNode, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, "missing-topics", weather(tmp_path, 10))
+    site = Watched(kafka.bootstrap, tmp_path, "missing-topics", weather(tmp_path, 10))
     done = driftline("worker", "-p", site.file, "--bootstrap", site.bootstrap)
     assert done.returncode == 3
     assert "missing-topics.events: is missing; create it with `driftline topics create -p FILE`" in done.stderr
@@ -182,7 +157,7 @@ def test_missing_topics(kafka: KafkaNode, tmp_path: Path) -> None:
 
 
 def test_unequal_topics(kafka: KafkaNode, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, "unequal-topics", weather(tmp_path, 10))
+    site = Watched(kafka.bootstrap, tmp_path, "unequal-topics", weather(tmp_path, 10))
     create_plain(kafka.bootstrap, {"unequal-topics.labels": 3})
     site.create(2)
     done = driftline("worker", "-p", site.file, "--bootstrap", site.bootstrap)
@@ -193,7 +168,7 @@ def test_unequal_topics(kafka: KafkaNode, tmp_path: Path) -> None:
 
 def test_no_broker(tmp_path: Path) -> None:
     """It waits, alive and not ready, says so once, and can be stopped; that it goes on is shown in test_faults."""
-    site = Site(f"127.0.0.1:{free_port()}", tmp_path, "no-broker", weather(tmp_path, 10))
+    site = Watched(f"127.0.0.1:{free_port()}", tmp_path, "no-broker", weather(tmp_path, 10))
     with site.worker() as worker:
         worker.until_said("Kafka is unavailable: cannot reach Kafka at")
         page = worker.page("/health/ready")
@@ -213,7 +188,7 @@ def test_events_without_labels_expire_on_idle_topics(kafka: KafkaNode, tmp_path:
     wait_s = 3.0
     rows = weather(tmp_path, 20)
     form = {"id": "id", "value": rows.label, "wait": f"{wait_s:.0f}s"}
-    site = Site(kafka.bootstrap, tmp_path, "expiry", rows, label=form)
+    site = Watched(kafka.bootstrap, tmp_path, "expiry", rows, label=form)
     site.create()
     header, *lines = rows.path.read_text().splitlines()
     unlabelled = [line.rpartition(",")[0] + "," for line in lines[1:]]
@@ -253,19 +228,24 @@ async def _delete_before(bootstrap: str, topic: str, offset: int) -> None:
         await client.delete_records(places)
 
 
-def test_input_deleted_unread(site: Site) -> None:
-    with site.worker() as worker:
-        site.until_joined(600)
-        stop_in_time(worker)
-    site.produce()  # the same ids again, and nobody reads them
+def delete_before(site: Watched, offset: int, words: str) -> None:
+    """Delete events that a worker needs: it ends, and says in these words which, and what to do."""
     events = site.pipeline.topics.events
-    asyncio.run(_delete_before(site.bootstrap, events, 500))
+    asyncio.run(_delete_before(site.bootstrap, events, offset))
     with site.worker() as worker:
         assert worker.end(DRAINED_S) == 4
         said = worker.log().rpartition("Error: ")[2]
         assert f"{events}-" in said
-        assert "starts at offset 500, but the shard has read only up to" in said
+        assert words in said
         assert "--on-gap continue" in said
+
+
+def test_input_deleted_unread(site: Watched) -> None:
+    with site.worker() as worker:
+        site.until_joined(600)
+        stop_in_time(worker)
+    site.produce()  # the same ids again, and nobody reads them
+    delete_before(site, 500, "starts at offset 500, but the shard has read only up to")
     with site.worker("--on-gap", "continue") as worker:
         worker.until_ready(PARTITIONS)
         worker.until_read(PARTITIONS, DRAINED_S)
@@ -280,19 +260,12 @@ def test_input_deleted_unread(site: Site) -> None:
         stop_in_time(worker)
 
 
-def test_input_deleted_that_the_journal_names(site: Site) -> None:
+def test_input_deleted_that_the_journal_names(site: Watched) -> None:
     """Killed before its first snapshot, and what it had folded is gone: no state can be derived, a fresh one can."""
     with site.worker() as worker:
         site.until_joined(600)
         worker.kill()
-    events = site.pipeline.topics.events
-    asyncio.run(_delete_before(site.bootstrap, events, 100))
-    with site.worker() as worker:
-        assert worker.end(DRAINED_S) == 4
-        said = worker.log().rpartition("Error: ")[2]
-        assert f"{events}-" in said
-        assert "from offset 0 on" in said
-        assert "--on-gap continue" in said
+    delete_before(site, 100, "from offset 0 on")
     with site.worker("--on-gap", "continue") as worker:
         worker.until_ready(PARTITIONS)
         stop_in_time(worker)
@@ -304,7 +277,7 @@ def test_input_deleted_that_the_journal_names(site: Site) -> None:
     assert site.epochs() == [[("first", "fresh"), ("reset", "fresh")]] * PARTITIONS
 
 
-def test_changed_pipeline(site: Site) -> None:
+def test_changed_pipeline(site: Watched) -> None:
     with site.worker() as worker:
         site.until_joined(600)
         stop_in_time(worker)
@@ -332,7 +305,7 @@ def test_changed_pipeline(site: Site) -> None:
 # -- another writer, and a broker that goes
 
 
-def test_foreign_record_in_the_journal(site: Site) -> None:
+def test_foreign_record_in_the_journal(site: Watched) -> None:
     with site.worker() as worker:
         site.until_joined(600)
         stop_in_time(worker)
@@ -356,7 +329,7 @@ def test_broker_that_goes_and_comes(kafka_needs: None, tmp_path: Path) -> None:
     """Killed in the middle of the stream; silent for longer than a commit may take; gone when the worker is to stop."""
     count = 5_000
     with kafka_broker.start(partitions=PARTITIONS) as node:
-        site = Site(node.bootstrap, tmp_path, "outage", weather(tmp_path, count), limits={"slice_records_max": 10})
+        site = Watched(node.bootstrap, tmp_path, "outage", weather(tmp_path, count), limits={"slice_records_max": 10})
         site.create()
         site.produce()
         with site.worker() as worker:
