@@ -187,9 +187,8 @@ async def test_a_commit_that_comes_late_at_the_same_epoch_ends_the_next_transact
     await publisher.open()
     with pytest.raises(CommitUnknownError, match="on its way"):
         await publisher.commit(*writes(pipeline))
-    assert publisher._identity is not None
-    cluster.decide(publisher._identity, commit=True)  # as a client does that sends it again
-    cluster.mark(publisher._identity)
+    cluster.decide(publisher.identity, commit=True)  # as a client does that sends it again
+    cluster.mark(publisher.identity)
     with pytest.raises(CommitUnknownError, match="no transaction of"):
         await publisher.commit(*writes(pipeline))
     for _ in range(5):

@@ -97,13 +97,13 @@ async def test_what_a_worker_left_passes(delivery: str) -> None:
 async def test_nothing_is_written_joined_or_fenced() -> None:
     chosen = pipeline()
     cluster = await lived(chosen)
-    ends = {place: log.end for place, log in cluster._logs.items()}
-    epochs_before = {name: producer.epoch for name, producer in cluster._producers.items()}
-    groups = {name: (group.members, dict(group.noted)) for name, group in cluster._groups.items()}
+    ends = {place: log.end for place, log in cluster.logs.items()}
+    epochs_before = {name: producer.epoch for name, producer in cluster.producers.items()}
+    groups = {name: (group.members, dict(group.noted)) for name, group in cluster.groups.items()}
     await audited(cluster, chosen)
-    assert {place: log.end for place, log in cluster._logs.items()} == ends
-    assert {name: producer.epoch for name, producer in cluster._producers.items()} == epochs_before
-    assert {name: (group.members, dict(group.noted)) for name, group in cluster._groups.items()} == groups
+    assert {place: log.end for place, log in cluster.logs.items()} == ends
+    assert {name: producer.epoch for name, producer in cluster.producers.items()} == epochs_before
+    assert {name: (group.members, dict(group.noted)) for name, group in cluster.groups.items()} == groups
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
@@ -207,7 +207,7 @@ async def test_a_record_between_two_outputs() -> None:
     place = Place(chosen.topics.rejected, 0)
     original = cluster.records(*place)[0]
     log = cluster.log(place)
-    log._entries.insert(0, Entry(Source(*place, 0, NOW_MS, None, b"?")))
+    log.entries.insert(0, Entry(Source(*place, 0, NOW_MS, None, b"?")))
     found = await difference(cluster, chosen)
     assert (found.place, found.field, found.found) == (f"{place.topic}-0-0", "record", "?")
     assert original.value == b"not json"

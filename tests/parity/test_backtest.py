@@ -101,7 +101,7 @@ async def lived(chosen: Pipeline, partitions: int = 2) -> tuple[MemoryCluster, d
 async def test_journal_order_gives_what_was_served_bit_for_bit() -> None:
     chosen = pipeline("served", snapshot={"every_records": 300})
     cluster, states, metrics = await lived(chosen)
-    before = {place: log.end for place, log in cluster._logs.items()}
+    before = {place: log.end for place, log in cluster.logs.items()}
     alerts = len(documents(cluster, chosen.topics.alerts))
     found = 0
     for partition in (0, 1):
@@ -114,7 +114,7 @@ async def test_journal_order_gives_what_was_served_bit_for_bit() -> None:
         assert live.tally.total.sums[0, 0] == COUNT // 2
         found += live.alert_count
     assert found == alerts
-    assert {place: log.end for place, log in cluster._logs.items()} == before
+    assert {place: log.end for place, log in cluster.logs.items()} == before
 
 
 async def test_how_it_was_delivered_makes_it_no_other_pipeline() -> None:

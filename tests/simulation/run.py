@@ -51,9 +51,9 @@ def _digest(world: World) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for line in world.trace or ():
         digest.update(repr(line).encode())
-    for place, log in sorted(world.cluster._logs.items()):
+    for place, log in sorted(world.cluster.logs.items()):
         digest.update(repr(place).encode())
-        for entry in log._entries:
+        for entry in log.entries:
             source = entry.source if place.topic != snapshots else entry.source.offset
             digest.update(repr((source, entry.marker)).encode())
     return digest.hexdigest()

@@ -59,13 +59,13 @@ class Cluster(MemoryCluster):
 
     def delete_before(self, place: Place, offset: int) -> None:
         log = self.log(place)
-        gone = log._entries[: max(0, offset - log.start)]
+        gone = log.entries[: max(0, offset - log.start)]
         self._deleted.setdefault(place, []).extend(gone)
         super().delete_before(place, offset)
 
     def ever(self, place: Place, *, committed: bool) -> list[Source]:
         """All records that could ever be read of a partition."""
-        entries = [*self._deleted.get(place, ()), *self.log(place)._entries]
+        entries = [*self._deleted.get(place, ()), *self.log(place).entries]
         return [entry.source for entry in entries if not entry.hidden(committed=committed)]
 
 
@@ -201,7 +201,7 @@ class World:
 
     def settled(self) -> bool:
         """Whether every worker is ready, everything is in the journal, and nothing waits for time to pass."""
-        if any(log.open for log in self.cluster._logs.values()):
+        if any(log.open for log in self.cluster.logs.values()):
             return False  # decided perhaps, and not readable yet
         if self.lost_for_good:
             return True

@@ -97,6 +97,7 @@ class Log:
     Attributes:
         start: first retained offset.
         open: first offset of each transaction whose marker is not written yet.
+        entries: what is retained, from `start` on.
     """
 
     def __init__(self, batch_bytes_max: int, timestamp_ahead_max_ms: int | None) -> None:
@@ -104,19 +105,19 @@ class Log:
         self.timestamp_ahead_max_ms = timestamp_ahead_max_ms
         self.start = 0
         self.open: dict[Transaction, int] = {}
-        self._entries: list[Entry] = []
+        self.entries: list[Entry] = []
 
     @property
     def end(self) -> int:
         """The high watermark: the offset that comes next."""
-        return self.start + len(self._entries)
+        return self.start + len(self.entries)
 
     def stable_end(self) -> int:
         """The last stable offset: what lies before it will not change any more."""
         return min(self.open.values(), default=self.end)
 
     def append(self, entry: Entry) -> None:
-        self._entries.append(entry)
+        self.entries.append(entry)
 
     def read(self, position: int, count_max: int, *, committed: bool) -> tuple[list[Source], int]:
         """Records from a position on, and the position behind what was looked at.
@@ -127,7 +128,7 @@ class Log:
         end = self.stable_end() if committed else self.end
         found: list[Source] = []
         while position < end and len(found) < count_max:
-            entry = self._entries[position - self.start]
+            entry = self.entries[position - self.start]
             position += 1
             if not entry.hidden(committed=committed):
                 found.append(entry.source)
@@ -140,23 +141,23 @@ class Log:
             marker: of nothing else: no reader sees it any more.
             fields: of its `Source`.
         """
-        entry = self._entries[offset - self.start]
+        entry = self.entries[offset - self.start]
         changed = Entry(structs.replace(entry.source, **fields), entry.transaction, marker or entry.marker)
-        self._entries[offset - self.start] = changed
+        self.entries[offset - self.start] = changed
 
     def decided(self) -> list[Source]:
         """See `MemoryCluster.decided`."""
-        return [entry.source for entry in self._entries if not entry.hidden(committed=True)]
+        return [entry.source for entry in self.entries if not entry.hidden(committed=True)]
 
     def delete_before(self, offset: int) -> None:
         """Retention: forget a prefix."""
         if self.start < offset:
             offset = min(offset, self.end)
-            del self._entries[: offset - self.start]
+            del self.entries[: offset - self.start]
             self.start = offset
 
 
-class _Producer:
+class Producer:
     """What the coordinator knows of one transactional id."""
 
     __slots__ = ("epoch", "transaction")
@@ -237,6 +238,9 @@ class MemoryCluster:
 
     Args:
         now_ms: the clock that stamps records written without a timestamp.
+
+    Attributes:
+        logs, producers, groups: all there are, by partition, transactional id and group.
     """
 
     def __init__(self, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)) -> None:
@@ -245,9 +249,9 @@ class MemoryCluster:
         self._made = 0  # topics, ever
         self._ids: dict[str, int] = {}
         self.has_ids = True  # false as on the embedded broker
-        self._logs: dict[Place, Log] = {}
-        self._producers: dict[str, _Producer] = {}
-        self._groups: dict[str, Group] = {}
+        self.logs: dict[Place, Log] = {}
+        self.producers: dict[str, Producer] = {}
+        self.groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -276,13 +280,13 @@ class MemoryCluster:
                 self._made += 1
                 self._ids[topic] = self._made
                 for partition in range(count):
-                    self._logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
+                    self.logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
 
     def widen(self, topic: str, count: int) -> None:
         """Add partitions to a topic, so that it has so many."""
-        first = self._logs[Place(topic, 0)]
+        first = self.logs[Place(topic, 0)]
         for partition in range(self.partitions[topic], count):
-            self._logs[Place(topic, partition)] = Log(first.batch_bytes_max, first.timestamp_ahead_max_ms)
+            self.logs[Place(topic, partition)] = Log(first.batch_bytes_max, first.timestamp_ahead_max_ms)
         self.partitions[topic] = count
         self.ring()
 
@@ -307,14 +311,14 @@ class MemoryCluster:
         count = self.partitions[topic] if partitions is None else partitions
         ahead_ms = self.log(Place(topic, 0)).timestamp_ahead_max_ms
         for partition in range(self.partitions.pop(topic)):
-            del self._logs[Place(topic, partition)]
+            del self.logs[Place(topic, partition)]
         self.create({topic: count}, timestamp_ahead_max_ms=ahead_ms)
         self.ring()
 
     def log(self, place: Place) -> Log:
         """Raises ClusterError where there is no such partition."""
         try:
-            return self._logs[place]
+            return self.logs[place]
         except KeyError:
             raise ClusterError(f"there is no {place.topic}-{place.partition}") from None
 
@@ -344,7 +348,7 @@ class MemoryCluster:
 
     def initialise(self, transactional_id: str) -> Identity:
         """Become the owner of an id: ends what was open, and shuts out whoever had it."""
-        producer = self._producers.setdefault(transactional_id, _Producer())
+        producer = self.producers.setdefault(transactional_id, Producer())
         self._close(producer)
         producer.epoch += 1
         return Identity(transactional_id, producer.epoch)
@@ -388,7 +392,7 @@ class MemoryCluster:
 
     def mark(self, identity: Identity) -> None:
         """Write the markers of a decided transaction; nothing if another owner's initialisation has done so."""
-        producer = self._producers[identity.transactional_id]
+        producer = self.producers[identity.transactional_id]
         transaction = producer.transaction
         if producer.epoch == identity.epoch and transaction is not None and transaction.fate != "open":
             self._close(producer)
@@ -402,7 +406,7 @@ class MemoryCluster:
         now_ms = self._now_ms()
         old = [
             transactional_id
-            for transactional_id, producer in self._producers.items()
+            for transactional_id, producer in self.producers.items()
             if (one := producer.transaction) is not None and one.fate == "open" and now_ms - one.began_ms >= age_ms
         ]
         for transactional_id in old:
@@ -410,15 +414,15 @@ class MemoryCluster:
         return old
 
     def group(self, name: str) -> Group:
-        return self._groups.setdefault(name, Group(self))
+        return self.groups.setdefault(name, Group(self))
 
-    def _producer(self, identity: Identity) -> _Producer:
-        producer = self._producers[identity.transactional_id]
+    def _producer(self, identity: Identity) -> Producer:
+        producer = self.producers[identity.transactional_id]
         if producer.epoch != identity.epoch:
             raise FencedError(f"{identity.transactional_id} has a newer owner")
         return producer
 
-    def _close(self, producer: _Producer) -> None:
+    def _close(self, producer: Producer) -> None:
         """Abort the transaction if nothing was decided, and write its markers."""
         transaction, producer.transaction = producer.transaction, None
         if transaction is None:
@@ -426,7 +430,7 @@ class MemoryCluster:
         if transaction.fate == "open":
             transaction.fate = "aborted"
         for place in transaction.first:
-            log = self._logs[place]
+            log = self.logs[place]
             del log.open[transaction]
             marker = Source(place.topic, place.partition, log.end, self._now_ms(), None, None)
             log.append(Entry(marker, transaction, marker=True))

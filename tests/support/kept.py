@@ -99,7 +99,7 @@ def write(path: Path) -> None:
         made[kind] = {
             "pipeline": chosen.resolved(),
             "summary": summary,
-            "logs": {name: _rows(cluster.log(Place(name, 0))._entries) for name in names},
+            "logs": {name: _rows(cluster.log(Place(name, 0)).entries) for name in names},
         }
     document = {"versions": versions(), "arithmetic": arithmetic_fingerprint(), "kinds": made}
     path.write_bytes(lzma.compress(msgpack.encode(document), preset=9))

@@ -370,6 +370,13 @@ class MemoryPublisher:
         self._identity: Identity | None = None
         self._closed = False
 
+    @property
+    def identity(self) -> Identity:
+        """Of the transactional producer, once it is open."""
+        if self._identity is None:
+            raise ClusterError("no transactional producer is open")
+        return self._identity
+
     async def open(self) -> None:
         if self._transactional_id is None:
             return
