@@ -73,7 +73,7 @@ def test_stopped_half_way_gives_a_partial_result(tmp_path: Path) -> None:
     assert 0 < result.tally.total.sums[0, 0] < 6_000
     made = report.build(specs, outcome, report.Asked(["data.csv"], "time", "", "none", 0, None, None))
     assert made.partial
-    assert "stopped before the end" in made.warnings[0]
+    assert "Stopped before the end" in made.warnings[0]
 
 
 def test_interrupted_command_writes_what_it_has_and_ends_with_130(tmp_path: Path) -> None:
