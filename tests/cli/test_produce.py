@@ -125,7 +125,7 @@ def test_kafka_that_would_forget_the_rows_is_an_error(kafka: KafkaNode, pipeline
     assert run("topics", "create", *where, "--partitions", "1").returncode == 0
     refused = run("produce", *where, *rows)
     assert refused.returncode == 3
-    assert "begin at 1996-05-07T00:00:00+00:00" in refused.stderr
+    assert "start at 1996-05-07T00:00:00+00:00" in refused.stderr
     assert "--retention unlimited" in refused.stderr
 
 

@@ -151,7 +151,7 @@ def test_what_cannot_be_walked_is_told(member: Any) -> None:
 
 
 def test_the_way_to_what_cannot_be_walked_is_told() -> None:
-    with pytest.raises(DigestError, match=r"state\[0\]\.a\['b'\] is .*<lambda>, which has no name"):
+    with pytest.raises(DigestError, match=r"state\[0\]\.a\['b'\] is .*<lambda>, which has no importable name"):
         digest_of([Open(a={"b": lambda: 1})])
 
 

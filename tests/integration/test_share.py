@@ -99,7 +99,7 @@ def test_workers_come_and_go(stream: Stream) -> None:
             held, given = set(one.shards), set(two.shards)
             assert held | given == set(range(PARTITIONS))
             for shard in held:
-                one.until_said(f"shard {shard}: kept")
+                one.until_said(f"shard {shard}: state kept")
                 assert one.log().count(f"shard {shard}: recovered") == 1, "who keeps a shard recovers nothing"
             for shard in given:
                 assert one.metric("driftline_scores_total", partition=str(shard)) == 0, "its series are gone"
@@ -117,7 +117,7 @@ def test_workers_come_and_go(stream: Stream) -> None:
         for worker in (one, two, three):
             assert "0 different, 0 not verifiable here" in worker.log()
             warned = [line for line in worker.log().splitlines() if "WARNING" in line]
-            assert len(warned) == sum("there is no key" in line for line in warned) == 1, warned
+            assert len(warned) == sum("no key is set" in line for line in warned) == 1, warned
 
 
 def test_all_come_and_go_at_once(stream: Stream) -> None:

@@ -94,7 +94,7 @@ def test_verify_names_what_a_stranger_did(site: Audited) -> None:
     asyncio.run(site.expire(topics.scores, 30))
     cut = site.verify("--outputs")
     assert cut["verdict"] == "PASS"
-    assert cut["shards"][0]["start"].endswith("as retention has removed earlier inputs")
+    assert cut["shards"][0]["start"].endswith("since retention has removed earlier inputs")
     assert cut["shards"][1]["start"] == "the beginning"
 
     offset = asyncio.run(site.add(topics.alerts, b'{"output_id": "made-up", "sentence": "all is lost"}', partition=1))

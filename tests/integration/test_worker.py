@@ -265,7 +265,7 @@ def test_input_deleted_that_the_journal_names(site: Watched) -> None:
     with site.worker() as worker:
         site.until_joined(600)
         worker.kill()
-    delete_before(site, 100, "from offset 0 on")
+    delete_before(site, 100, "from offset 0")
     with site.worker("--on-gap", "continue") as worker:
         worker.until_ready(PARTITIONS)
         stop_in_time(worker)

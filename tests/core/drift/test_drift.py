@@ -276,7 +276,7 @@ def test_river_s_fhddm_reads_one_as_right() -> None:
         ("binary", {"score": [("DDM()", drift.binary.DDM())]}, r"drift\.score: DDM\(\) takes right or wrong"),
         ("regression", {"error": [("DDM()", drift.binary.DDM())]}, "takes right or wrong"),
         ("binary", {"features": {"a": [("DDM()", drift.binary.DDM())]}}, r"drift\.features\.a: DDM\(\)"),
-        ("binary", {"error": [("SGD()", object())]}, r"drift\.error: SGD\(\) is no drift detector"),
+        ("binary", {"error": [("SGD()", object())]}, r"drift\.error: SGD\(\) is not a drift detector"),
         ("binary", {"features": {"b": [adwin()]}}, r"drift\.features\.b: no such feature"),
         ("anomaly", {"error": [adwin()]}, "have no error"),
     ],

@@ -53,7 +53,7 @@ OWN: Final[dict[str, str]] = {
     "metric.maturity": "Delays Expected Maturity",
     "model.learner": "Learner",
     "drift.monitor": "Chosen Drift Flipped Monitor Move",
-    "output": "Alert ModelVersion Outcome Prediction Rejected Score",
+    "output": "Alert ModelVersion Outcome Prediction Rejected Score Unserved",
     "fault": "Faults",
     "river.learning_rate": "Boosted",
     "drift.reaction": "Background Reaction Reactor",
