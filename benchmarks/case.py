@@ -18,6 +18,7 @@ FEATURES = tuple(f"x{number}" for number in range(1, 10))
 METRICS = ("Accuracy", "LogLoss")
 MODEL = "StandardScaler() | LogisticRegression()"
 PARTITIONS = 4
+SHARDS = 1  # what a new pipeline begins with: one model for all partitions
 STEP_MS = 10
 LABEL_DELAY_MS = 1_000 * STEP_MS
 

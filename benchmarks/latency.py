@@ -77,7 +77,7 @@ def measure(events: int, say: Callable[[str], None]) -> Report:
         stamp = int(time.time())
         pipelines = {contender: case.pipeline(f"{contender}-{stamp}") for contender in CONTENDERS}
         for chosen in pipelines.values():
-            asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.PARTITIONS))
+            asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS))
         with _working(pipelines, broker.bootstrap, core):
             say(f"sending {WARM_UP} + {events} events to each, one at a time")
             taken_ms = asyncio.run(_take(settings, pipelines, events))
@@ -86,6 +86,7 @@ def measure(events: int, say: Callable[[str], None]) -> Report:
         "core": core,
         "broker_core": broker_core,
         "partitions": case.PARTITIONS,
+        "shards": case.SHARDS,
         "delivery": {"driftline": "exactly_once", "bare": "none promised"},
         "model": case.MODEL,
         "metrics": list(case.METRICS),

@@ -112,6 +112,7 @@ def measure(rounds: int, pairs: int, agent_pairs: int, say: Callable[[str], None
         "core": core,
         "broker_core": broker_core,
         "partitions": case.PARTITIONS,
+        "shards": case.SHARDS,
         "model": case.MODEL,
         "features": len(case.FEATURES),
         "metrics": list(case.METRICS),
@@ -165,7 +166,7 @@ def tables(report: Report) -> list[Table]:
 async def _produce(settings: Settings, name: str, count: int) -> tuple[str, str]:
     """Write the inputs; returns the events' and the labels' topic."""
     chosen = case.pipeline(name)
-    await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.PARTITIONS, retention_ms=-1)
+    await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1)
     fed = await Feed(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count))
     if (fed.events, fed.labels) != (count, count):
         raise RuntimeError(f"produced {fed.events} events and {fed.labels} labels, not {count} of each")
@@ -179,7 +180,7 @@ def _run(
     """Run one contender, and see for ourselves that it scored and learned all."""
     chosen = case.pipeline(name, *inputs)
     scores = chosen.topics.scores
-    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.PARTITIONS, retention_ms=-1))
+    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1))
     asked = {
         "bootstrap": settings.bootstrap,
         "name": name,

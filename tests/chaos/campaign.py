@@ -89,6 +89,7 @@ class Campaign:
     """Workers and a broker under faults.
 
     Args:
+        busy: how many workers have shards when all is well; the others are standbys.
         gap_s: mean time between two faults.
         away_s: how long the broker is away once, in the middle.
         tell: told what happens, in a line.
@@ -102,6 +103,7 @@ class Campaign:
         *,
         seed: int,
         workers: int,
+        busy: int,
         gap_s: float,
         away_s: float,
         tell: Callable[[str], None],
@@ -112,6 +114,7 @@ class Campaign:
         self._folder = folder
         self._random = Random(seed)
         self._workers = workers
+        self._busy = busy
         self._gap_s = gap_s
         self._away_s = away_s
         self._tell = tell
@@ -290,7 +293,7 @@ class Campaign:
                 self._tell(f"the shards of worker {takeover.victim} are ready again after {takeover.seconds:.1f} s")
 
     def _all_ready(self) -> bool:
-        return len(self._members) == self._workers and all(one.shards for one in self._members)
+        return len(self._members) == self._workers and sum(bool(one.shards) for one in self._members) >= self._busy
 
     def _is_calm(self) -> bool:
         return self._all_ready() and not self._open_takeovers()

@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
+from driftline.codec.inputs import layout_of
 from driftline.core.pipeline import Pipeline
-from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.operate.status import read_status
 from driftline.transport.port import Place
 from tests.chaos.load import Sent
@@ -37,9 +38,12 @@ async def records(bootstrap: str, pipeline: Pipeline, topic: str, partitions: in
             await reader.close()
 
 
-async def lag(bootstrap: str, pipeline: Pipeline, partitions: int) -> int:
+async def lag(bootstrap: str, pipeline: Pipeline) -> int:
     """Input offsets that no journal entry has taken in yet."""
-    shards = await read_status(KafkaBroker(pipeline, settings_of(bootstrap)), pipeline, Layout(partitions))
+    settings = settings_of(bootstrap)
+    async with admin(client_options(settings)) as client:
+        layout = layout_of(pipeline, await partition_counts(client))
+    shards = await read_status(KafkaBroker(pipeline, settings), pipeline, layout)
     return sum(sum(shard.lag.values()) for shard in shards)
 
 

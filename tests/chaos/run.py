@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from driftline.core.pipeline import Pipeline
 from driftline.devbroker import kafka
 from driftline.devbroker.java import kafka_version
 from driftline.kafka.topic import create
@@ -44,6 +45,7 @@ class Plan:
     gap_s: float = 4.0
     workers: int = 3
     partitions: int = 6
+    shards: int = 6
     away_s: float = 30.0
 
 
@@ -78,7 +80,8 @@ class Result:
         packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
         outputs = ", ".join(f"{topic.rpartition('.')[2]} {count:,}" for topic, count in self.audit["outputs"].items())
         lines = [
-            f"seed        {plan.seed}; {plan.workers} workers, {plan.partitions} partitions, {self.seconds:.0f} s",
+            f"seed        {plan.seed}; {plan.workers} workers, {plan.partitions} partitions, {plan.shards} shards, "
+            f"{self.seconds:.0f} s",
             f"faults      {ledger.faults.total()}: {faults}",
             f"starts      {ledger.starts} worker processes",
             f"sent        {self.sent.events:,} events, {len(self.sent.labelled) + len(self.sent.twice):,} labels, "
@@ -131,18 +134,26 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Result:
 async def _run(plan: Plan, node: kafka.KafkaNode, folder: Path, told: Callable[[str], None], begun_s: float) -> Result:
     file = write_pipeline(folder, f"chaos-{plan.seed}")
     pipeline, bootstrap = pipeline_of(file), node.bootstrap
-    await create(pipeline, settings_of(bootstrap), partitions=plan.partitions, shards=plan.partitions)
+    await create(pipeline, settings_of(bootstrap), partitions=plan.partitions, shards=plan.shards)
     rate = plan.events / (plan.faults * (plan.gap_s + BETWEEN_S))
     load = Load(bootstrap, pipeline, seed=plan.seed, events=plan.events, rate=rate, partitions=plan.partitions)
     campaign = Campaign(
-        node, file, folder, seed=plan.seed, workers=plan.workers, gap_s=plan.gap_s, away_s=plan.away_s, tell=told
+        node,
+        file,
+        folder,
+        seed=plan.seed,
+        workers=plan.workers,
+        busy=min(plan.workers, plan.shards),
+        gap_s=plan.gap_s,
+        away_s=plan.away_s,
+        tell=told,
     )
     loading = asyncio.create_task(load.run())
     try:
         await campaign.run(plan.faults)
         told("the last fault is over; the load goes on to its end")
         await loading
-        await _until_drained(bootstrap, pipeline, plan.partitions)
+        await _until_drained(bootstrap, pipeline)
         await campaign.stop()
         told("all of it is taken in; checking")
         counts = await count_outputs(bootstrap, pipeline, load.sent, plan.partitions)
@@ -160,7 +171,7 @@ async def _run(plan: Plan, node: kafka.KafkaNode, folder: Path, told: Callable[[
     return Result(plan, campaign.ledger, load.sent, counts, audit, broken, wrong, seconds, logs)
 
 
-async def _until_drained(bootstrap: str, pipeline: Any, partitions: int) -> None:
+async def _until_drained(bootstrap: str, pipeline: Pipeline) -> None:
     async with asyncio.timeout(DRAINED_S):
-        while await lag(bootstrap, pipeline, partitions):  # noqa: ASYNC110 - Kafka tells nobody when it is read
+        while await lag(bootstrap, pipeline):  # noqa: ASYNC110 - Kafka tells nobody when it is read
             await asyncio.sleep(1.0)
