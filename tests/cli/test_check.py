@@ -120,7 +120,7 @@ def test_the_file_may_come_from_the_environment(file: Path) -> None:
 
 def test_a_bound_that_is_too_small_is_told(file: Path) -> None:
     done = check("-p", file, "--rate", "10000", "--set", "label.wait=7d", "--no-proof")
-    assert "WARNING: label.pending_max allows 4,000,000" in done.stdout
+    assert "WARNING: label.pending_max allows 1,000,000" in done.stdout
 
 
 def test_every_error_at_once_on_stderr(file: Path) -> None:

@@ -198,7 +198,11 @@ def test_rows_that_contradict_their_column_are_named_alike(tmp_path: Path) -> No
 def test_events_without_a_label_are_counted_whether_or_not_their_wait_is_over(tmp_path: Path) -> None:
     content = table("fraud", lambda number, text: text if number % 4 else "NA").encode()
     asked = commands(tmp_path, *written(tmp_path, content))
-    for name, count in (("check", "10 have no label"), ("backtest", "10 rows have no"), ("train", "10 events have no")):
+    for name, count in (
+        ("check", "10 without a label"),
+        ("backtest", "10 rows have no"),
+        ("train", "10 events have no"),
+    ):
         done = run(*asked[name], "--set", "label.wait=3h")
         assert done.returncode == 0, (name, done.stderr)
         assert count in done.stdout + done.stderr, name

@@ -101,7 +101,7 @@ def test_what_java_complains_of_is_shown(kafka_needs: None, tmp_path: Path, monk
 
 def test_a_folder_of_something_else_is_a_clear_error(kafka_needs: None, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("not a folder")
-    with pytest.raises(BrokerError, match="could not format.*\n(?s:.*)give an empty folder"):
+    with pytest.raises(BrokerError, match="could not format.*\n(?s:.*)use an empty folder"):
         module.start(data=tmp_path)
 
 

@@ -40,7 +40,7 @@ async def test_control_ends_with_the_verdict(kafka: KafkaNode, tmp_path: Path) -
     with Worker(file, kafka.bootstrap, tmp_path, changes=KEYED) as worker:
         await asyncio.to_thread(worker.until_ready, 2)
         code, said = await asyncio.to_thread(control, "unfreeze", **KEYED)
-        assert (code, said) == (0, "unfreeze: taken by 2 shards of controlled\n")
+        assert (code, said) == (0, "unfreeze: accepted by 2 shards of controlled\n")
         code, said = await asyncio.to_thread(
             control, "--timeout", "2s", "reset", DRIFTLINE_SNAPSHOT_KEY="another's own key"
         )

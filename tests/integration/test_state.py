@@ -42,7 +42,7 @@ def test_what_was_learned_goes_to_other_topics(kafka: KafkaNode, tmp_path: Path)
         assert [shard["unread"] for shard in beside["shards"]] == [None] * PARTITIONS
         refused = driftline(*at(here, "state", "restore"), file, "--replace")
         assert refused.returncode == 4
-        assert "workers of state-here run" in refused.stderr
+        assert "workers of state-here are running" in refused.stderr
         assert worker.stop() == 0
     (tmp_path / "there").mkdir()
     there = Audited(kafka.bootstrap, tmp_path / "there", "state-there")

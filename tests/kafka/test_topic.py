@@ -282,7 +282,7 @@ async def test_kafka_with_unlimited_retention_keeps_all(kafka: KafkaNode) -> Non
 async def test_kafka_refusing_a_topic_is_a_clear_error(kafka: KafkaNode) -> None:
     use = pipeline("refused", topics={"events": "refused.a_b"})
     await topic.create(pipeline("other", topics={"events": "refused.a.b"}), settings(kafka.bootstrap))
-    with pytest.raises(TopicError, match=r"(?s)refused to make topics.*refused.a_b: InvalidTopicError"):
+    with pytest.raises(TopicError, match=r"(?s)refused to create topics.*refused.a_b: InvalidTopicError"):
         await topic.create(use, settings(kafka.bootstrap), partitions=1)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
+from driftline.core.error import BrokerError
 from driftline.devbroker import kafka as kafka_broker
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import HOST, free_port
@@ -24,6 +25,7 @@ FENCED = frozenset({47, 90})  # INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 START_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 20.0
 MARKERS_EVERY_S = 0.02
+PORT_TRIALS = 3
 
 Loss: TypeAlias = Literal["reset", "silence"]
 
@@ -187,10 +189,18 @@ def node_behind(port: int) -> tuple[KafkaNode, int]:
 
     The node's own requests to itself, markers among them, take the first listener and no proxy.
     """
-    own, second = free_port(), free_port()
-    properties = {
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{own},PROXIED://{HOST}:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
-    }
-    node = kafka_broker.start(port=own, partitions=2, listeners={"PROXIED": second}, properties=properties)
-    return node, second
+    trials = 1
+    while True:
+        own, second = free_port(), free_port()
+        properties = {
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{own},PROXIED://{HOST}:{port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+        }
+        try:
+            return kafka_broker.start(
+                port=own, partitions=2, listeners={"PROXIED": second}, properties=properties
+            ), second
+        except BrokerError as error:
+            if trials == PORT_TRIALS or "Address already in use" not in str(error):
+                raise
+            trials += 1  # a test beside this one took the port before Kafka did

@@ -77,7 +77,7 @@ async def _restore(
     async with admin(client_options(settings)) as client:
         if running := await group_members(client, group):
             raise RecoveryError(
-                f"{running} workers of {pipeline.name} are running (group {group}): stop them, restore, and start "
+                f"workers of {pipeline.name} are running ({running} in group {group}): stop them, restore, and start "
                 "them again"
             )
     broker = KafkaBroker(pipeline, settings)

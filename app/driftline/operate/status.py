@@ -156,7 +156,7 @@ async def _shard(
 ) -> ShardStatus:
     *inputs, place = places
     links, bad, _ = await _last_links(broker, place, edges.beginnings[place], edges.stable[place])
-    positions = {input_name(*one, shard): edges.beginnings[one] for one in inputs} | _positions(links)
+    positions = _positions(links) or {input_name(*one, shard): edges.beginnings[one] for one in inputs}
 
     def lag(ends: Mapping[Place, int]) -> dict[str, int]:
         known = [(name, ends.get(input_place(name, shard))) for name in positions]
