@@ -340,7 +340,12 @@ def test_a_brokers_disk_that_is_full(kafka_needs: None, small_disk: Path, tmp_pa
             assert done.returncode == 3, "the disk is full"
             last = done.stderr.splitlines()[-1]
             # Whichever request the broker left open when it halted, for a minute at most.
-            told = ("has acknowledged nothing for 30 s: check that", "cannot reach Kafka", "Kafka did not answer")
+            told = (
+                "has acknowledged nothing for 30 s: check that",
+                "cannot reach Kafka",
+                "Kafka did not answer",
+                "could not be read for 60 s; check that its broker",  # the journal, for what became of the labels
+            )
             assert any(text in last for text in told), last
             assert "Traceback" not in done.stderr
             worker.until_said("Kafka is unavailable", 60)
