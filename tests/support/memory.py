@@ -131,8 +131,8 @@ class MemoryBroker:
             raise _unreachable(error) from error
 
     async def ends(self, places: Iterable[Place], *, readable: bool = True) -> Mapping[Place, int]:
-        await self.pass_moment("read")
         try:
+            await self.pass_moment("read")
             logs = {place: self.cluster.log(place) for place in places}
         except ClusterError as error:
             raise _unreachable(error) from error
