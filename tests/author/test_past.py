@@ -35,7 +35,7 @@ def test_an_id_that_repeats_becomes_a_key() -> None:
     assert found.features["card_id_mean_7d"] == {"history": "mean(amount)", "by": "card_id", "over": "7d"}
     assert found.features["card_id_label_30d"] == {"history": "label_mean", "by": "card_id", "over": "30d"}
     assert found.features["card_id_since_last"]["history"] == "since_last"
-    assert any("card_id is no feature, and its past is" in note for note in found.notes)
+    assert any("card_id is not a feature itself; counts" in note for note in found.notes)
     assert not any("session_id" in str(form) for form in found.features.values())
 
 

@@ -8,8 +8,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from driftline.core.record import Source
-from driftline.kafka import broker
-from driftline.kafka.broker import KafkaReader
+from driftline.kafka import reader as reading
+from driftline.kafka.reader import KafkaReader
 from driftline.transport.port import Place
 
 SIZE = 1_000
@@ -54,8 +54,8 @@ class Consumer:
 
 
 async def test_topics_that_are_not_asked_for_are_paused_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "AIOKafkaConsumer", lambda **_: Consumer())
-    monkeypatch.setattr(broker, "READ_AHEAD_BYTES", 20 * SIZE)
+    monkeypatch.setattr(reading, "AIOKafkaConsumer", lambda **_: Consumer())
+    monkeypatch.setattr(reading, "READ_AHEAD_BYTES", 20 * SIZE)
     reader, asked, other = KafkaReader({}, exact=False), Place("asked", 0), Place("other", 0)
     await reader.open({asked: 0, other: 0})
     for number in range(100):

@@ -1,6 +1,6 @@
 """History features that `init` proposes: for ids that repeat, and for numbers to predict that repeat with the calendar.
 
-An id says nothing to a model, and what its past knows says much: how often it came, how much it was, what became of it.
+An id means nothing to a model, but its past does: how often it came, with what amounts, and what became of it.
 Only labels that are known by then are used (`label_mean`), so nothing here gives the label away; fields that do so are
 left out before.
 """
@@ -59,10 +59,10 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
     labelled = not task.labels.textual
     for key in keys:
         features |= _of_key(key, _amount(found, columns), labelled=labelled)
-        notes.append(f"{key} is no feature, and its past is: counts, means and times by it")
+        notes.append(f"{key} is not a feature itself; counts, means and times by it are")
     if numeric:
         features |= _of_groups(_groups(found, columns, columns[label]))
-        notes.append("the label's own past is a feature: of labels that are known by then")
+        notes.append("the label's own past is a feature: only labels known by then count")
     features = {name: form for name, form in features.items() if name not in columns}
     return Proposal(tuple(keys), features, tuple(notes))
 
@@ -73,7 +73,7 @@ def _repeats(cells: Column) -> bool:
 
 
 def _amount(found: Profile, columns: Mapping[str, Column]) -> str | None:
-    """The number whose mean by key says most: the one with the most different values."""
+    """The number to average by key: the one with the most different values."""
     numbers = [field.name for field in found.features if field.use == "number"]
     most = max(numbers, key=lambda name: len(set(columns[name])), default=None)
     return most if most is not None and len(set(columns[most])) > ONE_HOT_MAX else None

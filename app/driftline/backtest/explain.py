@@ -190,7 +190,7 @@ async def explain(
 
 
 def _cause(pipeline: Pipeline, layout: Layout, partition: int, document: Mapping[str, Any]) -> Cause | None:
-    """The event that a score names, which lies in this partition of the scores; None where it is no score of ours."""
+    """The event that a score in this partition is about; None if the record is not one of our scores."""
     shard, output_id = layout.shard_of(partition), str(document.get("output_id"))
     return cause_of(output_id, shard, layout.shards, [pipeline.topics.events])
 

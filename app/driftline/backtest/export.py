@@ -91,7 +91,7 @@ async def export(
 
 
 def _judge(pipeline: Pipeline) -> Callable[[Mapping[str, Any]], bool]:
-    """A function that says whether a document can be the outcome of an event: others may have written it."""
+    """A test of whether a document can be the outcome of an event, since other programs may write to the topic."""
     fits: dict[str, Callable[[object], bool]] = {
         "number": _is_number,
         "string": lambda value: type(value) is str,

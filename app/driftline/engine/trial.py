@@ -48,9 +48,9 @@ def check_works(shard: Shard) -> None:
             raise SnapshotError(f"its records are at {tried.stamp_ms:.6g} ms")
     except SnapshotError:
         raise
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"[:200]
-        raise SnapshotError(f"it does not work: after a few records, a copy raised {told}") from error
+    except Exception as error:  # a state of someone else may make anything raise anything
+        what = f"{type(error).__name__}: {error}"[:200]
+        raise SnapshotError(f"it does not work: after a few records, a copy raised {what}") from error
 
 
 def _records(shard: Shard) -> Iterator[Record]:

@@ -27,13 +27,22 @@ from driftline.codec.inputs import Inputs
 from driftline.codec.journal import TopicIdentity
 from driftline.codec.write import Write, write_bytes
 from driftline.config import Settings
-from driftline.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError, UnreachableError
+from driftline.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
 from driftline.kafka import cleanup, once, topic_id
-from driftline.kafka.client import client_options, explain
+from driftline.kafka.client import client_options
 from driftline.kafka.explanation import advice
-from driftline.transport.obstacle import open_text
+from driftline.kafka.reader import (
+    FETCH_WAIT_MS,
+    POLL_RECORDS_MAX,
+    READ_TIMEOUT_MS,
+    KafkaReader,
+    lost_text,
+    reading_consumer,
+    start_client,
+    unreachable,
+)
 from driftline.transport.port import Assignment, Place
 
 log = logging.getLogger(__name__)
@@ -44,14 +53,9 @@ sender.BACKOFF_OVERRIDE = 0.002
 
 RETRY_BACKOFF_MS = 5
 RECONNECT_S = 0.2
-FETCH_WAIT_MS = 25  # also the longest that a resumed partition waits
-READ_AHEAD_MAX = 10_000  # records of a topic that a reader holds while others of its topics are read
-READ_AHEAD_BYTES = 32 * 1024 * 1024  # and of their values
-POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
 COMMIT_DEADLINE_S = 14.0
-READ_DEADLINE_S = 60.0
 SOUGHT_TOGETHER = 1_000
 STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
@@ -96,11 +100,11 @@ class KafkaBroker:
         places = list(places)
         ends = await self.ends(places)
         consumer = AIOKafkaConsumer(**self._options)
-        await _start(consumer, self._options)
+        await start_client(consumer, self._options)
         try:
             found = await consumer.offsets_for_times({TopicPartition(*place): time_ms for place in places})
         except KafkaError as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         finally:
             await cleanup.stop(consumer)
         known = {Place(tp.topic, tp.partition): at.offset for tp, at in found.items() if at is not None}
@@ -144,12 +148,12 @@ class KafkaBroker:
     async def _edges(self, places: Iterable[Place], ask: str, *, committed: bool) -> Mapping[Place, int]:
         isolation = "read_committed" if committed else "read_uncommitted"
         consumer = AIOKafkaConsumer(**self._options, isolation_level=isolation)
-        await _start(consumer, self._options)
+        await start_client(consumer, self._options)
         try:
             found = await getattr(consumer, ask)([TopicPartition(*place) for place in places])
             return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
         except KafkaError as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         finally:
             await cleanup.stop(consumer)
 
@@ -184,16 +188,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
             max_poll_interval_ms=60_000,
-            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
+            request_timeout_ms=READ_TIMEOUT_MS,
         )
-        self._consumer = AIOKafkaConsumer(
-            **options,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed" if exact else "read_uncommitted",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
-        )
+        self._consumer = reading_consumer(options, exact)
         self._assignment: Assignment | None = None
         self._positions: dict[Place, int] = {}
         self._looks: dict[Place, tuple[int, int]] = {}  # how many, and when the last was
@@ -203,12 +200,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def start(self, assignment: Assignment) -> None:
         self._assignment = assignment
-        await _start(self._consumer, self._options)
+        await start_client(self._consumer, self._options)
         for topic in (*self._topics, self._journal):
             await self._consumer._client.add_topic(topic)
         await self._consumer._client.force_metadata_update()
         self._member.subscribe(topics=[self._journal], listener=self)
-        await _start(self._member, self._options)
+        await start_client(self._member, self._options)
 
     def take(self, places: Iterable[Place]) -> None:
         taken = [TopicPartition(*place) for place in places]
@@ -255,7 +252,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 return {}
             fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=POLL_RECORDS_MAX)
         except OffsetOutOfRangeError as error:
-            raise InputLostError(_lost_text(error)) from error
+            raise InputLostError(lost_text(error)) from error
         except KafkaError as error:
             await self._stumble(error)
             return {}
@@ -289,7 +286,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._stumbled_s = now_s
             log.warning("cannot read the inputs, retrying: %s", advice(error) or repr(error))
         elif now_s - self._stumbled_s > STUMBLE_MAX_S and await self.reached():
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         for place, offset in self._positions.items():
             with suppress(IllegalStateError):  # a rebalance took it away just now
                 self._consumer.seek(TopicPartition(*place), offset)
@@ -334,7 +331,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             async with asyncio.timeout(REACH_DEADLINE_S):
                 return await topic_id.identities(self._consumer._client, topics)
         except (KafkaError, TimeoutError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():
@@ -404,7 +401,7 @@ class KafkaPublisher:
         self._committing: asyncio.Task[int] | None = None
 
     async def open(self) -> None:
-        await _start(self._producer, self._options)
+        await start_client(self._producer, self._options)
 
     async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         task = self._committing = asyncio.create_task(self._commit(writes, entry))
@@ -493,105 +490,6 @@ def _append(builder: Any, write: Write) -> Any:
     return builder.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=headers)
 
 
-class KafkaReader:
-    """Reads partitions without a group."""
-
-    def __init__(self, options: Mapping[str, Any], exact: bool) -> None:
-        self._options = options
-        self._consumer = AIOKafkaConsumer(
-            **options,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed" if exact else "read_uncommitted",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=REQUEST_TIMEOUT_MS * 2,
-        )
-        self._ready: dict[Place, list[Source]] = {}
-        self._bytes: dict[Place, int] = {}  # of the values of what is ready
-
-    async def open(self, starts: Mapping[Place, int]) -> None:
-        await _start(self._consumer, self._options)
-        self._consumer.assign([TopicPartition(*place) for place in starts])
-        for place, start in starts.items():
-            self._consumer.seek(TopicPartition(*place), start)
-            self._ready[place] = []
-            self._bytes[place] = 0
-
-    async def read(self, place: Place, count_max: int, stop: int | None = None) -> Sequence[Source]:
-        ready = self._ready[place]
-        deadline = asyncio.get_running_loop().time() + READ_DEADLINE_S
-        while not ready:
-            if await self._finished(TopicPartition(*place), stop):
-                return ()
-            if asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(self._late_text(place))
-            await self._fetch()
-        taken = ready[:count_max]
-        if stop is not None:
-            taken = [source for source in taken if source.offset < stop]
-        del ready[: len(taken)]
-        self._bytes[place] -= _bytes_of(taken)
-        return taken
-
-    async def _fetch(self) -> None:
-        """Take what any partition has: data left in aiokafka's buffer would hold back fetches of all the others."""
-        for place, ready in self._ready.items():
-            tp = TopicPartition(*place)
-            if len(ready) > READ_AHEAD_MAX or self._bytes[place] > READ_AHEAD_BYTES:
-                self._consumer.pause(tp)
-            elif tp in self._consumer.paused():
-                self._consumer.resume(tp)
-        try:
-            fetched = await self._consumer.getmany(timeout_ms=200, max_records=POLL_RECORDS_MAX)
-        except OffsetOutOfRangeError as error:
-            raise InputLostError(_lost_text(error)) from error
-        except KafkaError as error:
-            raise _unreachable(error) from error
-        for tp, records in fetched.items():
-            place = Place(tp.topic, tp.partition)
-            self._ready[place] += records
-            self._bytes[place] += _bytes_of(records)
-
-    def _late_text(self, place: Place) -> str:
-        tp = TopicPartition(*place)
-        stable, end = self._consumer.last_stable_offset(tp), self._consumer.highwater(tp)
-        if stable is not None and end is not None and 0 <= stable < end:
-            return open_text(place, stable, None, end - stable)
-        return (
-            f"{place.topic}-{place.partition} could not be read for {READ_DEADLINE_S:.0f} s; check that its broker "
-            "is reachable"
-        )
-
-    async def _finished(self, tp: TopicPartition, stop: int | None) -> bool:
-        position = await self._consumer.position(tp)
-        if stop is not None and position >= stop:
-            return True
-        # The high watermark, not the last stable offset: our own commit may have returned before the latter moved.
-        end = self._consumer.highwater(tp)
-        return end is not None and end >= 0 and position >= end
-
-    async def close(self) -> None:
-        await cleanup.stop(self._consumer)
-
-
-def _bytes_of(records: Iterable[Source]) -> int:
-    return sum(len(record.value or b"") for record in records)
-
-
-def _lost_text(error: OffsetOutOfRangeError) -> str:
-    (asked,) = error.args or ({},)
-    where = ", ".join(f"{tp.topic}-{tp.partition} from offset {offset}" for tp, offset in asked.items())
-    return f"records of {where or 'an input'} have been deleted: retention is too short"
-
-
-def _unreachable(error: Exception) -> BrokerError:
-    if advised := advice(error):
-        return BrokerError(f"Kafka refused: {advised}")
-    return UnreachableError(
-        f"Kafka did not answer ({error!r:.300}); check DRIFTLINE_BOOTSTRAP and that the broker runs"
-    )
-
-
 def _be_patient(client: Any) -> None:
     """Slow down a client that finds no broker: it would try again after RETRY_BACKOFF_MS, with every shard's."""
     connect = client._get_conn
@@ -603,14 +501,3 @@ def _be_patient(client: Any) -> None:
         return connection
 
     client._get_conn = get_conn
-
-
-async def _start(client: Any, options: Mapping[str, Any]) -> None:
-    try:
-        await client.start()
-    except BaseException as error:  # also when cancelled: no one else stops what did not start
-        await cleanup.stop(client)
-        # A broker that just woke up names no node, and aiokafka asserts that there is one.
-        if isinstance(error, KafkaError | OSError | AssertionError):
-            raise await explain(options, error) from error
-        raise

@@ -8,7 +8,7 @@ from typing import Any
 from driftline.core.error import InvariantError
 from driftline.core.history.calendar import calendar_value
 from driftline.core.history.keys import Keys, KeyState, KeyView
-from driftline.core.history.plan import Numbers, Past, Plan, Scheme
+from driftline.core.history.plan import Keeper, Numbers, Past, Plan, Scheme
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, FeatureValue, LabelValue
 
@@ -82,11 +82,7 @@ class History:
             newest_ms = past[0]
             if newest_ms is None or newest_ms < event_ms:
                 past[0] = newest_ms = event_ms
-            late = False
-            for keeper in scheme.of_events:
-                if not keeper.add(past[keeper.place], event_ms, newest_ms, sources):
-                    late = True
-            keys.late += late
+            keys.late += _add(scheme.of_events, past, event_ms, newest_ms, sources)
             keys.keep(key, past)
         self._asked = []
 
@@ -109,11 +105,7 @@ class History:
             if key is None:
                 continue
             past = keys.find(key) or _nothing(scheme)
-            late = False
-            for keeper in scheme.of_labels:
-                if not keeper.add(past[keeper.place], at_ms, now_ms, number):
-                    late = True
-            keys.late += late
+            keys.late += _add(scheme.of_labels, past, at_ms, now_ms, number)
             keys.keep(key, past)
 
     def take_back(self, label_keys: HistoryKeys, label: LabelValue, at_ms: int, now_ms: int) -> None:
@@ -184,6 +176,15 @@ class History:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"keys": self.dumped()}
+
+
+def _add(keepers: Sequence[Keeper], past: Past, time_ms: int, newest_ms: int, values: Numbers) -> bool:
+    """Put values to what is kept of a key; whether they were too late for some of it."""
+    late = False
+    for keeper in keepers:
+        if not keeper.add(past[keeper.place], time_ms, newest_ms, values):
+            late = True
+    return late
 
 
 def _nothing(scheme: Scheme) -> Past:

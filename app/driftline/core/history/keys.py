@@ -5,8 +5,7 @@ the last segment and leaves a gap. So a snapshot writes the segments that were o
 others only which keys have left; and the first key of the first segment is the least recently used one. Neighbouring
 segments that are mostly gaps are merged.
 
-As with the ledger (`label.ledger`), `view` holds on to the segments as they are at no cost: one that is changed while
-a view needs it copies itself first.
+As with the ledger (`label.ledger`), `view` holds on to the segments as they are at no cost (`core.segment`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from msgspec import Struct
 
 from driftline.core.error import InvariantError
 from driftline.core.history.plan import Past
+from driftline.core.segment import CopyOnWrite
 
 SEGMENT: Final = 4096
 MERGES_MAX: Final = 8  # at once: 0.5 ms each
@@ -32,49 +32,29 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-class KeySegment:
+class KeySegment(CopyOnWrite["KeyState"]):
     """Keys in order of last use, by slot.
 
     Attributes:
         keys, pasts: None where a key has left.
         alive: how many have not.
         full: no key will be added.
-        guarded, since, before, written: as of `label.ledger.Segment`.
     """
 
-    __slots__ = ("_needed", "alive", "before", "full", "guarded", "keys", "number", "pasts", "since", "written")
+    __slots__ = ("alive", "full", "keys", "pasts")
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        super().__init__(number)
         self.keys: list[bytes | None] = []
         self.pasts: list[bytes | None] = []
         self.alive = 0
         self.full = False
-        self.guarded = False
-        self.since = 0
-        self.before: KeyState | None = None
-        self.written: dict[int, Any] = {}
-        self._needed = False
 
-    def state(self) -> KeyState:
-        """As it was when the view was taken, or as it is."""
-        return self.before or KeyState(self.number, self.keys, self.pasts, self.full)
+    def now(self) -> KeyState:
+        return KeyState(self.number, self.keys, self.pasts, self.full)
 
-    def show(self, view: int) -> None:
-        """The view of this number needs the segment as it is, until `release`."""
-        if not self.guarded:
-            self.guarded, self.since = True, view
-        self._needed, self.before = True, None
-
-    def preserve(self) -> None:
-        """A change comes: copy what it will touch for the view that needs it. Cost: 0.05 ms, once a view."""
-        self.guarded = False
-        if self._needed:
-            self.before = KeyState(self.number, list(self.keys), list(self.pasts), self.full)
-
-    def release(self) -> None:
-        """The view needs it no more."""
-        self._needed, self.before = False, None
+    def copied(self) -> KeyState:
+        return KeyState(self.number, list(self.keys), list(self.pasts), self.full)
 
 
 class KeyState(Struct, frozen=True):

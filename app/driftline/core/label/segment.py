@@ -1,9 +1,7 @@
 """The ledger's segments, and a view of all of them at one moment.
 
 A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
-writes what a segment carries once, and from then on its fates alone, if they changed. A view holds on to the segments
-as they are, at no cost: a segment that is changed while a view needs it copies itself first. Views are numbered, and a
-segment knows since which of them it has not changed.
+writes what a segment carries once, and from then on its fates alone, if they changed.
 """
 
 from __future__ import annotations
@@ -16,11 +14,12 @@ from msgspec import Struct
 from driftline.core.label.fate import WAITING
 from driftline.core.label.pending import Settled, Waiting
 from driftline.core.record import EventId
+from driftline.core.segment import CopyOnWrite
 
 SEGMENT: Final = 4096  # events
 
 
-class Segment:
+class Segment(CopyOnWrite["SegmentState"]):
     """Events in order of arrival, by slot.
 
     Attributes:
@@ -30,68 +29,34 @@ class Segment:
         fates: what became of each.
         notes: the label that may be corrected, or how many labels an event got that waits for more, by slot.
         alive: how many events are not gone.
-        guarded: it has not changed since the last view; a change must be announced by `preserve`.
-        since: number of the first view since which it has not changed, 0 of one that was read; counts while it is
-            guarded.
-        before: ids, packed, fates and notes as a view that is still needed has them, once they have changed.
     """
 
-    __slots__ = (
-        "_needed",
-        "alive",
-        "before",
-        "fates",
-        "guarded",
-        "ids",
-        "notes",
-        "number",
-        "packed",
-        "seen",
-        "since",
-    )
+    __slots__ = ("alive", "fates", "ids", "notes", "packed", "seen")
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        super().__init__(number)
         self.ids: list[EventId | None] = []
         self.seen = array("q")
         self.packed: list[bytes | Waiting | None] = []
         self.fates = bytearray()
         self.notes: dict[int, Settled | int] = {}
         self.alive = 0
-        self.guarded = False
-        self.since = 0
-        self.before: SegmentState | None = None
-        self._needed = False
 
     @property
     def full(self) -> bool:
         return len(self.fates) == SEGMENT
 
-    def state(self) -> SegmentState:
-        """As it was when the view was taken, or as it is."""
-        return self.before or SegmentState(self.number, self.ids, self.seen, self.packed, bytes(self.fates), self.notes)
+    def now(self) -> SegmentState:
+        return SegmentState(self.number, self.ids, self.seen, self.packed, bytes(self.fates), self.notes)
+
+    def copied(self) -> SegmentState:
+        return SegmentState(
+            self.number, list(self.ids), self.seen[:], list(self.packed), bytes(self.fates), dict(self.notes)
+        )
 
     def parts(self) -> tuple[Any, ...]:
         """What pickle keeps of it as it is now, for `SegmentState`."""
         return self.number, self.ids, self.seen.tobytes(), self.packed, bytes(self.fates), self.notes
-
-    def show(self, view: int) -> None:
-        """The view of this number needs the segment as it is, until `release`."""
-        if not self.guarded:
-            self.guarded, self.since = True, view
-        self._needed, self.before = True, None
-
-    def preserve(self) -> None:
-        """A change comes: copy what it will touch for the view that needs it. Cost: 0.1 ms, once a view."""
-        self.guarded = False
-        if self._needed:
-            self.before = SegmentState(
-                self.number, list(self.ids), self.seen[:], list(self.packed), bytes(self.fates), dict(self.notes)
-            )
-
-    def release(self) -> None:
-        """The view needs it no more."""
-        self._needed, self.before = False, None
 
 
 class SegmentState(Struct, frozen=True):
