@@ -1,3 +1,3 @@
 """Driftline: keeps machine-learning models alive in production, with no one watching."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"

@@ -17,6 +17,8 @@ def audits(*, difference: Difference | None = None) -> list[ShardAudit]:
     second = ShardAudit(1, outputs=topics, repeats=dict.fromkeys(topics, 7), removed=none)
     second.start = "the snapshot after slice 1,234,567, since retention has removed earlier inputs"
     second.unverifiable, second.epochs_unverifiable, second.off_chain = 5, [1, 3], 2
+    second.made_by = ["Driftline 0.2.0 (here 0.3.0), Python 3.11.7 (here 3.12.1), River \x1b[31m (here 0.26.1)"]
+    second.passed_over = 2
     second.difference = difference
     return [first, second]
 
@@ -26,7 +28,10 @@ def test_a_pass_is_told_with_its_counts() -> None:
     assert max(map(len, told)) <= 80
     assert "PASS  12,345 slices, 2,000,000 records, 2 shards, 61.2 s" in told
     assert "     2,000,000 card-fraud.scores  (7 repeats)" in told
-    assert any("5 slices of epoch 1, 3 are not verifiable here" in line for line in told)
+    assert any("7 slices of epoch 1, 3 are not verifiable here" in line for line in told)
+    assert any("differs, but they were made by Driftline 0.2.0 (here 0.3.0)" in line for line in told)
+    assert any("2 of them: inputs deleted" in line for line in told)
+    assert "\x1b" not in "".join(told)
     assert any("2 journal entries outside the chain" in line for line in told)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
+from driftline import __version__
 from driftline.codec.inputs import Inputs
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.manifest import decode_manifest, manifest_key
 from driftline.core.error import SnapshotError
-from driftline.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
+from driftline.core.fingerprint import difference, readers, unreadable, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump_rest, load, view_of
@@ -72,7 +73,7 @@ async def goes_on(cluster: MemoryCluster, chosen: Pipeline, before: dict[str, An
         survivor = state(life.shard())
         await life.stop()
     newest = {one.key: one.value for one in cluster.records(chosen.topics.snapshots, 0)}
-    manifests = [decode_manifest(newest[manifest_key(slot)] or b"", NO_KEYS) for slot in (0, 1)]
+    manifests = [decode_manifest(value, NO_KEYS) for slot in (0, 1) if (value := newest.get(manifest_key(slot)))]
     newer = max(manifests, key=lambda one: one.journal_offset)
     assert (newer.format, newer.versions) == (FORMAT, versions())
     async with Life(cluster, chosen) as life:
@@ -93,7 +94,7 @@ async def test_a_snapshot_of_an_earlier_format_goes_on(made_by: int, kind: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("made_by", sorted(STEPS))
-async def test_a_journal_of_an_earlier_format_is_replayed_to_the_same_outputs(made_by: int, kind: str) -> None:
+async def test_a_journal_of_an_earlier_format_is_replayed_to_the_same_state(made_by: int, kind: str) -> None:
     document = read(made_by)
     kept = document["kinds"][kind]
     chosen, cluster = cluster_of(kept)
@@ -102,13 +103,12 @@ async def test_a_journal_of_an_earlier_format_is_replayed_to_the_same_outputs(ma
     async with Life(cluster, chosen) as life:
         await life.until_done()
         assert life.runner().tally.recovery_slices == len(slices(cluster, chosen))
-        if (document["versions"], document["arithmetic"]) == (versions(), arithmetic_fingerprint()):
-            assert life.runner().tally.recovery_unverifiable == 0
         found = life.shard().summary()
         assert found["counts"] == kept["summary"]["counts"]
         assert (found["pending"], found["early"]) == (kept["summary"]["pending"], kept["summary"]["early"])
+        same_bits = not difference({**document["versions"], "app": __version__}, document["arithmetic"])
         for name, value in kept["summary"]["metrics"].items():
-            assert found["metrics"][name] == pytest.approx(value, abs=1e-9)
+            assert found["metrics"][name] == pytest.approx(value, abs=0 if same_bits else 1e-9)
 
 
 def test_every_format_since_the_oldest_has_its_step_and_its_bytes() -> None:

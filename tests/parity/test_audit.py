@@ -14,11 +14,11 @@ from msgspec import structs
 
 from driftline.codec.journal import decode_link, encode_link, link
 from driftline.codec.write import Write
+from driftline.core import fingerprint
 from driftline.core.error import InputLostError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.core.record import Source
-from driftline.engine import recovery
 from driftline.engine.published import Difference
 from driftline.engine.runner import Start
 from driftline.operate.verify import ShardAudit, Span, audit_shards
@@ -441,7 +441,7 @@ async def test_slices_of_other_versions_are_not_verifiable_and_no_failure(monkey
     chosen = pipeline()
     cluster = await lived(chosen)
     change(cluster, Place(chosen.topics.events, 0), 100, z=0.123)  # makes the fold differ from there on
-    monkeypatch.setattr(recovery, "arithmetic_fingerprint", lambda: "another")
+    monkeypatch.setattr(fingerprint, "arithmetic_fingerprint", lambda: "another")
     (made,) = await audited(cluster, chosen)
     assert made.difference is None
     assert 0 < made.unverifiable < made.slices

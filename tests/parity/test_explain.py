@@ -7,9 +7,11 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
+from driftline import __version__
 from driftline.backtest.explain import Explanation, explain
 from driftline.backtest.export import columns_of, export
 from driftline.backtest.score import put_together
@@ -17,6 +19,7 @@ from driftline.backtest.served import Served
 from driftline.cli.explain import lines
 from driftline.codec.keyring import NO_KEYS
 from driftline.core.error import InputFileError
+from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.engine.published import _value_field
@@ -25,6 +28,7 @@ from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper, worked
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
+from tests.support.reworded import Reworded
 
 COUNT = 1_200
 
@@ -76,6 +80,22 @@ async def test_a_score_that_was_changed_is_told() -> None:
     assert not found.same
     assert found.derived == document
     assert "DIFFERENT" in "\n".join(lines(found))
+
+
+async def test_a_score_that_an_earlier_version_wrote_otherwise_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = pipeline("earlier")
+    with monkeypatch.context() as earlier:
+        earlier.setitem(versions(), "app", "0.2.0")
+        cluster = await worked(chosen, COUNT, partitions=2)
+    for module in ("engine.fold", "backtest.explain"):
+        monkeypatch.setattr(f"driftline.{module}.Encoder", Reworded)
+    found = await explained(cluster, chosen, 700)
+    assert (found.same, found.made_by) == (False, f"Driftline 0.2.0 (here {__version__})")
+    assert f"the same prediction, in a record made by {found.made_by}" in "\n".join(lines(found))
+    other = msgspec.structs.replace(found, derived={**found.derived, "probability": 0.125})
+    assert f"0.125, not verifiable: served by {found.made_by}" in "\n".join(lines(other))
 
 
 async def test_alerts_open_at_the_time_are_named() -> None:

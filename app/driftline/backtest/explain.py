@@ -57,6 +57,7 @@ class Explanation(Struct, frozen=True):
         served: the score as it stands in the scores topic.
         derived: the score as it was derived again; None where it could not be.
         same: whether both are the same bytes.
+        made_by: what made the served one and is another here, where both differ and that may be why; else empty.
         began: where the derivation began.
         version: of the model that served it: generation and learn calls.
         features: as the model saw them.
@@ -72,6 +73,7 @@ class Explanation(Struct, frozen=True):
     served: dict[str, Any]
     derived: dict[str, Any]
     same: bool
+    made_by: str
     began: str
     version: str
     features: dict[str, Any]
@@ -232,6 +234,7 @@ async def _explain(
         served=document,
         derived=orjson.loads(derived),
         same=derived == served,
+        made_by="" if derived == served else derivation.strayed,
         began=derivation.began,
         version=str(found.score.version),
         features=dict(features),

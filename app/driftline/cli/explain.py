@@ -38,7 +38,7 @@ def explain_command(
         echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
         echo("\n".join(escaped(line) for line in lines(found)))
-    if not found.same:
+    if not found.same and not found.made_by:
         raise click.exceptions.Exit(DIFFERENT)
 
 
@@ -68,8 +68,7 @@ def lines(found: Explanation) -> list[str]:
             else []
         ),
         f"score {_number(value)}" + (f", class {said}" if "probability" in served else "") + f", {served.get('guard')}",
-        f"by model version {found.version}; recomputed from {found.began}: "
-        + ("identical" if found.same else f"DIFFERENT: {_number(found.derived.get('probability'))}"),
+        f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
         "features",
         *(f"  {name} = {value!r}" for name, value in found.features.items()),
     ]
@@ -87,6 +86,17 @@ def lines(found: Explanation) -> list[str]:
     told.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
     told += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return told
+
+
+def _comparison(found: Explanation) -> str:
+    """Whether what was recomputed is what was served."""
+    if found.same:
+        return "identical"
+    names = ("probability", "prediction")
+    if found.made_by and all(found.served.get(name) == found.derived.get(name) for name in names):
+        return f"the same prediction, in a record made by {found.made_by}"
+    value = _number(found.derived.get("probability", found.derived.get("prediction")))
+    return f"{value}, not verifiable: served by {found.made_by}" if found.made_by else f"DIFFERENT: {value}"
 
 
 def _label(outcome: dict[str, Any] | None) -> str:

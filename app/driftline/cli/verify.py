@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
+from driftline.core.wording import escaped
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
@@ -133,9 +135,16 @@ def _unverifiable(audits: Sequence[ShardAudit]) -> Iterator[str]:
                 f"shard {audit.shard}: {audit.unverifiable + audit.passed_over:,} slices of epoch {epochs} are not "
                 "verifiable here:"
             )
-            yield "  made by other versions or arithmetic, or from inputs that have been deleted"
+            for made_by in audit.made_by:
+                yield from _wrapped(f"their output differs, but they were made by {escaped(made_by)}")
+            if audit.passed_over:
+                yield f"  {audit.passed_over:,} of them: inputs deleted, or a pipeline that cannot be built"
         if audit.off_chain:
             yield f"shard {audit.shard}: {audit.off_chain:,} journal entries outside the chain were ignored"
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    yield from textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="  ")
 
 
 def _sums(audits: Sequence[ShardAudit], name: str) -> dict[str, int]:

@@ -68,6 +68,22 @@ def unreadable(there: Mapping[str, str]) -> str | None:
     return None
 
 
+def difference(there: Mapping[str, str], arithmetic: str) -> str:
+    """What made a slice there and is another here, for people; empty if its bits must come out the same.
+
+    Args:
+        there, arithmetic: as an epoch or a manifest has them.
+    """
+    parts = [
+        f"{NAMES[name]} {there.get(name, 'unknown')!s:.20} (here {version})"
+        for name, version in versions().items()
+        if there.get(name) != version
+    ]
+    if arithmetic != arithmetic_fingerprint():
+        parts.append("a CPU or libraries with other floating-point arithmetic")
+    return ", ".join(parts)
+
+
 NAMES = {"river": "River", "python": "Python", "numpy": "numpy", "app": "Driftline"}
 
 

@@ -34,7 +34,7 @@ from driftline.core.error import (
     StateUnreadableError,
     UnsignedStateError,
 )
-from driftline.core.fingerprint import arithmetic_fingerprint, unreadable, versions
+from driftline.core.fingerprint import arithmetic_fingerprint, difference, unreadable, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.foreign import parse_foreign
 from driftline.core.place import input_place, topic_of
@@ -167,7 +167,7 @@ class Recovery:
         self._progress = Progress()
         self._inputs: Reader | None = None
         self._journal_stop: int | None = None  # read no further than this offset
-        self._strayed = False  # the fold has left the bits that were served, as versions or arithmetic differ
+        self.strayed = ""  # the versions or arithmetic that made the state what it cannot be made again here
         self._shelf = Shelf()
         self.reached: Recovered | None = None
         self.now: Identities = {}  # the topics, as they are
@@ -328,7 +328,7 @@ class Recovery:
             await self._slice(state, entry)
             return
         if entry.state != "kept":
-            self._strayed = False
+            self.strayed = ""
         if entry.state == "restored":
             shard = await self._restored(entry)
         else:
@@ -483,10 +483,9 @@ class Recovery:
     def _unverifiable(self, state: Recovered) -> bool:
         """Whether a slice that came out otherwise says nothing: versions or arithmetic differ, now or since a slice
         before whose bits the state still carries."""
-        epoch = state.epoch
-        if epoch is not None and (epoch.versions != versions() or epoch.arithmetic != arithmetic_fingerprint()):
-            self._strayed = True
-        return self._strayed
+        if state.epoch is not None:
+            self.strayed = difference(state.epoch.versions, state.epoch.arithmetic) or self.strayed
+        return bool(self.strayed)
 
     def _take_positions(self, state: Recovered, linked: Link) -> None:
         """What an entry says of where the shard stands."""

@@ -68,6 +68,7 @@ class ShardAudit:
             arithmetic than they were made with.
         passed_over: slices that could not be folded, as their inputs are gone or their pipeline cannot be read.
         epochs_unverifiable: numbers of the epochs that those are in.
+        made_by: what made the unverifiable ones and is another here, such as `Driftline 0.2.0 (here 0.3.0)`.
         off_chain: journal entries of a writer that was not the owner (at least once only).
         outputs, repeats, removed: by topic; see `Published`.
     """
@@ -79,6 +80,7 @@ class ShardAudit:
     unverifiable: int = 0
     passed_over: int = 0
     epochs_unverifiable: list[int] = field(default_factory=list)
+    made_by: list[str] = field(default_factory=list)
     off_chain: int = 0
     outputs: dict[str, int] = field(default_factory=dict)
     repeats: dict[str, int] = field(default_factory=dict)
@@ -375,6 +377,8 @@ class Audit(Recovery):
         if field_name and self._unverifiable(state):
             self._progress.unverifiable += 1
             self._unverified(entry.epoch)
+            if self.strayed not in self._made.made_by:
+                self._made.made_by.append(self.strayed)
             await self._pass_outputs(state, entry)
             return
         try:
