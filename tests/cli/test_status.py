@@ -11,6 +11,14 @@ from driftline.operate.status import ShardStatus
 from tests.support.small import small
 
 
+def test_an_untrained_model_is_reported() -> None:
+    notes = ({"known": 0, "counts": {"scored": 3}}, {"known": 0, "counts": {}}, {"known": 5, "counts": {"scored": 9}})
+    shards = [ShardStatus(number, {}, {}, 0, 1, note) for number, note in enumerate(notes)]
+    assert list(_remarks(shards, "p.control")) == [
+        "shard 0: the model is untrained, so its predictions mean nothing yet"
+    ]
+
+
 def test_nothing_is_cut_off_in_80_columns() -> None:
     pipeline = small()
     topics = (pipeline.topics.events, pipeline.topics.labels or "", pipeline.topics.control)

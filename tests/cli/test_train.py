@@ -32,9 +32,9 @@ ANOMALY = {"task": "anomaly", "model": "HalfSpaceTrees(n_trees=3, height=3, wind
 def learner_of(path: Path, pipeline_file: Path) -> Learner:
     """The model in a file, put to work."""
     pipeline = load_pipeline(pipeline_file, ())
-    _, frozen = parse(path.read_bytes())
+    manifest, frozen = parse(path.read_bytes())
     learner = Learner(pipeline)
-    learner.load(model_of(pipeline, frozen), frozen)
+    learner.load(model_of(pipeline, frozen), frozen, manifest.learned)
     return learner
 
 

@@ -98,6 +98,7 @@ def test_a_score() -> None:
         "probability": 0.75,
         "guard": "served",
         "model_version": "1.20",
+        "learned": 0,
         "decision": True,
     }
     assert "decision" not in value_of(score())

@@ -54,7 +54,7 @@ def said(prediction: Prediction) -> dict[str, Any]:
 @given(IDS, PREDICTIONS, st.none() | st.booleans(), VERSIONS)
 def test_scores(event_id: Any, prediction: Prediction, decision: bool | None, version: ModelVersion) -> None:
     source = Source("p.events", 0, 1, NOW_MS, b"k", b"")
-    score = Score("o", source, event_id, -5, prediction, decision, "served", version)
+    score = Score("o", source, event_id, -5, prediction, decision, "served", version, learned=9)
     expected = {
         "output_id": "o",
         "pipeline": "p",
@@ -62,6 +62,7 @@ def test_scores(event_id: Any, prediction: Prediction, decision: bool | None, ve
         "event_time_ms": -5,
         "guard": "served",
         "model_version": str(version),
+        "learned": 9,
         **said(prediction),
         **({} if decision is None else {"decision": decision}),
     }

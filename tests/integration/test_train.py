@@ -31,7 +31,8 @@ MODEL = "ARFClassifier(n_models=3, seed=42)"
 def serving(pipeline: Pipeline, model: Path) -> Learner:
     """The model of a file, read as anybody may who has it."""
     learner = Learner(pipeline)
-    learner.load(load_model(pipeline, frozen := parse(model.read_bytes())[1]), frozen)
+    manifest, frozen = parse(model.read_bytes())
+    learner.load(load_model(pipeline, frozen), frozen, manifest.learned)
     return learner
 
 

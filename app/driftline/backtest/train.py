@@ -153,7 +153,7 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
     """
     manifest, frozen = parse(content)
     kept, again = shard.learner, Learner(shard.pipeline)
-    again.load(model_of(shard.pipeline, frozen), frozen)
+    again.load(model_of(shard.pipeline, frozen), frozen, manifest.learned)
     for values in last:
         said, repeated = _said(kept, values), _said(again, values)
         if said == _NOTHING:

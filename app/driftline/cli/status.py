@@ -167,6 +167,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
         note = shard.note or {}
         if note.get("frozen"):
             yield f"shard {shard.partition} is frozen: it does not learn until `driftline control unfreeze`"
+        if note.get("known") == 0 and note.get("counts", {}).get("scored"):
+            yield f"shard {shard.partition}: the model is untrained, so its predictions mean nothing yet"
         if latest := [_command(one) for one in note.get("commands", ())]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
         for by, held in note.get("history", {}).items():

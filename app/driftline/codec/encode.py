@@ -92,6 +92,7 @@ class Encoder:
             score.time_ms,
             score.guard,
             f"{version.generation}.{version.learned}",
+            score.learned,
             said,
             probability,
             probabilities,

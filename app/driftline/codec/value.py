@@ -37,6 +37,7 @@ class ScoreValue(Struct, gc=False):
     event_time_ms: int
     guard: str
     model_version: str
+    learned: int
     prediction: Shown | UnsetType
     probability: float | UnsetType
     probabilities: dict[str, float] | UnsetType

@@ -85,6 +85,8 @@ class Score(Struct, frozen=True, gc=False):
             nothing finite could be said: `prediction` is then empty.
         features: what the model saw; not part of what is written.
         decision: whether the prediction reaches the pipeline's threshold; None without one.
+        learned: how many labels (or events, where it learns from those) the model that made the prediction had
+            learned; 0 of an untrained one, also after a reset.
     """
 
     output_id: str
@@ -96,6 +98,7 @@ class Score(Struct, frozen=True, gc=False):
     guard: Guard
     version: ModelVersion
     features: tuple[FeatureValue, ...] = ()
+    learned: int = 0
 
 
 @final

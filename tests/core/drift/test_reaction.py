@@ -116,6 +116,7 @@ def test_swap_puts_the_model_to_work_that_learned_from_the_warning_on() -> None:
     for x, y in pairs_of(records)[began + 1 : place // 2 + 1]:
         alone.learn_one({"x": x}, y)
     assert digest_of(here.learner.model) == digest_of(alone)
+    assert here.learner.known == place // 2 - began
 
 
 def test_a_swap_says_how_much_the_second_model_has_learned() -> None:

@@ -114,7 +114,7 @@ def test_a_shard_without_any_event_serves_its_first_one_with_the_loaded_model() 
     assert alert.evidence["load"] == FIRST
     assert alert.output_id == "p.control-0-2-2"
     served = first_score(shard)
-    assert (served.version.generation, served.guard) == (1, "served")
+    assert (served.version.generation, served.guard, served.learned) == (1, "served", 60)
     assert served.prediction == taught().learner.score((0.7, "a"), "call", Oracle())[1]
     assert served.prediction != first_score(Shard(small(), 0)).prediction
     assert shard.counts["control_load"] == 1
@@ -149,7 +149,7 @@ def test_the_loaded_model_is_its_own_last_good_copy() -> None:
     before = first_score(shard).prediction
     shard.learner._fall_back()
     (made,) = chosen(step(shard, event("again", NOW_MS + 2 * 10**6, 0.7, offset=2 * 10**6)), Score)
-    assert (made.prediction, made.version.generation) == (before, 2)
+    assert (made.prediction, made.version.generation, made.learned) == (before, 2, 60)
 
 
 def test_a_background_model_is_forgotten() -> None:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 from river import linear_model
 
 from driftline.backtest.measure import total_values
 from driftline.backtest.tally import Tally
+from driftline.codec.encode import Encoder
 from driftline.core.model.learner import COPY_EVERY
 from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score, Unserved
 from driftline.core.record import Tick
@@ -568,3 +570,41 @@ def test_unanswered_labels_that_are_taken_back_are_counted_no_more() -> None:
     assert here.evaluation.unanswered == 1
     fold(here, label("e", None, offset=1))
     assert here.evaluation.unanswered == 0
+
+
+# -- what the model had learned
+
+
+def learned_of(outputs: Sequence[Output]) -> list[int]:
+    return [one.learned for one in chosen(outputs, Score)]
+
+
+def test_a_score_says_how_much_its_model_had_learned() -> None:
+    here = shard()
+    assert learned_of(fold(here, event("a"), label("a", True), event("b", offset=1))) == [0, 1]
+    made = fold(here, control("reset"), event("c", offset=2))
+    assert (learned_of(made), here.learner.version) == ([0], ModelVersion(1, 1))  # the version counts all generations
+    assert learned_of(fold(here, label("b", False, offset=1), label("c", True, offset=2), event("d", offset=3))) == [2]
+    events_only = shard("anomaly", label=None)
+    assert learned_of(fold(events_only, event("a", word=False), event("b", word=False, offset=1))) == [0, 1]
+
+
+def test_the_last_good_copy_has_learned_what_it_had_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftline.core.model.learner.COPY_EVERY", 3)
+    here = shard()
+    fold(here, event("before"), label("before", True), control("reset"))
+    for number in range(4):
+        fold(here, event(number, offset=number), label(number, number % 2 == 0, offset=number))
+    _broken(here)
+    assert learned_of(fold(here, event("b", x=2.0, offset=9))) == [2]  # of the third learn call of all
+    assert here.learner.version == ModelVersion(2, 5)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.3, 0.5, 0.50001, 1.0])
+def test_an_untrained_model_says_so_and_does_not_contradict_itself(threshold: float | None) -> None:
+    here = shard(decision=None if threshold is None else {"threshold": threshold})
+    score = only(step(here, event("e")), Score)
+    value = orjson.loads(Encoder(here.pipeline, 0).encode(score).value or b"")
+    assert (value["learned"], value["probability"]) == (0, 0.5)
+    assert value["prediction"] is (threshold is not None and value["probability"] >= threshold)
+    assert value.get("decision") == (None if threshold is None else value["prediction"])

@@ -131,10 +131,10 @@ class Reactor:
         if drift.act == "boost":
             if not boost(learner.model, self.factor, self.count):
                 return None
-            learner.take_over(learner.model, keep=True)
+            learner.renew()
             learned = learner.learned
         elif drift.act == "swap" and background is not None:
-            learner.take_over(background.model)
+            learner.take_over(background.model, background.learned)
             learned, since = background.learned, learner.learned - background.began
         else:
             model = _built(pipeline, call, oracle)

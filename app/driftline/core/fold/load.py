@@ -58,7 +58,7 @@ def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, by: str, o
         oracle.add(call, detail)
         reject(shard, source, "load_refused", detail, out)
         return
-    shard.learner.load(model, frozen)
+    shard.learner.load(model, frozen, manifest.learned)
     shard.reactor.forget()
     shard.count("control_load")
     tell_change(shard, load_sign(shard.pipeline, chunk.load, manifest.learned, manifest.sha256, by), out)

@@ -116,7 +116,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
         return
     learner = shard.learner
-    version = ModelVersion(learner.generation, learner.learned)
+    version, learned = ModelVersion(learner.generation, learner.learned), learner.learned - learner.began  # `known`
     resting = learner.faults.resting > 0
     output_id = out.own_id()
     if terms.computed:
@@ -129,12 +129,14 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         return
     unserved: tuple[Unserved, ...] = ()
     if guard != "served":
-        unserved, version = _unserved(made, prediction, version), learner.version
+        unserved, version, learned = _unserved(made, prediction, version), learner.version, learner.known
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
     features = event.features
-    score = Score(output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features)
+    score = Score(
+        output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features, learned
+    )
     if terms.computed:
         shard.history.take(event)
     out.made.append(score)

@@ -46,7 +46,12 @@ class Learner:
 
     Attributes:
         faults: what the model raised.
+        began: the number of learn calls at which the model that serves had learned nothing: below 0 where it came
+            trained.
     """
+
+    began = 0  # of states that were written before it was kept: as if no model had been replaced
+    _good_known = 0
 
     def __init__(self, pipeline: Pipeline) -> None:
         if not isinstance(pipeline, Pipeline):  # a snapshot could name this class with a model of its own
@@ -55,6 +60,7 @@ class Learner:
         self.generation = 0
         self.learned = 0
         self.faults = Faults()
+        self.began = self._good_known = 0
         self._good: bytes | None = None
         self._probabilistic = task_of(pipeline.task).classes and has_probabilities(build_model(pipeline))
         self.install(build_model(pipeline))
@@ -99,6 +105,8 @@ class Learner:
             "good": self._good,
             "faults": self.faults,
             "probabilistic": self._probabilistic,
+            "began": self.began,
+            "good_known": self._good_known,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -107,6 +115,7 @@ class Learner:
         self._good = state["good"]
         self.faults = state["faults"]
         self._probabilistic = state["probabilistic"]
+        self.began, self._good_known = state.get("began", 0), state.get("good_known", 0)
         self._model, self._walk = state["model"], None
 
     def attach(self, pipeline: Pipeline) -> None:
@@ -117,6 +126,11 @@ class Learner:
     @property
     def version(self) -> ModelVersion:
         return ModelVersion(self.generation, self.learned)
+
+    @property
+    def known(self) -> int:
+        """How many labels (or events, where it learns from those) the model that serves has learned."""
+        return self.learned - self.began
 
     def score(self, values: Values, call: str, oracle: Oracle) -> Predicted:
         """What the model says of these values, and what is served. May put the last good copy to work.
@@ -170,6 +184,7 @@ class Learner:
                 self._learn_one(values, label)
             if (self.learned + 1) % COPY_EVERY == 0 and self._predict(values) is not None:
                 good = self._good = pickled(self.model)
+                self._good_known = self.known + 1
         except _STOPS:
             raise
         except BaseException as error:  # as in `score`
@@ -231,25 +246,31 @@ class Learner:
         """Start again with an untrained model, as a new generation."""
         self.take_over(build_model(self._pipeline))
 
-    def take_over(self, model: Any, *, keep: bool = False) -> None:
+    def take_over(self, model: Any, known: int = 0) -> None:
         """Put another model to work, as a new generation.
 
         Args:
-            keep: it is the same one, changed: the last good copy stays.
+            known: how many labels it has learned.
         """
         self.generation += 1
-        if not keep:
-            self._good = None
+        self._good = None
+        self.began = self.learned - known
         self.install(model)
 
-    def load(self, model: Any, frozen: bytes) -> None:
+    def renew(self) -> None:
+        """The model was changed by other means than learning: a new generation, whose last good copy stays."""
+        self.generation += 1
+        self.install(self.model)
+
+    def load(self, model: Any, frozen: bytes, known: int) -> None:
         """Put a model to work that was trained elsewhere, as a new generation: it is its own last good copy.
 
         Args:
             frozen: the bytes that it was read from, through the allowlist.
+            known: how many labels it has learned.
         """
-        self.take_over(model)
-        self._good = frozen
+        self.take_over(model, known)
+        self._good, self._good_known = frozen, known
 
     @property
     def good(self) -> bytes | None:
@@ -268,6 +289,7 @@ class Learner:
     def _fall_back(self) -> None:
         self.generation += 1
         good = self._good
+        self.began = self.learned - (0 if good is None else self._good_known)
         if good is None:
             self.install(build_model(self._pipeline))
         else:  # bytes that may have come from a snapshot or a model file

@@ -204,6 +204,7 @@ class Shard:
             "early": len(self.early),
             "labels": self.label_counts(),
             "version": str(self.learner.version),
+            "known": self.learner.known,
             "frozen": self.frozen,
             "loading": self.loading.progress,
             "commands": self.commands.values(),
