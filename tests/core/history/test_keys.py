@@ -50,6 +50,19 @@ def test_keys_are_an_ordered_dict_with_a_bound(seed: int, monkeypatch: pytest.Mo
     assert sum(len(segment.keys) for segment in keys.segments) < 4 * 50 + 8
 
 
+def test_one_key_with_all_the_traffic_leaves_no_trace_in_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fills segment after segment, each of which it leaves empty."""
+    monkeypatch.setattr(module, "SEGMENT", 4)
+    keys = Keys(1, ("who",), 2)
+    for turn in range(50):
+        keys.keep(b"busy", [turn])
+        assert len(keys.segments) <= 2
+    for number in range(9):
+        keys.keep(name(number), [number])
+    assert contents(keys) == {name(7): [7], name(8): [8]}
+    assert digest_of(read(keys)) == digest_of(keys)
+
+
 def read(keys: Keys) -> Keys:
     """What its state makes."""
     state = keys.__getstate__()

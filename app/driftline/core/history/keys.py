@@ -150,7 +150,10 @@ class Keys:
         return segment
 
     def _turn(self) -> KeySegment:
-        """A new open segment, now that the last one is full."""
+        """A new open segment, now that the last one is full; one that all keys have left (as one key had all the
+        traffic) goes."""
+        if not self._open.alive:
+            self._drop(self._open)
         self._merge()
         self._open = self._new()
         return self._open
