@@ -19,7 +19,7 @@ from driftline.engine.runner import Start
 from driftline.operate.verify import Span, audit_shards
 from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, check_replay, documents, epochs, pipeline, slices
 from tests.support.cluster import MemoryCluster
-from tests.support.memory import MemoryBroker
+from tests.support.memory import MemoryBroker, Moment
 
 COUNT = 400
 FACTS = ("output_id", "positions", "opened_at", "episode")  # that name partitions
@@ -191,6 +191,26 @@ async def test_partitions_that_are_added_are_taken_up_while_it_works(monkeypatch
         await life.stop()
     assert [entry.reason for entry in epochs(cluster, chosen)] == ["first", "topics"]
     assert len(documents(cluster, chosen.topics.scores)) == 200
+    await verified(cluster, chosen)
+
+
+async def test_partitions_that_are_added_while_it_recovers_are_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recovery finds them, but the group's assignment did not know of them yet."""
+    monkeypatch.setattr(worker_module, "WATCH_EVERY_S", 0.01)
+    chosen = pipeline()
+    cluster = site(chosen, 1)
+    send(cluster, chosen, 50)
+
+    async def add(moment: Moment) -> None:
+        if moment.step == "opened" and cluster.partitions[chosen.topics.events] == 1:
+            cluster.widen(chosen.topics.events, 3)
+            send(cluster, chosen, 50, first=50)
+
+    async with Life(cluster, chosen, hook=add) as life:
+        await life.until(lambda: len(documents(cluster, chosen.topics.scores)) == 100)
+        await life.until_done()
+        assert life.worker.unready() == []
+        await life.stop()
     await verified(cluster, chosen)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +31,7 @@ from driftline.codec.manifest import (
 from driftline.core.digest import digest_of
 from driftline.core.error import DriftlineError
 from driftline.core.oracle import Oracle
+from driftline.core.output import Output
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name, input_place
 from driftline.core.record import InputRecord, Record, Source, Tick
@@ -39,6 +41,7 @@ from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.transport.port import Place
 from tests.simulation.loads import Ledger, unfit
+from tests.simulation.past import Past, WrongError
 from tests.simulation.scenario import Send
 from tests.simulation.setting import parsed, state_bounds
 from tests.simulation.world import World
@@ -73,6 +76,8 @@ class Fold:
         self.epochs: list[EpochEntry] = []
         self.off_chain = 0
         self.shard: Shard | None = None
+        self._past: Past | None = None
+        self._pasts: dict[int, Past] = {}
         self._chain = CHAIN_START
         self._number = 0
         self._positions: dict[str, int] = {}
@@ -98,6 +103,7 @@ class Fold:
             self.marks[offset] = (self._number, self._chain, dict(self._positions))
             if offset in self._wanted and self.shard is not None:
                 self.states[offset] = dump(self.shard)
+                self._pasts[offset] = deepcopy(self._past) if self._past is not None else Past(self.shard.pipeline)
                 self._pipelines[offset] = self.shard.pipeline
         return self
 
@@ -119,12 +125,12 @@ class Fold:
     def _epoch(self, entry: EpochEntry) -> None:
         if entry.number != len(self.epochs) + 1 or entry.slice_number != self._number:
             raise BrokenError(f"journal {self.partition}: epoch {entry.number} out of its turn")
-        if entry.state == "kept" and entry.reason != "gap" and entry.positions != self._positions:
-            raise BrokenError(f"journal {self.partition}: epoch {entry.number} moves the positions")
+        if entry.state == "kept" and entry.reason != "gap":
+            self._check_positions(entry)
         self.epochs.append(entry)
         pipeline = parsed(orjson.dumps(entry.pipeline))
         if entry.state == "fresh":
-            self.shard = Shard(pipeline, self.partition)
+            self.shard, self._past = Shard(pipeline, self.partition), Past(pipeline)
             if isinstance(entry.begun_ms, int):
                 self.shard.commands.floor_ms = entry.begun_ms
         elif entry.state == "restored":
@@ -140,6 +146,17 @@ class Fold:
         self._outputs = entry.outputs or None
         self._positions = dict(entry.positions)
 
+    def _check_positions(self, entry: EpochEntry) -> None:
+        """An epoch that keeps the state goes on where the one before stood, and with added partitions from their
+        first record."""
+        added = entry.positions.keys() - self._positions.keys()
+        first = dict.fromkeys(added, 0)
+        if entry.positions != self._positions | first:
+            raise BrokenError(f"journal {self.partition}: epoch {entry.number} moves the positions")
+        old = [name for name in added if input_place(name, self.partition).partition < self.world.scenario.partitions]
+        if old or (added and self.world.scenario.shard_count > 1 and not self.world.scenario.gap_continue):
+            raise BrokenError(f"journal {self.partition}: epoch {entry.number} takes up {sorted(added)}")
+
     def _kept(self, entry: EpochEntry, pipeline: Pipeline) -> Shard:
         """The state of an earlier entry, which an epoch behind a gap goes on with; not as it lies in the topic."""
         manifest = self._restored.get(entry.restored if isinstance(entry.restored, str) else "")
@@ -150,13 +167,16 @@ class Fold:
         before = self._pipelines[manifest.journal_offset]
         shard = load(pipeline, self.partition, self.states[manifest.journal_offset])
         adopt(shard, before)
+        self._past = deepcopy(self._pasts[manifest.journal_offset])
         shard.commands.floor_ms = max(shard.commands.floor_ms, manifest.taken_ms)
         return shard
 
     def covers(self, source: Source) -> bool:
         """Whether a record was folded, and not skipped because retention had taken it."""
         ours = input_name(source.topic, source.partition, self.partition)
-        return not any(name == ours and a <= source.offset < b for name, a, b in self._skipped)
+        return ours in self._positions and not any(
+            name == ours and a <= source.offset < b for name, a, b in self._skipped
+        )
 
     def places(self, *topics: str) -> list[Place]:
         """The partitions of some topics that are this shard's."""
@@ -179,7 +199,7 @@ class Fold:
         else:
             records += self._records(shard.pipeline, entry, where)
         oracle = Oracle(entry.raised or {})
-        outputs = [output for record in records for output in step(shard, record, oracle)]
+        outputs = [output for record in records for output in self._step(shard, record, oracle)]
         messages = [Encoder(shard.pipeline, shard.number, self._outputs).encode(output) for output in outputs]
         if digest(messages) != entry.digest or len(messages) != entry.outputs:
             raise BrokenError(f"{where}: folding it again makes {len(messages)} other outputs, not {entry.outputs}")
@@ -188,6 +208,15 @@ class Fold:
         self._check_bounds(shard, where)
         for message in messages:
             self.messages[message.kind].append(message)
+
+    def _step(self, shard: Shard, record: Record, oracle: Oracle) -> list[Output]:
+        made = step(shard, record, oracle)
+        if self._past is not None:
+            try:
+                self._past.follow(record, made, shard.now_ms)
+            except WrongError as error:
+                raise BrokenError(f"history {self.partition}: {error}") from error
+        return made
 
     def _check_bounds(self, shard: Shard, where: str) -> None:
         label = shard.pipeline.label

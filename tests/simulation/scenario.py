@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct, structs
 
 from tests.simulation.loads import KINDS, commands, signed_command
+from tests.simulation.past import declare, with_keys
 from tests.support.poisonous import BAD
 
 BASE_MS = 1_700_000_000_000  # wall time at the start
@@ -72,6 +73,14 @@ class Ending(Struct, frozen=True):
     commit: bool
 
 
+class Widening(Struct, frozen=True):
+    """Partitions are added to a topic, which then has `count`."""
+
+    at_s: float
+    topic: Literal["events", "labels", "scores"]
+    count: int
+
+
 class Fault(Struct, frozen=True, omit_defaults=True):
     """One thing that goes wrong.
 
@@ -103,6 +112,7 @@ class Scenario(Struct, frozen=True):
         gap_continue: workers are started with `--on-gap continue`.
         signed: the deployment has a snapshot key.
         narrow: the engine's bounds (queues, polls, chunks, batches) are so small that each is met.
+        widenings: partitions that are added while it runs.
     """
 
     seed: int
@@ -120,6 +130,7 @@ class Scenario(Struct, frozen=True):
     narrow: bool = False
     outputs: int = 0
     shards: int = 0
+    widenings: tuple[Widening, ...] = ()
 
     @property
     def shard_count(self) -> int:
@@ -141,6 +152,7 @@ def draw(seed: int) -> Scenario:
     rng = Random(seed)
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), rng.choice((1, 2, 2, 3))
     document = _pipeline(rng)
+    declare(Random(f"{seed} history"), document)
     length_s = rng.choice((1.0, 2.0, 4.0))
     sends, endings = _sends(rng, partitions, length_s, document)
     delivery = document["delivery"]
@@ -164,6 +176,10 @@ def draw(seed: int) -> Scenario:
     narrow = rng.random() < 0.4
     shards, outputs = _share(Random(f"{seed} shards"), partitions)
     sends = _shared(Random(f"{seed} places"), sends, partitions, shards)
+    widenings = _widenings(Random(f"{seed} added"), partitions, shards or partitions, length_s)
+    sends = _moved(Random(f"{seed} moved"), sends, widenings, partitions)
+    if "context" in document["event"]:
+        sends = _keyed(seed, sends)
     return Scenario(
         seed=seed,
         partitions=partitions,
@@ -180,6 +196,7 @@ def draw(seed: int) -> Scenario:
         narrow=narrow,
         outputs=outputs,
         shards=shards,
+        widenings=widenings,
     )
 
 
@@ -201,6 +218,45 @@ def _shared(rng: Random, sends: list[Send], partitions: int, shards: int) -> lis
         if one.kind == "label" and not one.transaction
         else one
         for one in kept
+    ]
+
+
+def _widenings(rng: Random, partitions: int, shards: int, length_s: float) -> tuple[Widening, ...]:
+    """Partitions that are added: often where one shard takes them up, now and then where several refuse them."""
+    if rng.random() > (0.5 if shards == 1 else 0.12):
+        return ()
+    made = []
+    for topic in rng.choice((("events",), ("labels",), ("events", "labels"), ("events", "labels", "scores"))):
+        at_s, count = rng.random() * length_s, partitions
+        for _ in range(rng.choice((1, 1, 2))):
+            count += rng.choice((1, 2))
+            made.append(Widening(round(at_s, 4), topic, count))  # type: ignore[arg-type]  # a literal
+            at_s += rng.random()
+    return tuple(made)
+
+
+def _moved(rng: Random, sends: list[Send], widenings: tuple[Widening, ...], partitions: int) -> list[Send]:
+    """Half of what comes after partitions were added goes to these."""
+    if not widenings:
+        return sends
+    topics = {"event": "events", "label": "labels"}
+    made = []
+    for one in sends:
+        counts = [wide.count for wide in widenings if wide.topic == topics.get(one.kind) and wide.at_s < one.at_s]
+        if counts and not one.transaction and rng.random() < 0.5:
+            made.append(structs.replace(one, partition=rng.randrange(partitions, max(counts))))
+        else:
+            made.append(one)
+    return made
+
+
+def _keyed(seed: int, sends: list[Send]) -> list[Send]:
+    """Events with the fields that histories are kept by; one that comes again has the same."""
+    return [
+        structs.replace(one, value=with_keys(Random(f"{seed} keys {one.event_id}"), one.value))
+        if one.kind == "event" and one.event_id >= 0 and one.value is not None
+        else one
+        for one in sends
     ]
 
 

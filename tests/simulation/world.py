@@ -16,13 +16,20 @@ from typing import Any
 
 import orjson
 
+from driftline.codec.inputs import Inputs
 from driftline.codec.journal import SliceEntry, encode_link, link
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.write import Write
-from driftline.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
+from driftline.core.error import (
+    BrokerError,
+    DriftlineError,
+    InputLostError,
+    PartitionsChangedError,
+    StateUnreadableError,
+)
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
-from driftline.core.place import input_name
+from driftline.core.place import Layout, input_name
 from driftline.core.record import Source
 from driftline.engine.runner import Start
 from driftline.engine.worker import Worker
@@ -32,7 +39,7 @@ from tests.simulation.damage import DAMAGES, spoil
 from tests.simulation.loads import KEY
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
 from tests.simulation.loss import is_lost
-from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send
+from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send, Widening
 from tests.simulation.setting import parsed, surroundings
 from tests.support.cluster import ClusterError, Entry, Identity, MemoryCluster
 from tests.support.memory import AstrayError, MemoryBroker, Moment, RefusedError
@@ -95,6 +102,7 @@ class World:
         violations: what must not be, as it was found while running.
         lost: a worker said that input was lost, and the scenario took input away.
         unreadable: it also said that another River reads the state: no worker goes on without it unasked.
+        refused: a worker of several shards was started, with partitions that were added to both events and labels.
         damaged: (partition, offset) of snapshot records that a fault changed.
     """
 
@@ -111,6 +119,7 @@ class World:
         self.violations: list[str] = []
         self.lost = False
         self.unreadable = False
+        self.refused = False
         self.stray = False
         self.damaged: set[tuple[int, int]] = set()
         self.deployed = 0
@@ -197,7 +206,7 @@ class World:
 
     @property
     def lost_for_good(self) -> bool:
-        return self.lost and (self.unreadable or not self.scenario.gap_continue)
+        return self.refused or (self.lost and (self.unreadable or not self.scenario.gap_continue))
 
     def settled(self) -> bool:
         """Whether every worker is ready, everything is in the journal, and nothing waits for time to pass."""
@@ -208,7 +217,7 @@ class World:
         found: list[int] = []
         patience_ms = self.pipeline.label.wait_ms if self.pipeline.label else 0
         for life in self.lives.values():
-            if life.ended or life.worker is None or not life.worker.ready:
+            if life.ended or life.worker is None or not self._works(life.worker):
                 return False
             for number, runner in life.worker.runners.items():
                 found.append(number)
@@ -222,6 +231,20 @@ class World:
                 if patience_ms < 60_000 and due_ms is not None and due_ms - shard.shard.now_ms < 60_000:
                     return False
         return sorted(found) == list(range(self.scenario.shard_count))
+
+    def _works(self, worker: Worker) -> bool:
+        """Whether it is ready; of several shards, also if partitions that were added are all that it complains of."""
+        layout = Layout(self.scenario.shard_count, self.cluster.partitions)
+        topics = Inputs(self.pipeline).topics
+        lacking = [
+            place
+            for number, runner in worker.runners.items()
+            for place in layout.places(topics, number)
+            if place not in runner.places
+        ]
+        if not lacking:
+            return worker.ready
+        return self.scenario.shard_count > 1 and worker.unready() == [worker.lookout.trouble]
 
     def _standing(self) -> str:
         said = []
@@ -268,11 +291,19 @@ class World:
         if isinstance(error, InputLostError) and self._is_lost(life):
             self.lost = True
             self.unreadable |= isinstance(error, StateUnreadableError)
+        elif isinstance(error, PartitionsChangedError) and self._both_widened():
+            self.refused = True
         elif isinstance(error, BrokerError):
             self.reached["worker stopped as the broker was away"] += 1
         elif error is not None:
             kind = type(error).__name__ if isinstance(error, DriftlineError) else repr(error)
             self.violations.append(f"{life.name} stopped: {kind}: {error}")
+
+    def _both_widened(self) -> bool:
+        """Whether events and labels have more partitions, and so lie elsewhere for several shards."""
+        counts, topics = self.cluster.partitions, self.pipeline.topics
+        fewest = min(counts[topics.events], counts[topics.labels or ""])
+        return self.scenario.shard_count > 1 and fewest > self.scenario.partitions
 
     def _is_lost(self, life: Life) -> bool:
         ring = KEY if self.scenario.signed else NO_KEYS
@@ -338,11 +369,15 @@ class World:
         identities: dict[int, Identity] = {}
         due: list[tuple[float, int, Any]] = [(one.at_s, 0, one) for one in self.scenario.sends]
         due += [(one.at_s, 1, one) for one in self.scenario.endings]
+        due += [(one.at_s, -1, one) for one in self.scenario.widenings]
         for at_s, _, one in sorted(due, key=lambda item: item[:2]):
             if at_s > self.loop.time():
                 await asyncio.sleep(at_s - self.loop.time())
             if isinstance(one, Send):
                 self._send(one, identities)
+            elif isinstance(one, Widening):
+                self.tell("admin", f"{one.topic} has {one.count} partitions")
+                self.cluster.widen(str(getattr(self.pipeline.topics, one.topic)), one.count)
             elif one.transaction in identities:
                 identity = identities.pop(one.transaction)
                 self.cluster.decide(identity, commit=one.commit)

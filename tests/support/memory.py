@@ -332,9 +332,10 @@ class MemoryFeed:
 
     def begin(self, positions: Mapping[Place, int]) -> None:
         for place, offset in positions.items():
-            if place in self._positions:  # else it was taken away meanwhile
-                self._positions[place] = offset
-                self.resume(place)
+            if place not in self._positions:
+                raise BrokerError(f"{place.topic}-{place.partition} is not read: a rebalance took it away just now")
+            self._positions[place] = offset
+            self.resume(place)
 
     def pause(self, place: Place) -> None:
         self._paused.add(place)

@@ -1,4 +1,4 @@
-"""Ledgers in segments of a few events, so that a short stream fills many."""
+"""Ledgers and histories in segments of a few events or keys, so that a short stream fills many."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
+from driftline.core.history import keys
 from driftline.core.label import ledger, segment
 
 
 @contextmanager
 def segments_of(shift: int) -> Iterator[None]:
-    """Segments of 2 ** shift events, for every ledger that is made and used within."""
+    """Segments of 2 ** shift, for every ledger and history that is made and used within."""
     with ExitStack() as stack:
         for name, value in (("SEGMENT", 1 << shift), ("_SHIFT", shift), ("_SLOT", (1 << shift) - 1)):
             stack.enter_context(patch.object(ledger, name, value))
+        stack.enter_context(patch.object(keys, "SEGMENT", 1 << shift))
         stack.enter_context(patch.object(segment, "SEGMENT", 1 << shift))
         yield

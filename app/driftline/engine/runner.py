@@ -91,6 +91,7 @@ class Runner:
 
     Attributes:
         ready: recovered, and folding live.
+        inputs: that its last recovery found; the feed must read them.
         tally: what it counted.
     """
 
@@ -107,6 +108,7 @@ class Runner:
     ) -> None:
         self.number = number
         self.ready = False
+        self.inputs: Sequence[Place] = ()
         self.tally = Tally(pipeline.topics.events, clock, number)
         self._broker = broker
         self._feed = feed
@@ -509,7 +511,8 @@ class Runner:
     async def _starting_positions(self, recovered: Recovered) -> tuple[dict[str, int], bool]:
         """Where the inputs go on, and whether records before that were lost."""
         anew = self._begin_anew(recovered)
-        places = {input_name(*place, self.number): place for place in self._inputs(recovered, anew)}
+        self.inputs = self._inputs(recovered, anew)
+        places = {input_name(*place, self.number): place for place in self.inputs}
         kept = recovered.positions.items()
         positions = {name: offset for name, offset in kept if name in places and topic_of(name) not in anew}
         kept_from = await self._broker.beginnings(places.values())

@@ -82,6 +82,7 @@ class Worker:
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
         self._assigned_once = False
+        self._taken: frozenset[Place] = frozenset()  # what the feed reads
         self._shards = 0  # how many the pipeline has; 0 until that is known
         self._stopping = False
         self._leaving = False  # shards are let go, and none may come any more
@@ -242,11 +243,12 @@ class Worker:
         counts, ready = self._feed.counts(), [one for one in self.runners.values() if one.ready]
         read = {place for one in ready for place in one.places}
         unread = [place for one in ready for place in self._inputs_of([one.number], counts) if place not in read]
+        found = {place for one in self.runners.values() for place in one.inputs}  # by a recovery, while they were added
         self.lookout.look(self._feed, read)
-        if unread and self._shards == 1:
+        if (unread and self._shards == 1) or not found <= self._taken:
             for runner in ready:
                 runner.widen()
-            self._feed.take(self._inputs_of(self.runners, counts))
+            self._take(self._inputs_of(self.runners, counts))
         elif counts and ready:
             topics = {place.topic for place in unread}
             last = max((place.partition for place in read if place.topic in topics), default=0)
@@ -256,6 +258,12 @@ class Worker:
         """The partitions of the inputs that would be these shards'."""
         layout, topics = Layout(self._shards, counts), [one for one in Inputs(self.pipeline).topics if one in counts]
         return [place for shard in shards for place in layout.places(topics, shard)]
+
+    def _take(self, places: Iterable[Place]) -> None:
+        """Have the feed read these."""
+        taken = list(places)
+        self._feed.take(taken)
+        self._taken = frozenset(taken)
 
     # -- the assignment, told by the feed
 
@@ -273,7 +281,7 @@ class Worker:
         log.info("shards of this worker: %s", ", ".join(map(str, sorted(ours))) or "none")
         for number in sorted(set(self.runners) - ours):
             self._dismiss(number)
-        self._feed.take(self._inputs_of(sorted(ours), counts))
+        self._take(self._inputs_of(sorted(ours), counts))
         for number in sorted(ours):
             if number in self.runners:
                 self.runners[number].release()
