@@ -158,10 +158,10 @@ async def test_every_partition_gets_every_part_in_order(
     ("what", "code", "says"),
     [
         ("missing", 2, "cannot read"),
-        ("table", 2, "this is no model file; `driftline train` makes one"),
+        ("table", 2, "this is not a model file; `driftline train` writes one"),
         ("large", 2, "the limit is 67,108,864 bytes (64 MiB)"),
         ("damaged", 2, "the model file is damaged"),
-        ("other", 2, "trained under another pipeline: seed differ"),
+        ("other", 2, "trained with another pipeline file: seed differ"),
         ("unsigned", 2, "not signed with a key of this deployment"),
         ("older", 3, "note: the model was made by River 0.1.0"),
         ("whole", 3, "cannot reach Kafka"),

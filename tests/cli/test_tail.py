@@ -137,7 +137,7 @@ def shown(**changes: object) -> str:
         "pipeline": "card-fraud", "episode": "card-fraud-1-error-l7", "state": "opened", "kind": "concept_drift",
         "severity": "critical", "audience": ["data_science", "operations"], "time_ms": 1_700_000_000_000,
         "opened_ms": 1_700_000_000_000, "acknowledged": False, "silenced": False, "flapping": False,
-        "sentence": "Since about 1,312 labels ago card-fraud has been wrong more often: 2.1% before, 9.8% now.",
+        "sentence": "Since about 1,312 labels ago, card-fraud has been wrong more often: 2.1% before, 9.8% now.",
         "runbook": "docs/runbook.md#concept-drift", **changes,
     }  # fmt: skip
     return pretty_alert(Arrival(0, 0, 5, None, json.dumps(alert).encode(), ()))
@@ -146,7 +146,7 @@ def shown(**changes: object) -> str:
 def test_an_alert_for_people() -> None:
     assert shown() == (
         "! 2023-11-14 22:13:20  critical  concept_drift  opened\n"
-        "  Since about 1,312 labels ago card-fraud has been wrong more often: 2.1%\n"
+        "  Since about 1,312 labels ago, card-fraud has been wrong more often: 2.1%\n"
         "  before, 9.8% now.\n"
         "  for data science, operations\n"
         "  episode card-fraud-1-error-l7\n"

@@ -63,7 +63,7 @@ def alert(**changed: Any) -> Alert:
         "kind": "concept_drift",
         "severity": "warning",
         "audience": ("data_science",),
-        "sentence": "Since about 5 labels ago p has been wrong more often.",
+        "sentence": "Since about 5 labels ago, p has been wrong more often.",
         "evidence": {"before": 0.1, "after": 0.3},
         "positions": {"p.events": 6},
         "update": 1,
@@ -145,9 +145,11 @@ def test_an_outcome() -> None:
 
 
 def test_an_outcome_without_a_label_or_without_an_event() -> None:
-    expired = value_of(outcome(kind="expired", label=None, label_time_ms=None, detail="no label within the wait"))
+    expired = value_of(
+        outcome(kind="expired", label=None, label_time_ms=None, detail="no label arrived within label.wait")
+    )
     assert not {"label", "label_time_ms", "label_delay_ms"} & set(expired)
-    assert expired["detail"] == "no label within the wait"
+    assert expired["detail"] == "no label arrived within label.wait"
     orphan = value_of(outcome(kind="orphan", event_time_ms=None, features=None, prediction=None, version=None))
     assert set(orphan) == {"output_id", "pipeline", "kind", "event_id", "label", "label_time_ms"}
     assert value_of(outcome(label=False))["label"] is False
@@ -165,7 +167,7 @@ def test_an_alert() -> None:
         "kind": "concept_drift",
         "severity": "warning",
         "audience": ["data_science"],
-        "sentence": "Since about 5 labels ago p has been wrong more often.",
+        "sentence": "Since about 5 labels ago, p has been wrong more often.",
         "time_ms": NOW_MS - 1,
         "evidence": {"before": 0.1, "after": 0.3},
         "positions": {"p.events": 6},
@@ -220,7 +222,7 @@ def test_a_value_beyond_the_limit_is_a_stub_that_says_why() -> None:
         "output_id": "p.events-2-5-0",
         "pipeline": "p",
         "event_id": "e",
-        "stub": f"{size} bytes are more than limits.output_bytes_max",
+        "stub": f"{size} bytes exceed limits.output_bytes_max",
     }
     assert (stub.kind, stub.key, stub.timestamp_ms) == ("scores", b"k", NOW_MS)
     assert value_of(outcome(features=("x" * 400, None)), encoder)["event_id"] == 7

@@ -100,7 +100,7 @@ def test_every_signal_is_worded_as_itself(signal: Signal, task: TaskName) -> Non
     assert signs[0].sentence != signs[1].sentence
     for sign in signs:
         assert sign.kind == signal.row.kind
-        assert sign.sentence.startswith(f"Since about 300 {signal.row.counted} ago ")
+        assert sign.sentence.startswith(f"Since about 300 {signal.row.counted} ago, ")
         assert sign.sentence.endswith(" now.")
         assert "fraud" in sign.sentence
         assert sign.calm.startswith("No further change in ")

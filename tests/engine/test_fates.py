@@ -31,7 +31,7 @@ def test_lost_labels_are_in_the_log_once_a_minute_and_their_trouble_once(caplog:
     assert lines(caplog, kept, shards, 1) == [], "all of them found their events"
     fold(shards[0], Traffic(label_ids=str), 50, 150)
     told, of_one, of_all = lines(caplog, kept, shards, 2)
-    assert told.startswith("shard 0: Of the last 60 labels of p, 60 (100.0%) have not found their events")
+    assert told.startswith("shard 0: 60 of the last 60 labels of p (100.0%) found no event: ")
     counts = "50 joined, 100 early, 0 orphan, 0 late, 0 duplicate, 0 rejected, 0 expired"
     assert (of_one, of_all) == (f"labels of shard 0: {counts}", f"labels of all 2: {counts}")
     fold(shards[0], Traffic(label_ids=str), 150, 200)

@@ -54,7 +54,7 @@ async def test_lost_labels_are_told_of_while_they_come(kafka: KafkaNode, tmp_pat
         await until_written(bootstrap, chosen.topics.alerts, PARTITIONS, WITHIN_S)  # each shard tells of its own
         told = [one for one in await documents(bootstrap, chosen.topics.alerts) if one["state"] == "opened"]
         assert [(one["kind"], one["evidence"]["cause"]) for one in told] == [("label_match", fault)] * PARTITIONS
-        words = "over 4 partitions; labels by CRC32" if fault == "partition" else "text where events have numbers"
+        words = "over 4 partitions; labels by CRC32" if fault == "partition" else "strings instead of numbers"
         assert all(words in one["sentence"] for one in told)
         assert worker.metric("driftline_open_episodes", kind="label_match") == PARTITIONS
         assert worker.metric("driftline_early_labels") + worker.metric("driftline_labels_joined_total") == COUNT

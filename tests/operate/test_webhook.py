@@ -21,7 +21,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ALERT: dict[str, Any] = {
     "output_id": "p.labels-0-7-2", "pipeline": "p", "episode": "p-0-error-l7", "state": "opened", "update": 1,
     "kind": "concept_drift", "severity": "warning", "audience": ["data_science", "domain_expert"],
-    "sentence": "Since about 5 labels ago p has been wrong more often.", "time_ms": 5, "opened_ms": 5,
+    "sentence": "Since about 5 labels ago, p has been wrong more often.", "time_ms": 5, "opened_ms": 5,
     "runbook": "docs/runbook.md#concept-drift", "acknowledged": False, "silenced": False, "announced": True,
     "flapping": False, "evidence": {"model_version": "0.7"}, "positions": {"p.labels": 8}, "opened_at": {"p.labels": 8},
 }  # fmt: skip

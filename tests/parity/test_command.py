@@ -196,7 +196,7 @@ async def test_a_load_names_its_sender_in_the_alert() -> None:
         await life.until_done()
     (alert,) = documents(cluster, chosen.topics.alerts)
     assert alert["evidence"]["by"] == "ann"
-    assert "by a command of ann" in alert["sentence"]
+    assert "A command from ann" in alert["sentence"]
 
 
 async def test_a_flood_of_forged_commands_is_refused_and_replays() -> None:

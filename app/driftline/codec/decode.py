@@ -226,14 +226,14 @@ class Decoder:
         try:
             target = None if value is None else self._target.read(value)
         except TargetError as error:
-            hint = "; to read numbers written as text, declare label.text" if said_number(value) else ""
+            hint = "; to read numbers written as strings, declare label.text" if said_number(value) else ""
             raise RefusedError("label_type", f"{error}{hint}") from None
         return Label(source, source.record_time_ms if ahead else time_ms, time_ms, event_id, target, ahead)
 
     def _read_control(self, source: Source, document: dict[str, Any]) -> Control:
         given: Any = document.get("command")
         if given not in COMMANDS:
-            raise RefusedError("control_unknown", f"{shown(given)} is none of {', '.join(COMMANDS)}")
+            raise RefusedError("control_unknown", f"{shown(given)} is not one of {', '.join(COMMANDS)}")
         command: CommandName = given
         order_ms, sender = max(source.record_time_ms, 0), sender_of(document)
         sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce, has_signature(source.value))
@@ -243,16 +243,18 @@ class Decoder:
             return Control(source, order_ms, command, "", 0, None, *sent)
         episode, span_ms = document.get("episode"), document.get("for_ms", 0)
         if not isinstance(episode, str) or not 0 < len(episode) <= self._string_max:
-            raise RefusedError("control_invalid", f"{command} needs the name of an episode, not {shown(episode)}")
+            raise RefusedError("control_invalid", f"{command} needs an episode's name, not {shown(episode)}")
         if type(span_ms) is not int or not (command == "silence") <= span_ms <= SILENCE_MAX_MS:
-            raise RefusedError("control_invalid", f"for_ms is {shown(span_ms)}; silence takes ms, up to a year")
+            raise RefusedError(
+                "control_invalid", f"for_ms is {shown(span_ms)}; silence takes milliseconds, up to a year"
+            )
         return Control(source, order_ms, command, episode, span_ms, None, *sent)
 
     def _id(self, document: dict[str, Any], keys: Path) -> EventId:
         found = find(document, keys)
         if type(found) is str:
             if len(found) > self._string_max:
-                raise RefusedError("id_too_long", f"{len(found)} characters; {self._string_max} are allowed")
+                raise RefusedError("id_too_long", f"{len(found)} characters (limit: {self._string_max})")
             return found
         if type(found) is int:
             return found
@@ -261,10 +263,10 @@ class Decoder:
         if type(found) is float:
             # Beyond, and for whole numbers of more than 64 bits, different ids would be one float.
             if abs(found) > EXACT_MAX:
-                raise RefusedError("id_type", f"{found!r} is too large to be exact; write such ids as text")
+                raise RefusedError("id_type", f"{found!r} is too large to be exact; write such ids as strings")
             return int(found) if found.is_integer() else found
         if type(found) is bool:
-            raise RefusedError("id_type", "the id is a truth value, which tells two events apart at most")
+            raise RefusedError("id_type", "the id is a boolean, which can distinguish only two events")
         raise RefusedError("id_type", f"the id is {shown(found)}")
 
     def _time(self, document: dict[str, Any], path: Path | None, source: Source) -> tuple[int, bool]:
@@ -283,7 +285,7 @@ class Decoder:
             record_time_ms = source.record_time_ms
             return found, record_time_ms >= 0 and found > record_time_ms + self._ahead_max_ms
         if type(found) is not str and type(found) is not int and type(found) is not float:
-            raise RefusedError("time_unreadable", f"{shown(found)} is neither text nor a number")
+            raise RefusedError("time_unreadable", f"{shown(found)} is neither a string nor a number")
         try:
             time_ms, record_time_ms = parse_time(found), source.record_time_ms
         except ValueError as error:
@@ -292,7 +294,7 @@ class Decoder:
 
 
 def _no_time() -> RefusedError:
-    return RefusedError("time_missing", "the record has no timestamp, and the pipeline names no time")
+    return RefusedError("time_missing", "the record has no timestamp, and the pipeline declares no time")
 
 
 def _malformed(source: Source, refusal: RefusedError) -> Malformed:
@@ -306,17 +308,17 @@ def _chunk(document: dict[str, Any]) -> Chunk:
     if type(number) is not int or type(count) is not int or type(size) is not int:
         raise RefusedError("control_invalid", "load: part, parts and size_bytes must be whole numbers")
     if size > SIZE_MAX:
-        raise RefusedError("load_too_large", f"the model file has {size} bytes; {SIZE_MAX} are allowed")
+        raise RefusedError("load_too_large", f"the model file has {size} bytes (limit: {SIZE_MAX})")
     if not (0 <= number < count <= min(CHUNKS_MAX, size)):
-        raise RefusedError("control_invalid", f"load: part {number} of {count} of {size} bytes cannot be")
+        raise RefusedError("control_invalid", f"load: part {number} of {count} is impossible for {size} bytes")
     if not isinstance(load, str) or not _LOAD_NAME.fullmatch(load):
-        raise RefusedError("control_invalid", f"load: {shown(load)} is no name of a load")
+        raise RefusedError("control_invalid", f"load: {shown(load)} is not the name of a load")
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-        raise RefusedError("control_invalid", f"load: {shown(sha256)} is no SHA-256")
+        raise RefusedError("control_invalid", f"load: {shown(sha256)} is not a SHA-256")
     try:
         part = b64decode(content, validate=True) if isinstance(content, str) else b""
     except ValueError as error:
-        raise RefusedError("control_invalid", f"load: the content is no base64 ({error})") from None
+        raise RefusedError("control_invalid", f"load: the content is not base64 ({error})") from None
     if not 0 < len(part) <= CHUNK_MAX:
         raise RefusedError("control_invalid", f"load: a part has 1 to {CHUNK_MAX} bytes of content, not {len(part)}")
     return Chunk(load, number, count, size, sha256, part)
@@ -324,7 +326,7 @@ def _chunk(document: dict[str, Any]) -> Chunk:
 
 def _absent(name: str, feature: Feature, value: object) -> FeatureValue:
     if feature.missing == "reject":
-        what = "not there" if value is MISSING or value is None else f"{shown(value)}, which counts as missing"
+        what = "missing" if value is MISSING or value is None else f"{shown(value)}, which counts as missing"
         raise RefusedError("feature_missing", f"{name} is {what}, and its rule is reject")
     return feature.fill
 

@@ -51,7 +51,7 @@ def sized(value: bytes | None, bytes_max: int) -> bytes:
     if not value:
         raise RefusedError("empty")
     if len(value) > bytes_max:
-        raise RefusedError("too_large", f"{len(value)} bytes; {bytes_max} are allowed")
+        raise RefusedError("too_large", f"{len(value)} bytes (limit: {bytes_max})")
     return value
 
 

@@ -209,7 +209,7 @@ class Encoder:
             "output_id": output.output_id,
             "pipeline": self._pipeline,
             **who,
-            "stub": f"{size} bytes are more than limits.output_bytes_max",
+            "stub": f"{size} bytes exceed limits.output_bytes_max",
         }
         return structs.replace(message, value=orjson.dumps(value))
 

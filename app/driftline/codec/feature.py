@@ -57,7 +57,7 @@ class Checks:
                 return MISSING
             raise RefusedError("feature_type", f"{name} must be a number, not {shown(value)}{_remedy(value)}")
         if not -self._number_max <= value <= self._number_max:
-            raise RefusedError("number_too_large", f"{name} is {value!r}; at most {self._number_max:g} is allowed")
+            raise RefusedError("number_too_large", f"{name} is {value!r} (limit: {self._number_max:g})")
         return value
 
     def _number_text(self, name: str, value: object, decimal: Decimal) -> Any:
@@ -75,15 +75,15 @@ class Checks:
         if type(value) is not str:
             if type(value) is NotFinite:
                 return MISSING
-            raise RefusedError("feature_type", f"{name} must be text, not {shown(value)}")
+            raise RefusedError("feature_type", f"{name} must be a string, not {shown(value)}")
         if len(value) > self._string_max:
-            detail = f"{name} has {len(value)} characters; {self._string_max} are allowed"
+            detail = f"{name} has {len(value)} characters (limit: {self._string_max})"
             raise RefusedError("string_too_long", detail)
         return value
 
     def _text(self, name: str, value: object, most: int) -> Any:
         if type(value) is not str and type(value) is not NotFinite:
-            raise RefusedError("feature_type", f"{name} must be text, not {shown(value)}")
+            raise RefusedError("feature_type", f"{name} must be a string, not {shown(value)}")
         return value[:most] if isinstance(value, str) else MISSING
 
     def _key(self, name: str, value: object) -> Any:
@@ -96,7 +96,7 @@ class Checks:
             return value
         if type(value) is NotFinite:
             return MISSING
-        raise RefusedError("feature_type", f"{name} must be text or an exact number, not {shown(value)}")
+        raise RefusedError("feature_type", f"{name} must be a string or an exact number, not {shown(value)}")
 
     def _boolean(self, name: str, value: object) -> Any:
         if type(value) is not bool:
@@ -160,7 +160,7 @@ def _remedy(value: object) -> str:
     if not isinstance(value, str):
         return ""
     if parse_number(value, thousands=True) is not None:
-        return "; to read numbers written as text, declare {type: number, text: true}"
+        return "; to read numbers written as strings, declare {type: number, text: true}"
     if parse_number(value, ",", thousands=True) is not None:
-        return "; to read numbers written as text with a decimal comma, declare {type: number, text: comma}"
+        return "; to read numbers written as strings with a decimal comma, declare {type: number, text: comma}"
     return "; to read words like it as missing, declare {type: number, text: true}" if means_nothing(value) else ""

@@ -43,7 +43,7 @@ def refusal(content: bytes, ring: KeyRing) -> str | None:
         manifest = msgspec.convert(orjson.loads(content[: content.find(b"\n", 0, MANIFEST_BYTES_MAX)]), Trained)
         signed = signed_content(manifest)
     except (orjson.JSONDecodeError, msgspec.ValidationError, TypeError):
-        return "the model file's manifest cannot be read; train anew"
+        return "the model file's manifest cannot be read; train it again"
     if ring.verifies(signed, manifest.signature):
         return None
     return "the model file is not signed with a key of this deployment; train it where DRIFTLINE_SNAPSHOT_KEY is set"

@@ -134,8 +134,8 @@ class Facts(Struct, frozen=True, gc=False):
     @property
     def ranks(self) -> str:
         return (
-            f"on average above {percent(self.drift.before)} of the reference values before, "
-            f"above {percent(self.drift.after)} of them now."
+            f"on average higher than {percent(self.drift.before)} of the reference values before, "
+            f"{percent(self.drift.after)} now."
         )
 
 
@@ -146,9 +146,9 @@ def _of_error(facts: Facts) -> str:
 
 
 def _of_loss(facts: Facts) -> str:
-    how = "been surer of wrong answers, or less sure of right ones" if facts.rises else "given better probabilities"
+    how = "been more confident when wrong or less when right" if facts.rises else "given better probabilities"
     before, after = facts.drift.before, facts.drift.after
-    return f"{facts.name} has {how}: an average loss of {before:.3g} before, {after:.3g} now."
+    return f"{facts.name} has {how}: average loss {before:.3g} before, {after:.3g} now."
 
 
 def _of_score(facts: Facts) -> str:
@@ -157,14 +157,11 @@ def _of_score(facts: Facts) -> str:
 
 
 def _of_label_rate(facts: Facts) -> str:
-    return f"events of {facts.name} have {facts.often} got their label in time: {facts.shares}"
+    return f"events of {facts.name} have received their label in time {facts.often}: {facts.shares}"
 
 
 def _of_label_delay(facts: Facts) -> str:
-    return (
-        f"labels of {facts.name} have come {'later' if facts.rises else 'sooner'}: after longer than "
-        f"{percent(facts.drift.before)} of the first ones before, longer than {percent(facts.drift.after)} of them now."
-    )
+    return f"labels of {facts.name} have arrived {'later' if facts.rises else 'sooner'}: with delays {facts.ranks}"
 
 
 def _of_feature(facts: Facts) -> str:
@@ -176,12 +173,12 @@ def _of_feature(facts: Facts) -> str:
 
 
 def _of_novelty(facts: Facts) -> str:
-    return f"{facts.what} in {facts.name} has {facts.often} had values that were not seen at first: {facts.shares}"
+    return f"{facts.what} in {facts.name} has had previously unseen values {facts.often}: {facts.shares}"
 
 
 def _of_rate(facts: Facts) -> str:
     feature, _, value = facts.what.partition("=")
-    return f"{feature} in {facts.name} has {facts.often} been {value!r}: {facts.shares}"
+    return f"{feature} in {facts.name} has been {value!r} {facts.often}: {facts.shares}"
 
 
 def _of_missing(facts: Facts) -> str:
@@ -252,7 +249,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     def sentence(self, facts: Facts) -> str:
         """What a drift means, for someone who does not program."""
-        return f"Since about {facts.drift.count_after:,} {self.counted} ago {self.wording(facts)}"
+        return f"Since about {facts.drift.count_after:,} {self.counted} ago, {self.wording(facts)}"
 
     def shown_for(self, *, numbers: bool) -> Shown:
         """What a detector is shown, where the task predicts numbers or the feature is one, and where not."""
@@ -276,7 +273,7 @@ class Signal(Enum):
         severity=_by_error,
         counted="labels",
         wording=_of_error,
-        calm="how often {} is wrong",
+        calm="the errors of {}",
         cause="its errors",
     )
     LOSS = Row(
@@ -292,7 +289,7 @@ class Signal(Enum):
         severity=_by_loss,
         counted="labels",
         wording=_of_loss,
-        calm="how often {} is wrong",
+        calm="the loss of {}",
         cause="its loss",
     )
     SCORE = Row(
@@ -306,8 +303,8 @@ class Signal(Enum):
         episode="score",
         counted="events",
         wording=_of_score,
-        calm="what {} predicts",
-        cause="its scores",
+        calm="the predictions of {}",
+        cause="its predictions",
     )
     LABEL_RATE = Row(
         name="label_rate",
@@ -320,8 +317,8 @@ class Signal(Enum):
         episode="label_rate_drift",
         counted="events",
         wording=_of_label_rate,
-        calm="how many labels of {} come in time",
-        cause="the share of its labels that come",
+        calm="how many labels of {} arrive in time",
+        cause="the share of its labels that arrive in time",
     )
     LABEL_DELAY = Row(
         name="label_delay",
@@ -334,7 +331,7 @@ class Signal(Enum):
         episode="label_delay_drift",
         counted="labels",
         wording=_of_label_delay,
-        calm="how late the labels of {} come",
+        calm="the label delay of {}",
         cause="the delay of its labels",
     )
     FEATURE = Row(

@@ -60,7 +60,7 @@ def test_a_rising_error_in_full() -> None:
     assert told is not None
     assert told.episode.name == "card-fraud-1-error-l7"
     assert told.sentence == (
-        "Since about 1,312 labels ago card-fraud has been wrong more often: 2.1% before, 9.8% now."
+        "Since about 1,312 labels ago, card-fraud has been wrong more often: 2.1% before, 9.8% now."
     )
     content = alert_of(rules, told, VERSION)
     assert (content.kind, content.severity) == ("concept_drift", "critical")
@@ -101,16 +101,20 @@ def test_the_pipeline_file_says_severity_audience_and_where_the_runbook_is() -> 
         (
             "reset",
             None,
-            "card-fraud has begun again with an untrained model, because its errors changed (see the alert before): "
-            "its predictions are poor until it has learned.",
+            "card-fraud was reset to an untrained model, because its errors changed (see the previous alert): "
+            "expect poor predictions until it has learned.",
         ),
         (
             "swap",
             523,
-            "A second model, which has learned from the last 520 labels, serves card-fraud because its errors changed "
-            "(see the alert before).",
+            "A background model trained on the last 520 labels now serves card-fraud, because its errors changed "
+            "(see the previous alert).",
         ),
-        ("boost", None, "card-fraud learns faster for a while, because its errors changed (see the alert before)."),
+        (
+            "boost",
+            None,
+            "card-fraud is learning faster for a while, because its errors changed (see the previous alert).",
+        ),
     ],
 )
 def test_a_reaction_is_told_as_an_event_that_is_over(act: Any, since: int | None, sentence: str) -> None:
@@ -129,7 +133,7 @@ def test_a_reaction_is_told_as_an_event_that_is_over(act: Any, since: int | None
 
 def test_a_model_that_has_learned_one_label() -> None:
     told = reaction_sign(pipeline("binary"), Reaction("swap", RISE, 1, 2)).sentence
-    assert "which has learned from the last label, serves" in told
+    assert "trained on the last label now serves card-fraud," in told
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,7 @@ def test_a_loss_that_has_doubled_is_critical(after: float, severity: str) -> Non
     assert said("binary", signal="loss", before=0.03125, after=after).severity == severity
 
 
-RANKS = "on average above 50.0% of the reference values before, above 71.0% of them now."
+RANKS = "on average higher than 50.0% of the reference values before, 71.0% now."
 
 
 @pytest.mark.parametrize(
@@ -155,91 +159,92 @@ RANKS = "on average above 50.0% of the reference values before, above 71.0% of t
             "binary",
             {"signal": "loss", "before": 0.0312, "after": 0.0899},
             "concept_drift",
-            "Since about 1,312 labels ago card-fraud has been surer of wrong answers, or less sure of right ones: "
-            "an average loss of 0.0312 before, 0.0899 now.",
+            "Since about 1,312 labels ago, card-fraud has been more confident when wrong or less when right: "
+            "average loss 0.0312 before, 0.0899 now.",
         ),
         (
             "binary",
             {"signal": "novelty:country"},
             "data_drift",
-            "Since about 1,312 events ago country in card-fraud has more often had values that were not seen at "
-            "first: 2.1% before, 9.8% now.",
+            "Since about 1,312 events ago, country in card-fraud has had previously unseen values more often: "
+            "2.1% before, 9.8% now.",
         ),
         (
             "binary",
             {"signal": "rate:country=NL", "direction": "fall", "before": 0.7, "after": 0.4},
             "data_drift",
-            "Since about 1,312 events ago country in card-fraud has less often been 'NL': 70.0% before, 40.0% now.",
+            "Since about 1,312 events ago, country in card-fraud has been 'NL' less often: 70.0% before, 40.0% now.",
         ),
         (
             "binary",
             {"signal": "missing:amount"},
             "data_quality",
-            "Since about 1,312 events ago amount in card-fraud has been missing more often: 2.1% before, 9.8% now.",
+            "Since about 1,312 events ago, amount in card-fraud has been missing more often: 2.1% before, 9.8% now.",
         ),
         (
             "binary",
             {"signal": "label_rate", "direction": "fall", "before": 0.9, "after": 0.5},
             "label_coverage",
-            "Since about 1,312 events ago events of card-fraud have less often got their label in time: "
+            "Since about 1,312 events ago, events of card-fraud have received their label in time less often: "
             "90.0% before, 50.0% now.",
         ),
         (
             "binary",
             {"signal": "label_delay", "before": 0.5, "after": 0.8},
             "label_delay",
-            "Since about 1,312 labels ago labels of card-fraud have come later: after longer than 50.0% of the first "
-            "ones before, longer than 80.0% of them now.",
+            "Since about 1,312 labels ago, labels of card-fraud have arrived later: with delays on average higher than "
+            "50.0% of the reference values before, 80.0% now.",
         ),
         (
             "binary",
             {"signal": "feature:night", "unit": "bit", "before": 0.2, "after": 0.4},
             "data_drift",
-            "Since about 1,312 events ago night in card-fraud has been true more often: 20.0% before, 40.0% now.",
+            "Since about 1,312 events ago, night in card-fraud has been true more often: 20.0% before, 40.0% now.",
         ),
         (
             "binary",
             {"signal": "feature:amount", "unit": "raw", "before": 51.25, "after": 90.3},
             "data_drift",
-            "Since about 1,312 events ago the values of amount in card-fraud have been higher: "
+            "Since about 1,312 events ago, the values of amount in card-fraud have been higher: "
             "on average 51.25 before, 90.3 now.",
         ),
         (
             "regression",
             {"before": 0.5, "after": 0.71},
             "concept_drift",
-            f"Since about 1,312 labels ago card-fraud has been further off: its errors were {RANKS}",
+            f"Since about 1,312 labels ago, card-fraud has been further off: its errors were {RANKS}",
         ),
         (
             "binary",
             {"signal": "score", "direction": "fall", "before": 0.0214, "after": 0.00034},
             "score_drift",
-            "Since about 1,312 events ago card-fraud has given lower probabilities: "
+            "Since about 1,312 events ago, card-fraud has given lower probabilities: "
             "on average 2.1% before, 0.034% now.",
         ),
         (
             "multiclass",
             {"signal": "score", "direction": "fall", "before": 0.9, "after": 0.6},
             "score_drift",
-            "Since about 1,312 events ago card-fraud has been less sure of its predictions: 90.0% before, 60.0% now.",
+            "Since about 1,312 events ago, card-fraud has been less confident in its predictions: "
+            "90.0% before, 60.0% now.",
         ),
         (
             "anomaly",
             {"signal": "score", "before": 0.5, "after": 0.71},
             "score_drift",
-            f"Since about 1,312 events ago card-fraud has given higher anomaly scores: {RANKS}",
+            f"Since about 1,312 events ago, card-fraud has given higher anomaly scores: {RANKS}",
         ),
         (
             "regression",
             {"signal": "score", "before": 0.5, "after": 0.71},
             "score_drift",
-            f"Since about 1,312 events ago card-fraud has given higher predictions: {RANKS}",
+            f"Since about 1,312 events ago, card-fraud has given higher predictions: {RANKS}",
         ),
         (
             "binary",
             {"signal": "feature:amount", "before": 0.5, "after": 0.71},
             "data_drift",
-            f"Since about 1,312 events ago the values of amount in card-fraud have been higher: {RANKS}",
+            f"Since about 1,312 events ago, the values of amount in card-fraud have been higher: {RANKS}",
         ),
     ],
 )
@@ -269,10 +274,10 @@ def test_severity_follows_from_harm_to_users(task: TaskName, changes: dict[str, 
 @pytest.mark.parametrize(
     ("signal", "calm"),
     [
-        ("error", "in how often card-fraud is wrong"),
-        ("score", "in what card-fraud predicts"),
-        ("label_rate", "in how many labels of card-fraud come in time"),
-        ("label_delay", "in how late the labels of card-fraud come"),
+        ("error", "in the errors of card-fraud"),
+        ("score", "in the predictions of card-fraud"),
+        ("label_rate", "in how many labels of card-fraud arrive in time"),
+        ("label_delay", "in the label delay of card-fraud"),
         ("feature:a", "in the data of card-fraud"),
         ("missing:a", "in the data of card-fraud"),
     ],
@@ -312,7 +317,7 @@ def test_the_features_that_moved_most_are_named() -> None:
     assert len(moved) == FEATURES_SHOWN
     assert sign.evidence["found"] == [f"feature:f{number}" for number in (7, 6, 5, 4, 3)]
     assert "the values of f7" in sign.sentence
-    assert sign.sentence.endswith("; f6, f5, f4 and f3 moved as well.")
+    assert sign.sentence.endswith("; f6, f5, f4 and f3 also changed.")
     again = said("binary", sign, signal="feature:f7", before=0.9, after=0.5, moved=(Move("feature:f7", 0, 0, 0.2),))
     shown: Any = again.evidence["moved"]
     assert [one["signal"] for one in shown] == [f"feature:f{number}" for number in (6, 5, 4, 3, 7)]
@@ -324,7 +329,7 @@ def test_one_feature_with_several_signals_is_named_once() -> None:
     for signal in ("novelty:country", "rate:country=a=b", "rate:country=c", "feature:amount"):
         sign = said("binary", sign, signal=signal)
     assert sign is not None
-    assert sign.sentence.endswith("; country moved as well.")
+    assert sign.sentence.endswith("; country also changed.")
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_condition_that_is_not_watched_any_more_ends() -> None:
     line.episodes.forget(frozenset(), line.moment(5))
     told = line.episodes.advance(line.moment(5 + QUIET_MS))
     assert [one.state for one in told] == ["resolved"]
-    assert told[0].sentence.startswith("The pipeline file has not asked to watch this for ")
+    assert told[0].sentence.startswith("The pipeline file has not included this check for ")
 
 
 def test_updates_count_the_messages_and_the_state_survives_pickling() -> None:

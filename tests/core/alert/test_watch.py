@@ -86,11 +86,11 @@ def test_a_metric_below_its_limit_is_one_episode() -> None:
     assert told(bad) == [("performance", "opened", "critical")]
     assert opened.evidence["signal"] == "Accuracy"
     assert opened.evidence["limit"] == 0.9
-    assert "below the limit of 0.9" in opened.sentence
+    assert "below its limit of 0.9" in opened.sentence
     assert opened.runbook == "docs/runbook.md#performance"
     (over,) = stretch(here, 2_000, 3_000)
     assert (over.state, over.episode, over.update) == ("resolved", opened.episode, 2)
-    assert over.sentence == "Accuracy of p has been within its limit again for 10 seconds."
+    assert over.sentence == "Accuracy of p has been within its limit for 10 seconds."
 
 
 def test_a_metric_is_judged_over_a_whole_window_only() -> None:
@@ -132,7 +132,7 @@ def test_few_labels_are_told_of() -> None:
     assert stretch(here, 0, 2_000) == []
     (opened, worse) = stretch(here, 2_000, 4_000, labelled=False)
     assert (opened.kind, opened.severity, worse.severity) == ("label_coverage", "warning", "critical")
-    assert "of the last 1,000 events of p got their label in time" in opened.sentence
+    assert "of the last 1,000 events of p received their label in time" in opened.sentence
     (over,) = stretch(here, 4_000, 6_000)
     assert (over.state, over.episode) == ("resolved", opened.episode)
 
@@ -176,7 +176,7 @@ def test_many_rejected_events_are_one_episode() -> None:
     assert alerts(here, rubbish(0, 3_000, 20)) == []
     (opened,) = alerts(here, rubbish(3_000, 6_000, 4))
     assert (opened.kind, opened.severity) == ("data_quality", "warning")
-    assert "could not be used, most lately because of not json" in opened.sentence
+    assert "were rejected (limit: 10.0%), most recently as not_json" in opened.sentence
     (over,) = alerts(here, rubbish(6_000, 9_000, 20))
     assert (over.state, over.episode) == ("resolved", opened.episode)
     assert stretch(here, 9_000, 9_500) == []
@@ -238,9 +238,7 @@ def test_events_that_stop_are_told_of_by_time_alone() -> None:
     assert deadline_ms is not None
     (opened,) = alerts(here, [Tick(0, 2, deadline_ms + 1)])
     assert (opened.kind, opened.severity, opened.episode) == ("throughput", "critical", "p-0-throughput-t2")
-    assert (
-        opened.sentence == "No events of p came within 1 minute, where about 28 are usual."
-    )  # the last were not whole
+    assert opened.sentence == "No events of p arrived within 1 minute (usual: about 28)."  # the last were not whole
     assert deadline(here) is None, "an idle pipeline writes nothing more"
     (over,) = alerts(here, arrivals(30, 10, 30))
     assert over.state == "resolved"

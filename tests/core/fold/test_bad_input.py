@@ -305,7 +305,7 @@ def test_a_label_for_an_unknown_event() -> None:
 def test_the_same_event_twice() -> None:
     again = event(MIDDLE, offset=2 * MIDDLE + 1)
     made = assert_rejected(again, "duplicate_event")
-    assert made.detail == f"event id {MIDDLE} was scored before"
+    assert made.detail == f"event id {MIDDLE} was already scored"
 
 
 def test_the_same_event_twice_after_its_label() -> None:

@@ -63,7 +63,7 @@ def test_an_equal_second_label_is_a_duplicate() -> None:
     here = shard(**CORRECT)
     fold(here, event("e"), label("e", True))
     made = one(fold(here, label("e", True, offset=1)))
-    assert (made.kind, made.detail) == ("duplicate", "the event has this label already")
+    assert (made.kind, made.detail) == ("duplicate", "the event already has this label")
     assert here.counts["learned"] == 1
 
 
@@ -86,7 +86,7 @@ def test_a_correction_has_its_time() -> None:
     made = one(fold(here, label("f", False, NOW_MS + 10_001, offset=3)))
     assert (made.kind, made.detail) == (
         "duplicate",
-        "the label can be corrected no more: correct_for or correct_max is over",
+        "the label can no longer be corrected: it is past correct_for or correct_max",
     )
     assert here.counts["uncorrectable"] == 1
 
@@ -150,7 +150,7 @@ def test_a_late_label_that_was_assumed_right_is_told() -> None:
     here = shard(**LATE)
     fold(here, event("e"), tick(NOW_MS + WAIT_MS + 1))
     made = one(fold(here, label("e", False, NOW_MS + WAIT_MS + 50)))
-    assert (made.kind, made.detail) == ("late", "the label came after the wait, and is the one that was assumed")
+    assert (made.kind, made.detail) == ("late", "the label arrived after the wait and is the one that was assumed")
     assert (here.counts["learned"], here.evaluation.label_count, here.maturity.coverage) == (1, 1, 1.0)
 
 
@@ -242,7 +242,7 @@ def test_no_more_than_so_many() -> None:
     made = one(fold(here, label("e", True, offset=2)))
     assert (made.kind, made.detail) == (
         "duplicate",
-        "the event has as many labels as labels_max allows",
+        "the event already has as many labels as labels_max allows",
     )
 
 

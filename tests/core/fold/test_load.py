@@ -109,7 +109,7 @@ def test_a_shard_without_any_event_serves_its_first_one_with_the_loaded_model() 
     assert reasons(outputs) == []
     (alert,) = chosen(outputs, Alert)
     assert (alert.kind, alert.state, alert.severity) == ("model_change", "resolved", "warning")
-    assert alert.sentence == "A model that was trained on 60 labels serves p, by an operator's command."
+    assert alert.sentence == "An operator loaded a model trained on 60 labels into p."
     assert alert.evidence["reaction"] == "load"
     assert alert.evidence["load"] == FIRST
     assert alert.output_id == "p.control-0-2-2"
@@ -223,7 +223,7 @@ def test_a_load_that_never_comes_whole_is_given_up() -> None:
     after = chosen(step(shard, event("after", NOW_MS + WITHIN_MS, offset=2)), Alert)
     told = [one.sentence for one in after if one.kind == "model_change"]
     assert told == [
-        "A model that an operator began to load into p never came whole and was given up; the one that served goes on. "
+        "Loading a model into p was abandoned because parts of it did not arrive; the current model stays. "
         "Load it again."
     ]
     assert not [one for one in before if one.kind == "model_change"]
@@ -314,7 +314,7 @@ def test_a_model_of_another_pipeline(key: str, other: Pipeline) -> None:
     (rejected,) = chosen(folded(shard, *commands(model_file(other))), Rejected)
     assert rejected.reason == "load_refused"
     assert key in rejected.detail
-    assert "train it with the worker's pipeline file" in rejected.detail
+    assert "differ; train it with the worker's" in rejected.detail
     assert shard.learner.generation == 0
 
 
@@ -333,9 +333,9 @@ def mangled(content: bytes, **changes: Any) -> bytes:
 
 
 REFUSED: list[tuple[str, bytes, str]] = [
-    ("no model file", b"PK\x03\x04 an archive", "no model file"),
-    ("another JSON", b'{"kind": "letter"}\nhello', "no model file"),
-    ("deep JSON", b"[" * 100_000, "no model file"),
+    ("no model file", b"PK\x03\x04 an archive", "not a model file"),
+    ("another JSON", b'{"kind": "letter"}\nhello', "not a model file"),
+    ("deep JSON", b"[" * 100_000, "not a model file"),
     ("of the future", mangled(model_file(), format=2), "has format 2, this version reads 1"),
     ("half a manifest", mangled(model_file(), versions=7), "manifest cannot be read"),
     ("too many labels", mangled(model_file(), learned=-1), "manifest cannot be read"),

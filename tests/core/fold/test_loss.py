@@ -60,7 +60,7 @@ FAULTS = {
         lambda: Traffic(events_by="murmur2", labels_by="fnv1a", partitions=3, partition=2),
     ),
     "events by librdkafka": Fault(
-        "partition", ("Events are placed by CRC32", "labels by murmur2"),
+        "partition", ("Events are partitioned by CRC32", "labels by murmur2"),
         lambda: Traffic(events_by="crc32", labels_by="murmur2", ids=uid, keys=lambda n: uid(n).encode()),
     ),
     "labels without a key": Fault(
@@ -72,17 +72,17 @@ FAULTS = {
         lambda: Traffic(events_by="none", labels_by="murmur2", keys=lambda n: None, label_keys=lambda n: b"%d" % n),
     ),
     "labels under another field": Fault(
-        "key", ("labels have their id as key and events something else",),
+        "key", ("labels use their id as key, events something else",),
         lambda: Traffic(events_by="murmur2", keys=lambda n: b"c%d" % (n % 400), label_keys=lambda n: b"%d" % n),
     ),
-    "text for numbers": Fault("ids", ("text where events have numbers",), lambda: Traffic(label_ids=str)),
-    "numbers for text": Fault("ids", ("numbers where events have text",), lambda: Traffic(ids=str, label_ids=int)),
+    "text for numbers": Fault("ids", ("strings instead of numbers",), lambda: Traffic(label_ids=str)),
+    "numbers for text": Fault("ids", ("numbers instead of strings",), lambda: Traffic(ids=str, label_ids=int)),
     "upper case": Fault("ids", ("case",), lambda: Traffic(ids=uid, label_ids=lambda n: uid(n).upper())),
     "no hyphens": Fault("ids", ("hyphens",), lambda: Traffic(ids=uid, label_ids=lambda n: uid(n).replace("-", ""))),
     "leading zeros": Fault("ids", ("zeros",), lambda: Traffic(ids=lambda n: f"{n:09d}", label_ids=str)),
     "no zeros": Fault("ids", ("zeros",), lambda: Traffic(ids=str, label_ids=lambda n: f"{n:09d}")),
     "floats in text": Fault("ids", (".0",), lambda: Traffic(ids=str, label_ids=lambda n: f"{n}.0")),
-    "floats for numbers": Fault("ids", ("text where",), lambda: Traffic(label_ids=lambda n: f"{n}.0")),
+    "floats for numbers": Fault("ids", ("strings instead",), lambda: Traffic(label_ids=lambda n: f"{n}.0")),
     "quotes": Fault("ids", ("quotes",), lambda: Traffic(ids=uid, label_ids=lambda n: f'"{uid(n)}"')),
     "spaces": Fault("ids", ("spaces",), lambda: Traffic(ids=str, label_ids=lambda n: f" {n}")),
     "a prefix": Fault("ids", ("something before",), lambda: Traffic(ids=lambda n: f"pay-{n}", label_ids=str)),
@@ -105,7 +105,7 @@ FAULTS = {
         lambda: Traffic(delay_ms=lambda n: 20_000), "10s", 9_000,
     ),
     "labels read late": Fault(
-        "behind", ("behind those of events", "wait of 2 minutes was over"),
+        "behind", ("behind events that were read", "wait of 2 minutes was over"),
         lambda: Traffic(20, delay_ms=lambda n: 1_000, read_ms=lambda ms: ms + (ms - NOW_MS)), "2m", 7_000,
     ),
     "half of them unknown": Fault(
@@ -144,7 +144,7 @@ def test_one_date_far_ahead_is_told_of_as_such() -> None:
     here = shard(label={"wait": "2d"})
     (opened,) = alerts(here, records)
     assert opened.evidence["cause"] == "leap"
-    assert "one record, p.events-0-4000, moved time ahead by 70 years at once" in opened.sentence
+    assert "one record, p.events-0-4000, moved time ahead by 70 years," in opened.sentence
     at = next(i for i, one in enumerate(records) if one.source.offset == opened.positions["p.events"])  # type: ignore[union-attr]
     assert at < place + 2 * 12_000
 
@@ -156,7 +156,7 @@ def test_a_date_less_than_an_hour_ahead_is_one_as_well_where_waits_are_shorter()
     records[place] = structs.replace(records[place], time_ms=NOW_MS + 50 * MINUTE_MS)
     (opened,) = alerts(shard(label={"wait": "10m"}), records)
     assert opened.evidence["cause"] == "leap"
-    assert "one record, p.events-0-1000, moved time ahead by 50 minutes at once" in opened.sentence
+    assert "one record, p.events-0-1000, moved time ahead by 50 minutes," in opened.sentence
 
 
 # -- healthy
@@ -275,7 +275,7 @@ def test_labels_that_never_come_are_told_of_after_the_wait() -> None:
     here = shard(label={"wait": "2m"})
     made = alerts(here, Traffic(delay_ms=lambda n: None).records(0, 14_000))
     assert causes(made) == [("opened", "silence")]
-    assert "No label of p has ever come, after 12,201 events and the whole wait of 2 minutes" in made[0].sentence
+    assert "p has never received a label, in 12,201 events and the whole wait of 2 minutes" in made[0].sentence
 
 
 def test_labels_that_stop_are_told_of_by_what_was_usual() -> None:
@@ -293,7 +293,7 @@ def test_the_episode_is_over_once_labels_find_their_events() -> None:
     here = shard(label={"wait": "2d"}, alerts={"quiet": "10s"})
     made = alerts(here, Traffic(label_ids=lambda n: str(n) if n < 2_000 else n).records(0, 12_000))
     assert causes(made) == [("opened", "ids"), ("resolved", "ids")]
-    assert made[1].sentence == "Labels of p have found their events again for 10 seconds."
+    assert made[1].sentence == "Labels of p have found their events for 10 seconds."
 
 
 def test_after_one_cause_the_next_is_told_of() -> None:

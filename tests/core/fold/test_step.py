@@ -200,7 +200,7 @@ def test_a_missing_label_can_be_assumed() -> None:
         "assumed",
         False,
         None,
-        "no label within the wait",
+        "no label arrived within label.wait",
     )
     assert here.counts == {"scored": 1, "assumed": 1, "learned": 1}
     assert here.evaluation.values()["label_count"] == 1
@@ -212,7 +212,7 @@ def test_too_many_waiting_events_end_the_oldest() -> None:
     made = fold(here, event("a"), event("b", offset=1), event("c", offset=2))
     assert kinds(made) == ["Score", "Score", "Score", "expired"]
     dropped = chosen(made, Outcome)[0]
-    assert (dropped.event_id, dropped.detail) == ("a", "more events wait than pending_max")
+    assert (dropped.event_id, dropped.detail) == ("a", "more events were waiting than label.pending_max")
     assert dropped.output_id == "p.events-0-0-1"
     assert kinds(fold(here, label("a", True))) == ["late"]
 
@@ -221,7 +221,7 @@ def test_too_many_early_labels_end_the_oldest() -> None:
     here = shard(label={"early_max": 1})
     made = fold(here, label("a", True), label("b", True, offset=1))
     assert kinds(made) == ["orphan"]
-    assert chosen(made, Outcome)[0].detail == "more early labels wait than early_max"
+    assert chosen(made, Outcome)[0].detail == "more early labels were held than label.early_max"
     assert (len(here.early), "b" in here.early) == (1, True)
 
 

@@ -39,9 +39,9 @@ def test_ids_among_those_of_events_that_meet_none_are_told_of_within_two_minutes
     traffic = Traffic(delay_ms=lambda n: delay_ms, ids=lambda n: 2 * n, label_ids=lambda n: 2 * n + 1)
     made = alerts(shard(label={"wait": "7d"}), traffic.records(0, 12_000))
     assert told_ms(made) < 2 * MINUTE_MS
-    assert "hardly one has since the first of them came" in made[0].sentence
-    assert "their ids lie among those of events that came: a label has" in made[0].sentence
-    assert "Look whether `label.id` and `event.id` name the same thing" in made[0].sentence
+    assert "hardly any label has found its event since the first one arrived" in made[0].sentence
+    assert "although their ids lie within the range of the events': a label has" in made[0].sentence
+    assert "Check that `label.id` and `event.id` name the same thing" in made[0].sentence
     assert made[0].severity == "critical"
 
 
@@ -66,7 +66,7 @@ def test_ids_without_an_order_that_meet_none_are_told_of_within_minutes(wait: st
     here = shard(label={"wait": wait}, dedupe={"horizon": "7d"})
     made = alerts(here, traffic.records(0, minutes * 3_000))
     assert told_ms(made) > 2 * MINUTE_MS
-    assert "If labels are of events from before p began, this ends by itself." in made[0].sentence
+    assert "If the labels belong to events from before p started, this resolves itself." in made[0].sentence
     assert made[0].severity == "warning"
     assert made[0].evidence["expected"] >= 16  # type: ignore[operator]  # evidence is of any kind
 
@@ -140,8 +140,8 @@ def test_events_that_stop_while_labels_find_none_are_named() -> None:
     joined(here, traffic, 6_000)
     made = alerts(here, labels_alone(24_000, ticks=True))
     assert told_ms(made) < MINUTE_MS + 3 * MINUTE_MS
-    assert "No event has come for" in made[0].sentence
-    assert "Look whether events are written to p.events, and to partition 0 as well." in made[0].sentence
+    assert "No event has arrived for" in made[0].sentence
+    assert "Check that events are written to p.events, partition 0 included." in made[0].sentence
 
 
 def test_without_a_tick_events_may_be_unread() -> None:
@@ -155,7 +155,7 @@ def test_labels_of_a_pipeline_that_never_had_an_event_are_told_of() -> None:
     here = shard(label={"wait": "2d"})
     made = alerts(here, labels_alone(24_000, ticks=True))
     assert told_ms(made) < MINUTE_MS + 4 * MINUTE_MS
-    assert "no event has been scored. Look whether events are written to p.events" in made[0].sentence
+    assert "no event has been scored. Check that events are written to p.events" in made[0].sentence
 
 
 def test_a_worker_is_asked_for_a_tick_only_where_labels_find_no_event_and_events_stopped() -> None:

@@ -45,8 +45,11 @@ HARMFUL: dict[str, tuple[bytes, str]] = {
         ),
         "has no ",
     ),
-    "no steps": (_model_with(lambda model: vars(model).pop("steps")), "put to work|not make"),
-    "steps that are text": (_model_with(lambda model: vars(model).update(steps="abc")), "put to work|not make"),
+    "no steps": (_model_with(lambda model: vars(model).pop("steps")), "put to work|does not work|not make"),
+    "steps that are text": (
+        _model_with(lambda model: vars(model).update(steps="abc")),
+        "put to work|does not work|not make",
+    ),
     "another step": (_model_with(lambda model: model.steps.update(LogisticRegression=GaussianNB())), "does not make"),
     "one step more": (_model_with(lambda model: model.steps.update(more=GaussianNB())), "does not make"),
     "no pipeline": (pickle.dumps([1], protocol=5), "does not make"),

@@ -36,7 +36,7 @@ def test_a_named_positive_makes_all_other_texts_negative(value: str, meant: bool
 
 @pytest.mark.parametrize("value", [1, True, 0.0, ["bad"], {"bad": 1}])
 def test_a_named_positive_wants_its_own_type(value: object) -> None:
-    with pytest.raises(TargetError, match="must be text like 'bad'"):
+    with pytest.raises(TargetError, match="must be a string like 'bad'"):
         target(label={"positive": "bad"}).read(value)
 
 
@@ -69,7 +69,7 @@ def test_a_whole_float_is_a_whole_number() -> None:
 @pytest.mark.parametrize("value", [0.5, 2.0**60, 1e20, 1e300, [], ["a"], {}])
 def test_no_class(value: object) -> None:
     """A float beyond 2^53 stands for a whole number that JSON could not write back."""
-    with pytest.raises(TargetError, match="a class must be text, a whole number or a boolean"):
+    with pytest.raises(TargetError, match="a class must be a string, a whole number or a boolean"):
         target("multiclass").read(value)
 
 

@@ -30,7 +30,7 @@ def read(value: bytes, headers: Headers) -> Document:
     if "specversion" in attributes:
         return {**document, ENVELOPE: attributes}
     if "specversion" not in document:
-        text = "there is no CloudEvent: no header ce_specversion, and no specversion in the value"
+        text = "not a CloudEvent: neither a header ce_specversion nor specversion in the value"
         raise RefusedError("envelope", text)
     attributes = {name: one for name, one in document.items() if name not in ("data", "data_base64")}
     return {**_data(document), ENVELOPE: attributes}
@@ -43,9 +43,9 @@ def _data(event: Document) -> Document:
         try:
             data = parse_json(b64decode(event["data_base64"], validate=True))
         except (TypeError, ValueError) as error:
-            raise RefusedError("envelope", f"data_base64 is no JSON in base64: {error}") from None
+            raise RefusedError("envelope", f"data_base64 is not JSON in base64: {error}") from None
     if not isinstance(data, dict):
-        raise RefusedError("envelope", f"the CloudEvent's data is a JSON {type(data).__name__}, and no object")
+        raise RefusedError("envelope", f"the CloudEvent's data is a JSON {type(data).__name__}, not an object")
     return data
 
 

@@ -28,15 +28,13 @@ def read(value: bytes, _: Headers) -> Document:
     if operation in ("t", "m"):  # the table was emptied; a message of the database's log
         raise PassedOverError("unselected")
     if operation not in ("c", "u", "r"):
-        raise RefusedError(
-            "envelope", "not a Debezium change event: op, in payload or at the top, is none of c, u, r, d"
-        )
+        raise RefusedError("envelope", "not a Debezium change event: op, in payload or at the top, is not c, u, r or d")
     row = change.get("after")
     if isinstance(row, str):  # as of MongoDB
         try:
             row = parse_json(row.encode())
         except ValueError as error:
-            raise RefusedError("envelope", f"`after` is text and not JSON: {error}") from None
+            raise RefusedError("envelope", f"`after` is a string but not JSON: {error}") from None
     if not isinstance(row, dict):
         raise RefusedError("envelope", f"a change event of op {operation} has no row in `after`")
     return {**row, ENVELOPE: change}

@@ -72,11 +72,11 @@ def read_json_key(key: bytes) -> Any:
     try:
         return parse_json(frame.content if frame else key)
     except orjson.JSONDecodeError as error:
-        raise RefusedError("key_unreadable", f"the key is no JSON: {error}") from None
+        raise RefusedError("key_unreadable", f"the key is not JSON: {error}") from None
 
 
 _FIRST = frozenset({0, 3})  # bytes of a frame; no JSON begins so
-_BINARY = "what follows is not JSON but Avro or Protobuf: have it converted to JSON before it comes here"
+_BINARY = "what follows is not JSON but Avro or Protobuf: convert it to JSON before Driftline reads it"
 
 
 def _looks_like_json(content: bytes) -> bool:

@@ -107,7 +107,7 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
         evidence["found"] = [drift.signal, *others]
         names = dict.fromkeys(feature_of(one) for one in others if feature_of(one) != feature_of(drift.signal))
         if names:
-            sentence = f"{sentence.removesuffix('.')}; {_listed(list(names))} moved as well."
+            sentence = f"{sentence.removesuffix('.')}; {_listed(list(names))} also changed."
     calm = f"No further change in {row.calm.format(pipeline.name)} has been seen"
     return Sign(row.kind, row.severity(facts), sentence, calm, evidence)
 
@@ -143,23 +143,20 @@ def reaction_sign(pipeline: Pipeline, reaction: Reaction) -> Sign:
 def _changed(name: str, reaction: Reaction) -> str:
     """What was done to a model, and why."""
     signal, what = Signal.read(reaction.drift.signal)
-    why = f"because {signal.row.cause.format(what)} changed (see the alert before)"
+    why = f"because {signal.row.cause.format(what)} changed (see the previous alert)"
     match reaction.act:
         case "boost":
-            return f"{name} learns faster for a while, {why}."
+            return f"{name} is learning faster for a while, {why}."
         case "swap" if reaction.since is not None:
             labels = "label" if reaction.learned == 1 else f"{reaction.learned:,} labels"
-            return f"A second model, which has learned from the last {labels}, serves {name} {why}."
-    return f"{name} has begun again with an untrained model, {why}: its predictions are poor until it has learned."
+            return f"A background model trained on the last {labels} now serves {name}, {why}."
+    return f"{name} was reset to an untrained model, {why}: expect poor predictions until it has learned."
 
 
 def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str) -> Sign:
     """A model that was trained elsewhere serves, by a command of `by`, where it names its sender."""
-    whose = f"a command of {by}" if by else "an operator's command"
-    sentence = (
-        f"A model that was trained on {learned:,} {task_of(pipeline.task).learns_from} serves "
-        f"{pipeline.name}, by {whose}."
-    )
+    who = f"A command from {by}" if by else "An operator"
+    sentence = f"{who} loaded a model trained on {learned:,} {task_of(pipeline.task).learns_from} into {pipeline.name}."
     evidence: dict[str, object] = {"reaction": "load", "load": load, "learned": learned, "sha256": sha256}
     if by:
         evidence["by"] = by
@@ -169,8 +166,8 @@ def load_sign(pipeline: Pipeline, load: str, learned: int, sha256: str, by: str)
 def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign:
     """A model file that never came whole."""
     sentence = (
-        f"A model that an operator began to load into {pipeline.name} never came whole and was given up; the one that "
-        "served goes on. Load it again."
+        f"Loading a model into {pipeline.name} was abandoned because parts of it did not arrive; the current model "
+        "stays. Load it again."
     )
     evidence: dict[str, object] = {"reaction": "none", "load": load, "parts": parts, "count": count}
     return Condition.CHANGE.sign("warning", sentence, sentence, evidence)
@@ -188,15 +185,14 @@ def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
     name = pipeline.name
     if guard == "fallback":
         sentence = (
-            f"The model of {name} broke down and gave a prediction that is not a number: its last good copy has taken "
-            "over."
+            f"The model of {name} returned a prediction that is not a finite number: its last good copy has taken over."
         )
     else:
         sentence = (
-            f"The model of {name} broke down and its last good copy as well: "
-            "events get no prediction until it recovers."
+            f"The model of {name} and its last good copy returned predictions that are not finite numbers: events get "
+            "no prediction until it recovers."
         )
-    return Condition.BROKEN.sign("critical", sentence, f"{name} has given usable predictions again", {"guard": guard})
+    return Condition.BROKEN.sign("critical", sentence, f"{name} has given usable predictions", {"guard": guard})
 
 
 def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
@@ -208,15 +204,15 @@ def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
     name = pipeline.name
     if rests:
         sentence = (
-            f"The model of {name} fails on so many events that it rests for a while at a time: events get no "
+            f"The model of {name} raises so many errors that it is paused for a while at a time: events get no "
             "prediction meanwhile."
         )
     else:
         sentence = (
             f"The model of {name} failed on {count} of the last {WINDOW_CALLS:,} events and labels: those events were "
-            "rejected, and those labels not learned."
+            "rejected, and those labels were not learned."
         )
-    calm = f"The model of {name} has worked without errors again"
+    calm = f"The model of {name} has raised no errors"
     evidence: dict[str, object] = {"errors": count, "calls": WINDOW_CALLS}
     return Condition.ERRORS.sign("critical" if rests else "warning", sentence, calm, evidence)
 
@@ -232,12 +228,9 @@ def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float
         count: labels that the value is of.
     """
     name, side = pipeline.name, "below" if least else "above"
-    sentence = (
-        f"Over the last {count:,} labels, {metric} of {name} is {value:.4g}, {side} the limit of {limit:.4g} that "
-        "was set for it."
-    )
+    sentence = f"Over the last {count:,} labels, {metric} of {name} is {value:.4g}, {side} its limit of {limit:.4g}."
     beyond = (limit - value if least else value - limit) > abs(limit) / 10
-    calm = f"{metric} of {name} has been within its limit again"
+    calm = f"{metric} of {name} has been within its limit"
     evidence: dict[str, object] = {"signal": metric, "value": value, "limit": limit, "count": count}
     return Condition.PERFORMANCE.sign("critical" if beyond else "warning", sentence, calm, evidence)
 
@@ -245,10 +238,10 @@ def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float
 def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
     """A metric that was beyond its limit, and has no value now: whether the trouble is over cannot be seen."""
     sentence = (
-        f"Over the last {count:,} labels, {metric} of {pipeline.name} has no value (they may all be of one class, or "
-        "unanswered): whether it is within its limit again cannot be seen."
+        f"Over the last {count:,} labels, {metric} of {pipeline.name} has no value (all of one class, or without a "
+        "prediction), so it is unknown whether it is back within its limit."
     )
-    calm = f"{metric} of {pipeline.name} has been within its limit again"
+    calm = f"{metric} of {pipeline.name} has been within its limit"
     evidence: dict[str, object] = {"signal": metric, "count": count}
     return Condition.PERFORMANCE.sign("warning", sentence, calm, evidence, news=True)
 
@@ -256,10 +249,10 @@ def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
 def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int) -> Sign:
     """Too few events get a label."""
     sentence = (
-        f"Only {percent(coverage)} of the last {count:,} events of {pipeline.name} got their label in time; at least "
-        f"{percent(least)} are expected. Without labels it cannot learn, nor be judged."
+        f"Only {percent(coverage)} of the last {count:,} events of {pipeline.name} received their label in time "
+        f"(limit: {percent(least)}). Without labels the model cannot learn or be evaluated."
     )
-    calm = f"Enough events of {pipeline.name} have got their label again"
+    calm = f"Enough events of {pipeline.name} have received their label"
     evidence: dict[str, object] = {"signal": "label coverage", "value": coverage, "limit": least, "count": count}
     return Condition.COVERAGE.sign("critical" if coverage < least / 2 else "warning", sentence, calm, evidence)
 
@@ -267,10 +260,10 @@ def coverage_sign(pipeline: Pipeline, coverage: float, least: float, count: int)
 def delay_sign(pipeline: Pipeline, late: float, limit_ms: int, count: int) -> Sign:
     """Most labels come too late."""
     sentence = (
-        f"Of the last {count:,} labels of {pipeline.name}, {percent(late)} came more than {spoken(limit_ms)} after "
-        "their event: it learns late, and is judged late."
+        f"{percent(late)} of the last {count:,} labels of {pipeline.name} arrived more than {spoken(limit_ms)} after "
+        "their event, so learning and evaluation lag behind."
     )
-    calm = f"Most labels of {pipeline.name} have come in time again"
+    calm = f"Most labels of {pipeline.name} have arrived in time"
     evidence: dict[str, object] = {"signal": "label delay", "value": late, "limit_ms": limit_ms, "count": count}
     return Condition.DELAY.sign("warning", sentence, calm, evidence)
 
@@ -283,10 +276,10 @@ def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, cou
         reason: of the latest rejection.
     """
     sentence = (
-        f"{percent(share)} of the last {count:,} {what} of {pipeline.name} could not be used, most lately because of "
-        f"{reason.replace('_', ' ')}; {percent(limit)} are tolerated."
+        f"{percent(share)} of the last {count:,} {what} of {pipeline.name} were rejected (limit: {percent(limit)}), "
+        f"most recently as {reason}."
     )
-    calm = f"The {what} of {pipeline.name} have been in order again"
+    calm = f"Rejected {what} of {pipeline.name} have stayed within their limit"
     evidence: dict[str, object] = {
         "signal": f"rejected {what}", "value": share, "limit": limit, "count": count, "reason": reason,
     }  # fmt: skip
@@ -296,10 +289,10 @@ def rejected_sign(pipeline: Pipeline, what: str, share: float, limit: float, cou
 def missing_sign(pipeline: Pipeline, feature: str, share: float, limit: float, count: int) -> Sign:
     """A feature is missing from too many events."""
     sentence = (
-        f"{feature} is missing from {percent(share)} of the last {count:,} events of {pipeline.name}; "
-        f"{percent(limit)} are tolerated."
+        f"{feature} is missing from {percent(share)} of the last {count:,} events of {pipeline.name} "
+        f"(limit: {percent(limit)})."
     )
-    calm = f"{feature} has been there in enough events of {pipeline.name} again"
+    calm = f"{feature} has been present in enough events of {pipeline.name}"
     evidence: dict[str, object] = {"signal": f"missing {feature}", "value": share, "limit": limit, "count": count}
     return Condition.MISSING.sign("warning", sentence, calm, evidence)
 
@@ -308,9 +301,9 @@ def throughput_sign(pipeline: Pipeline, count: int, usual: float, window_ms: int
     """No events come any more, or far more than usual."""
     span = spoken(window_ms)
     if count == 0:
-        sentence = f"No events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
+        sentence = f"No events of {pipeline.name} arrived within {span} (usual: about {usual:,.0f})."
     else:
-        sentence = f"{count:,} events of {pipeline.name} came within {span}, where about {usual:,.0f} are usual."
-    calm = f"Events of {pipeline.name} have come at a usual rate again"
+        sentence = f"{count:,} events of {pipeline.name} arrived within {span} (usual: about {usual:,.0f})."
+    calm = f"Events of {pipeline.name} have arrived at their usual rate"
     evidence: dict[str, object] = {"signal": "events", "before": usual, "after": count, "window_ms": window_ms}
     return Condition.THROUGHPUT.sign("critical" if count == 0 else "warning", sentence, calm, evidence)

@@ -36,7 +36,7 @@ from driftline.core.pipeline import AlertKind, Alerts, Severity
 QUIET_MS, QUIET_GAPS = 3_600_000, 4  # where the pipeline file is silent: whichever is longer, the gaps being those
 ONGOING_MS, ONGOING_GAPS = 86_400_000, 7  # between events; of one event a day, an hour without a sign says nothing
 SILENCES_MAX = 1_000  # signals are a closed set, and this many silences of theirs are more than anyone will say
-UNWATCHED = "The pipeline file has not asked to watch this"
+UNWATCHED = "The pipeline file has not included this check"
 _EVER = 1 << 62
 
 

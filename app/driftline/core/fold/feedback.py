@@ -36,7 +36,7 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
         return
     value, now_ms = label.value, shard.watermark_ms or 0
     if terms.bounded and value is not None and not _admit_class(shard, value):
-        detail = f"{value!r} would be class number {len(shard.classes) + 1}; classes_max is reached"
+        detail = f"{value!r} would be class {len(shard.classes) + 1}, beyond limits.classes_max"
         reject(shard, label.source, "too_many_classes", detail, out)
         return
     found = shard.pending.look(label.event_id, now_ms) or shard.early.look(label.event_id)
@@ -72,7 +72,7 @@ def await_label(
         move = shard.life[_WAITING].label  # of `PARTLY` too, where several labels are held
         _ON_LABEL[move.act](shard, Found(_WAITING, place, waiting), held, move, out)
     while (oldest := pending.crowded()) is not None:
-        end_wait(shard, oldest, "more events wait than pending_max", out)
+        end_wait(shard, oldest, "more events were waiting than label.pending_max", out)
 
 
 def end_wait(shard: Shard, place: int, why: str, out: Outbox) -> None:
@@ -97,7 +97,7 @@ def _hold(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
         unjoined(shard, label, Act.HELD_STANDS, out)
         return
     while (crowded_out := early.crowded()) is not None:
-        end_hold(shard, crowded_out, "more early labels wait than early_max", out)
+        end_hold(shard, crowded_out, "more early labels were held than label.early_max", out)
     shard.strays.hold(label, shard.now_ms)
     watch_strays(shard, out)
 

@@ -173,13 +173,11 @@ def _unexplained(shard: Shard, labels: int) -> Cause | None:
     examples = [str(probe.event_id)[:60] for probe in (overdue or list(strays.aged.values()))[-3:]]
     evidence: dict[str, object] = {"examples": examples, "held_for_ms": 0 if never else patience_ms}
     if never:
-        known = "none has found one since the beginning"
+        known = "no label has ever found its event"
     else:
-        known = f"they have waited {span_text(patience_ms)} and longer"
+        known = f"they have waited for {span_text(patience_ms)} or longer"
         if timing.delay_ms is not None:
-            known += (
-                f", and labels that find theirs come within {span_text(int(timing.delay_ms))} after it (nine in ten)"
-            )
+            known += f", while 90% of matching labels arrive within {span_text(int(timing.delay_ms))} of their event"
     sentence = f"{known}. {stopped or unshown_text(examples)}"
     return Cause("unknown", len(overdue) or held, sentence, evidence)
 
@@ -260,26 +258,29 @@ def _silent_ms(shard: Shard) -> int:
 
 def _sign(shard: Shard, cause: Cause, lost: int, labels: int) -> Sign:
     name, lost = shard.pipeline.name, min(lost, labels)
-    what = "found their events in time" if cause.name in ("wait", "behind", "leap") else "found their events"
+    what = "came too late for their events" if cause.name in ("wait", "behind", "leap") else "found no event"
     share = lost / labels
-    sentence = f"Of the last {labels:,} labels of {name}, {lost:,} ({percent(share)}) have not {what}: {cause.sentence}"
+    sentence = f"{lost:,} of the last {labels:,} labels of {name} ({percent(share)}) {what}: {cause.sentence}"
     evidence = {
         "signal": "label match", "cause": cause.name, "value": share, "limit": shard.pipeline.alerts.unmatched_max,
         "count": labels, "lost": lost, "shown_by": cause.count, **cause.evidence,
     }  # fmt: skip
-    calm = f"Labels of {name} have found their events again"
+    calm = f"Labels of {name} have found their events"
     return Condition.MATCH.sign("critical" if share > 0.5 and cause.sure else "warning", sentence, calm, evidence)
 
 
 def _silent_sign(shard: Shard, events: int, span_ms: int | None) -> Sign:
     name, topic = shard.pipeline.name, shard.pipeline.topics.labels
     if span_ms is None:
-        head = f"No label of {name} has ever come, after {events:,} events and the whole wait of"
-        head += f" {span_text(shard.pending.wait_ms)}"
+        wait = span_text(shard.pending.wait_ms)
+        head = f"{name} has never received a label, in {events:,} events and the whole wait of {wait}"
     else:
-        head = f"No label of {name} has come for {span_text(span_ms)}, while {events:,} events were scored"
-    sentence = f"{head}. It cannot learn, nor be judged. Look whether labels are written to {topic}{place_text(shard)}."
+        head = f"{name} has received no label for {span_text(span_ms)}, while {events:,} events were scored"
+    sentence = (
+        f"{head}. Without labels the model cannot learn or be evaluated. "
+        f"Check that labels are written to {topic}{place_text(shard)}."
+    )
     evidence: dict[str, object] = {
         "signal": "label match", "cause": "silence", "count": events, "silent_ms": span_ms, "topic": topic,
     }  # fmt: skip
-    return Condition.MATCH.sign("critical", sentence, f"Labels of {name} have come again", evidence)
+    return Condition.MATCH.sign("critical", sentence, f"Labels of {name} have arrived", evidence)

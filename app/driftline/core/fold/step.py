@@ -99,11 +99,11 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
         shard.strays.move(watermark_ms, time_ms, out.record)
     shard.watermark_ms = time_ms
     for place in shard.pending.due(time_ms):
-        end_wait(shard, place, "no label within the wait", out)
+        end_wait(shard, place, "no label arrived within label.wait", out)
     if shard.terms.waits_watched:
         watch_waits(shard, time_ms, out)
     for held in shard.early.expire(time_ms):
-        end_hold(shard, held, "no event within the wait", out)
+        end_hold(shard, held, "no event arrived within label.early", out)
     if shard.pending.keep:
         shard.pending.let_go_corrected(time_ms)
     if time_ms >= shard.watch.time_due_ms:
@@ -113,7 +113,7 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
 def _event(shard: Shard, event: Event, out: Outbox) -> None:
     event_id, now_ms, terms = event.event_id, shard.watermark_ms or 0, shard.terms
     if shard.pending.find(event_id, now_ms) is not None:
-        reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was scored before", out)
+        reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was already scored", out)
         return
     learner = shard.learner
     version, learned = ModelVersion(learner.generation, learner.learned), learner.learned - learner.began  # `known`

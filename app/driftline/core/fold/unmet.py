@@ -45,7 +45,7 @@ def unmet_cause(shard: Shard, probes: Sequence[Probe], *, whole: bool) -> Cause 
     silence, examples = strays.silence, [str(probe.event_id)[:60] for probe in probes[-3:]]
     span_ms = passed_ms - silence.first_ms
     evidence: dict[str, object] = {"examples": examples, "held_for_ms": PATIENCE_MS, "joined": joined}
-    hardly = f"hardly one has since the first of them came, {span_text(max(span_ms, 0))} ago"
+    hardly = f"hardly any label has found its event since the first one arrived, {span_text(max(span_ms, 0))} ago"
     if not shard.counts.get("scored", 0):
         return Cause("unknown", len(probes), f"no event has been scored. {_events_text(shard)}", evidence)
     if (order := _rising(shard)) is not None:
@@ -54,8 +54,9 @@ def unmet_cause(shard: Shard, probes: Sequence[Probe], *, whole: bool) -> Cause 
         if len(among) < max(STRAYS_MIN, len(probes) / 2):
             return None
         sentence = (
-            f"{hardly}, and their ids lie among those of events that came: a label has {among[-1].event_id!s:.60}, "
-            f"events have {first!s:.60} to {last!s:.60}. {stopped_text(shard) or unshown_text(examples)}"
+            f"{hardly}, although their ids lie within the range of the events': a label has "
+            f"{among[-1].event_id!s:.60}, events have {first!s:.60} to {last!s:.60}. "
+            f"{stopped_text(shard) or unshown_text(examples)}"
         )
         return Cause("unknown", len(among), sentence, evidence)
     late = span_ms < max(SEEN_MS, (silence.first_ms - (strays.began_ms or 0)) // 2)
@@ -63,8 +64,8 @@ def unmet_cause(shard: Shard, probes: Sequence[Probe], *, whole: bool) -> Cause 
     if late or not whole or expected < max(EXPECTED_MIN, 4 * joined):
         return None
     sentence = (
-        f"{hardly}. {stopped_text(shard) or unshown_text(examples)} If labels are of events from before "
-        f"{shard.pipeline.name} began, this ends by itself."
+        f"{hardly}. {stopped_text(shard) or unshown_text(examples)} If the labels belong to events from before "
+        f"{shard.pipeline.name} started, this resolves itself."
     )
     return Cause("unknown", len(probes), sentence, {**evidence, "expected": expected}, sure=False)
 
@@ -90,8 +91,8 @@ def _order(event_id: EventId) -> _Order:
 
 def unshown_text(examples: Sequence[str]) -> str:
     return (
-        "Neither ids nor keys show why. Look whether `label.id` and `event.id` name the same thing, and whether the "
-        f"events of these ids were sent: {', '.join(examples) or 'none is held any more'}."
+        "Neither ids nor keys show why. Check that `label.id` and `event.id` name the same thing, and that the events "
+        f"of these labels were sent: {', '.join(examples) or 'none is still held'}."
     )
 
 
@@ -101,14 +102,14 @@ def stopped_text(shard: Shard) -> str:
     quiet_ms = 0 if newest_ms is None else min(shard.now_ms, shard.strays.event_ms) - newest_ms
     if quiet_ms < max(PATIENCE_MS, STOPPED_GAPS * gap_ms):
         return ""
-    return f"No event has come for {span_text(quiet_ms)} of time. {_events_text(shard)}"
+    return f"No event has arrived for {span_text(quiet_ms)} of event time. {_events_text(shard)}"
 
 
 def _events_text(shard: Shard) -> str:
     topic = shard.pipeline.topics.events
-    return f"Look whether events are written to {topic}{place_text(shard)}."
+    return f"Check that events are written to {topic}{place_text(shard)}."
 
 
 def place_text(shard: Shard) -> str:
     """Of a topic, which part of it to look at; empty where the shard reads all of it."""
-    return "" if shard.pipeline.shards == 1 else f", and to partition {shard.number} as well"
+    return "" if shard.pipeline.shards == 1 else f", partition {shard.number} included"

@@ -136,8 +136,8 @@ def _other_form(probes: Sequence[Probe], events: Sequence[Known], knows: Callabl
         label_id, event_id = pairs[-1]
         how = _difference(label_id, event_id)
         sentence = (
-            f"their ids are those of known events in another form, {how}: a label has {_shown(label_id)} where the "
-            f"event has {_shown(event_id)}. Write ids alike on both sides; `{_path_hint(label_id, event_id)}"
+            f"their ids are those of known events in another form ({how}): a label has {_shown(label_id)}, its event "
+            f"{_shown(event_id)}. Write ids the same way on both sides; {_path_hint(label_id, event_id)}"
         )
         return Cause("ids", len(pairs), sentence, {"label_id": _brief(label_id), "event_id": _brief(event_id)})
     return _foreign_form([probe.event_id for probe in probes], ids)
@@ -145,8 +145,8 @@ def _other_form(probes: Sequence[Probe], events: Sequence[Known], knows: Callabl
 
 def _path_hint(label_id: EventId, event_id: EventId) -> str:
     if isinstance(label_id, str) == isinstance(event_id, str):
-        return "label.id` may name a field that has them as events do."
-    return '7` and `"7"` are two ids in JSON.'
+        return "`label.id` may name another field that does."
+    return 'in JSON, `7` and `"7"` are different ids.'
 
 
 def _written_otherwise(event_id: EventId, ids: Sequence[EventId]) -> Iterator[EventId]:
@@ -220,9 +220,9 @@ def _number_text(number: int | float) -> str:
 
 def _difference(label_id: EventId, event_id: EventId) -> str:
     if isinstance(label_id, str) and not isinstance(event_id, str):
-        return "text where events have numbers"
+        return "strings instead of numbers"
     if isinstance(event_id, str) and not isinstance(label_id, str):
-        return "numbers where events have text"
+        return "numbers instead of strings"
     label, event = str(label_id), str(event_id)
     if label.strip() == event:
         return "with spaces around them"
@@ -238,7 +238,9 @@ def _difference(label_id: EventId, event_id: EventId) -> str:
         return "with or without .0 at the end"
     if label.endswith(event) or event.endswith(label):
         return "with or without something before them"
-    return "rounded by a program that keeps numbers as floats" if not isinstance(label_id, str) else "written otherwise"
+    return (
+        "rounded by a program that keeps numbers as floats" if not isinstance(label_id, str) else "written differently"
+    )
 
 
 def _foreign_form(labels: Sequence[EventId], events: Sequence[EventId]) -> Cause | None:
@@ -259,8 +261,8 @@ def _foreign_form(labels: Sequence[EventId], events: Sequence[EventId]) -> Cause
         return None
     label_id, event_id = foreign[-1], events[-1]
     sentence = (
-        f"their ids do not look like those of events: a label has {_shown(label_id)}, an event {_shown(event_id)}. "
-        "Look whether `label.id` and `event.id` name the same thing, and whether both sides write it alike."
+        f"their ids do not look like event ids: a label has {_shown(label_id)}, an event {_shown(event_id)}. "
+        "Check that `label.id` and `event.id` name the same thing, and that both sides write it the same way."
     )
     return Cause("ids", len(foreign), sentence, {"label_id": _brief(label_id), "event_id": _brief(event_id)})
 
@@ -287,7 +289,7 @@ def _kind(event_id: EventId) -> frozenset[str]:
 
 
 def _shown(event_id: EventId) -> str:
-    return f'"{_brief(event_id)}" (text)' if isinstance(event_id, str) else f"{_brief(event_id)} (a number)"
+    return f'"{_brief(event_id)}" (a string)' if isinstance(event_id, str) else f"{_brief(event_id)} (a number)"
 
 
 def _brief(event_id: EventId) -> str:
@@ -306,31 +308,27 @@ def _other_place(probes: Sequence[Probe], events: Sequence[Known], partition: in
     of_events, of_labels = partitioner_of(event_keys, partition), partitioner_of(label_keys, partition)
     if of_events is not None:
         name, count = of_events
-        placed = f"Events are placed by {PARTITIONERS[name][1]}, over {count} partitions"
+        placed = f"Events are partitioned by {PARTITIONERS[name][1]}, over {count} partitions"
         bare = sum(probe.key is None for probe in probes)
         if bare >= len(probes) / 2:
-            sentence = (
-                f"labels have no key, and come to any partition. {placed}: send each label under its event's key."
-            )
+            sentence = f"labels have no key and go to any partition. {placed}: send each label with its event's key."
             return Cause("partition", bare, sentence, {"partitions": count, "events_by": name, "labels_by": "none"})
         wrong = sum(probe.key is not None and places(name, count, probe.key) != partition for probe in probes)
         if wrong >= len(probes) / 2:
             by = of_labels[0] if of_labels is not None else "none"
-            how = (
-                f"labels by {PARTITIONERS[by][1]}" if by in PARTITIONERS else "labels not by their key, or another way"
-            )
+            how = f"labels by {PARTITIONERS[by][1]}" if by in PARTITIONERS else "labels in another way"
             sentence = (
-                f"by their keys they belong to other partitions. {placed}; {how}. Give the labels' producer the "
-                f"partitioner of the events' (librdkafka: `partitioner={_SETTING[name]}`)."
+                f"their keys belong to other partitions. {placed}; {how}. Use the events' partitioner for labels too "
+                f"(librdkafka: `partitioner={_SETTING[name]}`)."
             )
             return Cause("partition", wrong, sentence, {"partitions": count, "events_by": name, "labels_by": by})
     elif of_labels is not None and len(waiting) >= EVENTS_MIN:
         name, count = of_labels
         bare = sum(known.key is None for known in waiting)
-        what = "have no key, and come to any partition" if bare >= len(waiting) / 2 else "are not placed by their key"
+        what = "have no key and go to any partition" if bare >= len(waiting) / 2 else "are not partitioned by their key"
         sentence = (
-            f"events {what}. Labels are placed by {PARTITIONERS[name][1]}, over {count} partitions: send each event "
-            "under a key, and its label under the same."
+            f"events {what}. Labels are partitioned by {PARTITIONERS[name][1]}, over {count} partitions: send each "
+            "event with a key, and its label with the same key."
         )
         return Cause("partition", len(probes), sentence, {"partitions": count, "events_by": "none", "labels_by": name})
     return _other_key(probes, waiting) if of_events is not None or partition else None
@@ -351,9 +349,9 @@ def _other_key(probes: Sequence[Probe], events: Sequence[Known]) -> Cause | None
     one, other = ("events", "labels") if of_events > of_labels else ("labels", "events")
     known, probe = events[-1], probes[-1]
     sentence = (
-        f"{one} have their id as key and {other} something else: a label of id {_brief(probe.event_id)} has key "
-        f"{_key(probe.key)}, an event of id {_brief(known.event_id)} has {_key(known.key)}. A label reaches its "
-        "event's partition only under the event's key."
+        f"{one} use their id as key, {other} something else: a label with id {_brief(probe.event_id)} has key "
+        f"{_key(probe.key)}, an event with id {_brief(known.event_id)} has {_key(known.key)}. A label reaches its "
+        "event's partition only with the event's key."
     )
     count = len(labels_by_id) - sum(labels_by_id) if one == "events" else sum(labels_by_id)
     return Cause("key", count, sentence, {"label_key": _key(probe.key), "event_key": _key(known.key)})
@@ -390,8 +388,8 @@ def late_cause(late: Sequence[tuple[int, int]], timing: Timing) -> Cause:
     if leap is not None and leap.to_ms - leap.from_ms > timing.wait_ms:
         return _leap_cause(leap, len(late))
     sentence = (
-        f"they come up to {span_text(most_ms)} after their event, and `label.wait` is {span_text(timing.wait_ms)}. "
-        "Raise it beyond the longest delay."
+        f"they arrive up to {span_text(most_ms)} after their event, and `label.wait` is {span_text(timing.wait_ms)}. "
+        "Raise it above the longest delay."
     )
     return Cause("wait", len(late), sentence, {"delay_ms": most_ms, "wait_ms": timing.wait_ms})
 
@@ -406,10 +404,10 @@ def _behind(behind_ms: Sequence[int], timing: Timing) -> Cause | None:
     evidence: dict[str, object] = {"behind_ms": usual_ms, "wait_ms": wait_ms}
     if leap is not None and leap.to_ms - leap.from_ms >= max(0.8 * usual_ms, least_ms):
         return _leap_cause(leap, len(over))
-    delay = "" if timing.delay_ms is None else f" (and labels come up to {span_text(int(timing.delay_ms))} after them)"
+    delay = "" if timing.delay_ms is None else f" (with a usual label delay of up to {span_text(int(timing.delay_ms))})"
     sentence = (
-        f"their times lie {span_text(usual_ms)} behind those of events that were read before{delay}, so the wait of "
-        f"{span_text(wait_ms)} was over. Send labels in the order of time with events, or raise `label.wait`."
+        f"they lag {span_text(usual_ms)} behind events that were read before them{delay}, so the wait of "
+        f"{span_text(wait_ms)} was over. Send labels and events in time order, or raise `label.wait`."
     )
     return Cause("behind", len(over), sentence, evidence)
 
@@ -417,8 +415,8 @@ def _behind(behind_ms: Sequence[int], timing: Timing) -> Cause | None:
 def _leap_cause(leap: Leap, count: int) -> Cause:
     leap_ms = leap.to_ms - leap.from_ms
     sentence = (
-        f"one record, {leap.place}, moved time ahead by {span_text(leap_ms)} at once, and every wait that ran then "
-        "ended. Correct its source; look whether `event.time` and `label.time` are times of one clock."
+        f"one record, {leap.place}, moved time ahead by {span_text(leap_ms)}, which ended every wait in progress. "
+        "Correct its source; check that `event.time` and `label.time` follow the same clock."
     )
     return Cause("leap", count, sentence, {"leap_ms": leap_ms, "place": leap.place})
 

@@ -51,7 +51,7 @@ class State(IntEnum):
     UNKNOWN = 0, fates.GONE, False, "neither the event nor a label of it is known: none has come, or it was forgotten"
     HELD = 1, fates.GONE, False, "the label came before the event, and is held"
     WAITING = 2, fates.WAITING, False, "the event was scored and waits for its label"
-    PARTLY = 3, fates.WAITING, True, "it has a label and waits for more of them"
+    PARTLY = 3, fates.WAITING, True, "it has a label and waits for more"
     LABELLED = 4, fates.LABELLED, True, "it has its label, which may still be corrected or retracted"
     LABELLED_FINAL = 5, fates.LABELLED, False, "it has its label"
     ASSUMED = 6, fates.ASSUMED, True, "no label came and one was assumed, which may still be corrected"
@@ -117,7 +117,7 @@ class Deed(Struct, frozen=True):
         return self.kind
 
 
-_OVER: Final = "no more: correct_for or correct_max is over"
+_OVER: Final = "it is past correct_for or correct_max"
 
 
 @unique
@@ -125,32 +125,30 @@ class Act(Enum):
     """What is done about a label, or where none came."""
 
     HOLD = Deed("held, up to `labels_max` of an event")
-    HELD_STANDS = Deed("ignored", "duplicate", "a label for this event is held already; the first one stands")
-    REPLACE = Deed(
-        "held in place of the first", "corrected", "it takes the place of a label that is held until the event comes"
-    )
-    DROP = Deed("the held label is dropped", "retracted", "the label was held until its event comes")
+    HELD_STANDS = Deed("ignored", "duplicate", "a label for this event is already held; the first one counts")
+    REPLACE = Deed("held in place of the first", "corrected", "it replaces a label that was held for its event")
+    DROP = Deed("the held label is dropped", "retracted", "the label was still held for its event")
     ORPHAN = Deed("the label is dropped", "orphan")
     JOIN = Deed("evaluated and learned", "joined")
     ADD = Deed("evaluated and learned; the wait ends with the last that `labels_max` allows", "joined")
     EXPIRE = Deed("the event is dropped", "expired")
     ASSUME = Deed("the assumed label is evaluated and learned", "assumed")
-    COMPLETE = Deed("no more labels are taken")
-    STANDS = Deed("ignored", "duplicate", "the event has its label already; the first one stands")
-    FULL = Deed("ignored", "duplicate", "the event has as many labels as labels_max allows")
-    SAME = Deed("ignored", "duplicate", "the event has this label already")
+    COMPLETE = Deed("no more labels are accepted")
+    STANDS = Deed("ignored", "duplicate", "the event already has its label; the first one counts")
+    FULL = Deed("ignored", "duplicate", "the event already has as many labels as labels_max allows")
+    SAME = Deed("ignored", "duplicate", "the event already has this label")
     CORRECT = Deed("metrics take the former label back; this one is evaluated and learned", "corrected")
-    REJOIN = Deed("evaluated, and learned anew", "joined")
+    REJOIN = Deed("evaluated and learned again", "joined")
     CONFIRM = Deed(
         "counted; it was learned when it was assumed",
         "late",
-        "the label came after the wait, and is the one that was assumed",
+        "the label arrived after the wait and is the one that was assumed",
     )
-    TOO_LATE = Deed("ignored", "late", "the label came after the wait")
-    CLOSED = Deed("ignored", "duplicate", f"the label can be corrected {_OVER}", closed=True)
-    CLOSED_LATE = Deed("ignored", "late", f"the label can be corrected {_OVER}", closed=True)
+    TOO_LATE = Deed("ignored", "late", "the label arrived after the wait")
+    CLOSED = Deed("ignored", "duplicate", f"the label can no longer be corrected: {_OVER}", closed=True)
+    CLOSED_LATE = Deed("ignored", "late", f"the label can no longer be corrected: {_OVER}", closed=True)
     RETRACT = Deed("metrics take the label back; nothing is learned", "retracted")
-    KEPT = Deed("ignored", "unretracted", f"the label can be retracted {_OVER}", closed=True)
+    KEPT = Deed("ignored", "unretracted", f"the label can no longer be retracted: {_OVER}", closed=True)
     NO_LABEL = Deed("ignored", "unretracted", "the event has no label")
     NO_EVENT = Deed("ignored", "unretracted", "no label of this event is known")
     NEVER = Deed("it cannot happen")

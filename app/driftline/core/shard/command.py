@@ -63,9 +63,9 @@ class Commands:
         if nonce in self._taken or nonce in unsigned:
             if chunk is not None and chunk.load == load:
                 return None
-            return Refused("control_repeated", f"the {control.command} with nonce {nonce} was taken before")
+            return Refused("control_repeated", f"this {control.command} (nonce {nonce}) was already executed")
         if sent_ms <= (max(self.floor_ms, self.crowded_ms) if control.signed else self.floor_ms):
-            return Refused("control_repeated", "it was sent so long ago that it may have been taken; give it again")
+            return Refused("control_repeated", "it was sent so long ago that it may have been executed; send it again")
         self.floor_ms = max(self.floor_ms, sent_ms - WINDOW_MS)
         if control.signed:
             self._taken[nonce] = sent_ms

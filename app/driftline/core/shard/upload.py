@@ -17,6 +17,7 @@ Nothing but the whole file of one load is ever handed on:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from driftline.core.record import Chunk
@@ -29,6 +30,9 @@ CHUNKS_MAX = 4_096
 WITHIN_MS = 86_400_000
 
 How: TypeAlias = Literal["under way", "whole", "damaged", "given up"]
+
+
+_ENDS: Mapping[How, str] = {"whole": "it was complete", "damaged": "it was damaged", "given up": "it was abandoned"}
 
 
 class Loading:
@@ -66,11 +70,11 @@ class Loading:
             The whole file, if this part makes it whole; why the part is of no use; or None.
         """
         if chunk.load < self.load:
-            return Refused("load_over", f"load {chunk.load} is over: {self.load} was begun after it")
+            return Refused("load_over", f"load {chunk.load} was superseded by {self.load}")
         if chunk.load > self.load:
             self._begin(chunk, now_ms)
         elif self.how != "under way":
-            return Refused("load_over", f"load {chunk.load} is over ({self.how}); load the model again")
+            return Refused("load_over", f"load {chunk.load} has ended ({_ENDS[self.how]}); load the model again")
         return self._add(chunk)
 
     def _begin(self, chunk: Chunk, now_ms: int) -> None:
@@ -84,12 +88,12 @@ class Loading:
         first, parts = self._first, self._parts
         same = (chunk.count, chunk.size_bytes, chunk.sha256)
         if first is None or same != (first.count, first.size_bytes, first.sha256):
-            return Refused("load_mixed", f"load {chunk.load}: this part is of another file than the first one was")
+            return Refused("load_mixed", f"load {chunk.load}: this part belongs to another file than the first one")
         there = parts.get(chunk.number)
         if there is not None:  # a sender may repeat what it has no answer to
             if there == chunk.content:
                 return None
-            return Refused("load_mixed", f"load {chunk.load}: part {chunk.number} was there, with other content")
+            return Refused("load_mixed", f"load {chunk.load}: part {chunk.number} already arrived with other content")
         parts[chunk.number] = chunk.content
         self._size += len(chunk.content)
         if self._size <= first.size_bytes and len(parts) < first.count:
@@ -99,7 +103,7 @@ class Loading:
             self._put_away("whole")
             return whole
         self._put_away("damaged")
-        detail = f"load {chunk.load}: the parts do not make the file that they name; the model stays. Load it again"
+        detail = f"load {chunk.load}: the parts do not make up the file they name; the model stays. Load it again"
         return Refused("load_damaged", detail)
 
     def _put_away(self, how: How) -> None:

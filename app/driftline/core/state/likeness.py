@@ -27,7 +27,7 @@ def unlikeness(model: Any, own: Any) -> str:
         Exception: any, of an object without its attributes.
     """
     if _steps(model) != _steps(own):
-        return f"is a {type(model).__name__} that the pipeline's model expression does not make"
+        return f"is a {type(model).__name__}, which the pipeline's model expression does not make"
     if other := _another_setting(_settings(model), _settings(own)):
         return f"has {other}, unlike the pipeline's model expression"
     return ""

@@ -79,20 +79,18 @@ def parse(content: bytes) -> tuple[Trained, bytes]:
     except (msgspec.DecodeError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise UnfitError("this is no model file; `driftline train` makes one")
+        raise UnfitError("this is not a model file; `driftline train` writes one")
     if document.get("format") != FORMAT:
         raise UnfitError(
-            f"the model file has format {document.get('format')!r:.20}, this version reads {FORMAT}; train anew"
+            f"the model file has format {document.get('format')!r:.20}, this version reads {FORMAT}; train it again"
         )
     try:
         manifest = msgspec.convert(document, Trained)
     except msgspec.ValidationError as error:
-        raise UnfitError(f"the model file's manifest cannot be read ({str(error)[:100]}); train anew") from error
+        raise UnfitError(f"the model file's manifest cannot be read ({str(error)[:100]}); train it again") from error
     frozen = content[end + 1 :]
     if len(frozen) != manifest.size_bytes or hashlib.sha256(frozen).hexdigest() != manifest.sha256:
-        raise UnfitError(
-            "the model file is damaged: its bytes are not those that it names; copy it again, or train anew"
-        )
+        raise UnfitError("the model file is damaged: its checksum does not match; copy it again, or train it again")
     return manifest, frozen
 
 
@@ -104,7 +102,7 @@ def check_versions(manifest: Trained) -> None:
     """
     if (why := unreadable(manifest.versions)) is not None:
         raise UnfitError(
-            f"the model was {why}; train it anew with this one, or load it where {readers(manifest.versions)} runs"
+            f"the model was {why}; train it again with this one, or load it where {readers(manifest.versions)} runs"
         )
 
 
@@ -117,12 +115,10 @@ def check_pipeline(manifest: Trained, pipeline: Pipeline) -> None:
     try:
         before = read_pipeline(manifest.pipeline).resolved()
     except (PipelineError, RecursionError):
-        raise UnfitError("the model's pipeline cannot be read by this version; train it anew") from None
+        raise UnfitError("the model's pipeline cannot be read by this version; train it again") from None
     if refused := refused_keys(before, pipeline.resolved()):
-        told = ", ".join(refused[:NAMED_MAX]) + (f" and {len(refused) - NAMED_MAX} more" if refused[NAMED_MAX:] else "")
-        raise UnfitError(
-            f"the model was trained under another pipeline: {told} differ; train it with the worker's pipeline file"
-        )
+        keys = ", ".join(refused[:NAMED_MAX]) + (f" and {len(refused) - NAMED_MAX} more" if refused[NAMED_MAX:] else "")
+        raise UnfitError(f"the model was trained with another pipeline file: {keys} differ; train it with the worker's")
 
 
 def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
@@ -141,13 +137,13 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
         raise UnfitError(f"the pipeline's model cannot be built to compare ({str(error)[:100]})") from error
     try:
         if other := unlikeness(model, learner.model):
-            raise UnfitError(f"the file holds a model that {other}; train anew")
+            raise UnfitError(f"the file holds a model that {other}; train it again")
         learner.install(model)
         check_depth(learner.model)
     except UnfitError:
         raise
     except Exception as error:  # an object without its attributes raises anything
         raise UnfitError(
-            f"the file's model cannot be put to work ({type(error).__name__}: {str(error)[:100]}); train anew"
+            f"the file's model does not work ({type(error).__name__}: {str(error)[:100]}); train it again"
         ) from error
     return model

@@ -78,7 +78,7 @@ def _truth_reader(rules: Rules, _: Bounds) -> Read:
         if positive is None:
             if isinstance(value, (bool, int, float)) and value in (0, 1):  # a union type costs twice as much
                 return bool(value)
-            raise TargetError(f"a label must be true, false, 1 or 0, not {shown(value)} (or say label.positive)")
+            raise TargetError(f"a label must be true, false, 1 or 0, not {shown(value)} (or set label.positive)")
         if _type_of(value) != _type_of(positive):
             raise TargetError(f"a label must be {_type_of(positive)} like {positive!r}, not {shown(value)}")
         if value == positive:
@@ -93,7 +93,7 @@ def _truth_reader(rules: Rules, _: Bounds) -> Read:
 def _type_of(value: object) -> str:
     if isinstance(value, bool | int | float):
         return "a number or boolean"
-    return "text" if isinstance(value, str) else "neither text nor number"
+    return "a string" if isinstance(value, str) else "neither string nor number"
 
 
 def _assumable_truth(rules: Rules) -> Callable[[LabelValue], bool]:
@@ -127,7 +127,7 @@ def _class_reader(_: Rules, bounds: Bounds) -> Read:
             return value
         if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_MAX:
             return int(value)
-        raise TargetError(f"a class must be text, a whole number or a boolean, not {shown(value)}")
+        raise TargetError(f"a class must be a string, a whole number or a boolean, not {shown(value)}")
 
     return read
 
@@ -162,7 +162,7 @@ CLASS = LabelKind(
     two_valued=False,
     reader=_class_reader,
     assumable=lambda _: lambda value: not isinstance(value, float) or value.is_integer(),
-    allowed=lambda _: "text, a whole number, true or false",
+    allowed=lambda _: "a string, a whole number, true or false",
 )
 NUMBER = LabelKind(
     numeric=True,

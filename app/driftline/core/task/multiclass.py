@@ -84,7 +84,7 @@ MULTICLASS = Task(
     words=Words(
         "a class",
         "classes",
-        lambda rises: f"been {'surer' if rises else 'less sure'} of its predictions: ",
+        lambda rises: f"been {'more' if rises else 'less'} confident in its predictions: ",
     ),
     draft=Draft(
         looks=are_classes,
