@@ -49,14 +49,20 @@ async def test_records_that_are_no_entries_are_passed_over_and_named() -> None:
     assert before.note is not None
     journal = chosen.topics.journal
     entry = orjson.loads(cluster.records(journal, 0)[-1].value or b"")
-    strange = [{"positions": 3}, {"positions": {}, "pending": "many"}, {"positions": {"e": 0}, "metrics": [1]}, 7]
+    strange = [
+        {"positions": {f"{chosen.topics.events}:x": 1}},
+        {"positions": 3},
+        {"positions": {}, "pending": "many"},
+        {"positions": {"e": 0}, "metrics": [1]},
+        7,
+    ]
     first = cluster.log(Place(journal, 0)).end
     for value in (b"", b"\xff", b"[]", b'{"kind":"slice"}', *(orjson.dumps({**entry, "note": one}) for one in strange)):
         cluster.produce(journal, 0, value, NOW_MS)
     (after,) = await looked(cluster, chosen)
     assert (after.positions, after.note, after.epoch) == (before.positions, before.note, before.epoch)
     (trouble,) = after.troubles
-    assert trouble.startswith(f"{journal}-0 holds a record at offset {first} and 7 more that is not a journal entry")
+    assert trouble.startswith(f"{journal}-0 holds a record at offset {first} and 8 more that is not a journal entry")
     (plain,) = await read_status(broker(cluster, chosen), chosen, Layout(1))
     assert plain == after
 
@@ -79,6 +85,26 @@ async def test_with_a_key_nothing_is_shown_that_no_key_signed() -> None:
     assert before.note is not None
     assert (after.note, after.positions) == (before.note, before.positions)
     assert "not signed with a key of this deployment" in after.troubles[0]
+
+
+async def test_with_a_key_nothing_is_shown_that_stands_before_what_it_signed() -> None:
+    """What a stranger wrote in front of the last sealed entry is as little ours."""
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 40)
+    async with Life(cluster, chosen, start=Start(ring=RING)) as life:
+        await life.until_done()
+        journal = chosen.topics.journal
+        forged = orjson.loads(cluster.records(journal, 0)[-1].value or b"")
+        for _ in range(LOOK_BACK):
+            cluster.produce(journal, 0, orjson.dumps({**forged, "number": 99_999, "epoch": 77}), NOW_MS)
+        produce(cluster, chosen, 40, first=40)
+        await life.until_done()
+        await life.stop()
+    (found,) = await read_status(broker(cluster, chosen, RING), chosen, Layout(1))
+    assert found.epoch == 1
+    assert 0 < found.slice_number < 100
+    assert found.note is not None
 
 
 async def test_what_was_aborted_is_no_lag() -> None:

@@ -9,13 +9,14 @@ that wrote the one before, or was tampered with. With a key it also carries a `s
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 import orjson
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from driftline.core.error import InvariantError
+from driftline.core.place import input_place
 
 NOT_OURS = (TypeError, ValueError, RecursionError)
 """What reading and encoding raise at documents that we never wrote. JSON is read deeper than it is written: what lies
@@ -24,13 +25,19 @@ deeper than 254 levels cannot be encoded again, to be chained or signed."""
 MERGE_RULE = "time-1"  # named in every slice: a journal is only replayed by the rule that made it
 CHAIN_START = "0" * 32
 
+COUNT_MAX: Final = 2**62
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+"""An offset, a number or a count: all that follow from it can be written again."""
+Moment: TypeAlias = Annotated[int, Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
+"""Milliseconds of a watermark, to which waits can be added."""
+
 
 class Range(Struct, frozen=True):
     """Records of one input: offsets from `start` up to and without `stop`, of which `count` were records."""
 
-    start: int
-    stop: int
-    count: int
+    start: Count
+    stop: Count
+    count: Count
 
 
 class TopicIdentity(Struct, frozen=True):
@@ -41,7 +48,7 @@ class TopicIdentity(Struct, frozen=True):
     """
 
     id: str | None
-    partitions: int
+    partitions: Count
 
 
 class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
@@ -57,16 +64,16 @@ class SliceEntry(Struct, frozen=True, tag="slice", tag_field="kind"):
         ahead: offsets of the records whose time lay far ahead when they were merged, by input. Unset without any.
     """
 
-    number: int
+    number: Count
     inputs: dict[str, Range]
-    tick_ms: int | None
-    outputs: int
+    tick_ms: Moment | None
+    outputs: Count
     digest: str
     watermark_ms: int | None
-    epoch: int
+    epoch: Count
     merge: str = MERGE_RULE
     raised: dict[str, str] | UnsetType = UNSET
-    ahead: dict[str, list[int]] | UnsetType = UNSET
+    ahead: dict[str, list[Count]] | UnsetType = UNSET
 
 
 class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
@@ -90,18 +97,18 @@ class EpochEntry(Struct, frozen=True, tag="epoch", tag_field="kind"):
             where all goes to the partition that has the shard's number.
     """
 
-    number: int
+    number: Count
     reason: Literal["first", "pipeline", "version", "reset", "gap", "restored", "key", "topics"]
     state: Literal["fresh", "kept", "restored"]
-    positions: dict[str, int]
-    slice_number: int
+    positions: dict[str, Count]
+    slice_number: Count
     pipeline: dict[str, Any]
     versions: dict[str, str]
     arithmetic: str
     restored: str | UnsetType = UNSET
     begun_ms: int | UnsetType = UNSET
     topics: dict[str, TopicIdentity] | UnsetType = UNSET
-    outputs: dict[str, int] | UnsetType = UNSET
+    outputs: dict[str, Count] | UnsetType = UNSET
 
 
 Entry: TypeAlias = SliceEntry | EpochEntry
@@ -146,12 +153,25 @@ def decode_link(value: bytes | None) -> Link:
         document = orjson.loads(value or b"")
         chain, note = document.pop("chain"), document.pop("note", None)
         document.pop("seal", None)
-        return Link(msgspec.convert(document, Entry), chain, note)
+        entry: Entry = msgspec.convert(document, Entry)
+        _check(entry)
+        return Link(entry, chain, note)
     except (*NOT_OURS, KeyError, AttributeError) as error:
         raise InvariantError(
             f"the journal holds a record that is not a journal entry ({error}); only Driftline may write to it. "
             "Restore the topic, or start the pipeline under a new name"
         ) from error
+
+
+def _check(entry: Entry) -> None:
+    """Raises ValueError where an entry says what cannot be."""
+    named = entry.positions if isinstance(entry, EpochEntry) else entry.inputs
+    for name in named:
+        input_place(name, 0)
+    if isinstance(entry, SliceEntry):
+        for part in entry.inputs.values():
+            if not (part.start < part.stop and 0 < part.count <= part.stop - part.start):
+                raise ValueError(f"{part.count} records from {part.start} to {part.stop} cannot be")
 
 
 def _content(entry: Entry) -> dict[str, Any]:

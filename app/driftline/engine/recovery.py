@@ -471,6 +471,12 @@ class Recovery:
         folder = state.folder
         if folder is None or state.epoch is None:
             raise InvariantError("the journal starts with a slice instead of an epoch; restore its first entries")
+        if strange := entry.inputs.keys() - folder.positions.keys():
+            raise InvariantError(
+                f"slice {entry.number} of shard {self._partition} names {min(strange)[:100]!r}, which is not among the "
+                "inputs of its epoch: another program wrote to the journal. Restore the topic, or start with "
+                "--reset-state"
+            )
         if entry.tick_ms is not None:
             folded = folder.tick(entry.number, entry.tick_ms, entry.raised or {})
         else:

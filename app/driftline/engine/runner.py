@@ -347,6 +347,7 @@ class Runner:
         several = any(name != topic_of(name) for name in positions)
         if not several:
             self._outputs = {}
+        before = recovered.folder.positions if recovered.folder is not None else recovered.positions
         entry = next_epoch(
             recovered.epoch,
             self._pipeline,
@@ -358,7 +359,7 @@ class Runner:
             now_ms=int(self._clock.wall_s() * 1000),
             topics=self._topics,
             outputs=self._outputs,
-            added=bool(recovered.positions) and not positions.keys() <= recovered.positions.keys(),
+            added=recovered.epoch is not None and not positions.keys() <= before.keys(),
         )
         snapshots = SnapshotWriter(
             self._pipeline,
@@ -504,7 +505,8 @@ class Runner:
         if not known or self._shards == 1 or self._start.gap_continue:
             found = {*there, *known}
         else:
-            found = {*known, *(place for place in there if place.topic in anew)}
+            begun = {place.topic for place in known}  # all inputs, in a journal of ours
+            found = {*known, *(place for place in there if place.topic in anew or place.topic not in begun)}
         rank = Inputs(self._pipeline).rank
         return sorted(found, key=lambda place: (rank[place.topic], place.partition))
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from driftline.codec.inputs import Inputs
-from driftline.codec.journal import Entry, EpochEntry, Link, SliceEntry, decode_link
+from driftline.codec.journal import EpochEntry, Link, decode_link
 from driftline.codec.seal import is_sealed
 from driftline.core.error import DriftlineError, InvariantError
 from driftline.core.pipeline import Pipeline
@@ -63,17 +63,63 @@ class Edges(NamedTuple):
     ends: Mapping[Place, int]
 
 
-class _Journal(NamedTuple):
-    """The end of one journal.
+class _Journal:
+    """The end of one journal, as far as it is shown: whoever wrote its records may have made them large and many.
+
+    Args:
+        names: of the shard's inputs.
 
     Attributes:
-        bad: what is wrong with records that are no entries, by offset.
+        positions: next offset by input, as far as an entry names it.
+        slice_number, epoch: the greatest.
+        note: the last summary of the state that the shard has; None where another state has begun since.
+        noted: some entry has one.
+        bad, bad_count: offset of the first record that is no entry, and what is wrong with it; and how many there are.
         signed: an entry among them is sealed with a key of the deployment, which has one.
     """
 
-    links: list[Link]
-    bad: dict[int, str]
-    signed: bool = False
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        self.bad: tuple[int, str] | None = None
+        self.bad_count = 0
+        self.signed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.positions: dict[str, int] = {}
+        self.slice_number = self.epoch = 0
+        self.note: dict[str, Any] | None = None
+        self.noted = False
+
+    def sign(self) -> None:
+        """An entry that is sealed comes: what lies before it may be anybody's."""
+        if not self.signed:
+            self.signed = True
+            self._begin()
+
+    def refuse(self, offset: int, why: str) -> None:
+        """A record is no entry of ours."""
+        self.bad = self.bad or (offset, why)
+        self.bad_count += 1
+
+    def take(self, linked: Link) -> None:
+        """The next entry."""
+        entry = linked.entry
+        if isinstance(entry, EpochEntry):
+            self._move(entry.positions)
+            self.epoch = max(self.epoch, entry.number)
+            if entry.state != "kept":
+                self.note = None
+        else:
+            self._move({name: part.stop for name, part in entry.inputs.items()})
+            self.slice_number = max(self.slice_number, entry.number)
+            self.epoch = max(self.epoch, entry.epoch)
+        if linked.note is not None:
+            self.note, self.noted = linked.note, True
+            self._move(linked.note["positions"])
+
+    def _move(self, positions: Mapping[str, int]) -> None:
+        self.positions.update({name: offset for name, offset in positions.items() if name in self._names})
 
 
 async def read_status(broker: KafkaBroker, pipeline: Pipeline, layout: Layout) -> Sequence[ShardStatus]:
@@ -155,8 +201,9 @@ async def _shard(
     broker: KafkaBroker, pipeline: Pipeline, shard: int, places: Sequence[Place], edges: Edges
 ) -> ShardStatus:
     *inputs, place = places
-    links, bad, _ = await _last_links(broker, place, edges.beginnings[place], edges.stable[place])
-    positions = _positions(links) or {input_name(*one, shard): edges.beginnings[one] for one in inputs}
+    names = {input_name(*one, shard) for one in inputs}
+    journal = await _last_entries(broker, place, names, edges.beginnings[place], edges.stable[place])
+    positions = journal.positions or {input_name(*one, shard): edges.beginnings[one] for one in inputs}
 
     def lag(ends: Mapping[Place, int]) -> dict[str, int]:
         known = [(name, ends.get(input_place(name, shard))) for name in positions]
@@ -166,18 +213,18 @@ async def _shard(
         shard,
         positions,
         lag(edges.stable),
-        max((linked.entry.number for linked in links if isinstance(linked.entry, SliceEntry)), default=0),
-        max((_epoch(linked.entry) for linked in links), default=0),
-        _note(links),
+        journal.slice_number,
+        journal.epoch,
+        journal.note,
         lag(edges.ends),
-        tuple(_bad_texts(place, bad)),
+        tuple(_bad_texts(place, journal)),
     )
 
 
-def _bad_texts(place: Place, bad: Mapping[int, str]) -> Iterator[str]:
-    if bad:
-        offset, why = next(iter(bad.items()))
-        more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+def _bad_texts(place: Place, journal: _Journal) -> Iterator[str]:
+    if journal.bad is not None:
+        offset, why = journal.bad
+        more = f" and {journal.bad_count - 1:,} more" if journal.bad_count > 1 else ""
         where = f"{place.topic}-{place.partition}"
         yield (
             f"{where} holds a record at offset {offset}{more} that is not a journal entry ({why}): another program "
@@ -221,7 +268,9 @@ async def _open(broker: KafkaBroker, pipeline: Pipeline, places: Sequence[Place]
     ]
 
 
-async def _last_links(broker: KafkaBroker, place: Place, beginning: int, end: int) -> _Journal:
+async def _last_entries(
+    broker: KafkaBroker, place: Place, names: Collection[str], beginning: int, end: int
+) -> _Journal:
     """The last entries of a journal, back to one that names every position: an epoch, or one with a note.
 
     With keys back to a sealed one: without it, nothing tells entries from what others wrote behind them.
@@ -229,32 +278,32 @@ async def _last_links(broker: KafkaBroker, place: Place, beginning: int, end: in
     look_back = LOOK_BACK
     while True:
         start = max(beginning, end - look_back)
-        found = await _links_from(broker, place, start, end)
+        found = await _entries_from(broker, place, names, start, end)
         told = found.signed or not broker.ring
-        if start == beginning or (told and any(linked.note is not None for linked in found.links)):
+        if start == beginning or (told and found.noted):
             return found
         look_back *= 8
 
 
-async def _links_from(broker: KafkaBroker, place: Place, start: int, end: int) -> _Journal:
-    found = _Journal([], {})
-    signed = False
+async def _entries_from(broker: KafkaBroker, place: Place, names: Collection[str], start: int, end: int) -> _Journal:
+    found = _Journal(names)
     reader = broker.reader()
     await reader.open({place: start})
     try:
         while sources := await reader.read(place, READ_RECORDS_MAX, end):
             for source in sources:
-                signed = signed or is_sealed(source.value, name_of(place), broker.ring)
-                if signed and not is_sealed(source.value, name_of(place), broker.ring):
-                    found.bad[source.offset] = "not signed with a key of this deployment"
+                if is_sealed(source.value, name_of(place), broker.ring):
+                    found.sign()
+                elif found.signed:
+                    found.refuse(source.offset, "not signed with a key of this deployment")
                     continue
                 try:
-                    found.links.append(_sound(decode_link(source.value)))
+                    found.take(_sound(decode_link(source.value)))
                 except InvariantError as error:
-                    found.bad[source.offset] = str(error).partition("(")[2].partition(")")[0] or "unknown"
+                    found.refuse(source.offset, str(error).partition("(")[2].partition(")")[0] or "unknown")
     finally:
         await reader.close()
-    return found._replace(signed=signed)
+    return found
 
 
 class _Taken(Struct):
@@ -291,33 +340,8 @@ def _sound(linked: Link) -> Link:
     """Raises InvariantError where what an entry carries for people is of another kind."""
     if linked.note is not None:
         try:
-            msgspec.convert(linked.note, _Note)
-        except msgspec.ValidationError as error:
+            for name in msgspec.convert(linked.note, _Note).positions:
+                input_place(name, 0)
+        except ValueError as error:  # also msgspec's
             raise InvariantError(f"a journal entry has an unexpected note ({error})") from error
     return linked
-
-
-def _note(links: Sequence[Link]) -> dict[str, Any] | None:
-    """The last summary of the state that the shard has; None where another state has begun since."""
-    for linked in reversed(links):
-        if linked.note is not None:
-            return linked.note
-        if isinstance(linked.entry, EpochEntry) and linked.entry.state != "kept":
-            return None
-    return None
-
-
-def _positions(links: Sequence[Link]) -> dict[str, int]:
-    positions: dict[str, int] = {}
-    for linked in links:
-        if isinstance(linked.entry, EpochEntry):
-            positions.update(linked.entry.positions)
-        else:
-            positions.update({name: part.stop for name, part in linked.entry.inputs.items()})
-        if linked.note is not None:
-            positions.update(linked.note["positions"])
-    return positions
-
-
-def _epoch(entry: Entry) -> int:
-    return entry.number if isinstance(entry, EpochEntry) else entry.epoch
