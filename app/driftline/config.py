@@ -162,8 +162,8 @@ def read_yaml(text: str) -> tuple[Any, dict[str, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        told = ", ".join(filter(None, (error.context, error.problem)))
-        raise PipelineError([Problem("", None, f"{where}{told or 'not valid YAML'}")]) from None
+        why = ", ".join(filter(None, (error.context, error.problem)))
+        raise PipelineError([Problem("", None, f"{where}{why or 'not valid YAML'}")]) from None
     except yaml.YAMLError as error:
         raise PipelineError([Problem("", None, f"not valid YAML: {' '.join(str(error).split())}")]) from None
     except (RecursionError, ValueError) as error:

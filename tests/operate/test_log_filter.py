@@ -47,7 +47,7 @@ def test_other_errors_are_told_now_and_then_in_a_line(monkeypatch: pytest.Monkey
     assert first.getMessage() == "Unexpected error in sender routine: ValueError('odd')"
     assert first.exc_info is None
     assert not seldom.filter(record("Unexpected error in %s", "sender routine"))
-    monkeypatch.setattr(log_filter, "SAID_EVERY_S", 0.0)
+    monkeypatch.setattr(log_filter, "REPEAT_S", 0.0)
     again = record("Unexpected error in %s", "sender routine")
     assert seldom.filter(again)
     assert again.getMessage() == "Unexpected error in sender routine (and 1 more like it)"

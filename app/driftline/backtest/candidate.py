@@ -92,8 +92,8 @@ class Result:
     against: Any = None
 
     @property
-    def told(self) -> bool:
-        """Whether there is anything to be told of it."""
+    def has_results(self) -> bool:
+        """Whether there is anything to report of it."""
         return bool(self.tally.total.sums[0, 0])
 
     @property
@@ -131,13 +131,13 @@ class Result:
 class _DriftLog(dict[tuple[str, str], int]):
     """The shard's own count of drifts, which tells of each as it is counted."""
 
-    def __init__(self, drifts: dict[tuple[str, str], int], tell: Callable[[tuple[str, str]], None]) -> None:
+    def __init__(self, drifts: dict[tuple[str, str], int], on_drift: Callable[[tuple[str, str]], None]) -> None:
         super().__init__(drifts)
-        self._tell = tell
+        self._on_drift = on_drift
 
     def __setitem__(self, what: tuple[str, str], count: int) -> None:
         super().__setitem__(what, count)
-        self._tell(what)
+        self._on_drift(what)
 
 
 class Rows:

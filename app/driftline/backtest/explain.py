@@ -225,9 +225,9 @@ async def _explain(
     ending = f"{source.topic}-{source.partition}-{source.offset}-1"  # how an event's wait ended is named by the event
     outcome = None
     for place in layout.places([pipeline.topics.outcomes], shard):
-        async for said, _ in _records(broker, *place, ending):
-            if said.get("output_id") == ending:
-                outcome = said
+        async for found_there, _ in _records(broker, *place, ending):
+            if found_there.get("output_id") == ending:
+                outcome = found_there
     return Explanation(
         place=(source.topic, source.partition, source.offset),
         times=times,
@@ -271,10 +271,10 @@ def debugged(model: Any, features: Mapping[str, Any]) -> str | None:
     if ask is None:
         return None
     try:
-        said = ask(dict(features))
+        text = ask(dict(features))
     except Exception:  # noqa: BLE001 - River's debugging may raise anything; the rest of the explanation stands
         return None
-    return str(said)[:TEXT_MAX] if said else None
+    return str(text)[:TEXT_MAX] if text else None
 
 
 async def _opened(broker: Broker, place: Place) -> Reader:

@@ -136,14 +136,14 @@ def _writer(file: TextIO, pipeline: Pipeline, partition: int) -> Callable[[dict[
     def write(outcome: dict[str, Any]) -> None:
         features = outcome.get("features") or {}
         value = outcome.get("probability")
-        said = outcome.get("prediction")
-        if value is None and isinstance(said, int | float) and not isinstance(said, bool):
-            value = said
+        prediction = outcome.get("prediction")
+        if value is None and isinstance(prediction, int | float) and not isinstance(prediction, bool):
+            value = prediction
         row(
             [
                 *(outcome["event_id"], outcome["event_time_ms"], partition, outcome["kind"]),
                 *(_cell(features.get(name)) for name in names),
-                *(_cell(said), _cell(value), outcome.get("model_version"), _cell(outcome.get("label"))),
+                *(_cell(prediction), _cell(value), outcome.get("model_version"), _cell(outcome.get("label"))),
                 *(outcome.get("label_time_ms"), outcome.get("label_delay_ms")),
             ]
         )

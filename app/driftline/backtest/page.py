@@ -39,7 +39,7 @@ _PROGRAMS = {"app": "Driftline", "river": "River", "python": "Python"}
 def render(report: Report) -> str:
     """The whole page."""
     title, subtitle = _head(report)
-    told = headline(report)
+    metrics = headline(report)
     return _page().render(
         report=report,
         candidates=list(enumerate(report.candidates)),
@@ -47,8 +47,8 @@ def render(report: Report) -> str:
         title=title,
         subtitle=subtitle,
         verdicts=list(_verdicts(report)) if report.comparisons else [_alone(report)],
-        first=told[0],
-        timed=[name for name in told if name != "CostPerEvent" or report.cost is not None],
+        first=metrics[0],
+        timed=[name for name in metrics if name != "CostPerEvent" or report.cost is not None],
         best=_bests(report),
         in_parts=partial(plot.in_parts, report),
         when=partial(_when, report),
@@ -116,17 +116,17 @@ class _Verdict(NamedTuple):
 
 def _verdicts(report: Report) -> Iterator[_Verdict]:
     """Which is better, by how much, how sure: in sentences."""
-    told = headline(report)
+    metrics = headline(report)
     for comparison in report.comparisons:
         by_name = {one.metric: one for one in comparison.differences}
-        one = by_name[told[0]]
+        one = by_name[metrics[0]]
         if one.difference is None or one.baseline is None or one.candidate is None:
             continue
         names = {"rival": comparison.candidate, "base": comparison.baseline}
         if one.difference == one.low == one.high == 0:
             yield _Verdict("", Markup("<b>{rival}</b> has the same {} as {base}").format(one.metric, **names), "")
             continue
-        mixed = {by_name[name].verdict for name in told if name in by_name} >= {"better", "worse"}
+        mixed = {by_name[name].verdict for name in metrics if name in by_name} >= {"better", "worse"}
         kind = one.verdict if one.verdict in ("better", "worse") and not mixed else ""
         words = _MIXED if mixed else _WORDS.get(one.verdict, _ALIKE)
         text = f": {one.metric} {number(one.candidate)} against {number(one.baseline)}, {number(abs(one.difference))} "
@@ -135,7 +135,7 @@ def _verdicts(report: Report) -> Iterator[_Verdict]:
             text += f"; the true difference is likely between {signed(one.low)} and {signed(one.high)}"
         if one.won is not None:
             text += f". It was better in {one.won:.0%} of {comparison.blocks} blocks of time"
-        yield _Verdict(kind, words.format(**names) + text, _others(comparison, told[1:]))
+        yield _Verdict(kind, words.format(**names) + text, _others(comparison, metrics[1:]))
 
 
 _MIXED = Markup("<b>{rival}</b> against {base}: <b>mixed results</b>")
@@ -149,12 +149,12 @@ _WORDS = {
 def _others(comparison: Comparison, names: Sequence[str]) -> str:
     """The other metrics that a verdict is told by."""
     by_name = {one.metric: one for one in comparison.differences}
-    told = [
+    metrics = [
         f"{name} {signed(other.difference)} ({other.verdict})"
         for name in names
         if (other := by_name.get(name)) is not None and other.difference is not None
     ]
-    return f"Also: {'; '.join(told)}" if told else ""
+    return f"Also: {'; '.join(metrics)}" if metrics else ""
 
 
 def _alone(report: Report) -> _Verdict:
@@ -164,11 +164,11 @@ def _alone(report: Report) -> _Verdict:
         advice = "Without labels nothing can be measured: add a `label` section to the pipeline file."
         return _Verdict("", Markup("; ").join(scored), advice)
     only = plot.told_first(report)
-    told = ", ".join(f"{name} {number(only.metrics.get(name))}" for name in headline(report))
+    metrics = ", ".join(f"{name} {number(only.metrics.get(name))}" for name in headline(report))
     advice = "To see whether this beats something simple, add a second -p FILE, or --naive."
     if others := [one.name for one in report.candidates if one is not only]:
         advice = f"Nothing to compare it with: no results from {', '.join(others)}."
-    return _Verdict("", Markup("<b>{}</b>: {}, over {}").format(only.name, told, _answered(only)), advice)
+    return _Verdict("", Markup("<b>{}</b>: {}, over {}").format(only.name, metrics, _answered(only)), advice)
 
 
 def _answered(one: CandidateReport) -> str:
@@ -224,20 +224,20 @@ def _covered(report: Report) -> str:
     """The dates of the events and the price of decisions, in sentences."""
     source, cost = report.source, report.cost
     if source.counted:
-        told = f"{source.rows:,} rows, with times counted from {_date(source.start_ms)} UTC."
+        metrics = f"{source.rows:,} rows, with times counted from {_date(source.start_ms)} UTC."
     elif source.first_ms is None or source.last_ms is None:
-        told = "The dates of the events are unknown."
+        metrics = "The dates of the events are unknown."
     else:
-        told = f"Events from {_date(source.first_ms)} to {_date(source.last_ms)} UTC."
+        metrics = f"Events from {_date(source.first_ms)} to {_date(source.last_ms)} UTC."
     if cost is None:
-        return f"{told} No costs were given."
+        return f"{metrics} No costs were given."
     prices = (
         ("true positive", cost.tp),
         ("false positive", cost.fp),
         ("false negative", cost.fn),
         ("true negative", cost.tn),
     )
-    return f"{told} Costs: {', '.join(f'{price:g} for a {what}' for what, price in prices)}."
+    return f"{metrics} Costs: {', '.join(f'{price:g} for a {what}' for what, price in prices)}."
 
 
 def _date(time_ms: int) -> str:

@@ -20,7 +20,7 @@ UNTAUGHT = "NO LABEL WAS LEARNED"
 
 def findings(outcome: Outcome) -> list[str]:
     """What is as it should be."""
-    return [told for name, one in outcome.results.items() if (told := _as_served(name, one)) is not None]
+    return [remark for name, one in outcome.results.items() if (remark := _as_served(name, one)) is not None]
 
 
 def warnings(
@@ -33,12 +33,12 @@ def warnings(
         span: which part of the topics was requested; empty for all.
     """
     results = outcome.results.items()
-    all_told = [untaught(name, result, outcome.facts, label_delay_ms, task) for name, result in results]
-    found = [told for told in all_told if told is not None]
+    remarks = [untaught(name, result, outcome.facts, label_delay_ms, task) for name, result in results]
+    found = [remark for remark in remarks if remark is not None]
     if outcome.stopped:
         found.append("Stopped before the end: everything here covers only the part read until then.")
     found += _of_source(outcome.facts)
-    found += [told for name, result in outcome.results.items() if (told := _against(name, result)) is not None]
+    found += [remark for name, result in outcome.results.items() if (remark := _against(name, result)) is not None]
     for name, result in outcome.results.items():
         found += _of_candidate(name, result, span)
         if result.steered and any(part.difference for one in comparisons for part in one.differences):
@@ -47,10 +47,12 @@ def warnings(
                 "were not: this may explain part of the differences."
             )
     if partly := [one for one in comparisons if one.left_out]:
-        told = "; ".join(f"{one.candidate} over {one.events:,} events, leaving out {one.left_out:,}" for one in partly)
+        remark = "; ".join(
+            f"{one.candidate} over {one.events:,} events, leaving out {one.left_out:,}" for one in partly
+        )
         found.append(
             f"Compared with {partly[0].baseline} only in blocks of time where both predicted nearly the same "
-            f"events (at most {UNEQUAL_MAX:.0%} apart): {told}. The "
+            f"events (at most {UNEQUAL_MAX:.0%} apart): {remark}. The "
             "metrics table covers each candidate's own predictions. Use --burn-in to leave out the beginning, before "
             "a model "
             "has learned anything."
@@ -62,23 +64,23 @@ def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task:
     """That nothing could be learned before the last score, and why; None where something was."""
     if not task_of(task).supervised:
         return None
-    if result.taught or not result.told or facts.start != COLD or facts.size_bytes:
+    if result.taught or not result.has_results or facts.start != COLD or facts.size_bytes:
         return None
-    told = (
+    remark = (
         f"{name}: {UNTAUGHT} before the last score. All scores come from an untrained model, so the "
         "figures are meaningless. "
     )
     if result.first_ms is None or result.last_ms is None:
-        return told + "Check the times of events and labels."
+        return remark + "Check the times of events and labels."
     span_ms = result.last_ms - result.first_ms
     first, last = (shown_time(time_ms) for time_ms in (result.first_ms, result.last_ms))
     if label_delay_ms >= span_ms:
         delay, span = format_duration(label_delay_ms), f"{span_ms / 86_400_000:,.2g} days"
-        return told + (
+        return remark + (
             f"Labels arrive {delay} after their event, but all events lie within {span} ({first} to {last}). Check the "
             "times and --label-delay."
         )
-    return told + f"Events span {first} to {last}, and no label arrived by then. Check their times."
+    return remark + f"Events span {first} to {last}, and no label arrived by then. Check their times."
 
 
 def shown_time(time_ms: int) -> str:
@@ -115,7 +117,7 @@ def _of_source(facts: Facts) -> Iterator[str]:
 
 def _of_candidate(name: str, result: Result, span: str) -> Iterator[str]:
     if result.failure is not None:
-        yield f"{name} {'failed' if result.told else 'gave no results'}: {result.failure}"
+        yield f"{name} {'failed' if result.has_results else 'gave no results'}: {result.failure}"
     rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
     if rejected and result.failure is None:
         first = f"; the first: {result.rejected[0]}" if result.rejected else ""
@@ -156,9 +158,9 @@ def _against(name: str, result: Result) -> str | None:
         return None
     if not found.compared:
         return f"{name}: none of its scores was served{_removed(found)}."
-    told = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
-    told += f", by at most {found.largest:.4g}" if found.differing else ""
-    return told + (f"; {found.missing:,} were never served" if found.missing else "") + _removed(found) + "."
+    remark = f"{name}: {found.differing:,} of {found.compared:,} scores differ from what was served"
+    remark += f", by at most {found.largest:.4g}" if found.differing else ""
+    return remark + (f"; {found.missing:,} were never served" if found.missing else "") + _removed(found) + "."
 
 
 def _removed(found: Against) -> str:

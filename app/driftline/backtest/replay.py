@@ -199,11 +199,11 @@ class JournalReplay(Recovery):
         except _Enough:
             pass
         except InputLostError as error:
-            told = "the journal, or the input it refers to, has been deleted"
-            raise InputLostError(f"shard {self._partition}: {told} ({error.lost})", self._ways()) from error
+            what = "the journal, or the input it refers to, has been deleted"
+            raise InputLostError(f"shard {self._partition}: {what} ({error.lost})", self._ways()) from error
         except SnapshotError as error:
-            told = "the journal does not continue from the snapshot"
-            raise InputLostError(f"shard {self._partition}: {told} ({error})", self._ways()) from error
+            what = "the journal does not continue from the snapshot"
+            raise InputLostError(f"shard {self._partition}: {what} ({error})", self._ways()) from error
         finally:
             await self._close_inputs()
 

@@ -277,7 +277,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
     results = outcome.results
     task: TaskName = specs[0].pipeline["task"]
-    able = [spec.name for spec in specs if spec.name in results and results[spec.name].told]
+    able = [spec.name for spec in specs if spec.name in results and results[spec.name].has_results]
     baseline = able[0] if able else specs[0].name
     rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
@@ -327,7 +327,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
 def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport:
     tally = result.tally
     names = [metric.name for metric in metrics_of(tally.measure, cost)]
-    total = total_values(tally, cost) if result.told else {}
+    total = total_values(tally, cost) if result.has_results else {}
     thresholds = _thresholds(tally, cost)
     return CandidateReport(
         name=spec.name,
@@ -377,8 +377,8 @@ def _parts(
         n = int(cells.sums[number, 0])
         if n:
             enough = cells.sums[number, 1] >= FEW  # answered
-            told = {metric: finite(float(array[number])) if enough else None for metric, array in values.items()}
-            made.append(Part(name, n, told, starts_ms[number] if starts_ms is not None else None))
+            summary = {metric: finite(float(array[number])) if enough else None for metric, array in values.items()}
+            made.append(Part(name, n, summary, starts_ms[number] if starts_ms is not None else None))
     return made
 
 
@@ -474,7 +474,7 @@ def headline(report: Report) -> tuple[str, ...]:
     return report.measure.headline if report.cost is None else report.measure.headline_costs
 
 
-def told(report: Report, name: str) -> str:
+def summary_line(report: Report, name: str) -> str:
     """A comparison in a few lines of text."""
     comparison = next(one for one in report.comparisons if one.candidate == name)
     parts = []

@@ -28,7 +28,7 @@ from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.ingest.history import LogSource, TableSource
 
 HistorySource: TypeAlias = TableSource | LogSource
-SAID_EVERY = 4  # batches
+REPORT_EVERY = 4  # batches
 EACH_SNAPSHOT = "from a snapshot of each partition"
 SOME_SNAPSHOTS = "from a snapshot where a partition has one, else cold at the beginning of its topics"
 GARBAGE_THRESHOLDS = (100_000, 20, 100)
@@ -167,7 +167,7 @@ class Part:
                 candidate.fold(batch)
                 if candidate.failed:
                     at_work = [one for one in at_work if not one.failed]
-            if number % SAID_EVERY == 0:
+            if number % REPORT_EVERY == 0:
                 watch.moved(history.done, history.total)
                 if watch.stopped() or not at_work:
                     break
@@ -403,7 +403,7 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
                     continue
                 del ends[end]
                 if kind == "failed":
-                    raise _told(*content)
+                    raise _failure(*content)
                 done.append(content)
                 if not stop.asked:
                     begin()
@@ -415,7 +415,7 @@ def _spread(parts: Sequence[Work], processes: int, stop: Stop, moved: Callable[[
     return done
 
 
-def _told(text: str, exit_code: int) -> DriftlineError:
+def _failure(text: str, exit_code: int) -> DriftlineError:
     error = DriftlineError(text)
     error.exit_code = exit_code
     return error
@@ -439,8 +439,8 @@ def _work(part: Work, end: Any, halt: Any, path: list[str]) -> None:
         end.send(("failed", (str(error), error.exit_code)))
     except Exception as error:  # noqa: BLE001 - the other process tells of it
         traceback.print_exc()
-        told = f"a process of the backtest failed; this is a bug in Driftline: {type(error).__name__}: {error}"
-        end.send(("failed", (told, InvariantError.exit_code)))
+        text = f"a process of the backtest failed; this is a bug in Driftline: {type(error).__name__}: {error}"
+        end.send(("failed", (text, InvariantError.exit_code)))
 
 
 def _pipeline(spec: Spec) -> Pipeline:

@@ -149,24 +149,36 @@ class CsvPart(Rows):
             delay = outcome.label_time_ms - outcome.event_time_ms
         self._write(
             [
-                *(name, partition, outcome.event_id, outcome.event_time_ms, *_said(outcome.prediction)),
+                *(name, partition, outcome.event_id, outcome.event_time_ms, *_prediction_cells(outcome.prediction)),
                 *(outcome.version, outcome.kind, _shown(outcome.label), outcome.label_time_ms, delay, _shown(counted)),
             ]
         )
 
     def waiting(self, name: str, partition: int, event_id: EventId, waiting: Waiting) -> None:
-        said = _said(waiting.prediction)
-        row = [name, partition, event_id, waiting.time_ms, *said, waiting.version, "waiting", None, None, None, "false"]
+        served = _prediction_cells(waiting.prediction)
+        row = [
+            name,
+            partition,
+            event_id,
+            waiting.time_ms,
+            *served,
+            waiting.version,
+            "waiting",
+            None,
+            None,
+            None,
+            "false",
+        ]
         self._write(row)
 
     def score(self, name: str, partition: int, score: Score) -> None:
-        said = _said(score.prediction)
+        served = _prediction_cells(score.prediction)
         row = [
             name,
             partition,
             score.event_id,
             score.time_ms,
-            *said,
+            *served,
             score.version,
             "scored",
             None,
@@ -177,7 +189,7 @@ class CsvPart(Rows):
         self._write(row)
 
 
-def _said(prediction: Prediction) -> tuple[Any, Any]:
+def _prediction_cells(prediction: Prediction) -> tuple[Any, Any]:
     return _shown(prediction.label), repr(prediction.value) if prediction.value is not None else None
 
 

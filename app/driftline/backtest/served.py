@@ -99,10 +99,10 @@ class Served:
                 found.missing += 1
             return
         found.compared += 1
-        said = self._encode(score).value or b""
-        if said == served:
+        derived = self._encode(score).value or b""
+        if derived == served:
             return
-        one, other = document_of(served) or {}, document_of(said) or {}
+        one, other = document_of(served) or {}, document_of(derived) or {}
         kept = ("prediction", "probability", "probabilities", "decision", "guard")
         if not exact and all(one.get(name) == other.get(name) for name in kept):
             return

@@ -44,7 +44,7 @@ class Start:
     """
 
     positions: Mapping[str, int]
-    told: str = COLD
+    text: str = COLD
     hint: str = ""
     snapshot: tuple[Manifest, Frozen] | None = None
 
@@ -91,8 +91,8 @@ async def start_of(
         before = found[::-1]  # as early as can be: the newest may lie at the very end
     for manifest, frozen in before:
         if not (stopped := _stopped(manifest, specs)):
-            told = f"from the snapshot after slice {manifest.slice_number}"
-            return Start({**bounds.beginnings, **manifest.positions}, told, snapshot=(manifest, frozen))
+            text = f"from the snapshot after slice {manifest.slice_number}"
+            return Start({**bounds.beginnings, **manifest.positions}, text, snapshot=(manifest, frozen))
         if warm:
             raise InputFileError(f"{stopped}. Drop --warm; --burn-in leaves the beginning out of the metrics")
     if warm:
@@ -111,15 +111,15 @@ def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: in
     """Where the oldest snapshot lies that can be gone on from, in words."""
     manifest, frozen = snapshot
     read = sum(at for name, at in manifest.positions.items() if topic_of(name) == pipeline.topics.events)
-    told = f"its oldest is at offset {read:,}"
+    text = f"its oldest is at offset {read:,}"
     try:
         watermark_ms = load(parse_foreign(manifest.pipeline, pipeline), partition, frozen).watermark_ms
     except (SnapshotError, PipelineError):
-        return told
+        return text
     if watermark_ms is None:
-        return told
+        return text
     at = written(watermark_ms, f"%Y-%m-%dT%H:%M:%S.{watermark_ms % 1_000:03}Z")
-    return f"{told} ({at}), other shards' elsewhere"
+    return f"{text} ({at}), other shards' elsewhere"
 
 
 async def _snapshots(

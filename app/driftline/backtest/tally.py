@@ -340,11 +340,11 @@ def _number(bits: int) -> float:
 def _quarters(edges: Sequence[float]) -> list[str]:
     """Names of what lies between numbers, in as many digits as their distances need."""
     near = min((high - low for low, high in pairwise(edges)), default=math.inf) / 100
-    told = [f"{edge:.4g}" for edge in edges]
+    texts = [f"{edge:.4g}" for edge in edges]
     for digits in range(5, 18):
-        if any(abs(float(text) - edge) > near for text, edge in zip(told, edges, strict=True)):
-            told = [f"{edge:.{digits}g}" for edge in edges]
-    return [f"below {told[0]}", *(f"{low} to {high}" for low, high in pairwise(told)), f"{told[-1]} and more"]
+        if any(abs(float(text) - edge) > near for text, edge in zip(texts, edges, strict=True)):
+            texts = [f"{edge:.{digits}g}" for edge in edges]
+    return [f"below {texts[0]}", *(f"{low} to {high}" for low, high in pairwise(texts)), f"{texts[-1]} and more"]
 
 
 class Tally:

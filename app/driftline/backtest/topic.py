@@ -117,7 +117,7 @@ async def replay(
     facts = Facts(
         rows=panel.read.records,
         size_bytes=panel.read.size_bytes,
-        start=start.told,
+        start=start.text,
         cut_events=list(bounds.cut_events),
         cut_labels=list(bounds.cut_labels),
         uncommanded=bool(commanded),

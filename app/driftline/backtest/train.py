@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from driftline.backtest.candidate import Candidate, Result
-from driftline.backtest.run import SAID_EVERY, HistorySource, Stop
+from driftline.backtest.run import REPORT_EVERY, HistorySource, Stop
 from driftline.codec.keyring import KeyRing
 from driftline.codec.parts import encode_model
 from driftline.core.error import InputFileError
@@ -86,7 +86,7 @@ def train(
                     last_ms = record.time_ms if last_ms is None else max(last_ms, record.time_ms)
             last.extend(score.features for score in candidate.scores[-TRIED:])
             candidate.scores.clear()
-            if number % SAID_EVERY == 0:
+            if number % REPORT_EVERY == 0:
                 moved(history.done, history.total)
                 if stop.asked:
                     return None
@@ -155,12 +155,12 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
     kept, again = shard.learner, Learner(shard.pipeline)
     again.load(model_of(shard.pipeline, frozen), frozen, manifest.learned)
     for values in last:
-        said, repeated = _said(kept, values), _said(again, values)
-        if said == _NOTHING:
+        first, repeated = _answer(kept, values), _answer(again, values)
+        if first == _NOTHING:
             raise InputFileError(
                 "after training, the model's predictions are not finite; scale its features, or lower its learning rate"
             )
-        if said != repeated:
+        if first != repeated:
             raise InputFileError(
                 "the model's predictions change after saving and restoring it, so it cannot be loaded; "
                 "`driftline check` names the step"
@@ -168,7 +168,7 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
     return manifest
 
 
-def _said(learner: Learner, values: Values) -> Prediction | str:
+def _answer(learner: Learner, values: Values) -> Prediction | str:
     """What a model says, or raises: an event at which it always raises is rejected live as well."""
     try:
         made, _, _ = learner.score(values, "proof", Oracle())

@@ -21,7 +21,7 @@ from driftline.backtest import report as reports
 from driftline.backtest.candidate import Spec
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
-from driftline.backtest.report import Asked, CandidateReport, Report, Source, told
+from driftline.backtest.report import Asked, CandidateReport, Report, Source, summary_line
 from driftline.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from driftline.backtest.score import check_folder, check_format, drafted, working_folder
 from driftline.backtest.span import Order, Span, TopicSource
@@ -162,13 +162,13 @@ def _over_topics(
         outcome = run_parts(specs, parts, processes=at_once, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
     span = topics.span
-    told = [
+    text = [
         f"{word} {f'offset {offset:,}' if offset is not None else _moment(time_ms)}"
         for word, offset, time_ms in (("from", span.from_offset, span.from_ms), ("to", span.to_offset, span.to_ms))
         if offset is not None or time_ms is not None
     ]
     names = [name for name in (topics.live.topics.events, topics.live.topics.labels) if name is not None]
-    asked = structs.replace(asked, names=names, order=order, span=" ".join(told))
+    asked = structs.replace(asked, names=names, order=order, span=" ".join(text))
     finish(specs, outcome, asked, places, as_json)
 
 
@@ -337,10 +337,10 @@ def _burn_in(burn_in: tuple[int, int]) -> str:
 def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:
     """Write the reports, say what was found, and set the exit code."""
     failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
-    if failed and len(failed) == len(specs) and not any(result.told for result in outcome.results.values()):
+    if failed and len(failed) == len(specs) and not any(result.has_results for result in outcome.results.values()):
         alike = len(set(failed.values())) == 1 and not any(result.records for result in outcome.results.values())
-        told = next(iter(failed.values())) if alike else None  # of the history, not of a candidate
-        raise InputFileError(told or "\n".join(f"{name}: {why}" for name, why in failed.items()))
+        text = next(iter(failed.values())) if alike else None  # of the history, not of a candidate
+        raise InputFileError(text or "\n".join(f"{name}: {why}" for name, why in failed.items()))
     if not outcome.stopped and not any(result.records for result in outcome.results.values()):
         span = f" {asked.span}" if asked.span else " after the snapshot" if outcome.facts.start != COLD else ""
         bad = outcome.facts.bad_lines[:1]
@@ -355,7 +355,7 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     if as_json:
         echo(document)
     else:
-        _tell(made, places)
+        _print_summary(made, places)
     if outcome.stopped:
         raise click.exceptions.Exit(INTERRUPTED)
     # Topics have bad records, as they had live; a file is given to be read whole.
@@ -367,15 +367,15 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
 def _nothing_counted(made: Report) -> str:
     first = made.candidates[0]
     ended = max(0, first.scored - first.pending - first.burned)
-    told = f"{first.scored:,} events were scored: {first.pending:,} are pending, {ended:,} expired"
+    text = f"{first.scored:,} events were scored: {first.pending:,} are pending, {ended:,} expired"
     if first.burned:
-        told += f", {first.burned:,} were left out by --burn-in"
+        text += f", {first.burned:,} were left out by --burn-in"
     if not made.source.span:  # behind a range come labels of other events
-        told += f"; {first.counts.get('orphan', 0) + first.early:,} labels match no event"
-    return f"no event has a usable label, so there is nothing to evaluate. {told}. Check the ids and label.wait"
+        text += f"; {first.counts.get('orphan', 0) + first.early:,} labels match no event"
+    return f"no event has a usable label, so there is nothing to evaluate. {text}. Check the ids and label.wait"
 
 
-def _tell(made: Report, places: Places) -> None:
+def _print_summary(made: Report, places: Places) -> None:
     console = Console(width=None if Console().is_terminal else SHOWN_WIDTH, soft_wrap=False, highlight=False)
     source = made.source
     echo(" ".join((", ".join(source.names), source.span)))
@@ -388,7 +388,7 @@ def _tell(made: Report, places: Places) -> None:
     for first in range(0, max(1, len(made.metrics)), 5):
         console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
     for comparison in made.comparisons:
-        echo(told(made, comparison.candidate))
+        echo(summary_line(made, comparison.candidate))
     for finding in made.findings:
         echo(finding)
     for warning in made.warnings:

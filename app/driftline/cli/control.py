@@ -60,13 +60,13 @@ def load(where: Where, model: Path) -> None:
     name = f"{sender.sent_ms:013d}-{secrets.token_hex(4)}"
     commands = list(parts(content, name, sender=sender, ring=settings.ring))
     unit = task_of(pipeline.task).learns_from
-    told = f"load {name} (trained on {manifest.learned:,} {unit})"
+    text = f"load {name} (trained on {manifest.learned:,} {unit})"
     written = f"written in {_counted(len(commands), 'part')}"
     outcome = asyncio.run(_given(commands, pipeline, settings, where.timeout_s))
     for problem in asyncio.run(topic.check(pipeline, settings)):
         if problem.topic == pipeline.topics.control:
             echo(f"note: {problem}", err=True)
-    _tell(told, written, outcome, pipeline, where)
+    _print_outcome(text, written, outcome, pipeline, where)
 
 
 def _content(path: Path) -> bytes:
@@ -123,11 +123,11 @@ def _send(command: dict[str, Any], where: Where) -> None:
     if episode is not None and len(outcome.verdicts) < outcome.shards:
         known = asyncio.run(_open_episodes(pipeline, settings))
         if known is not None and episode not in known:
-            told = f"according to the journal, episode {episode} is not open: its shard will refuse the command"
-            echo(f"note: {told}", err=True)
+            text = f"according to the journal, episode {episode} is not open: its shard will refuse the command"
+            echo(f"note: {text}", err=True)
     span = f" for {format_duration(command['for_ms'])} of event time" if "for_ms" in command else ""
     about = f" {episode}" if episode else ""
-    _tell(f"{command['command']}{about}{span}", "written", outcome, pipeline, where)
+    _print_outcome(f"{command['command']}{about}{span}", "written", outcome, pipeline, where)
 
 
 class _Outcome(NamedTuple):
@@ -160,7 +160,7 @@ async def _given(values: Sequence[bytes], pipeline: Pipeline, settings: Settings
     return _Outcome(len(written), found)
 
 
-def _tell(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: Where) -> None:
+def _print_outcome(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: Where) -> None:
     """Say what became of a command, and end with the code that says so.
 
     Raises:

@@ -89,7 +89,7 @@ def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool)
         echo(orjson.dumps(summary(scene), option=orjson.OPT_INDENT_2))
     else:
         _print_summary(scene, kind, console)
-    if not told(scene):
+    if not drift_alerted(scene):
         raise click.exceptions.Exit(1)
 
 
@@ -282,7 +282,7 @@ def _picture(scene: Scene) -> Group:
 # -- what it came to
 
 
-def told(scene: Scene) -> bool:
+def drift_alerted(scene: Scene) -> bool:
     """Whether drift was told after the change, and not before."""
     return bool(scene.alerts) and all(_labels_after_change(scene, alert) > 0 for alert in scene.alerts)
 

@@ -58,34 +58,36 @@ def lines(found: Explanation) -> list[str]:
     """For a terminal."""
     served = found.served
     topic, partition, offset = found.place
-    said = served.get("prediction")
-    value = served.get("probability", said)
-    told = [
+    label = served.get("prediction")
+    value = served.get("probability", label)
+    shown = [
         f"event {served['event_id']} at {_when(served.get('event_time_ms'))} ({topic}-{partition}, offset {offset})",
         *(
             [f"scored {found.times} times, since its id was forgotten in between; this is the last score"]
             if found.times > 1
             else []
         ),
-        f"score {_number(value)}" + (f", class {said}" if "probability" in served else "") + f", {served.get('guard')}",
+        f"score {_number(value)}"
+        + (f", class {label}" if "probability" in served else "")
+        + f", {served.get('guard')}",
         f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
         "features",
         *(f"  {name} = {value!r}" for name, value in found.features.items()),
     ]
     if found.weights:
-        told.append("contributions (value x weight), before the link function")
-        told += [
+        shown.append("contributions (value x weight), before the link function")
+        shown += [
             f"  {one.adds:+.4f}  {one.name} ({_number(one.value)} x {_number(one.weight)})"
             for one in found.weights[:WEIGHTS_SHOWN]
         ]
-        told.append(f"  {found.intercept or 0.0:+.4f}  intercept")
+        shown.append(f"  {found.intercept or 0.0:+.4f}  intercept")
     elif found.river:
-        told += ["River's explanation", *(f"  {line}" for line in found.river.splitlines())]
+        shown += ["River's explanation", *(f"  {line}" for line in found.river.splitlines())]
     if found.labelled:
-        told.append(_label(found.outcome))
-    told.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
-    told += [f"  {alert.get('sentence')}" for alert in found.alerts]
-    return told
+        shown.append(_label(found.outcome))
+    shown.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
+    shown += [f"  {alert.get('sentence')}" for alert in found.alerts]
+    return shown
 
 
 def _comparison(found: Explanation) -> str:

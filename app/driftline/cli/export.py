@@ -48,8 +48,8 @@ async def _export(
     places = [Place(topic, number) for number in range(count)]
     for place, first in (await broker.beginnings(places)).items():
         if first:
-            told = f"{topic}-{place.partition} starts at offset {first:,}: earlier records have been deleted"
-            echo(f"note: {told}", err=True)
+            text = f"{topic}-{place.partition} starts at offset {first:,}: earlier records have been deleted"
+            echo(f"note: {text}", err=True)
     with working_folder(out) as folder:
         parts = [folder / f"{number}.csv" for number in range(count)]
         rows = 0

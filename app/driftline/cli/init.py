@@ -92,7 +92,7 @@ def init(
     _write(text, output, force)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
-    _tell(found, past, sample, path, output)
+    _print_notes(found, past, sample, path, output)
 
 
 def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
@@ -124,10 +124,10 @@ def _ask_for_label(sample: Sample, path: Path, event_id: str | None, time: str |
 
 def _stated(decimal: Decimal | None, time_form: TimeForm | None) -> str:
     """The options by which other commands read the file as well."""
-    said = [f"--decimal {decimal}"] if decimal is not None else []
+    options = [f"--decimal {decimal}"] if decimal is not None else []
     if time_form is not None:
-        said.append(f"--time-format {shlex.quote(time_form.name)}")
-    return "".join(f" {one}" for one in said)
+        options.append(f"--time-format {shlex.quote(time_form.name)}")
+    return "".join(f" {one}" for one in options)
 
 
 def _slug(path: Path) -> str:
@@ -176,7 +176,7 @@ def _write(text: str, output: Path, force: bool) -> None:
         raise InputFileError(f"cannot write {output} ({error.strerror}); choose another place with -o") from error
 
 
-def _tell(found: Profile, past: Proposal, sample: Sample, path: Path, output: Path) -> None:
+def _print_notes(found: Profile, past: Proposal, sample: Sample, path: Path, output: Path) -> None:
     target = found.target
     echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
     if past.features:
@@ -197,8 +197,8 @@ def _tell(found: Profile, past: Proposal, sample: Sample, path: Path, output: Pa
     if found.id is None:
         unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
         named = f"; if {unique[0]} is a unique id, add --id {shlex.quote(unique[0])}" if unique else ""
-        told = f"note: no field looks like an id, so `produce` numbers the rows of each file from 0{named}"
-        echo(told, err=True)
+        text = f"note: no field looks like an id, so `produce` numbers the rows of each file from 0{named}"
+        echo(text, err=True)
     if found.untimed:
         echo(f"note: {found.untimed:,} rows have no readable time in {found.time}", err=True)
     if str(output) != "-":
@@ -275,9 +275,9 @@ class _Draft:
 
     def _event(self) -> Iterator[str]:
         yield "event:"
-        told = "unique; an event with a known id is a duplicate"
+        text = "unique; an event with a known id is a duplicate"
         counted = "no field is unique, so `driftline produce` numbers the rows"
-        yield _beside(f"  id: {yaml_scalar(self._id())}", told if self._found.id else counted)
+        yield _beside(f"  id: {yaml_scalar(self._id())}", text if self._found.id else counted)
         if self._found.time is None:
             yield _beside("  # time: FIELD", "no field holds times, so the Kafka record's time is used")
         else:

@@ -31,7 +31,7 @@ from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.operate.joined import Meeting, Met
 
 SHOWN_EVERY_S = 0.2
-SAID_EVERY_S = 5.0
+REPEAT_S = 5.0
 PART = 1  # exit code: rows were left out
 
 
@@ -69,11 +69,11 @@ def produce(
         met = asyncio.run(_send(pipeline, settings, table, feed))
     except KeyboardInterrupt:
         fed = feed.fed
-        told = (
+        text = (
             f"stopped: {fed.events:,} events and {fed.labels:,} labels of {table.count:,} rows were sent and remain "
             "in Kafka"
         )
-        echo(told, err=True)
+        echo(text, err=True)
         raise
     _report(table, feed.fed, pipeline, met, as_json)
 
@@ -82,10 +82,10 @@ def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
     """A label that comes when the wait of its event is over, or just then, is lost for learning."""
     delay, wait = format_duration(label_delay_ms), format_duration(wait_ms)
     if label_delay_ms > wait_ms:
-        told = f"labels arrive after label.wait ({wait}) and are not learned; set a longer wait"
+        text = f"labels arrive after label.wait ({wait}) and are not learned; set a longer wait"
     else:
-        told = f"labels arrive just as label.wait ({wait}) ends; any later ones are lost"
-    echo(f"warning: with --label-delay {delay} {told}", err=True)
+        text = f"labels arrive just as label.wait ({wait}) ends; any later ones are lost"
+    echo(f"warning: with --label-delay {delay} {text}", err=True)
 
 
 async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> Met | None:
@@ -139,7 +139,7 @@ async def _show(fed: Fed, total: int) -> None:
     begun = time.monotonic()
     if not console.is_terminal:
         while True:
-            await asyncio.sleep(SAID_EVERY_S)
+            await asyncio.sleep(REPEAT_S)
             if fed.rows < total:
                 echo(f"{fed.rows:,} of {total:,} rows, {_rate(fed.rows, begun)} per second", err=True)
             else:

@@ -12,21 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from driftline.cli.echo import echo
 
-SAID_EVERY_S = 5.0
+REPEAT_S = 5.0
 
 
 @contextmanager
 def bar(quiet: bool) -> Iterator[Any]:
     """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
     console = Console(stderr=True)
-    begun_s = said_s = time.monotonic()
+    begun_s = shown_s = time.monotonic()
     if quiet or not console.is_terminal:
 
         def say(done: int, total: int) -> None:
-            nonlocal said_s
+            nonlocal shown_s
             now_s = time.monotonic()
-            if not quiet and now_s - said_s >= SAID_EVERY_S:
-                said_s = now_s
+            if not quiet and now_s - shown_s >= REPEAT_S:
+                shown_s = now_s
                 rate = done / max(now_s - begun_s, 1e-9)
                 echo(f"{done:,} of {total:,} rows, {rate:,.0f} per second", err=True)
 

@@ -136,8 +136,8 @@ def _saved_lines(found: Sequence[Saved]) -> Iterator[str]:
         manifest, summary = one.shard.manifest, one.shard.summary
         positions = ", ".join(f"{name} {offset:,}" for name, offset in manifest.positions.items())
         if one.unread:
-            told = f"the snapshot after slice {manifest.slice_number:,} ({manifest.taken_at}), copied unchanged"
-            yield f"shard {one.partition}: {told}"
+            source = f"the snapshot after slice {manifest.slice_number:,} ({manifest.taken_at}), copied unchanged"
+            yield f"shard {one.partition}: {source}"
             yield f"  inputs continue at {positions}"
             yield f"  the journal could not be replayed: {one.unread}"
             yield f"  restore it under {readers(manifest.versions)}"

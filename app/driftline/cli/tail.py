@@ -111,8 +111,10 @@ def pretty_alert(arrival: Arrival) -> str:
         if marks and alert.get("acknowledged_by"):
             marks[0] += f" by {alert['acknowledged_by']}"
         lasted = alert["time_ms"] - alert["opened_ms"] if alert["time_ms"] is not None else 0
-        told = f"{_PRETTY_MARKS.get(state, '?')} {when}  {severity if state != 'resolved' else 'over'}  {alert['kind']}"
-        head = "  ".join([told, state, *marks])
+        title = (
+            f"{_PRETTY_MARKS.get(state, '?')} {when}  {severity if state != 'resolved' else 'over'}  {alert['kind']}"
+        )
+        head = "  ".join([title, state, *marks])
         after = f" after {_span(lasted)}" if state != "opened" and lasted > 0 else ""
         parts = [
             *_wrapped(head + after, ""),

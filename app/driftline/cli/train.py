@@ -43,7 +43,7 @@ def train(
         echo("stopped; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     write({out: training.content})
-    _tell(
+    _print_result(
         training,
         out,
         time.monotonic() - begun_s,
@@ -55,7 +55,9 @@ def train(
         raise click.exceptions.Exit(PART)
 
 
-def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_rows: bool, as_json: bool) -> None:
+def _print_result(
+    training: Training, out: Path, seconds: float, unsupervised: bool, of_rows: bool, as_json: bool
+) -> None:
     manifest, result = training.manifest, training.result
     replaced = int(result.version.partition(".")[0])
     if as_json:
@@ -88,8 +90,8 @@ def _tell(training: Training, out: Path, seconds: float, unsupervised: bool, of_
         if training.unlabelled and not unsupervised:
             echo(f"note: {training.unlabelled:,} events have no label in this data", err=True)
     if training.rejected:
-        told = f"{training.rejected:,} rejected; the first: {training.result.rejected[0]}"
-        echo(told, err=True)
+        text = f"{training.rejected:,} rejected; the first: {training.result.rejected[0]}"
+        echo(text, err=True)
     for line in training.bad_lines:
         echo(f"skipped: {line}", err=True)
     if training.bad > len(training.bad_lines):

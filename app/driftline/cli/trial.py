@@ -188,10 +188,10 @@ def _fold_in_child(hash_seed: str, order: bytes) -> Trace:
             "Use a lighter one, or skip the check with --no-proof"
         ) from None
     if done.returncode != 0:
-        told = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        if "MemoryError" in told[-1]:
+        errors = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        if "MemoryError" in errors[-1]:
             _refuse(f"takes more than {_limit() / 1e9:.1f} GB of memory for {EVENT_COUNT:,} events")
-        raise NotDeterministicError(f"the records cannot be processed: {told[-1]}; use another model or detector")
+        raise NotDeterministicError(f"the records cannot be processed: {errors[-1]}; use another model or detector")
     return msgspec.json.decode(done.stdout, type=Trace)
 
 

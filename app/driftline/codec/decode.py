@@ -16,7 +16,7 @@ from typing import Any, get_args
 from driftline.codec.command import has_signature, sender_of
 from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, key_of, name_of, number_of, text_of, usual
 from driftline.codec.document import MISSING, Documents, find, sized
-from driftline.codec.feature import CHARS_MAX, Check, Checks, from_text, said_number
+from driftline.codec.feature import CHARS_MAX, Check, Checks, from_text, is_number_text
 from driftline.codec.format import hint_of
 from driftline.codec.format.frame import plain_object
 from driftline.codec.reason import REASONS, PassedOverError, RefusedError
@@ -163,7 +163,7 @@ class Decoder:
                 raise _no_time()
         else:
             event_id, values, missing = found[0], found[2:], 0
-            time_ms, ahead = self._told_time(found[1], source)
+            time_ms, ahead = self._trusted_time(found[1], source)
         order_ms = source.record_time_ms if ahead else time_ms
         if self._form is None:
             return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
@@ -219,14 +219,14 @@ class Decoder:
             if time_ms < 0:
                 raise _no_time()
         else:
-            event_id, told, value = found
-            time_ms, ahead = self._told_time(told, source)
+            event_id, found_time, value = found
+            time_ms, ahead = self._trusted_time(found_time, source)
         if type(value) is str and self._from_text is not None:
             value = self._from_text(value)
         try:
             target = None if value is None else self._target.read(value)
         except TargetError as error:
-            hint = "; to read numbers written as strings, declare label.text" if said_number(value) else ""
+            hint = "; to read numbers written as strings, declare label.text" if is_number_text(value) else ""
             raise RefusedError("label_type", f"{error}{hint}") from None
         return Label(source, source.record_time_ms if ahead else time_ms, time_ms, event_id, target, ahead)
 
@@ -277,9 +277,9 @@ class Decoder:
         found = find(document, path)
         if found is MISSING or found is None:
             raise RefusedError("time_missing")
-        return self._told_time(found, source)
+        return self._trusted_time(found, source)
 
-    def _told_time(self, found: object, source: Source) -> tuple[int, bool]:
+    def _trusted_time(self, found: object, source: Source) -> tuple[int, bool]:
         """Event time, and whether it lies too far ahead of the record's own time to be trusted."""
         if type(found) is int and _MILLIS[0] <= found < _MILLIS[1]:  # most times: read without a call
             record_time_ms = source.record_time_ms

@@ -84,7 +84,7 @@ class Encoder:
 
     def _score(self, score: Score) -> Message:
         source, version, decision = score.source, score.version, score.decision
-        said, probability, probabilities = shown(score.prediction)
+        predicted, probability, probabilities = shown(score.prediction)
         value = ScoreValue(
             score.output_id,
             self._pipeline,
@@ -93,7 +93,7 @@ class Encoder:
             score.guard,
             f"{version.generation}.{version.learned}",
             score.learned,
-            said,
+            predicted,
             probability,
             probabilities,
             UNSET if decision is None else decision,
@@ -112,7 +112,7 @@ class Encoder:
         prediction, features, version = outcome.prediction, outcome.features, outcome.version
         label, previous, detail = outcome.label, outcome.previous_label, outcome.detail
         label_time_ms, event_time_ms = outcome.label_time_ms, outcome.event_time_ms
-        said, probability, probabilities = NOTHING if prediction is None else shown(prediction)
+        predicted, probability, probabilities = NOTHING if prediction is None else shown(prediction)
         value = OutcomeValue(
             outcome.output_id,
             self._pipeline,
@@ -121,7 +121,7 @@ class Encoder:
             UNSET if detail is None else detail[:_HEADER_TEXT_MAX],
             UNSET if version is None else event_time_ms,
             UNSET if features is None else self._features(features),
-            said,
+            predicted,
             probability,
             probabilities,
             UNSET if version is None else f"{version.generation}.{version.learned}",

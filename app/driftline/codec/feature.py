@@ -114,7 +114,7 @@ def means_nothing(text: str) -> bool:
     return is_missing(text) or text.strip().lower().lstrip("+-") in ("inf", "infinity")
 
 
-def said_number(value: object) -> bool:
+def is_number_text(value: object) -> bool:
     """Whether it is text that would be a number, with a decimal point or a comma."""
     return isinstance(value, str) and any(parse_number(value, sign, thousands=True) is not None for sign in (".", ","))
 

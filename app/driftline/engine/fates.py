@@ -21,7 +21,7 @@ class LabelLog:
     def __init__(self) -> None:
         self._noted_s = float("-inf")
         self._noted: dict[int, tuple[int, ...]] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def look(self, shards: Mapping[int, Shard], now_s: float) -> None:
         """Write down what is new.
@@ -35,9 +35,9 @@ class LabelLog:
             for signal in (*LOST, SILENT):
                 if (episode := shard.episodes.open.get(signal)) is not None:
                     names.add(episode.name)
-                    if episode.name not in self._told:
+                    if episode.name not in self._logged:
                         log.warning("shard %d: %s", partition, episode.sign.sentence)
-        self._told = names
+        self._logged = names
         if now_s - self._noted_s >= EVERY_S:
             self._note(shards, now_s)
 

@@ -25,7 +25,7 @@ class Outage:
         self._clock = clock
         self.count = 0
         self._since_s: float | None = None
-        self._told = False
+        self._logged = False
         self._before_s = 0.0
 
     @property
@@ -43,8 +43,8 @@ class Outage:
         if self._since_s is None:
             self._since_s = self._clock.now_s()
             self.count += 1
-        if not self._told and self._lasts_s() >= PATIENCE_S:
-            self._told = True
+        if not self._logged and self._lasts_s() >= PATIENCE_S:
+            self._logged = True
             log.warning("Kafka is unavailable: %s. Not ready; nothing is lost, and the worker keeps retrying", error)
 
     def answered(self) -> None:
@@ -54,8 +54,8 @@ class Outage:
         lasted_s = self._lasts_s()
         self._before_s += lasted_s
         self._since_s = None
-        if self._told:
-            self._told = False
+        if self._logged:
+            self._logged = False
             log.warning("Kafka is available again after %.0f s", lasted_s)
 
     def _lasts_s(self) -> float:

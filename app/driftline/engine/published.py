@@ -56,8 +56,8 @@ class Difference(Struct, frozen=True):
 
     def __str__(self) -> str:
         where = f"shard {self.shard}" + ("" if self.slice is None else f", slice {self.slice}")
-        told = f"{where}, {self.place}, {self.field}: expected {self.expected or 'nothing'}, found "
-        return told + (self.found or "nothing") + (f" ({self.note})" if self.note else "")
+        text = f"{where}, {self.place}, {self.field}: expected {self.expected or 'nothing'}, found "
+        return text + (self.found or "nothing") + (f" ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True)

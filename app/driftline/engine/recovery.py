@@ -46,7 +46,7 @@ from driftline.engine.epoch import enter_epoch
 from driftline.engine.fold import Folded, Folder
 from driftline.engine.restored import restored_state
 from driftline.engine.sameness import Identities, check_inputs, check_journal, replaced
-from driftline.engine.snapshot import Shelf, read_shelf, told_of
+from driftline.engine.snapshot import Shelf, read_shelf, unread_text
 from driftline.engine.trial import check_works
 from driftline.engine.trust import WAYS, Trust, Unsigned, name_of
 from driftline.transport.clock import REAL, Clock
@@ -209,7 +209,7 @@ class Recovery:
                 ) from error
             if not self._shelf.unread:
                 raise
-            raise StateUnreadableError(f"{error.lost}, and {told_of(*self._shelf.unread[0])}", KEEP_IT) from error
+            raise StateUnreadableError(f"{error.lost}, and {unread_text(*self._shelf.unread[0])}", KEEP_IT) from error
         finally:
             await self._close_inputs()
 

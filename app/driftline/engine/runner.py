@@ -58,7 +58,7 @@ from driftline.transport.port import Broker, Feed, Place, Publisher
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-SAID_EVERY_S = 300.0
+REPEAT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Runner:
         self._failures = 0
         self._outage = outage
         self._topics: Identities = {}  # inputs and journal, as they are
-        self._said: str | None = None
-        self._said_s = 0.0
+        self._logged: str | None = None
+        self._logged_s = 0.0
 
     @property
     def reset_due(self) -> bool:
@@ -266,7 +266,7 @@ class Runner:
         finally:
             self.ready, self._folding = False, None
             if live.journal_offset > recovered_to:  # else a slice that can never be committed is tried at once again
-                self._failures, self._said = 0, None
+                self._failures, self._logged = 0, None
 
     async def _memory_holds(self) -> bool:
         """Whether the shard comes straight back from a rebalance: no one wrote to the journal in the meantime.
@@ -320,11 +320,11 @@ class Runner:
                     raise
                 kept = recovery.reached
                 if kept is not None and kept.folder is not None and kept.slice_number:
-                    told = f"continues from the state after slice {kept.slice_number}"
+                    text = f"continues from the state after slice {kept.slice_number}"
                     self._behind_gap = kept
                 else:
-                    told, self._reset = "continues with a fresh state", True
-                log.warning("shard %d: %s: %s", self.number, told, error)
+                    text, self._reset = "continues with a fresh state", True
+                log.warning("shard %d: %s: %s", self.number, text, error)
                 state = await self._recovery().follow()
                 recovery.check_journal(state)
                 return state
@@ -473,8 +473,8 @@ class Runner:
         epoch = recovered.epoch
         if epoch is None:
             return None
-        if isinstance(said := epoch.pipeline.get("shards"), int):
-            return said
+        if isinstance(shards := epoch.pipeline.get("shards"), int):
+            return shards
         journal = (epoch.topics or {}).get(self._pipeline.topics.journal)
         return journal.partitions if journal is not None else None
 
@@ -563,8 +563,8 @@ class Runner:
             found = await self._broker.ends(places.values())
         else:
             found = await self._broker.offsets_at(places.values(), parse_time(start))
-        told = ", ".join(f"{name} at offset {found[place]}" for name, place in places.items())
-        log.info("shard %d: starting at `start: %s`: %s", self.number, start, told)
+        text = ", ".join(f"{name} at offset {found[place]}" for name, place in places.items())
+        log.info("shard %d: starting at `start: %s`: %s", self.number, start, text)
         return {name: found[place] for name, place in places.items()}
 
     async def _forget(self) -> None:
@@ -579,11 +579,11 @@ class Runner:
         self.tally.failed()
         if isinstance(error, UnreachableError) and (self._outage.on or not self._failures):
             return
-        told, now_s = str(error), self._clock.now_s()
-        if told == self._said and now_s - self._said_s < SAID_EVERY_S:
+        text, now_s = str(error), self._clock.now_s()
+        if text == self._logged and now_s - self._logged_s < REPEAT_S:
             return
-        self._said, self._said_s = told, now_s
-        log.warning("shard %d: %s", self.number, told)
+        self._logged, self._logged_s = text, now_s
+        log.warning("shard %d: %s", self.number, text)
 
     async def _back_off(self) -> None:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]

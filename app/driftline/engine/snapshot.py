@@ -443,7 +443,7 @@ def joined(part: Part, slot: int, values: Mapping[bytes, bytes]) -> list[bytes]:
     return found
 
 
-def told_of(manifest: Manifest, why: str) -> str:
+def unread_text(manifest: Manifest, why: str) -> str:
     """A snapshot that these versions cannot read, for people: which it is, why not, and what reads it."""
     made_by = f"{readers(manifest.versions)}, Driftline {manifest.versions.get('app', 'unknown')!s:.20}"
     return (

@@ -158,9 +158,9 @@ class Feed:
                     fed.unlabelled += 1
                 else:
                     due_ms = time_ms + self._delay_ms
-                    told = self._form.encode(event_id, sample.label, due_ms)
-                    of_label = partition if label_count == count else partition_of(told.key, label_count)
-                    heapq.heappush(self._waiting, (due_ms, fed.rows, of_label, told))
+                    label_record = self._form.encode(event_id, sample.label, due_ms)
+                    of_label = partition if label_count == count else partition_of(label_record.key, label_count)
+                    heapq.heappush(self._waiting, (due_ms, fed.rows, of_label, label_record))
             if self._rate is not None:
                 await self._pace(begun, outlet)
             elif fed.rows % ROWS_PER_TURN == 0:
@@ -383,11 +383,11 @@ class _Lane:
     def append(self, record: Sent, time_ms: int) -> int:
         """Put a record behind the others; returns about how many bytes it takes."""
         key, value, headers = record
-        told = {"timestamp": time_ms, "key": key, "value": value, "headers": list(headers)}
-        if not self._batches or self._batches[-1].append(**told) is None:
+        fields = {"timestamp": time_ms, "key": key, "value": value, "headers": list(headers)}
+        if not self._batches or self._batches[-1].append(**fields) is None:
             # The first record of a batch is taken whatever its size; the broker has the last word.
             self._batches.append(self._outlet.sender.create_batch())
-            self._batches[-1].append(**told)
+            self._batches[-1].append(**fields)
         return len(key) + len(value)
 
     async def flush(self) -> None:

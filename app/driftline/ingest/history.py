@@ -201,8 +201,8 @@ class TableHistory:
                 else:
                     due_ms = time_ms + self._asked.label_delay_ms
                     event_id = self._wire.id_of(row.event_id)
-                    told = self._form.encode(event_id, row.label, due_ms)
-                    heapq.heappush(self._due, (due_ms, self.done, event_id, told))
+                    label_record = self._form.encode(event_id, row.label, due_ms)
+                    heapq.heappush(self._due, (due_ms, self.done, event_id, label_record))
             self.done += 1
         self._release(self._latest_ms)
         self._merge.push(self._events_rank, events)

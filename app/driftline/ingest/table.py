@@ -206,12 +206,12 @@ class Table:
         Raises:
             _BadRowError: the pipeline would reject it, or its label.
         """
-        said = self._as_said(sample.label)
-        if said is MISSING:
+        in_words = self._in_words(sample.label)
+        if in_words is MISSING:
             sample = sample._replace(label=MISSING)
         elif self._target is not None:
             try:
-                self._target.read(said)
+                self._target.read(in_words)
             except TargetError as error:
                 raise _BadRowError(str(error)) from None
         try:
@@ -225,7 +225,7 @@ class Table:
             return sample._replace(record=record, label=MISSING)
         return sample._replace(record=record)
 
-    def _as_said(self, label: Any) -> Any:
+    def _in_words(self, label: Any) -> Any:
         """A label as the pipeline takes it where it may be written as text."""
         if not isinstance(label, str) or self._label_text is None:
             return label
@@ -444,7 +444,7 @@ class Table:
                 if roles.time is not None:
                     times.append(self._find(row, roles.time))
                 label = self._find(row, roles.label) if roles.label is not None else None
-                label = self._as_said(label)
+                label = self._in_words(label)
                 if isinstance(label, Cell) and len(seen) < _LABELS_SEEN_MAX:
                     seen[label] += 1
                     lines.setdefault(label, line)

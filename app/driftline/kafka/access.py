@@ -56,8 +56,8 @@ async def _explain(options: Mapping[str, Any]) -> tuple[AccessError | None, Base
             await _connect(host, int(port), options)
         except _Faults as error:
             met = error
-            if (told := await _told(host, int(port), options, error)) is not None:
-                return AccessError(f"Kafka at {address} {told}"), error
+            if (reason := await _refusal(host, int(port), options, error)) is not None:
+                return AccessError(f"Kafka at {address} {reason}"), error
         else:
             return None, None
     return None, met
@@ -74,7 +74,7 @@ async def _connect(host: str, port: int, options: Mapping[str, Any]) -> None:
         connection.close()
 
 
-async def _told(host: str, port: int, options: Mapping[str, Any], error: BaseException) -> str | None:
+async def _refusal(host: str, port: int, options: Mapping[str, Any], error: BaseException) -> str | None:
     """What a person must change, in words; None where waiting may help."""
     mechanism, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
     protocol = str(options["security_protocol"])

@@ -413,8 +413,8 @@ class KafkaPublisher:
             task.cancel()
             raise CommitUnknownError("the commit timed out; recovering") from None
         except (KafkaError, AssertionError, OSError) as error:
-            told = advice(error) or f"{error!r:.300}"
-            raise CommitUnknownError(f"the commit failed or its result is unknown: {told}; recovering") from error
+            text = advice(error) or f"{error!r:.300}"
+            raise CommitUnknownError(f"the commit failed or its result is unknown: {text}; recovering") from error
 
     async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
         if not self._transactional:
@@ -444,8 +444,8 @@ class KafkaPublisher:
         offset = -1
         for (place, _), answer in zip(batches, answers, strict=ended is None):
             if isinstance(answer, KafkaError):
-                told = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
-                raise CommitUnknownError(f"the commit failed or its result is unknown: {told}; recovering") from answer
+                text = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
+                raise CommitUnknownError(f"the commit failed or its result is unknown: {text}; recovering") from answer
             if isinstance(answer, BaseException):
                 raise answer
             offset = int(answer.offset)

@@ -365,8 +365,8 @@ def writing_explained(what: str, topic: str) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        told = advice(error, topic) or f"{type(error).__name__}: {error}"
-        raise BrokerError(f"{what} could not be written to {topic}: {told}. Try again") from error
+        text = advice(error, topic) or f"{type(error).__name__}: {error}"
+        raise BrokerError(f"{what} could not be written to {topic}: {text}. Try again") from error
 
 
 @asynccontextmanager

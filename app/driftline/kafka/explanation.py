@@ -66,6 +66,6 @@ def advice(error: BaseException, topic: str = "a topic of the pipeline") -> str:
         topic: what was written or read.
     """
     for kind in type(error).__mro__:
-        if (told := _ADVICE.get(kind)) is not None:
-            return f"{told.format(topic=topic)} ({type(error).__name__})"
+        if (advice_text := _ADVICE.get(kind)) is not None:
+            return f"{advice_text.format(topic=topic)} ({type(error).__name__})"
     return ""

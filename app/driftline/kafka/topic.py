@@ -285,11 +285,11 @@ async def check(pipeline: Pipeline, settings: Settings) -> list[TopicProblem]:
         states = await cluster.states(wanted.values())
         problems = judge(pipeline, states, may_appear=cluster.embedded)
     if cluster.embedded and pipeline.delivery == "exactly_once":
-        told = (
+        text = (
             "the embedded broker accepts transactions without isolating them, so a worker delivers at least once here, "
             "as with --set delivery=at_least_once; exactly_once needs a real Kafka (driftline broker --kind kafka)"
         )
-        problems.append(TopicProblem(pipeline.topics.journal, told, fatal=False))
+        problems.append(TopicProblem(pipeline.topics.journal, text, fatal=False))
     return problems
 
 
@@ -389,11 +389,11 @@ def _shared(pipeline: Pipeline, wanted: Mapping[Kind, str], states: Mapping[str,
     if problems or shards == 1 or not events or not labels or events == labels:
         return problems
     if events % shards or labels % shards:
-        told = (
+        text = (
             f"has {labels} partitions and {wanted['events']} has {events}: with {shards} shards a label would come to "
             f"another shard than its event. Give both the same number, or one that {shards} divides: {add}"
         )
-        problems.append(TopicProblem(wanted["labels"], told))
+        problems.append(TopicProblem(wanted["labels"], text))
     return problems
 
 

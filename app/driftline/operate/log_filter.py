@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 
-SAID_EVERY_S = 600.0
+REPEAT_S = 600.0
 NEVER = (
     "Group Coordinator Request failed",  # also while a new Kafka makes its first group
     "FindCoordinator Request failed",
@@ -34,7 +34,7 @@ class Seldom(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said_s: dict[str, float] = {}
+        self._logged_s: dict[str, float] = {}
         self._left_out: Counter[str] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -47,10 +47,10 @@ class Seldom(logging.Filter):
                 return False
             record.msg, record.args = f"{record.getMessage()}: {error!r}", ()
             record.exc_info = record.exc_text = None
-        if now_s - self._said_s.get(kind, -SAID_EVERY_S) < SAID_EVERY_S:
+        if now_s - self._logged_s.get(kind, -REPEAT_S) < REPEAT_S:
             self._left_out[kind] += 1
             return False
-        self._said_s[kind] = now_s
+        self._logged_s[kind] = now_s
         if left_out := self._left_out.pop(kind, 0):
             record.msg, record.args = f"{record.getMessage()} (and {left_out} more like it)", ()
         return True
@@ -75,14 +75,14 @@ class Exhausted(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said_s = -SAID_EVERY_S
+        self._logged_s = -REPEAT_S
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not str(record.msg).startswith("socket.accept() out of system resource"):
             return True
-        if time.monotonic() - self._said_s < SAID_EVERY_S:
+        if time.monotonic() - self._logged_s < REPEAT_S:
             return False
-        self._said_s = time.monotonic()
+        self._logged_s = time.monotonic()
         record.msg = "out of file descriptors: /metrics and /health do not respond; raise `ulimit -n`"
         record.args, record.exc_info, record.exc_text = (), None, None
         return True

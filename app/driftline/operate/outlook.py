@@ -24,7 +24,7 @@ from driftline.core.state.adopt import begun_anew, changed_keys, refused_keys
 from driftline.engine.epoch import as_read_now
 from driftline.engine.recovery import KEEP_IT, Recovered, Recovery
 from driftline.engine.restored import restored_state
-from driftline.engine.snapshot import told_of
+from driftline.engine.snapshot import unread_text
 from driftline.transport.port import Broker, Place
 
 Fate = Literal["none", "kept", "anew", "refused", "lost"]
@@ -87,11 +87,11 @@ class _Look(Recovery):
             if epoch.versions.get(name) != version
         ]
         if refused := refused_keys(before, after):
-            told = (
+            text = (
                 "the state cannot be kept; undo the change, give the pipeline a new name, or start once with "
                 "--reset-state"
             )
-            return Outlook(self._partition, "refused", refused, [], told, differing)
+            return Outlook(self._partition, "refused", refused, [], text, differing)
         try:
             begins = begun_anew(parse_foreign(epoch.pipeline, self._pipeline), self._pipeline) if changed else []
         except PipelineError as error:
@@ -114,20 +114,20 @@ class _Look(Recovery):
         kept_from = await self._broker.beginnings(self._places)
         lost = ""
         for manifest, frozen in await self._snapshots():
-            told = f"the snapshot after slice {manifest.slice_number} (taken {manifest.taken_at})"
+            text = f"the snapshot after slice {manifest.slice_number} (taken {manifest.taken_at})"
             try:
                 count = await self._slices_after(await self._restore(manifest, frozen))
             except SnapshotError as error:
-                lost = lost or f"{told} cannot be used: {error}"
+                lost = lost or f"{text} cannot be used: {error}"
                 continue
             if count and not self._retained(manifest.positions, kept_from):
-                lost = lost or f"the inputs of the {count} slices after {told} have been deleted"
+                lost = lost or f"the inputs of the {count} slices after {text} have been deleted"
                 continue
-            return told + (f", and {count} slices to replay after it" if count else "")
+            return text + (f", and {count} slices to replay after it" if count else "")
         if (begun := await self._begun(kept_from)) is not None:
             return begun + (f"; {lost}" if lost else "")
         if self._shelf.unread:
-            raise InputLostError(told_of(*self._shelf.unread[0]), KEEP_IT)
+            raise InputLostError(unread_text(*self._shelf.unread[0]), KEEP_IT)
         raise InputLostError(lost or "the inputs named by the journal have been deleted, and there is no snapshot")
 
     async def _deleted_unread(self, last: Recovered) -> str:

@@ -279,8 +279,8 @@ async def _last_entries(
     while True:
         start = max(beginning, end - look_back)
         found = await _entries_from(broker, place, names, start, end)
-        told = found.signed or not broker.ring
-        if start == beginning or (told and found.noted):
+        trusted = found.signed or not broker.ring
+        if start == beginning or (trusted and found.noted):
             return found
         look_back *= 8
 

@@ -120,7 +120,7 @@ class _Begin(NamedTuple):
 
     offset: int
     state: Recovered
-    told: str
+    where: str
     fold_from: int = -1
 
 
@@ -138,7 +138,7 @@ class Audit(Recovery):
     def __init__(
         self, broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, span: Span, watch: Watch
     ) -> None:
-        super().__init__(broker, pipeline, shard, span.ring, self._told)
+        super().__init__(broker, pipeline, shard, span.ring, self._report_progress)
         self._layout = layout
         self._span = span
         self._watch = watch
@@ -222,7 +222,7 @@ class Audit(Recovery):
         for begin in await self._starts():
             start, self._fold_from = begin.state, begin.fold_from
             try:
-                self._made.start = begin.told
+                self._made.start = begin.where
                 edge = Edge(start.positions, start.slice_number) if start.folder is not None else None
                 await self._replay_from(start, edge)
             except SnapshotError:  # the journal has not the entry that it follows; raised before anything is compared
@@ -249,8 +249,8 @@ class Audit(Recovery):
                         start = await self._restore(manifest, frozen)
                     except SnapshotError:
                         continue
-                    told = f"the snapshot after slice {manifest.slice_number}"
-                    starts.append(_Begin(manifest.journal_offset, start, told))
+                    where = f"the snapshot after slice {manifest.slice_number}"
+                    starts.append(_Begin(manifest.journal_offset, start, where))
         if not lost:
             none = "" if wanted_ms is None else ", since there is no complete snapshot before --from"
             starts.append(_Begin(0, self._beginning(), f"the beginning{none}"))
@@ -262,7 +262,7 @@ class Audit(Recovery):
                 )
             if wanted_ms is None:
                 starts.sort(key=lambda start: start.offset)  # as early as can be
-                starts = [start._replace(told=f"{start.told}, since {lost}") for start in starts]
+                starts = [start._replace(where=f"{start.where}, since {lost}") for start in starts]
         if not starts:
             raise InputLostError(
                 f"shard {self._partition} cannot be verified: {lost}, and there is no later snapshot or fresh state "
@@ -319,7 +319,7 @@ class Audit(Recovery):
                 await self._entry(state, source, linked)
                 self._take_positions(state, linked)
                 self._progress.journal_offset = source.offset
-                self._told(self._progress)
+                self._report_progress(self._progress)
                 await self._yield()
         if not begun:
             await self._begin(edge)
@@ -454,6 +454,6 @@ class Audit(Recovery):
         if difference is not None:
             raise _Found(difference)
 
-    def _told(self, progress: Progress) -> None:
+    def _report_progress(self, progress: Progress) -> None:
         done = max(0, progress.journal_offset + 1 - self._journal_start)
         self._watch(self._partition, done, self._journal_end - self._journal_start)

@@ -121,7 +121,7 @@ def load_webhooks(path: Path, environ: Mapping[str, str] | None = None) -> dict[
         read = _ADAPTER.validate_python(document["webhooks"])
     except ValidationError as error:
         faults = [
-            f"webhooks.{'.'.join(map(str, one['loc']))}: {_said(one)}"
+            f"webhooks.{'.'.join(map(str, one['loc']))}: {_reason(one)}"
             for one in error.errors(include_url=False, include_input=False)  # an input may be a secret
         ]
         raise SettingsError(
@@ -130,7 +130,7 @@ def load_webhooks(path: Path, environ: Mapping[str, str] | None = None) -> dict[
     return {name: _filled_in(name, webhook, environ) for name, webhook in read.items()}
 
 
-def _said(fault: ErrorDetails) -> str:
+def _reason(fault: ErrorDetails) -> str:
     """What is wrong, and what is allowed instead."""
     keys = {field.alias or name: field for name, field in Webhook.model_fields.items()}
     key = str(fault["loc"][1]) if len(fault["loc"]) > 1 else ""

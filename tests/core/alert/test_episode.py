@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from driftline.core.alert.episode import SILENCES_MAX, Episodes, Moment, Sign, Told
+from driftline.core.alert.episode import SILENCES_MAX, Episodes, Moment, Notice, Sign
 from driftline.core.digest import digest_of
 from driftline.core.duration import spoken
 from driftline.core.pipeline import Alerts
@@ -46,7 +46,7 @@ class Line:
 
 
 def states(told: list[Any]) -> list[str]:
-    return [one.state for one in told if isinstance(one, Told)]
+    return [one.state for one in told if isinstance(one, Notice)]
 
 
 def test_signs_without_end_are_one_episode() -> None:

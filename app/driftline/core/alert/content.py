@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, to_builtins
 
 from driftline.core.alert.condition import Condition
-from driftline.core.alert.episode import Sign, Told
+from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.kind import row_of
 from driftline.core.drift.monitors import Drift
 from driftline.core.drift.reaction import Reaction
@@ -51,23 +51,23 @@ class AlertContent(Struct, frozen=True, gc=False):
     evidence: dict[str, object]
 
 
-def alert_of(pipeline: Pipeline, told: Told, version: ModelVersion) -> AlertContent:
+def alert_of(pipeline: Pipeline, notice: Notice, version: ModelVersion) -> AlertContent:
     """A message about an episode as it is published.
 
     Args:
         version: of the model at this moment; that of the last sign stays in the evidence.
     """
-    kind = told.episode.sign.kind
+    kind = notice.episode.sign.kind
     rules = pipeline.alerts
     audience: tuple[Role, ...] = rules.audience.get(kind) or row_of(kind).audience
-    if told.severity == "critical" and "operations" not in audience:
+    if notice.severity == "critical" and "operations" not in audience:
         audience = (*audience, "operations")
     return AlertContent(
         kind,
-        told.severity,
+        notice.severity,
         tuple(dict.fromkeys(audience)),
         f"{rules.runbook}#{kind.replace('_', '-')}",
-        {**told.episode.sign.evidence, "model_version": str(version)},
+        {**notice.episode.sign.evidence, "model_version": str(version)},
     )
 
 

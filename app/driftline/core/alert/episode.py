@@ -120,7 +120,7 @@ class Episode:
         return _EVER if self.holds else self.signed_ms + self.quiet_ms
 
 
-class Told(Struct, frozen=True, gc=False):
+class Notice(Struct, frozen=True, gc=False):
     """A message about an episode, for `alert` to address."""
 
     episode: Episode
@@ -147,7 +147,7 @@ class Episodes:
     openings: dict[str, deque[int]] = field(default_factory=dict)
     silences: dict[str, int] = field(default_factory=dict)
 
-    def sign(self, rules: Alerts, signal: str, sign: Sign, moment: Moment, *, holds: bool) -> Told | None:
+    def sign(self, rules: Alerts, signal: str, sign: Sign, moment: Moment, *, holds: bool) -> Notice | None:
         """Take in a sign of trouble; returns what is to be told now, if anything.
 
         Args:
@@ -157,15 +157,15 @@ class Episodes:
         episode = self.open.get(signal)
         if episode is None:
             episode = self._opened(rules, signal, sign, severity, moment, holds)
-            return self._told(episode, "opened", sign.sentence, moment.now_ms)
+            return self._notice(episode, "opened", sign.sentence, moment.now_ms)
         rises = severity == "critical" and episode.severity == "warning"
         if rises:
             episode.severity = severity
         news = sign.news and not episode.sign.news
         episode.sign, episode.holds = sign, holds
         episode.signed_ms, episode.observed = moment.now_ms, moment.observed(sign.kind)
-        told = rises or (news and not episode.acknowledged) or self.reminds(rules, signal, moment)
-        return self._told(episode, "ongoing", sign.sentence, moment.now_ms) if told else None
+        due = rises or (news and not episode.acknowledged) or self.reminds(rules, signal, moment)
+        return self._notice(episode, "ongoing", sign.sentence, moment.now_ms) if due else None
 
     def reminds(self, rules: Alerts, signal: str, moment: Moment) -> bool:
         """Whether a further sign would be told of because it lasts."""
@@ -174,11 +174,11 @@ class Episodes:
             return False
         return moment.now_ms - episode.told_ms >= ongoing_ms(rules, moment.gap_ms)
 
-    def event(self, rules: Alerts, signal: str, sign: Sign, moment: Moment) -> Told:
+    def event(self, rules: Alerts, signal: str, sign: Sign, moment: Moment) -> Notice:
         """Something that happened and is over: an episode of one message."""
         severity = rules.severity.get(sign.kind, sign.severity)
         episode = self._episode(signal, sign, severity, moment, quiet_ms=0, holds=False, flapping=False)
-        return self._told(episode, "resolved", sign.sentence, moment.now_ms)
+        return self._notice(episode, "resolved", sign.sentence, moment.now_ms)
 
     def calm(self, signal: str, moment: Moment) -> None:
         """A condition does not hold any more: from here on its signal is quiet."""
@@ -188,9 +188,9 @@ class Episodes:
             episode.signed_ms = moment.now_ms
             episode.observed = -1  # that it does not hold was observed
 
-    def advance(self, moment: Moment) -> list[Told]:
+    def advance(self, moment: Moment) -> list[Notice]:
         """Resolve what has been quiet for long enough."""
-        told = []
+        notices = []
         for signal, episode in list(self.open.items()):
             if moment.now_ms < episode.due_ms:
                 continue
@@ -199,12 +199,12 @@ class Episodes:
                 episode.signed_ms = moment.now_ms  # nothing was observed: silence is not quiet
                 continue
             sentence = f"{episode.sign.calm} for {spoken(episode.quiet_ms)}."
-            told.append(self._told(episode, "resolved", sentence, moment.now_ms))
+            notices.append(self._notice(episode, "resolved", sentence, moment.now_ms))
             del self.open[signal]
         for signal, until_ms in list(self.silences.items()):
             if until_ms <= moment.now_ms:
                 del self.silences[signal]
-        return told
+        return notices
 
     @property
     def due_ms(self) -> int:
@@ -229,19 +229,19 @@ class Episodes:
                 return episode
         return None
 
-    def acknowledge(self, episode: Episode, now_ms: int, by: str = "") -> Told | None:
+    def acknowledge(self, episode: Episode, now_ms: int, by: str = "") -> Notice | None:
         """Someone cares for it: it is reported again only when it becomes critical, and when it is over."""
         if episode.acknowledged:
             return None
         episode.acknowledged, episode.acknowledged_by = True, by
-        return self._told(episode, "ongoing", episode.sign.sentence, now_ms)
+        return self._notice(episode, "ongoing", episode.sign.sentence, now_ms)
 
-    def silence(self, episode: Episode, now_ms: int, span_ms: int) -> Told | None:
+    def silence(self, episode: Episode, now_ms: int, span_ms: int) -> Notice | None:
         """No one is to be notified of this signal for a span of event time: of this episode, nor of a next one."""
         if len(self.silences) >= SILENCES_MAX and episode.signal not in self.silences:
             del self.silences[next(iter(self.silences))]
         self.silences[episode.signal] = now_ms + span_ms
-        return self._told(episode, "ongoing", episode.sign.sentence, now_ms)
+        return self._notice(episode, "ongoing", episode.sign.sentence, now_ms)
 
     def forget(self, signals: frozenset[str], moment: Moment) -> None:
         """The pipeline's rules changed: conditions that it does not watch any more hold no longer.
@@ -299,12 +299,12 @@ class Episodes:
             flapping=flapping,
         )
 
-    def _told(self, episode: Episode, state: AlertState, sentence: str, now_ms: int) -> Told:
+    def _notice(self, episode: Episode, state: AlertState, sentence: str, now_ms: int) -> Notice:
         silenced = self.silences.get(episode.signal, -1) > now_ms
         episode.update += 1
         episode.told_ms = now_ms
         episode.announced = episode.announced or not silenced
-        return Told(episode, state, episode.update, episode.severity, sentence, silenced, episode.announced)
+        return Notice(episode, state, episode.update, episode.severity, sentence, silenced, episode.announced)
 
 
 def quiet_ms(rules: Alerts, gap_ms: float) -> int:

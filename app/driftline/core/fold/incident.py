@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import alert_of, drift_sign, error_sign, given_up_sign, reaction_sign, signal_of
-from driftline.core.alert.episode import Sign, Told
+from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict
 from driftline.core.drift.monitors import Drift
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
@@ -60,13 +60,13 @@ def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
     reaction = shard.reactor.note(drift, shard.learner, shard.pipeline, call, out.oracle)
     if reaction is not None:
         shard.count(f"reaction_{reaction.act}")
-        tell_change(shard, reaction_sign(shard.pipeline, reaction), out)
+        notice_change(shard, reaction_sign(shard.pipeline, reaction), out)
 
 
-def tell_change(shard: Shard, sign: Sign, out: Outbox) -> None:
+def notice_change(shard: Shard, sign: Sign, out: Outbox) -> None:
     """Tell of a change of the model, which is over as soon as it is reported."""
     moment = shard.moment(out.place(shard.pipeline.topics))
-    _tell(shard, shard.episodes.event(shard.pipeline.alerts, Condition.CHANGE.named(), sign, moment), out)
+    _publish(shard, shard.episodes.event(shard.pipeline.alerts, Condition.CHANGE.named(), sign, moment), out)
 
 
 # -- conditions
@@ -142,10 +142,10 @@ def answer(shard: Shard, control: Control, out: Outbox) -> None:
         reject(shard, control.source, "episode_unknown", f"no episode {control.episode!r} is open", out)
         return
     if control.command == "acknowledge":
-        told = episodes.acknowledge(episode, shard.now_ms, control.by)
+        message = episodes.acknowledge(episode, shard.now_ms, control.by)
     else:
-        told = episodes.silence(episode, shard.now_ms, control.span_ms)
-    _tell(shard, told, out)
+        message = episodes.silence(episode, shard.now_ms, control.span_ms)
+    _publish(shard, message, out)
 
 
 # -- looking and telling
@@ -164,9 +164,9 @@ def look(shard: Shard, out: Outbox) -> None:
         _judge(shard, judge_strays(shard, timed=True), out)
     if (progress := shard.loading.expire(shard.now_ms)) is not None:
         shard.count("load_given_up")
-        tell_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
-    for told in episodes.advance(shard.moment(out.place(shard.pipeline.topics))):
-        _tell(shard, told, out)
+        notice_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
+    for message in episodes.advance(shard.moment(out.place(shard.pipeline.topics))):
+        _publish(shard, message, out)
     again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
     loaded_ms = NEVER if shard.loading.deadline_ms is None else shard.loading.deadline_ms
     strays_ms = shard.strays.look_ms if shard.terms.strays_watched else NEVER
@@ -185,38 +185,38 @@ def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
 
 def notice(shard: Shard, signal: str, sign: Sign, out: Outbox, *, holds: bool = False) -> None:
     """A sign of trouble: tell of it if its episode says so."""
-    told = shard.episodes.sign(
+    message = shard.episodes.sign(
         shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard.pipeline.topics)), holds=holds
     )
     shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
-    _tell(shard, told, out)
+    _publish(shard, message, out)
 
 
-def _tell(shard: Shard, told: Told | None, out: Outbox) -> None:
+def _publish(shard: Shard, message: Notice | None, out: Outbox) -> None:
     """Publish a message about an episode, with its id, its times and the positions to replay between."""
-    if told is None:
+    if message is None:
         return
-    content, episode = alert_of(shard.pipeline, told, shard.learner.version), told.episode
+    content, episode = alert_of(shard.pipeline, message, shard.learner.version), message.episode
     out.made.append(
         Alert(
             out.alert_id(),
             shard.stamp_ms,
             shard.watermark_ms,
             episode.name,
-            told.state,
+            message.state,
             content.kind,
             content.severity,
             content.audience,
-            told.sentence,
+            message.sentence,
             content.evidence,
             dict(shard.positions),
-            told.update,
+            message.update,
             episode.opened_ms,
             episode.opened_at,
             content.runbook,
             episode.acknowledged,
-            told.silenced,
-            told.announced,
+            message.silenced,
+            message.announced,
             episode.flapping,
             episode.acknowledged_by,
         )

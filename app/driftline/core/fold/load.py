@@ -12,7 +12,7 @@ from typing import Any
 
 from driftline.core.alert.content import load_sign
 from driftline.core.error import RecoveryError
-from driftline.core.fold.incident import reject, tell_change
+from driftline.core.fold.incident import notice_change, reject
 from driftline.core.oracle import Oracle
 from driftline.core.record import Chunk, Control, Source
 from driftline.core.shard.command import Refused
@@ -61,7 +61,7 @@ def _load(shard: Shard, chunk: Chunk, content: bytes, source: Source, by: str, o
     shard.learner.load(model, frozen, manifest.learned)
     shard.reactor.forget()
     shard.count("control_load")
-    tell_change(shard, load_sign(shard.pipeline, chunk.load, manifest.learned, manifest.sha256, by), out)
+    notice_change(shard, load_sign(shard.pipeline, chunk.load, manifest.learned, manifest.sha256, by), out)
 
 
 def _judged(shard: Shard, oracle: Oracle, content: bytes) -> tuple[Trained, Any, bytes]:

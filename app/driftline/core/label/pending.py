@@ -147,8 +147,8 @@ def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
         shares = {False: 1.0 - value, True: value} if value is not None else None
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
-    said, unserved, own = (prediction, version), packed.unserved, packed.partition
-    return Waiting(packed.offset, key, packed.time_ms, packed.features, *said, unserved, packed.keys, own)
+    served, unserved, own = (prediction, version), packed.unserved, packed.partition
+    return Waiting(packed.offset, key, packed.time_ms, packed.features, *served, unserved, packed.keys, own)
 
 
 def _more(waiting: Waiting) -> tuple[object, ...]:

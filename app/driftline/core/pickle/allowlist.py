@@ -42,7 +42,7 @@ OWN: Final[dict[str, str]] = {
     "river.curve": "AveragePrecision ROCAUC",
     "drift.monitors": "DriftMonitors",
     "label.early": "EarlyLabels Held",
-    "alert.episode": "Episode Episodes Moment Sign Told",
+    "alert.episode": "Episode Episodes Moment Notice Sign",
     "metric.evaluation": (
         "Confusion Evaluation _AbsoluteError _Accuracy _Binned _Counts _CrossEntropy _LogLoss _Mean _Replayed "
         "_RootSquaredError _RootSquaredLogError _Rows _SquaredError"

@@ -329,7 +329,7 @@ class _Builder:
                 case _:
                     return left * right
         except _CONSTRUCTOR_ERRORS as error:
-            raise self._fail(node, f"River cannot combine these: {_told(error)}") from None
+            raise self._fail(node, f"River cannot combine these: {_described(error)}") from None
 
     def _computed(self, node: ast.BinOp, left: Any, right: Any) -> Any:
         """`24 * 7`, as documentation likes to write a week of hours."""
@@ -388,7 +388,7 @@ class _Builder:
         try:
             made = timedelta(*args, **keywords)
         except (TypeError, ValueError, OverflowError) as error:
-            raise self._fail(node, f"{_told(error)}; write a duration as in timedelta(days=7)") from None
+            raise self._fail(node, f"{_described(error)}; write a duration as in timedelta(days=7)") from None
         if not timedelta(0) < made <= _DURATION_MAX:
             raise self._fail(node, f"must be more than 0 and at most {_DURATION_MAX.days} days")
         return made
@@ -424,7 +424,7 @@ class _Builder:
         except UnseededError:
             raise
         except _CONSTRUCTOR_ERRORS as error:
-            raise self._fail(node, f"River refuses this: {_told(error)}") from None
+            raise self._fail(node, f"River refuses this: {_described(error)}") from None
 
 
 def _is_number(value: Any) -> bool:
@@ -450,6 +450,6 @@ def _choice(word: str, allowed: list[str], what: str) -> str:
     return f"{hint} {what}: {', '.join(allowed) if allowed else 'none'}"
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

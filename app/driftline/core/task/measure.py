@@ -224,11 +224,11 @@ class OfClasses(Measure):
     def columns(self, outcomes: Sequence[Outcome], threshold: float | None) -> Columns:
         answered, known, hits, losses = [], [], [], []
         for outcome in outcomes:
-            said = outcome.prediction
-            label = said.label if said is not None else None
+            prediction = outcome.prediction
+            label = prediction.label if prediction is not None else None
             answered.append(label is not None)
             hits.append(label == outcome.label)
-            probabilities = said.probabilities if said is not None else None
+            probabilities = prediction.probabilities if prediction is not None else None
             known.append(bool(probabilities))
             share = probabilities.get(outcome.label, 0.0) if probabilities and outcome.label is not None else 1.0
             losses.append(-np.log(min(max(share, _LEAST), 1.0)))

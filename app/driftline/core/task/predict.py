@@ -103,10 +103,10 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
     return classify
 
 
-def _number(said: Any) -> Prediction | None:
-    if said is None:
+def _number(answer: Any) -> Prediction | None:
+    if answer is None:
         return Prediction()
-    value = float(said)
+    value = float(answer)
     return Prediction(value=value) if isfinite(value) else None
 
 

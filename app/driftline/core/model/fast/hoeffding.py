@@ -30,7 +30,7 @@ class Hoeffding:
     once for both. `settle` forgets it, without which no one else may change the tree.
     """
 
-    __slots__ = ("_asked", "_leaf", "_parent", "_said", "_tree")
+    __slots__ = ("_asked", "_leaf", "_leaf_votes", "_parent", "_tree")
 
     def __init__(self, tree: Any) -> None:
         self._tree = tree
@@ -41,7 +41,7 @@ class Hoeffding:
         self._asked: Any = None
         self._leaf: Any = None
         self._parent: Any = None
-        self._said: dict[Any, float] | None = None
+        self._leaf_votes: dict[Any, float] | None = None
 
     def ask(self, features: Any) -> Any:
         """What `predict_proba_one` says."""
@@ -49,30 +49,30 @@ class Hoeffding:
         leaf, parent = _leaf(tree._root, features)
         if leaf is None:
             return tree.predict_proba_one(features)
-        said = None
+        votes = None
         shares = dict.fromkeys(sorted(tree.classes), 0.0)
         if leaf._nb_correct_weight >= leaf._mc_correct_weight:
-            said = _votes(features, leaf.stats, leaf.splitters)
-            shares.update(said)
+            votes = _votes(features, leaf.stats, leaf.splitters)
+            shares.update(votes)
         else:
             shares.update(_shares(leaf.stats))
-        self._asked, self._leaf, self._parent, self._said = features, leaf, parent, said
+        self._asked, self._leaf, self._parent, self._leaf_votes = features, leaf, parent, votes
         return shares
 
     def teach(self, features: Any, label: Any) -> None:
         """What `learn_one` does."""
         tree = self._tree
         if features is self._asked:
-            leaf, parent, said = self._leaf, self._parent, self._said
+            leaf, parent, votes = self._leaf, self._parent, self._leaf_votes
         else:
-            (leaf, parent), said = _leaf(tree._root, features), None
+            (leaf, parent), votes = _leaf(tree._root, features), None
         self._asked = None
         if leaf is None:
             tree.learn_one(features, label)
             return
         tree.classes.add(label)
         tree._train_weight_seen_by_model += 1.0
-        _teach(leaf, features, label, tree.nominal_attributes, said)
+        _teach(leaf, features, label, tree.nominal_attributes, votes)
         if tree._growth_allowed:
             _grow(tree, leaf, parent, features)
         if tree._train_weight_seen_by_model % tree.memory_estimate_period == 0:
