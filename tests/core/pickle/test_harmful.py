@@ -131,7 +131,7 @@ def test_what_is_nested_too_deep_to_be_written_later_is_refused() -> None:
             continue
         taken = depth
         shard = Shard(small(), 0)
-        _deeper(100, partial(shard.learner.load, model, frozen))
+        _deeper(100, partial(shard.learner.load, model, frozen, 0))
         _deeper(100, partial(dump, shard))
     assert 100 <= taken < 1_000
 
