@@ -100,18 +100,19 @@ for _kind, _pattern in (("bool", _BOOL), ("int", _INT), ("float", _FLOAT), ("nul
     _OneLineDumper.add_implicit_resolver(f"{_TAG}{_kind}", _resolver, None)
 
 
-def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
+def load_pipeline(path: Path, overrides: Sequence[str] = (), *, spare: bool = False) -> Pipeline:
     """The pipeline that a file describes.
 
     Args:
         path: a YAML (or JSON) file.
         overrides: `key.key=value`, each in place of what the file says there, as in `params.lr=0.1`.
+        spare: features that nothing uses are no fault.
 
     Raises:
         InputFileError: the file cannot be read.
         PipelineError: with every problem in it, each with its line.
     """
-    return read_pipeline(_read(path), overrides)
+    return read_pipeline(_read(path), overrides, spare=spare)
 
 
 def load_outline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -126,7 +127,7 @@ def load_outline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
         return read_outline(doc)
 
 
-def read_pipeline(text: str, overrides: Sequence[str] = ()) -> Pipeline:
+def read_pipeline(text: str, overrides: Sequence[str] = (), *, spare: bool = False) -> Pipeline:
     """`load_pipeline` for the text of a file.
 
     Raises:
@@ -136,7 +137,7 @@ def read_pipeline(text: str, overrides: Sequence[str] = ()) -> Pipeline:
     if isinstance(doc, dict) and is_factory(str(doc.get("model", ""))) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where a user's factory lies; last, so that it hides no installed module
     with _located(lines):
-        return parse_pipeline(doc)
+        return parse_pipeline(doc, spare=spare)
 
 
 def _document(text: str, overrides: Sequence[str]) -> tuple[Any, dict[str, int]]:

@@ -282,7 +282,7 @@ def test_candidate_that_raises_half_way_fails_and_the_other_goes_on(
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--segment", "x9"], "has no feature 'x9'.*x1, x2, x3"),
+        (["--segment", "x9"], "no candidate has a feature 'x9'.*x1, x2, x3"),
         (["--cost", "fp=much"], "is not a cost"),
         (["--cost", "fp=nan"], "costs are tp, fp, fn and tn"),
         (["--cost", "fp=inf"], "costs are tp, fp, fn and tn"),

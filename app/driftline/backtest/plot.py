@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
+from statistics import median
 from typing import Any
 
 from plotly.graph_objects import Bar, Figure, Scatter
@@ -16,6 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 ALERT_LINES_MAX = 40
 DRIFTS_MAX = 200
 NAME_MAX = 28
+FAR = 4  # times the size of the lines that stay: values beyond are cut
+CUT_NAMED = 2
 TITLE_MAX = 42  # as many letters as a phone shows
 
 
@@ -60,6 +63,8 @@ def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
         _drifts(figure, report, one, parts, metric, place)
         if alerts:
             _alerts(figure, report, one, place)
+    lines = [_values(one.over_time, metric) for one in report.candidates]
+    _keep_readable(figure, lines, [one.name for one in report.candidates])
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="row" if report.source.counted else None, nticks=6, tickangle=0)
     return figure
@@ -126,6 +131,7 @@ def differences(report: Report, metric: str) -> Figure:
             hovertemplate="%{y}: %{x:.4f}<extra></extra>",
         )
     )
+    _keep_short(figure, values, below, above)
     figure.add_vline(x=0, line={"color": "#5b6775", "width": 1})
     better = next((one.better for one in report.metrics if one.name == metric), 1)
     figure.update_xaxes(title_text="to the right is better" if better > 0 else "to the left is better", nticks=6)
@@ -148,6 +154,8 @@ def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
                 hovertemplate="%{y:.4f} (%{customdata:,} labels)",
             )
         )
+    bars = [[0.0, *_values(getattr(one, which), metric)] for one in report.candidates]
+    _keep_readable(figure, bars, [one.name for one in report.candidates])
     figure.update_xaxes(type="category", tickangle=-35, automargin=True)
     return figure
 
@@ -251,6 +259,74 @@ def thresholds(report: Report) -> Figure:
     figure.update_xaxes(title_text="threshold", range=[0, 1])
     figure.update_yaxes(title_text="cost per event" if priced else "F1")
     return figure
+
+
+def _keep_short(figure: Figure, values: Sequence[float], below: Sequence[float], above: Sequence[float]) -> None:
+    """Cut the axis of differences where one would hide all others; its number stands at the edge."""
+    reach = [max(abs(value - low), abs(value + high)) for value, low, high in zip(values, below, above, strict=True)]
+    if len(reach) < 2 or max(reach) <= 10 * sorted(reach)[(len(reach) - 1) // 2]:
+        return
+    edge = 1.15 * max((one for one in reach if one <= 10 * sorted(reach)[(len(reach) - 1) // 2]), default=1.0) or 1.0
+    figure.update_xaxes(range=[-edge, edge])
+    for place, value in enumerate(values):
+        if abs(value) > edge:
+            figure.add_annotation(
+                text=f"axis cut: {value:+,.4g} {'▶' if value > 0 else '◀'}", x=edge if value > 0 else -edge, y=place,
+                xanchor="right" if value > 0 else "left", showarrow=False, font={"size": 11, "color": "#5b6775"},
+            )  # fmt: skip
+
+
+def _values(parts: Sequence[Part], metric: str) -> list[float]:
+    return [value for part in parts if (value := part.values.get(metric)) is not None]
+
+
+def readable_span(lines: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """The part of an axis on which most lines can be told apart; None where that is all of it.
+
+    A line that runs away, or a first block before a model has learned anything, would flatten all others. The half of
+    the lines that lie closest together stay, but for the outermost twentieth of each, and what lies within `FAR` times
+    their size or spread.
+    """
+    known = sorted((sorted(line) for line in lines if line), key=median)
+    if not known:
+        return None
+    medians = [median(line) for line in known]
+    core = _core_of(known, medians)
+    low, high = min(line[len(line) // 20] for line in core), max(line[-1 - len(line) // 20] for line in core)
+    room = FAR * max(high - low, abs(high), abs(low))
+    least, most = min(line[0] for line in known), max(line[-1] for line in known)
+    if least >= low - room and most <= high + room:
+        return None
+    shown = [value for line in known for value in line if low - room <= value <= high + room]
+    margin = 0.05 * (max(shown) - min(shown)) or 0.05 * abs(high) or 1.0
+    return min(shown) - margin, max(shown) + margin
+
+
+def _core_of(lines: Sequence[Sequence[float]], medians: Sequence[float]) -> list[Sequence[float]]:
+    """The half of the lines, at least one, whose medians lie closest together."""
+    count = max(1, (len(lines) + 1) // 2)
+    first = min(range(len(lines) - count + 1), key=lambda n: (medians[n + count - 1] - medians[n], abs(medians[n])))
+    return list(lines[first : first + count])
+
+
+def _keep_readable(figure: Figure, lines: Sequence[Sequence[float]], names: Sequence[str]) -> None:
+    """Cut the axis where few values would flatten all others, and say on the plot what lies beyond."""
+    span = readable_span(lines)
+    if span is None:
+        return
+    low, high = span
+    beyond = []
+    for line, name in zip(lines, names, strict=True):
+        outside = [value for value in line if not low <= value <= high]
+        if outside:
+            beyond.append(f"{_short(name)} reaches {max(outside, key=abs):,.4g}")
+    more = f" and {len(beyond) - CUT_NAMED} more" if len(beyond) > CUT_NAMED else ""
+    figure.update_yaxes(range=[low, high])
+    figure.add_annotation(
+        text=f"axis cut: {'; '.join(beyond[:CUT_NAMED])}{more}",
+        xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom", showarrow=False,
+        font={"size": 11, "color": "#5b6775"},
+    )  # fmt: skip
 
 
 def _figure(title: str, height: int) -> Figure:

@@ -60,6 +60,11 @@ def warnings(
     return found
 
 
+def undivided(names: Sequence[str], segment: str | None) -> list[str]:
+    """Which candidates cannot be broken down by a feature."""
+    return [f"{name} has no feature {segment}, so it is not broken down by it." for name in names]
+
+
 def untaught(name: str, result: Result, facts: Facts, label_delay_ms: int, task: TaskName) -> str | None:
     """That nothing could be learned before the last score, and why; None where something was."""
     if not task_of(task).supervised:

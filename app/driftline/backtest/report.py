@@ -15,7 +15,7 @@ from msgspec import Struct
 from driftline.backtest.candidate import Result, Spec
 from driftline.backtest.compare import Comparison, compare, finite
 from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
-from driftline.backtest.remark import findings, warnings
+from driftline.backtest.remark import findings, undivided, warnings
 from driftline.backtest.run import Outcome
 from driftline.backtest.score import written
 from driftline.backtest.tally import AGES, SHARES, Cells, Tally, score_at
@@ -319,9 +319,16 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
         candidates=[_candidate(spec, results[spec.name], asked.cost) for spec in specs if spec.name in results],
         comparisons=comparisons,
         findings=findings(outcome),
-        warnings=warnings(outcome, comparisons, asked.span, asked.label_delay_ms, task),
+        warnings=[
+            *warnings(outcome, comparisons, asked.span, asked.label_delay_ms, task),
+            *undivided([spec.name for spec in specs if not _has_feature(spec, asked.segment)], asked.segment),
+        ],
         seconds=round(outcome.seconds, 3),
     )
+
+
+def _has_feature(spec: Spec, name: str | None) -> bool:
+    return name is None or name in spec.pipeline["event"]["features"]
 
 
 def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport:

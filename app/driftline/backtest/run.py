@@ -444,7 +444,7 @@ def _work(part: Work, end: Any, halt: Any, path: list[str]) -> None:
 
 
 def _pipeline(spec: Spec) -> Pipeline:
-    return parse_pipeline(spec.pipeline)
+    return parse_pipeline(spec.pipeline, spare=True)
 
 
 def _failed(spec: Spec, pipeline: Pipeline, options: Options, why: str) -> Result:

@@ -351,7 +351,7 @@ class Tally:
     """All that is kept of one candidate's labelled predictions.
 
     Args:
-        segment: a feature of the pipeline, or None.
+        segment: a feature; None, or one that the pipeline does not have, counts no segments.
     """
 
     def __init__(self, pipeline: Pipeline, segment: str | None) -> None:
@@ -364,7 +364,7 @@ class Tally:
         self.timeline = Timeline(sums, coarse)
         self.ages = Cells(len(AGES), sums, coarse)
         self.segments: Segments | None = None
-        if segment is not None:
+        if segment is not None and segment in pipeline.event.features:
             self.segments = Segments(segment, tuple(pipeline.event.features).index(segment), sums, coarse)
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()

@@ -43,7 +43,7 @@ class TopicPart:
         return asyncio.run(self._run(watch))
 
     async def _run(self, watch: Watch) -> tuple[list[Result], Facts]:
-        pipeline = parse_pipeline(self.source.live)
+        pipeline = parse_pipeline(self.source.live, spare=True)
         broker = KafkaBroker(pipeline, self.settings)
         bounds = await bounds_of(broker, pipeline, self.source.layout, self.number, self.source.span)
         with rows_of(self.folder, self.number) as rows:
@@ -61,7 +61,7 @@ async def replay(
     watch: Watch,
 ) -> tuple[list[Result], Facts]:
     """Fold one shard for every candidate."""
-    pipeline = parse_pipeline(source.live)
+    pipeline = parse_pipeline(source.live, spare=True)
     if source.order == "journal":
         await _check_journal(broker, pipeline, shard)
     start = await start_of(broker, pipeline, shard, specs, source, bounds)
@@ -73,7 +73,7 @@ async def replay(
     candidates = {
         spec.name: Candidate(
             spec.name,
-            chosen := with_topics(parse_pipeline(spec.pipeline), pipeline),
+            chosen := with_topics(parse_pipeline(spec.pipeline, spare=True), pipeline),
             number=shard,
             segment=options.segment,
             shard=start.shard(chosen, shard),

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from driftline.backtest import report as reports
+from driftline.backtest.baseline import candidates_of
 from driftline.backtest.candidate import Spec
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
@@ -42,6 +43,7 @@ from driftline.core.place import Layout
 from driftline.core.task import task_of
 from driftline.core.task import tasks as every_task
 from driftline.core.task.cost import Cost
+from driftline.core.task.rule import Rule
 from driftline.core.timestamp import written
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
@@ -82,6 +84,7 @@ def backtest(
     segment: str | None,
     cost: Cost | None,
     plain: bool,
+    rules: tuple[Rule, ...],
     scores: Path | None,
     out: Path,
     processes: int | None,
@@ -91,6 +94,9 @@ def backtest(
     specs, pipelines = candidates(files, overrides, grids)
     if plain:
         spec, chosen = naive(pipelines[0])
+        specs.append(spec)
+        pipelines.append(chosen)
+    for spec, chosen in _baselines(pipelines[0], rules):
         specs.append(spec)
         pipelines.append(chosen)
     _check(pipelines, segment, cost)
@@ -226,7 +232,7 @@ def candidates(
             if len(specs) >= CANDIDATES_MAX:
                 raise click.UsageError(f"more than {CANDIDATES_MAX} candidates; give fewer values to --grid")
             try:
-                pipeline = load_pipeline(file, (*overrides, *chosen))
+                pipeline = load_pipeline(file, (*overrides, *chosen), spare=True)
             except PipelineError as error:
                 raise InputFileError(f"{file}: {error}" if len(files) > 1 else str(error)) from error
             name = _named(
@@ -266,6 +272,20 @@ def naive(first: Pipeline) -> tuple[Spec, Pipeline]:
     return Spec(simplest.name, pipeline.resolved(), "--naive"), pipeline
 
 
+def _baselines(first: Pipeline, rules: Sequence[Rule]) -> list[tuple[Spec, Pipeline]]:
+    """The baselines that were asked for.
+
+    Raises:
+        click.UsageError: one has no meaning for the first candidate.
+    """
+    try:
+        return candidates_of(first, tuple(dict.fromkeys(rules)))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except PipelineError as error:
+        raise click.UsageError(f"--baseline: {error}") from error
+
+
 def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
     """What must fit between the candidates and the flags."""
     tasks = sorted({pipeline.task for pipeline in pipelines})
@@ -274,13 +294,12 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
     if cost is not None and not task_of(tasks[0]).decides:
         deciding = ", ".join(task.name for task in every_task() if task.decides)
         raise click.UsageError(f"--cost needs decisions ({deciding}), but the task is {tasks[0]}")
-    for pipeline in pipelines:
-        if segment is not None and segment not in pipeline.event.features:
-            features = list(pipeline.event.features)
-            raise click.UsageError(
-                f"--segment: {pipeline.name} has no feature {segment!r}; it has {', '.join(features)}"
-                + close_match(segment, features)
-            )
+    features = list(dict.fromkeys(name for pipeline in pipelines for name in pipeline.event.features))
+    if segment is not None and segment not in features:
+        raise click.UsageError(
+            f"--segment: no candidate has a feature {segment!r}; they have {', '.join(features)}"
+            + close_match(segment, features)
+        )
 
 
 def _places(out: Path, scores: Path | None) -> Places:

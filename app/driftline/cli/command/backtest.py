@@ -11,6 +11,7 @@ from driftline.cli.command.history import Files, history_options
 from driftline.cli.lazy import does
 from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option
 from driftline.core.task.cost import Cost
+from driftline.core.task.rule import Rule, parse_rule
 
 Edge: TypeAlias = tuple[int | None, int | None]
 """A time, or an offset, or neither."""
@@ -48,6 +49,18 @@ class BurnType(click.ParamType):
         if text.isascii() and text.isdigit():
             return 0, int(text)
         return DURATION.convert(text, param, ctx), 0
+
+
+class RuleType(click.ParamType):
+    """A baseline: `last_of:card_id`."""
+
+    name = "rule"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rule:
+        try:
+            return parse_rule(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _check(
@@ -162,6 +175,15 @@ def _split(values: str) -> list[str]:
 )
 @click.option("--segment", metavar="FEATURE", help="Break results down by this feature's values.")
 @click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="Cost of each decision (tp, fp, fn, tn).")
+@click.option(
+    "--baseline",
+    "rules",
+    type=RuleType(),
+    multiple=True,
+    metavar="RULE",
+    help="Add a baseline: majority, popularity, last, mean, median, last_of:KEY, mean_of:KEY or "
+    "seasonal:PERIOD[:KEY]; repeatable.",
+)
 @click.option("--naive", "plain", is_flag=True, help="Add a naive candidate, such as repeating the last label.")
 @click.option(
     "--scores", type=click.Path(path_type=Path), metavar="FILE", help="Write every score to FILE, .csv or .parquet."

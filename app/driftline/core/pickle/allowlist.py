@@ -36,6 +36,7 @@ from driftline.core.river.building import build_model
 
 OWN: Final[dict[str, str]] = {
     "river.arrival": "Arrivals",
+    "river.baseline": "EchoClassifier EchoRegressor",
     "river.calibration": "Brier ECE",
     "label.cause": "Leap Probe",
     "shard.command": "Commands",

@@ -12,6 +12,7 @@ from typing import Any
 from river import active, base, compose, feature_extraction, preprocessing, reco
 
 from driftline.core.river import timed
+from driftline.core.river.baseline import EchoClassifier, EchoRegressor
 from driftline.core.river.building import has_probabilities, last_step
 from driftline.core.river.select import Select
 from driftline.core.task.base import Task
@@ -117,6 +118,8 @@ def features_named(model: Any) -> Iterator[tuple[str, Hashable]]:
             yield from (("TargetAgg", name) for name in model.by or ())
         case feature_extraction.Agg():
             yield from (("Agg", name) for name in [model.on, *(model.by or ())])
+        case EchoClassifier() | EchoRegressor():
+            yield type(model).__name__, model.on
         case feature_extraction.BagOfWords() if model.on is not None:  # TFIDF too
             yield type(model).__name__, model.on
         case preprocessing.StatImputer():

@@ -54,7 +54,7 @@ _TYPE_WORDS = {
 }
 
 
-def parse_pipeline(doc: object) -> Pipeline:
+def parse_pipeline(doc: object, *, spare: bool = False) -> Pipeline:
     """The pipeline that a file's content describes.
 
     Builds the model, metrics and detectors once, to find what cannot work; a model factory is imported and
@@ -62,6 +62,7 @@ def parse_pipeline(doc: object) -> Pipeline:
 
     Args:
         doc: mappings, lists and scalars, as a YAML or JSON reader gives them.
+        spare: features that nothing uses are no fault: in a backtest, candidates share a file's features.
 
     Raises:
         PipelineError: with every problem found.
@@ -72,7 +73,7 @@ def parse_pipeline(doc: object) -> Pipeline:
     )
 
     filled, draft, faults = _drafted_file(doc)
-    problems = faults + broken_rules(draft)
+    problems = faults + broken_rules(draft, spare=spare)
     if problems:
         raise PipelineError(problems)
     if "metrics" not in filled:

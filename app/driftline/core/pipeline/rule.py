@@ -28,12 +28,16 @@ from driftline.core.task import task_of
 from driftline.core.task.base import Task
 
 
-def broken_rules(draft: Draft) -> list[Problem]:
-    """Every rule that does not hold, in the order of the file's sections."""
+def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
+    """Every rule that does not hold, in the order of the file's sections.
+
+    Args:
+        spare: features that nothing uses are no fault.
+    """
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
-        check_topics, check_features, check_label, _params, _model, _decision, _metrics, _splits, _drift, _alerts,
-        check_limits,
+        check_topics, check_features, check_label, _params, _model, *(() if spare else (_unused,)), _decision, _metrics,
+        _splits, _drift, _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -109,10 +113,16 @@ def _model(draft: Draft, model: Any) -> Iterator[Problem]:
                 None,
                 f"{who} names {name!r}, which is not a declared feature{_did_you_mean(name, declared)}",
             )
+
+
+def _unused(draft: Draft, model: Any) -> Iterator[Problem]:
+    event: EventForm | None = draft.get("event")
+    if event is None or model is None:
+        return
     read = features_read(model)
     if read is not None:
         watched = _watched_features(draft)
-        for name in declared:
+        for name in event.features:
             if name not in read and name not in watched:
                 text = (
                     "is not used by any Select of the model, not watched (drift, alerts.missing_max) and not "

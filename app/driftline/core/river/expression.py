@@ -25,6 +25,7 @@ from river import api as river_api
 from river import base, utils
 
 from driftline.core.error import ExpressionError, UnseededError
+from driftline.core.river.baseline import OWN_MODELS
 from driftline.core.river.seed import Seeds
 from driftline.core.river.select import Select
 
@@ -131,7 +132,7 @@ def _river_classes() -> Iterator[tuple[str, type]]:
                 yield f"{path}.{name}", member
 
 
-RIVER = Namespace({**dict(_river_classes()), "compose.Select": Select})
+RIVER = Namespace({**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS})
 
 
 def build(
