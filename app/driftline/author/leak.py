@@ -2,7 +2,7 @@
 
 A fraud scenario is zero for every honest payment; casual plus registered riders are all riders. In the file
 such fields make a perfect model, and in production they are missing or empty. Three kinds are found: one field
-whose value (or a threshold on it) tells the label, two fields whose sum, difference, product or ratio is the
+whose value (or a threshold on it) determines the label, two fields whose sum, difference, product or ratio is the
 label, and several that add up to it.
 """
 
@@ -62,7 +62,7 @@ def find_leaks(columns: Mapping[str, Sequence[Cell | None]], label: Sequence[Cel
 
 
 def _class_leak(cells: Sequence[Cell | None], label: Sequence[Cell]) -> str | None:
-    """How one field tells the class; None if it does not."""
+    """How one field determines the class; None if it does not."""
     base = len(label) - max(Counter(label).values())
     if base == 0:
         return None
@@ -98,7 +98,7 @@ def _threshold_errors(numbers: Floats, label: Sequence[Cell]) -> int:
 
 
 def _regression_leak(cells: Sequence[Cell | None], label: Sequence[Cell]) -> str | None:
-    """How one field tells the number; None if it does not."""
+    """How one field determines the number; None if it does not."""
     target = np.array([float(value) for value in label])
     spread = float(target.var())
     if spread == 0:

@@ -41,7 +41,7 @@ class Need(Struct, frozen=True):
     """What it will need, over all shards.
 
     Args:
-        rate_per_s: events per second; None where none was given, and then the bounds are told.
+        rate_per_s: events per second; None where none was given: then the bounds are reported.
         shards: over how many.
         pending_events: events that wait at once.
         pending_max: the bound on that, over all shards; reached means the oldest are given up.
@@ -72,7 +72,7 @@ def need(pipeline: Pipeline, rate_per_s: float | None) -> Need:
     """Estimate what a pipeline needs.
 
     Args:
-        rate_per_s: events per second over all shards; None to tell the bounds.
+        rate_per_s: events per second over all shards; None to report the bounds.
     """
     label, shards = pipeline.label, pipeline.shards or 1
     pending_max = label.pending_max * shards if label else 0

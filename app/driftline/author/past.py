@@ -108,7 +108,7 @@ def _of_groups(groups: Sequence[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
 
 
 def _groups(found: Profile, columns: Mapping[str, Column], label: Column) -> list[tuple[str, ...]]:
-    """The field whose values tell most of the label, and it with the one beside which it tells more."""
+    """The field whose values say most about the label, and it with the one that adds most to it."""
     names = [field.name for field in found.features if 1 < len(set(columns[field.name])) <= ONE_HOT_MAX]
     alone = {(name,): _explained([columns[name]], label) for name in names}
     best = max(alone, key=lambda group: alone[group], default=None)

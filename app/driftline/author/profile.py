@@ -1,6 +1,6 @@
 """Profile of a table of labelled rows: its task, its id and time, and which fields can be features.
 
-Rules of thumb, each told with its reason, so that a person can overrule it: the file that comes out of them is
+Rules of thumb, each given with its reason, so that a person can overrule it: the file that comes out of them is
 a start, not a verdict. Left out are fields that would be memorized or not be there in production: ids,
 names, counters that only grow, and whatever reveals the label (see `leak`).
 """
@@ -198,12 +198,12 @@ def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
 
 
 def looks_like_id(name: str) -> bool:
-    """Whether a field is called like one that tells rows, people or things apart."""
+    """Whether a field is named like an id of rows, people or things."""
     return bool(_ID_NAME.search(name) or _ID_CAMEL.search(name))
 
 
 def _find_id(columns: Mapping[str, Column]) -> str | None:
-    """The field that tells the rows apart and is called like one."""
+    """The field that identifies the rows and is named like it."""
     unique = [
         name
         for name, cells in columns.items()
@@ -391,7 +391,7 @@ def _without_leaks(
 
 
 def _without_prose(features: list[Field], task: TaskName) -> tuple[list[Field], list[Left]]:
-    """Prose is counted in words where a class is to be told; a tree of numbers can do nothing with it."""
+    """Prose is counted in words where a class is predicted; a tree of numbers cannot use it."""
     if task_of(task).draft.prose:
         return features, []
     why = "free text, which this numeric model cannot use; a model on word counts could"

@@ -2,7 +2,7 @@
 
 Files are read as every command reads them (`ingest.rows`), and the forms of columns are found out by the same rules
 (`ingest.column`), only that here nothing says yet which column holds numbers. JSON objects inside a row become
-columns by their path (`card.country`); arrays are told and left out.
+columns by their path (`card.country`); arrays are reported and left out.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _SENSITIVE = (
 
 
 def warnings(pipeline: Pipeline) -> list[str]:
-    """What a user should mend before real numbers come; empty where nothing was found, or nothing can be told."""
+    """What a user should fix before real numbers come; empty where nothing was found, or nothing is known."""
     if not task_of(pipeline.task).supervised or not any(
         one.type == "number" for one in pipeline.event.features.values()
     ):

@@ -129,7 +129,7 @@ class Result:
 
 
 class _DriftLog(dict[tuple[str, str], int]):
-    """The shard's own count of drifts, which tells of each as it is counted."""
+    """The shard's own count of drifts, which reports each as it is counted."""
 
     def __init__(self, drifts: dict[tuple[str, str], int], on_drift: Callable[[tuple[str, str]], None]) -> None:
         super().__init__(drifts)

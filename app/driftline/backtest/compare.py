@@ -88,7 +88,7 @@ def compare(
     """Each rival against the baseline; all of the same task.
 
     Args:
-        row_ms: where times were only counted, how far apart: stretches of time are then told in rows.
+        row_ms: where times were only counted, how far apart: stretches of time are then given in rows.
     """
     name, base = baseline
     return [_compare(name, base, rival, tally, cost, len(rivals), row_ms) for rival, tally in rivals.items()]

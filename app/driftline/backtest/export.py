@@ -55,7 +55,7 @@ async def export(
     Args:
         from_ms, to_ms: by the event's time, the end left out.
         kinds: of outcomes, as `core.output.OutcomeKind` has them; those without an event are left out.
-        moved: told how many records were read.
+        moved: called with the number of records read.
 
     Raises:
         InputFileError: the disk is full.

@@ -107,7 +107,7 @@ def _head(report: Report) -> tuple[str, str]:
 
 
 class _Verdict(NamedTuple):
-    """A card: its class, a sentence without its full stop, and what is said below it."""
+    """A card: its class, a sentence without its full stop, and the text below it."""
 
     kind: str
     words: Markup
@@ -147,7 +147,7 @@ _WORDS = {
 
 
 def _others(comparison: Comparison, names: Sequence[str]) -> str:
-    """The other metrics that a verdict is told by."""
+    """The other metrics behind a verdict."""
     by_name = {one.metric: one for one in comparison.differences}
     metrics = [
         f"{name} {signed(other.difference)} ({other.verdict})"
@@ -158,7 +158,7 @@ def _others(comparison: Comparison, names: Sequence[str]) -> str:
 
 
 def _alone(report: Report) -> _Verdict:
-    """What is said where nothing was compared."""
+    """The text where nothing was compared."""
     if not report.metrics:
         scored = (Markup("<b>{}</b> scored {:,} events").format(one.name, one.scored) for one in report.candidates)
         advice = "Without labels nothing can be measured: add a `label` section to the pipeline file."

@@ -35,7 +35,7 @@ def duration(span_ms: int) -> str:
 
 
 def in_parts(report: Report, metric: str) -> str:
-    """A metric's name where it is told of parts of a backtest."""
+    """A metric's name where it is shown by parts of a backtest."""
     return f"{metric} (binned)" if metric in report.binned_in_parts else metric
 
 
@@ -179,7 +179,7 @@ def delays(report: Report) -> Figure:
 
 
 def calibration(report: Report) -> Figure:
-    """What was said against what came."""
+    """Predicted against observed."""
     figure = _figure("Calibration: predicted against observed", 340)
     figure.add_trace(
         Scatter(
@@ -210,7 +210,7 @@ def calibration(report: Report) -> Figure:
 
 
 def scores(report: Report) -> Figure:
-    """How often each probability was said, of positives and of negatives."""
+    """How often each probability was predicted, for positives and for negatives."""
     figure = _figure("Scores: positives above, negatives below", 340)
     for place, one in enumerate(report.candidates):
         middle = [(share.low + share.high) / 2 for share in one.calibration]

@@ -84,13 +84,13 @@ class Group:
 
 
 class Panel:
-    """The candidates of one shard, and who is told of what they do.
+    """The candidates of one shard, and what is called as they advance.
 
     Args:
         live: the one that is the live pipeline itself, folded as it was live; None folds all alike.
         groups: the others.
         watched: holds all of them against what was served.
-        moved: told of what was read until now; false ends the replay.
+        moved: called with what was read so far; false ends the replay.
     """
 
     def __init__(

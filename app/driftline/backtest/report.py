@@ -31,7 +31,7 @@ POINT_EVENTS = 60  # a point of a line over time has so many labelled events on 
 THRESHOLDS_MAX = 200
 BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of the events that can be looked at
 NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
-FEW = 30  # labelled events below which a part's metrics are not told
+FEW = 30  # labelled events below which a part's metrics are left out
 
 
 class Part(Struct, frozen=True):

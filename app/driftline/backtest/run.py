@@ -53,7 +53,7 @@ class Facts:
     """What the history turned out to be.
 
     Args:
-        rows, size_bytes: read; bytes are told of topics only.
+        rows, size_bytes: read; bytes are known of topics only.
         start: from which state all candidates began, in words that follow "started".
         cut_events, cut_labels: from where topics are kept whose beginning is not, in words.
         bad: of them, unusable; the first of them in `bad_lines`.
@@ -105,7 +105,7 @@ class Outcome:
 
 
 class Watch(Protocol):
-    """How a part tells how far it is, and learns that it is to stop."""
+    """How a part reports its progress, and learns that it must stop."""
 
     def moved(self, done: int, total: int) -> None: ...
 
@@ -275,7 +275,7 @@ def run_parts(
         parts_in: makes the parts, which put scores into a folder.
         processes: 1 does all of it in this one.
         scores: a folder, into which each part puts its scores; None for none. See `backtest.score.drafted`.
-        moved: told of rows done and to be done, over all processes.
+        moved: called with rows done and to be done, over all processes.
 
     Returns:
         With `stopped` set after Ctrl-C: what was folded until then.
@@ -437,7 +437,7 @@ def _work(part: Work, end: Any, halt: Any, path: list[str]) -> None:
         end.send(("done", part.run(There())))
     except DriftlineError as error:
         end.send(("failed", (str(error), error.exit_code)))
-    except Exception as error:  # noqa: BLE001 - the other process tells of it
+    except Exception as error:  # noqa: BLE001 - the other process reports it
         traceback.print_exc()
         text = f"a process of the backtest failed; this is a bug in Driftline: {type(error).__name__}: {error}"
         end.send(("failed", (text, InvariantError.exit_code)))

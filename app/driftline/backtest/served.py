@@ -20,7 +20,7 @@ DIFFERENCES_KEPT_MAX = 1_000
 
 @dataclass
 class Against:
-    """What a candidate said, held against what was served.
+    """What a candidate predicted, compared with what was served.
 
     Args:
         compared: scores of both.

@@ -36,11 +36,11 @@ BEGINNING = "cold, at the beginning of the topics"
 class Start:
     """Where the fold of a shard begins.
 
-    Args:
-        positions: first offset to read, by input.
-        told: for people; follows "started".
-        hint: where the oldest snapshot lies that could be gone on from.
-        snapshot: what to go on from; None for a cold start.
+        Args:
+            positions: first offset to read, by input.
+    text: for people; follows "started".
+            hint: where the oldest snapshot lies that could be gone on from.
+            snapshot: what to go on from; None for a cold start.
     """
 
     positions: Mapping[str, int]

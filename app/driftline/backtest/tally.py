@@ -285,7 +285,7 @@ class Segments:
 
     @property
     def cut(self) -> bool:
-        """Whether numbers are told by quarters: there are more than `VALUES_MAX`."""
+        """Whether numbers are shown by quarters: there are more than `VALUES_MAX`."""
         return self.shift > 0 or len(self.numbers) > VALUES_MAX
 
     def parts(self) -> tuple[list[str], Cells]:

@@ -62,7 +62,7 @@ def train(
 
     Args:
         ring: keys of the deployment, of which the first signs.
-        moved: told of rows done and to be done.
+        moved: called with rows done and to be done.
 
     Returns:
         None after Ctrl-C.

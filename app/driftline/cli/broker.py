@@ -91,7 +91,7 @@ def _start(
 
 
 def _announce(node: Node, as_json: bool) -> None:
-    """Print what to know on stderr, then the address on stdout, for programs: once it is there, all was said."""
+    """Print what to know on stderr, then the address on stdout, for programs: it is the last line."""
     if isinstance(node, embedded.EmbeddedNode):
         echo(embedded.LIMITS, err=True)
     echo(f"running until Ctrl-C; for other commands: DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)

@@ -1,7 +1,7 @@
 """The demo's stream: card payments, some of them fraud, whose pattern changes part way.
 
 At first fraud is large payments abroad at night. Then the fraudsters change: small payments, at home, in web shops, in
-daytime. The payments themselves look as they did, so nothing but the error can tell: concept drift without data drift.
+daytime. The payments themselves look as they did, so only the error shows it: concept drift without data drift.
 Made from a seed, so that every run sees the same payments; simulated, and simple, so that the change is known exactly.
 """
 

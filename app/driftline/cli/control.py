@@ -186,7 +186,7 @@ def _print_outcome(what: str, written: str, outcome: _Outcome, pipeline: Pipelin
 
 
 async def _open_episodes(pipeline: Pipeline, settings: Settings) -> set[str] | None:
-    """Names of the alerts that are open, as far as the journal tells; None where topics are missing."""
+    """Names of the alerts that are open, as far as the journal shows; None where topics are missing."""
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
     if not set(topic.names(pipeline).values()) <= there.keys():

@@ -53,7 +53,7 @@ ALERTS_SHOWN = 6
 
 @dataclass
 class Scene:
-    """What the display shows and the summary tells."""
+    """What the display and the summary show."""
 
     payments: int
     change_at: int
@@ -283,7 +283,7 @@ def _picture(scene: Scene) -> Group:
 
 
 def drift_alerted(scene: Scene) -> bool:
-    """Whether drift was told after the change, and not before."""
+    """Whether drift was alerted after the change, and not before."""
     return bool(scene.alerts) and all(_labels_after_change(scene, alert) > 0 for alert in scene.alerts)
 
 

@@ -1,6 +1,6 @@
 """Tries a pipeline in separate processes, with limits on their memory and time.
 
-What a model takes to be built, only building it tells: so a child builds it first, and this process does so only if
+What building a model takes shows only as it is built: so a child builds it first, and this process does so only if
 that went well. Two fold synthetic records under different hash seeds, since an order that depends on hashes cannot
 show within one process. One of the two turns its state to bytes and back midway.
 """
@@ -53,7 +53,7 @@ class _TooSlowError(Exception):
 
 
 def try_building(path: Path, overrides: tuple[str, ...]) -> None:
-    """Build a pipeline's model in a child with bounds; what else is wrong with the file is not told here.
+    """Build a pipeline's model in a child with bounds; other faults of the file are reported elsewhere.
 
     Raises:
         PipelineError: it takes more memory or time than a model may.
@@ -149,7 +149,7 @@ def _failure(trace: Trace, events: int) -> str:
 
 
 class _Task(msgspec.Struct, frozen=True):
-    """What child processes are told to fold."""
+    """What child processes fold."""
 
     path: Path
     overrides: tuple[str, ...]

@@ -55,7 +55,7 @@ class StateFile(Struct, frozen=True):
     """What a state file says of itself.
 
     Args:
-        kind: tells the file from others.
+        kind: distinguishes the file from others.
         format: version of the file's form.
         pipeline: name of the pipeline.
         partitions: of its journal, that is, shards; those that never worked have no state in the file.

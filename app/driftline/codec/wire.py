@@ -65,7 +65,7 @@ class Wire:
 
         Args:
             event_id: of the event that it is, or is about: the key where the pipeline says nothing of it.
-            time_ms: of what the document tells.
+            time_ms: the time that the record is about.
 
         Raises:
             TypeError: something cannot be written as JSON, or the key not as the pipeline wants it.
@@ -74,7 +74,7 @@ class Wire:
             return Sent(str(event_id).encode(), write_json(document))
         whole = dict(document)
         for path, wanted in self._select:
-            if find(whole, path) in (MISSING, None):  # a row that does not tell is meant
+            if find(whole, path) in (MISSING, None):  # a row without it is meant
                 whole = _placed(whole, path, wanted)
         key, headers, around = whole.pop(KEY, MISSING), whole.pop(HEADERS, {}), whole.pop(ENVELOPE, {})
         value = write_json(whole) if self._write is None else self._write(whole, around, event_id, time_ms)

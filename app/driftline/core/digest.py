@@ -4,7 +4,7 @@ Pickle's bytes differ between processes that hold the same state: they depend on
 on the order of sets, on what was computed lazily. So states are compared by a walk over what pickle would keep:
 floats by their bits, dicts in their order, sets sorted, arrays by type, shape and bytes, objects by their class
 and the state that they give to pickle. References to an object met before are written as its number, so cycles
-end and shared parts are told from equal copies.
+end and shared parts differ from equal copies.
 
 What cannot be walked (functions without a name, generators, open files) raises, with the way to it: no part is
 skipped silently.
@@ -75,7 +75,7 @@ class _Walk:
             if plain is not None:
                 yield plain
                 continue
-            if type(member) is not tuple:  # equal tuples may be one object or two: no one can tell
+            if type(member) is not tuple:  # equal tuples may be one object or two: Python decides
                 known = self._numbers.get(id(member))
                 if known is not None:
                     yield b"&%d;" % known

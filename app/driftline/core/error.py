@@ -136,7 +136,7 @@ class InputLostError(RecoveryError):
 
     Args:
         lost: which, in words.
-        advice: what to do; what a worker can do if it is not told.
+        advice: what to do; by default, what a worker can do.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class Faults:
         return len(recent)
 
     def turn(self, error_max: int) -> Literal["opened", "ongoing", "resolved"] | None:
-        """What is to be told now: that there are `error_max` exceptions of late, that the model rests because of
+        """What is to be published now: that there are `error_max` exceptions of late, that the model rests because of
         them (once an episode), or that none is left."""
         count = self.recent_count
         if not self.open:

@@ -31,7 +31,7 @@ def arithmetic_fingerprint() -> str:
     grid = np.array(arguments).reshape(16, 32)
     for array in (np.exp(-grid), np.log(grid), grid @ grid.T, grid.mean(axis=0), grid.var(axis=1)):
         results += array.ravel().tolist()
-    if not 5e-324 * arguments[0] + 5e-324:  # a library has told the CPU to take such numbers for nothing
+    if not 5e-324 * arguments[0] + 5e-324:  # a library has made the CPU treat such numbers as zero
         results.append(0.0)
     return hashlib.blake2b(struct.pack(f"<{len(results)}d", *results), digest_size=8).hexdigest()
 

@@ -81,8 +81,8 @@ class Score(Struct, frozen=True, gc=False):
     """The served prediction of one event.
 
     Args:
-        guard: `served` as the model said it, `fallback` by the last good copy of the model, `withheld` when
-            nothing finite could be said: `prediction` is then empty.
+        guard: `served` as the model predicted it, `fallback` by the last good copy of the model, `withheld` when
+            there is no finite prediction: `prediction` is then empty.
         features: what the model saw; not part of what is written.
         decision: whether the prediction reaches the pipeline's threshold; None without one.
         learned: how many labels (or events, where it learns from those) the model that made the prediction had
@@ -146,8 +146,8 @@ class Alert(Struct, frozen=True, gc=False):
         audience: the roles it is for.
         sentence: plain English, for someone who does not program.
         runbook: address of what to do about it.
-        acknowledged, acknowledged_by: an operator said that someone cares for it, and who, where the command named it.
-        silenced: an operator said that no one is to be notified of it now.
+        acknowledged, acknowledged_by: an operator acknowledged it, and who, where the command named its sender.
+        silenced: an operator silenced it: no one is to be notified now.
         announced: a message of the episode, this one included, was not silenced.
         flapping: the signal has had so many episodes that this one ends only after a long quiet.
         evidence: JSON-able numbers behind it.

@@ -106,8 +106,8 @@ class Control(Struct, frozen=True, gc=False):
         episode: the name of the episode that it is about, where it is about one.
         span_ms: how long to be silent, in event time.
         chunk: what is loaded.
-        pipeline, by, sent_ms, nonce: for which pipeline it is, who sent it and when, and what tells it from any other;
-            empty or 0 where the command does not say.
+        pipeline, by, sent_ms, nonce: for which pipeline it is, who sent it and when, and what distinguishes it from
+            any other; empty or 0 where the command does not say.
         signed: it carries a signature; whether that holds is judged where there is a key.
     """
 
@@ -149,7 +149,7 @@ class Passed(Struct, frozen=True, gc=False):
 
 
 PASSED = ("tombstone", "deleted", "unselected")
-"""Why a record is passed over: it has no value, tells that a row was deleted, or is not what `select` asks for."""
+"""Why a record is passed over: it has no value, says that a row was deleted, or is not what `select` asks for."""
 
 
 @final

@@ -6,7 +6,7 @@ makes.
 
 The mock has no CreateTopics request: topics appear on first use with four partitions. So the child listens on
 a topic of its own, `EMBEDDED_TOPIC`: a record {"topic": partitions, ...} there makes topics (`topic.create`
-writes it), and that this topic exists tells a client that it talks to an embedded broker.
+writes it), and a client knows an embedded broker by this topic.
 
     with embedded.start() as broker:
         print(broker.bootstrap)

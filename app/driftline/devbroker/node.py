@@ -150,14 +150,14 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def hold_still(pid: int) -> None:
-    """SIGSTOP a process, and return when each of its threads stands still, where the system tells (Linux): the signal
-    takes effect some time after it was sent."""
+    """SIGSTOP a process, and return when each of its threads stands still, where the system shows it (Linux): the
+    signal takes effect some time after it was sent."""
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: _stands_still(pid), STILL_TIMEOUT_S)
 
 
 def _stands_still(pid: int) -> bool:
-    """Whether all threads of a process are stopped, or the system does not tell."""
+    """Whether all threads of a process are stopped, or the system does not show it."""
     try:
         states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
     except FileNotFoundError:

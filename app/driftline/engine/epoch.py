@@ -74,7 +74,7 @@ def next_epoch(
     Args:
         positions: where the inputs go on; they say which inputs the shard has.
         reset: the user asked for a fresh state.
-        gap: input was lost, and the user said to go on.
+        gap: input was lost, and the user chose to go on.
         key: another key signs from here on, or none does any more.
         now_ms: wall time.
         topics: inputs and journal, as they are now; None where that is not known.

@@ -45,7 +45,7 @@ LAST_COMMIT_S = 4.0  # a stopping worker does not wait longer for a part of its 
 AHEAD_MAX = 2_000  # records far ahead that one journal entry names
 NAME_EVERY_S = 60.0  # how often records far ahead are named in the log
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
-STALL_S = 60.0  # without an event, until labels that find none are told that none is left unread
+STALL_S = 60.0  # without an event, until labels without one may count on none being unread
 NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
 
@@ -288,7 +288,7 @@ class Live:
     def _stall_due(self, feed: Feed) -> int | None:
         """The time, where labels go on and events do not: what labels wait for may be unread, or may not be there.
 
-        The records cannot tell which. A tick can: there is one only where no event is left to be read.
+        The records do not show which. A tick does: there is one only where no event is left to be read.
         """
         if not self.shard.awaits_events or any(map(self.folder.merge.waiting, self._events)):
             return None

@@ -15,7 +15,7 @@ class Outage:
     """The one outage that may be going on, and how many there were.
 
     Args:
-        clock: tells how long.
+        clock: measures how long.
 
     Attributes:
         count: outages so far, the one going on included.

@@ -6,7 +6,7 @@ moment), so what the slices made is looked for in order, and what lies between m
 shard.
 
 A fold that begins at a snapshot must find where to begin in the outputs, without an index. Scores, alerts and rejected
-records carry an `output_id` that names the input at which they were made, and so tell whether that was before the
+records carry an `output_id` that names the input at which they were made, and so show whether that was before the
 snapshot. An outcome's names its event, which may have come long before its label did: there the first outcome that the
 fold makes is looked for.
 """

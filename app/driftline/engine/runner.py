@@ -486,7 +486,7 @@ class Runner:
         """The inputs of this shard: those that its journal has, and such as were added.
 
         Those are taken up where there is one shard. Of several, an added partition changes where keys lie, and so which
-        shard an event and its label belong to: that is for the user to say (`transport.obstacle` tells).
+        shard an event and its label belong to: that is for the user to decide (`transport.obstacle` reports it).
 
         Raises:
             InputReplacedError: the journal has one that is not there any more.
@@ -525,7 +525,7 @@ class Runner:
         for name, place in places.items():
             first = kept_from[place]
             position = positions.setdefault(name, first)
-            if position > ends[place]:  # all that tells where a broker gives no ids
+            if position > ends[place]:  # the only clue where a broker gives no ids
                 if not self._start.gap_continue:
                     raise InputReplacedError(
                         f"{place.topic}-{place.partition} ends at offset {ends[place]}, but the shard has read up to "
@@ -575,7 +575,8 @@ class Runner:
             await publisher.close()
 
     def _complain(self, error: CommitUnknownError | BrokerError) -> None:
-        """Tell what went wrong: once, and again if it stays. That Kafka is unavailable is told for all shards."""
+        """Log what went wrong: once, and again if it lasts. That Kafka is unavailable is logged for all shards at
+        once."""
         self.tally.failed()
         if isinstance(error, UnreachableError) and (self._outage.on or not self._failures):
             return

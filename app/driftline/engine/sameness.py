@@ -78,7 +78,7 @@ def check_shards(known: int | None, now: int, pipeline: Pipeline) -> None:
 def check_partitions(known: Identities, now: Identities, topics: Iterable[str]) -> None:
     """Raises PartitionsChangedError where these inputs make another number of shards: that of the one with the fewest.
 
-    Partitions that only some of them have are read by no one, which is told elsewhere (`transport.obstacle`).
+    Partitions that only some of them have are not read, which is reported elsewhere (`transport.obstacle`).
     """
     both = [topic for topic in topics if topic in known and topic in now]
     differing = [

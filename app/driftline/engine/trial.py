@@ -29,7 +29,7 @@ STEP_MS = 1_000
 
 
 def check_works(shard: Shard) -> None:
-    """Whether a copy of a shard takes records, and can be told of and written.
+    """Whether a copy of a shard takes records, and can be summarized and written.
 
     Raises:
         SnapshotError: it does not.

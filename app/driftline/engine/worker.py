@@ -228,7 +228,7 @@ class Worker:
         if now_s - self._identified_s < IDENTIFY_EVERY_S:
             return
         self._identified_s = now_s
-        with suppress(UnreachableError):  # told elsewhere
+        with suppress(UnreachableError):  # reported elsewhere
             topics = await self._feed.identities(watched(self.pipeline))
             try:
                 check_journal(self._topics, topics, self.pipeline)
@@ -239,7 +239,7 @@ class Worker:
             self._topics = {**topics, **self._topics}
 
     def _look_at_partitions(self) -> None:
-        """Partitions that were added to the inputs: taken up where there is one shard, else told of."""
+        """Partitions that were added to the inputs: taken up where there is one shard, else reported."""
         counts, ready = self._feed.counts(), [one for one in self.runners.values() if one.ready]
         read = {place for one in ready for place in one.places}
         unread = [place for one in ready for place in self._inputs_of([one.number], counts) if place not in read]
@@ -265,7 +265,7 @@ class Worker:
         self._feed.take(taken)
         self._taken = frozenset(taken)
 
-    # -- the assignment, told by the feed
+    # -- the assignment, as the feed announces it
 
     async def revoked(self) -> None:
         """A rebalance: nothing may be under way when this returns."""

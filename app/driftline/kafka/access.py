@@ -1,6 +1,6 @@
 """Why Kafka refuses a connection.
 
-aiokafka tells one thing of every failed start, that it could not connect, and the reason goes to its log. Here the
+aiokafka raises the same error for every failed start: it could not connect. The reason goes to its log. Here the
 first steps of a connection are taken again, one by one, and where the broker's end of it looks as if it spoke another
 language (TLS or none, SASL or none), that language is tried. What only a person can mend is an `AccessError`; all else
 is a reason to try again.
@@ -117,7 +117,7 @@ async def _refusal(host: str, port: int, options: Mapping[str, Any], error: Base
 
 
 async def _speaks(host: str, port: int, context: ssl.SSLContext | None) -> bool:
-    """Whether what listens there tells its versions, by TLS or without."""
+    """Whether what listens there answers with its versions, with TLS or without."""
     protocol = "PLAINTEXT" if context is None else "SSL"
     try:
         connection = await create_conn(
@@ -130,7 +130,7 @@ async def _speaks(host: str, port: int, context: ssl.SSLContext | None) -> bool:
 
 
 def _any_certificate() -> ssl.SSLContext:
-    """To find out whether someone speaks TLS at all; nothing is said over it."""
+    """To find out whether someone speaks TLS at all; nothing is sent over it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

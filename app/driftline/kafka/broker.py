@@ -246,7 +246,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         if self._failure is not None:
             raise self._failure
         try:
-            await self._member.getmany(timeout_ms=0)  # of nothing: it tells the group that we are alive
+            await self._member.getmany(timeout_ms=0)  # of nothing: it shows the group that we are alive
             if not self._consumer.assignment():  # aiokafka would wait for one
                 await asyncio.sleep(FETCH_WAIT_MS / 1000)
                 return {}
@@ -276,7 +276,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._looks[place] = (count + 1, answered_ms)
 
     async def _stumble(self, error: KafkaError) -> None:
-        """Reading failed: said once, and tried again; a fault that stays while Kafka answers is raised.
+        """Reading failed: logged once, and tried again; a fault that stays while Kafka answers is raised.
 
         What aiokafka had taken of a piece that it could not read to its end is lost to it, so everything is read again
         from where we stand.

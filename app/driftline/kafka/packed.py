@@ -21,7 +21,7 @@ _LIKELY = 16  # times the bytes of a batch, for which there is room at the first
 _ROOM_MIN = 64 * 1024
 
 LENGTH_AT, LENGTH_FROM = 8, 12  # in a batch: its length, and from where on that counts
-MAGIC_AT = 16  # the byte that tells its format
+MAGIC_AT = 16  # the byte that names its format
 _HEADER_BYTES = 61  # of format 2, in front of its records
 _ATTRIBUTES_AT = 21
 _CODEC = 0x07

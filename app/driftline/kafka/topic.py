@@ -89,7 +89,7 @@ class TopicState:
 
     Args:
         partitions: how many.
-        config: its settings, as far as the broker tells; empty where it does not.
+        config: its settings, as far as the broker gives them; empty where it does not.
     """
 
     partitions: int

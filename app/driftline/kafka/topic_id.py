@@ -1,7 +1,7 @@
 """Topic ids (KIP-516), which aiokafka's metadata requests are too old to ask for: one request of our own.
 
 A topic that was deleted and recreated has the same name and other records: offsets of the old one mean nothing in it.
-Its id tells. Brokers before Kafka 2.8, and the embedded one, give none.
+Its id shows it. Brokers before Kafka 2.8, and the embedded one, give none.
 """
 
 from __future__ import annotations

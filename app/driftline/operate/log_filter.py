@@ -1,9 +1,9 @@
 """Keeps the log readable.
 
-While a broker is away aiokafka tells each failed attempt as an error, thousands a minute. What the engine does about it
-is told by the engine itself (`outage`), so what only says that someone did not answer is dropped. Of its other errors
+While a broker is away aiokafka logs each failed attempt as an error, thousands a minute. What the engine does about it
+is logged by the engine itself (`outage`), so messages that a broker did not answer are dropped. Of its other errors
 one of a kind is let through now and then, with its cause in a line and the number of those that were left out. Of an
-error that ends the worker, mode tells twice what the command then says to the user.
+error that ends the worker, mode logs twice what the command then prints.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CRASHED = ("Crashed reason=", "We experienced a crash!")
 
 
 class Seldom(logging.Filter):
-    """Lets one record of a kind through every `SAID_EVERY_S`; kinds are told by the text before its arguments."""
+    """Lets one record of a kind through every `REPEAT_S`; its kind is the text before its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Unread(logging.Filter):
 
 
 class Exhausted(logging.Filter):
-    """Lets asyncio's complaint that no connection can be accepted through once in `SAID_EVERY_S`, with what to do.
+    """Lets asyncio's complaint that no connection can be accepted through once in `REPEAT_S`, with what to do.
 
     asyncio writes it with a traceback at each attempt, many times a second.
     """

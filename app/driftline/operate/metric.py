@@ -267,7 +267,7 @@ class _History:
 
 
 class _Maturity:
-    """The series that tell how far labels have come in, and the metrics split by it."""
+    """The series on how many labels have arrived, and the metrics split by it."""
 
     def __init__(self) -> None:
         of = ["partition"]

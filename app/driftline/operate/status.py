@@ -179,7 +179,7 @@ def _unknown(shard: int, why: str) -> ShardStatus:
 
 
 def by_topic(values: Mapping[str, int]) -> dict[str, int]:
-    """What is said of a shard's inputs, added up for each topic."""
+    """The figures of a shard's inputs, added up by topic."""
     found: Counter[str] = Counter()
     for name, value in values.items():
         found[topic_of(name)] += value
@@ -273,7 +273,7 @@ async def _last_entries(
 ) -> _Journal:
     """The last entries of a journal, back to one that names every position: an epoch, or one with a note.
 
-    With keys back to a sealed one: without it, nothing tells entries from what others wrote behind them.
+    With keys back to a sealed one: without it, entries cannot be distinguished from what others wrote after them.
     """
     look_back = LOOK_BACK
     while True:

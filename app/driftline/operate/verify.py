@@ -112,10 +112,10 @@ async def audit_shards(
 class _Begin(NamedTuple):
     """Where a fold may begin.
 
-    Args:
-        offset: of the journal entry whose state it is.
-        told: where that is, in words.
-        fold_from: entries before this offset are only chained.
+        Args:
+            offset: of the journal entry whose state it is.
+    where: that place, for people.
+            fold_from: entries before this offset are only chained.
     """
 
     offset: int

@@ -46,7 +46,7 @@ FILE_BYTES_MAX = 100_000
 ANSWER_BYTES_MAX = 200
 RETRY_AFTER_MAX_S = 300.0
 SLACK_CHARACTERS_MAX = 3_000
-ALERTMANAGER_OPEN = timedelta(days=7)  # Alertmanager forgets what is not said again; `ongoing` comes sooner
+ALERTMANAGER_OPEN = timedelta(days=7)  # Alertmanager forgets what is not repeated; `ongoing` comes sooner
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RETRIED = frozenset({408, 425, 429})
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -84,7 +84,7 @@ class Webhook(Form):
     def wants(self, alert: Alert) -> bool:
         """Whether this alert is for it: its audience, severe enough, and not silenced.
 
-        Of a silenced episode, the end is told to whoever was told of its beginning. Severity and audience of an episode
+        The end of a silenced episode goes to whoever was notified of its beginning. Severity and audience of an episode
         never shrink, so who hears of its beginning hears of its end.
         """
         if self.severity == "critical" and alert["severity"] != "critical":
@@ -202,7 +202,7 @@ class Answer(Struct, frozen=True):
     Args:
         verdict: `taken`; `later` where another attempt may help; `refused` where none will.
         detail: for a log: a status or an error, never the address.
-        after_s: how long the receiver wants us to wait, if it said so.
+        after_s: how long the receiver asks us to wait, if it does.
     """
 
     verdict: Literal["taken", "later", "refused"]

@@ -86,7 +86,7 @@ class Lookout:
             self._look_at(place, feed.held_at(place), feed.lag_to_end(place))
 
     def note_unread(self, wider: Mapping[str, int], partitions: int) -> None:
-        """Which topics have partitions that nobody reads; see `wider` and `partitions`."""
+        """Which topics have partitions that are not read; see `wider` and `partitions`."""
         if wider != self.wider:
             self.wider, self.partitions = dict(wider), partitions
             log.warning("%s", self.trouble or "every partition of the inputs is read again")

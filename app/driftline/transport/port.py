@@ -20,7 +20,8 @@ EMBEDDED_TOPIC = "driftline.embedded"
 
 
 class Assignment(Protocol):
-    """Who is told which shards this worker has. Both calls must return soon: no heartbeat runs in the meantime."""
+    """What is called with the shards that this worker has. Both calls must return soon: no heartbeat runs in the
+    meantime."""
 
     async def revoked(self) -> None:
         """All shards are taken away (rebalances are eager). Nothing may be committed after it returns."""

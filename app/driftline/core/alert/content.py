@@ -1,5 +1,5 @@
 """What an alert says: kind, severity, audience, one sentence for someone who does not program, and the
-numbers behind it. `episode` says when it is told; the wording of drift is in the table of `signal`.
+numbers behind it. `episode` decides when it is published; the wording of drift is in the table of `signal`.
 
 Severity is `warning` unless users are hurt for certain, and the pipeline file may say otherwise by kind. `critical` is:
 

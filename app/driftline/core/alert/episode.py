@@ -4,8 +4,8 @@ A detector fires many times at one change, a limit is crossed back and forth, a 
 a person wants is one message when it begins, one when it is over, and now and then a word that it lasts. So each signal
 (the error, the features together, a metric, the rejected events ...) has at most one open episode:
 
-    no sign    -> sign        opened    told at once
-    open       -> sign        ongoing   told if `alerts.ongoing` has passed since the last word, or at once where
+    no sign    -> sign        opened    published at once
+    open       -> sign        ongoing   published if `alerts.ongoing` has passed since the last one, or at once where
                                         it has become critical
     open       -> quiet       resolved  once `alerts.quiet` has passed without a sign
 
@@ -15,9 +15,9 @@ is waited for again.
 
 Flapping is bounded twice. A condition ends at a stricter limit than the one at which it began (`watch`). And of
 `alerts.episodes_max` episodes of one signal within `alerts.within`, the last one stays open until its signal has been
-quiet for that whole span. So a signal tells at most episodes_max openings in any such span.
+quiet for that whole span. So a signal publishes at most episodes_max openings in any such span.
 
-All times are event time (the watermark), so that a replay tells the same.
+All times are event time (the watermark), so that a replay publishes the same.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Sign(Struct, frozen=True, gc=False):
         sentence: what happened, in plain English.
         calm: what will have been the case once it is over, to be followed by for how long.
         evidence: JSON-able numbers behind it.
-        news: it is told at once, though its episode was told of: the signal is something else now.
+        news: it is published at once, though its episode is known: the signal is something else now.
     """
 
     kind: AlertKind
@@ -64,7 +64,7 @@ class Moment(Struct, frozen=True, gc=False):
 
     Args:
         now_ms: the watermark.
-        labels, events: how many were seen so far: what "observed since" is told by.
+        labels, events: how many were seen so far: what "observed since" is measured by.
         place: of the record that shows it, in an episode's name: `e8435` (an event's offset), `l` (a label's), `c` (a
             command's), `t` (a tick's slice). It makes the name unique forever, also after a fresh start.
         positions: next offsets by input topic.
@@ -94,7 +94,7 @@ class Episode:
         holds: its condition lasts; it cannot be over.
         quiet_ms: how long its signal must be quiet.
         update: number of its latest message, from 1.
-        announced: one of its messages was not silenced, so whoever is told of alerts knows of it.
+        announced: one of its messages was not silenced, so whoever gets alerts knows of it.
     """
 
     signal: str
@@ -148,7 +148,7 @@ class Episodes:
     silences: dict[str, int] = field(default_factory=dict)
 
     def sign(self, rules: Alerts, signal: str, sign: Sign, moment: Moment, *, holds: bool) -> Notice | None:
-        """Take in a sign of trouble; returns what is to be told now, if anything.
+        """Take in a sign of trouble; returns what is to be published now, if anything.
 
         Args:
             holds: it is a condition, which lasts until `calm` is called.
@@ -168,7 +168,7 @@ class Episodes:
         return self._notice(episode, "ongoing", sign.sentence, moment.now_ms) if due else None
 
     def reminds(self, rules: Alerts, signal: str, moment: Moment) -> bool:
-        """Whether a further sign would be told of because it lasts."""
+        """Whether a further sign would be published because it lasts."""
         episode = self.open.get(signal)
         if episode is None or episode.acknowledged:
             return False

@@ -147,7 +147,7 @@ class Monitor:
         reference: where values are ranked; None where they are in [0, 1] already, or raw.
         looser: a second detector, whose detections in the bad direction are warnings.
         act: what to do at a drift in the bad direction.
-        scale: what a mean is multiplied by when it is told: the unit of the values in that of the signal.
+        scale: what a mean is multiplied by in alerts: the unit of the values in that of the signal.
         warning_span: values without a further warning after which one is over.
 
     Attributes:

@@ -7,7 +7,7 @@
 
 Rules:
 
-* One change is one reaction: for `cooldown` learn calls after one, further drifts are only told. Drifts that do
+* One change is one reaction: for `cooldown` learn calls after one, further drifts are only reported. Drifts that do
   not alert (improvements, those of the warm-up) are never reacted to; nor is any while an operator holds learning.
 * Each reaction is a new generation of the model. It depends on the fold alone, so a replay makes the same ones.
 * There is one background model at most. It is dropped when the warning passes without a drift, when it raises

@@ -219,7 +219,7 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     """Take the label back that the event had, if any, and evaluate and learn this one.
 
     A model cannot unlearn: it learned the first label, and learns this one on top. Detectors saw the error of the
-    first; one pair is one observation, so they are told of it once.
+    first; one pair is one observation, so they see it once.
     """
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _take_back(shard, before, waiting)

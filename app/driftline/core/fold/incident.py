@@ -1,7 +1,7 @@
 """What a shard does about incidents: rejected records, drift, model faults, exceeded limits.
 
-A sign of trouble belongs to the episode of its signal (`episode`), which says whether it is told; `alert` words it. A
-drift may also change the model (`reaction`).
+A sign of trouble belongs to the episode of its signal (`episode`), which decides whether it is published; `alert`
+words it. A drift may also change the model (`reaction`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def note_drift(shard: Shard, drift: Drift, out: Outbox) -> None:
 
 
 def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
-    """Change the model, if that is called for, and tell of it."""
+    """Change the model, if that is called for, and publish it."""
     if shard.frozen:
         if drift.kind == "drift":
             shard.count("reaction_held")
@@ -148,7 +148,7 @@ def answer(shard: Shard, control: Control, out: Outbox) -> None:
     _publish(shard, message, out)
 
 
-# -- looking and telling
+# -- looking and publishing
 
 
 def look(shard: Shard, out: Outbox) -> None:
@@ -184,7 +184,7 @@ def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
 
 
 def notice(shard: Shard, signal: str, sign: Sign, out: Outbox, *, holds: bool = False) -> None:
-    """A sign of trouble: tell of it if its episode says so."""
+    """A sign of trouble: publish it if its episode says so."""
     message = shard.episodes.sign(
         shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard.pipeline.topics)), holds=holds
     )

@@ -6,7 +6,7 @@
     labels come too late    as soon as twenty did and their times lie behind; else once a hundred labels came
     no labels come          of two hundred events whose wait is over, or much longer than any pause and delay so far
 
-Only a share of the labels beyond `alerts.unmatched_max` is told of. A pipeline that has just begun gets labels of
+Only a share of the labels beyond `alerts.unmatched_max` is alerted. A pipeline that has just begun gets labels of
 events that it never saw, and a label may come first: neither shows a cause. Without one, a label counts once it is held
 for ten times as long as any that met its event, and only if it came so long after the beginning that the delays so far,
 ten times over, do not reach back to there. Where events do not begin at their topic's beginning, that is after a whole

@@ -14,7 +14,7 @@ labels, then of events, each in order of their partitions.
 
 * A record whose time lies far ahead (`core.ahead`) goes behind the one before it in its input, whatever its time: else
   it would hold back its whole input until the others have come up to it. Whether it does is settled when it becomes the
-  first of its input; while too little of what follows is in hand to tell, nothing is taken.
+  first of its input; while too little of what follows is in hand to decide, nothing is taken.
 
 Any prefix of the merge, cut into its ranges and merged again, gives that prefix: each record popped was the least
 of the heads, and taking later records away cannot change that. Recovery rests on it. A time that goes back within an
@@ -153,7 +153,7 @@ class Merge(Generic[Unread]):
 
     def _weighed(self, lane: int, at_end: bool) -> float:
         """The time of an input's next record where it may lie far ahead: before all others if it does, or if that
-        cannot be told yet."""
+        is not known yet."""
         heads, judge = self._heads[lane], self.judge
         head = heads[0]
         offset = head.source.offset

@@ -1,11 +1,11 @@
 """Why hardly any label has ever met its event, where neither ids nor keys nor times show it; and events that stopped.
 
 Labels that find no event from the beginning on may be of events from before it, or come before theirs. Which it is
-can be told where ids rise with time, as numbers from a counter do: a label whose id lies among those of the events that
+shows where ids rise with time, as numbers from a counter do: a label whose id lies among those of the events that
 came should have met its event. Ids that lie before or behind them are explained, for as long as a wait is.
 
-Ids that do not rise say nothing, and no delay was seen. What can be said then: had labels come at any time within the
-wait alike, so many of them would have met their events by now. Where that is many more than did, it is told, as a
+Ids that do not rise say nothing, and no delay was seen. What is known then: had labels come at any time within the
+wait alike, so many of them would have met their events by now. Where that is many more than did, it is alerted, as a
 warning: labels that all come later than the pipeline is old would look the same for so long.
 """
 

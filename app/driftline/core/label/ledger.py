@@ -1,8 +1,8 @@
 """Events that wait for their label or are remembered.
 
 One ledger holds every event that a shard still knows: those that wait for their label, those whose label may still be
-corrected, and those whose id alone is remembered, so that repeats are told. An event has a *place*, its number since
-the first; places lie in segments of 4,096, in order of arrival, and one dict leads from an id to its place. All
+corrected, and those whose id alone is remembered, so that repeats are recognized. An event has a *place*, its number
+since the first; places lie in segments of 4,096, in order of arrival, and one dict leads from an id to its place. All
 deadlines are the watermark at arrival plus a span that is the same for all, and the watermark never goes back: so the
 order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the places and
 never back. Every operation is amortised O(1).
@@ -75,7 +75,7 @@ class Ledger:
         self._views = 0  # how many were taken
         self._end = 0  # the place of the next event
         self._remembered = 0  # ids from this place on are remembered
-        self._over = 0  # what waits of events before this place are over, `ended` has told
+        self._over = 0  # `ended` has reported the waits of all events before this number
         self._waiting_count = 0
         self._kept: deque[int] = deque()  # places whose label may be corrected, in order of `until_ms`
         self._origin_ms = 0  # what times in the segments count from
@@ -542,7 +542,7 @@ class Ledger:
         segment.fates = bytearray(state.fates)
         segment.seen, segment.notes = state.seen[:count], dict(state.notes)
         segment.ids, segment.packed = state.ids[:count], state.packed[:count]
-        if not set(map(type, segment.ids)) <= _ID_TYPES:  # others could take for ever to hash
+        if not set(map(type, segment.ids)) <= _ID_TYPES:  # others could take forever to hash
             raise InvariantError(f"segment {state.number} of the ledger has ids that no event has")
         if not (len(segment.ids) == len(segment.packed) == len(segment.seen) == count <= SEGMENT):
             raise InvariantError(f"segment {state.number} of the ledger is not whole")

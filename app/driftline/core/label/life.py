@@ -101,7 +101,7 @@ class Deed(Struct, frozen=True):
     Args:
         does: what is done, for the docs.
         kind: of the outcome that is published; None where there is none.
-        detail: why, in that outcome; None where the kind alone tells, or the one who asks knows.
+        detail: why, in that outcome; None where the kind says it all, or the caller knows it.
         closed: counted as `uncorrectable`: the time for corrections, or the room for them, is over.
     """
 

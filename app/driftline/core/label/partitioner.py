@@ -1,4 +1,4 @@
-"""Which partition the usual producers give a key, and how to tell from the keys alone which of them was at work.
+"""Which partition the usual producers give a key, and how to infer from the keys alone which of them was used.
 
 A shard knows its own partition and not how many there are. But if a producer puts a key into partition
 `hash(key) mod n`, then n divides `hash(key) - partition` of every key that is found there: the greatest common divisor

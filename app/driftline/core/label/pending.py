@@ -70,7 +70,7 @@ class Found(Struct, frozen=True, gc=False):
 
 
 class _Packed(Struct, frozen=True, gc=False, array_like=True):
-    """`Waiting` without what can be told from the rest.
+    """`Waiting` without what follows from the rest.
 
     Args:
         key: True where it is the event's id.

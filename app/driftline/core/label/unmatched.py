@@ -174,7 +174,7 @@ class Strays:
             self.leap = Leap(from_ms, to_ms, place)
 
     def begin_again(self) -> None:
-        """Events are missing from here on: labels of theirs are no trouble. The next look begins anew."""
+        """Events are missing from here on: their labels are not lost. The next look starts over."""
         self.began_ms = self.first_offset = None
         self.silence.first_ms, self.silence.span_ms = -1, 0
         self.check_at = 0

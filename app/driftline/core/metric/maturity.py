@@ -229,7 +229,7 @@ class Maturity:
         features: tuple[FeatureValue, ...],
         number: int,
     ) -> None:
-        """Take back what `on_label` was told of, as far as it is still in there.
+        """Take back what `on_label` was given, as far as it is still in there.
 
         Args:
             number: that the shard's metrics took the label in under.

@@ -195,7 +195,7 @@ class Learner:
             self._keep(good)
 
     def _ask_another(self, values: Values) -> Predicted:
-        """What the last good copy says, now that the model said nothing finite."""
+        """The prediction of the last good copy, where the model's is not finite."""
         self._fall_back()
         prediction = self._predict(values)
         return _WITHHELD if prediction is None else (_NOTHING, prediction, "fallback")

@@ -2,7 +2,7 @@
 
 Each maker takes the arguments that stand in the bytes, and refuses what the class itself would take but its own
 `__reduce__` never writes: iterators, sizes without content, names to look up. Of random generators and arrays numpy
-believes what it is told, down to reading beyond their memory, so their states are checked here.
+believes what it is given, down to reading beyond their memory, so their states are checked here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `field` (paths, scalars) -> `form` (the shape) -> `intake` and `rule` (what must hold between settings) ->
 `parse` (from a file's content to a `Pipeline`, or to every problem it has) -> `foreign` (the same for documents that
-others may have written); `schema` tells editors.
+others may have written); `schema` is for editors.
 
 Only `rule`, `fitness`, `bound` and `foreign` need River, which takes a second to load: the others do without until a
 pipeline is built, so that commands that only ask Kafka answer at once.

@@ -1,7 +1,7 @@
 """Valid ranges of the settings of River's drift detectors.
 
 River takes nearly any: some then raise at a later value (a clock of 0, a confidence of 0), in the middle of a fold, and
-some never find anything, or find it at every value. All of them are told where the file is read.
+some never find anything, or find it at every value. All of them are reported where the file is read.
 """
 
 from __future__ import annotations

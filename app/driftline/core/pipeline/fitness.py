@@ -1,7 +1,7 @@
 """Whether a model suits a task and an event's features, as far as can be known without an event.
 
 River's base classes say what a model answers (a class, a number, an anomaly score). Which features a model
-reads can be told where its branches start with a Select; where one does not, it reads all of them.
+reads is known where its branches start with a Select; where one does not, it reads all of them.
 """
 
 from __future__ import annotations

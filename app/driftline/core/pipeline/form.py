@@ -426,7 +426,7 @@ class Alerts(Form):
 
 
 class Dedupe(Form):
-    """How long and how many event ids are remembered, to tell repeats."""
+    """How long and how many event ids are remembered, to recognize repeats."""
 
     horizon_ms: Duration = Field(
         default=86_400_000, alias="horizon", description="how long ids are remembered, in event time"

@@ -39,7 +39,7 @@ def check_topics(draft: Draft, _: Any = None) -> Iterator[Problem]:
     for kind, name in topics:
         if name is None:
             continue
-        # Kafka's metrics cannot tell a dot from an underscore, so it refuses to create both names.
+        # Kafka's metrics do not distinguish a dot from an underscore, so it refuses to create both names.
         other = kinds.setdefault(name.replace(".", "_"), kind)
         if other != kind:
             twin = getattr(topics, other)

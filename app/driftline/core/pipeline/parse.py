@@ -120,11 +120,11 @@ def read_pipeline(doc: object) -> Pipeline:
 
 
 def _drafted_file(doc: object) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
-    """`_drafted` for a person's file: what is wrong with a setting that stands in for others is told once."""
+    """`_drafted` for a person's file: what is wrong with a setting that stands in for others is reported once."""
     filled, draft, faults = _drafted(doc)
     for span in _AS_WAIT:
         if not _gives(doc, "label", span):
-            faults = [fault for fault in faults if fault.path != f"label.{span}"]  # it is `wait`, which is told
+            faults = [fault for fault in faults if fault.path != f"label.{span}"]  # it is `wait`, which is reported
     return filled, draft, faults
 
 

@@ -1,7 +1,7 @@
 """What must hold between the settings of a pipeline, and between its expressions and River.
 
 Rules run over a draft: the sections that could be read, by their key in the file. A rule whose sections are
-missing stays silent, so that one fault does not hide others, and is not told twice.
+missing stays silent, so that one fault does not hide others, and is not reported twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The JSON Schema of a pipeline file, so that editors complete and check it while it is written.
 
 It is made from the forms themselves; what a file may leave out or write short is opened up here. Rules between
-settings cannot be said in a schema: `driftline check` has them.
+settings cannot be expressed in a schema: `driftline check` has them.
 """
 
 from __future__ import annotations

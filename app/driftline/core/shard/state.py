@@ -43,7 +43,7 @@ class Terms(Struct, frozen=True, gc=False):
         threshold: of a decision; None without one.
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
-        strays_watched: labels that find no event, or do not come, are told of.
+        strays_watched: labels that find no event, or do not come, are alerted.
         computed: features are computed from the past, or from the event's time.
         label_history: some of them from labels.
         leap_ms: a move of the watermark at once that is worth remembering.
@@ -104,7 +104,7 @@ class Shard:
         counts: how often each thing happened since the first record, by name.
         drifts: how often each signal moved, by signal and what was seen (`drift rise`); improvements are only counted.
         classes: labels seen, by class, where labels are classes.
-        episodes: what is wrong now, and whether it was told.
+        episodes: what is wrong now, and whether that was published.
         watch: conditions beside drift.
         loading: a model file that is on its way in.
         commands: those of operators that were taken.

@@ -45,7 +45,7 @@ FOLLOWED = (
     "metric_span",
     "metric_window",
     "metrics",
-    "shards",  # whoever changes it is told so elsewhere: it is no matter of one shard's state
+    "shards",  # a change of it is refused elsewhere: it is not about one shard's state
     "snapshot",
     "start",
     "topics.alerts",

@@ -33,7 +33,7 @@ class Trained(Struct, frozen=True):
     """What a model file says of itself.
 
     Args:
-        kind: tells the file from others.
+        kind: distinguishes the file from others.
         format: version of the file's form.
         pipeline: the whole resolved pipeline that the model was trained under.
         versions, arithmetic: what made it.

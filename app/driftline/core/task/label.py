@@ -60,7 +60,7 @@ class LabelKind:
 
 
 def shown(value: object) -> str:
-    """A wrong value as a reason tells it: short, and not walked into, since nesting may be deeper than the stack."""
+    """A wrong value as a reason quotes it: short, and not walked into, since nesting may be deeper than the stack."""
     if isinstance(value, str):
         return f"{value[:80]!r:.80}"
     if value is None or isinstance(value, bool | int | float):

@@ -26,8 +26,8 @@ _HALF_LOG_TAU = 0.5 * log(tau)
 class Hoeffding:
     """A tree as it is asked and taught.
 
-    What the leaf of the last features said is kept: where they are taught next, as when labels do not wait, it is asked
-    once for both. `settle` forgets it, without which no one else may change the tree.
+    What the leaf of the last features answered is kept: where they are learned next, as when labels do not wait, it is
+    asked once for both. `settle` forgets it, without which no one else may change the tree.
     """
 
     __slots__ = ("_asked", "_leaf", "_leaf_votes", "_parent", "_tree")
@@ -37,7 +37,7 @@ class Hoeffding:
         self.settle()
 
     def settle(self) -> None:
-        """Forget what was said."""
+        """Forget the last answer."""
         self._asked: Any = None
         self._leaf: Any = None
         self._parent: Any = None
