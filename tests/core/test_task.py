@@ -88,6 +88,7 @@ SERVED: dict[TaskName, tuple[Prediction, Any]] = {
     "multiclass": (Prediction("a", {"a": 0.5, "b": 0.5}), "b"),
     "regression": (Prediction(value=3.0), 4.5),
     "anomaly": (Prediction(value=0.9), True),
+    "recommend": (Prediction(True, {"a": 0.5, "b": 0.25}, 0.6), '{"rewards":{"a":1.0,"b":0.0}}'),
 }
 
 
@@ -137,12 +138,13 @@ def test_usual_metrics_and_naive_models_fit_their_task(name: TaskName) -> None:
 
 def test_errors_and_scores_of_each_task() -> None:
     errors = {task.name: task.error and task.error(SERVED[task.name][1], SERVED[task.name][0]) for task in tasks()}
-    assert errors == {"binary": 0, "multiclass": 1, "regression": 1.5, "anomaly": None}
+    assert errors == {"binary": 0, "multiclass": 1, "regression": 1.5, "anomaly": None, "recommend": 0.5}
     assert {task.name: task.watched(SERVED[task.name][0]) for task in tasks()} == {
         "binary": 0.75,
         "multiclass": 0.5,
         "regression": 3.0,
         "anomaly": 0.9,
+        "recommend": 0.6,
     }
     for task in tasks():
         if task.error is not None:

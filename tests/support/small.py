@@ -36,6 +36,7 @@ MODELS = {
     "multiclass": MODEL.replace("LogisticRegression()", "GaussianNB()"),
     "regression": MODEL.replace("LogisticRegression()", "LinearRegression()"),
     "anomaly": "HalfSpaceTrees(n_trees=3, height=3, window_size=10)",
+    "recommend": "LinearItems()",
 }
 
 
@@ -51,6 +52,9 @@ def small(task: str = "binary", **sections: Any) -> Pipeline:
         "label": {"id": "id", "value": "y", "wait": "100s"},
         "model": MODELS[task],
     }
+    if task == "recommend":
+        document["label"]["item"] = "item"
+        document["recommend"] = {"catalogue": ["a", "b", "c"], "slate": 2, "policy": "epsilon_greedy"}
     for name, section in sections.items():
         if section is None:
             document.pop(name, None)

@@ -14,7 +14,7 @@ from driftline.core.pipeline import Pipeline
 # Bytes of one waiting event, measured on CPython 3.11 with ids of some 36 characters that are the keys as well, a
 # million at once: 230 without features; 9 a number, 1 and its length a short text, 1 a boolean.
 _EVENT_BYTES = 240
-_FEATURE_BYTES = {"number": 9, "string": 20, "boolean": 1, "text": 200, "key": 20}
+_FEATURE_BYTES = {"number": 9, "string": 20, "boolean": 1, "text": 200, "key": 20, "items": 300, "slate": 20}
 _SEEN_BYTES = 190  # one remembered event id
 _SNAPSHOTS_KEPT = 2
 _HOUR_MS = 3_600_000

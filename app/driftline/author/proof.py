@@ -118,6 +118,10 @@ def _value(feature: Feature, place: int, rng: random.Random, negative: bool) -> 
             return rng.choice(_WORDS[: 3 + place % 9])
         case "key":
             return f"key-{rng.randint(0, 99)}"
+        case "items":
+            return f"[{','.join(f'[{chr(34)}{word}{chr(34)},{{}}]' for word in ['a', *_WORDS[:5]])}]"
+        case "slate":
+            return None
         case "number":
             if place % 3 == 2:
                 return float(rng.randint(0, 50))

@@ -70,7 +70,7 @@ class Decoder:
         self._event_id = parse_path(form.id)
         self._event_key = _plain_key(self._event_id)
         self._event_time = parse_path(form.time) if form.time else None
-        checks = Checks(limits)
+        checks = Checks(limits, pipeline.recommend.candidates_max if pipeline.recommend is not None else 0)
         self._features: list[tuple[str, Any, Feature, Path, Check, bool]] = [
             # Most paths are one key: it is looked up without a walk.
             (name, _plain_key(feature.keys), feature, feature.keys, checks.of(feature, form), feature.type == "number")
@@ -81,14 +81,17 @@ class Decoder:
         # Of numbers at keys of their own, which most events are made of, all at once.
         keys = [key for _, key, _, _, _, plain in self._features if plain and key is not None]
         self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
-        places = [(feature.keys, self._kind(feature)) for feature in form.read.values()]
-        self._usual_event = self._usual(self._events, self._event_id, self._event_time, places)
+        self._usual_event: Read = _unusual
+        if pipeline.recommend is None:
+            places = [(feature.keys, self._kind(feature)) for feature in form.read.values()]
+            self._usual_event = self._usual(self._events, self._event_id, self._event_time, places)
         label = pipeline.label
         if label is not None:
             self._labels = Documents(label, self._bytes_max)
             self._label_id = parse_path(label.id)
             self._label_key = _plain_key(self._label_id)
             self._label_value = parse_path(label.value)
+            self._label_item = parse_path(label.item) if label.item is not None else None
             self._value_key = _plain_key(self._label_value)
             self._label_time = parse_path(label.time) if label.time else None
             self._target = Target(label, pipeline)
@@ -96,6 +99,8 @@ class Decoder:
             self._from_text = from_text(label, task_of(pipeline.task).labels)
             places = [(self._label_value, SCALAR)]
             self._usual_label = self._usual(self._labels, self._label_id, self._label_time, places)
+            if label.item is not None:
+                self._usual_label = _unusual
 
     def _usual(
         self, documents: Documents, id_path: Path, time_path: Path | None, places: Sequence[tuple[Path, Kind]]
@@ -118,6 +123,8 @@ class Decoder:
                 return text_of(self._string_max)
             case "key":
                 return key_of(self._string_max)
+            case "items" | "slate":
+                return None
 
     def event(self, source: Source) -> InputRecord:
         """An event, or why it is none."""
@@ -213,6 +220,11 @@ class Decoder:
                 value = find(document, self._label_value)
             if value is MISSING or (value is None and not self._retracts):
                 raise RefusedError("label_missing")
+            if self._label_item is not None:
+                item = find(document, self._label_item)
+                if item is MISSING or item is None:
+                    raise RefusedError("label_missing", "the reward names no item")
+                value = (item, value)
         elif self._label_time is None:
             event_id, value = found
             time_ms, ahead = source.record_time_ms, False
@@ -291,6 +303,10 @@ class Decoder:
         except ValueError as error:
             raise RefusedError("time_unreadable", str(error)) from None
         return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
+
+
+def _unusual(_: bytes | None) -> None:
+    """No record is read in one go."""
 
 
 def _no_time() -> RefusedError:

@@ -15,12 +15,24 @@ from typing import Any, assert_never
 import orjson
 from msgspec import UNSET, structs
 
-from driftline.codec.value import NOTHING, OutcomeValue, ScoreValue, features_of, shown, to_json, written
+from driftline.codec.value import (
+    NOTHING,
+    OutcomeValue,
+    ScoreValue,
+    explored,
+    features_of,
+    shown,
+    slate_of,
+    to_json,
+    written,
+)
 from driftline.codec.write import Write
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import OWN, output_partition
 from driftline.core.record import Headers
+from driftline.core.slate import read_feedback, read_reward
+from driftline.core.task import task_of
 
 KEY_BYTES_MAX = 4096
 _HEADER_TEXT_MAX = 500
@@ -65,6 +77,7 @@ class Encoder:
         self._number, self._shards, self._counts = number, pipeline.shards or 1, counts or {}
         self._places: dict[tuple[str, int], int] = {}  # by output topic and partition of the input
         self._features = features_of(pipeline)
+        self._slates = task_of(pipeline.task).slates
         self._pipeline = pipeline.name
         self._value_max = pipeline.limits.output_bytes_max
         self._forms: dict[type, Callable[[Any], Message]] = {
@@ -84,7 +97,7 @@ class Encoder:
 
     def _score(self, score: Score) -> Message:
         source, version, decision = score.source, score.version, score.decision
-        predicted, probability, probabilities = shown(score.prediction)
+        predicted, probability, probabilities = shown(score.prediction) if not self._slates else NOTHING
         value = ScoreValue(
             score.output_id,
             self._pipeline,
@@ -98,6 +111,9 @@ class Encoder:
             probabilities,
             UNSET if decision is None else decision,
         )
+        if self._slates:
+            value.prediction = written(score.prediction.value)
+            value.slate, value.explored = slate_of(score.prediction), explored(score.prediction)
         time_ms = source.record_time_ms
         return Message(
             self._scores,
@@ -112,7 +128,7 @@ class Encoder:
         prediction, features, version = outcome.prediction, outcome.features, outcome.version
         label, previous, detail = outcome.label, outcome.previous_label, outcome.detail
         label_time_ms, event_time_ms = outcome.label_time_ms, outcome.event_time_ms
-        predicted, probability, probabilities = NOTHING if prediction is None else shown(prediction)
+        predicted, probability, probabilities = NOTHING if prediction is None or self._slates else shown(prediction)
         value = OutcomeValue(
             outcome.output_id,
             self._pipeline,
@@ -130,6 +146,8 @@ class Encoder:
             UNSET if label_time_ms is None else label_time_ms,
             UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
         )
+        if self._slates:
+            _put_slate(value, outcome)
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
         partition = self._partition(self._outcomes, outcome.partition)
         return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")
@@ -212,6 +230,22 @@ class Encoder:
             "stub": f"{size} bytes exceed limits.output_bytes_max",
         }
         return structs.replace(message, value=orjson.dumps(value))
+
+
+def _put_slate(value: OutcomeValue, outcome: Outcome) -> None:
+    """What became of a request, or of a reward that found none."""
+    value.label = value.previous_label = UNSET
+    prediction, label = outcome.prediction, outcome.label
+    if prediction is None:
+        if isinstance(label, str):
+            item, reward = read_reward(label)
+            value.rewards = {item: reward}
+        return
+    value.prediction = written(prediction.value)
+    value.slate, value.explored = slate_of(prediction), explored(prediction)
+    if isinstance(label, str):
+        feedback = read_feedback(label)
+        value.rewards, value.estimates, value.policies = feedback.rewards, feedback.estimates, feedback.policies
 
 
 class Digest:

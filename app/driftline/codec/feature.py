@@ -15,6 +15,7 @@ from driftline.core.number import Decimal, is_missing, parse_number
 from driftline.core.pipeline import Feature, LabelForm, Limits
 from driftline.core.pipeline.form import InputForm
 from driftline.core.pipeline.target import shown
+from driftline.core.slate import SlateError, items_text, shown_text
 from driftline.core.task.label import LabelKind
 
 Check: TypeAlias = Callable[[str, object], Any]
@@ -27,9 +28,14 @@ _WORDS = {"true": True, "false": False}
 
 
 class Checks:
-    """Reads features within a pipeline's limits."""
+    """Reads features within a pipeline's limits.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        candidates_max: items of a request.
+    """
+
+    def __init__(self, limits: Limits, candidates_max: int = 0) -> None:
+        self._candidates_max = candidates_max
         self._string_max = limits.string_max
         self._number_max = limits.number_max
 
@@ -46,6 +52,10 @@ class Checks:
                 return self._key
             case "boolean":
                 return self._boolean_text if untyped else self._boolean
+            case "items":
+                return self._items
+            case "slate":
+                return self._slate
             case "number" if feature.text or untyped:
                 decimal = _decimal(feature.text)
                 return lambda name, value: self._number_text(name, value, decimal)
@@ -97,6 +107,18 @@ class Checks:
         if type(value) is NotFinite:
             return MISSING
         raise RefusedError("feature_type", f"{name} must be a string or an exact number, not {shown(value)}")
+
+    def _items(self, name: str, value: object) -> Any:
+        try:
+            return items_text(value, self._string_max, self._number_max, self._candidates_max)
+        except SlateError as error:
+            raise RefusedError("feature_type", f"{name} {error}") from None
+
+    def _slate(self, name: str, value: object) -> Any:
+        try:
+            return shown_text(value, self._string_max, self._candidates_max)
+        except SlateError as error:
+            raise RefusedError("feature_type", f"{name} {error}") from None
 
     def _boolean(self, name: str, value: object) -> Any:
         if type(value) is not bool:

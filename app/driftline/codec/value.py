@@ -16,6 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from driftline.core.output import Prediction
 from driftline.core.pipeline import Pipeline
+from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.record import EventId, FeatureValue, LabelValue
 
 _SMALL = 1e16  # below it both libraries write a number the same
@@ -26,6 +27,13 @@ Stands: TypeAlias = tuple[Shown | UnsetType, float | UnsetType, dict[str, float]
 NOTHING: Stands = (UNSET, UNSET, UNSET)
 
 to_json = msgspec.json.Encoder().encode
+
+
+class Placed(Struct, gc=False):
+    """An item of a slate."""
+
+    item: str
+    propensity: float
 
 
 class ScoreValue(Struct, gc=False):
@@ -42,6 +50,8 @@ class ScoreValue(Struct, gc=False):
     probability: float | UnsetType
     probabilities: dict[str, float] | UnsetType
     decision: bool | UnsetType
+    slate: list[Placed] | UnsetType = UNSET
+    explored: bool | UnsetType = UNSET
 
 
 class OutcomeValue(Struct, gc=False):
@@ -62,11 +72,23 @@ class OutcomeValue(Struct, gc=False):
     previous_label: Shown | UnsetType
     label_time_ms: int | UnsetType
     label_delay_ms: int | UnsetType
+    slate: list[Placed] | UnsetType = UNSET
+    explored: bool | UnsetType = UNSET
+    rewards: dict[str, float] | UnsetType = UNSET
+    estimates: dict[str, float] | UnsetType = UNSET
+    policies: Any = UNSET
 
 
 def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:
     """A function from an event's values to what is written as its `features`."""
     names = tuple(pipeline.event.features)
+    if pipeline.recommend is not None:
+        kinds = [feature.type for feature in pipeline.event.features.values()]
+        written_as = [_as_it_is if kind in SLATE_TYPES else written for kind in kinds]
+        return lambda values: {
+            name: None if value is None else write(value)
+            for name, value, write in zip(names, values, written_as, strict=True)
+        }
     if pipeline.limits.number_max >= _SMALL:
         return lambda values: dict(zip(names, map(written, values), strict=True))
     fields = [f"at{place}" for place in range(len(names))]
@@ -89,6 +111,21 @@ def shown(prediction: Prediction) -> Stands:
     if value is not None:
         return label, value, UNSET
     return label, UNSET, {_class_name(name): share for name, share in probabilities.items()}
+
+
+def _as_it_is(value: FeatureValue) -> Raw:
+    """A text that is JSON itself."""
+    return Raw(str(value))
+
+
+def slate_of(prediction: Prediction) -> list[Placed]:
+    """The items of a slate, in order."""
+    return [Placed(str(item), propensity) for item, propensity in (prediction.probabilities or {}).items()]
+
+
+def explored(prediction: Prediction) -> bool | UnsetType:
+    """Whether a slate was not the best that was known; left out where another policy chose it."""
+    return prediction.label if isinstance(prediction.label, bool) else UNSET
 
 
 def written(value: FeatureValue) -> Shown:

@@ -58,6 +58,7 @@ def _records(shard: Shard) -> Iterator[Record]:
     pipeline, topics = shard.pipeline, shard.pipeline.topics
     now_ms = shard.now_ms
     values: dict[str, FeatureValue] = {"number": 1.0, "string": "a", "text": "a", "key": "a", "boolean": True}
+    values |= {"items": '[["a",{}]]', "slate": None}
     features, context = pipeline.event.arrange([values[read.type] for read in pipeline.event.read.values()])
     for number in range(EVENTS):
         time_ms = now_ms + number * STEP_MS
@@ -71,4 +72,6 @@ def _records(shard: Shard) -> Iterator[Record]:
 
 def _label(shard: Shard) -> LabelValue:
     labels = task_of(shard.pipeline.task).labels
+    if task_of(shard.pipeline.task).slates:
+        return '["a",1.0]'
     return 1.0 if labels.numeric else True if labels.two_valued else "a"

@@ -8,13 +8,15 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from driftline.core.label.life import BARE, NOTED, TABLE, Act, Move, Rule, State, life_of, rules_of
 from driftline.core.label.pending import Found
 from driftline.core.output import Outcome
 from driftline.core.pipeline import Pipeline
-from driftline.core.record import Record, Tick
+from driftline.core.record import Event, Record, Tick
 from driftline.core.shard.state import Shard
+from driftline.core.slate import reward_text
 from tests.support.life import HAPPENINGS, PAGE, cases, written
 from tests.support.small import NOW_MS, event, fold, kinds, label, small
 
@@ -25,6 +27,7 @@ SECTIONS: dict[Rule, dict[str, Any]] = {
     Rule.LATE: {"late": "correct"},
     Rule.ASSUME: {"missing": {"assume": 0}},
     Rule.SEVERAL: {"labels_max": 3},
+    Rule.GATHER: {},
 }
 
 
@@ -33,6 +36,7 @@ def allowed() -> Iterator[frozenset[Rule]]:
     for count in range(len(Rule) + 1):
         for chosen in map(frozenset, combinations(Rule, count)):
             contrary = Rule.SEVERAL in chosen and not chosen.isdisjoint({Rule.CORRECT, Rule.RETRACT})
+            contrary |= Rule.GATHER in chosen and len(chosen) > 1
             if not contrary and (Rule.LATE not in chosen or Rule.ASSUME in chosen):
                 yield chosen
 
@@ -40,7 +44,11 @@ def allowed() -> Iterator[frozenset[Rule]]:
 @cache
 def pipeline_of(rules: frozenset[Rule]) -> Pipeline:
     section = {key: value for rule in rules for key, value in SECTIONS[rule].items()}
-    chosen = small(label={**section, "correct_for": f"{CORRECT_MS}ms"}, dedupe={"max": IDS_MAX})
+    sections: dict[str, Any] = {"label": {**section, "correct_for": f"{CORRECT_MS}ms"}, "dedupe": {"max": IDS_MAX}}
+    if Rule.GATHER in rules:
+        chosen = small("recommend", **sections, recommend={"catalogue": ["a"], "slate": 1})
+    else:
+        chosen = small(**sections)
     assert rules_of(chosen.label) == rules
     return chosen
 
@@ -49,9 +57,10 @@ class Life:
     """A shard, of which one event id is looked at."""
 
     def __init__(self, rules: frozenset[Rule]) -> None:
+        self.rewards = Rule.GATHER in rules
         self.shard = Shard(pipeline_of(rules), 0)
         self.now_ms, self.number = NOW_MS, 0
-        self.other = 1_000
+        self.other, self.rewarded = 1_000, 0.0
         fold(self.shard, Tick(0, 0, NOW_MS))
 
     @property
@@ -69,7 +78,10 @@ class Life:
         self.number += 1
         match what:
             case "event":
-                yield event("e", self.now_ms, offset=self.number)
+                yield self.event("e")
+            case "label" if self.rewards:
+                self.rewarded += 1.0
+                yield label("e", reward_text("a", self.rewarded, 9, 9.0), self.now_ms, offset=self.number)
             case "label":
                 yield label("e", not self.found.label, self.now_ms, offset=self.number)
             case "same":
@@ -82,7 +94,11 @@ class Life:
             case "forgetting":
                 for _ in range(IDS_MAX):
                     self.other += 1
-                    yield event(self.other, self.now_ms, offset=self.other)
+                    yield self.event(self.other)
+
+    def event(self, event_id: int | str) -> Event:
+        made = event(event_id, self.now_ms, offset=self.number if event_id == "e" else self.other)
+        return structs.replace(made, features=(*made.features, None)) if self.rewards else made
 
 
 def lived(rules: frozenset[Rule], path: tuple[str, ...]) -> Life:
@@ -145,7 +161,8 @@ def test_each_move_is_what_the_code_does(rules: frozenset[Rule]) -> None:
         then = TABLE[state].event
         if state is State.HELD:
             (_, joined), *_ = ((name, move) for name, move in moves(rules, then) if name == "label")
-            assert (here.state, kinds(made)) == (joined.then, ["Score", "joined"])
+            published = [joined.act.deed.kind] if joined.act.deed.kind is not None else []
+            assert (here.state, kinds(made)) == (joined.then, ["Score", *published])
         else:
             assert here.state is then
             assert kinds(made) == (["Score"] if state is State.UNKNOWN else ["duplicate_event"])

@@ -402,7 +402,7 @@ def _defined(module: str) -> Iterator[tuple[str, type]]:
 
 
 NO_STATE = frozenset({"Curve", "Detector", "ModelRaisedError", "Notes", "Refused", "Segment", "SegmentState", "View"})
-NO_STATE |= {"Cause", "Found", "Known", "Timing"}
+NO_STATE |= {"Cause", "Found", "Known", "Timing", "Ranked", "_Conditions"}
 """Of the modules whose classes a state is made of, those that no state holds."""
 
 

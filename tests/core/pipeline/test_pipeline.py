@@ -519,7 +519,7 @@ def test_a_document_too_deep_or_too_large_is_told() -> None:
 def test_a_problem_shows_path_value_and_what_is_allowed() -> None:
     with pytest.raises(PipelineError) as caught:
         parse_pipeline(changed(FRAUD, task="binry"))
-    assert str(caught.value).startswith("task = 'binry': must be 'binary', 'multiclass', 'regression' or 'anomaly'")
+    assert str(caught.value).startswith("task = 'binry': must be 'binary', 'multiclass', 'regression', 'anomaly'")
     assert caught.value.exit_code == 2
 
 

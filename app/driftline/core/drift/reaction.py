@@ -27,8 +27,8 @@ from driftline.core.drift.monitor import Act, Drift
 from driftline.core.fault import last_line
 from driftline.core.oracle import Oracle
 from driftline.core.record import FeatureValue, LabelValue
-from driftline.core.river.building import build_model
 from driftline.core.river.learning_rate import boost
+from driftline.core.task.build import build_model
 
 if TYPE_CHECKING:
     from driftline.core.model.learner import Learner

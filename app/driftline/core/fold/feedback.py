@@ -22,6 +22,7 @@ from driftline.core.place import OWN
 from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
+from driftline.core.slate import feedback_text, gathered, read_reward
 
 _WAITING: Final = State.WAITING  # a member takes longer to find by its name
 
@@ -155,7 +156,43 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
         note_drift(shard, drift, out)
 
 
+def _gather(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
+    """Keep a reward until the wait ends."""
+    slate = _kept(found).prediction.probabilities or {}
+    item, reward = read_reward(_value(label))
+    if item not in slate:
+        unjoined(shard, label, Act.ORPHAN, out, detail="the item was not in the slate")
+        return
+    before = found.settled
+    text = gathered(None if before is None else str(before.label), item, reward)
+    first_ms = label.time_ms if before is None or before.label_time_ms is None else before.label_time_ms
+    shard.pending.gather(found.place, text, first_ms)
+    shard.count("gathered")
+
+
 # -- the end of a wait
+
+
+def _reap(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
+    """Evaluate and learn all rewards of a request: those that came, and 0 where none did."""
+    pending, waiting, before = shard.pending, _kept(found), found.settled
+    came, first_ms = (None, None) if before is None else (str(before.label), before.label_time_ms)
+    delay_ms = None if first_ms is None else first_ms - waiting.time_ms
+    value, prediction = feedback_text(waiting.prediction, waiting.unserved, came), waiting.prediction
+    event_id = pending.id_at(found.place)
+    shard.evaluation.update(value, prediction)
+    if delay_ms is None:
+        shard.maturity.on_expiry()
+    else:
+        features = waiting.features
+        shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, features, shard.now_ms)
+    pending.settle(found.place, move.then.fate, shard.now_ms)
+    drifts = shard.monitors.on_label(value, prediction)
+    kind, detail = move.act.deed.published, why if delay_ms is None else None
+    _settle(shard, kind, _ending_id(shard, waiting), event_id, waiting, value, first_ms, detail, out)
+    watch_labels(shard, delay_ms, out)
+    for drift in drifts:
+        note_drift(shard, drift, out)
 
 
 def _expire(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
@@ -295,6 +332,7 @@ _ON_LABEL: Final[Mapping[Act, OnLabel]] = {
     Act.DROP: _drop,
     Act.JOIN: _join,
     Act.ADD: _add,
+    Act.GATHER: _gather,
     Act.STANDS: _ignore,
     Act.FULL: _ignore,
     Act.SAME: _ignore,
@@ -314,6 +352,8 @@ _ON_END: Final[Mapping[Act, OnEnd]] = {
     Act.EXPIRE: _expire,
     Act.ASSUME: _assume,
     Act.COMPLETE: _complete,
+    Act.REAP: _reap,
+    Act.EARN_NOTHING: _reap,
     Act.NEVER: _never,
 }
 

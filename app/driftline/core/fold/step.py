@@ -34,6 +34,7 @@ from driftline.core.fold.incident import (
 from driftline.core.fold.load import refused, take_chunk
 from driftline.core.oracle import Oracle
 from driftline.core.output import MODEL, ModelVersion, Prediction, Score, Unserved
+from driftline.core.recommend.recommender import unserved_of
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
@@ -122,7 +123,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if terms.computed:
         event = shard.history.complete(event, now_ms)
     try:
-        made, prediction, guard = learner.score(event.features, output_id, out.oracle)
+        values = (*event.features, event_id) if terms.slates else event.features
+        made, prediction, guard = learner.score(values, output_id, out.oracle)
     except ModelRaisedError as raised:
         reject(shard, event.source, "model_error", str(raised), out)
         watch_faults(shard, out)
@@ -130,6 +132,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     unserved: tuple[Unserved, ...] = ()
     if guard != "served":
         unserved, version, learned = _unserved(made, prediction, version), learner.version, learner.known
+    if terms.slates:
+        prediction, unserved = unserved_of(prediction, version)
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)

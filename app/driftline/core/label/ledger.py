@@ -387,6 +387,18 @@ class Ledger:
         segment.notes[slot] = count
         return count
 
+    def gather(self, place: int, text: str, label_time_ms: int) -> None:
+        """Keep what an event that waits has earned so far.
+
+        Args:
+            text: all of it.
+            label_time_ms: event time of the first reward.
+        """
+        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        if segment.guarded:
+            segment.preserve()
+        segment.notes[slot] = Settled(0, 0, text, label_time_ms)
+
     def change(self, place: int, fate: Fate, number: int, label: LabelValue | None, label_time_ms: int | None) -> None:
         """The label of an event was corrected or retracted; how long it may be stays as it was."""
         segment, slot = self._segments[place >> _SHIFT], place & _SLOT

@@ -80,6 +80,7 @@ class Rule(Enum):
     LATE = "late: correct"
     ASSUME = "missing: {assume: VALUE}"
     SEVERAL = "labels_max"
+    GATHER = "item"
 
 
 def rules_of(label: LabelForm | None) -> frozenset[Rule]:
@@ -91,6 +92,7 @@ def rules_of(label: LabelForm | None) -> frozenset[Rule]:
         Rule.LATE: label.late == "correct",
         Rule.ASSUME: isinstance(label.missing, Assume),
         Rule.SEVERAL: label.labels_max > 1,
+        Rule.GATHER: label.item is not None,
     }
     return frozenset(rule for rule, chosen in rules.items() if chosen)
 
@@ -131,6 +133,9 @@ class Act(Enum):
     ORPHAN = Deed("the label is dropped", "orphan")
     JOIN = Deed("evaluated and learned", "joined")
     ADD = Deed("evaluated and learned; the wait ends with the last that `labels_max` allows", "joined")
+    GATHER = Deed("kept until the wait ends: of several rewards for an item the greatest, of other items none")
+    REAP = Deed("the rewards are evaluated and learned, 0 of items without", "joined")
+    EARN_NOTHING = Deed("rewards of 0 are evaluated and learned", "assumed")
     EXPIRE = Deed("the event is dropped", "expired")
     ASSUME = Deed("the assumed label is evaluated and learned", "assumed")
     COMPLETE = Deed("no more labels are accepted")
@@ -205,7 +210,7 @@ class Row(Struct, frozen=True, kw_only=True):
     forgetting: State
 
 
-_SEVERAL, _CORRECT = (Rule.SEVERAL,), (Rule.CORRECT,)
+_SEVERAL, _CORRECT, _GATHER = (Rule.SEVERAL,), (Rule.CORRECT,), (Rule.GATHER,)
 _STANDS: Final = If(_SEVERAL, Act.FULL, Act.STANDS)
 
 TABLE: Final[Mapping[State, Row]] = {
@@ -220,8 +225,8 @@ TABLE: Final[Mapping[State, Row]] = {
     ),
     State.HELD: Row(
         event=State.WAITING,
-        label=If(_SEVERAL, Act.HOLD, If(_CORRECT, Act.REPLACE, Act.HELD_STANDS)),
-        same=If(_SEVERAL, Act.HOLD, Act.HELD_STANDS),
+        label=If((Rule.SEVERAL, Rule.GATHER), Act.HOLD, If(_CORRECT, Act.REPLACE, Act.HELD_STANDS)),
+        same=If((Rule.SEVERAL, Rule.GATHER), Act.HOLD, Act.HELD_STANDS),
         retraction=Act.DROP.to(State.UNKNOWN),
         end=Act.ORPHAN.to(State.UNKNOWN),
         closing=State.HELD,
@@ -230,26 +235,34 @@ TABLE: Final[Mapping[State, Row]] = {
     State.WAITING: Row(
         event=State.WAITING,
         label=If(
-            _SEVERAL,
-            Act.ADD.to(State.PARTLY),
-            If((Rule.CORRECT, Rule.RETRACT), Act.JOIN.to(State.LABELLED), Act.JOIN.to(State.LABELLED_FINAL)),
+            _GATHER,
+            Act.GATHER.to(State.PARTLY),
+            If(
+                _SEVERAL,
+                Act.ADD.to(State.PARTLY),
+                If((Rule.CORRECT, Rule.RETRACT), Act.JOIN.to(State.LABELLED), Act.JOIN.to(State.LABELLED_FINAL)),
+            ),
         ),
         same=Act.NEVER,
         retraction=Act.NO_LABEL,
         end=If(
-            (Rule.LATE,),
-            Act.ASSUME.to(State.ASSUMED),
-            If((Rule.ASSUME,), Act.ASSUME.to(State.ASSUMED_FINAL), Act.EXPIRE.to(State.EXPIRED)),
+            _GATHER,
+            Act.EARN_NOTHING.to(State.ASSUMED_FINAL),
+            If(
+                (Rule.LATE,),
+                Act.ASSUME.to(State.ASSUMED),
+                If((Rule.ASSUME,), Act.ASSUME.to(State.ASSUMED_FINAL), Act.EXPIRE.to(State.EXPIRED)),
+            ),
         ),
         closing=State.WAITING,
         forgetting=State.WAITING,
     ),
     State.PARTLY: Row(
         event=State.PARTLY,
-        label=Act.ADD,
+        label=If(_GATHER, Act.GATHER, Act.ADD),
         same=Act.NEVER,
         retraction=Act.NO_LABEL,
-        end=Act.COMPLETE.to(State.LABELLED_FINAL),
+        end=If(_GATHER, Act.REAP.to(State.LABELLED_FINAL), Act.COMPLETE.to(State.LABELLED_FINAL)),
         closing=State.PARTLY,
         forgetting=State.PARTLY,
     ),
@@ -264,7 +277,7 @@ TABLE: Final[Mapping[State, Row]] = {
     ),
     State.LABELLED_FINAL: Row(
         event=State.LABELLED_FINAL,
-        label=If(_CORRECT, Act.CLOSED, _STANDS),
+        label=If(_GATHER, Act.TOO_LATE, If(_CORRECT, Act.CLOSED, _STANDS)),
         same=Act.NEVER,
         retraction=Act.KEPT,
         end=Act.NEVER,

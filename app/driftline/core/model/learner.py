@@ -24,10 +24,12 @@ from driftline.core.pickle.allowlist import admitted_for
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
+from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
-from driftline.core.river.building import build_model, has_probabilities
+from driftline.core.river.building import has_probabilities
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
+from driftline.core.task.build import build_model
 
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
@@ -81,6 +83,8 @@ class Learner:
 
     def _use(self, model: Any) -> None:
         self._model = model
+        if isinstance(model, Recommender):
+            model.configure(self._pipeline)
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
         decision = self._pipeline.decision

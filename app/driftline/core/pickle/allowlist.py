@@ -32,7 +32,7 @@ from driftline.core.pickle.reader import Admitted, Put, check_names, fill, refus
 from driftline.core.pickle.river_classes import RIVER
 from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
-from driftline.core.river.building import build_model
+from driftline.core.task.build import build_model
 
 OWN: Final[dict[str, str]] = {
     "river.arrival": "Arrivals",
@@ -61,6 +61,9 @@ OWN: Final[dict[str, str]] = {
     "record": "Chunk Control Event Label Malformed Passed Source Tick",
     "drift.reference": "Reference Season",
     "river.select": "Select",
+    "river.items": "LinearItems Popularity",
+    "river.reward": "ClickRate Coverage Explored Hit NDCG PopularityReward Reward Uplift",
+    "recommend.recommender": "Recommender",
     "label.unmatched": "Mark Silence Strays",
     "drift.change_point": "Trail",
     "label.pending": "Settled Waiting",

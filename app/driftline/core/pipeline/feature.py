@@ -29,8 +29,10 @@ from pydantic import (
 
 from driftline.core.notation import Duration, PathPart, PathText, Scalar, ScalarValue, check_scalar, parse_path
 
-FeatureType: TypeAlias = Literal["number", "string", "boolean", "text", "key"]
-FEATURE_TYPES: Final = ("number", "string", "boolean", "text")
+FeatureType: TypeAlias = Literal["number", "string", "boolean", "text", "key", "items", "slate"]
+FEATURE_TYPES: Final = ("number", "string", "boolean", "text", "items", "slate")
+SLATE_TYPES: Final = ("items", "slate")
+"""Of task recommend: the candidates of a request, and the slate that was shown."""
 CONTEXT_TYPES: Final = ("key", "number", "string", "boolean")
 
 MISSING_SCHEMA: dict[str, Any] = {
@@ -93,7 +95,9 @@ class Feature(Form):
     """One value that is read from an event: where it is in the user's JSON, its type, and what to do without it."""
 
     path: PathText = Field(description="path of the value in the event [default: the feature's name]")
-    type: FeatureType = Field(description="number, string, boolean or text; in event.context also key")
+    type: FeatureType = Field(
+        description="number, string, boolean or text; in event.context also key; task recommend: items, slate"
+    )
     missing: Missing = Field(
         default="reject",
         description="if it is missing: reject the event, omit the feature, or use this value",

@@ -46,7 +46,8 @@ def unfit(model: Any, task: Task) -> list[str]:
         f"step {name!r} is {_kind(step)}; only the last step may predict, the others must be transformers"
         for name, step in _misplaced(model)
     ]
-    if isinstance(last, _NEVER) or not task.models.suits(last):
+    never = isinstance(last, _NEVER) and not (task.slates and isinstance(last, reco.base.Ranker))
+    if never or not task.models.suits(last):
         wanted = f"task {task.name} needs {task.models.wants}"
         faults.append(f"its last step is {type(last).__name__}, {_kind(last)}; {wanted}")
     elif (fault := task.models.refuses(last)) is not None:

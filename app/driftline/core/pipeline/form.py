@@ -32,7 +32,7 @@ from driftline.core.notation import (
 )
 from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Signal
-from driftline.core.task import TASK_NAMES, TaskName
+from driftline.core.task import SLATES, TASK_NAMES, TaskName
 
 Detector: TypeAlias = Expression
 AlertKind: TypeAlias = Literal[
@@ -49,6 +49,7 @@ AlertKind: TypeAlias = Literal[
     "throughput",
 ]
 KEYS_MAX = 100_000
+REWARDS_EARLY_MAX = 100  # rewards of one request that are held until it comes
 Severity: TypeAlias = Literal["warning", "critical"]
 Role: TypeAlias = Literal["data_science", "data_engineering", "operations", "domain_expert"]
 
@@ -193,6 +194,7 @@ class EventForm(InputForm):
 class LabelForm(InputForm):
     """How a label is read, and how long an event waits for it."""
 
+    item: PathText | None = Field(default=None, description="recommend: path of the item that the reward is for")
     id: PathText = Field(description="path of the id of the label's event")
     value: PathText = Field(description="path of the label itself")
     time: PathText | None = Field(default=None, description="path of the label's time [default: the record's time]")
@@ -233,9 +235,23 @@ class LabelForm(InputForm):
     early_max: Count = Field(default=100_000, description="maximum number of early labels, per shard")
 
     @property
+    def each_max(self) -> int:
+        """How many labels of one event are held until it comes."""
+        return self.labels_max if self.item is None else max(self.labels_max, REWARDS_EARLY_MAX)
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """All paths that lead into a record."""
-        return (self.id, self.value, *([self.time] if self.time else []), *self.select)
+        item = [self.item] if self.item else []
+        return (self.id, *item, self.value, *([self.time] if self.time else []), *self.select)
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        """Without the item, where rewards have none."""
+        written = write(self)
+        if self.item is None:
+            del written["item"]
+        return written
 
 
 class Topics(Form):
@@ -250,6 +266,64 @@ class Topics(Form):
     rejected: TopicName
     journal: TopicName
     snapshots: TopicName
+
+
+def _read_catalogue(value: object) -> object:
+    """A list of ids as items without features."""
+    if not isinstance(value, list):
+        return value
+    return {str(item): {} for item in value if isinstance(item, str | int) and not isinstance(item, bool)}
+
+
+PolicyName: TypeAlias = Literal["epsilon_greedy", "linucb", "thompson", "softmax", "popularity", "uniform"]
+
+
+class Recommend(Form):
+    """Which items a request chooses from, and by which policy."""
+
+    candidates: str | None = Field(
+        default=None, description="the feature of type items that holds a request's candidates [default: the catalogue]"
+    )
+    catalogue: Annotated[
+        dict[str, dict[str, ScalarValue]],
+        BeforeValidator(_read_catalogue),
+        Field(max_length=10_000),
+    ] = Field(
+        default_factory=dict,
+        description="items that every request chooses from: a list of ids, or features of each by id",
+    )
+    candidates_max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1_000, description="maximum number of candidates of a request"
+    )
+    slate: Annotated[int, Field(ge=1, le=100)] = Field(default=1, description="number of items in a slate")
+    policy: PolicyName = Field(
+        default="thompson",
+        description="thompson or linucb (models of items, as in LinearItems()), epsilon_greedy or softmax (any model), "
+        "popularity, or uniform",
+    )
+    epsilon: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.05,
+        description="share of uniform exploration; above 0, any other policy can be judged from the log",
+    )
+    alpha: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1.0, description="thompson, linucb: deviations that count; more explores more"
+    )
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default=0.1, description="softmax: difference in expected reward that makes an item e times as likely"
+    )
+    draws: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=100, description="thompson: samples of the posterior, whose shares are the propensities"
+    )
+    user: str | None = Field(
+        default=None, description="the feature that names the user, for River's reco models (matrix factorization)"
+    )
+    shown: str = Field(
+        default="shown",
+        description="the feature of type slate that holds what another policy showed; added if not declared",
+    )
+    items_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1_000, description="maximum number of items whose popularity is kept, per shard"
+    )
 
 
 class Decision(Form):
@@ -508,6 +582,7 @@ class Pipeline(Form):
     label: LabelForm | None = Field(default=None, description="how a label is read; required unless task is anomaly")
     params: dict[str, ScalarValue] = Field(default_factory=dict, description="values of $name in expressions")
     model: Expression = Field(description="a River expression, or package.module:factory")
+    recommend: Recommend | None = Field(default=None, description="task recommend: candidates, slate and policy")
     decision: Decision | None = Field(default=None, description="binary and anomaly: which scores count as positive")
     metrics: tuple[Expression, ...] = Field(description="River metrics of the served predictions")
     metric_window: Count = Field(default=1_000, description="number of labels in each metric's rolling value")
@@ -528,4 +603,7 @@ class Pipeline(Form):
 
     def resolved(self) -> dict[str, Any]:
         """The whole pipeline as a file would write it, JSON-able, with every default filled in."""
-        return self.model_dump(mode="json", by_alias=True)
+        written = self.model_dump(mode="json", by_alias=True)
+        if self.recommend is None:
+            del written[SLATES]
+        return written

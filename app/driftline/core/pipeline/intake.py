@@ -11,23 +11,26 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from driftline.core.error import Problem
-from driftline.core.pipeline.feature import Feature, Fill
-from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
+from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
+from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Recommend, Topics
 from driftline.core.pipeline.past import check_history
 from driftline.core.pipeline.place import misplaced
-from driftline.core.task import find_task, tasks
+from driftline.core.task import SLATES, find_task, tasks
 from driftline.core.task.base import Task
 
 Draft: TypeAlias = Mapping[str, Any]
 """The sections of a file that could be read, by their key."""
 
 _NAME_MAX = 200
-_TYPE_OF = {"number": (int, float), "string": (str,), "text": (str,), "boolean": (bool,), "key": (int, str)}
+_TYPE_OF: Mapping[str, tuple[type, ...]] = {
+    "number": (int, float), "string": (str,), "text": (str,), "boolean": (bool,), "key": (int, str),
+    "items": (), "slate": (),
+}  # fmt: skip
 
 
 def broken_intake_rules(draft: Draft) -> list[Problem]:
     """Every one of these rules that does not hold, in the order of the file's sections."""
-    rules = (check_topics, check_features, check_label, check_limits)
+    rules = (check_topics, check_features, check_label, check_recommend, check_limits)
     return [problem for rule in rules for problem in rule(draft)]
 
 
@@ -134,6 +137,7 @@ def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
         elif isinstance(label.negative, str) != isinstance(label.positive, str):
             yield Problem("label.negative", label.negative, "must be of the same type as label.positive")
     yield from _corrections(label)
+    yield from _rewards(label, task)
     if isinstance(label.missing, Assume) and not task.labels.assumable(label)(label.missing.assume):
         yield Problem(
             "label.missing.assume",
@@ -150,6 +154,62 @@ def _corrections(label: LabelForm) -> Iterator[Problem]:
             if given:
                 text = "cannot be combined with several labels per event; remove it, or labels_max"
                 yield Problem(f"label.{key}", getattr(label, key), text)
+
+
+def _rewards(label: LabelForm, task: Task) -> Iterator[Problem]:
+    """What rewards need, and what they cannot be."""
+    if not task.slates:
+        if label.item is not None:
+            yield Problem("label.item", label.item, f"is for task {names_of(lambda one: one.slates)}; remove it")
+        return
+    if label.item is None:
+        yield Problem("label.item", None, "is required for task recommend: the path of the item that the reward is for")
+    for key, given in (
+        ("second", label.second == "correct"),
+        ("late", label.late == "correct"),
+        ("retract", label.retract),
+        ("text", bool(label.text)),
+        ("labels_max", label.labels_max > 1),
+        ("missing", label.missing != "drop"),
+    ):
+        if given:
+            text = "is not for task recommend: rewards are gathered until the wait is over, and none is 0; remove it"
+            yield Problem(f"label.{key}", None, text)
+
+
+def check_recommend(draft: Draft, _: Any = None) -> Iterator[Problem]:
+    task, event = find_task(draft.get("task")), draft.get("event")
+    if task is None or SLATES not in draft:
+        return
+    form: Recommend | None = draft[SLATES]
+    types = {name: feature.type for name, feature in event.features.items()} if event is not None else {}
+    if not task.slates:
+        if form is not None:
+            yield Problem(SLATES, None, f"is for task {names_of(lambda one: one.slates)}; remove it")
+        for name, kind in types.items():
+            if kind in SLATE_TYPES:
+                text = f"is for task {names_of(lambda one: one.slates)}; use another type"
+                yield Problem(f"event.features.{name}.type", kind, text)
+        return
+    if form is None:
+        yield Problem(SLATES, None, "is required for task recommend: {candidates: FEATURE, slate: 3}")
+        return
+    if (form.candidates is None) == (not form.catalogue):
+        text = "write either candidates (a feature of type items) or a catalogue (a list of item ids)"
+        yield Problem(SLATES, None, text)
+    if event is None:
+        return
+    for key, name, kind in (("candidates", form.candidates, "items"), ("shown", form.shown, "slate")):
+        if name is not None and types.get(name) != kind:
+            text = f"must name a feature of type {kind}; declare event.features.{name}: {kind}"
+            yield Problem(f"recommend.{key}", name, text)
+    if form.user is not None and types.get(form.user) not in ("string", "number"):
+        yield Problem("recommend.user", form.user, "must name a feature of type string or number")
+    for name, kind in types.items():
+        if kind in SLATE_TYPES and name not in (form.candidates, form.shown):
+            yield Problem(
+                f"event.features.{name}", None, "is neither recommend.candidates nor recommend.shown; remove it"
+            )
 
 
 def check_limits(draft: Draft, _: Any = None) -> Iterator[Problem]:

@@ -21,7 +21,7 @@ from driftline.core.pipeline.feature import FORMS, Form
 from driftline.core.pipeline.form import Pipeline
 from driftline.core.pipeline.intake import broken_intake_rules
 from driftline.core.signal import DIRECT, FEATURE_KEYS
-from driftline.core.task import find_task
+from driftline.core.task import SLATES, find_task
 
 TOPIC_KINDS = (
     "events",
@@ -185,6 +185,8 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     event = doc.get("event")
     if isinstance(event, Mapping):
         doc["event"] = _write_out_event(event)
+        if isinstance(doc.get(SLATES), Mapping):
+            _add_shown(doc["event"], doc[SLATES])
     if isinstance(label, Mapping):
         doc["label"] = dict(label)
         for span in _AS_WAIT:
@@ -222,6 +224,13 @@ def _write_out_event(event: Mapping[str, Any]) -> dict[str, Any]:
     elif "context" in event and context is None:
         del written["context"]
     return written
+
+
+def _add_shown(event: dict[str, Any], recommend: Mapping[str, Any]) -> None:
+    """The feature that holds what another policy showed, where the file does not declare it."""
+    name, features = recommend.get("shown", "shown"), event.get("features")
+    if isinstance(features, Mapping) and isinstance(name, str) and name not in features:
+        event["features"] = {**features, name: {"type": "slate", "path": name, "missing": "omit"}}
 
 
 def _write_out_feature(name: str, value: object) -> dict[str, object]:

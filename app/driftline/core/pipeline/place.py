@@ -45,6 +45,8 @@ def _places(section: str, form: EventForm | LabelForm) -> Iterator[tuple[str, Pa
         for place, name, feature in _read(form):
             yield f"event.{place}.{name}.path", feature.keys
     else:
+        if form.item:
+            yield "label.item", parse_path(form.item)
         yield "label.value", parse_path(form.value)
     for path in form.select:
         yield f"{section}.select.{path}", parse_path(path)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from difflib import get_close_matches
 from typing import Any, assert_never
 
-from river import base
+from river import base, reco
 
 from driftline.core.duration import format_duration
 from driftline.core.error import ExpressionError, Problem
@@ -19,12 +19,22 @@ from driftline.core.notation import Scalar, is_factory
 from driftline.core.pipeline.bound import out_of_bounds
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Watch
-from driftline.core.pipeline.intake import Draft, check_features, check_label, check_limits, check_topics, names_of
-from driftline.core.river.building import check_seeded, make_detector, make_metric, make_model
+from driftline.core.pipeline.intake import (
+    Draft,
+    check_features,
+    check_label,
+    check_limits,
+    check_recommend,
+    check_topics,
+    names_of,
+)
+from driftline.core.recommend.policy import NEEDS_DEVIATIONS
+from driftline.core.river.building import check_seeded, last_step, make_detector, make_metric, make_model
 from driftline.core.river.expression import params_used
+from driftline.core.river.items import Items
 from driftline.core.river.learning_rate import rates
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Need, shows_bits
-from driftline.core.task import task_of
+from driftline.core.task import SLATES, task_of
 from driftline.core.task.base import Task
 
 
@@ -36,7 +46,8 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     """
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
-        check_topics, check_features, check_label, _params, _model, *(() if spare else (_unused,)), _decision, _metrics,
+        check_topics, check_features, check_label, check_recommend, _params, _model, _recommended,
+        *(() if spare else (_unused,)), _decision, _metrics,
         _splits, _drift, _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
@@ -145,6 +156,20 @@ def _did_you_mean(name: Hashable, declared: list[str]) -> str:
     close = get_close_matches(str(name), declared, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} declared: {', '.join(declared[:30])}"
+
+
+def _recommended(draft: Draft, model: Any) -> Iterator[Problem]:
+    """What a policy needs of the model, and a model of the request."""
+    form, last = draft.get(SLATES), last_step(model)
+    if form is None or model is None:
+        return
+    if form.policy in NEEDS_DEVIATIONS and not isinstance(last, Items):
+        text = (
+            "needs a model that says how sure it is: LinearItems() or Popularity(); or write epsilon_greedy or softmax"
+        )
+        yield Problem("recommend.policy", form.policy, text)
+    if isinstance(last, reco.base.Ranker) and form.user is None:
+        yield Problem("recommend.user", None, f"is required for {type(last).__name__}: the feature that names the user")
 
 
 def _decision(draft: Draft, model: Any) -> Iterator[Problem]:

@@ -23,12 +23,13 @@ from driftline.core.notation import FACTORY
 from driftline.core.river.calibration import CALIBRATION_METRICS
 from driftline.core.river.curve import OWN_METRICS
 from driftline.core.river.expression import RIVER, build
+from driftline.core.river.reward import SLATE_METRICS
 from driftline.core.river.seed import Seeds, differing_part, fill_seeds
 
 if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline, Scalar
 
-METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS})
+METRICS = RIVER.including({**OWN_METRICS, **CALIBRATION_METRICS, **SLATE_METRICS})
 _NO_DETECTORS = {"binary", "datasets", "DriftRetrainingClassifier"}  # of what River's `drift` exports
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 

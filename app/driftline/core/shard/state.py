@@ -48,6 +48,7 @@ class Terms(Struct, frozen=True, gc=False):
         label_history: some of them from labels.
         leap_ms: a move of the watermark at once that is worth remembering.
         events, labels: topics, with which output ids begin that are about an event, or about a label.
+        slates: requests are answered with several items.
     """
 
     labelled: bool
@@ -63,6 +64,7 @@ class Terms(Struct, frozen=True, gc=False):
     leap_ms: int
     events: str
     labels: str
+    slates: bool
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Terms:
@@ -85,6 +87,7 @@ class Terms(Struct, frozen=True, gc=False):
             leap_ms=min(LEAP_MS, max(60_000, label.wait_ms // 2)) if label else LEAP_MS,
             events=topics.events,
             labels=topics.labels or "",
+            slates=task.slates,
         )
 
 
@@ -121,7 +124,7 @@ class Shard:
         self.learner = Learner(pipeline)
         label = pipeline.label
         self.life = life_of(rules_of(label))
-        self.labels_max = label.labels_max if label else 1
+        self.labels_max = label.each_max if label else 1
         self.pending = _ledger(pipeline)
         self.early = EarlyLabels(label.early_max if label else 0, self.labels_max)
         self.evaluation = Evaluation.of(pipeline)

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
 if TYPE_CHECKING:
     from driftline.core.task.base import Task
 
-TaskName: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly"]
+TaskName: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly", "recommend"]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 UNLABELLED: TaskName = "anomaly"
 """The task of data in which nothing is to be predicted."""
+SLATES: TaskName = "recommend"
+"""The task that answers with several items, and its section of the pipeline file."""
 
 
 @cache
@@ -44,6 +46,10 @@ def task_of(name: TaskName) -> Task:
             from driftline.core.task.anomaly import ANOMALY
 
             return ANOMALY
+        case "recommend":
+            from driftline.core.task.recommend import RECOMMEND
+
+            return RECOMMEND
     assert_never(name)
 
 

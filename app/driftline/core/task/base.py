@@ -111,6 +111,8 @@ class Task:
         naive: what `driftline backtest --naive` compares with; None where there is no such model.
         synthetic: a label for the proof of determinism, made of a signal of the features, and of the label that the
             pipeline assumes where none comes.
+        slates: it answers a request with several items, and their rewards are gathered until the wait is over; the
+            pipeline has a section `recommend`, and its model is put into a `Recommender`.
     """
 
     name: TaskName
@@ -129,6 +131,7 @@ class Task:
     draft: Draft
     naive: Naive | None
     synthetic: Callable[[float, LabelValue | None], LabelValue]
+    slates: bool = False
 
     @property
     def supervised(self) -> bool:
