@@ -131,7 +131,7 @@ class Noted:
     def __init__(self, ran: list[int], number: int) -> None:
         self.ran, self.number = ran, number
 
-    def run(self, watch: running.Watch) -> tuple[list[Result], running.Facts]:
+    def run(self, watch: running.PartProgress) -> tuple[list[Result], running.Facts]:
         self.ran.append(self.number)
         signal.raise_signal(signal.SIGINT)
         return [], running.Facts()

@@ -169,7 +169,7 @@ def test_wrong_usage_loads_nothing_that_takes_time() -> None:
 @pytest.mark.parametrize("words", [words for words, one in COMMANDS.items() if not isinstance(one, click.Group)])
 def test_what_a_command_does_takes_what_its_options_give(words: tuple[str, ...]) -> None:
     callback: Any = COMMANDS[words].callback
-    place = vars(callback).get("place")
+    place = vars(callback).get("path")
     if place is None:  # freeze and such, which are made in a loop
         assert words[0] == "control"
         return

@@ -126,8 +126,8 @@ def test_names_are_read_back() -> None:
     for signal in Signal:
         assert Signal.read(name_of(signal)) == (signal, ("c=x" if signal is Signal.RATE else "c") * signal.of_feature)
     assert Signal.FEATURE.named("a:b") == "feature:a:b"
-    assert Signal.FEATURE.place("a:b") == "drift.features.a:b"
-    assert Signal.ERROR.place() == "drift.error"
+    assert Signal.FEATURE.path("a:b") == "drift.features.a:b"
+    assert Signal.ERROR.path() == "drift.error"
 
 
 def test_docs_and_schema_list_each_signal() -> None:

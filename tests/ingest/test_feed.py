@@ -25,7 +25,7 @@ from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import hold_still, wait_for
 from driftline.ingest import feed
-from driftline.ingest.feed import Feed, partition_of
+from driftline.ingest.feed import RowSender, partition_of
 from driftline.ingest.table import Sample
 from driftline.kafka import access, client
 from driftline.kafka.client import Arrival, subscribe
@@ -70,7 +70,7 @@ def topics(of: Pipeline, partitions: int) -> dict[str, int]:
 async def test_events_and_labels_arrive_in_order_on_one_partition(embedded: EmbeddedNode) -> None:
     of = pipeline()
     embedded.create_topics(topics(of, 3))
-    feed = Feed(of, settings(embedded.bootstrap), label_delay_ms=505)
+    feed = RowSender(of, settings(embedded.bootstrap), label_delay_ms=505)
     fed = await feed.run(samples(1_000))
     assert (fed.rows, fed.events, fed.labels, fed.unlabelled, fed.disordered) == (1_000, 1_000, 1_000, 0, 0)
     assert (fed.first_ms, fed.last_ms) == (BASE_MS, BASE_MS + 9_990)
@@ -97,7 +97,7 @@ async def test_ids_and_labels_go_where_the_pipeline_looks_for_them(embedded: Emb
     )
     embedded.create_topics(topics(of, 3))
     rows = [row._replace(event={"amount": 1.5, KEY: {"id": row.event_id}}) for row in samples(30)]
-    await Feed(of, settings(embedded.bootstrap)).run(rows)
+    await RowSender(of, settings(embedded.bootstrap)).run(rows)
     events = await arrived(embedded.bootstrap, of.topics.events, 30)
     labels = await arrived(embedded.bootstrap, str(of.topics.labels), 30)
     places = {orjson.loads(one.key or b"")["id"]: one.partition for one in events}
@@ -136,7 +136,7 @@ async def test_no_event_is_sent_before_the_labels_that_are_due_before_it(
 
     monkeypatch.setattr(feed._Lane, "append", noted)
     monkeypatch.setattr(feed._Lane, "flush", watched)
-    await Feed(of, settings(embedded.bootstrap), label_delay_ms=1_000).run(samples(10_000))
+    await RowSender(of, settings(embedded.bootstrap), label_delay_ms=1_000).run(samples(10_000))
     assert len(lacking) >= 10
     assert max(lacking) <= 0
 
@@ -145,7 +145,7 @@ async def test_labels_follow_the_pipelines_paths_and_may_be_missing(embedded: Em
     of = pipeline(label={"id": "ref.id", "value": "out.come", "time": "ts", "wait": "7d"})
     embedded.create_topics(topics(of, 1))
     rows = [Sample("a", {"id": "a"}, MISSING, BASE_MS), Sample("b", {"id": "b"}, True, BASE_MS)]
-    fed = await Feed(of, settings(embedded.bootstrap), label_delay_ms=7).run(rows)
+    fed = await RowSender(of, settings(embedded.bootstrap), label_delay_ms=7).run(rows)
     assert (fed.labels, fed.unlabelled) == (1, 1)
     (label,) = await arrived(embedded.bootstrap, str(of.topics.labels), 1)
     assert orjson.loads(label.value or b"") == {"ref": {"id": "b"}, "out": {"come": True}, "ts": BASE_MS + 7}
@@ -156,7 +156,7 @@ async def test_rows_out_of_order_are_counted(embedded: EmbeddedNode) -> None:
     embedded.create_topics(topics(of, 1))
     rows = samples(10)
     rows[3], rows[7] = rows[7], rows[3]
-    fed = await Feed(of, settings(embedded.bootstrap)).run(rows)
+    fed = await RowSender(of, settings(embedded.bootstrap)).run(rows)
     assert fed.disordered == 4
     assert fed.first_ms == BASE_MS
 
@@ -164,7 +164,7 @@ async def test_rows_out_of_order_are_counted(embedded: EmbeddedNode) -> None:
 async def test_a_given_rate_is_kept(embedded: EmbeddedNode) -> None:
     of = pipeline()
     embedded.create_topics(topics(of, 1))
-    fed = await Feed(of, settings(embedded.bootstrap), rate=200).run(samples(100))
+    fed = await RowSender(of, settings(embedded.bootstrap), rate=200).run(samples(100))
     assert fed.rows == 100
     assert 0.4 <= fed.seconds < 5.0
 
@@ -172,19 +172,19 @@ async def test_a_given_rate_is_kept(embedded: EmbeddedNode) -> None:
 async def test_a_record_larger_than_a_batch_goes_alone(embedded: EmbeddedNode) -> None:
     of = pipeline()
     embedded.create_topics(topics(of, 1))
-    await Feed(of, settings(embedded.bootstrap)).run(samples(5, note="x" * 300_000))
+    await RowSender(of, settings(embedded.bootstrap)).run(samples(5, note="x" * 300_000))
     assert len(await arrived(embedded.bootstrap, of.topics.events, 5)) == 5
 
 
 async def test_missing_topics_are_a_clear_error(embedded: EmbeddedNode) -> None:
     with pytest.raises(TopicError, match=r"cards.events, cards.labels; create them with `driftline topics create"):
-        await Feed(pipeline(), settings(embedded.bootstrap)).run(samples(1))
+        await RowSender(pipeline(), settings(embedded.bootstrap)).run(samples(1))
 
 
 async def test_labels_may_have_another_number_of_partitions(embedded: EmbeddedNode) -> None:
     of = pipeline()
     embedded.create_topics({of.topics.events: 2, str(of.topics.labels): 3})
-    await Feed(of, settings(embedded.bootstrap)).run(samples(40))
+    await RowSender(of, settings(embedded.bootstrap)).run(samples(40))
     labels = await arrived(embedded.bootstrap, str(of.topics.labels), 40)
     assert [one.partition for one in labels] == [partition_of(one.key or b"", 3) for one in labels]
 
@@ -194,14 +194,14 @@ async def test_kafka_refusing_a_time_is_a_clear_error(kafka: KafkaNode) -> None:
     kafka.create_topics(topics(of, 1))
     rows = [Sample(1, {"id": 1}, 1, 4_000_000_000_000)]
     with pytest.raises(BrokerError, match="refused records of ahead.events whose time is further ahead.*--start"):
-        await Feed(of, settings(kafka.bootstrap)).run(rows)
+        await RowSender(of, settings(kafka.bootstrap)).run(rows)
 
 
 async def test_kafka_refusing_a_size_is_a_clear_error(kafka: KafkaNode) -> None:
     of = pipeline("large")
     kafka.create_topics(topics(of, 1))
     with pytest.raises(BrokerError, match="refused records of large.events larger"):
-        await Feed(of, settings(kafka.bootstrap)).run(samples(3, note="x" * 2_000_000))
+        await RowSender(of, settings(kafka.bootstrap)).run(samples(3, note="x" * 2_000_000))
 
 
 # -- a broker that goes away under way
@@ -234,7 +234,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "PATIENCE_S", 0.2)
 
 
-async def ends(feeding: Feed, rows: Iterable[Sample], told: str, node: EmbeddedNode) -> None:
+async def ends(feeding: RowSender, rows: Iterable[Sample], told: str, node: EmbeddedNode) -> None:
     """It ends with this error in time, and leaves nothing behind: no task, no connection."""
     begun_s = time.monotonic()
     with pytest.raises(UnreachableError, match=told):
@@ -257,7 +257,7 @@ async def test_a_broker_that_goes_under_way_is_a_clear_error(
     of = pipeline()
     embedded.create_topics(topics(of, 2))
     rows = hit_before(number, embedded, fault, samples(1_000 if rate is None else 2_000))
-    feeding = Feed(of, settings(embedded.bootstrap), label_delay_ms=50, rate=rate)
+    feeding = RowSender(of, settings(embedded.bootstrap), label_delay_ms=50, rate=rate)
     await ends(
         feeding, rows, r"acknowledged nothing for 1 s: check that the broker runs, has space on its disk", embedded
     )
@@ -270,7 +270,7 @@ async def test_a_broker_that_goes_while_the_producer_starts_is_a_clear_error(
     """Between the first answer and the producer's id, for which aiokafka asks for ever."""
     of = pipeline()
     embedded.create_topics(topics(of, 1))
-    feeding = Feed(of, settings(embedded.bootstrap))
+    feeding = RowSender(of, settings(embedded.bootstrap))
     starts = 0
 
     async def bootstrap(self: AIOKafkaClient) -> None:
@@ -295,7 +295,7 @@ async def test_a_broker_that_goes_before_the_partitions_are_known_is_a_clear_err
 
     started = AIOKafkaClient.bootstrap
     monkeypatch.setattr(AIOKafkaClient, "bootstrap", bootstrap)
-    await ends(Feed(pipeline(), settings(embedded.bootstrap)), samples(10), "cannot reach Kafka at", embedded)
+    await ends(RowSender(pipeline(), settings(embedded.bootstrap)), samples(10), "cannot reach Kafka at", embedded)
 
 
 async def test_a_pause_shorter_than_the_silence_is_waited_out(
@@ -305,7 +305,7 @@ async def test_a_pause_shorter_than_the_silence_is_waited_out(
     embedded.create_topics(topics(of, 1))
     monkeypatch.setattr(feed, "SILENCE_MAX_S", 5.0)
     rows = hit_before(-1, embedded, signal.SIGSTOP, samples(1_000))
-    sending = asyncio.create_task(Feed(of, settings(embedded.bootstrap)).run(rows))
+    sending = asyncio.create_task(RowSender(of, settings(embedded.bootstrap)).run(rows))
     done, _ = await asyncio.wait({sending}, timeout=1.0)
     assert not done
     os.kill(embedded.pid, signal.SIGCONT)

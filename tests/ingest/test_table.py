@@ -13,7 +13,7 @@ from driftline.codec.decode import MISSING
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
 from driftline.ingest.column import read_cell
-from driftline.ingest.table import Fields, Sample, Table, place
+from driftline.ingest.table import Fields, Sample, Table, set_path
 from tests.support.pipelines import pipeline
 
 NOW_MS = 1_700_000_000_000
@@ -211,7 +211,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_value_in_the_way_of_a_path_is_an_error() -> None:
     with pytest.raises(ValueError, match="card is not an object"):
-        place({"card": 1}, ("card", "country"), "x")
+        set_path({"card": 1}, ("card", "country"), "x")
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])

@@ -22,8 +22,8 @@ CUT_NAMED = 2
 TITLE_MAX = 42  # as many letters as a phone shows
 
 
-def colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
+def colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
 
 
 def duration(span_ms: int) -> str:
@@ -47,7 +47,7 @@ def told_first(report: Report) -> CandidateReport:
 def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
     """A metric per stretch of time and candidate, with drifts and, if asked for, alerts."""
     figure = _figure(f"{in_parts(report, metric)} over time", 340)
-    for place, one in enumerate(report.candidates):
+    for index, one in enumerate(report.candidates):
         parts = [part for part in one.over_time if part.values.get(metric) is not None]
         figure.add_trace(
             Scatter(
@@ -56,13 +56,13 @@ def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
                 customdata=[part.n for part in parts],
                 name=_name(one),
                 mode="lines",
-                line={"color": colour(place), "width": 2},
+                line={"color": colour(index), "width": 2},
                 hovertemplate="%{y:.4f} (%{customdata:,} labels)",
             )
         )
-        _drifts(figure, report, one, parts, metric, place)
+        _drifts(figure, report, one, parts, metric, index)
         if alerts:
-            _alerts(figure, report, one, place)
+            _alerts(figure, report, one, index)
     lines = [_values(one.over_time, metric) for one in report.candidates]
     _keep_readable(figure, lines, [one.name for one in report.candidates])
     figure.update_layout(hovermode="x unified")
@@ -71,7 +71,7 @@ def over_time(report: Report, metric: str, *, alerts: bool = False) -> Figure:
 
 
 def _drifts(
-    figure: Figure, report: Report, one: CandidateReport, parts: Sequence[Part], metric: str, place: int
+    figure: Figure, report: Report, one: CandidateReport, parts: Sequence[Part], metric: str, index: int
 ) -> None:
     """Drifts as triangles on the candidate's line."""
     starts = [part.start_ms or 0 for part in parts]
@@ -89,7 +89,7 @@ def _drifts(
                 marker={
                     "symbol": "triangle-up",
                     "size": 10,
-                    "color": colour(place),
+                    "color": colour(index),
                     "line": {"width": 1, "color": "#fff"},
                 },
                 name=f"{_name(one)}: drift",
@@ -98,12 +98,12 @@ def _drifts(
         )
 
 
-def _alerts(figure: Figure, report: Report, one: CandidateReport, place: int) -> None:
+def _alerts(figure: Figure, report: Report, one: CandidateReport, index: int) -> None:
     """Alerts as vertical lines."""
     opened = [alert for alert in one.alerts if alert.state == "opened" and alert.time_ms is not None]
     for alert in opened[:ALERT_LINES_MAX]:
         figure.add_vline(
-            x=_at(report, alert.time_ms), line={"color": colour(place), "width": 1, "dash": "dot"}, opacity=0.45
+            x=_at(report, alert.time_ms), line={"color": colour(index), "width": 1, "dash": "dot"}, opacity=0.45
         )
 
 
@@ -142,7 +142,7 @@ def differences(report: Report, metric: str) -> Figure:
 def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
     """A metric by segment or by the label's age."""
     figure = _figure(title, 340)
-    for place, one in enumerate(report.candidates):
+    for index, one in enumerate(report.candidates):
         parts: list[Part] = getattr(one, which)
         figure.add_trace(
             Bar(
@@ -150,7 +150,7 @@ def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
                 y=[part.values.get(metric) for part in parts],
                 customdata=[part.n for part in parts],
                 name=_name(one),
-                marker={"color": colour(place)},
+                marker={"color": colour(index)},
                 hovertemplate="%{y:.4f} (%{customdata:,} labels)",
             )
         )
@@ -191,7 +191,7 @@ def calibration(report: Report) -> Figure:
             hoverinfo="skip",
         )
     )
-    for place, one in enumerate(report.candidates):
+    for index, one in enumerate(report.candidates):
         shares = [share for share in one.calibration if share.n >= 10]
         figure.add_trace(
             Scatter(
@@ -200,7 +200,7 @@ def calibration(report: Report) -> Figure:
                 customdata=[share.n for share in shares],
                 name=_name(one),
                 mode="lines+markers",
-                line={"color": colour(place)},
+                line={"color": colour(index)},
                 hovertemplate="predicted %{x:.1%}, observed %{y:.1%} (%{customdata:,} labels)",
             )
         )
@@ -212,7 +212,7 @@ def calibration(report: Report) -> Figure:
 def scores(report: Report) -> Figure:
     """How often each probability was predicted, for positives and for negatives."""
     figure = _figure("Scores: positives above, negatives below", 340)
-    for place, one in enumerate(report.candidates):
+    for index, one in enumerate(report.candidates):
         middle = [(share.low + share.high) / 2 for share in one.calibration]
         ups = sum(share.positives for share in one.calibration)
         downs = sum(share.n - share.positives for share in one.calibration)
@@ -226,7 +226,7 @@ def scores(report: Report) -> Figure:
                     y=values,
                     name=_name(one),
                     mode="lines",
-                    line={"color": colour(place), "shape": "hvh"},
+                    line={"color": colour(index), "shape": "hvh"},
                     hovertemplate="%{y:.1%}",
                 )
             )
@@ -240,7 +240,7 @@ def thresholds(report: Report) -> Figure:
     """What decisions would have cost, or found, by threshold."""
     priced = report.cost is not None
     figure = _figure("Cost of decisions by threshold" if priced else "F1 of decisions by threshold", 340)
-    for place, one in enumerate(report.candidates):
+    for index, one in enumerate(report.candidates):
         values: list[float | None] = [
             point.cost if priced else 2 * point.tp / max(1, 2 * point.tp + point.fp + point.fn) for point in one.costs
         ]
@@ -250,7 +250,7 @@ def thresholds(report: Report) -> Figure:
                 y=values,
                 name=_name(one),
                 mode="lines",
-                line={"color": colour(place)},
+                line={"color": colour(index)},
                 hovertemplate="threshold %{x:.3f}: %{y:.4f}",
             )
         )
@@ -268,10 +268,10 @@ def _keep_short(figure: Figure, values: Sequence[float], below: Sequence[float],
         return
     edge = 1.15 * max((one for one in reach if one <= 10 * sorted(reach)[(len(reach) - 1) // 2]), default=1.0) or 1.0
     figure.update_xaxes(range=[-edge, edge])
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if abs(value) > edge:
             figure.add_annotation(
-                text=f"axis cut: {value:+,.4g} {'▶' if value > 0 else '◀'}", x=edge if value > 0 else -edge, y=place,
+                text=f"axis cut: {value:+,.4g} {'▶' if value > 0 else '◀'}", x=edge if value > 0 else -edge, y=index,
                 xanchor="right" if value > 0 else "left", showarrow=False, font={"size": 11, "color": "#5b6775"},
             )  # fmt: skip
 

@@ -104,7 +104,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-class Watch(Protocol):
+class PartProgress(Protocol):
     """How a part reports its progress, and learns that it must stop."""
 
     def moved(self, done: int, total: int) -> None: ...
@@ -127,7 +127,7 @@ class Part:
     options: Options
     folder: str | None
 
-    def run(self, watch: Watch) -> tuple[list[Result], Facts]:
+    def run(self, watch: PartProgress) -> tuple[list[Result], Facts]:
         """Fold it; called in the process that it is for."""
         groups = grouped(self.specs)
         results: list[Result] = []
@@ -140,7 +140,7 @@ class Part:
                     facts = read
         return results, facts
 
-    def _group(self, group: Sequence[Spec], rows: Rows | None, watch: Watch) -> tuple[list[Result], Facts]:
+    def _group(self, group: Sequence[Spec], rows: Rows | None, watch: PartProgress) -> tuple[list[Result], Facts]:
         """Candidates that read alike: one reading for all."""
         pipelines = [_pipeline(spec) for spec in group]
         try:
@@ -211,13 +211,13 @@ def rows_of(folder: str | None, number: int) -> Iterator[Rows | None]:
 class Work(Protocol):
     """What one process does."""
 
-    def run(self, watch: Watch) -> tuple[list[Result], Facts]: ...
+    def run(self, watch: PartProgress) -> tuple[list[Result], Facts]: ...
 
 
 class _Share:
     """Progress of one of several readings."""
 
-    def __init__(self, watch: Watch, number: int, count: int) -> None:
+    def __init__(self, watch: PartProgress, number: int, count: int) -> None:
         self._watch, self._number, self._count = watch, number, count
 
     def moved(self, done: int, total: int) -> None:

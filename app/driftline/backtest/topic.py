@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from driftline.backtest.candidate import Candidate, Result, Rows, Spec
 from driftline.backtest.replay import Group, JournalReplay, Panel, Read, TimeReplay
-from driftline.backtest.run import Facts, Options, Watch, grouped, rows_of
+from driftline.backtest.run import Facts, Options, PartProgress, grouped, rows_of
 from driftline.backtest.served import Served, Watched
 from driftline.backtest.span import Bounds, TopicSource, bounds_of
 from driftline.backtest.start import Start, start_of
@@ -38,11 +38,11 @@ class TopicPart:
     options: Options
     folder: str | None
 
-    def run(self, watch: Watch) -> tuple[list[Result], Facts]:
+    def run(self, watch: PartProgress) -> tuple[list[Result], Facts]:
         """Fold it; called in the process that it is for."""
         return asyncio.run(self._run(watch))
 
-    async def _run(self, watch: Watch) -> tuple[list[Result], Facts]:
+    async def _run(self, watch: PartProgress) -> tuple[list[Result], Facts]:
         pipeline = parse_pipeline(self.source.live, spare=True)
         broker = KafkaBroker(pipeline, self.settings)
         bounds = await bounds_of(broker, pipeline, self.source.layout, self.number, self.source.span)
@@ -58,7 +58,7 @@ async def replay(
     bounds: Bounds,
     options: Options,
     rows: Rows | None,
-    watch: Watch,
+    watch: PartProgress,
 ) -> tuple[list[Result], Facts]:
     """Fold one shard for every candidate."""
     pipeline = parse_pipeline(source.live, spare=True)
@@ -169,7 +169,7 @@ def _within(
     return None
 
 
-def _moved(watch: Watch, total: int) -> Callable[[Read], bool]:
+def _moved(watch: PartProgress, total: int) -> Callable[[Read], bool]:
     def moved(read: Read) -> bool:
         watch.moved(min(read.records, total), total)
         return not watch.stopped()

@@ -37,7 +37,7 @@ from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker import embedded, kafka
 from driftline.devbroker.node import Node
-from driftline.ingest.feed import Feed
+from driftline.ingest.feed import RowSender
 from driftline.kafka.client import client_options, subscribe
 from driftline.kafka.topic import create
 
@@ -119,7 +119,7 @@ async def _play(scene: Scene, pipeline: Pipeline, node: Node, file: Path, rate: 
     try:
         await _until_ready(worker, settings, log)
         listening = asyncio.create_task(_listen(scene, pipeline, settings))
-        feed = Feed(pipeline, settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
+        feed = RowSender(pipeline, settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
         start_ms = int(time.time() * 1000) - scene.payments * STEP_MS
         scene.begun_s = time.monotonic()
         feeding = asyncio.create_task(feed.run(payments(scene.payments, scene.change_at, start_ms)))
@@ -212,7 +212,7 @@ async def _listen(scene: Scene, pipeline: Pipeline, settings: Settings) -> None:
 
 async def _watch(
     scene: Scene,
-    feed: Feed,
+    feed: RowSender,
     feeding: asyncio.Task[Any],
     listening: asyncio.Task[None],
     worker: subprocess.Popen[bytes],

@@ -15,11 +15,11 @@ from typing import Any
 Declared = Callable[[], None]
 
 
-def does(place: str, *, check: Callable[..., None] | None = None) -> Callable[[Declared], Callable[..., Any]]:
+def does(path: str, *, check: Callable[..., None] | None = None) -> Callable[[Declared], Callable[..., Any]]:
     """Turn a declaration, which holds the help alone, into a call of the function at `package.module:function`.
 
     Args:
-        place: of the function; it gets the values of the options, by their names.
+        path: of the function; it gets the values of the options, by their names.
         check: gets the same before anything is imported, and raises click.UsageError where they do not fit together.
     """
 
@@ -28,15 +28,15 @@ def does(place: str, *, check: Callable[..., None] | None = None) -> Callable[[D
         def call(*context: Any, **given: Any) -> Any:
             if check is not None:
                 check(**given)
-            return found(place)(*context, **given)
+            return found(path)(*context, **given)
 
-        vars(call)["place"] = place
+        vars(call)["path"] = path
         return call
 
     return of
 
 
-def found(place: str) -> Any:
+def found(path: str) -> Any:
     """What is at `package.module:name`."""
-    module, _, name = place.partition(":")
+    module, _, name = path.partition(":")
     return getattr(import_module(module), name)

@@ -23,7 +23,7 @@ from driftline.core.error import InputFileError, TopicError
 from driftline.core.number import Decimal
 from driftline.core.pipeline import Pipeline
 from driftline.core.timestamp import TimeForm
-from driftline.ingest.feed import Fed, Feed
+from driftline.ingest.feed import Fed, RowSender
 from driftline.ingest.table import Fields, Sample, Table
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
@@ -64,7 +64,7 @@ def produce(
         raise InputFileError(f"no records in {path}")
     if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
         _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
-    feed = Feed(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
+    feed = RowSender(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
     try:
         met = asyncio.run(_send(pipeline, settings, table, feed))
     except KeyboardInterrupt:
@@ -88,7 +88,7 @@ def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
     echo(f"warning: with --label-delay {delay} {text}", err=True)
 
 
-async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: Feed) -> Met | None:
+async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: RowSender) -> Met | None:
     """Send all rows; what became of their labels, where a worker runs."""
     if await topic.embedded(settings):
         await topic.create(pipeline, settings)  # else each would appear on first use, whenever that is

@@ -27,7 +27,7 @@ from driftline.core.wording import escaped
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
-from driftline.operate.verify import ShardAudit, Span, Watch, audit_shards
+from driftline.operate.verify import OnProgress, ShardAudit, Span, audit_shards
 
 DIFFERENT = 1  # exit code
 
@@ -69,7 +69,7 @@ async def _audit(pipeline: Pipeline, settings: Settings, span: Span) -> Sequence
 
 
 @contextmanager
-def _progress(shards: int) -> Iterator[Watch]:
+def _progress(shards: int) -> Iterator[OnProgress]:
     """A bar on stderr, over the journals of all shards; none where that is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

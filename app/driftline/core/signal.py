@@ -8,7 +8,7 @@ no other list of signals. To add one:
     where its value is met   `DriftMonitors.on_value`; for `OfFold` only
 
 Detectors, warm-up, reference windows, reactions, snapshots, alerts, metrics and reports follow from the row. What goes
-by a feature's type has state of its own beside that: a `Watch` in `drift.feature`, which `drift.monitors` builds.
+by a feature's type has state of its own beside that: a `ValueWatch` in `drift.feature`, which `drift.monitors` builds.
 
 Nothing here imports River: the pipeline file's rules read this table, and commands read the pipeline file.
 """
@@ -83,7 +83,7 @@ class OfFeature(Struct, frozen=True):
     bit: Callable[[FeatureValue, FeatureValue], bool] | None = None
 
 
-Feed: TypeAlias = OfScore | OfLabel | OfFold | OfFeature
+Origin: TypeAlias = OfScore | OfLabel | OfFold | OfFeature
 
 
 def loss_of(y_true: LabelValue, prediction: Prediction) -> float | None:
@@ -216,7 +216,7 @@ class Row(Struct, frozen=True, kw_only=True):
     Args:
         name: in alerts, metrics and states; of a feature's, what stands before the colon.
         key: in the pipeline file, `drift.KEY`; of a feature's, the feature follows.
-        feed: where its values come from.
+        origin: where its values come from.
         shown: what a detector is shown.
         shown_of_numbers: the same where the task predicts numbers, or the feature is one; None: no other.
         scale: what means are multiplied by in alerts: the unit of what is shown in that of the signal.
@@ -233,7 +233,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     name: str
     key: str
-    feed: Feed
+    origin: Origin
     shown: Shown
     shown_of_numbers: Shown | None = None
     scale: float = 1.0
@@ -263,7 +263,7 @@ class Signal(Enum):
     ERROR = Row(
         name="error",
         key="error",
-        feed=OfLabel(lambda task: task.error or _no_error),
+        origin=OfLabel(lambda task: task.error or _no_error),
         shown="bit",
         shown_of_numbers="rank",  # the absolute error's, in the errors at the end of the warm-up
         bad="rise",
@@ -279,7 +279,7 @@ class Signal(Enum):
     LOSS = Row(
         name="loss",
         key="loss",
-        feed=OfLabel(lambda _: loss_of),
+        origin=OfLabel(lambda _: loss_of),
         shown="share",
         scale=LOSS_MAX,
         bad="rise",
@@ -295,7 +295,7 @@ class Signal(Enum):
     SCORE = Row(
         name="score",
         key="score",
-        feed=OfScore(lambda task: task.watched),
+        origin=OfScore(lambda task: task.watched),
         shown="share",
         shown_of_numbers="rank",  # in the numbers at the end of the warm-up
         bad="both",
@@ -309,7 +309,7 @@ class Signal(Enum):
     LABEL_RATE = Row(
         name="label_rate",
         key="label_rate",
-        feed=OfFold(),  # when an event's wait is over, in order of arrival
+        origin=OfFold(),  # when an event's wait is over, in order of arrival
         shown="bit",  # 1 where its label came within the wait
         bad="fall",
         needs=("labels",),
@@ -323,7 +323,7 @@ class Signal(Enum):
     LABEL_DELAY = Row(
         name="label_delay",
         key="label_delay",
-        feed=OfFold(),  # when an event's first label came
+        origin=OfFold(),  # when an event's first label came
         shown="rank",  # of the time from event to label, in the first ones
         bad="rise",
         needs=("labels",),
@@ -337,7 +337,7 @@ class Signal(Enum):
     FEATURE = Row(
         name="feature",
         key="features",
-        feed=OfFeature(),
+        origin=OfFeature(),
         shown="bit",  # of a boolean: 1 for true
         shown_of_numbers="rank",  # in the first values, or in those of its season; or `raw`, the number itself
         bad="both",
@@ -351,7 +351,7 @@ class Signal(Enum):
     NOVELTY = Row(
         name="novelty",
         key="features",
-        feed=OfFeature(),
+        origin=OfFeature(),
         shown="bit",  # of a text: 1 where it was not among the first
         bad="rise",
         kind="data_drift",
@@ -364,7 +364,7 @@ class Signal(Enum):
     RATE = Row(
         name="rate",
         key="features",
-        feed=OfFeature(),
+        origin=OfFeature(),
         shown="bit",  # of a text: 1 where it is that value, one of the most frequent of the first
         bad="both",
         kind="data_drift",
@@ -377,7 +377,7 @@ class Signal(Enum):
     MISSING = Row(
         name="missing",
         key="missing",
-        feed=OfFeature(_absent),
+        origin=OfFeature(_absent),
         shown="bit",  # 1 where it is omitted, or has the value that stands in for a missing one
         bad="rise",
         kind="data_quality",
@@ -394,7 +394,7 @@ class Signal(Enum):
 
     @property
     def of_feature(self) -> bool:
-        return isinstance(self.row.feed, OfFeature)
+        return isinstance(self.row.origin, OfFeature)
 
     def named(self, what: str = "") -> str:
         """Its full name, as in `feature:amount`.
@@ -404,7 +404,7 @@ class Signal(Enum):
         """
         return f"{self.row.name}:{what}" if self.of_feature else self.row.name
 
-    def place(self, what: str = "") -> str:
+    def path(self, what: str = "") -> str:
         """Where the pipeline file names its detectors."""
         return f"drift.{self.row.key}.{what}" if self.of_feature else f"drift.{self.row.key}"
 
@@ -427,7 +427,7 @@ DIRECT: Final = tuple(signal for signal in Signal if not signal.of_feature)
 """Signals of the shard as a whole: `drift.KEY` in the pipeline file names their detectors."""
 
 BITS: Final = tuple(
-    signal for signal in Signal if isinstance(signal.row.feed, OfFeature) and signal.row.feed.bit is not None
+    signal for signal in Signal if isinstance(signal.row.origin, OfFeature) and signal.row.origin.bit is not None
 )
 """Signals of a feature of any type: `drift.KEY.FEATURE` names their detectors."""
 

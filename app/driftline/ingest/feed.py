@@ -35,7 +35,7 @@ from driftline.core.fold.future import NAMED_MAX, in_time
 from driftline.core.label.partitioner import murmur2
 from driftline.core.pipeline import PathPart, Pipeline, parse_path
 from driftline.core.timestamp import written
-from driftline.ingest.table import Sample, place
+from driftline.ingest.table import Sample, set_path
 from driftline.kafka.client import admin, answered, client_options, partition_counts, producer, sending_explained
 
 BATCH_BYTES_MAX = 128 * 1024
@@ -75,7 +75,7 @@ class Fed:
     seconds: float = 0.0
 
 
-class Feed:
+class RowSender:
     """Sends rows to a pipeline's events and labels topics.
 
     Args:
@@ -277,10 +277,10 @@ class LabelForm:
             event_id: as it is read of the event.
         """
         record: dict[str, Any] = {}
-        place(record, self._id, event_id)
-        place(record, self._value, label)
+        set_path(record, self._id, event_id)
+        set_path(record, self._value, label)
         if self._time is not None:
-            place(record, self._time, time_ms)
+            set_path(record, self._time, time_ms)
         return self._wire.write(record, event_id, time_ms)
 
 

@@ -287,7 +287,7 @@ class Table:
 
     def _place(self, row: dict[str, Any], keys: Sequence[PathPart], value: object) -> None:
         try:
-            place(row, keys, value)
+            set_path(row, keys, value)
         except ValueError as error:
             raise _BadRowError(str(error)) from None
 
@@ -329,8 +329,8 @@ class Table:
     def _made(self, rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Rows of cells as dicts of values."""
         columns = [
-            (place, self._paths.get(name, (name,)), self._reader(name))
-            for place, name in enumerate(self.header)
+            (set_path, self._paths.get(name, (name,)), self._reader(name))
+            for set_path, name in enumerate(self.header)
             if name
         ]
         for line, texts in rows:
@@ -345,7 +345,7 @@ class Table:
                         if len(keys) == 1:
                             row[keys[0]] = value  # type: ignore[index]  # a key of its own is text
                         else:
-                            place(row, keys, value)
+                            set_path(row, keys, value)
             except BadCellError as error:
                 self.bad.add(line, str(error))
                 continue
@@ -416,9 +416,9 @@ class Table:
         """The cells of a column behind the sample."""
         with open_text(self.path) as file:
             rows = CsvRows(self.path, file)
-            place = rows.header.index(name)
+            set_path = rows.header.index(name)
             for _, texts in islice(rows.rows(lambda line, message: None), SAMPLE_ROWS, None):
-                yield texts[place]
+                yield texts[set_path]
 
     def _check_csv_labels(self, columns: Columns, name: str, cells: Sequence[str], lines: Sequence[int]) -> None:
         seen: Counter[Any] = Counter()
@@ -507,7 +507,7 @@ def _names_in(line: str) -> list[str]:
     return list(row) if isinstance(row, dict) else []
 
 
-def place(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> None:
+def set_path(document: dict[str, Any], keys: Sequence[PathPart], value: object) -> None:
     """Set the value at a path, making the objects on its way.
 
     Raises:

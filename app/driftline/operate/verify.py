@@ -88,12 +88,12 @@ class ShardAudit:
     difference: Difference | None = None
 
 
-Watch = Callable[[int, int, int], None]
+OnProgress = Callable[[int, int, int], None]
 """Called with the shard, the journal offsets done and their total."""
 
 
 async def audit_shards(
-    broker: Broker, pipeline: Pipeline, layout: Layout, span: Span, watch: Watch = lambda *_: None
+    broker: Broker, pipeline: Pipeline, layout: Layout, span: Span, watch: OnProgress = lambda *_: None
 ) -> Sequence[ShardAudit]:
     """Audit shard after shard, up to the first difference.
 
@@ -136,7 +136,7 @@ class Audit(Recovery):
     """The audit of one shard; see the module."""
 
     def __init__(
-        self, broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, span: Span, watch: Watch
+        self, broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, span: Span, watch: OnProgress
     ) -> None:
         super().__init__(broker, pipeline, shard, span.ring, self._report_progress)
         self._layout = layout

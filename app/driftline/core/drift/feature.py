@@ -22,7 +22,7 @@ from driftline.core.signal import OfFeature, Signal
 VALUE_SHOWN = 40  # characters of a category in the name of its signal
 
 
-class Watch:
+class ValueWatch:
     """Something about one feature, by one or more monitors."""
 
     def observe(self, value: FeatureValue, time_ms: int | None) -> list[Drift]:
@@ -38,7 +38,7 @@ class Watch:
         raise NotImplementedError
 
 
-class SeasonWatch(Watch):
+class SeasonWatch(ValueWatch):
     """The numbers of a feature, compared like with like."""
 
     def __init__(self, name: str, season: Season, monitor: Monitor) -> None:
@@ -57,7 +57,7 @@ class SeasonWatch(Watch):
         yield self.monitor
 
 
-class MissingWatch(Watch):
+class MissingWatch(ValueWatch):
     """How often something is so of a feature's values, as `OfFeature.bit` says: that they are missing, for one.
 
     Its name stands in states, and is that of the first such signal.
@@ -71,7 +71,7 @@ class MissingWatch(Watch):
         self._connect()
 
     def _connect(self) -> None:
-        feed = Signal.read(self._monitors[0].signal)[0].row.feed if self._monitors else None
+        feed = Signal.read(self._monitors[0].signal)[0].row.origin if self._monitors else None
         self._bit = feed.bit if isinstance(feed, OfFeature) else None
 
     def __getstate__(self) -> dict[str, object]:
@@ -88,7 +88,7 @@ class MissingWatch(Watch):
         yield from self._monitors
 
 
-class CategoryWatch(Watch):
+class CategoryWatch(ValueWatch):
     """The texts of a feature: how often there are new ones, and the rate of each of the frequent ones.
 
     Args:

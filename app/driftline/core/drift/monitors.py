@@ -25,7 +25,7 @@ from msgspec import structs
 from river import base, drift
 
 from driftline.core.digest import digest_of
-from driftline.core.drift.feature import CategoryWatch, MissingWatch, SeasonWatch, Watch
+from driftline.core.drift.feature import CategoryWatch, MissingWatch, SeasonWatch, ValueWatch
 from driftline.core.drift.monitor import WARNING_SPAN, Chosen, Detector, Drift, Monitor, Move, make_monitors
 from driftline.core.drift.reference import Reference, Season
 from driftline.core.error import ExpressionError, InvariantError
@@ -130,7 +130,7 @@ class DriftMonitors:
             signal: self._of(signal, "", _listed((direct or {}).get(signal, ())), numbers=numbers) for signal in DIRECT
         }
         self.features: list[tuple[int, Monitor]] = []
-        self.watches: list[tuple[int, Watch]] = []
+        self.watches: list[tuple[int, ValueWatch]] = []
         for name, chosen in (features or {}).items():
             self._feature(name, _listed(chosen), (types or {}).get(name, "number"))
         for signal in BITS:
@@ -156,7 +156,7 @@ class DriftMonitors:
         for signal, monitors in self.direct.items():
             if not monitors:
                 continue
-            match signal.row.feed:
+            match signal.row.origin:
                 case OfScore(value):
                     scores.append((value(task), monitors))
                 case OfLabel(value_of_label):
@@ -210,7 +210,7 @@ class DriftMonitors:
 
     def _bits(self, signal: Signal, name: str, chosen: list[Chosen], fill: FeatureValue) -> None:
         if name not in self.names:
-            raise ExpressionError(f"{signal.place(name)}: no such feature; declare it, or remove it here")
+            raise ExpressionError(f"{signal.path(name)}: no such feature; declare it, or remove it here")
         _check(signal, name, chosen, bits=True)
         self.watches.append((self.names.index(name), MissingWatch(signal, name, fill, chosen, self.warning_span)))
 
@@ -429,7 +429,7 @@ def _check(signal: Signal, what: str, chosen: Sequence[Chosen], *, bits: bool) -
         for detector in (one.detector, one.looser):
             if detector is None:
                 continue
-            asked = f"{signal.place(what)}: {one.expression}"
+            asked = f"{signal.path(what)}: {one.expression}"
             if not isinstance(detector, base.DriftDetector | base.BinaryDriftDetector):
                 raise ExpressionError(f"{asked} is not a drift detector; use ADWIN() or another of river.drift")
             if isinstance(detector, base.BinaryDriftDetector) and not bits:
