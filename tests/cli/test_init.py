@@ -47,17 +47,15 @@ def works(pipeline: Pipeline, path: str | Path, label: str | None, limit: int = 
     assert (trace.scored, trace.failed, trace.withheld) == (150, 0, 0)
     table = Table(Path(path), pipeline, Fields(label), now_ms=1_700_000_000_000, limit=limit)
     decoder, shard = Decoder(pipeline), Shard(pipeline, 0)
-    for set_path, row in enumerate(table.samples()):
-        event = Source(pipeline.topics.events, 0, set_path, row.time_ms, None, orjson.dumps(row.event))
+    for place, row in enumerate(table.samples()):
+        event = Source(pipeline.topics.events, 0, place, row.time_ms, None, orjson.dumps(row.event))
         step(shard, decoder.event(event))
         if pipeline.label is not None and row.label is not MISSING:
             told: dict[str, Any] = {}
             put(told, parse_path(pipeline.label.id), row.event_id)
             put(told, parse_path(pipeline.label.value), row.label)
             assert pipeline.topics.labels is not None
-            step(
-                shard, decoder.label(Source(pipeline.topics.labels, 0, set_path, row.time_ms, None, orjson.dumps(told)))
-            )
+            step(shard, decoder.label(Source(pipeline.topics.labels, 0, place, row.time_ms, None, orjson.dumps(told))))
     counts = shard.counts
     assert table.bad.count == 0
     assert not [name for name in counts if name.startswith("rejected") or name in {"failed", "orphan"}], counts
@@ -73,23 +71,13 @@ def written(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 def payments() -> str:
     rng = random.Random(1)
     rows = []
-    for set_path in range(ROWS):
+    for place in range(ROWS):
         fraud = int(rng.random() < 0.05)
         amount = round(rng.lognormvariate(3 + 2 * fraud, 1), 2)
         shop, country = f"shop {rng.randrange(80)}", rng.choice(["NO", "SE", "FI"])
-        when = f"2024-03-{1 + set_path // 30:02d} {set_path % 24:02d}:00:00"
+        when = f"2024-03-{1 + place // 30:02d} {place % 24:02d}:00:00"
         rows.append(
-            (
-                7_000 + set_path,
-                when,
-                rng.randrange(200),
-                amount,
-                shop,
-                country,
-                "true" if fraud else "false",
-                fraud,
-                fraud,
-            )
+            (7_000 + place, when, rng.randrange(200), amount, shop, country, "true" if fraud else "false", fraud, fraud)
         )
     header = ("payment_id", "when", "customer_id", "amount", "shop", "country", "blocked", "scenario", "is_fraud")
     return written("Card payments.csv", header, rows)
@@ -99,14 +87,14 @@ def rentals(rows: int = 4_000) -> str:
     """Counts that depend on hour and weather in no straight line, with their two parts."""
     rng = random.Random(2)
     made = []
-    for set_path in range(rows):
-        hour, workday = set_path % 24, int(set_path // 24 % 7 < 5)
+    for place in range(rows):
+        hour, workday = place % 24, int(place // 24 % 7 < 5)
         rush = math.exp(-((hour - 8) ** 2) / 4) + math.exp(-((hour - 17) ** 2) / 6) if workday else 0.0
         leisure = math.exp(-((hour - 14) ** 2) / 20)
-        warmth = 0.5 + 0.5 * math.sin(set_path / 900)
+        warmth = 0.5 + 0.5 * math.sin(place / 900)
         registered = round(600 * rush * rng.uniform(0.8, 1.2) + 20 * warmth)
         casual = round(300 * leisure * warmth * rng.uniform(0.7, 1.3))
-        made.append((set_path + 1, hour, workday, round(warmth, 3), casual, registered, casual + registered))
+        made.append((place + 1, hour, workday, round(warmth, 3), casual, registered, casual + registered))
     return written("rentals.csv", ("instant", "hr", "workday", "temp", "casual", "registered", "cnt"), made)
 
 
@@ -168,14 +156,14 @@ def r2_of(pipeline: Pipeline, path: str, label: str) -> tuple[float, float, floa
 @pytest.mark.parametrize(
     ("label", "task", "model"),
     [
-        (lambda set_path, _: ["low", "middle", "high"][set_path % 3], "multiclass", "OneVsRestClassifier"),
-        (lambda set_path, rng: set_path % 3 + rng.random(), "regression", "HoeffdingAdaptiveTreeRegressor"),
-        (lambda set_path, _: "up" if set_path % 3 else "down", "binary", "LogisticRegression"),
+        (lambda place, _: ["low", "middle", "high"][place % 3], "multiclass", "OneVsRestClassifier"),
+        (lambda place, rng: place % 3 + rng.random(), "regression", "HoeffdingAdaptiveTreeRegressor"),
+        (lambda place, _: "up" if place % 3 else "down", "binary", "LogisticRegression"),
     ],
 )
 def test_tasks(folder: Path, label: Any, task: str, model: str) -> None:
     rng = random.Random(4)
-    rows = [(rng.gauss(set_path % 3, 1), rng.choice("xyz"), label(set_path, rng)) for set_path in range(ROWS)]
+    rows = [(rng.gauss(place % 3, 1), rng.choice("xyz"), label(place, rng)) for place in range(ROWS)]
     assert init("--input", written("rows.csv", ("a", "b", "y"), rows), "--label", "y").exit_code == 0
     pipeline = load_pipeline(folder / "rows.yaml")
     assert (pipeline.task, pipeline.event.id) == (task, "id")
@@ -203,14 +191,14 @@ def test_json_lines_with_objects_inside_and_odd_keys(folder: Path) -> None:
     rng = random.Random(4)
     rows = [
         {
-            "meta": {"key": f"k{set_path}", "at": 1_700_000_000 + set_path},
+            "meta": {"key": f"k{place}", "at": 1_700_000_000 + place},
             "card": {"country": rng.choice(["NO", "DE"]), "on": rng.random() < 0.5},
             "a.b": rng.gauss(0, 1),
-            "no": rng.gauss(0, 1) if set_path % 7 else None,
+            "no": rng.gauss(0, 1) if place % 7 else None,
             "tags": ["x"],
             "y": rng.random() < 0.4,
         }
-        for set_path in range(ROWS)
+        for place in range(ROWS)
     ]
     with gzip.open("rows.jsonl.gz", "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -230,9 +218,9 @@ def test_prose_is_counted_in_words(folder: Path) -> None:
     rng = random.Random(4)
     words = {"spam": "win cash now prize call free".split(), "ham": "see you at home for dinner".split()}  # noqa: SIM905
     with Path("mail.jsonl").open("w", encoding="utf-8") as file:
-        for set_path in range(ROWS):
-            kind = "spam" if set_path % 4 == 0 else "ham"
-            text = " ".join(rng.choices(words[kind], k=300 if set_path == 7 else 6)) + f" {set_path}"
+        for place in range(ROWS):
+            kind = "spam" if place % 4 == 0 else "ham"
+            text = " ".join(rng.choices(words[kind], k=300 if place == 7 else 6)) + f" {place}"
             file.write(json.dumps({"kind": kind, "text": text}) + "\n")
     assert init("--input", "mail.jsonl", "--label", "kind").exit_code == 0
     pipeline = load_pipeline(folder / "mail.yaml")
@@ -258,7 +246,7 @@ def test_odd_column_names(folder: Path, header: tuple[str, ...]) -> None:
 
 def test_many_columns(folder: Path) -> None:
     rng = random.Random(4)
-    header = [f"a rather long name of a column {set_path}" for set_path in range(600)] + ["kind", "y"]
+    header = [f"a rather long name of a column {place}" for place in range(600)] + ["kind", "y"]
     rows = [[rng.random() for _ in range(600)] + [rng.choice("xyz"), int(rng.random() < 0.4)] for _ in range(60)]
     assert init("--input", written("rows.csv", header, rows), "--label", "y").exit_code == 0
     assert "SelectType" in load_pipeline(folder / "rows.yaml").model
@@ -266,7 +254,7 @@ def test_many_columns(folder: Path) -> None:
 
 def test_an_id_field_that_repeats_is_not_taken(folder: Path) -> None:
     rng = random.Random(4)
-    rows = [(set_path % 100, rng.gauss(0, 1), set_path % 2) for set_path in range(ROWS)]
+    rows = [(place % 100, rng.gauss(0, 1), place % 2) for place in range(ROWS)]
     assert init("--input", written("rows.csv", ("id", "x", "y"), rows), "--label", "y").exit_code == 0
     pipeline = load_pipeline(folder / "rows.yaml")
     assert pipeline.event.id == "event_id"
@@ -289,7 +277,7 @@ def test_output_name_and_force(folder: Path) -> None:
     assert "pipeline: card-payments" in shown.stdout
 
 
-CSV = "a,b,y\n" + "".join(f"{set_path},{set_path % 7},{set_path % 2}\n" for set_path in range(40))
+CSV = "a,b,y\n" + "".join(f"{place},{place % 7},{place % 2}\n" for place in range(40))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +310,7 @@ def test_errors(folder: Path, content: str | bytes | None, arguments: list[str],
 
 
 def test_what_is_left_out_is_named_on_the_terminal(folder: Path) -> None:
-    rows = [f"{set_path},{set_path % 7},x,{set_path % 2}" for set_path in range(40)]
+    rows = [f"{place},{place % 7},x,{place % 2}" for place in range(40)]
     Path("rows.csv").write_text("\n".join([",b,c,y", *rows, "1,2", ""]))
     done = init("--input", "rows.csv", "--label", "y")
     assert done.exit_code == 0
@@ -406,7 +394,7 @@ def test_real_data(folder: Path, file: str, label: str, task: str, features: int
     ],
 )
 def test_words_for_missing_are_no_class(classes: tuple[str, ...], task: str, note: str) -> None:
-    rows = ((set_path * 37 % 101 + 0.5, classes[set_path % len(classes)]) for set_path in range(ROWS))
+    rows = ((place * 37 % 101 + 0.5, classes[place % len(classes)]) for place in range(ROWS))
     result = init("--input", written("damage.csv", ["amount", "damage"], rows), "--label", "damage")
     assert result.exit_code == 0, result.output
     assert ("these values of damage count as missing: " + note in result.output) == bool(note)
@@ -418,11 +406,8 @@ def test_words_for_missing_are_no_class(classes: tuple[str, ...], task: str, not
 
 
 def test_a_bare_nan_in_json_counts_as_missing() -> None:
-    rows = (
-        {"amount": math.nan if set_path % 9 == 0 else set_path * 37 % 101, "paid": set_path % 2}
-        for set_path in range(ROWS)
-    )
-    lines = [json.dumps(row | ({"paid": math.nan} if set_path == 6 else {})) for set_path, row in enumerate(rows)]
+    rows = ({"amount": math.nan if place % 9 == 0 else place * 37 % 101, "paid": place % 2} for place in range(ROWS))
+    lines = [json.dumps(row | ({"paid": math.nan} if place == 6 else {})) for place, row in enumerate(rows)]
     Path("paid.jsonl").write_text("\n".join(lines))
     assert init("--input", "paid.jsonl", "--label", "paid").exit_code == 0
     pipeline = load_pipeline(Path("paid.yaml"), ())
@@ -433,8 +418,7 @@ def test_a_bare_nan_in_json_counts_as_missing() -> None:
 
 def test_rows_that_will_be_numbered_are_named_with_the_field_that_may_tell_them_apart() -> None:
     rows = [
-        (f"T-{set_path}", f"2024-01-01 {set_path // 60:02d}:{set_path % 60:02d}", set_path % 7, set_path % 2)
-        for set_path in range(90)
+        (f"T-{place}", f"2024-01-01 {place // 60:02d}:{place % 60:02d}", place % 7, place % 2) for place in range(90)
     ]
     path = written("tickets.csv", ["ticket", "opened", "size", "late"], rows)
     told = init("--input", path, "--label", "late").output
