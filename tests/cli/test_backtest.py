@@ -454,3 +454,39 @@ def test_more_labels_than_are_kept_is_told(tmp_path: Path, monkeypatch: pytest.M
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--processes", "1")
     assert made["candidates"][0]["binned"] == ["ROCAUC", "AveragePrecision"]
     assert [one for one in made["warnings"] if "are computed from binned scores, as live" in one]
+
+
+def test_the_report_says_what_the_guard_saved_and_cost(tmp_path: Path) -> None:
+    history.table(tmp_path)
+    guard = {"range": {"min": 0, "max": 0.6, "action": "fallback"}, "fallback": [{"value": 0.4}]}
+    changes: dict[str, Any] = {"task": "regression", "metrics": ["MAE"], "drift": "none"}
+    file = history.pipeline_file(tmp_path, "kept", "StandardScaler() | LinearRegression()", guard=guard, **changes)
+    plain = history.pipeline_file(tmp_path, "plain", "StandardScaler() | LinearRegression()", **changes)
+    kept, other = backtest(tmp_path, "-p", file, "-p", plain)["candidates"]
+
+    model, tripped, was, became = preprocessing.StandardScaler() | linear_model.LinearRegression(), 0, [], []
+    errors = []
+    for x1, x2, x3, y in history.rows(1_500):
+        x = {"x1": x1, "x2": x2, "x3": x3}
+        said = model.predict_one(x)
+        beyond = not 0 <= said <= 0.6
+        tripped += beyond
+        errors.append(abs(y - (0.4 if beyond else said)))
+        if beyond:
+            was.append(abs(y - said))
+            became.append(errors[-1])
+        model.learn_one(x, y)
+    (rung,) = kept["guard"]
+    assert (rung["name"], rung["actions"], rung["replaced"]) == ("range", {"fallback": tripped}, tripped)
+    assert 0 < tripped < 1_500
+    assert rung["model_error"] == pytest.approx(sum(was) / tripped)
+    assert rung["served_error"] == pytest.approx(sum(became) / tripped)
+    better = [one - two for one, two in zip(was, became, strict=True)]
+    assert rung["saved"] == pytest.approx(sum(max(0, one) for one in better))
+    assert rung["cost"] == pytest.approx(sum(max(0, -one) for one in better))
+    assert (kept["instead"], rung["withheld"], rung["withheld_error"]) == ({"value": tripped}, 0, None)
+    assert kept["metrics"]["MAE"] == pytest.approx(sum(errors) / 1_500)
+    assert (other["guard"], other["instead"]) == ([], {})
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Guard</h2>" in page
+    assert f"kept served instead: value {tripped:,}." in page

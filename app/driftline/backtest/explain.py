@@ -23,7 +23,7 @@ from driftline.core.fold.future import Judge
 from driftline.core.fold.merge import Merge
 from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
-from driftline.core.output import Score
+from driftline.core.output import Score, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_place
 from driftline.core.record import Event, InputRecord, Source
@@ -66,6 +66,8 @@ class Explanation(Struct, frozen=True):
         labelled: events of its pipeline wait for a label.
         outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits.
         alerts: of its shard, open when it was scored.
+        tripped: rungs of the guard that the prediction did not pass.
+        unserved: what the model said, where something else was served.
     """
 
     place: tuple[str, int, int]
@@ -83,6 +85,8 @@ class Explanation(Struct, frozen=True):
     labelled: bool
     outcome: dict[str, Any] | None
     alerts: list[dict[str, Any]]
+    tripped: tuple[Trip, ...] = ()
+    unserved: tuple[Unserved, ...] = ()
 
 
 class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was looked for
@@ -244,6 +248,8 @@ async def _explain(
         labelled=pipeline.label is not None,
         outcome=outcome,
         alerts=await _open_alerts(broker, Place(pipeline.topics.alerts, shard), cause),
+        tripped=found.score.tripped,
+        unserved=found.score.unserved,
     )
 
 

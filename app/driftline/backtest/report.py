@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from driftline.backtest.candidate import Result, Spec
 from driftline.backtest.compare import Comparison, compare, finite
+from driftline.backtest.guarded import Rung
 from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from driftline.backtest.remark import findings, undivided, warnings
 from driftline.backtest.run import Outcome
@@ -148,6 +149,7 @@ class CandidateReport(Struct, frozen=True):
         decision_threshold: the pipeline's; without one, the decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
         budgets: what is found among the events with the highest scores, by how many can be looked at.
+        guard: every rung of the guard that tripped; `instead` counts what was served in place of predictions.
         pending: events whose label had not come at the end.
         cpu_seconds: of its own fold.
     """
@@ -179,6 +181,8 @@ class CandidateReport(Struct, frozen=True):
     alert_count: int
     alerts: list[Alerted]
     drifts: list[Drifted]
+    guard: list[Rung]
+    instead: dict[str, int]
     pending: int
     early: int
     rejected: list[str]
@@ -364,6 +368,12 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
         drifts=[Drifted(*drift) for drift in result.drifts],
+        guard=[] if tally.guarded is None else tally.guarded.rungs(result.counts),
+        instead={
+            what.removeprefix("instead_"): count
+            for what, count in sorted(result.counts.items())
+            if what.startswith("instead_")
+        },
         pending=result.pending,
         early=result.early,
         rejected=result.rejected,

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.backtest.exact import Scores
+from driftline.backtest.guarded import Guarded
 from driftline.core.output import Outcome
 from driftline.core.pipeline import Pipeline
 from driftline.core.river.curve import OCTAVES, PER_OCTAVE
@@ -368,11 +369,14 @@ class Tally:
             self.segments = Segments(segment, tuple(pipeline.event.features).index(segment), sums, coarse)
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()
+        self.guarded = None if pipeline.guard is None else Guarded(pipeline)
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Take in events that have their label."""
         if not outcomes:
             return
+        if self.guarded is not None:
+            self.guarded.add(outcomes)
         judged = self.measure.columns(outcomes, self.threshold)
         columns, scores, positive = judged.sums, judged.scores, judged.positive
         for pair in self.measure.pairs(outcomes):
@@ -412,6 +416,8 @@ class Tally:
         self.ages.merge(other.ages)
         self.shares += other.shares
         self.confusion.update(other.confusion)
+        if self.guarded is not None and other.guarded is not None:
+            self.guarded.merge(other.guarded)
         if self.segments is not None and other.segments is not None:
             self.segments.merge(other.segments)
 

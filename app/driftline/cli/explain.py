@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def lines(found: Explanation) -> list[str]:
         f"score {_number(value)}"
         + (f", class {label}" if "probability" in served else "")
         + f", {served.get('guard')}",
+        *_guarded(found),
         f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
         "features",
         *(f"  {name} = {value!r}" for name, value in found.features.items()),
@@ -88,6 +90,17 @@ def lines(found: Explanation) -> list[str]:
     shown.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
     shown += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return shown
+
+
+def _guarded(found: Explanation) -> Iterator[str]:
+    """What the guard did, and what the model had said."""
+    for trip in found.tripped:
+        beyond = "" if trip.limit is None or trip.excess is None else f", {trip.excess:+.6g} beyond {trip.limit:.6g}"
+        yield f"guard: {trip.rung}{beyond}: {trip.action}"
+    for made in found.unserved:
+        value = made.prediction.value if made.prediction.value is not None else made.prediction.label
+        instead = found.served.get("instead")
+        yield f"the model predicted {_number(value)}" + (f"; served instead: {instead}" if instead else "")
 
 
 def _comparison(found: Explanation) -> str:

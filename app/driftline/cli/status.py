@@ -159,6 +159,16 @@ def _held(by: str, held: Mapping[str, int]) -> str:
     )
 
 
+def _guarded(guard: Mapping[str, Any]) -> str:
+    """How often each rung of the guard tripped, and what was served instead."""
+
+    def listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+    instead = f"; served instead: {listed(guard['instead'])}" if guard["instead"] else ""
+    return f"guard: {listed(guard['tripped'])}{instead}"
+
+
 def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
     name to answer them by."""
@@ -171,6 +181,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: the model is untrained, so its predictions mean nothing yet"
         if latest := [_command(one) for one in note.get("commands", ())]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
+        if (guard := note.get("guard")) and guard["tripped"]:
+            yield f"shard {shard.partition}: {_guarded(guard)}"
         for by, held in note.get("history", {}).items():
             yield f"shard {shard.partition}: {_held(by, held)}"
         if waiting := shard.lag.get(control, 0):

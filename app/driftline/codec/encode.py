@@ -24,6 +24,8 @@ from driftline.codec.value import (
     shown,
     slate_of,
     to_json,
+    trips_of,
+    unserved_of,
     written,
 )
 from driftline.codec.write import Write
@@ -114,6 +116,9 @@ class Encoder:
         if self._slates:
             value.prediction = written(score.prediction.value)
             value.slate, value.explored = slate_of(score.prediction), explored(score.prediction)
+        if score.tripped:
+            value.tripped = trips_of(score.tripped)
+            value.instead = score.instead or UNSET
         time_ms = source.record_time_ms
         return Message(
             self._scores,
@@ -148,6 +153,8 @@ class Encoder:
         )
         if self._slates:
             _put_slate(value, outcome)
+        elif outcome.unserved:
+            value.unserved = unserved_of(outcome.unserved)
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
         partition = self._partition(self._outcomes, outcome.partition)
         return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")

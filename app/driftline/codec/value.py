@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from driftline.core.output import Prediction
+from driftline.core.output import Prediction, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.record import EventId, FeatureValue, LabelValue
@@ -25,6 +25,7 @@ Shown: TypeAlias = LabelValue | Raw | None
 Stands: TypeAlias = tuple[Shown | UnsetType, float | UnsetType, dict[str, float] | UnsetType]
 
 NOTHING: Stands = (UNSET, UNSET, UNSET)
+_EMPTY = Prediction()
 
 to_json = msgspec.json.Encoder().encode
 
@@ -34,6 +35,24 @@ class Placed(Struct, gc=False):
 
     item: str
     propensity: float
+
+
+class TripValue(Struct, gc=False):
+    """A rung that tripped, in a score."""
+
+    rung: str
+    action: str
+    limit: Shown | UnsetType
+    excess: Shown | UnsetType
+
+
+class UnservedValue(Struct, gc=False):
+    """A prediction that was not served, in an outcome."""
+
+    rung: str
+    prediction: Shown | UnsetType
+    probability: float | UnsetType
+    probabilities: dict[str, float] | UnsetType
 
 
 class ScoreValue(Struct, gc=False):
@@ -52,6 +71,8 @@ class ScoreValue(Struct, gc=False):
     decision: bool | UnsetType
     slate: list[Placed] | UnsetType = UNSET
     explored: bool | UnsetType = UNSET
+    instead: str | UnsetType = UNSET
+    tripped: list[TripValue] | UnsetType = UNSET
 
 
 class OutcomeValue(Struct, gc=False):
@@ -77,6 +98,7 @@ class OutcomeValue(Struct, gc=False):
     rewards: dict[str, float] | UnsetType = UNSET
     estimates: dict[str, float] | UnsetType = UNSET
     policies: Any = UNSET
+    unserved: list[UnservedValue] | UnsetType = UNSET
 
 
 def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:
@@ -126,6 +148,25 @@ def slate_of(prediction: Prediction) -> list[Placed]:
 def explored(prediction: Prediction) -> bool | UnsetType:
     """Whether a slate was not the best that was known; left out where another policy chose it."""
     return prediction.label if isinstance(prediction.label, bool) else UNSET
+
+
+def trips_of(tripped: Sequence[Trip]) -> list[TripValue]:
+    """The rungs that tripped, as they are written."""
+    return [
+        TripValue(
+            trip.rung,
+            trip.action,
+            UNSET if trip.limit is None else written(trip.limit),
+            UNSET if trip.excess is None else written(trip.excess),
+        )
+        for trip in tripped
+    ]
+
+
+def unserved_of(unserved: Sequence[Unserved]) -> list[UnservedValue] | UnsetType:
+    """What a guard kept from being served, as it is written; unset where there is none of it."""
+    made = [one for one in unserved if one.rung and one.prediction != _EMPTY]
+    return [UnservedValue(one.rung, *shown(one.prediction)) for one in made] or UNSET
 
 
 def written(value: FeatureValue) -> Shown:

@@ -28,7 +28,10 @@ OutcomeKind: TypeAlias = Literal[
     "failed",
 ]
 AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
-Guard: TypeAlias = Literal["served", "fallback", "withheld"]
+Guard: TypeAlias = Literal["served", "flagged", "clipped", "fallback", "withheld"]
+Rung: TypeAlias = Literal["finite", "untrained", "range", "step"]
+Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "withhold"]
+Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "value"]
 
 
 class Prediction(Struct, frozen=True, gc=False, array_like=True):
@@ -66,14 +69,30 @@ class Unserved(Struct, frozen=True, gc=False, array_like=True):
 
     Args:
         name: of the model that made it; `MODEL` is the pipeline's own.
+        rung: of the guard, that kept it from being served; empty where the pipeline declares no guard.
     """
 
     name: str
     prediction: Prediction
     version: ModelVersion
+    rung: str = ""
 
 
 MODEL: Final = "model"
+
+
+class Trip(Struct, frozen=True, gc=False, array_like=True):
+    """A rung of the guard that a prediction did not pass.
+
+    Args:
+        limit: that it is beyond; None where it has none.
+        excess: by how much; negative below a least value.
+    """
+
+    rung: Rung
+    action: Action
+    limit: float | None = None
+    excess: float | None = None
 
 
 @final
@@ -81,12 +100,16 @@ class Score(Struct, frozen=True, gc=False):
     """The served prediction of one event.
 
     Args:
-        guard: `served` as the model predicted it, `fallback` by the last good copy of the model, `withheld` when
-            there is no finite prediction: `prediction` is then empty.
+        guard: `served` as the model predicted it; `flagged`: the same, though a rung tripped; `clipped` to a limit;
+            `fallback`: another value in its place, by the last good copy of the model where the pipeline declares no
+            guard; `withheld` where nothing may be served: `prediction` is then empty.
         features: what the model saw; not part of what is written.
         decision: whether the prediction reaches the pipeline's threshold; None without one.
         learned: how many labels (or events, where it learns from those) the model that made the prediction had
             learned; 0 of an untrained one, also after a reset.
+        tripped: the rungs that the prediction did not pass, in order; the last one decided.
+        instead: what was served in its place, where the pipeline declares a guard.
+        unserved: what else was predicted; not part of what is written.
     """
 
     output_id: str
@@ -99,6 +122,9 @@ class Score(Struct, frozen=True, gc=False):
     version: ModelVersion
     features: tuple[FeatureValue, ...] = ()
     learned: int = 0
+    tripped: tuple[Trip, ...] = ()
+    instead: Instead | None = None
+    unserved: tuple[Unserved, ...] = ()
 
 
 @final
@@ -117,6 +143,7 @@ class Outcome(Struct, frozen=True, gc=False):
         detail: why, in a few words, where the kind alone does not say.
         previous_label: the label that was corrected or retracted.
         partition: of the event or label that it is about; `OWN` where it is the shard's own number.
+        unserved: what else was predicted of the event.
     """
 
     output_id: str
@@ -133,6 +160,7 @@ class Outcome(Struct, frozen=True, gc=False):
     detail: str | None = None
     previous_label: LabelValue | None = None
     partition: int = OWN
+    unserved: tuple[Unserved, ...] = ()
 
 
 @final

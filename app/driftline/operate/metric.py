@@ -201,7 +201,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
-    maturity, past = _Maturity(), _History()
+    maturity, past, guard = _Maturity(), _History(), _Guard()
     for partition, runner in shards:
         live = runner.live
         if live is None:
@@ -209,6 +209,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
         summary = live.shard.summary()
         maturity.add(partition, summary)
         past.add(partition, summary.get("history", {}))
+        guard.add(partition, summary.get("guard"))
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         for fate, count in summary["labels"].items():
@@ -236,6 +237,39 @@ def _states(shards: Shards) -> Iterator[Metric]:
     yield metric
     yield from maturity.families()
     yield from past.families()
+    yield from guard.families()
+
+
+class _Guard:
+    """The series of pipelines with a guard."""
+
+    def __init__(self) -> None:
+        self._trips = CounterMetricFamily(
+            "driftline_guard_trips",
+            "Predictions that did not pass a rung of the guard, by rung and action.",
+            labels=["partition", "rung", "action"],
+        )
+        self._instead = CounterMetricFamily(
+            "driftline_guard_fallbacks",
+            "Predictions that were replaced, by what was served instead.",
+            labels=["partition", "instead"],
+        )
+        self._series = GaugeMetricFamily(
+            "driftline_guard_series", "Series whose last values the guard remembers.", labels=["partition"]
+        )
+
+    def add(self, partition: str, guard: Mapping[str, Any] | None) -> None:
+        if guard is None:
+            return
+        for what, count in guard["tripped"].items():
+            self._trips.add_metric([partition, *what.split()], count)
+        for what, count in guard["instead"].items():
+            self._instead.add_metric([partition, what], count)
+        self._series.add_metric([partition], guard["series"])
+
+    def families(self) -> Iterator[Metric]:
+        if self._series.samples:
+            yield from (self._trips, self._instead, self._series)
 
 
 class _History:

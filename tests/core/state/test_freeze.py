@@ -141,7 +141,7 @@ def test_freezing_changes_nothing() -> None:
 
 def test_everything_a_shard_holds_is_kept_or_made_from_the_pipeline() -> None:
     """A member that is added to the shard must be kept, or it is lost at the next start."""
-    made_anew = {"pipeline", "number", "terms", "assumed", "life", "labels_max"}
+    made_anew = {"pipeline", "number", "terms", "assumed", "life", "labels_max", "ladder"}
     assert set(vars(Shard(small(), 0))) == set(freeze._KEPT) | made_anew
 
 

@@ -69,6 +69,11 @@ class Condition(Enum):
     )
     ERRORS = Row(name="errors", kind="model_failure", watched=lambda _: _if(True))  # exceptions of the model
     BROKEN = Row(name="model", kind="model_failure", watched=lambda _: _if(True))  # predictions that are not finite
+    GUARD = Row(
+        name="guard",
+        kind="guard",
+        watched=lambda pipeline: () if pipeline.guard is None else pipeline.guard.rungs,
+    )
     CHANGE = Row(
         name="model_change", kind="model_change", watched=lambda _: _if(True)
     )  # over as soon as it is reported

@@ -11,6 +11,7 @@ Severity is `warning` unless users are hurt for certain, and the pipeline file m
     data_quality    more than half of the records are rejected
     model_failure   a prediction is missing or comes from an older copy of the model; the model rests
     throughput      no events come any more
+    guard           more than half of the latest predictions did not pass the guard
 
 A change in features or scores and a late label are warnings: the model may well cope with them. `critical` is for
 operations as well, whatever the audience.
@@ -29,7 +30,7 @@ from driftline.core.drift.monitors import Drift
 from driftline.core.drift.reaction import Reaction
 from driftline.core.duration import spoken
 from driftline.core.fault import WINDOW_CALLS
-from driftline.core.output import Guard, ModelVersion
+from driftline.core.output import Guard, ModelVersion, Trip
 from driftline.core.pipeline import AlertKind, Role
 from driftline.core.signal import FEATURES, Facts, Signal, feature_of
 from driftline.core.task import task_of
@@ -38,6 +39,7 @@ from driftline.core.wording import percent
 if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline
 
+GUARD_MIN = 100  # predictions, of which more than half must be stopped to be critical
 FEATURES_SHOWN = 5  # of the features that moved, those that moved most
 
 
@@ -193,6 +195,33 @@ def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
             "no prediction until it recovers."
         )
     return Condition.BROKEN.sign("critical", sentence, f"{name} has given usable predictions", {"guard": guard})
+
+
+def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count: int) -> Sign:
+    """A prediction that did not pass a rung of the guard.
+
+    Args:
+        served: what was served instead, in words.
+        tripped: how many of the latest `count` predictions it stopped.
+    """
+    name, limit, excess = pipeline.name, trip.limit or 0.0, trip.excess or 0.0
+    match trip.rung:
+        case "untrained":
+            what = f"The model of {name} has learned {limit + excess:,.0f} labels, fewer than {limit:,.0f}"
+        case "step":
+            side = "more than the" if excess > 0 else "less than the"
+            what = f"A prediction of {name} jumped: it is {abs(excess):.4g} {side} {limit:.4g} that its series allows"
+        case _:
+            side = "above" if excess > 0 else "below"
+            what = f"A prediction of {name} is {abs(excess):.4g} {side} its limit of {limit:.4g}"
+    sentence = f"{what}; {served}. So it went with {tripped:,} of the last {count:,} predictions."
+    evidence: dict[str, object] = {
+        "signal": trip.rung, "action": trip.action, "limit": limit, "excess": excess,
+        "tripped": tripped, "count": count,
+    }  # fmt: skip
+    calm = f"All predictions of {name} have passed its guard ({trip.rung}) again"
+    severe = count >= GUARD_MIN and tripped > count / 2 and trip.action != "flag"
+    return Condition.GUARD.sign("critical" if severe else "warning", sentence, calm, evidence)
 
 
 def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:

@@ -47,6 +47,8 @@ def row_of(kind: AlertKind) -> Row:
             return Row("events", ("operations", "data_science"))
         case "model_change":
             return Row("events", ("data_science", "operations"))
+        case "guard":
+            return Row("events", ("operations", "data_science", "domain_expert"))
         case "throughput":
             return Row("events", ("operations", "data_engineering"))
         case _:

@@ -17,7 +17,7 @@ from driftline.core.label.life import Act, Move, State
 from driftline.core.label.pending import Found, Settled, Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
-from driftline.core.output import Outcome, OutcomeKind, Score, Unserved
+from driftline.core.output import Outcome, OutcomeKind, Score
 from driftline.core.place import OWN
 from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
 from driftline.core.shard.outbox import Outbox
@@ -57,16 +57,19 @@ def _admit_class(shard: Shard, value: LabelValue) -> bool:
     return True
 
 
-def await_label(
-    shard: Shard, event: Event, score: Score, unserved: tuple[Unserved, ...], now_ms: int, out: Outbox
-) -> None:
-    """Remember the event, and what was predicted, until its label comes; a label that is here already comes now."""
+def await_label(shard: Shard, event: Event, score: Score, series: bytes | None, now_ms: int, out: Outbox) -> None:
+    """Remember the event, and what was predicted, until its label comes; a label that is here already comes now.
+
+    Args:
+        series: of the guard, that the label is a value of.
+    """
     source, pending, strays = event.source, shard.pending, shard.strays
     if event.time_ms > strays.event_ms and not event.time_ahead:
         strays.event_ms = event.time_ms
     keys = shard.history.label_keys if shard.terms.label_history else ()
     served, own = (score.prediction, score.version), shard.own(source)
-    waiting = Waiting(source.offset, source.key, event.time_ms, event.features, *served, unserved, keys, own)
+    carried = (source.offset, source.key, event.time_ms, event.features)
+    waiting = Waiting(*carried, *served, score.unserved, keys, own, series)
     place = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
         strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
@@ -126,6 +129,8 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     number = shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
     shard.pending.settle(found.place, move.then.fate, now_ms, number, value, label_time_ms)
+    if waiting.series is not None:
+        _remember(shard, waiting, value)
     if waiting.keys:
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
@@ -144,6 +149,8 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     first, delay_ms = count == 1, label.time_ms - waiting.time_ms
     shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
+    if waiting.series is not None:
+        _remember(shard, waiting, value)
     if waiting.keys:
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     if count >= shard.labels_max:
@@ -260,6 +267,8 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     """
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _take_back(shard, before, waiting)
+    if waiting.series is not None:
+        _remember(shard, waiting, value)
     if waiting.keys:
         shard.history.label(waiting.keys, value, _came_ms(shard, before), shard.now_ms)
     number = shard.evaluation.update(value, waiting.prediction)
@@ -318,6 +327,12 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
     elif before.label is not None:
         delay_ms = before.label_time_ms - waiting.time_ms
         shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
+
+
+def _remember(shard: Shard, waiting: Waiting, value: LabelValue) -> None:
+    """Let the guard know the truth about a series; of one that another guard told apart there is nothing to know."""
+    if shard.ladder is not None and waiting.series is not None:
+        shard.ladder.label(shard.kept, waiting.series, float(value), waiting.time_ms)
 
 
 def _came_ms(shard: Shard, before: Settled) -> int:
@@ -397,6 +412,7 @@ def _settle(
             detail,
             previous,
             waiting.partition,
+            waiting.unserved,
         )
     )
     if failure is not None:

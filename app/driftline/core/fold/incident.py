@@ -6,14 +6,24 @@ words it. A drift may also change the model (`reaction`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from driftline.core.alert.condition import Condition
-from driftline.core.alert.content import alert_of, drift_sign, error_sign, given_up_sign, reaction_sign, signal_of
+from driftline.core.alert.content import (
+    alert_of,
+    drift_sign,
+    error_sign,
+    given_up_sign,
+    guard_sign,
+    reaction_sign,
+    signal_of,
+)
 from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict
 from driftline.core.drift.monitors import Drift
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
+from driftline.core.guard.ladder import Judged
 from driftline.core.output import Alert, Rejected
 from driftline.core.record import Control, Source
 from driftline.core.shard.outbox import Outbox
@@ -85,6 +95,34 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
         case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, name, shard.moment()):
             sign = error_sign(shard.pipeline, faults.recent_count, rests=faults.resting > 0)
             notice(shard, name, sign, out, holds=True)
+
+
+def watch_guard(shard: Shard, passed: Judged, out: Outbox) -> None:
+    """Rungs of the guard tripped: count them, and alert about the one that decided.
+
+    No alert for a new model whose predictions are only flagged, nor for a prediction that is not finite: that is an
+    incident of the model.
+    """
+    for trip in passed.tripped:
+        shard.count(f"guard_{trip.rung}_{trip.action}")
+    if passed.instead is not None:
+        shard.count(f"instead_{passed.instead}")
+    trip = passed.tripped[-1]
+    if trip.rung == "finite" or (trip.rung == "untrained" and trip.action == "flag"):
+        return
+    sign = guard_sign(shard.pipeline, trip, _SERVED[passed.instead or passed.guard], *shard.kept.recent(trip.rung))
+    notice(shard, Condition.GUARD.named(trip.rung), sign, out)
+
+
+_SERVED: Final[Mapping[str, str]] = {
+    "flagged": "it was served and marked",
+    "clipped": "the limit was served instead",
+    "last_good": "the last good model's prediction was served instead",
+    "last_value": "the last value of its series was served instead",
+    "seasonal": "the value of a season ago was served instead",
+    "value": "the fixed value was served instead",
+    "withheld": "nothing was served",
+}
 
 
 def watch_labels(shard: Shard, delay_ms: int | None, out: Outbox) -> None:

@@ -28,16 +28,21 @@ from driftline.core.fold.incident import (
     notice,
     reject,
     watch_faults,
+    watch_guard,
     watch_silence,
     watch_waits,
 )
 from driftline.core.fold.load import refused, take_chunk
+from driftline.core.guard.kept import CLEAN
+from driftline.core.guard.ladder import Judged
 from driftline.core.oracle import Oracle
-from driftline.core.output import MODEL, ModelVersion, Prediction, Score, Unserved
+from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Score, Unserved
 from driftline.core.recommend.recommender import unserved_of
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
+
+_PASSED = Judged(Prediction(), "served", (), None, None)
 
 
 def step(shard: Shard, record: Record, oracle: Oracle) -> Made:
@@ -117,7 +122,8 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was already scored", out)
         return
     learner = shard.learner
-    version, learned = ModelVersion(learner.generation, learner.learned), learner.learned - learner.began  # `known`
+    version = asked = ModelVersion(learner.generation, learner.learned)
+    learned = learner.learned - learner.began  # `known`
     resting = learner.faults.resting > 0
     output_id = out.own_id()
     if terms.computed:
@@ -131,45 +137,96 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         return
     unserved: tuple[Unserved, ...] = ()
     if guard != "served":
-        unserved, version, learned = _unserved(made, prediction, version), learner.version, learner.known
-    if terms.slates:
-        prediction, unserved = unserved_of(prediction, version)
+        unserved, version, learned = _unserved(made, prediction, asked, _PASSED), learner.version, learner.known
+    finite, passed = guard, _PASSED
+    if shard.ladder is not None or terms.slates:
+        prediction, guard, unserved, passed = _passed(
+            shard, event, (made, prediction, guard), unserved, (asked, version), learned, out
+        )
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
     features = event.features
     score = Score(
-        output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features, learned
-    )
+        output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features, learned,
+        passed.tripped, passed.instead, unserved,
+    )  # fmt: skip
     if terms.computed:
         shard.history.take(event)
     out.made.append(score)
     shard.maturity.on_score(prediction)
     if learner.faults.open:
         watch_faults(shard, out)
-    if guard != "served" and not resting:
-        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, guard), out)
+    if finite != "served" or passed.tripped:
+        _tell(shard, finite, passed, out, resting=resting)
     if event.missing and terms.missing_watched:
         shard.watch.miss(event.missing, now_ms, *shard.accepted())
     monitors = shard.monitors
     if monitors.of_events or monitors.of_scores:
         _watch(shard, event, prediction, out)
-    if not terms.supervised and guard != "withheld":
+    if not terms.supervised and finite != "withheld":
         failure = learn(shard, event.features, None, output_id, event.time_ms, out.oracle)
         if failure is not None:
             shard.count("failed")
             watch_faults(shard, out)
     if terms.labelled:
-        await_label(shard, event, score, unserved, now_ms, out)
+        await_label(shard, event, score, passed.series, now_ms, out)
         if counts["scored"] >= shard.strays.check_at:
             watch_silence(shard, out)
     else:
         shard.pending.add(event_id, now_ms, None)
 
 
-def _unserved(made: Prediction | None, served: Prediction, version: ModelVersion) -> tuple[Unserved, ...]:
+def _unserved(
+    made: Prediction | None, served: Prediction, version: ModelVersion, passed: Judged
+) -> tuple[Unserved, ...]:
     """What the model made, where something else is served."""
-    return () if made is None or made is served else (Unserved(MODEL, made, version),)
+    if made is None or made is served:
+        return ()
+    return (Unserved(MODEL, made, version, passed.tripped[-1].rung if passed.tripped else ""),)
+
+
+def _passed(
+    shard: Shard,
+    event: Event,
+    predicted: Predicted,
+    unserved: tuple[Unserved, ...],
+    versions: tuple[ModelVersion, ModelVersion],
+    learned: int,
+    out: Outbox,
+) -> tuple[Prediction, Guard, tuple[Unserved, ...], Judged]:
+    """What the guard lets pass; of a slate, what other policies would have chosen beside it.
+
+    Args:
+        unserved: what the model made, where the last good copy took over.
+        versions: of the model that was asked, and of the one that answered.
+    """
+    made, prediction, guard = predicted
+    if shard.terms.slates:
+        prediction, unserved = unserved_of(prediction, versions[1])
+    ladder, kept, learner = shard.ladder, shard.kept, shard.learner
+    if ladder is None:
+        return prediction, guard, unserved, _PASSED
+    values, call, oracle = event.features, out.own_id(), out.oracle
+    ask_good = lambda: learner.ask_good(values, call, oracle)  # noqa: E731 - it is called now and then only
+    passed = ladder.judge(kept, event, (made, prediction, guard), learned, ask_good)
+    learner.trusted = kept.clean >= CLEAN
+    if passed.prediction is not prediction:
+        unserved = _unserved(made, passed.prediction, versions[0], passed)
+    return passed.prediction, passed.guard, unserved, passed
+
+
+def _tell(shard: Shard, finite: Guard, passed: Judged, out: Outbox, *, resting: bool) -> None:
+    """Alert about a model that broke down, and about what the guard did not let pass.
+
+    Args:
+        finite: what the learner made of the prediction.
+        resting: the model rests, which is told of elsewhere.
+    """
+    if finite != "served" and not resting:
+        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, finite), out)
+    if passed.tripped:
+        watch_guard(shard, passed, out)
 
 
 def _watch(shard: Shard, event: Event, prediction: Prediction, out: Outbox) -> None:

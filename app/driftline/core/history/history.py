@@ -53,7 +53,7 @@ class History:
         self._asked = asked = []
         label_keys: list[bytes | None] = []
         for scheme, keys in self._kept:
-            key = key_of(scheme, values, context)
+            key = key_of(scheme.key_places, values, context)
             past = None if key is None else keys.find(key)
             asked.append((scheme, keys, key, past))
             if scheme.of_labels:
@@ -201,19 +201,22 @@ def _number(label: LabelValue) -> Numbers:
     return (0.0 if isinstance(label, str) else float(label),)
 
 
-def key_of(scheme: Scheme, features: Sequence[FeatureValue], context: Sequence[FeatureValue]) -> bytes | None:
+def key_of(places: Sequence[int], features: Sequence[FeatureValue], context: Sequence[FeatureValue]) -> bytes | None:
     """What an event's past is found by; None where a field is missing.
 
     A number is taken as its digits, so 7, 7.0 and "7" are the same key.
+
+    Args:
+        places: of the fields: in the features, or below 0 in the context (-1 is its first).
     """
-    if len(scheme.key_places) == 1:
-        place = scheme.key_places[0]
+    if len(places) == 1:
+        place = places[0]
         value = features[place] if place >= 0 else context[-1 - place]
         if type(value) is str or value is None:
             return value if value is None else value.encode("utf-8", "surrogatepass")
         return b"%d" % value if type(value) is int else _text(value).encode()
     parts: list[bytes] = []
-    for place in scheme.key_places:
+    for place in places:
         value = features[place] if place >= 0 else context[-1 - place]
         if value is None:
             return None

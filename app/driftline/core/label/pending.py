@@ -24,6 +24,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
         unserved: what else was predicted of it.
         keys: of `core.history`, for histories of labels.
         partition: of the event; `OWN` where it is the shard's own number.
+        series: of the guard, that the label is a value of.
     """
 
     offset: int
@@ -35,6 +36,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
     unserved: tuple[Unserved, ...] = ()
     keys: tuple[bytes | None, ...] = ()
     partition: int = OWN
+    series: bytes | None = None
 
 
 class Settled(Struct, frozen=True, gc=False, array_like=True):
@@ -90,11 +92,12 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
 
 class _PackedWith(_Packed, frozen=True, gc=False, array_like=True):
     """`_Packed`, with what most events have not: predictions beside the one that was served, keys, another partition
-    than the shard's own number. The bytes end before what there is none of."""
+    than the shard's own number, a series. The bytes end before what there is none of."""
 
     unserved: tuple[Unserved, ...] = ()
     keys: tuple[bytes | None, ...] = ()
     partition: int = OWN
+    series: bytes | None = None
 
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
@@ -148,11 +151,14 @@ def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
     prediction = Prediction(packed.label, shares, value)
     version = ModelVersion(packed.generation, packed.learned)
     served, unserved, own = (prediction, version), packed.unserved, packed.partition
-    return Waiting(packed.offset, key, packed.time_ms, packed.features, *served, unserved, packed.keys, own)
+    carried = (packed.offset, key, packed.time_ms, packed.features)
+    return Waiting(*carried, *served, unserved, packed.keys, own, packed.series)
 
 
 def _more(waiting: Waiting) -> tuple[object, ...]:
     """What `_PackedWith` has beside `_Packed`, up to the last that there is."""
+    if waiting.series is not None:
+        return waiting.unserved, waiting.keys, waiting.partition, waiting.series
     if waiting.partition != OWN:
         return waiting.unserved, waiting.keys, waiting.partition
     return (waiting.unserved, waiting.keys) if waiting.keys else (waiting.unserved,) if waiting.unserved else ()

@@ -30,6 +30,7 @@ from driftline.core.river.building import has_probabilities
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
 from driftline.core.task.build import build_model
+from driftline.core.task.predict import Predict
 
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
@@ -50,10 +51,13 @@ class Learner:
         faults: what the model raised.
         began: the number of learn calls at which the model that serves had learned nothing: below 0 where it came
             trained.
+        trusted: what it says now may be kept as good; the guard says otherwise where it does not pass.
     """
 
     began = 0  # of states that were written before it was kept: as if no model had been replaced
     _good_known = 0
+    trusted = True
+    _spare: tuple[bytes, Predict] | None = None  # the last good copy, ready to be asked
 
     def __init__(self, pipeline: Pipeline) -> None:
         if not isinstance(pipeline, Pipeline):  # a snapshot could name this class with a model of its own
@@ -63,6 +67,7 @@ class Learner:
         self.learned = 0
         self.faults = Faults()
         self.began = self._good_known = 0
+        self.trusted = True
         self._good: bytes | None = None
         self._probabilistic = task_of(pipeline.task).classes and has_probabilities(build_model(pipeline))
         self.install(build_model(pipeline))
@@ -87,12 +92,15 @@ class Learner:
             model.configure(self._pipeline)
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
-        decision = self._pipeline.decision
-        threshold = decision.threshold if decision is not None else None
-        self._predict = task_of(self._pipeline.task).predictor(self._walk, model, threshold, self._probabilistic)
+        self._predict = self._predictor(self._walk, model)
         self._supervised = bool(getattr(model, "_supervised", True))
         learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
         self._learn_one: Callable[..., Any] = learn
+
+    def _predictor(self, walk: Walk, model: Any) -> Predict:
+        decision = self._pipeline.decision
+        threshold = decision.threshold if decision is not None else None
+        return task_of(self._pipeline.task).predictor(walk, model, threshold, self._probabilistic)
 
     @property
     def model(self) -> Any:
@@ -111,6 +119,7 @@ class Learner:
             "probabilistic": self._probabilistic,
             "began": self.began,
             "good_known": self._good_known,
+            "trusted": self.trusted,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -120,6 +129,7 @@ class Learner:
         self.faults = state["faults"]
         self._probabilistic = state["probabilistic"]
         self.began, self._good_known = state.get("began", 0), state.get("good_known", 0)
+        self.trusted = state.get("trusted", True)
         self._model, self._walk = state["model"], None
 
     def attach(self, pipeline: Pipeline) -> None:
@@ -186,7 +196,7 @@ class Learner:
                 self.teach(self._model, values, label, time_ms)
             else:
                 self._learn_one(values, label)
-            if (self.learned + 1) % COPY_EVERY == 0 and self._predict(values) is not None:
+            if (self.learned + 1) % COPY_EVERY == 0 and self.trusted and self._predict(values) is not None:
                 good = self._good = pickled(self.model)
                 self._good_known = self.known + 1
         except _STOPS:
@@ -197,6 +207,29 @@ class Learner:
         self._since.append((values, label, time_ms))
         if good is not None or len(self._since) >= self._since_max:
             self._keep(good)
+
+    def ask_good(self, values: Values, call: str, oracle: Oracle) -> tuple[Prediction | None, int]:
+        """What the last good copy says, and how many labels it has learned. It says None where there is none, where it
+        raises, and instead of what is not finite.
+
+        Args:
+            call: as of `score`.
+        """
+        good, known, call = self._good, self._good_known, f"good {call}"
+        if good is None:
+            return None, known
+        try:
+            if oracle.known:
+                _pass_over(call, oracle)
+            if self._spare is None or self._spare[0] is not good:
+                model = Thaw(good, admitted_for(self._pipeline), "model").read()
+                self._spare = good, self._predictor(Walk(model, self._form, by_itself=is_timed(model)), model)
+            return self._spare[1](values), known
+        except _STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in `score`
+            oracle.add(call, str(error) if isinstance(error, ModelRaisedError) else last_line(error))
+            return None, known
 
     def _ask_another(self, values: Values) -> Predicted:
         """The prediction of the last good copy, where the model's is not finite."""

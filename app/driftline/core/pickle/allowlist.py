@@ -43,6 +43,7 @@ OWN: Final[dict[str, str]] = {
     "river.curve": "AveragePrecision ROCAUC",
     "drift.monitors": "DriftMonitors",
     "label.early": "EarlyLabels Held",
+    "guard.kept": "Kept",
     "alert.episode": "Episode Episodes Moment Notice Sign",
     "metric.evaluation": (
         "Confusion Evaluation _AbsoluteError _Accuracy _Binned _Counts _CrossEntropy _LogLoss _Mean _Replayed "

@@ -31,6 +31,7 @@ from driftline.core.notation import (
     check_scalar,
 )
 from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
+from driftline.core.pipeline.guard import GuardForm
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import SLATES, TASK_NAMES, TaskName
 
@@ -47,6 +48,7 @@ AlertKind: TypeAlias = Literal[
     "model_failure",
     "model_change",
     "throughput",
+    "guard",
 ]
 KEYS_MAX = 100_000
 REWARDS_EARLY_MAX = 100  # rewards of one request that are held until it comes
@@ -584,6 +586,9 @@ class Pipeline(Form):
     model: Expression = Field(description="a River expression, or package.module:factory")
     recommend: Recommend | None = Field(default=None, description="task recommend: candidates, slate and policy")
     decision: Decision | None = Field(default=None, description="binary and anomaly: which scores count as positive")
+    guard: GuardForm | None = Field(
+        default=None, description="which predictions may be served, and what is served instead of the others"
+    )
     metrics: tuple[Expression, ...] = Field(description="River metrics of the served predictions")
     metric_window: Count = Field(default=1_000, description="number of labels in each metric's rolling value")
     metric_span_ms: Duration | None = Field(

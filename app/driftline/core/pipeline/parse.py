@@ -196,7 +196,18 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
         given = doc.get("topics")
         if given is None or isinstance(given, Mapping):
             doc["topics"] = _write_out_topics(name, dict(given or {}), needs_labels=label is not None or supervised)
-    for optional in ("params", "alerts", "dedupe", "snapshot", "limits", "seed", "metric_window", "delivery", "start"):
+    for optional in (
+        "params",
+        "alerts",
+        "guard",
+        "dedupe",
+        "snapshot",
+        "limits",
+        "seed",
+        "metric_window",
+        "delivery",
+        "start",
+    ):
         if optional in doc and doc[optional] is None:
             del doc[optional]  # a key with nothing behind it, as a file with all its lines commented out has
     drift = doc.get("drift")

@@ -17,6 +17,7 @@ from driftline.core.pipeline.feature import (
     Past,
 )
 from driftline.core.pipeline.form import EventForm, LabelForm
+from driftline.core.pipeline.guard import GuardForm
 from driftline.core.task import find_task
 
 _OF_NUMBERS = ("sum", "mean", "min", "max", "std", "last", "lag", "decayed_mean")
@@ -30,11 +31,15 @@ def check_history(event: EventForm, draft: Mapping[str, Any]) -> Iterator[Proble
         if isinstance(feature, HistoryFeature):
             yield from _history(name, feature, event, draft)
     used = {field for one in event.features.values() if isinstance(one, HistoryFeature) for field in _fields(one)}
+    guard: GuardForm | None = draft.get("guard")
+    used |= set(guard.by) if guard is not None else set()
     for name in event.context:
         if name in event.features:
             yield Problem(f"event.context.{name}", None, "is already a feature; history features can use that one")
         elif name not in used:
-            yield Problem(f"event.context.{name}", None, "is not used by any history feature; remove it")
+            yield Problem(
+                f"event.context.{name}", None, "is not used by any history feature, nor by the guard; remove it"
+            )
 
 
 def _fields(feature: HistoryFeature) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from driftline.core.notation import Scalar, is_factory
 from driftline.core.pipeline.bound import out_of_bounds
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Watch
+from driftline.core.pipeline.guard import GuardForm
 from driftline.core.pipeline.intake import (
     Draft,
     check_features,
@@ -28,6 +29,7 @@ from driftline.core.pipeline.intake import (
     check_topics,
     names_of,
 )
+from driftline.core.pipeline.limit import check_guard
 from driftline.core.recommend.policy import NEEDS_DEVIATIONS
 from driftline.core.river.building import check_seeded, last_step, make_detector, make_metric, make_model
 from driftline.core.river.expression import params_used
@@ -47,8 +49,8 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
         check_topics, check_features, check_label, check_recommend, _params, _model, _recommended,
-        *(() if spare else (_unused,)), _decision, _metrics,
-        _splits, _drift, _alerts, check_limits,
+        *(() if spare else (_unused,)), _decision, check_guard, _guard, _metrics, _splits, _drift, _alerts,
+        check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -136,8 +138,8 @@ def _unused(draft: Draft, model: Any) -> Iterator[Problem]:
         for name in event.features:
             if name not in read and name not in watched:
                 text = (
-                    "is not used by any Select of the model, not watched (drift, alerts.missing_max) and not "
-                    "a segment (metric_by.segment); use it, or remove it here"
+                    "is not used by any Select of the model, not watched (drift, alerts.missing_max), not "
+                    "a segment (metric_by.segment) and not in guard.by; use it, or remove it here"
                 )
                 yield Problem(f"event.features.{name}", None, text)
 
@@ -147,8 +149,10 @@ def _watched_features(draft: Draft) -> set[str]:
     drift: Drift | None = draft.get("drift")
     alerts: Alerts | None = draft.get("alerts")
     split: MetricSplit | None = draft.get("metric_by")
+    guard: GuardForm | None = draft.get("guard")
     names = set() if drift is None else {name for key in FEATURE_KEYS for name in drift.by_feature(key)}
     names |= set() if alerts is None else set(alerts.missing_max)
+    names |= set() if guard is None else set(guard.by)
     return names if split is None or split.segment is None else names | {split.segment}
 
 
@@ -182,6 +186,15 @@ def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
         yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
     if model is not None and task.probability and without_probabilities(model, task):
         yield Problem("decision", None, "needs a model with probabilities, but this one gives only classes; remove it")
+
+
+def _guard(draft: Draft, model: Any) -> Iterator[Problem]:
+    guard, task = draft.get("guard"), _task(draft)
+    if guard is None or task is None or model is None or not task.probability or not without_probabilities(model, task):
+        return
+    for name in guard.rungs:
+        if name != "untrained":
+            yield Problem(f"guard.{name}", None, "needs a model with probabilities, but this one gives only classes")
 
 
 def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:

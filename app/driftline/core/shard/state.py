@@ -10,6 +10,8 @@ from driftline.core.alert.episode import Episodes, Moment
 from driftline.core.alert.watch import Watch
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reactor
+from driftline.core.guard.kept import Kept
+from driftline.core.guard.ladder import Ladder
 from driftline.core.history.history import History
 from driftline.core.label.early import EarlyLabels
 from driftline.core.label.fate import ASSUMED, LABELLED, RETRACTED
@@ -115,6 +117,7 @@ class Shard:
         history: what past events, and their labels, say of the next ones.
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
+        ladder: the guard's rungs; None without a guard. `kept` is what they remember.
     """
 
     def __init__(self, pipeline: Pipeline, number: int) -> None:
@@ -147,6 +150,8 @@ class Shard:
         self.strays = Strays()
         self.commands = Commands()
         self.history = History(pipeline)
+        self.ladder = None if pipeline.guard is None else Ladder(pipeline, pipeline.guard)
+        self.kept = Kept()
 
     def own(self, source: Source) -> int:
         """A record's partition as it is kept: `OWN` where it has the shard's number."""
@@ -218,12 +223,28 @@ class Shard:
             "metrics": self.evaluation.values(),
             "unanswered": self.evaluation.unanswered,
             **({"history": self.history.summary()} if self.history.keys else {}),
+            **({"guard": self.guarded()} if self.ladder is not None else {}),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(
                 self.pipeline,
                 young=self.pending.young(self.now_ms),
                 drifting=not self.episodes.open.keys().isdisjoint(CONCEPT),
             ),
+        }
+
+    def guarded(self) -> dict[str, Any]:
+        """What the guard did, and what it remembers."""
+        counts, kept = sorted(self.counts.items()), self.kept
+        return {
+            "tripped": {
+                what.removeprefix("guard_").replace("_", " ", 1): count
+                for what, count in counts
+                if what.startswith("guard_")
+            },
+            "instead": {what.removeprefix("instead_"): count for what, count in counts if what.startswith("instead_")},
+            "series": len(kept.series),
+            "evicted": kept.evicted,
+            "without_key": kept.keyless,
         }
 
     def label_counts(self) -> dict[str, int]:

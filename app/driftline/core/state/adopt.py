@@ -31,6 +31,7 @@ FOLLOWED = (
     "drift",
     "event.keys_max",
     "event.select",
+    "guard",
     "label.correct_for",
     "label.correct_max",
     "label.early",
@@ -111,6 +112,8 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.monitors = monitors
     if not Terms.of(before).waits_watched:
         shard.pending.pass_over(shard.now_ms)  # where they begin to be watched
+    if before.guard != after.guard:
+        shard.kept.adopt(before.guard, after.guard)
     shard.watch.adopt(after)
     shard.episodes.forget(watched(after), shard.moment("a"))
 

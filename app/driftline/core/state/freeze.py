@@ -54,6 +54,7 @@ _KEPT = (
     "strays",
     "commands",
     "history",
+    "kept",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from driftline.core.error import SnapshotError
 from driftline.core.shard.state import Shard
 
-FORMAT: Final = 11
+FORMAT: Final = 12
 
 Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 """Changes the parts of a state, by name, in place; the shard is a fresh one under the state's pipeline."""
@@ -36,7 +36,12 @@ def _from_10(state: dict[str, Any], fresh: Shard) -> None:
     state.setdefault("history", fresh.history.dumped())
 
 
-STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10}
+def _from_11(state: dict[str, Any], fresh: Shard) -> None:
+    """Format 12 keeps what the guard remembers, which no pipeline before it could declare."""
+    state.setdefault("kept", fresh.kept)
+
+
+STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11}
 """By the format that a step begins from; it leads to the next."""
 
 OLDEST: Final = min(STEPS)

@@ -74,6 +74,13 @@ def two_classes(asked: Asked, model: Any, threshold: float | None, probabilistic
     return decide
 
 
+def of_two(of_true: float, threshold: float | None) -> Prediction:
+    """Yes or no by a probability of yes, as `two_classes` makes it."""
+    of_false = 1.0 - of_true
+    label = of_true > of_false if threshold is None else of_true >= threshold
+    return Prediction(label, {False: of_false, True: of_true}, of_true)
+
+
 def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, threshold: float | None) -> Predict:
     predict_one = asked.ask("predict_one")
     if not probabilistic:

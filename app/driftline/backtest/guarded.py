@@ -1,0 +1,103 @@
+"""What the guard saved and what it cost, by the labels that came: the error of what the model said beside the error of
+what was served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from driftline.core.output import Outcome, Prediction
+from driftline.core.pipeline import Pipeline
+from driftline.core.task import task_of
+
+
+class Rung(Struct, frozen=True):
+    """One rung of the guard.
+
+    Args:
+        actions: how often it tripped, by action.
+        replaced: labelled events where another value was served; `model_error` and `served_error` are the mean errors
+            on them of what the model said and of what was served, `saved` and `cost` the sums by which the served one
+            was better, and worse.
+        withheld: labelled events where nothing was served; `withheld_error` is the model's mean error on them.
+    """
+
+    name: str
+    actions: dict[str, int]
+    replaced: int
+    model_error: float | None
+    served_error: float | None
+    saved: float
+    cost: float
+    withheld: int
+    withheld_error: float | None
+
+
+class Guarded:
+    """Sums of errors by rung; those of several partitions can be added up."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._error = task_of(pipeline.task).error
+        self.sums: dict[str, list[float]] = {}  # replaced, the model's error, what was served, saved, cost; withheld
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in events that have their label."""
+        error = self._error
+        for outcome in outcomes:
+            for made in outcome.unserved:
+                if made.rung and error is not None and outcome.label is not None and made.prediction != _NOTHING:
+                    was = error(outcome.label, made.prediction)
+                    unserved = outcome.prediction is None or outcome.prediction == _NOTHING
+                    became = None if unserved else error(outcome.label, outcome.prediction or _NOTHING)
+                    if was is not None:
+                        self._add(made.rung, was, became)
+
+    def _add(self, rung: str, was: float, became: float | None) -> None:
+        sums = self.sums.setdefault(rung, [0.0] * 7)
+        if became is None:
+            more = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, was)
+        else:
+            more = (1.0, was, became, max(0.0, was - became), max(0.0, became - was), 0.0, 0.0)
+        for place, value in enumerate(more):
+            sums[place] += value
+
+    def merge(self, other: Guarded) -> None:
+        """Add another partition's."""
+        for rung, sums in other.sums.items():
+            ours = self.sums.setdefault(rung, [0.0] * 7)
+            for place, value in enumerate(sums):
+                ours[place] += value
+
+    def rungs(self, counts: Mapping[str, int]) -> list[Rung]:
+        """Every rung that tripped.
+
+        Args:
+            counts: of the shard.
+        """
+        actions: dict[str, dict[str, int]] = {}
+        for what, count in sorted(counts.items()):
+            if what.startswith("guard_"):
+                _, rung, action = what.split("_", 2)
+                actions.setdefault(rung, {})[action] = count
+        made = []
+        for name in sorted({*actions, *self.sums}, key=lambda one: _ORDER.index(one) if one in _ORDER else len(_ORDER)):
+            replaced, was, became, saved, cost, withheld, lost = self.sums.get(name, [0.0] * 7)
+            made.append(
+                Rung(
+                    name,
+                    actions.get(name, {}),
+                    int(replaced),
+                    was / replaced if replaced else None,
+                    became / replaced if replaced else None,
+                    saved,
+                    cost,
+                    int(withheld),
+                    lost / withheld if withheld else None,
+                )
+            )
+        return made
+
+
+_NOTHING = Prediction()
+_ORDER = ("finite", "untrained", "range", "step")

@@ -1,0 +1,161 @@
+"""What the guard remembers: the last values of each series, and how often each rung tripped.
+
+It is part of a shard's state: bounded (`guard.keys_max` series, the least recently used one is let go), and plain lists
+and dicts. Of a series with a season, each of its 24 parts keeps the value of the latest season and of the one before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from driftline.core.output import Rung
+from driftline.core.pipeline.guard import GuardForm
+
+PARTS: Final = 24
+BLOCK: Final = 100  # predictions; the latest block and the one that is being filled say how often a rung trips
+CLEAN: Final = 100  # predictions in a row that passed, for the model to count as good
+
+Series: TypeAlias = list[Any]
+"""Of one series: the last accepted value, the last label (None before the first), and by part of the season the number
+of the season, its value, and the value of the season before."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """The guard's part of a shard's state.
+
+    Attributes:
+        series: by key, the least recently used one first.
+        evicted: series that were let go.
+        keyless: predictions whose event lacks a field of the key.
+        clean: predictions in a row that passed, up to `CLEAN`.
+        filled: predictions in the block that is being filled; `trips` are those of its rungs, `trips_before` of the
+            block before it.
+        turn: how often series began to be told apart otherwise.
+    """
+
+    series: dict[bytes, Series] = field(default_factory=dict)
+    evicted: int = 0
+    keyless: int = 0
+    clean: int = CLEAN
+    filled: int = 0
+    trips: dict[Rung, int] = field(default_factory=dict)
+    trips_before: dict[Rung, int] | None = None
+    turn: int = 0
+
+    # -- series
+
+    def near(self, key: bytes) -> tuple[float, ...]:
+        """The last values of a series: what was accepted, and its last label."""
+        found = self.series.get(key)
+        return () if found is None else tuple([value for value in found[:2] if value is not None])
+
+    def accept(self, key: bytes, value: float, time_ms: int, season_ms: int, keys_max: int) -> None:
+        """A prediction of the series has passed.
+
+        Args:
+            season_ms: 0 without a season.
+        """
+        found = self._used(key, keys_max)
+        found[0] = value
+        if season_ms:
+            _put(found[2], value, time_ms, season_ms)
+
+    def label(self, key: bytes, value: float, time_ms: int, season_ms: int, keys_max: int) -> None:
+        """The truth about an event of the series, which stands in place of what was predicted then.
+
+        Args:
+            time_ms: of the event.
+        """
+        found = self._used(key, keys_max)
+        found[1] = value
+        if season_ms:
+            _put(found[2], value, time_ms, season_ms)
+
+    @property
+    def mark(self) -> bytes:
+        """What the keys of series begin with outside: one of another turn is of no series that is known."""
+        return b"\x01%d\x01" % self.turn if self.turn else b""
+
+    def last(self, key: bytes) -> float | None:
+        """The last value that was accepted, or else the last label."""
+        found = self.series.get(key)
+        if found is None:
+            return None
+        accepted: float | None = found[0]
+        labelled: float | None = found[1]
+        return labelled if accepted is None else accepted
+
+    def a_season_ago(self, key: bytes, time_ms: int, season_ms: int) -> float | None:
+        """The last value of the same part of an earlier season."""
+        found = self.series.get(key)
+        part = None if found is None else found[2].get(_part(time_ms, season_ms))
+        if part is None:
+            return None
+        latest, value, before = part
+        past: float | None = value if latest < time_ms // season_ms else before
+        return past
+
+    def bound(self, keys_max: int) -> None:
+        """Let go of the least recently used series beyond a maximum."""
+        while len(self.series) > keys_max:
+            del self.series[next(iter(self.series))]
+            self.evicted += 1
+
+    def adopt(self, before: GuardForm | None, after: GuardForm | None) -> None:
+        """Another guard is declared: series that it tells apart otherwise begin anew, and so do its counts lately."""
+        self.filled, self.trips, self.trips_before, self.clean = 0, {}, None, CLEAN
+        if before is None or after is None or before.by != after.by or not after.remembers:
+            self.series.clear()
+            self.turn += 1
+        elif before.season_ms != after.season_ms:
+            for found in self.series.values():
+                found[2].clear()
+        if after is not None:
+            self.bound(after.keys_max)
+
+    def _used(self, key: bytes, keys_max: int) -> Series:
+        """A series, which is now the most recently used one."""
+        found = self.series.pop(key, None)
+        self.series[key] = found = [None, None, {}] if found is None else found
+        if len(self.series) > keys_max:
+            self.bound(keys_max)
+        return found
+
+    # -- counts
+
+    def predicted(self) -> None:
+        """One more prediction was judged."""
+        if self.filled >= BLOCK:
+            self.filled, self.trips_before, self.trips = 0, self.trips, {}
+        self.filled += 1
+
+    def trip(self, rung: Rung) -> None:
+        """A rung tripped, of the prediction that was judged last."""
+        self.trips[rung] = self.trips.get(rung, 0) + 1
+
+    def recent(self, rung: Rung) -> tuple[int, int]:
+        """How often a rung tripped lately, of how many predictions."""
+        before = self.trips_before
+        if before is None:
+            return self.trips.get(rung, 0), self.filled
+        return self.trips.get(rung, 0) + before.get(rung, 0), self.filled + BLOCK
+
+
+def _part(time_ms: int, season_ms: int) -> int:
+    return time_ms % season_ms * PARTS // season_ms
+
+
+def _put(parts: dict[int, list[Any]], value: float, time_ms: int, season_ms: int) -> None:
+    """Put a value in its part of the season; one that is older than the season before the latest is left out."""
+    season, place = time_ms // season_ms, _part(time_ms, season_ms)
+    part = parts.get(place)
+    if part is None:
+        parts[place] = [season, value, None]
+    elif season > part[0]:
+        part[0], part[1], part[2] = season, value, part[1]
+    elif season == part[0]:
+        part[1] = value
+    elif season == part[0] - 1:
+        part[2] = value

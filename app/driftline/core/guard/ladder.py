@@ -1,0 +1,199 @@
+"""The rungs of a pipeline, in order, and what is done where one trips.
+
+`judge` is a function of the event, of what the model said of it, and of what is kept (`core.guard.kept`), which it
+changes: a replay comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+from driftline.core.guard import range as range_rung
+from driftline.core.guard import step as step_rung
+from driftline.core.guard import untrained as untrained_rung
+from driftline.core.guard.base import Beyond, Case, Limit
+from driftline.core.guard.kept import CLEAN, Kept
+from driftline.core.history.history import key_of
+from driftline.core.output import Action, Guard, Instead, Predicted, Prediction, Trip
+from driftline.core.pipeline import Pipeline
+from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, Seasonal
+from driftline.core.record import Event
+from driftline.core.task import task_of
+from driftline.core.task.predict import of_two
+
+RUNGS: Final[tuple[Callable[[GuardForm], Limit | None], ...]] = (untrained_rung.of, range_rung.of, step_rung.of)
+"""In the order in which they are asked; `finite`, the first of all, is the learner's."""
+
+AskGood: TypeAlias = Callable[[], tuple[Prediction | None, int]]
+_NOTHING: Final = Prediction()
+
+
+class Judged(NamedTuple):
+    """What became of a prediction.
+
+    Args:
+        instead: which fallback is served, if one is.
+        series: the key of the event's series, where its label is to be remembered.
+    """
+
+    prediction: Prediction
+    guard: Guard
+    tripped: tuple[Trip, ...]
+    instead: Instead | None
+    series: bytes | None
+
+
+class Ladder:
+    """The guard of one pipeline.
+
+    Args:
+        pipeline: with a guard.
+    """
+
+    def __init__(self, pipeline: Pipeline, guard: GuardForm) -> None:
+        task = task_of(pipeline.task)
+        self._limits = tuple([made for of in RUNGS if (made := of(guard)) is not None])
+        self._strict = tuple([limit for limit in self._limits if limit.action != "flag"])
+        self._fallbacks = guard.fallback
+        self._good_first: tuple[Fallback, ...] = ("last_good", *[one for one in guard.fallback if one != "last_good"])
+        self._remembers = guard.remembers
+        self._learns = guard.remembers and task.supervised and not task.classes  # labels are values of the series
+        self._season_ms = guard.season_ms
+        self._keys_max = guard.keys_max
+        features, context = list(pipeline.event.features), list(pipeline.event.context)
+        self._places = tuple(
+            [features.index(name) if name in features else -1 - context.index(name) for name in guard.by]
+        )
+        self._classes, self._two = task.classes, task.probability
+        self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
+
+    def judge(self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask_good: AskGood) -> Judged:
+        """Whether a prediction may be served, and what is served instead.
+
+        Args:
+            event: with its computed features.
+            learned: how many labels the model that made it has learned.
+            ask_good: what the last good copy of the model says of the event, and how many labels it has learned.
+        """
+        _, prediction, guard = predicted
+        key = self._key(kept, event) if self._remembers else None
+        time_ms = event.order_ms if event.time_ahead else event.time_ms
+        trips: list[Trip] = []
+        instead: Instead | None = None
+        if guard == "fallback":
+            trips.append(Trip("finite", "last_good"))
+            instead = "last_good"
+        passed = guard != "withheld"
+        if passed:
+            case = Case(prediction.value, learned, kept.near(key) if key is not None else ())
+            passed = self._climb(case, trips)
+            if passed and case.value is not prediction.value and case.value is not None:
+                prediction = self._of(case.value)
+        else:
+            trips.append(Trip("finite", "fallback" if self._fallbacks else "withhold"))
+        kept.predicted()
+        for trip in trips:
+            kept.trip(trip.rung)
+        accepted = passed and instead is None and all(trip.action == "clip" for trip in trips)
+        kept.clean = min(CLEAN, kept.clean + 1) if passed and instead is None else 0
+        if not passed:
+            order = self._order(trips[-1].action)
+            instead, prediction = self._fall_back(kept, order, key, time_ms, ask_good)
+        if accepted and key is not None and prediction.value is not None:
+            kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
+        state = _state(trips, instead, passed=passed)
+        series = kept.mark + key if self._learns and key is not None else None
+        return Judged(prediction, state, tuple(trips), instead, series)
+
+    def label(self, kept: Kept, series: bytes, value: float, time_ms: int) -> None:
+        """The label of an event has come.
+
+        Args:
+            series: as `Judged` has it.
+            time_ms: of the event.
+        """
+        mark = kept.mark
+        if series.startswith(mark):
+            kept.label(series[len(mark) :], value, time_ms, self._season_ms, self._keys_max)
+
+    def _key(self, kept: Kept, event: Event) -> bytes | None:
+        if not self._places:
+            return b""
+        key = key_of(self._places, event.features, event.context)
+        if key is None:
+            kept.keyless += 1
+        return key
+
+    def _climb(self, case: Case, trips: list[Trip]) -> bool:
+        """Rung by rung, until one ends it; returns whether what is in the case then may be served."""
+        clipped = False
+        for limit in self._limits:
+            found = limit.beyond(case)
+            if found is None:
+                continue
+            trips.append(_trip(limit, found))
+            if limit.action == "clip":
+                case.value, clipped = found.limit, True
+            elif limit.action != "flag":
+                return False
+        return not clipped or self._allows(case)
+
+    def _allows(self, case: Case) -> bool:
+        """Whether every rung that is no mere flag lets it pass."""
+        return all(limit.beyond(case) is None for limit in self._strict)
+
+    def _order(self, action: Action) -> tuple[Fallback, ...]:
+        """Which fallbacks are asked after an action; after a clip to where another rung trips, those of the file."""
+        match action:
+            case "withhold":
+                return ()
+            case "last_good":
+                return self._good_first
+            case _:
+                return self._fallbacks
+
+    def _fall_back(
+        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, ask_good: AskGood
+    ) -> tuple[Instead | None, Prediction]:
+        """The first fallback that may pass; nothing where none may."""
+        near = kept.near(key) if key is not None else ()
+        for fallback in order:
+            name, made, learned = self._made(kept, fallback, key, time_ms, ask_good)
+            if made is not None and made != _NOTHING and self._allows(Case(made.value, learned, near)):
+                return name, made
+        return None, _NOTHING
+
+    def _made(
+        self, kept: Kept, fallback: Fallback, key: bytes | None, time_ms: int, ask_good: AskGood
+    ) -> tuple[Instead, Prediction | None, int | None]:
+        """What a fallback says, if anything; and how many labels its model has learned, where a model made it."""
+        if isinstance(fallback, Constant):
+            value = fallback.value
+            classes = self._classes and not self._two
+            return "value", Prediction(label=value) if classes else self._of(float(value)), None
+        if fallback == "last_good":
+            return fallback, *ask_good()
+        if isinstance(fallback, Seasonal):
+            past = None if key is None else kept.a_season_ago(key, time_ms, fallback.season_ms)
+            return "seasonal", None if past is None else self._of(past), None
+        past = None if key is None else kept.last(key)
+        return fallback, None if past is None else self._of(past), None
+
+    def _of(self, value: float) -> Prediction:
+        """The prediction of a number, or of a probability."""
+        return of_two(value, self._threshold) if self._two else Prediction(value=value)
+
+
+def _trip(limit: Limit, found: Beyond) -> Trip:
+    return Trip(limit.name, limit.action, found.limit, found.excess)
+
+
+def _state(trips: list[Trip], instead: Instead | None, *, passed: bool) -> Guard:
+    if instead is not None:
+        return "fallback"
+    if not passed:
+        return "withheld"
+    if not trips:
+        return "served"
+    return "clipped" if any(trip.action == "clip" for trip in trips) else "flagged"

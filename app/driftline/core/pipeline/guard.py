@@ -1,0 +1,159 @@
+"""The guard as a pipeline file declares it: what may leave, and what is served in place of what may not.
+
+Each rung is a section with its limits and an action. The order of the rungs is fixed (`core.guard`), whatever the order
+in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from driftline.core.notation import Count, Duration, ScalarValue, check_scalar
+from driftline.core.pipeline.feature import Form
+
+SEASON_MS_MIN = 60_000
+_ACTION = (
+    "flag (serve it, and mark the score), {}last_good (serve what the last good model says), fallback (serve the first "
+    "of guard.fallback that may pass) or withhold (serve nothing)"
+)
+_WITHOUT_CLIP = _ACTION.format("")
+_WITH_CLIP = _ACTION.format("clip (serve the limit), ")
+
+
+class Constant(Form):
+    """A value that is served in place of a prediction."""
+
+    value: ScalarValue
+
+
+class Seasonal(Form):
+    """What was accepted for the same series one season ago."""
+
+    season_ms: Annotated[Duration, Field(ge=SEASON_MS_MIN)] = Field(
+        alias="seasonal", description="the season, as in 1d; it has 24 parts, each with a value of its own"
+    )
+
+
+_FALLBACK_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": ["last_good", "last_value"]},
+        {
+            "type": "object",
+            "properties": {"value": {"type": ["boolean", "number", "string"]}},
+            "required": ["value"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"seasonal": {"type": "string"}},
+            "required": ["seasonal"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+def _read_fallback(value: object) -> object:
+    if value in ("last_good", "last_value") or isinstance(value, Constant | Seasonal):
+        return value
+    if isinstance(value, dict) and list(value) == ["value"]:
+        return Constant(value=check_scalar(value["value"]))
+    if isinstance(value, dict) and list(value) == ["seasonal"]:
+        return Seasonal.model_validate(value)
+    raise ValueError("write last_good, last_value, {seasonal: DURATION} or {value: VALUE}")
+
+
+Fallback: TypeAlias = Annotated[
+    Literal["last_good", "last_value"] | Constant | Seasonal,
+    BeforeValidator(_read_fallback),
+    WithJsonSchema(_FALLBACK_SCHEMA),
+]
+
+
+class Untrained(Form):
+    """When a model has learned too little to be served without a word."""
+
+    labels_min: Count = Field(
+        description="number of labels (task anomaly: of events) that the model must have learned; after a reset it "
+        "begins at 0 again"
+    )
+    action: Literal["flag", "last_good", "fallback", "withhold"] = Field(default="flag", description=_WITHOUT_CLIP)
+
+
+class Range(Form):
+    """Between which values a prediction must lie."""
+
+    min: float | None = Field(default=None, description="least value (binary: probability) that may be served")
+    max: float | None = Field(default=None, description="greatest value (binary: probability) that may be served")
+    action: Literal["flag", "clip", "last_good", "fallback", "withhold"] = Field(default="clip", description=_WITH_CLIP)
+
+
+class Step(Form):
+    """How far a prediction may be from the series' last accepted value, or from its last label."""
+
+    ratio_max: Annotated[float, Field(gt=1)] | None = Field(
+        default=None, description="most times the last value, or one over it"
+    )
+    difference_max: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="greatest difference from the last value"
+    )
+    tolerance: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="a difference of up to this much always passes, so that small values may vary"
+    )
+    action: Literal["flag", "clip", "last_good", "fallback", "withhold"] = Field(
+        default="fallback", description=_WITH_CLIP
+    )
+
+
+def _read_list(value: object) -> object:
+    """One of something, or a list of them."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    return (value,)
+
+
+class GuardForm(Form):
+    """What may be served."""
+
+    by: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_read_list),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field(
+        default=(),
+        description="features or context fields that tell one series from another, for step, last_value and seasonal "
+        "[default: all events are one series]",
+    )
+    untrained: Untrained | None = Field(default=None, description="limits for a model that has learned little")
+    range: Range | None = Field(default=None, description="limits of the prediction")
+    step: Step | None = Field(default=None, description="limits of the change from the last value of the series")
+    fallback: Annotated[
+        tuple[Fallback, ...],
+        BeforeValidator(_read_list),
+        WithJsonSchema({"anyOf": [_FALLBACK_SCHEMA, {"type": "array", "items": _FALLBACK_SCHEMA}]}),
+    ] = Field(
+        default=(),
+        description="what to serve instead, in this order: last_good (the last good copy of the model), last_value "
+        "(the series' last accepted value), {seasonal: DURATION}, {value: VALUE}; nothing where none may pass",
+    )
+    keys_max: Count = Field(
+        default=10_000, description="most series that are remembered, per shard; the least recently used one is let go"
+    )
+
+    @property
+    def rungs(self) -> dict[str, Untrained | Range | Step]:
+        """The rungs that are declared, by name, in the order in which they are asked."""
+        found = {"untrained": self.untrained, "range": self.range, "step": self.step}
+        return {name: rung for name, rung in found.items() if rung is not None}
+
+    @property
+    def season_ms(self) -> int:
+        """Of the seasonal fallback; 0 without one."""
+        return next((one.season_ms for one in self.fallback if isinstance(one, Seasonal)), 0)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything needs the last values of a series."""
+        return self.step is not None or any(one == "last_value" or isinstance(one, Seasonal) for one in self.fallback)

@@ -1,0 +1,117 @@
+"""Rules for the guard: limits that contradict each other, exclude everything, or can never do anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from driftline.core.error import Problem
+from driftline.core.pipeline.form import EventForm
+from driftline.core.pipeline.guard import Constant, GuardForm, Range, Seasonal, Step
+from driftline.core.task import find_task
+from driftline.core.task.base import Task
+
+
+def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
+    """Every fault of the guard that can be seen without the model."""
+    guard: GuardForm | None = draft.get("guard")
+    if guard is None:
+        return
+    task = find_task(draft.get("task"))
+    if not guard.rungs:
+        yield Problem("guard", None, "has no limits: add untrained, range or step, or remove it")
+    if task is not None and ((task.classes and not task.probability) or task.slates):
+        for name in guard.rungs:
+            if name != "untrained":
+                text = f"is for numbers and probabilities; remove it for {task.name}"
+                yield Problem(f"guard.{name}", None, text)
+    if guard.range is not None:
+        yield from _range(guard.range, task)
+    if guard.step is not None:
+        yield from _step(guard.step)
+    for name, rung in guard.rungs.items():
+        if rung.action == "fallback" and not guard.fallback:
+            yield Problem(f"guard.{name}.action", "fallback", "needs guard.fallback: say what to serve instead")
+    yield from _fallbacks(guard, task)
+    yield from _series(guard, draft)
+
+
+def _range(limits: Range, task: Task | None) -> Iterator[Problem]:
+    low, high = limits.min, limits.max
+    if low is None and high is None:
+        yield Problem("guard.range", None, "needs a min or a max")
+    elif low is not None and high is not None and low > high:
+        yield Problem("guard.range", [low, high], "min is above max, so nothing could be served")
+    if task is not None and task.probability:
+        for key, limit in (("min", low), ("max", high)):
+            if limit is not None and not 0 <= limit <= 1:
+                yield Problem(f"guard.range.{key}", limit, "must be a probability, from 0 to 1")
+
+
+def _step(limits: Step) -> Iterator[Problem]:
+    if limits.ratio_max is None and limits.difference_max is None:
+        yield Problem("guard.step", None, "needs ratio_max or difference_max")
+    if limits.difference_max is not None and limits.tolerance > limits.difference_max:
+        yield Problem("guard.step.tolerance", limits.tolerance, "is above difference_max, which then never applies")
+
+
+def _fallbacks(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
+    for number, fallback in enumerate(guard.fallback):
+        place, shown = f"guard.fallback.{number}", _shown(fallback)
+        if fallback in guard.fallback[:number]:
+            yield Problem(place, shown, "is listed twice")
+        elif isinstance(fallback, Seasonal) and fallback.season_ms != guard.season_ms:
+            yield Problem(place, shown, "is a second season; one is kept for each series")
+        if any(isinstance(earlier, Constant) for earlier in guard.fallback[:number]):
+            yield Problem(place, shown, "is never reached: a value always passes; put it last")
+        if task is None:
+            continue
+        if task.slates:
+            yield Problem(place, shown, f"cannot take the place of a slate; remove it for {task.name}")
+        elif isinstance(fallback, Constant):
+            yield from _constant(place, fallback, guard, task)
+        elif fallback != "last_good" and task.classes and not task.probability:
+            yield Problem(place, shown, f"is for numbers and probabilities; remove it for {task.name}")
+
+
+def _constant(place: str, fallback: Constant, guard: GuardForm, task: Task) -> Iterator[Problem]:
+    value = fallback.value
+    if task.classes and not task.probability:
+        if isinstance(value, float):
+            yield Problem(place, value, "must be a class: a string, a whole number, true or false")
+        return
+    if isinstance(value, str | bool):
+        wanted = "a probability, from 0 to 1" if task.probability else "a number"
+        yield Problem(place, value, f"must be {wanted}")
+        return
+    if task.probability and not 0 <= value <= 1:
+        yield Problem(place, value, "must be a probability, from 0 to 1")
+        return
+    limits = guard.range
+    if limits is None or limits.action == "flag":
+        return
+    if (limits.min is not None and value < limits.min) or (limits.max is not None and value > limits.max):
+        yield Problem(place, value, "lies outside guard.range, so it could never be served")
+
+
+def _shown(fallback: object) -> object:
+    if isinstance(fallback, Constant):
+        return fallback.value
+    return "seasonal" if isinstance(fallback, Seasonal) else fallback
+
+
+def _series(guard: GuardForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
+    event: EventForm | None = draft.get("event")
+    if guard.by and not guard.remembers:
+        yield Problem("guard.by", list(guard.by), "is for step, last_value and seasonal; add one of them, or remove it")
+    if event is None:
+        return
+    for field in guard.by:
+        if guard.by.count(field) > 1:
+            yield Problem("guard.by", field, "is listed twice")
+        if field not in event.features and field not in event.context:
+            declared = [*event.features, *event.context]
+            close = get_close_matches(field, declared, n=1, cutoff=0.6)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; declared: {', '.join(declared[:30])}"
+            yield Problem("guard.by", field, f"is neither a declared feature nor in event.context{hint}")
