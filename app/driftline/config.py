@@ -106,7 +106,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = (), *, spare: bool = Fa
     Args:
         path: a YAML (or JSON) file.
         overrides: `key.key=value`, each in place of what the file says there, as in `params.lr=0.1`.
-        spare: features that nothing uses are no fault.
+        spare: features that nothing uses are not a fault.
 
     Raises:
         InputFileError: the file cannot be read.
@@ -393,15 +393,15 @@ class Settings(BaseModel):
         bootstrap: brokers to ask first, host:port separated by commas.
         security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
         sasl_mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or OAUTHBEARER.
-        ssl_cafile: certificates to trust; the system's own without it.
+        ssl_cafile: certificates to trust [default: the system's].
         ssl_certfile, ssl_keyfile: the client's certificate and key, both or none.
         data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
         web_host, web_port: where /metrics and /health are served.
         pipeline: the pipeline file of commands without -p.
-        notify: file of webhooks that alerts are posted to; none without it.
+        notify: file of webhooks that alerts are posted to [default: none].
         snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
             signs, all verify. Each has at least 16 characters. Without it nothing is signed.
-        operator: name of who gives commands; the user of this machine without it.
+        operator: name of who sends commands [default: this machine's user].
         accept_unsigned_models: a worker without keys takes models over the control topic.
         merge_patience_ms: how long a worker that catches up waits for an input that had records and is quiet; 0 for
             not at all.

@@ -73,7 +73,7 @@ class Engine(Service):
         super().__init__(**options)
 
     def unready(self) -> list[str]:
-        """Why it does no work, or not all of it, in words; nothing where it does."""
+        """Why it does no work, or not all of it, as text; nothing where it does."""
         if self.failure is not None:
             return [f"it failed and is stopping: {str(self.failure).partition(chr(10))[0]:.300}"]
         if self.worker is not None:

@@ -36,7 +36,7 @@ class Sample(Struct, frozen=True):
         whole: whether that is the whole file.
         arrays: paths that hold arrays, which no feature can be.
         typed: whether the file knows text from numbers, as JSON does and CSV does not.
-        bad: lines that are no rows.
+        bad: lines that are not rows.
         unnamed: places of columns without a name, from 1.
         texts: columns of numbers that are written as text in a file that knows both, and their decimal sign.
     """

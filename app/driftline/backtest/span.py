@@ -68,7 +68,7 @@ class Bounds:
 
     Args:
         beginnings: the first offsets that are retained.
-        cut_events, cut_labels: what retention has cut off of what was requested, in words.
+        cut_events, cut_labels: what retention has cut off of what was requested, as text.
         over_ms: when the wait of the span's last event is over; None where the topics do not reach so far.
     """
 

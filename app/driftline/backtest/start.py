@@ -108,7 +108,7 @@ def _kept(manifest: Manifest, bounds: Bounds) -> bool:
 
 
 def _oldest(snapshot: tuple[Manifest, Frozen], pipeline: Pipeline, partition: int) -> str:
-    """Where the oldest snapshot lies that can be gone on from, in words."""
+    """Where the oldest snapshot lies that can be gone on from, as text."""
     manifest, frozen = snapshot
     read = sum(at for name, at in manifest.positions.items() if topic_of(name) == pipeline.topics.events)
     text = f"its oldest is at offset {read:,}"

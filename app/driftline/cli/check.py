@@ -97,7 +97,7 @@ def _end(looked: dict[str, Any] | None) -> None:
 
 
 def _verdict(pipeline: Pipeline, proof: dict[str, Any] | None, warnings: Sequence[str]) -> Iterator[str]:
-    """Whether it is right, and what to mend all the same."""
+    """Whether it is right, and what to fix all the same."""
     yield f"{pipeline.name}: the pipeline file is valid" + (f", with {_counted(len(warnings))}" if warnings else "")
     for warning in warnings:
         yield f"WARNING: {warning}"

@@ -176,7 +176,7 @@ def rejected_line(arrival: Arrival) -> str:
 
 
 def _readable(name: str, content: bytes | None) -> dict[str, str | None]:
-    """Bytes under a name as text, or under `<name>_base64` where they are no UTF-8."""
+    """Bytes under a name as text, or under `<name>_base64` where they are not UTF-8."""
     if content is None:
         return {name: None}
     try:

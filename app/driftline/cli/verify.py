@@ -70,7 +70,7 @@ async def _audit(pipeline: Pipeline, settings: Settings, span: Span) -> Sequence
 
 @contextmanager
 def _progress(shards: int) -> Iterator[OnProgress]:
-    """A bar on stderr, over the journals of all shards; none where that is no terminal."""
+    """A bar on stderr, over the journals of all shards; none where that is not a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

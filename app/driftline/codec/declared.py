@@ -1,4 +1,4 @@
-"""Records that are as the pipeline declares them: a scalar at each key of its own, and no other key.
+"""Records exactly as the pipeline declares them: a scalar under each declared key, and no other key.
 
 They are read in one go, at less than half the cost. Any other record is left to the reader that can tell what is wrong
 with it; these it would read to the same values.

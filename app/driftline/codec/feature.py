@@ -144,7 +144,7 @@ def is_number_text(value: object) -> bool:
 def from_text(form: LabelForm, labels: LabelKind) -> Callable[[str], Any] | None:
     """How the text of a label becomes the number, true or false that it is meant to be; None where it stays text.
 
-    What is no such thing stays as it is, for `Target` to refuse.
+    Any other text stays as it is, for `Target` to refuse.
     """
     if labels.textual or isinstance(form.positive, str):
         return None

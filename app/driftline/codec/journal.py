@@ -115,7 +115,7 @@ Entry: TypeAlias = SliceEntry | EpochEntry
 
 
 class Link(Struct, frozen=True):
-    """An entry in its place in the chain, with a note for people that is no part of either."""
+    """An entry in its place in the chain, with a note for people that belongs to neither."""
 
     entry: Entry
     chain: str

@@ -52,7 +52,7 @@ class RefusedError(Exception):
 
 
 class PassedOverError(Exception):
-    """Carries the kind (`core.record.Passed`) of a record that is no event or label and no fault either."""
+    """Carries the kind (`core.record.Passed`) of a record that is neither an event or label nor a fault."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

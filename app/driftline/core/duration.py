@@ -17,7 +17,7 @@ def parse_duration(value: object) -> int:
         value: text such as `15m`, or 0.
 
     Raises:
-        ValueError: it is no such text, not a whole number of milliseconds, or longer than ten years.
+        ValueError: it is not written like that, not a whole number of milliseconds, or longer than ten years.
     """
     if value == 0 and isinstance(value, int) and not isinstance(value, bool):
         return 0

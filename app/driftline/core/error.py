@@ -135,7 +135,7 @@ class InputLostError(RecoveryError):
     """Input records that the journal names are no longer retained by the broker.
 
     Args:
-        lost: which, in words.
+        lost: which, as text.
         advice: what to do; by default, what a worker can do.
     """
 

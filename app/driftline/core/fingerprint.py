@@ -88,7 +88,7 @@ NAMES = {"river": "River", "python": "Python", "numpy": "numpy", "app": "Driftli
 
 
 def readers(there: Mapping[str, str]) -> str:
-    """The versions that read what these made, in words."""
+    """The versions that read what these made, as text."""
     texts = []
     for name, numbers in AS_FAR_AS.items():
         given = str(there.get(name, "unknown"))[:20].split(".")

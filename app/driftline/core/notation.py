@@ -114,7 +114,7 @@ def _check_path(value: object) -> str:
 
 
 def check_scalar(value: object) -> Scalar:
-    """A value that JSON can hold and that is no array or object: true or false, a finite number, text."""
+    """A value that JSON can hold and that is not an array or object: true or false, a finite number, text."""
     if isinstance(value, bool | str):
         return value
     if isinstance(value, int):

@@ -53,7 +53,7 @@ def parse_number(text: str, decimal: Decimal = ".", *, thousands: bool = False) 
         thousands: whether the other of the two signs parts groups of three digits. Blanks and apostrophes may anyway.
 
     Returns:
-        An int for whole numbers of up to 64 bits, else a finite float; None for a text that is no number.
+        An int for whole numbers of up to 64 bits, else a finite float; None for a text that is not a number.
     """
     text = text.strip().replace("\u2212", "-")
     if decimal == "," or not _PLAIN.fullmatch(text):

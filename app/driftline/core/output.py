@@ -168,7 +168,7 @@ class Alert(Struct, frozen=True, gc=False):
     """Something that a person or a program should act on.
 
     Args:
-        episode: one trouble from its opening to its end; the record's key.
+        episode: one problem from its opening to its end; the record's key.
         update: number of this message among those of its episode, from 1.
         opened_ms: event time of the episode's opening.
         audience: the roles it is for.

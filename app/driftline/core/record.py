@@ -126,7 +126,7 @@ class Control(Struct, frozen=True, gc=False):
 
 @final
 class Malformed(Struct, frozen=True, gc=False):
-    """Bytes that are no event, label or control; `reason` is one of a closed list (`codec.decode.REASONS`)."""
+    """Bytes that are not an event, label or control; `reason` is one of a closed list (`codec.decode.REASONS`)."""
 
     source: Source
     order_ms: int
@@ -136,7 +136,7 @@ class Malformed(Struct, frozen=True, gc=False):
 
 @final
 class Passed(Struct, frozen=True, gc=False):
-    """A record that is no event or label and no fault either: counted, and passed over.
+    """A record that is neither an event or label nor a fault: counted, and passed over.
 
     Args:
         order_ms: before all times, so that it holds no one back and what is behind it keeps its own.

@@ -76,7 +76,7 @@ class OfFeature(Struct, frozen=True):
     """From one feature of each event; may alert from the first value on, or once its reference is full.
 
     Args:
-        bit: whether it is so of a value, beside the one that stands in for a missing value. None for the signals of
+        bit: whether a value has the property, given the one that stands in for a missing value. None for the signals of
             `drift.features`: which of them there are, and how they are watched, goes by the feature's type.
     """
 

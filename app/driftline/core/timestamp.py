@@ -176,7 +176,7 @@ def _made(parts: Mapping[str, str | None], value: str) -> datetime:
     """A moment out of its parts.
 
     Raises:
-        ValueError: a part cannot be, or names a zone that is no offset.
+        ValueError: a part is impossible, or names a zone that is not an offset.
     """
     weekday, name = (parts.get("weekday") or "mon").lower(), parts.get("name")
     month = _month(name) if name is not None else int(parts["month"] or 0)

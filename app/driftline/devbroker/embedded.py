@@ -1,6 +1,6 @@
 """A broker from pip alone: librdkafka's mock cluster, in a child process.
 
-It is up at once and needs neither Java nor a download. It is no Kafka: see `LIMITS`, which is printed where
+It is up at once and needs neither Java nor a download. It is not Kafka: see `LIMITS`, which is printed where
 it starts. Its C interface is called directly, since the Python package has no way to reach the cluster it
 makes.
 
@@ -183,7 +183,7 @@ def serve(topics: Mapping[str, int]) -> None:
 
 
 def read_order(value: bytes | None) -> dict[str, int]:
-    """The topics that a record on the control topic asks for; none where it is no such record."""
+    """The topics that a record on the control topic asks for; none where it is another record."""
     try:
         order = json.loads(value or b"{}")
     except ValueError:

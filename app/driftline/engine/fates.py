@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class LabelLog:
-    """Notes what became of the labels of a worker's shards, at most once a minute, and each trouble of theirs once."""
+    """Notes what became of the labels of a worker's shards, at most once a minute, and each of their problems once."""
 
     def __init__(self) -> None:
         self._noted_s = float("-inf")

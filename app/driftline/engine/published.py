@@ -131,7 +131,7 @@ def output_id_of(source: Source) -> str | None:
 
 
 def cause_of(output_id: str | None, shard: int, shards: int, inputs: Collection[str]) -> Cause | None:
-    """What an id names; None where it is no id of this shard."""
+    """What an id names; None where it is not an id of this shard."""
     topic, *numbers = (output_id or "").rsplit("-", 3)
     partition, number, ordinal = [offset_of(text) for text in numbers] if len(numbers) == 3 else (None, None, None)
     if partition is None or number is None or ordinal is None or numbers[0] != str(partition):

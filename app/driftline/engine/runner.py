@@ -175,7 +175,7 @@ class Runner:
             self._folding.halt()
 
     async def run(self) -> None:
-        """Until stopped. Raises what recovering again would not mend."""
+        """Until stopped. Raises what recovering again would not fix."""
         try:
             while not self._stopping.is_set():
                 await self._free.wait()

@@ -4,11 +4,11 @@ What is taken at the edge is small: the model, metrics and detectors as bytes, a
 nothing. The ledger's segments become bytes later, one by one, as they are written: a few chunks inside each commit of
 the slices that follow (or, when nothing comes in, in commits of its own), so that no transaction grows large and
 nothing waits for it. A segment that its slot has already is not written again; see `codec.manifest`. The manifest
-goes last: without it there is no snapshot.
+goes last: a slot without one is no snapshot.
 
 What a segment carries is written once it is full, and stays as it is while labels come: its fates say which events are
-gone. Once half of it is, it is written anew, so a slot never holds more than twice what is needed, and an event is
-written twice for it on average at most. And each snapshot writes a few segments anew in turn, so that what someone
+gone. Once half of it is, it is rewritten, so a slot never holds more than twice what is needed, and an event is
+written twice for it on average at most. And each snapshot rewrites a few segments in turn, so that what someone
 spoilt or removed in the topic does not stay so.
 """
 

@@ -3,7 +3,7 @@
 An entry is accepted if one of the keys sealed it, or if a later one that is sealed follows it in the chain: whoever
 wrote that had accepted what came before. So a journal that began without a key, or under one that is given up, is whole
 as far as it was taken over. Any other entry is skipped if a sealed one goes on from the entry before it: then a
-stranger wrote it. Where neither is so, at the journal's end, the keys do not say whether it is ours, and the user has
+stranger wrote it. Where neither holds, at the journal's end, the keys do not say whether it is ours, and the user has
 to: `Unsigned`.
 
 Which entries a sealed one follows is found by going back from it (`Ancestry`): read forwards, a stranger's entry behind
@@ -142,7 +142,7 @@ class Trust:
         raise UnsignedStateError(f"entry {source.offset} of the journal {self._name} is {with_key}. {WAYS}{ignore}")
 
     def passes_over(self, source: Source) -> bool:
-        """Whether a record that is no entry, or does not follow, can be nothing but a stranger's."""
+        """Whether a record that is not an entry, or does not follow, can only be a stranger's."""
         return bool(self._ring) and not is_sealed(source.value, self._name, self._ring)
 
     async def _look_ahead(self, start: int, chain: str, reached: Mapping[type[Entry], int]) -> bool:

@@ -1,7 +1,7 @@
 """A worker: polls the inputs, hands each record to its shard, and keeps the shards it is given alive.
 
 One task polls always; folding, commits and recovery run in the shards' own tasks and never block it for longer than
-a slice may compute. Any error that recovering again would not mend stops the whole worker: a supervisor, and a
+a slice may compute. Any error that recovering again would not fix stops the whole worker: a supervisor, and a
 person, should see it.
 """
 
@@ -94,7 +94,7 @@ class Worker:
         return not self.unready()
 
     def unready(self) -> list[str]:
-        """Why not, in words."""
+        """Why not, as text."""
         failure = self._failed.exception() if self._failed is not None and self._failed.done() else None
         if failure is not None:
             return [f"it failed and is stopping: {str(failure).partition(chr(10))[0]:.300}"]
@@ -277,7 +277,7 @@ class Worker:
             return
         counts = self._feed.counts()
         self._settle_shards(counts)
-        ours = {one for one in shards if one < self._shards}  # partitions that were added to the journal are no shards
+        ours = {one for one in shards if one < self._shards}  # partitions that were added to the journal are not shards
         log.info("shards of this worker: %s", ", ".join(map(str, sorted(ours))) or "none")
         for number in sorted(set(self.runners) - ours):
             self._dismiss(number)

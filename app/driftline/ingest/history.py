@@ -56,7 +56,7 @@ class History(Protocol):
         bad: what could not be read.
         order: how the order came about, for the report.
         ahead: rows whose time lies far ahead; see `core.fold.future`.
-        ahead_rows: the first of them, in words.
+        ahead_rows: the first of them, as text.
     """
 
     total: int
@@ -251,7 +251,7 @@ class TableHistory:
                         break
                     yield self._short(rows[first : first + BATCH_ROWS], plain)
             elif b'"' in block:
-                # A cell with quotes may hold line breaks: from there on, lines are no rows.
+                # A cell with quotes may hold line breaks: from there on, lines are not rows.
                 rest = TextIOWrapper(BufferedReader(_Behind(block, file)), "utf-8", newline="")
                 yield from self._long_part(rest, lines_read)
                 break

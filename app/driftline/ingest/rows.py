@@ -224,7 +224,7 @@ class CsvRows:
             bad: called with the line of a row that has another number of them, and what is wrong.
 
         Raises:
-            InputFileError: it is no CSV from some line on.
+            InputFileError: it is not CSV from some line on.
         """
         yield from read_cells(self._path, self._reader, len(self.header), bad, self._before)
 
@@ -273,7 +273,7 @@ def json_rows(
     """Each line of JSON and its number.
 
     Args:
-        bad: called with the number of a line that is no object, and what is wrong.
+        bad: called with the number of a line that is not an object, and what is wrong.
 
     Raises:
         InputFileError: the file is one JSON array.

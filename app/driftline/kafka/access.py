@@ -2,7 +2,7 @@
 
 aiokafka raises the same error for every failed start: it could not connect. The reason goes to its log. Here the
 first steps of a connection are taken again, one by one, and where the broker's end of it looks as if it spoke another
-language (TLS or none, SASL or none), that language is tried. What only a person can mend is an `AccessError`; all else
+language (TLS or none, SASL or none), that language is tried. What only a person can fix is an `AccessError`; all else
 is a reason to try again.
 """
 
@@ -75,7 +75,7 @@ async def _connect(host: str, port: int, options: Mapping[str, Any]) -> None:
 
 
 async def _refusal(host: str, port: int, options: Mapping[str, Any], error: BaseException) -> str | None:
-    """What a person must change, in words; None where waiting may help."""
+    """What a person must change, as text; None where waiting may help."""
     mechanism, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
     protocol = str(options["security_protocol"])
     match error:

@@ -79,7 +79,7 @@ def _left(closed: asyncio.Future[None]) -> None:
 
 
 def install() -> None:
-    """Put the mended methods in place of aiokafka's, in this process."""
+    """Replace aiokafka's methods by the fixed ones, in this process."""
     aiokafka_client.create_conn = _making
     AIOKafkaClient.bootstrap = _starting
     AIOKafkaConnection.close = _leaving

@@ -60,7 +60,7 @@ _ADVICE: dict[type[BaseException], str] = {
 
 
 def advice(error: BaseException, topic: str = "a topic of the pipeline") -> str:
-    """What to do about an error of a broker, in words; empty where the error says all there is.
+    """What to do about an error of a broker, as text; empty where the error says all there is.
 
     Args:
         topic: what was written or read.

@@ -1,8 +1,9 @@
 """Reads records that aiokafka cannot read, and skips batches that nothing can read.
 
-Kafka's brokers take a record whose header has a name that is no UTF-8; aiokafka raises UnicodeDecodeError when it comes
+Kafka's brokers take a record whose header has a name that is not UTF-8; aiokafka raises UnicodeDecodeError when it
+comes
 to it, and would again after every restart: one such record stops a partition forever. Headers are nothing to the
-model, so such a record is an event like any other; each byte of the name that is no UTF-8 is shown as \\xNN where the
+model, so such a record is an event like any other; each byte of the name that is not UTF-8 is shown as \\xNN where the
 record is passed on (only rejected ones are).
 
 The fast reader stays in charge. Only a fetched piece that it fails on is read again, by the slow one. What it gives are

@@ -37,7 +37,7 @@ class Outlook(Struct, frozen=True):
         fate: `none`, there is none yet; `kept`; `anew`, kept and parts of it begin empty; `refused`, the worker would
             stop as the state cannot follow the file; `lost`, it would stop as the state cannot be had here.
         changed: keys of the pipeline file that differ from the journal's.
-        begins: what would begin empty, in words.
+        begins: what would begin empty, as text.
         source: where the state would come from, or why it cannot be had.
         versions: those that differ from the journal's last epoch, as "name there -> here".
     """
@@ -131,7 +131,7 @@ class _Look(Recovery):
         raise InputLostError(lost or "the inputs named by the journal have been deleted, and there is no snapshot")
 
     async def _deleted_unread(self, last: Recovered) -> str:
-        """Records that retention has taken before the shard read them, in words."""
+        """Records that retention has taken before the shard read them, as text."""
         for place, first in (await self._broker.beginnings(self._places)).items():
             if (read := last.positions.get(input_name(*place, self._partition), first)) < first:
                 return (

@@ -42,7 +42,7 @@ class ShardStatus(Struct, frozen=True):
         slice_number, epoch: of the last entry.
         note: the shard's own summary, at most a second older than the last entry under load; None if there is none.
         lag_to_end: as `lag`, to the end, with what open transactions hold back.
-        troubles: what stands in the way, or could not be learned, in words.
+        troubles: what stands in the way, or could not be learned, as text.
     """
 
     partition: int
@@ -74,7 +74,8 @@ class _Journal:
         slice_number, epoch: the greatest.
         note: the last summary of the state that the shard has; None where another state has begun since.
         noted: some entry has one.
-        bad, bad_count: offset of the first record that is no entry, and what is wrong with it; and how many there are.
+        bad, bad_count: offset of the first record that is not an entry, and what is wrong with it; and how many there
+            are.
         signed: an entry among them is sealed with a key of the deployment, which has one.
     """
 
@@ -98,7 +99,7 @@ class _Journal:
             self._begin()
 
     def refuse(self, offset: int, why: str) -> None:
-        """A record is no entry of ours."""
+        """A record is not an entry of ours."""
         self.bad = self.bad or (offset, why)
         self.bad_count += 1
 
@@ -250,7 +251,7 @@ async def _without_tails(broker: KafkaBroker, found: ShardStatus, edges: Edges) 
 
 
 async def _open(broker: KafkaBroker, pipeline: Pipeline, places: Sequence[Place], edges: Edges) -> list[str]:
-    """Transactions that are open and stay so, in words."""
+    """Transactions that are open and stay so, as text."""
     held = [place for place in places if edges.stable[place] < edges.ends[place]]
     if not held or pipeline.delivery != "exactly_once":
         return []

@@ -63,7 +63,7 @@ class ShardAudit:
     """What the audit of one shard found.
 
     Args:
-        start: where it began, in words.
+        start: where it began, as text.
         slices, records: replayed, of which `unverifiable` slices came out otherwise under other versions or
             arithmetic than they were made with.
         passed_over: slices that could not be folded, as their inputs are gone or their pipeline cannot be read.
@@ -273,7 +273,7 @@ class Audit(Recovery):
         return starts
 
     async def _lost_before(self) -> str:
-        """What is missing for a fold from the beginning, in words; empty if nothing is."""
+        """What is missing for a fold from the beginning, as text; empty if nothing is."""
         if self._journal_start > 0:
             return f"the journal now starts at offset {self._journal_start}"
         async with aclosing(self._journal(self._beginning())) as entries:

@@ -32,7 +32,7 @@ class Format:
             `$envelope` leads into is put under `ENVELOPE`. Raises `RefusedError` or `PassedOverError`.
         write: the value that is read as a row, for rows of files: from the row, what it says of its envelope, its id
             and its time in ms. None where that is the row's JSON. Raises `TypeError`.
-        read_key: a record's key that is no scalar, as a document. Raises `RefusedError`.
+        read_key: a record's key that is not a scalar, as a document. Raises `RefusedError`.
         plain: values are JSON objects with nothing around them, so `codec/declared` may read them.
         textual: what `$envelope` leads to is text, whatever it means.
         looks_like: what a document seems to be that was read as plain JSON but is of this format, with its article.

@@ -179,7 +179,7 @@ def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign
 
 
 def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
-    """A model whose prediction was no finite number.
+    """A model whose prediction was not a finite number.
 
     Args:
         guard: who served instead, if anyone could.
@@ -265,7 +265,7 @@ def performance_sign(pipeline: Pipeline, metric: str, value: float, limit: float
 
 
 def undefined_sign(pipeline: Pipeline, metric: str, count: int) -> Sign:
-    """A metric that was beyond its limit, and has no value now: whether the trouble is over cannot be seen."""
+    """A metric that was beyond its limit, and has no value now: whether the problem is over cannot be seen."""
     sentence = (
         f"Over the last {count:,} labels, {metric} of {pipeline.name} has no value (all of one class, or without a "
         "prediction), so it is unknown whether it is back within its limit."

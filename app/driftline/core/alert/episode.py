@@ -1,4 +1,4 @@
-"""Episodes: one per trouble, from its first sign until its signal has been quiet, however many signs come between.
+"""Episodes: one per problem, from its first sign until its signal has been quiet, however many signs come between.
 
 A detector fires many times at one change, a limit is crossed back and forth, a broken model breaks at each event. What
 a person wants is one message when it begins, one when it is over, and now and then a word that it lasts. So each signal
@@ -41,7 +41,7 @@ _EVER = 1 << 62
 
 
 class Sign(Struct, frozen=True, gc=False):
-    """A sign of trouble, as `alert` words it.
+    """A sign of a problem, as `alert` words it.
 
     Args:
         severity: by the kind's own rule; the pipeline file may say another.
@@ -85,7 +85,7 @@ class Moment(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Episode:
-    """One trouble.
+    """One problem.
 
     Args:
         signed_ms: when its last sign was seen, or when its condition ended.
@@ -148,7 +148,7 @@ class Episodes:
     silences: dict[str, int] = field(default_factory=dict)
 
     def sign(self, rules: Alerts, signal: str, sign: Sign, moment: Moment, *, holds: bool) -> Notice | None:
-        """Take in a sign of trouble; returns what is to be published now, if anything.
+        """Take in a sign of a problem; returns what is to be published now, if anything.
 
         Args:
             holds: it is a condition, which lasts until `calm` is called.
@@ -246,7 +246,7 @@ class Episodes:
     def forget(self, signals: frozenset[str], moment: Moment) -> None:
         """The pipeline's rules changed: conditions that it does not watch any more hold no longer.
 
-        No one knows whether the trouble is over, so that is not what the end of the episode says.
+        No one knows whether the problem is over, so that is not what the end of the episode says.
         """
         for signal, episode in self.open.items():
             if signal not in signals and episode.holds:

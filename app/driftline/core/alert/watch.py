@@ -50,7 +50,7 @@ SPREADS = 4.0  # of a Poisson count, by which more events than usual must lie be
 
 
 class Verdict(Struct, frozen=True, gc=False):
-    """What is so of one condition now: its sign where it holds, None where it does not."""
+    """One condition, judged now: its sign where it holds, None where it does not."""
 
     signal: str
     sign: Sign | None
@@ -149,7 +149,7 @@ class Watch:
     def judge_labels(
         self, pipeline: Pipeline, evaluation: Evaluation, open_signals: Collection[str]
     ) -> Iterator[Verdict]:
-        """What is so of metrics and delay, now that `SETTLED` more waits have ended."""
+        """Judge metrics and delay, now that `SETTLED` more waits have ended."""
         self.settled_due = self.settled + SETTLED
         before = self.marked
         self.marked = (self.settled, self.joined, self.late)
@@ -187,7 +187,7 @@ class Watch:
         return self.over >= self.over_due
 
     def judge_coverage(self, pipeline: Pipeline, open_signals: Collection[str]) -> Iterator[Verdict]:
-        """What is so of coverage, now that `SETTLED` more waits are over."""
+        """Judge coverage, now that `SETTLED` more waits are over."""
         self.over_due = self.over + SETTLED
         before, self.over_marked = self.over_marked, (self.over, self.over_labelled)
         self.covered.append((self.over - before[0], self.over_labelled - before[1]))
@@ -232,7 +232,7 @@ class Watch:
     def judge_shares(
         self, pipeline: Pipeline, scored: int, labelled: int, open_signals: Collection[str]
     ) -> Iterator[Verdict]:
-        """What is so of rejected records and missing features, where enough records came since the window began."""
+        """Judge rejected records and missing features, where enough records came since the window began."""
         shares = self.shares
         if shares is None:
             return
@@ -265,7 +265,7 @@ class Watch:
     def judge_throughput(
         self, pipeline: Pipeline, form: Throughput, now_ms: int, arrived: int, open_signals: Collection[str]
     ) -> Iterator[Verdict]:
-        """What is so of the windows that have ended.
+        """Judge the windows that have ended.
 
         Args:
             arrived: events so far, rejected ones included.

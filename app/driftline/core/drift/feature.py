@@ -4,7 +4,7 @@ season    numbers: the rank among values of the same time of day, week or year
 novelty   texts: 1 where the value was not among the first `reference_size`, else 0
 rate      texts: 1 where it is that value, else 0, for each of the `categories_max` most frequent of the
           first `reference_size`
-bits      1 where it is so of the value, else 0: that it is missing, for one
+bits      1 where the value has a property, else 0: that it is missing, for one
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SeasonWatch(ValueWatch):
 
 
 class MissingWatch(ValueWatch):
-    """How often something is so of a feature's values, as `OfFeature.bit` says: that they are missing, for one.
+    """How often a feature's values have the property that `OfFeature.bit` names: that they are missing, for one.
 
     Its name stands in states, and is that of the first such signal.
     """

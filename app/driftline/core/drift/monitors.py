@@ -77,7 +77,7 @@ class DriftMonitors:
         direct: detectors of the signals of the shard as a whole.
         features: detectors of features, by name.
         bits: detectors of the signals that are bits of a feature, by its name.
-        types: of features that are no numbers, by name.
+        types: of features that are not numbers, by name.
         fills: values that stand in for a missing feature, by name.
         warmup_labels: labels (anomaly: scores) before an error, a loss or a score may alert, 0 or more.
         reference_size: values that form a reference window.

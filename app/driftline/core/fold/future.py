@@ -87,7 +87,7 @@ class Judge:
         limit_ms: what lies beyond it is ahead of now.
         marks: at a replay, what was found then: offsets by lane. None where it is judged for the first time.
         found: offsets by lane of the records that are merged and far ahead, since `begin`.
-        named: the first of all of them, in words.
+        named: the first of all of them, as text.
     """
 
     def __init__(self, ahead_max_ms: int, *, patient: bool = True) -> None:

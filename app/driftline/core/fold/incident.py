@@ -1,6 +1,6 @@
 """What a shard does about incidents: rejected records, drift, model faults, exceeded limits.
 
-A sign of trouble belongs to the episode of its signal (`episode`), which decides whether it is published; `alert`
+A sign of a problem belongs to the episode of its signal (`episode`), which decides whether it is published; `alert`
 words it. A drift may also change the model (`reaction`).
 """
 
@@ -222,7 +222,7 @@ def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
 
 
 def notice(shard: Shard, signal: str, sign: Sign, out: Outbox, *, holds: bool = False) -> None:
-    """A sign of trouble: publish it if its episode says so."""
+    """A sign of a problem: publish it if its episode says so."""
     message = shard.episodes.sign(
         shard.pipeline.alerts, signal, sign, shard.moment(out.place(shard.pipeline.topics)), holds=holds
     )

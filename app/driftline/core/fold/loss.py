@@ -43,7 +43,7 @@ SILENT_MS: Final = 10 * MINUTE_MS  # without a label, at least
 
 
 def judge_strays(shard: Shard, *, timed: bool) -> Iterator[Verdict]:
-    """What is so of labels without events.
+    """Judge labels without events.
 
     Args:
         timed: time calls for the look, and not the number of such labels.
@@ -209,7 +209,7 @@ def _whole(shard: Shard) -> bool:
 
 
 def judge_silence(shard: Shard) -> Iterator[Verdict]:
-    """What is so of labels coming at all, now that some events more were scored."""
+    """Judge whether labels arrive at all, now that some more events were scored."""
     strays, now_ms = shard.strays, shard.now_ms
     silence, scored = strays.silence, shard.counts.get("scored", 0)
     if strays.began_ms is None:

@@ -100,7 +100,7 @@ class Window:
                 column[slot] = value
 
     def take_back(self, part: Part, time_ms: int, newest_ms: int, values: tuple[float | None, ...]) -> None:
-        """What was added at this time is no more."""
+        """Remove what was added at this time."""
         bucket = self.bucket(time_ms)
         if not part or (self._span_ms and bucket <= self.bucket(newest_ms) - BUCKETS):
             return
@@ -241,7 +241,7 @@ def latest_add(part: Part, size: int, time_ms: int, value: float) -> None:
 
 
 def latest_take_back(part: Part, time_ms: int, value: float) -> None:
-    """The newest one of this time and value is no more."""
+    """Remove the newest one of this time and value."""
     if not part:
         return
     times, values = part

@@ -90,7 +90,7 @@ class Keeper(Struct, frozen=True, gc=False):
     Args:
         place: in the past.
         add: one more event or label, at a time, the newest time being another; False where it is too old.
-        take_back: a label is no more; None where that cannot be.
+        take_back: remove a label; None where labels are never removed.
         bytes_max: of it, when it is full.
     """
 

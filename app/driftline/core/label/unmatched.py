@@ -24,7 +24,7 @@ LOOK_MS: Final = 20_000  # from one look to the next, at least
 PATIENCE_MS: Final = 30_000  # that any label may come before its event
 STEP_MAX: Final = 4_096  # labels without an event, from one look to the next
 LEAP_MS: Final = 3_600_000  # a move of the watermark that is worth remembering; less where waits are shorter
-CHECK_EVENTS: Final = 200  # events, from one look whether labels come at all to the next
+CHECK_EVENTS: Final = 200  # events, between checks whether labels arrive at all
 
 
 class Mark(Struct, frozen=True, gc=False, array_like=True):

@@ -130,7 +130,7 @@ def _partial(given: tuple[Any, ...]) -> Any:
 
 
 def _once(function: Any) -> bool:
-    """Whether it can be called, and is no partial: Python frees a long chain of them on the C stack."""
+    """Whether it can be called, and is not a partial: Python frees a long chain of them on the C stack."""
     return callable(function) and type(function) is not functools.partial
 
 

@@ -92,7 +92,8 @@ Text: TypeAlias = Annotated[
 
 
 class Feature(Form):
-    """One value that is read from an event: where it is in the user's JSON, its type, and what to do without it."""
+    """One value that is read from an event: where it is in the user's JSON, its type, and what to do if it is
+    missing."""
 
     path: PathText = Field(description="path of the value in the event [default: the feature's name]")
     type: FeatureType = Field(
@@ -161,7 +162,7 @@ def parse_past(text: str) -> Past:
     """What is written after `history:`.
 
     Raises:
-        ValueError: it is no function of the past, or lacks what it is of.
+        ValueError: it is not a function of the past, or lacks its field.
     """
     found = _CALL.fullmatch(text)
     name = found[1] if found else text.strip()

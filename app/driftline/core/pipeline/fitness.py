@@ -68,7 +68,7 @@ def _kind(part: Any) -> str:
 
 
 def _misplaced(model: Any) -> Iterator[tuple[str, Any]]:
-    """Steps before the last one that are no transformers."""
+    """Steps before the last one that are not transformers."""
     if not isinstance(model, compose.Pipeline):
         return
     steps = list(model.steps.items())

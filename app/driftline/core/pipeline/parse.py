@@ -62,7 +62,7 @@ def parse_pipeline(doc: object, *, spare: bool = False) -> Pipeline:
 
     Args:
         doc: mappings, lists and scalars, as a YAML or JSON reader gives them.
-        spare: features that nothing uses are no fault: in a backtest, candidates share a file's features.
+        spare: features that nothing uses are not a fault: in a backtest, candidates share a file's features.
 
     Raises:
         PipelineError: with every problem found.

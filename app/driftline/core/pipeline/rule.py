@@ -44,7 +44,7 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     """Every rule that does not hold, in the order of the file's sections.
 
     Args:
-        spare: features that nothing uses are no fault.
+        spare: features that nothing uses are not a fault.
     """
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (

@@ -1,1 +1,1 @@
-"""River's objects: written as expressions, built, seeded, mended."""
+"""River's objects: written as expressions, built, seeded, made deterministic."""

@@ -169,7 +169,7 @@ def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) 
 
 
 def _where(error: BaseException) -> str:
-    """The line of the user's own code at which it was raised: the last one that is no installed package's."""
+    """The line of the user's own code at which it was raised: the last one outside installed packages."""
     if isinstance(error, SyntaxError) and error.filename:
         return f", line {error.lineno} of {error.filename}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]

@@ -119,7 +119,7 @@ def adopt(shard: Shard, before: Pipeline) -> None:
 
 
 def begun_anew(before: Pipeline, after: Pipeline) -> list[str]:
-    """What has no past in a state that `adopt` takes over, in words: the rest goes on."""
+    """What has no past in a state that `adopt` takes over, as text: the rest goes on."""
     found = [f"metric {name}" for name in Evaluation.of(after).tracks if not _goes_on(name, before, after)]
     old, new = before.metric_by, after.metric_by
     found += ["metrics by label age"] if new.ages_ms and new.ages_ms != old.ages_ms else []

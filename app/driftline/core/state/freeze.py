@@ -159,7 +159,7 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Shard:
     """A shard from what `dump` made under the same pipeline, or from the parts of a snapshot.
 
     Raises:
-        SnapshotError: the bytes are no such state, or name something outside the allowlist.
+        SnapshotError: the bytes are not such a state, or name something outside the allowlist.
     """
     steps = loading(pipeline, partition, frozen)
     while True:

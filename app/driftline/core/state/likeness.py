@@ -21,7 +21,7 @@ _THERE = " is there"
 
 
 def unlikeness(model: Any, own: Any) -> str:
-    """What a model is or has that the pipeline's own is not or has not, in words; empty if there is nothing.
+    """What a model is or has that the pipeline's own is not or has not, as text; empty if there is nothing.
 
     Raises:
         Exception: any, of an object without its attributes.
@@ -79,7 +79,7 @@ def _settings(model: Any) -> dict[str, object]:
 
 
 def _another_setting(there: dict[str, object], here: dict[str, object]) -> str:
-    """The first that differs of those that both have, in words."""
+    """The first that differs of those that both have, as text."""
     for path, setting in here.items():
         if path.endswith(_THERE) and path not in there:
             return f"no {path.strip('.').removesuffix(_THERE)}"

@@ -28,7 +28,7 @@ def _from_8(state: dict[str, Any], fresh: Shard) -> None:
 
 
 def _from_9(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 10 names the modules of its classes anew (`driftline.core.moved`); nothing else has changed."""
+    """Format 10 has new names for the modules of its classes (`driftline.core.moved`); nothing else has changed."""
 
 
 def _from_10(state: dict[str, Any], fresh: Shard) -> None:

@@ -125,7 +125,7 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
     """The model itself.
 
     Raises:
-        UnfitError: its bytes name something outside the allowlist, or are no such model.
+        UnfitError: its bytes name something outside the allowlist, or are not such a model.
     """
     try:
         model = load_model(pipeline, frozen)

@@ -29,7 +29,7 @@ class Models:
     """Which of River's models fit a task.
 
     Args:
-        wants: what the last step must be, in words, with an example.
+        wants: what the last step must be, as text, with an example.
         suits: whether the last step is of that kind.
         refuses: why a model of that kind cannot be used all the same; None where it can.
     """
@@ -44,7 +44,7 @@ class Words:
     """How a prediction of the task is called.
 
     Args:
-        score, scores: one that is no class, with its article, and several of them.
+        score, scores: one that is not a class, with its article, and several of them.
         moved: what happened to them: `True` where they rose; ends where the figures follow.
     """
 
@@ -82,7 +82,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Naive:
-    """A model that has learned nothing of the features: its expression, and what it says, in words."""
+    """A model that has learned nothing of the features: its expression, and what it says, as text."""
 
     model: str
     name: str
@@ -165,5 +165,5 @@ def foreign_metric(name: TaskName, usual: tuple[str, ...]) -> str:
 
 
 def higher(scores: str) -> Callable[[bool], str]:
-    """How numbers move, in words."""
+    """How numbers move, as text."""
     return lambda rises: f"given {'higher' if rises else 'lower'} {scores}: "

@@ -48,7 +48,7 @@ class LabelKind:
         two_valued: it is yes or no, as the pipeline's `positive` and `negative` say.
         reader: makes the function that reads a label of a record; that raises `TargetError`.
         assumable: makes the function that says whether a value in the pipeline file can be a label.
-        allowed: what can be, in words.
+        allowed: what can be, as text.
     """
 
     numeric: bool

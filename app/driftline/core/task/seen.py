@@ -35,7 +35,7 @@ class Target(Struct, frozen=True):
         positive, negative: the values that mean yes and no; None where they are true and false, or 1 and 0.
         rare: share of the rarer class of two; 0 for other tasks.
         least, most: bounds of a number.
-        seen: how the label looks, in words.
+        seen: how the label looks, as text.
     """
 
     task: TaskName
