@@ -231,6 +231,8 @@ class Fold:
         inputs, world = Inputs(pipeline), self.world
         keyed: list[tuple[tuple[bool, int, int, int, int], InputRecord]] = []
         for name, part in entry.inputs.items():
+            if name not in self._positions:
+                raise BrokenError(f"{where}: reads {name}, which no epoch has taken up")
             if part.start != self._positions[name]:
                 raise BrokenError(f"{where}: {name} goes on at {part.start}, not at {self._positions[name]}")
             self._positions[name] = part.stop

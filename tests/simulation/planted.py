@@ -1,4 +1,4 @@
-"""Thirteen faults, planted in the engine by hand, one at a time: each must be found, or the simulator is too weak.
+"""Nineteen faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is too weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.
@@ -12,14 +12,21 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from typing import Any
 from unittest.mock import patch
 
+from driftline.codec import encode
 from driftline.codec.manifest import Part
 from driftline.codec.write import Write
 from driftline.core.error import CommitUnknownError
+from driftline.core.fold import step
+from driftline.core.fold.merge import Merge
+from driftline.core.history.keys import Keys, KeySegment
 from driftline.core.label.segment import Segment
 from driftline.core.pipeline import Pipeline
+from driftline.core.place import input_place, output_partition
+from driftline.core.record import Event
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
 from driftline.core.state.freeze import Frozen
@@ -247,6 +254,104 @@ def removal_of_what_is_needed() -> Iterator[None]:
         yield
 
 
+# -- shards of many partitions, and what the past knows
+
+
+@contextmanager
+def added_partition_read_from_its_end() -> Iterator[None]:
+    """A partition that was added is read from where it ends when it is seen, not from its beginning."""
+
+    async def starting(self: Runner, recovered: Any) -> tuple[dict[str, int], bool]:
+        positions, gap = await right(self, recovered)
+        added = {name: input_place(name, self.number) for name in positions if name not in recovered.positions}
+        if recovered.positions and added:
+            ends = await self._broker.ends(added.values())
+            positions.update({name: ends[place] for name, place in added.items()})
+        return positions, gap
+
+    right = Runner._starting_positions
+    with patch.object(Runner, "_starting_positions", starting):
+        yield
+
+
+@contextmanager
+def outputs_in_another_shards_partition() -> Iterator[None]:
+    """What a shard makes goes to the partition beside the one that is its own."""
+
+    def partition(of: int, shard: int, shards: int, count: int) -> int:
+        return (output_partition(of, shard, shards, count) + 1) % count
+
+    with patch.object(encode, "output_partition", partition):
+        yield
+
+
+@contextmanager
+def ties_broken_by_arrival() -> Iterator[None]:
+    """Of records with the same time, that of the input that was fetched first goes first."""
+
+    def push(self: Merge[Any], lane: int, unread: Sequence[Any]) -> None:
+        came = self.__dict__.setdefault("_came", [])
+        if lane not in came or not self.waiting(lane):
+            self.__dict__["_came"] = [*(one for one in came if one != lane), lane]
+        right_push(self, lane, unread)
+
+    def time_of(self: Merge[Any], lane: int, at_end: bool) -> float:
+        came = self.__dict__.get("_came", [])
+        return right_time(self, lane, at_end) + (came.index(lane) / 1024 if lane in came else 0)
+
+    right_push, right_time = Merge.push, Merge._time
+    with patch.object(Merge, "push", push), patch.object(Merge, "_time", time_of):
+        yield
+
+
+@contextmanager
+def label_known_before_it_joined() -> Iterator[None]:
+    """A label that came before its event is past when that event is scored."""
+
+    def event(shard: Shard, record: Event, out: Any) -> None:
+        found = shard.early.look(record.event_id)
+        if found.label is not None and shard.terms.label_history:
+            shard.history.complete(record, shard.now_ms)
+            shard.history.label(shard.history.label_keys, found.label, shard.now_ms, shard.now_ms)
+        right(shard, record, out)
+
+    right = step._event
+    with patch.object(step, "_event", event):
+        yield
+
+
+@contextmanager
+def evicted_key_comes_back_with_its_past() -> Iterator[None]:
+    """What was kept of a key before it was evicted is found again."""
+
+    def keep(self: Keys, key: bytes, past: Any) -> None:
+        self.__dict__.setdefault("_ever", {})[key] = deepcopy(past)
+        right_keep(self, key, past)
+
+    def find(self: Keys, key: bytes) -> Any:
+        return right_find(self, key) or deepcopy(self.__dict__.get("_ever", {}).get(key))
+
+    right_keep, right_find = Keys.keep, Keys.find
+    with patch.object(Keys, "keep", keep), patch.object(Keys, "find", find):
+        yield
+
+
+@contextmanager
+def keys_that_left_still_in_the_snapshot() -> Iterator[None]:
+    """A snapshot keeps a full segment of a history as the one before did, though keys have left it meanwhile."""
+
+    def row(self: SnapshotWriter, segment: Any, view: int) -> Any:
+        kept = self._written.rows[self.slot].get(segment.number)
+        if isinstance(segment, KeySegment) and segment.full and kept is not None:
+            segment.release()
+            return kept[0], []
+        return right(self, segment, view)
+
+    right = SnapshotWriter._row
+    with patch.object(SnapshotWriter, "_row", row):
+        yield
+
+
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     fault.__name__: fault
     for fault in (
@@ -263,24 +368,36 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         dedupe_forgotten_at_recovery,
         fates_not_written_again,
         removal_of_what_is_needed,
+        added_partition_read_from_its_end,
+        outputs_in_another_shards_partition,
+        ties_broken_by_arrival,
+        label_known_before_it_joined,
+        evicted_key_comes_back_with_its_past,
+        keys_that_left_still_in_the_snapshot,
     )
 }
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
-    "commit_before_publish": 6,
+    "commit_before_publish": 10,
     "no_fencing": 28,
     "seek_to_group_offsets": 3,
     "snapshot_without_positions": 0,
     "lost_answer_taken_for_an_abort": 8,
-    "commit_sent_twice": 50,
+    "commit_sent_twice": 52,
     "refused_batch_not_awaited": 7,
     "snapshot_before_its_slice": 0,
     "tick_not_journaled": 0,
-    "memory_kept_after_a_takeover": 16,
-    "dedupe_forgotten_at_recovery": 5,
+    "memory_kept_after_a_takeover": 193,
+    "dedupe_forgotten_at_recovery": 4,
     "fates_not_written_again": 0,
     "removal_of_what_is_needed": 0,
+    "added_partition_read_from_its_end": 4,
+    "outputs_in_another_shards_partition": 6,
+    "ties_broken_by_arrival": 22,
+    "label_known_before_it_joined": 14,
+    "evicted_key_comes_back_with_its_past": 1,
+    "keys_that_left_still_in_the_snapshot": 17,
 }
 
 
@@ -309,7 +426,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missed += found is None
         took_s = time.monotonic() - started_s
         what = f"seed {found[0]}" if found else f"not in {chosen.seeds} seeds"
-        print(f"{name:32} {what:>18}  {took_s:6.1f} s  {found[1][:90] if found else ''}")
+        print(f"{name:38} {what:>18}  {took_s:6.1f} s  {found[1][:90] if found else ''}")
     return 1 if missed else 0
 
 

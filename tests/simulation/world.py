@@ -20,13 +20,7 @@ from driftline.codec.inputs import Inputs
 from driftline.codec.journal import SliceEntry, encode_link, link
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.write import Write
-from driftline.core.error import (
-    BrokerError,
-    DriftlineError,
-    InputLostError,
-    PartitionsChangedError,
-    StateUnreadableError,
-)
+from driftline.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name
@@ -102,7 +96,6 @@ class World:
         violations: what must not be, as it was found while running.
         lost: a worker said that input was lost, and the scenario took input away.
         unreadable: it also said that another River reads the state: no worker goes on without it unasked.
-        refused: a worker of several shards was started, with partitions that were added to both events and labels.
         damaged: (partition, offset) of snapshot records that a fault changed.
     """
 
@@ -119,7 +112,6 @@ class World:
         self.violations: list[str] = []
         self.lost = False
         self.unreadable = False
-        self.refused = False
         self.stray = False
         self.damaged: set[tuple[int, int]] = set()
         self.deployed = 0
@@ -206,7 +198,7 @@ class World:
 
     @property
     def lost_for_good(self) -> bool:
-        return self.refused or (self.lost and (self.unreadable or not self.scenario.gap_continue))
+        return self.lost and (self.unreadable or not self.scenario.gap_continue)
 
     def settled(self) -> bool:
         """Whether every worker is ready, everything is in the journal, and nothing waits for time to pass."""
@@ -291,19 +283,11 @@ class World:
         if isinstance(error, InputLostError) and self._is_lost(life):
             self.lost = True
             self.unreadable |= isinstance(error, StateUnreadableError)
-        elif isinstance(error, PartitionsChangedError) and self._both_widened():
-            self.refused = True
         elif isinstance(error, BrokerError):
             self.reached["worker stopped as the broker was away"] += 1
         elif error is not None:
             kind = type(error).__name__ if isinstance(error, DriftlineError) else repr(error)
             self.violations.append(f"{life.name} stopped: {kind}: {error}")
-
-    def _both_widened(self) -> bool:
-        """Whether events and labels have more partitions, and so lie elsewhere for several shards."""
-        counts, topics = self.cluster.partitions, self.pipeline.topics
-        fewest = min(counts[topics.events], counts[topics.labels or ""])
-        return self.scenario.shard_count > 1 and fewest > self.scenario.partitions
 
     def _is_lost(self, life: Life) -> bool:
         ring = KEY if self.scenario.signed else NO_KEYS

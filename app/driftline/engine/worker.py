@@ -132,9 +132,11 @@ class Worker:
         polling = asyncio.create_task(self._poll())
         watching = asyncio.create_task(self._watch())
         try:
-            await asyncio.wait({polling, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({polling, watching, self._failed}, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
                 self._failed.result()
+            elif watching.done():
+                watching.result()  # raises: nothing else ends it
             elif not self._stopping:
                 await self._result_of(polling)
         finally:
@@ -249,7 +251,7 @@ class Worker:
             for runner in ready:
                 runner.widen()
             self._take(self._inputs_of(self.runners, counts))
-        elif counts and ready:
+        elif counts and self._shards and (ready or not self.runners):
             topics = {place.topic for place in unread}
             last = max((place.partition for place in read if place.topic in topics), default=0)
             self.lookout.note_unread({topic: counts[topic] for topic in topics}, _up_to(last + 1, self._shards))
