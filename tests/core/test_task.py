@@ -16,7 +16,7 @@ import pytest
 from river import metrics
 
 from driftline.core.drift.monitors import DriftMonitors
-from driftline.core.output import Outcome, Prediction
+from driftline.core.output import Judged, ModelVersion, Outcome, Prediction, Several
 from driftline.core.river.building import make_metric, make_model
 from driftline.core.river.curve import OWN_METRICS
 from driftline.core.signal import Signal
@@ -24,11 +24,14 @@ from driftline.core.task import TASK_NAMES, UNLABELLED, TaskName, find_task, tas
 
 APP = Path(__file__).resolve().parents[2] / "app" / "driftline"
 HOME = APP / "core" / "task"
-SAME_WORD = {  # a key of bytes, and a module of River's
-    "codec/key.py",
-    "core/river/building.py",
-    "core/pipeline/form.py",
-    "core/pipeline/place.py",
+SAME_WORD = {  # a key of bytes, a module of River's, a section of the pipeline file
+    "codec/key.py": {"'binary'"},
+    "core/river/building.py": {"'binary'"},
+    "core/pipeline/form.py": {"'binary'", "'forecast'"},
+    "core/pipeline/forecast.py": {"'forecast'"},
+    "core/pipeline/place.py": {"'binary'"},
+    "core/pipeline/rule.py": {"'forecast'"},
+    "core/shard/state.py": {"'forecast'"},
 }
 
 
@@ -65,9 +68,9 @@ def test_no_other_module_names_a_task() -> None:
 
 
 def test_a_module_that_has_the_same_word_has_only_that() -> None:
-    for name in SAME_WORD:
+    for name, same in SAME_WORD.items():
         words = {found.split()[-1] for found in _names_compared(ast.parse((APP / name).read_text()))}
-        assert words == {"'binary'"}, name
+        assert words == same, name
 
 
 def test_tasks_load_neither_river_nor_numpy() -> None:
@@ -80,7 +83,12 @@ def test_tasks_load_neither_river_nor_numpy() -> None:
 
 
 def outcome(prediction: Prediction, label: Any) -> Outcome:
-    return Outcome("e-0-0-1", "joined", None, 0, "e", 0, None, prediction, None, label, 0, None)
+    judged = None
+    if isinstance(prediction, Several):
+        values, bounds = prediction.ahead, ((1.0, None), (5.0, None))
+        versions = (ModelVersion(0, 0),) * 2
+        judged = Judged((), 0, 1_000, (1, 2), values, *bounds, (4.0, 4.0), versions, 2.0, 0.9)
+    return Outcome("e-0-0-1", "joined", None, 0, "e", 0, None, prediction, None, label, 0, None, judged=judged)
 
 
 SERVED: dict[TaskName, tuple[Prediction, Any]] = {
@@ -89,6 +97,7 @@ SERVED: dict[TaskName, tuple[Prediction, Any]] = {
     "regression": (Prediction(value=3.0), 4.5),
     "anomaly": (Prediction(value=0.9), True),
     "recommend": (Prediction(True, {"a": 0.5, "b": 0.25}, 0.6), '{"rewards":{"a":1.0,"b":0.0}}'),
+    "forecast": (Several(value=3.0, ahead=(3.0, 5.0)), 4.5),
 }
 
 
@@ -138,13 +147,15 @@ def test_usual_metrics_and_naive_models_fit_their_task(name: TaskName) -> None:
 
 def test_errors_and_scores_of_each_task() -> None:
     errors = {task.name: task.error and task.error(SERVED[task.name][1], SERVED[task.name][0]) for task in tasks()}
-    assert errors == {"binary": 0, "multiclass": 1, "regression": 1.5, "anomaly": None, "recommend": 0.5}
+    numbers = {"regression": 1.5, "anomaly": None, "recommend": 0.5, "forecast": 1.5}
+    assert errors == {"binary": 0, "multiclass": 1, **numbers}
     assert {task.name: task.watched(SERVED[task.name][0]) for task in tasks()} == {
         "binary": 0.75,
         "multiclass": 0.5,
         "regression": 3.0,
         "anomaly": 0.9,
         "recommend": 0.6,
+        "forecast": 3.0,
     }
     for task in tasks():
         if task.error is not None:

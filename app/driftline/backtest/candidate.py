@@ -196,7 +196,7 @@ class Candidate:
         self._earliest_ms, self._latest_ms = 1 << 62, -(1 << 62)  # times of the events within
         self._prefix = f"{pipeline.topics.events}-"
         self._buffer: list[Outcome] = []
-        self._labelled = pipeline.label is not None
+        self._labelled = pipeline.label is not None  # by records of their own
         self._ahead_max_ms = pipeline.limits.time_ahead_max_ms
         self._drifts_seen: dict[tuple[str, str], int] = {}
         self._each_score = rows is not None and not self._labelled
@@ -271,7 +271,7 @@ class Candidate:
         if ordinal == "1" and named.startswith(self._prefix):  # how the wait of an event ended
             partition = self.shard.number if outcome.partition == OWN else outcome.partition
             if self._is_within(partition, int(named.rpartition("-")[2])):
-                self.outstanding -= 1
+                self.outstanding -= self._labelled
                 self._buffer.append(outcome)
         elif outcome.event_time_ms is not None and self._earliest_ms <= outcome.event_time_ms <= self._latest_ms:
             self._buffer.append(outcome)  # a correction, or one of several labels: it names the label's place only

@@ -20,6 +20,7 @@ from driftline.backtest.remark import findings, undivided, warnings
 from driftline.backtest.run import Outcome
 from driftline.backtest.score import written
 from driftline.backtest.tally import AGES, SHARES, Cells, Tally, score_at
+from driftline.backtest.trace import Trace
 from driftline.core.error import InvariantError
 from driftline.core.fingerprint import versions
 from driftline.core.task import TaskName, find_task, task_of
@@ -140,6 +141,7 @@ class CandidateReport(Struct, frozen=True):
         changes: settings that differ from its file.
         failure: why it stopped early or learned nothing; the figures then cover the part before.
         taught: at least one label was learned before the last score.
+        horizons: of forecasts, by how many steps ahead; `traces` some of their series.
         scored: events that have a score.
         counted: labelled events; `burned` more were left out as burn-in.
         answered: how many of those counted have a prediction.
@@ -172,6 +174,8 @@ class CandidateReport(Struct, frozen=True):
     over_time: list[Part]
     segments: list[Part]
     label_ages: list[Part]
+    horizons: list[Part]
+    traces: list[Trace]
     calibration: list[Share]
     confusion: list[Confusion]
     decision_threshold: float | None
@@ -286,7 +290,7 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     rivals = {name: results[name].tally for name in able[1:]}
     facts = outcome.facts
     row_ms = facts.step_ms if facts.counted else None
-    labelled = any(spec.pipeline["label"] is not None for spec in specs)
+    labelled = task_of(task).ahead or any(spec.pipeline["label"] is not None for spec in specs)
     metrics = metrics_of(task_of(task).measure, asked.cost) if labelled else []
     comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
     return Report(
@@ -359,6 +363,8 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         over_time=_over_time(tally, cost),
         segments=_segments(tally, cost),
         label_ages=_parts(tally, list(AGES), tally.ages, cost),
+        horizons=_horizons(tally, cost),
+        traces=tally.traces.listed() if tally.traces is not None else [],
         calibration=_calibration(tally),
         confusion=_confusion(tally),
         decision_threshold=tally.threshold,
@@ -417,6 +423,11 @@ def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
         return []
     parts = _parts(tally, *tally.segments.parts(), cost)
     return parts if tally.segments.cut else sorted(parts, key=lambda part: -part.n)
+
+
+def _horizons(tally: Tally, cost: Cost | None) -> list[Part]:
+    cells = tally.horizons
+    return [] if cells is None else _parts(tally, [str(1 + number) for number in range(len(cells.sums))], cells, cost)
 
 
 def _calibration(tally: Tally) -> list[Share]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from driftline.backtest.exact import Scores
 from driftline.backtest.guarded import Guarded
+from driftline.backtest.trace import Traces
 from driftline.core.output import Outcome
 from driftline.core.pipeline import Pipeline
 from driftline.core.river.curve import OCTAVES, PER_OCTAVE
@@ -367,6 +368,11 @@ class Tally:
         self.segments: Segments | None = None
         if segment is not None and segment in pipeline.event.features:
             self.segments = Segments(segment, tuple(pipeline.event.features).index(segment), sums, coarse)
+        self.horizons: Cells | None = None
+        self.traces: Traces | None = None
+        if pipeline.forecast is not None:
+            self.horizons = Cells(pipeline.forecast.horizons, sums, 0)
+            self.traces = Traces(pipeline.forecast.horizons)
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()
         self.guarded = None if pipeline.guard is None else Guarded(pipeline)
@@ -397,6 +403,9 @@ class Tally:
         times = np.array([outcome.event_time_ms for outcome in outcomes], dtype=np.int64)
         self.timeline.cells.add(self.timeline.places(times), columns, coarse, positive)
         self.ages.add(_ages(outcomes, times), columns, coarse, positive)
+        if self.horizons is not None and self.traces is not None:
+            self.horizons.add(*self.measure.by_horizon(outcomes), None, None)
+            self.traces.add(outcomes)
         if self.segments is not None:
             place = self.segments.place
             values = [outcome.features[place] if outcome.features else None for outcome in outcomes]
@@ -420,6 +429,10 @@ class Tally:
             self.guarded.merge(other.guarded)
         if self.segments is not None and other.segments is not None:
             self.segments.merge(other.segments)
+        if self.horizons is not None and other.horizons is not None:
+            self.horizons.merge(other.horizons)
+        if self.traces is not None and other.traces is not None:
+            self.traces.merge(other.traces)
 
 
 def _ages(outcomes: Sequence[Outcome], times: Ints) -> Ints:

@@ -21,6 +21,8 @@ from driftline.codec.value import (
     ScoreValue,
     explored,
     features_of,
+    forecast_of,
+    judged_of,
     shown,
     slate_of,
     to_json,
@@ -80,6 +82,7 @@ class Encoder:
         self._places: dict[tuple[str, int], int] = {}  # by output topic and partition of the input
         self._features = features_of(pipeline)
         self._slates = task_of(pipeline.task).slates
+        self._by = pipeline.forecast.by if pipeline.forecast is not None else ()
         self._pipeline = pipeline.name
         self._value_max = pipeline.limits.output_bytes_max
         self._forms: dict[type, Callable[[Any], Message]] = {
@@ -119,6 +122,8 @@ class Encoder:
         if score.tripped:
             value.tripped = trips_of(score.tripped)
             value.instead = score.instead or UNSET
+        if score.forecast is not None:
+            value.forecast = forecast_of(score.forecast, self._by)
         time_ms = source.record_time_ms
         return Message(
             self._scores,
@@ -155,6 +160,8 @@ class Encoder:
             _put_slate(value, outcome)
         elif outcome.unserved:
             value.unserved = unserved_of(outcome.unserved)
+        if outcome.judged is not None:
+            value.forecast = judged_of(outcome.judged, self._by)
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
         partition = self._partition(self._outcomes, outcome.partition)
         return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")

@@ -28,6 +28,7 @@ REASONS: Mapping[str, str] = {
     "control_invalid": "the command lacks an episode or a duration, or is not a valid part of a model file",
     "load_too_large": "the model file is larger than 64 MiB",
     "duplicate_event": "an event with this id was already scored",
+    "time_ahead": "the time of an observation lies too far ahead, so it has no place in its series",
     "unexpected_label": "the pipeline declares no label",
     "too_many_classes": "the label would exceed limits.classes_max",
     "model_error": "the model raised an exception on this event",
@@ -39,7 +40,7 @@ REASONS: Mapping[str, str] = {
     "control_refused": "the command is not signed as required, is for another pipeline, too old or ahead of time",
     "control_repeated": "the command was already executed",
 }
-"""Every reason that a rejected record can carry; the last eleven are the core's."""
+"""Every reason that a rejected record can carry; the last twelve are the core's."""
 
 
 class RefusedError(Exception):

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from driftline.core.output import Prediction, Trip, Unserved
+from driftline.core.output import Forecast, Judged, Prediction, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.record import EventId, FeatureValue, LabelValue
@@ -55,6 +55,35 @@ class UnservedValue(Struct, gc=False):
     probabilities: dict[str, float] | UnsetType
 
 
+class ForecastValue(Struct, gc=False):
+    """Of a score: the forecast; see `schemas/score.schema.json`."""
+
+    series: Any
+    time_ms: int
+    step_ms: int
+    interval: float
+    values: Sequence[Shown]
+    lower: Sequence[Shown]
+    upper: Sequence[Shown]
+    naive: Sequence[Shown]
+
+
+class JudgedValue(Struct, gc=False):
+    """Of an outcome: what was forecast; see `schemas/outcome.schema.json`."""
+
+    series: Any
+    time_ms: int
+    step_ms: int
+    interval: float
+    horizons: Sequence[int]
+    values: Sequence[Shown]
+    lower: Sequence[Shown]
+    upper: Sequence[Shown]
+    naive: Sequence[Shown]
+    model_versions: Sequence[str]
+    scale: Shown
+
+
 class ScoreValue(Struct, gc=False):
     """Of a score; see `schemas/score.schema.json`."""
 
@@ -73,6 +102,7 @@ class ScoreValue(Struct, gc=False):
     explored: bool | UnsetType = UNSET
     instead: str | UnsetType = UNSET
     tripped: list[TripValue] | UnsetType = UNSET
+    forecast: ForecastValue | UnsetType = UNSET
 
 
 class OutcomeValue(Struct, gc=False):
@@ -99,6 +129,7 @@ class OutcomeValue(Struct, gc=False):
     estimates: dict[str, float] | UnsetType = UNSET
     policies: Any = UNSET
     unserved: list[UnservedValue] | UnsetType = UNSET
+    forecast: JudgedValue | UnsetType = UNSET
 
 
 def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:
@@ -119,6 +150,45 @@ def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:
     except ValueError:  # a name with a sign that JSON must escape
         return lambda values: dict(zip(names, values, strict=True))
     return lambda values: form(*values)
+
+
+def forecast_of(forecast: Forecast, by: Sequence[str]) -> ForecastValue:
+    """A forecast as it is written.
+
+    Args:
+        by: names of the fields of its series.
+    """
+    return ForecastValue(
+        dict(zip(by, map(written, forecast.series), strict=True)),
+        forecast.time_ms,
+        forecast.step_ms,
+        forecast.interval,
+        _each(forecast.values),
+        _each(forecast.lower),
+        _each(forecast.upper),
+        _each(forecast.naive),
+    )
+
+
+def judged_of(judged: Judged, by: Sequence[str]) -> JudgedValue:
+    """What was forecast of an observation, as it is written."""
+    return JudgedValue(
+        dict(zip(by, map(written, judged.series), strict=True)),
+        judged.time_ms,
+        judged.step_ms,
+        judged.interval,
+        judged.horizons,
+        _each(judged.values),
+        _each(judged.lower),
+        _each(judged.upper),
+        _each(judged.naive),
+        [str(version) for version in judged.versions],
+        written(judged.scale),
+    )
+
+
+def _each(values: Sequence[float | None]) -> list[Shown]:
+    return [written(value) for value in values]
 
 
 def shown(prediction: Prediction) -> Stands:

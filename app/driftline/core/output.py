@@ -49,6 +49,17 @@ class Prediction(Struct, frozen=True, gc=False, array_like=True):
     value: float | None = None
 
 
+class Several(Prediction, frozen=True, gc=False, array_like=True):
+    """A forecast.
+
+    Args:
+        value: of the first horizon.
+        ahead: of each, from 1 on.
+    """
+
+    ahead: tuple[float, ...] = ()
+
+
 class ModelVersion(Struct, frozen=True, gc=False, array_like=True):
     """Which model: `generation` counts resets and replacements, `learned` its learn calls since the first."""
 
@@ -95,6 +106,54 @@ class Trip(Struct, frozen=True, gc=False, array_like=True):
     excess: float | None = None
 
 
+class Forecast(Struct, frozen=True, gc=False, array_like=True):
+    """What is served of one series after an observation; each tuple is by horizon, from 1 on.
+
+    Args:
+        series: the values that name it.
+        time_ms: of the observation's step; horizon h is of `time_ms + h * step_ms`.
+        values: the forecast.
+        lower, upper: of its interval; None while too few residuals are known.
+        naive: what the same time one season before says.
+        interval: share of the observations that the intervals are to hold.
+    """
+
+    series: tuple[FeatureValue, ...]
+    time_ms: int
+    step_ms: int
+    values: tuple[float, ...]
+    lower: tuple[float | None, ...]
+    upper: tuple[float | None, ...]
+    naive: tuple[float, ...]
+    interval: float
+
+
+class Judged(Struct, frozen=True, gc=False, array_like=True):
+    """What was forecast of one observation; each tuple has one entry for each horizon at which it was.
+
+    Args:
+        series: the values that name it.
+        time_ms: of the observation's step; horizon h was served at `time_ms - h * step_ms`.
+        horizons: in ascending order.
+        values, lower, upper, naive: as of `Forecast`.
+        versions: of the models that served them.
+        scale: mean distance of the series' observations so far from those a season before, for MASE; None before there
+            is one.
+    """
+
+    series: tuple[FeatureValue, ...]
+    time_ms: int
+    step_ms: int
+    horizons: tuple[int, ...]
+    values: tuple[float, ...]
+    lower: tuple[float | None, ...]
+    upper: tuple[float | None, ...]
+    naive: tuple[float, ...]
+    versions: tuple[ModelVersion, ...]
+    scale: float | None
+    interval: float
+
+
 @final
 class Score(Struct, frozen=True, gc=False):
     """The served prediction of one event.
@@ -104,6 +163,7 @@ class Score(Struct, frozen=True, gc=False):
             `fallback`: another value in its place, by the last good copy of the model where the pipeline declares no
             guard; `withheld` where nothing may be served: `prediction` is then empty.
         features: what the model saw; not part of what is written.
+        forecast: of a series, from this observation on; None of other tasks, and while the series is young.
         decision: whether the prediction reaches the pipeline's threshold; None without one.
         learned: how many labels (or events, where it learns from those) the model that made the prediction had
             learned; 0 of an untrained one, also after a reset.
@@ -125,6 +185,7 @@ class Score(Struct, frozen=True, gc=False):
     tripped: tuple[Trip, ...] = ()
     instead: Instead | None = None
     unserved: tuple[Unserved, ...] = ()
+    forecast: Forecast | None = None
 
 
 @final
@@ -144,6 +205,7 @@ class Outcome(Struct, frozen=True, gc=False):
         previous_label: the label that was corrected or retracted.
         partition: of the event or label that it is about; `OWN` where it is the shard's own number.
         unserved: what else was predicted of the event.
+        judged: the forecasts whose truth the event is; None of other tasks.
     """
 
     output_id: str
@@ -161,6 +223,7 @@ class Outcome(Struct, frozen=True, gc=False):
     previous_label: LabelValue | None = None
     partition: int = OWN
     unserved: tuple[Unserved, ...] = ()
+    judged: Judged | None = None
 
 
 @final

@@ -114,7 +114,7 @@ class DriftMonitors:
         warning_span: int = WARNING_SPAN,
     ) -> None:
         asked = [signal for signal, chosen in (direct or {}).items() if chosen]
-        if not task_of(task).supervised and any("error" in signal.row.needs for signal in asked):
+        if not task_of(task).judged and any("error" in signal.row.needs for signal in asked):
             scores = task_of(task).words.scores
             raise ExpressionError(f"drift.error: {scores} have no error; watch score or features")
         self.task: TaskName = task
@@ -152,7 +152,7 @@ class DriftMonitors:
         """Note which monitors are fed from where."""
         task = task_of(self.task)
         scores, labels, fold = [], [], {}
-        self.counts_labels = task.supervised
+        self.counts_labels = task.judged
         for signal, monitors in self.direct.items():
             if not monitors:
                 continue

@@ -21,6 +21,7 @@ from driftline.core.alert.content import failure_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import await_label, end_hold, end_wait, learn, take_label
+from driftline.core.fold.forecast import observe
 from driftline.core.fold.incident import (
     answer,
     look,
@@ -36,7 +37,7 @@ from driftline.core.fold.load import refused, take_chunk
 from driftline.core.guard.kept import CLEAN
 from driftline.core.guard.ladder import Judged
 from driftline.core.oracle import Oracle
-from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Score, Unserved
+from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Rejected, Score, Unserved
 from driftline.core.recommend.recommender import unserved_of
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
@@ -117,10 +118,18 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
 
 
 def _event(shard: Shard, event: Event, out: Outbox) -> None:
-    event_id, now_ms, terms = event.event_id, shard.watermark_ms or 0, shard.terms
-    if shard.pending.find(event_id, now_ms) is not None:
-        reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was already scored", out)
-        return
+    """Score an event, or settle an observation."""
+    now_ms = shard.watermark_ms or 0
+    if shard.pending.find(event.event_id, now_ms) is not None:
+        reject(shard, event.source, "duplicate_event", f"event id {event.event_id!r} was already scored", out)
+    elif shard.terms.ahead:
+        _observation(shard, event, now_ms, out)
+    else:
+        _scored(shard, event, now_ms, out)
+
+
+def _scored(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
+    event_id, terms = event.event_id, shard.terms
     learner = shard.learner
     version = asked = ModelVersion(learner.generation, learner.learned)
     learned = learner.learned - learner.began  # `known`
@@ -175,6 +184,24 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
             watch_silence(shard, out)
     else:
         shard.pending.add(event_id, now_ms, None)
+
+
+def _observation(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
+    """An event of a series: the truth of earlier forecasts, then a forecast."""
+    if shard.terms.computed:
+        event = shard.history.complete(event, now_ms)
+    before = len(out.made)
+    prediction = observe(shard, event, out)
+    if len(out.made) == before + 1 and type(out.made[-1]) is Rejected:
+        return
+    if shard.terms.computed:
+        shard.history.take(event)
+    if event.missing and shard.terms.missing_watched:
+        shard.watch.miss(event.missing, now_ms, *shard.accepted())
+    monitors = shard.monitors
+    if prediction is not None and (monitors.of_events or monitors.of_scores):
+        _watch(shard, event, prediction, out)
+    shard.pending.add(event.event_id, now_ms, None)
 
 
 def _unserved(

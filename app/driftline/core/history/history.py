@@ -27,6 +27,7 @@ class History:
 
     Attributes:
         keys: the keys of each `by`, in the order of the plan.
+        series: what `core.forecast` keeps of each series; the last of the keys.
         label_keys: of the event that was completed last.
     """
 
@@ -35,6 +36,10 @@ class History:
         keys_max = pipeline.event.keys_max
         self.keys = [Keys(place, one.by, keys_max) for place, one in enumerate(self.plan.schemes, 1)]
         self._kept = list(zip(self.plan.schemes, self.keys, strict=True))
+        self.series: Keys | None = None
+        if (form := pipeline.forecast) is not None:
+            self.series = Keys(len(self.keys) + 1, form.by, form.series_max)
+            self.keys.append(self.series)
         self._of_labels = [(scheme, keys) for scheme, keys in self._kept if scheme.of_labels]
         self._asked: list[tuple[Scheme, Keys, bytes | None, Past | None]] = []
         self.label_keys: HistoryKeys = ()
@@ -120,7 +125,7 @@ class History:
 
     def bound(self, keys_max: int) -> None:
         """Keep at most so many keys of each `by`, from the next one on."""
-        for keys in self.keys:
+        for _, keys in self._kept:
             keys.keys_max = keys_max
 
     def summary(self) -> dict[str, dict[str, int]]:
@@ -133,7 +138,7 @@ class History:
                 "late": keys.late,
                 "without_key": keys.keyless,
             }
-            for scheme, keys in zip(self.plan.schemes, self.keys, strict=True)
+            for scheme, keys in self._kept
         }
 
     # -- as state

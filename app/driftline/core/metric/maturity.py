@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import frexp, fsum
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +271,18 @@ class Maturity:
             if found is None:
                 found = self.segments[name] = Evaluation.of(pipeline)
         return found
+
+    def segment_of(self, features: tuple[FeatureValue, ...], known: Collection[str]) -> str | None:
+        """The segment of an event, by the same rules, for what is split beside the metrics; None without segments.
+
+        Args:
+            known: the segments that there are.
+        """
+        if self._feature is None:
+            return None
+        value = features[self._feature]
+        name = MISSING if value is None else str(value)
+        return name if name in known or len(known) < self._segment_max else OTHER
 
     @property
     def coverage(self) -> float | None:

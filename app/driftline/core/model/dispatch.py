@@ -51,6 +51,16 @@ class Form:
         return dict(zip(self.names, values))  # noqa: B905 - as many as there are names; `strict` would cost as much again
 
 
+class AsIs(Form):
+    """Of a model that takes what it is given: see `core.river.ahead`."""
+
+    def __init__(self) -> None:
+        super().__init__((), may_omit=False)
+
+    def features(self, values: Any) -> Any:
+        return values
+
+
 class Walk:
     """What a model says of an event's values and how it learns them, by the shortest way.
 

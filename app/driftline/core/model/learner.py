@@ -17,7 +17,7 @@ from typing import Any
 
 from driftline.core.error import ExpressionError, InvariantError
 from driftline.core.fault import REST_CALLS, Faults, ModelRaisedError, last_line
-from driftline.core.model.dispatch import Features, Form, Values, Walk
+from driftline.core.model.dispatch import AsIs, Features, Form, Values, Walk
 from driftline.core.oracle import Oracle
 from driftline.core.output import ModelVersion, Predicted, Prediction
 from driftline.core.pickle.allowlist import admitted_for
@@ -26,6 +26,7 @@ from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
+from driftline.core.river.ahead import Direct
 from driftline.core.river.building import has_probabilities
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
@@ -52,6 +53,7 @@ class Learner:
         began: the number of learn calls at which the model that serves had learned nothing: below 0 where it came
             trained.
         trusted: what it says now may be kept as good; the guard says otherwise where it does not pass.
+        sees_rows: it forecasts from rows, and keeps no series itself; see `core.river.ahead`.
     """
 
     began = 0  # of states that were written before it was kept: as if no model had been replaced
@@ -75,7 +77,8 @@ class Learner:
     def _set_form(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         features = pipeline.event.features
-        self._form = Form(tuple(features), may_omit=any(one.missing == "omit" for one in features.values()))
+        may_omit = any(one.missing == "omit" for one in features.values())
+        self._form = AsIs() if pipeline.forecast is not None else Form(tuple(features), may_omit=may_omit)
 
     def features_of(self, values: Values) -> Features:
         """Features as the model sees them."""
@@ -90,6 +93,7 @@ class Learner:
         self._model = model
         if isinstance(model, Recommender):
             model.configure(self._pipeline)
+        self.sees_rows = isinstance(model, Direct)
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
         self._predict = self._predictor(self._walk, model)
@@ -260,7 +264,8 @@ class Learner:
                 "of their module, and hold no open files, locks or lambdas"
             ) from error
         self._since: list[tuple[Values, LabelValue | None, int]] = []
-        self._since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
+        since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
+        self._since_max = -(-since_max // self._model.horizons) if self.sees_rows else since_max  # a row for each
 
     def _go_back(self) -> None:
         self._use(pickle.loads(self._base))

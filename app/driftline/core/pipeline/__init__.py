@@ -16,6 +16,7 @@ from driftline.core.pipeline.feature import (
     Fill,
     HistoryFeature,
 )
+from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.form import (
     AlertKind,
     Alerts,
@@ -54,6 +55,7 @@ __all__ = [
     "FeatureType",
     "FeatureWatch",
     "Fill",
+    "ForecastForm",
     "HistoryFeature",
     "LabelForm",
     "Limit",

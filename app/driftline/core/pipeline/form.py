@@ -31,6 +31,7 @@ from driftline.core.notation import (
     check_scalar,
 )
 from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
+from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import SLATES, TASK_NAMES, TaskName
@@ -581,7 +582,12 @@ class Pipeline(Form):
         "once it has started",
     )
     event: EventForm = Field(description="how an event is read")
-    label: LabelForm | None = Field(default=None, description="how a label is read; required unless task is anomaly")
+    label: LabelForm | None = Field(
+        default=None, description="how a label is read; required unless task is anomaly or forecast"
+    )
+    forecast: ForecastForm | None = Field(
+        default=None, description="task forecast: what is forecast, and how far ahead"
+    )
     params: dict[str, ScalarValue] = Field(default_factory=dict, description="values of $name in expressions")
     model: Expression = Field(description="a River expression, or package.module:factory")
     recommend: Recommend | None = Field(default=None, description="task recommend: candidates, slate and policy")
@@ -611,4 +617,6 @@ class Pipeline(Form):
         written = self.model_dump(mode="json", by_alias=True)
         if self.recommend is None:
             del written[SLATES]
+        if self.forecast is None:
+            del written["forecast"]
         return written

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from driftline.core.error import Problem
 from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
+from driftline.core.pipeline.forecast import check_forecast
 from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Recommend, Topics
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.past import check_history
@@ -31,7 +32,7 @@ _TYPE_OF: Mapping[str, tuple[type, ...]] = {
 
 def broken_intake_rules(draft: Draft) -> list[Problem]:
     """Every one of these rules that does not hold, in the order of the file's sections."""
-    rules = (check_topics, check_features, check_label, check_recommend, check_guard, check_limits)
+    rules = (check_topics, check_features, check_label, check_forecast, check_recommend, check_guard, check_limits)
     return [problem for rule in rules for problem in rule(draft)]
 
 
@@ -119,6 +120,9 @@ def check_label(draft: Draft, _: Any = None) -> Iterator[Problem]:
         if task.supervised:
             needed = f"is required for task {task.name}: {{id: PATH, value: PATH, wait: DURATION}}"
             yield Problem("label", None, needed)
+        return
+    if task.ahead:
+        yield Problem("label", None, f"is not for task {task.name}, whose truth is the later observations; remove it")
         return
     yield from misplaced("label", label)
     if label.text and task.labels.textual:

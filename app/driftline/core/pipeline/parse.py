@@ -181,7 +181,7 @@ def _shape_problems(doc: object) -> list[Problem]:
 def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     """The content with short forms written out and with the defaults that depend on other settings."""
     name, label, task = doc.get("pipeline"), doc.get("label"), find_task(doc.get("task"))
-    supervised = task is None or task.supervised
+    supervised, judged = task is None or task.supervised, task is None or task.judged
     event = doc.get("event")
     if isinstance(event, Mapping):
         doc["event"] = _write_out_event(event)
@@ -214,7 +214,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     if drift is None or isinstance(drift, Mapping):
         watched = dict(drift or {})
         if watched.get("error") is None and "error" not in watched:
-            watched["error"] = DEFAULT_DETECTOR if supervised else []
+            watched["error"] = DEFAULT_DETECTOR if judged else []
         doc["drift"] = _write_out_drift(watched)
     elif drift == "none":
         doc["drift"] = {"error": ()}

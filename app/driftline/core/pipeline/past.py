@@ -16,6 +16,7 @@ from driftline.core.pipeline.feature import (
     HistoryFeature,
     Past,
 )
+from driftline.core.pipeline.forecast import forecast_fields
 from driftline.core.pipeline.form import EventForm, LabelForm
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.task import find_task
@@ -33,6 +34,7 @@ def check_history(event: EventForm, draft: Mapping[str, Any]) -> Iterator[Proble
     used = {field for one in event.features.values() if isinstance(one, HistoryFeature) for field in _fields(one)}
     guard: GuardForm | None = draft.get("guard")
     used |= set(guard.by) if guard is not None else set()
+    used |= set(forecast_fields(draft))
     for name in event.context:
         if name in event.features:
             yield Problem(f"event.context.{name}", None, "is already a feature; history features can use that one")

@@ -18,6 +18,7 @@ from driftline.core.metric.evaluation import check_metric, needs_probabilities
 from driftline.core.notation import Scalar, is_factory
 from driftline.core.pipeline.bound import out_of_bounds
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
+from driftline.core.pipeline.forecast import check_forecast, forecast_fields, row_names
 from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Watch
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.pipeline.intake import (
@@ -48,9 +49,9 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     """
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
-        check_topics, check_features, check_label, check_recommend, _params, _model, _recommended,
-        *(() if spare else (_unused,)), _decision, check_guard, _guard, _metrics, _splits, _drift, _alerts,
-        check_limits,
+        check_topics, check_features, check_label, check_forecast, check_recommend, _params, _model,
+        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, _metrics, _splits, _drift,
+        _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -59,7 +60,7 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
 def fitting_metrics(draft: Draft) -> tuple[str, ...]:
     """The task's usual metrics that the model's answers allow."""
     task = task_of(draft["task"])
-    if not task.supervised and draft["label"] is None:
+    if not task.judged and draft["label"] is None:
         return ()
     model = make_model(draft["model"], draft["params"], draft["seed"])
     if without_probabilities(model, task):
@@ -118,7 +119,7 @@ def _model(draft: Draft, model: Any) -> Iterator[Problem]:
             yield Problem("model", None, fault)
     if event is None:
         return
-    declared = list(event.features)
+    declared = [*event.features, *row_names(draft.get("forecast"))]
     for who, name in dict.fromkeys(features_named(model)):
         if name not in declared:
             yield Problem(
@@ -153,6 +154,7 @@ def _watched_features(draft: Draft) -> set[str]:
     names = set() if drift is None else {name for key in FEATURE_KEYS for name in drift.by_feature(key)}
     names |= set() if alerts is None else set(alerts.missing_max)
     names |= set() if guard is None else set(guard.by)
+    names |= set(forecast_fields(draft))
     return names if split is None or split.segment is None else names | {split.segment}
 
 
@@ -202,7 +204,7 @@ def _metrics(draft: Draft, model: Any) -> Iterator[Problem]:
     task = _task(draft)
     if not expressions or task is None:
         return
-    if not task.supervised and "label" in draft and draft["label"] is None:
+    if not task.judged and "label" in draft and draft["label"] is None:
         yield Problem("metrics", list(expressions), "need labels: declare `label`, or remove the metrics")
         return
     for place, expression in _places("metrics", expressions):
@@ -283,11 +285,11 @@ def _lacking(need: Need, key: str, watches: tuple[Watch, ...], draft: Draft, mod
     task, place = _task(draft), f"drift.{key}"
     match need:
         case "error":
-            if task is not None and not task.supervised:
+            if task is not None and not task.judged:
                 shown = [watch.detector for watch in watches]
                 yield Problem(place, shown, f"{task.words.score} has no error; watch drift.score or drift.features")
         case "classes":
-            if task is not None and task.supervised and not task.classes:
+            if task is not None and task.judged and not task.classes:
                 yield Problem(place, None, "is for classes; watch drift.error, which is the loss for numbers")
         case "probabilities":
             if model is not None and task is not None and without_probabilities(model, task):
@@ -344,9 +346,10 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
     alerts: Alerts | None = draft.get("alerts")
     if alerts is None:
         return
+    task = _task(draft)
     unlabelled = "label" in draft and draft["label"] is None
     for key, asked in (
-        ("performance", bool(alerts.performance)),
+        ("performance", bool(alerts.performance) and not (task is not None and task.ahead)),
         ("label_coverage_min", alerts.label_coverage_min is not None),
         ("label_delay_max", alerts.label_delay_max_ms is not None),
     ):
@@ -357,7 +360,7 @@ def _alerts(draft: Draft, _: Any) -> Iterator[Problem]:
         shown = format_duration(alerts.label_delay_max_ms)
         text = f"must be at most label.wait = {format_duration(label.wait_ms)}: later labels are not joined"
         yield Problem("alerts.label_delay_max", shown, text)
-    metrics = draft.get("metrics") or (task.metrics if (task := _task(draft)) else ())
+    metrics = draft.get("metrics") or (task.metrics if task else ())
     for name, limit in alerts.performance.items():
         if metrics and name not in metrics:
             text = f"is not among this pipeline's metrics ({', '.join(metrics)}); add it there"

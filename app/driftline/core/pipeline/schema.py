@@ -16,6 +16,7 @@ _REQUIRED = {
     "Pipeline": ["pipeline", "task", "event", "model"],
     "Topics": [],
     "Feature": ["type"],
+    "ForecastForm": ["target", "step", "horizons"],
     "HistoryFeature": ["history"],
     "CalendarFeature": ["calendar"],
     "LabelForm": ["id", "value", "wait"],

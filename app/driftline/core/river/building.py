@@ -20,6 +20,7 @@ from river.tree import hoeffding_tree
 from driftline.core.digest import DigestError, size_of
 from driftline.core.error import ExpressionError, UnseededError
 from driftline.core.notation import FACTORY
+from driftline.core.river.ahead import Direct, PerSeries, keeps_series
 from driftline.core.river.calibration import CALIBRATION_METRICS
 from driftline.core.river.curve import OWN_METRICS
 from driftline.core.river.expression import RIVER, build
@@ -53,7 +54,14 @@ def build_model(pipeline: Pipeline) -> Any:
         ExpressionError: the expression or factory is wrong.
         UnseededError: a part draws random numbers that no seed controls.
     """
-    return make_model(pipeline.model, pipeline.params, pipeline.seed)
+    form = pipeline.forecast
+    if form is None:
+        return make_model(pipeline.model, pipeline.params, pipeline.seed)
+    made = make_model(pipeline.model, pipeline.params, pipeline.seed)
+    if keeps_series(made):
+        return PerSeries(made, form.horizons, form.series_max)
+    more = range(1, form.horizons if form.models == "per_horizon" else 1)
+    return Direct([made, *(make_model(pipeline.model, pipeline.params, pipeline.seed) for _ in more)], form.horizons)
 
 
 def build_detector(expression: str, pipeline: Pipeline) -> Any:

@@ -10,6 +10,7 @@ from driftline.core.alert.episode import Episodes, Moment
 from driftline.core.alert.watch import Watch
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reactor
+from driftline.core.forecast.forecasts import Forecasts
 from driftline.core.guard.kept import Kept
 from driftline.core.guard.ladder import Ladder
 from driftline.core.history.history import History
@@ -42,6 +43,7 @@ class Terms(Struct, frozen=True, gc=False):
         early_ms: how long a label waits for its event.
         bounded: labels are classes, of which there are `classes_max` at most.
         supervised: the model learns from labels, else from events.
+        ahead: the truth of what is served is a later event.
         threshold: of a decision; None without one.
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
@@ -57,6 +59,7 @@ class Terms(Struct, frozen=True, gc=False):
     early_ms: int
     bounded: bool
     supervised: bool
+    ahead: bool
     threshold: float | None
     missing_watched: bool
     waits_watched: bool
@@ -77,6 +80,7 @@ class Terms(Struct, frozen=True, gc=False):
             early_ms=label.early_ms if label else 0,
             bounded=task.labels.textual,
             supervised=task.supervised,
+            ahead=task.ahead,
             threshold=decision.threshold if decision else None,
             missing_watched=bool(pipeline.alerts.missing_max),
             waits_watched=label is not None
@@ -115,6 +119,7 @@ class Shard:
         commands: those of operators that were taken.
         life: the table of a label's life under the pipeline's rules.
         history: what past events, and their labels, say of the next ones.
+        forecasts: what is known of the series that are forecast, beside their past; None of other tasks.
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
         ladder: the guard's rungs; None without a guard. `kept` is what they remember.
@@ -152,6 +157,7 @@ class Shard:
         self.history = History(pipeline)
         self.ladder = None if pipeline.guard is None else Ladder(pipeline, pipeline.guard)
         self.kept = Kept()
+        self.forecasts = None if pipeline.forecast is None else Forecasts(pipeline)
 
     def own(self, source: Source) -> int:
         """A record's partition as it is kept: `OWN` where it has the shard's number."""
@@ -222,8 +228,9 @@ class Shard:
             "acknowledged": [episode.name for episode in self.episodes.open.values() if episode.acknowledged],
             "metrics": self.evaluation.values(),
             "unanswered": self.evaluation.unanswered,
-            **({"history": self.history.summary()} if self.history.keys else {}),
+            **({"history": summary} if (summary := self.history.summary()) else {}),
             **({"guard": self.guarded()} if self.ladder is not None else {}),
+            **self._forecast_summary(),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(
                 self.pipeline,
@@ -246,6 +253,10 @@ class Shard:
             "evicted": kept.evicted,
             "without_key": kept.keyless,
         }
+
+    def _forecast_summary(self) -> dict[str, Any]:
+        forecasts, keys = self.forecasts, self.history.series
+        return {} if forecasts is None or keys is None else {"forecast": forecasts.summary(keys)}
 
     def label_counts(self) -> dict[str, int]:
         """What became of labels since the first record; `early` are held now, and `expired` are events without one."""

@@ -55,6 +55,7 @@ _KEPT = (
     "commands",
     "history",
     "kept",
+    "forecasts",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")
@@ -247,6 +248,8 @@ def _shard(
             if model is not None and (other := unlikeness(model, own)):
                 raise SnapshotError(f"the snapshot holds a model that {other}")
         shard.learner.attach(pipeline)
+        if shard.forecasts is not None:
+            shard.forecasts.attach(pipeline)
     except SnapshotError:
         raise
     except Exception as error:

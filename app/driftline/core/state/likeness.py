@@ -13,6 +13,7 @@ from typing import Any
 
 from river import base, compose
 
+from driftline.core.river.ahead import Ahead, Direct
 from driftline.core.river.learning_rate import Boosted
 
 _STEPS_MAX = 1_000
@@ -26,11 +27,24 @@ def unlikeness(model: Any, own: Any) -> str:
     Raises:
         Exception: any, of an object without its attributes.
     """
+    if isinstance(own, Ahead) and type(model) is type(own):
+        one = next(own.parts())
+        others = (unlikeness(part, one) for part in model.parts())
+        return next(filter(None, others), "") or _other_bounds(model, own)
     if _steps(model) != _steps(own):
         return f"is a {type(model).__name__}, which the pipeline's model expression does not make"
     if other := _another_setting(_settings(model), _settings(own)):
         return f"has {other}, unlike the pipeline's model expression"
     return ""
+
+
+def _other_bounds(model: Any, own: Any) -> str:
+    """What differs of the whole numbers that a forecaster is bound by, and of how many models it has."""
+    bounds: dict[str, object] = {name: setting for name, setting in vars(own).items() if type(setting) is int}
+    if isinstance(own, Direct):
+        bounds["models"] = len(own.models)
+    there = {**vars(model), "models": len(model.models)} if isinstance(own, Direct) else vars(model)
+    return _another_setting(there, bounds)
 
 
 def _steps(model: Any) -> list[object]:

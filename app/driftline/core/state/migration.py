@@ -37,8 +37,9 @@ def _from_10(state: dict[str, Any], fresh: Shard) -> None:
 
 
 def _from_11(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 12 keeps what the guard remembers, which no pipeline before it could declare."""
+    """Format 12 keeps what the guard remembers, and forecasts: no pipeline before it could declare them."""
     state.setdefault("kept", fresh.kept)
+    state.setdefault("forecasts", fresh.forecasts)
 
 
 STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11}

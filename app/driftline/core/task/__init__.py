@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
 if TYPE_CHECKING:
     from driftline.core.task.base import Task
 
-TaskName: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly", "recommend"]
+TaskName: TypeAlias = Literal["binary", "multiclass", "regression", "anomaly", "recommend", "forecast"]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 UNLABELLED: TaskName = "anomaly"
 """The task of data in which nothing is to be predicted."""
@@ -50,6 +50,10 @@ def task_of(name: TaskName) -> Task:
             from driftline.core.task.recommend import RECOMMEND
 
             return RECOMMEND
+        case "forecast":
+            from driftline.core.task.forecast import FORECAST
+
+            return FORECAST
     assert_never(name)
 
 

@@ -113,6 +113,8 @@ class Task:
             pipeline assumes where none comes.
         slates: it answers a request with several items, and their rewards are gathered until the wait is over; the
             pipeline has a section `recommend`, and its model is put into a `Recommender`.
+        ahead: the truth about what is predicted is a later event: there are no labels, and the pipeline has a section
+            `forecast`.
     """
 
     name: TaskName
@@ -132,11 +134,17 @@ class Task:
     naive: Naive | None
     synthetic: Callable[[float, LabelValue | None], LabelValue]
     slates: bool = False
+    ahead: bool = False
+
+    @property
+    def judged(self) -> bool:
+        """Whether its predictions can be wrong."""
+        return self.error is not None
 
     @property
     def supervised(self) -> bool:
         """Whether it learns from labels, when they come; else from events, when they are served."""
-        return self.error is not None
+        return self.judged and not self.ahead
 
     @property
     def measure(self) -> Measure:

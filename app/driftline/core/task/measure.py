@@ -27,6 +27,7 @@ from driftline.core.task.cost import Cost
 
 Floats: TypeAlias = NDArray[np.float64]
 Truths: TypeAlias = NDArray[np.bool_]
+Ints: TypeAlias = NDArray[np.int64]
 Figure: TypeAlias = Literal["calibration", "scores", "thresholds"]
 Pairs: TypeAlias = Counter[tuple[Any, Any]]  # how often each label met each predicted class
 
@@ -87,6 +88,7 @@ class Measure(ABC):
         probabilities: scores are probabilities of yes: their calibration, and decisions at other thresholds, are shown.
         decisions: predictions and labels are held against each other class by class.
         figures: further plots of scores and decisions.
+        horizons: there are several predictions of each event, made so many steps before it.
     """
 
     sums: tuple[str, ...]
@@ -98,6 +100,7 @@ class Measure(ABC):
     probabilities = False
     decisions = True
     figures: tuple[Figure, ...] = ()
+    horizons = False
 
     @abstractmethod
     def columns(self, outcomes: Sequence[Outcome], threshold: float | None) -> Columns:
@@ -115,6 +118,10 @@ class Measure(ABC):
             column: the sums by name.
             curve: ... x (negatives, positives) x bin; None leaves the curves out.
         """
+
+    def by_horizon(self, outcomes: Sequence[Outcome]) -> tuple[Ints, Floats]:
+        """For each prediction of each event the number of its horizon, from 0, and what it adds: sums x predictions."""
+        raise NotImplementedError
 
     def pairs(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, Any]]:
         """Labels with predicted classes, where they are to be counted."""
@@ -236,6 +243,10 @@ class OfClasses(Measure):
 
     def values(self, column: Mapping[str, Floats], curve: NDArray[Any] | None, cost: Cost | None) -> dict[str, Floats]:
         return {"Accuracy": column["hits"] / column["answered"], "LogLoss": column["log_loss"] / column["scored"]}
+
+    def by_horizon(self, outcomes: Sequence[Outcome]) -> tuple[Ints, Floats]:
+        """For each prediction of each event the number of its horizon, from 0, and what it adds: sums x predictions."""
+        raise NotImplementedError
 
     def pairs(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, Any]]:
         for outcome in outcomes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf, isfinite
 from typing import Any, Protocol, TypeAlias
 
-from driftline.core.output import Prediction
+from driftline.core.output import Prediction, Several
 from driftline.core.record import FeatureValue, LabelValue
 
 _PLAIN = frozenset({bool, int, float, str})
@@ -49,6 +49,20 @@ def number(method: str) -> MakePredictor:
         return lambda values: _number(say(values))
 
     return predictor
+
+
+def several(asked: Asked, model: Any, threshold: float | None, probabilistic: bool, /) -> Predict:
+    """Of numbers by horizon (`core.river.ahead`)."""
+    say = asked.ask("predict_one")
+
+    def forecast(values: Values) -> Prediction | None:
+        said = say(values)
+        if said is None:
+            return Prediction()
+        ahead = tuple([float(value) for value in said])
+        return Several(value=ahead[0], ahead=ahead) if all(map(isfinite, ahead)) else None
+
+    return forecast
 
 
 def classes(asked: Asked, model: Any, threshold: float | None, probabilistic: bool, /) -> Predict:

@@ -1,0 +1,288 @@
+"""All that a shard knows of its series, as the fold uses it.
+
+One observation: `observe` finds its series and its step, and what was forecast of it; `settle` counts how good that
+was; `teach` says what the model learns of it; `ask` what the model is asked then; `serve` makes of its answer what is
+published, and remembers it until its truth comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, nan
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from driftline.core.error import InvariantError
+from driftline.core.forecast.board import Board
+from driftline.core.forecast.interval import Intervals, bounds
+from driftline.core.forecast.row import Rows
+from driftline.core.forecast.series import Series, Served, packed
+from driftline.core.history.history import key_of
+from driftline.core.history.keys import Keys
+from driftline.core.output import Forecast, Judged, ModelVersion
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Event, FeatureValue
+from driftline.core.river.ahead import Asked, Taught
+from driftline.core.task.ahead import added
+
+Place: TypeAlias = Literal["first", "next", "after_gap", "restarted", "late", "repeated", "too_late"]
+"""Where an observation falls in its series:
+
+* `first` of its series; `next` step; `after_gap`: steps were left out, and are filled in with the season before;
+* `restarted`: more were left out than are kept, so the series begins anew;
+* `late`: of a step that was filled in: judged, learned and put in its place, and no new forecast is made;
+* `repeated`: of a step that was observed: its value counts for later forecasts; what was judged and learned stays;
+* `too_late`: of a step that is no longer kept: nothing is done with it.
+"""
+
+MADE_ANEW: Final = frozenset({"first", "restarted"})
+SERVED: Final = frozenset({"first", "next", "after_gap", "restarted"})
+_SCALE_SHARE: Final = 1e-3  # of the mean scale of all series: none counts as smaller
+
+
+class Observed(Struct, gc=False):
+    """An observation in its series.
+
+    Args:
+        key, names: of the series.
+        slot, time_ms: of its step.
+        added: the steps since the observation before, as they are filled in; the last is the observation.
+        before: the value of the step, where one was known.
+        waiting: what was forecast of it, by horizon in ascending order.
+        judged: the same, for people.
+    """
+
+    key: bytes
+    names: tuple[FeatureValue, ...]
+    series: Series
+    place: Place
+    slot: int
+    time_ms: int
+    value: float
+    added: tuple[float, ...] = ()
+    before: float | None = None
+    waiting: tuple[tuple[int, Served], ...] = ()
+    judged: Judged | None = None
+
+
+class Forecasts:
+    """See the module.
+
+    Args:
+        pipeline: with a `forecast` section.
+
+    Attributes:
+        intervals: of all series, by horizon.
+        board: metrics of all forecasts that were judged; `segments` the same by the values of `metric_by.segment`.
+        moved, pairs: sum and count of all distances between observations a season apart.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        form = pipeline.forecast
+        if form is None:
+            raise InvariantError("a pipeline without a forecast section was to forecast")
+        self.intervals = Intervals(form.horizons, form.interval, form.adapt, form.window)
+        self.board = Board(form.horizons)
+        self.segments: dict[str, Board] = {}
+        self.moved = 0.0
+        self.pairs = 0
+        self.attach(pipeline)
+
+    def attach(self, pipeline: Pipeline) -> None:
+        """Take up work under a pipeline: a state leaves it behind."""
+        form = pipeline.forecast
+        if form is None:
+            raise InvariantError("a pipeline without a forecast section was to forecast")
+        self._form = form
+        self._rows = Rows(pipeline, form)
+        places = {name: place for place, name in enumerate(pipeline.event.features)}
+        places |= {name: -1 - place for place, name in enumerate(pipeline.event.context)}
+        self._target = places[form.target]
+        self._by = tuple(places[name] for name in form.by)
+        self._least = -inf if form.least is None else form.least
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("intervals", "board", "segments", "moved", "pairs")}
+
+    # -- an observation
+
+    def read(self, event: Event) -> tuple[bytes, float] | None:
+        """The key of an event's series and the observed number; None where a field is missing."""
+        key = key_of(self._by, event.features, event.context) if self._by else b""
+        value = self._at(self._target, event)
+        return None if key is None or value is None else (key, float(value))
+
+    @staticmethod
+    def _at(place: int, event: Event) -> FeatureValue:
+        return event.features[place] if place >= 0 else event.context[-1 - place]
+
+    def observe(self, keys: Keys, event: Event, key: bytes, value: float) -> Observed:
+        """Put an observation to its series, and find what was forecast of it."""
+        form, kept = self._form, keys.find(key)
+        names = tuple([self._at(place, event) for place in self._by])
+        if kept is None:
+            series = Series(event.time_ms, value)
+            return Observed(key, names, series, "first", 0, event.time_ms, value, (value,))
+        series = Series.load(kept)
+        slot = series.slot_of(event.time_ms, form.step_ms)
+        if slot - series.slot > form.ring:
+            series = Series(event.time_ms, value)
+            return Observed(key, names, series, "restarted", 0, event.time_ms, value, (value,))
+        time_ms = series.time_of(slot, form.step_ms)
+        if slot <= series.slot:
+            return self._out_of_order(Observed(key, names, series, "late", slot, time_ms, value))
+        scale, pairs, moved = series.scale, series.pairs, series.moved
+        place: Place = "next" if slot == series.slot + 1 else "after_gap"
+        steps = series.add(value, slot, form.season, form.ring)
+        self._count_scale(series, pairs, moved)
+        found = Observed(key, names, series, place, slot, time_ms, value, steps)
+        self._find(found, scale)
+        return found
+
+    def _out_of_order(self, found: Observed) -> Observed:
+        series, form = found.series, self._form
+        place = series.place(found.slot)
+        if place < 0 or found.slot < 0:
+            found.place = "too_late"
+            return found
+        found.before = series.values[place]
+        if series.known[place]:
+            found.place = "repeated"
+            series.values[place] = found.value
+            return found
+        scale, pairs, moved = series.scale, series.pairs, series.moved
+        series.mend(place, found.value, form.season)
+        self._count_scale(series, pairs, moved)
+        self._find(found, scale)
+        return found
+
+    def _count_scale(self, series: Series, pairs: int, moved: float) -> None:
+        self.moved += series.moved - moved
+        self.pairs += series.pairs - pairs
+
+    def _find(self, found: Observed, scale: float | None) -> None:
+        """What was forecast of an observation."""
+        form, series, waiting = self._form, found.series, []
+        for served in reversed(series.served):
+            horizon = found.slot - served.slot
+            if 0 < horizon <= form.horizons:
+                waiting.append((horizon, served))
+        found.waiting = tuple(waiting)
+        if not waiting:
+            return
+        values, lower, upper, naive = [], [], [], []
+        for horizon, served in waiting:
+            value, half = served.at(horizon)
+            low, high = bounds(value, None if half != half else half, self._least)
+            values.append(value)
+            lower.append(low)
+            upper.append(high)
+            naive.append(self._rows.base(series.values, series.place(served.slot), horizon))
+        found.judged = Judged(
+            found.names, found.time_ms, form.step_ms, tuple([horizon for horizon, _ in waiting]),
+            tuple(values), tuple(lower), tuple(upper), tuple(naive),
+            tuple([served.version for _, served in waiting]), scale, form.interval,
+        )  # fmt: skip
+
+    def settle(self, found: Observed, segment: str | None, count: int) -> None:
+        """Count how good the forecasts of an observation were, and let the intervals follow.
+
+        Args:
+            segment: which one it is of; None where there are none.
+            count: of series.
+        """
+        judged = found.judged
+        if judged is None:
+            return
+        sums = added(found.value, judged)
+        self.board.add(judged.horizons, sums)
+        if segment is not None:
+            board = self.segments.get(segment)
+            if board is None:
+                board = self.segments[segment] = Board(self._form.horizons)
+            board.add(judged.horizons, sums)
+        y, add = found.value, self.intervals.add
+        for (horizon, served), value, low, high in zip(
+            found.waiting, judged.values, judged.lower, judged.upper, strict=True
+        ):
+            covered = None if low is None or high is None else low <= y <= high
+            add(horizon, abs(value - y) / served.scale, covered, count)
+
+    def teach(self, found: Observed, *, rows: bool) -> Taught:
+        """What the model learns of an observation.
+
+        Args:
+            rows: the model sees rows; else it keeps the series itself.
+        """
+        pairs = []
+        if rows:
+            series, values = found.series, found.series.values
+            for horizon, served in found.waiting:
+                origin = series.place(served.slot)
+                row = self._rows.row(values, origin, horizon, served.scale, served.features, found.time_ms)
+                target = (found.value - self._rows.base(values, origin, horizon)) / served.scale
+                pairs.append((horizon - 1, row, target))
+        return Taught(found.key, found.slot, found.added, tuple(pairs))
+
+    # -- what is served after it
+
+    def ask(self, found: Observed, features: Sequence[FeatureValue], *, rows: bool) -> Asked | None:
+        """What the model is asked after an observation; None while the series is younger than a season."""
+        series, form = found.series, self._form
+        scale = self._scale(series)
+        if scale is None:
+            return None
+        values, origin = series.values, len(series.values) - 1
+        horizons = range(1, form.horizons + 1)
+        bases = tuple([self._rows.base(values, origin, horizon) for horizon in horizons])
+        seen = [
+            self._rows.row(values, origin, horizon, scale, features, found.time_ms + horizon * form.step_ms)
+            for horizon in (horizons if rows else ())
+        ]
+        return Asked(found.key, found.slot, scale, bases, tuple(seen))
+
+    def _scale(self, series: Series) -> float | None:
+        """Of a series, as models and intervals use it: never 0."""
+        scale = series.scale
+        if scale is None:
+            return None
+        return max(scale, _SCALE_SHARE * self.moved / self.pairs) or 1.0
+
+    def bounded(self, value: float) -> float:
+        return max(value, self._least)
+
+    def serve(
+        self, found: Observed, asked: Asked, ahead: Sequence[float], features: Sequence[FeatureValue],
+        version: ModelVersion,
+    ) -> Forecast:  # fmt: skip
+        """What is published of a forecast; it waits for its truth from now on."""
+        form, series = self._form, found.series
+        halves = [None if half is None else half * asked.scale for half in self.intervals.halves()]
+        both = [bounds(value, half, self._least) for value, half in zip(ahead, halves, strict=True)]
+        kept = packed([nan if half is None else half for half in halves])
+        series.served.append(
+            Served(found.slot, list(features), packed(ahead), kept, asked.scale, version.generation, version.learned)
+        )
+        lower, upper = tuple([low for low, _ in both]), tuple([high for _, high in both])
+        return Forecast(
+            found.names, found.time_ms, form.step_ms, tuple(ahead), lower, upper, asked.bases, form.interval
+        )
+
+    def keep(self, keys: Keys, found: Observed) -> None:
+        """Put the series back."""
+        found.series.drop_served(found.series.slot - self._form.horizons + 1)
+        keys.keep(found.key, found.series.dumped())
+
+    # -- for people
+
+    def summary(self, keys: Keys) -> dict[str, Any]:
+        """Numbers for people and for a scrape."""
+        return {
+            "series": len(keys),
+            "series_max": keys.keys_max,
+            "evicted": keys.evicted,
+            "alpha": list(self.intervals.alphas),
+            **self.board.values(),
+            **({"by_segment": {name: one.values() for name, one in self.segments.items()}} if self.segments else {}),
+        }

@@ -1,0 +1,157 @@
+"""One series: its latest observations by step, and the forecasts that wait for their truth.
+
+Time is cut into steps from the series' first observation on; an observation is of the step that is nearest to its time,
+so that jitter of less than half a step does no harm. At rest a series is one list for msgpack (`core.history.keys`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from driftline.core.output import ModelVersion
+from driftline.core.record import FeatureValue
+
+Floats = NDArray[np.float64]
+_NUMBERS: Final = "<f8"
+
+
+class Served(Struct, array_like=True, gc=False):
+    """A forecast that was served and waits for its truth.
+
+    Args:
+        slot: after whose observation it was made.
+        features: of that event.
+        ahead, halves: the forecast and half the width of its interval by horizon, packed; NaN without an interval.
+        scale: of the series, as the model and the intervals used it.
+    """
+
+    slot: int
+    features: list[FeatureValue]
+    ahead: bytes
+    halves: bytes
+    scale: float
+    generation: int
+    learned: int
+
+    @property
+    def version(self) -> ModelVersion:
+        return ModelVersion(self.generation, self.learned)
+
+    def at(self, horizon: int) -> tuple[float, float]:
+        """The forecast of one horizon, and half the width of its interval."""
+        place = slice(8 * horizon - 8, 8 * horizon)
+        return _number(self.ahead[place]), _number(self.halves[place])
+
+
+def _number(content: bytes) -> float:
+    return float(np.frombuffer(content, _NUMBERS)[0])
+
+
+def packed(numbers: Sequence[float]) -> bytes:
+    return np.asarray(numbers, _NUMBERS).tobytes()
+
+
+class Series:
+    """See the module.
+
+    Attributes:
+        start_ms: time of step 0, that of the first observation.
+        slot: number of the newest step that was observed.
+        values: the latest steps, the newest last, filled in where nothing was observed.
+        known: of each of them, 1 where it was observed.
+        moved, pairs: sum and count of the distances between observations a season apart.
+        served: forecasts that wait, the oldest first.
+    """
+
+    __slots__ = ("known", "moved", "pairs", "served", "slot", "start_ms", "values")
+
+    def __init__(self, start_ms: int, value: float) -> None:
+        self.start_ms = start_ms
+        self.slot = 0
+        self.values = [value]
+        self.known = bytearray(b"\1")
+        self.moved = 0.0
+        self.pairs = 0
+        self.served: list[Served] = []
+
+    def slot_of(self, time_ms: int, step_ms: int) -> int:
+        """The step that is nearest to a time; of two, the later one."""
+        return (time_ms - self.start_ms + step_ms // 2) // step_ms
+
+    def time_of(self, slot: int, step_ms: int) -> int:
+        return self.start_ms + slot * step_ms
+
+    def place(self, slot: int) -> int:
+        """Where a step is among `values`; below 0 where it is no longer, or was before the series."""
+        return len(self.values) - 1 - (self.slot - slot)
+
+    @property
+    def scale(self) -> float | None:
+        """Mean distance between observations a season apart, as the denominator of MASE; None before there are two."""
+        return self.moved / self.pairs if self.pairs else None
+
+    def add(self, value: float, slot: int, season: int, ring: int) -> tuple[float, ...]:
+        """The newest step is observed; steps that were left out are filled in with the value of the season before.
+
+        Returns:
+            What was added, in order; the last is the observation.
+        """
+        values, known = self.values, self.known
+        missed = slot - self.slot - 1
+        for _ in range(missed):
+            values.append(values[-season] if len(values) >= season else values[-1])
+            known.append(0)
+        values.append(value)
+        known.append(1)
+        self.slot = slot
+        self._move(len(values) - 1, season)
+        added = tuple(values[-missed - 1 :])
+        if (excess := len(values) - ring) > 0:
+            del values[:excess], known[:excess]
+        return added
+
+    def mend(self, place: int, value: float, season: int) -> None:
+        """A step that was filled in is observed late."""
+        self.values[place] = value
+        self.known[place] = 1
+        self._move(place, season)
+
+    def _move(self, place: int, season: int) -> None:
+        """One more distance over a season, where both its ends were observed."""
+        before = place - season
+        if before >= 0 and self.known[before]:
+            self.moved += abs(self.values[place] - self.values[before])
+            self.pairs += 1
+
+    def drop_served(self, before: int) -> None:
+        """Forecasts made before a step wait no longer: all of their truth could have come."""
+        while self.served and self.served[0].slot < before:
+            del self.served[0]
+
+    # -- at rest
+
+    def dumped(self) -> list[Any]:
+        return [
+            self.start_ms,
+            self.slot,
+            array("d", self.values).tobytes(),
+            bytes(self.known),
+            self.moved,
+            self.pairs,
+            self.served,
+        ]
+
+    @classmethod
+    def load(cls, kept: Sequence[Any]) -> Series:
+        series = cls.__new__(cls)
+        series.start_ms, series.slot, values, known, series.moved, series.pairs, served = kept
+        series.values = array("d", values).tolist()
+        series.known = bytearray(known)
+        series.served = [Served(*one) for one in served]
+        return series

@@ -1,0 +1,121 @@
+"""The `forecast` section: which series there are, what is forecast of them, and how far ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from driftline.core.error import Problem
+from driftline.core.notation import Count, Duration
+from driftline.core.pipeline.feature import By, CalendarFeature, Feature, Form, HistoryFeature
+from driftline.core.task import find_task
+
+HORIZONS_MAX: Final = 366
+_RING_MAX: Final = 20_000  # slots of each series
+_CELLS_MAX: Final = 1_000_000
+
+
+class ForecastForm(Form):
+    """What is forecast."""
+
+    by: By = Field(default=(), description="the field or fields whose values name a series [default: one series]")
+    target: str = Field(description="the observed number: a feature, or a field of event.context")
+    step_ms: Annotated[Duration, Field(ge=1)] = Field(alias="step", description="time between observations, as in 1d")
+    horizons: Annotated[int, Field(ge=1, le=HORIZONS_MAX)] = Field(description="how many steps ahead, from 1 on")
+    season: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1,
+        description="steps in a season, as in 7 for days: of the seasonal naive forecast that stands beside the "
+        "model, and of MASE [default: 1, the last value]",
+    )
+    seasons: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=3, description="regressors: how many seasons back they see the value of the same time in the season"
+    )
+    models: Literal["per_horizon", "shared"] = Field(
+        default="per_horizon",
+        description="regressors: one for each horizon, or one for all, which sees the horizon as a feature",
+    )
+    interval: Annotated[float, Field(ge=0.5, le=0.999)] = Field(
+        default=0.9, description="share of the observations that the intervals are to hold"
+    )
+    adapt: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.05, description="how fast the intervals follow their coverage; 0: not at all"
+    )
+    window: Annotated[int, Field(ge=50, le=100_000)] = Field(
+        default=1_000, description="number of residuals, for each horizon, that the intervals are made of"
+    )
+    least: float | None = Field(default=None, description="forecasts and intervals are not below this, as in 0")
+    series_max: Count = Field(
+        default=10_000, description="most series, per shard; the least recently observed one is let go"
+    )
+
+    @property
+    def ring(self) -> int:
+        """How many slots of a series are kept: what forecasts that still wait for their truth were made from."""
+        return self.horizons + max(self.seasons, 2) * self.season
+
+
+def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
+    """Every fault of the section."""
+    task = find_task(draft.get("task"))
+    if task is None or "forecast" not in draft:
+        return
+    form: ForecastForm | None = draft["forecast"]
+    if not task.ahead:
+        if form is not None:
+            yield Problem("forecast", None, f"is not for task {task.name}; remove it")
+        return
+    if form is None:
+        yield Problem("forecast", None, f"is required for task {task.name}: {{target: FIELD, step: 1d, horizons: 7}}")
+        return
+    if draft.get("guard") is not None:
+        yield Problem("guard", None, f"is not for task {task.name} yet; bound forecasts by forecast.least")
+    if form.ring > _RING_MAX:
+        text = f"{form.ring:,} steps of each series would be kept; at most {_RING_MAX:,} can be"
+        yield Problem("forecast.season", form.season, text)
+    if form.horizons * form.window > _CELLS_MAX:
+        text = f"horizons x window must be at most {_CELLS_MAX:,}"
+        yield Problem("forecast.window", form.window, text)
+    yield from _fields(form, draft)
+
+
+def _fields(form: ForecastForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
+    event = draft.get("event")
+    if event is None:
+        return
+    declared = {**event.features, **event.context}
+    for place, name in (("forecast.target", form.target), *(("forecast.by", name) for name in form.by)):
+        found = declared.get(name)
+        if found is None:
+            text = f"is neither a declared feature nor in event.context; declared: {', '.join(list(declared)[:30])}"
+            yield Problem(place, name, text)
+        elif isinstance(found, HistoryFeature | CalendarFeature):
+            yield Problem(place, name, "is computed; use a field of the event")
+        elif place == "forecast.target" and found.type != "number":
+            yield Problem(place, name, f"is a {found.type}; a number can be forecast")
+        elif isinstance(found, Feature) and place == "forecast.target" and found.fill is not None:
+            text = "must not be filled in: a made-up value would be learned; write missing: reject"
+            yield Problem(place, name, text)
+        elif place == "forecast.by" and found.type == "text":
+            yield Problem(place, name, "has type text; declare it as a string")
+    if form.by.count(form.target):
+        yield Problem("forecast.by", form.target, "is the target")
+    for name in form.by:
+        if form.by.count(name) > 1:
+            yield Problem("forecast.by", name, "is listed twice")
+
+
+def forecast_fields(draft: Mapping[str, Any]) -> tuple[str, ...]:
+    """The declared fields that forecasting reads."""
+    form: ForecastForm | None = draft.get("forecast")
+    return () if form is None else (*form.by, form.target)
+
+
+def row_names(form: ForecastForm | None) -> tuple[str, ...]:
+    """What a regressor sees beside the declared features."""
+    if form is None:
+        return ()
+    earlier = [f"season_{number}" for number in range(2, form.seasons + 1)]
+    horizon = ["horizon"] if form.models == "shared" else []
+    return ("last", "change", "level", "level_before", *earlier, *horizon)
