@@ -92,8 +92,7 @@ Text: TypeAlias = Annotated[
 
 
 class Feature(Form):
-    """One value that is read from an event: where it is in the user's JSON, its type, and what to do if it is
-    missing."""
+    """One value that is read from an event: where it is in the user's JSON, its type, and what if it is missing."""
 
     path: PathText = Field(description="path of the value in the event [default: the feature's name]")
     type: FeatureType = Field(
