@@ -21,6 +21,7 @@ from driftline.cli import main
 from driftline.codec.decode import MISSING, Decoder
 from driftline.config import load_pipeline
 from driftline.core.pipeline import Pipeline, parse_path
+from driftline.core.pipeline.guard import Untrained
 from driftline.core.record import Source
 from driftline.core.river.building import build_metric, build_model
 from driftline.core.shard.state import Shard
@@ -133,6 +134,14 @@ def test_rentals_and_that_the_model_learns(folder: Path) -> None:
     assert pipeline.task == "regression"
     assert pipeline.event.names == ("hr", "workday", "temp")
     assert "left out: reveals the label: casual + registered equals the label" in text
+    assert pipeline.guard is not None
+    assert pipeline.guard.untrained == Untrained(labels_min=100)
+    with Path("rentals.csv").open(encoding="utf-8") as file:
+        labels = [float(row["cnt"]) for row in csv.DictReader(file)]
+    limits = pipeline.guard.range
+    assert limits is not None
+    assert limits.min == 0 <= min(labels)
+    assert 2 * max(labels) - min(labels) <= (limits.max or 0) <= 2.2 * max(labels)
     found, least, most = r2_of(pipeline, "rentals.csv", "cnt")
     assert found > 0.5
     assert 0 <= least <= most <= 1_000

@@ -186,9 +186,14 @@ def fold(
         steps=steps,
         scored=len(scores),
         failed=len(failures),
-        withheld=sum(score.guard != "served" for score in scores),
+        withheld=sum(map(_unfinite, scores)),
         failure=failures[0] if failures else None,
     )
+
+
+def _unfinite(score: Score) -> bool:
+    """Whether the model's prediction was not finite."""
+    return any(trip.rung == "finite" for trip in score.tripped) if score.tripped else score.guard != "served"
 
 
 _UNKNOWN = "?"

@@ -11,10 +11,12 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from driftline.author.limits import LABELS_MIN, around
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 from driftline.author.sample import Sample, find_column, read_sample
@@ -245,6 +247,7 @@ class _Draft:
         yield from self._event()
         yield from self._label_section()
         yield from self._model()
+        yield from self._guard()
         yield from self._rest()
 
     def _head(self) -> Iterator[str]:
@@ -359,6 +362,18 @@ class _Draft:
         if metrics:
             note = f"{rare:.1%} are of the rarer class, so accuracy would mislead" if 0 < rare < RARE else ""
             yield _beside(f"metrics: [{', '.join(metrics)}]", note)
+        yield ""
+
+    def _guard(self) -> Iterator[str]:
+        learns = "labels" if self._task.supervised else "events"
+        yield "guard:"
+        untrained = yaml_scalar({"labels_min": LABELS_MIN, "action": "flag"})
+        yield _beside(f"  untrained: {untrained}", f"mark the scores of a model that has learned fewer {learns}")
+        target = self._found.target
+        if self._task.labels.numeric and self._label is not None and isfinite(target.most - target.least):
+            low, high = around(target.least, target.most)
+            limits = yaml_scalar({"min": low, "max": high, "action": "clip"})
+            yield _beside(f"  range: {limits}", "twice as wide as the labels that were seen; nothing beyond is served")
         yield ""
 
     def _expression(self) -> Iterator[str]:

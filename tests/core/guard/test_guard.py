@@ -242,7 +242,7 @@ def test_the_outcome_says_what_the_model_made() -> None:
 
 
 def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
-    here = Shard(small("regression", guard={"range": {"max": 10}}, alerts={"quiet": "1m"}), 0)
+    here = Shard(small("regression", guard={"range": {"max": 10}}, alerts={"quiet": "1m", "guard_max": 0}), 0)
     says(here, *[50.0] * 200)
     (first,) = chosen(fold(here, event(0)), Alert)
     assert (first.kind, first.state, first.severity, first.episode) == (
@@ -258,12 +258,24 @@ def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
     assert first.runbook.endswith("#guard")
     more = chosen(fold(here, *[event(number, NOW_MS + number, offset=number) for number in range(1, 150)]), Alert)
     assert [(one.state, one.severity) for one in more] == [("ongoing", "critical")]
-    says(here, *[5.0] * 10)
-    calm = event("calm", NOW_MS + 100_000, offset=998), event("calmer", NOW_MS + 200_000, offset=999)
+    says(here, *[5.0] * 250)  # a block without any, and a minute in which there is no other
+    calm = [event(f"c{number}", NOW_MS + 1_000 + number * 1_000, offset=500 + number) for number in range(250)]
     (last,) = chosen(fold(here, *calm), Alert)
     assert (last.state, last.sentence) == (
-        "resolved", "All predictions of p have passed its guard (range) again for 1 minute.",
+        "resolved", "The guard of p (range) has stopped few predictions or none again for 1 minute.",
     )  # fmt: skip
+
+
+def test_few_trips_are_counted_and_raise_no_alert() -> None:
+    here = shard(range={"max": 10})
+    rare = [50.0 if number % 12 == 0 else 5.0 for number in range(300)]
+    says(here, *rare)
+    assert not chosen(fold(here, *[event(number, NOW_MS + number, offset=number) for number in range(300)]), Alert)
+    often = [50.0 if number % 6 == 0 else 5.0 for number in range(300)]
+    says(here, *often)
+    made = chosen(fold(here, *[event(number, NOW_MS + number, offset=number) for number in range(300, 600)]), Alert)
+    assert [(one.kind, one.state, one.severity) for one in made] == [("guard", "opened", "warning")]
+    assert made[0].evidence["tripped"] / made[0].evidence["count"] > 0.1
 
 
 def test_the_summary_counts_what_tripped_and_what_was_served() -> None:

@@ -219,7 +219,7 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
         "signal": trip.rung, "action": trip.action, "limit": limit, "excess": excess,
         "tripped": tripped, "count": count,
     }  # fmt: skip
-    calm = f"All predictions of {name} have passed its guard ({trip.rung}) again"
+    calm = f"The guard of {name} ({trip.rung}) has stopped few predictions or none again"
     severe = count >= GUARD_MIN and tripped > count / 2 and trip.action != "flag"
     return Condition.GUARD.sign("critical" if severe else "warning", sentence, calm, evidence)
 

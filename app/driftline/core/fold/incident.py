@@ -23,12 +23,17 @@ from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict
 from driftline.core.drift.monitors import Drift
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
+from driftline.core.guard.kept import BLOCK
 from driftline.core.guard.ladder import Judged
 from driftline.core.output import Alert, Rejected
 from driftline.core.record import Control, Source
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 from driftline.core.signal import Signal
+
+TRIPS_MIN = 10  # that a share of stopped predictions is judged by
+
+EASED = 0.95  # of the limit, at which such a condition ends
 
 
 def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
@@ -98,7 +103,7 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
 
 
 def watch_guard(shard: Shard, passed: Judged, out: Outbox) -> None:
-    """Rungs of the guard tripped: count them, and alert about the one that decided.
+    """Rungs of the guard tripped: count them, and alert where the one that decided stops too many predictions.
 
     No alert for a new model whose predictions are only flagged, nor for a prediction that is not finite: that is an
     incident of the model.
@@ -110,8 +115,23 @@ def watch_guard(shard: Shard, passed: Judged, out: Outbox) -> None:
     trip = passed.tripped[-1]
     if trip.rung == "finite" or (trip.rung == "untrained" and trip.action == "flag"):
         return
-    sign = guard_sign(shard.pipeline, trip, _SERVED[passed.instead or passed.guard], *shard.kept.recent(trip.rung))
-    notice(shard, Condition.GUARD.named(trip.rung), sign, out)
+    tripped, count = shard.kept.recent(trip.rung)
+    most = shard.pipeline.alerts.guard_max
+    if tripped <= most * count or (most and tripped < TRIPS_MIN):
+        return
+    sign = guard_sign(shard.pipeline, trip, _SERVED[passed.instead or passed.guard], tripped, count)
+    notice(shard, Condition.GUARD.named(trip.rung), sign, out, holds=True)
+
+
+def calm_guard(shard: Shard, out: Outbox) -> None:
+    """A block of predictions is full: rungs that stopped few of it are no trouble any more."""
+    kept, most = shard.kept, shard.pipeline.alerts.guard_max * EASED
+    verdicts = [
+        Verdict(name, None)
+        for name in shard.episodes.open
+        if Condition.has(name, Condition.GUARD) and kept.trips.get(name.partition(":")[2], 0) <= most * BLOCK
+    ]
+    _judge(shard, verdicts, out)
 
 
 _SERVED: Final[Mapping[str, str]] = {

@@ -24,6 +24,7 @@ from driftline.core.fold.feedback import await_label, end_hold, end_wait, learn,
 from driftline.core.fold.forecast import observe
 from driftline.core.fold.incident import (
     answer,
+    calm_guard,
     look,
     note_drift,
     notice,
@@ -34,7 +35,7 @@ from driftline.core.fold.incident import (
     watch_waits,
 )
 from driftline.core.fold.load import refused, take_chunk
-from driftline.core.guard.kept import CLEAN
+from driftline.core.guard.kept import BLOCK, CLEAN
 from driftline.core.guard.ladder import Judged
 from driftline.core.oracle import Oracle
 from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Rejected, Score, Unserved
@@ -238,6 +239,8 @@ def _passed(
     ask_good = lambda: learner.ask_good(values, call, oracle)  # noqa: E731 - it is called now and then only
     passed = ladder.judge(kept, event, (made, prediction, guard), learned, ask_good)
     learner.trusted = kept.clean >= CLEAN
+    if kept.filled == BLOCK:
+        calm_guard(shard, out)
     if passed.prediction is not prediction:
         unserved = _unserved(made, passed.prediction, versions[0], passed)
     return passed.prediction, passed.guard, unserved, passed

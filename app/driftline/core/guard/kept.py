@@ -40,8 +40,8 @@ class Kept:
     keyless: int = 0
     clean: int = CLEAN
     filled: int = 0
-    trips: dict[Rung, int] = field(default_factory=dict)
-    trips_before: dict[Rung, int] | None = None
+    trips: dict[str, int] = field(default_factory=dict)
+    trips_before: dict[str, int] | None = None
     turn: int = 0
 
     # -- series

@@ -487,6 +487,11 @@ class Alerts(Form):
     rejected_max: Share = Field(
         default=0.1, description="maximum share of rejected events, and of rejected labels; 1: no limit"
     )
+    guard_max: Share = Field(
+        default=0.1,
+        description="maximum share of the latest 100 to 200 predictions that a rung of the guard may stop; 0: alert at "
+        "the first, 1: no limit",
+    )
     missing_max: dict[str, Share] = Field(
         default_factory=dict, description="maximum share of events without a feature, by feature"
     )

@@ -1,0 +1,39 @@
+"""Limits that are proposed: wide enough for what was seen and as much again, and never negative without need."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftline.author.limits import around
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "expected"),
+    [
+        (3, 169, (0, 340)),
+        (1, 977, (0, 2_000)),
+        (-10, 10, (-30, 30)),
+        (-9.37, -1.2, (-18, 0)),
+        (0, 0, (0, 1)),
+        (7, 7, (0, 14)),
+        (0, 0.003, (0, 0.006)),
+        (1e15, 1e15, (0, 2e15)),
+        (-inf, inf, (-inf, inf)),
+    ],
+)
+def test_limits(least: float, most: float, expected: tuple[float, float]) -> None:
+    assert around(least, most) == pytest.approx(expected)
+
+
+@given(st.floats(-1e15, 1e15), st.floats(-1e15, 1e15))
+def test_what_was_seen_lies_within_with_a_margin(one: float, other: float) -> None:
+    least, most = min(one, other), max(one, other)
+    low, high = around(least, most)
+    assert low <= least <= most <= high
+    assert low < high
+    assert low == 0 if least >= 0 else low <= least - (most - least)
+    assert high == 0 or high >= most + (most - least)
