@@ -39,6 +39,8 @@ HISTORIES: Mapping[str, dict[str, Any]] = {
     "known": {"history": "label_count", "by": "shop", "missing": -1},
     "truth": {"history": "label_last", "by": ["card", "shop"], "missing": -1},
     "trend": {"history": "label_lag(2)"},
+    "peak": {"history": "label_max", "by": "shop", "over": "1s"},
+    "sorts": {"history": "label_distinct", "by": "card"},
     "fame": {"history": "label_decayed_mean", "by": "card", "half_life": "1s"},
 }
 CALENDARS: Mapping[str, dict[str, Any]] = {

@@ -239,6 +239,53 @@ def test_label_history_knows_a_label_from_when_it_came_and_never_before(seed: in
     assert len(known) > 200
 
 
+EXTREMES = {
+    "least": {"history": "label_min", "by": "who", "over": "2h", "missing": -1},
+    "most": {"history": "label_max", "by": "who", "over": "2h", "missing": -1},
+    "kinds": {"history": "label_distinct", "by": "who", "over": "2h"},
+    "ever": {"history": "label_max", "by": "who", "missing": -1},
+}
+NUMBERS: dict[str, Any] = {"task": "regression", "model": "Select('amount') | StandardScaler() | LinearRegression()"}
+
+
+@pytest.mark.parametrize("seed", [7, 8, 9])
+def test_least_greatest_and_distinct_labels_stand_corrections_and_retractions(seed: int) -> None:
+    chosen = pipeline(EXTREMES, label={"second": "correct", "retract": True}, **NUMBERS)
+    here, rng, known = Shard(chosen, 0), random.Random(seed), dict[int, tuple[int, float]]()
+    offset = 0
+    for number in range(300):
+        time_ms = NOW_MS + number * MINUTE_MS
+        values = served(here, event(chosen, number, Seen(time_ms, "ann", "north", 1.0, None, None)))
+        own = [value for _, value in known.values()]
+        bucket_ms = 2 * HOUR_MS // 32
+        now = [value for at, value in known.values() if at // bucket_ms > time_ms // bucket_ms - 32]
+        wanted = {"least": min(now, default=-1), "most": max(now, default=-1), "kinds": len(set(now))}
+        assert {name: values[name] for name in (*wanted, "ever")} == {**wanted, "ever": max(own, default=-1)}, number
+        for _ in range(rng.choice((0, 1, 2))):
+            offset += 1
+            about, value = rng.randrange(max(0, number - 5), number + 1), float(rng.randrange(12))
+            came_ms = known.get(about, (time_ms, 0))[0]
+            if about in known and rng.random() < 0.3:
+                step(here, label(about, None, time_ms, offset))
+                del known[about]
+                continue
+            step(here, label(about, value, time_ms, offset))
+            known[about] = (came_ms, value)
+    assert here.counts["corrected"] > 20
+    assert here.counts["retracted"] > 20
+
+
+def test_classes_are_counted_as_distinct_labels() -> None:
+    model = {"task": "multiclass", "model": "Select('amount') | StandardScaler() | GaussianNB()"}
+    chosen = pipeline({"kinds": {"history": "label_distinct", "by": "who"}}, **model)
+    here, told = Shard(chosen, 0), []
+    for number, value in enumerate(["a", "b", "a", "c", "c"]):
+        seen = Seen(NOW_MS + number, "ann", "north", 1.0, None, None)
+        told.append(served(here, event(chosen, number, seen))["kinds"])
+        step(here, label(number, value, NOW_MS + number, number))
+    assert told == [0, 1, 2, 2, 3]
+
+
 def test_a_label_that_has_not_come_changes_nothing() -> None:
     """The same events, with labels that differ only in what has not come yet: the same features."""
     chosen = pipeline(RISK)

@@ -202,8 +202,9 @@ def _time_of(event: Event) -> int:
     return event.order_ms if event.time_ahead else event.time_ms
 
 
-def _number(label: LabelValue) -> Numbers:
-    return (0.0 if isinstance(label, str) else float(label),)
+def _number(label: LabelValue) -> tuple[Any, ...]:
+    """The sources that history features of labels are of: the number, and the label itself."""
+    return (0.0 if isinstance(label, str) else float(label), label)
 
 
 def key_of(places: Sequence[int], features: Sequence[FeatureValue], context: Sequence[FeatureValue]) -> bytes | None:

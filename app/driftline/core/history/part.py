@@ -9,28 +9,31 @@ buckets with something in them are kept.
 
 **Late**: what is older than the oldest bucket of its window is left out of that window.
 
-**Take back**: a label that is corrected or retracted is subtracted where it was added. A part of labels keeps no least
-and greatest value, as those cannot be taken back.
+**Take back**: a label that is corrected or retracted is subtracted where it was added. A part of labels therefore keeps
+the `EXTREMES` least or greatest values of a bucket, not one: they are exact until so many of a bucket were taken back.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from typing import Any, Final, Literal, TypeAlias
 from zlib import crc32
 
 BUCKETS: Final = 32
 DISTINCT_MAX: Final = 256
+EXTREMES: Final = 8
+CLASSES_MAX: Final = 32  # different labels of one bucket
 _OFFSET_MAX: Final = 120  # beyond 127 msgpack needs more than a byte
 _WEIGHT_MIN: Final = 1e-280
 
 Part: TypeAlias = list[Any]
-Kind: TypeAlias = Literal["count", "sum", "m2", "min", "max"]
+Kind: TypeAlias = Literal["count", "sum", "m2", "min", "max", "least", "most", "classes"]
 Column: TypeAlias = tuple[Kind, int | None]
 """What a bucket keeps, and of which source, by its number among those of the plan; None: of the events themselves.
 
 For each source that may be missing there is a `count` of its own; `sum` and `m2` (the sum of squared distances from the
-mean) come after the count that they need.
+mean) come after the count that they need. Of labels, `least` and `most` are the least and greatest values, and
+`classes` how often each hash of a label was there.
 """
 
 
@@ -96,6 +99,9 @@ class Window:
                 if count > 1:
                     distance = value - (part[self._sum_of[source]][slot] - value) / (count - 1)
                     column[slot] += distance * distance * (count - 1) / count
+            elif kind in _OF_LABELS:
+                count = part[self._counted_by[source] + 2][slot]
+                column[slot] = _with_label(kind, column[slot] or [], value, count - 1)
             elif column[slot] is None or (value < column[slot] if kind == "min" else value > column[slot]):
                 column[slot] = value
 
@@ -125,6 +131,8 @@ class Window:
                 column[slot] -= value
             elif kind == "count":
                 column[slot] -= 1
+            elif kind in _OF_LABELS and value is not None:
+                column[slot] = _without_label(kind, column[slot] or [], value)
 
     def _slot(self, part: Part, bucket: int, newest: int) -> int:
         """Where a bucket is in the columns, made if it is not there; -1 where it is older than the window."""
@@ -177,7 +185,49 @@ class Window:
         return [part[0], *[column[over:] for column in part[1:]]] if over < len(offsets) else []
 
 
-_EMPTY: Final[dict[Kind, float | None]] = {"count": 0, "sum": 0.0, "m2": 0.0, "min": None, "max": None}
+_EMPTY: Final[dict[Kind, float | None]] = {
+    "count": 0, "sum": 0.0, "m2": 0.0, "min": None, "max": None, "least": None, "most": None, "classes": None,
+}  # fmt: skip
+_OF_LABELS: Final = ("least", "most", "classes")
+
+
+def _with_label(kind: Kind, kept: list[Any], value: Any, before: int) -> list[Any]:
+    """What a bucket keeps of its labels, with one more: sorted values (of `most`, their negatives), or hashes with
+    counts.
+
+    Args:
+        before: labels of the bucket so far; with more than are kept, one that lies beyond those says nothing.
+    """
+    if kind == "classes":
+        name = _hash(value)
+        for pair in kept:
+            if pair[0] == name:
+                pair[1] += 1
+                return kept
+        return [*kept, [name, 1]] if len(kept) < CLASSES_MAX else kept
+    value = -value if kind == "most" else value
+    if not kept or before <= len(kept) or value <= kept[-1]:
+        insort(kept, value)
+        del kept[EXTREMES:]
+    return kept
+
+
+def _without_label(kind: Kind, kept: list[Any], value: Any) -> list[Any]:
+    if kind == "classes":
+        name = _hash(value)
+        left = [[one, count - (one == name)] for one, count in kept]
+        return [pair for pair in left if pair[1]]
+    value = -value if kind == "most" else value
+    if value in kept:
+        kept.remove(value)
+    return kept
+
+
+def _hash(value: Any) -> int:
+    """Of a label; 1, 1.0 and true are the same."""
+    text = value if isinstance(value, str) else repr(float(value))
+    return crc32(text.encode("utf-8", "surrogatepass"))
+
 
 # What a window says of a source, from the part `within` the window; None where it has no value of it. `place` is that
 # of the column that is asked for, `counted` that of its count.
@@ -225,6 +275,19 @@ def window_least(part: Part, place: int, counted: int) -> float | None:
 
 def window_most(part: Part, place: int, counted: int) -> float | None:
     return max((value for value in part[place] if value is not None), default=None)
+
+
+def label_least(part: Part, place: int, counted: int) -> float | None:
+    return min((kept[0] for kept in part[place] if kept), default=None)
+
+
+def label_most(part: Part, place: int, counted: int) -> float | None:
+    negative = min((kept[0] for kept in part[place] if kept), default=None)
+    return None if negative is None else -negative
+
+
+def label_classes(part: Part, place: int, counted: int) -> float | None:
+    return len({name for kept in part[place] for name, _ in kept or ()}) or None
 
 
 # -- latest values: `[times, values]`, the newest last, in the order in which they were folded

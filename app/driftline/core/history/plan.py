@@ -14,7 +14,9 @@ from msgspec import Struct
 
 from driftline.core.history.part import (
     BUCKETS,
+    CLASSES_MAX,
     DISTINCT_MAX,
+    EXTREMES,
     Column,
     Kind,
     Part,
@@ -23,6 +25,9 @@ from driftline.core.history.part import (
     decayed_mean,
     distinct_add,
     distinct_count,
+    label_classes,
+    label_least,
+    label_most,
     latest_add,
     latest_at,
     latest_take_back,
@@ -34,6 +39,7 @@ from driftline.core.history.part import (
     window_sum,
 )
 from driftline.core.pipeline import CalendarFeature, Feature, HistoryFeature, Pipeline
+from driftline.core.pipeline.feature import Past as PastFunction
 from driftline.core.record import FeatureValue
 
 Past: TypeAlias = list[Any]
@@ -42,6 +48,13 @@ Read: TypeAlias = Callable[[Past, int, int], float | None]
 
 Numbers: TypeAlias = tuple[float | None, ...]
 _NUMBER_BYTES: Final = 9
+_WIDTHS: Final[dict[Kind, int]] = {
+    "count": 3,
+    "least": 1 + EXTREMES * _NUMBER_BYTES,
+    "most": 1 + EXTREMES * _NUMBER_BYTES,
+    "classes": 3 + CLASSES_MAX * 7,
+}
+"""Bytes of a column's cell, where they are not those of a number."""
 _KEY_BYTES: Final = 180  # in memory: its text, its place, its entry in the dict, the head of its bytes
 
 
@@ -189,9 +202,17 @@ _OF_WINDOW: Final[dict[str, Kind]] = {
 }  # fmt: skip
 """Functions that read a window, and the column that each needs."""
 
+_OF_LABEL_WINDOW: Final[dict[str, Kind]] = {**_OF_WINDOW, "min": "least", "max": "most", "distinct": "classes"}
+"""The same of labels, which may be taken back."""
 
-def _read_of(name: str, window: Window, source: int) -> Callable[[Part, int, int], float | None]:
-    match name:
+
+def _column_of(past: PastFunction) -> Kind | None:
+    """The column of a window that a function reads; None if it reads none."""
+    return (_OF_LABEL_WINDOW if past.of_label else _OF_WINDOW).get(past.name)
+
+
+def _read_of(past: PastFunction, window: Window, source: int) -> Callable[[Part, int, int], float | None]:
+    match past.name:
         case "sum":
             return window_sum
         case "mean":
@@ -199,8 +220,10 @@ def _read_of(name: str, window: Window, source: int) -> Callable[[Part, int, int
         case "std":
             return partial(window_std, window.place_of["sum", source])
         case "min":
-            return window_least
-    return window_most
+            return label_least if past.of_label else window_least
+        case "max":
+            return label_most if past.of_label else window_most
+    return label_classes
 
 
 class _Drawing:
@@ -219,11 +242,11 @@ class _Drawing:
         for _, feature in found:
             self._lags[self._latest_of(feature)] = max(self._lags.get(self._latest_of(feature), 1), feature.past.lag)
         readers: list[Reader | WindowReader] = [
-            Reader(place, self._reader(one), _fill(one)) for place, one in found if one.past.name not in _OF_WINDOW
+            Reader(place, self._reader(one), _fill(one)) for place, one in found if _column_of(one.past) is None
         ]
         for kind, (part, window) in windows.items():
             of_it = [pair for pair in found if (pair[1].past.of_label, pair[1].over_ms) == kind]
-            wanted = [self._wanted(place, one, window) for place, one in of_it if one.past.name in _OF_WINDOW]
+            wanted = [self._wanted(place, one, window) for place, one in of_it if _column_of(one.past)]
             readers.append(WindowReader(part, window, kind[0], tuple(wanted)))
         places = tuple(self._fields.place(name) for name in self._by)
         fills = tuple((place, _fill(one)) for place, one in found)
@@ -236,7 +259,7 @@ class _Drawing:
         counted: dict[tuple[bool, int | None], dict[int, int]] = {}
         for feature in features:
             past, kind = feature.past, (feature.past.of_label, feature.over_ms)
-            if past.name not in _OF_WINDOW:
+            if (column := _column_of(past)) is None:
                 continue
             columns = wanted.setdefault(kind, [("count", None)])
             if past.name == "count":
@@ -250,11 +273,9 @@ class _Drawing:
                     needed.append(("sum", source))
                 case "std":
                     needed += [("sum", source), ("m2", source)]
-                case "min":
-                    needed.append(("min", source))
                 case _:
-                    needed.append(("max", source))
-            columns += [column for column in needed if column not in columns]
+                    needed.append((column, source))
+            columns += [one for one in needed if one not in columns]
         return {kind: self._window(kind, tuple(columns), counted.get(kind, {})) for kind, columns in wanted.items()}
 
     def _window(
@@ -262,13 +283,15 @@ class _Drawing:
     ) -> tuple[int, Window]:
         of_label, over_ms = kind
         window = Window(over_ms, columns, counted)
-        widths = [_NUMBER_BYTES if name != "count" else 3 for name, _ in columns]
+        widths = [_WIDTHS.get(name, _NUMBER_BYTES) for name, _ in columns]
         size = 12 + (BUCKETS if over_ms is not None else 1) * (1 + sum(widths))
         return self._keep(of_label, window.add, window.take_back, size), window
 
     def _source(self, feature: HistoryFeature) -> tuple[int, bool]:
         """The number of what it is of, and whether that is always there."""
         name = feature.past.source
+        if name is None and feature.past.name == "distinct":
+            return 1, True  # the label itself, which may be a text
         return (0, True) if name is None else (self._fields.source(name), self._fields.always(name))
 
     def _keep(self, of_label: bool, add: Any, take_back: Any, size: int) -> int:
@@ -293,13 +316,13 @@ class _Drawing:
         self, place: int, feature: HistoryFeature, window: Window
     ) -> tuple[int, Callable[[Part, int, int], float | None], int, int, FeatureValue]:
         """How a feature is read from its window."""
-        name = feature.past.name
-        if name == "count":
+        past, kind = feature.past, _column_of(feature.past)
+        if kind is None or kind == "count":
             return place, window_count, 2, 2, _fill(feature)
         source, always = self._source(feature)
         counted = window.place_of["count", None if always else source]
-        column = window.place_of[_OF_WINDOW[name], source]
-        return place, _read_of(name, window, source), column, counted, _fill(feature)
+        column = window.place_of[kind, source]
+        return place, _read_of(past, window, source), column, counted, _fill(feature)
 
     def _shared(self, key: tuple[Any, ...], make: Callable[[], int]) -> int:
         """The place of a part that several features read."""

@@ -133,8 +133,8 @@ class Feature(Form):
 
 HISTORY_FUNCTIONS: Final = ("count", "sum", "mean", "min", "max", "std", "distinct", "last", "lag", "since_last",
                             "decayed_mean")  # fmt: skip
-LABEL_FUNCTIONS: Final = ("label_count", "label_sum", "label_mean", "label_std", "label_last", "label_lag",
-                          "label_decayed_mean")  # fmt: skip
+LABEL_FUNCTIONS: Final = ("label_count", "label_sum", "label_mean", "label_min", "label_max", "label_std",
+                          "label_distinct", "label_last", "label_lag", "label_decayed_mean")  # fmt: skip
 LAG_MAX: Final = 1_000
 _BARE: Final = ("count", "since_last")  # of the events themselves, not of a field of them
 _UNWINDOWED: Final = ("last", "lag", "decayed_mean")

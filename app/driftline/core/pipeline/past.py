@@ -128,6 +128,6 @@ def _of_label(place: str, feature: HistoryFeature, past: Past, draft: Mapping[st
     task = find_task(draft.get("task"))
     if "label" in draft and draft["label"] is None:
         yield Problem(f"{place}.history", feature.history, "needs labels: declare `label`, or remove it")
-    elif task is not None and task.labels.textual and past.name != "count":
-        text = f"needs numeric or binary labels, but task {task.name} has classes: use label_count"
+    elif task is not None and task.labels.textual and past.name not in ("count", "distinct"):
+        text = f"needs numeric or binary labels, but task {task.name} has classes: use label_count or label_distinct"
         yield Problem(f"{place}.history", feature.history, text)
