@@ -36,8 +36,9 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def backtest(folder: Path, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
-    """Run it over the table in the folder; returns its report."""
-    done = run("backtest", "--input", folder / "data.csv", "--label", "y", "-o", folder / "out", *arguments)
+    """Run it over the table in the folder, in this process by default; returns its report."""
+    alone = () if "--processes" in arguments else ("--processes", "1")
+    done = run("backtest", "--input", folder / "data.csv", "--label", "y", "-o", folder / "out", *arguments, *alone)
     assert done.returncode == code, done.stdout + done.stderr
     made: dict[str, Any] = orjson.loads((folder / "out" / "report.json").read_bytes())
     return made
@@ -248,7 +249,7 @@ def test_candidate_that_needs_another_column_fails_and_the_other_goes_on(tmp_pat
     history.table(tmp_path)
     good = history.pipeline_file(tmp_path, "good")
     bad = history.pipeline_file(tmp_path, "bad", features=("x1", "age"))
-    made = backtest(tmp_path, "-p", good, "-p", bad, code=1)
+    made = backtest(tmp_path, "-p", good, "-p", bad, "--processes", "2", code=1)
     assert made["candidates"][0]["counted"] == 1_500
     assert "no column 'age'" in made["candidates"][1]["failure"]
     assert backtest(tmp_path, "-p", good, "-p", bad, "--processes", "1", code=1)["source"]["rows"] == 1_500

@@ -64,6 +64,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("some_factories", None)
 
 
+@pytest.fixture
+def built_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is printed, not of the child that builds the model first: a child imports for two seconds."""
+    monkeypatch.setattr("driftline.cli.check.try_building", lambda path, overrides: None)
+
+
 def check(*arguments: Any, **environ: str) -> Result:
     return CliRunner().invoke(main, ["check", *map(str, arguments)], env=environ)
 
@@ -84,6 +90,7 @@ def test_a_right_file(file: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.usefixtures("built_here")
 def test_all_settings_as_a_file(file: Path) -> None:
     done = check("-p", file, "--all", "--no-proof")
     assert done.exit_code == 0, done.output
@@ -107,6 +114,7 @@ def test_the_schema_that_is_kept_is_the_one_that_is_made() -> None:
     assert json.loads(kept.read_text()) == made, f"write it anew: driftline check --schema > {kept}"
 
 
+@pytest.mark.usefixtures("built_here")
 def test_set_replaces_a_value(file: Path) -> None:
     done = check("-p", file, "--set", "params.lr=0.5", "--json", "--no-proof")
     told = json.loads(done.stdout)
@@ -118,6 +126,7 @@ def test_the_file_may_come_from_the_environment(file: Path) -> None:
     assert check("--no-proof", DRIFTLINE_PIPELINE=str(file)).exit_code == 0
 
 
+@pytest.mark.usefixtures("built_here")
 def test_a_bound_that_is_too_small_is_told(file: Path) -> None:
     done = check("-p", file, "--rate", "10000", "--set", "label.wait=7d", "--no-proof")
     assert "WARNING: label.pending_max allows 1,000,000" in done.stdout
@@ -131,9 +140,10 @@ def test_every_error_at_once_on_stderr(file: Path) -> None:
         assert told in done.stderr
 
 
+@pytest.mark.usefixtures("built_here")
 def test_errors_as_json(file: Path) -> None:
     file.write_text(FILE.replace("binary", "binry"))
-    done = check("-p", file, "--json")
+    done = check("-p", file, "--json", "--no-proof")
     assert done.exit_code == 2
     assert [problem["path"] for problem in json.loads(done.stdout)["problems"]] == ["task"]
 
@@ -147,8 +157,9 @@ def test_errors_as_json(file: Path) -> None:
         (("-p", "cards.yaml", "--set", "params.lx=1"), "is not used"),
     ],
 )
+@pytest.mark.usefixtures("built_here")
 def test_wrong_usage(file: Path, arguments: tuple[str, ...], told: str) -> None:
-    done = check(*arguments)
+    done = check(*arguments, "--no-proof")
     assert done.exit_code == 2
     assert told in done.stderr
 
@@ -217,8 +228,10 @@ def test_a_regression_that_runs_away_is_warned_of(file: Path) -> None:
         assert any("diverges" in one for one in scale.warnings(read_pipeline(file.read_text()))) is warns
 
 
-def test_warnings_are_under_the_verdict_and_in_json(file: Path) -> None:
+def test_warnings_are_under_the_verdict_and_in_json(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(f"{NUMBERS}{LABEL}model: LogisticRegression()\n")
+    proof = trial.prove(file, (), events=200)
+    monkeypatch.setattr("driftline.cli.check.prove", lambda path, overrides: proof)
     done = check("-p", file)
     assert done.exit_code == 0
     assert done.stdout.startswith("cards: the pipeline file is valid, with 1 warning\nWARNING: ")
@@ -286,6 +299,7 @@ def two(a, b): return linear_model.LogisticRegression()
     ],
 )
 @pytest.mark.parametrize("command", ["check", "backtest", "train"])
+@pytest.mark.usefixtures("built_here")
 def test_a_factorys_exception_is_told_alike_with_its_line(file: Path, command: str, name: str, says: str) -> None:
     (file.parent / "some_factories.py").write_text(WRONG)
     file.write_text(f"{NUMBERS}{LABEL}params: {{l2: 0.1}}\nmodel: some_factories:{name}\n")
