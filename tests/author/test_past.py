@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import profile
 
@@ -53,12 +55,25 @@ def test_classes_give_no_label_history_but_counts() -> None:
     assert not any(form["history"].startswith("label") for form in found.features.values())
 
 
-def test_without_times_there_is_no_history_and_it_says_so() -> None:
+def test_without_times_history_has_no_windows_and_it_says_why() -> None:
     columns = payments()
     del columns["time"]
     found = proposed(columns, "fraud")
-    assert (found.context, found.features) == ((), {})
-    assert found.notes == ("no history features: no field holds the event's time",)
+    assert found.context == ("card_id",)
+    assert found.features == {
+        "card_id_count": {"history": "count", "by": "card_id"},
+        "card_id_mean": {"history": "mean(amount)", "by": "card_id"},
+        "card_id_label": {"history": "label_mean", "by": "card_id"},
+    }
+    assert found.notes[0].startswith("no field holds the event's time, so records count by their own time")
+
+
+@pytest.mark.parametrize(("hours", "warned"), [("hr", True), ("pickup_hour", True), ("shift", False)])
+def test_a_date_beside_the_hour_is_pointed_out(hours: str, warned: bool) -> None:
+    columns = payments(time=[f"2024-01-{1 + number // 24 % 28:02d}" for number in range(ROWS)])
+    columns[hours] = [number % 24 for number in range(ROWS)]
+    notes = [note for note in proposed(columns, "fraud").notes if "without a time of day" in note]
+    assert [f"{hours} looks like the hour" in note for note in notes] == [True] * warned
 
 
 def test_anomalies_get_none() -> None:

@@ -7,6 +7,7 @@ left out before.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -21,8 +22,14 @@ from driftline.core.task import task_of
 KEYS_MAX: Final = 3
 GROUPS_MAX: Final = 500
 WINDOWS: Final = ("1d", "7d", "30d")
+_UNTIMED: Final = (
+    "no field holds the event's time, so records count by their own time, and the rows of a file only have an order: "
+    "history features have no windows, and rows are taken to be in order"
+)
 _REPEATS = 0.75  # of the rows: an id with more different values hardly comes again
 _EXPLAINED_MIN = 0.1  # of the label's variance, by the groups of a field
+_HOUR_NAME = re.compile(r"(?:^|[^A-Za-z])(?:hr|hour|hours|hod)(?:[^A-Za-z]|$)|hour$", re.IGNORECASE)
+_DAY = frozenset(map(float, range(25)))
 _GAIN_MIN = 0.01  # and so much more by those of two fields
 
 
@@ -52,19 +59,36 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
     keys = [name for name in ids if _repeats(columns[name])][:KEYS_MAX]
     task = task_of(found.target.task)
     numeric = task.labels.numeric
-    if found.time is None:
-        return Proposal(notes=("no history features: no field holds the event's time",) if keys or numeric else ())
-    notes = [f"no history by {name}: nearly every row has a value of its own" for name in ids if name not in keys]
+    windows: tuple[str | None, ...] = WINDOWS if found.time is not None else (None,)
+    notes = [_UNTIMED] if found.time is None and (keys or numeric) else []
+    notes += [f"no history by {name}: nearly every row has a value of its own" for name in ids if name not in keys]
+    if (hours := _hours_beside(found, columns)) is not None:
+        notes.append(
+            f"{found.time} holds dates without a time of day, and {hours} looks like the hour: all events of a day "
+            "count as midnight, so write both into one field if you can"
+        )
     features: dict[str, dict[str, Any]] = {}
     labelled = not task.labels.textual
     for key in keys:
-        features |= _of_key(key, _amount(found, columns), labelled=labelled)
+        features |= _of_key(key, _amount(found, columns), windows, labelled=labelled)
         notes.append(f"{key} is not a feature itself; counts, means and times by it are")
     if numeric:
-        features |= _of_groups(_groups(found, columns, columns[label]))
+        features |= _of_groups(_groups(found, columns, columns[label]), windows)
         notes.append("the label's own past is a feature: only labels known by then count")
     features = {name: form for name, form in features.items() if name not in columns}
     return Proposal(tuple(keys), features, tuple(notes))
+
+
+def _hours_beside(found: Profile, columns: Mapping[str, Column]) -> str | None:
+    """The field that looks like the hour of the day, where the event's time is a date; None where there is none."""
+    if not found.dates_only:
+        return None
+    for name, cells in columns.items():
+        known = {cell for cell in cells if cell is not None}
+        whole = all(type(cell) in (int, float) and float(cell) in _DAY for cell in known)
+        if _HOUR_NAME.search(name) and whole and len(known) > 2:
+            return name
+    return None
 
 
 def _repeats(cells: Column) -> bool:
@@ -79,31 +103,37 @@ def _amount(found: Profile, columns: Mapping[str, Column]) -> str | None:
     return most if most is not None and len(set(columns[most])) > ONE_HOT_MAX else None
 
 
-def _of_key(key: str, amount: str | None, *, labelled: bool) -> dict[str, dict[str, Any]]:
-    """Counts, means, the time since the last event, and labels, of one key."""
+def _over(name: str, form: dict[str, Any], over: str | None) -> dict[str, dict[str, Any]]:
+    """A feature over a window, or over the whole past."""
+    return {name: form} if over is None else {f"{name}_{over}": {**form, "over": over}}
+
+
+def _of_key(
+    key: str, amount: str | None, windows: Sequence[str | None], *, labelled: bool
+) -> dict[str, dict[str, Any]]:
+    """Counts, means, the time since the last event, and labels, of one key; times only where there are windows."""
     made: dict[str, dict[str, Any]] = {}
-    for over in WINDOWS:
-        made[f"{key}_count_{over}"] = {"history": "count", "by": key, "over": over}
+    for over in windows:
+        made |= _over(f"{key}_count", {"history": "count", "by": key}, over)
         if amount is not None:
-            made[f"{key}_mean_{over}"] = {"history": f"mean({amount})", "by": key, "over": over}
+            made |= _over(f"{key}_mean", {"history": f"mean({amount})", "by": key}, over)
         if labelled:
-            made[f"{key}_label_{over}"] = {"history": "label_mean", "by": key, "over": over}
-    made[f"{key}_since_last"] = {"history": "since_last", "by": key, "over": WINDOWS[-1]}
+            made |= _over(f"{key}_label", {"history": "label_mean", "by": key}, over)
+    if (longest := windows[-1]) is not None:
+        made[f"{key}_since_last"] = {"history": "since_last", "by": key, "over": longest}
     return made
 
 
-def _of_groups(groups: Sequence[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
+def _of_groups(groups: Sequence[tuple[str, ...]], windows: Sequence[str | None]) -> dict[str, dict[str, Any]]:
     """What the label was last and of late, of all events and of those alike."""
-    made: dict[str, dict[str, Any]] = {
-        "label_last": {"history": "label_last"},
-        "label_1d": {"history": "label_mean", "over": "1d"},
-        "label_7d": {"history": "label_mean", "over": "7d"},
-    }
+    made: dict[str, dict[str, Any]] = {"label_last": {"history": "label_last"}}
+    for over in windows[:2]:
+        made |= _over("label" if over is not None else "label_mean", {"history": "label_mean"}, over)
     for group in groups:
         name, by = "_".join(group), list(group) if len(group) > 1 else group[0]
         made[f"{name}_label_last"] = {"history": "label_last", "by": by}
-        made[f"{name}_label_7d"] = {"history": "label_mean", "by": by, "over": "7d"}
-        made[f"{name}_label_30d"] = {"history": "label_mean", "by": by, "over": "30d"}
+        for over in windows[-2:]:
+            made |= _over(f"{name}_label", {"history": "label_mean", "by": by}, over)
     return made
 
 

@@ -31,6 +31,7 @@ ONE_HOT_MAX = 50  # distinct texts up to here become columns of their own
 _HASHED_MAX = 5_000  # and up to here share a fixed number of them
 _WORDS = 3.0  # mean number of words from which on text is prose
 _COUNTER_VALUES_MIN = 4
+_DAY_MS = 86_400_000
 _COUNTER_ROWS_MIN = 20
 _NAME_MAX = 200
 _EPOCH_FIRST_MS, _EPOCH_LAST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
@@ -95,6 +96,7 @@ class Profile(Struct, frozen=True):
         in_order: whether times never go back in the sample.
         time_form: how they are written.
         untimed: rows without a time that can be read.
+        dates_only: every time is the beginning of a day, and days repeat.
     """
 
     target: Target
@@ -105,6 +107,7 @@ class Profile(Struct, frozen=True):
     left: tuple[Left, ...]
     time_form: TimeForm = PLAIN
     untimed: int = 0
+    dates_only: bool = False
 
 
 def profile(
@@ -151,7 +154,11 @@ def profile(
     places = {name: place for place, name in enumerate(columns)}
     left.sort(key=lambda one: places[one.name])
     in_order = all(earlier <= later for earlier, later in pairwise(found.times))
-    return Profile(target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed)
+    times = found.times
+    dates_only = len(set(times)) < len(times) and all(time_ms % _DAY_MS == 0 for time_ms in times)
+    return Profile(
+        target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed, dates_only
+    )
 
 
 def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:
