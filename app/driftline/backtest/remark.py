@@ -133,6 +133,10 @@ def _of_candidate(name: str, result: Result, span: str) -> Iterator[str]:
             f"{name}: {counted - answered:,} of {counted:,} labelled events have no prediction (the model had "
             "not learned yet, or its prediction was withheld); metrics cover the others."
         )
+    measure = result.tally.measure
+    doubt = measure.doubt(dict(zip(measure.sums, result.tally.total.sums[0].tolist(), strict=True)))
+    if doubt is not None and result.failure is None:
+        yield f"{name}: {doubt}."
     lost = result.counts.get("orphan", 0) + result.early
     if lost and not span:  # among the labels that come behind a range are those of events behind it
         yield f"{name}: {lost:,} labels match no event that was read."

@@ -135,6 +135,10 @@ class Measure(ABC):
         """How often each label met each prediction: label, prediction, count."""
         return []
 
+    def doubt(self, column: Mapping[str, float]) -> str | None:
+        """Why the metrics say little or nothing; None where they are what they seem."""
+        return None
+
 
 class _OfTwo(Measure):
     """Yes or no, and a score that says how much yes."""
