@@ -17,9 +17,10 @@ from driftline.core.error import ExpressionError, Problem
 from driftline.core.metric.evaluation import check_metric, needs_probabilities
 from driftline.core.notation import Scalar, is_factory
 from driftline.core.pipeline.bound import out_of_bounds
+from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.forecast import check_forecast, forecast_fields, row_names
-from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Watch
+from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Recommend, Watch
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.pipeline.intake import (
     Draft,
@@ -137,7 +138,7 @@ def _unused(draft: Draft, model: Any) -> Iterator[Problem]:
     if read is not None:
         watched = _watched_features(draft)
         for name in event.features:
-            if name not in read and name not in watched:
+            if name not in read and name not in watched and event.features[name].type not in SLATE_TYPES:
                 text = (
                     "is not used by any Select of the model, not watched (drift, alerts.missing_max), not "
                     "a segment (metric_by.segment) and not in guard.by; use it, or remove it here"
@@ -155,6 +156,8 @@ def _watched_features(draft: Draft) -> set[str]:
     names |= set() if alerts is None else set(alerts.missing_max)
     names |= set() if guard is None else set(guard.by)
     names |= set(forecast_fields(draft))
+    form: Recommend | None = draft.get(SLATES)
+    names |= set() if form is None or form.user is None else {form.user}
     return names if split is None or split.segment is None else names | {split.segment}
 
 

@@ -245,7 +245,7 @@ class Recommender(base.Estimator):
         model: Any = self.model
         last: Any = last_step(model)
         x = _seen(context, item, features)
-        if _pairs(last.base.Ranker):
+        if _pairs(last):
             last.learn_one(*self._pair(context, item), reward, x)
         else:
             model.learn_one(x, reward > 0 if isinstance(last, base.Classifier) else reward)

@@ -50,7 +50,9 @@ def _check(half_life: float | None, l2: float, items_max: int) -> None:
 class LinearItems(Items):
     """One Bayesian linear regression an item.
 
-    Numbers and truth values are taken as they are (scale numbers first); a string makes a column of its own, 0 or 1.
+    The prior of an item's constant is the mean of all rewards, of other weights 0: an item without rewards is expected
+    to earn what items do. Numbers and truth values are taken as they are (scale numbers first); a string makes a column
+    of its own, 0 or 1.
 
     Args:
         l2: precision of the prior on every weight.
@@ -106,6 +108,7 @@ class LinearItems(Items):
         spread = np.full(len(items), float(vector @ vector) / self.l2)
         if known.any():
             places = rows[known]
+            means[known] *= self.l2 * (self._inverse[places, 0] @ vector)
             means[known] += self._weights[places] @ vector
             spread[known] = np.einsum("i,nij,j->n", vector, self._inverse[places], vector)
         return means, np.sqrt(np.maximum(spread, 0.0) * self.noise)
@@ -115,21 +118,22 @@ class LinearItems(Items):
         for item, reward in rewards.items():
             self._weight += 1.0
             self._mean += (reward - self._mean) / self._weight
-            self._learn(self._row(item), vector, reward - self._mean)
+            self._learn(self._row(item), vector, reward)
         self._requests += 1
         if self._requests % REFRESH == 0:
             self._refresh()
 
-    def _learn(self, row: int, vector: Floats, target: float) -> None:
+    def _learn(self, row: int, vector: Floats, reward: float) -> None:
         """One step of recursive least squares."""
         inverse, weights = self._inverse[row], self._weights[row]
         gain = inverse @ vector
         scale = 1.0 + float(vector @ gain)
-        residual = target - float(weights @ vector)
+        off = reward - float(weights @ vector)
+        residual = off - self._mean * self.l2 * float(gain[0])
         self._precision[row] += np.outer(vector, vector)
-        self._moment[row] += target * vector
+        self._moment[row] += reward * vector
         inverse -= np.outer(gain, gain) / scale
-        weights += gain * (residual / scale)
+        weights += gain * (off / scale)
         squares, count = self._noise
         self._noise = squares + residual * residual / scale, count + 1.0
 

@@ -13,13 +13,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import log2, nan
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from river import base, metrics
 
 from driftline.core.slate import POPULARITY, Feedback, read_feedback
 
-_ITEMS_MAX = 100_000  # distinct items that `Coverage` counts
+UNSUPPORTED: Final = 0.05  # share of what a policy would show that a log need not show
+SURE: Final = 5.0  # standard errors; weights are skewed, so chance goes further than in a normal distribution
+_ITEMS_MAX: Final = 100_000  # distinct items that `Coverage` counts
+
+
+def unsupported(weights: Any, items: Any, weights2: Any, weights_items: Any, items2: Any) -> NDArray[np.bool_]:
+    """Whether weights are not 1 on average, beyond chance: then what was shown is not what the policy would show, and
+    says nothing of its reward.
+
+    Args:
+        weights, items: sums over requests, of the weights and of how many items were shown.
+        weights2, weights_items, items2: of the squares and products of a request's.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        support = np.divide(weights, items)
+        spread = weights2 - 2 * support * weights_items + support * support * items2
+        noise = np.divide(np.sqrt(np.maximum(spread, 0.0)), items)
+        return np.asarray(np.abs(support - 1.0) > np.maximum(UNSUPPORTED, SURE * noise))
 
 
 class SlateMetric(metrics.base.Metric):
@@ -149,26 +168,36 @@ class Coverage(SlateMetric):
 
 
 class PopularityReward(SlateMetric):
-    """Reward a request that the most popular items would have earned, estimated from what was shown (SNIPS)."""
+    """Reward a request that the most popular items would have earned, estimated from what was shown (SNIPS).
+
+    Undefined where the policy that serves does not explore: it never shows what the most popular items would earn.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.items = 0.0
         self.requests = 0.0
+        self.squares = (0.0, 0.0, 0.0)  # of a request's weights, of them and its items, of its items
 
     def _add(self, feedback: Feedback, slate: dict[str, float], sign: int) -> None:
         other = feedback.policies.get(POPULARITY)
         if other is None:
             return
+        weights, items = 0.0, float(len(feedback.rewards))
         for item, reward in feedback.rewards.items():
             weight = other.shares.get(item, 0.0) / slate[item] if slate.get(item) else 0.0
             self.total += sign * weight * reward
-            self.count += sign * weight
-        self.items += sign * len(feedback.rewards)
+            weights += weight
+        self.count += sign * weights
+        self.items += sign * items
         self.requests += sign
+        both, cross, own = self.squares
+        self.squares = (both + sign * weights * weights, cross + sign * weights * items, own + sign * items * items)
 
     def get(self) -> float:
-        return self.total / self.count * self.items / self.requests if self.count > 0 and self.requests else nan
+        if self.requests <= 0 or self.count <= 0 or unsupported(self.count, self.items, *self.squares):
+            return nan
+        return self.total / self.count * self.items / self.requests
 
 
 class Uplift(PopularityReward):

@@ -30,12 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.core.output import Outcome
+from driftline.core.river.reward import unsupported
 from driftline.core.slate import POLICY, POPULARITY, Feedback, read_feedback
 from driftline.core.task.cost import Cost
 from driftline.core.task.measure import Columns, Floats, Measure, Metric
 
-UNSUPPORTED: Final = 0.05  # share of what the policy would show that the log need not show
-SURE: Final = 3.0  # standard errors
 FEW: Final = 100.0  # items that count
 
 _REWARD: Final = "reward a request of the candidate's policy"
@@ -71,12 +70,13 @@ class OfSlates(Measure):
 
     Sums: `items` shown; `logged`, what they earned; `clicks` and `hits`, items and requests that earned something; of
     the candidate's policy `ips`, `weights`, `squares` and `robust` (`terms`), their squares by request (`..2`) and
-    products; of the most popular items `popular` and `popular_weights`.
+    products; the same of the most popular items (`popular_..`).
     """
 
     sums = (
         *("n", "answered", "items", "logged", "logged2", "clicks", "hits", "ips", "weights", "squares", "robust"),
-        *("ips2", "robust2", "weights2", "ips_weights", "weights_items", "items2", "popular", "popular_weights"),
+        *("ips2", "robust2", "weights2", "ips_weights", "weights_items", "items2"),
+        *("popular", "popular_weights", "popular_weights2", "popular_weights_items"),
     )
     metrics = (
         Metric("SNIPS", 1, f"{_REWARD}, from self-normalised inverse propensities; - where the log cannot tell"),
@@ -110,7 +110,7 @@ class OfSlates(Measure):
             row[1:] = (
                 *(1.0, shown, earned, earned * earned, clicks, clicks > 0, ips, weights, squares, robust),
                 *(ips * ips, robust * robust, weights * weights, ips * weights, weights * shown, shown * shown),
-                *(popular, popular_weights),
+                *(popular, popular_weights, popular_weights * popular_weights, popular_weights * shown),
             )
         return Columns(np.ascontiguousarray(rows.T))
 
@@ -128,11 +128,12 @@ class OfSlates(Measure):
                 "IPS": column["ips"] / requests,
                 "IPSError": _error(column["ips"], column["ips2"], requests),
             }
-            blind = unsupported(column)
+            blind = _blind(column)
+            popular = np.where(_blind(column, "popular_"), np.nan, column["popular"] / column["popular_weights"])
             found = {name: np.where(blind, np.nan, value) for name, value in found.items()}
             return found | {
                 "Logged": column["logged"] / requests,
-                "Popularity": column["popular"] / column["popular_weights"] * each,
+                "Popularity": popular * each,
                 "ClickRate": column["clicks"] / items,
                 "Support": column["weights"] / items,
                 "Effective": column["weights"] ** 2 / column["squares"],
@@ -143,7 +144,7 @@ class OfSlates(Measure):
         if not column["items"]:
             return None
         support = column["weights"] / column["items"]
-        if bool(unsupported({name: np.asarray(value) for name, value in column.items()})):
+        if bool(_blind({name: np.asarray(value) for name, value in column.items()})):
             if support > 1:
                 return (
                     f"the log cannot tell what this policy would have earned: its items have weights of {support:.2f} "
@@ -168,11 +169,7 @@ def _error(total: Floats, squares: Floats, count: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0) / count))
 
 
-def unsupported(column: Mapping[str, Floats]) -> NDArray[np.bool_]:
-    """Whether the weights are not 1 on average, beyond chance: the log does not show what the policy would."""
-    weights, items = column["weights"], column["items"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        support = weights / items
-        spread = column["weights2"] - 2 * support * column["weights_items"] + support**2 * column["items2"]
-        off = np.abs(support - 1.0)
-        return np.asarray(off > np.maximum(UNSUPPORTED, SURE * np.sqrt(np.maximum(spread, 0.0)) / items))
+def _blind(column: Mapping[str, Floats], policy: str = "") -> NDArray[np.bool_]:
+    """Whether the log cannot tell what a policy would have earned."""
+    names = (f"{policy}weights", "items", f"{policy}weights2", f"{policy}weights_items", "items2")
+    return unsupported(*(np.asarray(column[name], dtype=float) for name in names))
