@@ -31,7 +31,7 @@ from tests.support.cluster import Identity, MemoryCluster
 from tests.support.memory import MemoryBroker
 from tests.support.stream import settings_of
 
-Need: TypeAlias = Literal["isolation", "groups", "retention", "size limit", "stall"]
+Need: TypeAlias = Literal["isolation", "groups", "retention", "size limit", "stall", "shares"]
 
 WITHIN_S = 30.0
 SMALL_BYTES = 2_000  # what the outcomes topic takes in a batch where a test asks for a limit
@@ -108,7 +108,10 @@ class Lab(ABC):
 
 class MemoryLab(Lab):
     name = "memory"
-    lacks: Mapping[Need, str] = {"stall": "has no process that could be stopped; its hook stands in (test_memory)"}
+    lacks: Mapping[Need, str] = {
+        "stall": "has no process that could be stopped; its hook stands in (test_memory)",
+        "shares": "reads one partition after the other, which puts a merge to the test",
+    }
 
     def __init__(self) -> None:
         self.cluster = MemoryCluster()

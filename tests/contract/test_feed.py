@@ -53,6 +53,22 @@ async def test_begins_at_an_offset_and_again_at_another(lab: Lab) -> None:
         assert member.got[events] == [b"3", b"4", b"1", b"2", b"3", b"4", b"new"]
 
 
+async def test_a_long_backlog_of_one_input_does_not_hold_back_another(lab: Lab) -> None:
+    """A merge goes on only with records of all its inputs in hand."""
+    lab.need("shares")
+    pipeline = await lab.pipeline()
+    events, labels = Place(pipeline.topics.events, 0), Place(pipeline.topics.labels or "", 0)
+    for _ in range(10):
+        await lab.produce(events.topic, [b"1"] * 1_000)
+        await lab.produce(labels.topic, [b"1"] * 1_000)
+    async with Member(lab.broker(pipeline).feed()) as member:
+        await begun(member, pipeline)
+        await member.until(lambda: bool(member.got.get(labels)) and bool(member.got.get(events)))
+        assert len(member.got[events]) + len(member.got[labels]) < 10_000
+        await member.until(lambda: sum(map(len, member.got.values())) == 20_000)
+        assert set(map(len, member.got.values())) == {10_000}
+
+
 async def test_a_paused_input_gives_nothing_and_loses_nothing(lab: Lab) -> None:
     pipeline = await lab.pipeline()
     labels = Place(pipeline.topics.labels or "", 0)

@@ -46,13 +46,13 @@ async def test_an_input_of_large_records_is_paused_by_their_bytes(monkeypatch: p
 
     monkeypatch.setattr(Hand, "came", watched)
     together: list[int] = []
-    fold = Folder.fold
+    pieces = Folder.pieces
 
     def folding(folder: Folder, *args: Any, **options: Any) -> Any:
         together.append(options["together"])
-        return fold(folder, *args, **options)
+        return pieces(folder, *args, **options)
 
-    monkeypatch.setattr(Folder, "fold", folding)
+    monkeypatch.setattr(Folder, "pieces", folding)
     chosen, cluster = pipeline("large"), MemoryCluster()
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, 100)

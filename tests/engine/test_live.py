@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from driftline.codec.journal import CHAIN_START
 from driftline.codec.keyring import NO_KEYS
+from driftline.core.error import InvariantError
 from driftline.core.shard.state import Shard
+from driftline.engine import live as module
 from driftline.engine.epoch import next_epoch
 from driftline.engine.fold import Folder
 from driftline.engine.live import STALL_S, Live
@@ -147,3 +151,43 @@ async def test_where_labels_find_no_event_and_events_stopped_a_tick_says_that_no
     tick = await folded({}, {}, {})
     assert tick.tick_ms == here.shard.now_ms == here.shard.strays.event_ms
     assert (await folded({}, {}, {})).tick_ms is None, "once a minute at most"
+
+
+async def test_others_run_while_a_slice_is_folded_and_what_comes_then_is_of_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Above all the commit of the slice before: of one shard alone, nothing else would be folded meanwhile."""
+    monkeypatch.setattr(module, "TOGETHER", 1)
+    monkeypatch.setattr(module, "TURN_S", -1.0)
+    here = live()
+    here.folder.receive("p.events", [source("p.events", number, event_bytes(number)) for number in range(5)])
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        here.folder.receive("p.labels", [source("p.labels", 0, label_bytes(0, time_ms=NOW_MS - 1))])
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    first = await here._next(ends({}, {}), Pacer())
+    task.cancel()
+    assert first is not None
+    assert turns >= 4
+    assert {name: part.count for name, part in first.folded.inputs.items()} == {"p.events": 5}
+    assert here.folder.waiting == 1
+    again = Folder(Shard(small(), 0), dict.fromkeys(("p.control", "p.labels", "p.events"), 0))
+    sources = [source("p.events", number, event_bytes(number)) for number in range(5)]
+    assert again.fold_range({"p.events": sources}).digest == first.folded.digest
+    second = await here._next(ends({}, {}), Pacer())
+    assert second is not None
+    assert {name: part.count for name, part in second.folded.inputs.items()} == {"p.labels": 1}
+
+
+def test_a_slice_that_was_broken_off_leaves_no_state_to_go_on_from() -> None:
+    here = live()
+    here.folder.receive("p.events", [source("p.events", number, event_bytes(number)) for number in range(5)])
+    next(here.folder.pieces([True] * 3, 5, lambda size: False, together=2))
+    with pytest.raises(InvariantError, match="broken off"):
+        here.folder.let_go()

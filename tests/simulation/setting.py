@@ -51,11 +51,12 @@ def surroundings(scenario: Scenario, versions: Callable[[], dict[str, str]]) -> 
             logging.disable(level)
 
 
-NARROW: tuple[tuple[ModuleType, str, int], ...] = (
+NARROW: tuple[tuple[ModuleType, str, object], ...] = (
     (manifest, "CHUNK_BYTES", 1_500),
     (live, "QUEUE_MAX", 6),
     (live, "SLICE_BYTES_MAX", 1_500),
-    (fold, "TOGETHER", 3),
+    (live, "TURN_S", -1.0),
+    *((module, "TOGETHER", 3) for module in (fold, live)),
     (memory, "POLL_RECORDS_MAX", 4),
     (memory, "BATCH_BYTES_MAX", 2_000),
     (recovery, "READ_RECORDS_MAX", 3),

@@ -7,7 +7,7 @@ taken. Only the choice of what to take differs; once taken, the order and the ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 
 from msgspec import Struct
 
@@ -138,6 +138,8 @@ class Folder:
         self.judge.led = True
         self.merge: Merge[Source] = Merge(self.inputs.decoders, self.judge, self.inputs.controls)
         self._received = dict(positions)
+        self._folding = False  # a slice
+        self._later: list[tuple[int, Sequence[Source]]] = []  # by lane, what came meanwhile
         self.counts = counts
         self._encode = Encoder(shard.pipeline, shard.number, counts).encode
         self._watch = watch
@@ -152,15 +154,19 @@ class Folder:
     def receive(self, name: str, sources: Sequence[Source]) -> int:
         """Take records of one input into the merge, in order; returns how many now wait there.
 
-        Records before the position were folded already (a read that began before a seek) and are skipped.
+        Records before the position were folded already (a read that began before a seek) and are skipped. What comes
+        while a slice is folded is of the next one: a replay merges all that a slice took at once.
         """
         lane = self.inputs.of[name]
         floor = self._received[name]
         if sources:
             fresh = sources if sources[0].offset >= floor else [one for one in sources if one.offset >= floor]
-            self.merge.push(lane, fresh)
+            if self._folding:
+                self._later.append((lane, fresh))
+            else:
+                self.merge.push(lane, fresh)
             self._received[name] = max(floor, sources[-1].offset + 1)
-        return self.merge.waiting(lane)
+        return self.merge.waiting(lane) + sum(len(later) for of, later in self._later if of == lane)
 
     def look(self, now_ms: float, *, more: bool) -> None:
         """Before what is in hand is looked at or folded for the first time.
@@ -178,7 +184,13 @@ class Folder:
         return sum(map(len, self.judge.found.values()))
 
     def let_go(self) -> None:
-        """Forget what was received and not folded: it is read again."""
+        """Forget what was received and not folded: it is read again.
+
+        Raises:
+            InvariantError: a slice was broken off, and the state is between two edges.
+        """
+        if self._folding:
+            raise InvariantError("a slice was broken off: its state is not that of any journal entry")
         self.merge.clear()
         self._received = dict(self.positions)
 
@@ -198,21 +210,54 @@ class Folder:
     ) -> Folded:
         """Fold the next records in order, until a bound is met or the order of the next is not known yet.
 
+        Args: see `pieces`.
+        """
+        folding = self.pieces(at_end, records_max, full, raised, together=together)
+        while True:
+            try:
+                next(folding)
+            except StopIteration as ended:
+                folded: Folded = ended.value
+                return folded
+
+    def pieces(
+        self,
+        at_end: Sequence[bool],
+        records_max: int,
+        full: Callable[[int], bool],
+        raised: Mapping[str, str] | None = None,
+        *,
+        together: int = TOGETHER,
+    ) -> Generator[None, None, Folded]:
+        """The same, piece by piece: between two of them others may run, and records be received.
+
         Args:
             at_end: by lane, whether an input has nothing unread beyond what was received.
             records_max: most records.
             full: asked after every `together` records with the bytes made so far; true ends the slice.
             raised: at a replay, the calls at which the model raised then; None when it is folded for the first time.
+            together: most records of a piece.
+
+        Invariant: whoever begins a slice ends it, or lets go of the state.
         """
         self.oracle = Oracle(raised, self.vouch, self.admit)
+        self._folding = True
         published = _Published()
         counts = [0] * len(at_end)
         stops = [0] * len(at_end)
-        while (taken := sum(counts)) < records_max:
+        taken = 0
+        while taken < records_max:
             goal = min(taken + together, records_max)
             self._publish(self._step(at_end, goal - taken, counts, stops, published.requests), published)
-            if sum(counts) < goal or full(published.digest.size):
+            taken = sum(counts)
+            if taken < goal or full(published.digest.size):
                 break
+            if taken < records_max:
+                yield
+        self._folding = False
+        for lane, sources in self._later:
+            self.merge.push(lane, sources)
+        self._later.clear()
         return self._folded(counts, stops, None, published)
 
     def _publish(self, outputs: Sequence[Output], published: _Published) -> None:

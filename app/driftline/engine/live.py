@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from typing import assert_never
 
@@ -46,6 +46,7 @@ AHEAD_MAX = 2_000  # records far ahead that one journal entry names
 NAME_EVERY_S = 60.0  # how often records far ahead are named in the log
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
 STALL_S = 60.0  # without an event, until labels without one may count on none being unread
+TURN_S = 0.002  # how long a slice is folded before others may run
 NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
 
@@ -209,7 +210,7 @@ class Live:
             at_end = self._at_end(feed)
             if not self._ready(at_end):
                 return None  # in the meantime more came to an input that was at its end, and is not in hand yet
-            return self._prepare(self._fold(feed, at_end))
+            return self._prepare(await self._fold(feed, at_end))
         if self._commit is None and not self.folder.waiting and all(at_end):
             if (time_ms := self._tick_due()) is not None:
                 return self._prepare(self.folder.tick(self.slice_number + 1, time_ms))
@@ -232,28 +233,34 @@ class Live:
         merge = self.folder.merge
         return merge.ready(at_end) if self._commanded else merge.commands_waiting() > 0
 
-    def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
+    async def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
+        """The next slice. Every few milliseconds others may run: above all the commit of the slice before it."""
         limits = self._pipeline.limits
         commands = self.folder.merge.commands_waiting()  # they go first
         records_max = limits.slice_records_max if self._commanded else min(limits.slice_records_max, commands)
         if self._patience.records_max is not None:
             records_max = min(records_max, self._patience.records_max)
         now_s = self._clock.now_s
-        started_s = now_s()
-        deadline_s = started_s + limits.slice_compute_max_ms / 1000
+        compute_max_s = limits.slice_compute_max_ms / 1000
         watermark_ms = self.shard.watermark_ms
-        folded = self.folder.fold(
+        spent_s, turn_s = 0.0, now_s()  # in the turns before, and when this one began
+        folding = self.folder.pieces(
             at_end,
             records_max,
             lambda size: (
                 size > SLICE_BYTES_MAX
-                or now_s() > deadline_s
+                or spent_s + now_s() - turn_s > compute_max_s
                 or len(self.folder.oracle.found) > FOUND_MAX // 2
                 or self.folder.ahead > AHEAD_MAX
             ),
             together=self._together(),
         )
-        self._tally.fold_s += self._clock.now_s() - started_s
+        while (folded := _go_on(folding)) is None:
+            if (took_s := now_s() - turn_s) > TURN_S:
+                spent_s += took_s
+                await asyncio.sleep(0)
+                turn_s = now_s()
+        self._tally.fold_s += spent_s + now_s() - turn_s
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = self._clock.now_s()
         self._resume(feed)
@@ -421,3 +428,13 @@ class Live:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_EVERY_S):  # wait_for would swallow a cancellation now and then
                 await self._awake.wait()
+
+
+def _go_on(folding: Generator[None, None, Folded]) -> Folded | None:
+    """Fold one piece more; the slice, once it is whole."""
+    try:
+        next(folding)
+    except StopIteration as ended:
+        folded: Folded = ended.value
+        return folded
+    return None

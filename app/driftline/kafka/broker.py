@@ -250,7 +250,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             if not self._consumer.assignment():  # aiokafka would wait for one
                 await asyncio.sleep(FETCH_WAIT_MS / 1000)
                 return {}
-            fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=POLL_RECORDS_MAX)
+            fetched = await self._fetched()
         except OffsetOutOfRangeError as error:
             raise InputLostError(lost_text(error)) from error
         except KafkaError as error:
@@ -268,6 +268,26 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             return {}  # a position is waited for only across a rebalance, and what came before that is read again
         self._positions = positions
         return {Place(tp.topic, tp.partition): records for tp, records in fetched.items()}
+
+    async def _fetched(self) -> dict[TopicPartition, list[Source]]:
+        """What is there, of each partition a share first: a merge goes on only with records of all its inputs in hand.
+
+        aiokafka by itself returns all it has of one partition, a megabyte, before the first record of the next.
+        """
+        consumer = self._consumer
+        assigned = consumer.assignment()
+        share = -(-POLL_RECORDS_MAX // len(assigned))
+        fetched: dict[TopicPartition, list[Source]] = await consumer.getmany(
+            timeout_ms=FETCH_WAIT_MS, max_records=share
+        )
+        if not fetched:
+            return fetched
+        for tp in assigned - fetched.keys():
+            fetched |= await consumer.getmany(tp, timeout_ms=0, max_records=share)
+        if (room := POLL_RECORDS_MAX - sum(map(len, fetched.values()))) > 0:
+            for tp, records in (await consumer.getmany(timeout_ms=0, max_records=room)).items():
+                fetched.setdefault(tp, []).extend(records)
+        return fetched
 
     def _note_look(self, tp: TopicPartition, place: Place) -> None:
         answered_ms = self._consumer.last_poll_timestamp(tp)

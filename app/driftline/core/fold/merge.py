@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from heapq import heapify, heapreplace
 from math import inf
 from typing import Generic, TypeVar
 
@@ -88,8 +89,7 @@ class Merge(Generic[Unread]):
             count or end for count, end in zip(counts[controls:], at_end[controls:], strict=True)
         ):
             return False
-        times = self._times(at_end)
-        return not self._unsettled[times.index(min(times))]
+        return not self._unsettled[self._order(at_end)[0][1]]
 
     def pop(self, at_end: Sequence[bool]) -> tuple[int, InputRecord] | None:
         """The next record in order; see `take`."""
@@ -106,14 +106,13 @@ class Merge(Generic[Unread]):
             At most `count_max`; fewer where nothing more is in hand, or of an input that is not at its end nothing is.
         """
         taken: list[tuple[int, InputRecord]] = []
-        heads, judge, controls = self._heads, self.judge, self._controls
-        times, seen = self._times(at_end), 0
+        heads, judge, controls, unsettled = self._heads, self.judge, self._controls, self._unsettled
+        order, seen = self._order(at_end), 0
         horizon_ms = inf if judge is None else judge.horizon_ms
-        while len(taken) < count_max:
-            time_ms = min(times)
-            lane = times.index(time_ms)
+        for _ in range(count_max):
+            time_ms, lane = order[0]
             head = heads[lane]
-            if not head or self._unsettled[lane]:  # all are at their end, or this one holds the others back
+            if not head or unsettled[lane]:  # all are at their end, or this one holds the others back
                 break
             record = head.popleft()
             if time_ms == -inf and lane >= controls and judge is not None:
@@ -127,20 +126,21 @@ class Merge(Generic[Unread]):
                 seen, horizon_ms = len(taken), judge.horizon_ms
                 if time_ms > horizon_ms:
                     time_ms = self._weighed(lane, at_end[lane])
-            times[lane] = time_ms
+            heapreplace(order, (time_ms, lane))
         if judge is not None and not judge.led:
             judge.advance(taken[seen:])
         return taken
 
-    def _times(self, at_end: Sequence[bool]) -> list[float]:
-        """Of each input, the time by which its next record goes."""
+    def _order(self, at_end: Sequence[bool]) -> list[tuple[float, int]]:
+        """A heap of the inputs, each by the time by which its next record goes."""
         horizon_ms = inf if self.judge is None else self.judge.horizon_ms
-        times = []
+        order: list[tuple[float, int]] = []
         for lane, end in enumerate(at_end):
             time_ms = self._time(lane, end)
             self._unsettled[lane] = False
-            times.append(self._weighed(lane, end) if horizon_ms < time_ms < inf else time_ms)
-        return times
+            order.append((self._weighed(lane, end) if horizon_ms < time_ms < inf else time_ms, lane))
+        heapify(order)
+        return order
 
     def _time(self, lane: int, at_end: bool) -> float:
         """The time of an input's next record: before all others for control, and for one that holds the others back."""
