@@ -202,7 +202,7 @@ class Source(Struct, frozen=True):
     Args:
         order: `time` (merged by record time) or `journal` (as the live pipeline processed it).
         span: requested part of the topics; empty for all.
-        start: state from which all candidates started, as text that follow "started".
+        start: state from which all candidates started, in words that follow "started".
         counted: times were counted (row i at start_ms + i * step_ms), not read.
         first_ms, last_ms: times of the first and the last event; None if there were none.
     """

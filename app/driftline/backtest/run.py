@@ -54,7 +54,7 @@ class Facts:
 
     Args:
         rows, size_bytes: read; bytes are known of topics only.
-        start: from which state all candidates began, as text that follow "started".
+        start: from which state all candidates began, in words that follow "started".
         cut_events, cut_labels: from where topics are kept whose beginning is not, as text.
         bad: of them, unusable; the first of them in `bad_lines`.
         ahead: of them, with a time far ahead of the rows around; the first of them in `ahead_rows`.
