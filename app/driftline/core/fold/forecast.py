@@ -95,7 +95,7 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
     if failure is not None:
         watch_faults(shard, out)
     if judged is not None:
-        scale = found.waiting[0][1].scale
+        scale = judged.scale or 1.0
         for drift in shard.monitors.on_label(value / scale, Prediction(value=judged.values[0] / scale)):
             note_drift(shard, drift, out)
 
@@ -133,9 +133,8 @@ def _serve(shard: Shard, forecasts: Forecasts, event: Event, found: Observed, ou
         if guard != "served":
             version, learned = learner.version, learner.known
         if isinstance(prediction, Several):
-            ahead = tuple([forecasts.bounded(value) for value in prediction.ahead])
-            prediction = Prediction(value=ahead[0])
-            forecast = forecasts.serve(found, asked, ahead, event.features, version)
+            forecast = forecasts.serve(found, asked, prediction.ahead, event.features, version)
+            prediction = Prediction(value=forecast.values[0])
     shard.count("scored")
     features = event.features
     out.made.append(

@@ -8,16 +8,17 @@ published, and remembers it until its truth comes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, nan
+from math import nan
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 from driftline.core.error import InvariantError
 from driftline.core.forecast.board import Board
-from driftline.core.forecast.interval import Intervals, bounds
-from driftline.core.forecast.row import Rows
+from driftline.core.forecast.interval import Intervals
+from driftline.core.forecast.row import Origin, Rows
 from driftline.core.forecast.series import Series, Served, packed
+from driftline.core.forecast.transform import transform_of
 from driftline.core.history.history import key_of
 from driftline.core.history.keys import Keys
 from driftline.core.output import Forecast, Judged, ModelVersion
@@ -75,7 +76,7 @@ class Forecasts:
     Attributes:
         intervals: of all series, by horizon.
         board: metrics of all forecasts that were judged; `segments` the same by the values of `metric_by.segment`.
-        moved, pairs: sum and count of all distances between observations a season apart.
+        swung, pairs: sum and count of all distances between observations a season apart, as the model sees them.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -85,7 +86,7 @@ class Forecasts:
         self.intervals = Intervals(form.horizons, form.interval, form.adapt, form.window)
         self.board = Board(form.horizons)
         self.segments: dict[str, Board] = {}
-        self.moved = 0.0
+        self.swung = 0.0
         self.pairs = 0
         self.attach(pipeline)
 
@@ -100,10 +101,11 @@ class Forecasts:
         places |= {name: -1 - place for place, name in enumerate(pipeline.event.context)}
         self._target = places[form.target]
         self._by = tuple(places[name] for name in form.by)
-        self._least = -inf if form.least is None else form.least
+        self._transform = transform_of(form.transform, form.least)
+        self._seen = form.transform != "none"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("intervals", "board", "segments", "moved", "pairs")}
+        return {name: getattr(self, name) for name in ("intervals", "board", "segments", "swung", "pairs")}
 
     # -- an observation
 
@@ -132,10 +134,10 @@ class Forecasts:
         time_ms = series.time_of(slot, form.step_ms)
         if slot <= series.slot:
             return self._out_of_order(Observed(key, names, series, "late", slot, time_ms, value))
-        scale, pairs, moved = series.scale, series.pairs, series.moved
+        scale, before = series.scale, (series.pairs, series.swung)
         place: Place = "next" if slot == series.slot + 1 else "after_gap"
-        steps = series.add(value, slot, form.season, form.ring)
-        self._count_scale(series, pairs, moved)
+        steps = series.add(value, slot, form.season, form.ring, self._transform)
+        self._count_scale(series, before)
         found = Observed(key, names, series, place, slot, time_ms, value, steps)
         self._find(found, scale)
         return found
@@ -151,15 +153,27 @@ class Forecasts:
             found.place = "repeated"
             series.values[place] = found.value
             return found
-        scale, pairs, moved = series.scale, series.pairs, series.moved
-        series.mend(place, found.value, form.season)
-        self._count_scale(series, pairs, moved)
+        scale, before = series.scale, (series.pairs, series.swung)
+        series.mend(place, found.value, form.season, self._transform)
+        self._count_scale(series, before)
         self._find(found, scale)
         return found
 
-    def _count_scale(self, series: Series, pairs: int, moved: float) -> None:
-        self.moved += series.moved - moved
+    def _count_scale(self, series: Series, before: tuple[int, float]) -> None:
+        pairs, swung = before
         self.pairs += series.pairs - pairs
+        self.swung += series.swung - swung
+
+    def _as_seen(self, series: Series) -> list[float]:
+        """A series' values as the model sees them."""
+        return list(map(self._transform.forth, series.values)) if self._seen else series.values
+
+    def _bounds(self, seen: float, half: float | None) -> tuple[float | None, float | None]:
+        """The interval around a forecast, from what the model says."""
+        if half is None:
+            return None, None
+        least, back = self._transform.least, self._transform.back
+        return back(max(seen - half, least)), back(max(seen + half, least))
 
     def _find(self, found: Observed, scale: float | None) -> None:
         """What was forecast of an observation."""
@@ -173,12 +187,12 @@ class Forecasts:
             return
         values, lower, upper, naive = [], [], [], []
         for horizon, served in waiting:
-            value, half = served.at(horizon)
-            low, high = bounds(value, None if half != half else half, self._least)
-            values.append(value)
+            seen, half = served.at(horizon)
+            low, high = self._bounds(seen, None if half != half else half)
+            values.append(self._transform.back(seen))
             lower.append(low)
             upper.append(high)
-            naive.append(self._rows.base(series.values, series.place(served.slot), horizon))
+            naive.append(series.values[self._rows.base_place(series.place(served.slot), horizon)])
         found.judged = Judged(
             found.names, found.time_ms, form.step_ms, tuple([horizon for horizon, _ in waiting]),
             tuple(values), tuple(lower), tuple(upper), tuple(naive),
@@ -202,12 +216,10 @@ class Forecasts:
             if board is None:
                 board = self.segments[segment] = Board(self._form.horizons)
             board.add(judged.horizons, sums)
-        y, add = found.value, self.intervals.add
-        for (horizon, served), value, low, high in zip(
-            found.waiting, judged.values, judged.lower, judged.upper, strict=True
-        ):
+        y, add, seen = found.value, self.intervals.add, self._transform.forth(found.value)
+        for (horizon, served), low, high in zip(found.waiting, judged.lower, judged.upper, strict=True):
             covered = None if low is None or high is None else low <= y <= high
-            add(horizon, abs(value - y) / served.scale, covered, count)
+            add(horizon, abs(served.at(horizon)[0] - seen) / served.scale, covered, count)
 
     def teach(self, found: Observed, *, rows: bool) -> Taught:
         """What the model learns of an observation.
@@ -217,13 +229,14 @@ class Forecasts:
         """
         pairs = []
         if rows:
-            series, values = found.series, found.series.values
+            series, values, y = found.series, self._as_seen(found.series), self._transform.forth(found.value)
             for horizon, served in found.waiting:
-                origin = series.place(served.slot)
-                row = self._rows.row(values, origin, horizon, served.scale, served.features, found.time_ms)
-                target = (found.value - self._rows.base(values, origin, horizon)) / served.scale
-                pairs.append((horizon - 1, row, target))
-        return Taught(found.key, found.slot, found.added, tuple(pairs))
+                place = series.place(served.slot)
+                origin = Origin(values, place, served.scale, served.level, served.before, served.features)
+                target = (y - values[self._rows.base_place(place, horizon)]) / served.scale
+                pairs.append((horizon - 1, self._rows.row(origin, horizon, found.time_ms), target))
+        added = tuple(map(self._transform.forth, found.added))
+        return Taught(found.key, found.slot, added, tuple(pairs))
 
     # -- what is served after it
 
@@ -233,41 +246,39 @@ class Forecasts:
         scale = self._scale(series)
         if scale is None:
             return None
-        values, origin = series.values, len(series.values) - 1
+        values, place = self._as_seen(series), len(series.values) - 1
+        origin = Origin(values, place, scale, *self._rows.levels(values, place), features)
         horizons = range(1, form.horizons + 1)
-        bases = tuple([self._rows.base(values, origin, horizon) for horizon in horizons])
-        seen = [
-            self._rows.row(values, origin, horizon, scale, features, found.time_ms + horizon * form.step_ms)
+        bases = tuple([values[self._rows.base_place(place, horizon)] for horizon in horizons])
+        made = [
+            self._rows.row(origin, horizon, found.time_ms + horizon * form.step_ms)
             for horizon in (horizons if rows else ())
         ]
-        return Asked(found.key, found.slot, scale, bases, tuple(seen))
+        return Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made))
 
     def _scale(self, series: Series) -> float | None:
         """Of a series, as models and intervals use it: never 0."""
-        scale = series.scale
-        if scale is None:
+        if not series.pairs:
             return None
-        return max(scale, _SCALE_SHARE * self.moved / self.pairs) or 1.0
-
-    def bounded(self, value: float) -> float:
-        return max(value, self._least)
+        return max(series.swung / series.pairs, _SCALE_SHARE * self.swung / self.pairs) or 1.0
 
     def serve(
         self, found: Observed, asked: Asked, ahead: Sequence[float], features: Sequence[FeatureValue],
         version: ModelVersion,
     ) -> Forecast:  # fmt: skip
         """What is published of a forecast; it waits for its truth from now on."""
-        form, series = self._form, found.series
+        form, series, transform = self._form, found.series, self._transform
+        seen = [max(value, transform.least) for value in ahead]
         halves = [None if half is None else half * asked.scale for half in self.intervals.halves()]
-        both = [bounds(value, half, self._least) for value, half in zip(ahead, halves, strict=True)]
+        both = [self._bounds(value, half) for value, half in zip(seen, halves, strict=True)]
         kept = packed([nan if half is None else half for half in halves])
-        series.served.append(
-            Served(found.slot, list(features), packed(ahead), kept, asked.scale, version.generation, version.learned)
-        )
+        numbers = (asked.scale, asked.level, asked.before, version.generation, version.learned)
+        series.served.append(Served(found.slot, list(features), packed(seen), kept, *numbers))
+        values = tuple(map(transform.back, seen))
+        place = len(series.values) - 1
+        naive = tuple([series.values[self._rows.base_place(place, horizon)] for horizon in range(1, form.horizons + 1)])
         lower, upper = tuple([low for low, _ in both]), tuple([high for _, high in both])
-        return Forecast(
-            found.names, found.time_ms, form.step_ms, tuple(ahead), lower, upper, asked.bases, form.interval
-        )
+        return Forecast(found.names, found.time_ms, form.step_ms, values, lower, upper, naive, form.interval)
 
     def keep(self, keys: Keys, found: Observed) -> None:
         """Put the series back."""

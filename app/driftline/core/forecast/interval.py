@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from math import ceil, inf
+from math import ceil
 from typing import Any, Final
 
 _ALPHA_MIN, _ALPHA_MAX = -0.5, 1.0
@@ -101,11 +101,3 @@ class Intervals:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._sorted = [sorted(kept) for kept in self._kept]
-
-
-def bounds(value: float, half: float | None, least: float) -> tuple[float | None, float | None]:
-    """An interval around a forecast, not below the least value."""
-    return (None, None) if half is None else (max(value - half, least), max(value + half, least))
-
-
-NO_LEAST: Final = -inf

@@ -11,12 +11,33 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import fsum
 
+from msgspec import Struct
+
 from driftline.core.history.calendar import calendar_value
 from driftline.core.pipeline import CalendarFeature, ForecastForm, Pipeline
 from driftline.core.record import FeatureValue
 from driftline.core.river.ahead import Row
 
 _TIMES_MAX = 4_096
+
+
+class Origin(Struct, gc=False):
+    """A step after which something is forecast.
+
+    Args:
+        values: of the series, by step, as the model sees them.
+        place: of the step.
+        scale: of the series.
+        level, before: mean of the last season, and of the one before it.
+        features: of the event.
+    """
+
+    values: Sequence[float]
+    place: int
+    scale: float
+    level: float
+    before: float
+    features: Sequence[FeatureValue]
 
 
 class Rows:
@@ -29,6 +50,7 @@ class Rows:
     def __init__(self, pipeline: Pipeline, form: ForecastForm) -> None:
         self.season, self.step_ms = form.season, form.step_ms
         self._earlier = [(f"season_{number}", (number - 1) * form.season) for number in range(2, form.seasons + 1)]
+        self._cycles = [(steps, f"cycle_{steps}", f"cycle_{steps}_change") for steps in form.cycles]
         self._shared = form.models == "shared"
         features = pipeline.event.features
         calendar = [(name, one) for name, one in features.items() if isinstance(one, CalendarFeature)]
@@ -41,57 +63,47 @@ class Rows:
             lambda time_ms: tuple([(name, calendar_value(one, time_ms)) for name, one in calendar])
         )
 
-    def base(self, values: Sequence[float], origin: int, horizon: int) -> float:
-        """The seasonal naive forecast: the latest value of the same time in the season."""
-        return values[self._base_place(origin, horizon)]
-
-    def _base_place(self, origin: int, horizon: int) -> int:
+    def base_place(self, origin: int, horizon: int) -> int:
+        """Where the seasonal naive forecast is taken from: the latest value of the same time in the season."""
         season = self.season
         place = origin + horizon - season * -(-horizon // season)
         return place if place >= 0 else origin  # a series younger than a season: its last value
 
-    def row(
-        self,
-        values: Sequence[float],
-        origin: int,
-        horizon: int,
-        scale: float,
-        features: Sequence[FeatureValue],
-        time_ms: int,
-    ) -> Row:
+    def row(self, origin: Origin, horizon: int, time_ms: int) -> Row:
         """What is seen of one horizon.
 
         Args:
-            values: of the series, by step.
-            origin: place of the step after which it is forecast.
-            features: of that event.
             time_ms: of the step that is forecast.
         """
-        season, place = self.season, self._base_place(origin, horizon)
+        values, here, scale, season = origin.values, origin.place, origin.scale, self.season
+        place = self.base_place(here, horizon)
         base = values[place]
-        level, before = self._levels(values, origin)
         row: Row = {
-            "last": (values[origin] - base) / scale,
-            "change": (values[origin] - values[max(origin - season, 0)]) / scale,
-            "level": (level - base) / scale,
-            "level_before": (before - base) / scale,
+            "last": (values[here] - base) / scale,
+            "change": (values[here] - values[max(here - season, 0)]) / scale,
+            "level": (origin.level - base) / scale,
+            "level_before": (origin.before - base) / scale,
         }
         for name, back in self._earlier:
             at = place - back
             while at < 0:  # a young series: the oldest there is
                 at += season
             row[name] = (values[at] - base) / scale
+        for steps, name, changed in self._cycles:
+            at = here + horizon - steps * -(-horizon // steps)
+            row[name] = (values[at] - base) / scale
+            row[changed] = (values[at] - values[max(at - season, 0)]) / scale
         if self._shared:
             row["horizon"] = horizon
         for name, number in self._declared:
-            value = features[number]
+            value = origin.features[number]
             if value is not None:
                 row[name] = value
         row.update(self._calendar(time_ms))
         return row
 
-    def _levels(self, values: Sequence[float], origin: int) -> tuple[float, float]:
-        """The mean of the last season, and of the one before."""
+    def levels(self, values: Sequence[float], origin: int) -> tuple[float, float]:
+        """The mean of the last season, and of the one before; of a young series what there is of them."""
         season, end = self.season, origin + 1
         latest = values[max(end - season, 0) : end]
         level = fsum(latest) / len(latest)

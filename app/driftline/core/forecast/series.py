@@ -6,19 +6,18 @@ so that jitter of less than half a step does no harm. At rest a series is one li
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
+from driftline.core.forecast.transform import Transform
 from driftline.core.output import ModelVersion
 from driftline.core.record import FeatureValue
 
-Floats = NDArray[np.float64]
-_NUMBERS: Final = "<f8"
+_NUMBER: Final = struct.Struct("<d")
 
 
 class Served(Struct, array_like=True, gc=False):
@@ -27,8 +26,10 @@ class Served(Struct, array_like=True, gc=False):
     Args:
         slot: after whose observation it was made.
         features: of that event.
-        ahead, halves: the forecast and half the width of its interval by horizon, packed; NaN without an interval.
+        ahead, halves: the forecast and half the width of its interval by horizon, packed and as the model has them
+            (`Transform`); NaN without an interval.
         scale: of the series, as the model and the intervals used it.
+        level, before: mean of the last season, and of the one before it, as the model saw them.
     """
 
     slot: int
@@ -36,6 +37,8 @@ class Served(Struct, array_like=True, gc=False):
     ahead: bytes
     halves: bytes
     scale: float
+    level: float
+    before: float
     generation: int
     learned: int
 
@@ -45,16 +48,12 @@ class Served(Struct, array_like=True, gc=False):
 
     def at(self, horizon: int) -> tuple[float, float]:
         """The forecast of one horizon, and half the width of its interval."""
-        place = slice(8 * horizon - 8, 8 * horizon)
-        return _number(self.ahead[place]), _number(self.halves[place])
-
-
-def _number(content: bytes) -> float:
-    return float(np.frombuffer(content, _NUMBERS)[0])
+        place = 8 * horizon - 8
+        return _NUMBER.unpack_from(self.ahead, place)[0], _NUMBER.unpack_from(self.halves, place)[0]
 
 
 def packed(numbers: Sequence[float]) -> bytes:
-    return np.asarray(numbers, _NUMBERS).tobytes()
+    return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 class Series:
@@ -65,18 +64,19 @@ class Series:
         slot: number of the newest step that was observed.
         values: the latest steps, the newest last, filled in where nothing was observed.
         known: of each of them, 1 where it was observed.
-        moved, pairs: sum and count of the distances between observations a season apart.
+        moved, pairs: sum and count of the distances between observations a season apart; `swung` is the sum of those
+            that the model sees.
         served: forecasts that wait, the oldest first.
     """
 
-    __slots__ = ("known", "moved", "pairs", "served", "slot", "start_ms", "values")
+    __slots__ = ("known", "moved", "pairs", "served", "slot", "start_ms", "swung", "values")
 
     def __init__(self, start_ms: int, value: float) -> None:
         self.start_ms = start_ms
         self.slot = 0
         self.values = [value]
         self.known = bytearray(b"\1")
-        self.moved = 0.0
+        self.moved = self.swung = 0.0
         self.pairs = 0
         self.served: list[Served] = []
 
@@ -96,7 +96,7 @@ class Series:
         """Mean distance between observations a season apart, as the denominator of MASE; None before there are two."""
         return self.moved / self.pairs if self.pairs else None
 
-    def add(self, value: float, slot: int, season: int, ring: int) -> tuple[float, ...]:
+    def add(self, value: float, slot: int, season: int, ring: int, transform: Transform) -> tuple[float, ...]:
         """The newest step is observed; steps that were left out are filled in with the value of the season before.
 
         Returns:
@@ -110,23 +110,25 @@ class Series:
         values.append(value)
         known.append(1)
         self.slot = slot
-        self._move(len(values) - 1, season)
+        self._move(len(values) - 1, season, transform)
         added = tuple(values[-missed - 1 :])
         if (excess := len(values) - ring) > 0:
             del values[:excess], known[:excess]
         return added
 
-    def mend(self, place: int, value: float, season: int) -> None:
+    def mend(self, place: int, value: float, season: int, transform: Transform) -> None:
         """A step that was filled in is observed late."""
         self.values[place] = value
         self.known[place] = 1
-        self._move(place, season)
+        self._move(place, season, transform)
 
-    def _move(self, place: int, season: int) -> None:
+    def _move(self, place: int, season: int, transform: Transform) -> None:
         """One more distance over a season, where both its ends were observed."""
         before = place - season
         if before >= 0 and self.known[before]:
-            self.moved += abs(self.values[place] - self.values[before])
+            value, earlier = self.values[place], self.values[before]
+            self.moved += abs(value - earlier)
+            self.swung += abs(transform.forth(value) - transform.forth(earlier))
             self.pairs += 1
 
     def drop_served(self, before: int) -> None:
@@ -143,6 +145,7 @@ class Series:
             array("d", self.values).tobytes(),
             bytes(self.known),
             self.moved,
+            self.swung,
             self.pairs,
             self.served,
         ]
@@ -150,7 +153,8 @@ class Series:
     @classmethod
     def load(cls, kept: Sequence[Any]) -> Series:
         series = cls.__new__(cls)
-        series.start_ms, series.slot, values, known, series.moved, series.pairs, served = kept
+        series.start_ms, series.slot, values, known, *numbers, served = kept
+        series.moved, series.swung, series.pairs = numbers
         series.values = array("d", values).tolist()
         series.known = bytearray(known)
         series.served = [Served(*one) for one in served]

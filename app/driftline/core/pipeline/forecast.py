@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from driftline.core.error import Problem
 from driftline.core.notation import Count, Duration
@@ -31,6 +31,21 @@ class ForecastForm(Form):
     )
     seasons: Annotated[int, Field(ge=1, le=20)] = Field(
         default=3, description="regressors: how many seasons back they see the value of the same time in the season"
+    )
+    cycles: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=10_000)], ...],
+        BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+        Field(max_length=5),
+        PlainSerializer(list),
+    ] = Field(
+        default=(),
+        description="regressors: shorter cycles within the season, in steps, as in [24] for hours of a week; they see "
+        "the latest value of the same time in each",
+    )
+    transform: Literal["none", "sqrt", "log"] = Field(
+        default="none",
+        description="for counts and amounts, which are never below 0: the model and the intervals work on the square "
+        "root, or on log(1 + value), so that effects multiply",
     )
     models: Literal["per_horizon", "shared"] = Field(
         default="per_horizon",
@@ -77,6 +92,11 @@ def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]
     if form.horizons * form.window > _CELLS_MAX:
         text = f"horizons x window must be at most {_CELLS_MAX:,}"
         yield Problem("forecast.window", form.window, text)
+    for steps in form.cycles:
+        if steps >= form.season or form.cycles.count(steps) > 1:
+            yield Problem("forecast.cycles", steps, "must be shorter than forecast.season, and listed once")
+    if form.transform != "none" and form.least is not None and form.least < 0:
+        yield Problem("forecast.least", form.least, f"must be 0 or more with transform: {form.transform}")
     yield from _fields(form, draft)
 
 
@@ -117,5 +137,6 @@ def row_names(form: ForecastForm | None) -> tuple[str, ...]:
     if form is None:
         return ()
     earlier = [f"season_{number}" for number in range(2, form.seasons + 1)]
+    earlier += [f"cycle_{steps}{what}" for steps in form.cycles for what in ("", "_change")]
     horizon = ["horizon"] if form.models == "shared" else []
     return ("last", "change", "level", "level_before", *earlier, *horizon)

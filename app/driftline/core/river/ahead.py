@@ -33,7 +33,8 @@ class Asked(Struct, frozen=True, gc=False):
 
     Args:
         slot: of the latest observation.
-        scale: of the series; bases and answers are in the target's own unit.
+        scale: of the series; bases and answers are in the unit that the model sees.
+        level, before: mean of the last season, and of the one before it.
         bases: the seasonal naive forecast, by horizon.
         rows: what the model sees, by horizon; empty for models that keep the series themselves.
     """
@@ -41,6 +42,8 @@ class Asked(Struct, frozen=True, gc=False):
     series: bytes
     slot: int
     scale: float
+    level: float
+    before: float
     bases: tuple[float, ...]
     rows: tuple[Row, ...]
 
