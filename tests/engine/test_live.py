@@ -18,6 +18,7 @@ from driftline.engine.live import STALL_S, Live
 from driftline.engine.pace import Pacer
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
+from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Feed, Place
 from tests.support.memory import MemoryBroker, MemoryCluster
 from tests.support.small import NOW_MS, event_bytes, label_bytes, small, source
@@ -43,7 +44,17 @@ def ends(*turns: dict[str, bool]) -> Feed:
     return cast(Feed, _Ends(*turns))
 
 
-def live() -> Live:
+class Watch:
+    """A clock that a test sets forward."""
+
+    def __init__(self) -> None:
+        self.later_s = 0.0
+
+    def clock(self) -> Clock:
+        return Clock(lambda: REAL.now_s() + self.later_s, lambda: REAL.wall_s() + self.later_s)
+
+
+def live(watch: Watch | None = None) -> Live:
     pipeline = small()
     cluster = MemoryCluster()
     cluster.create_for(pipeline, 1)
@@ -61,36 +72,38 @@ def live() -> Live:
         slice_number=0,
         journal_offset=0,
         patience_s=0.0,
+        clock=watch.clock() if watch is not None else REAL,
     )
 
 
 async def test_an_input_that_gets_more_while_a_commit_waits_its_turn_makes_no_empty_slice() -> None:
     here = live()
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
-    nothing: Any = await here._next(ends({}, {"p.labels": False}), Pacer())
+    nothing: Any = await here.next_slice(ends({}, {"p.labels": False}), Pacer())
     assert nothing is None
     assert here.slice_number == 0
-    some = await here._next(ends({}, {}), Pacer())
+    some = await here.next_slice(ends({}, {}), Pacer())
     assert some is not None
     assert some.folded.records == 1
 
 
 async def test_time_passes_only_when_every_input_is_at_its_end_and_nothing_is_under_way() -> None:
-    here = live()
+    watch = Watch()
+    here = live(watch)
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
-    await here._next(ends({}, {}), Pacer())
+    await here.next_slice(ends({}, {}), Pacer())
     assert here.shard.next_deadline_ms is not None
-    here._moved_s -= 10**6  # long ago
+    watch.later_s += 10**6
     for behind in ("p.control", "p.labels", "p.events"):
-        assert await here._next(ends({behind: False}), Pacer()) is None
+        assert await here.next_slice(ends({behind: False}), Pacer()) is None
     here._commit = asyncio.create_task(asyncio.sleep(0))
-    assert await here._next(ends({}), Pacer()) is None
+    assert await here.next_slice(ends({}), Pacer()) is None
     await here._commit
     here._commit = None
     here.folder.receive("p.labels", [source("p.labels", 0, label_bytes(2))])
-    assert await here._next(ends({"p.events": False}), Pacer()) is None
+    assert await here.next_slice(ends({"p.events": False}), Pacer()) is None
     here.folder.let_go()
-    tick = await here._next(ends({}), Pacer())
+    tick = await here.next_slice(ends({}), Pacer())
     assert tick is not None
     assert tick.folded.tick_ms is not None
     assert tick.folded.tick_ms > NOW_MS + 100_000
@@ -102,27 +115,28 @@ async def test_commands_that_were_there_at_the_start_go_before_the_first_event()
     here = live()
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
     waits: Any = {"p.control": False}
-    assert await here._next(ends(waits), Pacer()) is None
+    assert await here.next_slice(ends(waits), Pacer()) is None
     command = b'{"command": "freeze"}'
     here.folder.receive("p.control", [source("p.control", 0, command), source("p.control", 1, command)])
-    first = await here._next(ends(waits, waits), Pacer())
+    first = await here.next_slice(ends(waits, waits), Pacer())
     assert first is not None
     assert {topic: part.count for topic, part in first.folded.inputs.items()} == {"p.control": 2}
-    assert await here._next(ends(waits), Pacer()) is None
+    assert await here.next_slice(ends(waits), Pacer()) is None
     here.folder.receive("p.control", [source("p.control", 2, command)])
-    last = await here._next(ends({}, {}), Pacer())
+    last = await here.next_slice(ends({}, {}), Pacer())
     assert last is not None
     assert {topic: part.count for topic, part in last.folded.inputs.items()} == {"p.control": 1, "p.events": 1}
     assert here.shard.counts["control_freeze"] == 3
     here.folder.receive("p.events", [source("p.events", 1, event_bytes(2))])
-    after = await here._next(ends(waits, waits), Pacer())
+    after = await here.next_slice(ends(waits, waits), Pacer())
     assert after is not None
     assert after.folded.records == 1
 
 
 async def test_where_labels_find_no_event_and_events_stopped_a_tick_says_that_none_is_unread() -> None:
     """Without it nothing tells labels whose events are late from those whose events nobody sent."""
-    here, offset = live(), 20
+    watch = Watch()
+    here, offset = live(watch), 20
 
     def more_labels(count: int, at_ms: int) -> None:
         nonlocal offset
@@ -132,21 +146,19 @@ async def test_where_labels_find_no_event_and_events_stopped_a_tick_says_that_no
 
     here.folder.receive("p.events", [source("p.events", 0, event_bytes(1))])
     more_labels(40, NOW_MS)
-    assert await here._next(ends({}, {}), Pacer()) is not None
+    assert await here.next_slice(ends({}, {}), Pacer()) is not None
     more_labels(1, NOW_MS + 31_000)
-    assert await here._next(ends({}, {}), Pacer()) is not None
+    assert await here.next_slice(ends({}, {}), Pacer()) is not None
     assert here.shard.awaits_events
-    rank = here.folder.inputs.of["p.events"]
 
     async def folded(*turns: dict[str, bool]) -> Any:
         more_labels(1, NOW_MS + 40_000)
-        made: Any = await here._next(ends(*turns), Pacer())
+        made: Any = await here.next_slice(ends(*turns), Pacer())
         here.folder.let_go()
         return made.folded
 
     assert (await folded({}, {}, {})).tick_ms is None, "an event came a moment ago"
-    here._patience._came_s[rank] -= STALL_S
-    here._stalled_s -= STALL_S
+    watch.later_s += STALL_S
     assert (await folded({"p.events": False}, {}, {})).tick_ms is None, "some are unread"
     tick = await folded({}, {}, {})
     assert tick.tick_ms == here.shard.now_ms == here.shard.strays.event_ms
@@ -171,7 +183,7 @@ async def test_others_run_while_a_slice_is_folded_and_what_comes_then_is_of_the_
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    first = await here._next(ends({}, {}), Pacer())
+    first = await here.next_slice(ends({}, {}), Pacer())
     task.cancel()
     assert first is not None
     assert turns >= 4
@@ -180,7 +192,7 @@ async def test_others_run_while_a_slice_is_folded_and_what_comes_then_is_of_the_
     again = Folder(Shard(small(), 0), dict.fromkeys(("p.control", "p.labels", "p.events"), 0))
     sources = [source("p.events", number, event_bytes(number)) for number in range(5)]
     assert again.fold_range({"p.events": sources}).digest == first.folded.digest
-    second = await here._next(ends({}, {}), Pacer())
+    second = await here.next_slice(ends({}, {}), Pacer())
     assert second is not None
     assert {name: part.count for name, part in second.folded.inputs.items()} == {"p.labels": 1}
 

@@ -40,7 +40,7 @@ async def lived(chosen: Pipeline, *, partitions: int = 1, clean: bool = False) -
     produce(cluster, chosen, COUNT, partitions=partitions)
     async with Life(cluster, chosen) as life:
         await life.until_done()
-        await life.until(lambda: not any(life.live(number)._snapshots.writing for number in range(partitions)))
+        await life.until(lambda: not any(life.live(number).writes_snapshot for number in range(partitions)))
         await (life.stop() if clean else life.kill())
     return cluster
 

@@ -316,7 +316,7 @@ async def test_a_slice_that_can_never_be_committed_is_tried_less_and_less_often(
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, 10)
     async with Life(cluster, chosen, hook=refuse) as life:
-        await life.until(lambda: 0 in life.worker.runners and life.runner()._failures >= 3)
+        await life.until(lambda: 0 in life.worker.runners and life.runner().tally.failures >= 3)
         assert life.runner().tally.recoveries == 3
     assert documents(cluster, chosen.topics.scores) == []
     assert slices(cluster, chosen) == []

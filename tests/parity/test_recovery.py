@@ -46,7 +46,7 @@ async def lived(
     ids = produce(cluster, chosen, count)
     async with Life(cluster, chosen, start=start) as life:
         await life.until_done()
-        await life.until(lambda: not life.live()._snapshots.writing)
+        await life.until(lambda: not life.live().writes_snapshot)
         await (life.stop() if clean else life.kill())
     return cluster, ids
 
@@ -227,7 +227,7 @@ async def test_segments_are_kept_from_snapshot_to_snapshot(segmented: Pipeline) 
     ids = produce(cluster, segmented, COUNT, delay_steps=60)
     async with Life(cluster, segmented) as life:
         await life.until_done()
-        await life.until(lambda: not life.live()._snapshots.writing)
+        await life.until(lambda: not life.live().writes_snapshot)
         survivor = state(life.live().shard)
         await life.kill()
     written = [source.key for source in cluster.records(segmented.topics.snapshots, 0) if source.value is not None]
@@ -241,7 +241,7 @@ async def test_segments_are_kept_from_snapshot_to_snapshot(segmented: Pipeline) 
         assert state(life.live().shard) == survivor
         ids += produce(cluster, segmented, 200, first=1_000, delay_steps=60)
         await life.until_done()
-        await life.until(lambda: not life.live()._snapshots.writing)
+        await life.until(lambda: not life.live().writes_snapshot)
         check_exact(cluster, segmented, ids)
         await check_replay(cluster, segmented, life)
         survivor = state(life.live().shard)
@@ -391,5 +391,5 @@ async def test_behind_a_gap_the_model_that_can_be_read_goes_on() -> None:
 async def check_follows(cluster: MemoryCluster, chosen: Pipeline, life: Life) -> None:
     """The journal goes on in one chain, into the fresh epoch."""
     entries = journal(cluster, chosen)
-    assert life.live()._chain == entries[-1].chain
+    assert life.live().chain == entries[-1].chain
     assert [(entry.number, entry.state) for entry in epochs(cluster, chosen)] == [(1, "fresh"), (2, "fresh")]

@@ -214,7 +214,7 @@ class World:
             for number, runner in life.worker.runners.items():
                 found.append(number)
                 shard = runner.live
-                if shard is None or shard._commit is not None:
+                if shard is None or shard.busy:
                     return False
                 for place, offset in runner.committed().items():
                     if self.cluster.log(place).read(offset, 1, committed=self.exact)[0]:

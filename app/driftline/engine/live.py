@@ -127,6 +127,21 @@ class Live:
         """The inputs, by lane."""
         return self.folder.inputs.places
 
+    @property
+    def busy(self) -> bool:
+        """Whether a slice is being committed."""
+        return self._commit is not None
+
+    @property
+    def writes_snapshot(self) -> bool:
+        """Whether parts of a snapshot are still to be written."""
+        return self._snapshots.writing
+
+    @property
+    def chain(self) -> str:
+        """Of the last journal entry."""
+        return self._chain
+
     def receive(self, feed: Feed, place: Place, sources: Sequence[Source]) -> None:
         """Records of one input, as they came. Beyond a bound the input is paused: backpressure is not fetching."""
         name = input_name(*place, self._number)
@@ -169,7 +184,7 @@ class Live:
             self._awake.clear()
             if self._commit is not None and self._commit.done():
                 await self._settle()
-            prepared = await self._next(feed, pacer)
+            prepared = await self.next_slice(feed, pacer)
             if prepared is not None:
                 await self._settle()
                 self._commit = asyncio.create_task(self._publish(prepared))
@@ -197,7 +212,7 @@ class Live:
 
     # -- one slice
 
-    async def _next(self, feed: Feed, pacer: Pacer) -> _Prepared | None:
+    async def next_slice(self, feed: Feed, pacer: Pacer) -> _Prepared | None:
         """The next slice, folded, if there is one to be had now."""
         if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
             return None  # too little to be worth a slice of its own: it grows until the commit is through
