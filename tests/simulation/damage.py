@@ -1,15 +1,22 @@
-"""Snapshots as they may lie there after a fault: cut short, changed, forged, of other versions."""
+"""What a fault does to topics: snapshots cut short, changed, forged, of other versions; records deleted or added."""
 
 from __future__ import annotations
 
+import orjson
 from msgspec import structs
 
 from driftline.codec import manifest
+from driftline.codec.journal import SliceEntry, encode_link, link
 from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.manifest import Manifest, decode_manifest, encode_manifest
+from driftline.codec.write import Write
 from driftline.core.error import DriftlineError
+from driftline.core.pipeline import Pipeline
+from driftline.core.place import input_name
+from driftline.transport.port import Place
 from tests.simulation.loads import KEY
-from tests.support.cluster import Log
+from tests.simulation.scenario import Fault
+from tests.support.cluster import Log, MemoryCluster
 
 DAMAGES = ("torn", "garbled", "manifest", "river", "python", "format", "forged", "missing", "part", "no part")
 _STRUCK = {"torn": ("head",), "garbled": ("head", "part"), "part": ("part",), "no part": ("part",)}
@@ -67,3 +74,23 @@ def _damaged(value: bytes, how: str) -> bytes | None:
             forged = structs.replace(said, positions=dict.fromkeys(said.positions, 0))
             return encode_manifest(forged, KeyRing((b"someone else's",)))
     return encode_manifest(said, KEY)
+
+
+def take_away(cluster: MemoryCluster, pipeline: Pipeline, fault: Fault, shard: int) -> str:
+    """Retention deletes what was committed long ago, or what nobody has read; returns what it did, as text."""
+    place = Place(pipeline.topics.events, fault.partition)
+    log, read = cluster.log(place), 0
+    for source in cluster.records(pipeline.topics.journal, shard):
+        entry = orjson.loads(source.value or b"{}")
+        part = entry.get("inputs", {}).get(input_name(*place, shard))
+        read = max(read, part["stop"] if part else 0)
+    offset = min(read // 2, log.end) if fault.arg == 0 else (read + log.end + 1) // 2
+    cluster.delete_before(place, offset)
+    return f"{place.topic}-{place.partition} begins at {offset}"
+
+
+def write_stray(cluster: MemoryCluster, pipeline: Pipeline, shard: int) -> None:
+    """A journal entry of a writer that is not the owner."""
+    place = Place(pipeline.topics.journal, shard)
+    entry = encode_link(link(SliceEntry(99, {}, None, 0, "00", None, 1), "f" * 32))
+    cluster.append(place, [Write(*place, None, entry)])

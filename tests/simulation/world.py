@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import orjson
 
 from driftline.codec.inputs import Inputs
-from driftline.codec.journal import SliceEntry, encode_link, link
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.write import Write
 from driftline.core.error import BrokerError, DriftlineError, InputLostError, StateUnreadableError
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
-from driftline.core.place import Layout, input_name
+from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.engine.runner import Start
 from driftline.engine.worker import Worker
 from driftline.transport.clock import Clock
 from driftline.transport.port import Place
-from tests.simulation.damage import DAMAGES, spoil
+from tests.simulation.damage import DAMAGES, spoil, take_away, write_stray
+from tests.simulation.late import LateRequests
 from tests.simulation.loads import KEY
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
 from tests.simulation.loss import is_lost
@@ -125,7 +123,7 @@ class World:
         self._incarnations: Counter[int] = Counter()
         self._steps: Counter[tuple[int, str]] = Counter()
         self._traps = {(f.worker, f.step, f.nth): f for f in scenario.faults if f.at_s is None}
-        self._astray: list[_Astray] = []
+        self._late = LateRequests(self.loop, lambda what: self.tell("network", what), self.reached)
         self._away: asyncio.Event | None = None
         self._away_hangs = False
         self._rebalancing_s: float | None = None
@@ -398,8 +396,8 @@ class World:
         if self.trace is not None:
             where = f" {moment.place.topic}-{moment.place.partition}" if moment.place is not None else ""
             self.tell(moment.client, f"{step}{where} ({self._steps[key]})")
-        if step == "appended" and self._astray:
-            self._come_late(moment.client)
+        if step == "appended":
+            self._late.appended(moment.client)
         if not self.calm and self._traps:
             fault = self._traps.pop((number, step, self._steps[key]), None)
             if fault is not None:
@@ -427,7 +425,10 @@ class World:
             case "slow":
                 await asyncio.sleep(fault.seconds)
             case "astray" if moment.step in OUTBOUND:
-                raise AstrayError(lambda effect: self._go_astray(fault, moment, effect))
+                what = f"the late {moment.step} of {moment.client}"
+                raise AstrayError(
+                    lambda effect: self._late.add(what, moment.client, effect, batches=fault.arg, seconds=fault.seconds)
+                )
             case "astray":
                 raise ClusterError("the connection was lost")
             case "crash":
@@ -440,37 +441,6 @@ class World:
                 self._strike(fault, life)
                 if moment.step in OUTBOUND:
                     await asyncio.sleep(fault.seconds)  # so does what a member sent that was put out, or stands still
-
-    def _go_astray(self, fault: Fault, moment: Moment, effect: Callable[[], object]) -> None:
-        late = _Astray(f"the late {moment.step} of {moment.client}", moment.client, fault.arg, effect)
-        self._astray.append(late)
-        if not fault.arg:
-            outside = copy_context()
-            outside.run(PROCESS.set, None)
-            self.loop.create_task(self._arrive_after(late, fault.seconds), context=outside)
-
-    async def _arrive_after(self, late: _Astray, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._arrive(late)
-
-    def _come_late(self, client: str) -> None:
-        """A batch of this client was appended: what waits for that comes."""
-        for late in [late for late in self._astray if late.client == client and late.batches]:
-            late.batches -= 1
-            if not late.batches:
-                self._arrive(late)
-
-    def _arrive(self, late: _Astray) -> None:
-        self._astray.remove(late)
-        outside = copy_context()
-        outside.run(PROCESS.set, None)
-        try:
-            outside.run(late.effect)
-            self.tell("network", f"{late.what} arrives")
-            self.reached["astray obeyed"] += 1
-        except ClusterError as error:
-            self.tell("network", f"{late.what} is refused: {error}")
-            self.reached["astray refused"] += 1
 
     # -- faults
 
@@ -518,9 +488,11 @@ class World:
             case "snapshot":
                 self.damage(fault.partition % self.scenario.shard_count, DAMAGES[fault.arg])
             case "retain":
-                self._retain(fault)
-            case "stray":
-                self._write_stray(fault.partition % self.scenario.shard_count)
+                shard = fault.partition % self.scenario.shard_count
+                self.tell("retention", take_away(self.cluster, self.pipeline, fault, shard))
+            case "stray" if not self.exact:
+                self.stray = True
+                write_stray(self.cluster, self.pipeline, fault.partition % self.scenario.shard_count)
         return None
 
     async def _later_resume(self, life: Life, seconds: float) -> None:
@@ -566,28 +538,6 @@ class World:
             self.tell("broker", "is back")
             away.set()
 
-    def _retain(self, fault: Fault) -> None:
-        """Retention takes what was committed long ago, or what nobody has read."""
-        topics = self.pipeline.topics
-        place = Place(topics.events, fault.partition)
-        log = self.cluster.log(place)
-        read, shard = 0, fault.partition % self.scenario.shard_count
-        for source in self.cluster.records(topics.journal, shard):
-            entry = orjson.loads(source.value or b"{}")
-            part = entry.get("inputs", {}).get(input_name(*place, shard))
-            read = max(read, part["stop"] if part else 0)
-        offset = min(read // 2, log.end) if fault.arg == 0 else (read + log.end + 1) // 2
-        self.cluster.delete_before(place, offset)
-        self.tell("retention", f"{place.topic}-{place.partition} begins at {offset}")
-
-    def _write_stray(self, partition: int) -> None:
-        if self.exact:
-            return
-        self.stray = True
-        place = Place(self.pipeline.topics.journal, partition)
-        entry = encode_link(link(SliceEntry(99, {}, None, 0, "00", None, 1), "f" * 32))
-        self.cluster.append(place, [Write(*place, None, entry)])
-
     def damage(self, partition: int, how: str) -> None:
         """Change the newest snapshot where it lies."""
         place = Place(self.pipeline.topics.snapshots, partition)
@@ -600,20 +550,6 @@ class World:
         if (offset := spoil(log, how, committed=self.exact)) is not None:
             self.damaged.add((partition, offset))
             self.tell("fault", f"snapshot record {offset} of shard {partition} is {how}")
-
-
-@dataclass
-class _Astray:
-    """A request whose sender lost the connection.
-
-    Attributes:
-        batches: it comes when so many more batches of its client were appended; 0 where time decides.
-    """
-
-    what: str
-    client: str
-    batches: int
-    effect: Callable[[], object]
 
 
 def _versions_here() -> dict[str, str]:
