@@ -136,7 +136,7 @@ def _unverifiable(audits: Sequence[ShardAudit]) -> Iterator[str]:
                 "verifiable here:"
             )
             for made_by in audit.made_by:
-                yield from _wrapped(f"their output differs, but they were made by {escaped(made_by)}")
+                yield from _wrapped(f"they differ, but they or the state they continue were made by {escaped(made_by)}")
             if audit.passed_over:
                 yield f"  {audit.passed_over:,} of them: inputs deleted, or a pipeline that cannot be built"
         if audit.off_chain:
