@@ -23,7 +23,6 @@ from driftline.config import load_pipeline
 from driftline.core.pipeline import Pipeline, parse_path
 from driftline.core.pipeline.guard import Untrained
 from driftline.core.record import Source
-from driftline.core.river.building import build_metric, build_model
 from driftline.core.shard.state import Shard
 from driftline.ingest.table import Fields, Table
 from driftline.ingest.table import set_path as put
@@ -39,7 +38,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def init(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["init", *arguments])
+    """Without the trial of models, which `test_selection` is about."""
+    return CliRunner().invoke(main, ["init", "--no-trial", *arguments])
 
 
 def works(pipeline: Pipeline, path: str | Path, label: str | None, limit: int = 400) -> bool:
@@ -127,12 +127,13 @@ def test_payments(folder: Path) -> None:
     assert works(pipeline, "Card payments.csv", "is_fraud")
 
 
-def test_rentals_and_that_the_model_learns(folder: Path) -> None:
+def test_rentals(folder: Path) -> None:
     assert init("--input", rentals(), "--label", "cnt").exit_code == 0
     text = (folder / "rentals.yaml").read_text()
     pipeline = load_pipeline(folder / "rentals.yaml")
     assert pipeline.task == "regression"
-    assert pipeline.event.names == ("hr", "workday", "temp")
+    assert tuple(pipeline.event.plain) == ("hr", "workday", "temp")
+    assert pipeline.event.names[3] == "label_last"
     assert "left out: reveals the label: casual + registered equals the label" in text
     assert pipeline.guard is not None
     assert pipeline.guard.untrained == Untrained(labels_min=100)
@@ -142,31 +143,14 @@ def test_rentals_and_that_the_model_learns(folder: Path) -> None:
     assert limits is not None
     assert limits.min == 0 <= min(labels)
     assert 2 * max(labels) - min(labels) <= (limits.max or 0) <= 2.2 * max(labels)
-    found, least, most = r2_of(pipeline, "rentals.csv", "cnt")
-    assert found > 0.5
-    assert 0 <= least <= most <= 1_000
     assert works(pipeline, "rentals.csv", "cnt")
-
-
-def r2_of(pipeline: Pipeline, path: str, label: str) -> tuple[float, float, float]:
-    """River's own R2 of predictions made before learning, and their bounds."""
-    model = build_model(pipeline)
-    r2: Any = build_metric("R2", pipeline)
-    said = []
-    with Path(path).open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            features = {name: float(row[name]) for name in pipeline.event.names}
-            said.append(float(model.predict_one(features) or 0.0))
-            r2.update(float(row[label]), said[-1])
-            model.learn_one(features, float(row[label]))
-    return r2.get(), min(said), max(said)
 
 
 @pytest.mark.parametrize(
     ("label", "task", "model"),
     [
         (lambda place, _: ["low", "middle", "high"][place % 3], "multiclass", "OneVsRestClassifier"),
-        (lambda place, rng: place % 3 + rng.random(), "regression", "HoeffdingAdaptiveTreeRegressor"),
+        (lambda place, rng: place % 3 + rng.random(), "regression", "LinearRegression"),
         (lambda place, _: "up" if place % 3 else "down", "binary", "LogisticRegression"),
     ],
 )
@@ -234,7 +218,7 @@ def test_prose_is_counted_in_words(folder: Path) -> None:
     assert init("--input", "mail.jsonl", "--label", "kind").exit_code == 0
     pipeline = load_pipeline(folder / "mail.yaml")
     assert pipeline.limits.string_max >= 3_000
-    assert pipeline.model == "BagOfWords(on='text') | MultinomialNB()"
+    assert "FeatureHasher(n_features=16384)" in pipeline.model
     assert pipeline.label is not None
     assert pipeline.label.positive == "spam"
     assert works(pipeline, "mail.jsonl", "kind")

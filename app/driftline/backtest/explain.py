@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 from msgspec import Struct
-from river import compose
 
+from driftline.backtest.contribution import Weight, weights_of
 from driftline.codec.encode import Encoder
 from driftline.codec.inputs import Lanes
 from driftline.codec.journal import Entry, SliceEntry
@@ -38,15 +38,6 @@ READ_RECORDS_MAX = 2_000
 TEXT_MAX = 8_000
 
 
-class Weight(Struct, frozen=True):
-    """What one input of a linear model adds to its answer, before its link function."""
-
-    name: str
-    value: float
-    weight: float
-    adds: float
-
-
 class Explanation(Struct, frozen=True):
     """One event.
 
@@ -61,7 +52,8 @@ class Explanation(Struct, frozen=True):
         began: where the derivation began.
         version: of the model that served it: generation and learn calls.
         features: as the model saw them.
-        weights: for linear models, the largest part first; and the rest, the intercept.
+        weights: for linear models, the largest part first; and the rest, the intercept. For other models on the words
+            of a text, by how much each word moved the log odds; the intercept is then None.
         river: River's own explanation, where the model has one.
         labelled: events of its pipeline wait for a label.
         outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits.
@@ -251,24 +243,6 @@ async def _explain(
         tripped=found.score.tripped,
         unserved=found.score.unserved,
     )
-
-
-def weights_of(model: Any, features: Mapping[str, Any]) -> tuple[list[Weight], float | None]:
-    """What each input of a linear model adds; nothing for other models."""
-    last = model.steps[list(model.steps)[-1]] if isinstance(model, compose.Pipeline) else model
-    weights = getattr(last, "weights", None)
-    if not isinstance(weights, Mapping) or not hasattr(last, "intercept"):
-        return [], None
-    inputs: Mapping[str, Any] = dict(features)
-    if isinstance(model, compose.Pipeline):
-        for step_of in list(model.steps.values())[:-1]:
-            inputs = step_of.transform_one(inputs)
-    made = [
-        Weight(str(name), float(value), float(weights.get(name, 0.0)), float(value) * float(weights.get(name, 0.0)))
-        for name, value in inputs.items()
-        if isinstance(value, int | float)
-    ]
-    return sorted(made, key=lambda one: -abs(one.adds)), float(last.intercept)
 
 
 def debugged(model: Any, features: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 
 WEIGHTS_SHOWN = 20
+_VALUE_MAX = 300
 _TIME_END_MS = 253_402_300_800_000  # the year 10000
 DIFFERENT = 1  # exit code: what was derived is not what was served
 
@@ -74,15 +75,22 @@ def lines(found: Explanation) -> list[str]:
         *_guarded(found),
         f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
         "features",
-        *(f"  {name} = {value!r}" for name, value in found.features.items()),
+        *(f"  {name} = {_cut(value)}" for name, value in found.features.items()),
     ]
     if found.weights:
-        shown.append("contributions (value x weight), before the link function")
+        if found.intercept is None:
+            shown.append("how each word moved the log odds (count x weight)")
+        else:
+            shown.append("contributions (value x weight), before the link function")
         shown += [
             f"  {one.adds:+.4f}  {one.name} ({_number(one.value)} x {_number(one.weight)})"
             for one in found.weights[:WEIGHTS_SHOWN]
         ]
-        shown.append(f"  {found.intercept or 0.0:+.4f}  intercept")
+        rest = found.weights[WEIGHTS_SHOWN:]
+        if rest:
+            shown.append(f"  {sum(one.adds for one in rest):+.4f}  {len(rest):,} others together")
+        if found.intercept is not None:
+            shown.append(f"  {found.intercept:+.4f}  intercept")
     elif found.river:
         shown += ["River's explanation", *(f"  {line}" for line in found.river.splitlines())]
     if found.labelled:
@@ -128,6 +136,13 @@ def _when(time_ms: Any) -> str:
     if type(time_ms) is not int or not 0 <= time_ms < _TIME_END_MS:
         return "-"
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+
+
+def _cut(value: Any) -> str:
+    """A value as it is written in Python; of a long text the beginning."""
+    if isinstance(value, str) and len(value) > _VALUE_MAX:
+        return f"{value[:_VALUE_MAX]!r} and {len(value) - _VALUE_MAX:,} characters more"
+    return repr(value)
 
 
 def _number(value: Any) -> str:

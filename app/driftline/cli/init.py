@@ -1,6 +1,6 @@
 """`driftline init`: a pipeline file for a data file, for someone who knows the data and not River.
 
-It looks at the first rows (see `author.profile`), chooses a model that learns from any start without tuning,
+It looks at the first rows (see `author.profile`), tries a handful of models and baselines on them (`cli.selection`),
 and writes a file that `driftline check` accepts, with a comment beside every choice.
 """
 
@@ -13,14 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from pathlib import Path
+from textwrap import wrap
 
 from msgspec.structs import replace
 
+from driftline.author.contender import Contender, contenders
 from driftline.author.limits import LABELS_MIN, around
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 from driftline.author.sample import Sample, find_column, read_sample
 from driftline.cli.echo import echo
+from driftline.cli.selection import Result, Trial
 from driftline.config import read_pipeline, yaml_scalar
 from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import Decimal, is_unlabelled
@@ -28,21 +31,16 @@ from driftline.core.pipeline import format_path, parse_path
 from driftline.core.task import TaskName, task_of
 from driftline.core.task.seen import RARE
 from driftline.core.timestamp import TimeForm
+from driftline.ingest.history import TableSource
+from driftline.ingest.table import Fields
 
 _ROWS_MIN = 10
-_HASH_COLUMNS = 1_024
-_WORD_COLUMNS = 4_096
+_NOTE_WIDTH = 110
+_LINE_MAX = 20_000
 _WARMUP = 5_000  # the default of drift.warmup_labels
 _WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT = "7d"
 _STRING_MAX = 500  # half of what limits.string_max allows by default
-_EXPRESSION_MAX = 15_000  # characters, of the 20,000 that an expression may have
-_REGRESSOR = "LinearRegression(optimizer=AdaGrad(0.1))"
-_REGRESSION_NOTE = "A linear model of scaled numbers, of what the label was lately; the label is scaled as well."
-_TEXT_NOTES = (
-    "A linear model of scaled numbers and word counts, with a learning rate per weight.",
-    "Naive Bayes on word counts.",
-)
 
 
 def init(
@@ -56,6 +54,8 @@ def init(
     name: str | None,
     output: Path | None,
     force: bool,
+    label_delay_ms: int,
+    tried: bool,
 ) -> None:
     """What `driftline init` does."""
     sample = read_sample(path, decimal=decimal)
@@ -87,14 +87,26 @@ def init(
         found = _without_text(found, path)
     name = name or _slug(path)
     output = output or Path(f"{name}.yaml")
+    if not force and str(output) != "-" and output.exists():
+        raise _exists(output)
     past = propose(found, sample.columns, label)
     draft = _Draft(found, past, sample, path, label, name, output, _stated(decimal, time_form))
+    fields = Fields(label, decimal=decimal, time_form=time_form)
+    trial = Trial(TableSource(path, fields, label_delay_ms), sample, found, past, label)
+    _check("".join(f"{line}\n" for line in draft.lines()), name)
+    result = trial.run(draft) if tried and label is not None else None
+    if result is not None:
+        draft.settle(result)
     text = "".join(f"{line}\n" for line in draft.lines())
     _check(text, name)
     _write(text, output, force)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
     _print_notes(found, past, sample, path, output)
+    for line in result.lines() if result is not None else ():
+        echo(line, err=True)
+    if str(output) != "-":
+        echo(f"Review the file, then: driftline check -p {output}", err=True)
 
 
 def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
@@ -163,6 +175,10 @@ def _check(text: str, name: str) -> None:
         ) from error
 
 
+def _exists(output: Path) -> InputFileError:
+    return InputFileError(f"{output} already exists; choose another name with -o, or overwrite it with --force")
+
+
 def _write(text: str, output: Path, force: bool) -> None:
     if str(output) == "-":
         sys.stdout.write(text)
@@ -171,9 +187,7 @@ def _write(text: str, output: Path, force: bool) -> None:
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise InputFileError(
-            f"{output} already exists; choose another name with -o, or overwrite it with --force"
-        ) from None
+        raise _exists(output) from None
     except OSError as error:
         raise InputFileError(f"cannot write {output} ({error.strerror}); choose another place with -o") from error
 
@@ -203,8 +217,6 @@ def _print_notes(found: Profile, past: Proposal, sample: Sample, path: Path, out
         echo(text, err=True)
     if found.untimed:
         echo(f"note: {found.untimed:,} rows have no readable time in {found.time}", err=True)
-    if str(output) != "-":
-        echo(f"Review the file, then: driftline check -p {output}", err=True)
 
 
 def _tells_rows_apart(cells: Sequence[object]) -> bool:
@@ -241,6 +253,20 @@ class _Draft:
         self._label = label
         self._name = name
         self._file = _plain(shlex.quote(output.name)) if str(output) != "-" else f"{name}.yaml"
+        self._contender = contenders(found, past)[0]
+        self._result: Result | None = None
+
+    def text_with(self, contender: Contender) -> str:
+        """The file with that model."""
+        before, self._contender = self._contender, contender
+        text = "".join(f"{line}\n" for line in self.lines())
+        self._contender = before
+        return text
+
+    def settle(self, result: Result) -> None:
+        """Write what a trial chose, and how it came about."""
+        self._result = result
+        self._contender = result.contender
 
     def lines(self) -> Iterator[str]:
         yield from self._head()
@@ -288,8 +314,9 @@ class _Draft:
             if self._found.time_form.name:
                 order += f"; format {self._found.time_form.name} here, which `produce` turns into epoch ms"
             yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
-        if self._past.context:
-            paths = {name: self._path_text(name) for name in self._past.context}
+        context = (*self._past.context, *(self._result.context if self._result is not None else ()))
+        if context:
+            paths = {name: self._path_text(name) for name in context}
             read = {name: "key" if path == name else {"path": path, "type": "key"} for name, path in paths.items()}
             yield _beside(f"  context: {yaml_scalar(read)}", "ids by which the past is kept; no features")
         yield _beside("  features:", "in the order in which the model gets them")
@@ -302,9 +329,10 @@ class _Draft:
                 yield self._left(left[column])
         for array in self._sample.arrays:
             yield _beside(f"    # {_plain(array)}: ...", "left out: it holds arrays")
-        if self._past.features:
+        computed = {**self._past.features, **(self._result.features if self._result is not None else {})}
+        if computed:
             yield _beside("    # of past events and of labels known by then:", "see docs/history.md")
-        for name, form in self._past.features.items():
+        for name, form in computed.items():
             yield f"    {yaml_scalar(name)}: {yaml_scalar(form)}"
         yield ""
 
@@ -348,15 +376,18 @@ class _Draft:
         yield ""
 
     def _model(self) -> Iterator[str]:
-        uses = {field.use for field in self._found.features}
-        note = _TEXT_NOTES[uses == {"text"}] if "text" in uses else self._task.draft.note
-        yield "# " + (_REGRESSION_NOTE if self._past.features and self._task.labels.numeric else note)
+        if self._result is not None:
+            yield from (f"# {_plain(line, _LINE_MAX)}".rstrip() for line in self._result.comment())
+        yield from (f"# {line}" for line in wrap(self._contender.note, _NOTE_WIDTH))
         yield "model: |"
-        yield from (f"  {line}" for line in self._expression())
+        yield from (f"  {line}" for line in self._contender.lines)
         yield ""
-        threshold = self._task.draft.threshold
+        threshold, why = self._task.draft.threshold, "scores from this on are decided positive"
+        if threshold is not None and self._result is not None and self._result.threshold is not None:
+            threshold, f1 = f"{self._result.threshold[0]:.2g}", self._result.threshold[1]
+            why += f"; this one had the best F1 of the trial, {f1:.3f}"
         if threshold is not None:
-            yield _beside(f"# decision: {{threshold: {threshold}}}", "scores from this on are decided positive")
+            yield _beside(f"# decision: {{threshold: {threshold}}}", why)
         rare = self._found.target.rare
         metrics = self._task.draft.metrics(rare, self._label is not None)
         if metrics:
@@ -375,44 +406,6 @@ class _Draft:
             limits = yaml_scalar({"min": low, "max": high, "action": "clip"})
             yield _beside(f"  range: {limits}", "twice as wide as the labels that were seen; nothing beyond is served")
         yield ""
-
-    def _expression(self) -> Iterator[str]:
-        by_use: dict[str, list[str]] = {}
-        for field in self._found.features:
-            by_use.setdefault("number" if field.use == "boolean" else field.use, []).append(field.name)
-        if self._past.features:
-            by_use.setdefault("number", []).extend(self._past.features)
-        if list(by_use) == ["text"] and len(by_use["text"]) == 1:
-            yield f"BagOfWords(on={by_use['text'][0]!r}) | MultinomialNB()"
-            return
-        if self._task.draft.model is not None and not self._past.features:
-            yield self._task.draft.model
-            return
-        linear = "LogisticRegression(optimizer=AdaGrad(0.1))" if "text" in by_use else "LogisticRegression()"
-        last = self._task.draft.head.format(linear)
-        if self._task.labels.numeric:
-            last = f"TargetStandardScaler(regressor={_REGRESSOR})"
-        if set(by_use) == {"number"}:
-            yield f"StandardScaler() | {last}"
-            return
-        encoders = {
-            "number": "StandardScaler()",
-            "category": "OneHotEncoder(drop_zeros=True)",
-            "hashed": f"FeatureHasher(n_features={_HASH_COLUMNS})",
-        }
-        selects = {use: f"Select({', '.join(map(repr, names))})" for use, names in by_use.items()}
-        if sum(map(len, selects.values())) > _EXPRESSION_MAX:
-            selects = {"number": "SelectType(numbers.Number)", "hashed": "SelectType(str)"}
-        branches = [f"({selects[use]} | {encoder})" for use, encoder in encoders.items() if use in selects]
-        branches += [
-            f"(Select({name!r}) | BagOfWords(on={name!r}) | FeatureHasher(n_features={_WORD_COLUMNS}) | "
-            f"Prefixer({name + ' '!r}))"
-            for name in by_use.get("text", ())
-        ]
-        yield branches[0] if len(branches) == 1 else f"({branches[0]}"
-        for place, branch in enumerate(branches[1:], 2):
-            yield f" + {branch}" + (")" if place == len(branches) else "")
-        yield f"| {last}"
 
     def _rest(self) -> Iterator[str]:
         if not self._task.supervised:
@@ -450,6 +443,6 @@ def _beside(line: str, note: str) -> str:
     return f"{line:<33} # {_plain(note)}" if note else line
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, most: int = 200) -> str:
     """Text for a comment: on one line, whatever the data held."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:200]
+    return "".join(character if character.isprintable() else "?" for character in text)[:most]

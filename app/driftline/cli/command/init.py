@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import row_options
+from driftline.cli.option import DURATION, row_options
 from driftline.core.task import TASK_NAMES
 
 
@@ -26,10 +26,21 @@ from driftline.core.task import TASK_NAMES
     metavar="FILE",
     help="Output file, - for standard output [default: NAME.yaml].",
 )
+@click.option(
+    "--label-delay",
+    "label_delay_ms",
+    type=DURATION,
+    default=0,
+    metavar="DURATION",
+    help="How long after its event a label arrives, for the trial of models [default: at once].",
+)
+@click.option("--trial/--no-trial", "tried", default=True, help="Try models and baselines on the first rows.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @does("driftline.cli.init:init")
 def init() -> None:
     """Write a commented pipeline file for a data file.
+
+    A handful of models and baselines are tried on the first rows, and the best one is written.
 
     Fields that a model would memorize, such as ids, or that reveal the label are left out, with the reason in a
     comment. Review the file, then run `driftline check`.

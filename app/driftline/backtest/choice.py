@@ -1,0 +1,136 @@
+"""A short backtest that chooses a model: what `driftline init` shows before it writes one.
+
+Every model and baseline replays the same first rows through the code that runs live, with the labels as late as they
+will be. The first quarter of the labels is for learning alone. All is bounded by a number of rows, not by a clock, so
+that two runs choose alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from driftline.backtest import report as reports
+from driftline.backtest.baseline import candidates_of
+from driftline.backtest.candidate import Spec
+from driftline.backtest.report import Asked, CandidateReport, Threshold
+from driftline.backtest.run import Options, run
+from driftline.core.error import PipelineError
+from driftline.core.pipeline import Pipeline
+from driftline.core.task.rule import Rule
+from driftline.ingest.history import TableSource
+
+LEARNING_SHARE: Final = 0.25  # of the labels: learned and not counted
+LABELS_MIN: Final = 50  # that must count
+
+
+class Entry(Struct, frozen=True):
+    """One line of the table.
+
+    Args:
+        rule: of a baseline; None for a model.
+        values: by metric; None where it is undefined.
+        best: the threshold with the best F1, of a model with probabilities.
+        document: the resolved pipeline.
+        failure: why it has no values.
+    """
+
+    name: str
+    rule: Rule | None
+    values: dict[str, float | None]
+    best: Threshold | None
+    document: Mapping[str, Any]
+    failure: str | None
+
+
+class Choice(Struct, frozen=True):
+    """What a trial found.
+
+    Args:
+        rows: that were read; `counted` labels of them are in the figures.
+        metric: that decides.
+        entries: the best first.
+        stopped: someone stopped it, so it says nothing.
+    """
+
+    rows: int
+    counted: int
+    metric: str
+    entries: tuple[Entry, ...]
+    stopped: bool
+
+    @property
+    def winner(self) -> Entry | None:
+        """The best entry; None where nothing can be said."""
+        first = next(iter(self.entries), None)
+        told = first is not None and first.values.get(self.metric) is not None
+        return first if told and not self.stopped and self.counted >= LABELS_MIN else None
+
+    @property
+    def best_model(self) -> Entry | None:
+        """The best entry that is no baseline."""
+        return next((one for one in self.entries if one.rule is None and one.failure is None), None)
+
+    @property
+    def best_baseline(self) -> Entry | None:
+        return next((one for one in self.entries if one.rule is not None and one.failure is None), None)
+
+
+def choose(
+    models: Mapping[str, Pipeline],
+    rules: Sequence[Rule],
+    source: TableSource,
+    rows: int,
+    metric: str,
+    *,
+    processes: int,
+    moved: Callable[[int, int], None],
+) -> Choice:
+    """Run a trial.
+
+    Args:
+        models: by name, in the order that decides between equals.
+        rows: labelled rows that the source will give.
+        metric: of the task's own (`core.task.measure`).
+    """
+    specs = [Spec(name, pipeline.resolved(), "") for name, pipeline in models.items()]
+    of_rule: dict[str, Rule] = {}
+    first = next(iter(models.values()))
+    for rule in rules:
+        try:
+            candidates_of(first, [rule])
+        except (ValueError, PipelineError):
+            continue  # it has no meaning for these fields
+        of_rule[rule.text] = rule
+    specs += [spec for spec, _ in candidates_of(first, list(of_rule.values()))]
+    options = Options(burn_in_events=int(rows * LEARNING_SHARE))
+    outcome = run(specs, source, options, processes=processes, scores=None, moved=moved)
+    asked = Asked(source.names, "time", "", "", source.label_delay_ms, None, None)
+    made = reports.build(specs, outcome, asked)
+    better = {one.name: one.better for one in made.metrics}
+    documents = {spec.name: spec.pipeline for spec in specs}
+
+    def rank(one: CandidateReport) -> tuple[bool, float]:
+        value = one.metrics.get(metric)
+        return value is None, -better[metric] * value if value is not None else 0.0
+
+    entries = tuple(
+        Entry(one.name, of_rule.get(one.name), one.metrics, one.best, documents[one.name], one.failure)
+        for one in sorted(made.candidates, key=rank)
+    )
+    counted = max((one.counted for one in made.candidates), default=0)
+    return Choice(made.source.rows, counted, metric, entries, outcome.stopped)
+
+
+def added_by(rule: Rule, first: Pipeline) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """What a baseline adds to a pipeline, to be written into its file: the model, history features, and context."""
+    before = first.resolved()["event"]
+    spec, _ = candidates_of(first, [rule])[0]
+    event = spec.pipeline["event"]
+    features = {name: form for name, form in event["features"].items() if name not in before["features"]}
+    context = {
+        name: form for name, form in (event.get("context") or {}).items() if name not in (before.get("context") or {})
+    }
+    return str(spec.pipeline["model"]), features, context

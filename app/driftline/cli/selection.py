@@ -1,0 +1,213 @@
+"""The trial of `driftline init`: which models are tried on which rows, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any, Final, Protocol
+
+from driftline.author.contender import Contender, contenders, deciding_metric, rules_for
+from driftline.author.past import Proposal
+from driftline.author.profile import Profile
+from driftline.author.sample import Sample
+from driftline.backtest.choice import LABELS_MIN, LEARNING_SHARE, Choice, Entry, added_by, choose
+from driftline.backtest.run import cores
+from driftline.cli.echo import echo
+from driftline.cli.progress import bar
+from driftline.config import read_pipeline
+from driftline.core.duration import format_duration
+from driftline.core.pipeline import Pipeline
+from driftline.core.task import task_of
+from driftline.ingest.history import TableSource
+
+ROWS_MAX: Final = 10_000
+CELLS_MAX: Final = 300_000
+MANY_ROWS: Final = 20_000  # of more of them, only the first two models are tried
+DELAYS_SEEN: Final = 4  # as many delays long are the rows that are tried, so that most of them find labels
+_STEP_MS: Final = 1_000  # between rows without a time
+_SHOWN: Final = {
+    "AveragePrecision": ("AveragePrecision", "ROCAUC", "LogLoss"),
+    "Accuracy": ("Accuracy", "ROCAUC", "MacroF1", "LogLoss"),
+    "MAE": ("MAE", "RMSE", "R2"),
+}
+_SHORT: Final = {"AveragePrecision": "AvgPrec"}
+_NAME_MAX: Final = 46
+_COMMENT_WIDTH: Final = 110
+
+
+class Writer(Protocol):
+    """What writes a file with a model of choice."""
+
+    def text_with(self, contender: Contender) -> str: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial chose.
+
+    Args:
+        contender: to be written.
+        features, context: that a baseline needs besides.
+        threshold: with the best F1 of the trial, and that F1.
+        rival: the best model, where a baseline was better.
+    """
+
+    choice: Choice
+    winner: Entry
+    contender: Contender
+    delay_ms: int
+    features: dict[str, dict[str, Any]]
+    context: tuple[str, ...]
+    threshold: tuple[float, float] | None
+    rival: Contender | None
+
+    def lines(self) -> Iterator[str]:
+        """The table and the verdict, for the terminal."""
+        yield ""
+        yield from self._table()
+        yield self._verdict()
+
+    def comment(self) -> Iterator[str]:
+        """The same for the file, with the best model where a baseline was better."""
+        yield from self._table()
+        yield from wrap(self._verdict(), _COMMENT_WIDTH)
+        if self.rival is not None:
+            yield from ("", "The best model, for another trial:", "model: |")
+            yield from (f"  {line}" for line in self.rival.lines)
+        yield ""
+
+    def _table(self) -> Iterator[str]:
+        choice = self.choice
+        delay = f"labels {format_duration(self.delay_ms)} later" if self.delay_ms else "labels at once"
+        yield f"Tried on {choice.rows:,} rows, {delay}; figures over the last {choice.counted:,} labels:"
+        names = [
+            name for name in _SHOWN[choice.metric] if any(one.values.get(name) is not None for one in choice.entries)
+        ]
+        yield "  ".join(["  " + "".ljust(_NAME_MAX), *(f"{_SHORT.get(name, name):>9}" for name in names)])
+        for one in choice.entries:
+            kind = "baseline: " if one.rule is not None else ""
+            shown = [_number(one.values.get(name)) for name in names]
+            mark = " *" if one is self.winner else ""
+            name = (kind + one.name)[:_NAME_MAX]
+            yield "  ".join(["  " + name.ljust(_NAME_MAX), *(f"{text:>9}" for text in shown)]) + mark
+
+    def _verdict(self) -> str:
+        metric, model, baseline = self.choice.metric, self.choice.best_model, self.choice.best_baseline
+        if self.winner.rule is None and baseline is not None:
+            reached = _number(baseline.values.get(metric)).strip()
+            best = _number(self.winner.values.get(metric)).strip()
+            return f"* {self.winner.name} is best: {metric} {best}, best baseline ({baseline.name}) {reached}."
+        if self.winner.rule is None:
+            return f"* {self.winner.name} is best."
+        reached = _number(self.winner.values.get(metric)).strip()
+        other = f" (best model: {model.name}, {_number(model.values.get(metric)).strip()})" if model is not None else ""
+        return (
+            f"* NO MODEL BEATS THE BASELINE: {self.winner.rule.words} has {metric} {reached}{other}. The file "
+            "predicts just that; more rows, other features or a shorter label delay may change it."
+        )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+class Trial:
+    """A trial of models on the first rows of a file.
+
+    Args:
+        source: the file, with the delay of labels.
+        sample: its first rows.
+    """
+
+    def __init__(self, source: TableSource, sample: Sample, found: Profile, past: Proposal, label: str | None) -> None:
+        self._source = source
+        self._sample = sample
+        self._found = found
+        self._past = past
+        self._label = label or ""
+
+    def run(self, draft: Writer) -> Result | None:
+        """Try; None where nothing can be said, and it says why."""
+        if not task_of(self._found.target.task).supervised:
+            return None
+        rows, why_not = self._rows()
+        labels = sum(cell is not None for cell in self._sample.columns[self._label][:rows])
+        if why_not or (1 - LEARNING_SHARE) * labels < LABELS_MIN:
+            why_not = why_not or f"{labels:,} labelled rows are too few"
+            _say_untried(why_not)
+            return None
+        named = {one.name: one for one in contenders(self._found, self._past)}
+        if rows > MANY_ROWS:
+            named = dict(list(named.items())[:2])
+        models = {name: read_pipeline(draft.text_with(one), spare=True) for name, one in named.items()}
+        rules, metric = rules_for(self._found, self._past), deciding_metric(self._found)
+        source = TableSource(self._source.path, self._source.fields, self._source.label_delay_ms, rows)
+        small = rows * len(models) < MANY_ROWS
+        with bar(False) as moved:
+            processes = 1 if small else min(2, cores())
+            choice = choose(models, rules, source, labels, metric, processes=processes, moved=moved)
+        winner = choice.winner
+        if winner is None:
+            _say_untried("it was stopped" if choice.stopped else "too few labels came in time")
+            return None
+        return self._result(choice, winner, named, next(iter(models.values())))
+
+    def _result(self, choice: Choice, winner: Entry, named: dict[str, Contender], first: Pipeline) -> Result:
+        best = winner.best
+        threshold = None
+        if best is not None and best.threshold <= 1 and winner.rule is None:
+            threshold = (best.threshold, 2 * best.tp / max(1, 2 * best.tp + best.fp + best.fn))
+        delay_ms = self._source.label_delay_ms
+        if winner.rule is None:
+            return Result(choice, winner, named[winner.name], delay_ms, {}, (), threshold, None)
+        model, features, context = added_by(winner.rule, first)
+        said = Contender(winner.name, f"A baseline: {winner.rule.words}.", (model,))
+        rival = named[choice.best_model.name] if choice.best_model is not None else None
+        return Result(choice, winner, said, delay_ms, _written(features), tuple(context), None, rival)
+
+    def _rows(self) -> tuple[int, str]:
+        """How many rows to try, and why none."""
+        count = self._sample.rows
+        enough = min(
+            count, ROWS_MAX, max(1_000, CELLS_MAX // max(1, len(self._found.features) + len(self._past.features)))
+        )
+        delay_ms = self._source.label_delay_ms
+        if not delay_ms:
+            return enough, ""
+        times = self._times()
+        if times[-1] - times[0] < 2 * delay_ms:
+            span = f"the first {count:,} rows span {format_duration((times[-1] - times[0]) // 3_600_000 * 3_600_000)}"
+            return 0, f"labels come {format_duration(delay_ms)} later, but {span}"
+        reached = next((place for place, at in enumerate(times) if at - times[0] >= DELAYS_SEEN * delay_ms), count)
+        return max(enough, reached), ""
+
+    def _times(self) -> Sequence[int]:
+        """When each row was, in ms, never going back."""
+        if self._found.time is None:
+            return [number * _STEP_MS for number in range(self._sample.rows)]
+        times: list[int] = []
+        for cell in self._sample.columns[self._found.time]:
+            try:
+                at_ms = self._found.time_form.read(cell)
+            except ValueError:
+                at_ms = times[-1] if times else 0
+            times.append(max(at_ms, times[-1]) if times else at_ms)
+        return times
+
+
+def _say_untried(why: str) -> None:
+    echo(f"no trial: {why}; the usual model for such data is written", err=True)
+
+
+def _written(features: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Resolved features as a person would write them."""
+    short = {}
+    for name, form in features.items():
+        kept = {key: value for key, value in form.items() if value not in (None, [], "UTC")}
+        if isinstance(by := kept.get("by"), list) and len(by) == 1:
+            kept["by"] = by[0]
+        short[name] = kept
+    return short

@@ -1,0 +1,144 @@
+"""The trial of `driftline init`: the best model is written, and it is said plainly where a baseline is better."""
+
+from __future__ import annotations
+
+import random
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftline.config import load_pipeline
+from tests.cli.command import run
+from tests.cli.test_init import works, written
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(*arguments: str) -> str:
+    """What is printed beside the file."""
+    done = run("init", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def table_of(shown: str) -> dict[str, list[float]]:
+    """The figures by candidate."""
+    lines = re.findall(r"^  (\S.*?) {2,}([-\d.,][-\d., ]*?)( \*)?$", shown, re.MULTILINE)
+    return {name: [float(cell.replace(",", "")) for cell in cells.split() if cell != "-"] for name, cells, _ in lines}
+
+
+def shops(days: int = 45) -> list[tuple[Any, ...]]:
+    """Units of ten items a day, with a week's season and hardly any noise."""
+    rng = random.Random(3)
+    sizes = [rng.uniform(20, 200) for _ in range(10)]
+    week = [0.7, 0.8, 0.9, 1.0, 1.2, 1.6, 1.3]
+    return [
+        (str(date(2024, 1, 1) + timedelta(day)), f"I{item}", round(3 + rng.random(), 2),
+         round(size * week[day % 7] + rng.gauss(0, 1), 1))
+        for day in range(days)
+        for item, size in enumerate(sizes)
+    ]  # fmt: skip
+
+
+def test_a_season_by_key_is_found_and_the_best_is_written(folder: Path) -> None:
+    data = written("shops.csv", ("date", "item", "price", "units"), shops())
+    shown = init("--input", data, "--label", "units", "--label-delay", "1d")
+    found = table_of(shown)
+    mae = {name: cells[0] for name, cells in found.items()}
+    assert mae["baseline: seasonal:7d:item"] < 6 < mae["baseline: mean_of:item"] < mae["baseline: mean"]
+    best = min(mae, key=lambda name: mae[name])
+    text = (folder / "shops.yaml").read_text()
+    assert re.search(rf"^# +{re.escape(best)} .*\*$", text, re.MULTILINE)
+    assert "labels 1d later" in text
+    pipeline = load_pipeline(folder / "shops.yaml")
+    assert {"item_weekday_label_last", "item_label_lag_7", "weekday"} <= set(pipeline.event.names)
+    assert works(pipeline, data, "units")
+
+
+def test_two_runs_write_the_same_bytes(folder: Path) -> None:
+    data = written("shops.csv", ("date", "item", "price", "units"), shops(30))
+    init("--input", data, "--label", "units", "-o", "a.yaml")
+    init("--input", data, "--label", "units", "-o", "b.yaml")
+    first, second = ((folder / name).read_text().replace(name, "") for name in ("a.yaml", "b.yaml"))
+    assert first == second
+
+
+def test_where_nothing_beats_the_baseline_it_says_so_and_writes_that(folder: Path) -> None:
+    """Labels that no feature tells anything of."""
+    rng = random.Random(4)
+    rows = [(rng.gauss(0, 1), rng.choice("xyz"), round(rng.lognormvariate(1, 2), 3)) for _ in range(900)]
+    data = written("noise.csv", ("a", "b", "y"), rows)
+    shown = init("--input", data, "--label", "y")
+    assert "NO MODEL BEATS THE BASELINE: the median of all labels so far has MAE" in shown
+    pipeline = load_pipeline(folder / "noise.yaml")
+    assert pipeline.model.strip() == "StatisticRegressor(stats.Quantile(0.5))"
+    assert "# The best model, for another trial:" in (folder / "noise.yaml").read_text()
+    assert works(pipeline, data, "y")
+
+
+def test_a_baseline_by_key_is_written_with_the_history_that_it_needs(folder: Path) -> None:
+    """A field is copied from the last label of its card; all else is noise."""
+    rng = random.Random(6)
+    level = {card: rng.uniform(0, 1_000) for card in range(40)}
+    rows = []
+    for number in range(1_200):
+        card = rng.randrange(40)
+        level[card] += rng.gauss(0, 0.01) + (300 * rng.random() if rng.random() < 0.01 else 0)
+        rows.append((1_700_000_000 + 3_600 * number, f"c{card}", rng.gauss(0, 1), round(level[card], 3)))
+    data = written("cards.csv", ("time", "card", "x", "balance"), rows)
+    shown = init("--input", data, "--label", "balance", "--time", "time")
+    assert "NO MODEL BEATS THE BASELINE: the last label of the same card" in shown
+    pipeline = load_pipeline(folder / "cards.yaml")
+    assert pipeline.model.strip() == "EchoRegressor(on='baseline_last_of_card')"
+    assert works(pipeline, data, "balance")
+
+
+def test_labels_that_repeat_are_told_by_the_last_ones(folder: Path) -> None:
+    """The label stays as it is for long, and nothing else tells it."""
+    rng = random.Random(5)
+    state, rows = 0, []
+    for _ in range(1_500):
+        state = 1 - state if rng.random() < 0.05 else state
+        rows.append((round(rng.gauss(0, 1), 3), round(rng.gauss(0, 1), 3), state))
+    shown = init("--input", written("state.csv", ("a", "b", "up"), rows), "--label", "up")
+    assert table_of(shown)["linear, own rates"][0] > 0.9
+    assert "label_last: {history: label_last}" in (folder / "state.yaml").read_text()
+
+
+def test_words_of_a_text(folder: Path) -> None:
+    rng = random.Random(4)
+    rows = []
+    for number in range(1_200):
+        spam = number % 7 == 0
+        words = "see you at home for dinner tonight and bring milk".split()  # noqa: SIM905
+        digits = [str(rng.randrange(10**9)) for _ in range(3)] if spam else []
+        rows.append((" ".join(rng.choices(words, k=8) + digits), "spam" if spam else "ham"))
+    data = written("mail.csv", ("text", "kind"), rows)
+    found = table_of(init("--input", data, "--label", "kind"))
+    assert found["linear, words, signs, pairs"][0] > 0.99 > found["baseline: majority"][0]
+    pipeline = load_pipeline(folder / "mail.yaml")
+    assert "n_features" in pipeline.model
+    assert works(pipeline, data, "kind")
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "told"),
+    [
+        (40, (), "no trial: 40 labelled rows are too few"),
+        (400, ("--label-delay", "7d"), "no trial: labels come 7d later, but the first 400 rows span"),
+    ],
+)
+def test_without_enough_to_go_by_the_usual_model_is_written(
+    folder: Path, rows: int, flags: tuple[str, ...], told: str
+) -> None:
+    rng = random.Random(4)
+    made = [(rng.gauss(0, 1), rng.gauss(0, 1), int(rng.random() < 0.4)) for _ in range(rows)]
+    assert told in init("--input", written("few.csv", ("a", "b", "y"), made), "--label", "y", *flags)
+    assert load_pipeline(folder / "few.yaml").model.strip() == "StandardScaler() | LogisticRegression()"
