@@ -1,7 +1,7 @@
 """Every score with its label, packed, so that the curves of a whole backtest are exact.
 
 Nine bytes a label: a float and a truth value. Beyond `LABELS_MAX` labels of one candidate nothing is kept any more, and
-the curves come from bins (`core.curve`), as they do in every part of a backtest; the report says so.
+the curves come from bins (`core.river.curve`), as they do in every part of a backtest; the report says so.
 """
 
 from __future__ import annotations

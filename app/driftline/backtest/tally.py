@@ -4,7 +4,7 @@ labels, the scores themselves (`exact`), for curves that no bin has blurred.
 Every breakdown is an array of cells (one a stretch of time, a segment, a label's age), each with the same additive
 numbers; sums over cells are again such numbers, which is what lets partitions be added up and blocks of time be drawn
 again and again to learn how sure a difference is. Scores are counted in bins that shrink towards 0 and 1, those of
-`core.curve`.
+`core.river.curve`.
 
 Time is cut into at most `CELLS_MAX` stretches whose width doubles whenever the history outgrows them; the cuts
 stand at multiples of the width, so any two tallies share them.
@@ -48,7 +48,7 @@ AGES = ("at once", "to 1 s", "to 1 min", "to 1 h", "to 1 day", "to 7 days", "to 
 
 
 def bins_of(scores: Floats) -> Ints:
-    """`core.curve.bin_of` for many scores at once.
+    """`core.river.curve.bin_of` for many scores at once.
 
     Args:
         scores: no NaN among them.

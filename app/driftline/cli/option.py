@@ -30,7 +30,7 @@ class DurationType(click.ParamType):
 
 
 class MomentType(click.ParamType):
-    """A time, as `core.moment.parse_time` reads it."""
+    """A time, as `core.timestamp.parse_time` reads it."""
 
     name = "time"
 
@@ -45,7 +45,7 @@ class MomentType(click.ParamType):
 
 
 class TimeFormType(click.ParamType):
-    """How a column writes its times; see `core.moment.time_form`."""
+    """How a column writes its times; see `core.timestamp.time_form`."""
 
     name = "form"
 

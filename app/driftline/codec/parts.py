@@ -23,7 +23,7 @@ def encode_model(manifest: Trained, frozen: bytes, ring: KeyRing) -> bytes:
 
     Args:
         manifest: its size and digest are set here.
-        frozen: the model's bytes, of `core.freeze.dump_model`.
+        frozen: the model's bytes, of `core.state.freeze.dump_model`.
     """
     manifest = structs.replace(
         manifest, size_bytes=len(frozen), sha256=hashlib.sha256(frozen).hexdigest(), signature=""
@@ -36,7 +36,7 @@ def refusal(content: bytes, ring: KeyRing) -> str | None:
     """Why a model file's signature does not hold, or None.
 
     Args:
-        content: of a file that `core.trained.parse` could read.
+        content: of a file that `core.state.model_file.parse` could read.
         ring: of the deployment.
     """
     try:

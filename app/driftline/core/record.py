@@ -75,7 +75,7 @@ class Label(Struct, frozen=True, gc=False):
 
 
 class Chunk(Struct, frozen=True, gc=False):
-    """A part of a model file on its way into the shards; see `core.loading`.
+    """A part of a model file on its way into the shards; see `core.shard.upload`.
 
     Args:
         load: names the load: when it was begun (epoch ms, 13 digits), a hyphen, and 8 random hexadecimal digits. So a
@@ -126,7 +126,7 @@ class Control(Struct, frozen=True, gc=False):
 
 @final
 class Malformed(Struct, frozen=True, gc=False):
-    """Bytes that are not an event, label or control; `reason` is one of a closed list (`codec.decode.REASONS`)."""
+    """Bytes that are not an event, label or control; `reason` is one of a closed list (`codec.reason`)."""
 
     source: Source
     order_ms: int

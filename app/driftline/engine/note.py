@@ -1,7 +1,7 @@
 """What a journal entry carries for people, within bounds.
 
 It is not a part of what is chained or replayed, so it may be left out. A pipeline that splits its metrics by the values
-of a feature may have a thousand of them, of a thousand characters each: with all of them an entry would fit into no
+of a feature may have a thousand of them, of a thousand characters each: with all of them an entry would fit no
 topic.
 """
 

@@ -1,9 +1,9 @@
 """When an input that is at its end holds the others back all the same: the merge's patience.
 
-`core.merge` lets no one wait for an input that is at its end. What is known of an end is as old as the last answer of
-its broker, though, and a producer of two topics may be a moment behind with one of them. For a live pipeline that is no
-harm: a moment on the wall is a moment in the records, and no wait is that short. Where a backlog is read or history is
-replayed, a moment may be days of the records' time, in which labels that are on their way are given up.
+`core.fold.merge` never waits for an input that is at its end. What is known of an end is as old as the last answer of
+its broker, though, and a producer of two topics may be a moment behind with one of them. For a live pipeline that does
+no harm: a moment on the wall is a moment in the records, and no wait is that short. Where a backlog is read or history
+is replayed, a moment may be days of the records' time, in which labels that are on their way are given up.
 
 So patience follows how fast time passes in the records. Only where it races (`RACE_MS` more than on the wall, in
 records that are older than that) an input at its end is waited for: until Kafka has answered for it twice since the

@@ -2,7 +2,7 @@
 
 With transactions the topic, as a read_committed reader sees it, is the sequence of what the slices made and nothing
 else. Without, records may be repeated (a worker died between outputs and journal entry, or two had the shard for a
-moment), so what the slices made is looked for in order, and what lies between must carry the id of an input of the
+moment), so the slices' records are looked for in order, and any between them must carry the id of an input of the
 shard.
 
 A fold that begins at a snapshot must find where to begin in the outputs, without an index. Scores, alerts and rejected

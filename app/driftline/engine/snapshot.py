@@ -8,8 +8,8 @@ goes last: a slot without one is no snapshot.
 
 What a segment carries is written once it is full, and stays as it is while labels come: its fates say which events are
 gone. Once half of it is, it is rewritten, so a slot never holds more than twice what is needed, and an event is
-written twice for it on average at most. And each snapshot rewrites a few segments in turn, so that what someone
-spoilt or removed in the topic does not stay so.
+written twice for it on average at most. And each snapshot rewrites a few segments in turn, so that damage to
+the topic is repaired in time.
 """
 
 from __future__ import annotations

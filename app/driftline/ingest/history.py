@@ -1,8 +1,8 @@
 """Files as the records that a worker would have read, in the order in which it would have folded them.
 
 A table of rows is the stream that `driftline produce` would make of it: an event at the row's time, its label some
-delay later. Two files of JSON lines are the two topics themselves. Both go through `core.merge`, in slices as a worker
-that catches up has them, a bounded number of rows at a time.
+delay later. Two files of JSON lines are the two topics themselves. Both go through `core.fold.merge`, in slices as a
+worker that catches up has them, a bounded number of rows at a time.
 
 Rows that are plain numbers are read without a detour over text and JSON objects: a block of lines that holds nothing
 but digits and separators is one JSON array of arrays, by JSON's own grammar. Everything else takes the way of

@@ -1,8 +1,8 @@
 """The table of watched conditions other than drift, and the kind of alert of each.
 
 A condition is a member of `Condition`, and the member is its row: one that lacks a column does not type-check, and
-there is no other list of conditions. `watch`, `fold.loss` and `fold.incident` judge
-them, `content` and `fold.loss` word them.
+there is no other list of conditions. `watch`, `fold.loss` and `fold.incident` judge them, `content` and `fold.loss`
+word them.
 """
 
 from __future__ import annotations

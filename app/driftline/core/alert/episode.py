@@ -1,7 +1,7 @@
 """Episodes: one per problem, from its first sign until its signal has been quiet, however many signs come between.
 
-A detector fires many times at one change, a limit is crossed back and forth, a broken model breaks at each event. What
-a person wants is one message when it begins, one when it is over, and now and then a word that it lasts. So each signal
+A detector fires many times at one change, a limit is crossed back and forth, a broken model breaks at each event. A
+person wants one message when it begins, one when it is over, and a reminder now and then. So each signal
 (the error, the features together, a metric, the rejected events ...) has at most one open episode:
 
     no sign    -> sign        opened    published at once

@@ -10,7 +10,7 @@ A record costs one comparison here, and a settled event one addition. What is ju
 
 A condition begins beyond its limit, and ends only where the value has come back behind it by a twentieth of the way
 from the limit to the nearer of 0 and 1 (of the limit itself, where it is not a share): that keeps a value which
-trembles at its limit from opening and closing at each look.
+hovers around its limit from opening and closing each time.
 """
 
 from __future__ import annotations

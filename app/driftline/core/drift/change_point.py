@@ -5,8 +5,8 @@ so. The trail keeps sums of blocks of values, fine for the recent past and coars
 the change point by itself: the edge between blocks where the means on both sides differ most, in units of
 the difference's own spread (the maximum of the CUSUM statistic).
 
-One rule for all detectors: ADWIN's own window after a detection is not better: it shrinks only until no
-cut is left to find: on sea_50k it still held 7,456 values, 324 of them from after the change.
+One rule for all detectors: ADWIN's own window after a detection is not better, since it shrinks only
+until no cut is left to find: on sea_50k it still held 7,456 values, 324 of them from after the change.
 
 Source: D. Hinkley, Inference about the change-point in a sequence of random variables (1970); the blocks are
 the exponential histogram of A. Bifet and R. Gavalda, Learning from time-changing data with adaptive windowing

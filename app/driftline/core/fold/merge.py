@@ -12,9 +12,9 @@ labels, then of events, each in order of their partitions.
 * An input that has unread records below its end and none in hand holds the others back (KIP-353, KIP-695); one that
   is at its end holds no one back; control never waits and never holds back, and goes first.
 
-* A record whose time lies far ahead (`core.ahead`) goes behind the one before it in its input, whatever its time: else
-  it would hold back its whole input until the others have come up to it. Whether it does is settled when it becomes the
-  first of its input; while too little of what follows is in hand to decide, nothing is taken.
+* A record whose time lies far ahead (`core.fold.future`) goes behind the one before it in its input, whatever its
+  time: else it would hold back its whole input until the others have come up to it. Whether it does is settled when it
+  becomes the first of its input; while too little of what follows is in hand to decide, nothing is taken.
 
 Any prefix of the merge, cut into its ranges and merged again, gives that prefix: each record popped was the least
 of the heads, and taking later records away cannot change that. Recovery rests on it. A time that goes back within an

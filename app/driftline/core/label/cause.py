@@ -1,10 +1,10 @@
 """Why labels find no events: what their ids, keys and times show.
 
-Looked at are a few dozen labels that found no event, and as many of the latest events. Each of these causes shows in
+A few dozen labels that found no event are compared with as many of the latest events. Each of these causes shows in
 the records themselves, and hardly any label that merely comes early, or whose event came before the pipeline began,
 shows one:
 
-    ids        written otherwise, the id is that of an event that is known; or it has a form that no event's id has
+    ids        written differently, the id is that of a known event; or it has a form that no event's id has
     partition  by the partitioner that places the events, the label's key does not belong here (`partitioner`)
     key        events have their id as key and labels do not, or the other way round
     behind     the label's time lies so far behind the watermark that its event's wait is over

@@ -1,7 +1,7 @@
 """What is kept of a scored event: what it carries while it waits for its label, and the label that it got.
 
 What waits is packed sooner or later: one string of bytes for the two dozen objects that an event with ten features is
-made of. They would be spread over memory by the time the label comes, and to fetch them costs more than to unpack.
+made of. By the time the label comes they would be spread over memory, and fetching them costs more than unpacking.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The ledger's segments, and a view of all of them at one moment.
 
-A full segment gets no new entries; only the fates of its events change, and what they carry is let go. So a snapshot
+A full segment gets no new entries; only the fates of its events change, and what they carry is dropped. So a snapshot
 writes what a segment carries once, and from then on its fates alone, if they changed.
 """
 

@@ -1,8 +1,8 @@
 """Labels that find no event, or find it too late, and labels that do not come: what is kept of them to judge by.
 
-Nothing here is on the way of a label that finds its event, nor of an event without a label that came early. A label
-that finds no event is counted, and a sample is kept of those that found none yet: one that meets its event after all is
-taken out again, so what stays in the sample are those that do not. `fold.loss` judges.
+Labels that find their event, and events without an early label, do not pass through here. A label
+that finds no event is counted, and a sample is kept of those that found none yet: one that finds its event after all
+is removed again, so what stays in the sample are those that do not. `fold.loss` judges.
 """
 
 from __future__ import annotations

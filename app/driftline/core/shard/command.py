@@ -1,10 +1,10 @@
 """Commands that a shard has accepted and their senders, so that none is accepted twice.
 
 Each command of `driftline control` carries when it was sent and a nonce. Nonces are kept for `WINDOW_MS` behind the
-latest command, and at most `TAKEN_MAX` of them; what was sent before that is refused, as no one knows any more whether
-it was taken. Those of commands without a signature are kept apart, and the oldest is let go for each beyond
-`TAKEN_MAX`: where they are taken at all, there is no key, and whoever could repeat one could as well write another. So
-a flood of them can have nothing refused.
+latest command, and at most `TAKEN_MAX` of them; what was sent before that is refused, since it is no longer known
+whether it was taken. Those of unsigned commands are kept apart, and the oldest is dropped for each beyond
+`TAKEN_MAX`: where they are accepted at all, there is no key, and whoever could repeat one could as well write another.
+So a flood of them can have nothing refused.
 
 Whether a command is signed, and whether its time may be, is judged once, where it is folded first (`engine.gate`);
 a refusal stands in the slice's journal entry, and a replay does as it says.

@@ -1,6 +1,6 @@
 """Whether a model that was read has the structure of the pipeline's own.
 
-Its bytes may be of others: what they say of sizes, patterns and steps is held against the model that the pipeline's
+Its bytes may come from others: their sizes, patterns and steps are compared with the model that the pipeline's
 expression makes, before anything of it is used.
 """
 

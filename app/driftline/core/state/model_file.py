@@ -1,9 +1,9 @@
 """A model file: what `driftline train` makes and a shard loads.
 
 One line of JSON that says what it is (the manifest), then the model as a pickle. A pickle can run code when it is read:
-it is read through the allowlist of `core.freeze`, after its digest was compared, and only where the manifest says that
-it was made by versions that can be read here, under a pipeline that this one's state could follow (`core.adopt`).
-Whoever can write the control topic is further held off by the manifest's HMAC (`codec.signature`).
+it is read through the allowlist of `core.pickle`, after its digest was compared, and only where the manifest says that
+it was made by versions that can be read here, under a pipeline that this one's state could follow (`core.state.adopt`).
+Whoever can write the control topic is further held off by the manifest's HMAC (`codec.keyring`).
 """
 
 from __future__ import annotations
