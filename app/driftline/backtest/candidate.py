@@ -16,7 +16,7 @@ from driftline.core.oracle import Oracle
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import OWN
-from driftline.core.record import EventId, Record
+from driftline.core.record import Event, EventId, Record
 from driftline.core.shard.state import Shard
 
 BUFFERED_MAX = 1024
@@ -164,6 +164,7 @@ class Candidate:
         rows: where every score goes, or None.
 
     Attributes:
+        shown: puts what the live pipeline showed into a request; None where it showed nothing else.
         scores: where scores are put, for whoever takes them out; None keeps none.
         outstanding: how many of the events within wait for their label.
     """
@@ -192,6 +193,7 @@ class Candidate:
         self._burn_in_events = burn_in_events
         self._rows = rows
         self.scores: list[Score] | None = None
+        self.shown: Callable[[Event], Event] | None = None
         self.outstanding = 0
         self._earliest_ms, self._latest_ms = 1 << 62, -(1 << 62)  # times of the events within
         self._prefix = f"{pipeline.topics.events}-"
@@ -221,6 +223,8 @@ class Candidate:
         try:
             for record in records:
                 number += 1
+                if self.shown is not None and type(record) is Event:
+                    record = self.shown(record)  # noqa: PLW2901 - what was shown is part of it
                 for made in step(shard, record, oracle).outputs:
                     kind = type(made)
                     if kind is Outcome:

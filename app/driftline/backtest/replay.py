@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import inf
 
 from driftline.backtest.candidate import NONE, Candidate
-from driftline.backtest.served import Watched
+from driftline.backtest.served import Shown, Watched
 from driftline.backtest.span import Bounds
 from driftline.backtest.start import Start
 from driftline.codec.inputs import Lanes
@@ -91,11 +91,18 @@ class Panel:
         groups: the others.
         watched: holds all of them against what was served.
         moved: called with what was read so far; false ends the replay.
+        shown: what the live pipeline showed, for the others.
     """
 
     def __init__(
-        self, live: Candidate | None, groups: Sequence[Group], watched: Watched, moved: Callable[[Read], bool]
+        self,
+        live: Candidate | None,
+        groups: Sequence[Group],
+        watched: Watched,
+        moved: Callable[[Read], bool],
+        shown: Shown | None = None,
     ) -> None:
+        self._shown = shown
         self.live = live
         self.groups = groups
         self.read = Read()
@@ -110,8 +117,10 @@ class Panel:
             for candidate in self._at_work():
                 candidate.begin()
 
-    def push(self, found: Mapping[str, Sequence[Source]]) -> None:
+    async def push(self, found: Mapping[str, Sequence[Source]]) -> None:
         """Give records, by input, to all that are not live."""
+        if self._shown is not None:
+            await self._shown.reach(found)
         for name, sources in found.items():
             self.read.add(sources)
             for group in self.groups:
@@ -242,7 +251,7 @@ class JournalReplay(Recovery):
             self._found = await self._within_bounds(entry)
         if entry.tick_ms is not None and (begun or live is not None):
             self._panel.tick(Tick(self._partition, entry.number, entry.tick_ms))
-        self._panel.push(self._found)
+        await self._panel.push(self._found)
         for group in self._panel.groups:
             group.marked(entry.ahead or {})
             group.fold([True] * len(group.inputs.names))
@@ -362,5 +371,5 @@ class TimeReplay:
                 stop = min(stops[name], first) if reached[name] < first else stops[name]
                 sources = await self._reader.read(places[name], READ_RECORDS_MAX, stop)
                 reached[name] = sources[-1].offset + 1 if sources else stop
-                panel.push({name: sources})
+                await panel.push({name: sources})
         panel.expire(shard, self._bounds)

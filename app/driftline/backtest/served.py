@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import structs
 
 from driftline.backtest.candidate import Candidate
 from driftline.codec.encode import Encoder
 from driftline.core.output import Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, output_partition
+from driftline.core.record import Event, Source
+from driftline.core.slate import SlateError, shown_text
 from driftline.engine.published import document_of, offset_of, output_id_of
 from driftline.transport.port import Place, Reader
 
 READ_RECORDS_MAX = 2_000
 DIFFERENCES_KEPT_MAX = 1_000
+KEPT_MAX = 50_000  # more than are read ahead of what is folded
 
 
 @dataclass
@@ -121,9 +126,55 @@ class Served:
                 }
             )
 
+    def score_of(self, source: Source) -> bytes | None:
+        """The score of an event that was reached, while it is kept: the last `KEPT_MAX` are."""
+        while len(self._ahead) > KEPT_MAX:
+            del self._ahead[next(iter(self._ahead))]
+        return self._ahead.get((source.partition, source.offset))
+
     def forget(self, reached: Mapping[int, int]) -> None:
         """No candidate will ask for an event before these offsets any more, by partition."""
         self._ahead = {place: value for place, value in self._ahead.items() if place[1] >= reached.get(place[0], 0)}
+
+
+class Shown:
+    """What was shown of each request, for candidates that learn from it and are judged by it: the live pipeline chose.
+
+    Args:
+        served: reads the scores; nobody else uses it.
+        partitions: of the events, by input.
+    """
+
+    def __init__(self, served: Served, partitions: Mapping[str, int]) -> None:
+        self._served, self._partitions = served, partitions
+
+    async def reach(self, found: Mapping[str, Sequence[Source]]) -> None:
+        """Read what was shown of these requests, by input."""
+        for name, sources in found.items():
+            if sources and name in self._partitions:
+                await self._served.reach(self._partitions[name], sources[-1].offset)
+
+    def into(self, pipeline: Pipeline) -> Callable[[Event], Event]:
+        """A function that puts the slate that was served into a request as a candidate reads it.
+
+        Where none was, it is empty: nothing is learned of such a request.
+        """
+        form, length_max = pipeline.recommend, pipeline.limits.string_max
+        if form is None:
+            return lambda event: event
+        place, count_max = pipeline.event.names.index(form.shown), form.candidates_max
+
+        def put(event: Event) -> Event:
+            if event.features[place] is not None:
+                return event
+            score = document_of(self._served.score_of(event.source) or b"") or {}
+            try:
+                text = shown_text(score.get("slate", []), length_max, count_max)
+            except SlateError:  # another program wrote it
+                text = shown_text([], 1, 1)
+            return structs.replace(event, features=(*event.features[:place], text, *event.features[place + 1 :]))
+
+        return put
 
 
 class Watched:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from driftline.backtest.candidate import Candidate, Result, Rows, Spec
 from driftline.backtest.replay import Group, JournalReplay, Panel, Read, TimeReplay
 from driftline.backtest.run import Facts, Options, PartProgress, grouped, rows_of
-from driftline.backtest.served import Served, Watched
+from driftline.backtest.served import Served, Shown, Watched
 from driftline.backtest.span import Bounds, TopicSource, bounds_of
 from driftline.backtest.start import Start, start_of
 from driftline.codec.keyring import KeyRing
@@ -22,9 +22,10 @@ from driftline.core.place import Layout, input_place
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
 from driftline.core.state.freeze import dump, load
+from driftline.core.task import task_of
 from driftline.engine.recovery import Recovery
 from driftline.kafka.broker import KafkaBroker
-from driftline.transport.port import Broker, Place
+from driftline.transport.port import Broker, Place, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ async def replay(
         if (members := [candidates[spec.name] for spec in group if candidates[spec.name] is not live])
     ]
     outputs = broker.reader() if source.against else None
+    slates = broker.reader() if task_of(pipeline.task).slates and groups else None
     try:
+        shown = None if slates is None else await _shown(broker, slates, pipeline, shard, source, bounds, groups)
         served = None
         if outputs is not None:
             firsts = await broker.beginnings(source.layout.places([pipeline.topics.scores], shard))
@@ -100,13 +103,14 @@ async def replay(
             served = Served(outputs, pipeline, source.layout, shard, cut)
         watched = Watched(served, list(candidates.values()), live)
         total = sum(stop - start.positions.get(name, 0) for name, stop in bounds.stops.items())
-        panel = Panel(live, groups, watched, _moved(watch, total))
+        panel = Panel(live, groups, watched, _moved(watch, total), shown)
         if within is None or any(within.values()):
             await _fold(broker, pipeline, shard, source, bounds, start, within, panel)
         await watched.settle()
     finally:
-        if outputs is not None:
-            await outputs.close()
+        for reader in (outputs, slates):
+            if reader is not None:
+                await reader.close()
     results = []
     for candidate in candidates.values():
         result = candidate.finish(state_digest if candidate is live else None)
@@ -123,6 +127,25 @@ async def replay(
         uncommanded=bool(commanded),
     )
     return results, facts
+
+
+async def _shown(
+    broker: Broker,
+    reader: Reader,
+    pipeline: Pipeline,
+    shard: int,
+    source: TopicSource,
+    bounds: Bounds,
+    groups: Sequence[Group],
+) -> Shown:
+    """What the live pipeline showed, put into the requests of all others."""
+    await reader.open(await broker.beginnings(source.layout.places([pipeline.topics.scores], shard)))
+    places = {name: input_place(name, shard) for name in bounds.starts}
+    partitions = {name: place.partition for name, place in places.items() if place.topic == pipeline.topics.events}
+    shown = Shown(Served(reader, pipeline, source.layout, shard), partitions)
+    for candidate in (candidate for group in groups for candidate in group.candidates):
+        candidate.shown = shown.into(candidate.pipeline)
+    return shown
 
 
 async def _commands(broker: Broker, pipeline: Pipeline, layout: Layout, shard: int) -> int:

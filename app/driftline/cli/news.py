@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 PIPELINE = """\
-# Which three of thirty articles to show? Clicks answer within a minute, or not at all.
+# Which three of thirty articles to show? Clicks answer within two minutes, or not at all.
 pipeline: {name}
 task: recommend
 seed: 42
@@ -27,11 +27,12 @@ event:
     evening: boolean
     age: number
     articles: items
-label: {{id: request_id, item: article, value: clicked, time: at, wait: 1m}}
-recommend: {{candidates: articles, slate: 3, policy: thompson, epsilon: 0.05}}
-model: LinearItems(half_life=2000)
+label: {{id: request_id, item: article, value: clicked, time: at, wait: 2m}}
+recommend: {{candidates: articles, slate: 3, policy: thompson, alpha: 0.3, epsilon: 0.05}}
+model: LinearItems(half_life=3000)
 drift:
   error: ADWIN(delta=0.002)
+  warmup_labels: 1000
 """
 
 STEP_MS = 1_000
