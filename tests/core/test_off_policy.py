@@ -100,6 +100,7 @@ def test_metrics_of_what_was_served() -> None:
         outcome({"a": 0.5, "b": 0.25}, {"b": 1.0}, {"a": 0.5, "b": 0.5}),
         outcome({"c": 0.5, "a": 0.5}, {}, {"a": 0.5, "c": 0.0}),
     ]
+    outcomes *= 100
     got: dict[str, float] = {}
     for name in ("Reward", "ClickRate", "Hit", "NDCG", "Coverage", "PopularityReward"):
         metric = make_metric(name, {})

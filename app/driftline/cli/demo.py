@@ -35,6 +35,7 @@ from driftline.cli.echo import echo
 from driftline.config import Settings, load_settings, read_pipeline
 from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
+from driftline.core.task import SLATES
 from driftline.devbroker import embedded, kafka
 from driftline.devbroker.node import Node
 from driftline.ingest.feed import RowSender
@@ -67,8 +68,13 @@ class Scene:
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
 
-def demo(kind: str, count: int, rate: float, folder: Path | None, as_json: bool) -> None:
+def demo(case: str, kind: str, count: int, rate: float, folder: Path | None, as_json: bool) -> None:
     """What `driftline demo` does."""
+    if case == SLATES:
+        from driftline.cli import demo_news  # it is made of parts of this module
+
+        demo_news.demo(kind, folder, as_json)
+        return
     if folder is not None:
         _write(folder, kind, count)
         return

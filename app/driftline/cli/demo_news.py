@@ -1,8 +1,8 @@
 """`driftline demo --case recommend`: slates that readers answer, until their taste changes, in about a minute.
 
 A broker, a worker in a process of its own, and a client as users would write it: it sends requests, reads the slates
-from the scores topic, shows them, and sends what was clicked. The readers are made (`cli.news`), so it is known what the
-best slates would earn.
+from the scores topic, shows them, and sends what was clicked. The readers are made (`cli.news`), so it is known what
+the best slates would earn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ from driftline.kafka.client import client_options, producer, subscribe
 from driftline.kafka.topic import create
 
 NAME = "news"
-REQUESTS = 8_000
+REQUESTS = 6_000
 TOGETHER = 50  # requests that are shown before any is answered
 ROLLING = 1_000  # requests
 
@@ -162,7 +162,7 @@ async def _serve(scene: Scene, pipeline: Pipeline, settings: Settings, live: Liv
             for index in range(first, min(first + TOGETHER, scene.requests)):
                 request = scene.page.request(index, start_ms)
                 waiting[request["request_id"]] = request
-                await sender.send(pipeline.topics.events, orjson.dumps(request), timestamp_ms=request["at"])
+                await _send(sender, pipeline.topics.events, request)
             await sender.flush()
             for request, score in await _answers(scores, waiting):
                 slate = [item["item"] for item in score["slate"]]
@@ -172,9 +172,15 @@ async def _serve(scene: Scene, pipeline: Pipeline, settings: Settings, live: Liv
                 scene.popular.append(scene.page.expected(request, liked[index >= (scene.page.change_at or 0)]))
                 for made in scene.page.clicks(request, slate):
                     scene.clicks += 1
-                    await sender.send(pipeline.topics.labels, orjson.dumps(made), timestamp_ms=made["at"])
+                    await _send(sender, pipeline.topics.labels or "", made)
             await sender.flush()
             live.update(_picture(scene))
+
+
+async def _send(sender: Any, topic: str, record: dict[str, Any]) -> None:
+    """A request and its clicks have the same key, and so go to the same partition."""
+    key = str(record["request_id"]).encode()
+    await sender.send(topic, orjson.dumps(record), key=key, timestamp_ms=record["at"])
 
 
 async def _answers(
@@ -193,7 +199,7 @@ async def _answers(
     return found
 
 
-async def _read(pipeline: Pipeline, settings: Settings, topic: str) -> AsyncIterator[dict[str, Any]]:
+async def _read(pipeline: Pipeline, settings: Settings, topic: str) -> AsyncGenerator[dict[str, Any], None]:
     committed = pipeline.delivery == "exactly_once"
     arrivals = subscribe(client_options(settings), topic, from_beginning=True, committed=committed)
     async with aclosing(arrivals):

@@ -53,9 +53,9 @@ class NewsPage:
         random = Random(seed)
         self.seed = seed
         self.change_at = change_at
-        self._appeal = {article: random.gauss(-2.4, 0.5) for article in ARTICLES}
+        self._appeal = {article: random.gauss(-2.8, 0.3) for article in ARTICLES}
         self._taste = [
-            {reader: {article: random.gauss(0.0, 1.0) for article in ARTICLES} for reader in READERS}
+            {reader: {article: random.gauss(0.0, 1.5) for article in ARTICLES} for reader in READERS}
             for _ in ("before", "after")
         ]  # fmt: skip
         self._evening = {article: random.gauss(0.0, 0.3) for article in ARTICLES}

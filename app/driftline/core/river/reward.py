@@ -22,6 +22,7 @@ from river import base, metrics
 from driftline.core.slate import POPULARITY, Feedback, read_feedback
 
 UNSUPPORTED: Final = 0.05  # share of what a policy would show that a log need not show
+FEW: Final = 100.0  # items that count, of those that were shown: less says nothing
 SURE: Final = 5.0  # standard errors; weights are skewed, so chance goes further than in a normal distribution
 _ITEMS_MAX: Final = 100_000  # distinct items that `Coverage` counts
 
@@ -170,7 +171,8 @@ class Coverage(SlateMetric):
 class PopularityReward(SlateMetric):
     """Reward a request that the most popular items would have earned, estimated from what was shown (SNIPS).
 
-    Undefined where the policy that serves does not explore: it never shows what the most popular items would earn.
+    Undefined where the policy that serves does not explore, and so never shows what the most popular items would earn;
+    and while fewer than `FEW` of the items that were shown count.
     """
 
     def __init__(self) -> None:
@@ -178,6 +180,7 @@ class PopularityReward(SlateMetric):
         self.items = 0.0
         self.requests = 0.0
         self.squares = (0.0, 0.0, 0.0)  # of a request's weights, of them and its items, of its items
+        self.each = 0.0  # squares of the weights of items
 
     def _add(self, feedback: Feedback, slate: dict[str, float], sign: int) -> None:
         other = feedback.policies.get(POPULARITY)
@@ -188,6 +191,7 @@ class PopularityReward(SlateMetric):
             weight = other.shares.get(item, 0.0) / slate[item] if slate.get(item) else 0.0
             self.total += sign * weight * reward
             weights += weight
+            self.each += sign * weight * weight
         self.count += sign * weights
         self.items += sign * items
         self.requests += sign
@@ -195,7 +199,9 @@ class PopularityReward(SlateMetric):
         self.squares = (both + sign * weights * weights, cross + sign * weights * items, own + sign * items * items)
 
     def get(self) -> float:
-        if self.requests <= 0 or self.count <= 0 or unsupported(self.count, self.items, *self.squares):
+        if self.requests <= 0 or self.each <= 0 or self.count * self.count < FEW * self.each:
+            return nan
+        if unsupported(self.count, self.items, *self.squares):
             return nan
         return self.total / self.count * self.items / self.requests
 

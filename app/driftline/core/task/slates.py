@@ -30,12 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.core.output import Outcome
-from driftline.core.river.reward import unsupported
+from driftline.core.river.reward import FEW, unsupported
 from driftline.core.slate import POLICY, POPULARITY, Feedback, read_feedback
 from driftline.core.task.cost import Cost
 from driftline.core.task.measure import Columns, Floats, Measure, Metric
-
-FEW: Final = 100.0  # items that count
 
 _REWARD: Final = "reward a request of the candidate's policy"
 
