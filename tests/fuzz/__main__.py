@@ -1,6 +1,7 @@
 """Feeds a shard hostile inputs, as many as you like: `python -m tests.fuzz --inputs 1000000 --seed 7` (`make fuzz`).
 
-Four pipelines, one of each task, share the inputs; each twin is pickled every few thousand. Ends with 0 and what became
+Pipelines of each task, with and without features of the past, share the inputs; each twin is pickled every few
+thousand. Ends with 0 and what became
 of the inputs, or with 1 and the seed, the pipeline and the number of the input that broke something.
 """
 
@@ -37,7 +38,7 @@ def main() -> int:
             try:
                 judge.feed(given)
                 if number % PICKLE_EVERY == PICKLE_EVERY - 1:
-                    judge.pickle_twin()
+                    judge.pickle_twin(tried=True)
             except Exception as error:
                 print(f"--seed {asked.seed}: life {life} ({task}), input {number} ({kind}): {error!r}\n{given!r:.2000}")
                 raise

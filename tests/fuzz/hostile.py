@@ -172,8 +172,11 @@ def pipeline(task: str, **sections: object) -> Pipeline:
 
 
 def varied(number: int) -> Pipeline:
-    """One pipeline of many: every task, with tight and with generous limits, with times of its own and the record's."""
+    """One pipeline of many: every task, with tight and with generous limits, with times of its own and the record's,
+    with and without features of the past."""
     turn, place = divmod(number, len(TASKS))
+    if turn % 4 == 3:
+        return remembering(TASKS[place])
     limits = {"limits": {"string_max": 100_000, "output_bytes_max": 900}} if turn % 2 else {}
     timed = pipeline(TASKS[place], **limits)
     if turn % 3 != 2:
@@ -181,6 +184,53 @@ def varied(number: int) -> Pipeline:
     document = timed.resolved()
     document["event"]["time"] = document["label"]["time"] = None
     return parse_pipeline(document)
+
+
+def remembering(task: str) -> Pipeline:
+    """A pipeline with features of the past, of the event's time and of text, whose every bound is small."""
+    past: dict[str, object] = {
+        "x": {"path": "deep.x", "type": "number", "missing": "omit"},
+        "flag": {"type": "boolean", "missing": "omit"},
+        "count": {"history": "count", "by": "who", "over": "10s"},
+        "sum": {"history": "sum(y)", "by": "who", "over": "1m"},
+        "std": {"history": "std(x)", "by": ["who", "place"], "over": "1m"},
+        "least": {"history": "min(x)", "by": "who", "over": "1h"},
+        "last": {"history": "last(y)", "by": []},
+        "lag": {"history": "lag(y, 3)", "by": "place"},
+        "mean": {"history": "decayed_mean(y)", "by": "who", "half_life": "10s"},
+        "places": {"history": "distinct(place)", "by": "who", "over": "1m"},
+        "since": {"history": "since_last", "by": "who"},
+        "hour": {"calendar": "hour", "cyclic": "sin"},
+        "month": {"calendar": "month"},
+    }
+    if task != "multiclass":
+        past["rate"] = {"history": "label_mean", "by": "who", "over": "1m"}
+        past["lowest"] = {"history": "label_min", "by": "who", "over": "1m"}
+    past["answers"] = {"history": "label_distinct", "by": "who", "over": "1m"}
+    model = "StandardScaler() | " + MODELS[task].split(" | ")[-1]
+    if task == "anomaly":
+        model = MODELS[task]
+    else:
+        past["word"] = {"type": "text", "missing": "none", "chars_max": 200}
+        numbers = ", ".join(repr(name) for name in past if name != "word")
+        scaled = f"(Select({numbers}) | StandardScaler())"
+        model = f"{scaled} + BagOfWords(on='word') | {MODELS[task].split(' | ')[-1]}"
+    return pipeline(
+        task,
+        event={
+            "id": "id",
+            "time": "at",
+            "context": {
+                "who": "key",
+                "place": {"path": "word", "type": "key", "missing": "none"},
+                "y": {"path": "deep.y", "type": "number", "missing": "omit"},
+            },
+            "features": past,
+            "keys_max": 7,
+        },
+        model=model,
+        drift={"score": "ADWIN()", "features": {"count": "PageHinkley()"}, "warmup_labels": 50, "reference_size": 50},
+    )
 
 
 class Stream:
@@ -193,6 +243,7 @@ class Stream:
     def __init__(self, seed: int, made_for: Pipeline) -> None:
         self._random = Random(seed)
         self._topics = made_for.topics
+        self._remembers = bool(made_for.event.context)
         self._offsets: dict[str, int] = {}
         self._ticks = 0
         self._now_ms = NOW_MS
@@ -258,11 +309,16 @@ class Stream:
             (b'"id"', self._mostly(self._id, _NUMBERS + _STRINGS)),
             (b'"at"', self._mostly(self._time, _TIMES)),
         ]
+        if kind == "events" and self._remembers:
+            who = self._mostly(lambda: b'"%s"' % random.choice((b"a", b"b", b"c%d" % random.randrange(9))), _STRINGS)
+            fields.append((b'"who"', who))
         if kind == "events":
             fields += [
                 (
                     b'"deep"',
-                    b'{"x":%s}' % self._mostly(self._number, _NUMBERS) if random.random() < 0.97 else self._absurd(),
+                    b'{"x":%s,"y":%s}' % (self._mostly(self._number, _NUMBERS), self._number())
+                    if random.random() < 0.97
+                    else self._absurd(),
                 ),
                 (b'"flag"', self._mostly(lambda: random.choice((b"true", b"false", b"null")), _NUMBERS)),
                 (b'"word"', self._mostly(lambda: random.choice((b'"a"', b'"b"', b'"c"')), _STRINGS)),

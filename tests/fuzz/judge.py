@@ -7,7 +7,8 @@
 * What the shard counted is what it put out; every scored event waits, or its wait ended once.
 * Output ids never repeat. Every output fits its topic (`limits.output_bytes_max` and what `driftline topics check`
   allows for keys and headers), has a timestamp that Kafka takes, and fits its schema.
-* A second shard, fed the same and pickled at any moment, puts out the same bytes.
+* A second shard, fed the same and pickled at any moment, puts out the same bytes, and is one that a worker without a
+  key puts to work.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.record import Control, Event, InputRecord, Label, Malformed, Passed, Source, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, load
+from driftline.engine.trial import check_works
 from driftline.kafka.topic import OVERHEAD_BYTES
 from tests.support.folding import step
 from tests.support.published import digest
@@ -78,8 +80,11 @@ class Judge:
             self._account(record, made)
         return made
 
-    def pickle_twin(self) -> None:
+    def pickle_twin(self, *, tried: bool = False) -> None:
+        """Put another in the twin's place, made of its bytes; and try that as a worker without a key does."""
         self.twin = load(self.pipeline, 0, dump(self.twin))
+        if tried:
+            check_works(self.twin)
 
     def _account(self, record: InputRecord, made: list[Output]) -> None:
         """Each input has one fate."""

@@ -39,13 +39,13 @@ from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT
 from driftline.engine.snapshot import read_snapshots
 from driftline.transport.port import Place
-from tests.fuzz.hostile import TASKS, Stream, pipeline, varied
+from tests.fuzz.hostile import TASKS, Stream, pipeline, remembering, varied
 from tests.fuzz.judge import Judge
 from tests.support.small import NOW_MS, event, fold, label, small
 
 SLOW_S = 1.0  # of CPU, for one input
 KEY = KeyRing((b"a key that this deployment has",))
-PIPELINES = {number: varied(number) for number in range(12)}
+PIPELINES = {number: varied(number) for number in range(16)}
 
 JSON = st.recursive(
     st.none()
@@ -72,6 +72,19 @@ def test_nothing_that_comes_in_breaks_a_shard(number: int, seed: int, pickled: s
         if place in pickled:
             judge.pickle_twin()
     assert judge.slowest_s[0] < SLOW_S
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nothing_that_comes_in_breaks_a_past(task: str) -> None:
+    judge = Judge(remembering(task), every_schema=False)
+    stream = Stream(11, judge.pipeline)
+    for number in range(1_500):
+        judge.feed(stream.next()[1])
+        if number % 300 == 299:
+            judge.pickle_twin(tried=True)
+    kept = judge.shard.summary()["history"]
+    assert all(one["keys"] <= 7 for one in kept.values())
+    assert kept["who"]["evicted"] > 0
 
 
 @settings(max_examples=100, deadline=None)

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from driftline.core.history import keys
 from driftline.core.label import ledger, segment
+from driftline.core.state import soundness
 
 
 @contextmanager
@@ -17,5 +18,6 @@ def segments_of(shift: int) -> Iterator[None]:
         for name, value in (("SEGMENT", 1 << shift), ("_SHIFT", shift), ("_SLOT", (1 << shift) - 1)):
             stack.enter_context(patch.object(ledger, name, value))
         stack.enter_context(patch.object(keys, "SEGMENT", 1 << shift))
-        stack.enter_context(patch.object(segment, "SEGMENT", 1 << shift))
+        for module in (segment, soundness):
+            stack.enter_context(patch.object(module, "SEGMENT", 1 << shift))
         yield

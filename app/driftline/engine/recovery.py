@@ -47,7 +47,7 @@ from driftline.engine.fold import Folded, Folder
 from driftline.engine.restored import restored_state
 from driftline.engine.sameness import Identities, check_inputs, check_journal, replaced
 from driftline.engine.snapshot import Shelf, read_shelf, unread_text
-from driftline.engine.trial import check_works
+from driftline.engine.trial import trying
 from driftline.engine.trust import WAYS, Trust, Unsigned, name_of
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Broker, Place, Reader
@@ -260,7 +260,7 @@ class Recovery:
             raise SnapshotError(f"its pipeline cannot be built here ({error})") from error
         shard = await self._thawed(pipeline, frozen)
         if not self._verify_with:
-            check_works(shard)
+            await self._try(shard)
         self._shelf.mark(shard.pending, manifest)
         epoch = EpochEntry(
             number=manifest.epoch,
@@ -344,7 +344,7 @@ class Recovery:
         try:
             shard = await self._thawed(parse_foreign(manifest.pipeline, self._pipeline), frozen)
             if not self._ring:
-                check_works(shard)
+                await self._try(shard)
             return shard
         except (PipelineError, SnapshotError) as error:
             raise RecoveryError(
@@ -352,6 +352,15 @@ class Recovery:
                 f"({error}). "
                 "Restore it again with `driftline state restore --replace`"
             ) from error
+
+    async def _try(self, shard: Shard) -> None:
+        """Whether a state that no key vouches for can be put to work; a million events that wait take some seconds.
+
+        Raises:
+            SnapshotError: it cannot.
+        """
+        for _ in trying(shard):
+            await self._yield()
 
     async def _next_fresh(self, state: Recovered) -> int:
         """Offset of the next epoch that begins with a state of its own, fresh or restored; -1 without one."""

@@ -44,6 +44,11 @@ class History:
         self._asked: list[tuple[Scheme, Keys, bytes | None, Past | None]] = []
         self.label_keys: HistoryKeys = ()
 
+    @property
+    def label_schemes(self) -> int:
+        """By how many `by` labels are counted: so many keys an event has that waits."""
+        return len(self._of_labels)
+
     def complete(self, event: Event, now_ms: int) -> Event:
         """The event with its computed features.
 

@@ -10,17 +10,19 @@ As with the ledger (`label.ledger`), `view` holds on to the segments as they are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from driftline.core.error import InvariantError
-from driftline.core.history.plan import Past
+from driftline.core.history.plan import Past, Scheme
 from driftline.core.segment import CopyOnWrite
 
 SEGMENT: Final = 4096
+TURN: Final = 1_000  # keys between two pauses, when all are looked at
+NUMBER_MAX: Final = 2**60
 MERGES_MAX: Final = 8  # at once: 0.5 ms each
 STORE_SHIFT: Final = 40
 """The numbers of segments begin at the store's shifted by so much: so none is another's, nor one of the ledger's."""
@@ -283,6 +285,27 @@ class Keys:
         """
         if self._segments.get(self._open.number) is not self._open:
             raise InvariantError(f"the history lacks segment {self._open.number}, to which keys are added")
+
+    def check(self, scheme: Scheme) -> Iterator[None]:
+        """Look at every key's past, pausing now and then: for a state that others may have written.
+
+        Raises:
+            InvariantError: one is not as it must be. What cannot be read raises other exceptions too.
+        """
+        numbers = (self.evicted, self.late, self.keyless)
+        first, last = self.store << STORE_SHIFT, self._next
+        if not all(0 <= one < NUMBER_MAX for one in numbers) or not first < last < first + (1 << STORE_SHIFT) // 2:
+            raise InvariantError("the history has impossible counts")
+        if sum(segment.alive for segment in self._segments.values()) != len(self._places):
+            raise InvariantError("the history has two pasts of one key")
+        if self._open.full != (len(self._open.keys) == SEGMENT):
+            raise InvariantError(f"segment {self._open.number} of the history has no end")
+        for segment in self._segments.values():
+            for number, past in enumerate(segment.pasts):
+                if past is not None and not scheme.fits(_unpack(past)):
+                    raise InvariantError(f"the past of key {segment.keys[number]!r:.80} is none that is kept")
+                if number % TURN == 0:
+                    yield
 
     def __getstate__(self) -> dict[str, Any]:
         return {"numbers": self.numbers(), "segments": [_parts(one) for one in self._segments.values()]}

@@ -16,6 +16,7 @@ the `EXTREMES` least or greatest values of a bucket, not one: they are exact unt
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 from zlib import crc32
 
@@ -162,6 +163,24 @@ class Window:
             column.append(empty)
         return len(part[1]) - 1
 
+    def fits(self, part: Part) -> bool:
+        """Whether a list that is not empty is such a part."""
+        if len(part) != len(self.columns) + 2 or not is_time(part[0]) or not _are(part[1], _INTEGERS):
+            return False
+        offsets, columns = part[1], part[2:]
+        if not offsets or offsets[0] < -BUCKETS or any(one >= other for one, other in pairwise(offsets)):
+            return False
+        if offsets[-1] > _OFFSET_MAX + BUCKETS or (not self._span_ms and (part[0] or offsets[-1])):
+            return False
+        for (kind, _), column in zip(self.columns, columns, strict=True):
+            if not _are(column, _OF_KIND[kind]) or len(column) != len(offsets):
+                return False
+            if kind in ("count", "m2") and any(one < 0 for one in column):
+                return False
+            if kind in _OF_LABELS and not all(one is None or _kept_of_labels(kind, one) for one in column):
+                return False
+        return True
+
     def _insert(self, part: Part, slot: int, offset: int) -> None:
         part[1].insert(slot, offset)
         for place, empty in enumerate(self._empty, 2):
@@ -227,6 +246,36 @@ def _hash(value: Any) -> int:
     """Of a label; 1, 1.0 and true are the same."""
     text = value if isinstance(value, str) else repr(float(value))
     return crc32(text.encode("utf-8", "surrogatepass"))
+
+
+_INTEGERS: Final = frozenset({int})
+_NUMBERS: Final = frozenset({int, float})
+_OF_KIND: Final[dict[Kind, frozenset[type]]] = {
+    "count": _INTEGERS,
+    "sum": _NUMBERS,
+    "m2": _NUMBERS,
+    "min": _NUMBERS | {type(None)},
+    "max": _NUMBERS | {type(None)},
+    "least": frozenset({list, type(None)}),
+    "most": frozenset({list, type(None)}),
+    "classes": frozenset({list, type(None)}),
+}
+
+
+def is_time(value: object) -> bool:
+    """Whether a time, or the number of a bucket, can be so."""
+    return type(value) is int and -(2**60) < value < 2**60
+
+
+def _are(values: object, kinds: frozenset[type]) -> bool:
+    return type(values) is list and kinds.issuperset(map(type, values))
+
+
+def _kept_of_labels(kind: Kind, kept: list[Any]) -> bool:
+    """Whether a list is what a bucket keeps of its labels."""
+    if kind != "classes":
+        return len(kept) <= EXTREMES and _are(kept, _NUMBERS)
+    return len(kept) <= CLASSES_MAX and all(_are(pair, _INTEGERS) and len(pair) == 2 and pair[1] > 0 for pair in kept)
 
 
 # What a window says of a source, from the part `within` the window; None where it has no value of it. `place` is that
@@ -314,6 +363,13 @@ def latest_take_back(part: Part, time_ms: int, value: float) -> None:
             return
 
 
+def latest_fits(size: int, part: Part) -> bool:
+    """Whether a list that is not empty is such a part of at most so many values."""
+    if len(part) != 2 or not _are(part[0], _INTEGERS) or not _are(part[1], _NUMBERS):
+        return False
+    return len(part[0]) == len(part[1]) <= size and all(map(is_time, part[0]))
+
+
 def latest_at(part: Part, back: int) -> float | None:
     """The value so many back, the newest being 1; None where there are not as many."""
     return part[1][-back] if part and len(part[1]) >= back else None
@@ -335,6 +391,11 @@ def decayed_add(part: Part, half_life_ms: int, time_ms: int, value: float, sign:
     part[:] = total * decay + sign * share * value, weight * decay + sign * share, at_ms
     if part[1] <= (_WEIGHT_MIN if sign > 0 else 1e-9 * share):
         part.clear()
+
+
+def decayed_fits(part: Part) -> bool:
+    """Whether a list that is not empty is such a part."""
+    return len(part) == 3 and _are(part, _NUMBERS) and part[1] > 0 and is_time(part[2])
 
 
 def decayed_mean(part: Part) -> float | None:
@@ -371,3 +432,10 @@ def distinct_count(part: Part, window: Window, now_ms: int) -> int:
     if window.over_ms is None:
         return len(part[1])
     return len(part[1]) - bisect_right(part[1], window.bucket(now_ms) - BUCKETS)
+
+
+def distinct_fits(part: Part) -> bool:
+    """Whether a list that is not empty is such a part."""
+    if len(part) != 2 or not _are(part[0], _INTEGERS) or not _are(part[1], _INTEGERS):
+        return False
+    return len(part[0]) == len(part[1]) <= DISTINCT_MAX and all(map(is_time, part[1]))

@@ -22,14 +22,18 @@ from driftline.core.history.part import (
     Part,
     Window,
     decayed_add,
+    decayed_fits,
     decayed_mean,
     distinct_add,
     distinct_count,
+    distinct_fits,
+    is_time,
     label_classes,
     label_least,
     label_most,
     latest_add,
     latest_at,
+    latest_fits,
     latest_take_back,
     window_count,
     window_least,
@@ -105,12 +109,14 @@ class Keeper(Struct, frozen=True, gc=False):
         add: one more event or label, at a time, the newest time being another; False where it is too old.
         take_back: remove a label; None where labels are never removed.
         bytes_max: of it, when it is full.
+        fits: whether a list is such a part.
     """
 
     place: int
     add: Callable[[Part, int, int, Numbers], bool]
     take_back: Callable[[Part, int, int, Numbers], None] | None
     bytes_max: int
+    fits: Callable[[Part], bool]
 
 
 class Scheme(Struct, frozen=True, gc=False):
@@ -142,6 +148,15 @@ class Scheme(Struct, frozen=True, gc=False):
     def key_bytes_max(self) -> int:
         """Memory of a key whose past is full."""
         return _KEY_BYTES + _NUMBER_BYTES + sum(keeper.bytes_max for keeper in (*self.of_events, *self.of_labels))
+
+    def fits(self, past: Past) -> bool:
+        """Whether a list is the past of a key: of others' bytes it may be anything."""
+        if len(past) != self.size or not (past[0] is None or is_time(past[0])):
+            return False
+        return all(
+            type(part := past[keeper.place]) is list and (not part or keeper.fits(part))
+            for keeper in (*self.of_events, *self.of_labels)
+        )
 
 
 class Plan(Struct, frozen=True):
@@ -285,7 +300,7 @@ class _Drawing:
         window = Window(over_ms, columns, counted)
         widths = [_WIDTHS.get(name, _NUMBER_BYTES) for name, _ in columns]
         size = 12 + (BUCKETS if over_ms is not None else 1) * (1 + sum(widths))
-        return self._keep(of_label, window.add, window.take_back, size), window
+        return self._keep(of_label, window.add, window.take_back, size, window.fits), window
 
     def _source(self, feature: HistoryFeature) -> tuple[int, bool]:
         """The number of what it is of, and whether that is always there."""
@@ -294,9 +309,9 @@ class _Drawing:
             return 1, True  # the label itself, which may be a text
         return (0, True) if name is None else (self._fields.source(name), self._fields.always(name))
 
-    def _keep(self, of_label: bool, add: Any, take_back: Any, size: int) -> int:
+    def _keep(self, of_label: bool, add: Any, take_back: Any, size: int, fits: Callable[[Part], bool]) -> int:
         place = self._count
-        self._keepers[of_label].append(Keeper(place, add, take_back if of_label else None, size))
+        self._keepers[of_label].append(Keeper(place, add, take_back if of_label else None, size, fits))
         self._count += 1
         return place
 
@@ -350,8 +365,10 @@ class _Drawing:
             if value is not None:
                 latest_take_back(part, time_ms, value)
 
-        key = ("latest", past.of_label, source)
-        return self._shared(key, lambda: self._keep(past.of_label, add, take_back, 6 + 2 * _NUMBER_BYTES * size))
+        key, bytes_max = ("latest", past.of_label, source), 6 + 2 * _NUMBER_BYTES * size
+        return self._shared(
+            key, lambda: self._keep(past.of_label, add, take_back, bytes_max, partial(latest_fits, size))
+        )
 
     def _decayed(self, feature: HistoryFeature) -> int:
         past, (source, _), half_life_ms = feature.past, self._source(feature), feature.half_life_ms or 1
@@ -368,7 +385,7 @@ class _Drawing:
                 decayed_add(part, half_life_ms, time_ms, value, -1.0)
 
         key = ("decayed", past.of_label, source, half_life_ms)
-        return self._shared(key, lambda: self._keep(past.of_label, add, take_back, 1 + 3 * _NUMBER_BYTES))
+        return self._shared(key, lambda: self._keep(past.of_label, add, take_back, 1 + 3 * _NUMBER_BYTES, decayed_fits))
 
     def _distinct(self, feature: HistoryFeature) -> Read:
         source, _ = self._source(feature)
@@ -379,7 +396,7 @@ class _Drawing:
             return value is None or distinct_add(part, window, time_ms, newest_ms, str(value))
 
         key = ("distinct", source, feature.over_ms)
-        place = self._shared(key, lambda: self._keep(False, add, None, 6 + 10 * DISTINCT_MAX))
+        place = self._shared(key, lambda: self._keep(False, add, None, 6 + 10 * DISTINCT_MAX, distinct_fits))
         return lambda past, event_ms, label_ms: distinct_count(past[place], window, event_ms)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -39,6 +39,7 @@ _HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of 
 
 
 LOOSE: Final = 1024
+NUMBER_MAX: Final = 2**60
 _UNKNOWN: Final = Found(State.UNKNOWN)
 
 
@@ -65,6 +66,25 @@ class EarlyLabels:
         keys, values = (msgspec.msgpack.decode(packed) for packed in state["_held"])
         plain = (tuple(key) if isinstance(key, list) else key for key in keys)
         self.__dict__.update(state, _held=OrderedDict(zip(plain, values, strict=True)))
+
+    def checked(self, like: EarlyLabels) -> Iterator[Held]:
+        """Every label, each as it must be: for a state that others may have written.
+
+        Args:
+            like: an empty one with the bounds that this must have.
+
+        Raises:
+            InvariantError: one is not. What cannot be read raises other exceptions too.
+        """
+        bounds = (self.early_max, self.each_max) == (like.early_max, like.each_max)
+        counted = all(type(one) is int and abs(one) < NUMBER_MAX for one in (self._origin_ms, self._floor_ms))
+        if not bounds or not counted or vars(self).keys() != vars(like).keys() or len(self) > self.early_max:
+            raise InvariantError("early labels are kept under other bounds")
+        for key, kept in self._held.items():
+            held = self._read(kept if isinstance(kept, bytes) else self._packed(kept))
+            if key not in self._keys(held.event_id) or type(key) not in (str, int, float, tuple):
+                raise InvariantError("an early label is kept under another id")
+            yield held
 
     def __len__(self) -> int:
         return len(self._held)

@@ -94,6 +94,11 @@ class Ledger:
         return place is not None and self.fate(place) == WAITING
 
     @property
+    def known_count(self) -> int:
+        """Events that wait, may be corrected or are remembered."""
+        return len(self._places)
+
+    @property
     def remembered_count(self) -> int:
         return self._end - self._remembered
 
@@ -232,10 +237,9 @@ class Ledger:
         low, high = next(iter(self._segments), 0), (self._end - 1) >> _SHIFT
         first = self._end
         while low <= high:
-            number = middle = (low + high) // 2
-            while number <= high and number not in self._segments:
-                number += 1  # all of its events are gone
-            segment = self._segments.get(number)
+            middle = (low + high) // 2
+            number = self._number_from(middle)  # of those between, all events are gone
+            segment = self._segments.get(number) if number <= high else None
             if segment is None or not segment.seen:
                 high = middle - 1
             elif segment.seen[-1] < least:
@@ -272,9 +276,18 @@ class Ledger:
                 if slot >= 0:
                     self._oldest = place = (segment.number << _SHIFT) + slot
                     return place
-            place = ((place >> _SHIFT) + 1) << _SHIFT
+                number = (place >> _SHIFT) + 1
+            else:
+                number = self._number_from(place >> _SHIFT)
+            place = number << _SHIFT
         self._oldest = end
         return None
+
+    def _number_from(self, number: int) -> int:
+        """The number of the first segment from this one on; beyond the last where there is none."""
+        if number in self._segments:
+            return number
+        return min((one for one in self._segments if one > number), default=((self._end - 1) >> _SHIFT) + 1)
 
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what came before counts from here."""
