@@ -45,7 +45,7 @@ def test_candidates_as_ids_or_with_features() -> None:
         ([{"item": "a", "price": float("nan")}], "price"),
         ([{"item": "a", "price": [1]}], "price"),
         ([{"item": "a", "price": 1e9}], "price"),
-        (list("abcd"), "4 items; 3 are allowed"),
+        (list("abcd"), r"has 4 items \(limit: 3\)"),
     ],
 )
 def test_what_is_no_list_of_candidates(value: Any, says: str) -> None:

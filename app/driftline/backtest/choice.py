@@ -63,10 +63,10 @@ class Choice(Struct, frozen=True):
 
     @property
     def winner(self) -> Entry | None:
-        """The best entry; None where nothing can be said."""
+        """The best entry; None where none is known."""
         first = next(iter(self.entries), None)
-        told = first is not None and first.values.get(self.metric) is not None
-        return first if told and not self.stopped and self.counted >= LABELS_MIN else None
+        known = first is not None and first.values.get(self.metric) is not None
+        return first if known and not self.stopped and self.counted >= LABELS_MIN else None
 
     @property
     def best_model(self) -> Entry | None:

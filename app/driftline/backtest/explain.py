@@ -59,7 +59,7 @@ class Explanation(Struct, frozen=True):
         outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits.
         alerts: of its shard, open when it was scored.
         tripped: rungs of the guard that the prediction did not pass.
-        unserved: what the model said, where something else was served.
+        unserved: what the model predicted, where something else was served.
     """
 
     place: tuple[str, int, int]

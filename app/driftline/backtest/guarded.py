@@ -1,5 +1,5 @@
-"""What the guard saved and what it cost, by the labels that came: the error of what the model said beside the error of
-what was served."""
+"""What the guard saved and what it cost, by the labels that came: the error of what the model predicted beside the
+error of what was served."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Rung(Struct, frozen=True):
     Args:
         actions: how often it tripped, by action.
         replaced: labelled events where another value was served; `model_error` and `served_error` are the mean errors
-            on them of what the model said and of what was served, `saved` and `cost` the sums by which the served one
-            was better, and worse.
+            on them of what the model predicted and of what was served, `saved` and `cost` the sums by which the served
+            one was better, and worse.
         withheld: labelled events where nothing was served; `withheld_error` is the model's mean error on them.
     """
 

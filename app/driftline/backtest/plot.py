@@ -281,7 +281,7 @@ def _values(parts: Sequence[Part], metric: str) -> list[float]:
 
 
 def readable_span(lines: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """The part of an axis on which most lines can be told apart; None where that is all of it.
+    """The part of an axis on which most lines can be distinguished; None where that is all of it.
 
     A line that runs away, or a first block before a model has learned anything, would flatten all others. The half of
     the lines that lie closest together stay, but for the outermost twentieth of each, and what lies within `FAR` times

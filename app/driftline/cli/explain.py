@@ -101,7 +101,7 @@ def lines(found: Explanation) -> list[str]:
 
 
 def _guarded(found: Explanation) -> Iterator[str]:
-    """What the guard did, and what the model had said."""
+    """What the guard did, and what the model had predicted."""
     for trip in found.tripped:
         beyond = "" if trip.limit is None or trip.excess is None else f", {trip.excess:+.6g} beyond {trip.limit:.6g}"
         yield f"guard: {trip.rung}{beyond}: {trip.action}"

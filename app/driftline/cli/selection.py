@@ -1,4 +1,4 @@
-"""The trial of `driftline init`: which models are tried on which rows, and what is said of it."""
+"""The trial of `driftline init`: which models are tried on which rows, and how the result reads."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Trial:
         self._label = label or ""
 
     def run(self, draft: Writer) -> Result | None:
-        """Try; None where nothing can be said, and it says why."""
+        """Try; None where nothing was found, and it prints why."""
         if not task_of(self._found.target.task).supervised:
             return None
         rows, why_not = self._rows()
@@ -164,9 +164,9 @@ class Trial:
         if winner.rule is None:
             return Result(choice, winner, named[winner.name], delay_ms, {}, (), threshold, None)
         model, features, context = added_by(winner.rule, first)
-        said = Contender(winner.name, f"A baseline: {winner.rule.words}.", (model,))
+        contender = Contender(winner.name, f"A baseline: {winner.rule.words}.", (model,))
         rival = named[choice.best_model.name] if choice.best_model is not None else None
-        return Result(choice, winner, said, delay_ms, _written(features), tuple(context), None, rival)
+        return Result(choice, winner, contender, delay_ms, _written(features), tuple(context), None, rival)
 
     def _rows(self) -> tuple[int, str]:
         """How many rows to try, and why none."""

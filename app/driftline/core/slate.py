@@ -99,7 +99,7 @@ def items_text(value: object, length_max: int, number_max: float, count_max: int
     if not isinstance(value, list):
         raise SlateError("must be a list of item ids, or of objects with `item` and features")
     if len(value) > count_max:
-        raise SlateError(f"has {len(value)} items; {count_max} are allowed")
+        raise SlateError(f"has {len(value)} items (limit: {count_max})")
     found: dict[str, ItemFeatures] = {}
     for one in value:
         if isinstance(one, dict):
@@ -135,7 +135,7 @@ def shown_text(value: object, length_max: int, count_max: int) -> str:
     if not isinstance(value, list):
         raise SlateError("must be a list of item ids, or of objects with `item` and `propensity`")
     if len(value) > count_max:
-        raise SlateError(f"has {len(value)} items; {count_max} are allowed")
+        raise SlateError(f"has {len(value)} items (limit: {count_max})")
     found: dict[str, float] = {}
     for one in value:
         name, share = (one.get("item"), one.get("propensity", 1.0)) if isinstance(one, dict) else (one, 1.0)

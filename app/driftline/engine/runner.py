@@ -499,7 +499,7 @@ class Runner:
             if place.partition >= counts.get(place.topic, place.partition + 1):
                 raise InputReplacedError(
                     f"{place.topic} has {counts[place.topic]} partitions, and the shard has read partition "
-                    f"{place.partition}: the topic was deleted and made anew",
+                    f"{place.partition}: the topic was deleted and created again",
                     "Give the pipeline a new name, or start once with --reset-state",
                 )
         if not known or self._shards == 1 or self._start.gap_continue:

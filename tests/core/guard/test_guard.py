@@ -252,8 +252,8 @@ def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
         "p-0-guard:range-e0",
     )
     assert first.sentence == (
-        "A prediction of p is 40 above its limit of 10; the limit was served instead. So it went with 1 of the last 1 "
-        "predictions."
+        "A prediction of p is 40 above its limit of 10; the limit was served instead. "
+        "The guard objected to 1 of the last 1 predictions."
     )
     assert first.runbook.endswith("#guard")
     more = chosen(fold(here, *[event(number, NOW_MS + number, offset=number) for number in range(1, 150)]), Alert)
@@ -262,7 +262,7 @@ def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
     calm = [event(f"c{number}", NOW_MS + 1_000 + number * 1_000, offset=500 + number) for number in range(250)]
     (last,) = chosen(fold(here, *calm), Alert)
     assert (last.state, last.sentence) == (
-        "resolved", "The guard of p (range) has stopped few predictions or none again for 1 minute.",
+        "resolved", "The guard of p (range) has stopped few predictions for 1 minute.",
     )  # fmt: skip
 
 

@@ -214,12 +214,12 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
         case _:
             side = "above" if excess > 0 else "below"
             what = f"A prediction of {name} is {abs(excess):.4g} {side} its limit of {limit:.4g}"
-    sentence = f"{what}; {served}. So it went with {tripped:,} of the last {count:,} predictions."
+    sentence = f"{what}; {served}. The guard objected to {tripped:,} of the last {count:,} predictions."
     evidence: dict[str, object] = {
         "signal": trip.rung, "action": trip.action, "limit": limit, "excess": excess,
         "tripped": tripped, "count": count,
     }  # fmt: skip
-    calm = f"The guard of {name} ({trip.rung}) has stopped few predictions or none again"
+    calm = f"The guard of {name} ({trip.rung}) has stopped few predictions"
     severe = count >= GUARD_MIN and tripped > count / 2 and trip.action != "flag"
     return Condition.GUARD.sign("critical" if severe else "warning", sentence, calm, evidence)
 

@@ -330,7 +330,7 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
 
 
 def _remember(shard: Shard, waiting: Waiting, value: LabelValue) -> None:
-    """Let the guard know the truth about a series; of one that another guard told apart there is nothing to know."""
+    """Let the guard know the truth about a series; a series of another guard is unknown."""
     if shard.ladder is not None and waiting.series is not None:
         shard.ladder.label(shard.kept, waiting.series, float(value), waiting.time_ms)
 

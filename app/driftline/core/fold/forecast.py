@@ -53,7 +53,7 @@ def observe(shard: Shard, event: Event, out: Outbox) -> Prediction | None:
         return None
     if found.place == "repeated":
         kind: OutcomeKind = "duplicate" if found.before == found.value else "corrected"
-        _unused(shard, event, found, kind, "another observation of the same step; what was judged stays", out)
+        _unused(shard, event, found, kind, "another observation of the same step; the first one counts", out)
         forecasts.keep(keys, found)
         return None
     if len(found.added) > 1:

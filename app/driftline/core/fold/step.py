@@ -251,7 +251,7 @@ def _tell(shard: Shard, finite: Guard, passed: Judged, out: Outbox, *, resting: 
 
     Args:
         finite: what the learner made of the prediction.
-        resting: the model rests, which is told of elsewhere.
+        resting: the model rests, which is reported elsewhere.
     """
     if finite != "served" and not resting:
         notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, finite), out)

@@ -31,7 +31,7 @@ Place: TypeAlias = Literal["first", "next", "after_gap", "restarted", "late", "r
 """Where an observation falls in its series:
 
 * `first` of its series; `next` step; `after_gap`: steps were left out, and are filled in with the season before;
-* `restarted`: more were left out than are kept, so the series begins anew;
+* `restarted`: more were left out than are kept, so the series starts over;
 * `late`: of a step that was filled in: judged, learned and put in its place, and no new forecast is made;
 * `repeated`: of a step that was observed: its value counts for later forecasts; what was judged and learned stays;
 * `too_late`: of a step that is no longer kept: nothing is done with it.

@@ -1,4 +1,4 @@
-"""What a regressor sees of a series, made anew from the series' past whenever it is asked or taught.
+"""What a regressor sees of a series, computed from the series' past at each forecast and each learning.
 
 Every number of the past is a distance from the seasonal naive forecast of the step that is forecast, in units of the
 series' scale; so is what is learned. Declared features are those of the event after which the forecast is made;

@@ -32,7 +32,7 @@ class Kept:
         clean: predictions in a row that passed, up to `CLEAN`.
         filled: predictions in the block that is being filled; `trips` are those of its rungs, `trips_before` of the
             block before it.
-        turn: how often series began to be told apart otherwise.
+        turn: how often the fields that tell series apart were changed.
     """
 
     series: dict[bytes, Series] = field(default_factory=dict)

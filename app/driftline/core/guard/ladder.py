@@ -1,6 +1,6 @@
 """The rungs of a pipeline, in order, and what is done where one trips.
 
-`judge` is a function of the event, of what the model said of it, and of what is kept (`core.guard.kept`), which it
+`judge` is a function of the event, of what the model predicted, and of what is kept (`core.guard.kept`), which it
 changes: a replay comes to the same.
 """
 

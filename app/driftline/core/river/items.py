@@ -21,7 +21,7 @@ from river import base
 
 Floats = NDArray[np.float64]
 
-REFRESH: Final = 100  # requests between two fadings; inverses are computed anew then
+REFRESH: Final = 100  # requests between two fadings; inverses are recomputed then
 _ROWS, _COLUMNS = 16, 8  # that arrays begin with
 _NOISE, _NOISE_WEIGHT = 0.25, 10.0  # variance of a reward before any was seen, and how many rewards that counts
 

@@ -56,10 +56,10 @@ def several(asked: Asked, model: Any, threshold: float | None, probabilistic: bo
     say = asked.ask("predict_one")
 
     def forecast(values: Values) -> Prediction | None:
-        said = say(values)
-        if said is None:
+        answer = say(values)
+        if answer is None:
             return Prediction()
-        ahead = tuple([float(value) for value in said])
+        ahead = tuple([float(value) for value in answer])
         return Several(value=ahead[0], ahead=ahead) if all(map(isfinite, ahead)) else None
 
     return forecast
