@@ -40,6 +40,7 @@ from driftline.core.state import freeze
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.transport.port import Place
+from tests.simulation.guarded import faults_of
 from tests.simulation.loads import Ledger, unfit
 from tests.simulation.past import Past, WrongError
 from tests.simulation.scenario import Send
@@ -211,6 +212,8 @@ class Fold:
 
     def _step(self, shard: Shard, record: Record, oracle: Oracle) -> list[Output]:
         made = step(shard, record, oracle)
+        for fault in faults_of(shard.pipeline, made):
+            raise BrokenError(f"guard {self.partition}: {fault}")
         if self._past is not None:
             try:
                 self._past.follow(record, made, shard.now_ms)

@@ -1,4 +1,4 @@
-"""Nineteen faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is too weak.
+"""Twenty-three faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is too weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.
@@ -16,13 +16,18 @@ from copy import deepcopy
 from typing import Any
 from unittest.mock import patch
 
+from msgspec import structs
+
 from driftline.codec import encode
 from driftline.codec.manifest import Part
 from driftline.codec.write import Write
 from driftline.core.error import CommitUnknownError
 from driftline.core.fold import step
 from driftline.core.fold.merge import Merge
+from driftline.core.guard.ladder import Ladder
 from driftline.core.history.keys import Keys, KeySegment
+from driftline.core.label import pending
+from driftline.core.label.pending import Waiting
 from driftline.core.label.segment import Segment
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_place, output_partition
@@ -226,6 +231,53 @@ def dedupe_forgotten_at_recovery() -> Iterator[None]:
 
 
 @contextmanager
+def series_forgotten_at_recovery() -> Iterator[None]:
+    """A state that is read back remembers no last values for the guard."""
+
+    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
+        shard = yield from right(pipeline, partition, frozen)
+        shard.kept.series.clear()
+        return shard
+
+    right = freeze.loading
+    with patch.object(recovery, "loading", loading):
+        yield
+
+
+@contextmanager
+def fallback_not_held_to_the_limits() -> Iterator[None]:
+    """The first fallback that has a value is served, whatever the value."""
+    with patch.object(Ladder, "_allows", lambda self, case: True):
+        yield
+
+
+@contextmanager
+def untrained_forgotten_at_recovery() -> Iterator[None]:
+    """A state that is read back takes every label for one that the model which serves has learned."""
+
+    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
+        shard = yield from right(pipeline, partition, frozen)
+        shard.learner.began = 0
+        return shard
+
+    right = freeze.loading
+    with patch.object(recovery, "loading", loading):
+        yield
+
+
+@contextmanager
+def label_told_to_another_series() -> Iterator[None]:
+    """What waits for its label loses, when it is packed, which series the guard counted it to."""
+
+    def more(waiting: Waiting) -> tuple[object, ...]:
+        return right(structs.replace(waiting, series=None))
+
+    right = pending._more
+    with patch.object(pending, "_more", more):
+        yield
+
+
+@contextmanager
 def fates_not_written_again() -> Iterator[None]:
     """A snapshot keeps a full segment as the one before did, though labels came meanwhile."""
 
@@ -366,6 +418,10 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         tick_not_journaled,
         memory_kept_after_a_takeover,
         dedupe_forgotten_at_recovery,
+        series_forgotten_at_recovery,
+        fallback_not_held_to_the_limits,
+        untrained_forgotten_at_recovery,
+        label_told_to_another_series,
         fates_not_written_again,
         removal_of_what_is_needed,
         added_partition_read_from_its_end,
@@ -379,6 +435,10 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
+    "series_forgotten_at_recovery": 4,
+    "fallback_not_held_to_the_limits": 3,
+    "untrained_forgotten_at_recovery": 7,
+    "label_told_to_another_series": 29,
     "commit_before_publish": 10,
     "no_fencing": 28,
     "seek_to_group_offsets": 3,

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
+from tests.simulation import guarded
 from tests.simulation.loads import KINDS, commands, signed_command
 from tests.simulation.past import declare, with_keys
 from tests.support.poisonous import BAD
@@ -153,6 +154,7 @@ def draw(seed: int) -> Scenario:
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), rng.choice((1, 2, 2, 3))
     document = _pipeline(rng)
     declare(Random(f"{seed} history"), document)
+    guarded.declare(Random(f"{seed} guard"), document)
     length_s = rng.choice((1.0, 2.0, 4.0))
     sends, endings = _sends(rng, partitions, length_s, document)
     delivery = document["delivery"]

@@ -1,0 +1,73 @@
+"""Guards in simulations: which are declared, and what must be true of every score under one.
+
+`faults_of` knows the limits as the pipeline file has them, and nothing of `core.guard`: so a value that must not leave
+shows, whoever folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from driftline.core.output import Output, Score
+from driftline.core.pipeline import Pipeline
+
+
+def declare(rng: Random, document: dict[str, Any]) -> None:
+    """Limits within which many predictions lie, and many do not; any action, any fallbacks."""
+    if rng.random() < 0.5:
+        return
+    numbers = document["task"] == "regression"
+    scale = 1.0 if numbers else 0.25
+    middle = 0.0 if numbers else 0.5
+    guard: dict[str, Any] = {}
+    fallbacks: list[Any] = rng.sample(["last_good", "last_value", {"seasonal": "1m"}], rng.choice((1, 2, 3)))
+    if rng.random() < 0.5:
+        fallbacks.append({"value": middle})
+    actions = ("flag", "clip", "last_good", "fallback", "withhold")
+    if rng.random() < 0.7:
+        action = rng.choice(actions)
+        guard["range"] = {"min": middle - scale * rng.random(), "max": middle + scale * rng.random(), "action": action}
+    if rng.random() < 0.7:
+        guard["step"] = {"difference_max": scale * rng.choice((0.3, 1.0)), "action": rng.choice(actions)}
+        if numbers:
+            guard["step"]["ratio_max"] = 3
+    if rng.random() < 0.5 or not guard:
+        guard["untrained"] = {
+            "labels_min": rng.choice((1, 5, 20)),
+            "action": rng.choice(("flag", "fallback", "withhold")),
+        }
+    guard["fallback"] = fallbacks
+    if "step" in guard or len(fallbacks) > 1:
+        guard["keys_max"] = rng.choice((1, 3, 100))
+        if any(one == "last_value" or (isinstance(one, dict) and "seasonal" in one) for one in fallbacks):
+            guard["by"] = rng.choice(([], ["z"]))
+    document["guard"] = {name: value for name, value in guard.items() if value != []}
+
+
+def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
+    """What is wrong with scores under the pipeline's guard."""
+    guard = pipeline.guard
+    for score in outputs:
+        if guard is None or not isinstance(score, Score):
+            continue
+        value, limits = score.prediction.value, guard.range
+        if limits is not None and limits.action != "flag" and value is not None:
+            least, most = limits.min, limits.max
+            if (least is not None and value < least) or (most is not None and value > most):
+                yield f"{score.output_id}: {value} was served, which is not between {least} and {most}"
+        trained = guard.untrained
+        if (
+            trained is not None
+            and trained.action == "withhold"
+            and score.learned < trained.labels_min
+            and value is not None
+        ):
+            yield f"{score.output_id}: {value} was served by a model that has learned {score.learned} labels"
+        if (score.guard == "served") != (not score.tripped):
+            yield f"{score.output_id}: {score.guard}, with {len(score.tripped)} rungs that tripped"
+        if (score.guard == "fallback") != (score.instead is not None):
+            yield f"{score.output_id}: {score.guard}, with {score.instead} instead"
+        if score.guard == "withheld" and value is not None:
+            yield f"{score.output_id}: withheld, with the value {value}"
