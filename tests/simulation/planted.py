@@ -1,4 +1,4 @@
-"""Twenty-three faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is too weak.
+"""Twenty-three faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.

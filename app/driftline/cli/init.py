@@ -396,6 +396,8 @@ class _Draft:
         yield ""
 
     def _guard(self) -> Iterator[str]:
+        if self._task.ahead:
+            return
         learns = "labels" if self._task.supervised else "events"
         yield "guard:"
         untrained = yaml_scalar({"labels_min": LABELS_MIN, "action": "flag"})

@@ -9,6 +9,7 @@ import pytest
 from driftline.core.error import PipelineError
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.pipeline.guard import Constant, Seasonal
+from tests.support import series
 from tests.support.small import small
 
 
@@ -96,3 +97,9 @@ def test_a_field_may_be_read_for_the_guard_alone() -> None:
     assert small("regression", event=event, guard=guard, model=model).guard is not None
     with pytest.raises(PipelineError, match="nor by the guard"):
         small("regression", event=event, model=model)
+
+
+def test_a_task_that_has_no_guard_refuses_one() -> None:
+    document = series.pipeline().resolved()
+    with pytest.raises(PipelineError, match="guard: is not available for task forecast"):
+        parse_pipeline({**document, "guard": {"range": {"min": 0}}})

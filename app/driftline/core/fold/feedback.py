@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import note_drift, reject, watch_faults, watch_labels, watch_strays
+from driftline.core.guard.ladder import Ladder
 from driftline.core.label.early import Held
 from driftline.core.label.life import Act, Move, State
 from driftline.core.label.pending import Found, Settled, Waiting
@@ -129,8 +130,8 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     number = shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
     shard.pending.settle(found.place, move.then.fate, now_ms, number, value, label_time_ms)
-    if waiting.series is not None:
-        _remember(shard, waiting, value)
+    if shard.ladder is not None and shard.ladder.learns:
+        _remember(shard, shard.ladder, waiting, value)
     if waiting.keys:
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
@@ -149,8 +150,8 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     first, delay_ms = count == 1, label.time_ms - waiting.time_ms
     shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
-    if waiting.series is not None:
-        _remember(shard, waiting, value)
+    if shard.ladder is not None and shard.ladder.learns:
+        _remember(shard, shard.ladder, waiting, value)
     if waiting.keys:
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     if count >= shard.labels_max:
@@ -267,8 +268,8 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     """
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _take_back(shard, before, waiting)
-    if waiting.series is not None:
-        _remember(shard, waiting, value)
+    if shard.ladder is not None and shard.ladder.learns:
+        _remember(shard, shard.ladder, waiting, value)
     if waiting.keys:
         shard.history.label(waiting.keys, value, _came_ms(shard, before), shard.now_ms)
     number = shard.evaluation.update(value, waiting.prediction)
@@ -329,10 +330,9 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
         shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
 
 
-def _remember(shard: Shard, waiting: Waiting, value: LabelValue) -> None:
-    """Let the guard know the truth about a series; a series of another guard is unknown."""
-    if shard.ladder is not None and waiting.series is not None:
-        shard.ladder.label(shard.kept, waiting.series, float(value), waiting.time_ms)
+def _remember(shard: Shard, ladder: Ladder, waiting: Waiting, value: LabelValue) -> None:
+    """Let the guard know the truth about a series."""
+    ladder.label(shard.kept, waiting.features, waiting.series, float(value), waiting.time_ms)
 
 
 def _came_ms(shard: Shard, before: Settled) -> int:

@@ -36,15 +36,13 @@ from driftline.core.fold.incident import (
 )
 from driftline.core.fold.load import refused, take_chunk
 from driftline.core.guard.kept import BLOCK, CLEAN
-from driftline.core.guard.ladder import Judged
+from driftline.core.guard.ladder import PASSED, Judged
 from driftline.core.oracle import Oracle
 from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Rejected, Score, Unserved
 from driftline.core.recommend.recommender import unserved_of
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
-
-_PASSED = Judged(Prediction(), "served", (), None, None)
 
 
 def step(shard: Shard, record: Record, oracle: Oracle) -> Made:
@@ -147,8 +145,8 @@ def _scored(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
         return
     unserved: tuple[Unserved, ...] = ()
     if guard != "served":
-        unserved, version, learned = _unserved(made, prediction, asked, _PASSED), learner.version, learner.known
-    finite, passed = guard, _PASSED
+        unserved, version, learned = _unserved(made, prediction, asked, PASSED), learner.version, learner.known
+    finite, passed = guard, PASSED
     if shard.ladder is not None or terms.slates:
         prediction, guard, unserved, passed = _passed(
             shard, event, (made, prediction, guard), unserved, (asked, version), learned, out
@@ -234,13 +232,15 @@ def _passed(
         prediction, unserved = unserved_of(prediction, versions[1])
     ladder, kept, learner = shard.ladder, shard.kept, shard.learner
     if ladder is None:
-        return prediction, guard, unserved, _PASSED
+        return prediction, guard, unserved, PASSED
     values, call, oracle = event.features, out.own_id(), out.oracle
     ask_good = lambda: learner.ask_good(values, call, oracle)  # noqa: E731 - it is called now and then only
     passed = ladder.judge(kept, event, (made, prediction, guard), learned, ask_good)
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:
         calm_guard(shard, out)
+    if passed is PASSED:
+        return prediction, guard, unserved, passed
     if passed.prediction is not prediction:
         unserved = _unserved(made, passed.prediction, versions[0], passed)
     return passed.prediction, passed.guard, unserved, passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from driftline.core.output import Action, Rung
@@ -13,12 +14,12 @@ class Case:
     Args:
         value: the number or probability that was predicted; None where there is none.
         learned: how many labels its model had learned; None for what no model made.
-        near: the last values of its series; none of a series that is not known.
+        near: the last values of its series, where they are known.
     """
 
     __slots__ = ("learned", "near", "value")
 
-    def __init__(self, value: float | None, learned: int | None, near: tuple[float, ...]) -> None:
+    def __init__(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
         self.value = value
         self.learned = learned
         self.near = near

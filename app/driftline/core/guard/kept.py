@@ -6,6 +6,7 @@ and dicts. Of a series with a season, each of its 24 parts keeps the value of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -46,10 +47,10 @@ class Kept:
 
     # -- series
 
-    def near(self, key: bytes) -> tuple[float, ...]:
+    def near(self, key: bytes | None) -> Sequence[float | None]:
         """The last values of a series: what was accepted, and its last label."""
-        found = self.series.get(key)
-        return () if found is None else tuple([value for value in found[:2] if value is not None])
+        found = None if key is None else self.series.get(key)
+        return () if found is None else found[:2]
 
     def accept(self, key: bytes, value: float, time_ms: int, season_ms: int, keys_max: int) -> None:
         """A prediction of the series has passed.

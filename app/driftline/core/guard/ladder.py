@@ -6,7 +6,7 @@ changes: a replay comes to the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.guard import range as range_rung
@@ -18,7 +18,7 @@ from driftline.core.history.history import key_of
 from driftline.core.output import Action, Guard, Instead, Predicted, Prediction, Trip
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, Seasonal
-from driftline.core.record import Event
+from driftline.core.record import Event, FeatureValue
 from driftline.core.task import task_of
 from driftline.core.task.predict import of_two
 
@@ -34,7 +34,7 @@ class Judged(NamedTuple):
 
     Args:
         instead: which fallback is served, if one is.
-        series: the key of the event's series, where its label is to be remembered.
+        series: the key of the event's series, where its label is to be remembered and its features do not tell.
     """
 
     prediction: Prediction
@@ -42,6 +42,10 @@ class Judged(NamedTuple):
     tripped: tuple[Trip, ...]
     instead: Instead | None
     series: bytes | None
+
+
+PASSED: Final = Judged(_NOTHING, "served", (), None, None)
+"""Of a prediction that passed as it is, where there is nothing else to say of it."""
 
 
 class Ladder:
@@ -58,13 +62,16 @@ class Ladder:
         self._fallbacks = guard.fallback
         self._good_first: tuple[Fallback, ...] = ("last_good", *[one for one in guard.fallback if one != "last_good"])
         self._remembers = guard.remembers
-        self._learns = guard.remembers and task.supervised and not task.classes  # labels are values of the series
+        self.learns = guard.remembers and task.supervised and not task.classes  # labels are values of the series
         self._season_ms = guard.season_ms
         self._keys_max = guard.keys_max
         features, context = list(pipeline.event.features), list(pipeline.event.context)
         self._places = tuple(
             [features.index(name) if name in features else -1 - context.index(name) for name in guard.by]
         )
+        self._stores = any(place < 0 for place in self._places)  # the context is not kept until the label comes
+        self._steps = any(limit.name == "step" for limit in self._limits)
+        self._case = Case(None, None, ())
         self._classes, self._two = task.classes, task.probability
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
 
@@ -79,6 +86,21 @@ class Ladder:
         _, prediction, guard = predicted
         key = self._key(kept, event) if self._remembers else None
         time_ms = event.order_ms if event.time_ahead else event.time_ms
+        kept.predicted()
+        if guard == "served":  # as nearly always: nothing trips, and few words are made of it
+            case = self._case
+            case.value, case.learned = prediction.value, learned
+            if self._steps:
+                case.near = kept.near(key)
+            for limit in self._limits:
+                if limit.beyond(case) is not None:
+                    break
+            else:
+                if kept.clean < CLEAN:
+                    kept.clean += 1
+                if key is not None and prediction.value is not None:
+                    kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
+                return Judged(prediction, guard, (), None, self._series(kept, key)) if self._stores else PASSED
         trips: list[Trip] = []
         instead: Instead | None = None
         if guard == "fallback":
@@ -86,13 +108,12 @@ class Ladder:
             instead = "last_good"
         passed = guard != "withheld"
         if passed:
-            case = Case(prediction.value, learned, kept.near(key) if key is not None else ())
+            case = Case(prediction.value, learned, kept.near(key) if self._steps else ())
             passed = self._climb(case, trips)
             if passed and case.value is not prediction.value and case.value is not None:
                 prediction = self._of(case.value)
         else:
             trips.append(Trip("finite", "fallback" if self._fallbacks else "withhold"))
-        kept.predicted()
         for trip in trips:
             kept.trip(trip.rung)
         accepted = passed and instead is None and all(trip.action == "clip" for trip in trips)
@@ -103,19 +124,29 @@ class Ladder:
         if accepted and key is not None and prediction.value is not None:
             kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
         state = _state(trips, instead, passed=passed)
-        series = kept.mark + key if self._learns and key is not None else None
-        return Judged(prediction, state, tuple(trips), instead, series)
+        return Judged(prediction, state, tuple(trips), instead, self._series(kept, key))
 
-    def label(self, kept: Kept, series: bytes, value: float, time_ms: int) -> None:
+    def _series(self, kept: Kept, key: bytes | None) -> bytes | None:
+        """What the event's label will say of which series it is, where the event's features do not."""
+        return kept.mark + key if self._stores and self.learns and key is not None else None
+
+    def label(
+        self, kept: Kept, features: Sequence[FeatureValue], series: bytes | None, value: float, time_ms: int
+    ) -> None:
         """The label of an event has come.
 
         Args:
             series: as `Judged` has it.
             time_ms: of the event.
         """
-        mark = kept.mark
-        if series.startswith(mark):
-            kept.label(series[len(mark) :], value, time_ms, self._season_ms, self._keys_max)
+        key: bytes | None = b""
+        if self._stores:
+            mark = kept.mark
+            key = series[len(mark) :] if series is not None and series.startswith(mark) else None
+        elif self._places:
+            key = key_of(self._places, features, ())
+        if key is not None:
+            kept.label(key, value, time_ms, self._season_ms, self._keys_max)
 
     def _key(self, kept: Kept, event: Event) -> bytes | None:
         if not self._places:
@@ -157,7 +188,7 @@ class Ladder:
         self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, ask_good: AskGood
     ) -> tuple[Instead | None, Prediction]:
         """The first fallback that may pass; nothing where none may."""
-        near = kept.near(key) if key is not None else ()
+        near = kept.near(key)
         for fallback in order:
             name, made, learned = self._made(kept, fallback, key, time_ms, ask_good)
             if made is not None and made != _NOTHING and self._allows(Case(made.value, learned, near)):

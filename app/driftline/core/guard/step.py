@@ -29,12 +29,26 @@ class Step(Struct, frozen=True, gc=False):
         if value is None or case.learned is None:
             return None
         for last in case.near:
+            if last is None:
+                continue
+            if self._near(value, last):
+                return None
             found = self._beyond(value, last)
             if found is None:
                 return None
             if nearest is None or abs(found.excess) < abs(nearest.excess):
                 nearest = found
         return nearest
+
+    def _near(self, value: float, last: float) -> bool:
+        """`_beyond` in fewer calls, for the value that passes."""
+        tolerance, difference, ratio = self.tolerance, self.difference, self.ratio
+        if last - tolerance <= value <= last + tolerance:
+            return True
+        if not last - difference <= value <= last + difference:
+            return False
+        one, other = last * ratio, last / ratio
+        return ratio == inf or one <= value <= other or other <= value <= one
 
     def _beyond(self, value: float, last: float) -> Beyond | None:
         """From one of the series' last values."""

@@ -19,6 +19,9 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
     if guard is None:
         return
     task = find_task(draft.get("task"))
+    if task is not None and task.ahead:
+        yield Problem("guard", None, f"is not available for task {task.name}; remove it")
+        return
     if not guard.rungs:
         yield Problem("guard", None, "has no limits: add untrained, range or step, or remove it")
     if task is not None and ((task.classes and not task.probability) or task.slates):
