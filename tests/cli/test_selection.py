@@ -77,6 +77,7 @@ def test_where_nothing_beats_the_baseline_it_says_so_and_writes_that(folder: Pat
     data = written("noise.csv", ("a", "b", "y"), rows)
     shown = init("--input", data, "--label", "y")
     assert "NO MODEL BEATS THE BASELINE: the median of all labels so far has MAE" in shown
+    assert "If large errors matter most:" in shown
     pipeline = load_pipeline(folder / "noise.yaml")
     assert pipeline.model.strip() == "StatisticRegressor(stats.Quantile(0.5))"
     assert "# The best model, for another trial:" in (folder / "noise.yaml").read_text()
@@ -125,6 +126,8 @@ def test_words_of_a_text(folder: Path) -> None:
     assert found["linear, words, signs, pairs"][0] > 0.99 > found["baseline: majority"][0]
     pipeline = load_pipeline(folder / "mail.yaml")
     assert "n_features" in pipeline.model
+    assert pipeline.event.features["text"].type == "text"
+    assert {name for _, name, _ in pipeline.drift.every() if name} == {"text"}  # watched before labels come
     assert works(pipeline, data, "kind")
 
 

@@ -61,6 +61,8 @@ def contenders(found: Profile, past: Proposal) -> list[Contender]:
     uses = uses_of(found, past)
     if not task.supervised:
         return [Contender("detector", task.draft.note, (str(task.draft.model),))]
+    if task.ahead and not past.features:
+        return [Contender("forecasts", task.draft.note, (str(task.draft.model),))]
     if task.labels.numeric:
         return list(_of_numbers(uses, learns_past=bool(past.features)))
     return list(_of_text(uses, task.draft.head) if "text" in uses else _of_classes(uses, task.draft.head))

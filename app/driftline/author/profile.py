@@ -343,7 +343,7 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if mixed:
         return Left(name, "string", "it holds text in some rows and numbers in others")
     if words >= _WORDS and distinct > ONE_HOT_MAX:
-        return Field(name, "string", "text", fill)
+        return Field(name, "text", "text", fill)
     if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
         return Field(name, "string", "category", fill)
     if distinct > ID_SHARE * len(known):

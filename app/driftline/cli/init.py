@@ -424,8 +424,11 @@ class _Draft:
         if self._sample.whole and self._label and labels < 2 * _WARMUP:
             note = f"{_WARMUP:,} by default, but the data has {labels:,} labels"
             yield _beside(f"  warmup_labels: {max(50, int(labels * _WARMUP_SHARE) // 50 * 50)}", note)
+        texts = {field.name: "ADWIN()" for field in self._found.features if field.type == "text"}
+        if texts:
+            yield _beside(f"  features: {yaml_scalar(texts)}", "alert when texts use new words, before labels")
         number = next((field.name for field in self._found.features if field.type == "number"), None)
-        if number is not None:
+        if number is not None and not texts:
             watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
             yield _beside(f"  # features: {watched}", "alert when a feature changes, before labels arrive")
         longest = max(

@@ -34,6 +34,7 @@ _SHOWN: Final = {
 _SHORT: Final = {"AveragePrecision": "AvgPrec"}
 _NAME_MAX: Final = 46
 _COMMENT_WIDTH: Final = 110
+_MUCH: Final = 1.01
 
 
 class Writer(Protocol):
@@ -93,6 +94,19 @@ class Result:
             yield "  ".join(["  " + name.ljust(_NAME_MAX), *(f"{text:>9}" for text in shown)]) + mark
 
     def _verdict(self) -> str:
+        return f"{self._found_best()}{self._by_squares()}"
+
+    def _by_squares(self) -> str:
+        """Who is best where large errors count most, if that is another: a median beats a mean in MAE only."""
+        known = [one for one in self.choice.entries if one.values.get("RMSE") is not None]
+        best = min(known, key=lambda one: one.values["RMSE"] or 0.0, default=None)
+        if self.choice.metric != "MAE" or best is None or best is self.winner:
+            return ""
+        if (self.winner.values.get("RMSE") or 0.0) < _MUCH * (best.values["RMSE"] or 0.0):
+            return ""
+        return f" If large errors matter most: {best.name} has the smallest RMSE, {_number(best.values['RMSE'])}."
+
+    def _found_best(self) -> str:
         metric, model, baseline = self.choice.metric, self.choice.best_model, self.choice.best_baseline
         if self.winner.rule is None and baseline is not None:
             reached = _number(baseline.values.get(metric)).strip()
@@ -131,7 +145,8 @@ class Trial:
 
     def run(self, draft: Writer) -> Result | None:
         """Try; None where nothing was found, and it prints why."""
-        if not task_of(self._found.target.task).supervised:
+        task = task_of(self._found.target.task)
+        if not task.supervised or task.ahead or task.slates:  # their baselines are part of every backtest
             return None
         rows, why_not = self._rows()
         labels = sum(cell is not None for cell in self._sample.columns[self._label][:rows])
