@@ -62,8 +62,10 @@ def name_of(signal: Signal) -> str:
 def test_every_signal_that_a_file_may_name_reaches_its_detectors_and_the_counts() -> None:
     """A signal that nobody feeds is found here: each one's detector fires at its thirtieth value."""
     asked: dict[str, Any] = {signal.row.key: FIRES for signal in DIRECT}
-    asked |= {"features": dict.fromkeys("acd", FIRES)} | {signal.row.key: {"b": FIRES} for signal in BITS}
-    shard = Shard(pipeline(drift={**asked, "reference_size": 50, "warmup_labels": 10}), 0)
+    asked |= {"features": dict.fromkeys("acde", FIRES)} | {signal.row.key: {"b": FIRES} for signal in BITS}
+    features = {"a": "number", "b": {"type": "number", "missing": "omit"}, "c": "string", "d": "boolean", "e": "text"}
+    event = {"id": "id", "features": features}
+    shard = Shard(pipeline(event=event, drift={**asked, "reference_size": 50, "warmup_labels": 10}), 0)
     made = [output for record in synthetic_records(shard.pipeline, 600) for output in step(shard, record)]
     assert made
     assert {Signal.read(name)[0] for name, _ in shard.drifts} == set(Signal)

@@ -176,6 +176,14 @@ def _of_novelty(facts: Facts) -> str:
     return f"{facts.what} in {facts.name} has had previously unseen values {facts.often}: {facts.shares}"
 
 
+def _of_vocabulary(facts: Facts) -> str:
+    drift, how = facts.drift, "more" if facts.rises else "fewer"
+    return (
+        f"{facts.what} in {facts.name} has used {how} words that were not seen lately: "
+        f"{percent(drift.before)} of a text's words before, {percent(drift.after)} now."
+    )
+
+
 def _of_rate(facts: Facts) -> str:
     feature, _, value = facts.what.partition("=")
     return f"{feature} in {facts.name} has been {value!r} {facts.often}: {facts.shares}"
@@ -361,6 +369,19 @@ class Signal(Enum):
         calm="the data of {}",
         cause="{}",
     )
+    VOCABULARY = Row(
+        name="vocabulary",
+        key="features",
+        origin=OfFeature(),
+        shown="share",  # of a text of many words: of those that were not seen lately
+        bad="rise",
+        kind="data_drift",
+        episode=FEATURES,
+        counted="events",
+        wording=_of_vocabulary,
+        calm="the data of {}",
+        cause="{}",
+    )
     RATE = Row(
         name="rate",
         key="features",
@@ -444,6 +465,13 @@ def feature_of(name: str) -> str:
     return what.partition("=")[0] if signal is Signal.RATE else what
 
 
-def shows_bits(key: str, *, numbers: bool) -> bool:
-    """Whether all detectors under a key of the pipeline file are shown bits; see `Row.shown_for`."""
-    return all(signal.row.shown_for(numbers=numbers) == "bit" for signal in Signal if signal.row.key == key)
+def shows_bits(key: str, *, numbers: bool, prose: bool = False) -> bool:
+    """Whether all detectors under a key of the pipeline file are shown bits; see `Row.shown_for`.
+
+    Args:
+        prose: they are of a feature of type `text`.
+    """
+    if prose and key == Signal.VOCABULARY.row.key:
+        return False
+    others = [signal for signal in Signal if signal.row.key == key and signal is not Signal.VOCABULARY]
+    return all(signal.row.shown_for(numbers=numbers) == "bit" for signal in others)

@@ -14,6 +14,7 @@ import river.drift
 from driftline.author.proof import synthetic_records
 from driftline.core.digest import digest_of
 from driftline.core.drift.change_point import Trail
+from driftline.core.drift.feature import VocabularyWatch
 from driftline.core.drift.monitor import Monitor
 from driftline.core.drift.monitors import Chosen, Drift, DriftMonitors, corrected
 from driftline.core.drift.reference import SLOTS, Season
@@ -113,6 +114,60 @@ def test_new_texts_are_told_as_novelty_once_they_are_many() -> None:
     assert found["novelty:f"].after == pytest.approx(0.2, abs=0.08)
     back = on_events(monitors, words(3_000, 3, NL=70, BE=20, DE=10))
     assert [one.alerts for _, one in back if one.signal == "novelty:f"] == [False]  # fewer new ones: as it was before
+
+
+def prose(count: int, seed: int, other: float = 0.0) -> list[str]:
+    """Texts of ten words, a share of them from another vocabulary."""
+    rng = random.Random(seed)
+    letters = str.maketrans("0123456789", "abcdefghij")
+    return [
+        " ".join(f"{'n' if rng.random() < other else 'w'}{rng.randrange(3_000)}".translate(letters) for _ in range(10))
+        for _ in range(count)
+    ]
+
+
+def test_words_that_were_not_seen_lately_are_noticed() -> None:
+    monitors = of_feature(adwin(), "text")
+    assert not any(one.alerts for _, one in on_events(monitors, prose(6_000, 1)))
+    found = on_events(monitors, prose(1_000, 2, other=0.3))
+    assert [(one.signal, one.direction, one.alerts) for _, one in found[:1]] == [("vocabulary:f", "rise", True)]
+    assert found[0][0] < 300
+    assert found[0][1].after > 2 * found[0][1].before
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "new"),
+    [
+        ("to be", "To BE", 0.0),  # in either case
+        ("paid 10.50", "paid 99.17", 0.0),  # any amount of a length
+        ("to be", "to be or", 1 / 3),
+        ("to be", "be be be not", 1 / 2),  # each word once
+        ("straße", "STRASSE", 0.0),
+        ("to be", "… !", None),
+        ("to be", "", None),
+    ],
+)
+def test_what_a_new_word_is(first: str, then: str, new: float | None) -> None:
+    watch = VocabularyWatch("f", [], 0, 10)
+    watch._share(first)
+    assert watch._share(then) == new
+
+
+def test_words_are_forgotten_little_by_little_and_memory_stays_as_it_is() -> None:
+    """A text that comes every now and then is known, one from long ago is new again, and other values say nothing."""
+    watch = VocabularyWatch("f", [], 0, 10)
+    size = len(pickle.dumps(watch))
+    words = [f"{'abcdefghij'[number % 10]}{'yz'[number % 2] * (number // 10)}" for number in range(400)]
+    rng = random.Random(1)
+    watch._share(" ".join(words))
+    shares = []
+    for _ in range(40):
+        shares.append(sum(watch._share(" ".join(words[start : start + 20])) or 0 for start in range(0, 400, 20)) / 20)
+        for _ in range(20):
+            watch._share(" ".join("".join(rng.choices("abcdefgh", k=9)) for _ in range(200)))
+    assert 0.05 < sum(shares[1:]) / len(shares[1:]) < 0.2  # 4,000 others came between: an eighth of the slots
+    assert len(pickle.dumps(watch)) == size
+    assert watch.observe(None, None) == watch.observe(1.5, None) == []
 
 
 def test_only_frequent_texts_have_a_rate_and_of_two_one_is_enough() -> None:

@@ -1,24 +1,32 @@
 """Drift signals of a feature other than the rank of its numbers.
 
-season    numbers: the rank among values of the same time of day, week or year
-novelty   texts: 1 where the value was not among the first `reference_size`, else 0
-rate      texts: 1 where it is that value, else 0, for each of the `categories_max` most frequent of the
-          first `reference_size`
-bits      1 where the value has a property, else 0: that it is missing, for one
+season     numbers: the rank among values of the same time of day, week or year
+novelty    texts: 1 where the value was not among the first `reference_size`, else 0
+rate       texts: 1 where it is that value, else 0, for each of the `categories_max` most frequent of the
+           first `reference_size`
+vocabulary texts of many words: the share of words that were not seen lately
+bits       1 where the value has a property, else 0: that it is missing, for one
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Final
+from zlib import crc32
 
 from driftline.core.drift.monitor import Chosen, Drift, Monitor, make_monitors
 from driftline.core.drift.reference import Season
 from driftline.core.record import FeatureValue
 from driftline.core.signal import OfFeature, Signal
 
+SLOTS: Final = 32_768
+TEXT_WORDS_MAX: Final = 1_000  # of each text, the first
+_WORD = re.compile(r"\w+")
+_DIGIT = re.compile(r"\d")
 VALUE_SHOWN = 40  # characters of a category in the name of its signal
 
 
@@ -142,6 +150,59 @@ class CategoryWatch(ValueWatch):
             yield from monitors
 
 
-def _update(monitors: Sequence[Monitor], value: bool) -> list[Drift]:
+class VocabularyWatch(ValueWatch):
+    """The words of a feature's texts: what share of each text's were not seen lately.
+
+    Words are runs of letters and digits, whatever their case; digits count as one digit, so that every amount or id of
+    a length is one word. The words of the first `size` texts are learned, and no more.
+
+    Args:
+        chosen: detectors, which see the share.
+
+    Which words were seen is kept in `SLOTS` slots of two bytes: a new word takes the place of the one that was in its
+    slot. So what is forgotten is forgotten little by little: a steady stream comes to a steady share.
+
+    Cost: 64 KiB, and 0.5 us a word.
+    """
+
+    def __init__(self, name: str, chosen: Sequence[Chosen], size: int, warning_span: int) -> None:
+        self.name = name
+        self.size = size
+        self.seen = 0
+        self._slots = bytearray(2 * SLOTS)
+        self._monitors = make_monitors(Signal.VOCABULARY, name, list(chosen), warning_span=warning_span)
+
+    def observe(self, value: FeatureValue, time_ms: int | None) -> list[Drift]:
+        share = self._share(value) if isinstance(value, str) else None
+        if share is None:
+            return []
+        if self.seen < self.size:
+            self.seen += 1
+            return []
+        return _update(self._monitors, share)
+
+    def _share(self, text: str) -> float | None:
+        """The share of a text's different words that are new, which are known from then on; None where it has none."""
+        words = dict.fromkeys(islice(_words_of(text), TEXT_WORDS_MAX))
+        if not words:
+            return None
+        new, slots = 0, self._slots
+        for word in words:
+            name = crc32(word.encode("utf-8", "surrogatepass"))
+            place, sign = 2 * (name % SLOTS), name // SLOTS % 65_535 + 1  # 0 is an empty slot
+            if slots[place] != sign >> 8 or slots[place + 1] != sign & 255:
+                slots[place], slots[place + 1] = sign >> 8, sign & 255
+                new += 1
+        return new / len(words)
+
+    def monitors(self) -> Iterator[Monitor]:
+        yield from self._monitors
+
+
+def _words_of(text: str) -> Iterator[str]:
+    return (found[0] for found in _WORD.finditer(_DIGIT.sub("0", text.casefold())))
+
+
+def _update(monitors: Sequence[Monitor], value: float) -> list[Drift]:
     found = [monitor.update(float(value)) for monitor in monitors]
     return [one for one in found if one is not None]

@@ -25,7 +25,7 @@ from msgspec import structs
 from river import base, drift
 
 from driftline.core.digest import digest_of
-from driftline.core.drift.feature import CategoryWatch, MissingWatch, SeasonWatch, ValueWatch
+from driftline.core.drift.feature import CategoryWatch, MissingWatch, SeasonWatch, ValueWatch, VocabularyWatch
 from driftline.core.drift.monitor import WARNING_SPAN, Chosen, Detector, Drift, Monitor, Move, make_monitors
 from driftline.core.drift.reference import Reference, Season
 from driftline.core.error import ExpressionError, InvariantError
@@ -197,6 +197,10 @@ class DriftMonitors:
             _check(Signal.NOVELTY, name, chosen, bits=True)
             watch = CategoryWatch(name, chosen, self.reference_size, self.categories_max, self.warning_span)
             self.watches.append((place, watch))
+            return
+        if kind == "text":
+            _check(Signal.VOCABULARY, name, chosen, bits=False)
+            self.watches.append((place, VocabularyWatch(name, chosen, self.reference_size, self.warning_span)))
             return
         made = self._of(Signal.FEATURE, name, chosen, numbers=kind == "number")
         for one, monitor in zip(chosen, made, strict=True):

@@ -49,7 +49,7 @@ OWN: Final[dict[str, str]] = {
         "Confusion Evaluation _AbsoluteError _Accuracy _Binned _Counts _CrossEntropy _LogLoss _Mean _Replayed "
         "_RootSquaredError _RootSquaredLogError _Rows _SquaredError"
     ),
-    "drift.feature": "CategoryWatch MissingWatch SeasonWatch ValueWatch",
+    "drift.feature": "CategoryWatch MissingWatch SeasonWatch ValueWatch VocabularyWatch",
     "label.ledger": "Ledger",
     "shard.upload": "Loading",
     "metric.maturity": "Delays Expected Maturity",

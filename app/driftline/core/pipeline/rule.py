@@ -263,7 +263,8 @@ def _drift(draft: Draft, model: Any) -> Iterator[Problem]:
     numbers = task is not None and not task.classes
     for key, name, watches in drift.every():
         place = f"drift.{key}" if name is None else f"drift.{key}.{name}"
-        bits = shows_bits(key, numbers=numbers if name is None else types.get(name) == "number")
+        kind = types.get(name or "")
+        bits = shows_bits(key, numbers=numbers if name is None else kind == "number", prose=kind == "text")
         yield from _detectors(place, watches, bits, draft)
         if model is not None and any(watch.reaction == "boost" for watch in watches) and not any(rates(model)):
             yield Problem(place, "boost", "needs a model with a learning rate; use reset or swap")
