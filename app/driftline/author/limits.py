@@ -6,6 +6,7 @@ from math import ceil, floor, isfinite, log10
 
 LABELS_MIN = 100  # labels before which `init` has predictions flagged
 _DIGITS = 2
+_EXPONENT_MAX = 300
 
 
 def around(least: float, most: float) -> tuple[float, float]:
@@ -29,6 +30,8 @@ def _rounded(value: float, *, up: bool) -> float:
     if not value or not isfinite(value):
         return value
     digits = _DIGITS - 1 - floor(log10(abs(value)))
+    if digits > _EXPONENT_MAX:  # 10 ** digits would overflow: so near 0 that it need not be rounded
+        return value
     scaled = value * 10.0**digits
     rounded = (ceil(scaled) if up else floor(scaled)) / 10.0**digits
     return float(rounded) if isfinite(rounded) else value
