@@ -8,7 +8,7 @@ published, and remembers it until its truth comes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
+from math import fsum, nan
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -39,7 +39,7 @@ Place: TypeAlias = Literal["first", "next", "after_gap", "restarted", "late", "r
 
 MADE_ANEW: Final = frozenset({"first", "restarted"})
 SERVED: Final = frozenset({"first", "next", "after_gap", "restarted"})
-_SCALE_SHARE: Final = 1e-3  # of the mean scale of all series: none counts as smaller
+PAIRS_MIN: Final = 5  # observations with one a season before, until a series is forecast
 
 
 class Observed(Struct, gc=False):
@@ -76,7 +76,8 @@ class Forecasts:
     Attributes:
         intervals: of all series, by horizon.
         board: metrics of all forecasts that were judged; `segments` the same by the values of `metric_by.segment`.
-        swung, pairs: sum and count of all distances between observations a season apart, as the model sees them.
+        swung, sizes: sums over all observations with one a season before, as the model sees them: of the distance
+            between the two, and of the size of the later one.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -86,8 +87,7 @@ class Forecasts:
         self.intervals = Intervals(form.horizons, form.interval, form.adapt, form.window)
         self.board = Board(form.horizons)
         self.segments: dict[str, Board] = {}
-        self.swung = 0.0
-        self.pairs = 0
+        self.swung = self.sizes = 0.0
         self.attach(pipeline)
 
     def attach(self, pipeline: Pipeline) -> None:
@@ -105,7 +105,7 @@ class Forecasts:
         self._seen = form.transform != "none"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("intervals", "board", "segments", "swung", "pairs")}
+        return {name: getattr(self, name) for name in ("intervals", "board", "segments", "swung", "sizes")}
 
     # -- an observation
 
@@ -137,7 +137,7 @@ class Forecasts:
         scale, before = series.scale, (series.pairs, series.swung)
         place: Place = "next" if slot == series.slot + 1 else "after_gap"
         steps = series.add(value, slot, form.season, form.ring, self._transform)
-        self._count_scale(series, before)
+        self._count_scale(series, value, before)
         found = Observed(key, names, series, place, slot, time_ms, value, steps)
         self._find(found, scale)
         return found
@@ -155,14 +155,15 @@ class Forecasts:
             return found
         scale, before = series.scale, (series.pairs, series.swung)
         series.mend(place, found.value, form.season, self._transform)
-        self._count_scale(series, before)
+        self._count_scale(series, found.value, before)
         self._find(found, scale)
         return found
 
-    def _count_scale(self, series: Series, before: tuple[int, float]) -> None:
+    def _count_scale(self, series: Series, value: float, before: tuple[int, float]) -> None:
         pairs, swung = before
-        self.pairs += series.pairs - pairs
-        self.swung += series.swung - swung
+        if series.pairs > pairs:
+            self.swung += series.swung - swung
+            self.sizes += abs(self._transform.forth(value))
 
     def _as_seen(self, series: Series) -> list[float]:
         """A series' values as the model sees them."""
@@ -241,12 +242,12 @@ class Forecasts:
     # -- what is served after it
 
     def ask(self, found: Observed, features: Sequence[FeatureValue], *, rows: bool) -> Asked | None:
-        """What the model is asked after an observation; None while the series is younger than a season."""
+        """What the model is asked after an observation; None while too little is known of the series."""
         series, form = found.series, self._form
-        scale = self._scale(series)
-        if scale is None:
+        if series.pairs < PAIRS_MIN:
             return None
         values, place = self._as_seen(series), len(series.values) - 1
+        scale = self._scale(series, values)
         origin = Origin(values, place, scale, *self._rows.levels(values, place), features)
         horizons = range(1, form.horizons + 1)
         bases = tuple([values[self._rows.base_place(place, horizon)] for horizon in horizons])
@@ -256,11 +257,17 @@ class Forecasts:
         ]
         return Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made))
 
-    def _scale(self, series: Series) -> float | None:
-        """Of a series, as models and intervals use it: never 0."""
-        if not series.pairs:
-            return None
-        return max(series.swung / series.pairs, _SCALE_SHARE * self.swung / self.pairs) or 1.0
+    def _scale(self, series: Series, values: Sequence[float]) -> float:
+        """Of a series, as models and intervals use it: its mean distance over a season, never 0.
+
+        A few observations say little of it: what all series are like, for a series of this size, counts as much as a
+        season of them.
+        """
+        season = self._form.season
+        latest = values[-season:]
+        size = fsum(map(abs, latest)) / len(latest)
+        usual = size * self.swung / self.sizes if self.sizes else 0.0
+        return (series.swung + season * usual) / (series.pairs + season) or 1.0
 
     def serve(
         self, found: Observed, asked: Asked, ahead: Sequence[float], features: Sequence[FeatureValue],

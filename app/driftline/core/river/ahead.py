@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 from river import base, time_series
@@ -26,6 +26,8 @@ from river import base, time_series
 from driftline.core.record import FeatureValue
 
 Row: TypeAlias = dict[str, FeatureValue]
+FURTHEST: Final = 20.0
+"""A regressor's forecast is at most so many scales of its series away from the seasonal naive one."""
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -106,7 +108,7 @@ class Direct(Ahead):
         if len(models) == 1:
             models = models * len(asked.rows)
         return [
-            base + scale * model.predict_one(row)
+            base + scale * min(max(model.predict_one(row), -FURTHEST), FURTHEST)
             for base, model, row in zip(asked.bases, models, asked.rows, strict=True)
         ]
 
