@@ -38,6 +38,10 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
             "labels_min": rng.choice((1, 5, 20)),
             "action": rng.choice(("flag", "fallback", "withhold")),
         }
+    if rng.random() < 0.3:
+        guard["unfamiliar"] = {"score_max": rng.choice((0.3, 0.8)), "action": rng.choice(("flag", "fallback"))}
+    if rng.random() < 0.3 and not numbers:
+        guard["share"] = {"positive_max": 0.5, "window": "1s", "action": rng.choice(("flag", "fallback"))}
     guard["fallback"] = fallbacks
     if "step" in guard or len(fallbacks) > 1:
         guard["keys_max"] = rng.choice((1, 3, 100))

@@ -4,10 +4,12 @@ error of what was served."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from msgspec import Struct
 
 from driftline.core.output import Outcome, Prediction
+from driftline.core.output import Rung as RungName
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 
@@ -100,4 +102,4 @@ class Guarded:
 
 
 _NOTHING = Prediction()
-_ORDER = ("finite", "untrained", "range", "step")
+_ORDER = get_args(RungName)

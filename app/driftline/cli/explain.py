@@ -104,7 +104,7 @@ def _guarded(found: Explanation) -> Iterator[str]:
     """What the guard did, and what the model had predicted."""
     for trip in found.tripped:
         beyond = "" if trip.limit is None or trip.excess is None else f", {trip.excess:+.6g} beyond {trip.limit:.6g}"
-        yield f"guard: {trip.rung}{beyond}: {trip.action}"
+        yield f"guard: {trip.rung}{f' ({trip.feature})' if trip.feature else ''}{beyond}: {trip.action}"
     for made in found.unserved:
         value = made.prediction.value if made.prediction.value is not None else made.prediction.label
         instead = found.served.get("instead")

@@ -44,6 +44,7 @@ class TripValue(Struct, gc=False):
     action: str
     limit: Shown | UnsetType
     excess: Shown | UnsetType
+    feature: str | UnsetType
 
 
 class UnservedValue(Struct, gc=False):
@@ -228,6 +229,7 @@ def trips_of(tripped: Sequence[Trip]) -> list[TripValue]:
             trip.action,
             UNSET if trip.limit is None else written(trip.limit),
             UNSET if trip.excess is None else written(trip.excess),
+            trip.feature or UNSET,
         )
         for trip in tripped
     ]

@@ -29,7 +29,7 @@ OutcomeKind: TypeAlias = Literal[
 ]
 AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
 Guard: TypeAlias = Literal["served", "flagged", "clipped", "fallback", "withheld"]
-Rung: TypeAlias = Literal["finite", "untrained", "range", "step"]
+Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "unfamiliar", "share"]
 Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "withhold"]
 Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "value"]
 
@@ -98,12 +98,14 @@ class Trip(Struct, frozen=True, gc=False, array_like=True):
     Args:
         limit: that it is beyond; None where it has none.
         excess: by how much; negative below a least value.
+        feature: that is beyond it, where the limit is one of features.
     """
 
     rung: Rung
     action: Action
     limit: float | None = None
     excess: float | None = None
+    feature: str = ""
 
 
 class Forecast(Struct, frozen=True, gc=False, array_like=True):

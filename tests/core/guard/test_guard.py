@@ -145,6 +145,74 @@ def test_a_clipped_step_never_leads_out_of_the_range() -> None:
     assert outline([score]) == [("withheld", None)]  # 500 would be the nearest that the step allows
 
 
+def test_a_number_beyond_all_that_was_learned_from_is_unfamiliar_and_named() -> None:
+    here = shard(unfamiliar={"score_max": 0.9, "action": "withhold"})
+    for number in range(50):
+        fold(here, event(number, NOW_MS + number, number % 10 * 1.0, offset=number), label(number, 1.0, offset=number))
+    made = fold(here, *[event(f"n{x}", NOW_MS + 100, x, offset=200 + place)
+                        for place, x in enumerate((0.0, 9.8, 10.0, -5.0))])  # fmt: skip
+    scores = chosen(made, Score)
+    assert [one.guard for one in scores] == [
+        "served",
+        "served",
+        "withheld",
+        "withheld",
+    ]  # a tenth of the span is margin
+    (trip,) = scores[2].tripped
+    assert (trip.rung, trip.limit, trip.feature) == ("unfamiliar", 0.9, "x")
+    assert trip.excess == pytest.approx(1 - 2 / 51 - 0.9)
+    assert value_of(here, scores[2])["tripped"][0]["feature"] == "x"
+
+
+def test_a_text_is_as_unfamiliar_as_new_ones_are_rare() -> None:
+    def after(words: list[str]) -> str:
+        here = shard(unfamiliar={"score_max": 0.9})
+        for number, word in enumerate(words):
+            fold(here, structs.replace(event(number, offset=number), features=(1.0, word)), label(number, 1.0))
+        new = structs.replace(event("new", offset=999), features=(1.0, "never seen"))
+        return chosen(step(here, new), Score)[0].guard  # type: ignore[no-any-return]
+
+    assert after(["a", "b"] * 30) == "flagged"
+    assert after([f"id {number}" for number in range(60)]) == "served"  # every text is a new one
+    assert after(["a"] * 5) == "served"  # little is known
+    assert after(["a" * 300] * 60) == "served"  # prose
+
+
+def test_what_is_not_learned_is_not_familiar() -> None:
+    here = shard(unfamiliar={"score_max": 0.5})
+    fold(here, *[event(number, NOW_MS, 1.0, offset=number) for number in range(20)])
+    assert here.kept.known == []
+    fold(here, control("freeze"), label(0, 1.0), control("unfreeze"))
+    assert here.kept.known == []
+
+
+def test_too_many_yes_within_a_window_are_refused_and_the_window_moves_on() -> None:
+    guard = {"share": {"positive_max": 0.2, "window": "100s", "action": "fallback"}, "fallback": {"value": 0}}
+    here = Shard(small(guard=guard, decision={"threshold": 0.8}), 0)
+
+    def yes(count: int, at_ms: int, *, of: float = 0.9) -> list[str]:
+        here.learner._predict = lambda _: Prediction(of >= 0.8, {False: 1 - of, True: of}, of)
+        first = here.counts.get("scored", 0)
+        made = fold(here, *[event(first + one, at_ms, offset=first + one) for one in range(count)])
+        assert all(one.decision == one.prediction.label for one in chosen(made, Score))
+        return [one.guard for one in chosen(made, Score)]
+
+    assert yes(80, NOW_MS, of=0.3) == ["served"] * 80
+    assert yes(20, NOW_MS + 10_000) == ["served"] * 20  # 20 of 100 are no more than a fifth
+    assert yes(1, NOW_MS + 20_000) == ["fallback"]
+    assert yes(1, NOW_MS + 30_000, of=0.3) == ["served"]  # a no is no trouble
+    assert yes(5, NOW_MS + 500_000) == ["served"] * 5  # few are in the window
+    assert len(here.kept.crowds) <= 10
+
+
+def test_a_fallback_that_is_a_yes_does_not_pass_where_there_are_too_many() -> None:
+    guard = {"share": {"positive_max": 0.01, "action": "fallback"}, "fallback": [{"value": 0.9}]}
+    here = Shard(small(guard=guard), 0)
+    here.learner._predict = lambda _: Prediction(True, {False: 0.1, True: 0.9}, 0.9)
+    made = chosen(fold(here, *[event(number, offset=number) for number in range(101)]), Score)
+    assert [one.guard for one in made] == ["served"] * 99 + ["withheld"] * 2
+
+
 # -- fallbacks
 
 
@@ -344,6 +412,7 @@ GUARD = {
     "untrained": {"labels_min": 3},
     "range": {"min": -5, "max": 15},
     "step": {"ratio_max": 3, "tolerance": 2},
+    "unfamiliar": {"score_max": 0.8},
     "fallback": ["last_value", {"seasonal": "1m"}, {"value": 0}],
 }
 

@@ -208,6 +208,11 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
     match trip.rung:
         case "untrained":
             what = f"The model of {name} has learned {limit + excess:,.0f} labels, fewer than {limit:,.0f}"
+        case "unfamiliar":
+            what = f"An event of {name} is unlike all that its model has learned from, in {trip.feature}"
+        case "share":
+            share = percent(limit + excess)
+            what = f"{share} of the latest predictions of {name} are positive, more than {percent(limit)}"
         case "step":
             side = "more than the" if excess > 0 else "less than the"
             what = f"A prediction of {name} jumped: it is {abs(excess):.4g} {side} {limit:.4g} that its series allows"
@@ -217,7 +222,7 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
     sentence = f"{what}; {served}. The guard objected to {tripped:,} of the last {count:,} predictions."
     evidence: dict[str, object] = {
         "signal": trip.rung, "action": trip.action, "limit": limit, "excess": excess,
-        "tripped": tripped, "count": count,
+        "tripped": tripped, "count": count, **({"feature": trip.feature} if trip.feature else {}),
     }  # fmt: skip
     calm = f"The guard of {name} ({trip.rung}) has stopped few predictions"
     severe = count >= GUARD_MIN and tripped > count / 2 and trip.action != "flag"

@@ -473,6 +473,8 @@ def learn(
     except ModelRaisedError as raised:
         return str(raised)
     counts = shard.counts
+    if shard.ladder is not None and shard.ladder.knows:
+        shard.kept.learn(values)
     counts["learned"] = counts.get("learned", 0) + 1
     if shard.reactor.background is not None and shard.reactor.learn(
         shard.learner, values, label, learn_call(output_id), time_ms, oracle

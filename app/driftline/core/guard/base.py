@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from driftline.core.output import Action, Rung
+from driftline.core.record import FeatureValue
 
 
 class Case:
@@ -15,24 +16,32 @@ class Case:
         value: the number or probability that was predicted; None where there is none.
         learned: how many labels its model had learned; None for what no model made.
         near: the last values of its series, where they are known.
+
+    Attributes:
+        crowd: predictions in the latest window of time that are a yes, and all of them.
+        features: of the event; `known` is what was learned of each (`unfamiliar`).
     """
 
-    __slots__ = ("learned", "near", "value")
+    __slots__ = ("crowd", "features", "known", "learned", "near", "value")
 
     def __init__(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
         self.value = value
         self.learned = learned
         self.near = near
+        self.crowd = (0, 0)
+        self.features: Sequence[FeatureValue] = ()
+        self.known: Sequence[list[Any]] = ()
 
 
 class Beyond(NamedTuple):
-    """A limit, and by how much it is exceeded; the excess is negative below a least value.
+    """A limit, by how much it is exceeded (negative below a least value), and of which feature, if it is of one.
 
     Invariant: of a rung that can clip, the limit is the nearest value that passes.
     """
 
     limit: float
     excess: float
+    feature: str = ""
 
 
 class Limit(Protocol):

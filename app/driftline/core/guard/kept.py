@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from driftline.core.guard.unfamiliar import Known, learn, nothing
 from driftline.core.output import Rung
 from driftline.core.pipeline.guard import GuardForm
+from driftline.core.record import FeatureValue
 
 PARTS: Final = 24
+TENTHS: Final = 10  # of a window of time
 BLOCK: Final = 100  # predictions; the latest block and the one that is being filled say how often a rung trips
 CLEAN: Final = 100  # predictions in a row that passed, for the model to count as good
 
@@ -34,6 +37,8 @@ class Kept:
         filled: predictions in the block that is being filled; `trips` are those of its rungs, `trips_before` of the
             block before it.
         turn: how often the fields that tell series apart were changed.
+        crowds: of the latest tenths of a window of time: its number, its predictions, and those that are a yes.
+        known: what was learned of each feature.
     """
 
     series: dict[bytes, Series] = field(default_factory=dict)
@@ -44,6 +49,8 @@ class Kept:
     trips: dict[str, int] = field(default_factory=dict)
     trips_before: dict[str, int] | None = None
     turn: int = 0
+    crowds: list[list[int]] = field(default_factory=list)
+    known: list[Known] = field(default_factory=list)
 
     # -- series
 
@@ -107,6 +114,10 @@ class Kept:
     def adopt(self, before: GuardForm | None, after: GuardForm | None) -> None:
         """Another guard is declared: series that it tells apart otherwise begin anew, and so do its counts lately."""
         self.filled, self.trips, self.trips_before, self.clean = 0, {}, None, CLEAN
+        if after is None or after.unfamiliar is None:
+            self.known.clear()
+        if before is None or after is None or before.share != after.share:
+            self.crowds.clear()
         if before is None or after is None or before.by != after.by or not after.remembers:
             self.series.clear()
             self.turn += 1
@@ -123,6 +134,24 @@ class Kept:
         if len(self.series) > keys_max:
             self.bound(keys_max)
         return found
+
+    def crowd(self, positive: bool, time_ms: int, window_ms: int) -> tuple[int, int]:
+        """One more prediction; returns how many within the window were a yes, and how many there were."""
+        number, crowds = time_ms * TENTHS // window_ms, self.crowds
+        if not crowds or number > crowds[-1][0]:
+            crowds.append([number, 0, 0])
+            while crowds[0][0] <= number - TENTHS:
+                del crowds[0]
+        latest = crowds[-1]  # an event that is late counts among the latest
+        latest[1] += 1
+        latest[2] += positive
+        return sum([one[2] for one in crowds]), sum([one[1] for one in crowds])
+
+    def learn(self, values: Sequence[FeatureValue]) -> None:
+        """The model learned from an event."""
+        while len(self.known) < len(values):
+            self.known.append(nothing())
+        learn(self.known, values)
 
     # -- counts
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.guard import range as range_rung
+from driftline.core.guard import share as share_rung
 from driftline.core.guard import step as step_rung
+from driftline.core.guard import unfamiliar as unfamiliar_rung
 from driftline.core.guard import untrained as untrained_rung
 from driftline.core.guard.base import Beyond, Case, Limit
 from driftline.core.guard.kept import CLEAN, Kept
@@ -22,7 +24,13 @@ from driftline.core.record import Event, FeatureValue
 from driftline.core.task import task_of
 from driftline.core.task.predict import of_two
 
-RUNGS: Final[tuple[Callable[[GuardForm], Limit | None], ...]] = (untrained_rung.of, range_rung.of, step_rung.of)
+RUNGS: Final[tuple[Callable[[GuardForm, Pipeline], Limit | None], ...]] = (
+    untrained_rung.of,
+    range_rung.of,
+    step_rung.of,
+    unfamiliar_rung.of,
+    share_rung.of,
+)
 """In the order in which they are asked; `finite`, the first of all, is the learner's."""
 
 AskGood: TypeAlias = Callable[[], tuple[Prediction | None, int]]
@@ -57,7 +65,7 @@ class Ladder:
 
     def __init__(self, pipeline: Pipeline, guard: GuardForm) -> None:
         task = task_of(pipeline.task)
-        self._limits = tuple([made for of in RUNGS if (made := of(guard)) is not None])
+        self._limits = tuple([made for of in RUNGS if (made := of(guard, pipeline)) is not None])
         self._strict = tuple([limit for limit in self._limits if limit.action != "flag"])
         self._fallbacks = guard.fallback
         self._good_first: tuple[Fallback, ...] = ("last_good", *[one for one in guard.fallback if one != "last_good"])
@@ -70,7 +78,10 @@ class Ladder:
             [features.index(name) if name in features else -1 - context.index(name) for name in guard.by]
         )
         self._stores = any(place < 0 for place in self._places)  # the context is not kept until the label comes
-        self._steps = any(limit.name == "step" for limit in self._limits)
+        names = [limit.name for limit in self._limits]
+        self._steps, self.knows = "step" in names, "unfamiliar" in names
+        self._share = next((limit for limit in self._limits if isinstance(limit, share_rung.Share)), None)
+        self._window_ms = guard.share.window_ms if guard.share is not None else 0
         self._case = Case(None, None, ())
         self._classes, self._two = task.classes, task.probability
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
@@ -87,11 +98,8 @@ class Ladder:
         key = self._key(kept, event) if self._remembers else None
         time_ms = event.order_ms if event.time_ahead else event.time_ms
         kept.predicted()
+        case = self._case_of(kept, event, prediction.value, learned, key, time_ms)
         if guard == "served":  # as nearly always: nothing trips, and few words are made of it
-            case = self._case
-            case.value, case.learned = prediction.value, learned
-            if self._steps:
-                case.near = kept.near(key)
             for limit in self._limits:
                 if limit.beyond(case) is not None:
                     break
@@ -108,7 +116,6 @@ class Ladder:
             instead = "last_good"
         passed = guard != "withheld"
         if passed:
-            case = Case(prediction.value, learned, kept.near(key) if self._steps else ())
             passed = self._climb(case, trips)
             if passed and case.value is not prediction.value and case.value is not None:
                 prediction = self._of(case.value)
@@ -120,11 +127,25 @@ class Ladder:
         kept.clean = min(CLEAN, kept.clean + 1) if passed and instead is None else 0
         if not passed:
             order = self._order(trips[-1].action)
-            instead, prediction = self._fall_back(kept, order, key, time_ms, ask_good)
+            instead, prediction = self._fall_back(kept, order, key, time_ms, case, ask_good)
         if accepted and key is not None and prediction.value is not None:
             kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
         state = _state(trips, instead, passed=passed)
         return Judged(prediction, state, tuple(trips), instead, self._series(kept, key))
+
+    def _case_of(
+        self, kept: Kept, event: Event, value: float | None, learned: int, key: bytes | None, time_ms: int
+    ) -> Case:
+        """What the rungs see of a prediction, which is counted."""
+        case = self._case
+        case.value, case.learned = value, learned
+        if self._steps:
+            case.near = kept.near(key)
+        if self.knows:
+            case.features, case.known = event.features, kept.known
+        if self._share is not None and value is not None:
+            case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
+        return case
 
     def _series(self, kept: Kept, key: bytes | None) -> bytes | None:
         """What the event's label will say of which series it is, where the event's features do not."""
@@ -185,13 +206,19 @@ class Ladder:
                 return self._fallbacks
 
     def _fall_back(
-        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, ask_good: AskGood
+        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, case: Case, ask_good: AskGood
     ) -> tuple[Instead | None, Prediction]:
-        """The first fallback that may pass; nothing where none may."""
-        near = kept.near(key)
+        """The first fallback that may pass; nothing where none may.
+
+        Args:
+            case: of the prediction that did not pass.
+        """
         for fallback in order:
             name, made, learned = self._made(kept, fallback, key, time_ms, ask_good)
-            if made is not None and made != _NOTHING and self._allows(Case(made.value, learned, near)):
+            if made is None or made == _NOTHING:
+                continue
+            case.value, case.learned = made.value, learned
+            if self._allows(case):
                 return name, made
         return None, _NOTHING
 
@@ -217,7 +244,7 @@ class Ladder:
 
 
 def _trip(limit: Limit, found: Beyond) -> Trip:
-    return Trip(limit.name, limit.action, found.limit, found.excess)
+    return Trip(limit.name, limit.action, found.limit, found.excess, found.feature)
 
 
 def _state(trips: list[Trip], instead: Instead | None, *, passed: bool) -> Guard:

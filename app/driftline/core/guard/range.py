@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from driftline.core.guard.base import Beyond, Case, Limit
 from driftline.core.output import Action, Rung
+from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
 
 
@@ -30,7 +31,7 @@ class Range(Struct, frozen=True, gc=False):
         return None
 
 
-def of(guard: GuardForm) -> Limit | None:
+def of(guard: GuardForm, pipeline: Pipeline) -> Limit | None:
     """The rung, where the pipeline declares it."""
     form = guard.range
     if form is None:

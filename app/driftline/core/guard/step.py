@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from driftline.core.guard.base import Beyond, Case, Limit
 from driftline.core.output import Action, Rung
+from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
 
 
@@ -62,7 +63,7 @@ class Step(Struct, frozen=True, gc=False):
         return Beyond(low, value - low) if value < low else None
 
 
-def of(guard: GuardForm) -> Limit | None:
+def of(guard: GuardForm, pipeline: Pipeline) -> Limit | None:
     """The rung, where the pipeline declares it."""
     form = guard.step
     if form is None:

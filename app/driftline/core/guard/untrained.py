@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from driftline.core.guard.base import Beyond, Case, Limit
 from driftline.core.output import Action, Rung
+from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
 
 
@@ -23,7 +24,7 @@ class Untrained(Struct, frozen=True, gc=False):
         return Beyond(self.labels_min, learned - self.labels_min)
 
 
-def of(guard: GuardForm) -> Limit | None:
+def of(guard: GuardForm, pipeline: Pipeline) -> Limit | None:
     """The rung, where the pipeline declares it."""
     form = guard.untrained
     return None if form is None else Untrained(form.labels_min, form.action)

@@ -107,11 +107,36 @@ class Step(Form):
     )
 
 
+class Unfamiliar(Form):
+    """How unlike to what was learned from an event may be."""
+
+    score_max: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="greatest surprise, from 0 to 1: one less the probability of a value as new as this one (a number "
+        "beyond those that were learned from, a text that was not among them)"
+    )
+    action: Literal["flag", "last_good", "fallback", "withhold"] = Field(default="flag", description=_WITHOUT_CLIP)
+
+
+class Positives(Form):
+    """How many predictions may be positive within a span of time."""
+
+    positive_max: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="greatest share of positive predictions, judged from 100 predictions in the window on"
+    )
+    window_ms: Annotated[Duration, Field(ge=1_000)] = Field(
+        default=600_000, alias="window", description="span of event time"
+    )
+    action: Literal["flag", "last_good", "fallback", "withhold"] = Field(default="flag", description=_WITHOUT_CLIP)
+
+
 def _read_list(value: object) -> object:
     """One of something, or a list of them."""
     if isinstance(value, list | tuple):
         return tuple(value)
     return (value,)
+
+
+AnyRung: TypeAlias = Untrained | Range | Step | Unfamiliar | Positives
 
 
 class GuardForm(Form):
@@ -129,6 +154,10 @@ class GuardForm(Form):
     untrained: Untrained | None = Field(default=None, description="limits for a model that has learned little")
     range: Range | None = Field(default=None, description="limits of the prediction")
     step: Step | None = Field(default=None, description="limits of the change from the last value of the series")
+    unfamiliar: Unfamiliar | None = Field(default=None, description="limits of what is new about an event's features")
+    share: Positives | None = Field(
+        default=None, description="binary, and anomaly with a decision: limits of how many predictions are positive"
+    )
     fallback: Annotated[
         tuple[Fallback, ...],
         BeforeValidator(_read_list),
@@ -143,9 +172,15 @@ class GuardForm(Form):
     )
 
     @property
-    def rungs(self) -> dict[str, Untrained | Range | Step]:
+    def rungs(self) -> dict[str, AnyRung]:
         """The rungs that are declared, by name, in the order in which they are asked."""
-        found = {"untrained": self.untrained, "range": self.range, "step": self.step}
+        found: dict[str, AnyRung | None] = {
+            "untrained": self.untrained,
+            "range": self.range,
+            "step": self.step,
+            "unfamiliar": self.unfamiliar,
+            "share": self.share,
+        }
         return {name: rung for name, rung in found.items() if rung is not None}
 
     @property

@@ -26,9 +26,15 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
         yield Problem("guard", None, "has no limits: add untrained, range or step, or remove it")
     if task is not None and ((task.classes and not task.probability) or task.slates):
         for name in guard.rungs:
-            if name != "untrained":
+            if name not in ("untrained", "unfamiliar"):
                 text = f"is for numbers and probabilities; remove it for {task.name}"
                 yield Problem(f"guard.{name}", None, text)
+    if guard.share is not None and task is not None and not task.probability:
+        decided = "decision" not in draft or draft["decision"] is not None
+        if task.decides and not decided:
+            yield Problem("guard.share", None, "needs `decision`, which says what is positive")
+        elif not task.decides and not task.classes:
+            yield Problem("guard.share", None, f"is for yes or no; remove it for {task.name}")
     if guard.range is not None:
         yield from _range(guard.range, task)
     if guard.step is not None:

@@ -198,7 +198,7 @@ def _guard(draft: Draft, model: Any) -> Iterator[Problem]:
     if guard is None or task is None or model is None or not task.probability or not without_probabilities(model, task):
         return
     for name in guard.rungs:
-        if name != "untrained":
+        if name not in ("untrained", "unfamiliar"):
             yield Problem(f"guard.{name}", None, "needs a model with probabilities, but this one gives only classes")
 
 
