@@ -33,6 +33,8 @@ EVENT_COUNT = 1_000
 _START_MS = 1_600_000_000_000
 _WORDS = ("amber", "birch", "coral", "delta", "ember", "fjord", "grove", "harbor", "iris", "juniper", "kelp", "lotus")
 _OMITTED = 0.05
+_SERIES = 2  # of a pipeline that forecasts
+_NAMED = ("a", "b")
 
 
 class Trace(Struct, frozen=True):
@@ -89,12 +91,18 @@ def synthetic_records(pipeline: Pipeline, events: int = EVENT_COUNT, *, negative
     """
     rng = random.Random(pipeline.seed)
     wait_ms = pipeline.label.wait_ms if pipeline.label else 0
-    gap_ms = max(wait_ms // 200, 1_000)
+    ahead = pipeline.forecast
+    gap_ms = max(wait_ms // 200, 1_000) if ahead is None else max(ahead.step_ms // _SERIES, 1)
     timed: list[tuple[int, int, int, Record]] = []
     for number in range(events):
         time_ms = _START_MS + number * gap_ms
         form = pipeline.event
         read = [_value(feature, place, rng, negative) for place, feature in enumerate(form.read.values())]
+        if ahead is not None:
+            read = [
+                _NAMED[number % _SERIES] if name in ahead.by and feature.type in ("key", "string") else value
+                for (name, feature), value in zip(form.read.items(), read, strict=True)
+            ]
         values, context = form.arrange(read)
         source = Source(pipeline.topics.events, 0, number, time_ms, None, None)
         timed.append((time_ms, 2, number, Event(source, time_ms, time_ms, f"event-{number}", values, context=context)))

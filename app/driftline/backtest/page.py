@@ -103,6 +103,8 @@ def _head(report: Report) -> tuple[str, str]:
     what = "Partial backtest" if report.partial else "Backtest"
     count = len(report.candidates)
     title = f"{what}: {count} models on the same data" if count > 1 else f"{what} of {report.candidates[0].name}"
+    if report.measure.horizons:
+        return title, f"{', '.join(pieces)}. Each observation was forecast before it was learned."
     return title, f"{', '.join(pieces)}. Each event was scored before its label was learned."
 
 

@@ -160,6 +160,73 @@ def by_part(report: Report, metric: str, which: str, title: str) -> Figure:
     return figure
 
 
+def by_horizon(report: Report, metric: str) -> Figure:
+    """A metric by how many steps ahead; of errors, the seasonal naive forecast's beside it."""
+    figure = _figure(f"{metric} by horizon", 340)
+    naive = {"MAE": "NaiveMAE", "MASE": "NaiveMASE"}.get(metric)
+    for place, one in enumerate(report.candidates):
+        for name, dash in ((metric, "solid"), *([(naive, "dot")] if naive is not None and place == 0 else [])):
+            figure.add_trace(
+                Scatter(
+                    x=[int(part.name) for part in one.horizons],
+                    y=[part.values.get(name) for part in one.horizons],
+                    customdata=[part.n for part in one.horizons],
+                    name=_name(one) if name == metric else "seasonal naive",
+                    mode="lines+markers",
+                    line={"color": colour(place) if name == metric else "#5b6775", "width": 2, "dash": dash},
+                    hovertemplate="%{y:.4f} (%{customdata:,} forecasts)",
+                )
+            )
+    figure.update_layout(hovermode="x unified")
+    figure.update_xaxes(title_text="steps ahead", nticks=12, tickangle=0)
+    return figure
+
+
+def forecasts(report: Report, one: CandidateReport, number: int) -> Figure:
+    """The last observations of a series, what was forecast of them one step before, with its interval, and as many
+    steps before as there are horizons."""
+    trace = one.traces[number]
+    times = [_at(report, point.time_ms) for point in trace.points]
+    figure = _figure(f"{trace.series or 'The series'}: forecast and observed", 340)
+    bounds: tuple[tuple[list[float | None], str | None], ...] = (
+        ([point.lower for point in trace.points], None),
+        ([point.upper for point in trace.points], "tonexty"),
+    )
+    for edge, fill in bounds:
+        figure.add_trace(
+            Scatter(
+                x=times,
+                y=edge,
+                mode="lines",
+                line={"width": 0},
+                fill=fill,
+                fillcolor="rgba(0,114,178,0.18)",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    lines: tuple[tuple[str, list[float | None], str, str], ...] = (
+        ("observed", [point.truth for point in trace.points], "#1d2733", "solid"),
+        ("1 step before", [point.near for point in trace.points], COLOURS[0], "solid"),
+        (f"{len(one.horizons)} steps before", [point.far for point in trace.points], COLOURS[1], "dot"),
+    )
+    for name, values, shade, dash in lines:
+        if any(value is not None for value in values):
+            figure.add_trace(
+                Scatter(
+                    x=times,
+                    y=values,
+                    mode="lines",
+                    name=name,
+                    line={"color": shade, "width": 1.5, "dash": dash},
+                    hovertemplate="%{y:,.4g}",
+                )
+            )
+    figure.update_layout(hovermode="x unified", showlegend=True, legend={"orientation": "h", "y": -0.15})
+    figure.update_xaxes(title_text="row" if report.source.counted else None, nticks=6, tickangle=0)
+    return figure
+
+
 def delays(report: Report) -> Figure:
     """When labels came."""
     figure = _figure("Labels by delay", 340)

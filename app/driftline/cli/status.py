@@ -159,6 +159,20 @@ def _held(by: str, held: Mapping[str, int]) -> str:
     )
 
 
+def _forecasts(forecast: Mapping[str, Any]) -> str:
+    """How many series, and how good their forecasts were: over all horizons, the nearest and the furthest."""
+    series = f"{forecast['series']:,} series" + (f" ({forecast['evicted']:,} let go)" if forecast["evicted"] else "")
+    if not forecast["judged"]:
+        return f"{series}; no forecast has met its truth yet"
+    parts = []
+    for name, naive in (("MAE", "NaiveMAE"), ("MASE", "NaiveMASE"), ("Coverage", None)):
+        each = [_shown(value) for value in forecast["by_horizon"][name]]
+        beside = f", seasonal naive {_shown(forecast['metrics'][naive])}" if naive is not None else ""
+        spread = f"; 1 step ahead {each[0]}, {len(each)} steps {each[-1]}" if len(each) > 1 else ""
+        parts.append(f"{name} {_shown(forecast['metrics'][name])} ({beside.removeprefix(', ')}{spread})")
+    return f"{series}; {forecast['judged']:,} forecasts judged: {', '.join(parts)}".replace("(; ", "(")
+
+
 def _guarded(guard: Mapping[str, Any]) -> str:
     """How often each rung of the guard tripped, and what was served instead."""
 
@@ -181,6 +195,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: the model is untrained, so its predictions mean nothing yet"
         if latest := [_command(one) for one in note.get("commands", ())]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
+        if forecast := note.get("forecast"):
+            yield f"shard {shard.partition}: {_forecasts(forecast)}"
         if (guard := note.get("guard")) and guard["tripped"]:
             yield f"shard {shard.partition}: {_guarded(guard)}"
         for by, held in note.get("history", {}).items():

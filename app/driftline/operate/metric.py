@@ -201,7 +201,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
-    maturity, past, guard = _Maturity(), _History(), _Guard()
+    maturity, past, guard, ahead = _Maturity(), _History(), _Guard(), _Ahead()
     for partition, runner in shards:
         live = runner.live
         if live is None:
@@ -210,6 +210,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
         maturity.add(partition, summary)
         past.add(partition, summary.get("history", {}))
         guard.add(partition, summary.get("guard"))
+        ahead.add(partition, summary.get("forecast"), summary["counts"])
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         for fate, count in summary["labels"].items():
@@ -238,6 +239,59 @@ def _states(shards: Shards) -> Iterator[Metric]:
     yield from maturity.families()
     yield from past.families()
     yield from guard.families()
+    yield from ahead.families()
+
+
+class _Ahead:
+    """The series of pipelines that forecast."""
+
+    def __init__(self) -> None:
+        self._by_horizon = GaugeMetricFamily(
+            "driftline_forecast",
+            "Metrics of served forecasts since the first one, by steps ahead (all: over all of them).",
+            labels=["partition", "metric", "horizon"],
+        )
+        self._by_segment = GaugeMetricFamily(
+            "driftline_forecast_by_segment",
+            "Metrics of served forecasts over all horizons, by segment.",
+            labels=["partition", "metric", "segment"],
+        )
+        self._series = GaugeMetricFamily(
+            "driftline_forecast_series", "Series whose past is kept.", labels=["partition"]
+        )
+        self._evicted = CounterMetricFamily(
+            "driftline_forecast_series_evicted",
+            "Series that were let go, the least recently observed first.",
+            labels=["partition"],
+        )
+        self._observations = CounterMetricFamily(
+            "driftline_forecast_observations",
+            "Observations by where they fell in their series; missed_steps counts the steps that were left out.",
+            labels=["partition", "place"],
+        )
+
+    def add(self, partition: str, summary: Mapping[str, Any] | None, counts: Mapping[str, int]) -> None:
+        if summary is None:
+            return
+        self._series.add_metric([partition], summary["series"])
+        self._evicted.add_metric([partition], summary["evicted"])
+        for what, count in sorted(counts.items()):
+            if what.startswith("forecast_"):
+                self._observations.add_metric([partition, what.removeprefix("forecast_")], count)
+        for name, value in summary["metrics"].items():
+            if value is not None:
+                self._by_horizon.add_metric([partition, name, "all"], value)
+        for name, values in summary["by_horizon"].items():
+            for number, value in enumerate(values, 1):
+                if value is not None:
+                    self._by_horizon.add_metric([partition, name, str(number)], value)
+        for segment, board in summary.get("by_segment", {}).items():
+            for name, value in board["metrics"].items():
+                if value is not None:
+                    self._by_segment.add_metric([partition, name, segment], value)
+
+    def families(self) -> Iterator[Metric]:
+        yield from (self._by_horizon, self._by_segment, self._series, self._evicted, self._observations)
 
 
 class _Guard:
