@@ -22,10 +22,12 @@ from driftline.core.error import InputFileError, InputLostError
 from driftline.core.fold.future import Judge
 from driftline.core.fold.merge import Merge
 from driftline.core.fold.step import step
+from driftline.core.model.learner import Learner
 from driftline.core.oracle import Oracle
 from driftline.core.output import Score, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_place
+from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import Event, InputRecord, Source
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
@@ -60,6 +62,8 @@ class Explanation(Struct, frozen=True):
         alerts: of its shard, open when it was scored.
         tripped: rungs of the guard that the prediction did not pass.
         unserved: what the model predicted, where something else was served.
+        items: of a request, each candidate in the policy's order: what the model expected, the bonus for exploring it,
+            its popularity and its propensity.
     """
 
     place: tuple[str, int, int]
@@ -79,6 +83,7 @@ class Explanation(Struct, frozen=True):
     alerts: list[dict[str, Any]]
     tripped: tuple[Trip, ...] = ()
     unserved: tuple[Unserved, ...] = ()
+    items: list[dict[str, Any]] = []
 
 
 class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was looked for
@@ -241,8 +246,16 @@ async def _explain(
         outcome=outcome,
         alerts=await _open_alerts(broker, Place(pipeline.topics.alerts, shard), cause),
         tripped=found.score.tripped,
-        unserved=found.score.unserved,
+        unserved=found.score.unserved if not isinstance(learner.model, Recommender) else (),
+        items=_items(learner, found.score),
     )
+
+
+def _items(learner: Learner, score: Score) -> list[dict[str, Any]]:
+    """What the policy knew of each candidate of a request, in its order; nothing of other tasks."""
+    if not isinstance(learner.model, Recommender):
+        return []
+    return learner.model.reasons((*score.features, score.event_id))
 
 
 def debugged(model: Any, features: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 
 WEIGHTS_SHOWN = 20
+ITEMS_SHOWN = 10
 _VALUE_MAX = 300
 _TIME_END_MS = 253_402_300_800_000  # the year 10000
 DIFFERENT = 1  # exit code: what was derived is not what was served
@@ -77,6 +78,7 @@ def lines(found: Explanation) -> list[str]:
         "features",
         *(f"  {name} = {_cut(value)}" for name, value in found.features.items()),
     ]
+    shown += _items(found)
     if found.weights:
         if found.intercept is None:
             shown.append("how each word moved the log odds (count x weight)")
@@ -98,6 +100,24 @@ def lines(found: Explanation) -> list[str]:
     shown.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
     shown += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return shown
+
+
+def _items(found: Explanation) -> Iterator[str]:
+    """The candidates of a request: what was shown, and why."""
+    if not found.items:
+        return
+    shown = {one["item"]: place + 1 for place, one in enumerate(found.served.get("slate", []))}
+    yield f"candidates ({'explored' if found.served.get('explored') else 'the best known'}; shown ones by their place)"
+    yield "  place  expected    bonus  popularity  propensity  item"
+    kept = [one for place, one in enumerate(found.items) if place < ITEMS_SHOWN or one["item"] in shown]
+    for one in kept:
+        place = str(shown.get(one["item"], ""))
+        yield (
+            f"  {place:>5}  {one['expected']:8.4f} {one['bonus']:+8.4f}  {one['popularity']:10.4f}  "
+            f"{one['propensity']:10.4f}  {_cut(one['item'])}"
+        )
+    if rest := len(found.items) - len(kept):
+        yield f"  {rest:,} others"
 
 
 def _guarded(found: Explanation) -> Iterator[str]:

@@ -199,6 +199,8 @@ def check_recommend(draft: Draft, _: Any = None) -> Iterator[Problem]:
     if form is None:
         yield Problem(SLATES, None, "is required for task recommend: {candidates: FEATURE, slate: 3}")
         return
+    if draft.get("guard") is not None:
+        yield Problem("guard", None, f"cannot be used with task {task.name}: a slate is no single value; remove it")
     if (form.candidates is None) == (not form.catalogue):
         text = "write either candidates (a feature of type items) or a catalogue (a list of item ids)"
         yield Problem(SLATES, None, text)
