@@ -495,7 +495,10 @@ def _check_promise(world: World, fold: Fold) -> None:
         raise BrokenError(f"outcomes {partition}: an event ends twice, or was never there: {ends}")
     if len(ends) + len(shard.pending) != len(scored):
         raise BrokenError(f"outcomes {partition}: {len(scored)} scored, {len(ends)} ended, {len(shard.pending)} wait")
-    told = sum(one["kind"] in UNJOINED or (one["kind"] in ENDS and "label_time_ms" in one) for one in documents)
+    if shard.terms.slates:  # rewards are gathered, and published once a request
+        told = sum(one["kind"] in UNJOINED for one in documents) + shard.counts.get("gathered", 0)
+    else:
+        told = sum(one["kind"] in UNJOINED or (one["kind"] in ENDS and "label_time_ms" in one) for one in documents)
     if told + len(shard.early) != labels:
         raise BrokenError(f"outcomes {partition}: {labels} labels, {told} told of, {len(shard.early)} held")
     lessons = sum(one["kind"] in ("joined", "assumed") for one in documents)

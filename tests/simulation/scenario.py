@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from tests.simulation import guarded
 from tests.simulation.loads import KINDS, commands, signed_command
 from tests.simulation.past import declare, with_keys
+from tests.simulation.slates import recommend, with_item
 from tests.support.poisonous import BAD
 
 BASE_MS = 1_700_000_000_000  # wall time at the start
@@ -154,7 +155,9 @@ def draw(seed: int) -> Scenario:
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), rng.choice((1, 2, 2, 3))
     document = _pipeline(rng)
     declare(Random(f"{seed} history"), document)
-    guarded.declare(Random(f"{seed} guard"), document)
+    recommend(Random(f"{seed} slates"), document)
+    if "recommend" not in document:  # a slate takes no guard
+        guarded.declare(Random(f"{seed} guard"), document)
     length_s = rng.choice((1.0, 2.0, 4.0))
     sends, endings = _sends(rng, partitions, length_s, document)
     delivery = document["delivery"]
@@ -182,6 +185,8 @@ def draw(seed: int) -> Scenario:
     sends = _moved(Random(f"{seed} moved"), sends, widenings, partitions)
     if "context" in document["event"]:
         sends = _keyed(seed, sends)
+    if "recommend" in document:
+        sends = _rewarded(seed, sends)
     return Scenario(
         seed=seed,
         partitions=partitions,
@@ -257,6 +262,16 @@ def _keyed(seed: int, sends: list[Send]) -> list[Send]:
     return [
         structs.replace(one, value=with_keys(Random(f"{seed} keys {one.event_id}"), one.value))
         if one.kind == "event" and one.event_id >= 0 and one.value is not None
+        else one
+        for one in sends
+    ]
+
+
+def _rewarded(seed: int, sends: list[Send]) -> list[Send]:
+    """Labels with an item; one that comes again may be for another."""
+    return [
+        structs.replace(one, value=with_item(Random(f"{seed} item {one.event_id} {one.at_s}"), one.value))
+        if one.kind == "label" and one.event_id >= 0 and one.value is not None
         else one
         for one in sends
     ]

@@ -27,7 +27,9 @@ def taught(pipeline: Pipeline, count: int = 60, seed: int = 1) -> Learner:
             for feature in pipeline.event.features.values()
         ]
         first = float(values[0] or 0.0)
-        label: LabelValue | None = {"regression": 2.0 * first, "anomaly": None}.get(pipeline.task, first > 0)
+        earned = f'{{"rewards":{{"a":{float(first > 0)},"b":{float(first < 0)}}}}}'
+        labels: dict[str, LabelValue | None] = {"regression": 2.0 * first, "anomaly": None, "recommend": earned}
+        label = labels.get(pipeline.task, first > 0)
         learner.learn(values, label, f"teach {number}", 0, Oracle())
     return learner
 
