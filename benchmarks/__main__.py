@@ -9,9 +9,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import backtest, latency, snapshot, throughput
+from benchmarks import backtest, case, latency, snapshot, throughput
 
-BENCHMARKS = ("throughput", "latency", "backtest", "snapshot")
+BENCHMARKS = ("throughput", "history", "latency", "backtest", "snapshot")
 
 
 @click.command()
@@ -21,11 +21,19 @@ BENCHMARKS = ("throughput", "latency", "backtest", "snapshot")
     "--pairs", default=100_000, show_default=True, help="Events with labels, for Driftline and the bare loop."
 )
 @click.option("--agent-pairs", default=5_000, show_default=True, help="Events with labels, for the Faust app.")
+@click.option("--shards", default=case.SHARDS, show_default=True, help="Shards of Driftline, for throughput.")
 @click.option("--events", default=500, show_default=True, help="Events whose latency is measured, of each.")
 @click.option("--pending", default=1_000_000, show_default=True, help="Events that wait at once, for snapshots.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def main(
-    names: tuple[str, ...], rounds: int, pairs: int, agent_pairs: int, events: int, pending: int, as_json: bool
+    names: tuple[str, ...],
+    rounds: int,
+    pairs: int,
+    agent_pairs: int,
+    shards: int,
+    events: int,
+    pending: int,
+    as_json: bool,
 ) -> None:
     """Measure Driftline against plain loops, on a real Kafka of its own (Java 17 or later, Maven once)."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new Kafka has much to say
@@ -34,8 +42,15 @@ def main(
     report: throughput.Report | latency.Report | backtest.Report | snapshot.Report
     for name in names or BENCHMARKS:
         with console.status(name) as status:
-            if name == "throughput":
-                report = throughput.measure(rounds, pairs, agent_pairs, lambda text: _say(console, status, text))
+            if name in ("throughput", "history"):
+                report = throughput.measure(
+                    rounds,
+                    pairs,
+                    agent_pairs,
+                    lambda text: _say(console, status, text),
+                    shards=shards,
+                    history=name == "history",
+                )
                 tables = throughput.tables(report)
             elif name == "backtest":
                 report = backtest.measure(rounds, lambda text: _say(console, status, text))

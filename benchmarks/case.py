@@ -1,7 +1,8 @@
-"""What is measured: one pipeline, and records for it.
+"""What is measured: two pipelines, and records for them.
 
 Nine numeric features and a label that follows a noisy linear rule, with its label 1,000 events later. Made up from a
-seed, so that no data set is needed; the cost of a pair does not depend on what the numbers say.
+seed, so that no data set is needed; the cost of a pair does not depend on what the numbers say. The second pipeline has
+six history features more, of 2,000 cards that have an event every 20 s each.
 """
 
 from __future__ import annotations
@@ -19,27 +20,40 @@ METRICS = ("Accuracy", "LogLoss")
 MODEL = "StandardScaler() | LogisticRegression()"
 PARTITIONS = 4
 SHARDS = 1  # what a new pipeline begins with: one model for all partitions
+CARDS = 2_000
+HISTORY: dict[str, dict[str, str]] = {
+    "count_1m": {"history": "count", "by": "card", "over": "1m"},
+    "count_5m": {"history": "count", "by": "card", "over": "5m"},
+    "mean_5m": {"history": "mean(x1)", "by": "card", "over": "5m"},
+    "mean_15m": {"history": "mean(x1)", "by": "card", "over": "15m"},
+    "since": {"history": "since_last", "by": "card"},
+    "label_5m": {"history": "label_mean", "by": "card", "over": "5m"},
+}
 STEP_MS = 10
 LABEL_DELAY_MS = 1_000 * STEP_MS
 
 
-def pipeline(name: str, events: str | None = None, labels: str | None = None) -> Pipeline:
+def pipeline(name: str, events: str | None = None, labels: str | None = None, *, history: bool = False) -> Pipeline:
     """The pipeline that Driftline runs.
 
     Args:
         name: its own topics are called after it, so a fresh name is a fresh start.
         events, labels: input topics to share with others.
+        history: with features from the past of each card.
     """
+    features: dict[str, Any] = dict.fromkeys(FEATURES, "number")
     document: dict[str, Any] = {
         "pipeline": name,
         "task": "binary",
         "topics": {"events": events, "labels": labels},
-        "event": {"id": "id", "features": dict.fromkeys(FEATURES, "number")},
+        "event": {"id": "id", "features": features},
         "label": {"id": "id", "value": "label", "wait": "1d"},
         "model": MODEL,
         "metrics": list(METRICS),
         "delivery": "exactly_once",
     }
+    if history:
+        document["event"] = {"id": "id", "context": {"card": "key"}, "features": features | HISTORY}
     return parse_pipeline(document)
 
 
@@ -52,5 +66,5 @@ def samples(count: int, seed: int = 7) -> Iterator[Sample]:
     for number in range(count):
         values = [round(gauss(5, 2), 4) for _ in FEATURES]
         rule = sum(weight * (value - 5) for weight, value in zip(weights, values, strict=True)) + gauss(0, 1)
-        event = {"id": number, **dict(zip(FEATURES, values, strict=True))}
+        event = {"id": number, "card": number * 7919 % 10_007 % CARDS, **dict(zip(FEATURES, values, strict=True))}
         yield Sample(number, event, int(rule > 0), start_ms + number * STEP_MS)

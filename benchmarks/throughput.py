@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -19,8 +20,9 @@ from rich.table import Table
 
 from benchmarks import case, machine
 from driftline.config import Settings, load_settings
+from driftline.core.pipeline import Pipeline
 from driftline.devbroker import kafka
-from driftline.ingest.feed import Feed
+from driftline.ingest.feed import RowSender
 from driftline.kafka import topic
 
 CONTENDERS = ("driftline", "bare", "agent")
@@ -76,33 +78,45 @@ class Report:
         return {"runs": [asdict(run) for run in self.runs], "ratios": ratios, "setting": self.setting}
 
 
-def measure(rounds: int, pairs: int, agent_pairs: int, say: Callable[[str], None]) -> Report:
+def measure(
+    rounds: int,
+    pairs: int,
+    agent_pairs: int,
+    say: Callable[[str], None],
+    *,
+    shards: int = case.SHARDS,
+    history: bool = False,
+) -> Report:
     """Run it all on a Kafka of its own.
 
     Args:
         pairs: events with their labels, for Driftline and the bare loop.
         agent_pairs: the same for the Faust app, which is slow.
         say: told of each step.
+        shards: of Driftline.
+        history: with six history features, against a bare loop that computes them by hand; without the Faust app.
 
     Raises:
         RuntimeError: a contender failed, or did not score and learn all.
     """
     core, broker_core = machine.split_cores()
+    contenders = CONTENDERS[:2] if history else CONTENDERS
+    chosen = partial(case.pipeline, history=history)
     say("starting Kafka")
     with kafka.start(partitions=case.PARTITIONS) as broker:
         settings = load_settings({}, {"bootstrap": broker.bootstrap})
         stamp = int(time.time())
         inputs = {}
-        for count in {pairs, agent_pairs}:
+        for count in {pairs, agent_pairs} if "agent" in contenders else {pairs}:
             say(f"producing {count:,} events with their labels")
-            inputs[count] = asyncio.run(_produce(settings, f"input{count}-{stamp}", count))
+            inputs[count] = asyncio.run(_produce(settings, chosen(f"input{count}-{stamp}"), count))
         runs = []
         for number in range(1, rounds + 1):
-            for place in range(len(CONTENDERS)):
-                contender = CONTENDERS[(place + number - 1) % len(CONTENDERS)]
+            for place in range(len(contenders)):
+                contender = contenders[(place + number - 1) % len(contenders)]
                 count = agent_pairs if contender == "agent" else pairs
                 name = f"{contender}-{stamp}-{number}"
-                found = _run(settings, contender, name, inputs[count], count, core)
+                found = _run(settings, contender, chosen(name, *inputs[count]), count, core, shards, history)
                 wall_s, cpu_s, held_s = found["wall_s"], found["cpu_s"], found["held_s"]
                 run = Run(contender, number, count, count / wall_s, cpu_s / count * 1e6, held_s / wall_s)
                 say(f"round {number}: {NAMES[contender]}: {run.rate:,.0f} pairs/s")
@@ -112,9 +126,9 @@ def measure(rounds: int, pairs: int, agent_pairs: int, say: Callable[[str], None
         "core": core,
         "broker_core": broker_core,
         "partitions": case.PARTITIONS,
-        "shards": case.SHARDS,
+        "shards": shards,
         "model": case.MODEL,
-        "features": len(case.FEATURES),
+        "features": len(chosen("any").event.features),
         "metrics": list(case.METRICS),
         "drift": [watch.detector for watch in case.pipeline("any").drift.error],
         "delivery": {"driftline": "exactly_once", "bare": "none promised", "agent": "at_least_once"},
@@ -127,6 +141,8 @@ def ratios(runs: list[Run]) -> list[Ratio]:
     """Driftline against each rival, round by round."""
     found = []
     for rival, target in TARGETS.items():
+        if not any(run.contender == rival for run in runs):
+            continue
         own = {run.round: run for run in runs if run.contender == "driftline"}
         theirs = [run for run in runs if run.contender == rival]
         rates = [own[run.round].rate / run.rate for run in theirs]
@@ -142,13 +158,14 @@ def tables(report: Report) -> list[Table]:
         title_justify="left",
     )
     rates.add_column("round", justify="right")
-    for contender in CONTENDERS:
+    contenders = [name for name in CONTENDERS if any(run.contender == name for run in report.runs)]
+    for contender in contenders:
         rates.add_column(NAMES[contender], justify="right")
         rates.add_column("CPU us", justify="right", style="dim")
         rates.add_column("held", justify="right", style="dim")
     for number in sorted({run.round for run in report.runs}):
         row = [str(number)]
-        for contender in CONTENDERS:
+        for contender in contenders:
             run = next(run for run in report.runs if (run.contender, run.round) == (contender, number))
             row += [f"{run.rate:,.0f}", f"{run.cpu_us:.1f}", f"{run.held:.0%}"]
         rates.add_row(*row)
@@ -163,11 +180,10 @@ def tables(report: Report) -> list[Table]:
     return [rates, compared]
 
 
-async def _produce(settings: Settings, name: str, count: int) -> tuple[str, str]:
+async def _produce(settings: Settings, chosen: Pipeline, count: int) -> tuple[str, str]:
     """Write the inputs; returns the events' and the labels' topic."""
-    chosen = case.pipeline(name)
     await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1)
-    fed = await Feed(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count))
+    fed = await RowSender(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count))
     if (fed.events, fed.labels) != (count, count):
         raise RuntimeError(f"produced {fed.events} events and {fed.labels} labels, not {count} of each")
     assert chosen.topics.labels is not None  # this pipeline has labels
@@ -175,17 +191,17 @@ async def _produce(settings: Settings, name: str, count: int) -> tuple[str, str]
 
 
 def _run(
-    settings: Settings, contender: str, name: str, inputs: tuple[str, str], count: int, core: int | None
+    settings: Settings, contender: str, chosen: Pipeline, count: int, core: int | None, shards: int, history: bool
 ) -> dict[str, Any]:
     """Run one contender, and see for ourselves that it scored and learned all."""
-    chosen = case.pipeline(name, *inputs)
     scores = chosen.topics.scores
-    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1))
+    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=shards, retention_ms=-1))
     asked = {
         "bootstrap": settings.bootstrap,
-        "name": name,
-        "events": inputs[0],
-        "labels": inputs[1],
+        "name": chosen.name,
+        "events": chosen.topics.events,
+        "labels": chosen.topics.labels,
+        "history": history,
         "scores": scores,
         "pairs": count,
         "partitions": case.PARTITIONS,

@@ -15,6 +15,7 @@ from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
 from benchmarks.case import FEATURES
+from benchmarks.contender.past import Past
 from benchmarks.contender.stopwatch import Stopwatch, options
 from benchmarks.machine import pin
 
@@ -24,6 +25,8 @@ async def run(asked: dict[str, Any]) -> None:
     model = StandardScaler() | LogisticRegression()
     waiting: dict[int, dict[str, float]] = {}
     early: dict[int, bool] = {}
+    cards: dict[int, int] = {}
+    past = Past() if asked.get("history") else None
     scored = learned = 0
     consumer = AIOKafkaConsumer(
         asked["events"],
@@ -45,6 +48,8 @@ async def run(asked: dict[str, Any]) -> None:
                     if known is None:
                         early[document["id"]] = bool(document["label"])
                     else:
+                        if past is not None:
+                            past.label(cards.pop(document["id"]), record.timestamp, document["label"])
                         model.learn_one(known, bool(document["label"]))
                         learned += 1
                 continue
@@ -52,6 +57,9 @@ async def run(asked: dict[str, Any]) -> None:
                 document = orjson.loads(record.value)
                 event_id = document["id"]
                 features = {name: document[name] for name in FEATURES}
+                if past is not None:
+                    past.complete(features, document["card"], record.timestamp)
+                    cards[event_id] = document["card"]
                 score = model.predict_proba_one(features).get(True, 0.0)
                 value = orjson.dumps({"event_id": event_id, "probability": score})
                 await producer.send(asked["scores"], value, key=record.key)
@@ -60,6 +68,8 @@ async def run(asked: dict[str, Any]) -> None:
                 if label is None:
                     waiting[event_id] = features
                 else:
+                    if past is not None:
+                        past.label(cards.pop(event_id), record.timestamp, label)
                     model.learn_one(features, label)
                     learned += 1
     await producer.flush()

@@ -46,7 +46,7 @@ class _Broker(KafkaBroker):
 
 async def run(asked: dict[str, Any]) -> None:
     watch = Stopwatch()
-    chosen = pipeline(asked["name"], asked["events"], asked["labels"])
+    chosen = pipeline(asked["name"], asked["events"], asked["labels"], history=asked.get("history", False))
     settings = load_settings({}, {"bootstrap": asked["bootstrap"]})
     worker = Worker(_Broker(watch, chosen, settings), chosen)
     working = asyncio.create_task(worker.run())

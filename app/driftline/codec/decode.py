@@ -76,7 +76,7 @@ class Decoder:
             (name, _plain_key(feature.keys), feature, feature.keys, checks.of(feature, form), feature.type == "number")
             for name, feature in form.read.items()
         ]
-        self._form = form if form.computed else None
+        self._arrange = form.arranger() if form.computed else None
         self._missing_bits = [1 << form.names.index(name) for name in form.plain] + [0] * len(form.context)
         # Of numbers at keys of their own, which most events are made of, all at once.
         keys = [key for _, key, _, _, _, plain in self._features if plain and key is not None]
@@ -172,9 +172,9 @@ class Decoder:
             event_id, values, missing = found[0], found[2:], 0
             time_ms, ahead = self._trusted_time(found[1], source)
         order_ms = source.record_time_ms if ahead else time_ms
-        if self._form is None:
+        if self._arrange is None:
             return Event(source, order_ms, time_ms, event_id, values, ahead, missing)
-        features, context = self._form.arrange(values)
+        features, context = self._arrange(values)
         return Event(source, order_ms, time_ms, event_id, features, ahead, missing, context)
 
     def _numbers(self, document: dict[str, Any]) -> tuple[FeatureValue, ...] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from driftline.core.error import InvariantError
 from driftline.core.history.calendar import calendar_value
 from driftline.core.history.keys import Keys, KeyState, KeyView
-from driftline.core.history.plan import Keeper, Numbers, Past, Plan, Scheme
+from driftline.core.history.plan import Add, Numbers, Past, Plan, Scheme
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, FeatureValue, LabelValue
 
@@ -74,8 +74,8 @@ class History:
                 continue
             newest_ms = past[0]
             at_ms = event_ms if newest_ms is None or newest_ms < event_ms else newest_ms
-            for reader in scheme.readers:
-                reader.fill_in(values, past, at_ms, now_ms)
+            for fill_in in scheme.fillers:
+                fill_in(values, past, at_ms, now_ms)
         self.label_keys = tuple(label_keys)
         source, order_ms, ahead = event.source, event.order_ms, event.time_ahead
         return Event(source, order_ms, event.time_ms, event.event_id, tuple(values), ahead, event.missing, context)
@@ -92,7 +92,7 @@ class History:
             newest_ms = past[0]
             if newest_ms is None or newest_ms < event_ms:
                 past[0] = newest_ms = event_ms
-            keys.late += _add(scheme.of_events, past, event_ms, newest_ms, sources)
+            keys.late += _add(scheme.adds_events, past, event_ms, newest_ms, sources)
             keys.keep(key, past)
         self._asked = []
 
@@ -115,7 +115,7 @@ class History:
             if key is None:
                 continue
             past = keys.find(key) or _nothing(scheme)
-            keys.late += _add(scheme.of_labels, past, at_ms, now_ms, number)
+            keys.late += _add(scheme.adds_labels, past, at_ms, now_ms, number)
             keys.keep(key, past)
 
     def take_back(self, label_keys: HistoryKeys, label: LabelValue, at_ms: int, now_ms: int) -> None:
@@ -188,11 +188,11 @@ class History:
         return {"keys": self.dumped()}
 
 
-def _add(keepers: Sequence[Keeper], past: Past, time_ms: int, newest_ms: int, values: Numbers) -> bool:
+def _add(adds: Sequence[tuple[int, Add]], past: Past, time_ms: int, newest_ms: int, values: Numbers) -> bool:
     """Put values to what is kept of a key; whether they were too late for some of it."""
     late = False
-    for keeper in keepers:
-        if not keeper.add(past[keeper.place], time_ms, newest_ms, values):
+    for place, add in adds:
+        if not add(past[place], time_ms, newest_ms, values):
             late = True
     return late
 

@@ -133,7 +133,12 @@ class Keys:
         """Put a key's past in place of what was there; the key is now the most recently used one."""
         packed, place, segment = _pack(past), self._places.get(key), self._open
         if place is not None:
-            self._leave(place)
+            left, slot = self._segments[place >> _SHIFT], place & _SLOT
+            if left.guarded or left.alive == 1:
+                self._leave(place)
+            else:  # mostly, without a call
+                left.keys[slot] = left.pasts[slot] = None
+                left.alive -= 1
         if segment.full:
             segment = self._turn()
         if segment.guarded:

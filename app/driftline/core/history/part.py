@@ -16,6 +16,7 @@ the `EXTREMES` least or greatest values of a bucket, not one: they are exact unt
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 from zlib import crc32
@@ -83,6 +84,37 @@ class Window:
         else:
             self._add(part, slot, values)
         return True
+
+    def adder(self) -> Callable[[Part, int, int, tuple[Any, ...]], bool]:
+        """`add`, made for what the window keeps: of a count and sums alone, the commonest cases without a call."""
+        span_ms, sums, add = self._span_ms, self._sums, self.add
+        if not (self._plain and span_ms):
+            return add
+
+        def add_newest(part: Part, time_ms: int, newest_ms: int, values: tuple[Any, ...]) -> bool:
+            if not part or time_ms != newest_ms:
+                return add(part, time_ms, newest_ms, values)
+            offsets = part[1]
+            offset = time_ms * BUCKETS // span_ms - part[0]
+            last = offsets[-1]
+            if offset == last:
+                part[2][-1] += 1
+                for place, source in sums:
+                    part[place][-1] += values[source]
+                return True
+            if not last < offset <= _OFFSET_MAX:
+                return add(part, time_ms, newest_ms, values)
+            if offsets[0] <= offset - BUCKETS:
+                over = bisect_right(offsets, offset - BUCKETS)
+                for column in part[1:]:
+                    del column[:over]
+            offsets.append(offset)
+            part[2].append(1)
+            for place, source in sums:
+                part[place].append(0.0 + values[source])
+            return True
+
+        return add_newest
 
     def _add(self, part: Part, slot: int, values: tuple[float | None, ...]) -> None:
         """Put the values to whatever the bucket keeps of them."""
@@ -192,6 +224,40 @@ class Window:
         shift = offsets[0] if offsets else bucket - part[0]
         part[0] += shift
         part[1] = [offset - shift for offset in offsets]
+
+    def filler(
+        self,
+        place: int,
+        counts: Sequence[int],
+        totals: Sequence[tuple[int, int, bool]],
+        fills: Sequence[tuple[int, Any]],
+    ) -> Callable[[list[Any], Part, int], None]:
+        """How counts, sums and means of sources that are always there are read from a past, in one go.
+
+        Args:
+            place: of the part in the past.
+            counts: places of the features that are counts.
+            totals: of the others their places, their columns, and whether they are means.
+            fills: of all of them, what stands in while the window is empty.
+        """
+        span_ms, within = self._span_ms, self.within
+
+        def fill_in(values: list[Any], past: Part, now_ms: int) -> None:
+            part = past[place]
+            if part and span_ms and part[1][0] <= now_ms * BUCKETS // span_ms - BUCKETS - part[0]:
+                part = within(part, now_ms)
+            count = sum(part[2]) if part else 0
+            if not count:
+                for feature, fill in fills:
+                    values[feature] = fill
+                return
+            for feature in counts:
+                values[feature] = count
+            for feature, column, is_mean in totals:
+                total = sum(part[column])
+                values[feature] = total / count if is_mean else total
+
+        return fill_in
 
     def within(self, part: Part, now_ms: int) -> Part:
         """The part without buckets that are older than the window; empty if none is left."""

@@ -51,6 +51,9 @@ Read: TypeAlias = Callable[[Past, int, int], float | None]
 """From a key's past, the reference time of its events and that of labels, to a feature's value."""
 
 Numbers: TypeAlias = tuple[float | None, ...]
+Fill: TypeAlias = Callable[[list[FeatureValue], Past, int, int], None]
+"""Puts features to an event's values, from a key's past and both reference times."""
+Add: TypeAlias = Callable[[Part, int, int, Numbers], bool]
 _NUMBER_BYTES: Final = 9
 _WIDTHS: Final[dict[Kind, int]] = {
     "count": 3,
@@ -101,6 +104,24 @@ class WindowReader(Struct, frozen=True, gc=False):
             values[place] = fill if value is None else value
 
 
+def window_filler(reader: WindowReader) -> Fill:
+    """How a window's features are read: by a function made for counts, sums and means of what is always there, which
+    are most, and one by one where there are others."""
+    found: dict[Any, str] = {window_count: "count", window_sum: "sum", window_mean: "mean"}
+    names = [found.get(read) if counted == 2 else None for _, read, _, counted, _ in reader.wanted]
+    if None in names:
+        return reader.fill_in
+    named = list(zip(names, reader.wanted, strict=True))
+    counts = [place for name, (place, *_) in named if name == "count"]
+    totals = [(place, column, name == "mean") for name, (place, _, column, _, _) in named if name != "count"]
+    fill_in = reader.window.filler(
+        reader.place, counts, totals, [(place, fill) for place, _, _, _, fill in reader.wanted]
+    )
+    if reader.of_label:
+        return lambda values, past, event_ms, label_ms: fill_in(values, past, label_ms)
+    return lambda values, past, event_ms, label_ms: fill_in(values, past, event_ms)
+
+
 class Keeper(Struct, frozen=True, gc=False):
     """One part of each key's past.
 
@@ -125,18 +146,21 @@ class Scheme(Struct, frozen=True, gc=False):
     Args:
         by: the fields' names.
         key_places: where the fields are among the features (from 0) and the context (from -1 down).
-        readers: of its features.
+        fillers: of its features.
         fills: for each feature its place, and what stands in while there is no past.
         of_events, of_labels: its parts.
+        adds_events, adds_labels: of these, their places, and how one more is put to them.
         size: of a key's past, in entries of its list.
     """
 
     by: tuple[str, ...]
     key_places: tuple[int, ...]
-    readers: tuple[Reader | WindowReader, ...]
+    fillers: tuple[Fill, ...]
     fills: tuple[tuple[int, FeatureValue], ...]
     of_events: tuple[Keeper, ...]
     of_labels: tuple[Keeper, ...]
+    adds_events: tuple[tuple[int, Add], ...]
+    adds_labels: tuple[tuple[int, Add], ...]
     size: int
 
     @property
@@ -256,17 +280,20 @@ class _Drawing:
         windows = self._windows([feature for _, feature in found])
         for _, feature in found:
             self._lags[self._latest_of(feature)] = max(self._lags.get(self._latest_of(feature), 1), feature.past.lag)
-        readers: list[Reader | WindowReader] = [
-            Reader(place, self._reader(one), _fill(one)) for place, one in found if _column_of(one.past) is None
+        fillers: list[Fill] = [
+            Reader(place, self._reader(one), _fill(one)).fill_in for place, one in found if _column_of(one.past) is None
         ]
         for kind, (part, window) in windows.items():
             of_it = [pair for pair in found if (pair[1].past.of_label, pair[1].over_ms) == kind]
             wanted = [self._wanted(place, one, window) for place, one in of_it if _column_of(one.past)]
-            readers.append(WindowReader(part, window, kind[0], tuple(wanted)))
+            fillers.append(window_filler(WindowReader(part, window, kind[0], tuple(wanted))))
         places = tuple(self._fields.place(name) for name in self._by)
         fills = tuple((place, _fill(one)) for place, one in found)
-        keepers = self._keepers
-        return Scheme(self._by, places, tuple(readers), fills, tuple(keepers[False]), tuple(keepers[True]), self._count)
+        of_events, of_labels = (tuple(self._keepers[of_label]) for of_label in (False, True))
+        adds_events, adds_labels = (tuple((one.place, one.add) for one in parts) for parts in (of_events, of_labels))
+        return Scheme(
+            self._by, places, tuple(fillers), fills, of_events, of_labels, adds_events, adds_labels, self._count
+        )
 
     def _windows(self, features: Sequence[HistoryFeature]) -> dict[tuple[bool, int | None], tuple[int, Window]]:
         """The windows that are asked for, by whether they are of labels and how long they are."""
@@ -300,7 +327,7 @@ class _Drawing:
         window = Window(over_ms, columns, counted)
         widths = [_WIDTHS.get(name, _NUMBER_BYTES) for name, _ in columns]
         size = 12 + (BUCKETS if over_ms is not None else 1) * (1 + sum(widths))
-        return self._keep(of_label, window.add, window.take_back, size, window.fits), window
+        return self._keep(of_label, window.adder(), window.take_back, size, window.fits), window
 
     def _source(self, feature: HistoryFeature) -> tuple[int, bool]:
         """The number of what it is of, and whether that is always there."""

@@ -7,7 +7,7 @@ hold between settings is in `rule`; what is filled in when the file is silent is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -173,9 +173,16 @@ class EventForm(InputForm):
 
     def arrange(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Features in declared order, None where one is computed, and the context, from the values of `read`."""
-        found = iter(values)
-        features = tuple([next(found) if isinstance(one, Feature) else None for one in self.features.values()])
-        return features, tuple(found)
+        return self.arranger()(values)
+
+    def arranger(self) -> Callable[[Sequence[Any]], tuple[tuple[Any, ...], tuple[Any, ...]]]:
+        """`arrange`, for many events."""
+        places = {name: place for place, name in enumerate(self.plain)}
+        order, read = tuple(map(places.get, self.features)), len(places)
+        return lambda values: (
+            tuple([None if place is None else values[place] for place in order]),
+            tuple(values[read:]),
+        )
 
     @property
     def paths(self) -> tuple[str, ...]:
