@@ -13,6 +13,7 @@ from driftline.codec.decode import MISSING
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
 from driftline.ingest.column import read_cell
+from driftline.ingest.rows import open_text
 from driftline.ingest.table import Fields, Sample, Table, set_path
 from tests.support.pipelines import pipeline
 
@@ -212,6 +213,39 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_value_in_the_way_of_a_path_is_an_error() -> None:
     with pytest.raises(ValueError, match="card is not an object"):
         set_path({"card": 1}, ("card", "country"), "x")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"\n", "more than 4 MB of blank lines in a row"),
+        (b" \r\n", "more than 4 MB of blank lines in a row"),
+        (b"[]\n", "unpacks to more than 250 times its size"),
+        (b",\n", "unpacks to more than 250 times its size"),
+    ],
+)
+def test_a_small_file_does_not_take_minutes(
+    tmp_path: Path, name: str, line: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packed file of 400 kB can hold 400 MB of lines of which none is a row."""
+    if "unpacks" in message:
+        monkeypatch.setattr("driftline.ingest.rows.UNPACKED_MIN", 1_000_000)
+    path = tmp_path / (name + ".gz")
+    with gzip.GzipFile(path, "wb", mtime=0) as packed:
+        packed.write(b"id,fraud\n" if name.endswith("csv") else b"{}\n")
+        for _ in range(20):
+            packed.write(line * (1_000_000 // len(line)))
+    with pytest.raises(InputFileError, match=message), open_text(path) as lines:
+        for _ in lines:
+            pass
+
+
+def test_blank_lines_between_rows_are_skipped_however_many_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"id,fraud\n" + b"".join(b"\n" * 2_000_000 + b"%d,1\n" % number for number in range(4)))
+    with open_text(path) as lines:
+        assert [row for row in lines if row.strip()] == ["id,fraud\n", "0,1\n", "1,1\n", "2,1\n", "3,1\n"]
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])

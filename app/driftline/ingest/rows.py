@@ -27,6 +27,9 @@ BAD_SHOWN_MAX = 10
 SEPARATORS = ",;\t|"
 CELL_MAX = 10_000_000  # characters of a cell, and of a line of JSON
 LINE_BYTES_MAX = 64 * 1024 * 1024  # a packed file of 64 kB can hold a line of 64 MB
+BLANK_BYTES_MAX = 4 * 1024 * 1024
+UNPACKED_MIN, UNPACKED_RATIO = 32 * 1024 * 1024, 250  # gzip takes a thousandth of what is all alike
+_BLANKS = b"\r\n\t \0"
 _LINES_LOOKED_AT = 20
 _BYTES_LOOKED_AT = 4_096
 _BUFFER_BYTES = 128 * 1024
@@ -83,8 +86,9 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     try:
         if path.is_dir():
             raise InputFileError(f"{path} is a folder; give a CSV or JSON-lines file")
-        with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if _is_packed(path) else raw) as file:
-            yield BufferedReader(_Lines(path, file), _BUFFER_BYTES)
+        packed = _is_packed(path)
+        with path.open("rb") as raw, cast(BinaryIO, GzipFile(fileobj=raw) if packed else raw) as file:
+            yield BufferedReader(_Lines(path, file, raw if packed else None), _BUFFER_BYTES)
     except FileNotFoundError:
         raise InputFileError(f"cannot read {path}: no such file") from None
     except UnicodeError as error:
@@ -94,11 +98,18 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 
 
 class _Lines(RawIOBase):
-    """Bytes that have an end of line now and then; else a small file could fill the memory."""
+    """Bytes that have an end of line now and then, and something in some line; else a small file could fill the memory,
+    or take minutes.
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path, self._file = path, file
+    Args:
+        packed: what they are unpacked from; None where they are not.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, packed: BinaryIO | None) -> None:
+        self._path, self._file, self._packed = path, file, packed
         self._length = 0  # of the line that was begun
+        self._blank = 0  # bytes since the last that is not blank
+        self._size = 0
 
     def readable(self) -> bool:
         return True
@@ -110,6 +121,18 @@ class _Lines(RawIOBase):
         if self._length > LINE_BYTES_MAX:
             raise InputFileError(
                 f"{self._path} has a line longer than {LINE_BYTES_MAX // 1024**2} MB; write one row per line"
+            )
+        written = read.rstrip(_BLANKS)
+        self._blank = len(read) - len(written) + (0 if written else self._blank)
+        if self._blank > BLANK_BYTES_MAX:
+            raise InputFileError(
+                f"{self._path} has more than {BLANK_BYTES_MAX // 1024**2} MB of blank lines in a row; remove them"
+            )
+        self._size += len(read)
+        if self._packed is not None and self._size > max(UNPACKED_MIN, UNPACKED_RATIO * self._packed.tell()):
+            raise InputFileError(
+                f"{self._path} unpacks to more than {UNPACKED_RATIO} times its size. If it is what it should be, "
+                "unpack it first, as with `gunzip -k`"
             )
         buffer[: len(read)] = read
         return len(read)
