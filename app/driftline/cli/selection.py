@@ -194,8 +194,9 @@ class Trial:
             return enough, ""
         times = self._times()
         if times[-1] - times[0] < 2 * delay_ms:
-            span = f"the first {count:,} rows span {format_duration((times[-1] - times[0]) // 3_600_000 * 3_600_000)}"
-            return 0, f"labels come {format_duration(delay_ms)} later, but {span}"
+            span = f"the first {count:,} rows span {format_duration((times[-1] - times[0]) // _STEP_MS * _STEP_MS)}"
+            apart = "" if self._found.time is not None else " (no field holds times, so they count as 1s apart)"
+            return 0, f"labels come {format_duration(delay_ms)} later, but {span}{apart}"
         reached = next((place for place, at in enumerate(times) if at - times[0] >= DELAYS_SEEN * delay_ms), count)
         return max(enough, reached), ""
 
