@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from datetime import date, timedelta
@@ -145,3 +146,26 @@ def test_without_enough_to_go_by_the_usual_model_is_written(
     made = [(rng.gauss(0, 1), rng.gauss(0, 1), int(rng.random() < 0.4)) for _ in range(rows)]
     assert told in init("--input", written("few.csv", ("a", "b", "y"), made), "--label", "y", *flags)
     assert load_pipeline(folder / "few.yaml").model.strip() == "StandardScaler() | LogisticRegression()"
+
+
+def test_spam_of_another_vocabulary_alerts_before_its_labels_come(folder: Path) -> None:
+    """What `init` writes watches the words of a text: from message 2,600 on, spam is written in other words."""
+    rng = random.Random(8)
+    ham, spam, other = (["".join(rng.choices("abcdefghij", k=6)) for _ in range(size)] for size in (300, 80, 900))
+    change, count, delay_s = 2_600, 3_400, 1_000
+    rows = []
+    for number in range(count):
+        is_spam = rng.random() < 0.3
+        words = ham if not is_spam else spam if number < change else other
+        rows.append((" ".join(rng.choices(words, k=10)), "spam" if is_spam else "ham"))
+    data = written("mail.csv", ("text", "kind"), rows)
+    init("--no-trial", "--input", data, "--label", "kind")
+    flags = ("--input", data, "--label", "kind", "--label-delay", f"{delay_s}s", "--processes", "1", "-o", "out")
+    assert run("backtest", "-p", "mail.yaml", *flags).returncode == 0
+    made = json.loads(Path("out/report.json").read_bytes())
+    opened = [one for one in made["candidates"][0]["alerts"] if one["state"] == "opened"]
+    found = [one for one in opened if one["evidence"].get("signal") == "vocabulary:text"]
+    assert found
+    row = (found[0]["time_ms"] - made["source"]["start_ms"]) // made["source"]["step_ms"]
+    assert change < row < change + delay_s
+    assert "words" in found[0]["sentence"]

@@ -40,6 +40,7 @@ _LINE_MAX = 20_000
 _WARMUP = 5_000  # the default of drift.warmup_labels
 _WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT = "7d"
+_WORDS_DETECTOR = "ADWIN(delta=0.05)"  # few messages of a new kind are much of what a person fears
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 
 
@@ -424,9 +425,9 @@ class _Draft:
         if self._sample.whole and self._label and labels < 2 * _WARMUP:
             note = f"{_WARMUP:,} by default, but the data has {labels:,} labels"
             yield _beside(f"  warmup_labels: {max(50, int(labels * _WARMUP_SHARE) // 50 * 50)}", note)
-        texts = {field.name: "ADWIN()" for field in self._found.features if field.type == "text"}
+        texts = {field.name: _WORDS_DETECTOR for field in self._found.features if field.type == "text"}
         if texts:
-            yield _beside(f"  features: {yaml_scalar(texts)}", "alert when texts use new words, before labels")
+            yield _beside(f"  features: {yaml_scalar(texts)}", "alert when texts use new words, before labels come")
         number = next((field.name for field in self._found.features if field.type == "number"), None)
         if number is not None and not texts:
             watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
