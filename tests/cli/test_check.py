@@ -98,6 +98,18 @@ def test_all_settings_as_a_file(file: Path) -> None:
     assert read_pipeline(done.stdout) == read_pipeline(FILE)
 
 
+@pytest.mark.usefixtures("built_here")
+@pytest.mark.parametrize(("over", "said"), [("30d", True), ("12h", False)])
+def test_a_window_longer_than_the_topics_need_to_be_kept_is_pointed_out(file: Path, over: str, said: bool) -> None:
+    history = f"seen: {{history: count, by: country, over: {over}}}"
+    file.write_text(
+        FILE.replace("country: string", f"country: string, {history}").replace("'night'", "'night', 'seen'")
+    )
+    done = check("-p", file, "--no-proof")
+    assert done.exit_code == 0, done.output
+    assert ("longest history window: 30d, which is part of the state" in done.stdout) == said
+
+
 def test_json_for_a_program(file: Path) -> None:
     done = check("-p", file, "--json", "--rate", "10", "--set", "shards=2")
     assert done.exit_code == 0, done.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from driftline.backtest.topic import state_digest
+from driftline.transport.port import Place
 from tests.parity.rig import Death, Life, check_exact, check_replay, documents, pipeline, produce
 from tests.parity.test_backtest import backtest, spec
 from tests.support.cluster import MemoryCluster
@@ -47,3 +48,30 @@ async def test_a_worker_that_dies_goes_on_with_the_same_past() -> None:
     outcomes = documents(cluster, CHOSEN.topics.outcomes)
     assert all(list(one["features"]) == list(FEATURES) for one in outcomes)
     assert {one["features"]["risk"] for one in outcomes} - {0, 1}
+
+
+async def test_a_window_may_be_longer_than_retention() -> None:
+    """The past is state: it outlives the records, also where a worker starts again from its snapshot."""
+    cluster = MemoryCluster()
+    cluster.create_for(CHOSEN, 1)
+    whole, topics = MemoryCluster(), CHOSEN.topics
+    whole.create_for(CHOSEN, 1)
+    for one in (cluster, whole):
+        produce(one, CHOSEN, 300)
+        async with Life(one, CHOSEN) as life:
+            await life.until_done()
+            await life.stop()
+    for topic in (topics.events, topics.labels or ""):
+        place = Place(topic, 0)
+        cluster.delete_before(place, cluster.log(place).end)
+    for one in (cluster, whole):
+        produce(one, CHOSEN, 50, first=300)
+        async with Life(one, CHOSEN, client="two") as life:
+            await life.until_done()
+            await life.stop()
+    kept, all_there = (
+        [(score["event_id"], score["prediction"]) for score in documents(one, topics.scores)]
+        for one in (cluster, whole)
+    )
+    assert len(kept) == 350
+    assert kept == all_there

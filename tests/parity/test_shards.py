@@ -11,7 +11,7 @@ import pytest
 
 from driftline.backtest.explain import explain
 from driftline.codec.keyring import NO_KEYS
-from driftline.core.error import PartitionsChangedError
+from driftline.core.error import InputReplacedError, PartitionsChangedError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, output_partition
 from driftline.engine import worker as worker_module
@@ -269,6 +269,25 @@ async def test_another_number_of_shards_than_the_journal_has_is_refused(asked: i
             error = await other.fails()
         assert isinstance(error, PartitionsChangedError)
         assert "has 4 partitions instead of 2: shards would read again" in str(error)
+
+
+@pytest.mark.parametrize("has_ids", [True, False])
+async def test_a_topic_made_anew_with_fewer_partitions_is_refused(has_ids: bool) -> None:
+    """By its id; where the broker has none, by the partitions that are gone."""
+    chosen = pipeline()
+    cluster = site(chosen, 4, 2)
+    cluster.has_ids = has_ids
+    send(cluster, chosen, 100)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    cluster.remake(chosen.topics.events, 2)
+    async with Life(cluster, chosen, client="two") as again:
+        error = await again.fails()
+    assert isinstance(error, InputReplacedError)
+    text = "deleted and recreated" if has_ids else "has 2 partitions, and the shard has read partition"
+    assert text in str(error)
+    assert len(documents(cluster, chosen.topics.scores)) == 100
 
 
 async def test_a_score_of_any_partition_is_explained() -> None:

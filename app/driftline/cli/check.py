@@ -21,7 +21,7 @@ from driftline.cli.trial import prove, try_building
 from driftline.config import dump_pipeline
 from driftline.core.duration import format_duration
 from driftline.core.error import PipelineError
-from driftline.core.pipeline import Pipeline, pipeline_schema
+from driftline.core.pipeline import HistoryFeature, Pipeline, pipeline_schema
 
 PART = 1  # exit code: rows of the data cannot be used
 
@@ -152,11 +152,22 @@ def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
         f"{one.keys_max:,} keys (event.keys_max, over all shards)"
         for one in estimate.history
     ]
+    longest_ms = max((one.over_ms or 0 for one in _histories(pipeline)), default=0)
+    if longest_ms > estimate.retention_ms:
+        longest = format_duration(longest_ms)
+        lines.append(
+            f"  longest history window: {longest}, which is part of the state and outlives the topics; a fresh"
+        )
+        lines.append("    state, or a backtest over topics, begins with as much of it as retention has left")
     kept, outage = format_duration(estimate.retention_ms), format_duration(OUTAGE_MS)
     lines.append(f"  retention of events and labels: at least {kept} (two snapshots and an outage of {outage});")
     lines.append("    unlimited to keep everything replayable, or to survive an upgrade of River")
     lines.append("  retention of journal and snapshots: unlimited (`driftline topics create` sets this)")
     return lines
+
+
+def _histories(pipeline: Pipeline) -> list[HistoryFeature]:
+    return [one for one in pipeline.event.features.values() if isinstance(one, HistoryFeature)]
 
 
 def _bytes(count: int) -> str:

@@ -109,6 +109,11 @@ class AccessError(BrokerError):
     """Kafka answers, and refuses who we say we are or how we speak to it: user, password, mechanism, TLS."""
 
 
+class GroupTakenError(BrokerError):
+    """The consumer group has members that share it in another way, such as workers of an earlier version. They may
+    leave: a worker waits for it."""
+
+
 class TopicError(BrokerError):
     """A topic is missing, or has settings that the engine cannot work with."""
 

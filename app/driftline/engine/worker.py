@@ -18,6 +18,7 @@ from math import inf
 from driftline.codec.inputs import Inputs, layout_of
 from driftline.core.error import (
     DriftlineError,
+    GroupTakenError,
     InputLostError,
     RecoveryError,
     UnreachableError,
@@ -82,6 +83,7 @@ class Worker:
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
         self._assigned_once = False
+        self._taken_by: str | None = None  # who has the group in our place, in words
         self._taken: frozenset[Place] = frozenset()  # what the feed reads
         self._shards = 0  # how many the pipeline has; 0 until that is known
         self._stopping = False
@@ -102,7 +104,7 @@ class Worker:
             return ["it is stopping"]
         reasons = ["Kafka is unavailable"] if self.outage.on else []
         if not self._assigned_once:
-            reasons.append("the consumer group has not assigned any shards yet")
+            reasons.append(self._taken_by or "the consumer group has not assigned any shards yet")
         if waiting := [str(number) for number, runner in sorted(self.runners.items()) if not runner.ready]:
             reasons.append(f"still recovering: shard{'s' * (len(waiting) > 1)} {', '.join(waiting)}")
         if (trouble := self.lookout.trouble) is not None:
@@ -171,12 +173,21 @@ class Worker:
                     return True
             except UnreachableError as error:
                 self.outage.failed(error)
+            except GroupTakenError as error:
+                self._wait_for_group(str(error))
             await self._feed.stop()
             await asyncio.wait({stopped}, timeout=BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             if stopped.done():
                 return False
             failures += 1
             self._feed = self._broker.feed()
+
+    def _wait_for_group(self, why: str) -> None:
+        """Others have the group."""
+        self.outage.answered()
+        if self._taken_by is None:
+            log.warning("not ready: %s", why)
+        self._taken_by = why
 
     async def _started(self, stopped: asyncio.Future[None]) -> bool:
         """Start the feed once. A start waits for a Kafka that goes away in the meantime; we watch it, and may be

@@ -19,7 +19,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    IllegalOperation,
+    IllegalStateError,
+    InconsistentGroupProtocolError,
+    KafkaError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
@@ -27,7 +33,7 @@ from driftline.codec.inputs import Inputs
 from driftline.codec.journal import TopicIdentity
 from driftline.codec.write import Write, write_bytes
 from driftline.config import Settings
-from driftline.core.error import BrokerError, CommitUnknownError, InputLostError, InvariantError
+from driftline.core.error import BrokerError, CommitUnknownError, GroupTakenError, InputLostError, InvariantError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
 from driftline.kafka import cleanup, once, topic_id
@@ -205,7 +211,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             await self._consumer._client.add_topic(topic)
         await self._consumer._client.force_metadata_update()
         self._member.subscribe(topics=[self._journal], listener=self)
-        await start_client(self._member, self._options)
+        try:
+            await start_client(self._member, self._options)
+        except BrokerError as error:
+            if isinstance(error.__cause__, InconsistentGroupProtocolError):
+                raise GroupTakenError(advice(error.__cause__)) from error
+            raise
 
     def take(self, places: Iterable[Place]) -> None:
         taken = [TopicPartition(*place) for place in places]

@@ -6,6 +6,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     CorruptRecordException,
     GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
     InvalidProducerIdMapping,
     InvalidTimestampError,
     KafkaStorageError,
@@ -44,6 +45,10 @@ _ADVICE: dict[type[BaseException], str] = {
     UnknownTopicOrPartitionError: "{topic} does not exist (any more); create it with `driftline topics create -p FILE`",
     TopicAuthorizationFailedError: "this user may not use {topic}; grant READ and WRITE on the pipeline's topics",
     GroupAuthorizationFailedError: "this user may not use the pipeline's group; grant READ on driftline-<pipeline>",
+    InconsistentGroupProtocolError: (
+        "the pipeline's consumer group has members that are not workers of this version (0.2.0 or another program); "
+        "stop them: this worker joins when they have left"
+    ),
     TransactionalIdAuthorizationFailed: (
         "this user may not use the pipeline's transactional ids; grant WRITE and DESCRIBE on those that start with its "
         "name"

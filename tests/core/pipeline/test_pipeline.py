@@ -273,6 +273,7 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, task="binry"), "task", "did you mean 'binary'?"),
         (changed(FRAUD, lable=1), "lable", "did you mean 'label'?"),
         (changed(FRAUD, seed=-1), "seed", "greater than or equal to 0"),
+        (changed(FRAUD, shards=0), "shards", "greater than or equal to 1"),
         (changed(FRAUD, seed=True), "seed", "whole number"),
         (changed(FRAUD, seed="7"), "seed", "whole number"),
         (changed(FRAUD, delivery="exactly-once"), "delivery", "did you mean 'exactly_once'?"),
