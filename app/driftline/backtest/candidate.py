@@ -162,6 +162,7 @@ class Candidate:
             first of them until the next event behind. Others are folded and not counted; None counts all.
         burn_in_ms, burn_in_events: of what counts, events of the first so long, or so many, are folded and left out.
         rows: where every score goes, or None.
+        per_day: as of `Tally`.
 
     Attributes:
         shown: puts what the live pipeline showed into a request; None where it showed nothing else.
@@ -181,10 +182,11 @@ class Candidate:
         burn_in_ms: int = 0,
         burn_in_events: int = 0,
         rows: Rows | None = None,
+        per_day: int = 0,
     ) -> None:
         self.pipeline = pipeline
         self.shard = shard if shard is not None else Shard(pipeline, number)
-        self.result = Result(name, Tally(pipeline, segment))
+        self.result = Result(name, Tally(pipeline, segment, per_day))
         self.shard.drifts = _DriftLog(self.shard.drifts, self._drifted)
         self._within = within
         self._counting = within is None

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from driftline.backtest.candidate import Result, Spec
 from driftline.backtest.compare import Comparison, compare, finite
+from driftline.backtest.daily import DailyReport
 from driftline.backtest.guarded import Rung
 from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from driftline.backtest.remark import findings, undivided, warnings
@@ -151,6 +152,7 @@ class CandidateReport(Struct, frozen=True):
         decision_threshold: the pipeline's; without one, the decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
         budgets: what is found among the events with the highest scores, by how many can be looked at.
+        daily: what is found among the highest scores of each day; None unless asked for.
         guard: every rung of the guard that tripped; `instead` counts what was served in place of predictions.
         pending: events whose label had not come at the end.
         cpu_seconds: of its own fold.
@@ -182,6 +184,7 @@ class CandidateReport(Struct, frozen=True):
     costs: list[Threshold]
     best: Threshold | None
     budgets: list[Budget]
+    daily: DailyReport | None
     alert_count: int
     alerts: list[Alerted]
     drifts: list[Drifted]
@@ -371,6 +374,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         costs=_thinned(thresholds),
         best=_best(thresholds),
         budgets=_budgets(thresholds),
+        daily=tally.daily.report(cost) if tally.daily is not None else None,
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
         drifts=[Drifted(*drift) for drift in result.drifts],

@@ -41,11 +41,13 @@ class Options:
     Args:
         segment: a feature by which results are distinguished.
         burn_in_ms, burn_in_events: events at the beginning that are folded and not counted.
+        per_day: alarms a day that people can look into; 0 where nobody asks.
     """
 
     segment: str | None = None
     burn_in_ms: int = 0
     burn_in_events: int = 0
+    per_day: int = 0
 
 
 @dataclass
@@ -158,6 +160,7 @@ class Part:
                 burn_in_ms=options.burn_in_ms,
                 burn_in_events=options.burn_in_events,
                 rows=rows,
+                per_day=options.per_day,
             )
             for spec, chosen in zip(group, pipelines, strict=True)
         ]

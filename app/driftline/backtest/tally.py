@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from driftline.backtest.daily import Daily
 from driftline.backtest.exact import Scores
 from driftline.backtest.guarded import Guarded
 from driftline.backtest.trace import Traces
@@ -354,15 +355,17 @@ class Tally:
 
     Args:
         segment: a feature; None, or one that the pipeline does not have, counts no segments.
+        per_day: count what so many alarms a day would find; 0 does not.
     """
 
-    def __init__(self, pipeline: Pipeline, segment: str | None) -> None:
+    def __init__(self, pipeline: Pipeline, segment: str | None, per_day: int = 0) -> None:
         self.measure: Measure = task_of(pipeline.task).measure
         self.threshold = pipeline.decision.threshold if pipeline.decision is not None else None
         sums, fine = len(self.measure.sums), self.measure.bins
         coarse = (fine + COARSER - 1) // COARSER
         self.total = Cells(1, sums, fine)
         self.scores = Scores() if fine else None
+        self.daily = Daily(per_day) if fine and per_day else None
         self.timeline = Timeline(sums, coarse)
         self.ages = Cells(len(AGES), sums, coarse)
         self.segments: Segments | None = None
@@ -401,6 +404,8 @@ class Tally:
         zeros = np.zeros(len(outcomes), dtype=np.int64)
         self.total.add(zeros, columns, bins, positive)
         times = np.array([outcome.event_time_ms for outcome in outcomes], dtype=np.int64)
+        if self.daily is not None and scores is not None and positive is not None:
+            self.daily.add(times.tolist(), scores, positive)
         self.timeline.cells.add(self.timeline.places(times), columns, coarse, positive)
         self.ages.add(_ages(outcomes, times), columns, coarse, positive)
         if self.horizons is not None and self.traces is not None:
@@ -421,6 +426,8 @@ class Tally:
         self.total.merge(other.total)
         if self.scores is not None and other.scores is not None:
             self.scores.merge(other.scores)
+        if self.daily is not None and other.daily is not None:
+            self.daily.merge(other.daily)
         self.timeline.merge(other.timeline)
         self.ages.merge(other.ages)
         self.shares += other.shares

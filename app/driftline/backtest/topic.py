@@ -82,6 +82,7 @@ async def replay(
             burn_in_ms=options.burn_in_ms,
             burn_in_events=options.burn_in_events,
             rows=rows,
+            per_day=options.per_day,
         )
         for spec in specs
     }

@@ -20,6 +20,7 @@ from rich.table import Table as Grid
 from driftline.backtest import report as reports
 from driftline.backtest.baseline import candidates_of
 from driftline.backtest.candidate import Spec
+from driftline.backtest.daily import DailyReport
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
 from driftline.backtest.report import Asked, CandidateReport, Report, Source, summary_line
@@ -83,6 +84,7 @@ def backtest(
     burn_in: tuple[int, int],
     segment: str | None,
     cost: Cost | None,
+    per_day: int,
     plain: bool,
     rules: tuple[Rule, ...],
     scores: Path | None,
@@ -99,9 +101,9 @@ def backtest(
     for spec, chosen in _baselines(pipelines[0], rules):
         specs.append(spec)
         pipelines.append(chosen)
-    _check(pipelines, segment, cost)
+    _check(pipelines, segment, cost, per_day)
     places = _places(out, scores)
-    options = Options(segment, *burn_in)
+    options = Options(segment, *burn_in, per_day)
     if not history.given:
         if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
             raise click.UsageError(
@@ -286,7 +288,7 @@ def _baselines(first: Pipeline, rules: Sequence[Rule]) -> list[tuple[Spec, Pipel
         raise click.UsageError(f"--baseline: {error}") from error
 
 
-def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None) -> None:
+def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None, per_day: int) -> None:
     """What must fit between the candidates and the flags."""
     tasks = sorted({pipeline.task for pipeline in pipelines})
     if len(tasks) > 1:
@@ -294,6 +296,9 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
     if cost is not None and not task_of(tasks[0]).decides:
         deciding = ", ".join(task.name for task in every_task() if task.decides)
         raise click.UsageError(f"--cost needs decisions ({deciding}), but the task is {tasks[0]}")
+    if per_day and not task_of(tasks[0]).measure.bins:
+        scored = ", ".join(task.name for task in every_task() if task.measure.bins)
+        raise click.UsageError(f"--alarms-per-day needs scores of yes and no ({scored}), but the task is {tasks[0]}")
     features = list(dict.fromkeys(name for pipeline in pipelines for name in pipeline.event.features))
     if segment is not None and segment not in features:
         raise click.UsageError(
@@ -406,6 +411,9 @@ def _print_summary(made: Report, places: Places) -> None:
         echo("PARTIAL: stopped before the end")
     for first in range(0, max(1, len(made.metrics)), 5):
         console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
+    for one in made.candidates:
+        if one.daily is not None:
+            echo(_daily(one.name, one.daily))
     for comparison in made.comparisons:
         echo(summary_line(made, comparison.candidate))
     for finding in made.findings:
@@ -414,6 +422,15 @@ def _print_summary(made: Report, places: Places) -> None:
         if warning not in untaught:
             echo(f"note: {warning}", err=True)
     echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+
+
+def _daily(name: str, one: DailyReport) -> str:
+    """What so many alarms a day would have found, in a line."""
+    found = f"{name}: at {one.per_day:,} alarms a day over {one.days:,} days, {one.tp:,} of {one.positives:,} found"
+    if one.recall is None or one.precision is None:
+        return found
+    cost = f", cost {one.cost_per_day:,.1f} a day" if one.cost_per_day is not None else ""
+    return f"{found} (recall {one.recall:.1%}, precision {one.precision:.1%}{cost})"
 
 
 def _amount(source: Source) -> str:

@@ -176,6 +176,14 @@ def _split(values: str) -> list[str]:
 @click.option("--segment", metavar="FEATURE", help="Break results down by this feature's values.")
 @click.option("--cost", type=CostType(), metavar="fp=1,fn=20", help="Cost of each decision (tp, fp, fn, tn).")
 @click.option(
+    "--alarms-per-day",
+    "per_day",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    metavar="N",
+    help="Count what would be found among the N highest scores of each day.",
+)
+@click.option(
     "--baseline",
     "rules",
     type=RuleType(),
