@@ -132,6 +132,14 @@ def test_words_of_a_text(folder: Path) -> None:
     assert works(pipeline, data, "kind")
 
 
+def test_labels_that_come_after_a_week_are_waited_for(folder: Path) -> None:
+    data = written("shops.csv", ("date", "item", "price", "units"), shops(30))
+    init("--no-trial", "--input", data, "--label", "units", "--label-delay", "10d")
+    label = load_pipeline(folder / "shops.yaml").label
+    assert label is not None
+    assert label.wait_ms == 20 * 86_400_000
+
+
 @pytest.mark.parametrize(
     ("rows", "flags", "told"),
     [

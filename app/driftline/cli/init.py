@@ -25,6 +25,7 @@ from driftline.author.sample import Sample, find_column, read_sample
 from driftline.cli.echo import echo
 from driftline.cli.selection import Result, Trial
 from driftline.config import read_pipeline, yaml_scalar
+from driftline.core.duration import format_duration
 from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import Decimal, is_unlabelled
 from driftline.core.pipeline import format_path, parse_path
@@ -39,7 +40,7 @@ _NOTE_WIDTH = 110
 _LINE_MAX = 20_000
 _WARMUP = 5_000  # the default of drift.warmup_labels
 _WARMUP_SHARE = 0.2  # of the labels that there are
-_WAIT = "7d"
+_WAIT_MS = 7 * 86_400_000
 _WORDS_DETECTOR = "ADWIN(delta=0.05)"  # few messages of a new kind are much of what a person fears
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 
@@ -91,7 +92,7 @@ def init(
     if not force and str(output) != "-" and output.exists():
         raise _exists(output)
     past = propose(found, sample.columns, label)
-    draft = _Draft(found, past, sample, path, label, name, output, _stated(decimal, time_form))
+    draft = _Draft(found, past, sample, path, label, name, output, _stated(decimal, time_form), label_delay_ms)
     fields = Fields(label, decimal=decimal, time_form=time_form)
     trial = Trial(TableSource(path, fields, label_delay_ms), sample, found, past, label)
     _check("".join(f"{line}\n" for line in draft.lines()), name)
@@ -232,6 +233,7 @@ class _Draft:
         past: history features for it.
         label: the field to predict; None for anomalies.
         stated: options by which the file is read.
+        label_delay_ms: how much later than its event a label comes.
     """
 
     def __init__(
@@ -244,8 +246,10 @@ class _Draft:
         name: str,
         output: Path,
         stated: str,
+        label_delay_ms: int,
     ) -> None:
         self._stated = stated
+        self._label_delay_ms = label_delay_ms
         self._found = found
         self._past = past
         self._task = task_of(found.target.task)
@@ -372,7 +376,8 @@ class _Draft:
             yield _beside(
                 f"  negative: {yaml_scalar(target.negative)}", "the negative class; other values are rejected"
             )
-        yield _beside(f"  wait: {_WAIT}", "how long to wait for a label; later ones are not learned")
+        wait = format_duration(max(_WAIT_MS, 2 * self._label_delay_ms))
+        yield _beside(f"  wait: {wait}", "how long to wait for a label; later ones are not learned")
         yield _beside("  missing: drop", "if none arrives: skip the event, or {assume: VALUE}")
         yield ""
 
