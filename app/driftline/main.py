@@ -238,7 +238,9 @@ class Host:
             worker = self._worker
             shards = {str(number): runner.ready for number, runner in worker.runners.items()} if worker else {}
             reasons = self.engine.unready() if self.engine is not None else ["it is starting"]
+            notes = worker.notes() if worker else []
             page = {"ready": not reasons, "shards": shards} | ({"reasons": reasons} if reasons else {})
+            page |= {"notes": notes} if notes else {}
             return web.json(page, status=503 if reasons else 200)
 
 

@@ -86,6 +86,7 @@ def test_a_right_file(file: Path) -> None:
     assert done.stdout.startswith("cards: the pipeline file is valid\nDeterministic:")
     assert "100/s x 1h = 360,000" in done.stdout
     assert "at least 25h" in done.stdout
+    assert "events/s with their labels" in done.stdout
     assert len(done.stdout.splitlines()) < 20
     assert done.stderr == ""
 

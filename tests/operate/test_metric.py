@@ -18,6 +18,7 @@ FAMILIES = {
     "driftline_failures",
     "driftline_fold_seconds",
     "driftline_frozen",
+    "driftline_full_ratio",
     "driftline_model_generation",
     "driftline_ready",
     "driftline_records",

@@ -48,6 +48,7 @@ class Trace(Struct, frozen=True):
         scored, failed, withheld: events scored; records whose scoring or learning raised; predictions not
             finite.
         failure: what the model raised first.
+        events_per_s: see `author.capacity`; None where it was not measured.
     """
 
     outputs: list[str]
@@ -58,6 +59,7 @@ class Trace(Struct, frozen=True):
     failed: int
     withheld: int
     failure: str | None
+    events_per_s: float | None = None
 
 
 class Verdict(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from driftline.author import scale
+from driftline.author import capacity, scale
 from driftline.author.need import OUTAGE_MS, Need, need
 from driftline.cli.command.history import Files
 from driftline.cli.echo import echo
@@ -63,17 +63,21 @@ def check(
     if history.given:
         looked = look_through(history, pipeline)
     warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
+    warnings += capacity.divided(pipeline)
     estimate = need(pipeline, rate)
     if as_json:
         report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": msgspec.to_builtins(estimate)}
         if proof is not None:
-            report |= {"proof": proof, "warnings": warnings}
+            report |= {"proof": proof}
+        if proof is not None or warnings:
+            report["warnings"] = warnings
         if looked is not None:
             report["data"] = looked
         echo(json.dumps(report, indent=2))
         _end(looked)
         return
-    lines = [*_data(looked), *_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline)]
+    shard_rate = None if proof is None else proof["events_per_s"]
+    lines = [*_data(looked), *_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline, shard_rate)]
     if everything:
         echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
     else:
@@ -110,6 +114,11 @@ def _verdict(pipeline: Pipeline, proof: dict[str, Any] | None, warnings: Sequenc
         yield "  Part of the state cannot be compared; its outputs were equal."
 
 
+def _rounded(rate: float) -> int:
+    """To two digits: it is no more exact than that."""
+    return int(float(f"{rate:.2g}"))
+
+
 def _counted(count: int) -> str:
     return "1 warning" if count == 1 else f"{count} warnings"
 
@@ -124,9 +133,15 @@ def _doubts(proof: dict[str, Any]) -> Iterator[str]:
         yield f"{proof['withheld']} predictions were not finite and would not be served"
 
 
-def _needs(estimate: Need, pipeline: Pipeline) -> Sequence[str]:
-    """What it will need, for people."""
+def _needs(estimate: Need, pipeline: Pipeline, shard_rate: float | None) -> Sequence[str]:
+    """What it will need, for people.
+
+    Args:
+        shard_rate: events a second that one shard processes here, with their labels; None where it was not measured.
+    """
     lines = ["Resources (estimates):"]
+    if shard_rate is not None:
+        lines.append(f"  a shard, on one core of this machine: {_rounded(shard_rate):,} events/s with their labels")
     per_event = f"{estimate.event_bytes} bytes each"
     if pipeline.label is None:
         lines.append("  pending events: none (the pipeline has no labels)")

@@ -25,6 +25,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name
 from driftline.core.timestamp import written
 from driftline.core.wording import escaped
+from driftline.engine.fullness import FULL, full_text
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, leaderless, partition_counts, unreachable
@@ -199,6 +200,9 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: {_forecasts(forecast)}"
         if (guard := note.get("guard")) and guard["tripped"]:
             yield f"shard {shard.partition}: {_guarded(guard)}"
+        if (full := note.get("full")) is not None:
+            full = min(max(full, 0.0), 1.0)  # whoever can write the journal of a deployment without a key can say more
+            yield full_text(shard.partition, full) if full >= FULL else f"shard {shard.partition} is {full:.0%} full"
         for by, held in note.get("history", {}).items():
             yield f"shard {shard.partition}: {_held(by, held)}"
         if waiting := shard.lag.get(control, 0):

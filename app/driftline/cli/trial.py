@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
+from driftline.author.capacity import events_a_second
 from driftline.author.proof import EVENT_COUNT, Trace, Verdict, compare, first_difference, fold, synthetic_records
 from driftline.config import load_pipeline
 from driftline.core.error import DriftlineError, PipelineError, Problem
@@ -99,7 +101,7 @@ def prove(path: Path, overrides: tuple[str, ...], events: int = EVENT_COUNT) -> 
     Returns:
         events, records, failed, failure (what the model raised first), withheld, comparable (whether the
         states could be compared and not only the outputs), negative (whether the events had negative
-        numbers).
+        numbers), events_per_s (with their labels, by one shard here; None if the model raised).
 
     Raises:
         PipelineError: the file is wrong, the model raises on every event, or takes more memory than it may.
@@ -130,6 +132,7 @@ def prove(path: Path, overrides: tuple[str, ...], events: int = EVENT_COUNT) -> 
         "withheld": first.withheld,
         "comparable": verdict.comparable,
         "negative": negative,
+        "events_per_s": first.events_per_s,
     }
 
 
@@ -203,6 +206,8 @@ def fold_as_child() -> None:
         pipeline = _loaded(order)
         records = synthetic_records(pipeline, order["events"], negative=order["negative"])
         trace = fold(pipeline, records, freeze_at=order["freeze_at"], look_at=order["look_at"])
+        if order["freeze_at"] is None and order["look_at"] is None and not trace.failed:
+            trace = replace(trace, events_per_s=events_a_second(pipeline, records))
     sys.stdout.buffer.write(msgspec.json.encode(trace))
 
 

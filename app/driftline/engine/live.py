@@ -341,7 +341,7 @@ class Live:
         note = None
         if not self.folder.waiting or self._clock.now_s() - self._noted_s > NOTE_EVERY_S:
             self._noted_s = self._clock.now_s()
-            note = note_of(self.shard, self.folder.positions)
+            note = note_of(self.shard, self.folder.positions, self._tally.fullness.share)
         linked = link(entry, self._chain, note)
         self._chain = linked.chain
         self._snapshots.records += max(folded.records, 1)

@@ -18,9 +18,15 @@ NOTE_BYTES_MAX = 256 * 1024
 _FIRST_OUT = ("by_segment", "by_age", "drifts", "window_metrics", "span", "commands")
 
 
-def note_of(shard: Shard, positions: Mapping[str, int]) -> dict[str, Any]:
-    """The numbers of a shard, and where its inputs go on; without the longest parts where it is too long."""
+def note_of(shard: Shard, positions: Mapping[str, int], full: float | None = None) -> dict[str, Any]:
+    """The numbers of a shard, and where its inputs go on; without the longest parts where it is too long.
+
+    Args:
+        full: how full it is, where that is known; see `engine.fullness`.
+    """
     note = {**shard.summary(), "positions": dict(positions)}
+    if full is not None:
+        note["full"] = round(full, 3)
     for name in _FIRST_OUT:
         if len(orjson.dumps(note, option=orjson.OPT_NON_STR_KEYS)) <= NOTE_BYTES_MAX:
             break

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from driftline.core.place import input_place, topic_of
 from driftline.core.record import Source
 from driftline.engine.fold import Folded
+from driftline.engine.fullness import Fullness
 from driftline.transport.clock import REAL, Clock
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -88,6 +89,7 @@ class Tally:
         self.recoveries = 0
         self.failures = 0
         self.fold_s = 0.0
+        self.fullness = Fullness()
         self._events = events
         # Of each partition of the events: last offset of a poll, and when it returned.
         self._receipts: defaultdict[int, deque[tuple[int, float]]] = defaultdict(deque)

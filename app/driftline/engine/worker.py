@@ -26,6 +26,7 @@ from driftline.core.error import (
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.engine.fates import LabelLog
+from driftline.engine.fullness import FullnessLog
 from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
 from driftline.engine.runner import BACKOFF_S, Runner, Start
@@ -79,6 +80,7 @@ class Worker:
         self._clock = clock
         self._pacer = Pacer(clock=clock)
         self._label_log = LabelLog()
+        self._fullness_log = FullnessLog()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -110,6 +112,10 @@ class Worker:
         if (trouble := self.lookout.trouble) is not None:
             reasons.append(trouble)
         return reasons
+
+    def notes(self) -> list[str]:
+        """What is worth a word while it is ready, as text."""
+        return self._fullness_log.notes()
 
     async def run(self) -> None:
         """Work until `stop` is called.
@@ -214,7 +220,16 @@ class Worker:
             await self._look()
             shards = {one: runner.live.shard for one, runner in self.runners.items() if runner.live is not None}
             self._label_log.look(shards, self._clock.now_s())
+            self._look_at_fullness()
             await asyncio.sleep(WATCH_EVERY_S)
+
+    def _look_at_fullness(self) -> None:
+        now_s = self._clock.now_s()
+        tallies = {number: runner.tally for number, runner in self.runners.items()}
+        for tally in tallies.values():
+            tally.fullness.look(now_s, tally.fold_s)
+        shares = {number: tally.fullness.share for number, tally in tallies.items() if tally.fullness.whole}
+        self._fullness_log.look(shares, now_s)
 
     async def _look(self) -> None:
         if await self._feed.reached():

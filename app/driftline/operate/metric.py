@@ -51,7 +51,7 @@ class WorkerCollector(Collector):
             return
         shards = [(str(partition), runner) for partition, runner in sorted(worker.runners.items())]
         yield from _counters(shards)
-        yield _fold(shards)
+        yield from _fold(shards)
         yield from _histograms(shards)
         yield from _recovery(shards)
         yield from _states(shards)
@@ -119,7 +119,7 @@ _HISTOGRAMS: Mapping[str, tuple[str, Callable[[Tally], Histogram]]] = {
 }
 
 
-def _fold(shards: Shards) -> Metric:
+def _fold(shards: Shards) -> Iterator[Metric]:
     """Its rate is how full the shard is: one shard is one core."""
     family = CounterMetricFamily(
         "driftline_fold_seconds",
@@ -128,7 +128,16 @@ def _fold(shards: Shards) -> Metric:
     )
     for number, runner in shards:
         family.add_metric([number], runner.tally.fold_s)
-    return family
+    yield family
+    full = GaugeMetricFamily(
+        "driftline_full_ratio",
+        "Share of the last minute in which the shard processed records; at 1 it falls behind.",
+        labels=["partition"],
+    )
+    for number, runner in shards:
+        if runner.tally.fullness.share is not None:
+            full.add_metric([number], runner.tally.fullness.share)
+    yield full
 
 
 def _histograms(shards: Shards) -> Iterator[Metric]:

@@ -335,6 +335,7 @@ class _Note(Struct):
     episodes: list[str] = []
     acknowledged: list[str] = []
     history: dict[str, dict[str, int]] = {}
+    full: float | None = None
 
 
 def _sound(linked: Link) -> Link:
