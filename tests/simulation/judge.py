@@ -40,6 +40,7 @@ from driftline.core.state import freeze
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.transport.port import Place
+from tests.simulation import ahead
 from tests.simulation.guarded import faults_of
 from tests.simulation.loads import Ledger, unfit
 from tests.simulation.past import Past, WrongError
@@ -473,6 +474,9 @@ def _check_promise(world: World, fold: Fold) -> None:
         raise BrokenError(f"shard {partition} was never begun")
     events, labels, bad = _sent(world, fold)
     topics = world.pipeline.topics
+    if world.pipeline.forecast is not None:
+        _check_forecasts(fold, events, bad)
+        return
     if not world.exact:
         scores = {orjson.loads(one.value or b"")["event_id"] for one in fold.written(topics.scores)}
         if set(events) - scores:
@@ -505,6 +509,16 @@ def _check_promise(world: World, fold: Fold) -> None:
     commands = any(one.kind == "control" and one.good for one in world.scenario.sends)
     if shard.counts.get("learned", 0) != lessons and not commands:
         raise BrokenError(f"shard {partition} learned {shard.counts.get('learned')} times from {lessons} labels")
+
+
+def _check_forecasts(fold: Fold, events: Sequence[Any], bad: int) -> None:
+    """Each observation is settled once, or rejected."""
+    documents = [orjson.loads(one.value or b"") for one in fold.messages["outcomes"]]
+    scores = Counter(orjson.loads(one.value or b"")["event_id"] for one in fold.messages["scores"])
+    reasons = [dict(one.headers)["driftline.reason"] or b"" for one in fold.messages["rejected"]]
+    rejected = sum(not reason.startswith((b"load_", b"control_repeated")) for reason in reasons)
+    for fault in ahead.faults_of(events, bad, documents, scores, rejected):
+        raise BrokenError(f"forecasts {fold.partition}: {fault}")
 
 
 def _check_loads(world: World, fold: Fold, shard: Shard, rejected: Counter[bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from tests.simulation import guarded
+from tests.simulation import ahead, guarded
 from tests.simulation.loads import KINDS, commands, signed_command
 from tests.simulation.past import declare, with_keys
 from tests.simulation.slates import recommend, with_item
@@ -158,6 +158,8 @@ def draw(seed: int) -> Scenario:
     recommend(Random(f"{seed} slates"), document)
     if "recommend" not in document:  # a slate takes no guard
         guarded.declare(Random(f"{seed} guard"), document)
+    if "recommend" not in document:
+        ahead.declare(Random(f"{seed} forecast"), document)
     length_s = rng.choice((1.0, 2.0, 4.0))
     sends, endings = _sends(rng, partitions, length_s, document)
     delivery = document["delivery"]
@@ -174,7 +176,8 @@ def draw(seed: int) -> Scenario:
     gap_continue = lost and rng.random() < 0.6
     faults += _astray(Random(f"{seed} astray"), workers)
     signed = rng.random() < 0.3
-    sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
+    if document["task"] != "forecast":  # its models learn no single pairs, as those that are loaded here have
+        sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
     if signed:
         sends = [_signed(one, document["pipeline"]) for one in sends]
         sends += _intruders(Random(f"{seed} intruders"), partitions, length_s)
@@ -187,6 +190,9 @@ def draw(seed: int) -> Scenario:
         sends = _keyed(seed, sends)
     if "recommend" in document:
         sends = _rewarded(seed, sends)
+    if "label" not in document:
+        sends = [one for one in sends if one.kind != "label"]
+        widenings = tuple(wide for wide in widenings if wide.topic != "labels")
     return Scenario(
         seed=seed,
         partitions=partitions,

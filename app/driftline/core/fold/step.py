@@ -193,13 +193,13 @@ def _observation(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
     prediction = observe(shard, event, out)
     if len(out.made) == before + 1 and type(out.made[-1]) is Rejected:
         return
-    if shard.terms.computed:
-        shard.history.take(event)
     if event.missing and shard.terms.missing_watched:
         shard.watch.miss(event.missing, now_ms, *shard.accepted())
-    monitors = shard.monitors
-    if prediction is not None and (monitors.of_events or monitors.of_scores):
-        _watch(shard, event, prediction, out)
+    if prediction is not None:  # else it was out of order, and neither history nor detectors see it
+        if shard.terms.computed:
+            shard.history.take(event)
+        if shard.monitors.of_events or shard.monitors.of_scores:
+            _watch(shard, event, prediction, out)
     shard.pending.add(event.event_id, now_ms, None)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -86,6 +87,10 @@ class Ahead(base.Estimator):
     def learn_one(self, taught: Taught, y: Any = None) -> None:
         raise NotImplementedError
 
+    def sound(self, taught: Taught) -> bool:
+        """Whether what it answers to what it was just taught is finite."""
+        raise NotImplementedError
+
     def parts(self) -> Iterator[Any]:
         """River's models in it."""
         raise NotImplementedError
@@ -116,6 +121,12 @@ class Direct(Ahead):
         models = self.models
         for number, row, target in taught.pairs:
             models[number if len(models) > 1 else 0].learn_one(row, target)
+
+    def sound(self, taught: Taught) -> bool:
+        models = self.models
+        return all(
+            isfinite(models[number if len(models) > 1 else 0].predict_one(row)) for number, row, _ in taught.pairs
+        )
 
     def parts(self) -> Iterator[Any]:
         yield from self.models
@@ -155,6 +166,10 @@ class PerSeries(Ahead):
         self.kept[taught.series] = (taught.slot, model)
         while len(self.kept) > self.series_max:
             del self.kept[next(iter(self.kept))]
+
+    def sound(self, taught: Taught) -> bool:
+        _, model = self.kept[taught.series]
+        return not _begun(model) or all(map(isfinite, model.forecast(horizon=self.horizons)))
 
     def parts(self) -> Iterator[Any]:
         yield self.fresh

@@ -1,0 +1,76 @@
+"""Forecasts in simulations: which are declared, and what must be true of what is published under one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from tests.simulation.past import HISTORIES
+
+
+def declare(rng: Random, document: dict[str, Any]) -> None:
+    """Now and then the pipeline forecasts `x`: in few steps, of one series or several, some of them let go."""
+    if rng.random() > 0.12 or "poisonous" in document["model"]:
+        return
+    del document["label"]
+    document.pop("guard", None)
+    event = document["event"]
+    features: dict[str, Any] = event["features"]
+    for name in [one for one in features if "label" in str(HISTORIES.get(one, ""))]:
+        del features[name]
+    by = rng.choice(([], ["card"], ["card", "shop"]))
+    used = {key for key in ("card", "shop") if key in by or any(key in str(features[name]) for name in features)}
+    event.pop("context", None)
+    if used:
+        event["context"] = {key: "key" for key in ("card", "shop") if key in used}
+    if not any(name in HISTORIES for name in features):
+        event.pop("keys_max", None)
+    season = rng.choice((1, 2, 3))
+    models = ["StandardScaler() | LinearRegression()", f"SNARIMAX(p=1, d=0, q=1, m={season}, sd=1)"]
+    document |= {
+        "task": "forecast",
+        "forecast": {
+            "by": by,
+            "target": "x",
+            "step": rng.choice(("10ms", "50ms", "300ms")),
+            "horizons": rng.choice((1, 2, 4)),
+            "season": season,
+            "window": 50,
+            "series_max": rng.choice((1, 3, 100)),
+            "transform": rng.choice(("none", "none", "sqrt", "log")),
+        },
+        "model": rng.choice(models),
+        "metrics": ["MAE"],
+    }
+
+
+def faults_of(
+    events: Sequence[Any], bad: int, outcomes: Sequence[Mapping[str, Any]], scores: Counter[Any], rejected: int
+) -> Iterator[str]:
+    """What is wrong with what came of a shard's observations: each is settled once or rejected, and forecast once at
+    most.
+
+    Args:
+        events: ids of the good ones, repeats too.
+        bad: how many records cannot be read.
+    """
+    settled = Counter(one["event_id"] for one in outcomes)
+    if twice := [name for name, count in settled.items() if count > 1]:
+        yield f"settled twice: {twice}"
+    if more := settled.keys() - set(events):
+        yield f"settled, and never sent: {sorted(more)}"
+    if len(outcomes) + rejected != len(events) + bad:
+        yield f"{len(outcomes)} settled and {rejected} rejected of {len(events)} events and {bad} bad records"
+    if any(count > 1 for count in scores.values()) or scores.keys() - settled.keys():
+        yield f"forecast twice, or not settled: {scores}"
+    for one in outcomes:
+        judged = one.get("forecast")
+        if judged is None:
+            continue
+        if judged["horizons"] != sorted(set(judged["horizons"])):
+            yield f"horizons {judged['horizons']} of event {one['event_id']}"
+        for low, value, high in zip(judged["lower"], judged["values"], judged["upper"], strict=True):
+            if low is not None and not low <= value <= high:
+                yield f"event {one['event_id']}: {value} is not within {low} and {high}"
