@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from river import linear_model, preprocessing, time_series
 
+from driftline.core.model import learner
 from driftline.core.state.freeze import dump, load
 from tests.support.series import DAY_MS, Feed, outcome_of, pipeline, rejected_of, score_of
 
@@ -264,6 +265,18 @@ def test_a_state_goes_on_as_if_it_had_not_been_away(model: str) -> None:
     assert dump(load(whole.shard.pipeline, 0, dump(whole.shard))) == dump(
         load(halved.shard.pipeline, 0, dump(halved.shard))
     )
+
+
+@pytest.mark.parametrize(
+    "model", ["StandardScaler() | LinearRegression()", "HoltWinters(alpha=0.3, beta=0.1, gamma=0.4, seasonality=7)"]
+)
+def test_a_good_copy_is_kept_of_a_model_that_forecasts(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "COPY_EVERY", 10)
+    feed, _ = folded(30, model=model)
+    assert feed.shard.learner.good is not None
+    assert "failed" not in feed.shard.counts
+    assert "rejected_model_error" not in feed.shard.counts
+    assert load(feed.shard.pipeline, 0, dump(feed.shard)).learner.good == feed.shard.learner.good
 
 
 # -- policies

@@ -26,7 +26,7 @@ from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
-from driftline.core.river.ahead import Direct
+from driftline.core.river.ahead import Ahead, Direct
 from driftline.core.river.building import has_probabilities
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
@@ -200,7 +200,7 @@ class Learner:
                 self.teach(self._model, values, label, time_ms)
             else:
                 self._learn_one(values, label)
-            if (self.learned + 1) % COPY_EVERY == 0 and self.trusted and self._predict(values) is not None:
+            if (self.learned + 1) % COPY_EVERY == 0 and self.trusted and self._sound(values):
                 good = self._good = pickled(self.model)
                 self._good_known = self.known + 1
         except _STOPS:
@@ -234,6 +234,13 @@ class Learner:
         except BaseException as error:  # noqa: BLE001 - as in `score`
             oracle.add(call, str(error) if isinstance(error, ModelRaisedError) else last_line(error))
             return None, known
+
+    def _sound(self, values: Values) -> bool:
+        """Whether the model has a finite answer to what it just learned."""
+        model = self._model
+        if isinstance(model, Ahead):  # what teaches it is not what it is asked
+            return model.sound(values)  # type: ignore[arg-type]  # see there
+        return self._predict(values) is not None
 
     def _ask_another(self, values: Values) -> Predicted:
         """The prediction of the last good copy, where the model's is not finite."""
