@@ -16,7 +16,8 @@ _MODELS: Final = {
 
 def recommend(rng: Random, document: dict[str, Any]) -> None:
     """Make a pipeline one of slates, three in ten of those whose model never raises and that keep no history."""
-    if rng.random() > 0.3 or "poisonous" in document["model"] or "context" in document["event"]:
+    past = any("history" in one for one in document["event"]["features"].values() if isinstance(one, dict))
+    if rng.random() > 0.3 or past or "poisonous" in document["model"] or "context" in document["event"]:
         return
     model = rng.choice(list(_MODELS))
     settings = {"policy": rng.choice(_MODELS[model]), "slate": rng.choice((1, 2, 5)), "epsilon": rng.choice((0.0, 0.3))}

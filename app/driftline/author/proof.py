@@ -16,6 +16,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from river import base, compose
 
@@ -129,7 +130,7 @@ def _value(feature: Feature, place: int, rng: random.Random, negative: bool) -> 
         case "key":
             return f"key-{rng.randint(0, 99)}"
         case "items":
-            return f"[{','.join(f'[{chr(34)}{word}{chr(34)},{{}}]' for word in ['a', *_WORDS[:5]])}]"
+            return msgspec.json.encode(["a", *_WORDS[:5]]).decode()
         case "slate":
             return None
         case "number":

@@ -103,7 +103,7 @@ class _Maker:
         self._shard = shard
         self._topics = pipeline.topics
         values: dict[str, FeatureValue] = {"number": 1.0, "string": "a", "text": "a", "key": "a", "boolean": True}
-        values |= {"items": '[["a",{}]]', "slate": None}
+        values |= {"items": '["a"]', "slate": None}
         self._values = pipeline.event.arrange([values[read.type] for read in pipeline.event.read.values()])
         self._time_ms = shard.now_ms
         self._count = 0

@@ -287,5 +287,8 @@ def unserved_of(ranked: Prediction, version: ModelVersion) -> tuple[Prediction, 
     """A ranking as the core keeps it: the slate, and what is beside it."""
     if not isinstance(ranked, Ranked):
         return ranked, ()
-    beside = tuple(Unserved(name, prediction, version) for name, prediction in ranked.beside)
+    beside = tuple(  # each with a version of its own, as it comes out of a snapshot: digests see what is one object
+        Unserved(name, prediction, ModelVersion(version.generation, version.learned))
+        for name, prediction in ranked.beside
+    )
     return Prediction(ranked.label, ranked.probabilities, ranked.value), beside
