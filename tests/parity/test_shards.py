@@ -11,7 +11,7 @@ import pytest
 
 from driftline.backtest.explain import explain
 from driftline.codec.keyring import NO_KEYS
-from driftline.core.error import InputReplacedError, PartitionsChangedError
+from driftline.core.error import InputReplacedError, InvariantError, PartitionsChangedError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, output_partition
 from driftline.engine import worker as worker_module
@@ -246,6 +246,39 @@ async def test_several_shards_leave_added_partitions_and_say_so(monkeypatch: pyt
         send(cluster, chosen, 20, first=1_000, shards=1)  # some of them where nobody reads
         await life.stop()
     await verified(cluster, chosen, 2)
+
+
+async def test_a_worker_without_shards_has_nothing_to_say_of_added_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shards went to others, which say it."""
+    monkeypatch.setattr(worker_module, "WATCH_EVERY_S", 0.01)
+    chosen = pipeline()
+    cluster = site(chosen, 4, 4, shards=2)
+    async with Life(cluster, chosen, client="z") as last:
+        await last.until(lambda: last.worker.ready and len(last.worker.runners) == 2)
+        cluster.widen(chosen.topics.events, 6)
+        await last.until(lambda: not last.worker.ready)
+        async with Life(cluster, chosen, client="a") as one, Life(cluster, chosen, client="b") as other:
+            await last.until(lambda: not last.worker.runners)
+            await last.until(lambda: last.worker.ready)
+            await last.until(lambda: bool(one.worker.unready() and other.worker.unready()))
+            await one.stop()
+            await other.stop()
+        await last.stop()
+
+
+async def test_a_watch_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing would notice an outage, added partitions or recreated topics any more."""
+
+    def look(self: worker_module.Worker) -> None:
+        raise InvariantError("the watch is broken")
+
+    chosen = pipeline()
+    cluster = site(chosen, 1)
+    async with Life(cluster, chosen) as life:
+        await life.until(lambda: life.worker.ready)
+        monkeypatch.setattr(worker_module, "WATCH_EVERY_S", 0.01)
+        monkeypatch.setattr(worker_module.Worker, "_look_at_partitions", look)
+        assert "the watch is broken" in str(await life.fails())
 
 
 @pytest.mark.parametrize("asked", [1, 4])

@@ -455,7 +455,7 @@ FOUND_BY = {
     "added_partition_read_from_its_end": 4,
     "outputs_in_another_shards_partition": 6,
     "ties_broken_by_arrival": 22,
-    "label_known_before_it_joined": 14,
+    "label_known_before_it_joined": 3,
     "evicted_key_comes_back_with_its_past": 1,
     "keys_that_left_still_in_the_snapshot": 17,
 }
