@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "produce": "Send a data file as events and delayed labels.",
     "tail": "Print scores, outcomes, alerts or rejected records as they arrive.",
     "control": "Send a command: freeze, reset, load, acknowledge, silence, ...",
+    "review": "Decide about predictions that the guard holds: list, approve, edit, refuse.",
     "status": "Show every shard: positions, lag, pending events, metrics.",
     "verify": "Replay the journal and check that it gives the same outputs.",
     "state": "Save the state to a file, or restore it.",

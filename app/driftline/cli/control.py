@@ -130,6 +130,18 @@ def _send(command: dict[str, Any], where: Where) -> None:
     _print_outcome(f"{command['command']}{about}{span}", "written", outcome, pipeline, where)
 
 
+def send_command(command: dict[str, Any], where: Where, what: str) -> None:
+    """Send a command to every shard, and print what became of it.
+
+    Raises:
+        Exit: not every shard has accepted it.
+    """
+    settings = settings_of(bootstrap=where.bootstrap)
+    pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
+    value = encode_command(command, _sender(pipeline, settings), settings.ring)
+    _print_outcome(what, "written", asyncio.run(_given([value], pipeline, settings, where.timeout_s)), pipeline, where)
+
+
 class _Outcome(NamedTuple):
     """What became of a command: of how many shards, and the verdicts of those that answered."""
 

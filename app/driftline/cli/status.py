@@ -198,6 +198,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
         if forecast := note.get("forecast"):
             yield f"shard {shard.partition}: {_forecasts(forecast)}"
+        if (guard := note.get("guard")) and guard.get("held"):
+            yield f"shard {shard.partition}: {guard['held']:,} predictions wait for `driftline review`"
         if (guard := note.get("guard")) and guard["tripped"]:
             yield f"shard {shard.partition}: {_guarded(guard)}"
         if (full := note.get("full")) is not None:

@@ -21,12 +21,14 @@ from driftline.codec.format import hint_of
 from driftline.codec.format.frame import plain_object
 from driftline.codec.reason import REASONS, PassedOverError, RefusedError
 from driftline.core.notation import Path, parse_path
+from driftline.core.output import Rung
 from driftline.core.pipeline import Feature, Pipeline
 from driftline.core.pipeline.target import Target, TargetError, shown
 from driftline.core.record import (
     Chunk,
     CommandName,
     Control,
+    Decision,
     Event,
     EventId,
     FeatureValue,
@@ -34,6 +36,7 @@ from driftline.core.record import (
     Label,
     Malformed,
     Passed,
+    Ruling,
     Source,
 )
 from driftline.core.shard.command import SILENCE_MAX_MS
@@ -45,6 +48,8 @@ __all__ = ["MISSING", "REASONS", "Decoder", "find"]
 
 COMMANDS = get_args(CommandName)
 ABOUT_EPISODE = ("acknowledge", "silence")
+DECISIONS = get_args(Decision)
+WHY_MAX = 500  # characters
 CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part of a model file must fit
 
 PASSED_ORDER_MS = -(1 << 60)  # before all times
@@ -251,6 +256,8 @@ class Decoder:
         sent = (sender.pipeline, sender.by, sender.sent_ms, sender.nonce, has_signature(source.value))
         if command == "load":
             return Control(source, order_ms, command, "", 0, _chunk(document), *sent)
+        if command == "review":
+            return Control(source, order_ms, command, "", 0, None, *sent, self._ruling(document))
         if command not in ABOUT_EPISODE:
             return Control(source, order_ms, command, "", 0, None, *sent)
         episode, span_ms = document.get("episode"), document.get("for_ms", 0)
@@ -261,6 +268,27 @@ class Decoder:
                 "control_invalid", f"for_ms is {shown(span_ms)}; silence takes milliseconds, up to a year"
             )
         return Control(source, order_ms, command, episode, span_ms, None, *sent)
+
+    def _ruling(self, document: dict[str, Any]) -> Ruling:
+        """What a person decides about predictions that are held."""
+        decision: Any = document.get("decision")
+        event_id, rung, value, why = (document.get(key) for key in ("event_id", "rung", "value", "why"))
+        if decision not in DECISIONS:
+            raise RefusedError("control_invalid", f"decision is {shown(decision)}, not {', '.join(DECISIONS)}")
+        if (event_id is None) == (rung is None):
+            raise RefusedError("control_invalid", "review needs either an event_id or a rung")
+        if rung is not None and rung not in get_args(Rung):
+            raise RefusedError("control_invalid", f"{shown(rung)} is not one of {', '.join(get_args(Rung))}")
+        if event_id is not None:
+            event_id = self._id({"event_id": event_id}, ("event_id",))
+        if (decision == "edit") != (value is not None):
+            raise RefusedError("control_invalid", "a value belongs to the decision edit, and to no other")
+        long = isinstance(value, str) and len(value) > self._string_max
+        if long or not isinstance(value, bool | int | float | str | None):
+            raise RefusedError("control_invalid", f"the value is {shown(value)}")
+        if why is not None and not isinstance(why, str):
+            raise RefusedError("control_invalid", f"why is {shown(why)}, not a text")
+        return Ruling(decision, event_id, rung or "", value, (why or "")[:WHY_MAX])
 
     def _id(self, document: dict[str, Any], keys: Path) -> EventId:
         found = find(document, keys)

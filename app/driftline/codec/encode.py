@@ -18,7 +18,9 @@ from msgspec import UNSET, structs
 from driftline.codec.value import (
     NOTHING,
     OutcomeValue,
+    ReviewValue,
     ScoreValue,
+    ServedValue,
     explored,
     features_of,
     forecast_of,
@@ -31,7 +33,7 @@ from driftline.codec.value import (
     written,
 )
 from driftline.codec.write import Write
-from driftline.core.output import Alert, Outcome, Output, Rejected, Score
+from driftline.core.output import Alert, Decided, Outcome, Output, Rejected, Review, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import OWN, output_partition
 from driftline.core.record import Headers
@@ -57,7 +59,7 @@ class Message(Write, frozen=True, gc=False, kw_only=True):
     kind: str
 
 
-_RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4}
+_RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4, "review": 5}
 
 
 class Encoder:
@@ -78,6 +80,7 @@ class Encoder:
             topics.alerts,
             topics.rejected,
         )
+        self._reviews = topics.review or ""
         self._number, self._shards, self._counts = number, pipeline.shards or 1, counts or {}
         self._places: dict[tuple[str, int], int] = {}  # by output topic and partition of the input
         self._features = features_of(pipeline)
@@ -87,6 +90,8 @@ class Encoder:
         self._value_max = pipeline.limits.output_bytes_max
         self._forms: dict[type, Callable[[Any], Message]] = {
             Score: self._score,
+            Decided: self._decided,
+            Review: self._review,
             Outcome: self._outcome,
             Alert: self._alert,
             Rejected: self._rejected,
@@ -133,6 +138,49 @@ class Encoder:
             time_ms if time_ms > 0 else 0,
             kind="scores",
         )
+
+    def _decided(self, decided: Decided) -> Message:
+        version, decision = decided.version, decided.decision
+        predicted, probability, probabilities = shown(decided.prediction)
+        value = ScoreValue(
+            decided.output_id,
+            self._pipeline,
+            decided.event_id,
+            decided.time_ms,
+            decided.guard,
+            f"{version.generation}.{version.learned}",
+            decided.learned,
+            predicted,
+            probability,
+            probabilities,
+            UNSET if decision is None else decision,
+        )
+        value.tripped, value.instead = trips_of(decided.tripped), decided.instead or UNSET
+        partition = self._partition(self._scores, decided.partition)
+        return Message(self._scores, partition, _key(decided.key), to_json(value), decided.stamp_ms, kind="scores")
+
+    def _review(self, review: Review) -> Message:
+        held, version, served = review.held, review.held.version, review.served
+        value = ReviewValue(
+            review.output_id,
+            self._pipeline,
+            review.state,
+            review.event_id,
+            held.time_ms,
+            f"{version.generation}.{version.learned}",
+            held.learned,
+            *shown(held.made),
+            trips_of(held.tripped),
+            self._features(held.features),
+            held.deadline_ms,
+            ServedValue(*shown(held.then), held.instead or UNSET),
+            UNSET if held.last is None else written(held.last),
+            UNSET if served is None else ServedValue(*shown(served)),
+            review.by or UNSET,
+            review.why or UNSET,
+        )
+        partition = self._partition(self._reviews, held.partition)
+        return Message(self._reviews, partition, _key(held.key), to_json(value), review.stamp_ms, kind="review")
 
     def _outcome(self, outcome: Outcome) -> Message:
         prediction, features, version = outcome.prediction, outcome.features, outcome.version
@@ -228,7 +276,7 @@ class Encoder:
     def _stub(self, output: Output, message: Message, size: int) -> Message:
         """What stands for a value that is too large: who it was, and why it is not here."""
         match output:
-            case Score() | Outcome():
+            case Score() | Decided() | Review() | Outcome():
                 name = output.event_id
                 who: dict[str, Any] = {"event_id": name[:_STUB_ID_MAX] if isinstance(name, str) else name}
             case Alert():

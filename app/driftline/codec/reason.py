@@ -24,8 +24,8 @@ REASONS: Mapping[str, str] = {
     "string_too_long": "a string is longer than limits.string_max",
     "label_missing": "there is no label at the pipeline's path",
     "label_type": "the label does not fit the task",
-    "control_unknown": "the command is not freeze, unfreeze, reset, load, snapshot, acknowledge or silence",
-    "control_invalid": "the command lacks an episode or a duration, or is not a valid part of a model file",
+    "control_unknown": "the command is not freeze, unfreeze, reset, load, snapshot, acknowledge, silence or review",
+    "control_invalid": "the command lacks an episode, a duration or a decision, or is not a valid part of a model file",
     "load_too_large": "the model file is larger than 64 MiB",
     "duplicate_event": "an event with this id was already scored",
     "time_ahead": "the time of an observation lies too far ahead, so it has no place in its series",
@@ -39,8 +39,10 @@ REASONS: Mapping[str, str] = {
     "load_refused": "the model file cannot be used here",
     "control_refused": "the command is not signed as required, is for another pipeline, too old or ahead of time",
     "control_repeated": "the command was already executed",
+    "review_unknown": "no such event is held, or it was decided already",
+    "review_invalid": "the value is not a prediction, or lies outside the guard's range",
 }
-"""Every reason that a rejected record can carry; the last twelve are the core's."""
+"""Every reason that a rejected record can carry; the last fourteen are the core's."""
 
 
 class RefusedError(Exception):

@@ -106,6 +106,38 @@ class ScoreValue(Struct, gc=False):
     forecast: ForecastValue | UnsetType = UNSET
 
 
+class ReviewValue(Struct, gc=False):
+    """Of a review; see `schemas/review.schema.json`."""
+
+    output_id: str
+    pipeline: str
+    state: str
+    event_id: EventId
+    event_time_ms: int
+    model_version: str
+    learned: int
+    prediction: Shown | UnsetType
+    probability: float | UnsetType
+    probabilities: dict[str, float] | UnsetType
+    tripped: list[TripValue]
+    features: Any
+    deadline_ms: int
+    at_deadline: Any
+    last_value: Shown | UnsetType = UNSET
+    served: Any = UNSET
+    by: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+
+
+class ServedValue(Struct, gc=False):
+    """What is served, or would be, in a review."""
+
+    prediction: Shown | UnsetType
+    probability: float | UnsetType
+    probabilities: dict[str, float] | UnsetType
+    instead: str | UnsetType = UNSET
+
+
 class OutcomeValue(Struct, gc=False):
     """Of an outcome; see `schemas/outcome.schema.json`."""
 

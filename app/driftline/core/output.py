@@ -28,9 +28,11 @@ OutcomeKind: TypeAlias = Literal[
     "failed",
 ]
 AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
-Guard: TypeAlias = Literal["served", "flagged", "clipped", "fallback", "withheld"]
+Guard: TypeAlias = Literal[
+    "served", "flagged", "clipped", "fallback", "withheld", "held", "approved", "edited", "refused", "overdue"
+]
 Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "unfamiliar", "share"]
-Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "withhold"]
+Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
 Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "value"]
 
 
@@ -190,6 +192,77 @@ class Score(Struct, frozen=True, gc=False):
     forecast: Forecast | None = None
 
 
+class HeldBack(Struct, frozen=True, gc=False, array_like=True):
+    """A prediction that waits for a person, as the shard keeps it.
+
+    Args:
+        deadline_ms: in event time; then `then` is served, which comes from `instead`.
+        partition: of the event; `OWN` where it is the shard's own number.
+        time_ms: of the event.
+        made: what the model predicted.
+        last: the last value of its series.
+        series: its key, where the guard remembers series.
+    """
+
+    deadline_ms: int
+    partition: int
+    key: bytes | None
+    time_ms: int
+    version: ModelVersion
+    learned: int
+    tripped: tuple[Trip, ...]
+    made: Prediction
+    features: tuple[FeatureValue, ...]
+    instead: Instead | None
+    then: Prediction
+    last: float | None
+    series: bytes | None
+
+
+@final
+class Decided(Struct, frozen=True, gc=False):
+    """What is served of an event that was held: in the scores topic, after the score that said so.
+
+    Args:
+        guard: `approved`, `edited` or `refused` by a person, `overdue` where none decided in time.
+        instead: which fallback is served, if one is.
+    """
+
+    output_id: str
+    stamp_ms: int
+    event_id: EventId
+    time_ms: int
+    key: bytes | None
+    partition: int
+    prediction: Prediction
+    decision: bool | None
+    guard: Guard
+    version: ModelVersion
+    learned: int
+    tripped: tuple[Trip, ...]
+    instead: Instead | None
+
+
+@final
+class Review(Struct, frozen=True, gc=False):
+    """An event that is held, or what was decided about it: in the review topic.
+
+    Args:
+        state: `held`, or as in `Decided`.
+        served: what was decided.
+        by, why: who decided it, as far as the command says.
+    """
+
+    output_id: str
+    stamp_ms: int
+    state: Guard
+    event_id: EventId
+    held: HeldBack
+    served: Prediction | None = None
+    by: str = ""
+    why: str = ""
+
+
 @final
 class Outcome(Struct, frozen=True, gc=False):
     """How the wait for one event's label ended: the training log, with truth as it was known at the time.
@@ -284,4 +357,4 @@ class Rejected(Struct, frozen=True, gc=False):
         return self.source.headers
 
 
-Output: TypeAlias = Score | Outcome | Alert | Rejected
+Output: TypeAlias = Score | Decided | Review | Outcome | Alert | Rejected

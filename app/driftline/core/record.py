@@ -94,13 +94,33 @@ class Chunk(Struct, frozen=True, gc=False):
     content: bytes
 
 
-CommandName: TypeAlias = Literal["freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence"]
+CommandName: TypeAlias = Literal["freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence", "review"]
+
+
+Decision: TypeAlias = Literal["approve", "edit", "refuse"]
+
+
+class Ruling(Struct, frozen=True, gc=False):
+    """What a person decides about predictions that are held.
+
+    Args:
+        event_id: of the one that it is about; None for all that `rung` holds.
+        value: of `edit`: what is served.
+        why: in the person's words.
+    """
+
+    decision: Decision
+    event_id: EventId | None = None
+    rung: str = ""
+    value: LabelValue | None = None
+    why: str = ""
 
 
 @final
 class Control(Struct, frozen=True, gc=False):
     """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `load` (a part
-    of a trained model), `snapshot` (leave one now), `acknowledge` and `silence` (of an episode).
+    of a trained model), `snapshot` (leave one now), `acknowledge` and `silence` (of an episode),
+    `review` (of predictions that are held).
 
     Args:
         episode: the name of the episode that it is about, where it is about one.
@@ -122,6 +142,7 @@ class Control(Struct, frozen=True, gc=False):
     sent_ms: int = 0
     nonce: str = ""
     signed: bool = False
+    ruling: Ruling | None = None
 
 
 @final

@@ -19,7 +19,7 @@ from driftline.core.fold.future import Judge
 from driftline.core.fold.merge import Merge
 from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
-from driftline.core.output import Outcome, Output, Rejected, Score
+from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.record import Control, Source, Tick
 from driftline.core.shard.outbox import Request
 from driftline.core.shard.state import Shard
@@ -91,7 +91,7 @@ class Counted:
                     delays_ms.append(output.label_time_ms - output.event_time_ms)
             elif type(output) is Rejected:
                 self.rejected[output.reason] += 1
-            else:
+            elif type(output) is Alert:
                 self.alerts[output.kind] += 1
 
 

@@ -26,7 +26,7 @@ def watched(pipeline: Pipeline) -> list[str]:
 def outputs(pipeline: Pipeline) -> list[str]:
     """The topics that a shard divides what it makes among the partitions of."""
     topics = pipeline.topics
-    return [topics.scores, topics.outcomes, topics.rejected]
+    return [topics.scores, topics.outcomes, topics.rejected, *([topics.review] if topics.review else [])]
 
 
 def replaced(known: Identities, now: Identities, topics: Iterable[str]) -> list[str]:

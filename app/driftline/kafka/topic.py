@@ -28,10 +28,12 @@ from driftline.core.shard.upload import PART_BYTES
 from driftline.kafka.client import admin, client_options, partition_counts, producer, unreachable
 from driftline.transport.port import EMBEDDED_TOPIC
 
-Kind = Literal["events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "journal", "snapshots"]
+Kind = Literal[
+    "events", "labels", "control", "scores", "outcomes", "alerts", "rejected", "review", "journal", "snapshots"
+]
 INPUTS: tuple[Kind, ...] = ("events", "labels", "control")
 SOURCES: tuple[Kind, ...] = ("events", "labels")
-OUTPUTS: tuple[Kind, ...] = ("scores", "outcomes", "alerts", "rejected")
+OUTPUTS: tuple[Kind, ...] = ("scores", "outcomes", "alerts", "rejected", "review")
 OF_SHARDS: tuple[Kind, ...] = ("control", "alerts", "journal", "snapshots")
 """Topics with a partition for each shard; the others have as many as their producers and readers want."""
 
@@ -43,6 +45,7 @@ RETENTION_MS: Mapping[Kind, int] = {  # at least
     "scores": 7 * DAY_MS,
     "outcomes": 30 * DAY_MS,
     "rejected": 30 * DAY_MS,
+    "review": 30 * DAY_MS,
     "alerts": 365 * DAY_MS,
 }
 # What a record takes beside its value: the batch's header, the key, our headers.
@@ -128,6 +131,7 @@ def names(pipeline: Pipeline) -> dict[Kind, str]:
         "outcomes": topics.outcomes,
         "alerts": topics.alerts,
         "rejected": topics.rejected,
+        "review": topics.review,
         "journal": topics.journal,
         "snapshots": topics.snapshots,
     }
@@ -464,7 +468,7 @@ def _narrower(wanted: Mapping[Kind, str], states: Mapping[str, TopicState]) -> l
             if (name := wanted.get(kind, "")) in states and (value := _number(states[name].config, key)) is not None
         ]
         for kind in OUTPUTS:
-            state = states.get(wanted[kind])
+            state = states.get(wanted.get(kind, ""))
             if state is None or not accepted or state.config.get("message.timestamp.type") == "LogAppendTime":
                 continue
             value = _number(state.config, key)

@@ -321,9 +321,14 @@ class _Guard:
             "driftline_guard_series", "Series whose last values the guard remembers.", labels=["partition"]
         )
 
+        self._held = GaugeMetricFamily(
+            "driftline_guard_held", "Predictions that wait for a review.", labels=["partition"]
+        )
+
     def add(self, partition: str, guard: Mapping[str, Any] | None) -> None:
         if guard is None:
             return
+        self._held.add_metric([partition], guard["held"])
         for what, count in guard["tripped"].items():
             self._trips.add_metric([partition, *what.split()], count)
         for what, count in guard["instead"].items():
@@ -332,7 +337,7 @@ class _Guard:
 
     def families(self) -> Iterator[Metric]:
         if self._series.samples:
-            yield from (self._trips, self._instead, self._series)
+            yield from (self._trips, self._instead, self._series, self._held)
 
 
 class _History:

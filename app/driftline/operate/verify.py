@@ -38,7 +38,7 @@ from driftline.engine.recovery import Progress, Recovered, Recovery
 from driftline.engine.trust import Trust
 from driftline.transport.port import Broker, Place, Reader
 
-OUTPUTS = ("scores", "outcomes", "alerts", "rejected")
+OUTPUTS = ("scores", "outcomes", "alerts", "rejected", "review")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ class Audit(Recovery):
         holds by now, readable unless their transaction is just being ended.
         """
         topics, layout, shard = self._pipeline.topics, self._layout, self._partition
-        outputs = {place: kind for kind in OUTPUTS for place in self._layout.places([getattr(topics, kind)], shard)}
+        named = {kind: name for kind in OUTPUTS if (name := getattr(topics, kind)) is not None}
+        outputs = {place: kind for kind, name in named.items() for place in self._layout.places([name], shard)}
         ends = await self._broker.ends(outputs)
         journal = Place(topics.journal, shard)
         self._journal_end = self._journal_stop = (await self._broker.ends([journal]))[journal]

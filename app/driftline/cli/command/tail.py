@@ -7,7 +7,7 @@ import click
 from driftline.cli.lazy import does
 from driftline.cli.option import bootstrap_option, pipeline_option
 
-KINDS = ("scores", "outcomes", "alerts", "rejected")
+KINDS = ("scores", "outcomes", "alerts", "rejected", "review")
 
 
 @click.command()

@@ -113,6 +113,8 @@ def watch_guard(shard: Shard, passed: Judged, out: Outbox) -> None:
     if passed.instead is not None:
         shard.count(f"instead_{passed.instead}")
     trip = passed.tripped[-1]
+    if trip.action == "hold" and passed.holding is None:
+        shard.count("review_full")
     if trip.rung == "finite" or (trip.rung == "untrained" and trip.action == "flag"):
         return
     tripped, count = shard.kept.recent(trip.rung)
@@ -142,6 +144,7 @@ _SERVED: Final[Mapping[str, str]] = {
     "seasonal": "the value of a season ago was served instead",
     "value": "the fixed value was served instead",
     "withheld": "nothing was served",
+    "held": "a person is asked first",
 }
 
 

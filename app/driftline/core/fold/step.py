@@ -35,6 +35,7 @@ from driftline.core.fold.incident import (
     watch_waits,
 )
 from driftline.core.fold.load import refused, take_chunk
+from driftline.core.fold.review import end_holds, hold, rule
 from driftline.core.guard.kept import BLOCK, CLEAN
 from driftline.core.guard.ladder import PASSED, Judged
 from driftline.core.oracle import Oracle
@@ -98,12 +99,14 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
     if watermark_ms is None:
-        for kept in (shard.pending, shard.early, shard.loading):
+        for kept in (shard.pending, shard.early, shard.loading, shard.kept):
             kept.begin_at(time_ms)
         shard.begun_ms = time_ms
     elif time_ms - watermark_ms >= shard.terms.leap_ms:
         shard.strays.move(watermark_ms, time_ms, out.record)
     shard.watermark_ms = time_ms
+    if shard.kept.held:
+        end_holds(shard, time_ms, out)
     for place in shard.pending.due(time_ms):
         end_wait(shard, place, "no label arrived within label.wait", out)
     if shard.terms.waits_watched:
@@ -166,7 +169,7 @@ def _scored(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
     if learner.faults.open:
         watch_faults(shard, out)
     if finite != "served" or passed.tripped:
-        _tell(shard, finite, passed, out, resting=resting)
+        _tell(shard, finite, score, passed, out, resting=resting)
     if event.missing and terms.missing_watched:
         shard.watch.miss(event.missing, now_ms, *shard.accepted())
     monitors = shard.monitors
@@ -246,7 +249,7 @@ def _passed(
     return passed.prediction, passed.guard, unserved, passed
 
 
-def _tell(shard: Shard, finite: Guard, passed: Judged, out: Outbox, *, resting: bool) -> None:
+def _tell(shard: Shard, finite: Guard, score: Score, passed: Judged, out: Outbox, *, resting: bool) -> None:
     """Alert about a model that broke down, and about what the guard did not let pass.
 
     Args:
@@ -257,6 +260,8 @@ def _tell(shard: Shard, finite: Guard, passed: Judged, out: Outbox, *, resting: 
         notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, finite), out)
     if passed.tripped:
         watch_guard(shard, passed, out)
+    if passed.holding is not None:
+        hold(shard, score, passed, out)
 
 
 def _watch(shard: Shard, event: Event, prediction: Prediction, out: Outbox) -> None:
@@ -295,6 +300,8 @@ def _control(shard: Shard, control: Control, out: Outbox) -> None:
             out.requests.append(TakeSnapshot())
         case "acknowledge" | "silence":
             answer(shard, control, out)
+        case "review":
+            rule(shard, control, out)
         case "load":
             raise InvariantError("a part of a model that holds none of it was decoded")
         case _:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from msgspec import structs
+
 from driftline.core.guard.unfamiliar import Known, learn, nothing
-from driftline.core.output import Rung
+from driftline.core.output import HeldBack, Rung
 from driftline.core.pipeline.guard import GuardForm
-from driftline.core.record import FeatureValue
+from driftline.core.record import EventId, FeatureValue
 
 PARTS: Final = 24
 TENTHS: Final = 10  # of a window of time
@@ -39,6 +41,7 @@ class Kept:
         turn: how often the fields that tell series apart were changed.
         crowds: of the latest tenths of a window of time: its number, its predictions, and those that are a yes.
         known: what was learned of each feature.
+        held: predictions that wait for a person, by event, in the order of their deadlines.
     """
 
     series: dict[bytes, Series] = field(default_factory=dict)
@@ -51,6 +54,30 @@ class Kept:
     turn: int = 0
     crowds: list[list[int]] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
+    held: dict[EventId, HeldBack] = field(default_factory=dict)
+
+    # -- reviews
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the next review must be decided: the watermark must pass it."""
+        return next(iter(self.held.values())).deadline_ms if self.held else None
+
+    def overdue(self, time_ms: int) -> list[tuple[EventId, HeldBack]]:
+        """Those whose deadline has passed, the first first."""
+        found = []
+        for event_id, held in self.held.items():
+            if held.deadline_ms >= time_ms:
+                break
+            found.append((event_id, held))
+        return found
+
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what was held before then waits from now on."""
+        self.held = {
+            event_id: structs.replace(held, deadline_ms=held.deadline_ms + time_ms)
+            for event_id, held in self.held.items()
+        }
 
     # -- series
 

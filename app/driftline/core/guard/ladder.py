@@ -7,6 +7,7 @@ changes: a replay comes to the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.guard import range as range_rung
@@ -20,7 +21,7 @@ from driftline.core.history.history import key_of
 from driftline.core.output import Action, Guard, Instead, Predicted, Prediction, Trip
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, Seasonal
-from driftline.core.record import Event, FeatureValue
+from driftline.core.record import Event, FeatureValue, LabelValue
 from driftline.core.task import task_of
 from driftline.core.task.predict import of_two
 
@@ -37,6 +38,20 @@ AskGood: TypeAlias = Callable[[], tuple[Prediction | None, int]]
 _NOTHING: Final = Prediction()
 
 
+class Holding(NamedTuple):
+    """What a review needs to know beside the score.
+
+    Args:
+        instead, prediction: what will be served at the deadline.
+        last: the last value of the series, whose key is `key`.
+    """
+
+    instead: Instead | None
+    prediction: Prediction
+    last: float | None
+    key: bytes | None
+
+
 class Judged(NamedTuple):
     """What became of a prediction.
 
@@ -50,6 +65,7 @@ class Judged(NamedTuple):
     tripped: tuple[Trip, ...]
     instead: Instead | None
     series: bytes | None
+    holding: Holding | None = None
 
 
 PASSED: Final = Judged(_NOTHING, "served", (), None, None)
@@ -68,6 +84,10 @@ class Ladder:
         self._limits = tuple([made for of in RUNGS if (made := of(guard, pipeline)) is not None])
         self._strict = tuple([limit for limit in self._limits if limit.action != "flag"])
         self._fallbacks = guard.fallback
+        hold = guard.hold
+        self.hold_ms, self._held_max = (0, 0) if hold is None else (hold.wait_ms, hold.held_max)
+        self._then: Action = "withhold" if hold is None else hold.then
+        self._range = next((limit for limit in self._strict if limit.name == "range"), None)
         self._good_first: tuple[Fallback, ...] = ("last_good", *[one for one in guard.fallback if one != "last_good"])
         self._remembers = guard.remembers
         self.learns = guard.remembers and task.supervised and not task.classes  # labels are values of the series
@@ -126,8 +146,14 @@ class Ladder:
         accepted = passed and instead is None and all(trip.action == "clip" for trip in trips)
         kept.clean = min(CLEAN, kept.clean + 1) if passed and instead is None else 0
         if not passed:
-            order = self._order(trips[-1].action)
+            action = trips[-1].action
+            holds = action == "hold" and len(kept.held) < self._held_max and event.event_id not in kept.held
+            order = self._order(self._then if action == "hold" else action)
             instead, prediction = self._fall_back(kept, order, key, time_ms, case, ask_good)
+            if holds:
+                last = None if key is None else kept.last(key)
+                holding = Holding(instead, prediction, last, key)
+                return Judged(_NOTHING, "held", tuple(trips), None, self._series(kept, key), holding)
         if accepted and key is not None and prediction.value is not None:
             kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
         state = _state(trips, instead, passed=passed)
@@ -168,6 +194,23 @@ class Ladder:
             key = key_of(self._places, features, ())
         if key is not None:
             kept.label(key, value, time_ms, self._season_ms, self._keys_max)
+
+    def accept(self, kept: Kept, key: bytes, value: float, time_ms: int) -> None:
+        """A person let a value of a series pass."""
+        kept.accept(key, value, time_ms, self._season_ms, self._keys_max)
+
+    def edited(self, value: LabelValue | None) -> Prediction | None:
+        """A value that a person gives as the prediction; None where it is none, or lies outside the range."""
+        if self._classes and not self._two:
+            return Prediction(label=value) if value is not None and not isinstance(value, float) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            return None
+        number = float(value)
+        if self._two and not 0 <= number <= 1:
+            return None
+        if self._range is not None and self._range.beyond(Case(number, None, ())) is not None:
+            return None
+        return self._of(number)
 
     def _key(self, kept: Kept, event: Event) -> bytes | None:
         if not self._places:

@@ -55,7 +55,7 @@ OWN: Final[dict[str, str]] = {
     "metric.maturity": "Delays Expected Maturity",
     "model.learner": "Learner",
     "drift.monitor": "Chosen Drift Flipped Monitor Move",
-    "output": "Alert ModelVersion Outcome Prediction Rejected Score Unserved",
+    "output": "Alert HeldBack ModelVersion Outcome Prediction Rejected Score Trip Unserved",
     "fault": "Faults",
     "river.learning_rate": "Boosted",
     "drift.reaction": "Background Reaction Reactor",

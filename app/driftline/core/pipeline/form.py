@@ -274,6 +274,7 @@ class Topics(Form):
     outcomes: TopicName
     alerts: TopicName
     rejected: TopicName
+    review: TopicName | None = Field(default=None, description="only where the guard holds predictions")
     journal: TopicName
     snapshots: TopicName
 

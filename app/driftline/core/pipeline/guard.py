@@ -14,9 +14,11 @@ from driftline.core.notation import Count, Duration, ScalarValue, check_scalar
 from driftline.core.pipeline.feature import Form
 
 SEASON_MS_MIN = 60_000
+PlainAction: TypeAlias = Literal["flag", "last_good", "fallback", "hold", "withhold"]
+ClipAction: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
 _ACTION = (
     "flag (serve it, and mark the score), {}last_good (serve what the last good model says), fallback (serve the first "
-    "of guard.fallback that may pass) or withhold (serve nothing)"
+    "of guard.fallback that may pass), hold (ask a person first, see guard.hold) or withhold (serve nothing)"
 )
 _WITHOUT_CLIP = _ACTION.format("")
 _WITH_CLIP = _ACTION.format("clip (serve the limit), ")
@@ -79,7 +81,7 @@ class Untrained(Form):
         description="number of labels (task anomaly: of events) that the model must have learned; after a reset it "
         "begins at 0 again"
     )
-    action: Literal["flag", "last_good", "fallback", "withhold"] = Field(default="flag", description=_WITHOUT_CLIP)
+    action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
 
 
 class Range(Form):
@@ -87,7 +89,7 @@ class Range(Form):
 
     min: float | None = Field(default=None, description="least value (binary: probability) that may be served")
     max: float | None = Field(default=None, description="greatest value (binary: probability) that may be served")
-    action: Literal["flag", "clip", "last_good", "fallback", "withhold"] = Field(default="clip", description=_WITH_CLIP)
+    action: ClipAction = Field(default="clip", description=_WITH_CLIP)
 
 
 class Step(Form):
@@ -102,9 +104,7 @@ class Step(Form):
     tolerance: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="a difference of up to this much always passes, so that small values may vary"
     )
-    action: Literal["flag", "clip", "last_good", "fallback", "withhold"] = Field(
-        default="fallback", description=_WITH_CLIP
-    )
+    action: ClipAction = Field(default="fallback", description=_WITH_CLIP)
 
 
 class Unfamiliar(Form):
@@ -114,7 +114,7 @@ class Unfamiliar(Form):
         description="greatest surprise, from 0 to 1: one less the probability of a value as new as this one (a number "
         "beyond those that were learned from, a text that was not among them)"
     )
-    action: Literal["flag", "last_good", "fallback", "withhold"] = Field(default="flag", description=_WITHOUT_CLIP)
+    action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
 
 
 class Positives(Form):
@@ -126,7 +126,7 @@ class Positives(Form):
     window_ms: Annotated[Duration, Field(ge=1_000)] = Field(
         default=600_000, alias="window", description="span of event time"
     )
-    action: Literal["flag", "last_good", "fallback", "withhold"] = Field(default="flag", description=_WITHOUT_CLIP)
+    action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
 
 
 def _read_list(value: object) -> object:
@@ -134,6 +134,18 @@ def _read_list(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(value)
     return (value,)
+
+
+class Hold(Form):
+    """How long a prediction waits for a person, and what then."""
+
+    wait_ms: Annotated[Duration, Field(ge=1)] = Field(alias="wait", description="how long, in event time")
+    then: Literal["last_good", "fallback", "withhold"] = Field(
+        default="withhold", description="if no one decides in time, or too many wait: as the actions of that name"
+    )
+    held_max: Count = Field(
+        default=1_000, alias="max", description="most predictions that wait, per shard; others are not held"
+    )
 
 
 AnyRung: TypeAlias = Untrained | Range | Step | Unfamiliar | Positives
@@ -167,6 +179,7 @@ class GuardForm(Form):
         description="what to serve instead, in this order: last_good (the last good copy of the model), last_value "
         "(the series' last accepted value), {seasonal: DURATION}, {value: VALUE}; nothing where none may pass",
     )
+    hold: Hold | None = Field(default=None, description="required by the action hold")
     keys_max: Count = Field(
         default=10_000, description="most series that are remembered, per shard; the least recently used one is let go"
     )
@@ -182,6 +195,11 @@ class GuardForm(Form):
             "share": self.share,
         }
         return {name: rung for name, rung in found.items() if rung is not None}
+
+    @property
+    def holds(self) -> bool:
+        """Whether a prediction may wait for a person."""
+        return any(rung.action == "hold" for rung in self.rungs.values())
 
     @property
     def season_ms(self) -> int:

@@ -39,11 +39,23 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
         yield from _range(guard.range, task)
     if guard.step is not None:
         yield from _step(guard.step)
+    yield from _actions(guard, task)
+    yield from _fallbacks(guard, task)
+    yield from _series(guard, draft)
+
+
+def _actions(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
     for name, rung in guard.rungs.items():
         if rung.action == "fallback" and not guard.fallback:
             yield Problem(f"guard.{name}.action", "fallback", "needs guard.fallback: say what to serve instead")
-    yield from _fallbacks(guard, task)
-    yield from _series(guard, draft)
+        if rung.action == "hold" and guard.hold is None:
+            yield Problem(f"guard.{name}.action", "hold", "needs guard.hold: {wait: DURATION, then: ACTION}")
+    if guard.hold is not None and not guard.holds:
+        yield Problem("guard.hold", None, "is not used: no rung has the action hold; remove it")
+    if guard.hold is not None and guard.hold.then == "fallback" and not guard.fallback:
+        yield Problem("guard.hold.then", "fallback", "needs guard.fallback: say what to serve instead")
+    if guard.holds and task is not None and task.slates:
+        yield Problem("guard.hold", None, f"is not available for task {task.name}; remove it")
 
 
 def _range(limits: Range, task: Task | None) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -31,6 +31,7 @@ TOPIC_KINDS = (
     "outcomes",
     "alerts",
     "rejected",
+    "review",
     "journal",
     "snapshots",
 )
@@ -195,7 +196,9 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     if isinstance(name, str):
         given = doc.get("topics")
         if given is None or isinstance(given, Mapping):
-            doc["topics"] = _write_out_topics(name, dict(given or {}), needs_labels=label is not None or supervised)
+            left = [] if label is not None or supervised else ["labels"]
+            left += [] if _holds(doc.get("guard")) else ["review"]
+            doc["topics"] = _write_out_topics(name, dict(given or {}), left)
     for optional in (
         "params",
         "alerts",
@@ -268,11 +271,18 @@ def _with_path(name: str, value: object) -> object:
     return value
 
 
-def _write_out_topics(name: str, given: dict[str, Any], *, needs_labels: bool) -> dict[str, Any]:
+def _write_out_topics(name: str, given: dict[str, Any], left: Sequence[str]) -> dict[str, Any]:
+    """The topics by kind, without those that this pipeline does not need."""
     for kind in TOPIC_KINDS:
         if given.get(kind) is None:
-            given[kind] = None if kind == "labels" and not needs_labels else f"{name}.{kind}"
+            given[kind] = None if kind in left else f"{name}.{kind}"
     return given
+
+
+def _holds(guard: object) -> bool:
+    """Whether a rung of the guard has a person decide."""
+    rungs = guard.values() if isinstance(guard, Mapping) else ()
+    return any(isinstance(rung, Mapping) and rung.get("action") == "hold" for rung in rungs)
 
 
 def _write_out_drift(watched: dict[str, Any]) -> dict[str, Any]:

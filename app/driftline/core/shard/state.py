@@ -188,6 +188,7 @@ class Shard:
             self.episodes.deadline_ms(self.moment()),
             self.watch.deadline_ms(self.episodes.open),
             self.loading.deadline_ms,
+            self.kept.deadline_ms,
             self.strays.deadline_ms(self.counts.get("scored", 0)) if self.terms.strays_watched else None,
         )
         known = [deadline for deadline in deadlines if deadline is not None]
@@ -249,6 +250,7 @@ class Shard:
                 if what.startswith("guard_")
             },
             "instead": {what.removeprefix("instead_"): count for what, count in counts if what.startswith("instead_")},
+            "held": len(kept.held),
             "series": len(kept.series),
             "evicted": kept.evicted,
             "without_key": kept.keyless,

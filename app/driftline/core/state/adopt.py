@@ -52,6 +52,7 @@ FOLLOWED = (
     "topics.alerts",
     "topics.outcomes",
     "topics.rejected",
+    "topics.review",
     "topics.scores",
 )
 """Keys of the pipeline file that may change while the state goes on; `params.NAME` too where the model has no $NAME."""

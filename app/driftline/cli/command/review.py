@@ -1,0 +1,91 @@
+"""`driftline review`: its options and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from driftline.cli.command.control import Where
+from driftline.cli.lazy import does
+from driftline.cli.option import DURATION, bootstrap_option, pipeline_option
+
+RUNGS = ("untrained", "range", "step", "unfamiliar", "share")
+
+
+def _check_which(event: str | None, rung: str | None, **_: object) -> None:
+    if (event is None) == (rung is None):
+        raise click.UsageError("name an EVENT, or all events that a rung holds with --rung")
+
+
+_rung = click.option("--rung", type=click.Choice(RUNGS), help="All events that this rung of the guard holds.")
+_why = click.option("--why", default="", metavar="TEXT", help="The reason, which is published with the decision.")
+
+
+@click.group()
+@pipeline_option
+@bootstrap_option
+@click.option(
+    "--timeout",
+    "timeout_ms",
+    type=DURATION,
+    default=30_000,
+    metavar="DURATION",
+    help="How long to wait for the shards [30s].",
+)
+@click.option("--no-wait", is_flag=True, help="Send the decision without waiting for the shards.")
+@click.pass_context
+def review(
+    context: click.Context,
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    timeout_ms: int,
+    no_wait: bool,
+) -> None:
+    """Decide about predictions that the guard holds.
+
+    A decision is a command like those of `driftline control`: journaled, and published with who made it (see
+    DRIFTLINE_OPERATOR) and why. What no one decides is decided by `guard.hold` of the pipeline file.
+
+    Exit codes: 0 the decision was accepted; 1 a shard refused it; 5 a shard did not answer in time.
+    """
+    context.obj = Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
+
+
+@review.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the reviews as JSON lines, with features and history.")
+@click.pass_obj
+@does("driftline.cli.review:show")
+def show() -> None:
+    """List the predictions that wait, the one with the earliest deadline first."""
+
+
+@review.command()
+@click.argument("event", required=False)
+@_rung
+@_why
+@click.pass_obj
+@does("driftline.cli.review:approve", check=_check_which)
+def approve() -> None:
+    """Serve the model's prediction of EVENT, even beyond the limits."""
+
+
+@review.command()
+@click.argument("event")
+@click.argument("value")
+@_why
+@click.pass_obj
+@does("driftline.cli.review:edit")
+def edit() -> None:
+    """Serve VALUE for EVENT: a number, a probability or a class, within the guard's range."""
+
+
+@review.command()
+@click.argument("event", required=False)
+@_rung
+@_why
+@click.pass_obj
+@does("driftline.cli.review:refuse", check=_check_which)
+def refuse() -> None:
+    """Do not serve the prediction of EVENT: serve what would have been served at the deadline, now."""

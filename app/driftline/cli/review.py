@@ -1,0 +1,116 @@
+"""`driftline review`: list what the guard holds, and send decisions about it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from driftline.cli.command.control import Where
+from driftline.cli.control import send_command
+from driftline.cli.echo import echo
+from driftline.cli.setting import pipeline_of, settings_of
+from driftline.core.error import InputFileError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import EventId, LabelValue
+from driftline.core.task import task_of
+from driftline.core.timestamp import written
+from driftline.core.wording import escaped
+from driftline.kafka.broker import KafkaBroker
+from driftline.operate.review import open_reviews
+
+FEATURES_SHOWN = 6
+
+
+def show(where: Where, as_json: bool) -> None:
+    """What `driftline review list` does."""
+    found = _open(where)[1]
+    if as_json:
+        for review in found:
+            echo(escaped(orjson.dumps(review).decode()))
+        return
+    if not found:
+        echo("nothing waits for a review")
+    for review in found:
+        echo("\n".join(escaped(line) for line in lines(review)))
+
+
+def approve(where: Where, event: str | None, rung: str | None, why: str) -> None:
+    """What `driftline review approve` does."""
+    _decide(where, "approve", event, rung, why)
+
+
+def refuse(where: Where, event: str | None, rung: str | None, why: str) -> None:
+    """What `driftline review refuse` does."""
+    _decide(where, "refuse", event, rung, why)
+
+
+def edit(where: Where, event: str, value: str, why: str) -> None:
+    """What `driftline review edit` does."""
+    _decide(where, "edit", event, None, why, value)
+
+
+def _open(where: Where) -> tuple[Pipeline, list[dict[str, Any]]]:
+    settings = settings_of(bootstrap=where.bootstrap)
+    pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
+    return pipeline, asyncio.run(open_reviews(KafkaBroker(pipeline, settings), pipeline, settings))
+
+
+def _decide(
+    where: Where, decision: str, event: str | None, rung: str | None, why: str, value: str | None = None
+) -> None:
+    command: dict[str, Any] = {"command": "review", "decision": decision}
+    pipeline, found = _open(where)
+    if event is not None:
+        command["event_id"] = _id_of(event, found)
+    else:
+        command["rung"] = rung
+    if value is not None:
+        command["value"] = _value(value, pipeline)
+    if why:
+        command["why"] = why
+    send_command(command, where, f"{decision} {event if event is not None else f'all held by {rung}'}")
+
+
+def _id_of(event: str, found: list[dict[str, Any]]) -> EventId:
+    """The id of a held event, as its type is there.
+
+    Raises:
+        InputFileError: no such event is held.
+    """
+    for review in found:
+        event_id: EventId = review["event_id"]
+        if str(event_id) == event:
+            return event_id
+    raise InputFileError(f"no event {event!r} is held; `driftline review list` shows those that are")
+
+
+def _value(text: str, pipeline: Pipeline) -> LabelValue:
+    """What a person wrote as a prediction."""
+    task = task_of(pipeline.task)
+    if task.classes and not task.probability:
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputFileError(f"{text!r} is not a number") from error
+
+
+def lines(review: dict[str, Any]) -> list[str]:
+    """One review, for a terminal."""
+    trip = (review.get("tripped") or [{}])[-1]
+    at = review.get("at_deadline") or {}
+    instead = f" ({at['instead']})" if at.get("instead") else ""
+    value = review.get("probability", review.get("prediction"))
+    beyond = f", {trip['excess']:+.6g} beyond {trip['limit']:.6g}" if "limit" in trip and "excess" in trip else ""
+    last = f"; last value of its series {review['last_value']}" if "last_value" in review else ""
+    features = list((review.get("features") or {}).items())
+    more = ", ..." if len(features) > FEATURES_SHOWN else ""
+    deadline_ms = review.get("deadline_ms")
+    until = written(deadline_ms, "%Y-%m-%d %H:%M:%S") if isinstance(deadline_ms, int) else "-"
+    return [
+        f"{review.get('event_id')}: the model predicts {value}, held by {trip.get('rung')}{beyond}{last}",
+        f"  {', '.join(f'{name}={one!r}' for name, one in features[:FEATURES_SHOWN])}{more}",
+        f"  at {until} (event time) {at.get('probability', at.get('prediction'))} is served{instead}",
+    ]

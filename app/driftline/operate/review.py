@@ -1,0 +1,58 @@
+"""Predictions that wait for a person, read from the review topic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from driftline.codec.inputs import layout_of
+from driftline.config import Settings
+from driftline.core.error import InputFileError, TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import EventId
+from driftline.engine.published import document_of
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.transport.port import Broker, Place
+
+READ_RECORDS_MAX = 500
+HELD = "held"
+
+
+async def open_reviews(broker: Broker, pipeline: Pipeline, settings: Settings) -> list[dict[str, Any]]:
+    """The reviews that no one has decided, oldest deadline first.
+
+    Raises:
+        InputFileError: the pipeline holds nothing.
+        TopicError: its review topic does not exist.
+    """
+    topic = pipeline.topics.review
+    if topic is None:
+        raise InputFileError("the pipeline holds no predictions: no rung of `guard` has the action hold")
+    async with admin(client_options(settings)) as client:
+        there = await partition_counts(client)
+    if topic not in there:
+        raise TopicError(f"topic {topic} does not exist; create it with `driftline topics create -p FILE`")
+    layout = layout_of(pipeline, there)
+    places = [place for shard in range(layout.shards) for place in layout.places([topic], shard)]
+    found: dict[EventId, dict[str, Any]] = {}
+    reader = broker.reader()
+    await reader.open(await broker.beginnings(places))
+    try:
+        for place in places:
+            await _read(reader, place, found)
+    finally:
+        await reader.close()
+    return sorted(found.values(), key=lambda review: review.get("deadline_ms") or 0)
+
+
+async def _read(reader: Any, place: Place, found: dict[EventId, dict[str, Any]]) -> None:
+    """Take in what one partition holds; an event lies in one partition only, so its decision comes after its review."""
+    while sources := await reader.read(place, READ_RECORDS_MAX):
+        for source in sources:
+            review = document_of(source.value)
+            event_id = None if review is None else review.get("event_id")
+            if review is None or not isinstance(event_id, str | int | float):
+                continue
+            if review.get("state") == HELD:
+                found[event_id] = review
+            else:
+                found.pop(event_id, None)
