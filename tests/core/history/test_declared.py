@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from math import pi, sin
 from typing import Any
@@ -14,7 +16,7 @@ from driftline.core.error import PipelineError
 from driftline.core.history.calendar import calendar_value
 from driftline.core.history.history import History
 from driftline.core.pipeline import CalendarFeature, parse_pipeline
-from driftline.core.pipeline.feature import CalendarPart
+from driftline.core.pipeline.feature import CalendarPart, parse_past
 from driftline.core.record import Event, Malformed
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import refused_keys
@@ -74,6 +76,22 @@ def test_what_cannot_be_is_told_with_its_place(form: dict[str, Any], path: str, 
     }
     found = problems(features)
     assert text in found[f"event.features.x.{path}"], found
+
+
+@pytest.mark.parametrize("text", ["mean( x )", " mean (x)", "mean(x) ", "mean(\nx)"])
+def test_blanks_in_a_function_do_not_matter(text: str) -> None:
+    assert parse_past(text) == parse_past("mean(x)")
+
+
+@pytest.mark.parametrize(
+    "text", ["mean(" + " " * 100_000, "mean(" + " " * 100_000 + "x", " " * 100_000 + "mean", "count"]
+)
+def test_a_function_is_read_in_a_time_that_its_length_allows(text: str) -> None:
+    """Documents of others are read with it: such a text took the cube of its length."""
+    begun_s = time.process_time()
+    with suppress(ValueError):
+        parse_past(text.replace("{}", " " * 100_000))
+    assert time.process_time() - begun_s < 1
 
 
 def test_label_history_needs_labels_that_are_numbers() -> None:

@@ -138,7 +138,7 @@ LABEL_FUNCTIONS: Final = ("label_count", "label_sum", "label_mean", "label_min",
 LAG_MAX: Final = 1_000
 _BARE: Final = ("count", "since_last")  # of the events themselves, not of a field of them
 _UNWINDOWED: Final = ("last", "lag", "decayed_mean")
-_CALL = re.compile(r"\s*([a-z_]+)\s*(?:\(\s*(.*?)\s*\))?\s*", re.DOTALL)
+_CALL = re.compile(r"([a-z_]+)\s*(?:\((.*)\))?", re.DOTALL)  # linear: documents of others are read with it
 
 
 class Past(NamedTuple):
@@ -163,13 +163,13 @@ def parse_past(text: str) -> Past:
     Raises:
         ValueError: it is not a function of the past, or lacks its field.
     """
-    found = _CALL.fullmatch(text)
+    found = _CALL.fullmatch(text.strip())
     name = found[1] if found else text.strip()
     if found is None or name not in (*HISTORY_FUNCTIONS, *LABEL_FUNCTIONS):
         allowed = ", ".join((*HISTORY_FUNCTIONS, *LABEL_FUNCTIONS))
         raise ValueError(f"{name!r:.60} is not a history function; allowed: {allowed}")
     of_label, function = name in LABEL_FUNCTIONS, name.removeprefix("label_") if name in LABEL_FUNCTIONS else name
-    source, lag = found[2] or "", 1
+    source, lag = (found[2] or "").strip(), 1
     if function == "lag":
         source, comma, count = source.rpartition(",") if not of_label else ("", ",", source)
         count = count.strip()
