@@ -37,22 +37,20 @@ FALLS = Drift("error", "error", FIRES, "drift", "fall", 0.5, 0.25, 900, 300, 1_2
 
 
 def pipeline(task: TaskName = "binary", **sections: Any) -> Pipeline:
-    model = {"regression": "LinearRegression()", "anomaly": "HalfSpaceTrees()"}.get(task, "GaussianNB()")
+    models = {"regression": "LinearRegression()", "anomaly": "HalfSpaceTrees()", "forecast": "LinearRegression()"}
+    model = {**models, "recommend": "LinearItems()"}.get(task, "GaussianNB()")
     features = {"a": "number", "b": {"type": "number", "missing": "omit"}, "c": "string", "d": "boolean"}
     if task == "binary":
         model = "(Select('a', 'b', 'd') | StandardScaler()) + (Select('c') | OneHotEncoder()) | GaussianNB()"
     else:
         features = {"a": "number"}
-    return parse_pipeline(
-        {
-            "pipeline": "fraud",
-            "task": task,
-            "event": {"id": "id", "features": features},
-            "label": {"id": "id", "value": "y", "wait": "10s"},
-            "model": model,
-            **sections,
-        }
-    )
+    own: dict[str, Any] = {"label": {"id": "id", "value": "y", "wait": "10s"}}
+    if task == "recommend":
+        own = {"label": {**own["label"], "item": "item"}, "recommend": {"catalogue": ["a", "b"]}}
+    elif task == "forecast":
+        own = {"forecast": {"target": "a", "step": "1d", "horizons": 2}}
+    document = {"pipeline": "fraud", "task": task, "event": {"id": "id", "features": features}, "model": model}
+    return parse_pipeline({**document, **own, **sections})
 
 
 def name_of(signal: Signal) -> str:
@@ -86,7 +84,7 @@ def test_a_state_from_before_a_signal_was_added_goes_on_without_its_detectors() 
 
 def test_the_file_s_section_has_a_key_for_each_signal_and_no_other() -> None:
     lists = {
-        name: field for name, field in Section.model_fields.items() if "Watch" in str(field.annotation)
+        name: field for name, field in Section.model_fields.items() if "DetectorForm" in str(field.annotation)
     }  # detectors, unlike the settings beside them
     assert set(lists) == {signal.row.key for signal in DIRECT} | set(FEATURE_KEYS)
 
@@ -149,7 +147,7 @@ def test_no_condition_shares_its_episode_with_another_or_with_a_drift() -> None:
         "label_coverage_min": 0.5, "label_delay_max": "5s", "performance": {"LogLoss": {"max": 1}},
         "missing_max": {"b": 0.5}, "throughput": {"window": "1h"},
     }  # fmt: skip
-    names = watched(pipeline(alerts=asked))
+    names = watched(pipeline(alerts=asked, guard={"untrained": {"labels_min": 5, "action": "flag"}}))
     assert {"metric:LogLoss", "missing:b", "rejected:events", "label_match:ids", "throughput", "errors"} < names
     assert {name.partition(":")[0] for name in names} == {condition.row.name for condition in Condition}
     assert names.isdisjoint(signal.row.episode for signal in Signal)

@@ -72,7 +72,7 @@ def epoch(document: dict[str, Any]) -> EpochEntry:
 
 
 def test_a_factory_out_of_a_model_file_is_neither_imported_nor_called(trap: Trap) -> None:
-    with pytest.raises(UnfitError, match="another pipeline: model"):
+    with pytest.raises(UnfitError, match="another pipeline file: model"):
         check_pipeline(structs.replace(manifest_of(small()), pipeline=named()), small())
     assert trap.sprung() == ""
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from driftline.core.error import PipelineError
-from driftline.core.pipeline import FeatureWatch, Fill, Pipeline, Watch, parse_pipeline, pipeline_schema
+from driftline.core.pipeline import DetectorForm, FeatureDetectorForm, Fill, Pipeline, parse_pipeline, pipeline_schema
 
 FRAUD: dict[str, Any] = {
     "pipeline": "card-fraud",
@@ -88,8 +88,8 @@ def test_the_designs_example_says_what_it_says() -> None:
     assert (pipeline.label.wait_ms, pipeline.label.early_ms) == (7 * 86_400_000, 7 * 86_400_000)
     assert pipeline.decision is not None
     assert pipeline.decision.threshold == 0.8
-    assert pipeline.drift.error == (Watch(detector="ADWIN(delta=0.002)"),)
-    assert pipeline.drift.features == {"amount": (FeatureWatch(detector="ADWIN()"),)}
+    assert pipeline.drift.error == (DetectorForm(detector="ADWIN(delta=0.002)"),)
+    assert pipeline.drift.features == {"amount": (FeatureDetectorForm(detector="ADWIN()"),)}
     assert (pipeline.dedupe.horizon_ms, pipeline.dedupe.id_max) == (86_400_000, 200_000)
     assert (pipeline.snapshot.every_records, pipeline.snapshot.every_ms) == (50_000, 600_000)
     assert pipeline.limits.slice_compute_max_ms == 100
@@ -127,7 +127,7 @@ def test_a_pipeline_cannot_be_changed() -> None:
 def test_defaults_by_task(task: str, metrics: tuple[str, ...], error: tuple[str, ...]) -> None:
     pipeline = parse_pipeline(SMALLEST[task])
     assert pipeline.metrics == metrics
-    assert pipeline.drift.error == tuple(Watch(detector=expression) for expression in error)
+    assert pipeline.drift.error == tuple(DetectorForm(detector=expression) for expression in error)
 
 
 def test_anomaly_has_no_labels_topic_without_labels_and_one_with() -> None:
@@ -157,8 +157,8 @@ def test_detectors_may_be_written_out_and_come_back_as_short_as_they_can() -> No
     }
     pipeline = parse_pipeline(changed(FRAUD, params={"lr": 0.05, "d": 0.1}, drift=watched))
     assert pipeline.drift.error == (
-        Watch(detector="DDM()"),
-        Watch(detector="ADWIN()", warning="ADWIN(delta=$d)", reaction="swap"),
+        DetectorForm(detector="DDM()"),
+        DetectorForm(detector="ADWIN()", warning="ADWIN(delta=$d)", reaction="swap"),
     )
     told = pipeline.resolved()["drift"]
     assert told["error"] == ["DDM()", swap]
@@ -306,7 +306,7 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, label__positive=..., label__negative=0), "label.negative", "needs label.positive"),
         (changed(SMALLEST["regression"], label__positive=1), "label.positive", "remove it"),
         (changed(SMALLEST["regression"], label__missing={"assume": "0"}), "label.missing.assume", "number"),
-        (changed(SMALLEST["multiclass"], label__missing={"assume": 0.5}), "label.missing.assume", "text"),
+        (changed(SMALLEST["multiclass"], label__missing={"assume": 0.5}), "label.missing.assume", "string"),
         (changed(FRAUD, params__unused=1), "params.unused", "is not used"),
         (changed(FRAUD, params={}), "model", "$lr: no such parameter"),
         (changed(FRAUD, params={"lr": 0.05, "l r": 1}), "params.l r", "is not a valid name"),

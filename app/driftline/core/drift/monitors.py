@@ -38,7 +38,7 @@ from driftline.core.task import TaskName, task_of
 if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline
     from driftline.core.pipeline.feature import AnyFeature
-    from driftline.core.pipeline.form import Watch as WatchForm
+    from driftline.core.pipeline.form import DetectorForm
 
 __all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected"]
 
@@ -228,7 +228,7 @@ class DriftMonitors:
         watched, declared = pipeline.drift, pipeline.event.features
         family = _family(pipeline) if watched.correction == "bonferroni" else 1
 
-        def built(forms: Sequence[WatchForm], count: int = 1) -> list[Chosen]:
+        def built(forms: Sequence[DetectorForm], count: int = 1) -> list[Chosen]:
             return [_built(form, pipeline, count) for form in forms]
 
         return cls(
@@ -402,7 +402,7 @@ def _listed(chosen: Sequence[Named | Chosen]) -> list[Chosen]:
     return [one if isinstance(one, Chosen) else Chosen(*one) for one in chosen]
 
 
-def _built(form: WatchForm, pipeline: Pipeline, family: int) -> Chosen:
+def _built(form: DetectorForm, pipeline: Pipeline, family: int) -> Chosen:
     detector = build_detector(form.detector, pipeline)
     own = corrected(detector, family)
     return Chosen(

@@ -343,7 +343,7 @@ class Decision(Form):
     threshold: float = Field(description="probability (binary) or anomaly score from which on the decision is positive")
 
 
-class Watch(Form):
+class DetectorForm(Form):
     """A detector on a signal, and what to do when it finds a drift."""
 
     detector: Detector = Field(description="a River expression, as in ADWIN(delta=0.002)")
@@ -362,7 +362,7 @@ class Watch(Form):
         return self.detector if self == type(self)(detector=self.detector) else write(self)
 
 
-class FeatureWatch(Watch):
+class FeatureDetectorForm(DetectorForm):
     """A detector on a feature."""
 
     raw: bool = Field(default=False, description="numbers: feed the detector the numbers instead of their ranks")
@@ -376,23 +376,23 @@ class FeatureWatch(Watch):
 class Drift(Form):
     """Which signals are watched, each by which detectors (River expressions), and what is done about it."""
 
-    error: tuple[Watch, ...] = Field(default=(), description="on the error of served predictions")
-    loss: tuple[Watch, ...] = Field(
+    error: tuple[DetectorForm, ...] = Field(default=(), description="on the error of served predictions")
+    loss: tuple[DetectorForm, ...] = Field(
         default=(), description="on the log loss of served probabilities; best if one class is rare"
     )
-    score: tuple[Watch, ...] = Field(default=(), description="on the score itself")
-    features: dict[str, tuple[FeatureWatch, ...]] = Field(
+    score: tuple[DetectorForm, ...] = Field(default=(), description="on the score itself")
+    features: dict[str, tuple[FeatureDetectorForm, ...]] = Field(
         default_factory=dict,
         description="on features: numbers as ranks in a frozen reference window; strings by new values and the rate "
         "of each frequent value; booleans by their rate",
     )
-    missing: dict[str, tuple[Watch, ...]] = Field(
+    missing: dict[str, tuple[DetectorForm, ...]] = Field(
         default_factory=dict, description="on how often a feature is missing (omitted, or filled in)"
     )
-    label_rate: tuple[Watch, ...] = Field(
+    label_rate: tuple[DetectorForm, ...] = Field(
         default=(), description="on the share of events whose label arrived within the wait"
     )
-    label_delay: tuple[Watch, ...] = Field(default=(), description="on the time from the event to its label")
+    label_delay: tuple[DetectorForm, ...] = Field(default=(), description="on the time from the event to its label")
     warmup_labels: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
         default=5_000, description="number of labels before the error is watched, since a new model's error varies"
     )
@@ -414,17 +414,17 @@ class Drift(Form):
     )
     boost_labels: Count = Field(default=1_000, description="reaction boost: number of labels to learn at that rate")
 
-    def of(self, signal: Signal) -> tuple[Watch, ...]:
+    def of(self, signal: Signal) -> tuple[DetectorForm, ...]:
         """The detectors of a signal of the shard as a whole."""
-        found: tuple[Watch, ...] = getattr(self, signal.row.key)
+        found: tuple[DetectorForm, ...] = getattr(self, signal.row.key)
         return found
 
-    def by_feature(self, key: str) -> Mapping[str, tuple[Watch, ...]]:
+    def by_feature(self, key: str) -> Mapping[str, tuple[DetectorForm, ...]]:
         """The detectors of features' signals under a key of the file, by feature."""
-        found: Mapping[str, tuple[Watch, ...]] = getattr(self, key)
+        found: Mapping[str, tuple[DetectorForm, ...]] = getattr(self, key)
         return found
 
-    def every(self) -> Iterator[tuple[str, str | None, tuple[Watch, ...]]]:
+    def every(self) -> Iterator[tuple[str, str | None, tuple[DetectorForm, ...]]]:
         """All detectors by where they stand in the file: the key, and the feature under it where there is one."""
         for signal in DIRECT:
             yield signal.row.key, None, self.of(signal)

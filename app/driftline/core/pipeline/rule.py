@@ -20,7 +20,7 @@ from driftline.core.pipeline.bound import out_of_bounds
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.forecast import check_forecast, forecast_fields, row_names
-from driftline.core.pipeline.form import Alerts, Drift, EventForm, LabelForm, MetricSplit, Recommend, Watch
+from driftline.core.pipeline.form import Alerts, DetectorForm, Drift, EventForm, LabelForm, MetricSplit, Recommend
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.pipeline.intake import (
     Draft,
@@ -284,7 +284,7 @@ def _signals(drift: Drift, draft: Draft, model: Any) -> Iterator[Problem]:
             yield from _lacking(need, key, watches, draft, model)
 
 
-def _lacking(need: Need, key: str, watches: tuple[Watch, ...], draft: Draft, model: Any) -> Iterator[Problem]:
+def _lacking(need: Need, key: str, watches: tuple[DetectorForm, ...], draft: Draft, model: Any) -> Iterator[Problem]:
     """What a signal needs, and this pipeline has not."""
     task, place = _task(draft), f"drift.{key}"
     match need:
@@ -324,7 +324,7 @@ def _feature_watches(drift: Drift, event: EventForm) -> Iterator[Problem]:
             yield Problem(f"drift.missing.{name}", None, text)
 
 
-def _detectors(key: str, watches: tuple[Watch, ...], bits: bool, draft: Draft) -> Iterator[Problem]:
+def _detectors(key: str, watches: tuple[DetectorForm, ...], bits: bool, draft: Draft) -> Iterator[Problem]:
     asked = tuple(watch.detector for watch in watches)
     for (place, expression), watch in zip(_places(key, asked), watches, strict=True):
         if asked.count(expression) > 1:

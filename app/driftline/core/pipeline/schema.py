@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from driftline.core.pipeline.feature import CONTEXT_TYPES, FEATURE_TYPES, Form
-from driftline.core.pipeline.form import FeatureWatch, Pipeline, Watch
+from driftline.core.pipeline.form import DetectorForm, FeatureDetectorForm, Pipeline
 from driftline.core.signal import DIRECT, FEATURE_KEYS
 
 _REQUIRED = {
@@ -20,8 +20,8 @@ _REQUIRED = {
     "HistoryFeature": ["history"],
     "CalendarFeature": ["calendar"],
     "LabelForm": ["id", "value", "wait"],
-    "Watch": ["detector"],
-    "FeatureWatch": ["detector"],
+    "DetectorForm": ["detector"],
+    "FeatureDetectorForm": ["detector"],
 }
 _EXPRESSIONS = {
     "anyOf": [
@@ -47,7 +47,7 @@ def pipeline_schema() -> dict[str, Any]:
     context["additionalProperties"] = {"anyOf": [{"enum": list(CONTEXT_TYPES)}, {"$ref": "#/$defs/Feature"}]}
     cyclic = definitions["CalendarFeature"]["properties"]["cyclic"]
     cyclic["anyOf"] = [{"type": "boolean"}, *cyclic["anyOf"]]
-    definitions["Watch"], definitions["FeatureWatch"] = _form(Watch), _form(FeatureWatch)
+    definitions["DetectorForm"], definitions["FeatureDetectorForm"] = _form(DetectorForm), _form(FeatureDetectorForm)
     drift = definitions["Drift"]["properties"]
     for signal in DIRECT:
         field = drift[signal.row.key]
