@@ -65,6 +65,18 @@ def test_embedded(tmp_path: Path) -> None:
         check_story(running, family_until(running, 2))
 
 
+def test_spam_in_new_words_alerts_before_its_labels(tmp_path: Path) -> None:
+    with demo(tmp_path, "--case", "spam") as running:
+        running.until(lambda: running.process.poll() is not None, TIMEOUT_S, "it has ended")
+        assert running.end(0) == 0, running.last_words()
+        story: dict[str, Any] = orjson.loads(running.output())
+    assert story["scored"] == story["labels_joined"] == story["messages"]
+    first = story["alerts"][0]
+    assert 0 < first["messages_after_change"] < 900  # labels come 900 messages later
+    assert "words" in first["sentence"]
+    assert story["rolling_f1"]["worst"] < story["rolling_f1"]["end"]
+
+
 def test_real_kafka(kafka_needs: None, tmp_path: Path) -> None:
     with demo(tmp_path, "--kind", "kafka") as running:
         check_story(running, family_until(running, 3))

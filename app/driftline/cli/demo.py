@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +31,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from driftline.cli.card_fraud import PIPELINE, STEP_MS, payments
+from driftline.cli import card_fraud, spam_mail
+from driftline.cli.card_fraud import STEP_MS
 from driftline.cli.echo import echo
 from driftline.config import Settings, load_settings, read_pipeline
 from driftline.core.error import BrokerError
@@ -39,10 +41,10 @@ from driftline.core.task import SLATES
 from driftline.devbroker import embedded, kafka
 from driftline.devbroker.node import Node
 from driftline.ingest.feed import RowSender
+from driftline.ingest.table import Sample
 from driftline.kafka.client import client_options, subscribe
 from driftline.kafka.topic import create
 
-NAME = "card-fraud"
 PARTITIONS = 2
 LABEL_DELAY_MS = 900_000
 START_TIMEOUT_S = 60.0
@@ -52,12 +54,50 @@ LOOK_EVERY_S = 0.25
 ALERTS_SHOWN = 6
 
 
+@dataclass(frozen=True)
+class Story:
+    """A stream whose labels come later, and what changes in it.
+
+    Args:
+        pipeline: the file, with `{name}` and `{delivery}` to fill in.
+        samples: makes the stream: how many, which is the first changed one, time of the first.
+        things, thing: what events are called.
+        changing: what changes.
+        time, label: fields of the file that `--write` makes.
+        metric: that the summary follows.
+    """
+
+    name: str
+    pipeline: str
+    samples: Callable[[int, int, int], Iterator[Sample]]
+    things: str
+    thing: str
+    changing: str
+    time: str
+    label: str
+    metric: str
+
+
+STORIES = {
+    "fraud": Story(
+        "card-fraud", card_fraud.PIPELINE, card_fraud.payments,
+        "payments", "payment", "fraud pattern", "paid_at", "is_fraud", "Accuracy",
+    ),
+    "spam": Story(
+        "spam-mail", spam_mail.PIPELINE, spam_mail.messages,
+        "messages", "message", "words of spam", "sent_at", "is_spam", "F1",
+    ),
+}  # fmt: skip
+MESSAGES, MESSAGES_RATE_MAX = 9_000, 400.0
+
+
 @dataclass
 class Scene:
     """What the display and the summary show."""
 
     payments: int
     change_at: int
+    story: Story = STORIES["fraud"]
     begun_s: float = field(default_factory=time.monotonic)
     sent: int = 0
     scored: int = 0
@@ -75,18 +115,21 @@ def demo(case: str, kind: str, count: int, rate: float, folder: Path | None, as_
 
         demo_news.demo(kind, folder, as_json)
         return
+    story = STORIES[case]
+    if case == "spam":
+        count, rate = MESSAGES, min(rate, MESSAGES_RATE_MAX)
     if folder is not None:
-        _write(folder, kind, count)
+        _write(folder, kind, count, story)
         return
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # ends it in order, as Ctrl-C does
     console = Console(stderr=as_json)
     change_at = count * 8 // 15
-    scene = Scene(count, change_at)
+    scene = Scene(count, change_at, story)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-")))
         delivery = "exactly_once" if kind == "kafka" else "at_least_once"
-        file = folder / "card-fraud.yaml"
-        file.write_text(PIPELINE.format(name=NAME, delivery=delivery))
+        file = folder / f"{story.name}.yaml"
+        file.write_text(story.pipeline.format(name=story.name, delivery=delivery))
         pipeline = read_pipeline(file.read_text())
         console.print(f"starting the {kind} broker and a worker ...")
         node = stack.enter_context(_broker(kind))
@@ -99,17 +142,18 @@ def demo(case: str, kind: str, count: int, rate: float, folder: Path | None, as_
         raise click.exceptions.Exit(1)
 
 
-def _write(folder: Path, kind: str, count: int) -> None:
-    """The demo's payments and its pipeline as files, for the other commands."""
+def _write(folder: Path, kind: str, count: int, story: Story) -> None:
+    """The demo's events and its pipeline as files, for the other commands."""
     folder.mkdir(parents=True, exist_ok=True)
     start_ms = int(time.time() * 1000) - count * STEP_MS
-    with (folder / "payments.jsonl").open("wb") as file:
-        for sample in payments(count, count * 8 // 15, start_ms):
+    path = folder / f"{story.things}.jsonl"
+    with path.open("wb") as file:
+        for sample in story.samples(count, count * 8 // 15, start_ms):
             moment = datetime.fromtimestamp(sample.time_ms / 1000, UTC).isoformat(timespec="seconds")
-            file.write(orjson.dumps({**sample.event, "paid_at": moment, "is_fraud": sample.label}) + b"\n")
+            file.write(orjson.dumps({**sample.event, story.time: moment, story.label: sample.label}) + b"\n")
     delivery = "exactly_once" if kind == "kafka" else "at_least_once"
-    (folder / "pipeline.yaml").write_text(PIPELINE.format(name=NAME, delivery=delivery))
-    echo(f"wrote {folder / 'payments.jsonl'} ({count:,} payments) and {folder / 'pipeline.yaml'}")
+    (folder / "pipeline.yaml").write_text(story.pipeline.format(name=story.name, delivery=delivery))
+    echo(f"wrote {path} ({count:,} {story.things}) and {folder / 'pipeline.yaml'}")
 
 
 def _broker(kind: str) -> Node:
@@ -128,7 +172,7 @@ async def _play(scene: Scene, pipeline: Pipeline, node: Node, file: Path, rate: 
         feed = RowSender(pipeline, settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
         start_ms = int(time.time() * 1000) - scene.payments * STEP_MS
         scene.begun_s = time.monotonic()
-        feeding = asyncio.create_task(feed.run(payments(scene.payments, scene.change_at, start_ms)))
+        feeding = asyncio.create_task(feed.run(scene.story.samples(scene.payments, scene.change_at, start_ms)))
         try:
             await _watch(scene, feed, feeding, listening, worker, settings, console)
         finally:
@@ -275,9 +319,11 @@ def _picture(scene: Scene) -> Group:
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     done = scene.sent / scene.payments
     bar = "█" * int(done * 40) + "░" * (40 - int(done * 40))
-    numbers.add_row("stream", Text(f"{bar} {done:4.0%}  fraud pattern {'CHANGED' if changed else 'unchanged'}"))
+    numbers.add_row(
+        "stream", Text(f"{bar} {done:4.0%}  {scene.story.changing} {'CHANGED' if changed else 'unchanged'}")
+    )
     rate = f"{scene.scored / max(elapsed_s, 0.1):,.0f} per second"
-    numbers.add_row("payments", f"{scene.sent:,} sent   {scene.scored:,} scored   {rate}")
+    numbers.add_row(scene.story.things, f"{scene.sent:,} sent   {scene.scored:,} scored   {rate}")
     numbers.add_row("labels", f"{scene.joined:,} joined and learned")
     rolling = "   ".join(f"{name} {value:.3f}" for name, value in sorted(scene.rolling.items()))
     numbers.add_row("rolling", rolling or "...")
@@ -290,12 +336,28 @@ def _picture(scene: Scene) -> Group:
 
 def drift_alerted(scene: Scene) -> bool:
     """Whether drift was alerted after the change, and not before."""
-    return bool(scene.alerts) and all(_labels_after_change(scene, alert) > 0 for alert in scene.alerts)
+    return bool(scene.alerts) and all(_after_change(scene, alert) > 0 for alert in scene.alerts)
 
 
-def _labels_after_change(scene: Scene, alert: dict[str, Any]) -> int:
-    """Labels of changed payments that were learned when the alert was raised; below zero: too early."""
-    return int(alert["evidence"]["observed"]) - scene.change_at
+def _after_change(scene: Scene, alert: dict[str, Any]) -> int:
+    """What the signal counts, of changed events, when the alert was raised; below zero: too early."""
+    if _counted(scene, alert) == "labels":
+        return int(alert["evidence"]["observed"]) - scene.change_at
+    events = f"{scene.story.name}.{scene.story.things}"
+    read = sum(offset for name, offset in alert["positions"].items() if name.partition(":")[0] == events)
+    return int(read) - scene.change_at
+
+
+def _counted(scene: Scene, alert: dict[str, Any]) -> str:
+    """What the signal of an alert counts: labels, or events."""
+    return scene.story.things if str(alert["evidence"].get("signal", "")).startswith("vocabulary") else "labels"
+
+
+def _came(scene: Scene, alert: dict[str, Any]) -> str:
+    """How soon an alert came."""
+    counted, number = _counted(scene, alert), _after_change(scene, alert)
+    early = counted != "labels" and number * STEP_MS < LABEL_DELAY_MS
+    return f"the alert came {number:,} {counted} later" + (", before the first of their labels" if early else "")
 
 
 def summary(scene: Scene) -> dict[str, Any]:
@@ -303,23 +365,23 @@ def summary(scene: Scene) -> dict[str, Any]:
     change = scene.change_at
     before = [values for joined, values in scene.track if 0.8 * change < joined < change]
     after = [values for joined, values in scene.track if joined > change]
-    key = "Accuracy"
+    key = scene.story.metric
     worst = min((values[key] for values in after if key in values), default=None)
     return {
-        "payments": scene.payments,
+        scene.story.things: scene.payments,
         "scored": scene.scored,
         "labels_joined": scene.joined,
         "rejected": scene.rejected,
-        "changed_at_payment": change,
+        f"changed_at_{scene.story.thing}": change,
         "alerts": [
             {
                 "episode": alert["episode"],
-                "labels_after_change": _labels_after_change(scene, alert),
+                f"{_counted(scene, alert)}_after_change": _after_change(scene, alert),
                 "sentence": alert["sentence"],
             }
             for alert in scene.alerts
         ],
-        "rolling_accuracy": {
+        f"rolling_{key.lower()}": {
             "before": before[-1].get(key) if before else None,
             "worst": worst,
             "end": after[-1].get(key) if after else None,
@@ -330,25 +392,29 @@ def summary(scene: Scene) -> dict[str, Any]:
 
 def _print_summary(scene: Scene, kind: str, console: Console) -> None:
     made = summary(scene)
-    accuracy = {name: "-" if value is None else f"{value:.3f}" for name, value in made["rolling_accuracy"].items()}
+    story = scene.story
+    rolling = made[f"rolling_{story.metric.lower()}"]
+    shown = {name: "-" if value is None else f"{value:.3f}" for name, value in rolling.items()}
     console.print()
     console.print(
-        f"{made['scored']:,} payments scored, {made['labels_joined']:,} labels learned in {made['seconds']} s "
+        f"{made['scored']:,} {story.things} scored, {made['labels_joined']:,} labels learned in {made['seconds']} s "
         f"({PARTITIONS} partitions, one model, {kind} broker, {'exactly' if kind == 'kafka' else 'at least'} once)"
     )
-    console.print(f"fraud pattern changed at payment {made['changed_at_payment']:,}; the model was not informed")
-    for alert in made["alerts"]:
-        console.print(f"the alert came {alert['labels_after_change']:,} labels later")
+    console.print(f"{story.changing} changed at {story.thing} {scene.change_at:,}; the model was not informed")
+    for alert in scene.alerts:
+        console.print(_came(scene, alert))
     if not made["alerts"]:
         console.print("no alert: the demo failed", style="bold red")
     console.print(
-        f"rolling accuracy: {accuracy['before']} before, {accuracy['worst']} at worst, {accuracy['end']} at the end "
+        f"rolling {story.metric.lower() if story.metric == 'Accuracy' else story.metric}: {shown['before']} before, "
+        f"{shown['worst']} at worst, {shown['end']} at the end "
         "(the model kept learning)"
     )
     called = sys.argv[0]
     name = called if called.endswith("bin/driftline") and not Path(called).is_absolute() else "driftline"
     console.print("\nnext:")
-    console.print(f"  {name} demo --write example     files to try the other commands with")
+    case = "" if story is STORIES["fraud"] else " --case spam"
+    console.print(f"  {name} demo{case} --write example     files to try the other commands with")
     console.print(f"  {name} init --input DATA.csv --label FIELD     a pipeline file for your own data")
     if kind == "embedded":
         console.print(f"  {name} demo --kind kafka        this demo with exactly once (needs Java)")
