@@ -191,6 +191,14 @@ def test_what_is_not_finite_is_withheld_and_earns_nothing() -> None:
     assert len(published(here, [score])[0]["slate"]) == 2
 
 
+def test_items_that_made_room_are_counted() -> None:
+    here = Shard(
+        small("recommend", model="LinearItems(items_max=2)", recommend={"catalogue": list("abc"), "slate": 3}), 0
+    )
+    fold(here, request(), over())
+    assert here.summary()["items_evicted"] == 1
+
+
 def test_a_reward_of_an_unknown_request_is_an_orphan() -> None:
     here = shard()
     fold(here, request(), reward("a", name="other"))

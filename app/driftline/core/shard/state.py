@@ -232,6 +232,7 @@ class Shard:
             **({"history": summary} if (summary := self.history.summary()) else {}),
             **({"guard": self.guarded()} if self.ladder is not None else {}),
             **self._forecast_summary(),
+            **({"items_evicted": self.learner.model.evicted} if self.terms.slates else {}),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(
                 self.pipeline,
