@@ -219,9 +219,9 @@ def test_segments_whose_events_are_all_gone_are_let_go() -> None:
     course(here, random.Random(1), 5 * SEGMENT)
     assert here._end == 5 * SEGMENT
     assert len(here._segments) <= 2
-    assert len(here._places) < 4_500
+    assert len(here._indexes) < 4_500
     alive = sum(segment.alive for segment in here._segments.values())
-    assert alive == len(here._places) == sum(fate != GONE for s in here._segments.values() for fate in s.fates)
+    assert alive == len(here._indexes) == sum(fate != GONE for s in here._segments.values() for fate in s.fates)
 
 
 def test_a_pickle_goes_on_as_the_original() -> None:
@@ -232,7 +232,7 @@ def test_a_pickle_goes_on_as_the_original() -> None:
     for one in (here, there):
         course(one, random.Random(2), SEGMENT + 500, SEGMENT + 100)
     assert digest_of(there) == digest_of(here)
-    assert (len(there), there.kept_count, there._places) == (len(here), here.kept_count, here._places)
+    assert (len(there), there.kept_count, there._indexes) == (len(here), here.kept_count, here._indexes)
 
 
 def test_a_view_stays_as_it_was_whatever_comes_after() -> None:

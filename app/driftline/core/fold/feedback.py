@@ -71,18 +71,18 @@ def await_label(shard: Shard, event: Event, score: Score, series: bytes | None, 
     served, own = (score.prediction, score.version), shard.own(source)
     carried = (source.offset, source.key, event.time_ms, event.features)
     waiting = Waiting(*carried, *served, score.unserved, keys, own, series)
-    place = pending.add(event.event_id, now_ms, waiting)
+    index = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
         strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
         move = shard.life[_WAITING].label  # of `PARTLY` too, where several labels are held
-        _ON_LABEL[move.act](shard, Found(_WAITING, place, waiting), held, move, out)
+        _ON_LABEL[move.act](shard, Found(_WAITING, index, waiting), held, move, out)
     while (oldest := pending.crowded()) is not None:
         end_wait(shard, oldest, "more events were waiting than label.pending_max", out)
 
 
-def end_wait(shard: Shard, place: int, why: str, out: Outbox) -> None:
+def end_wait(shard: Shard, index: int, why: str, out: Outbox) -> None:
     """The wait of an event ends: at its deadline, as too many wait, or with the last label that may come."""
-    found = shard.pending.at(place)
+    found = shard.pending.at(index)
     move = shard.life[found.state].end
     _ON_END[move.act](shard, found, why, move, out)
 
@@ -129,7 +129,7 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     delay_ms = label_time_ms - waiting.time_ms
     number = shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
-    shard.pending.settle(found.place, move.then.fate, now_ms, number, value, label_time_ms)
+    shard.pending.settle(found.index, move.then.fate, now_ms, number, value, label_time_ms)
     if shard.ladder is not None and shard.ladder.learns:
         _remember(shard, shard.ladder, waiting, value)
     if waiting.keys:
@@ -146,7 +146,7 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     """`_join`, for one of several labels."""
     waiting, value = _kept(found), _value(label)
     prediction, now_ms = waiting.prediction, shard.now_ms
-    count = shard.pending.count_label(found.place)
+    count = shard.pending.count_label(found.index)
     first, delay_ms = count == 1, label.time_ms - waiting.time_ms
     shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms, first=first)
@@ -155,7 +155,7 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     if waiting.keys:
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     if count >= shard.labels_max:
-        end_wait(shard, found.place, "", out)
+        end_wait(shard, found.index, "", out)
     drifts = shard.monitors.on_label(value, prediction)
     _settle(shard, "joined", _label_id(shard, label), label.event_id, waiting, value, label.time_ms, None, out)
     if first:
@@ -174,7 +174,7 @@ def _gather(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) ->
     before = found.settled
     text = gathered(None if before is None else str(before.label), item, reward)
     first_ms = label.time_ms if before is None or before.label_time_ms is None else before.label_time_ms
-    shard.pending.gather(found.place, text, first_ms)
+    shard.pending.gather(found.index, text, first_ms)
     shard.count("gathered")
 
 
@@ -187,14 +187,14 @@ def _reap(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None
     came, first_ms = (None, None) if before is None else (str(before.label), before.label_time_ms)
     delay_ms = None if first_ms is None else first_ms - waiting.time_ms
     value, prediction = feedback_text(waiting.prediction, waiting.unserved, came), waiting.prediction
-    event_id = pending.id_at(found.place)
+    event_id = pending.id_at(found.index)
     shard.evaluation.update(value, prediction)
     if delay_ms is None:
         shard.maturity.on_expiry()
     else:
         features = waiting.features
         shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, features, shard.now_ms)
-    pending.settle(found.place, move.then.fate, shard.now_ms)
+    pending.settle(found.index, move.then.fate, shard.now_ms)
     drifts = shard.monitors.on_label(value, prediction)
     kind, detail = move.act.deed.published, why if delay_ms is None else None
     _settle(shard, kind, _ending_id(shard, waiting), event_id, waiting, value, first_ms, detail, out)
@@ -205,10 +205,10 @@ def _reap(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None
 
 def _expire(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
     pending, now_ms, waiting = shard.pending, shard.now_ms, _kept(found)
-    event_id = pending.id_at(found.place)
+    event_id = pending.id_at(found.index)
     shard.maturity.on_expiry()
-    shard.strays.give_up(event_id, pending.seen_ms(found.place), now_ms, pending.wait_ms)
-    pending.settle(found.place, move.then.fate, now_ms)
+    shard.strays.give_up(event_id, pending.seen_ms(found.index), now_ms, pending.wait_ms)
+    pending.settle(found.index, move.then.fate, now_ms)
     _settle(shard, "expired", _ending_id(shard, waiting), event_id, waiting, None, None, why, out)
     watch_labels(shard, None, out)
 
@@ -218,10 +218,10 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     pending, assumed, waiting = shard.pending, shard.assumed, _kept(found)
     if assumed is None:
         raise InvariantError("a label was to be assumed, and the pipeline names none")
-    event_id = pending.id_at(found.place)
+    event_id = pending.id_at(found.index)
     shard.maturity.on_expiry()
     number = shard.evaluation.update(assumed, waiting.prediction)
-    pending.settle(found.place, move.then.fate, shard.now_ms, number, assumed)
+    pending.settle(found.index, move.then.fate, shard.now_ms, number, assumed)
     if waiting.keys:
         shard.history.label(waiting.keys, assumed, shard.now_ms, shard.now_ms)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
@@ -232,7 +232,7 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
 
 
 def _complete(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
-    shard.pending.settle(found.place, move.then.fate, shard.now_ms)
+    shard.pending.settle(found.index, move.then.fate, shard.now_ms)
 
 
 # -- a label of an event that waits no longer
@@ -246,7 +246,7 @@ def _ignore(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) ->
 
 def _too_late(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
     unjoined(shard, label, move.act, out)
-    delay_ms = label.time_ms - shard.pending.seen_ms(found.place)
+    delay_ms = label.time_ms - shard.pending.seen_ms(found.index)
     shard.strays.miss(delay_ms, shard.now_ms - label.time_ms, shard.now_ms)
     watch_strays(shard, out)
 
@@ -256,7 +256,7 @@ def _confirm(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _count_in(shard, value, label.time_ms, waiting)
     shard.maturity.unlabelled -= 1
-    shard.pending.change(found.place, move.then.fate, before.number, value, label.time_ms)
+    shard.pending.change(found.index, move.then.fate, before.number, value, label.time_ms)
     unjoined(shard, label, move.act, out)
 
 
@@ -274,7 +274,7 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
         shard.history.label(waiting.keys, value, _came_ms(shard, before), shard.now_ms)
     number = shard.evaluation.update(value, waiting.prediction)
     _count_in(shard, value, label.time_ms, waiting)
-    shard.pending.change(found.place, move.then.fate, number, value, label.time_ms)
+    shard.pending.change(found.index, move.then.fate, number, value, label.time_ms)
     kind, output_id = move.act.deed.published, _label_id(shard, label)
     _settle(shard, kind, output_id, label.event_id, waiting, value, label.time_ms, None, out, before.label)
 
@@ -284,13 +284,13 @@ def _retract(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     before, waiting = _correctable(found), _kept(found)
     _take_back(shard, before, waiting)
     shard.maturity.on_expiry()
-    shard.pending.change(found.place, move.then.fate, 0, None, None)
+    shard.pending.change(found.index, move.then.fate, 0, None, None)
     kind, output_id = move.act.deed.published, _label_id(shard, label)
     _settle(shard, kind, output_id, label.event_id, waiting, None, label.time_ms, None, out, before.label)
 
 
 def _never(shard: Shard, found: Found, what: object, move: Move, out: Outbox) -> None:
-    raise InvariantError(f"what cannot happen in state {found.state.name} happened to event {found.place}")
+    raise InvariantError(f"what cannot happen in state {found.state.name} happened to event {found.index}")
 
 
 def _correctable(found: Found) -> Settled:

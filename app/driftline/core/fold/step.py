@@ -107,8 +107,8 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     shard.watermark_ms = time_ms
     if shard.kept.held:
         end_holds(shard, time_ms, out)
-    for place in shard.pending.due(time_ms):
-        end_wait(shard, place, "no label arrived within label.wait", out)
+    for index in shard.pending.due(time_ms):
+        end_wait(shard, index, "no label arrived within label.wait", out)
     if shard.terms.waits_watched:
         watch_waits(shard, time_ms, out)
     for held in shard.early.expire(time_ms):

@@ -1,10 +1,10 @@
 """Events that wait for their label or are remembered.
 
 One ledger holds every event that a shard still knows: those that wait for their label, those whose label may still be
-corrected, and those whose id alone is remembered, so that repeats are recognized. An event has a *place*, its number
-since the first; places lie in segments of 4,096, in order of arrival, and one dict leads from an id to its place. All
+corrected, and those whose id alone is remembered, so that repeats are recognized. An event has an *index*, its number
+since the first; indexes lie in segments of 4,096, in order of arrival, and one dict leads from an id to its index. All
 deadlines are the watermark at arrival plus a span that is the same for all, and the watermark never goes back: so the
-order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the places and
+order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the indexes and
 never back. Every operation is amortised O(1).
 
 What waits long is packed (`pending`). The newest `LOOSE` events stay as they are, since many a label comes at once.
@@ -69,19 +69,19 @@ class Ledger:
 
     def _begin(self) -> None:
         self._room = bytearray()  # to pack in
-        self._loose = 0  # what waits before this place is packed
-        self._places: dict[EventId, int] = {}
+        self._loose = 0  # what waits before this index is packed
+        self._indexes: dict[EventId, int] = {}
         self._segments: dict[int, Segment] = {}
         self._open: Segment | None = None
         self._views = 0  # how many were taken
-        self._end = 0  # the place of the next event
-        self._remembered = 0  # ids from this place on are remembered
+        self._end = 0  # the index of the next event
+        self._remembered = 0  # ids from this index on are remembered
         self._over = 0  # `ended` has reported the waits of all events before this number
         self._waiting_count = 0
-        self._kept: deque[int] = deque()  # places whose label may be corrected, in order of `until_ms`
+        self._kept: deque[int] = deque()  # indexes whose label may be corrected, in order of `until_ms`
         self._origin_ms = 0  # what times in the segments count from
         # Each is a bound that says early on that there is nothing to be done; none is part of the state.
-        self._oldest = 0  # no event before this place waits
+        self._oldest = 0  # no event before this index waits
         self._waiting_floor = 0  # none that waits was seen before it
         self._remembered_floor = 0  # none that is remembered was seen before it
         self._kept_floor_ms = 0  # no correction ends before it
@@ -91,13 +91,13 @@ class Ledger:
 
     def __contains__(self, event_id: EventId) -> bool:
         """Whether the event waits for its label."""
-        place = self._places.get(event_id)
-        return place is not None and self.fate(place) == WAITING
+        index = self._indexes.get(event_id)
+        return index is not None and self.fate(index) == WAITING
 
     @property
     def known_count(self) -> int:
         """Events that wait, may be corrected or are remembered."""
-        return len(self._places)
+        return len(self._indexes)
 
     @property
     def remembered_count(self) -> int:
@@ -111,45 +111,45 @@ class Ledger:
     # -- events
 
     def find(self, event_id: EventId, now_ms: int) -> int | None:
-        """The place of an event that is known; what is too old is forgotten first."""
+        """The index of an event that is known; what is too old is forgotten first."""
         least = now_ms - self.horizon_ms - self._origin_ms
         if least > self._remembered_floor:
             self._forget_before(least)
-        return self._places.get(event_id)
+        return self._indexes.get(event_id)
 
     def look(self, event_id: EventId, now_ms: int) -> Found | None:
         """What is known of an event; what is too old is forgotten first."""
         least = now_ms - self.horizon_ms - self._origin_ms  # `find`, without a call
         if least > self._remembered_floor:
             self._forget_before(least)
-        place = self._places.get(event_id)
-        return None if place is None else self.at(place)
+        index = self._indexes.get(event_id)
+        return None if index is None else self.at(index)
 
-    def at(self, place: int) -> Found:
-        """What is known of the event at a place."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+    def at(self, index: int) -> Found:
+        """What is known of the event at an index."""
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         fate, kept = segment.fates[slot], segment.packed[slot]
         waiting = unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
         note = segment.notes.get(slot) if segment.notes else None
         if note is None:
-            return Found(BARE[fate], place, waiting)
+            return Found(BARE[fate], index, waiting)
         if isinstance(note, int):
-            return Found(NOTED[fate], place, waiting)
-        return Found(NOTED[fate], place, waiting, note, note.label)
+            return Found(NOTED[fate], index, waiting)
+        return Found(NOTED[fate], index, waiting, note, note.label)
 
     def add(self, event_id: EventId, now_ms: int, waiting: Waiting | None) -> int:
-        """Remember an event that is not known yet; without `waiting`, it waits for nothing. Returns its place."""
-        place = self._end
+        """Remember an event that is not known yet; without `waiting`, it waits for nothing. Returns its index."""
+        index = self._end
         segment = self._open
-        if segment is None or not place & _SLOT:
+        if segment is None or not index & _SLOT:
             segment = self._next_segment()
         elif segment.guarded:
             segment.preserve()
-        self._end = place + 1
+        self._end = index + 1
         segment.ids.append(event_id)
         segment.seen.append(now_ms - self._origin_ms)
         segment.alive += 1
-        self._places[event_id] = place
+        self._indexes[event_id] = index
         if waiting is None:
             segment.packed.append(None)
             segment.fates.append(EXPIRED)
@@ -157,19 +157,19 @@ class Ledger:
             self._waiting_count += 1
             segment.packed.append(waiting)
             segment.fates.append(WAITING)
-            if place - self._loose >= 2 * LOOSE:
-                self._pack_before(place - LOOSE)
+            if index - self._loose >= 2 * LOOSE:
+                self._pack_before(index - LOOSE)
         while self._end - self._remembered > self.id_max:  # more than one where the maximum was lowered
             self._forget_one()
-        return place
+        return index
 
     def _pack_before(self, end: int) -> None:
-        """Pack what waits and came before this place."""
+        """Pack what waits and came before this index."""
         first = self._first()
-        for place in range(end if first is None else max(self._loose, first), end):
-            segment = self._segments.get(place >> _SHIFT)
+        for index in range(end if first is None else max(self._loose, first), end):
+            segment = self._segments.get(index >> _SHIFT)
             if segment is not None:
-                self._pack(segment, place & _SLOT)
+                self._pack(segment, index & _SLOT)
         self._loose = end
 
     def _pack(self, segment: Segment, slot: int) -> None:
@@ -187,7 +187,7 @@ class Ledger:
         return segment
 
     def crowded(self) -> int | None:
-        """The place of the oldest event that waits, if more wait than may."""
+        """The index of the oldest event that waits, if more wait than may."""
         return self._first() if self._waiting_count > self.pending_max else None
 
     def due(self, watermark_ms: int) -> Sequence[int]:
@@ -196,13 +196,13 @@ class Ledger:
         if least <= self._waiting_floor or not self._waiting_count:
             return ()
         found: list[int] = []
-        while (place := self._first()) is not None:
-            seen = self._segments[place >> _SHIFT].seen[place & _SLOT]
+        while (index := self._first()) is not None:
+            seen = self._segments[index >> _SHIFT].seen[index & _SLOT]
             if seen >= least:
                 self._waiting_floor = seen
                 return found
-            found.append(place)
-            self._oldest = place + 1
+            found.append(index)
+            self._oldest = index + 1
         self._waiting_floor = least
         return found
 
@@ -212,21 +212,21 @@ class Ledger:
         To be asked once what is `due` is settled. An event that was forgotten meanwhile had its label.
         """
         least = watermark_ms - self.wait_ms - self._origin_ms
-        place, end, segments = self._over, self._end, self._segments
+        index, end, segments = self._over, self._end, self._segments
         found: list[bool] = []
-        while place < end:
-            segment = segments.get(place >> _SHIFT)
+        while index < end:
+            segment = segments.get(index >> _SHIFT)
             if segment is None:
-                after = min(((place >> _SHIFT) + 1) << _SHIFT, end)
-                found += [True] * (after - place)
-                place = after
+                after = min(((index >> _SHIFT) + 1) << _SHIFT, end)
+                found += [True] * (after - index)
+                index = after
                 continue
-            slot = place & _SLOT
+            slot = index & _SLOT
             if segment.seen[slot] >= least:
                 break
             found.append(segment.fates[slot] in (LABELLED, GONE))
-            place += 1
-        self._over = place
+            index += 1
+        self._over = index
         return found
 
     def young(self, watermark_ms: int) -> int:
@@ -262,25 +262,25 @@ class Ledger:
 
     @property
     def next_deadline_ms(self) -> int | None:
-        place = self._first()
-        if place is None:
+        index = self._first()
+        if index is None:
             return None
-        return self._segments[place >> _SHIFT].seen[place & _SLOT] + self._origin_ms + self.wait_ms
+        return self._segments[index >> _SHIFT].seen[index & _SLOT] + self._origin_ms + self.wait_ms
 
     def _first(self) -> int | None:
-        """The place of the oldest event that waits."""
-        place, end, segments = self._oldest, self._end, self._segments
-        while place < end:
-            segment = segments.get(place >> _SHIFT)
+        """The index of the oldest event that waits."""
+        index, end, segments = self._oldest, self._end, self._segments
+        while index < end:
+            segment = segments.get(index >> _SHIFT)
             if segment is not None:
-                slot = segment.fates.find(WAITING, place & _SLOT)
+                slot = segment.fates.find(WAITING, index & _SLOT)
                 if slot >= 0:
-                    self._oldest = place = (segment.number << _SHIFT) + slot
-                    return place
-                number = (place >> _SHIFT) + 1
+                    self._oldest = index = (segment.number << _SHIFT) + slot
+                    return index
+                number = (index >> _SHIFT) + 1
             else:
-                number = self._number_from(place >> _SHIFT)
-            place = number << _SHIFT
+                number = self._number_from(index >> _SHIFT)
+            index = number << _SHIFT
         self._oldest = end
         return None
 
@@ -296,18 +296,18 @@ class Ledger:
 
     def knows(self, event_id: EventId) -> bool:
         """Whether the event is known; nothing is forgotten by asking."""
-        return event_id in self._places
+        return event_id in self._indexes
 
     def latest(self, count: int) -> list[Known]:
         """The newest events that are known, oldest first, those that wait before others; at most so many."""
         waiting: list[Known] = []
         others: list[Known] = []
-        for place in range(self._end - 1, max(-1, self._end - 1 - SEGMENT), -1):
-            segment, slot = self._segments.get(place >> _SHIFT), place & _SLOT
+        for index in range(self._end - 1, max(-1, self._end - 1 - SEGMENT), -1):
+            segment, slot = self._segments.get(index >> _SHIFT), index & _SLOT
             event_id = None if segment is None else segment.ids[slot]
             if segment is None or event_id is None:
                 continue
-            if (kept := self.unsettled(place)) is not None:
+            if (kept := self.unsettled(index)) is not None:
                 waiting.append(Known(event_id, kept.key, waits=True))
                 if len(waiting) == count:
                     break
@@ -325,34 +325,34 @@ class Ledger:
 
     def newest_ms(self) -> int | None:
         """The watermark when the last event came; None where it is forgotten."""
-        place = self._end - 1
-        return self.seen_ms(place) if place >> _SHIFT in self._segments else None
+        index = self._end - 1
+        return self.seen_ms(index) if index >> _SHIFT in self._segments else None
 
-    def seen_ms(self, place: int) -> int:
+    def seen_ms(self, index: int) -> int:
         """The watermark when the event came."""
-        return self._segments[place >> _SHIFT].seen[place & _SLOT] + self._origin_ms
+        return self._segments[index >> _SHIFT].seen[index & _SLOT] + self._origin_ms
 
     # -- what became of them
 
-    def fate(self, place: int) -> Fate:
-        return self._segments[place >> _SHIFT].fates[place & _SLOT]
+    def fate(self, index: int) -> Fate:
+        return self._segments[index >> _SHIFT].fates[index & _SLOT]
 
-    def id_at(self, place: int) -> EventId:
-        event_id = self._segments[place >> _SHIFT].ids[place & _SLOT]
+    def id_at(self, index: int) -> EventId:
+        event_id = self._segments[index >> _SHIFT].ids[index & _SLOT]
         if event_id is None:
-            raise InvariantError(f"the event at place {place} is gone")
+            raise InvariantError(f"the event at index {index} is gone")
         return event_id
 
-    def waiting(self, place: int) -> Waiting | None:
+    def waiting(self, index: int) -> Waiting | None:
         """What an event carries; None once it neither waits nor may be corrected."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         kept = segment.packed[slot]
         return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
 
-    def decide(self, place: int, prediction: Prediction) -> None:
+    def decide(self, index: int, prediction: Prediction) -> None:
         """What is served of an event was decided after it was scored; once its label has come, that is history."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
-        waiting = self.waiting(place)
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
+        waiting = self.waiting(index)
         if waiting is None or segment.fates[slot] != WAITING:
             return
         if segment.guarded:
@@ -360,22 +360,22 @@ class Ledger:
         segment.packed[slot] = structs.replace(waiting, prediction=prediction)
         self._pack(segment, slot)
 
-    def unsettled(self, place: int) -> Waiting | None:
+    def unsettled(self, index: int) -> Waiting | None:
         """What an event carries that waits for its label; None of any other."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.fates[slot] != WAITING:
             return None
         kept = segment.packed[slot]
         return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
 
-    def settled(self, place: int) -> Settled | None:
+    def settled(self, index: int) -> Settled | None:
         """The label of an event that may still be corrected."""
-        note = self._segments[place >> _SHIFT].notes.get(place & _SLOT)
+        note = self._segments[index >> _SHIFT].notes.get(index & _SLOT)
         return note if isinstance(note, Settled) else None
 
     def settle(
         self,
-        place: int,
+        index: int,
         fate: Fate,
         now_ms: int,
         number: int = 0,
@@ -383,7 +383,7 @@ class Ledger:
         label_time_ms: int | None = None,
     ) -> None:
         """An event waits no longer; what it carries is kept where its label may be corrected."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.guarded:
             segment.preserve()
         self._waiting_count -= 1
@@ -391,19 +391,19 @@ class Ledger:
         if fate in self.keep and self.correct_max:
             self._pack(segment, slot)
             segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms)
-            self._kept.append(place)
+            self._kept.append(index)
             while len(self._kept) > self.correct_max:  # more than one where the maximum was lowered
                 self._let_go_oldest()
             return
         segment.packed[slot] = None
         if segment.notes:
             segment.notes.pop(slot, None)
-        if place < self._remembered:
+        if index < self._remembered:
             self._remove(segment, slot)
 
-    def count_label(self, place: int) -> int:
+    def count_label(self, index: int) -> int:
         """One more label for an event that waits for several; returns how many it got."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.guarded:
             segment.preserve()
         self._pack(segment, slot)
@@ -412,24 +412,24 @@ class Ledger:
         segment.notes[slot] = count
         return count
 
-    def gather(self, place: int, text: str, label_time_ms: int) -> None:
+    def gather(self, index: int, text: str, label_time_ms: int) -> None:
         """Keep what an event that waits has earned so far.
 
         Args:
             text: all of it.
             label_time_ms: event time of the first reward.
         """
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.guarded:
             segment.preserve()
         segment.notes[slot] = Settled(0, 0, text, label_time_ms)
 
-    def change(self, place: int, fate: Fate, number: int, label: LabelValue | None, label_time_ms: int | None) -> None:
+    def change(self, index: int, fate: Fate, number: int, label: LabelValue | None, label_time_ms: int | None) -> None:
         """The label of an event was corrected or retracted; how long it may be stays as it was."""
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         note = segment.notes.get(slot)
         if not isinstance(note, Settled):
-            raise InvariantError(f"the event at place {place} has no label that could be changed")
+            raise InvariantError(f"the event at index {index} has no label that could be changed")
         if segment.guarded:
             segment.preserve()
         segment.fates[slot] = fate
@@ -439,8 +439,8 @@ class Ledger:
         """Labels may be corrected so long after they came from now on, those that came before too."""
         longer_ms, self.correct_ms = correct_ms - self.correct_ms, correct_ms
         self._kept_floor_ms = 0
-        for place in self._kept if longer_ms else ():
-            segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        for index in self._kept if longer_ms else ():
+            segment, slot = self._segments[index >> _SHIFT], index & _SLOT
             note = segment.notes.get(slot)
             if isinstance(note, Settled):
                 if segment.guarded:
@@ -460,35 +460,35 @@ class Ledger:
         self._kept_floor_ms = now_ms
 
     def _let_go_oldest(self) -> None:
-        place = self._kept.popleft()
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        index = self._kept.popleft()
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.guarded:
             segment.preserve()
         segment.packed[slot] = None
         segment.notes.pop(slot, None)
-        if place < self._remembered:
+        if index < self._remembered:
             self._remove(segment, slot)
 
     # -- forgetting
 
     def _forget_before(self, least: int) -> None:
         """Forget the ids that were seen before."""
-        place, end, segments = self._remembered, self._end, self._segments
-        while place < end:
-            segment, slot = segments[place >> _SHIFT], place & _SLOT
+        index, end, segments = self._remembered, self._end, self._segments
+        while index < end:
+            segment, slot = segments[index >> _SHIFT], index & _SLOT
             seen = segment.seen[slot]
             if seen >= least:
-                self._remembered, self._remembered_floor = place, seen
+                self._remembered, self._remembered_floor = index, seen
                 return
             if segment.packed[slot] is None:
                 self._remove(segment, slot)
-            place += 1
-        self._remembered, self._remembered_floor = place, least
+            index += 1
+        self._remembered, self._remembered_floor = index, least
 
     def _forget_one(self) -> None:
-        place = self._remembered
-        self._remembered = place + 1
-        segment, slot = self._segments[place >> _SHIFT], place & _SLOT
+        index = self._remembered
+        self._remembered = index + 1
+        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.packed[slot] is None:
             self._remove(segment, slot)
 
@@ -499,7 +499,7 @@ class Ledger:
         event_id = segment.ids[slot]
         if event_id is None:
             raise InvariantError("an event was to be forgotten twice")
-        del self._places[event_id]
+        del self._indexes[event_id]
         segment.ids[slot] = None
         segment.fates[slot] = GONE
         segment.alive -= 1
@@ -512,9 +512,9 @@ class Ledger:
         """Every event that waits, oldest first."""
         for segment in self._segments.values():
             for slot, fate in enumerate(segment.fates):
-                place = (segment.number << _SHIFT) + slot
-                if fate == WAITING and (waiting := self.waiting(place)) is not None:
-                    yield self.id_at(place), waiting
+                index = (segment.number << _SHIFT) + slot
+                if fate == WAITING and (waiting := self.waiting(index)) is not None:
+                    yield self.id_at(index), waiting
 
     def view(self) -> View:
         """The ledger as it is now, until it is released or the next one is taken.
@@ -590,7 +590,7 @@ class Ledger:
                 continue
             if event_id is None:
                 raise InvariantError(f"segment {state.number} of the ledger has lost an id")
-            self._places[event_id] = (segment.number << _SHIFT) + slot
+            self._indexes[event_id] = (segment.number << _SHIFT) + slot
             segment.alive += 1
             if fate == WAITING:
                 self._waiting_count += 1

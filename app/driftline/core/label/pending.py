@@ -58,14 +58,14 @@ class Found(Struct, frozen=True, gc=False):
     """What a shard knows of an event id.
 
     Args:
-        place: in the ledger; -1 where the event is not there.
+        index: in the ledger; -1 where the event is not there.
         waiting: what the event carries, while it waits or its label may be corrected.
         settled: its label, while that may be corrected.
         label: the label that is known: of `settled`, or the one that is held.
     """
 
     state: State
-    place: int = -1
+    index: int = -1
     waiting: Waiting | None = None
     settled: Settled | None = None
     label: LabelValue | None = None
