@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
+import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftline.engine.outage import Outage
 from driftline.operate.metric import WorkerCollector
 from tests.parity.rig import NOW_MS, Life, pipeline, produce
+from tests.support import series
 from tests.support.cluster import MemoryCluster
 
 FAMILIES = {
@@ -61,17 +65,24 @@ FAMILIES = {
     "driftline_expected_accuracy_reliable",
 }
 
+FORECAST_FAMILIES = {
+    "driftline_forecast",
+    "driftline_forecast_by_segment",
+    "driftline_forecast_series",
+    "driftline_forecast_series_evicted",
+    "driftline_forecast_observations",
+}
 
 Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def page(life: Life) -> Page:
-    """The page's samples, by name and labels."""
+def page(life: Life, more: Set[str] = frozenset()) -> Page:
+    """The page's samples, by name and labels; `more` are the families of this pipeline alone."""
     registry = CollectorRegistry()
     registry.register(WorkerCollector(lambda: life.worker, lambda: life.worker.outage))
     text = generate_latest(registry).decode()
     families = list(text_string_to_metric_families(text))
-    assert {family.name for family in families} == FAMILIES
+    assert {family.name for family in families} == FAMILIES | more
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
@@ -185,3 +196,25 @@ async def test_series_of_a_revoked_shard_disappear() -> None:
 
 def partitions(samples: Page) -> set[str]:
     return {dict(labels)["partition"] for _, labels in samples if "partition" in dict(labels)}
+
+
+async def test_forecasts_are_shown_by_horizon() -> None:
+    chosen = series.pipeline(horizons=2)
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    for day in range(40):
+        time_ms = NOW_MS + day * series.DAY_MS
+        seen = {"id": f"e{day}", "time": time_ms, "item": "pear", "demand": 10.0 + day % 7 + day % 2, "promo": 0}
+        cluster.produce(chosen.topics.events, 0, orjson.dumps(seen), time_ms)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        samples = page(life, FORECAST_FAMILIES)
+        live = life.worker.runners[0].live
+        assert live is not None
+        by_horizon = live.shard.summary()["forecast"]["by_horizon"]["MAE"]
+    assert value(samples, "driftline_forecast_series", partition="0") == 1
+    assert value(samples, "driftline_forecast_observations_total", partition="0", place="first") == 1
+    assert value(samples, "driftline_forecast_observations_total", partition="0", place="next") == 39
+    shown = [value(samples, "driftline_forecast", partition="0", metric="MAE", horizon=one) for one in ("1", "2")]
+    assert shown == by_horizon
+    assert shown[0] > 0

@@ -300,7 +300,8 @@ class _Ahead:
                     self._by_segment.add_metric([partition, name, segment], value)
 
     def families(self) -> Iterator[Metric]:
-        yield from (self._by_horizon, self._by_segment, self._series, self._evicted, self._observations)
+        if self._series.samples:
+            yield from (self._by_horizon, self._by_segment, self._series, self._evicted, self._observations)
 
 
 class _Guard:
