@@ -221,6 +221,8 @@ async def _explain(
     learner = found.shard.learner
     features = learner.features_of(found.score.features)
     weights, intercept = weights_of(learner.model, features)
+    form = pipeline.recommend
+    aside = () if form is None else (form.candidates, form.shown)  # they are among the items
     derived = Encoder(found.shard.pipeline, found.shard.number).encode(found.score).value or b"{}"
     source = found.event.source
     ending = f"{source.topic}-{source.partition}-{source.offset}-1"  # how an event's wait ended is named by the event
@@ -238,7 +240,7 @@ async def _explain(
         made_by="" if derived == served else derivation.strayed,
         began=derivation.began,
         version=str(found.score.version),
-        features=dict(features),
+        features={name: value for name, value in features.items() if name not in aside},
         weights=weights,
         intercept=intercept,
         river=debugged(learner.model, features),
