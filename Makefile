@@ -24,7 +24,7 @@ help:
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
 	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
-	@echo 'make sim-planted   thirteen faults planted in the engine, and the first seed that finds each'
+	@echo 'make sim-planted   twenty-four faults planted in the engine, and the first seed that finds each'
 	@echo 'make chaos     workers and broker killed and stopped under load on a real Kafka (about 20 minutes)'
 	@echo 'make fuzz      a million hostile inputs through decoding and folding, and spoilt states (SEED=7 INPUTS=1000 for others)'
 	@echo 'make lock      write constraints.txt anew'

@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from driftline.core.history.history import History
-from driftline.core.history.keys import Keys, KeySegment
+from driftline.core.history.keys import Keys, KeySegment, KeyState
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.record import Event, Source
-from driftline.core.state.freeze import dump_body, dump_marks
+from driftline.core.state.freeze import _take_up, dump_body, dump_marks
 
 DAY_MS = 86_400_000
 SAMPLES = 2_000
@@ -56,6 +56,25 @@ def dumped(segment: KeySegment) -> tuple[bytes, bytes]:
     return dump_body(state), dump_marks(state)
 
 
+def recovered(keys: Keys, written: list[tuple[bytes, bytes]]) -> tuple[float, float]:
+    """Read a snapshot's segments as recovery does; the longest one's and their CPU time, in ms.
+
+    Raises:
+        RuntimeError: not all keys came back.
+    """
+    made, longest_ms, all_ms = Keys(keys.store, keys.by, keys.keys_max), 0.0, 0.0
+    made.begin(keys.view().numbers)
+    nothing: Any = None  # the ledger: these are segments of the history
+    for body, marks in written:
+        history: list[KeyState] = []
+        _, read_ms = timed(partial(_take_up, nothing, history, body, marks))
+        _, taken_ms = timed(partial(made.take_up, history[0]))
+        longest_ms, all_ms = max(longest_ms, read_ms + taken_ms), all_ms + read_ms + taken_ms
+    if len(made) != len(keys):
+        raise RuntimeError(f"{len(made)} keys were recovered of {len(keys)}")
+    return longest_ms, all_ms
+
+
 def main(count: int, events: int) -> None:
     history = History(pipeline(max(count, SAMPLES)))
     rng, number = random.Random(1), 0
@@ -77,15 +96,18 @@ def main(count: int, events: int) -> None:
     held = resident_bytes() - before
     print(f"{count:,} keys with {events} events each: {held / count:.0f} bytes a key, {held / 1e6:.0f} MB")
     view, viewed_ms = timed(keys.view)
-    slowest_ms, total = 0.0, 0
+    slowest_ms, total, written = 0.0, 0, list[tuple[bytes, bytes]]()
     for segment in view.segments:
         (body, marks), took_ms = timed(partial(dumped, segment))
         slowest_ms, total = max(slowest_ms, took_ms), total + len(body) + len(marks)
+        written.append((body, marks))
     _, touched_ms = timed(lambda: keys.keep(b"%016d" % 0, samples[0]))
     print(
         f"a snapshot: view {viewed_ms:.1f} ms, slowest segment {slowest_ms:.1f} ms (CPU), {total / 1e6:.0f} MB in all"
     )
     print(f"the first key used while it is held: {touched_ms:.2f} ms")
+    longest_ms, all_ms = recovered(keys, written)
+    print(f"a recovery from it: {all_ms / 1e3:.1f} s of CPU, the longest segment {longest_ms:.1f} ms, without Kafka")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Twenty-three faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is weak.
+"""Twenty-four faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.
@@ -293,6 +293,22 @@ def fates_not_written_again() -> Iterator[None]:
 
 
 @contextmanager
+def received_into_the_slice() -> Iterator[None]:
+    """Records that arrive while a slice is folded are merged into it, behind what it has taken already."""
+
+    def receive(self: Folder, name: str, sources: Sequence[Any]) -> int:
+        folding, self._folding = self._folding, False
+        try:
+            return right(self, name, sources)
+        finally:
+            self._folding = folding
+
+    right = Folder.receive
+    with patch.object(Folder, "receive", receive):
+        yield
+
+
+@contextmanager
 def removal_of_what_is_needed() -> Iterator[None]:
     """A snapshot removes the first part that it needs."""
 
@@ -424,6 +440,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         label_told_to_another_series,
         fates_not_written_again,
         removal_of_what_is_needed,
+        received_into_the_slice,
         added_partition_read_from_its_end,
         outputs_in_another_shards_partition,
         ties_broken_by_arrival,
@@ -452,6 +469,7 @@ FOUND_BY = {
     "dedupe_forgotten_at_recovery": 4,
     "fates_not_written_again": 0,
     "removal_of_what_is_needed": 0,
+    "received_into_the_slice": 44,
     "added_partition_read_from_its_end": 4,
     "outputs_in_another_shards_partition": 6,
     "ties_broken_by_arrival": 22,

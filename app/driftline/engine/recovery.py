@@ -70,6 +70,7 @@ class Progress:
     records: int = 0
     unverifiable: int = 0
     journal_offset: int = -1
+    snapshot_s: float = 0.0  # to read it, and to make a state of it
 
 
 @dataclass
@@ -187,9 +188,11 @@ class Recovery:
             UnsignedStateError: no key of the deployment signed what is needed.
         """
         try:
+            started_s = self._clock.now_s()
             for manifest, frozen in await self._snapshots():
                 try:
                     self.reached = await self._restore(manifest, frozen)
+                    self._progress.snapshot_s = self._clock.now_s() - started_s
                     state = await self._replay(self.reached)
                     self.check_journal(state)
                     return self._with_shelf(state)

@@ -298,10 +298,11 @@ class Runner:
         self.tally.recovered(elapsed_s)
         progress = recovered.progress
         log.info(
-            "shard %d: recovered in %.2f s: %d slices, %d records replayed; "
+            "shard %d: recovered in %.2f s (of which the snapshot took %.2f): %d slices, %d records replayed; "
             "digests: 0 different, %d not verifiable here",
             self.number,
             elapsed_s,
+            progress.snapshot_s,
             progress.slices,
             progress.records,
             progress.unverifiable,
