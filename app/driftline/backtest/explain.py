@@ -29,6 +29,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_place
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import Event, InputRecord, Source
+from driftline.core.river.ahead import Direct
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.engine.fold import marks_of
@@ -219,8 +220,8 @@ async def _explain(
     except InputLostError as error:
         raise InputLostError(error.lost, "Its score can no longer be recomputed; choose a later event") from error
     learner = found.shard.learner
-    features = learner.features_of(found.score.features)
-    weights, intercept = weights_of(learner.model, features)
+    model, features = _seen(found.shard, found.score)
+    weights, intercept = ([], None) if model is None else weights_of(model, features)
     form = pipeline.recommend
     aside = () if form is None else (form.candidates, form.shown)  # they are among the items
     derived = Encoder(found.shard.pipeline, found.shard.number).encode(found.score).value or b"{}"
@@ -243,7 +244,7 @@ async def _explain(
         features={name: value for name, value in features.items() if name not in aside},
         weights=weights,
         intercept=intercept,
-        river=debugged(learner.model, features),
+        river=None if model is None else debugged(model, features),
         labelled=pipeline.label is not None,
         outcome=outcome,
         alerts=await _open_alerts(broker, Place(pipeline.topics.alerts, shard), cause),
@@ -251,6 +252,17 @@ async def _explain(
         unserved=found.score.unserved if not isinstance(learner.model, Recommender) else (),
         items=_items(learner, found.score),
     )
+
+
+def _seen(shard: Shard, score: Score) -> tuple[Any, Mapping[str, Any]]:
+    """The model that answered, and what it saw: of a forecast, that of the first horizon; None where a model keeps the
+    series itself."""
+    learner, forecasts = shard.learner, shard.forecasts
+    if forecasts is None:
+        return learner.model, learner.features_of(score.features)
+    if isinstance(learner.model, Direct) and forecasts.latest is not None and score.forecast is not None:
+        return learner.model.models[0], forecasts.latest.rows[0]
+    return None, dict(zip(shard.pipeline.event.names, score.features, strict=True))
 
 
 def _items(learner: Learner, score: Score) -> list[dict[str, Any]]:

@@ -118,6 +118,8 @@ def train(
             f"the model has {len(content):,} bytes, but the limit for loading is {SIZE_MAX:,} (64 MiB); use a "
             "smaller one"
         )
+    if shard.forecasts is not None:  # the model sees more than an event's features
+        last = deque([shard.forecasts.latest] if shard.forecasts.latest is not None else [])  # type: ignore[list-item]
     manifest = _proved(shard, content, last)
     rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
     unlabelled = history.unlabelled if isinstance(source, TableSource) else _unanswered(result)

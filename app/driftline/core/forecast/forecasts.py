@@ -75,6 +75,7 @@ class Forecasts:
 
     Attributes:
         intervals: of all series, by horizon.
+        latest: what the model was asked last; no part of the state.
         board: metrics of all forecasts that were judged; `segments` the same by the values of `metric_by.segment`.
         swung, sizes: sums over all observations with one a season before, as the model sees them: of the distance
             between the two, and of the size of the later one.
@@ -103,6 +104,7 @@ class Forecasts:
         self._by = tuple(places[name] for name in form.by)
         self._transform = transform_of(form.transform, form.least)
         self._seen = form.transform != "none"
+        self.latest: Asked | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("intervals", "board", "segments", "swung", "sizes")}
@@ -255,7 +257,8 @@ class Forecasts:
             self._rows.row(origin, horizon, found.time_ms + horizon * form.step_ms)
             for horizon in (horizons if rows else ())
         ]
-        return Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made))
+        self.latest = Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made))
+        return self.latest
 
     def _scale(self, series: Series, values: Sequence[float]) -> float:
         """Of a series, as models and intervals use it: its mean distance over a season, never 0.
