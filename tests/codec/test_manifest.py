@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from driftline.codec.journal import COUNT_MAX
 from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.manifest import (
     CHUNK_BYTES,
@@ -19,6 +20,7 @@ from driftline.codec.manifest import (
     state_digest,
 )
 from driftline.core.error import SnapshotError
+from tests.support.absurd import changed
 from tests.support.manifest import manifest
 
 KEY = KeyRing((b"a key of the deployment",))
@@ -86,3 +88,16 @@ def test_what_is_no_manifest_is_refused(value: bytes) -> None:
     for key in (NO_KEYS, KEY):
         with pytest.raises(SnapshotError, match="cannot be read"):
             decode_manifest(value, key)
+
+
+def test_of_absurd_fields_a_manifest_is_refused_or_its_numbers_have_successors() -> None:
+    """The next slice and the next epoch are numbered from it, and their entries must be written."""
+    refused = 0
+    for what, absurd in changed(orjson.loads(encode_manifest(MANIFEST, NO_KEYS))):
+        try:
+            found = decode_manifest(orjson.dumps(absurd), NO_KEYS)
+        except SnapshotError:
+            refused += 1
+            continue
+        assert all(0 <= one <= COUNT_MAX for one in (found.slice_number, found.epoch, *found.positions.values())), what
+    assert refused > 100

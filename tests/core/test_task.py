@@ -33,6 +33,7 @@ SAME_WORD = {  # a key of bytes, a module of River's, a section of the pipeline 
     "core/pipeline/rule.py": {"'forecast'"},
     "core/shard/state.py": {"'forecast'"},
     "cli/status.py": {"'forecast'"},
+    "cli/demo_demand.py": {"'forecast'"},
     "engine/note.py": {"'forecast'"},
     "operate/metric.py": {"'forecast'"},
 }

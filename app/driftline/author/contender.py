@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from driftline.author.past import Proposal
-from driftline.author.profile import Field, Profile
+from driftline.author.profile import Profile
 from driftline.core.task import task_of
 from driftline.core.task.rule import Rule
 
@@ -180,8 +180,3 @@ def deciding_metric(found: Profile) -> str:
     if task.labels.numeric:
         return "MAE"
     return "AveragePrecision" if 0 < found.target.rare < _UNEVEN else "Accuracy"
-
-
-def texts_of(found: Profile) -> list[Field]:
-    """The fields that hold prose."""
-    return [field for field in found.features if field.use == "text"]

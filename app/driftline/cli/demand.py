@@ -50,6 +50,7 @@ model: BayesianLinearRegression()
 metrics: [MAE, RMSE]
 drift:
   error: ADWIN(delta=0.002)
+  warmup_labels: 1500       # observations
 """
 
 

@@ -45,6 +45,7 @@ from driftline.ingest.table import Sample
 from driftline.kafka.client import client_options, subscribe
 from driftline.kafka.topic import create
 
+DEMAND = "demand"
 PARTITIONS = 2
 LABEL_DELAY_MS = 900_000
 START_TIMEOUT_S = 60.0
@@ -114,6 +115,11 @@ def demo(case: str, kind: str, count: int, rate: float, folder: Path | None, as_
         from driftline.cli import demo_news  # it is made of parts of this module
 
         demo_news.demo(kind, folder, as_json)
+        return
+    if case == DEMAND:
+        from driftline.cli import demo_demand  # as above
+
+        demo_demand.demo(kind, folder, as_json)
         return
     story = STORIES[case]
     if case == "spam":

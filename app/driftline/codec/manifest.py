@@ -26,7 +26,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
-from driftline.codec.journal import NOT_OURS, TopicIdentity
+from driftline.codec.journal import NOT_OURS, Count, TopicIdentity
 from driftline.codec.keyring import KeyRing
 from driftline.core.error import SnapshotError, UnsignedSnapshotError
 from driftline.core.place import input_place
@@ -61,9 +61,9 @@ class Manifest(Struct, frozen=True):
     partition: int
     journal_offset: int
     chain: str
-    slice_number: int
-    epoch: int
-    positions: dict[str, int]
+    slice_number: Count
+    epoch: Count
+    positions: dict[str, Count]
     chunks: int
     size_bytes: int
     digest: str
@@ -76,7 +76,7 @@ class Manifest(Struct, frozen=True):
     segment_bytes: int = 0
     before: str = ""
     topics: dict[str, TopicIdentity] | UnsetType = UNSET
-    outputs: dict[str, int] | UnsetType = UNSET
+    outputs: dict[str, Count] | UnsetType = UNSET
     signature: str = ""
 
     @property

@@ -10,7 +10,7 @@ from driftline.cli.lazy import does
 from driftline.cli.option import json_option, kind_option
 from driftline.core.task import SLATES
 
-CASES = ("fraud", "spam", SLATES)
+CASES = ("fraud", "spam", SLATES, "demand")
 
 
 @click.command()
@@ -19,7 +19,8 @@ CASES = ("fraud", "spam", SLATES)
     type=click.Choice(CASES),
     default=CASES[0],
     show_default=True,
-    help="fraud: card payments; spam: messages in new words; recommend: a news page whose readers' taste changes.",
+    help="fraud: card payments; spam: messages in new words; recommend: a news page whose readers' taste changes; "
+    "demand: sales of stores and items, which shift.",
 )
 @kind_option("embedded: nothing to install, at least once. kafka: a real Kafka (needs Java), exactly once.")
 @click.option("--payments", "count", type=click.IntRange(20_000), default=30_000, show_default=True, help="Case fraud.")
