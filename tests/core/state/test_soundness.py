@@ -114,7 +114,7 @@ HOSTILE: dict[str, Callable[[Shard], Frozen]] = {
     "a past of no bytes": segment(HISTORY, lambda body, _: last_past(body, b"")),
     "a past of another length": segment(HISTORY, lambda body, _: spoilt_past(body, lambda past: past.pop())),
     "a past without parts": segment(HISTORY, lambda body, _: spoilt_past(body, lambda past: past.__setitem__(1, 5))),
-    "a past at no time": segment(HISTORY, lambda body, _: spoilt_past(body, lambda past: past.__setitem__(0, 2**62))),
+    "a past at no time": segment(HISTORY, lambda body, _: spoilt_past(body, lambda past: past.__setitem__(0, 2**63))),
     "columns that are not alike": segment(HISTORY, lambda body, _: spoilt_past(body, lambda past: past[1][-1].pop())),
     "a sum that is text": segment(
         HISTORY, lambda body, _: spoilt_past(body, lambda past: past[1].__setitem__(2, ["x"]))

@@ -330,7 +330,7 @@ _OF_KIND: Final[dict[Kind, frozenset[type]]] = {
 
 def is_time(value: object) -> bool:
     """Whether a time, or the number of a bucket, can be so."""
-    return type(value) is int and -(2**60) < value < 2**60
+    return type(value) is int and -(2**63) < value < 2**63
 
 
 def _are(values: object, kinds: frozenset[type]) -> bool:

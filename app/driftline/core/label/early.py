@@ -39,7 +39,7 @@ _HeldKey: TypeAlias = EventId | tuple[EventId, int]  # the number of a label of 
 
 
 LOOSE: Final = 1024
-NUMBER_MAX: Final = 2**60
+NUMBER_MAX: Final = 2**64
 _UNKNOWN: Final = Found(State.UNKNOWN)
 
 

@@ -28,7 +28,7 @@ from driftline.core.shard.state import Shard
 TURN: Final = 1_000  # events or keys between two pauses
 KINDS_MAX: Final = 200  # of what waits
 GAP_MAX: Final = 4_096  # segments of events that are gone, whose waits may be over
-_NUMBER_MAX: Final = 2**60
+_NUMBER_MAX: Final = 2**64  # beyond all times that a record can have, with a wait
 _FATES: Final = frozenset({GONE, WAITING, LABELLED, ASSUMED, EXPIRED, RETRACTED})
 
 
@@ -85,6 +85,8 @@ class _Events:
                     good and (number or 0) >= 0 if name not in ("keep", "origin_ms") else good,
                     f"{name} = {number!r:.40}",
                 )
+            now = self._shard.now_ms - numbers["origin_ms"]
+            _must(-(2**63) <= now < 2**63, "events from before time began")
             _must(numbers["id_max"] > 0 and set(numbers["keep"]) <= _FATES - {GONE, WAITING}, "impossible bounds")
             self._check_places(numbers, segments)
             kept = array("q", view.kept)
