@@ -47,7 +47,28 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
         guard["keys_max"] = rng.choice((1, 3, 100))
         if any(one == "last_value" or (isinstance(one, dict) and "seasonal" in one) for one in fallbacks):
             guard["by"] = rng.choice(([], ["z"]))
+    if rng.random() < 0.4:
+        rungs = [one for one in ("range", "step", "untrained") if one in guard]
+        guard[rng.choice(rungs)]["action"] = "hold"
+        then = rng.choice(("fallback", "withhold", "last_good"))
+        guard["hold"] = {"wait": rng.choice(("300ms", "1s", "1h")), "then": then, "max": rng.choice((2, 100))}
     document["guard"] = {name: value for name, value in guard.items() if value != []}
+
+
+def decisions(rng: Random, document: dict[str, Any], length_s: float) -> list[tuple[float, dict[str, Any]]]:
+    """When people decide about what is held, and how: of events and of rungs, in time, twice, or for nothing."""
+    guard = document.get("guard", {})
+    if "hold" not in guard:
+        return []
+    made = []
+    for _ in range(rng.choice((0, 2, 5, 10))):
+        decision = rng.choice(("approve", "edit", "refuse"))
+        about: dict[str, Any] = {"rung": rng.choice(("range", "step", "untrained"))}
+        if rng.random() < 0.7:
+            about = {"event_id": rng.randrange(60)}
+        value = {"value": round(rng.random(), 3)} if decision == "edit" else {}
+        made.append((rng.random() * length_s, {"command": "review", "decision": decision, **about, **value}))
+    return made
 
 
 def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:

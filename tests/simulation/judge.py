@@ -51,7 +51,8 @@ from tests.support.folding import step
 from tests.support.poisonous import disarmed
 from tests.support.published import digest
 
-KINDS = ("scores", "outcomes", "alerts", "rejected")
+KINDS = ("scores", "outcomes", "alerts", "rejected", "review")
+DECIDED = ("approved", "edited", "refused", "overdue")  # second scores of events that were held
 ENDS = ("joined", "assumed", "expired", "failed")  # how an event's wait ends
 UNJOINED = ("duplicate", "late", "orphan")  # what becomes of a label without an event that waits
 SNAPSHOTS_COMPARED = 2  # of each shard, the newest, bit for bit; of all others place and positions
@@ -317,6 +318,8 @@ def _check_outputs(world: World, fold: Fold) -> None:
     """Byte by byte, in order, nothing missing and nothing twice."""
     for kind in KINDS:
         topic = getattr(world.pipeline.topics, kind)
+        if topic is None:
+            continue
         written = _as_written(fold.written(topic), kind)
         wanted = sorted(fold.messages[kind], key=attrgetter("partition"))
         if written == wanted:
@@ -334,6 +337,8 @@ def _check_repeats(world: World, fold: Fold) -> None:
     """Nothing is missing; what is there more than once has the same ids."""
     for kind in KINDS:
         topic = getattr(world.pipeline.topics, kind)
+        if topic is None:
+            continue
         written = _as_written(fold.written(topic), kind)
         if missing := Counter(map(_frozen, fold.messages[kind])) - Counter(map(_frozen, written)):
             raise BrokenError(f"{kind} {fold.partition}: {missing.total()} are missing, first {next(iter(missing))}")
@@ -341,6 +346,8 @@ def _check_repeats(world: World, fold: Fold) -> None:
         ids: dict[object, set[str]] = {}
         for message in written if kind in ("scores", "outcomes") and not gone else ():
             document = orjson.loads(message.value or b"{}")
+            if document.get("guard") in DECIDED:
+                continue
             if kind == "scores" or document["kind"] in ENDS:
                 ids.setdefault(document["event_id"], set()).add(document["output_id"])
         if several := {event_id: names for event_id, names in ids.items() if len(names) > 1}:
@@ -482,7 +489,9 @@ def _check_promise(world: World, fold: Fold) -> None:
         if set(events) - scores:
             raise BrokenError(f"scores {partition}: lost are {sorted(set(events) - scores)}")
     documents: list[dict[str, Any]] = [orjson.loads(one.value or b"") for one in fold.messages["outcomes"]]
-    scored = Counter(orjson.loads(one.value or b"")["event_id"] for one in fold.messages["scores"])
+    published = [orjson.loads(one.value or b"") for one in fold.messages["scores"]]
+    scored = Counter(one["event_id"] for one in published if one["guard"] not in DECIDED)
+    _check_reviews(fold, shard, published)
     if scored != Counter(set(events)):
         wrong = (scored - Counter(set(events))) + (Counter(set(events)) - scored)
         raise BrokenError(f"scores {partition}: not once each: {sorted(wrong)}")
@@ -490,7 +499,8 @@ def _check_promise(world: World, fold: Fold) -> None:
     loads = Counter(
         {reason: count for reason, count in reasons.items() if reason.startswith((b"load_", b"control_repeated"))}
     )
-    rejected, wanted = (reasons - loads).total(), bad + len(events) - len(set(events))
+    reviews = Counter({reason: count for reason, count in reasons.items() if reason.startswith(b"review_")})
+    rejected, wanted = (reasons - loads - reviews).total(), bad + len(events) - len(set(events))
     if rejected != wanted:
         raise BrokenError(f"rejected {partition}: {rejected}, not {wanted}")
     _check_loads(world, fold, shard, loads)
@@ -509,6 +519,14 @@ def _check_promise(world: World, fold: Fold) -> None:
     commands = any(one.kind == "control" and one.good for one in world.scenario.sends)
     if shard.counts.get("learned", 0) != lessons and not commands:
         raise BrokenError(f"shard {partition} learned {shard.counts.get('learned')} times from {lessons} labels")
+
+
+def _check_reviews(fold: Fold, shard: Shard, published: Sequence[dict[str, Any]]) -> None:
+    """What was held waits, or was decided once."""
+    held = Counter(one["event_id"] for one in published if one["guard"] == "held")
+    decided = Counter(one["event_id"] for one in published if one["guard"] in DECIDED)
+    if decided - held or held - decided != Counter(shard.kept.held.keys()):
+        raise BrokenError(f"reviews {fold.partition}: held are {held}, decided {decided}, wait {list(shard.kept.held)}")
 
 
 def _check_forecasts(fold: Fold, events: Sequence[Any], bad: int) -> None:

@@ -178,6 +178,9 @@ def draw(seed: int) -> Scenario:
     signed = rng.random() < 0.3
     if document["task"] != "forecast":  # its models learn no single pairs, as those that are loaded here have
         sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
+    for at_s, command in guarded.decisions(Random(f"{seed} decisions"), document, length_s):
+        value = json.dumps(command)
+        sends += [Send(at_s, "control", partition, value, _stamp(at_s)) for partition in range(partitions)]
     if signed:
         sends = [_signed(one, document["pipeline"]) for one in sends]
         sends += _intruders(Random(f"{seed} intruders"), partitions, length_s)

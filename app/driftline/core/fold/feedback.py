@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from msgspec import structs
+
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import note_drift, reject, watch_faults, watch_labels, watch_strays
@@ -125,6 +127,8 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     waiting, value = found.waiting, label.value
     if waiting is None or value is None:  # `_kept` and `_value`, without a call
         raise InvariantError("a label or its event is missing where both were to be joined")
+    if shard.kept.decided:
+        waiting = _as_decided(shard, label.event_id, waiting)
     prediction, label_time_ms, now_ms = waiting.prediction, label.time_ms, shard.watermark_ms or 0
     delay_ms = label_time_ms - waiting.time_ms
     number = shard.evaluation.update(value, prediction)
@@ -145,6 +149,8 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
 def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
     """`_join`, for one of several labels."""
     waiting, value = _kept(found), _value(label)
+    if shard.kept.decided:
+        waiting = _as_decided(shard, label.event_id, waiting, last=False)
     prediction, now_ms = waiting.prediction, shard.now_ms
     count = shard.pending.count_label(found.index)
     first, delay_ms = count == 1, label.time_ms - waiting.time_ms
@@ -206,6 +212,8 @@ def _reap(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None
 def _expire(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
     pending, now_ms, waiting = shard.pending, shard.now_ms, _kept(found)
     event_id = pending.id_at(found.index)
+    if shard.kept.decided:
+        waiting = _as_decided(shard, event_id, waiting)
     shard.maturity.on_expiry()
     shard.strays.give_up(event_id, pending.seen_ms(found.index), now_ms, pending.wait_ms)
     pending.settle(found.index, move.then.fate, now_ms)
@@ -219,6 +227,8 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     if assumed is None:
         raise InvariantError("a label was to be assumed, and the pipeline names none")
     event_id = pending.id_at(found.index)
+    if shard.kept.decided:
+        waiting = _as_decided(shard, event_id, waiting)
     shard.maturity.on_expiry()
     number = shard.evaluation.update(assumed, waiting.prediction)
     pending.settle(found.index, move.then.fate, shard.now_ms, number, assumed)
@@ -328,6 +338,17 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
     elif before.label is not None:
         delay_ms = before.label_time_ms - waiting.time_ms
         shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
+
+
+def _as_decided(shard: Shard, event_id: EventId, waiting: Waiting, *, last: bool = True) -> Waiting:
+    """A held event, with what was served of it in the end.
+
+    Args:
+        last: no other label comes.
+    """
+    decided = shard.kept.decided
+    prediction = decided.pop(event_id, None) if last else decided.get(event_id)
+    return waiting if prediction is None else structs.replace(waiting, prediction=prediction)
 
 
 def _remember(shard: Shard, ladder: Ladder, waiting: Waiting, value: LabelValue) -> None:

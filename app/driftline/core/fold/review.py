@@ -101,8 +101,8 @@ def _decide(
     kept, threshold = shard.kept, shard.terms.threshold
     del kept.held[event_id]
     place = shard.pending.find(event_id, shard.now_ms)
-    if place is not None:
-        shard.pending.decide(place, prediction)
+    if place is not None and not shard.pending.keep and shard.pending.unsettled(place) is not None:
+        kept.decide(event_id, prediction)
     value, ladder = prediction.value, shard.ladder
     if state in ("approved", "edited") and held.series is not None and value is not None and ladder is not None:
         ladder.accept(kept, held.series, value, held.time_ms)

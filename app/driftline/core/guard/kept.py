@@ -13,11 +13,12 @@ from typing import Any, Final, TypeAlias
 from msgspec import structs
 
 from driftline.core.guard.unfamiliar import Known, learn, nothing
-from driftline.core.output import HeldBack, Rung
+from driftline.core.output import HeldBack, Prediction, Rung
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.record import EventId, FeatureValue
 
 PARTS: Final = 24
+DECIDED_MAX: Final = 10_000
 TENTHS: Final = 10  # of a window of time
 BLOCK: Final = 100  # predictions; the latest block and the one that is being filled say how often a rung trips
 CLEAN: Final = 100  # predictions in a row that passed, for the model to count as good
@@ -42,6 +43,8 @@ class Kept:
         crowds: of the latest tenths of a window of time: its number, its predictions, and those that are a yes.
         known: what was learned of each feature.
         held: predictions that wait for a person, by event, in the order of their deadlines.
+        decided: what was served of those that wait for their label. The ledger keeps an event as it was scored: what a
+            full segment of it carries is written once.
     """
 
     series: dict[bytes, Series] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Kept:
     crowds: list[list[int]] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
     held: dict[EventId, HeldBack] = field(default_factory=dict)
+    decided: dict[EventId, Prediction] = field(default_factory=dict)
 
     # -- reviews
 
@@ -71,6 +75,12 @@ class Kept:
                 break
             found.append((event_id, held))
         return found
+
+    def decide(self, event_id: EventId, prediction: Prediction) -> None:
+        """A prediction was decided whose label has not come; beyond `DECIDED_MAX`, the oldest is forgotten."""
+        self.decided[event_id] = prediction
+        if len(self.decided) > DECIDED_MAX:
+            del self.decided[next(iter(self.decided))]
 
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what was held before then waits from now on."""

@@ -28,7 +28,6 @@ from driftline.core.label.fate import EXPIRED, GONE, LABELLED, WAITING, Fate
 from driftline.core.label.life import BARE, NOTED
 from driftline.core.label.pending import Found, Settled, Waiting, pack, unpack
 from driftline.core.label.segment import SEGMENT, Segment, SegmentState, View
-from driftline.core.output import Prediction
 from driftline.core.record import EventId, LabelValue
 
 LOOSE: Final = 1024
@@ -348,17 +347,6 @@ class Ledger:
         segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         kept = segment.packed[slot]
         return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
-
-    def decide(self, index: int, prediction: Prediction) -> None:
-        """What is served of an event was decided after it was scored; once its label has come, that is history."""
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        waiting = self.waiting(index)
-        if waiting is None or segment.fates[slot] != WAITING:
-            return
-        if segment.guarded:
-            segment.preserve()
-        segment.packed[slot] = structs.replace(waiting, prediction=prediction)
-        self._pack(segment, slot)
 
     def unsettled(self, index: int) -> Waiting | None:
         """What an event carries that waits for its label; None of any other."""
