@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from driftline.core.error import InvariantError
 from driftline.core.fold.incident import reject
 from driftline.core.guard.ladder import Judged
@@ -29,7 +31,7 @@ def hold(shard: Shard, score: Score, passed: Judged, out: Outbox) -> None:
         score.unserved[0].prediction,
         score.features,
         holding.instead,
-        holding.prediction,
+        structs.replace(holding.prediction),  # a copy: what several share would be one object here, and not in a replay
         holding.last,
         holding.key,
     )
@@ -102,7 +104,7 @@ def _decide(
     del kept.held[event_id]
     place = shard.pending.find(event_id, shard.now_ms)
     if place is not None and not shard.pending.keep and shard.pending.unsettled(place) is not None:
-        kept.decide(event_id, prediction)
+        kept.decide(event_id, structs.replace(prediction))
     value, ladder = prediction.value, shard.ladder
     if state in ("approved", "edited") and held.series is not None and value is not None and ladder is not None:
         ladder.accept(kept, held.series, value, held.time_ms)
