@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from river import linear_model, preprocessing, time_series
 
+from driftline.backtest.measure import total_values, values_of
+from driftline.backtest.tally import Tally
 from driftline.core.model import learner
 from driftline.core.state.freeze import dump, load
 from tests.support.series import DAY_MS, Feed, outcome_of, pipeline, rejected_of, score_of
@@ -82,6 +84,19 @@ def test_metrics_by_horizon_are_those_of_the_served_forecasts() -> None:
     board = feed.shard.forecasts.board.values()
     assert total["MAE"] == pytest.approx(board["metrics"]["MAE"], abs=1e-9)
     assert total["label_count"] == board["judged"]
+
+
+def test_a_backtest_counts_what_a_shard_counts() -> None:
+    feed, said = folded(40)
+    assert feed.shard.forecasts is not None
+    tally, board = Tally(feed.shard.pipeline, None), feed.shard.forecasts.board.values()
+    tally.add([one["outcome"] for one in said])
+    for name, value in total_values(tally, None).items():
+        assert value == pytest.approx(board["metrics"][name], abs=1e-9), name
+    assert tally.horizons is not None
+    by_horizon = values_of(tally.measure, tally.horizons.sums, None, None)
+    for name, values in by_horizon.items():
+        assert values.tolist() == pytest.approx(board["by_horizon"][name], abs=1e-9), name
 
 
 def test_an_outcome_names_what_was_served_of_it() -> None:
