@@ -30,7 +30,7 @@ from driftline.ingest.feed import RowSender
 from driftline.kafka import topic
 
 WITHIN_S = 240.0
-ASSIGNED = re.compile(r"shards of this worker: 0$")
+ASSIGNED = re.compile(r"shards of this worker: (0|none)$")
 RECOVERED = re.compile(r"recovered in ([\d.]+) s \(of which the snapshot took ([\d.]+)\): (\d+) slices, (\d+) records")
 
 
@@ -49,8 +49,8 @@ class Worker:
         for line in self.process.stdout or ():
             self.lines.append((time.monotonic(), line.rstrip()))
 
-    def until(self, what: re.Pattern[str]) -> tuple[float, re.Match[str]]:
-        """When the log first had a line, and the line.
+    def until(self, what: re.Pattern[str], after_s: float = 0.0) -> tuple[float, re.Match[str]]:
+        """When the log first had a line after a moment, and the line.
 
         Raises:
             RuntimeError: it did not come, or the worker ended.
@@ -58,7 +58,7 @@ class Worker:
         deadline_s = time.monotonic() + WITHIN_S
         while time.monotonic() < deadline_s and self.process.poll() is None:
             for at_s, line in list(self.lines):
-                if (found := what.search(line)) is not None:
+                if at_s >= after_s and (found := what.search(line)) is not None:
                     return at_s, found
             time.sleep(0.02)
         raise RuntimeError(f"no line like {what.pattern} in:\n" + "\n".join(line for _, line in self.lines[-20:]))
@@ -83,12 +83,17 @@ def main(pairs: int = 50_000, times: int = 5) -> None:
         try:
             workers[-1].until(RECOVERED)
             for _ in range(times):
-                workers.append(Worker(file, broker.bootstrap))
-                before, here = workers[-2:]
-                here.until(re.compile(r"shards of this worker: none"))
-                killed_s = before.kill()
-                assigned_s, _ = here.until(ASSIGNED)
-                recovered_s, found = here.until(RECOVERED)
+                joined_s = time.monotonic()
+                pair = [workers[-1], Worker(file, broker.bootstrap)]
+                workers.append(pair[1])
+                shares = [one.until(ASSIGNED, joined_s)[1][1] for one in pair]  # the group may give it to the new one
+                here, holder = sorted(pair, key=lambda one: shares[pair.index(one)] == "0")
+                if holder is pair[1]:
+                    holder.until(RECOVERED)
+                killed_s = holder.kill()
+                workers.remove(holder)
+                assigned_s, _ = here.until(ASSIGNED, killed_s)
+                recovered_s, found = here.until(RECOVERED, killed_s)
                 whole_s, snapshot_s, _, records = map(float, found.groups())
                 opened_s = (recovered_s - assigned_s) - whole_s
                 row = (
