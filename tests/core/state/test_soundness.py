@@ -19,6 +19,8 @@ from driftline.core.state.freeze import Frozen, dump_body, dump_marks, load, vie
 from driftline.engine.trial import check_works
 from tests.fuzz.hostile import Stream, remembering
 from tests.fuzz.judge import Judge
+from tests.support.series import Feed
+from tests.support.series import pipeline as forecasting
 
 PIPELINE = remembering("regression")
 LEDGER, HISTORY = 0, 1  # segments, in the order of a snapshot
@@ -131,6 +133,14 @@ HOSTILE: dict[str, Callable[[Shard], Frozen]] = {
 
 def test_what_is_ours_is_sound(lived: Shard) -> None:
     check_works(load(PIPELINE, 0, whole(lived)))
+
+
+def test_series_of_forecasts_are_sound() -> None:
+    feed = Feed(forecasting())
+    for day in range(30):
+        for item in "abc":
+            feed.give(item, 20_000 + day, 1.0 + day % 7)
+    check_works(load(feed.shard.pipeline, 0, freeze.dump(feed.shard)))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

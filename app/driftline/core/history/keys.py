@@ -10,14 +10,14 @@ As with the ledger (`label.ledger`), `view` holds on to the segments as they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from driftline.core.error import InvariantError
-from driftline.core.history.plan import Past, Scheme
+from driftline.core.history.plan import Past
 from driftline.core.segment import CopyOnWrite
 
 SEGMENT: Final = 4096
@@ -291,8 +291,11 @@ class Keys:
         if self._segments.get(self._open.number) is not self._open:
             raise InvariantError(f"the history lacks segment {self._open.number}, to which keys are added")
 
-    def check(self, scheme: Scheme) -> Iterator[None]:
+    def check(self, fits: Callable[[Past], bool] | None) -> Iterator[None]:
         """Look at every key's past, pausing now and then: for a state that others may have written.
+
+        Args:
+            fits: whether a list is the past of a key; None where any may be.
 
         Raises:
             InvariantError: one is not as it must be. What cannot be read raises other exceptions too.
@@ -307,7 +310,7 @@ class Keys:
             raise InvariantError(f"segment {self._open.number} of the history has no end")
         for segment in self._segments.values():
             for number, past in enumerate(segment.pasts):
-                if past is not None and not scheme.fits(_unpack(past)):
+                if past is not None and fits is not None and not fits(_unpack(past)):
                     raise InvariantError(f"the past of key {segment.keys[number]!r:.80} is none that is kept")
                 if number % TURN == 0:
                     yield

@@ -53,7 +53,9 @@ def sound(shard: Shard) -> Generator[None, None, tuple[list[Waiting], list[Held]
                 number = getattr(part, one.name)
                 _must(type(number) is int and abs(number) <= 4 * _NUMBER_MAX, f"{one.name} = {number!r:.40}")
     for keys in shard.history.keys:
-        yield from keys.check(shard.history.plan.schemes[keys.store - 1])
+        schemes = shard.history.plan.schemes  # those of forecasts' series come after them, and have a form of their own
+        fits = schemes[keys.store - 1].fits if keys.store <= len(schemes) else None
+        yield from keys.check(fits)
     return waiting, early
 
 
