@@ -59,10 +59,16 @@ def test_the_command_is_the_groups() -> None:
 
 def test_what_an_installed_document_links_to_is_installed() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    installed = setuptools["data-files"]["share/driftline/docs"]
-    linked = {link for name in installed for link in re.findall(r"\]\(([^)#:]+)", (ROOT / name).read_text("utf-8"))}
+    documents = setuptools["data-files"]["share/driftline/docs"]
+    (schemas,) = setuptools["data-files"]["share/driftline/schemas"]
+    installed = {(ROOT / name).resolve() for name in documents} | set(ROOT.glob(schemas))
+    linked = {
+        (ROOT / name).parent.joinpath(link).resolve()
+        for name in documents
+        for link in re.findall(r"\]\(([^)#:]+)", (ROOT / name).read_text("utf-8"))
+    }
     assert linked
-    assert {f"docs/{link}" for link in linked} <= set(installed)
+    assert linked <= installed
 
 
 @pytest.mark.parametrize("name", ["pom.xml", "log4j2.xml"])

@@ -67,7 +67,7 @@ async def check_without_key_or_clock(cluster: MemoryCluster, chosen: Pipeline, l
         (freeze(NO_KEYS), "not signed with a key"),
         (freeze(OTHER), "not signed with a key"),
         (freeze().replace(b'"freeze"', b'"reset"'), "not signed with a key"),
-        (freeze(pipeline="another"), "for the pipeline 'another'"),
+        (freeze(pipeline="another"), "for pipeline 'another'"),
         (freeze(ago_ms=-AHEAD_MAX_MS - 86_400_000), "ahead of this worker's clock"),  # made long before it runs, maybe
         (freeze(ago_ms=AGE_MAX_MS + SLACK_MS), "more than 7 days ago"),
         (encode_command({"command": "freeze"}, Sender("commanded", "", 0, ""), KEY), "lacks pipeline, nonce"),
