@@ -225,6 +225,9 @@ def test_the_example_is_the_demo_s_pipeline() -> None:
     [
         ({"recommend": None}, "recommend"),
         ({"recommend": {"catalogue": []}}, "recommend"),
+        ({"recommend": {"catalogue": ["a", True]}}, "recommend.catalogue"),
+        ({"recommend": {"catalogue": ["a", {"id": "b"}]}}, "recommend.catalogue"),
+        ({"recommend": {"catalogue": ["1", 1]}}, "recommend.catalogue"),
         ({"recommend": {"candidates": "x"}}, "recommend"),
         ({"recommend": {"candidates": "x", "catalogue": []}}, "recommend.candidates"),
         ({"recommend": {"policy": "linucb"}, "model": "LinearRegression()"}, "recommend.policy"),

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.core.pipeline.form import Recommend
+from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.recommend.policy import certain, draw, generator, shares_of
 
 POLICIES = ("epsilon_greedy", "linucb", "thompson", "softmax", "popularity", "uniform")
 
 
-def form(**settings: Any) -> Recommend:
-    return Recommend(candidates="items", **settings)
+def form(**settings: Any) -> RecommendForm:
+    return RecommendForm(candidates="items", **settings)
 
 
 def ranked(policy: Any, means: list[float], **settings: Any) -> np.ndarray[Any, Any]:

@@ -16,31 +16,26 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from driftline.core.alert.condition import Condition
-from driftline.core.alert.content import failure_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import await_label, end_hold, end_wait, learn, take_label
 from driftline.core.fold.forecast import observe
+from driftline.core.fold.guard import judge, report, unserved_of
 from driftline.core.fold.incident import (
     answer,
-    calm_guard,
     look,
     note_drift,
-    notice,
     reject,
     watch_faults,
-    watch_guard,
     watch_silence,
     watch_waits,
 )
 from driftline.core.fold.load import refused, take_chunk
-from driftline.core.fold.review import end_holds, hold, rule
-from driftline.core.guard.kept import BLOCK, CLEAN
-from driftline.core.guard.ladder import PASSED, Judged
+from driftline.core.fold.review import end_holds, rule
+from driftline.core.guard.ladder import PASSED
 from driftline.core.oracle import Oracle
-from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Rejected, Score, Unserved
-from driftline.core.recommend.recommender import unserved_of
+from driftline.core.output import ModelVersion, Prediction, Rejected, Score, Unserved
+from driftline.core.recommend.recommender import beside_slate
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
@@ -148,15 +143,19 @@ def _scored(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
         return
     unserved: tuple[Unserved, ...] = ()
     if guard != "served":
-        unserved, version, learned = _unserved(made, prediction, asked, PASSED), learner.version, learner.known
+        unserved, version, learned = unserved_of(made, prediction, asked), learner.version, learner.known
     finite, passed = guard, PASSED
-    if shard.ladder is not None or terms.slates:
-        prediction, guard, unserved, passed = _passed(
-            shard, event, (made, prediction, guard), unserved, (asked, version), learned, out
-        )
+    if terms.slates:
+        prediction, unserved = beside_slate(prediction, version)
+    if shard.ladder is not None:
+        passed = judge(shard, shard.ladder, event, (made, prediction, guard), learned, out)
+    if passed is not PASSED:
+        if passed.prediction is not prediction:
+            unserved = unserved_of(made, passed.prediction, asked, passed)
+        prediction, guard = passed.prediction, passed.guard
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
-    decision = None if terms.threshold is None else _decide(terms.threshold, prediction)
+    decision = _decide(terms.threshold, prediction)
     features = event.features
     score = Score(
         output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features, learned,
@@ -169,23 +168,23 @@ def _scored(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
     if learner.faults.open:
         watch_faults(shard, out)
     if finite != "served" or passed.tripped:
-        _tell(shard, finite, score, passed, out, resting=resting)
-    if event.missing and terms.missing_watched:
-        shard.watch.miss(event.missing, now_ms, *shard.accepted())
-    monitors = shard.monitors
-    if monitors.of_events or monitors.of_scores:
-        _watch(shard, event, prediction, out)
+        report(shard, finite, score, passed, out, resting=resting)
+    _watch(shard, event, prediction, now_ms, out)
     if not terms.supervised and finite != "withheld":
-        failure = learn(shard, event.features, None, output_id, event.time_ms, out.oracle)
-        if failure is not None:
-            shard.count("failed")
-            watch_faults(shard, out)
+        _learn_event(shard, event, output_id, out)
     if terms.labelled:
         await_label(shard, event, score, passed.series, now_ms, out)
         if counts["scored"] >= shard.strays.check_at:
             watch_silence(shard, out)
     else:
         shard.pending.add(event_id, now_ms, None)
+
+
+def _learn_event(shard: Shard, event: Event, output_id: str, out: Outbox) -> None:
+    """Learn an event that needs no label."""
+    if learn(shard, event.features, None, output_id, event.time_ms, out.oracle) is not None:
+        shard.count("failed")
+        watch_faults(shard, out)
 
 
 def _observation(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
@@ -196,77 +195,23 @@ def _observation(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
     prediction = observe(shard, event, out)
     if len(out.made) == before + 1 and type(out.made[-1]) is Rejected:
         return
-    if event.missing and shard.terms.missing_watched:
-        shard.watch.miss(event.missing, now_ms, *shard.accepted())
-    if prediction is not None:  # else it was out of order, and neither history nor detectors see it
-        if shard.terms.computed:
-            shard.history.take(event)
-        if shard.monitors.of_events or shard.monitors.of_scores:
-            _watch(shard, event, prediction, out)
+    if prediction is not None and shard.terms.computed:  # else out of order, and not part of the past
+        shard.history.take(event)
+    _watch(shard, event, prediction, now_ms, out)
     shard.pending.add(event.event_id, now_ms, None)
 
 
-def _unserved(
-    made: Prediction | None, served: Prediction, version: ModelVersion, passed: Judged
-) -> tuple[Unserved, ...]:
-    """What the model made, where something else is served."""
-    if made is None or made is served:
-        return ()
-    return (Unserved(MODEL, made, version, passed.tripped[-1].rung if passed.tripped else ""),)
-
-
-def _passed(
-    shard: Shard,
-    event: Event,
-    predicted: Predicted,
-    unserved: tuple[Unserved, ...],
-    versions: tuple[ModelVersion, ModelVersion],
-    learned: int,
-    out: Outbox,
-) -> tuple[Prediction, Guard, tuple[Unserved, ...], Judged]:
-    """What the guard lets pass; of a slate, what other policies would have chosen beside it.
+def _watch(shard: Shard, event: Event, prediction: Prediction | None, now_ms: int, out: Outbox) -> None:
+    """Show what came, and what was served, to all that watch it.
 
     Args:
-        unserved: what the model made, where the last good copy took over.
-        versions: of the model that was asked, and of the one that answered.
+        prediction: None of an observation that is out of order: no detector sees it.
     """
-    made, prediction, guard = predicted
-    if shard.terms.slates:
-        prediction, unserved = unserved_of(prediction, versions[1])
-    ladder, kept, learner = shard.ladder, shard.kept, shard.learner
-    if ladder is None:
-        return prediction, guard, unserved, PASSED
-    values, call, oracle = event.features, out.own_id(), out.oracle
-    ask_good = lambda: learner.ask_good(values, call, oracle)  # noqa: E731 - it is called now and then only
-    passed = ladder.judge(kept, event, (made, prediction, guard), learned, ask_good)
-    learner.trusted = kept.clean >= CLEAN
-    if kept.filled == BLOCK:
-        calm_guard(shard, out)
-    if passed is PASSED:
-        return prediction, guard, unserved, passed
-    if passed.prediction is not prediction:
-        unserved = _unserved(made, passed.prediction, versions[0], passed)
-    return passed.prediction, passed.guard, unserved, passed
-
-
-def _tell(shard: Shard, finite: Guard, score: Score, passed: Judged, out: Outbox, *, resting: bool) -> None:
-    """Alert about a model that broke down, and about what the guard did not let pass.
-
-    Args:
-        finite: what the learner made of the prediction.
-        resting: the model rests, which is reported elsewhere.
-    """
-    if finite != "served" and not resting:
-        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, finite), out)
-    if passed.tripped:
-        watch_guard(shard, passed, out)
-    if passed.holding is not None:
-        hold(shard, score, passed, out)
-
-
-def _watch(shard: Shard, event: Event, prediction: Prediction, out: Outbox) -> None:
-    """Show the detectors what came, and what was served."""
+    if event.missing and shard.terms.missing_watched:
+        shard.watch.miss(event.missing, now_ms, *shard.accepted())
     monitors = shard.monitors
+    if prediction is None:
+        return
     if monitors.of_events:
         for drift in monitors.on_event(event.features, None if event.time_ahead else event.time_ms):
             note_drift(shard, drift, out)
@@ -275,8 +220,8 @@ def _watch(shard: Shard, event: Event, prediction: Prediction, out: Outbox) -> N
             note_drift(shard, drift, out)
 
 
-def _decide(threshold: float, prediction: Prediction) -> bool | None:
-    return None if prediction.value is None else prediction.value >= threshold
+def _decide(threshold: float | None, prediction: Prediction) -> bool | None:
+    return None if threshold is None or prediction.value is None else prediction.value >= threshold
 
 
 def _control(shard: Shard, control: Control, out: Outbox) -> None:

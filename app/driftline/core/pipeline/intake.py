@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 from driftline.core.error import Problem
 from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
 from driftline.core.pipeline.forecast import check_forecast
-from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Recommend, Topics
+from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.past import check_history
 from driftline.core.pipeline.place import misplaced
+from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.task import SLATES, find_task, tasks
 from driftline.core.task.base import Task
 
@@ -186,7 +187,7 @@ def check_recommend(draft: Draft, _: Any = None) -> Iterator[Problem]:
     task, event = find_task(draft.get("task")), draft.get("event")
     if task is None or SLATES not in draft:
         return
-    form: Recommend | None = draft[SLATES]
+    form: RecommendForm | None = draft[SLATES]
     types = {name: feature.type for name, feature in event.features.items()} if event is not None else {}
     if not task.slates:
         if form is not None:

@@ -20,7 +20,7 @@ from driftline.core.pipeline.bound import out_of_bounds
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.forecast import check_forecast, forecast_fields, row_names
-from driftline.core.pipeline.form import Alerts, DetectorForm, Drift, EventForm, LabelForm, MetricSplit, Recommend
+from driftline.core.pipeline.form import Alerts, DetectorForm, Drift, EventForm, LabelForm, MetricSplit
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.pipeline.intake import (
     Draft,
@@ -32,6 +32,7 @@ from driftline.core.pipeline.intake import (
     names_of,
 )
 from driftline.core.pipeline.limit import check_guard
+from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.recommend.policy import NEEDS_DEVIATIONS
 from driftline.core.river.building import check_seeded, last_step, make_detector, make_metric, make_model
 from driftline.core.river.expression import params_used
@@ -156,7 +157,7 @@ def _watched_features(draft: Draft) -> set[str]:
     names |= set() if alerts is None else set(alerts.missing_max)
     names |= set() if guard is None else set(guard.by)
     names |= set(forecast_fields(draft))
-    form: Recommend | None = draft.get(SLATES)
+    form: RecommendForm | None = draft.get(SLATES)
     names |= set() if form is None or form.user is None else {form.user}
     return names if split is None or split.segment is None else names | {split.segment}
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from driftline.core.pipeline.form import Recommend
+    from driftline.core.pipeline.recommend import RecommendForm
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -59,7 +59,7 @@ def certain(values: Floats, count: int) -> Floats:
 
 
 def shares_of(
-    form: Recommend, means: Floats, deviations: Floats, popularity: Floats, random: np.random.Generator
+    form: RecommendForm, means: Floats, deviations: Floats, popularity: Floats, random: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Inclusion probabilities under a policy, and by what it orders the slate.
 

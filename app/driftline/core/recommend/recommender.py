@@ -32,7 +32,7 @@ from driftline.core.slate import (
 
 if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline
-    from driftline.core.pipeline.form import Recommend
+    from driftline.core.pipeline.recommend import RecommendForm
 
 ITEM: Final = "item"
 """The feature that holds an item's id, for models that see one item at a time; its own features are `item.NAME`."""
@@ -58,7 +58,7 @@ class _Conditions:
         form = pipeline.recommend
         if form is None:
             raise InvariantError("a recommender was made of a pipeline that says nothing of slates")
-        self.form: Recommend = form
+        self.form: RecommendForm = form
         self.seed = pipeline.seed
         names = tuple(pipeline.event.features)
         self.count = len(names)
@@ -283,7 +283,7 @@ def _transformers(model: Any) -> list[Any]:
     return [*before, *_transformers(last)]
 
 
-def unserved_of(ranked: Prediction, version: ModelVersion) -> tuple[Prediction, tuple[Unserved, ...]]:
+def beside_slate(ranked: Prediction, version: ModelVersion) -> tuple[Prediction, tuple[Unserved, ...]]:
     """A ranking as the core keeps it: the slate, and what is beside it."""
     if not isinstance(ranked, Ranked):
         return ranked, ()
