@@ -105,7 +105,7 @@ class Scene:
     joined: int = 0
     rejected: int = 0
     rolling: dict[str, float] = field(default_factory=dict)
-    track: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    track: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # labels learned, rolling metrics
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -301,7 +301,7 @@ async def _watch(
 
 
 def _read_metrics(scene: Scene, page: str) -> None:
-    scored = joined = rejected = 0.0
+    scored = joined = rejected = learned = 0.0
     rolling: dict[str, list[float]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -311,12 +311,14 @@ def _read_metrics(scene: Scene, page: str) -> None:
                 joined += sample.value
             elif sample.name == "driftline_rejected_total":
                 rejected += sample.value
+            elif sample.name == "driftline_labels_learned":
+                learned += sample.value
             elif sample.name == "driftline_metric" and sample.labels["span"] == "window":
                 rolling.setdefault(sample.labels["metric"], []).append(sample.value)
     scene.scored, scene.joined, scene.rejected = int(scored), int(joined), int(rejected)
     scene.rolling = {name: sum(values) / len(values) for name, values in rolling.items() if name != "label_count"}
-    if scene.joined:
-        scene.track.append((scene.joined, scene.rolling))
+    if learned:  # not `joined`, which counts what is committed: the metrics are of the model as it is
+        scene.track.append((int(learned), scene.rolling))
 
 
 def _picture(scene: Scene) -> Group:
@@ -369,8 +371,8 @@ def _came(scene: Scene, alert: dict[str, Any]) -> str:
 def summary(scene: Scene) -> dict[str, Any]:
     """The demo in numbers."""
     change = scene.change_at
-    before = [values for joined, values in scene.track if 0.8 * change < joined < change]
-    after = [values for joined, values in scene.track if joined > change]
+    before = [values for learned, values in scene.track if 0.8 * change < learned < change]
+    after = [values for learned, values in scene.track if learned > change]
     key = scene.story.metric
     worst = min((values[key] for values in after if key in values), default=None)
     return {
