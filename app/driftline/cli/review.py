@@ -103,14 +103,23 @@ def lines(review: dict[str, Any]) -> list[str]:
     at = review.get("at_deadline") or {}
     instead = f" ({at['instead']})" if at.get("instead") else ""
     value = review.get("probability", review.get("prediction"))
-    beyond = f", {trip['excess']:+.6g} beyond {trip['limit']:.6g}" if "limit" in trip and "excess" in trip else ""
-    last = f"; last value of its series {review['last_value']}" if "last_value" in review else ""
+    limit, excess = trip.get("limit"), trip.get("excess")
+    beyond = "" if limit is None or excess is None else f", {excess:+.6g} beyond {limit:.6g}"
+    last = f"; last value of its series {_short(review['last_value'])}" if "last_value" in review else ""
     features = list((review.get("features") or {}).items())
     more = ", ..." if len(features) > FEATURES_SHOWN else ""
     deadline_ms = review.get("deadline_ms")
+    served = _short(at.get("probability", at.get("prediction")))
     until = written(deadline_ms, "%Y-%m-%d %H:%M:%S") if isinstance(deadline_ms, int) else "-"
     return [
-        f"{review.get('event_id')}: the model predicts {value}, held by {trip.get('rung')}{beyond}{last}",
-        f"  {', '.join(f'{name}={one!r}' for name, one in features[:FEATURES_SHOWN])}{more}",
-        f"  at {until} (event time) {at.get('probability', at.get('prediction'))} is served{instead}",
+        f"{review.get('event_id')}: the model predicts {_short(value)}, held by {trip.get('rung')}{beyond}{last}",
+        f"  {', '.join(f'{name}={_short(one)}' for name, one in features[:FEATURES_SHOWN])}{more}",
+        f"  at {until} (event time) {served} is served{instead}",
     ]
+
+
+def _short(value: object) -> str:
+    """A value with six digits; none as such."""
+    if value is None:
+        return "nothing"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)

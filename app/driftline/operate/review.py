@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError
@@ -15,6 +17,23 @@ from driftline.transport.port import Broker, Place
 
 READ_RECORDS_MAX = 500
 HELD = "held"
+
+
+class _Trip(msgspec.Struct):
+    rung: str
+    limit: float | None = None
+    excess: float | None = None
+
+
+class _Form(msgspec.Struct):
+    """What commands rely on in a review: the topic may hold records of others."""
+
+    event_id: str | int | float
+    state: str
+    deadline_ms: int = 0
+    tripped: list[_Trip] = []
+    features: dict[str, Any] = {}
+    at_deadline: dict[str, Any] | None = None
 
 
 async def open_reviews(broker: Broker, pipeline: Pipeline, settings: Settings) -> list[dict[str, Any]]:
@@ -41,7 +60,7 @@ async def open_reviews(broker: Broker, pipeline: Pipeline, settings: Settings) -
             await _read(reader, place, found)
     finally:
         await reader.close()
-    return sorted(found.values(), key=lambda review: review.get("deadline_ms") or 0)
+    return sorted(found.values(), key=lambda review: review.get("deadline_ms", 0))
 
 
 async def _read(reader: Any, place: Place, found: dict[EventId, dict[str, Any]]) -> None:
@@ -49,10 +68,11 @@ async def _read(reader: Any, place: Place, found: dict[EventId, dict[str, Any]])
     while sources := await reader.read(place, READ_RECORDS_MAX):
         for source in sources:
             review = document_of(source.value)
-            event_id = None if review is None else review.get("event_id")
-            if review is None or not isinstance(event_id, str | int | float):
+            try:
+                form = msgspec.convert(review, _Form)
+            except msgspec.ValidationError:
                 continue
-            if review.get("state") == HELD:
-                found[event_id] = review
+            if review is not None and form.state == HELD:
+                found[form.event_id] = review
             else:
-                found.pop(event_id, None)
+                found.pop(form.event_id, None)

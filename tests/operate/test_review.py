@@ -1,0 +1,78 @@
+"""The reviews that wait, from a topic that anyone may have written to, and how a terminal shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from driftline.cli.review import lines
+from driftline.core.record import EventId, Source
+from driftline.operate.review import _read
+from driftline.transport.port import Place
+
+HELD = {
+    "event_id": "e1",
+    "state": "held",
+    "deadline_ms": 1_700_000_000_000,
+    "prediction": 425.2007842394666,
+    "tripped": [{"rung": "range", "action": "hold", "limit": 400.0, "excess": 25.2007842394666}],
+    "features": {"price": 0.10638299999999999, "item": "pear", "promo": True, "size": None},
+    "last_value": 31.25,
+    "at_deadline": {"prediction": 31.25, "instead": "last_value"},
+}
+
+
+class Topic:
+    """One partition with these records."""
+
+    def __init__(self, *values: bytes) -> None:
+        self.left = [
+            [Source("demand.review", 0, offset, 0, None, value) for offset, value in enumerate(values)],
+            [],
+        ]
+
+    async def read(self, place: Place, count: int) -> list[Source]:
+        return self.left.pop(0)
+
+
+async def waiting(*values: object) -> dict[EventId, dict[str, Any]]:
+    found: dict[EventId, dict[str, Any]] = {}
+    topic = Topic(*[value if isinstance(value, bytes) else orjson.dumps(value) for value in values])
+    await _read(topic, Place("demand.review", 0), found)
+    return found
+
+
+async def test_a_review_waits_until_it_is_decided() -> None:
+    other = {**HELD, "event_id": 2}
+    assert await waiting(HELD, other) == {"e1": HELD, 2: other}
+    assert await waiting(HELD, other, {"event_id": "e1", "state": "edited"}) == {2: other}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deadline_ms": "soon"},
+        {"event_id": ["e1"]},
+        {"state": 1},
+        {"tripped": {"rung": "range"}},
+        {"tripped": ["range"]},
+        {"tripped": [{"rung": "range", "limit": "400", "excess": 1}]},
+        {"features": [1]},
+        {"at_deadline": 3},
+    ],
+)
+async def test_what_is_no_review_is_passed_over(change: dict[str, Any]) -> None:
+    assert await waiting({**HELD, **change}, b"{", b"[]", b"", {"event_id": "e3", "state": "held"}) == {
+        "e3": {"event_id": "e3", "state": "held"}
+    }
+
+
+def test_a_terminal_shows_six_digits() -> None:
+    assert lines(HELD) == [
+        "e1: the model predicts 425.201, held by range, +25.2008 beyond 400; last value of its series 31.25",
+        "  price=0.106383, item='pear', promo=True, size=nothing",
+        "  at 2023-11-14 22:13:20 (event time) 31.25 is served (last_value)",
+    ]
+    assert lines({"event_id": "e3", "state": "held"})[2] == "  at - (event time) nothing is served"
