@@ -51,9 +51,16 @@ def format_duration(duration_ms: int) -> str | int:
     return f"{duration_ms}ms"
 
 
+_ROUNDED = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
+
+
 def spoken(span_ms: int) -> str:
-    """A span of time in words: `1 hour`, `90 minutes`."""
+    """A span of time in words: `1 hour`, `90 minutes`; one that was measured is rounded: `about 4 hours`."""
     written = str(format_duration(span_ms))
     number, unit = written.rstrip("dhms"), written.lstrip("0123456789")
+    if len(number) > 3 and unit != "d":
+        for size_ms, rounded in _ROUNDED:
+            if span_ms >= 2 * size_ms:
+                return f"about {round(span_ms / size_ms):,} {rounded}s"
     word = {"d": "day", "h": "hour", "m": "minute", "s": "second", "ms": "millisecond"}.get(unit, "second")
     return f"{number} {word}{'' if number == '1' else 's'}"

@@ -220,7 +220,8 @@ def test_updates_count_the_messages_and_the_state_survives_pickling() -> None:
 @pytest.mark.parametrize(
     ("span_ms", "said"),
     [(3_600_000, "1 hour"), (5_400_000, "90 minutes"), (172_800_000, "2 days"), (1_500, "1500 milliseconds"),
-     (1_000, "1 second"), (0, "0 seconds")],
+     (1_000, "1 second"), (0, "0 seconds"), (15_055_841, "about 4 hours"), (100_001, "about 100 seconds"),
+     (9_000_000_000, "about 104 days"), (3_660 * 86_400_000, "3660 days")],
 )  # fmt: skip
 def test_spans_are_spoken(span_ms: int, said: str) -> None:
     assert spoken(span_ms) == said
