@@ -97,15 +97,19 @@ class Ledger:
             self._there = None
 
 
-def signed_command(value: str, stamp_ms: int, pipeline: str) -> str:
-    """A command as `driftline control` would have sent it; what is no command stays as it is."""
+def signed_command(value: str, stamp_ms: int, pipeline: str, at_s: float) -> str:
+    """A command as `driftline control` would have sent it; what is no command stays as it is.
+
+    Args:
+        at_s: tells two commands of one millisecond apart, as a nonce does.
+    """
     try:
         command = msgspec.json.decode(value)
     except msgspec.DecodeError:
         return value
     load = str(command.get("load", ""))
     sent_ms = int(load[:13]) if load else stamp_ms
-    nonce = hashlib.md5((load or f"{stamp_ms} {value}").encode(), usedforsecurity=False).hexdigest()
+    nonce = hashlib.md5((load or f"{at_s} {value}").encode(), usedforsecurity=False).hexdigest()
     return encode_command(command, Sender(pipeline, "an operator", sent_ms, nonce), KEY).decode()
 
 

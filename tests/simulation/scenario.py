@@ -368,7 +368,7 @@ def _loads(rng: Random, partitions: int, length_s: float, document: dict[str, An
 def _signed(send: Send, pipeline: str) -> Send:
     if send.kind != "control" or not send.good or send.value is None:
         return send
-    return structs.replace(send, value=signed_command(send.value, send.stamp_ms, pipeline))
+    return structs.replace(send, value=signed_command(send.value, send.stamp_ms, pipeline, send.at_s))
 
 
 def _intruders(rng: Random, partitions: int, length_s: float) -> list[Send]:
