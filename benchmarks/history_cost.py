@@ -27,11 +27,11 @@ SLICE = 2_500
 PAIRS, ROUNDS = 20_000, 5
 
 
-def inputs(pairs: int) -> list[Source]:
+def inputs(pairs: int, *, history: bool) -> list[Source]:
     """Events and labels in order of time."""
     topics = case.pipeline("cost").topics
     made: list[Source] = []
-    for number, sample in enumerate(case.samples(pairs)):
+    for number, sample in enumerate(case.samples(pairs, history=history)):
         key, label_ms = b"%d" % number, sample.time_ms + case.LABEL_DELAY_MS
         label = orjson.dumps({"id": number, "label": sample.label})
         made.append(Source(topics.events, 0, number, sample.time_ms, key, orjson.dumps(sample.event)))
@@ -67,7 +67,7 @@ def bare(sources: Sequence[Source], *, history: bool) -> int:
                 past.complete(features, document["card"], source.record_time_ms)
             score = model.predict_proba_one(features).get(True, 0.0)
             scores.append(orjson.dumps({"event_id": event_id, "probability": score}))
-            waiting[event_id] = (document["card"], features)
+            waiting[event_id] = (document.get("card", 0), features)
             continue
         card, features = waiting.pop(event_id)
         if past is not None:
@@ -92,8 +92,8 @@ def cost_us(run: Callable[..., int], sources: Sequence[Source], *, history: bool
 
 def main(pairs: int = PAIRS, rounds: int = ROUNDS) -> None:
     """Print both with and without history, and the ratios."""
-    sources = inputs(pairs)
     for history in (False, True):
+        sources = inputs(pairs, history=history)
         made = [[cost_us(run, sources, history=history) for run in (driftline, bare)] for _ in range(rounds)]
         ours, theirs = (median(costs) for costs in zip(*made, strict=True))
         ratios = sorted(one[1] / one[0] for one in made)

@@ -183,7 +183,9 @@ def tables(report: Report) -> list[Table]:
 async def _produce(settings: Settings, chosen: Pipeline, count: int) -> tuple[str, str]:
     """Write the inputs; returns the events' and the labels' topic."""
     await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1)
-    fed = await RowSender(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count))
+    fed = await RowSender(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(
+        case.samples(count, history=bool(chosen.event.context))
+    )
     if (fed.events, fed.labels) != (count, count):
         raise RuntimeError(f"produced {fed.events} events and {fed.labels} labels, not {count} of each")
     assert chosen.topics.labels is not None  # this pipeline has labels

@@ -161,10 +161,14 @@ def _phases(found: Profile, columns: Mapping[str, Column]) -> dict[Calendar, lis
         return {}
     span_ms = max(known) - min(known)
     phases: dict[Calendar, list[int | None]] = {}
-    for part, period_ms, unit_ms, count in (("weekday", 7 * DAY_MS, DAY_MS, 7), ("hour", DAY_MS, DAY_MS // 24, 24)):
+    parts: tuple[tuple[Calendar, int, int, int], ...] = (
+        ("weekday", 7 * DAY_MS, DAY_MS, 7),
+        ("hour", DAY_MS, DAY_MS // 24, 24),
+    )
+    for part, period_ms, unit_ms, count in parts:
         cells = [None if one is None else (one + (3 * DAY_MS if count == 7 else 0)) // unit_ms % count for one in times]
         if span_ms >= 2 * period_ms and len(set(cells) - {None}) > 1:
-            phases[part] = cells  # type: ignore[index]  # one of the two
+            phases[part] = cells
     return phases
 
 

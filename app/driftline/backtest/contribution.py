@@ -135,7 +135,7 @@ def _odds(steps: Sequence[Any], words: Columns, label: Any) -> tuple[Any, float]
         inputs = step.transform_one(inputs)
     try:
         shares = steps[-1].predict_proba_one(inputs)
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError):  # River: a model without probabilities lacks it, or raises this
         return None
     if not shares:
         return None

@@ -17,12 +17,12 @@ from driftline.codec.parts import encode_model
 from driftline.core.error import InputFileError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fingerprint import arithmetic_fingerprint, versions
-from driftline.core.model.dispatch import Values
 from driftline.core.model.learner import Learner
 from driftline.core.oracle import Oracle
 from driftline.core.output import Prediction
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event
+from driftline.core.river.ahead import Given
 from driftline.core.shard.state import Shard
 from driftline.core.shard.upload import SIZE_MAX
 from driftline.core.state.freeze import dump_model
@@ -73,7 +73,7 @@ def train(
     history = source.open(pipeline)
     candidate = Candidate(pipeline.name, pipeline)
     candidate.scores = []
-    last: deque[Values] = deque(maxlen=TRIED)
+    last: deque[Given] = deque(maxlen=TRIED)
     first_ms = last_ms = None
     with Stop() as stop:
         for number, batch in enumerate(history.batches()):
@@ -119,7 +119,7 @@ def train(
             "smaller one"
         )
     if shard.forecasts is not None:  # the model sees more than an event's features
-        last = deque([shard.forecasts.latest] if shard.forecasts.latest is not None else [])  # type: ignore[list-item]
+        last = deque([shard.forecasts.latest] if shard.forecasts.latest is not None else [])
     manifest = _proved(shard, content, last)
     rejected = sum(count for what, count in result.counts.items() if what.startswith("rejected_"))
     unlabelled = history.unlabelled if isinstance(source, TableSource) else _unanswered(result)
@@ -147,7 +147,7 @@ def _check_result(result: Result, learned: int, bad: Bad, source: HistorySource)
         )
 
 
-def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
+def _proved(shard: Shard, content: bytes, last: deque[Given]) -> Trained:
     """Read the file as a shard would, and compare what it says of the last events.
 
     Raises:
@@ -170,7 +170,7 @@ def _proved(shard: Shard, content: bytes, last: deque[Values]) -> Trained:
     return manifest
 
 
-def _answer(learner: Learner, values: Values) -> Prediction | str:
+def _answer(learner: Learner, values: Given) -> Prediction | str:
     """What a model says, or raises: an event at which it always raises is rejected live as well."""
     try:
         made, _, _ = learner.score(values, "proof", Oracle())

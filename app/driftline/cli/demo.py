@@ -7,17 +7,9 @@ the alerts topic. The display shows what the worker's own /metrics page says and
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,28 +23,28 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from driftline.cli import card_fraud, spam_mail
+from driftline.cli import card_fraud, demo_demand, demo_news, spam_mail
 from driftline.cli.card_fraud import STEP_MS
 from driftline.cli.echo import echo
-from driftline.config import Settings, load_settings, read_pipeline
+from driftline.cli.stage import (
+    DRAIN_TIMEOUT_S,
+    LAST_ALERTS_S,
+    LOOK_EVERY_S,
+    Running,
+    Stage,
+    bar,
+    delivery,
+    picture,
+    running,
+    stage,
+)
 from driftline.core.error import BrokerError
-from driftline.core.pipeline import Pipeline
 from driftline.core.task import SLATES
-from driftline.devbroker import embedded, kafka
-from driftline.devbroker.node import Node
 from driftline.ingest.feed import RowSender
 from driftline.ingest.table import Sample
-from driftline.kafka.client import client_options, subscribe
-from driftline.kafka.topic import create
 
-DEMAND = "demand"
 PARTITIONS = 2
 LABEL_DELAY_MS = 900_000
-START_TIMEOUT_S = 60.0
-DRAIN_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
-LOOK_EVERY_S = 0.25
-ALERTS_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,7 @@ STORIES = {
         "messages", "message", "words of spam", "sent_at", "is_spam", "F1",
     ),
 }  # fmt: skip
+OWN_DEMOS = {SLATES: demo_news.demo, "demand": demo_demand.demo}  # they answer what they read, so they play otherwise
 MESSAGES, MESSAGES_RATE_MAX = 9_000, 400.0
 
 
@@ -111,15 +104,8 @@ class Scene:
 
 def demo(case: str, kind: str, count: int, rate: float, folder: Path | None, as_json: bool) -> None:
     """What `driftline demo` does."""
-    if case == SLATES:
-        from driftline.cli import demo_news  # it is made of parts of this module
-
-        demo_news.demo(kind, folder, as_json)
-        return
-    if case == DEMAND:
-        from driftline.cli import demo_demand  # as above
-
-        demo_demand.demo(kind, folder, as_json)
+    if (own := OWN_DEMOS.get(case)) is not None:
+        own(kind, folder, as_json)
         return
     story = STORIES[case]
     if case == "spam":
@@ -127,19 +113,11 @@ def demo(case: str, kind: str, count: int, rate: float, folder: Path | None, as_
     if folder is not None:
         _write(folder, kind, count, story)
         return
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # ends it in order, as Ctrl-C does
     console = Console(stderr=as_json)
-    change_at = count * 8 // 15
-    scene = Scene(count, change_at, story)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-")))
-        delivery = "exactly_once" if kind == "kafka" else "at_least_once"
-        file = folder / f"{story.name}.yaml"
-        file.write_text(story.pipeline.format(name=story.name, delivery=delivery))
-        pipeline = read_pipeline(file.read_text())
-        console.print(f"starting the {kind} broker and a worker ...")
-        node = stack.enter_context(_broker(kind))
-        asyncio.run(_play(scene, pipeline, node, file, rate, console))
+    scene = Scene(count, count * 8 // 15, story)
+    text = story.pipeline.format(name=story.name, delivery=delivery(kind))
+    with stage(kind, story.name, text, console) as made:
+        asyncio.run(_play(scene, made, rate, console))
     if as_json:
         echo(orjson.dumps(summary(scene), option=orjson.OPT_INDENT_2))
     else:
@@ -157,113 +135,21 @@ def _write(folder: Path, kind: str, count: int, story: Story) -> None:
         for sample in story.samples(count, count * 8 // 15, start_ms):
             moment = datetime.fromtimestamp(sample.time_ms / 1000, UTC).isoformat(timespec="seconds")
             file.write(orjson.dumps({**sample.event, story.time: moment, story.label: sample.label}) + b"\n")
-    delivery = "exactly_once" if kind == "kafka" else "at_least_once"
-    (folder / "pipeline.yaml").write_text(story.pipeline.format(name=story.name, delivery=delivery))
+    (folder / "pipeline.yaml").write_text(story.pipeline.format(name=story.name, delivery=delivery(kind)))
     echo(f"wrote {path} ({count:,} {story.things}) and {folder / 'pipeline.yaml'}")
 
 
-def _broker(kind: str) -> Node:
-    return kafka.start() if kind == "kafka" else embedded.start()
-
-
-async def _play(scene: Scene, pipeline: Pipeline, node: Node, file: Path, rate: float, console: Console) -> None:
-    port = _free_port()
-    settings = load_settings(flags={"bootstrap": node.bootstrap, "web_port": port})
-    await create(pipeline, settings, partitions=PARTITIONS, retention_ms=-1)
-    log = file.with_suffix(".log")
-    worker = _start_worker(file, settings, log)
-    try:
-        await _until_ready(worker, settings, log)
-        listening = asyncio.create_task(_listen(scene, pipeline, settings))
-        feed = RowSender(pipeline, settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
+async def _play(scene: Scene, stage: Stage, rate: float, console: Console) -> None:
+    async with running(stage, PARTITIONS) as worker, worker.alerts(scene.alerts.append) as listening:
+        feed = RowSender(stage.pipeline, worker.settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
         start_ms = int(time.time() * 1000) - scene.payments * STEP_MS
         scene.begun_s = time.monotonic()
         feeding = asyncio.create_task(feed.run(scene.story.samples(scene.payments, scene.change_at, start_ms)))
         try:
-            await _watch(scene, feed, feeding, listening, worker, settings, console)
+            await _watch(scene, feed, feeding, listening, worker, console)
         finally:
-            for task in (feeding, listening):
-                task.cancel()
-            await asyncio.wait({feeding, listening})
-    finally:
-        await asyncio.to_thread(_stop, worker)
-
-
-# -- the worker
-
-
-def _start_worker(file: Path, settings: Settings, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "driftline", "worker", "-p", str(file), "--bootstrap", settings.bootstrap]
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            [*command, "--web-port", str(settings.web_port)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C is ours; the worker is then stopped in good order
-            env={**os.environ, "PYTHONPATH": path, "DRIFTLINE_DATA_DIR": str(file.parent)},
-        )
-
-
-async def _until_ready(worker: subprocess.Popen[bytes], settings: Settings, log: Path) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        if worker.poll() is not None:
-            raise BrokerError(f"the worker failed to start:\n{_last_words(log)}")
-        if await asyncio.to_thread(_get, settings, "/health/ready") is not None:
-            return
-        await asyncio.sleep(LOOK_EVERY_S)
-    raise BrokerError(f"the worker was not ready within {START_TIMEOUT_S:.0f} s:\n{_last_words(log)}")
-
-
-def _last_words(log: Path) -> str:
-    return log.read_text()[-2000:]
-
-
-def _stop(worker: subprocess.Popen[bytes]) -> None:
-    if worker.poll() is None:
-        worker.send_signal(signal.SIGTERM)
-        try:
-            worker.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
-
-
-def _get(settings: Settings, page: str) -> str | None:
-    """A page of the worker, or None while it does not answer 200."""
-    url = f"http://{settings.web_host}:{settings.web_port}{page}"
-    with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5) as answer:
-        content: bytes = answer.read()
-        return content.decode()
-    return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-# -- watching
-
-
-async def _listen(scene: Scene, pipeline: Pipeline, settings: Settings) -> None:
-    """Subscribe to the alerts topic, as any program would."""
-    committed = pipeline.delivery == "exactly_once"
-    arrivals = subscribe(client_options(settings), pipeline.topics.alerts, from_beginning=True, committed=committed)
-    async with aclosing(arrivals):
-        async for batch in arrivals:
-            for arrival in batch:
-                alert = orjson.loads(arrival.value or b"{}")
-                if alert.get("state") != "opened":
-                    continue  # that it lasts, or is over
-                alert["labels_joined"] = scene.joined
-                alert["sent"] = scene.sent
-                scene.alerts.append(alert)
+            feeding.cancel()
+            await asyncio.wait({feeding})
 
 
 async def _watch(
@@ -271,8 +157,7 @@ async def _watch(
     feed: RowSender,
     feeding: asyncio.Task[Any],
     listening: asyncio.Task[None],
-    worker: subprocess.Popen[bytes],
-    settings: Settings,
+    worker: Running,
     console: Console,
 ) -> None:
     """Show what happens, until everything that was sent is scored and learned."""
@@ -281,7 +166,7 @@ async def _watch(
         while scene.joined < scene.payments:
             if listening.done():
                 listening.result()
-            if worker.poll() is not None:
+            if worker.process.poll() is not None:
                 raise BrokerError("the worker stopped before the end of the stream; run `driftline worker` to see why")
             if feeding.done():
                 feeding.result()
@@ -291,12 +176,12 @@ async def _watch(
                     f"{scene.payments - scene.joined} labels were not joined in time; the machine may be overloaded"
                 )
             scene.sent = feed.fed.rows
-            page = await asyncio.to_thread(_get, settings, "/metrics")
+            page = await worker.page("/metrics")
             if page is not None:
                 _read_metrics(scene, page)
             live.update(_picture(scene))
             await asyncio.sleep(LOOK_EVERY_S)
-        await asyncio.sleep(1.0)  # the last alerts may still be on their way to the subscriber
+        await asyncio.sleep(LAST_ALERTS_S)
         live.update(_picture(scene))
 
 
@@ -326,17 +211,13 @@ def _picture(scene: Scene) -> Group:
     changed = scene.sent > scene.change_at
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     done = scene.sent / scene.payments
-    bar = "█" * int(done * 40) + "░" * (40 - int(done * 40))
-    numbers.add_row(
-        "stream", Text(f"{bar} {done:4.0%}  {scene.story.changing} {'CHANGED' if changed else 'unchanged'}")
-    )
+    numbers.add_row("stream", Text(f"{bar(done)}  {scene.story.changing} {'CHANGED' if changed else 'unchanged'}"))
     rate = f"{scene.scored / max(elapsed_s, 0.1):,.0f} per second"
     numbers.add_row(scene.story.things, f"{scene.sent:,} sent   {scene.scored:,} scored   {rate}")
     numbers.add_row("labels", f"{scene.joined:,} joined and learned")
     rolling = "   ".join(f"{name} {value:.3f}" for name, value in sorted(scene.rolling.items()))
     numbers.add_row("rolling", rolling or "...")
-    alerts = [Text(f"ALERT  {alert['sentence']}", style="bold red") for alert in scene.alerts[-ALERTS_SHOWN:]]
-    return Group(numbers, *(alerts or [Text("no alert so far", style="dim")]))
+    return picture(numbers, scene.alerts)
 
 
 # -- what it came to

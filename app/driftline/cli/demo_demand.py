@@ -8,12 +8,8 @@ lay inside their intervals.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import tempfile
 import time
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from driftline.cli.demand import DAY_MS, PIPELINE, sales
-from driftline.cli.demo import DRAIN_TIMEOUT_S, _broker, _free_port, _start_worker, _stop, _until_ready
 from driftline.cli.echo import echo
-from driftline.config import Settings, load_settings, read_pipeline
+from driftline.cli.stage import DRAIN_TIMEOUT_S, LAST_ALERTS_S, Running, Stage, bar, delivery, picture, running, stage
 from driftline.core.error import BrokerError
-from driftline.core.pipeline import Pipeline
-from driftline.devbroker.node import Node
-from driftline.kafka.client import client_options, producer, subscribe
-from driftline.kafka.topic import create
+from driftline.kafka.client import client_options, producer
 
 NAME = "demand"
 STORES, ITEMS, DAYS, SHIFT_AT, HORIZONS = 5, 8, 140, 90, 7
@@ -52,7 +44,8 @@ class Scene:
 
     def rolling(self, end: int | None = None) -> tuple[float, float, float]:
         part = self.errors[:end][-ROLLING:]
-        return tuple(sum(one[n] for one in part) / max(len(part), 1) for n in range(3))  # type: ignore[return-value]
+        served, naive, inside = (sum(one[n] for one in part) / max(len(part), 1) for n in range(3))
+        return served, naive, inside
 
     def take(self, outcome: dict[str, Any]) -> None:
         self.settled += 1
@@ -71,15 +64,9 @@ def demo(kind: str, folder: Path | None, as_json: bool) -> None:
     if folder is not None:
         _write(folder, kind)
         return
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     console, scene = Console(stderr=as_json), Scene()
-    with ExitStack() as stack:
-        file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-"))) / "demand.yaml"
-        file.write_text(_pipeline(kind))
-        pipeline = read_pipeline(file.read_text())
-        console.print(f"starting the {kind} broker and a worker ...")
-        node = stack.enter_context(_broker(kind))
-        asyncio.run(_play(scene, pipeline, node, file, console))
+    with stage(kind, NAME, _pipeline(kind), console) as ready:
+        asyncio.run(_play(scene, ready, console))
     made = summary(scene)
     if as_json:
         echo(orjson.dumps(made, option=orjson.OPT_INDENT_2))
@@ -90,8 +77,7 @@ def demo(kind: str, folder: Path | None, as_json: bool) -> None:
 
 
 def _pipeline(kind: str) -> str:
-    delivery = "exactly_once" if kind == "kafka" else "at_least_once"
-    return PIPELINE.format(name=NAME, delivery=delivery, horizons=HORIZONS)
+    return PIPELINE.format(name=NAME, delivery=delivery(kind), horizons=HORIZONS)
 
 
 def _write(folder: Path, kind: str) -> None:
@@ -110,35 +96,26 @@ def _start_ms() -> int:
     return (int(time.time() * 1000) // DAY_MS - DAYS + 1) * DAY_MS
 
 
-async def _play(scene: Scene, pipeline: Pipeline, node: Node, file: Path, console: Console) -> None:
-    settings = load_settings(flags={"bootstrap": node.bootstrap, "web_port": _free_port()})
-    await create(pipeline, settings, partitions=1, retention_ms=-1)
-    log = file.with_suffix(".log")
-    worker = _start_worker(file, settings, log)
-    try:
-        await _until_ready(worker, settings, log)
+async def _play(scene: Scene, stage: Stage, console: Console) -> None:
+    def note(alert: dict[str, Any]) -> None:
+        scene.alerts.append({**alert, "settled": scene.settled})
+
+    async with running(stage, 1) as worker, worker.alerts(note):
         scene.begun_s = time.monotonic()
-        alerts = asyncio.create_task(_listen(scene, pipeline, settings))
-        try:
-            with Live(_picture(scene), console=console, refresh_per_second=4) as live:
-                await _serve(scene, pipeline, settings, live)
-                await asyncio.sleep(1.0)  # the last alerts may still be on their way
-                live.update(_picture(scene))
-        finally:
-            alerts.cancel()
-            await asyncio.wait({alerts})
-    finally:
-        await asyncio.to_thread(_stop, worker)
+        with Live(_picture(scene), console=console, refresh_per_second=4) as live:
+            await _serve(scene, worker, live)
+            await asyncio.sleep(LAST_ALERTS_S)
+            live.update(_picture(scene))
 
 
-async def _serve(scene: Scene, pipeline: Pipeline, settings: Settings, live: Live) -> None:
+async def _serve(scene: Scene, worker: Running, live: Live) -> None:
     """Send each day's sales, and read what became of them before the next day."""
-    outcomes = _read(pipeline, settings, pipeline.topics.outcomes)
-    sent = 0
-    async with producer(client_options(settings)) as sender, aclosing(outcomes):
+    topics, sent = worker.pipeline.topics, 0
+    outcomes = worker.records(topics.outcomes)
+    async with producer(client_options(worker.settings)) as sender, aclosing(outcomes):
         for time_ms, event in sales(STORES, ITEMS, DAYS, SHIFT_AT, _start_ms()):
             key = f"{event['store']}-{event['item']}".encode()
-            await sender.send(pipeline.topics.events, orjson.dumps(event), key=key, timestamp_ms=time_ms)
+            await sender.send(topics.events, orjson.dumps(event), key=key, timestamp_ms=time_ms)
             sent += 1
             if sent % (STORES * ITEMS):
                 continue
@@ -154,31 +131,14 @@ async def _serve(scene: Scene, pipeline: Pipeline, settings: Settings, live: Liv
             live.update(_picture(scene))
 
 
-async def _read(pipeline: Pipeline, settings: Settings, topic: str) -> AsyncGenerator[dict[str, Any], None]:
-    committed = pipeline.delivery == "exactly_once"
-    arrivals = subscribe(client_options(settings), topic, from_beginning=True, committed=committed)
-    async with aclosing(arrivals):
-        async for batch in arrivals:
-            for arrival in batch:
-                yield orjson.loads(arrival.value or b"{}")
-
-
-async def _listen(scene: Scene, pipeline: Pipeline, settings: Settings) -> None:
-    async for alert in _read(pipeline, settings, pipeline.topics.alerts):
-        if alert.get("state") == "opened":
-            scene.alerts.append({**alert, "settled": scene.settled})
-
-
 def _picture(scene: Scene) -> Group:
     share = scene.settled / _COUNT
-    bar = "█" * int(share * 40) + "░" * (40 - int(share * 40))
     shifted = scene.settled > SHIFT_AT * STORES * ITEMS
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    numbers.add_row("sales", Text(f"{bar} {share:4.0%}  demand {'SHIFTED' if shifted else 'as usual'}"))
+    numbers.add_row("sales", Text(f"{bar(share)}  demand {'SHIFTED' if shifted else 'as usual'}"))
     error, naive, inside = scene.rolling()
     numbers.add_row("last week", f"off by {error:.2f}   seasonal naive {naive:.2f}   inside the interval {inside:.0%}")
-    alerts = [Text(f"ALERT  {alert['sentence']}", style="bold red") for alert in scene.alerts[-6:]]
-    return Group(numbers, *(alerts or [Text("no alert so far", style="dim")]))
+    return picture(numbers, scene.alerts)
 
 
 def summary(scene: Scene) -> dict[str, Any]:

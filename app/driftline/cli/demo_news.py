@@ -8,12 +8,9 @@ the best slates would earn.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,25 +23,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from driftline.cli.demo import (
-    DRAIN_TIMEOUT_S,
-    PARTITIONS,
-    _broker,
-    _free_port,
-    _start_worker,
-    _stop,
-    _until_ready,
-)
 from driftline.cli.echo import echo
 from driftline.cli.news import PIPELINE, STEP_MS, NewsPage
-from driftline.config import Settings, load_settings, read_pipeline
+from driftline.cli.stage import DRAIN_TIMEOUT_S, LAST_ALERTS_S, Running, Stage, bar, delivery, picture, running, stage
 from driftline.core.error import BrokerError
-from driftline.core.pipeline import Pipeline
-from driftline.devbroker.node import Node
-from driftline.kafka.client import client_options, producer, subscribe
-from driftline.kafka.topic import create
+from driftline.kafka.client import client_options, producer
 
 NAME = "news"
+PARTITIONS = 2
 REQUESTS = 6_000
 TOGETHER = 50  # requests that are shown before any is answered
 ROLLING = 1_000  # requests
@@ -79,16 +65,10 @@ def demo(kind: str, folder: Path | None, as_json: bool) -> None:
     if folder is not None:
         _write(folder, kind)
         return
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     console = Console(stderr=as_json)
     scene = Scene(NewsPage(change_at=REQUESTS // 2), REQUESTS)
-    with ExitStack() as stack:
-        file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-"))) / "news.yaml"
-        file.write_text(PIPELINE.format(name=NAME, delivery=_delivery(kind)))
-        pipeline = read_pipeline(file.read_text())
-        console.print(f"starting the {kind} broker and a worker ...")
-        node = stack.enter_context(_broker(kind))
-        asyncio.run(_play(scene, pipeline, node, file, console))
+    with stage(kind, NAME, PIPELINE.format(name=NAME, delivery=delivery(kind)), console) as ready:
+        asyncio.run(_play(scene, ready, console))
     made = summary(scene)
     if as_json:
         echo(orjson.dumps(made, option=orjson.OPT_INDENT_2))
@@ -96,10 +76,6 @@ def demo(kind: str, folder: Path | None, as_json: bool) -> None:
         _print_summary(made, kind, console)
     if not made["alerts"] or any(alert["requests_after_change"] < 0 for alert in made["alerts"]):
         raise click.exceptions.Exit(1)
-
-
-def _delivery(kind: str) -> str:
-    return "exactly_once" if kind == "kafka" else "at_least_once"
 
 
 def _write(folder: Path, kind: str) -> None:
@@ -119,7 +95,7 @@ def _write(folder: Path, kind: str) -> None:
     with (folder / "clicks.jsonl").open("wb") as file:
         for made in sorted(clicks, key=lambda one: one["at"]):
             file.write(orjson.dumps(_timed(made)) + b"\n")
-    (folder / "pipeline.yaml").write_text(PIPELINE.format(name=NAME, delivery=_delivery(kind)))
+    (folder / "pipeline.yaml").write_text(PIPELINE.format(name=NAME, delivery=delivery(kind)))
     written = ", ".join(str(folder / name) for name in ("requests.jsonl", "clicks.jsonl", "pipeline.yaml"))
     echo(f"wrote {written}: {REQUESTS:,} requests whose slates were drawn at random, and {len(clicks):,} clicks")
 
@@ -129,40 +105,31 @@ def _timed(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "at": moment.isoformat(timespec="milliseconds")}
 
 
-async def _play(scene: Scene, pipeline: Pipeline, node: Node, file: Path, console: Console) -> None:
-    settings = load_settings(flags={"bootstrap": node.bootstrap, "web_port": _free_port()})
-    await create(pipeline, settings, partitions=PARTITIONS, retention_ms=-1)
-    log = file.with_suffix(".log")
-    worker = _start_worker(file, settings, log)
-    try:
-        await _until_ready(worker, settings, log)
+async def _play(scene: Scene, stage: Stage, console: Console) -> None:
+    def note(alert: dict[str, Any]) -> None:
+        scene.alerts.append({**alert, "served": len(scene.earned)})
+
+    async with running(stage, PARTITIONS) as worker, worker.alerts(note):
         scene.begun_s = time.monotonic()
-        alerts = asyncio.create_task(_listen(scene, pipeline, settings))
-        try:
-            with Live(_picture(scene), console=console, refresh_per_second=4) as live:
-                await _serve(scene, pipeline, settings, live)
-                await asyncio.sleep(1.0)  # the last alerts may still be on their way
-                live.update(_picture(scene))
-        finally:
-            alerts.cancel()
-            await asyncio.wait({alerts})
-    finally:
-        await asyncio.to_thread(_stop, worker)
+        with Live(_picture(scene), console=console, refresh_per_second=4) as live:
+            await _serve(scene, worker, live)
+            await asyncio.sleep(LAST_ALERTS_S)
+            live.update(_picture(scene))
 
 
-async def _serve(scene: Scene, pipeline: Pipeline, settings: Settings, live: Live) -> None:
+async def _serve(scene: Scene, worker: Running, live: Live) -> None:
     """Send requests, show the slates that come back, send the clicks."""
-    options = client_options(settings)
+    topics = worker.pipeline.topics
     start_ms = int(time.time() * 1000) - scene.requests * STEP_MS
     liked = _liked(scene.page)
-    scores = _read(pipeline, settings, pipeline.topics.scores)
-    async with producer(options) as sender, aclosing(scores):
+    scores = worker.records(topics.scores)
+    async with producer(client_options(worker.settings)) as sender, aclosing(scores):
         for first in range(0, scene.requests, TOGETHER):
             waiting: dict[str, dict[str, Any]] = {}
             for index in range(first, min(first + TOGETHER, scene.requests)):
                 request = scene.page.request(index, start_ms)
                 waiting[request["request_id"]] = request
-                await _send(sender, pipeline.topics.events, request)
+                await _send(sender, topics.events, request)
             await sender.flush()
             for request, score in await _answers(scores, waiting):
                 slate = [item["item"] for item in score["slate"]]
@@ -172,7 +139,7 @@ async def _serve(scene: Scene, pipeline: Pipeline, settings: Settings, live: Liv
                 scene.popular.append(scene.page.expected(request, liked[index >= (scene.page.change_at or 0)]))
                 for made in scene.page.clicks(request, slate):
                     scene.clicks += 1
-                    await _send(sender, pipeline.topics.labels or "", made)
+                    await _send(sender, topics.labels or "", made)
             await sender.flush()
             live.update(_picture(scene))
 
@@ -199,22 +166,6 @@ async def _answers(
     return found
 
 
-async def _read(pipeline: Pipeline, settings: Settings, topic: str) -> AsyncGenerator[dict[str, Any], None]:
-    committed = pipeline.delivery == "exactly_once"
-    arrivals = subscribe(client_options(settings), topic, from_beginning=True, committed=committed)
-    async with aclosing(arrivals):
-        async for batch in arrivals:
-            for arrival in batch:
-                yield orjson.loads(arrival.value or b"{}")
-
-
-async def _listen(scene: Scene, pipeline: Pipeline, settings: Settings) -> None:
-    """Subscribe to the alerts topic, as any program would."""
-    async for alert in _read(pipeline, settings, pipeline.topics.alerts):
-        if alert.get("state") == "opened":
-            scene.alerts.append({**alert, "served": len(scene.earned)})
-
-
 def _liked(page: NewsPage) -> list[list[str]]:
     """The three articles that earn most if all are shown the same, before and after the change: by the truth."""
     found = []
@@ -230,15 +181,13 @@ def _picture(scene: Scene) -> Group:
     done = len(scene.earned)
     changed = done > (scene.page.change_at or 0)
     share = done / scene.requests
-    bar = "█" * int(share * 40) + "░" * (40 - int(share * 40))
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    numbers.add_row("requests", Text(f"{bar} {share:4.0%}  readers' taste {'CHANGED' if changed else 'unchanged'}"))
+    numbers.add_row("requests", Text(f"{bar(share)}  readers' taste {'CHANGED' if changed else 'unchanged'}"))
     explored = scene.explored / done if done else 0.0
     numbers.add_row("served", f"{done:,} slates of 3   {scene.clicks:,} clicks   {explored:.0%} explored")
     earned, best, popular = (scene.rolling(values) for values in (scene.earned, scene.best, scene.popular))
     numbers.add_row("clicks a slate", f"{earned:.2f}   best possible {best:.2f}   most popular {popular:.2f}")
-    alerts = [Text(f"ALERT  {alert['sentence']}", style="bold red") for alert in scene.alerts[-6:]]
-    return Group(numbers, *(alerts or [Text("no alert so far", style="dim")]))
+    return picture(numbers, scene.alerts)
 
 
 def summary(scene: Scene) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -26,7 +26,8 @@ from msgspec import Struct
 from driftline.core.drift.monitor import Act, Drift
 from driftline.core.fault import last_line
 from driftline.core.oracle import Oracle
-from driftline.core.record import FeatureValue, LabelValue
+from driftline.core.record import LabelValue
+from driftline.core.river.ahead import Given
 from driftline.core.river.learning_rate import boost
 from driftline.core.task.build import build_model
 
@@ -147,7 +148,7 @@ class Reactor:
     def learn(
         self,
         learner: Learner,
-        values: Sequence[FeatureValue],
+        values: Given,
         label: LabelValue | None,
         call: str,
         time_ms: int,

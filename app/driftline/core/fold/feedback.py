@@ -6,7 +6,7 @@ is a function here. The heart is `_join`: evaluate the served prediction, update
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from msgspec import structs
@@ -22,7 +22,8 @@ from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, OutcomeKind, Score
 from driftline.core.place import OWN
-from driftline.core.record import Event, EventId, FeatureValue, Label, LabelValue
+from driftline.core.record import Event, EventId, Label, LabelValue
+from driftline.core.river.ahead import Asked, Given, Taught
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 from driftline.core.slate import feedback_text, gathered, read_reward
@@ -473,7 +474,7 @@ def unjoined(
 
 def learn(
     shard: Shard,
-    values: Sequence[FeatureValue],
+    values: Given,
     label: LabelValue | None,
     output_id: str,
     time_ms: int,
@@ -494,7 +495,7 @@ def learn(
     except ModelRaisedError as raised:
         return str(raised)
     counts = shard.counts
-    if shard.ladder is not None and shard.ladder.knows:
+    if shard.ladder is not None and shard.ladder.knows and not isinstance(values, Asked | Taught):
         shard.kept.learn(values)
     counts["learned"] = counts.get("learned", 0) + 1
     if shard.reactor.background is not None and shard.reactor.learn(

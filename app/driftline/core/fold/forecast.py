@@ -81,7 +81,7 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
             shard.maturity.on_label(pipeline, value, delay_ms, one, event.features, now_ms, first=first)
     output_id = f"{out.record}-1"
     taught = forecasts.teach(found, rows=shard.learner.sees_rows)
-    failure = learn(shard, taught, found.value, output_id, event.time_ms, out.oracle)  # type: ignore[arg-type]  # no plain values
+    failure = learn(shard, taught, found.value, output_id, event.time_ms, out.oracle)
     kind: OutcomeKind = "joined" if failure is None else "failed"
     shard.count(kind)
     source, late = event.source, "late" if found.place == "late" else None
@@ -125,7 +125,7 @@ def _serve(shard: Shard, forecasts: Forecasts, event: Event, found: Observed, ou
     resting = learner.faults.resting > 0
     if asked is not None:
         try:
-            _, prediction, guard = learner.score(asked, output_id, out.oracle)  # type: ignore[arg-type]  # see there
+            _, prediction, guard = learner.score(asked, output_id, out.oracle)
         except ModelRaisedError as raised:
             reject(shard, event.source, "model_error", str(raised), out)
             watch_faults(shard, out)

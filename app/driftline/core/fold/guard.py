@@ -1,6 +1,8 @@
-"""What the guard does to a shard: it judges a prediction, and reports what it did not let pass."""
+"""What is served of a prediction: the guard judges it, and what it did not let pass is reported."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
@@ -9,21 +11,48 @@ from driftline.core.fold.review import hold
 from driftline.core.guard.kept import BLOCK, CLEAN
 from driftline.core.guard.ladder import PASSED, Judged, Ladder
 from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Score, Unserved
+from driftline.core.recommend.recommender import beside_slate
 from driftline.core.record import Event
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
 
-def judge(shard: Shard, ladder: Ladder, event: Event, predicted: Predicted, learned: int, out: Outbox) -> Judged:
-    """Whether a prediction may be served, and what is served instead.
+def serve(shard: Shard, event: Event, predicted: Predicted, asked: ModelVersion, out: Outbox) -> tuple[Score, Judged]:
+    """The score of an event whose prediction the model did not simply make: the last good copy did, a guard may have
+    another one served, or it is a slate.
 
     Args:
         event: with its computed features.
-        learned: how many labels the model that made the prediction had learned.
+        asked: the version of the model that was asked.
     """
+    made, prediction, guard = predicted
+    learner, ladder, terms = shard.learner, shard.ladder, shard.terms
+    version, learned = (asked if guard == "served" else learner.version), learner.known
+    unserved = unserved_of(made, prediction, asked)
+    if terms.slates:
+        prediction, unserved = beside_slate(prediction, version)
+    passed = PASSED if ladder is None else _judge(shard, ladder, event, (made, prediction, guard), out)
+    if passed is not PASSED:
+        if passed.prediction is not prediction:
+            unserved = unserved_of(made, passed.prediction, asked, passed)
+        prediction, guard = passed.prediction, passed.guard
+    decision = None if terms.threshold is None else decide(terms.threshold, prediction)
+    score = Score(
+        out.own_id(), event.source, event.event_id, event.time_ms, prediction, decision, guard, version,
+        event.features, learned, passed.tripped, passed.instead, unserved,
+    )  # fmt: skip
+    return score, passed
+
+
+def decide(threshold: float, prediction: Prediction) -> bool | None:
+    """Whether a prediction reaches the threshold; None where there is none."""
+    return None if prediction.value is None else prediction.value >= threshold
+
+
+def _judge(shard: Shard, ladder: Ladder, event: Event, predicted: Predicted, out: Outbox) -> Judged:
     kept, learner, values, call, oracle = shard.kept, shard.learner, event.features, out.own_id(), out.oracle
-    ask_good = lambda: learner.ask_good(values, call, oracle)  # noqa: E731 - it is called now and then only
-    passed = ladder.judge(kept, event, predicted, learned, ask_good)
+    ask_good = partial(learner.ask_good, values, call, oracle)
+    passed = ladder.judge(kept, event, predicted, learner.known, ask_good)
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:
         calm_guard(shard, out)

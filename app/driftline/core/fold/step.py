@@ -20,7 +20,7 @@ from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import await_label, end_hold, end_wait, learn, take_label
 from driftline.core.fold.forecast import observe
-from driftline.core.fold.guard import judge, report, unserved_of
+from driftline.core.fold.guard import decide, report, serve
 from driftline.core.fold.incident import (
     answer,
     look,
@@ -34,8 +34,7 @@ from driftline.core.fold.load import refused, take_chunk
 from driftline.core.fold.review import end_holds, rule
 from driftline.core.guard.ladder import PASSED
 from driftline.core.oracle import Oracle
-from driftline.core.output import ModelVersion, Prediction, Rejected, Score, Unserved
-from driftline.core.recommend.recommender import beside_slate
+from driftline.core.output import ModelVersion, Prediction, Rejected, Score
 from driftline.core.record import Control, Event, Label, Malformed, Passed, Record, Tick
 from driftline.core.shard.outbox import Made, Outbox, TakeSnapshot
 from driftline.core.shard.state import Shard
@@ -115,61 +114,48 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
 
 
 def _event(shard: Shard, event: Event, out: Outbox) -> None:
-    """Score an event, or settle an observation."""
-    now_ms = shard.watermark_ms or 0
-    if shard.pending.find(event.event_id, now_ms) is not None:
-        reject(shard, event.source, "duplicate_event", f"event id {event.event_id!r} was already scored", out)
-    elif shard.terms.ahead:
+    event_id, now_ms, terms = event.event_id, shard.watermark_ms or 0, shard.terms
+    if shard.pending.find(event_id, now_ms) is not None:
+        reject(shard, event.source, "duplicate_event", f"event id {event_id!r} was already scored", out)
+        return
+    if terms.ahead:
         _observation(shard, event, now_ms, out)
-    else:
-        _scored(shard, event, now_ms, out)
-
-
-def _scored(shard: Shard, event: Event, now_ms: int, out: Outbox) -> None:
-    event_id, terms = event.event_id, shard.terms
+        return
     learner = shard.learner
-    version = asked = ModelVersion(learner.generation, learner.learned)
-    learned = learner.learned - learner.began  # `known`
+    version, learned = ModelVersion(learner.generation, learner.learned), learner.learned - learner.began  # `known`
     resting = learner.faults.resting > 0
     output_id = out.own_id()
     if terms.computed:
         event = shard.history.complete(event, now_ms)
+    features = event.features
     try:
-        values = (*event.features, event_id) if terms.slates else event.features
-        made, prediction, guard = learner.score(values, output_id, out.oracle)
+        predicted = learner.score((*features, event_id) if terms.slates else features, output_id, out.oracle)
     except ModelRaisedError as raised:
         reject(shard, event.source, "model_error", str(raised), out)
         watch_faults(shard, out)
         return
-    unserved: tuple[Unserved, ...] = ()
-    if guard != "served":
-        unserved, version, learned = unserved_of(made, prediction, asked), learner.version, learner.known
-    finite, passed = guard, PASSED
-    if terms.slates:
-        prediction, unserved = beside_slate(prediction, version)
-    if shard.ladder is not None:
-        passed = judge(shard, shard.ladder, event, (made, prediction, guard), learned, out)
-    if passed is not PASSED:
-        if passed.prediction is not prediction:
-            unserved = unserved_of(made, passed.prediction, asked, passed)
-        prediction, guard = passed.prediction, passed.guard
+    _, prediction, finite = predicted
+    passed = PASSED
+    if finite == "served" and terms.unguarded:
+        decision = None if terms.threshold is None else decide(terms.threshold, prediction)
+        score = Score(
+            output_id, event.source, event_id, event.time_ms, prediction, decision, finite, version, features, learned
+        )
+    else:
+        score, passed = serve(shard, event, predicted, version, out)
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
-    decision = _decide(terms.threshold, prediction)
-    features = event.features
-    score = Score(
-        output_id, event.source, event_id, event.time_ms, prediction, decision, guard, version, features, learned,
-        passed.tripped, passed.instead, unserved,
-    )  # fmt: skip
     if terms.computed:
         shard.history.take(event)
     out.made.append(score)
-    shard.maturity.on_score(prediction)
+    shard.maturity.on_score(score.prediction)
     if learner.faults.open:
         watch_faults(shard, out)
     if finite != "served" or passed.tripped:
         report(shard, finite, score, passed, out, resting=resting)
-    _watch(shard, event, prediction, now_ms, out)
+    monitors = shard.monitors
+    if event.missing or monitors.of_events or monitors.of_scores:
+        _watch(shard, event, score.prediction, now_ms, out)
     if not terms.supervised and finite != "withheld":
         _learn_event(shard, event, output_id, out)
     if terms.labelled:
@@ -218,10 +204,6 @@ def _watch(shard: Shard, event: Event, prediction: Prediction | None, now_ms: in
     if monitors.of_scores:
         for drift in monitors.on_score(prediction):
             note_drift(shard, drift, out)
-
-
-def _decide(threshold: float | None, prediction: Prediction) -> bool | None:
-    return None if threshold is None or prediction.value is None else prediction.value >= threshold
 
 
 def _control(shard: Shard, control: Control, out: Outbox) -> None:

@@ -44,8 +44,12 @@ class Form:
         self.names = tuple(names)
         self.may_omit = may_omit
 
-    def features(self, values: Values) -> Features:
-        """In declared order, without the omitted ones."""
+    def features(self, values: Any) -> Features:
+        """In declared order, without the omitted ones.
+
+        Args:
+            values: of an event; see `AsIs` for models that are given something else.
+        """
         if self.may_omit and None in values:
             return {name: value for name, value in zip(self.names, values, strict=True) if value is not None}
         return dict(zip(self.names, values))  # noqa: B905 - as many as there are names; `strict` would cost as much again

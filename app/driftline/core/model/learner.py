@@ -26,7 +26,7 @@ from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
-from driftline.core.river.ahead import Ahead, Direct
+from driftline.core.river.ahead import Direct, Given, Taught
 from driftline.core.river.building import has_probabilities
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
@@ -80,7 +80,7 @@ class Learner:
         may_omit = any(one.missing == "omit" for one in features.values())
         self._form = AsIs() if pipeline.forecast is not None else Form(tuple(features), may_omit=may_omit)
 
-    def features_of(self, values: Values) -> Features:
+    def features_of(self, values: Given) -> Features:
         """Features as the model sees them."""
         return self._form.features(values)
 
@@ -150,11 +150,11 @@ class Learner:
         """How many labels (or events, where it learns from those) the model that serves has learned."""
         return self.learned - self.began
 
-    def score(self, values: Values, call: str, oracle: Oracle) -> Predicted:
+    def score(self, values: Given, call: str, oracle: Oracle) -> Predicted:
         """What the model says of these values, and what is served. May put the last good copy to work.
 
         Args:
-            values: of the features, in declared order.
+            values: of the features, in declared order; of a forecast, what is asked.
             call: names it in the journal, should it raise; unique in a slice.
             oracle: knows at a replay whether it raised.
 
@@ -176,11 +176,11 @@ class Learner:
         except BaseException as error:  # River's parts in Rust panic past Exception
             raise self._put_back(call, error, oracle) from error
 
-    def learn(self, values: Values, label: LabelValue | None, output_id: str, time_ms: int, oracle: Oracle) -> None:
+    def learn(self, values: Given, label: LabelValue | None, output_id: str, time_ms: int, oracle: Oracle) -> None:
         """Learn one pair (or, for a model without labels, one event).
 
         Args:
-            values: as of `score`.
+            values: as of `score`; of a forecast, what is taught.
             output_id: names the call, as `learn_call` writes it.
             time_ms: of the event, for models over time.
 
@@ -212,7 +212,7 @@ class Learner:
         if good is not None or len(self._since) >= self._since_max:
             self._keep(good)
 
-    def ask_good(self, values: Values, call: str, oracle: Oracle) -> tuple[Prediction | None, int]:
+    def ask_good(self, values: Given, call: str, oracle: Oracle) -> tuple[Prediction | None, int]:
         """What the last good copy says, and how many labels it has learned. It says None where there is none, where it
         raises, and instead of what is not finite.
 
@@ -235,14 +235,14 @@ class Learner:
             oracle.add(call, str(error) if isinstance(error, ModelRaisedError) else last_line(error))
             return None, known
 
-    def _sound(self, values: Values) -> bool:
+    def _sound(self, values: Given) -> bool:
         """Whether the model has a finite answer to what it just learned."""
-        model = self._model
-        if isinstance(model, Ahead):  # what teaches it is not what it is asked
-            return model.sound(values)  # type: ignore[arg-type]  # see there
+        if isinstance(values, Taught):  # which is not what the model is asked
+            sound: bool = self._model.sound(values)
+            return sound
         return self._predict(values) is not None
 
-    def _ask_another(self, values: Values) -> Predicted:
+    def _ask_another(self, values: Given) -> Predicted:
         """The prediction of the last good copy, where the model's is not finite."""
         self._fall_back()
         prediction = self._predict(values)
@@ -270,7 +270,7 @@ class Learner:
                 f"the model cannot be pickled ({error}), so no snapshot could keep it; define its classes at the top "
                 "of their module, and hold no open files, locks or lambdas"
             ) from error
-        self._since: list[tuple[Values, LabelValue | None, int]] = []
+        self._since: list[tuple[Given, LabelValue | None, int]] = []
         since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
         self._since_max = -(-since_max // self._model.horizons) if self.sees_rows else since_max  # a row for each
 
@@ -326,7 +326,7 @@ class Learner:
         """The last good copy."""
         return self._good
 
-    def teach(self, model: Any, values: Values, label: LabelValue | None, time_ms: int) -> None:
+    def teach(self, model: Any, values: Given, label: LabelValue | None, time_ms: int) -> None:
         """Let a model of the same making, as River made it, learn one pair."""
         features = self.features_of(values)
         at = {"t": moment(time_ms)} if self._timed else {}

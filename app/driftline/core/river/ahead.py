@@ -17,6 +17,7 @@ the direct strategy; P. Montero-Manso and R. Hyndman, Principles and algorithms 
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any, Final, TypeAlias
@@ -67,6 +68,10 @@ class Taught(Struct, frozen=True, gc=False):
     pairs: tuple[tuple[int, Row, float], ...]
 
 
+Given: TypeAlias = Sequence[FeatureValue] | Asked | Taught
+"""What a model is given: an event's values in declared order, or what a forecasting one is asked or taught."""
+
+
 class Ahead(base.Estimator):
     """A model of several horizons.
 
@@ -80,20 +85,21 @@ class Ahead(base.Estimator):
     def _supervised(self) -> bool:
         return True
 
+    @abstractmethod
     def predict_one(self, asked: Asked) -> Sequence[float] | None:
         """The forecast by horizon; None while the model cannot say."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn_one(self, taught: Taught, y: Any = None) -> None:
-        raise NotImplementedError
+        """Learn what an observation teaches."""
 
+    @abstractmethod
     def sound(self, taught: Taught) -> bool:
         """Whether what it answers to what it was just taught is finite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parts(self) -> Iterator[Any]:
         """River's models in it."""
-        raise NotImplementedError
 
 
 class Direct(Ahead):

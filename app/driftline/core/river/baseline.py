@@ -31,7 +31,7 @@ class EchoRegressor(base.Regressor):
     def learn_one(self, x: dict[Hashable, Any], y: float) -> None:
         self.mean.update(y)
 
-    def predict_one(self, x: dict[Hashable, Any]) -> float | None:  # type: ignore[override]  # None: nothing known yet
+    def predict_one(self, x: dict[Hashable, Any]) -> float | None:  # type: ignore[override]  # River says float; None is for what is not known yet
         value = x.get(self.on)
         if value is not None:
             return float(value)

@@ -53,6 +53,7 @@ class Terms(Struct, frozen=True, gc=False):
         leap_ms: a move of the watermark at once that is worth remembering.
         events, labels: topics, with which output ids begin that are about an event, or about a label.
         slates: requests are answered with several items.
+        unguarded: what the model predicts is served as it is.
     """
 
     labelled: bool
@@ -70,6 +71,7 @@ class Terms(Struct, frozen=True, gc=False):
     events: str
     labels: str
     slates: bool
+    unguarded: bool
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Terms:
@@ -94,6 +96,7 @@ class Terms(Struct, frozen=True, gc=False):
             events=topics.events,
             labels=topics.labels or "",
             slates=task.slates,
+            unguarded=pipeline.guard is None and not task.slates,
         )
 
 

@@ -110,7 +110,7 @@ class OfForecasts(Measure):
     def by_horizon(self, outcomes: Sequence[Outcome]) -> tuple[Ints, Floats]:
         judged = [one for one in outcomes if one.judged is not None]
         if not judged:
-            return np.zeros(0, dtype=np.int64), np.zeros((len(self.sums), 0))
+            return super().by_horizon(outcomes)
         places = [horizon - 1 for one in judged if one.judged is not None for horizon in one.judged.horizons]
         each = np.concatenate([added(_truth(one), one.judged) for one in judged if one.judged is not None])
         ones = np.ones((len(each), 2))

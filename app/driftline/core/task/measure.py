@@ -121,7 +121,7 @@ class Measure(ABC):
 
     def by_horizon(self, outcomes: Sequence[Outcome]) -> tuple[Ints, Floats]:
         """For each prediction of each event the number of its horizon, from 0, and what it adds: sums x predictions."""
-        raise NotImplementedError
+        return np.zeros(0, dtype=np.int64), np.zeros((len(self.sums), 0))
 
     def pairs(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, Any]]:
         """Labels with predicted classes, where they are to be counted."""
@@ -247,10 +247,6 @@ class OfClasses(Measure):
 
     def values(self, column: Mapping[str, Floats], curve: NDArray[Any] | None, cost: Cost | None) -> dict[str, Floats]:
         return {"Accuracy": column["hits"] / column["answered"], "LogLoss": column["log_loss"] / column["scored"]}
-
-    def by_horizon(self, outcomes: Sequence[Outcome]) -> tuple[Ints, Floats]:
-        """For each prediction of each event the number of its horizon, from 0, and what it adds: sums x predictions."""
-        raise NotImplementedError
 
     def pairs(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, Any]]:
         for outcome in outcomes:

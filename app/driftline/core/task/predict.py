@@ -13,7 +13,7 @@ _PLAIN = frozenset({bool, int, float, str})
 _CLASSES = (bool, int, float, str)  # what a label can be, and numpy's kinds of it
 
 Values: TypeAlias = Sequence[FeatureValue]
-Predict: TypeAlias = Callable[[Values], Prediction | None]
+Predict: TypeAlias = Callable[[Any], Prediction | None]  # of what `core.river.ahead.Given` is for the task
 
 
 class Asked(Protocol):
