@@ -211,32 +211,34 @@ def memory_kept_after_a_takeover() -> Iterator[None]:
         yield
 
 
+def _changed_when_read_back(change: Callable[[Shard], None]) -> AbstractContextManager[Any]:
+    """Every state that is read back is changed before it is used."""
+
+    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
+        shard = yield from right(pipeline, partition, frozen)
+        change(shard)
+        return shard
+
+    right = freeze.loading
+    return patch.object(recovery, "loading", loading)
+
+
 @contextmanager
 def dedupe_forgotten_at_recovery() -> Iterator[None]:
     """A state that is read back remembers no event ids."""
 
-    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
-        shard = yield from right(pipeline, partition, frozen)
+    def forget(shard: Shard) -> None:
         shard.pending._forget_before(2**62)
         shard.pending._remembered_floor = 0
-        return shard
 
-    right = freeze.loading
-    with patch.object(recovery, "loading", loading):
+    with _changed_when_read_back(forget):
         yield
 
 
 @contextmanager
 def series_forgotten_at_recovery() -> Iterator[None]:
     """A state that is read back remembers no last values for the guard."""
-
-    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
-        shard = yield from right(pipeline, partition, frozen)
-        shard.kept.series.clear()
-        return shard
-
-    right = freeze.loading
-    with patch.object(recovery, "loading", loading):
+    with _changed_when_read_back(lambda shard: shard.kept.series.clear()):
         yield
 
 
@@ -251,27 +253,17 @@ def fallback_not_held_to_the_limits() -> Iterator[None]:
 def untrained_forgotten_at_recovery() -> Iterator[None]:
     """A state that is read back takes every label for one that the model which serves has learned."""
 
-    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
-        shard = yield from right(pipeline, partition, frozen)
+    def forget(shard: Shard) -> None:
         shard.learner.began = 0
-        return shard
 
-    right = freeze.loading
-    with patch.object(recovery, "loading", loading):
+    with _changed_when_read_back(forget):
         yield
 
 
 @contextmanager
 def held_forgotten_at_recovery() -> Iterator[None]:
     """A state that is read back holds no predictions that wait for a person."""
-
-    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
-        shard = yield from right(pipeline, partition, frozen)
-        shard.kept.held.clear()
-        return shard
-
-    right = freeze.loading
-    with patch.object(recovery, "loading", loading):
+    with _changed_when_read_back(lambda shard: shard.kept.held.clear()):
         yield
 
 

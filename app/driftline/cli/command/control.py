@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,27 +27,44 @@ def _check_silence(span_ms: int, **_: object) -> None:
         raise click.BadParameter("must be more than 0 and at most 365d", param_hint="--for")
 
 
-@click.group()
-@pipeline_option
-@bootstrap_option
-@click.option(
-    "--timeout",
-    "timeout_ms",
-    type=DURATION,
-    default=30_000,
-    metavar="DURATION",
-    help="How long to wait for the shards [30s].",
-)
-@click.option("--no-wait", is_flag=True, help="Send the command without waiting for the shards.")
-@click.pass_context
-def control(
-    context: click.Context,
-    pipeline_file: Path | None,
-    overrides: tuple[str, ...],
-    bootstrap: str | None,
-    timeout_ms: int,
-    no_wait: bool,
-) -> None:
+def addressed(awaited: str) -> Callable[[Callable[[], None]], click.Group]:
+    """A group of commands that go to the shards of one pipeline; each receives a `Where`.
+
+    Args:
+        awaited: what a command sends, for the help.
+    """
+
+    def group(function: Callable[[], None]) -> click.Group:
+        @click.group(function.__name__, help=function.__doc__)
+        @pipeline_option
+        @bootstrap_option
+        @click.option(
+            "--timeout",
+            "timeout_ms",
+            type=DURATION,
+            default=30_000,
+            metavar="DURATION",
+            help="How long to wait for the shards [30s].",
+        )
+        @click.option("--no-wait", is_flag=True, help=f"Send the {awaited} without waiting for the shards.")
+        @click.pass_context
+        def made(
+            context: click.Context,
+            pipeline_file: Path | None,
+            overrides: tuple[str, ...],
+            bootstrap: str | None,
+            timeout_ms: int,
+            no_wait: bool,
+        ) -> None:
+            context.obj = Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
+
+        return made
+
+    return group
+
+
+@addressed("command")
+def control() -> None:
     """Send a command to the shards of a pipeline.
 
     The command is written to every partition of the control topic; each shard obeys as soon as it reads it, and a
@@ -55,7 +73,6 @@ def control(
     Exit codes: 0 every shard accepted it; 1 a shard refused it; 5 a shard did not answer in time (the command stays in
     the topic and takes effect once a worker runs).
     """
-    context.obj = Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
 
 
 def _plain(name: str, text: str) -> None:

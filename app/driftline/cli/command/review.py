@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from driftline.cli.command.control import Where
+from driftline.cli.command.control import addressed
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, bootstrap_option, pipeline_option
 
 RUNGS = ("untrained", "range", "step", "unfamiliar", "share")
 
@@ -22,27 +19,8 @@ _rung = click.option("--rung", type=click.Choice(RUNGS), help="All events that t
 _why = click.option("--why", default="", metavar="TEXT", help="The reason, which is published with the decision.")
 
 
-@click.group()
-@pipeline_option
-@bootstrap_option
-@click.option(
-    "--timeout",
-    "timeout_ms",
-    type=DURATION,
-    default=30_000,
-    metavar="DURATION",
-    help="How long to wait for the shards [30s].",
-)
-@click.option("--no-wait", is_flag=True, help="Send the decision without waiting for the shards.")
-@click.pass_context
-def review(
-    context: click.Context,
-    pipeline_file: Path | None,
-    overrides: tuple[str, ...],
-    bootstrap: str | None,
-    timeout_ms: int,
-    no_wait: bool,
-) -> None:
+@addressed("decision")
+def review() -> None:
     """Decide about predictions that the guard holds.
 
     A decision is a command like those of `driftline control`: journaled, and published with who made it (see
@@ -50,7 +28,6 @@ def review(
 
     Exit codes: 0 the decision was accepted; 1 a shard refused it; 5 a shard did not answer in time.
     """
-    context.obj = Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
 
 
 @review.command("list")

@@ -21,6 +21,8 @@ from typing import Any
 
 from river import base, metrics
 
+from driftline.core.river.trait import Trait
+
 PER_OCTAVE = 64  # bins per halving of the distance to 0 or to 1
 OCTAVES = 64  # a score closer to 0 than 2**-65 counts as 0
 _HALF = PER_OCTAVE * OCTAVES
@@ -63,7 +65,7 @@ def _distance(magnitude: float) -> int:
     return (exponent + OCTAVES) * PER_OCTAVE + int((mantissa - 0.5) * (2 * PER_OCTAVE))
 
 
-class Curve(metrics.base.BinaryMetric):
+class Curve(Trait, metrics.base.BinaryMetric):
     """Counts of positives and negatives by bin of their score; subclasses make a number of them.
 
     Args:
@@ -74,26 +76,12 @@ class Curve(metrics.base.BinaryMetric):
     Cost: 0.5 us an update or revert; a read sorts the touched bins, about 0.2 us each.
     """
 
-    _fmt = ""
-
     def __init__(self, pos_val: Any = True) -> None:
         self.pos_val = pos_val
         self.positives: dict[int, int] = {}
         self.negatives: dict[int, int] = {}
         self.positive_count = 0
         self.negative_count = 0
-
-    @property
-    def requires_labels(self) -> bool:
-        return False
-
-    @property
-    def bigger_is_better(self) -> bool:
-        return True
-
-    @property
-    def works_with_weights(self) -> bool:
-        return False
 
     def works_with(self, model: base.Estimator) -> bool:
         return isinstance(model, base.Classifier | base.AnomalyDetector | base.AnomalyFilter)

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from river import base, metrics
 
+from driftline.core.river.trait import Trait
 from driftline.core.slate import POPULARITY, Feedback, read_feedback
 
 UNSUPPORTED: Final = 0.05  # share of what a policy would show that a log need not show
@@ -42,29 +42,12 @@ def unsupported(weights: Any, items: Any, weights2: Any, weights_items: Any, ite
         return np.asarray(np.abs(support - 1.0) > np.maximum(UNSUPPORTED, SURE * noise))
 
 
-class SlateMetric(metrics.base.Metric):
+class SlateMetric(Trait):
     """A ratio of two sums over requests."""
-
-    _fmt = ""
 
     def __init__(self) -> None:
         self.total = 0.0
         self.count = 0.0
-
-    @property
-    def requires_labels(self) -> bool:
-        return False
-
-    @property
-    def bigger_is_better(self) -> bool:
-        return True
-
-    @property
-    def works_with_weights(self) -> bool:
-        return False
-
-    def works_with(self, model: base.Estimator) -> bool:
-        return True
 
     def update(self, y_true: Any, y_pred: Any) -> None:
         """Take in a request: what became of it, and its slate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from driftline.core.output import Prediction
@@ -12,12 +13,14 @@ from driftline.core.task.predict import number
 from driftline.core.task.seen import ProfileError, Seen, Target, is_number
 
 if TYPE_CHECKING:
+    from driftline.core.task import TaskName
     from driftline.core.task.measure import Measure
 
-_USUAL = ("MAE", "RMSE")
+USUAL = ("MAE", "RMSE")
 
 
-def _error(y_true: Any, prediction: Prediction) -> float | None:
+def distance(y_true: Any, prediction: Prediction) -> float | None:
+    """How far a prediction is from the label, in the label's unit; None without one."""
     value = prediction.value
     return None if value is None else abs(y_true - value)
 
@@ -28,13 +31,23 @@ def _suits(last: Any) -> bool:
     return isinstance(last, base.Regressor)
 
 
-def _refuses_metric(metric: Any) -> str | None:
-    from river import metrics
+def regression_metrics(task: TaskName) -> Callable[[Any], str | None]:
+    """Why a metric does not suit a task whose labels are numbers; None if it does."""
 
-    return None if isinstance(metric, metrics.base.RegressionMetric) else foreign_metric("regression", _USUAL)
+    def refuses(metric: Any) -> str | None:
+        from river import metrics
+
+        return None if isinstance(metric, metrics.base.RegressionMetric) else foreign_metric(task, USUAL)
+
+    return refuses
 
 
-def _look(seen: Seen) -> Target:
+def look(seen: Seen) -> Target:
+    """What a column of labels says of the target.
+
+    Raises:
+        ProfileError: one is not a number.
+    """
     text = next((cell for cell in seen.counts if not is_number(cell)), None)
     if text is not None:
         raise ProfileError(
@@ -45,7 +58,8 @@ def _look(seen: Seen) -> Target:
     return Target("regression", least=least, most=most, seen=f"numbers from {least:g} to {most:g}")
 
 
-def _synthetic(signal: float, assumed: LabelValue | None) -> LabelValue:
+def synthetic(signal: float, assumed: LabelValue | None) -> LabelValue:
+    """A label for `check` to try a model with."""
     return 20.0 + signal
 
 
@@ -67,15 +81,15 @@ REGRESSION = Task(
         refuses=nothing,
     ),
     predictor=number("predict_one"),
-    error=_error,
+    error=distance,
     watched=value_of,
-    metrics=_USUAL,
-    refuses_metric=_refuses_metric,
+    metrics=USUAL,
+    refuses_metric=regression_metrics("regression"),
     make_measure=_measure,
     words=Words("a prediction", "predictions", higher("predictions")),
     draft=Draft(
         looks=lambda seen: seen.numeric,
-        look=_look,
+        look=look,
         prose=False,
         numbers_only=False,
         note="A tree that adapts to changes; it predicts means of labels it has seen, so it cannot diverge.",
@@ -85,5 +99,5 @@ REGRESSION = Task(
         metrics=lambda rare, labelled: ("MAE", "RMSE", "R2"),
     ),
     naive=Naive("StatisticRegressor(Mean())", "mean of all labels"),
-    synthetic=_synthetic,
+    synthetic=synthetic,
 )
