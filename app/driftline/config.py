@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -346,6 +347,13 @@ def _name(text: str) -> str:
     return text
 
 
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in text:
+        raise ValueError("must be an address without user, query and fragment, as in https://driftline.example.com")
+    return text.rstrip("/")
+
+
 def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
@@ -396,7 +404,9 @@ class Settings(BaseModel):
         ssl_cafile: certificates to trust [default: the system's].
         ssl_certfile, ssl_keyfile: the client's certificate and key, both or none.
         data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
-        web_host, web_port: where /metrics and /health are served.
+        web_host, web_port: where /metrics, /health and /runbook are served.
+        web_url: address under which people reach a worker's pages, for links in what is posted to webhooks [default:
+            none: links are as `alerts.runbook` of the pipeline file says].
         pipeline: the pipeline file of commands without -p.
         notify: file of webhooks that alerts are posted to [default: none].
         snapshot_key: secrets that sign snapshots, journal, commands and model files, separated by commas; the first
@@ -426,6 +436,7 @@ class Settings(BaseModel):
     data_dir: _Place
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, _whole(0, 65_535)] = 6066
+    web_url: Annotated[str, AfterValidator(_web_address)] | None = None
     pipeline: _Place | None = None
     notify: _Place | None = None
     snapshot_key: Annotated[str, AfterValidator(_keys)] | None = Field(None, repr=False)

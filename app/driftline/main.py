@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from driftline.config import Settings, load_pipeline, load_settings
-from driftline.core.error import SettingsError, UnreachableError
+from driftline.core.error import InputFileError, SettingsError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.engine.outage import Outage
 from driftline.engine.runner import BACKOFF_S, Start
@@ -32,6 +32,7 @@ from driftline.operate.log_filter import quieten
 from driftline.operate.metric import NotifyCollector, WorkerCollector
 from driftline.operate.notify import Notifier
 from driftline.operate.webhook import Webhook, load_webhooks
+from driftline.web.runbook import HEADERS, runbook_page
 from driftline.web.server import BoundedWeb
 
 log = logging.getLogger(__name__)
@@ -228,6 +229,13 @@ class Host:
         async def metrics(web: Any, request: Any) -> Any:
             content_type = CONTENT_TYPE_LATEST.partition(";")[0]
             return web.bytes(generate_latest(registry), content_type=content_type)
+
+        @self.app.page("/runbook")
+        async def runbook(web: Any, request: Any) -> Any:
+            try:
+                return web.html(runbook_page(), headers=HEADERS)
+            except InputFileError as error:
+                return web.text(f"{error}\n", status=404)
 
         @self.app.page("/health/live")
         async def live(web: Any, request: Any) -> Any:

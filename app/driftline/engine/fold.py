@@ -62,7 +62,8 @@ class Counted:
 
     Attributes:
         scored: partition, offset and record time of each scored event, in order.
-        outcomes, rejected, alerts: how many by kind or reason.
+        outcomes, rejected: how many by kind or reason.
+        alerts: each of them, which are few.
         label_delays_ms: from each event to its label, where both are known.
     """
 
@@ -72,7 +73,7 @@ class Counted:
         self.scored: list[tuple[int, int, int]] = []
         self.outcomes: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
-        self.alerts: Counter[str] = Counter()
+        self.alerts: list[Alert] = []
         self.label_delays_ms: list[int] = []
 
     def add(self, outputs: Sequence[Output]) -> None:
@@ -92,7 +93,7 @@ class Counted:
             elif type(output) is Rejected:
                 self.rejected[output.reason] += 1
             elif type(output) is Alert:
-                self.alerts[output.kind] += 1
+                self.alerts.append(output)
 
 
 class _Published:

@@ -25,6 +25,7 @@ from driftline.core.place import input_name, input_place
 from driftline.core.record import Source
 from driftline.core.shard.outbox import Request, TakeSnapshot
 from driftline.core.shard.state import Shard
+from driftline.engine.alert_log import AlertLog
 from driftline.engine.fold import TOGETHER, TOGETHER_BYTES, Folded, Folder
 from driftline.engine.gate import Gate
 from driftline.engine.hand import QUEUE_BYTES_MAX, Hand
@@ -96,6 +97,7 @@ class Live:
         self._publisher = publisher
         self._snapshots = snapshots
         self._tally = tally
+        self._alerts = AlertLog(clock)
         self._chain = chain
         self.slice_number = slice_number
         self._controls = folder.inputs.controls
@@ -410,6 +412,8 @@ class Live:
         if prepared.snapshot:
             self._snapshots.committed(offset)
         self._tally.committed(folded, self._clock.now_s() - started_s)
+        if folded.made.alerts:
+            self._alerts.committed(folded.made.alerts)
 
     def _check_offset(self, offset: int) -> None:
         """Without transactions nothing fences another writer, but its entry takes the offset that ours should have."""

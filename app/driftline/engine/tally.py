@@ -128,7 +128,7 @@ class Tally:
         self.receipt_latency_s.observe_all(self._since_receipt_s(made.scored, now_s))
         self.outcomes += made.outcomes
         self.rejected += made.rejected
-        self.alerts += made.alerts
+        self.alerts.update(alert.kind for alert in made.alerts)
         # A sum that falls looks like a restart.
         self.label_delay_s.observe_all([delay_ms / 1000 if delay_ms > 0 else 0.0 for delay_ms in made.label_delays_ms])
         for name, part in folded.inputs.items():

@@ -37,7 +37,7 @@ from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
 from driftline.kafka.client import Arrival, Group, client_options, group, producer
 from driftline.kafka.topic import undelivered_topic
-from driftline.operate.webhook import Alert, Answer, Webhook, key_of, post
+from driftline.operate.webhook import Alert, Answer, Webhook, key_of, linked, post
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +144,7 @@ class Notifier:
             return "undelivered"
         if key_of(alert) in self._keys:
             return "repeated"
+        alert = linked(alert, self._settings.web_url)
         if not self.webhook.wants(alert):
             return "unwanted"
         answer, attempts = await attempt(

@@ -196,6 +196,18 @@ def key_of(alert: Alert) -> str:
     return f"{alert['episode']}:{alert['state']}:{alert['update']}"
 
 
+def linked(alert: Alert, web_url: str | None) -> Alert:
+    """The alert with an address of its runbook that can be followed from anywhere, where a worker serves it.
+
+    Args:
+        web_url: where people reach a worker's pages; None where the deployment names no address.
+    """
+    page, _, section = str(alert["runbook"]).partition("#")
+    if web_url is None or urlsplit(page).scheme:
+        return alert
+    return {**alert, "runbook": f"{web_url}/runbook#{section}"}
+
+
 class Answer(Struct, frozen=True):
     """What came of one attempt.
 

@@ -123,6 +123,29 @@ def test_a_metric_that_trembles_at_its_limit_does_not_flap() -> None:
     assert [one.state for one in made] == ["opened"]
 
 
+def test_a_limit_waits_until_a_new_model_had_as_many_labels_as_the_value_is_of() -> None:
+    rules = {"performance": {"Accuracy": {"min": 0.9}}, **QUIET}
+    here = shard(metrics=["Accuracy"], metric_window=500, alerts=rules)
+    assert stretch(here, 0, 1_000) == []
+    alerts(here, [Control(source("p.control", 0), NOW_MS, "reset")])
+    bad = [one for n in range(1_000, 1_499) for one in pair(n, n % 2 == 0)]
+    assert alerts(here, bad) == [], "half of it is wrong, of which the model before it is to blame for some"
+    again = load(here.pipeline, 0, dump(here))
+    (opened, *_) = alerts(again, [one for n in range(1_499, 1_700) for one in pair(n, n % 2 == 0)])
+    assert opened.kind == "performance"
+
+
+def test_a_limit_does_not_count_the_labels_of_the_model_before() -> None:
+    rules = {"performance": {"Accuracy": {"min": 0.9}}, **QUIET}
+    here = shard(metrics=["Accuracy"], metric_window=200, alerts=rules, label={"wait": "1d"})
+    waiting = [pair(n) for n in range(400)]
+    for one, _ in waiting:
+        step(here, one)
+    alerts(here, [Control(source("p.control", 0), NOW_MS, "reset")])
+    late = [label(n, n % 2 == 0, NOW_MS + n * STEP_MS, offset=n) for n in range(400)]
+    assert alerts(here, late) == [], "all of them are of predictions that the model before made"
+
+
 # -- labels
 
 
@@ -201,7 +224,7 @@ def test_a_feature_that_stays_away_is_told_of() -> None:
     assert alerts(here, events(0, 3_000, 6)) == []
     (opened,) = alerts(here, events(3_000, 6_000, 3))
     assert (opened.kind, opened.evidence["signal"]) == ("data_quality", "missing x")
-    (over,) = alerts(here, events(6_000, 9_000, 6))
+    (over,) = alerts(here, events(6_000, 9_000, 10))
     assert over.state == "resolved"
 
 

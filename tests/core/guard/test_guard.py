@@ -310,7 +310,9 @@ def test_the_outcome_says_what_the_model_made() -> None:
 
 
 def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
-    here = Shard(small("regression", guard={"range": {"max": 10}}, alerts={"quiet": "1m", "guard_max": 0}), 0)
+    here = Shard(
+        small("regression", guard={"range": {"max": 10}}, alerts={"quiet": "1m", "guard_max": 0, "unmatched_max": 1}), 0
+    )
     says(here, *[50.0] * 200)
     (first,) = chosen(fold(here, event(0)), Alert)
     assert (first.kind, first.state, first.severity, first.episode) == (
@@ -326,12 +328,24 @@ def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
     assert first.runbook.endswith("#guard")
     more = chosen(fold(here, *[event(number, NOW_MS + number, offset=number) for number in range(1, 150)]), Alert)
     assert [(one.state, one.severity) for one in more] == [("ongoing", "critical")]
-    says(here, *[5.0] * 250)  # a block without any, and a minute in which there is no other
-    calm = [event(f"c{number}", NOW_MS + 1_000 + number * 1_000, offset=500 + number) for number in range(250)]
+    says(here, *[5.0] * 350)  # two blocks without any, and a minute in which there is no other
+    calm = [event(f"c{number}", NOW_MS + 1_000 + number * 1_000, offset=500 + number) for number in range(350)]
     (last,) = chosen(fold(here, *calm), Alert)
     assert (last.state, last.sentence) == (
         "resolved", "The guard of p (range) has stopped few predictions for 1 minute.",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", [0.09, 0.1, 0.103, 0.11])
+def test_a_rung_near_its_limit_does_not_flap(rate: float) -> None:
+    """Each block of predictions is a matter of chance: at 10.3% a rung with a limit of 10% sent 74 messages."""
+    chance = random.Random(3)
+    here = Shard(small("regression", guard={"range": {"max": 10}}, alerts={"quiet": "1m", "unmatched_max": 1}), 0)
+    made = []
+    for number in range(4_000):
+        says(here, 50.0 if chance.random() < rate else 5.0)
+        made += chosen(fold(here, event(number, NOW_MS + number * 30_000, offset=number)), Alert)
+    assert len(made) <= 6
 
 
 def test_few_trips_are_counted_and_raise_no_alert() -> None:

@@ -8,9 +8,10 @@ A record costs one comparison here, and a settled event one addition. What is ju
                                                   shares of rejected events, rejected labels, missing features
     at the end of each window of event time       throughput
 
-A condition begins beyond its limit, and ends only where the value has come back behind it by a twentieth of the way
-from the limit to the nearer of 0 and 1 (of the limit itself, where it is not a share): that keeps a value which
-hovers around its limit from opening and closing each time.
+A condition begins beyond its limit, and ends only where the value has come back behind it further than chance takes
+it (`eased`): that keeps a value which hovers around its limit from opening and closing each time.
+
+A metric's limit is one of the model that serves: it is judged once a whole window of labels came for its predictions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import sqrt
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -47,6 +49,7 @@ LOOK_MS = 60_000
 WINDOWS_MIN, WINDOWS = 6, 12  # earlier windows that say how many events are usual
 USUAL_MIN = 10.0  # fewer events than that in a usual window say nothing when there are none, or twice as many
 SPREADS = 4.0  # of a Poisson count, by which more events than usual must lie beyond it
+NOISE = 3.0  # standard errors of a value, by which it must have come back behind its limit
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -87,6 +90,7 @@ class Watch:
         time_due_ms: at which watermark to look at the rest.
         rejected: rejected events and labels since the first record, without those of a model's exceptions.
         usual: counts of earlier windows, empty ones apart.
+        generation: of the model; `judged` labels came for predictions of it.
     """
 
     settled: int = 0
@@ -108,6 +112,20 @@ class Watch:
     window_end_ms: int = NEVER
     window_mark: int = -1
     usual: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOWS))
+    generation: int = 0
+    judged: int = 0
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """States that were written before a model's labels were counted do not hold their number: enough came."""
+        for name, part in {"generation": -1, "judged": 0, **state[1]}.items():
+            setattr(self, name, part)
+
+    def judge(self, served: int, generation: int) -> None:
+        """A label came for a prediction of generation `served`; another one may serve by now."""
+        if generation != self.generation:
+            self.judged = NEVER if self.generation < 0 else 0
+            self.generation = generation
+        self.judged += served == generation
 
     def adopt(self, pipeline: Pipeline) -> None:
         """Watch what this pipeline asks for."""
@@ -157,8 +175,8 @@ class Watch:
         rules = pipeline.alerts
         for metric, limit in rules.performance.items():
             track = evaluation.tracks.get(metric)
-            if track is None or len(track.recent) < evaluation.window:
-                continue  # a metric that began later than the labels has a window of its own to fill
+            if track is None or min(len(track.recent), self.judged) < evaluation.window:
+                continue  # a metric that began later than the labels, or a new model, has a window of its own to fill
             value, count = track.window_value(), evaluation.window
             signal = Condition.PERFORMANCE.named(metric)
             is_open = signal in open_signals
@@ -167,9 +185,9 @@ class Watch:
                     yield Verdict(signal, undefined_sign(pipeline, metric, count))
                 continue
             sign = None
-            if limit.min is not None and value < _eased(limit.min, is_open, up=True):
+            if limit.min is not None and value < eased(limit.min, is_open, count, up=True):
                 sign = performance_sign(pipeline, metric, value, limit.min, least=True, count=count)
-            elif limit.max is not None and value > _eased(limit.max, is_open, up=False):
+            elif limit.max is not None and value > eased(limit.max, is_open, count, up=False):
                 sign = performance_sign(pipeline, metric, value, limit.max, least=False, count=count)
             yield Verdict(signal, sign)
         if len(self.blocks) < BLOCKS:
@@ -177,7 +195,7 @@ class Watch:
         joined, late = (sum(block[i] for block in map(_parts, self.blocks)) for i in (1, 2))
         if rules.label_delay_max_ms is not None and joined:
             signal, share = Condition.DELAY.named(), late / joined
-            slow = share > _eased(0.5, signal in open_signals, up=False)
+            slow = share > eased(0.5, signal in open_signals, joined, up=False)
             yield Verdict(signal, delay_sign(pipeline, share, rules.label_delay_max_ms, joined) if slow else None)
 
     def end(self, labelled: bool) -> bool:
@@ -196,7 +214,7 @@ class Watch:
             return
         over, labelled = (sum(block[i] for block in self.covered) for i in (0, 1))
         signal, coverage = Condition.COVERAGE.named(), labelled / over
-        low = coverage < _eased(least, signal in open_signals, up=True)
+        low = coverage < eased(least, signal in open_signals, over, up=True)
         yield Verdict(signal, coverage_sign(pipeline, coverage, least, over) if low else None)
 
     # -- rejected and missing
@@ -245,7 +263,7 @@ class Watch:
                 continue
             judged = True
             signal, share = Condition.REJECTED.named(what), rejected / count
-            high = share > _eased(rules.rejected_max, signal in open_signals, up=False)
+            high = share > eased(rules.rejected_max, signal in open_signals, count, up=False)
             sign = rejected_sign(pipeline, what, share, rules.rejected_max, count, self.reason) if high else None
             yield Verdict(signal, sign)
         events = scored - shares.events
@@ -254,7 +272,7 @@ class Watch:
             for feature, limit in rules.missing_max.items():
                 signal = Condition.MISSING.named(feature)
                 share = shares.missing.get(names.index(feature), 0) / events
-                high = share > _eased(limit, signal in open_signals, up=False)
+                high = share > eased(limit, signal in open_signals, events, up=False)
                 yield Verdict(signal, missing_sign(pipeline, feature, share, limit, events) if high else None)
         if judged:
             troubled = any(Condition.has(name, Condition.REJECTED, Condition.MISSING) for name in open_signals)
@@ -292,7 +310,7 @@ class Watch:
         if usual is None:
             return None
         most = max(form.rise * usual, usual + SPREADS * usual**0.5)
-        if count == 0 or count >= (most - usual / 10 if is_open else most):
+        if count == 0 or count >= (most - (most - usual) / 4 if is_open else most):
             return throughput_sign(pipeline, count, usual, form.window_ms)
         return None
 
@@ -317,9 +335,22 @@ def _parts(block: Block) -> tuple[int, int, int]:
     return (block.settled, block.joined, block.late)
 
 
-def _eased(limit: float, is_open: bool, *, up: bool) -> float:
-    """The limit at which a condition begins, or the stricter one at which it ends."""
+def eased(limit: float, is_open: bool, count: int, *, up: bool) -> float:
+    """The limit at which a condition begins, or the stricter one at which it ends.
+
+    Args:
+        count: how many records the value is of.
+        up: it must rise to end.
+
+    Returns:
+        At the end, the limit moved by `NOISE` standard errors of a share of so many records; where the limit is no
+        share, of a mean of values that spread as far as their mean. At least a twentieth and at most half of the way to
+        the nearer of 0 and 1 (of the limit), so that it can always be reached.
+    """
     if not is_open:
         return limit
-    room = min(limit, 1 - limit) if 0 <= limit <= 1 else abs(limit)
-    return limit + room / 20 if up else limit - room / 20
+    is_share = 0 <= limit <= 1
+    room = min(limit, 1 - limit) if is_share else abs(limit)
+    spread = sqrt(limit * (1 - limit)) if is_share else abs(limit)
+    step = min(max(NOISE * spread / sqrt(max(count, 1)), room / 20), room / 2)
+    return limit + step if up else limit - step

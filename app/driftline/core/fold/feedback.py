@@ -412,6 +412,8 @@ def _settle(
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
+    if label is not None and shard.terms.limited:
+        shard.watch.judge(waiting.version.generation, shard.learner.generation)
     if label is not None and shard.terms.supervised:
         failure = learn(shard, waiting.features, label, output_id, waiting.time_ms, out.oracle)
         if failure is not None:

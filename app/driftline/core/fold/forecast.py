@@ -74,6 +74,8 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
     prediction, value = _NOTHING, found.value
     if judged is not None:
         prediction = Prediction(value=judged.values[0])
+        if shard.terms.limited:
+            shard.watch.judge(judged.versions[0].generation, shard.learner.generation)
         for horizon, ahead in zip(judged.horizons, judged.values, strict=True):
             one = Prediction(value=ahead)
             shard.evaluation.update(value, one)

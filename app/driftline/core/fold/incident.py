@@ -7,7 +7,7 @@ words it. A drift may also change the model (`reaction`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import (
@@ -20,20 +20,17 @@ from driftline.core.alert.content import (
     signal_of,
 )
 from driftline.core.alert.episode import Notice, Sign
-from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict
+from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict, eased
 from driftline.core.drift.monitors import Drift
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
-from driftline.core.guard.kept import BLOCK
 from driftline.core.guard.ladder import Judged
-from driftline.core.output import Alert, Rejected
+from driftline.core.output import Alert, Rejected, Rung
 from driftline.core.record import Control, Source
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 from driftline.core.signal import Signal
 
 TRIPS_MIN = 10  # that a share of stopped predictions is judged by
-
-EASED = 0.95  # of the limit, at which such a condition ends
 
 
 def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
@@ -126,13 +123,14 @@ def watch_guard(shard: Shard, passed: Judged, out: Outbox) -> None:
 
 
 def calm_guard(shard: Shard, out: Outbox) -> None:
-    """A block of predictions is full: rungs that stopped few of it are no trouble any more."""
-    kept, most = shard.kept, shard.pipeline.alerts.guard_max * EASED
-    verdicts = [
-        Verdict(name, None)
-        for name in shard.episodes.open
-        if Condition.has(name, Condition.GUARD) and kept.trips.get(name.partition(":")[2], 0) <= most * BLOCK
-    ]
+    """A block of predictions is full: rungs that stopped few of it and of the one before are no trouble any more."""
+    limit = shard.pipeline.alerts.guard_max
+    verdicts = []
+    for name in shard.episodes.open:
+        if Condition.has(name, Condition.GUARD):
+            tripped, count = shard.kept.recent(cast("Rung", name.partition(":")[2]))
+            if tripped <= eased(limit, True, count, up=False) * count:
+                verdicts.append(Verdict(name, None))
     _judge(shard, verdicts, out)
 
 

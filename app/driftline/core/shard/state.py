@@ -53,6 +53,7 @@ class Terms(Struct, frozen=True, gc=False):
         leap_ms: a move of the watermark at once that is worth remembering.
         events, labels: topics, with which output ids begin that are about an event, or about a label.
         slates: requests are answered with several items.
+        limited: metrics have limits.
         unguarded: what the model predicts is served as it is.
     """
 
@@ -71,6 +72,7 @@ class Terms(Struct, frozen=True, gc=False):
     events: str
     labels: str
     slates: bool
+    limited: bool
     unguarded: bool
 
     @classmethod
@@ -96,6 +98,7 @@ class Terms(Struct, frozen=True, gc=False):
             events=topics.events,
             labels=topics.labels or "",
             slates=task.slates,
+            limited=bool(pipeline.alerts.performance),
             unguarded=pipeline.guard is None and not task.slates,
         )
 
