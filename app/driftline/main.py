@@ -34,6 +34,7 @@ from driftline.operate.notify import Notifier
 from driftline.operate.webhook import Webhook, load_webhooks
 from driftline.web.runbook import HEADERS, runbook_page
 from driftline.web.server import BoundedWeb
+from driftline.web.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,13 @@ class _Boot(BootStrategy):
 
 class _App(faust.App):
     BootStrategy = _Boot
+    site: Site | None = None
 
     def _new_web(self) -> BoundedWeb:
-        return BoundedWeb(self)
+        made = BoundedWeb(self)
+        if self.site is not None:
+            self.site.add_to(made.web_app)
+        return made
 
 
 class Engine(Service):
@@ -196,6 +201,7 @@ class Host:
             topic_disable_leader=True,
             autodiscover=False,
         )
+        self.app.site = Site(pipeline, settings)
         host = self
 
         @self.app.service  # Faust makes the instance itself

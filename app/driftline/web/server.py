@@ -9,7 +9,7 @@ oldest is closed: a probe or a scrape always gets through. Faust's own pages of 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 from faust.web.drivers.aiohttp import Web
@@ -64,6 +64,8 @@ class _Runner(web.AppRunner):
 
 class BoundedWeb(Web):
     """Faust's web server on a bounded one of aiohttp."""
+
+    production_blueprints: ClassVar[list[tuple[str, str]]] = []  # Faust's own page at `/`
 
     def __init__(self, app: Any, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)

@@ -1,0 +1,196 @@
+"""Following the topics of a pipeline for people: their latest records, then all that come, and who is at work.
+
+One consumer without a group reads what is small from a bounded way back (journal, alerts, reviews). What is large
+(scores) is glanced at: each look reads a few records before the end and skips the rest, so it costs the same however
+fast the topic grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError
+
+from driftline.core.place import Place
+from driftline.kafka.client import admin, answered, consumer, partition_counts, unreachable
+
+FETCH_WAIT_MS = 200
+RECORDS_MAX = 500  # of one look: how long its records keep the loop
+PARTITION_BYTES = 64 * 1024  # of one answer for one partition, unless its first batch is larger
+
+
+class Seen(NamedTuple):
+    """A record that was read; `time_ms` is its own."""
+
+    place: Place
+    offset: int
+    time_ms: int
+    value: bytes | None
+
+
+class Member(NamedTuple):
+    """One member of the workers' group.
+
+    Args:
+        name: that the group gave it.
+        host: its address, as the broker sees it.
+        shards: partitions of the journal that it has.
+    """
+
+    name: str
+    host: str
+    shards: tuple[int, ...]
+
+
+class Follower:
+    """Made by `follow`.
+
+    Attributes:
+        counts: partitions by topic, as they were at the start.
+        history: of each partition that is followed, the offsets from where it was begun to where it ended then.
+    """
+
+    def __init__(self, client: Any, broker: Any, counts: Mapping[str, int], address: str) -> None:
+        self.counts = counts
+        self.history: dict[Place, range] = {}
+        self._client, self._broker, self._address = client, broker, address
+        self._glanced: dict[TopicPartition, int] = {}  # next offset that is new, of what is glanced at
+
+    async def begin(self, followed: Mapping[str, int | None], glanced: Iterable[str]) -> None:
+        """Start reading.
+
+        Args:
+            followed: by topic, how many offsets before its end to begin, in each partition; None: with the first.
+            glanced: topics that are read by `glance` only.
+        """
+        steady = [TopicPartition(*place) for topic in followed for place in self._places(topic)]
+        rest = [TopicPartition(*place) for topic in glanced for place in self._places(topic)]
+        self._client.assign([*steady, *rest])
+        with answered({"bootstrap_servers": self._address}):
+            ends = await self._client.end_offsets([*steady, *rest])
+            beginnings = await self._client.beginning_offsets(steady)
+        for tp in steady:
+            back = followed[tp.topic]
+            start = beginnings[tp] if back is None else max(beginnings[tp], ends[tp] - back)
+            self._client.seek(tp, start)
+            self.history[Place(tp.topic, tp.partition)] = range(start, ends[tp])
+        for tp in rest:
+            self._client.seek(tp, ends[tp])
+            self._glanced[tp] = 0
+        if rest:
+            self._client.pause(*rest)
+
+    def _places(self, topic: str) -> list[Place]:
+        return [Place(topic, number) for number in range(self.counts.get(topic, 0))]
+
+    async def next(self) -> Sequence[Seen]:
+        """What has come; nothing after a short wait without any.
+
+        Raises:
+            UnreachableError: Kafka does not answer.
+        """
+        try:
+            found = await self._client.getmany(timeout_ms=FETCH_WAIT_MS, max_records=RECORDS_MAX)
+        except KafkaError as error:
+            raise unreachable(self._address, error) from error
+        seen = [
+            Seen(Place(tp.topic, tp.partition), one.offset, one.timestamp, one.value)
+            for tp, records in found.items()
+            for one in records
+        ]
+        for tp, records in found.items():
+            if tp in self._glanced and records:
+                self._glanced[tp] = records[-1].offset + 1
+                self._client.pause(tp)
+        return seen
+
+    async def is_behind(self) -> bool:
+        """Whether records are still to come that were there at the start."""
+        for place, history in self.history.items():
+            if await self._client.position(TopicPartition(*place)) < history.stop:
+                return True
+        return False
+
+    def skip(self, place: Place, offset: int) -> None:
+        """Go on with a later record of a partition."""
+        self._client.seek(TopicPartition(*place), offset)
+
+    async def glance(self, back: int) -> None:
+        """Have the last few records of the topics that are glanced at come with the next ones.
+
+        Args:
+            back: how many offsets before the end to begin.
+        """
+        if not self._glanced:
+            return
+        with answered({"bootstrap_servers": self._address}):
+            ends = await self._client.end_offsets(list(self._glanced))
+        for tp, end in ends.items():
+            if end > (known := self._glanced[tp]):
+                self._client.seek(tp, max(known, end - back))
+                self._client.resume(tp)
+
+    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        """Offset after the last readable record of each partition.
+
+        Raises:
+            UnreachableError: Kafka does not answer.
+        """
+        with answered({"bootstrap_servers": self._address}):
+            found = await self._client.end_offsets([TopicPartition(*place) for place in places])
+        return {Place(tp.topic, tp.partition): end for tp, end in found.items()}
+
+    async def members(self, group_id: str, journal: str) -> Sequence[Member] | None:
+        """Who shares the shards of a pipeline; None where the broker cannot say."""
+        try:
+            answers = await self._broker.describe_consumer_groups([group_id])
+        except (KafkaError, TimeoutError, OSError):
+            return None
+        return [
+            Member(member, host.lstrip("/"), _shards(assignment, journal))
+            for answer in answers
+            for group in answer.groups
+            for member, _, host, _, assignment in (one[:5] for one in group[5])
+        ]
+
+
+def _shards(assignment: bytes, journal: str) -> tuple[int, ...]:
+    """The partitions of the journal in a member's assignment; none while the group shares them anew."""
+    if not assignment:
+        return ()
+    try:
+        found = ConsumerProtocolMemberAssignment.decode(assignment)
+    except (ValueError, TypeError, KeyError):  # of a program that is no worker
+        return ()
+    return tuple(sorted(tp.partition for tp in found.partitions() if tp.topic == journal))
+
+
+@asynccontextmanager
+async def follow(options: Mapping[str, Any], *, committed: bool) -> AsyncIterator[Follower]:
+    """A follower, connected.
+
+    Args:
+        options: from `client_options`.
+        committed: leave out records of transactions that are open or aborted.
+
+    Raises:
+        UnreachableError: Kafka does not answer.
+    """
+    isolation = "read_committed" if committed else "read_uncommitted"
+    async with (
+        admin(options) as broker,
+        consumer(
+            options,
+            isolation_level=isolation,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=PARTITION_BYTES,
+        ) as client,
+    ):
+        with answered(options):
+            counts = await partition_counts(broker)
+        yield Follower(client, broker, counts, str(options["bootstrap_servers"]))

@@ -1,0 +1,286 @@
+"""All that the page knows of a pipeline: a bounded window on what its topics say, the same on every worker.
+
+No I/O and no clock: `web.feed` brings the records and the time, `web.view` makes documents of it. Of the topics the
+journal is what counts (numbers, and which episodes are open); alerts and reviews give the words.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from driftline.core.place import topic_of
+from driftline.web.curve import MARKS_MAX, POINTS_MAX, POINTS_MIN, Curve, Mark, Point, point_of
+from driftline.web.record import ID_MAX, NAME_MAX, Alert, Command, Note, Review, Score, cut
+
+EPISODES_MAX = 200
+REVIEWS_MAX = 1_000
+SCORES_MAX = 30
+RATES_MAX = 240  # looks at the counts of a shard
+RATE_MS = 15_000  # span over which events a second are counted
+WORKERS_MAX = 50
+GONE_MAX = 5  # workers that left and are still shown
+ENDED_MS = 5_000  # so long after an alert, a journal that does not know its episode means that it is over
+TRIPS_TOGETHER_MS = 30_000
+HELD = "held"
+CRITICAL = "critical"
+
+
+@dataclass(slots=True)
+class Shard:
+    """What is known of one shard.
+
+    Attributes:
+        note: the last one; None before it.
+        noted_ms: when that was written.
+        moved_ms: when the last journal entry was written.
+        behind: records between its positions and the ends of its inputs, by topic; empty while not known.
+        counts: looks at how many events and labels it had: wall time, events, labels.
+    """
+
+    number: int
+    note: Note | None = None
+    noted_ms: int = 0
+    moved_ms: int = 0
+    behind: dict[str, int] = field(default_factory=dict)
+    counts: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=RATES_MAX))
+    curve: Curve = field(default_factory=lambda: Curve(POINTS_MIN))
+
+    def rates(self, now_ms: int) -> tuple[float, float]:
+        """Events and labels a second, lately."""
+        counts = self.counts
+        if not counts:
+            return 0.0, 0.0
+        first = counts[0]
+        for look in counts:
+            if look[0] > now_ms - RATE_MS:
+                break
+            first = look
+        last = counts[-1]
+        span_s = max(now_ms - max(first[0], now_ms - RATE_MS), 1_000) / 1000
+        return (last[1] - first[1]) / span_s, (last[2] - first[2]) / span_s
+
+
+@dataclass(slots=True)
+class Worker:
+    """A member of the workers' group.
+
+    Attributes:
+        gone_ms: when it was missed; None while it is there.
+    """
+
+    name: str
+    host: str
+    shards: tuple[int, ...]
+    since_ms: int
+    gone_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Episode:
+    """An episode, by its last message.
+
+    Attributes:
+        opened_wall_ms: when its first message that was read was written.
+        state: of the last message, or `ended` where its shard started over without it.
+    """
+
+    alert: Alert
+    shard: int
+    opened_wall_ms: int
+    wall_ms: int
+    state: str
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("opened", "ongoing")
+
+
+class Board:
+    """See the module.
+
+    Attributes:
+        shards: by number, one for each partition of the journal.
+        episodes: by name; the one that was heard of last comes last.
+        reviews: those that wait for a person, by id of the event.
+        decided: how many were decided since the board began.
+        fresh: points that are new since they were last taken.
+        workers: by their name in the group; None while the broker has not said.
+    """
+
+    def __init__(self) -> None:
+        self.shards: dict[int, Shard] = {}
+        self.episodes: OrderedDict[str, Episode] = OrderedDict()
+        self.reviews: OrderedDict[str, Review] = OrderedDict()
+        self.decided = 0
+        self.scores: deque[Score] = deque(maxlen=SCORES_MAX)
+        self.marks: deque[Mark] = deque(maxlen=MARKS_MAX)
+        self.fresh: list[Point] = []
+        self.workers: dict[str, Worker] | None = None
+        self._commands: set[tuple[str, str, int]] = set()
+        self._tripped: dict[int, Mark] = {}  # the last mark of the guard, by shard
+
+    def begin(self, shards: int) -> None:
+        """A pipeline of so many shards."""
+        most = max(POINTS_MIN, POINTS_MAX // max(1, shards))
+        for number in range(shards):
+            self.shards.setdefault(number, Shard(number, curve=Curve(most)))
+
+    def keep(self, old: Board) -> None:
+        """Take over from another board what no topic has."""
+        self.workers, self.scores, self.decided = old.workers, old.scores, old.decided
+        for mark in old.marks:
+            if mark.kind in ("worker", "kafka"):
+                self.marks.append(mark)
+
+    # -- the journal
+
+    def take_entry(self, number: int, wall_ms: int, note: Note | None) -> None:
+        """The next entry of a shard's journal."""
+        shard = self.shards.setdefault(number, Shard(number))
+        shard.moved_ms = max(shard.moved_ms, wall_ms)
+        if note is None:
+            return
+        if shard.note is not None:
+            self._compare(shard, shard.note, note, wall_ms)
+        shard.note, shard.noted_ms = note, wall_ms
+        labels = sum(note.labels.get(fate, 0) for fate in ("joined", "orphan", "late", "duplicate", "rejected"))
+        shard.counts.append((wall_ms, note.counts.get("scored", 0), labels))
+        for command in note.commands:
+            self._take_command(command)
+        point = point_of(number, wall_ms, note)
+        if point is not None and shard.curve.add(point):
+            self.fresh.append(point)
+        self._end_episodes(shard)
+
+    def _compare(self, shard: Shard, old: Note, new: Note, wall_ms: int) -> None:
+        """Mark what changed between two notes."""
+        at, number = new.watermark_ms, shard.number
+        generation, before = new.version.partition(".")[0], old.version.partition(".")[0]
+        if generation != before and before:
+            text = f"Model generation {cut(generation, 20)} took over from {cut(before, 20)}"
+            self.marks.append(Mark("model", text, wall_ms, at, number))
+        grown = [name for name, count in new.drifts.items() if count > old.drifts.get(name, 0)]
+        if grown:
+            text = f"Drift detected: {', '.join(cut(name, NAME_MAX) for name in grown[:4])}"
+            self.marks.append(Mark("drift", text, wall_ms, at, number))
+        tripped = sum(new.guard.tripped.values()) if new.guard is not None else 0
+        trips = tripped - (sum(old.guard.tripped.values()) if old.guard is not None else 0)
+        if trips > 0:
+            self._trip(trips, wall_ms, at, number)
+        if new.frozen != old.frozen:
+            text = "Learning was frozen" if new.frozen else "Learning goes on"
+            self.marks.append(Mark("model", text, wall_ms, at, number))
+
+    def _trip(self, trips: int, wall_ms: int, at: int | None, number: int) -> None:
+        """Mark trips of the guard; those that follow each other soon are one mark."""
+        last = self._tripped.get(number)
+        if last is not None and wall_ms - last.wall_ms < TRIPS_TOGETHER_MS and last in self.marks:
+            trips += last.count
+            self.marks.remove(last)
+        text = f"The guard acted on {trips:,} prediction{'s' * (trips != 1)}"
+        mark = self._tripped[number] = Mark("guard", text, wall_ms, at, number, count=trips)
+        self.marks.append(mark)
+
+    def _take_command(self, command: Command) -> None:
+        key = (command.command[:NAME_MAX], command.by[:NAME_MAX], command.time_ms)
+        if key in self._commands:
+            return
+        if len(self._commands) > MARKS_MAX:
+            self._commands.clear()
+        self._commands.add(key)
+        by = f" by {key[1]}" if key[1] else ""
+        self.marks.append(Mark("command", f"Command {key[0]}{by}", command.time_ms))
+
+    def _end_episodes(self, shard: Shard) -> None:
+        """Episodes that their shard does not have any more, though no message says so: it started over."""
+        if shard.note is None:
+            return
+        known = set(shard.note.episodes)
+        for name, episode in self.episodes.items():
+            lost = episode.shard == shard.number and name not in known and shard.noted_ms > episode.wall_ms + ENDED_MS
+            if lost and episode.is_open:
+                episode.state = "ended"
+
+    # -- alerts, reviews, scores
+
+    def take_alert(self, number: int, wall_ms: int, alert: Alert) -> None:
+        """A message about an episode; repeats and late ones change nothing."""
+        if len(alert.episode) > ID_MAX:
+            return
+        known = self.episodes.get(alert.episode)
+        if known is None:
+            shown = Episode(alert, number, wall_ms, wall_ms, alert.state)
+            self.episodes[alert.episode] = shown
+            self.marks.append(_opening(alert, number, wall_ms))
+        elif alert.update <= known.alert.update:
+            return
+        else:
+            if alert.severity == CRITICAL != known.alert.severity and alert.state != "resolved":
+                self.marks.append(_opening(alert, number, wall_ms))
+            known.alert, known.wall_ms, known.state = alert, wall_ms, alert.state
+            self.episodes.move_to_end(alert.episode)
+        if alert.state == "resolved":
+            text = cut(alert.sentence)
+            self.marks.append(Mark("resolved", text, wall_ms, alert.time_ms, number, "", alert.episode))
+        while len(self.episodes) > EPISODES_MAX:
+            over = (name for name, one in self.episodes.items() if not one.is_open)
+            del self.episodes[next(over, next(iter(self.episodes)))]
+
+    def take_review(self, review: Review) -> None:
+        """A prediction that is held, or what was decided."""
+        if len(key := repr(review.event_id)) > ID_MAX:
+            return
+        if review.state == HELD:
+            self.reviews[key] = review
+            while len(self.reviews) > REVIEWS_MAX:
+                self.reviews.popitem(last=False)
+        elif self.reviews.pop(key, None) is not None:
+            self.decided += 1
+
+    def take_score(self, score: Score) -> None:
+        """One of the newest scores."""
+        self.scores.append(score)
+
+    # -- what Kafka itself knows
+
+    def take_ends(self, ends: Mapping[int, Mapping[str, int]]) -> None:
+        """Where the inputs of each shard end, by the names that its positions have."""
+        for number, inputs in ends.items():
+            shard = self.shards.get(number)
+            if shard is None or shard.note is None:
+                continue
+            behind: dict[str, int] = {}
+            for name, end in inputs.items():
+                left = max(0, end - shard.note.positions.get(name, end))
+                behind[topic_of(name)] = behind.get(topic_of(name), 0) + left
+            shard.behind = behind
+
+    def take_members(self, members: Iterable[tuple[str, str, Sequence[int]]], now_ms: int) -> None:
+        """Who is in the workers' group now: name, host and shards of each."""
+        first = self.workers is None
+        workers = self.workers = self.workers or {}
+        there = set()
+        for name, host, shards in list(members)[:WORKERS_MAX]:
+            there.add(name)
+            known = workers.get(name)
+            if known is None or known.gone_ms is not None:
+                workers[name] = Worker(name, host, tuple(shards), now_ms)
+                if not first:
+                    self.marks.append(Mark("worker", f"A worker joined ({cut(host, 60)})", now_ms))
+            else:
+                known.shards = tuple(shards)
+        for worker in workers.values():
+            if worker.name not in there and worker.gone_ms is None:
+                worker.gone_ms = now_ms
+                self.marks.append(Mark("worker", f"A worker left ({cut(worker.host, 60)})", now_ms))
+        gone = [worker for worker in workers.values() if worker.gone_ms is not None]
+        for worker in sorted(gone, key=lambda one: one.gone_ms or 0)[:-GONE_MAX]:
+            del workers[worker.name]
+
+
+def _opening(alert: Alert, number: int, wall_ms: int) -> Mark:
+    """The mark of an episode's opening, or of its becoming critical."""
+    text = cut(alert.sentence)
+    return Mark("alert", text, wall_ms, alert.opened_ms or alert.time_ms, number, alert.severity[:20], alert.episode)

@@ -1,0 +1,116 @@
+"""The past of one shard, thinned to a bounded number of points, and what is marked on it.
+
+A point is what one note in the journal says. When there are too many, every second one of the older half goes: the
+curve keeps its whole span, and is finest where it is newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from driftline.web.record import NAME_MAX, NAMES_MAX, Note, cut
+
+POINTS_MAX = 6_000  # of all shards
+POINTS_MIN = 200  # of a shard, however many there are
+EACH_MAX = 2_000  # of a shard, however few
+MARKS_MAX = 300  # of the whole pipeline
+
+
+class Point(Struct, frozen=True, gc=False):
+    """One moment of one shard.
+
+    Args:
+        time_ms: event time (the watermark).
+        wall_ms: when the note was written.
+        window, total: values by metric.
+    """
+
+    shard: int
+    time_ms: int
+    wall_ms: int
+    window: dict[str, float | None]
+    total: dict[str, float | None]
+
+
+class Mark(Struct, frozen=True, gc=False):
+    """Something that happened: on the curve, and in the list of what happened.
+
+    Args:
+        kind: `alert`, `resolved`, `drift`, `model`, `guard`, `command`, `worker` or `kafka`.
+        time_ms: event time; None where it has none.
+        wall_ms: when it was written or noticed.
+    """
+
+    kind: str
+    text: str
+    wall_ms: int
+    time_ms: int | None = None
+    shard: int | None = None
+    severity: str = ""
+    episode: str = ""
+    count: int = 1
+
+
+class Curve:
+    """The points of one shard, in order of event time.
+
+    Args:
+        most: points that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.points: list[Point] = []
+        self._most = min(most, EACH_MAX)
+
+    def add(self, point: Point) -> bool:
+        """Take the next one; whether it is one: time must go on, or the numbers change."""
+        last = self.points[-1] if self.points else None
+        if last is not None and point.time_ms <= last.time_ms:
+            if point.time_ms < last.time_ms or (point.window, point.total) == (last.window, last.total):
+                return False
+            self.points[-1] = point
+            return True
+        self.points.append(point)
+        if len(self.points) > self._most:
+            half = len(self.points) // 2
+            self.points = self.points[:half:2] + self.points[half:]
+        return True
+
+
+def point_of(shard: int, wall_ms: int, note: Note) -> Point | None:
+    """The point that a note makes; None while there is no time yet."""
+    if note.watermark_ms is None or abs(note.watermark_ms) > 2**53:
+        return None
+    total = note.metrics or (note.forecast.metrics if note.forecast is not None else {})
+    return Point(shard, note.watermark_ms, wall_ms, _values(note.window_metrics), _values(total))
+
+
+def _values(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    return {cut(name, NAME_MAX): value for name, value in list(metrics.items())[:NAMES_MAX] if name != "label_count"}
+
+
+def rows_of(points: Iterable[Point]) -> dict[str, Any]:
+    """Points as the page gets them: the metrics' names once, and for each point shard, times and values by name."""
+    points = list(points)
+    names = list(dict.fromkeys(name for point in points for name in (*point.window, *point.total)))
+    return {
+        "names": names,
+        "rows": [
+            [
+                point.shard,
+                point.time_ms,
+                point.wall_ms,
+                [_rounded(point.window.get(name)) for name in names],
+                [_rounded(point.total.get(name)) for name in names],
+            ]
+            for point in points
+        ],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Six digits are more than a curve shows."""
+    return None if value is None else float(f"{value:.6g}")

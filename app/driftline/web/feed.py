@@ -1,0 +1,224 @@
+"""Keeps the board: one reader for all pages of a worker, at work while someone looks.
+
+It begins with the first page and ends a while after the last, so a worker that no one looks at pays nothing. Its tasks
+are its own: whatever becomes of them, the engine goes on, and between two batches of records it lets others run. When
+Kafka is away it says so, keeps what it has, and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from driftline.codec.inputs import Inputs, layout_of
+from driftline.codec.journal import decode_link
+from driftline.codec.seal import is_sealed
+from driftline.config import Settings
+from driftline.core.error import DriftlineError, InvariantError, UnreachableError
+from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout, input_name
+from driftline.engine.trust import name_of
+from driftline.kafka.client import client_options
+from driftline.kafka.follow import Follower, Seen, follow
+from driftline.transport.port import Place
+from driftline.web.board import Board
+from driftline.web.record import Alert, Note, Review, Score, fit, read
+from driftline.web.verdict import Situation
+
+log = logging.getLogger(__name__)
+
+PICKED_MAX = 600  # entries of the journals' past, of all shards together
+PICKED_MIN = 20  # of one
+TAIL = 200  # offsets of each journal that are read one by one
+ALERTS_BACK = 2_000  # offsets, of each partition
+REVIEWS_BACK = 5_000
+SCORES_BACK = 20
+LOOK_EVERY_S = 2.0  # at ends, scores and members
+TURN_S = 0.002  # how long records are taken in at a stretch
+REST_S = 0.002  # and then, in history, the engine's turn
+NOTED = b'"note":'  # what an entry with numbers has in it
+RETRY_S = 1.0
+LINGER_S = 60.0  # how long it goes on when no one looks any more
+
+
+class BoardFeed:
+    """See the module.
+
+    Args:
+        away: since when Kafka has not answered this worker's engine; None while it does.
+        clock: wall time in ms.
+
+    Attributes:
+        board: what is known; begins anew after an outage, with what the topics say then.
+        loaded: the history has been read.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, clock: Callable[[], int] | None = None) -> None:
+        self.board = Board()
+        self.loaded = False
+        self._pipeline, self._settings = pipeline, settings
+        self._clock = clock or _now_ms
+        self._away_ms: int | None = None
+        self._trouble = ""
+        self._layout = Layout(1)
+        self._watching = 0
+        self._running: asyncio.Task[None] | None = None
+        self._left_s = 0.0
+
+    def situation(self) -> Situation:
+        """What the topics do not say."""
+        return Situation(self._clock(), self._away_ms, self.loaded, self._trouble)
+
+    def enter(self) -> None:
+        """Someone looks."""
+        self._watching += 1
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run(), name="page-feed")
+
+    def leave(self) -> None:
+        """Someone stops looking."""
+        self._watching -= 1
+        self._left_s = time.monotonic()
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    def _wanted(self) -> bool:
+        return self._watching > 0 or time.monotonic() - self._left_s < LINGER_S
+
+    async def _run(self) -> None:
+        """Read until no one looks; Kafka's faults are waited out."""
+        while self._wanted():
+            try:
+                await self._read()
+            except UnreachableError:
+                self._away_ms = self._away_ms or self._clock()
+            except (DriftlineError, OSError) as error:
+                self._trouble = str(error).partition("\n")[0][:500]
+            except Exception:
+                self._trouble = "an error of the page's own; the worker's log has it"
+                log.exception("the page cannot read the topics; scoring is not affected")
+            await asyncio.sleep(RETRY_S)
+        self.board, self.loaded = Board(), False
+
+    async def _read(self) -> None:
+        topics = self._pipeline.topics
+        backs: dict[str, int | None] = {topics.journal: None, topics.alerts: ALERTS_BACK}
+        if topics.review is not None:
+            backs[topics.review] = REVIEWS_BACK
+        committed = self._pipeline.delivery == "exactly_once"
+        async with follow(client_options(self._settings), committed=committed) as follower:
+            await follower.begin(backs, [topics.scores])
+            self._layout = layout_of(self._pipeline, follower.counts)
+            known, board = self.board, Board()
+            board.begin(self._layout.shards)
+            past = _Past(follower, topics.journal, self._layout.shards)
+            while await follower.is_behind() and self._wanted():
+                await self._take(board, past.pick(await follower.next()))
+            board.keep(known)
+            board.fresh.clear()
+            self.board, self.loaded = board, True
+            looked_s = 0.0
+            while self._wanted():
+                if time.monotonic() - looked_s > LOOK_EVERY_S:
+                    looked_s = time.monotonic()
+                    await self._look(follower)
+                await self._take(board, await follower.next())
+
+    async def _look(self, follower: Follower) -> None:
+        """What is asked of Kafka now and then: ends, members, and the newest scores."""
+        board, pipeline = self.board, self._pipeline
+        inputs = Inputs(pipeline).topics
+        places = {number: self._layout.places(inputs, number) for number in range(self._layout.shards)}
+        ends = await follower.ends([place for ours in places.values() for place in ours])
+        self._away_ms, self._trouble = None, ""
+        board.take_ends(
+            {number: {input_name(*place, number): ends[place] for place in ours} for number, ours in places.items()}
+        )
+        members = await follower.members(f"driftline-{pipeline.name}", pipeline.topics.journal)
+        if members is not None:
+            board.take_members(members, self._clock())
+        await follower.glance(SCORES_BACK)
+
+    async def _take(self, board: Board, seen: Sequence[Seen]) -> None:
+        """Take in some records, with pauses for the engine."""
+        began_s = time.perf_counter()
+        for record in seen:
+            self._take_one(board, record)
+            if time.perf_counter() - began_s > TURN_S:
+                await asyncio.sleep(0 if self.loaded else REST_S)
+                began_s = time.perf_counter()
+        await asyncio.sleep(0)
+
+    def _take_one(self, board: Board, record: Seen) -> None:
+        topics, topic, number = self._pipeline.topics, record.place.topic, record.place.partition
+        if topic == topics.journal:
+            if (found := self._entry(record)) is not None:
+                board.take_entry(number, record.time_ms, found[0])
+        elif topic == topics.alerts:
+            if (alert := read(record.value, Alert)) is not None:
+                board.take_alert(number, record.time_ms, alert)
+        elif topic == topics.review:
+            if (review := read(record.value, Review)) is not None:
+                board.take_review(review)
+        elif topic == topics.scores and (score := read(record.value, Score)) is not None:
+            board.take_score(score)
+
+    def _entry(self, record: Seen) -> tuple[Note | None] | None:
+        """What an entry of the journal carries for people; None where it is no entry of ours."""
+        value, ring = record.value, self._settings.ring
+        if ring and not is_sealed(value, name_of(record.place), ring):
+            return None
+        if value is None or NOTED not in value:
+            return (None,)
+        with suppress(InvariantError):
+            note: Mapping[str, Any] | None = decode_link(value).note
+            return (None if note is None else fit(note, Note),)
+        return None
+
+
+class _Past:
+    """Picks entries of the journals' past: a bounded number, evenly over all that is retained, and the last ones all.
+
+    The numbers of an entry are counts since the beginning and metrics of that moment, so any can be left out.
+    """
+
+    def __init__(self, follower: Follower, journal: str, shards: int) -> None:
+        self._follower = follower
+        self._from: dict[Place, int] = {}  # offset of the next entry that may be picked
+        self._tails: dict[Place, int] = {}
+        self._strides: dict[Place, int] = {}
+        for place, history in follower.history.items():
+            if place.topic == journal:
+                self._tails[place] = tail = max(history.start, history.stop - TAIL)
+                self._strides[place] = (tail - history.start) // max(PICKED_MIN, PICKED_MAX // shards) + 1
+                self._from[place] = history.start
+
+    def pick(self, seen: Sequence[Seen]) -> Sequence[Seen]:
+        """What of it is taken; moves the reader on."""
+        kept, moved = [], set()
+        for record in seen:
+            place = record.place
+            if place not in self._from or record.offset >= self._tails[place]:
+                kept.append(record)
+            elif record.offset >= self._from[place] and record.value is not None and NOTED in record.value:
+                kept.append(record)
+                self._from[place] = min(record.offset + self._strides[place], self._tails[place])
+                moved.add(place)
+        for place in moved:
+            if self._strides[place] > 1:
+                last = max(record.offset for record in seen if record.place == place)
+                if self._from[place] > last + 1:
+                    self._follower.skip(place, self._from[place])
+        return kept
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

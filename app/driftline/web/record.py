@@ -1,0 +1,187 @@
+"""What the page believes of a record that it read.
+
+Topics may hold records of others, and whoever writes without a key may write anything: each record is read by a form,
+one that does not fit is passed over, and texts are cut. Nothing here is markup: the page shows text as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from driftline.core.record import EventId
+from driftline.engine.published import document_of
+
+TEXT_MAX = 1_000  # characters of a text that is shown
+NAME_MAX = 200  # of a name, and of a feature's value
+NAMES_MAX = 40  # features, metrics and the like of one record
+EVIDENCE_BYTES_MAX = 4_096
+
+RECORD_BYTES_MAX = 64 * 1024  # larger ones are not shown
+ID_MAX = 2_000  # characters of an id or an episode that commands can name
+
+T = TypeVar("T")
+
+
+class Command(Struct):
+    """A command that a shard has taken."""
+
+    command: str
+    by: str = ""
+    time_ms: int = 0
+
+
+class Guard(Struct):
+    """What the guard did so far."""
+
+    tripped: dict[str, int] = {}
+    instead: dict[str, int] = {}
+    held: int = 0
+
+
+class Ahead(Struct):
+    """Metrics of a pipeline that forecasts."""
+
+    metrics: dict[str, float | None] = {}
+
+
+class Note(Struct):
+    """The numbers of a shard, from its journal; see `engine.note`."""
+
+    positions: dict[str, int]
+    watermark_ms: int | None = None
+    pending: int = 0
+    early: int = 0
+    labels: dict[str, int] = {}
+    version: str = ""
+    known: int | None = None
+    frozen: bool = False
+    counts: dict[str, int] = {}
+    drifts: dict[str, int] = {}
+    episodes: list[str] = []
+    metrics: dict[str, float | None] = {}
+    window_metrics: dict[str, float | None] = {}
+    coverage: float | None = None
+    label_delay_ms: dict[str, float | None] = {}
+    full: float | None = None
+    guard: Guard | None = None
+    forecast: Ahead | None = None
+    commands: list[Command] = []
+    loading: tuple[int, int] | None = None
+
+
+class Alert(Struct):
+    """A message about an episode."""
+
+    episode: str
+    state: str
+    kind: str
+    severity: str
+    sentence: str
+    update: int = 1
+    time_ms: int | None = None
+    opened_ms: int = 0
+    audience: list[str] = []
+    runbook: str = ""
+    acknowledged: bool = False
+    acknowledged_by: str = ""
+    silenced: bool = False
+    flapping: bool = False
+    evidence: dict[str, Any] = {}
+
+
+class Trip(Struct):
+    """A rung that tripped."""
+
+    rung: str
+    action: str = ""
+    limit: Any = None
+    excess: Any = None
+    feature: str = ""
+
+
+class Score(Struct):
+    """A served prediction."""
+
+    output_id: str
+    event_id: EventId
+    event_time_ms: int
+    guard: str
+    model_version: str = ""
+    prediction: Any = None
+    probability: float | None = None
+    decision: bool | None = None
+    instead: str = ""
+    tripped: list[Trip] = []
+    slate: list[Any] = []
+
+
+class Review(Struct):
+    """A prediction that is held, or what was decided about it."""
+
+    output_id: str
+    event_id: EventId
+    state: str
+    event_time_ms: int = 0
+    deadline_ms: int = 0
+    model_version: str = ""
+    prediction: Any = None
+    probability: float | None = None
+    tripped: list[Trip] = []
+    features: dict[str, Any] = {}
+    at_deadline: dict[str, Any] | None = None
+    last_value: Any = None
+    served: dict[str, Any] | None = None
+    by: str = ""
+    why: str = ""
+
+
+def read(value: bytes | None, form: type[T]) -> T | None:
+    """A record of an output topic by its form; None where it has another."""
+    document = document_of(value) if value is not None and len(value) <= RECORD_BYTES_MAX else None
+    return None if document is None else fit(document, form)
+
+
+def fit(document: Mapping[str, Any], form: type[T]) -> T | None:
+    """A document by its form; None where it has another."""
+    try:
+        return msgspec.convert(document, form)
+    except (ValueError, RecursionError):  # also msgspec's
+        return None
+
+
+def cut(text: object, most: int = TEXT_MAX) -> str:
+    """A text that is not too long to be shown."""
+    shown = text if isinstance(text, str) else str(text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def plain(value: Any) -> Any:
+    """A value of a record as JSON that a page can show: a number that is one, a truth, or a text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        if not isfinite(value):
+            return str(value)
+        return value if abs(value) < 2**53 else cut(str(value), NAME_MAX)
+    if isinstance(value, str):
+        return cut(value, NAME_MAX)
+    return cut(orjson.dumps(value, default=str).decode(), NAME_MAX)
+
+
+def plain_all(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Named values, not too many."""
+    return {cut(name, NAME_MAX): plain(value) for name, value in list(values.items())[:NAMES_MAX]}
+
+
+def evidence_of(alert: Alert) -> dict[str, Any]:
+    """The numbers behind an alert, where they are not too long to be shown."""
+    try:
+        return alert.evidence if len(orjson.dumps(alert.evidence)) <= EVIDENCE_BYTES_MAX else {}
+    except TypeError:
+        return {}

@@ -1,0 +1,167 @@
+"""One sentence: is all well, and if not, what is wrong and since when. Everything is looked at, the worst comes first.
+
+Pure: what is known comes as arguments, and so does the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from driftline.core.wording import percent
+from driftline.engine.fullness import FULL
+from driftline.web.board import CRITICAL, Board, Episode, Shard
+from driftline.web.record import cut
+
+STALLED_MS = 30_000  # a shard with records to read that has written nothing for so long does not move
+QUIET_MS = 60_000
+LAG_MAX = 10_000  # records; beyond, being behind is worth a word
+
+Level: TypeAlias = Literal["bad", "warning", "waiting", "good"]
+
+
+class Situation(Struct, frozen=True):
+    """What the topics do not say.
+
+    Args:
+        now_ms: wall time.
+        away_ms: since when Kafka has not answered; None while it does.
+        loaded: the history has been read.
+        trouble: why the page cannot read the topics although Kafka answers; empty where it can.
+    """
+
+    now_ms: int
+    away_ms: int | None = None
+    loaded: bool = True
+    trouble: str = ""
+
+
+class Finding(Struct, frozen=True):
+    """Something worth a word.
+
+    Args:
+        since_ms: wall time; None where that is not known.
+        place: section of the page that has more of it.
+    """
+
+    level: Level
+    text: str
+    since_ms: int | None = None
+    place: str = ""
+
+
+class Verdict(Struct, frozen=True):
+    """The sentence, and what else there is to say."""
+
+    level: Level
+    text: str
+    since_ms: int | None
+    place: str
+    also: Sequence[Finding]
+
+
+def verdict_of(board: Board, situation: Situation) -> Verdict:
+    """How the pipeline is."""
+    found = sorted(_findings(board, situation), key=lambda one: _RANK[one.level])
+    if found and found[0].level != "good":
+        first = found[0]
+        return Verdict(first.level, first.text, first.since_ms, first.place, found[1:])
+    ended = [one.wall_ms for one in board.episodes.values() if not one.is_open]
+    return Verdict("good", "All is well.", max(ended, default=None), "", found)
+
+
+_RANK: dict[Level, int] = {"bad": 0, "waiting": 1, "warning": 2, "good": 3}
+
+
+def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
+    if situation.away_ms is not None:
+        text = "Kafka does not answer. Nothing is scored until it does, and nothing is lost; what is below is old."
+        yield Finding("bad", text, situation.away_ms, "workers")
+    elif situation.trouble:
+        yield Finding("bad", f"The topics cannot be read: {situation.trouble}", None, "workers")
+    elif not situation.loaded:
+        yield Finding("waiting", "Reading the topics.")
+        return
+    if not any(shard.note is not None for shard in board.shards.values()):
+        yield Finding("waiting", "No data: no event has been processed yet.")
+    if situation.away_ms is None:
+        yield from _workers(board, situation.now_ms)
+    yield from _alerts(board)
+    yield from _shards(board, situation.now_ms)
+    if board.reviews:
+        waiting = f"{len(board.reviews):,} prediction{'s wait' if len(board.reviews) > 1 else ' waits'}"
+        yield Finding("warning", f"{waiting} for a decision.", None, "reviews")
+
+
+def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
+    """Shards that nobody has, and shards that do not move."""
+    workers = board.workers
+    if workers is not None:
+        here = [one for one in workers.values() if one.gone_ms is None]
+        gone = [one.gone_ms for one in workers.values() if one.gone_ms is not None]
+        owned = {number for one in here for number in one.shards}
+        alone = [number for number in board.shards if number not in owned]
+        if not here:
+            yield Finding("bad", "No worker runs: nothing is scored.", max(gone, default=None), "workers")
+        elif alone:
+            text = f"{_named(alone)} no worker: {'their' if len(alone) > 1 else 'its'} events wait."
+            yield Finding("bad", text, max(gone, default=None), "workers")
+    for shard in board.shards.values():
+        behind = sum(shard.behind.values())
+        if behind and shard.moved_ms and now_ms - shard.moved_ms > STALLED_MS:
+            text = f"Shard {shard.number} does not move, with {behind:,} records to read."
+            yield Finding("bad", text, shard.moved_ms, "workers")
+
+
+def _named(shards: Sequence[int]) -> str:
+    names = ", ".join(map(str, shards[:8])) + (", ..." if len(shards) > 8 else "")
+    return f"Shards {names} have" if len(shards) > 1 else f"Shard {names} has"
+
+
+def _alerts(board: Board) -> Iterator[Finding]:
+    """Open episodes, the worst and then the latest first; several are one sentence and a count."""
+    there = [one for one in board.episodes.values() if one.is_open]
+    there.sort(key=lambda one: (one.alert.severity != CRITICAL, -one.opened_wall_ms))
+    for severity in (True, False):
+        ours = [one for one in there if (one.alert.severity == CRITICAL) is severity]
+        if ours:
+            rest = len(ours) - 1
+            more = f" And {rest} more {'critical ' * severity}alert{'s' * (rest > 1)}." if rest else ""
+            text = f"{cut(ours[0].alert.sentence)}{_answered(ours[0])}{more}"
+            yield Finding("bad" if severity else "warning", text, ours[0].opened_wall_ms, "episodes")
+
+
+def _answered(episode: Episode) -> str:
+    """Whether someone has seen to it."""
+    alert = episode.alert
+    if alert.acknowledged:
+        return f" Acknowledged{f' by {cut(alert.acknowledged_by, 100)}' if alert.acknowledged_by else ''}."
+    return " Silenced." if alert.silenced else ""
+
+
+def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
+    for shard in board.shards.values():
+        note = shard.note
+        if note is None:
+            continue
+        if note.full is not None and note.full >= FULL:
+            text = f"Shard {shard.number} is {percent(min(note.full, 1.0))} full and will fall behind."
+            yield Finding("warning", text, None, "workers")
+        if note.frozen:
+            yield Finding("warning", f"Shard {shard.number} is frozen: it scores and does not learn.", None, "workers")
+        if note.known == 0 and note.counts.get("scored"):
+            text = "The model is untrained: its predictions mean nothing yet."
+            yield Finding("warning", text, None, "metric")
+        yield from _pace(shard, now_ms)
+
+
+def _pace(shard: Shard, now_ms: int) -> Iterator[Finding]:
+    """How far behind, and whether there is anything to do."""
+    behind = sum(shard.behind.values())
+    if behind > LAG_MAX:
+        text = f"Shard {shard.number} is {behind:,} records behind and works through them."
+        yield Finding("warning", text, None, "workers")
+    elif not behind and shard.moved_ms and now_ms - shard.moved_ms > QUIET_MS:
+        yield Finding("good", f"No new records for shard {shard.number}.", shard.moved_ms, "numbers")

@@ -1,0 +1,324 @@
+"""What the page makes of the records that it reads, whoever wrote them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from driftline.web.board import EPISODES_MAX, REVIEWS_MAX, SCORES_MAX, Board, Episode
+from driftline.web.curve import MARKS_MAX, Curve, Point, rows_of
+from driftline.web.record import TEXT_MAX, Alert, Note, Review, Score, fit, plain, read
+from driftline.web.verdict import QUIET_MS, STALLED_MS, Situation, Verdict, verdict_of
+from driftline.web.view import sections
+from tests.support.pipelines import pipeline
+
+NOW_MS = 1_700_000_000_000
+
+
+def note(**changes: Any) -> Note:
+    made = {
+        "positions": {"events": 5},
+        "watermark_ms": NOW_MS,
+        "version": "1.5",
+        "metrics": {"Accuracy": 0.9},
+        **changes,
+    }
+    found = fit(made, Note)
+    assert found is not None
+    return found
+
+
+def alert(episode: str = "cards-0-loss-e7", **changes: Any) -> Alert:
+    made = {
+        "episode": episode,
+        "state": "opened",
+        "kind": "concept_drift",
+        "severity": "warning",
+        "sentence": "The model is worse than it was.",
+        "opened_ms": NOW_MS,
+        "time_ms": NOW_MS,
+        **changes,
+    }
+    found = fit(made, Alert)
+    assert found is not None
+    return found
+
+
+def board(**changes: Any) -> Board:
+    """A pipeline of one shard, at work."""
+    made = Board()
+    made.begin(1)
+    made.take_entry(0, NOW_MS - 1_000, note(**changes))
+    made.take_members([("worker-a", "10.0.0.1", (0,))], NOW_MS - 60_000)
+    return made
+
+
+def look(there: Board, **situation: Any) -> Verdict:
+    return verdict_of(there, Situation(**{"now_ms": NOW_MS, **situation}))
+
+
+# -- the sentence
+
+
+def test_a_pipeline_at_work_without_alerts_is_well() -> None:
+    assert look(board()).level == "good"
+
+
+def test_kafka_that_is_away_comes_first_and_since_when() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert(severity="critical"))
+    found = look(there, away_ms=NOW_MS - 5_000)
+    assert (found.level, found.since_ms) == ("bad", NOW_MS - 5_000)
+    assert found.text.startswith("Kafka does not answer")
+    assert "worse" in found.also[0].text
+
+
+def test_without_any_record_there_is_no_data() -> None:
+    there = Board()
+    there.begin(1)
+    assert look(there).text.startswith("No data")
+    assert look(there, loaded=False).text == "Reading the topics."
+
+
+def test_the_worst_open_alert_is_the_sentence_with_its_beginning() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS - 9_000, alert("cards-0-a"))
+    there.take_alert(0, NOW_MS - 8_000, alert("cards-0-b", severity="critical", sentence="It is much worse."))
+    there.take_alert(0, NOW_MS - 7_000, alert("cards-0-c"))
+    found = look(there)
+    assert (found.level, found.text, found.since_ms) == ("bad", "It is much worse.", NOW_MS - 8_000)
+    assert "And 1 more alert." in found.also[0].text
+
+
+def test_an_alert_that_is_over_is_not_in_the_sentence() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS - 9_000, alert())
+    there.take_alert(0, NOW_MS - 3_000, alert(state="resolved", update=2))
+    assert (look(there).level, look(there).since_ms) == ("good", NOW_MS - 3_000)
+
+
+def test_an_acknowledged_alert_says_by_whom() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert(acknowledged=True, acknowledged_by="ana"))
+    assert look(there).text.endswith("Acknowledged by ana.")
+
+
+def test_a_worker_that_is_gone_leaves_its_shard_alone() -> None:
+    there = board()
+    there.take_members([], NOW_MS - 2_000)
+    assert (look(there).level, look(there).text) == ("bad", "No worker runs: nothing is scored.")
+    assert look(there).since_ms == NOW_MS - 2_000
+    there.take_members([("worker-b", "10.0.0.2", (0,))], NOW_MS)
+    assert look(there).level == "good"
+    assert [mark.text for mark in there.marks] == ["A worker left (10.0.0.1)", "A worker joined (10.0.0.2)"]
+
+
+def test_a_shard_with_records_to_read_that_does_not_move_is_trouble() -> None:
+    there = board()
+    there.take_ends({0: {"events": 9}})
+    assert look(there, now_ms=NOW_MS + STALLED_MS - 2_000).level == "good"
+    assert look(there, now_ms=NOW_MS + STALLED_MS).text == "Shard 0 does not move, with 4 records to read."
+
+
+def test_no_new_records_is_well_and_says_so() -> None:
+    there = board()
+    there.take_ends({0: {"events": 5}})
+    found = look(there, now_ms=NOW_MS + QUIET_MS)
+    assert found.level == "good"
+    assert found.also[0].text == "No new records for shard 0."
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"full": 0.93}, "93.0% full"),
+        ({"frozen": True}, "is frozen"),
+        ({"known": 0, "counts": {"scored": 5}}, "untrained"),
+    ],
+)
+def test_what_a_shard_says_of_itself_is_a_warning(changes: dict[str, Any], text: str) -> None:
+    found = look(board(**changes))
+    assert found.level == "warning"
+    assert text in found.text
+
+
+# -- bounds, and records of others
+
+
+def test_all_that_is_kept_is_bounded() -> None:
+    there = board()
+    for number in range(EPISODES_MAX + 50):
+        there.take_alert(0, NOW_MS, alert(f"cards-0-{number}", state="resolved" if number % 2 else "opened"))
+    for number in range(REVIEWS_MAX + 50):
+        there.take_review(Review(output_id=f"e-0-{number}-5", event_id=number, state="held"))
+    for number in range(SCORES_MAX + 50):
+        there.take_score(Score(f"e-0-{number}-0", number, NOW_MS, "served"))
+    assert len(there.episodes) == EPISODES_MAX
+    assert sum(one.is_open for one in there.episodes.values()) == EPISODES_MAX // 2 + 25, "those that are over go first"
+    assert len(there.reviews) == REVIEWS_MAX
+    assert len(there.scores) == SCORES_MAX
+    assert len(there.marks) == MARKS_MAX
+    made = sections(there, pipeline(), Situation(NOW_MS))
+    assert len(orjson.dumps(made)) < 300_000
+
+
+def test_a_curve_keeps_its_whole_span_and_is_finest_at_its_end() -> None:
+    curve = Curve(100)
+    for time_ms in range(10_000):
+        curve.add(Point(0, time_ms, time_ms, {"a": float(time_ms)}, {}))
+    times = [point.time_ms for point in curve.points]
+    assert len(times) <= 100
+    assert times[0] == 0
+    assert times[-25:] == list(range(9_975, 10_000))
+    assert times == sorted(times)
+
+
+def test_time_that_goes_back_makes_no_point() -> None:
+    curve = Curve(100)
+    assert curve.add(Point(0, 10, 1, {"a": 1.0}, {}))
+    assert not curve.add(Point(0, 9, 2, {"a": 2.0}, {}))
+    assert not curve.add(Point(0, 10, 3, {"a": 1.0}, {}))
+    assert curve.add(Point(0, 10, 4, {"a": 2.0}, {})), "the same time with other numbers"
+    assert [point.window for point in curve.points] == [{"a": 2.0}]
+
+
+def test_points_name_their_metrics_once() -> None:
+    points = [Point(0, 1, 1, {"a": 1 / 3}, {}), Point(0, 2, 2, {}, {"b": None})]
+    packed = rows_of(points)
+    assert packed == {
+        "names": ["a", "b"],
+        "rows": [[0, 1, 1, [0.333333, None], [None, None]], [0, 2, 2, [None, None], [None, None]]],
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"episode": 7}',
+        b'{"episode": "a", "state": [], "kind": "b", "severity": "c", "sentence": "d"}',
+        b"[" * 100_000,
+        b'{"a":' * 500 + b"1" + b"}" * 500,
+    ],
+)
+def test_what_is_no_alert_is_passed_over(value: bytes | None) -> None:
+    assert read(value, Alert) is None
+
+
+def test_long_and_odd_texts_are_cut_and_stay_text() -> None:
+    hostile = "<img src=x onerror=alert(1)>" * 50
+    there = board()
+    there.take_alert(
+        0, NOW_MS, alert(hostile, sentence=hostile, runbook="javascript:alert(1)", evidence={"a": hostile})
+    )
+    there.take_review(Review(output_id=hostile, event_id=hostile, state="held", features={hostile: hostile}))
+    there.take_score(Score(hostile, hostile, NOW_MS, hostile, prediction=[[[hostile]]]))
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    names = {hostile}  # commands need an episode's whole name
+    assert max(len(text) for text in _texts(made) if text not in names) <= TEXT_MAX
+    assert plain(float("nan")) == "nan"
+    assert plain(2**60) == str(2**60), "a page's numbers have 53 bits"
+
+
+def test_records_that_are_too_large_to_show_are_passed_over() -> None:
+    assert read(b'{"output_id":"a","event_id":1,"event_time_ms":1,"guard":"%s"}' % (b"a" * 100), Score) is not None
+    assert read(b'{"output_id":"a","event_id":1,"event_time_ms":1,"guard":"%s"}' % (b"a" * 70_000), Score) is None
+    there = board()
+    there.take_alert(0, NOW_MS, alert("a" * 5_000))
+    there.take_review(Review(output_id="e-0-1-5", event_id="a" * 5_000, state="held"))
+    assert not there.episodes
+    assert not there.reviews
+
+
+def _texts(document: Any) -> list[str]:
+    if isinstance(document, str):
+        return [document]
+    if isinstance(document, dict):
+        return [text for pair in document.items() for part in pair for text in _texts(part)]
+    return [text for part in document for text in _texts(part)] if isinstance(document, list | tuple) else []
+
+
+# -- what happens to what is known
+
+
+def test_repeats_and_late_messages_change_nothing() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert(state="resolved", update=3))
+    there.take_alert(0, NOW_MS + 1, alert(update=1))
+    (episode,) = there.episodes.values()
+    assert (episode.state, episode.alert.update) == ("resolved", 3)
+
+
+def test_an_episode_that_its_shard_forgot_is_over() -> None:
+    """A shard that started over has no episode any more, and no message will end it."""
+    there = board()
+    there.take_alert(0, NOW_MS, alert())
+    there.take_entry(0, NOW_MS + 1_000, note(episodes=[]))
+    assert _only(there).is_open, "the journal may be read before the alert that was written with it"
+    there.take_entry(0, NOW_MS + 60_000, note(episodes=["cards-0-loss-e7"]))
+    assert _only(there).is_open
+    there.take_entry(0, NOW_MS + 61_000, note(episodes=[]))
+    assert _only(there).state == "ended"
+
+
+def _only(there: Board) -> Episode:
+    (episode,) = there.episodes.values()
+    return episode
+
+
+def test_open_episodes_that_were_not_read_are_named() -> None:
+    made: Any = sections(board(episodes=["cards-0-old"]), pipeline(), Situation(NOW_MS))
+    assert made["episodes"]["open"] == 1
+    assert made["episodes"]["unread"] == ["cards-0-old"]
+
+
+def test_what_changes_between_notes_is_marked() -> None:
+    there = board()
+    guard = {"tripped": {"range clip": 2}}
+    there.take_entry(0, NOW_MS, note(version="2.5", drifts={"loss rise": 1}, guard=guard, frozen=True))
+    there.take_entry(0, NOW_MS + 1, note(version="2.6", drifts={"loss rise": 1}, guard=guard, frozen=True))
+    assert [(mark.kind, mark.text) for mark in there.marks] == [
+        ("model", "Model generation 2 took over from 1"),
+        ("drift", "Drift detected: loss rise"),
+        ("guard", "The guard acted on 2 predictions"),
+        ("model", "Learning was frozen"),
+    ]
+
+
+def test_trips_in_a_row_are_one_mark() -> None:
+    there = board(guard={"tripped": {}})
+    for count in range(1, 4):
+        there.take_entry(0, NOW_MS + count, note(guard={"tripped": {"range clip": count}}))
+    assert [mark.text for mark in there.marks] == ["The guard acted on 3 predictions"]
+
+
+def test_a_decision_takes_its_review_away() -> None:
+    there = board()
+    for state in ("held", "approved", "approved"):
+        there.take_review(Review(output_id="e-0-1-5", event_id="p1", state=state))
+    there.take_review(Review(output_id="e-0-2-5", event_id=1, state="held"))
+    there.take_review(Review(output_id="e-0-3-5", event_id="1", state="refused"))
+    assert (list(there.reviews), there.decided) == (["1"], 1)
+
+
+def test_rates_are_of_the_latest_seconds() -> None:
+    there = Board()
+    there.begin(1)
+    for second in range(60):
+        counts = {"scored": 100 * second}
+        there.take_entry(0, NOW_MS + second * 1_000, note(counts=counts, labels={"joined": 10 * second}))
+    shard = there.shards[0]
+    assert shard.rates(NOW_MS + 59_000) == (100.0, 10.0)
+    assert shard.rates(NOW_MS + 200_000) == (0.0, 0.0)
+
+
+def test_lag_is_what_lies_between_positions_and_ends() -> None:
+    there = board(positions={"events": 5, "events:2": 7, "labels": 3})
+    there.take_ends({0: {"events": 9, "events:2": 8, "labels": 3, "unknown": 5}})
+    assert there.shards[0].behind == {"events": 5, "labels": 0, "unknown": 0}

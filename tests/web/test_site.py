@@ -1,0 +1,200 @@
+"""The page as a browser, or a stranger, asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from importlib import resources
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from driftline.config import Settings
+from driftline.web import site as pages
+from driftline.web import stream as streams
+from driftline.web.feed import BoardFeed
+from driftline.web.site import FILES, HEADERS, Site
+from driftline.web.stream import Stream
+from tests.support.pipelines import pipeline, settings
+from tests.web.test_board import NOW_MS, alert, board, note
+
+Client = TestClient[web.Request, web.Application]
+
+
+class StillFeed(BoardFeed):
+    """One that reads no broker; counts who looks."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(pipeline(), settings, clock=lambda: NOW_MS)
+        self.board, self.loaded = board(), True
+        self.looking = 0
+
+    def enter(self) -> None:
+        self.looking += 1
+
+    def leave(self) -> None:
+        self.looking -= 1
+
+
+@pytest.fixture
+def feed(monkeypatch: pytest.MonkeyPatch) -> StillFeed:
+    monkeypatch.setattr(streams, "TICK_S", 0.01)
+    return StillFeed(settings("127.0.0.1:1"))
+
+
+@pytest.fixture
+async def client(feed: StillFeed) -> AsyncIterator[Client]:
+    async with _served(feed, settings("127.0.0.1:1")) as made:
+        yield made
+
+
+def _served(feed: StillFeed, settings: Settings) -> Client:
+    site = Site(pipeline(), settings)
+    site._stream = Stream(feed, pipeline())
+    app = web.Application()
+    site.add_to(app)
+    return TestClient(TestServer(app))
+
+
+async def frames(answer: aiohttp.ClientResponse, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """The next events of a stream."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    while len(found) < count:
+        block = await asyncio.wait_for(answer.content.readuntil(b"\n\n"), 10)
+        if block.startswith(b"event: "):
+            event, data = block.decode().strip().split("\n")
+            found.append((event.removeprefix("event: "), orjson.loads(data.removeprefix("data: "))))
+    return found
+
+
+@pytest.mark.parametrize("path", [*FILES, "/api/about", "/api/state"])
+async def test_every_answer_keeps_the_page_to_itself(client: Client, path: str) -> None:
+    answer = await client.get(path)
+    assert answer.status == 200
+    assert {name: answer.headers[name] for name in HEADERS if name != "Cache-Control"} == {
+        name: value for name, value in HEADERS.items() if name != "Cache-Control"
+    }
+    policy = answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+async def test_a_file_that_a_browser_has_is_not_sent_again(client: Client) -> None:
+    tag = (await client.get("/static/page.js")).headers["ETag"]
+    assert (await client.get("/static/page.js", headers={"If-None-Match": tag})).status == 304
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/", "/static/../site.py", "/static/%2e%2e/site.py", "/static/uplot", "/api", "/api/action"]
+)
+async def test_nothing_else_is_served(client: Client, path: str) -> None:
+    assert (await client.get(path)).status in (404, 405)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:6066", "127.0.0.1.evil.example", "[::2]:6066", ""])
+@pytest.mark.parametrize("path", ["/", "/api/state", "/api/stream"])
+async def test_another_name_for_this_machine_is_refused(client: Client, path: str, host: str) -> None:
+    """A page of another origin whose name leads here could read it otherwise."""
+    assert (await client.get(path, headers={"Host": host})).status == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:6066", "127.0.0.1", "[::1]:6066"])
+async def test_this_machine_is_not(client: Client, host: str) -> None:
+    assert (await client.get("/", headers={"Host": host})).status == 200
+
+
+async def test_a_worker_for_other_machines_is_asked_by_any_name(feed: StillFeed) -> None:
+    open_to_all = settings("127.0.0.1:1").model_copy(update={"web_host": "0.0.0.0"})
+    async with _served(feed, open_to_all) as client:
+        assert (await client.get("/", headers={"Host": "worker.example"})).status == 200
+
+
+async def test_a_stream_begins_with_everything_and_goes_on_with_what_changed(client: Client, feed: StillFeed) -> None:
+    async with client.get("/api/stream") as answer:
+        ((event, everything),) = await frames(answer, 1)
+        assert event == "all"
+        assert everything["verdict"]["level"] == "good"
+        assert len(everything["points"]["rows"]) == 1
+        feed.board.take_alert(0, NOW_MS, alert())
+        ((event, changed),) = await frames(answer, 1)
+        assert event == "change"
+        assert set(changed) == {"now_ms", "verdict", "episodes", "marks"}
+        feed.board.take_entry(0, NOW_MS, note(watermark_ms=NOW_MS + 1))
+        ((event, changed),) = await frames(answer, 1)
+        assert len(changed["points"]["rows"]) == 1
+
+
+async def test_many_pages_share_one_reader_and_leave_nothing(client: Client, feed: StillFeed) -> None:
+    answers = [await client.get("/api/stream") for _ in range(10)]
+    firsts = [await frames(answer, 1) for answer in answers]
+    assert all(first == firsts[0] for first in firsts)
+    feed.board.take_alert(0, NOW_MS, alert())
+    assert all([(await frames(answer, 1))[0][0] == "change" for answer in answers])
+    assert feed.looking == 10
+    for answer in answers:
+        answer.close()
+    async with asyncio.timeout(10):
+        while feed.looking:
+            feed.board.take_entry(0, NOW_MS, note(pending=feed.looking))  # a page that is gone is noticed at a write
+            await asyncio.sleep(0.01)
+
+
+async def test_there_is_room_for_so_many_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "PAGES_MAX", 1)
+    async with client.get("/api/stream") as answer:
+        await frames(answer, 1)
+        assert (await client.get("/api/stream")).status == 503
+
+
+async def test_a_page_that_missed_something_gets_everything(feed: StillFeed) -> None:
+    stream = Stream(feed, pipeline())
+    gone_on = stream.frames()
+    assert (await anext(gone_on)).startswith(b"event: all")
+    for pending in (1, 2):
+        feed.board.take_entry(0, NOW_MS, note(pending=pending))
+        stream._tick()
+    assert (await anext(gone_on)).startswith(b"event: all")
+    await gone_on.aclose()
+    await stream.close()
+
+
+async def test_a_board_that_began_anew_is_sent_whole(feed: StillFeed) -> None:
+    stream = Stream(feed, pipeline())
+    reading = stream.frames()
+    await anext(reading)
+    feed.board = board(metrics={"Accuracy": 0.5})
+    stream._tick()
+    frame = await anext(reading)
+    assert frame.startswith(b"event: all")
+    assert b"0.5" in frame
+    await reading.aclose()
+    await stream.close()
+
+
+async def test_streams_end_when_the_worker_stops(feed: StillFeed) -> None:
+    async with _served(feed, settings("127.0.0.1:1")) as client:
+        answer = await client.get("/api/stream")
+        await frames(answer, 1)
+    assert feed.looking == 0
+
+
+def test_the_files_ask_no_other_host_and_run_nothing_inline() -> None:
+    folder = resources.files("driftline.web") / "static"
+    page = (folder / "page.html").read_text("utf-8")
+    assert not re.search(r"\son\w+=|<style|style=|javascript:", page)
+    assert all('src="/static/' in tag for tag in re.findall(r"<script[^>]*>", page))
+    for name in ("page.html", "page.css", "page.js", "chart.js"):
+        text = (folder / name).read_text("utf-8")
+        assert not re.search(r"https?://[\w.]+|url\(|@import", text), name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), name
+    assert "MIT License" in (folder / "uplot" / "LICENSE").read_text("utf-8")
+
+
+def test_the_files_are_in_the_package() -> None:
+    folder = resources.files("driftline.web") / "static"
+    assert all((folder / name).is_file() for name, _ in FILES.values())
