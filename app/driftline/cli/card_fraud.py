@@ -34,6 +34,11 @@ model: |
   (Select('amount', 'hour', 'distance_km', 'online') | StandardScaler()) + (Select('country') | OneHotEncoder())
   | LogisticRegression()
 metrics: [Accuracy, ROCAUC, LogLoss]
+kpi:
+  fraud_loss:
+    unit: EUR
+    costs: {{false_negative: amount, false_positive: 5, true_positive: 5}}
+    by: country
 drift:
   error: ADWIN(delta=0.002)
 """

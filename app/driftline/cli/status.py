@@ -29,6 +29,7 @@ from driftline.engine.fullness import FULL, full_text
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, leaderless, partition_counts, unreachable
+from driftline.operate.kpi import kpi_lines
 from driftline.operate.status import ShardStatus, by_topic, look
 from driftline.transport.obstacle import wider_text
 
@@ -198,6 +199,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: latest commands: {', '.join(latest)}"
         if forecast := note.get("forecast"):
             yield f"shard {shard.partition}: {_forecasts(forecast)}"
+        for name, kpi in note.get("kpi", {}).items():
+            yield from (f"shard {shard.partition}: {line}" for line in kpi_lines(name, kpi))
         if (guard := note.get("guard")) and guard.get("held"):
             yield f"shard {shard.partition}: {guard['held']:,} predictions wait for `driftline review`"
         if (guard := note.get("guard")) and guard["tripped"]:

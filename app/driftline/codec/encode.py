@@ -25,6 +25,7 @@ from driftline.codec.value import (
     features_of,
     forecast_of,
     judged_of,
+    priced_of,
     shown,
     slate_of,
     to_json,
@@ -210,6 +211,8 @@ class Encoder:
             value.unserved = unserved_of(outcome.unserved)
         if outcome.judged is not None:
             value.forecast = judged_of(outcome.judged, self._by)
+        if outcome.priced:
+            value.kpi = priced_of(outcome.priced)
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
         partition = self._partition(self._outcomes, outcome.partition)
         return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")

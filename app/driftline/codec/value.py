@@ -7,14 +7,15 @@ digests of what was published are kept in journals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from driftline.core.output import Forecast, Judged, Prediction, Trip, Unserved
+from driftline.core.metric.account import MICRO
+from driftline.core.output import Forecast, Judged, Prediction, Priced, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.record import EventId, FeatureValue, LabelValue
@@ -138,6 +139,16 @@ class ServedValue(Struct, gc=False):
     instead: str | UnsetType = UNSET
 
 
+class PricedValue(Struct, gc=False):
+    """What an event came to under a KPI."""
+
+    decision: str | UnsetType
+    cost: float | UnsetType
+    value: float | UnsetType
+    estimated: bool | UnsetType
+    lacking: str | UnsetType
+
+
 class OutcomeValue(Struct, gc=False):
     """Of an outcome; see `schemas/outcome.schema.json`."""
 
@@ -163,6 +174,23 @@ class OutcomeValue(Struct, gc=False):
     policies: Any = UNSET
     unserved: list[UnservedValue] | UnsetType = UNSET
     forecast: JudgedValue | UnsetType = UNSET
+    kpi: dict[str, PricedValue] | UnsetType = UNSET
+
+
+def priced_of(priced: Iterable[Priced]) -> dict[str, PricedValue]:
+    """What an event came to, as it is written."""
+    return {one.kpi: _priced(one) for one in priced}
+
+
+def _priced(one: Priced) -> PricedValue:
+    known = not one.lacking and bool(one.kind or one.estimated)
+    return PricedValue(
+        one.kind or UNSET,
+        one.cost / MICRO if known else UNSET,
+        one.value / MICRO if known else UNSET,
+        one.estimated or UNSET,
+        one.lacking or UNSET,
+    )
 
 
 def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:

@@ -94,6 +94,41 @@ class Unserved(Struct, frozen=True, gc=False, array_like=True):
 MODEL: Final = "model"
 
 
+class Stakes(Struct, frozen=True, gc=False, array_like=True):
+    """What a KPI needs to know of a served event until its truth comes.
+
+    Args:
+        layout: which fields `values` are of; see `core.metric.kpi`.
+        at_ms: the event's time, or the watermark where the event is ahead of it.
+        decision: whether it was decided as yes; None where there is no such decision.
+        values: of the fields that prices and segments are of, None where one is missing.
+    """
+
+    layout: int
+    at_ms: int
+    decision: bool | None
+    values: tuple[FeatureValue, ...]
+
+
+class Priced(Struct, frozen=True, gc=False, array_like=True):
+    """What one event came to under a KPI.
+
+    Args:
+        kpi: its name.
+        kind: of decision (`core.task.consequence`); empty where no prediction was served, or no label came.
+        cost, value: in millionths of the KPI's unit, as whole numbers, so that sums are exact in any order.
+        estimated: no label came, and they are what the model's probabilities say.
+        lacking: why there is no amount; empty where there is one.
+    """
+
+    kpi: str
+    kind: str
+    cost: int
+    value: int
+    estimated: bool = False
+    lacking: str = ""
+
+
 class Trip(Struct, frozen=True, gc=False, array_like=True):
     """A rung of the guard that a prediction did not pass.
 
@@ -281,6 +316,8 @@ class Outcome(Struct, frozen=True, gc=False):
         partition: of the event or label that it is about; `OWN` where it is the shard's own number.
         unserved: what else was predicted of the event.
         judged: the forecasts whose truth the event is; None of other tasks.
+        priced: what it came to, by KPI.
+        stakes: what that was made from; not part of what is written.
     """
 
     output_id: str
@@ -299,6 +336,8 @@ class Outcome(Struct, frozen=True, gc=False):
     partition: int = OWN
     unserved: tuple[Unserved, ...] = ()
     judged: Judged | None = None
+    priced: tuple[Priced, ...] = ()
+    stakes: Stakes | None = None
 
 
 @final

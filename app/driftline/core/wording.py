@@ -28,3 +28,10 @@ def escaped(text: str, *, lines: bool = False) -> str:
         lines: ends of lines and tabs stay.
     """
     return text.translate(_ESCAPES_OF_LINES if lines else _ESCAPES)
+
+
+def money(amount: float, unit: str) -> str:
+    """An amount with its unit: `1,204.50 EUR`, `3 orders`; from a hundred thousand on without a fraction."""
+    if abs(amount) >= 100_000 or amount == round(amount):
+        return f"{amount:,.0f} {unit}"
+    return f"{amount:,.2f} {unit}" if abs(amount) >= 0.1 else f"{amount:.3g} {unit}"

@@ -20,6 +20,7 @@ from driftline.engine.outage import Outage
 from driftline.engine.runner import Runner
 from driftline.engine.tally import Histogram, Tally
 from driftline.engine.worker import Worker
+from driftline.operate.kpi import KpiSeries
 from driftline.operate.notify import Notifier
 
 _KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
@@ -210,7 +211,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
-    maturity, past, guard, ahead = _Maturity(), _History(), _Guard(), _Ahead()
+    maturity, past, guard, ahead, kpis = _Maturity(), _History(), _Guard(), _Ahead(), KpiSeries()
     for partition, runner in shards:
         live = runner.live
         if live is None:
@@ -220,6 +221,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
         past.add(partition, summary.get("history", {}))
         guard.add(partition, summary.get("guard"))
         ahead.add(partition, summary.get("forecast"), summary["counts"])
+        kpis.add(partition, summary.get("kpi", {}))
         pending.add_metric([partition], summary["pending"])
         early.add_metric([partition], summary["early"])
         for fate, count in summary["labels"].items():
@@ -249,6 +251,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
     yield from past.families()
     yield from guard.families()
     yield from ahead.families()
+    yield from kpis.families()
 
 
 class _Ahead:

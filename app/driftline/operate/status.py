@@ -23,6 +23,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name, input_place, topic_of
 from driftline.engine.trust import name_of
 from driftline.kafka.broker import KafkaBroker
+from driftline.operate.kpi import KpiNote
 from driftline.transport.obstacle import open_text
 from driftline.transport.port import Place
 
@@ -336,6 +337,7 @@ class _Note(Struct):
     acknowledged: list[str] = []
     history: dict[str, dict[str, int]] = {}
     full: float | None = None
+    kpi: dict[str, KpiNote] = {}
 
 
 def _sound(linked: Link) -> Link:

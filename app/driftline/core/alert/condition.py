@@ -74,6 +74,13 @@ class Condition(Enum):
         kind="guard",
         watched=lambda pipeline: () if pipeline.guard is None else pipeline.guard.rungs,
     )
+    KPI = Row(
+        name="kpi",
+        kind="kpi",
+        watched=lambda pipeline: [
+            name for name, form in pipeline.kpi.items() if form.target is not None or form.limit is not None
+        ],
+    )
     CHANGE = Row(
         name="model_change", kind="model_change", watched=lambda _: _if(True)
     )  # over as soon as it is reported

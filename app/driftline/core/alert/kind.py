@@ -35,7 +35,7 @@ def row_of(kind: AlertKind) -> Row:
             return Row("labels", ("data_science", "domain_expert"))
         case "score_drift":
             return Row("events", ("data_science", "operations"))
-        case "performance":
+        case "performance" | "kpi":
             return Row("labels", ("data_science", "domain_expert"))
         case "label_coverage" | "label_delay":
             return Row("labels", ("data_engineering", "data_science"))

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from msgspec import structs
-
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import note_drift, reject, watch_faults, watch_labels, watch_strays
+from driftline.core.fold.kpi import as_decided, price, price_again, stake, take_back
 from driftline.core.guard.ladder import Ladder
 from driftline.core.label.early import Held
 from driftline.core.label.life import Act, Move, State
 from driftline.core.label.pending import Found, Settled, Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
-from driftline.core.output import Outcome, OutcomeKind, Score
+from driftline.core.output import Outcome, OutcomeKind, Priced, Score
 from driftline.core.place import OWN
 from driftline.core.record import Event, EventId, Label, LabelValue
 from driftline.core.river.ahead import Asked, Given, Taught
@@ -73,7 +72,8 @@ def await_label(shard: Shard, event: Event, score: Score, series: bytes | None, 
     keys = shard.history.label_keys if shard.terms.label_history else ()
     served, own = (score.prediction, score.version), shard.own(source)
     carried = (source.offset, source.key, event.time_ms, event.features)
-    waiting = Waiting(*carried, *served, score.unserved, keys, own, series)
+    stakes = stake(shard, event, score.prediction) if shard.terms.priced else None
+    waiting = Waiting(*carried, *served, score.unserved, keys, own, series, stakes)
     index = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
         strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
@@ -128,6 +128,7 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     waiting, value = found.waiting, label.value
     if waiting is None or value is None:  # `_kept` and `_value`, without a call
         raise InvariantError("a label or its event is missing where both were to be joined")
+    as_served = waiting
     if shard.kept.decided:
         waiting = _as_decided(shard, label.event_id, waiting)
     prediction, label_time_ms, now_ms = waiting.prediction, label.time_ms, shard.watermark_ms or 0
@@ -141,7 +142,8 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
     output_id = _ending_id(shard, waiting)
-    _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out)
+    priced = price(shard, as_served, waiting, value, out) if shard.terms.priced else ()
+    _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out, priced=priced)
     watch_labels(shard, delay_ms, out)
     for drift in drifts:
         note_drift(shard, drift, out)
@@ -150,6 +152,7 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
 def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
     """`_join`, for one of several labels."""
     waiting, value = _kept(found), _value(label)
+    as_served = waiting
     if shard.kept.decided:
         waiting = _as_decided(shard, label.event_id, waiting, last=False)
     prediction, now_ms = waiting.prediction, shard.now_ms
@@ -164,7 +167,11 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     if count >= shard.labels_max:
         end_wait(shard, found.index, "", out)
     drifts = shard.monitors.on_label(value, prediction)
-    _settle(shard, "joined", _label_id(shard, label), label.event_id, waiting, value, label.time_ms, None, out)
+    priced: tuple[Priced, ...] = ()
+    if shard.terms.priced:
+        priced = price(shard, as_served, waiting, value, out) if first else price_again(shard, waiting, value, out)
+    output_id = _label_id(shard, label)
+    _settle(shard, "joined", output_id, label.event_id, waiting, value, label.time_ms, None, out, priced=priced)
     if first:
         watch_labels(shard, delay_ms, out)
     for drift in drifts:
@@ -204,7 +211,8 @@ def _reap(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None
     pending.settle(found.index, move.then.fate, shard.now_ms)
     drifts = shard.monitors.on_label(value, prediction)
     kind, detail = move.act.deed.published, why if delay_ms is None else None
-    _settle(shard, kind, _ending_id(shard, waiting), event_id, waiting, value, first_ms, detail, out)
+    priced = price(shard, waiting, waiting, value, out, assumed=delay_ms is None) if shard.terms.priced else ()
+    _settle(shard, kind, _ending_id(shard, waiting), event_id, waiting, value, first_ms, detail, out, priced=priced)
     watch_labels(shard, delay_ms, out)
     for drift in drifts:
         note_drift(shard, drift, out)
@@ -212,13 +220,14 @@ def _reap(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None
 
 def _expire(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
     pending, now_ms, waiting = shard.pending, shard.now_ms, _kept(found)
-    event_id = pending.id_at(found.index)
+    event_id, as_served = pending.id_at(found.index), waiting
     if shard.kept.decided:
         waiting = _as_decided(shard, event_id, waiting)
     shard.maturity.on_expiry()
     shard.strays.give_up(event_id, pending.seen_ms(found.index), now_ms, pending.wait_ms)
     pending.settle(found.index, move.then.fate, now_ms)
-    _settle(shard, "expired", _ending_id(shard, waiting), event_id, waiting, None, None, why, out)
+    priced = price(shard, as_served, waiting, None, out) if shard.terms.priced else ()
+    _settle(shard, "expired", _ending_id(shard, waiting), event_id, waiting, None, None, why, out, priced=priced)
     watch_labels(shard, None, out)
 
 
@@ -227,7 +236,7 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     pending, assumed, waiting = shard.pending, shard.assumed, _kept(found)
     if assumed is None:
         raise InvariantError("a label was to be assumed, and the pipeline names none")
-    event_id = pending.id_at(found.index)
+    event_id, as_served = pending.id_at(found.index), waiting
     if shard.kept.decided:
         waiting = _as_decided(shard, event_id, waiting)
     shard.maturity.on_expiry()
@@ -236,7 +245,8 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     if waiting.keys:
         shard.history.label(waiting.keys, assumed, shard.now_ms, shard.now_ms)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
-    _settle(shard, "assumed", _ending_id(shard, waiting), event_id, waiting, assumed, None, why, out)
+    priced = price(shard, as_served, waiting, assumed, out, assumed=True) if shard.terms.priced else ()
+    _settle(shard, "assumed", _ending_id(shard, waiting), event_id, waiting, assumed, None, why, out, priced=priced)
     watch_labels(shard, None, out)
     for drift in drifts:
         note_drift(shard, drift, out)
@@ -267,6 +277,9 @@ def _confirm(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _count_in(shard, value, label.time_ms, waiting)
     shard.maturity.unlabelled -= 1
+    if shard.terms.priced:
+        take_back(shard, waiting, value, before.number, assumed=True)
+        price_again(shard, waiting, value, out)
     shard.pending.change(found.index, move.then.fate, before.number, value, label.time_ms)
     unjoined(shard, label, move.act, out)
 
@@ -287,7 +300,9 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     _count_in(shard, value, label.time_ms, waiting)
     shard.pending.change(found.index, move.then.fate, number, value, label.time_ms)
     kind, output_id = move.act.deed.published, _label_id(shard, label)
-    _settle(shard, kind, output_id, label.event_id, waiting, value, label.time_ms, None, out, before.label)
+    priced = price_again(shard, waiting, value, out) if shard.terms.priced else ()
+    came = (value, label.time_ms, None, out, before.label)
+    _settle(shard, kind, output_id, label.event_id, waiting, *came, priced=priced)
 
 
 def _retract(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
@@ -334,6 +349,8 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
         if waiting.keys:
             shard.history.take_back(waiting.keys, before.label, _came_ms(shard, before), shard.now_ms)
         shard.evaluation.revert(before.label, waiting.prediction, before.number)
+        if shard.terms.priced:
+            take_back(shard, waiting, before.label, before.number, assumed=before.label_time_ms is None)
     if before.label_time_ms is None:
         shard.maturity.unlabelled -= 1
     elif before.label is not None:
@@ -349,7 +366,7 @@ def _as_decided(shard: Shard, event_id: EventId, waiting: Waiting, *, last: bool
     """
     decided = shard.kept.decided
     prediction = decided.pop(event_id, None) if last else decided.get(event_id)
-    return waiting if prediction is None else structs.replace(waiting, prediction=prediction)
+    return waiting if prediction is None else as_decided(shard, waiting, prediction)
 
 
 def _remember(shard: Shard, ladder: Ladder, waiting: Waiting, value: LabelValue) -> None:
@@ -409,6 +426,8 @@ def _settle(
     detail: str | None,
     out: Outbox,
     previous: LabelValue | None = None,
+    *,
+    priced: tuple[Priced, ...] = (),
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
@@ -437,6 +456,9 @@ def _settle(
             previous,
             waiting.partition,
             waiting.unserved,
+            None,
+            priced,
+            waiting.stakes,
         )
     )
     if failure is not None:

@@ -15,9 +15,20 @@ from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import learn
 from driftline.core.fold.incident import note_drift, notice, reject, watch_faults
+from driftline.core.fold.kpi import price_truth
 from driftline.core.forecast.forecasts import SERVED, Forecasts, Observed
 from driftline.core.history.keys import Keys
-from driftline.core.output import Guard, ModelVersion, Outcome, OutcomeKind, Prediction, Score, Several
+from driftline.core.output import (
+    Guard,
+    ModelVersion,
+    Outcome,
+    OutcomeKind,
+    Prediction,
+    Priced,
+    Score,
+    Several,
+    Stakes,
+)
 from driftline.core.record import Event
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -81,6 +92,11 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
             shard.evaluation.update(value, one)
             first, delay_ms = ahead is judged.values[0], horizon * judged.step_ms
             shard.maturity.on_label(pipeline, value, delay_ms, one, event.features, now_ms, first=first)
+    priced: tuple[Priced, ...] = ()
+    stakes: Stakes | None = None
+    if judged is not None and shard.terms.priced:
+        served = {at: Prediction(value=one) for at, one in zip(judged.horizons, judged.values, strict=True)}
+        priced, stakes = price_truth(shard, event, served, value, out)
     output_id = f"{out.record}-1"
     taught = forecasts.teach(found, rows=shard.learner.sees_rows)
     failure = learn(shard, taught, found.value, output_id, event.time_ms, out.oracle)
@@ -92,6 +108,7 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
         Outcome(
             output_id, kind, source.key, shard.stamp_ms, event.event_id, event.time_ms, event.features, prediction,
             version, value, event.time_ms, failure or late, partition=shard.own(source), judged=judged,
+            priced=priced, stakes=stakes,
         )
     )  # fmt: skip
     if failure is not None:

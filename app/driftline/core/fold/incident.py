@@ -93,7 +93,7 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
         case "ongoing":
             notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
         case "resolved":
-            _judge(shard, [Verdict(name, None)], out)
+            judge(shard, [Verdict(name, None)], out)
         case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, name, shard.moment()):
             sign = error_sign(shard.pipeline, faults.recent_count, rests=faults.resting > 0)
             notice(shard, name, sign, out, holds=True)
@@ -131,7 +131,7 @@ def calm_guard(shard: Shard, out: Outbox) -> None:
             tripped, count = shard.kept.recent(cast("Rung", name.partition(":")[2]))
             if tripped <= eased(limit, True, count, up=False) * count:
                 verdicts.append(Verdict(name, None))
-    _judge(shard, verdicts, out)
+    judge(shard, verdicts, out)
 
 
 _SERVED: Final[Mapping[str, str]] = {
@@ -149,7 +149,7 @@ _SERVED: Final[Mapping[str, str]] = {
 def watch_labels(shard: Shard, delay_ms: int | None, out: Outbox) -> None:
     """An event's wait ended, or its first label came: watch the delay, and now and then judge it and the metrics."""
     if shard.watch.settle(delay_ms):
-        _judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
+        judge(shard, shard.watch.judge_labels(shard.pipeline, shard.evaluation, shard.episodes.open), out)
     if delay_ms is not None and shard.monitors.of_fold:
         for drift in shard.monitors.on_value(Signal.LABEL_DELAY, max(0, delay_ms)):
             note_drift(shard, drift, out)
@@ -166,7 +166,7 @@ def watch_waits(shard: Shard, time_ms: int, out: Outbox) -> None:
         for drift in monitors.on_value(Signal.LABEL_RATE, 1 if labelled else 0):
             note_drift(shard, drift, out)
         if watch.end(labelled):
-            _judge(shard, watch.judge_coverage(shard.pipeline, shard.episodes.open), out)
+            judge(shard, watch.judge_coverage(shard.pipeline, shard.episodes.open), out)
 
 
 def watch_strays(shard: Shard, out: Outbox) -> None:
@@ -176,14 +176,14 @@ def watch_strays(shard: Shard, out: Outbox) -> None:
         return
     begin_window(shard)
     if strays.count >= strays.look_at:
-        _judge(shard, judge_strays(shard, timed=False), out)
+        judge(shard, judge_strays(shard, timed=False), out)
     shard.watch.time_due_ms = min(shard.watch.time_due_ms, strays.look_ms)
 
 
 def watch_silence(shard: Shard, out: Outbox) -> None:
     """Some events more were scored: see whether labels come."""
     if shard.terms.strays_watched:
-        _judge(shard, judge_silence(shard), out)
+        judge(shard, judge_silence(shard), out)
     else:
         shard.strays.check_at = NEVER
 
@@ -217,10 +217,10 @@ def look(shard: Shard, out: Outbox) -> None:
     if rules.throughput is not None:
         arrived = scored + watch.rejected["events"]
         verdicts = watch.judge_throughput(shard.pipeline, rules.throughput, shard.now_ms, arrived, episodes.open)
-        _judge(shard, verdicts, out)
-    _judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
+        judge(shard, verdicts, out)
+    judge(shard, watch.judge_shares(shard.pipeline, scored, labelled, episodes.open), out)
     if shard.terms.strays_watched and shard.now_ms >= shard.strays.look_ms:
-        _judge(shard, judge_strays(shard, timed=True), out)
+        judge(shard, judge_strays(shard, timed=True), out)
     if (progress := shard.loading.expire(shard.now_ms)) is not None:
         shard.count("load_given_up")
         notice_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
@@ -232,7 +232,7 @@ def look(shard: Shard, out: Outbox) -> None:
     watch.time_due_ms = min(again_ms, watch.window_end_ms, episodes.due_ms, loaded_ms, strays_ms)
 
 
-def _judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
+def judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
     """Conditions that hold are signs; those that do not are calm."""
     for verdict in verdicts:
         if verdict.sign is not None:

@@ -30,6 +30,7 @@ from driftline.core.fold.incident import (
     watch_silence,
     watch_waits,
 )
+from driftline.core.fold.kpi import end_spans
 from driftline.core.fold.load import refused, take_chunk
 from driftline.core.fold.review import end_holds, rule
 from driftline.core.guard.ladder import PASSED
@@ -103,6 +104,8 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
         end_holds(shard, time_ms, out)
     for index in shard.pending.due(time_ms):
         end_wait(shard, index, "no label arrived within label.wait", out)
+    if shard.terms.priced and time_ms >= shard.kpis.next_ms:
+        end_spans(shard, out)
     if shard.terms.waits_watched:
         watch_waits(shard, time_ms, out)
     for held in shard.early.expire(time_ms):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from driftline.core.label.life import State
-from driftline.core.output import ModelVersion, Prediction, Unserved
+from driftline.core.output import ModelVersion, Prediction, Stakes, Unserved
 from driftline.core.place import OWN
 from driftline.core.record import EventId, FeatureValue, LabelValue
 
@@ -25,6 +25,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
         keys: of `core.history`, for histories of labels.
         partition: of the event; `OWN` where it is the shard's own number.
         series: of the guard, that the label is a value of.
+        stakes: of KPIs; None where the pipeline has none.
     """
 
     offset: int
@@ -37,6 +38,7 @@ class Waiting(Struct, frozen=True, gc=False, array_like=True):
     keys: tuple[bytes | None, ...] = ()
     partition: int = OWN
     series: bytes | None = None
+    stakes: Stakes | None = None
 
 
 class Settled(Struct, frozen=True, gc=False, array_like=True):
@@ -92,12 +94,13 @@ class _Packed(Struct, frozen=True, gc=False, array_like=True):
 
 class _PackedWith(_Packed, frozen=True, gc=False, array_like=True):
     """`_Packed`, with what most events have not: predictions beside the one that was served, keys, another partition
-    than the shard's own number, a series. The bytes end before what there is none of."""
+    than the shard's own number, a series, stakes. The bytes end before what there is none of."""
 
     unserved: tuple[Unserved, ...] = ()
     keys: tuple[bytes | None, ...] = ()
     partition: int = OWN
     series: bytes | None = None
+    stakes: Stakes | None = None
 
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
@@ -152,11 +155,13 @@ def unpack(event_id: EventId | None, kept: bytes) -> Waiting:
     version = ModelVersion(packed.generation, packed.learned)
     served, unserved, own = (prediction, version), packed.unserved, packed.partition
     carried = (packed.offset, key, packed.time_ms, packed.features)
-    return Waiting(*carried, *served, unserved, packed.keys, own, packed.series)
+    return Waiting(*carried, *served, unserved, packed.keys, own, packed.series, packed.stakes)
 
 
 def _more(waiting: Waiting) -> tuple[object, ...]:
     """What `_PackedWith` has beside `_Packed`, up to the last that there is."""
+    if waiting.stakes is not None:
+        return waiting.unserved, waiting.keys, waiting.partition, waiting.series, waiting.stakes
     if waiting.series is not None:
         return waiting.unserved, waiting.keys, waiting.partition, waiting.series
     if waiting.partition != OWN:

@@ -38,6 +38,7 @@ from driftline.core.pipeline.form import (
     Throughput,
     Topics,
 )
+from driftline.core.pipeline.kpi import KpiForm, Price
 from driftline.core.pipeline.parse import close_match, parse_pipeline, read_outline, read_pipeline
 from driftline.core.pipeline.schema import pipeline_schema
 
@@ -58,11 +59,13 @@ __all__ = [
     "Fill",
     "ForecastForm",
     "HistoryFeature",
+    "KpiForm",
     "LabelForm",
     "Limit",
     "Limits",
     "PathPart",
     "Pipeline",
+    "Price",
     "Role",
     "Scalar",
     "Severity",

@@ -33,6 +33,7 @@ from driftline.core.notation import (
 from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
 from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.guard import GuardForm
+from driftline.core.pipeline.kpi import KpiForm
 from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import SLATES, TASK_NAMES, TaskName
@@ -51,6 +52,7 @@ AlertKind: TypeAlias = Literal[
     "model_change",
     "throughput",
     "guard",
+    "kpi",
 ]
 KEYS_MAX = 100_000
 REWARDS_EARLY_MAX = 100  # rewards of one request that are held until it comes
@@ -551,6 +553,9 @@ class Pipeline(Form):
     guard: GuardForm | None = Field(
         default=None, description="which predictions may be served, and what is served instead of the others"
     )
+    kpi: dict[str, KpiForm] = Field(
+        default_factory=dict, description="what decisions cost and bring, by the name of the KPI"
+    )
     metrics: tuple[Expression, ...] = Field(description="River metrics of the served predictions")
     metric_window: Count = Field(default=1_000, description="number of labels in each metric's rolling value")
     metric_span_ms: Duration | None = Field(
@@ -575,4 +580,6 @@ class Pipeline(Form):
             del written[SLATES]
         if self.forecast is None:
             del written["forecast"]
+        if not self.kpi:
+            del written["kpi"]
         return written

@@ -14,6 +14,7 @@ from driftline.core.error import Problem
 from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
 from driftline.core.pipeline.forecast import check_forecast
 from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
+from driftline.core.pipeline.kpi import check_kpi
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.past import check_history
 from driftline.core.pipeline.place import misplaced
@@ -33,7 +34,16 @@ _TYPE_OF: Mapping[str, tuple[type, ...]] = {
 
 def broken_intake_rules(draft: Draft) -> list[Problem]:
     """Every one of these rules that does not hold, in the order of the file's sections."""
-    rules = (check_topics, check_features, check_label, check_forecast, check_recommend, check_guard, check_limits)
+    rules = (
+        check_topics,
+        check_features,
+        check_label,
+        check_forecast,
+        check_recommend,
+        check_guard,
+        check_kpi,
+        check_limits,
+    )
     return [problem for rule in rules for problem in rule(draft)]
 
 

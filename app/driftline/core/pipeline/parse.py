@@ -203,6 +203,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
         "params",
         "alerts",
         "guard",
+        "kpi",
         "dedupe",
         "snapshot",
         "limits",

@@ -19,6 +19,7 @@ from driftline.core.pipeline.feature import (
 from driftline.core.pipeline.forecast import forecast_fields
 from driftline.core.pipeline.form import EventForm, LabelForm
 from driftline.core.pipeline.guard import GuardForm
+from driftline.core.pipeline.kpi import kpi_fields
 from driftline.core.task import find_task
 
 _OF_NUMBERS = ("sum", "mean", "min", "max", "std", "last", "lag", "decayed_mean")
@@ -34,13 +35,13 @@ def check_history(event: EventForm, draft: Mapping[str, Any]) -> Iterator[Proble
     used = {field for one in event.features.values() if isinstance(one, HistoryFeature) for field in _fields(one)}
     guard: GuardForm | None = draft.get("guard")
     used |= set(guard.by) if guard is not None else set()
-    used |= set(forecast_fields(draft))
+    used |= {*forecast_fields(draft), *kpi_fields(draft)}
     for name in event.context:
         if name in event.features:
             yield Problem(f"event.context.{name}", None, "is already a feature; history features can use that one")
         elif name not in used:
             yield Problem(
-                f"event.context.{name}", None, "is not used by any history feature, nor by the guard; remove it"
+                f"event.context.{name}", None, "is not used by any history feature, the guard or a KPI; remove it"
             )
 
 

@@ -31,6 +31,7 @@ from driftline.core.pipeline.intake import (
     check_topics,
     names_of,
 )
+from driftline.core.pipeline.kpi import check_kpi, kpi_fields
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.recommend.policy import NEEDS_DEVIATIONS
@@ -52,8 +53,8 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
         check_topics, check_features, check_label, check_forecast, check_recommend, _params, _model,
-        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, _metrics, _splits, _drift,
-        _alerts, check_limits,
+        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, check_kpi, _metrics, _splits,
+        _drift, _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -142,7 +143,7 @@ def _unused(draft: Draft, model: Any) -> Iterator[Problem]:
             if name not in read and name not in watched and event.features[name].type not in SLATE_TYPES:
                 text = (
                     "is not used by any Select of the model, not watched (drift, alerts.missing_max), not "
-                    "a segment (metric_by.segment) and not in guard.by; use it, or remove it here"
+                    "a segment (metric_by.segment) and not in guard.by or kpi; use it, or remove it here"
                 )
                 yield Problem(f"event.features.{name}", None, text)
 
@@ -156,7 +157,7 @@ def _watched_features(draft: Draft) -> set[str]:
     names = set() if drift is None else {name for key in FEATURE_KEYS for name in drift.by_feature(key)}
     names |= set() if alerts is None else set(alerts.missing_max)
     names |= set() if guard is None else set(guard.by)
-    names |= set(forecast_fields(draft))
+    names |= {*forecast_fields(draft), *kpi_fields(draft)}
     form: RecommendForm | None = draft.get(SLATES)
     names |= set() if form is None or form.user is None else {form.user}
     return names if split is None or split.segment is None else names | {split.segment}

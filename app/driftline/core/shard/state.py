@@ -20,6 +20,7 @@ from driftline.core.label.ledger import Ledger
 from driftline.core.label.life import Rule, life_of, rules_of
 from driftline.core.label.unmatched import LEAP_MS, Strays
 from driftline.core.metric.evaluation import Evaluation
+from driftline.core.metric.kpi import NEVER, Kpis
 from driftline.core.metric.maturity import Maturity
 from driftline.core.model.learner import Learner
 from driftline.core.pipeline import HistoryFeature, Pipeline
@@ -55,6 +56,7 @@ class Terms(Struct, frozen=True, gc=False):
         slates: requests are answered with several items.
         limited: metrics have limits.
         unguarded: what the model predicts is served as it is.
+        priced: the pipeline has KPIs.
     """
 
     labelled: bool
@@ -74,6 +76,7 @@ class Terms(Struct, frozen=True, gc=False):
     slates: bool
     limited: bool
     unguarded: bool
+    priced: bool
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Terms:
@@ -100,6 +103,7 @@ class Terms(Struct, frozen=True, gc=False):
             slates=task.slates,
             limited=bool(pipeline.alerts.performance),
             unguarded=pipeline.guard is None and not task.slates,
+            priced=bool(pipeline.kpi),
         )
 
 
@@ -128,6 +132,7 @@ class Shard:
         forecasts: what is known of the series that are forecast, beside their past; None of other tasks.
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
+        kpis: what decisions cost and brought; empty without KPIs.
         ladder: the guard's rungs; None without a guard. `kept` is what they remember.
     """
 
@@ -157,6 +162,7 @@ class Shard:
         self.watch = Watch()
         self.watch.adopt(pipeline)
         self.maturity = Maturity(pipeline)
+        self.kpis = Kpis(pipeline)
         self.loading = Loading()
         self.strays = Strays()
         self.commands = Commands()
@@ -195,6 +201,7 @@ class Shard:
             self.watch.deadline_ms(self.episodes.open),
             self.loading.deadline_ms,
             self.kept.deadline_ms,
+            self.kpis.next_ms if self.terms.priced and self.kpis.next_ms < NEVER else None,
             self.strays.deadline_ms(self.counts.get("scored", 0)) if self.terms.strays_watched else None,
         )
         known = [deadline for deadline in deadlines if deadline is not None]
@@ -238,6 +245,7 @@ class Shard:
             **({"history": summary} if (summary := self.history.summary()) else {}),
             **({"guard": self.guarded()} if self.ladder is not None else {}),
             **self._forecast_summary(),
+            **({"kpi": self.kpis.summary()} if self.terms.priced else {}),
             **({"items_evicted": self.learner.model.evicted} if self.terms.slates else {}),
             "window_metrics": self.evaluation.window_values(),
             **self.maturity.values(

@@ -32,6 +32,7 @@ FOLLOWED = (
     "event.keys_max",
     "event.select",
     "guard",
+    "kpi",
     "label.correct_for",
     "label.correct_max",
     "label.early",
@@ -113,6 +114,8 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.monitors = monitors
     if not Terms.of(before).waits_watched:
         shard.pending.pass_over(shard.now_ms)  # where they begin to be watched
+    waiting = ((one.stakes, one.prediction) for _, one in shard.pending.entries())
+    shard.kpis.adopt(before, after, waiting, shard.evaluation.taken)
     if before.guard != after.guard:
         shard.kept.adopt(before.guard, after.guard)
     shard.watch.adopt(after)

@@ -56,6 +56,7 @@ _KEPT = (
     "history",
     "kept",
     "forecasts",
+    "kpis",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")
@@ -250,6 +251,7 @@ def _shard(
         shard.learner.attach(pipeline)
         if shard.forecasts is not None:
             shard.forecasts.attach(pipeline)
+        shard.kpis.attach(pipeline)
     except SnapshotError:
         raise
     except Exception as error:

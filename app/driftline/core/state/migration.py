@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from driftline.core.error import SnapshotError
 from driftline.core.shard.state import Shard
 
-FORMAT: Final = 12
+FORMAT: Final = 13
 
 Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 """Changes the parts of a state, by name, in place; the shard is a fresh one under the state's pipeline."""
@@ -42,7 +42,12 @@ def _from_11(state: dict[str, Any], fresh: Shard) -> None:
     state.setdefault("forecasts", fresh.forecasts)
 
 
-STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11}
+def _from_12(state: dict[str, Any], fresh: Shard) -> None:
+    """Format 13 keeps KPIs, which no pipeline before it could declare."""
+    state.setdefault("kpis", fresh.kpis)
+
+
+STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11, 12: _from_12}
 """By the format that a step begins from; it leads to the next."""
 
 OLDEST: Final = min(STEPS)

@@ -11,7 +11,7 @@ Cost: 3 us an event that waits or a key.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTE
 from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Settled, Waiting, unpack
 from driftline.core.label.segment import SEGMENT, Segment
+from driftline.core.metric.kpi import SEGMENTS_MAX, SPANS_MAX, Kpi, Span
 from driftline.core.notation import is_factory
+from driftline.core.output import Stakes
 from driftline.core.place import OWN
 from driftline.core.shard.state import Shard
 
@@ -52,6 +54,7 @@ def sound(shard: Shard) -> Generator[None, None, tuple[list[Waiting], list[Held]
             if one.type == "int":
                 number = getattr(part, one.name)
                 _must(type(number) is int and abs(number) <= 4 * _NUMBER_MAX, f"{one.name} = {number!r:.40}")
+    _check_kpis(shard)
     for keys in shard.history.keys:
         schemes = shard.history.plan.schemes  # those of forecasts' series come after them, and have a form of their own
         fits = schemes[keys.store - 1].fits if keys.store <= len(schemes) else None
@@ -155,6 +158,7 @@ class _Events:
         waiting = unpack(event_id, kept)
         _must(len(waiting.features) == self._features, "an event of other features")
         _must(len(waiting.keys) == self._keys, "an event of other keys")
+        _check_stakes(waiting.stakes, self._shard.kpis.layouts)
         _must(waiting.partition == OWN or 0 <= waiting.partition < 2**31, "an event of no partition")
         made = [waiting.prediction, *(one.prediction for one in waiting.unserved)]
         kinds = [(type(one.label), type(one.value), _kinds(one.probabilities)) for one in made]
@@ -162,6 +166,34 @@ class _Events:
         if kind not in self._kinds:
             _must(len(self._kinds) < KINDS_MAX, "events of too many kinds")
             self._kinds[kind] = waiting
+
+
+def _check_stakes(stakes: object, layouts: Sequence[Sequence[str]]) -> None:
+    """What an event carries for KPIs; nothing where it was served before there were any."""
+    if stakes is None:
+        return
+    _must(type(stakes) is Stakes and 0 <= stakes.layout < len(layouts), "an event of no KPI")
+    if isinstance(stakes, Stakes):
+        _must(len(stakes.values) == len(layouts[stakes.layout]), "an event with other fields of KPIs")
+        _must(abs(stakes.at_ms) < _NUMBER_MAX, "an event of no time")
+
+
+def _check_kpis(shard: Shard) -> None:
+    """KPIs are those of the pipeline, and all that they hold are whole numbers."""
+    kpis = shard.kpis
+    _must(kpis.layouts == [tuple(map(str, one)) for one in kpis.layouts], "fields of KPIs without a name")
+    _must(list(kpis.each) == list(shard.pipeline.kpi), "other KPIs than the pipeline's")
+    _must(type(kpis.next_ms) is int, "KPIs that are never due")
+    for kpi in kpis.each.values():
+        _must(type(kpi) is Kpi and len(kpi.spans) <= SPANS_MAX and len(kpi.parts) <= SEGMENTS_MAX + 1, "too many spans")
+        _must(all(type(one) is int for one in (kpi.ended_ms, kpi.first_ms, kpi.since, *kpi.spans)), "spans of no time")
+        _must(all(type(one) is Span for one in kpi.spans.values()), "spans that are none")
+        for account in (kpi.total, *kpi.parts.values(), *kpi.spans.values()):
+            cells = [*account.known.values(), *account.assumed.values(), [*account.lacking.values()]]
+            sizes = [len(cell) == 3 for cell in cells[:-1]]
+            sizes += [len(account.waiting) == len(account.expired) == 4]
+            numbers = [*(number for cell in cells for number in cell), *account.waiting, *account.expired]
+            _must(all(sizes) and all(type(number) is int for number in numbers), "amounts that are no whole numbers")
 
 
 def _kinds(probabilities: dict[Any, float] | None) -> object:

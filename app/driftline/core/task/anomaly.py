@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftline.core.record import LabelValue
 from driftline.core.task.base import Draft, Models, Task, Words, foreign_metric, higher, nothing, value_of
+from driftline.core.task.consequence import OF_SCORES
 from driftline.core.task.label import TRUTH
 from driftline.core.task.predict import number
 from driftline.core.task.seen import two_values
@@ -58,6 +59,7 @@ ANOMALY = Task(
     metrics=_USUAL,
     refuses_metric=_refuses_metric,
     make_measure=_measure,
+    consequences=OF_SCORES,
     words=Words("an anomaly score", "anomaly scores", higher("anomaly scores")),
     draft=Draft(
         looks=lambda seen: False,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from driftline.core.output import Prediction
 from driftline.core.record import LabelValue
 from driftline.core.task import TaskName
+from driftline.core.task.consequence import Consequences
 from driftline.core.task.label import LabelKind
 from driftline.core.task.predict import MakePredictor
 from driftline.core.task.seen import Seen, Target
@@ -106,6 +107,7 @@ class Task:
         metrics: of a pipeline that names none, as expressions.
         refuses_metric: why predictions of the task cannot be measured by a metric of River's; None where they can.
         make_measure: what a backtest counts, and what its report shows.
+        consequences: the kinds of decision that a KPI prices.
         words: of predictions.
         draft: what `driftline init` writes.
         naive: what `driftline backtest --naive` compares with; None where there is no such model.
@@ -129,6 +131,7 @@ class Task:
     metrics: tuple[str, ...]
     refuses_metric: Callable[[Any], str | None]
     make_measure: Callable[[], Measure]
+    consequences: Consequences
     words: Words
     draft: Draft
     naive: Naive | None

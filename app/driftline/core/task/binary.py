@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftline.core.record import LabelValue
 from driftline.core.task.base import Draft, Models, Naive, Task, Words, foreign_metric, nothing, value_of, wrong_class
+from driftline.core.task.consequence import OF_TWO
 from driftline.core.task.label import TRUTH
 from driftline.core.task.predict import two_classes
 from driftline.core.task.seen import RARE, Seen, Target, refuse_alike, two_values
@@ -68,6 +69,7 @@ BINARY = Task(
     metrics=_USUAL,
     refuses_metric=_refuses_metric,
     make_measure=_measure,
+    consequences=OF_TWO,
     words=Words("a probability", "probabilities", _moved),
     draft=Draft(
         looks=lambda seen: len(seen.counts) == 2,

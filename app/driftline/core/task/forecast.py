@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from driftline.core.task.base import Draft, Models, Task, Words, higher, nothing, value_of
+from driftline.core.task.consequence import OF_NUMBERS
 from driftline.core.task.label import NUMBER
 from driftline.core.task.predict import several
 from driftline.core.task.regression import USUAL, distance, look, regression_metrics, synthetic
@@ -44,6 +45,7 @@ FORECAST = Task(
     metrics=USUAL,
     refuses_metric=regression_metrics("forecast"),
     make_measure=_measure,
+    consequences=OF_NUMBERS,
     words=Words("a forecast", "forecasts", higher("forecasts")),
     draft=Draft(
         looks=lambda seen: False,

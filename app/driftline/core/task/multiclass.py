@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from driftline.core.output import Prediction
 from driftline.core.record import LabelValue
 from driftline.core.task.base import Draft, Models, Naive, Task, Words, foreign_metric, wrong_class
+from driftline.core.task.consequence import OF_CLASSES
 from driftline.core.task.label import CLASS
 from driftline.core.task.predict import classes
 from driftline.core.task.seen import Seen, Target, are_classes
@@ -81,6 +82,7 @@ MULTICLASS = Task(
     metrics=_USUAL,
     refuses_metric=_refuses_metric,
     make_measure=_measure,
+    consequences=OF_CLASSES,
     words=Words(
         "a class",
         "classes",

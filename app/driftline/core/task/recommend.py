@@ -11,6 +11,7 @@ from driftline.core.output import Prediction
 from driftline.core.record import LabelValue
 from driftline.core.slate import SlateError, read_feedback, read_reward, reward_text
 from driftline.core.task.base import Draft, Models, Task, Words, foreign_metric, higher, nothing, value_of
+from driftline.core.task.consequence import OF_SLATES
 from driftline.core.task.label import Bounds, LabelKind, Read, Rules, TargetError
 from driftline.core.task.predict import Asked, Predict
 from driftline.core.task.seen import ProfileError, Seen, Target
@@ -97,6 +98,7 @@ RECOMMEND = Task(
     metrics=_USUAL,
     refuses_metric=_refuses_metric,
     make_measure=_measure,
+    consequences=OF_SLATES,
     words=Words("an expected reward", "expected rewards", higher("expected rewards")),
     draft=Draft(
         looks=lambda seen: False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from driftline.core.output import Prediction
 from driftline.core.record import LabelValue
 from driftline.core.task.base import Draft, Models, Naive, Task, Words, foreign_metric, higher, nothing, value_of
+from driftline.core.task.consequence import OF_NUMBERS
 from driftline.core.task.label import NUMBER
 from driftline.core.task.predict import number
 from driftline.core.task.seen import ProfileError, Seen, Target, is_number
@@ -86,6 +87,7 @@ REGRESSION = Task(
     metrics=USUAL,
     refuses_metric=regression_metrics("regression"),
     make_measure=_measure,
+    consequences=OF_NUMBERS,
     words=Words("a prediction", "predictions", higher("predictions")),
     draft=Draft(
         looks=lambda seen: seen.numeric,
