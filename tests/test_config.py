@@ -211,7 +211,7 @@ def test_empty_variables_count_as_unset() -> None:
         ({"DRIFTLINE_BOOTSTRAP": "kafka"}, "is not host:port"),
         ({"DRIFTLINE_BOOTSTRAP": "kafka:99999"}, "has no port from 1 to 65535"),
         ({"DRIFTLINE_BOOTSTRP": "kafka:1"}, "did you mean DRIFTLINE_BOOTSTRAP?"),
-        ({"DRIFTLINE_WEB_PORT": "high"}, "from 0 to 65535"),
+        ({"DRIFTLINE_WEB_PORT": "high"}, "from 1 to 65535"),
         ({"DRIFTLINE_PARTITIONS": "0"}, "from 1 to 10000"),
         ({"DRIFTLINE_SECURITY_PROTOCOL": "TLS"}, "PLAINTEXT, SSL"),
         ({"DRIFTLINE_LOG_LEVEL": "loud"}, "DEBUG"),

@@ -435,7 +435,7 @@ class Settings(BaseModel):
     ssl_keyfile: _File | None = None
     data_dir: _Place
     web_host: str = "127.0.0.1"
-    web_port: Annotated[int, _whole(0, 65_535)] = 6066
+    web_port: Annotated[int, _whole(1, 65_535)] = 6066
     web_url: Annotated[str, AfterValidator(_web_address)] | None = None
     pipeline: _Place | None = None
     notify: _Place | None = None

@@ -15,9 +15,8 @@ from typing import Any
 import faust
 from faust.app.base import BootStrategy
 from mode import Service
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from driftline import __version__
 from driftline.config import Settings, load_pipeline, load_settings
 from driftline.core.error import InputFileError, SettingsError, UnreachableError
 from driftline.core.pipeline import Pipeline
@@ -27,6 +26,7 @@ from driftline.engine.trust import Unsigned
 from driftline.engine.worker import Worker
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.topic import TopicProblem, create_undelivered, deliverable, verify
+from driftline.operate.exposition import CONTENT_TYPE, Exposition
 from driftline.operate.log import guard, logging_config
 from driftline.operate.log_filter import quieten
 from driftline.operate.metric import NotifyCollector, WorkerCollector
@@ -87,6 +87,14 @@ class Engine(Service):
         return ["Kafka is unavailable" if self.outage.on else "it is starting: checking the topics"]
 
     async def on_start(self) -> None:
+        log.info(
+            "Driftline %s: pipeline %s, Kafka at %s, pages on http://%s:%d",
+            __version__,
+            self.pipeline.name,
+            self.settings.bootstrap,
+            self.settings.web_host,
+            self.settings.web_port,
+        )
         self._running = asyncio.create_task(self._run())
         self._running.add_done_callback(self._ended)
 
@@ -123,6 +131,7 @@ class Engine(Service):
 
     async def on_stop(self) -> None:
         if self._running is not None and not self._running.done():
+            log.info("stopping: the slice under way is finished, and a snapshot is written")
             if self.worker is not None:
                 self.worker.stop()
             else:
@@ -176,8 +185,9 @@ class Host:
     def __init__(self, pipeline: Pipeline, settings: Settings, start: Start) -> None:
         self.engine: Engine | None = None
         self.notification: Notification | None = None
+        self._name = pipeline.name
         webhooks = load_webhooks(settings.notify) if settings.notify is not None else {}
-        quieten()
+        quieten(settings.log_level)
         guard()
         folder = settings.data_dir / "faust"
         try:
@@ -194,7 +204,7 @@ class Host:
             web_host=settings.web_host,
             web_bind=settings.web_host,
             web_port=settings.web_port,
-            logging_config=logging_config(settings.log_format, settings.log_level),
+            logging_config=logging_config(settings.log_format, settings.log_level, pipeline.name),
             web_router_enabled=False,
             web_tables_enabled=False,
             topic_allow_declare=False,
@@ -225,16 +235,13 @@ class Host:
         return self.engine.worker if self.engine is not None else None
 
     def _add_pages(self) -> None:
-        registry = CollectorRegistry()
-        registry.register(
-            WorkerCollector(lambda: self._worker, lambda: self.engine.outage if self.engine is not None else None)
-        )
-        registry.register(NotifyCollector(lambda: self.notification.notifiers if self.notification else []))
+        worker = WorkerCollector(lambda: self._worker, lambda: self.engine.outage if self.engine is not None else None)
+        notifiers = NotifyCollector(lambda: self.notification.notifiers if self.notification else [])
+        exposition = Exposition(self._name, [worker, notifiers])
 
         @self.app.page("/metrics")
         async def metrics(web: Any, request: Any) -> Any:
-            content_type = CONTENT_TYPE_LATEST.partition(";")[0]
-            return web.bytes(generate_latest(registry), content_type=content_type)
+            return web.bytes(exposition.page(), content_type=CONTENT_TYPE)
 
         @self.app.page("/runbook")
         async def runbook(web: Any, request: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from driftline.cli.status import _labels, _remarks, _tables, show
+from driftline.cli.status import _labels, _remarks, _tables, draw
 from driftline.operate.status import ShardStatus
 from tests.support.small import small
 
@@ -60,6 +60,20 @@ def test_what_became_of_labels_is_shown_by_shard_and_in_total() -> None:
     assert ["all", "283", "2,469,134", "2", "4", "6", "8", "2,000,000"] in rows
 
 
+def test_what_was_rejected_and_what_is_held_is_shown() -> None:
+    guard: dict[str, Any] = {"held": 2, "tripped": {}, "instead": {}}
+    notes: tuple[dict[str, Any], ...] = (
+        {"rejected": {"events": 1_200, "labels": 3}, "guard": guard},
+        {"guard": {**guard, "held": 0}},
+    )
+    shards = [ShardStatus(number, {}, {}, 0, 1, note) for number, note in enumerate(notes)]
+    assert list(_remarks(shards, "p.control")) == [
+        "shard 0: 1,200 events rejected; `driftline tail rejected` shows them",
+        "shard 0: 2 held for review; see `driftline review list`",
+        "shard 1: 0 held for review",
+    ]
+
+
 def test_held_learning_and_open_alerts_are_told() -> None:
     note = {"frozen": True, "episodes": ["p-0-error-l5", "p-0-input-e7"], "acknowledged": ["p-0-input-e7"]}
     idle = {"frozen": False, "episodes": []}
@@ -100,7 +114,7 @@ def test_a_note_of_others_commands_no_terminal_and_stops_nothing() -> None:
     shards = [ShardStatus(0, {"events": 1}, {}, 0, 1, note)]
     console = Console(width=200)
     with console.capture() as shown:
-        show(console, small(), shards)
+        draw(console, small(), shards)
     text = shown.get()
     assert "[/red][link=http://x]\\u001b]0;owned\\u0007\\u202e" in text
     assert f"{2**62} ms" in text

@@ -38,8 +38,8 @@ def ours(services: dict[str, Any]) -> dict[str, Any]:
     return {name: service for name, service in services.items() if "build" in service}
 
 
-def test_a_single_node_topics_a_worker_and_prometheus(services: dict[str, Any]) -> None:
-    assert list(services) == ["kafka", "topics", "worker", "prometheus"]
+def test_a_single_node_topics_a_worker_prometheus_and_grafana(services: dict[str, Any]) -> None:
+    assert list(services) == ["kafka", "topics", "worker", "prometheus", "grafana"]
     assert services["kafka"]["image"] == f"apache/kafka:{kafka_version()}"
     assert "healthcheck" in services["kafka"]
 
@@ -47,8 +47,8 @@ def test_a_single_node_topics_a_worker_and_prometheus(services: dict[str, Any]) 
 def test_every_file_that_is_mounted_exists(services: dict[str, Any]) -> None:
     mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())]
     files = [path for path in mounted if path.startswith(".")]
-    assert len(files) == 3
-    assert all((ROOT / path).is_file() for path in files)
+    assert len(files) == 6
+    assert all((ROOT / path).exists() for path in files)
 
 
 def test_every_command_exists_and_takes_its_arguments(services: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def test_each_waits_for_what_it_needs(services: dict[str, Any]) -> None:
 
 def test_nothing_is_open_to_the_network(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", ())]
-    assert len(ports) == 3
+    assert len(ports) == 4
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

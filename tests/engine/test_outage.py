@@ -141,8 +141,10 @@ async def test_what_is_tried_again_and_again_is_said_once(caplog: pytest.LogCapt
         away.refuse_batches = True
         ids = produce(cluster, chosen, 100)
         await life.until(lambda: life.runner().tally.failures >= 4)
+        await life.until(lambda: any("a batch that is too large" in one for one in life.worker.unready()))
         away.refuse_batches = False
         await life.until_done()
+        assert life.worker.ready
         check_exact(cluster, chosen, ids)
     told = [record.getMessage() for record in caplog.records if "a batch that is too large" in record.getMessage()]
     assert len(told) == 1

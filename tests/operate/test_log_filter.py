@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from driftline.operate import log_filter
-from driftline.operate.log_filter import Once, Seldom
+from driftline.operate.log_filter import Chatter, Once, Seldom
 
 Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -58,3 +58,13 @@ def test_an_error_that_ends_the_worker_is_left_to_the_command() -> None:
     assert not once.filter(record("[^--%s]: Crashed reason=%r", "Hosted", ValueError()))
     assert not once.filter(record("[^Worker]: We experienced a crash! Reraising original exception..."))
     assert once.filter(record("shard %d: recovered", 0))
+
+
+def test_services_of_faust_are_left_out_and_their_faults_are_not() -> None:
+    def of(level: int, text: str) -> logging.LogRecord:
+        return logging.LogRecord("driftline.main", level, __file__, 1, text, ("Hosted",), None)
+
+    chatter = Chatter()
+    assert not chatter.filter(of(logging.INFO, "[^--%s]: Starting..."))
+    assert chatter.filter(of(logging.WARNING, "[^--%s]: is slow"))
+    assert chatter.filter(of(logging.INFO, "pipeline %s"))

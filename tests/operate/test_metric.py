@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Set
 
 import orjson
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.engine.outage import Outage
+from driftline.operate.exposition import Exposition
 from driftline.operate.metric import WorkerCollector
 from tests.parity.rig import NOW_MS, Life, pipeline, produce
 from tests.support import series
 from tests.support.cluster import MemoryCluster
 
 FAMILIES = {
+    "driftline_build_info",
     "driftline_broker_outage_seconds",
     "driftline_broker_outages",
     "driftline_broker_up",
@@ -78,16 +78,13 @@ Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def page(life: Life, more: Set[str] = frozenset()) -> Page:
     """The page's samples, by name and labels; `more` are the families of this pipeline alone."""
-    registry = CollectorRegistry()
-    registry.register(WorkerCollector(lambda: life.worker, lambda: life.worker.outage))
-    text = generate_latest(registry).decode()
+    name = life.worker.pipeline.name
+    text = Exposition(name, [WorkerCollector(lambda: life.worker, lambda: life.worker.outage)]).page().decode()
     families = list(text_string_to_metric_families(text))
-    assert {family.name for family in families} == FAMILIES | more
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-    }
+    assert {family.name for family in families if not family.name.startswith("process_")} == FAMILIES | more
+    samples = [sample for family in families for sample in family.samples]
+    assert {sample.labels.pop("pipeline") for sample in samples} == {name}
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
 
 
 def value(samples: Page, name: str, **labels: str) -> float:
@@ -95,16 +92,16 @@ def value(samples: Page, name: str, **labels: str) -> float:
 
 
 def test_a_page_without_a_worker_says_so() -> None:
-    registry = CollectorRegistry()
     outage = Outage()
-    registry.register(WorkerCollector(lambda: None, lambda: outage))
-    assert b"\ndriftline_ready 0.0\n" in generate_latest(registry)
-    assert b"\ndriftline_broker_up 1.0\n" in generate_latest(registry)
+    page = Exposition("p", [WorkerCollector(lambda: None, lambda: outage)]).page
+
+    def ours() -> list[str]:
+        lines = page().decode().splitlines()
+        return [line for line in lines if line.startswith("driftline_") and "build" not in line]
+
+    assert ours()[:2] == ['driftline_ready{pipeline="p"} 0.0', 'driftline_broker_up{pipeline="p"} 1.0']
     outage.failed("it is away")
-    assert (
-        b"\ndriftline_broker_up 0.0\ndriftline_broker_outages_total 1.0\n"
-        in b"\n".join(line for line in generate_latest(registry).splitlines() if not line.startswith(b"#")) + b"\n"
-    )
+    assert ours()[1:3] == ['driftline_broker_up{pipeline="p"} 0.0', 'driftline_broker_outages_total{pipeline="p"} 1.0']
 
 
 async def test_numbers_move_with_what_happens() -> None:
@@ -151,7 +148,7 @@ async def test_numbers_move_with_what_happens() -> None:
     assert ("driftline_label_coverage", (("partition", "0"),)) not in samples, "no wait is over"
     assert value(samples, "driftline_labels_total", fate="joined", **one) == count
     assert value(samples, "driftline_labels_total", fate="orphan", **one) == 0
-    assert 7 <= value(samples, "driftline_label_delay_quantile_seconds", quantile="0.5", **one) < 7.5
+    assert 7 <= value(samples, "driftline_label_delay_quantile_seconds", share="0.5", **one) < 7.5
     assert 0.5 <= value(samples, "driftline_expected_accuracy", **one) <= 1
     assert value(samples, "driftline_expected_accuracy_reliable", **one) in {0, 1}
     ages = ("< 1000 ms", "< 3600000 ms", ">= 3600000 ms")

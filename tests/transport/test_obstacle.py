@@ -160,6 +160,12 @@ async def test_lag_is_not_known_while_the_cluster_is_away() -> None:
         await life.until(lambda: life.worker.outage.on)
         assert not [name for name, _ in page(life) if name.startswith("driftline_lag")]
         assert life.worker.unready() == ["Kafka is unavailable"]
+        away = False
+        produce(cluster, chosen, 20, first=100)
+        life.worker.outage.answered()  # nothing has been read since: the ends are those of before
+        assert not [name for name, _ in page(life) if name.startswith("driftline_lag")]
+        await life.until_done()
+        await life.until(lambda: life.worker.lag(Place(chosen.topics.events, 0)) == 0)
 
 
 async def test_a_worker_that_is_leaving_is_not_ready_and_says_why() -> None:

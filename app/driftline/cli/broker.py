@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 import time
@@ -12,7 +11,7 @@ from types import FrameType
 
 import click
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.setting import settings_of
 from driftline.config import load_pipeline
 from driftline.devbroker import embedded, kafka
@@ -95,7 +94,7 @@ def _announce(node: Node, as_json: bool) -> None:
     if isinstance(node, embedded.EmbeddedNode):
         echo(embedded.LIMITS, err=True)
     echo(f"running until Ctrl-C; for other commands: DRIFTLINE_BOOTSTRAP={node.bootstrap}", err=True)
-    echo(json.dumps({"bootstrap": node.bootstrap, "kind": node.kind}) if as_json else node.bootstrap)
+    show({"bootstrap": node.bootstrap, "kind": node.kind}, lambda: [node.bootstrap], as_json=as_json, indent=-1)
 
 
 def _stay(node: Node) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from driftline.author import capacity, scale
 from driftline.author.need import OUTAGE_MS, Need, need
 from driftline.cli.command.history import Files
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.history import look_through
 from driftline.cli.live import against_live
 from driftline.cli.setting import pipeline_of, settings_of
@@ -58,30 +58,26 @@ def check(
     except PipelineError as error:
         if as_json:
             problems = [msgspec.to_builtins(problem, enc_hook=str) for problem in error.problems]
-            echo(json.dumps({"problems": problems}, indent=2))
+            show({"problems": problems}, tuple, as_json=True)
         raise
     if history.given:
         looked = look_through(history, pipeline)
     warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
     warnings += capacity.divided(pipeline)
     estimate = need(pipeline, rate)
-    if as_json:
-        report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": msgspec.to_builtins(estimate)}
-        if proof is not None:
-            report |= {"proof": proof}
-        if proof is not None or warnings:
-            report["warnings"] = warnings
-        if looked is not None:
-            report["data"] = looked
-        echo(json.dumps(report, indent=2))
-        _end(looked)
-        return
+    report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": estimate}
+    if proof is not None:
+        report |= {"proof": proof}
+    if proof is not None or warnings:
+        report["warnings"] = warnings
+    if looked is not None:
+        report["data"] = looked
     shard_rate = None if proof is None else proof["events_per_s"]
     lines = [*_data(looked), *_verdict(pipeline, proof, warnings), "", *_needs(estimate, pipeline, shard_rate)]
-    if everything:
+    if everything and not as_json:
         echo("".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" + dump_pipeline(pipeline), nl=False)
     else:
-        echo("\n".join([*lines, "", "To see every setting with its default, add --all"]))
+        show(report, lambda: [*lines, "", "To see every setting with its default, add --all"], as_json=as_json)
     _end(looked)
 
 

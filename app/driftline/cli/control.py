@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from driftline.cli.command.control import Where
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.command import BY_MAX, Sender, encode_command
 from driftline.codec.inputs import layout_of
@@ -173,24 +173,35 @@ async def _given(values: Sequence[bytes], pipeline: Pipeline, settings: Settings
 
 
 def _print_outcome(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: Where) -> None:
-    """Say what became of a command, and end with the code that says so.
+    """Print what became of a command, and end with the code for it.
 
     Raises:
-        Exit: not every shard has taken it.
+        Exit: not every shard has accepted it.
     """
+    refused = {shard: verdict for shard, verdict in sorted(outcome.verdicts.items()) if verdict.reason}
+    accepted = sorted(outcome.verdicts.keys() - refused.keys())
+    silent = [shard for shard in range(outcome.shards) if shard not in outcome.verdicts] if where.timeout_s else []
+    document = {
+        "pipeline": pipeline.name,
+        "command": what,
+        "shards": outcome.shards,
+        "waited": bool(where.timeout_s),
+        "accepted": accepted,
+        "refused": [{"shard": shard, "reason": one.reason, "detail": one.detail} for shard, one in refused.items()],
+        "unanswered": silent,
+    }
+    lines = []
     if not where.timeout_s:
-        echo(f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}")
-        return
-    refused = {shard: verdict for shard, verdict in outcome.verdicts.items() if verdict.reason}
-    taken = len(outcome.verdicts) - len(refused)
-    if taken:
-        echo(f"{what}: accepted by {_counted(taken, 'shard')} of {pipeline.name}")
-    for shard, verdict in sorted(refused.items()):
+        lines = [f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}"]
+    elif accepted:
+        lines = [f"{what}: accepted by {_counted(len(accepted), 'shard')} of {pipeline.name}"]
+    show(document, lambda: lines, as_json=where.as_json)
+    for shard, verdict in refused.items():
         echo(f"{what}: shard {shard} refused it ({verdict.reason}): {verdict.detail}", err=True)
-    if silent := [str(shard) for shard in range(outcome.shards) if shard not in outcome.verdicts]:
+    if silent:
         echo(
             f"{what}: {written} for {_counted(outcome.shards, 'shard')} of {pipeline.name}, but no answer from "
-            f"{', '.join(silent)} within {where.timeout_s:g} s; the command takes effect once a worker runs",
+            f"{', '.join(map(str, silent))} within {where.timeout_s:g} s; the command takes effect once a worker runs",
             err=True,
         )
     if refused or silent:

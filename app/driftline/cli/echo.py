@@ -1,6 +1,12 @@
-"""What commands print: text of others is among it, so nothing in it may command a terminal."""
+"""What commands print: text of others is among it, so nothing in it may command a terminal.
+
+A command that has a result prints it through `show`: lines for people, or with `--json` one document whose form
+`schemas/command.schema.json` has. Remarks go to stderr in both cases.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 import click
 
@@ -17,3 +23,21 @@ def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
     """
     shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     click.echo(escaped(shown, lines=True), err=err, nl=nl)
+
+
+def show(document: object, lines: Callable[[], Iterable[str]], *, as_json: bool, indent: int = 2) -> None:
+    """Print what a command found.
+
+    Args:
+        document: for programs: mappings, sequences, structs and what JSON has.
+        lines: makes the same for people, where it is asked for.
+        as_json: as `--json` has it.
+        indent: of the document; below 0 it is one line, for a command that goes on.
+    """
+    if as_json:
+        import msgspec  # only here: help should not wait for it
+
+        echo(msgspec.json.format(msgspec.json.encode(document), indent=indent))
+        return
+    for line in lines():
+        echo(line)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from driftline.backtest.explain import Explanation, explain
-from driftline.cli.echo import echo
+from driftline.cli.echo import show
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
@@ -37,10 +36,7 @@ def explain_command(
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     found = asyncio.run(_explain(pipeline, settings, event_id))
-    if as_json:
-        echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
-    else:
-        echo("\n".join(escaped(line) for line in lines(found)))
+    show(found, lambda: map(escaped, lines(found)), as_json=as_json)
     if not found.same and not found.made_by:
         raise click.exceptions.Exit(DIFFERENT)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from driftline.backtest.export import columns_of, export
 from driftline.backtest.score import check_format, put_together, working_folder
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError
@@ -27,13 +27,14 @@ def export_command(
     to_ms: int | None,
     kinds: tuple[str, ...],
     out: Path,
+    as_json: bool,
 ) -> None:
     """What `driftline export` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     check_format(out)
     rows = asyncio.run(_export(pipeline, settings, from_ms, to_ms, kinds or LEARNED, out))
-    echo(f"{rows:,} outcomes in {out}")
+    show({"file": str(out), "outcomes": rows}, lambda: [f"{rows:,} outcomes in {out}"], as_json=as_json)
 
 
 async def _export(

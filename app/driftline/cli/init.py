@@ -22,7 +22,7 @@ from driftline.author.limits import LABELS_MIN, around
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 from driftline.author.sample import Sample, find_column, read_sample
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.selection import Result, Trial
 from driftline.config import read_pipeline, yaml_scalar
 from driftline.core.duration import format_duration
@@ -58,6 +58,7 @@ def init(
     force: bool,
     label_delay_ms: int,
     tried: bool,
+    as_json: bool,
 ) -> None:
     """What `driftline init` does."""
     sample = read_sample(path, decimal=decimal)
@@ -101,7 +102,13 @@ def init(
         draft.settle(result)
     text = "".join(f"{line}\n" for line in draft.lines())
     _check(text, name)
-    _write(text, output, force)
+    written = {"pipeline": name, "task": found.target.task, "file": str(output), "text": text}
+    document = written | {"trial": result.document() if result is not None else None}
+    if as_json and str(output) == "-":
+        show(document, tuple, as_json=True)
+    else:
+        _write(text, output, force)
+        show(document, tuple, as_json=as_json)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
     _print_notes(found, past, sample, path, output)

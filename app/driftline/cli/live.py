@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 import click
-import msgspec
-import orjson
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import show
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
@@ -34,12 +32,7 @@ def against_live(pipeline: Pipeline, settings: Settings, *, as_json: bool) -> No
     """Print it, and exit by it: 0 all is kept, 1 parts start over, 4 a worker would stop."""
     found = asyncio.run(_look(pipeline, settings))
     code = max(EXIT_CODES[one.fate] for one in found)
-    if as_json:
-        document = {"pipeline": pipeline.name, "shards": [msgspec.to_builtins(one) for one in found]}
-        echo(orjson.dumps(document).decode())
-    else:
-        for line in lines(found):
-            echo(line)
+    show({"pipeline": pipeline.name, "shards": found}, lambda: lines(found), as_json=as_json)
     if code:
         raise click.exceptions.Exit(code)
 

@@ -138,6 +138,11 @@ def bootstrap_option(command: Command) -> Command:
     )(command)
 
 
-def json_option(command: Command) -> Command:
-    """`--json`: output for a program."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+def json_option(command: Command, **attributes: Any) -> Command:
+    """`--json`: the result as JSON, printed by `cli.echo.show`.
+
+    Args:
+        attributes: more of the option, as click has them.
+    """
+    text = "Print JSON (schemas/command.schema.json)."
+    return click.option("--json", "as_json", is_flag=True, help=text, **attributes)(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.progress import rows_progress
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import layout_of
@@ -168,30 +167,25 @@ def _met(met: Met, labels: int) -> str:
 def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool) -> None:
     """Say what was sent and what was not, and set the exit code."""
     bad = table.bad
-    if as_json:
-        echo(
-            json.dumps(
-                {
-                    **asdict(fed),
-                    "outcomes": met.ends if met is not None else None,
-                    "early": met.early if met is not None else None,
-                    "unread": met.behind if met is not None else None,
-                    "bad_rows": bad.count,
-                    "bad_lines": bad.lines,
-                    "events_topic": pipeline.topics.events,
-                    "labels_topic": pipeline.topics.labels,
-                }
-            )
-        )
-    else:
-        rate = fed.rows / max(fed.seconds, 1e-9)
-        echo(
-            f"sent {fed.events:,} events to {pipeline.topics.events}"
-            + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
-            + f" in {fed.seconds:.1f} s ({rate:,.0f} rows per second)"
-        )
-        if met is not None:
-            echo(_met(met, fed.labels))
+    document = {
+        **asdict(fed),
+        "outcomes": met.ends if met is not None else None,
+        "early": met.early if met is not None else None,
+        "unread": met.behind if met is not None else None,
+        "bad_rows": bad.count,
+        "bad_lines": bad.lines,
+        "events_topic": pipeline.topics.events,
+        "labels_topic": pipeline.topics.labels,
+    }
+    rate = fed.rows / max(fed.seconds, 1e-9)
+    lines = [
+        f"sent {fed.events:,} events to {pipeline.topics.events}"
+        + (f" and {fed.labels:,} labels to {pipeline.topics.labels}" if pipeline.label else "")
+        + f" in {fed.seconds:.1f} s ({rate:,.0f} rows per second)",
+        *([_met(met, fed.labels)] if met is not None else []),
+    ]
+    show(document, lambda: lines, as_json=as_json)
+    if not as_json:
         for line in bad.lines:
             echo(f"skipped: {table.path}, {line}", err=True)
         if bad.count > len(bad.lines):

@@ -69,6 +69,21 @@ class Result:
         yield from self._table()
         yield self._verdict()
 
+    def document(self) -> dict[str, Any]:
+        """The same for programs."""
+        entries = [
+            {"name": one.name, "baseline": one.rule is not None, "metrics": dict(one.values)}
+            for one in self.choice.entries
+        ]
+        return {
+            "rows": self.choice.rows,
+            "labels": self.choice.counted,
+            "label_delay_ms": self.delay_ms,
+            "metric": self.choice.metric,
+            "candidates": entries,
+            "chosen": self.winner.name,
+        }
+
     def comment(self) -> Iterator[str]:
         """The same for the file, with the best model where a baseline was better."""
         yield from self._table()

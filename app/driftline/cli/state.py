@@ -7,10 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import orjson
-
-from driftline.cli.echo import echo
+from driftline.cli.echo import show
 from driftline.cli.option import MOMENT
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import Inputs, layout_of
@@ -37,13 +34,9 @@ def save(
     layout = asyncio.run(_layout(pipeline, settings))
     broker = KafkaBroker(pipeline, settings)
     found = asyncio.run(save_states(broker, pipeline, layout.shards, settings.ring, output))
-    if as_json:
-        echo(orjson.dumps({"state": str(output), "shards": [_saved(one) for one in found]}).decode())
-        return
-    for line in _saved_lines(found):
-        echo(line)
     signed = ", signed" if settings.ring else ""
-    echo(f"{output}: {output.stat().st_size:,} bytes{signed}")
+    lines = [*_saved_lines(found), f"{output}: {output.stat().st_size:,} bytes{signed}"]
+    show({"state": str(output), "shards": [_saved(one) for one in found]}, lambda: lines, as_json=as_json)
 
 
 def restore(
@@ -59,12 +52,7 @@ def restore(
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     restored = asyncio.run(_restore(pipeline, settings, state, start, replace=replace))
-    if as_json:
-        document = {"pipeline": pipeline.name, "shards": [msgspec.to_builtins(one) for one in restored]}
-        echo(orjson.dumps(document).decode())
-        return
-    for line in _restored_lines(restored):
-        echo(line)
+    show({"pipeline": pipeline.name, "shards": restored}, lambda: _restored_lines(restored), as_json=as_json)
 
 
 async def _restore(

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import orjson
 from msgspec.structs import replace
 from rich.box import SIMPLE
 from rich.console import Console
@@ -16,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import show
 from driftline.cli.setting import outline_of, settings_of
 from driftline.codec.inputs import Inputs, layout_of
 from driftline.config import Settings
@@ -44,12 +42,12 @@ def status(
     pipeline = outline_of(settings, pipeline_file, overrides)
     shards = asyncio.run(_read(pipeline, settings, patience_s))
     if as_json:
-        echo(orjson.dumps([msgspec.to_builtins(shard) for shard in shards], option=orjson.OPT_INDENT_2))
+        show(shards, tuple, as_json=True)
     else:
-        show(Console(), pipeline, shards)
+        draw(Console(), pipeline, shards)
 
 
-def show(console: Console, pipeline: Pipeline, shards: Sequence[ShardStatus]) -> None:
+def draw(console: Console, pipeline: Pipeline, shards: Sequence[ShardStatus]) -> None:
     """Print it for people."""
     console.print(*_tables(pipeline, shards))
     if pipeline.label is not None:
@@ -201,8 +199,11 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: {_forecasts(forecast)}"
         for name, kpi in note.get("kpi", {}).items():
             yield from (f"shard {shard.partition}: {line}" for line in kpi_lines(name, kpi))
-        if (guard := note.get("guard")) and guard.get("held"):
-            yield f"shard {shard.partition}: {guard['held']:,} predictions wait for `driftline review`"
+        if rejected := note.get("rejected", {}).get("events"):
+            yield f"shard {shard.partition}: {rejected:,} events rejected; `driftline tail rejected` shows them"
+        if (guard := note.get("guard")) is not None:
+            held = guard.get("held", 0)
+            yield f"shard {shard.partition}: {held:,} held for review" + ("; see `driftline review list`" * bool(held))
         if (guard := note.get("guard")) and guard["tripped"]:
             yield f"shard {shard.partition}: {_guarded(guard)}"
         if (full := note.get("full")) is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import click
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.setting import outline_of, settings_of
 from driftline.core.error import TopicError
 from driftline.kafka import topic
@@ -28,29 +27,15 @@ def create(
     pipeline = outline_of(settings, pipeline_file, overrides)
     made = asyncio.run(topic.create(pipeline, settings, partitions=partitions, retention_ms=retention_ms))
     problems = asyncio.run(topic.check(pipeline, settings))
-    if as_json:
-        echo(
-            json.dumps(
-                {
-                    "topics": [
-                        {
-                            "topic": one.plan.name,
-                            "kind": one.plan.kind,
-                            "created": one.made,
-                            "partitions": one.partitions,
-                        }
-                        for one in made
-                    ],
-                    "problems": _problems(problems),
-                }
-            )
-        )
-    else:
-        for one in made:
-            echo(
-                f"{'created' if one.made else 'exists':9}  {one.plan.name}  "
-                f"({one.plan.kind}, {one.partitions} partitions)"
-            )
+    topics = [
+        {"topic": one.plan.name, "kind": one.plan.kind, "created": one.made, "partitions": one.partitions}
+        for one in made
+    ]
+    lines = [
+        f"{'created' if one.made else 'exists':9}  {one.plan.name}  ({one.plan.kind}, {one.partitions} partitions)"
+        for one in made
+    ]
+    show({"topics": topics, "problems": _problems(problems)}, lambda: lines, as_json=as_json)
     _finish(problems, as_json)
 
 
@@ -59,10 +44,9 @@ def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str
     settings = settings_of(bootstrap=bootstrap)
     pipeline = outline_of(settings, pipeline_file, overrides)
     problems = asyncio.run(topic.check(pipeline, settings))
-    if as_json:
-        echo(json.dumps({"ok": not any(one.fatal for one in problems), "problems": _problems(problems)}))
-    elif not problems:
-        echo(f"the topics of {pipeline.name} are fine")
+    ok = not any(one.fatal for one in problems)
+    lines = [] if problems else [f"the topics of {pipeline.name} are fine"]
+    show({"ok": ok, "problems": _problems(problems)}, lambda: lines, as_json=as_json)
     _finish(problems, as_json)
 
 

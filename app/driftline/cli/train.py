@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 import msgspec
-import orjson
 
 from driftline.backtest.report import write
 from driftline.backtest.score import check_folder
 from driftline.backtest.train import Training
 from driftline.backtest.train import train as trained
 from driftline.cli.command.history import Files
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.cli.history import source_of
 from driftline.cli.progress import bar
 from driftline.cli.setting import pipeline_of, settings_of
@@ -60,29 +59,27 @@ def _print_result(
 ) -> None:
     manifest, result = training.manifest, training.result
     replaced = int(result.version.partition(".")[0])
-    if as_json:
-        document = {
-            "model": str(out),
-            "file_bytes": len(training.content),
-            "rows": training.rows,
-            "bad_rows": training.bad,
-            "rejected": training.rejected,
-            "seconds": round(seconds, 3),
-            "pending": result.pending,
-            "unlabelled": training.unlabelled,
-            "replaced": replaced,
-            **msgspec.to_builtins(manifest),
-        }
-        echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    else:
-        unit = "events" if unsupervised else "labels"
-        echo(
-            f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} "
-            f"{'rows' if of_rows else 'records'} in {seconds:.1f} s; "
-            f"{len(training.content):,} bytes{', signed' if manifest.signature else ''}"
-        )
-        for name, value in manifest.metrics.items():
-            echo(f"  {name}: {'-' if value is None else f'{value:.4f}'}")
+    document = {
+        "model": str(out),
+        "file_bytes": len(training.content),
+        "rows": training.rows,
+        "bad_rows": training.bad,
+        "rejected": training.rejected,
+        "seconds": round(seconds, 3),
+        "pending": result.pending,
+        "unlabelled": training.unlabelled,
+        "replaced": replaced,
+        **msgspec.to_builtins(manifest),
+    }
+    unit = "events" if unsupervised else "labels"
+    lines = [
+        f"{out}: learned from {manifest.learned:,} {unit} of {training.rows:,} "
+        f"{'rows' if of_rows else 'records'} in {seconds:.1f} s; "
+        f"{len(training.content):,} bytes{', signed' if manifest.signature else ''}",
+        *(f"  {name}: {'-' if value is None else f'{value:.4f}'}" for name, value in manifest.metrics.items()),
+    ]
+    show(document, lambda: lines, as_json=as_json)
+    if not as_json:
         if replaced:
             often = "once" if replaced == 1 else f"{replaced:,} times"
             why = "drift or failure; it has learned only from the labels since then"

@@ -13,11 +13,10 @@ from typing import Any
 
 import click
 import msgspec
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import show
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
@@ -48,11 +47,7 @@ def verify(
     begun = datetime.now(UTC)
     audits = asyncio.run(_audit(pipeline, settings, span))
     seconds = (datetime.now(UTC) - begun).total_seconds()
-    if as_json:
-        echo(orjson.dumps(report(audits, seconds), option=orjson.OPT_INDENT_2))
-    else:
-        for line in lines(audits, seconds, outputs=outputs):
-            echo(line)
+    show(report(audits, seconds), lambda: lines(audits, seconds, outputs=outputs), as_json=as_json)
     if any(audit.difference is not None for audit in audits):
         raise click.exceptions.Exit(DIFFERENT)
 

@@ -142,6 +142,11 @@ class Runner:
         return self._reset
 
     @property
+    def trouble(self) -> str | None:
+        """What made it recover again, on a line; None where nothing did, or only that Kafka is unavailable."""
+        return None if self._logged is None else self._logged.partition("\n")[0][:300]
+
+    @property
     def live(self) -> Live | None:
         """The shard in memory, once recovered."""
         return self._live

@@ -87,6 +87,7 @@ class Worker:
         self._assigned_once = False
         self._taken_by: str | None = None  # who has the group in our place, in words
         self._taken: frozenset[Place] = frozenset()  # what the feed reads
+        self._looks_before: dict[Place, int] = {}  # until the last outage
         self._shards = 0  # how many the pipeline has; 0 until that is known
         self._stopping = False
         self._leaving = False  # shards are let go, and none may come any more
@@ -107,8 +108,11 @@ class Worker:
         reasons = ["Kafka is unavailable"] if self.outage.on else []
         if not self._assigned_once:
             reasons.append(self._taken_by or "the consumer group has not assigned any shards yet")
-        if waiting := [str(number) for number, runner in sorted(self.runners.items()) if not runner.ready]:
-            reasons.append(f"still recovering: shard{'s' * (len(waiting) > 1)} {', '.join(waiting)}")
+        waiting = [runner for _, runner in sorted(self.runners.items()) if not runner.ready]
+        if waiting:
+            numbers = ", ".join(str(runner.number) for runner in waiting)
+            reasons.append(f"still recovering: shard{'s' * (len(waiting) > 1)} {numbers}")
+        reasons += [f"shard {one.number}: {one.trouble}" for one in waiting if one.trouble is not None]
         if (trouble := self.lookout.trouble) is not None:
             reasons.append(trouble)
         return reasons
@@ -163,12 +167,17 @@ class Worker:
             self._failed.set_result(None)
 
     def lag(self, place: Place) -> int | None:
-        """Records (offsets, to be exact) that the shard has not been given yet; None while that is not known."""
-        return None if self.outage.on else self._feed.lag(place)
+        """Records (offsets, to be exact) that the shard has not been given yet; None while that is not known: while
+        Kafka is unavailable, and after that until it has answered for the partition again."""
+        return None if self._unknown(place) else self._feed.lag(place)
 
     def lag_to_end(self, place: Place) -> int | None:
         """The same, with what transactions that are open hold back."""
-        return None if self.outage.on else self._feed.lag_to_end(place)
+        return None if self._unknown(place) else self._feed.lag_to_end(place)
+
+    def _unknown(self, place: Place) -> bool:
+        """Whether the end of a partition is only known as it was before an outage."""
+        return self.outage.on or self._feed.looks(place) <= self._looks_before.get(place, -1)
 
     async def _join(self, stopped: asyncio.Future[None]) -> bool:
         """Start the feed, however long Kafka is unavailable; returns whether it did before we were to stop."""
@@ -237,6 +246,7 @@ class Worker:
             await self._look_at_topics()
             self._look_at_partitions()
         else:
+            self._looks_before = {place: self._feed.looks(place) for place in self._taken}
             self.outage.failed("no broker returned the topics' metadata; check that the brokers run and are reachable")
 
     async def _result_of(self, polling: asyncio.Task[None]) -> None:

@@ -3,7 +3,8 @@
 While a broker is away aiokafka logs each failed attempt as an error, thousands a minute. What the engine does about it
 is logged by the engine itself (`outage`), so messages that a broker did not answer are dropped. Of its other errors
 one of a kind is let through now and then, with its cause in a line and the number of those that were left out. Of an
-error that ends the worker, mode logs twice what the command then prints.
+error that ends the worker, mode logs twice what the command then prints. What Faust and mode log of their own services
+(`[^--Monitor]: Starting...`) means nothing to whoever runs a pipeline: it is left out but at DEBUG.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ NEVER = (
     "LeaveGroup request failed",
 )
 AWAY = frozenset({"KafkaConnectionError", "NodeNotReadyError", "RequestTimedOutError"})  # what it raises then
+OURS = ("driftline.main", "driftline.web.server")  # modules with services of mode
 CRASHED = ("Crashed reason=", "We experienced a crash!")
 
 
@@ -95,8 +97,24 @@ class Once(logging.Filter):
         return not any(text in str(record.msg) for text in CRASHED)
 
 
-def quieten() -> None:
-    """Put the filters on all of aiokafka's loggers, asyncio's and mode's, and aiokafka's warnings away."""
+class Chatter(logging.Filter):
+    """Drops what mode logs of services that start and stop, in whose module's name it does so."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
+
+
+def quieten(level: str = "INFO") -> None:
+    """Put the filters on all of aiokafka's loggers, asyncio's and mode's, and aiokafka's warnings away.
+
+    Args:
+        level: of the log; at DEBUG the services of Faust are logged as well.
+    """
+    if level != "DEBUG":
+        for name in OURS:
+            logging.getLogger(name).addFilter(Chatter())
+        for name in ("faust", "mode"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     for complaint in (Unread(), Exhausted()):
         logging.getLogger("asyncio").addFilter(complaint)
     for name in ("driftline.main", "mode.services", "mode.worker", "faust.worker"):

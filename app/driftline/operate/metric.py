@@ -384,8 +384,8 @@ class _Maturity:
         )
         self._delay = GaugeMetricFamily(
             "driftline_label_delay_quantile_seconds",
-            "Quantiles of all label delays so far, accurate to 7%.",
-            labels=[*of, "quantile"],
+            "Delay within which this share of all labels so far came, accurate to 7%.",
+            labels=[*of, "share"],
         )
         self._expected = GaugeMetricFamily(
             "driftline_expected_accuracy",

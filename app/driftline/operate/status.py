@@ -328,6 +328,7 @@ class _Note(Struct):
     unanswered: int = 0
     early: int = 0
     labels: dict[str, int] = {}
+    rejected: dict[str, int] = {}
     coverage: float | None = None
     version: str = ""
     frozen: bool = False

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 
 from driftline.cli.lazy import does, found
-from driftline.cli.option import DURATION, bootstrap_option, pipeline_option
+from driftline.cli.option import DURATION, Command, bootstrap_option, json_option, pipeline_option
 from driftline.core.shard.command import SILENCE_MAX_MS
 
 
@@ -20,6 +20,17 @@ class Where(NamedTuple):
     overrides: tuple[str, ...]
     bootstrap: str | None
     timeout_s: float  # 0: do not wait
+    as_json: bool = False
+
+
+def _set_json(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        context.obj = context.obj._replace(as_json=True)
+
+
+def sent_json_option(command: Command) -> Command:
+    """`--json` of a command that is sent: in its `Where`."""
+    return json_option(command, expose_value=False, callback=_set_json)
 
 
 def _check_silence(span_ms: int, **_: object) -> None:
@@ -77,6 +88,7 @@ def control() -> None:
 
 def _plain(name: str, text: str) -> None:
     @control.command(name, help=text)
+    @sent_json_option
     @click.pass_obj
     def plain(where: Where) -> None:
         found("driftline.cli.control:plain")(where, name)
@@ -89,6 +101,7 @@ _plain("snapshot", "Take a snapshot of every shard that has processed records si
 
 
 @control.command()
+@sent_json_option
 @click.argument("episode")
 @click.pass_obj
 @does("driftline.cli.control:acknowledge")
@@ -97,6 +110,7 @@ def acknowledge() -> None:
 
 
 @control.command()
+@sent_json_option
 @click.argument("episode")
 @click.option(
     "--for", "span_ms", type=DURATION, required=True, metavar="DURATION", help="How long, in event time, such as 1h."
@@ -111,6 +125,7 @@ def silence() -> None:
 
 
 @control.command()
+@sent_json_option
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
 @click.pass_obj
 @does("driftline.cli.control:load")

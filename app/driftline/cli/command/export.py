@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import MOMENT, bootstrap_option, pipeline_option
+from driftline.cli.option import MOMENT, bootstrap_option, json_option, pipeline_option
 
 KINDS = ("joined", "assumed", "failed", "expired")
 
@@ -32,6 +32,7 @@ def _check(from_ms: int | None, to_ms: int | None, **_: object) -> None:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Output file, .csv or .parquet."
 )
+@json_option
 @does("driftline.cli.export:export_command", check=_check)
 def export() -> None:
     """Write outcomes as a table: the features when the event was scored, the score, the label and its delay. Reads

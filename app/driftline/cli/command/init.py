@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, row_options
+from driftline.cli.option import DURATION, json_option, row_options
 from driftline.core.task import TASK_NAMES
 
 
@@ -36,6 +36,7 @@ from driftline.core.task import TASK_NAMES
 )
 @click.option("--trial/--no-trial", "tried", default=True, help="Try models and baselines on the first rows.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@json_option
 @does("driftline.cli.init:init")
 def init() -> None:
     """Write a commented pipeline file for a data file.

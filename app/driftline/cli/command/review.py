@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from driftline.cli.command.control import addressed
+from driftline.cli.command.control import addressed, sent_json_option
 from driftline.cli.lazy import does
 
 RUNGS = ("untrained", "range", "step", "unfamiliar", "share")
@@ -39,6 +39,7 @@ def show() -> None:
 
 
 @review.command()
+@sent_json_option
 @click.argument("event", required=False)
 @_rung
 @_why
@@ -49,6 +50,7 @@ def approve() -> None:
 
 
 @review.command()
+@sent_json_option
 @click.argument("event")
 @click.argument("value")
 @_why
@@ -59,6 +61,7 @@ def edit() -> None:
 
 
 @review.command()
+@sent_json_option
 @click.argument("event", required=False)
 @_rung
 @_why

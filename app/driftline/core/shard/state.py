@@ -231,6 +231,7 @@ class Shard:
             "pending": len(self.pending),
             "early": len(self.early),
             "labels": self.label_counts(),
+            "rejected": dict(self.watch.rejected),
             "version": str(self.learner.version),
             "known": self.learner.known,
             "frozen": self.frozen,
