@@ -183,6 +183,18 @@ def _guarded(guard: Mapping[str, Any]) -> str:
     return f"guard: {listed(guard['tripped'])}{instead}"
 
 
+def _kept_back(note: Mapping[str, Any]) -> Iterator[str]:
+    """Events that were not scored, and predictions that were not served as they were made."""
+    if rejected := note.get("rejected", {}).get("events"):
+        yield f"{rejected:,} events rejected; `driftline tail rejected` shows them"
+    if (guard := note.get("guard")) is None:
+        return
+    held = guard.get("held", 0)
+    yield f"{held:,} held for review" + ("; see `driftline review list`" if held else "")
+    if guard["tripped"]:
+        yield _guarded(guard)
+
+
 def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
     name to answer them by."""
@@ -199,13 +211,7 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
             yield f"shard {shard.partition}: {_forecasts(forecast)}"
         for name, kpi in note.get("kpi", {}).items():
             yield from (f"shard {shard.partition}: {line}" for line in kpi_lines(name, kpi))
-        if rejected := note.get("rejected", {}).get("events"):
-            yield f"shard {shard.partition}: {rejected:,} events rejected; `driftline tail rejected` shows them"
-        if (guard := note.get("guard")) is not None:
-            held = guard.get("held", 0)
-            yield f"shard {shard.partition}: {held:,} held for review" + ("; see `driftline review list`" * bool(held))
-        if (guard := note.get("guard")) and guard["tripped"]:
-            yield f"shard {shard.partition}: {_guarded(guard)}"
+        yield from (f"shard {shard.partition}: {line}" for line in _kept_back(note))
         if (full := note.get("full")) is not None:
             full = min(max(full, 0.0), 1.0)  # whoever can write the journal of a deployment without a key can say more
             yield full_text(shard.partition, full) if full >= FULL else f"shard {shard.partition} is {full:.0%} full"
