@@ -16,7 +16,9 @@ from driftline.core.shard.state import Shard
 DAY_MS = 86_400_000
 
 
-def pipeline(model: str = "StandardScaler() | LinearRegression()", **forecast: Any) -> Pipeline:
+def pipeline(
+    model: str = "StandardScaler() | LinearRegression()", guard: dict[str, Any] | None = None, **forecast: Any
+) -> Pipeline:
     """A pipeline of daily demand by item; `forecast` replaces keys of its section."""
     return parse_pipeline(
         {
@@ -32,6 +34,7 @@ def pipeline(model: str = "StandardScaler() | LinearRegression()", **forecast: A
                 "by": "item", "target": "demand", "step": "1d", "horizons": 4, "season": 7, "window": 50, **forecast,
             },
             "model": model,
+            **({} if guard is None else {"guard": guard}),
         }
     )  # fmt: skip
 

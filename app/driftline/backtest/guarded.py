@@ -8,10 +8,12 @@ from typing import get_args
 
 from msgspec import Struct
 
-from driftline.core.output import Outcome, Prediction
+from driftline.core.output import Judged, Outcome, Prediction
 from driftline.core.output import Rung as RungName
 from driftline.core.pipeline import Pipeline
+from driftline.core.record import LabelValue
 from driftline.core.task import task_of
+from driftline.core.task.base import ErrorOf
 
 
 class Rung(Struct, frozen=True):
@@ -19,9 +21,9 @@ class Rung(Struct, frozen=True):
 
     Args:
         actions: how often it tripped, by action.
-        replaced: labelled events where another value was served; `model_error` and `served_error` are the mean errors
-            on them of what the model predicted and of what was served, `saved` and `cost` the sums by which the served
-            one was better, and worse.
+        replaced: labelled events where another value was served (of forecasts: observations, one for each horizon);
+            `model_error` and `served_error` are the mean errors on them of what the model predicted and of what was
+            served, `saved` and `cost` the sums by which the served one was better, and worse.
         withheld: labelled events where nothing was served; `withheld_error` is the model's mean error on them.
     """
 
@@ -47,6 +49,8 @@ class Guarded:
         """Take in events that have their label."""
         error = self._error
         for outcome in outcomes:
+            if outcome.judged is not None and outcome.judged.rungs and error is not None:
+                self._add_ahead(outcome.label, outcome.judged, error)
             for made in outcome.unserved:
                 if made.rung and error is not None and outcome.label is not None and made.prediction != _NOTHING:
                     was = error(outcome.label, made.prediction)
@@ -54,6 +58,12 @@ class Guarded:
                     became = None if unserved else error(outcome.label, outcome.prediction or _NOTHING)
                     if was is not None:
                         self._add(made.rung, was, became)
+
+    def _add_ahead(self, label: LabelValue | None, judged: Judged, error: ErrorOf) -> None:
+        """Take in the forecasts of an observation, each horizon by itself."""
+        for rung, made, value in zip(judged.rungs, judged.made, judged.values, strict=True):
+            if rung and made is not None and (was := error(label, Prediction(value=made))) is not None:
+                self._add(rung, was, None if value is None else error(label, Prediction(value=value)))
 
     def _add(self, rung: str, was: float, became: float | None) -> None:
         sums = self.sums.setdefault(rung, [0.0] * 7)

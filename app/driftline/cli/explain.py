@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,26 @@ def _guarded(found: Explanation) -> Iterator[str]:
     """What the guard did, and what the model had predicted."""
     for trip in found.tripped:
         beyond = "" if trip.limit is None or trip.excess is None else f", {trip.excess:+.6g} beyond {trip.limit:.6g}"
-        yield f"guard: {trip.rung}{f' ({trip.feature})' if trip.feature else ''}{beyond}: {trip.action}"
+        of = f" ({trip.feature})" if trip.feature else f" at horizon {trip.horizon}" if trip.horizon else ""
+        yield f"guard: {trip.rung}{of}{beyond}: {trip.action}"
     for made in found.unserved:
+        if made.ahead:
+            yield from _ahead(found, made.ahead)
+            continue
         value = made.prediction.value if made.prediction.value is not None else made.prediction.label
         instead = found.served.get("instead")
         yield f"the model predicted {_number(value)}" + (f"; served instead: {instead}" if instead else "")
+
+
+def _ahead(found: Explanation, ahead: Sequence[float | None]) -> Iterator[str]:
+    """What the model forecast at the horizons where something else was served."""
+    forecast = found.served.get("forecast") or {}
+    nothing = [None] * len(ahead)
+    values, instead = forecast.get("values", nothing), forecast.get("instead", nothing)
+    for horizon, (said, value, name) in enumerate(zip(ahead, values, instead, strict=False), 1):
+        if said is not None and value != said:
+            served = "nothing was served" if value is None else f"{_number(value)} was served"
+            yield f"horizon {horizon}: the model forecast {_number(said)}; {served}{f' ({name})' if name else ''}"
 
 
 def _comparison(found: Explanation) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from driftline.kafka.broker import KafkaBroker
 from driftline.operate.review import open_reviews
 
 FEATURES_SHOWN = 6
+HORIZONS_SHOWN = 7
 
 
 def show(where: Where, as_json: bool) -> None:
@@ -111,11 +113,23 @@ def lines(review: dict[str, Any]) -> list[str]:
     deadline_ms = review.get("deadline_ms")
     served = _short(at.get("probability", at.get("prediction")))
     until = written(deadline_ms, "%Y-%m-%d %H:%M:%S") if isinstance(deadline_ms, int) else "-"
+    series = (review.get("forecast") or {}).get("series")
+    of = f" of {', '.join(map(str, series.values()))}" if series else ""
     return [
-        f"{review.get('event_id')}: the model predicts {_short(value)}, held by {trip.get('rung')}{beyond}{last}",
+        f"{review.get('event_id')}{of}: the model predicts {_short(value)}, held by {trip.get('rung')}{beyond}{last}",
         f"  {', '.join(f'{name}={_short(one)}' for name, one in features[:FEATURES_SHOWN])}{more}",
+        *_ahead("the model forecasts", review.get("forecast")),
+        *_ahead("instead", at.get("forecast")),
         f"  at {until} (event time) {served} is served{instead}",
     ]
+
+
+def _ahead(what: str, forecast: dict[str, Any] | None) -> Iterator[str]:
+    """The horizons of a forecast."""
+    if forecast is not None:
+        values = forecast.get("values", [])
+        more = ", ..." if len(values) > HORIZONS_SHOWN else ""
+        yield f"  {what}: {', '.join(map(_short, values[:HORIZONS_SHOWN]))}{more}"
 
 
 def _short(value: object) -> str:

@@ -157,6 +157,8 @@ class Encoder:
             UNSET if decision is None else decision,
         )
         value.tripped, value.instead = trips_of(decided.tripped), decided.instead or UNSET
+        if decided.forecast is not None:
+            value.forecast = forecast_of(decided.forecast, self._by)
         partition = self._partition(self._scores, decided.partition)
         return Message(self._scores, partition, _key(decided.key), to_json(value), decided.stamp_ms, kind="scores")
 
@@ -180,6 +182,11 @@ class Encoder:
             review.by or UNSET,
             review.why or UNSET,
         )
+        if held.ahead is not None and held.then_ahead is not None:
+            value.forecast = forecast_of(held.ahead, self._by)
+            value.at_deadline.forecast = forecast_of(held.then_ahead, self._by)
+            if review.forecast is not None:
+                value.served.forecast = forecast_of(review.forecast, self._by)
         partition = self._partition(self._reviews, held.partition)
         return Message(self._reviews, partition, _key(held.key), to_json(value), review.stamp_ms, kind="review")
 

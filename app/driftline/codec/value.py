@@ -46,6 +46,7 @@ class TripValue(Struct, gc=False):
     limit: Shown | UnsetType
     excess: Shown | UnsetType
     feature: str | UnsetType
+    horizon: int | UnsetType = UNSET
 
 
 class UnservedValue(Struct, gc=False):
@@ -68,6 +69,8 @@ class ForecastValue(Struct, gc=False):
     lower: Sequence[Shown]
     upper: Sequence[Shown]
     naive: Sequence[Shown]
+    guard: Sequence[str] | UnsetType = UNSET
+    instead: Sequence[str | None] | UnsetType = UNSET
 
 
 class JudgedValue(Struct, gc=False):
@@ -84,6 +87,8 @@ class JudgedValue(Struct, gc=False):
     naive: Sequence[Shown]
     model_versions: Sequence[str]
     scale: Shown
+    unserved: Sequence[Shown] | UnsetType = UNSET
+    rungs: Sequence[str | None] | UnsetType = UNSET
 
 
 class ScoreValue(Struct, gc=False):
@@ -128,6 +133,7 @@ class ReviewValue(Struct, gc=False):
     served: Any = UNSET
     by: str | UnsetType = UNSET
     why: str | UnsetType = UNSET
+    forecast: ForecastValue | UnsetType = UNSET
 
 
 class ServedValue(Struct, gc=False):
@@ -137,6 +143,7 @@ class ServedValue(Struct, gc=False):
     probability: float | UnsetType
     probabilities: dict[str, float] | UnsetType
     instead: str | UnsetType = UNSET
+    forecast: ForecastValue | UnsetType = UNSET
 
 
 class PricedValue(Struct, gc=False):
@@ -228,6 +235,8 @@ def forecast_of(forecast: Forecast, by: Sequence[str]) -> ForecastValue:
         _each(forecast.lower),
         _each(forecast.upper),
         _each(forecast.naive),
+        forecast.guard or UNSET,
+        forecast.instead or UNSET,
     )
 
 
@@ -245,6 +254,8 @@ def judged_of(judged: Judged, by: Sequence[str]) -> JudgedValue:
         _each(judged.naive),
         [str(version) for version in judged.versions],
         written(judged.scale),
+        _each(judged.made) if judged.made else UNSET,
+        [rung or None for rung in judged.rungs] if judged.rungs else UNSET,
     )
 
 
@@ -290,6 +301,7 @@ def trips_of(tripped: Sequence[Trip]) -> list[TripValue]:
             UNSET if trip.limit is None else written(trip.limit),
             UNSET if trip.excess is None else written(trip.excess),
             trip.feature or UNSET,
+            trip.horizon or UNSET,
         )
         for trip in tripped
     ]

@@ -31,7 +31,7 @@ AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
 Guard: TypeAlias = Literal[
     "served", "flagged", "clipped", "fallback", "withheld", "held", "approved", "edited", "refused", "overdue"
 ]
-Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "unfamiliar", "share"]
+Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "width", "unfamiliar", "share"]
 Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
 Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "value"]
 
@@ -83,12 +83,14 @@ class Unserved(Struct, frozen=True, gc=False, array_like=True):
     Args:
         name: of the model that made it; `MODEL` is the pipeline's own.
         rung: of the guard, that kept it from being served; empty where the pipeline declares no guard.
+        ahead: of a forecast, what it was at each horizon; None where it was served.
     """
 
     name: str
     prediction: Prediction
     version: ModelVersion
     rung: str = ""
+    ahead: tuple[float | None, ...] = ()
 
 
 MODEL: Final = "model"
@@ -136,6 +138,7 @@ class Trip(Struct, frozen=True, gc=False, array_like=True):
         limit: that it is beyond; None where it has none.
         excess: by how much; negative below a least value.
         feature: that is beyond it, where the limit is one of features.
+        horizon: of a forecast, from 1 on; 0 of other tasks.
     """
 
     rung: Rung
@@ -143,6 +146,7 @@ class Trip(Struct, frozen=True, gc=False, array_like=True):
     limit: float | None = None
     excess: float | None = None
     feature: str = ""
+    horizon: int = 0
 
 
 class Forecast(Struct, frozen=True, gc=False, array_like=True):
@@ -151,20 +155,29 @@ class Forecast(Struct, frozen=True, gc=False, array_like=True):
     Args:
         series: the values that name it.
         time_ms: of the observation's step; horizon h is of `time_ms + h * step_ms`.
-        values: the forecast.
+        values: the forecast; None where the guard withholds it.
         lower, upper: of its interval; None while too few residuals are known.
         naive: what the same time one season before says.
         interval: share of the observations that the intervals are to hold.
+        guard: what the guard did at each horizon; empty where no rung tripped.
+        instead: which fallback is served at each horizon, if one is; empty where `guard` is.
     """
 
     series: tuple[FeatureValue, ...]
     time_ms: int
     step_ms: int
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     lower: tuple[float | None, ...]
     upper: tuple[float | None, ...]
     naive: tuple[float, ...]
     interval: float
+    guard: tuple[Guard, ...] = ()
+    instead: tuple[Instead | None, ...] = ()
+
+    @property
+    def nearest(self) -> Prediction:
+        """The forecast of the first horizon."""
+        return Prediction(value=self.values[0])
 
 
 class Judged(Struct, frozen=True, gc=False, array_like=True):
@@ -178,19 +191,23 @@ class Judged(Struct, frozen=True, gc=False, array_like=True):
         versions: of the models that served them.
         scale: mean distance of the series' observations so far from those a season before, for MASE; None before there
             is one.
+        made: what the model forecast, where the guard had something else served, else None; empty where it nowhere had.
+        rungs: of the guard, which decided, where `made` says something; else empty texts.
     """
 
     series: tuple[FeatureValue, ...]
     time_ms: int
     step_ms: int
     horizons: tuple[int, ...]
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     lower: tuple[float | None, ...]
     upper: tuple[float | None, ...]
     naive: tuple[float, ...]
     versions: tuple[ModelVersion, ...]
     scale: float | None
     interval: float
+    made: tuple[float | None, ...] = ()
+    rungs: tuple[str, ...] = ()
 
 
 @final
@@ -237,6 +254,7 @@ class HeldBack(Struct, frozen=True, gc=False, array_like=True):
         made: what the model predicted.
         last: the last value of its series.
         series: its key, where the guard remembers series.
+        ahead, then_ahead: of a forecast, all horizons of `made` and of `then`.
     """
 
     deadline_ms: int
@@ -252,6 +270,8 @@ class HeldBack(Struct, frozen=True, gc=False, array_like=True):
     then: Prediction
     last: float | None
     series: bytes | None
+    ahead: Forecast | None = None
+    then_ahead: Forecast | None = None
 
 
 @final
@@ -261,6 +281,7 @@ class Decided(Struct, frozen=True, gc=False):
     Args:
         guard: `approved`, `edited` or `refused` by a person, `overdue` where none decided in time.
         instead: which fallback is served, if one is.
+        forecast: as of a score.
     """
 
     output_id: str
@@ -276,6 +297,7 @@ class Decided(Struct, frozen=True, gc=False):
     learned: int
     tripped: tuple[Trip, ...]
     instead: Instead | None
+    forecast: Forecast | None = None
 
 
 @final
@@ -286,6 +308,7 @@ class Review(Struct, frozen=True, gc=False):
         state: `held`, or as in `Decided`.
         served: what was decided.
         by, why: who decided it, as far as the command says.
+        forecast: what was decided of a forecast.
     """
 
     output_id: str
@@ -296,6 +319,7 @@ class Review(Struct, frozen=True, gc=False):
     served: Prediction | None = None
     by: str = ""
     why: str = ""
+    forecast: Forecast | None = None
 
 
 @final

@@ -105,7 +105,35 @@ def test_a_field_may_be_read_for_the_guard_alone() -> None:
         small("regression", event=event, model=model)
 
 
-def test_a_task_that_has_no_guard_refuses_one() -> None:
-    document = series.pipeline().resolved()
-    with pytest.raises(PipelineError, match="guard: is not available for task forecast"):
-        parse_pipeline({**document, "guard": {"range": {"min": 0}}})
+@pytest.mark.parametrize(
+    ("guard", "place", "why"),
+    [
+        ({"by": "item", "step": {"ratio_max": 2, "action": "flag"}}, "guard.by", "are those of forecast.by"),
+        ({"range": {"min": 0}, "fallback": {"seasonal": "7d"}}, "guard.fallback.0", "write seasonal alone"),
+        ({"share": {"positive_max": 0.5}}, "guard.share", "is for yes or no"),
+        ({"width": {}}, "guard.width", "needs max or ratio_max"),
+        ({"range": {"min": 3, "max": 2}}, "guard.range", "min is above max"),
+        ({"range": {"max": 9, "action": "fallback"}, "fallback": {"value": 10}}, "guard.fallback.0", "lies outside"),
+        ({"range": {"max": 9, "action": "hold"}}, "guard.range.action", "needs guard.hold"),
+    ],
+)
+def test_a_guard_of_forecasts_refuses_what_is_not_for_them(guard: dict[str, Any], place: str, why: str) -> None:
+    with pytest.raises(PipelineError) as refused:
+        series.pipeline(guard=guard)
+    found = {problem.path: problem.message for problem in refused.value.problems}
+    assert why in found[place], found
+
+
+@pytest.mark.parametrize(
+    ("guard", "place", "why"),
+    [
+        ({"width": {"max": 3}}, "guard.width", "is for intervals of forecasts"),
+        ({"step": {"ratio_max": 2, "action": "flag", "settle": 9}}, "guard.step.settle", "is for forecasts"),
+        ({"range": {"min": 0}, "fallback": "seasonal"}, "guard.fallback.0", "needs the length of the season"),
+    ],
+)
+def test_other_tasks_refuse_what_is_for_forecasts(guard: dict[str, Any], place: str, why: str) -> None:
+    with pytest.raises(PipelineError) as refused:
+        small("regression", guard=guard)
+    found = {problem.path: problem.message for problem in refused.value.problems}
+    assert why in found[place], found

@@ -7,7 +7,7 @@ import click
 from driftline.cli.command.control import addressed, sent_json_option
 from driftline.cli.lazy import does
 
-RUNGS = ("untrained", "range", "step", "unfamiliar", "share")
+RUNGS = ("untrained", "range", "step", "width", "unfamiliar", "share")
 
 
 def _check_which(event: str | None, rung: str | None, **_: object) -> None:

@@ -9,16 +9,22 @@ a forecast.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import learn
-from driftline.core.fold.incident import note_drift, notice, reject, watch_faults
+from driftline.core.fold.incident import calm_guard, note_drift, notice, reject, watch_faults, watch_guard
 from driftline.core.fold.kpi import price_truth
-from driftline.core.forecast.forecasts import SERVED, Forecasts, Observed
+from driftline.core.fold.review import hold_ahead
+from driftline.core.forecast.forecasts import SERVED, Draft, Forecasts, Observed
+from driftline.core.guard.ahead import AheadLadder, Passed
+from driftline.core.guard.kept import BLOCK, CLEAN
 from driftline.core.history.keys import Keys
 from driftline.core.output import (
+    MODEL,
     Guard,
     ModelVersion,
     Outcome,
@@ -28,12 +34,15 @@ from driftline.core.output import (
     Score,
     Several,
     Stakes,
+    Unserved,
 )
 from driftline.core.record import Event
+from driftline.core.river.ahead import Asked
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
 _NOTHING = Prediction()
+_SERVED: Guard = "served"
 
 
 def observe(shard: Shard, event: Event, out: Outbox) -> Prediction | None:
@@ -69,33 +78,42 @@ def observe(shard: Shard, event: Event, out: Outbox) -> Prediction | None:
         return None
     if len(found.added) > 1:
         shard.counts["forecast_missed_steps"] = shard.counts.get("forecast_missed_steps", 0) + len(found.added) - 1
-    _judge(shard, forecasts, keys, event, found, out)
+    learned = _judge(shard, forecasts, keys, event, found, out)
+    if isinstance(shard.ladder, AheadLadder) and found.place in SERVED:
+        shard.ladder.watch(found)
     served = _serve(shard, forecasts, event, found, out) if found.place in SERVED else None
     forecasts.keep(keys, found)
+    if learned and shard.ladder is not None and shard.ladder.knows:
+        shard.kept.learn(event.features)
     return served
 
 
 # -- the truth of what was forecast
 
 
-def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: Observed, out: Outbox) -> None:
-    """Evaluate what was served, let intervals and detectors see it, learn, and publish it."""
+def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: Observed, out: Outbox) -> bool:
+    """Evaluate what was served, let intervals and detectors see it, learn, and publish it; returns whether it was
+    learned."""
     now_ms, judged, pipeline = shard.watermark_ms or 0, found.judged, shard.pipeline
     forecasts.settle(found, shard.maturity.segment_of(event.features, forecasts.segments), len(keys))
     prediction, value = _NOTHING, found.value
     if judged is not None:
-        prediction = Prediction(value=judged.values[0])
+        prediction = Prediction(value=next((ahead for ahead in judged.values if ahead is not None), None))
         if shard.terms.limited:
             shard.watch.judge(judged.versions[0].generation, shard.learner.generation)
+        first = True
         for horizon, ahead in zip(judged.horizons, judged.values, strict=True):
-            one = Prediction(value=ahead)
+            if ahead is None:
+                continue
+            one, delay_ms = Prediction(value=ahead), horizon * judged.step_ms
             shard.evaluation.update(value, one)
-            first, delay_ms = ahead is judged.values[0], horizon * judged.step_ms
             shard.maturity.on_label(pipeline, value, delay_ms, one, event.features, now_ms, first=first)
+            first = False
     priced: tuple[Priced, ...] = ()
     stakes: Stakes | None = None
     if judged is not None and shard.terms.priced:
-        served = {at: Prediction(value=one) for at, one in zip(judged.horizons, judged.values, strict=True)}
+        answers = zip(judged.horizons, judged.values, strict=True)
+        served = {at: Prediction(value=one) for at, one in answers if one is not None}
         priced, stakes = price_truth(shard, event, served, value, out)
     output_id = f"{out.record}-1"
     taught = forecasts.teach(found, rows=shard.learner.sees_rows)
@@ -113,10 +131,11 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
     )  # fmt: skip
     if failure is not None:
         watch_faults(shard, out)
-    if judged is not None:
+    if judged is not None and prediction.value is not None:
         scale = judged.scale or 1.0
-        for drift in shard.monitors.on_label(value / scale, Prediction(value=judged.values[0] / scale)):
+        for drift in shard.monitors.on_label(value / scale, Prediction(value=prediction.value / scale)):
             note_drift(shard, drift, out)
+    return failure is None and not shard.frozen
 
 
 def _unused(shard: Shard, event: Event, found: Observed, kind: OutcomeKind, detail: str, out: Outbox) -> None:
@@ -139,32 +158,69 @@ def _serve(shard: Shard, forecasts: Forecasts, event: Event, found: Observed, ou
     learner, output_id = shard.learner, out.own_id()
     version, learned = ModelVersion(learner.generation, learner.learned), learner.known
     asked = forecasts.ask(found, event.features, rows=learner.sees_rows)
-    prediction, forecast = _NOTHING, None
-    guard: Guard = "served"
+    prediction, finite, forecast, passed = _NOTHING, _SERVED, None, None
     resting = learner.faults.resting > 0
     if asked is not None:
         try:
-            _, prediction, guard = learner.score(asked, output_id, out.oracle)
+            predicted = learner.score(asked, output_id, out.oracle)
         except ModelRaisedError as raised:
             reject(shard, event.source, "model_error", str(raised), out)
             watch_faults(shard, out)
             return None
-        if guard != "served":
+        _, answer, finite = predicted
+        if finite != "served":
             version, learned = learner.version, learner.known
-        if isinstance(prediction, Several):
-            forecast = forecasts.serve(found, asked, prediction.ahead, event.features, version)
-            prediction = Prediction(value=forecast.values[0])
+        ahead = answer.ahead if isinstance(answer, Several) else None
+        if ahead is not None or (shard.ladder is not None and finite == "withheld"):
+            draft = forecasts.draft(found, asked, ahead)
+            if isinstance(shard.ladder, AheadLadder):
+                passed = _guarded(shard, shard.ladder, forecasts, found, asked, draft, event, finite, out)
+                draft = passed.draft
+            forecast = forecasts.serve(found, asked, draft, event.features, version)
+            prediction = forecast.nearest
     shard.count("scored")
-    features = event.features
-    out.made.append(
-        Score(
-            output_id, event.source, event.event_id, event.time_ms, prediction, None, guard, version, features, learned,
-            forecast=forecast,
-        )
+    guard, tripped, instead = (finite, (), None) if passed is None else (passed.guard, passed.trips, passed.instead)
+    unserved = _unserved(passed, version) if passed is not None and passed.draft.changed else ()
+    score = Score(
+        output_id, event.source, event.event_id, event.time_ms, prediction, None, guard, version, event.features,
+        learned, tripped, instead, unserved, None if guard == "held" else forecast,
     )  # fmt: skip
+    out.made.append(score)
     shard.maturity.on_score(prediction)
     if learner.faults.open:
         watch_faults(shard, out)
-    if guard != "served" and not resting:
-        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, guard), out)
+    if finite != "served" and not resting:
+        notice(shard, Condition.BROKEN.named(), failure_sign(shard.pipeline, finite), out)
+    if passed is not None and passed.tripped:
+        watch_guard(shard, passed, out)
+        if passed.holding is not None:
+            hold_ahead(shard, score, passed.holding, out)
     return prediction
+
+
+def _unserved(passed: Passed, version: ModelVersion) -> tuple[Unserved, ...]:
+    """What the model forecast at the horizons where something else is served, and nothing elsewhere."""
+    made = passed.draft.made
+    rung = passed.tripped[-1].rung if passed.tripped else ""
+    return (Unserved(MODEL, Prediction(value=made[0]), version, rung, made),)
+
+
+def _guarded(
+    shard: Shard, ladder: AheadLadder, forecasts: Forecasts, found: Observed, asked: Asked, draft: Draft, event: Event,
+    finite: Guard, out: Outbox,
+) -> Passed:  # fmt: skip
+    """What the guard lets pass of a forecast."""
+    learner, kept, call, oracle = shard.learner, shard.kept, out.own_id(), out.oracle
+
+    def ask_good() -> tuple[Sequence[float] | None, int]:
+        said, known = learner.ask_good(asked, call, oracle)
+        return said.ahead if isinstance(said, Several) else None, known
+
+    room = event.event_id not in kept.held
+    passed = ladder.judge_ahead(
+        kept, forecasts, found, draft, finite, event.features, learner.known, ask_good, room=room
+    )  # fmt: skip
+    learner.trusted = kept.clean >= CLEAN
+    if kept.filled == BLOCK:
+        calm_guard(shard, out)
+    return passed

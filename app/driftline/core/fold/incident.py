@@ -23,6 +23,7 @@ from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict, eased
 from driftline.core.drift.monitors import Drift
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
+from driftline.core.guard.ahead import Passed
 from driftline.core.guard.ladder import Judged
 from driftline.core.output import Alert, Rejected, Rung
 from driftline.core.record import Control, Source
@@ -99,7 +100,7 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
             notice(shard, name, sign, out, holds=True)
 
 
-def watch_guard(shard: Shard, passed: Judged, out: Outbox) -> None:
+def watch_guard(shard: Shard, passed: Judged | Passed, out: Outbox) -> None:
     """Rungs of the guard tripped: count them, and alert where the one that decided stops too many predictions.
 
     No alert for a new model whose predictions are only flagged, nor for a prediction that is not finite: that is an

@@ -6,8 +6,9 @@ from msgspec import structs
 
 from driftline.core.error import InvariantError
 from driftline.core.fold.incident import reject
+from driftline.core.guard.ahead import Holding
 from driftline.core.guard.ladder import Judged
-from driftline.core.output import Decided, Guard, HeldBack, Instead, Prediction, Review, Score
+from driftline.core.output import Decided, Forecast, Guard, HeldBack, Instead, Prediction, Review, Score
 from driftline.core.record import Control, EventId, Ruling
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -40,6 +41,21 @@ def hold(shard: Shard, score: Score, passed: Judged, out: Outbox) -> None:
     out.made.append(_review(out, shard, "held", score.event_id, held))
 
 
+def hold_ahead(shard: Shard, score: Score, holding: Holding, out: Outbox) -> None:
+    """A forecast was held back, at all horizons: ask for a review."""
+    ladder = shard.ladder
+    if ladder is None:
+        raise InvariantError("a forecast was held back where nothing holds any")
+    held = HeldBack(
+        shard.now_ms + ladder.hold_ms, shard.own(score.source), score.source.key, score.time_ms, score.version,
+        score.learned, score.tripped, holding.made.nearest, score.features, holding.instead, holding.then.nearest,
+        holding.last, holding.key, holding.made, holding.then,
+    )  # fmt: skip
+    shard.kept.held[score.event_id] = held
+    shard.count("review_held")
+    out.made.append(_review(out, shard, "held", score.event_id, held))
+
+
 def end_holds(shard: Shard, time_ms: int, out: Outbox) -> None:
     """Decide what waits longer than it may, as the pipeline file says."""
     for event_id, held in shard.kept.overdue(time_ms):
@@ -60,6 +76,10 @@ def rule(shard: Shard, control: Control, out: Outbox) -> None:
         _unknown(shard, control, ruling, out)
         return
     prediction = None
+    if ruling.decision == "edit" and any(held.ahead is not None for _, held in found):
+        detail = "a forecast has a value for each horizon; approve or refuse it"
+        reject(shard, control.source, "review_invalid", detail, out)
+        return
     if ruling.decision == "edit":
         prediction = None if shard.ladder is None else shard.ladder.edited(ruling.value)
         if prediction is None:
@@ -102,11 +122,15 @@ def _decide(
     """Serve what was decided, and let the label be judged by it."""
     kept, threshold = shard.kept, shard.terms.threshold
     del kept.held[event_id]
-    place = shard.pending.find(event_id, shard.now_ms)
+    place = None if held.ahead is not None else shard.pending.find(event_id, shard.now_ms)
     if place is not None and not shard.pending.keep and shard.pending.unsettled(place) is not None:
         kept.decide(event_id, structs.replace(prediction))
     value, ladder = prediction.value, shard.ladder
-    if state in ("approved", "edited") and held.series is not None and value is not None and ladder is not None:
+    forecast = None
+    if held.ahead is not None and held.then_ahead is not None:
+        forecast = held.ahead if state == "approved" else held.then_ahead
+        _served_ahead(shard, held, forecast, trusted=state == "approved")
+    elif state in ("approved", "edited") and held.series is not None and value is not None and ladder is not None:
         ladder.accept(kept, held.series, value, held.time_ms)
     shard.count(f"review_{state}")
     decision = None if threshold is None or value is None else value >= threshold
@@ -125,10 +149,11 @@ def _decide(
             held.learned,
             held.tripped,
             instead,
+            forecast,
         )
     )
     if shard.pipeline.topics.review is not None:  # the guard may have changed meanwhile
-        out.made.append(_review(out, shard, state, event_id, held, prediction, control))
+        out.made.append(_review(out, shard, state, event_id, held, prediction, control, forecast))
 
 
 def _review(
@@ -139,7 +164,15 @@ def _review(
     held: HeldBack,
     served: Prediction | None = None,
     control: Control | None = None,
+    forecast: Forecast | None = None,
 ) -> Review:
     ruling = None if control is None else control.ruling
     by, why = ("", "") if control is None or ruling is None else (control.by, ruling.why)
-    return Review(out.alert_id(), shard.stamp_ms, state, event_id, held, served, by, why)
+    return Review(out.alert_id(), shard.stamp_ms, state, event_id, held, served, by, why, forecast)
+
+
+def _served_ahead(shard: Shard, held: HeldBack, forecast: Forecast, *, trusted: bool) -> None:
+    """A forecast is served late: its series learns of it, if it still is forecast."""
+    forecasts, keys = shard.forecasts, shard.history.series
+    if forecasts is not None and keys is not None and held.series is not None:
+        forecasts.decide(keys, held.series, forecast, trusted=trusted)

@@ -22,7 +22,9 @@ class Board:
 
     def add(self, horizons: tuple[int, ...], added: Floats) -> None:
         """What `core.task.ahead.added` gives of an observation."""
-        self.sums[np.array(horizons) - 1] += added
+        if horizons:
+            with np.errstate(over="ignore"):  # of a forecast near the largest number there is
+                self.sums[np.array(horizons) - 1] += added
 
     def values(self) -> dict[str, Any]:
         """Each metric over all horizons, and by horizon; None where undefined."""

@@ -1,14 +1,15 @@
 """All that a shard knows of its series, as the fold uses it.
 
 One observation: `observe` finds its series and its step, and what was forecast of it; `settle` counts how good that
-was; `teach` says what the model learns of it; `ask` what the model is asked then; `serve` makes of its answer what is
-published, and remembers it until its truth comes.
+was; `teach` says what the model learns of it; `ask` what the model is asked then; `draft` makes of its answer a
+forecast with intervals, in which the guard may change what it does not let pass; `serve` remembers it until its truth
+comes, and says what is published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import fsum, nan
+from math import fsum, inf
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -16,16 +17,17 @@ from msgspec import Struct
 from driftline.core.error import InvariantError
 from driftline.core.forecast.board import Board
 from driftline.core.forecast.interval import Intervals
+from driftline.core.forecast.level import Level
 from driftline.core.forecast.row import Origin, Rows
 from driftline.core.forecast.series import Series, Served, packed
 from driftline.core.forecast.transform import transform_of
 from driftline.core.history.history import key_of
 from driftline.core.history.keys import Keys
-from driftline.core.output import Forecast, Judged, ModelVersion
+from driftline.core.output import Forecast, Guard, Instead, Judged, ModelVersion
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, FeatureValue
 from driftline.core.river.ahead import Asked, Taught
-from driftline.core.task.ahead import added
+from driftline.core.task.ahead import added, answered_of
 
 Place: TypeAlias = Literal["first", "next", "after_gap", "restarted", "late", "repeated", "too_late"]
 """Where an observation falls in its series:
@@ -65,6 +67,31 @@ class Observed(Struct, gc=False):
     before: float | None = None
     waiting: tuple[tuple[int, Served], ...] = ()
     judged: Judged | None = None
+
+
+class Draft(Struct, gc=False):
+    """A forecast before it is served; each list is by horizon.
+
+    Args:
+        seen: the forecast as the model sees numbers.
+        halves: half the width of the intervals, seen so; None without one.
+        values: None where there is none.
+        guard, instead: as of `core.output.Forecast`.
+        made, rungs: as of `core.output.Judged`.
+        changed: something else is served than the model forecast.
+    """
+
+    seen: list[float | None]
+    halves: list[float | None]
+    values: list[float | None]
+    lower: list[float | None]
+    upper: list[float | None]
+    naive: tuple[float, ...]
+    guard: tuple[Guard, ...] = ()
+    instead: tuple[Instead | None, ...] = ()
+    made: tuple[float | None, ...] = ()
+    rungs: tuple[str, ...] = ()
+    changed: bool = False
 
 
 class Forecasts:
@@ -176,7 +203,8 @@ class Forecasts:
         if half is None:
             return None, None
         least, back = self._transform.least, self._transform.back
-        return back(max(seen - half, least)), back(max(seen + half, least))
+        low, high = back(max(seen - half, least)), back(max(seen + half, least))
+        return (low, high) if -inf < low and high < inf else (None, None)
 
     def _find(self, found: Observed, scale: float | None) -> None:
         """What was forecast of an observation."""
@@ -188,18 +216,28 @@ class Forecasts:
         found.waiting = tuple(waiting)
         if not waiting:
             return
-        values, lower, upper, naive = [], [], [], []
+        values: list[float | None] = []
+        lower, upper, naive, unserved = [], [], [], []
         for horizon, served in waiting:
-            seen, half = served.at(horizon)
-            low, high = self._bounds(seen, None if half != half else half)
-            values.append(self._transform.back(seen))
+            if served.served is not None:
+                (value, low, high, made), rung = served.served_at(horizon)
+                unserved.append((made, rung))
+            else:
+                seen, half = served.at(horizon)
+                low, high = self._bounds(seen, None if half != half else half)
+                value = self._transform.back(seen)
+                unserved.append((None, ""))
+            values.append(value)
             lower.append(low)
             upper.append(high)
             naive.append(series.values[self._rows.base_place(series.place(served.slot), horizon)])
+        stopped = any(rung for _, rung in unserved)
         found.judged = Judged(
             found.names, found.time_ms, form.step_ms, tuple([horizon for horizon, _ in waiting]),
             tuple(values), tuple(lower), tuple(upper), tuple(naive),
             tuple([served.version for _, served in waiting]), scale, form.interval,
+            tuple([made for made, _ in unserved]) if stopped else (),
+            tuple([rung for _, rung in unserved]) if stopped else (),
         )  # fmt: skip
 
     def settle(self, found: Observed, segment: str | None, count: int) -> None:
@@ -212,17 +250,19 @@ class Forecasts:
         judged = found.judged
         if judged is None:
             return
-        sums = added(found.value, judged)
-        self.board.add(judged.horizons, sums)
+        sums, answered = added(found.value, judged), answered_of(judged)
+        self.board.add(answered, sums)
         if segment is not None:
             board = self.segments.get(segment)
             if board is None:
                 board = self.segments[segment] = Board(self._form.horizons)
-            board.add(judged.horizons, sums)
+            board.add(answered, sums)
         y, add, seen = found.value, self.intervals.add, self._transform.forth(found.value)
         for (horizon, served), low, high in zip(found.waiting, judged.lower, judged.upper, strict=True):
             covered = None if low is None or high is None else low <= y <= high
-            add(horizon, abs(served.at(horizon)[0] - seen) / served.scale, covered, count)
+            ahead = served.at(horizon)[0]
+            if ahead == ahead:  # else it was withheld
+                add(horizon, abs(ahead - seen) / served.scale, covered, count)
 
     def teach(self, found: Observed, *, rows: bool) -> Taught:
         """What the model learns of an observation.
@@ -272,23 +312,75 @@ class Forecasts:
         usual = size * self.swung / self.sizes if self.sizes else 0.0
         return (series.swung + season * usual) / (series.pairs + season) or 1.0
 
-    def serve(
-        self, found: Observed, asked: Asked, ahead: Sequence[float], features: Sequence[FeatureValue],
-        version: ModelVersion,
-    ) -> Forecast:  # fmt: skip
-        """What is published of a forecast; it waits for its truth from now on."""
-        form, series, transform = self._form, found.series, self._transform
-        seen = [max(value, transform.least) for value in ahead]
+    def draft(self, found: Observed, asked: Asked, ahead: Sequence[float] | None) -> Draft:
+        """A forecast with its intervals.
+
+        Args:
+            ahead: what the model answered; None where that may not be served.
+        """
+        series, transform = found.series, self._transform
         halves = [None if half is None else half * asked.scale for half in self.intervals.halves()]
+        place, count = len(series.values) - 1, self._form.horizons
+        naive = tuple([series.values[self._rows.base_place(place, horizon)] for horizon in range(1, count + 1)])
+        if ahead is None:
+            return Draft([None] * count, halves, [None] * count, [None] * count, [None] * count, naive)
+        seen = [max(value, transform.least) for value in ahead]
         both = [self._bounds(value, half) for value, half in zip(seen, halves, strict=True)]
-        kept = packed([nan if half is None else half for half in halves])
+        lower, upper = [low for low, _ in both], [high for _, high in both]
+        return Draft(list(seen), halves, self.said(ahead), lower, upper, naive)
+
+    def said(self, ahead: Sequence[float]) -> list[float | None]:
+        """What a model answered, as it would be served."""
+        return [self._transform.back(max(value, self._transform.least)) for value in ahead]
+
+    def around(self, value: float, half: float | None) -> tuple[float, float | None, float | None]:
+        """A number that the model did not forecast: as the model sees it, and the interval around it.
+
+        Args:
+            half: of the interval's width, as the model sees numbers.
+        """
+        seen = self._transform.forth(value)
+        return seen, *self._bounds(seen, half)
+
+    def serve(
+        self, found: Observed, asked: Asked, draft: Draft, features: Sequence[FeatureValue], version: ModelVersion
+    ) -> Forecast:
+        """What is published of a forecast; it waits for its truth from now on."""
         numbers = (asked.scale, asked.level, asked.before, version.generation, version.learned)
-        series.served.append(Served(found.slot, list(features), packed(seen), kept, *numbers))
-        values = tuple(map(transform.back, seen))
-        place = len(series.values) - 1
-        naive = tuple([series.values[self._rows.base_place(place, horizon)] for horizon in range(1, form.horizons + 1)])
-        lower, upper = tuple([low for low, _ in both]), tuple([high for _, high in both])
-        return Forecast(found.names, found.time_ms, form.step_ms, values, lower, upper, naive, form.interval)
+        served = Served(found.slot, list(features), packed(draft.seen), packed(draft.halves), *numbers)
+        if draft.changed:
+            served.served = [*map(packed, (draft.values, draft.lower, draft.upper, draft.made)), list(draft.rungs)]
+        found.series.served.append(served)
+        return self.published(found, draft)
+
+    def published(self, found: Observed, draft: Draft) -> Forecast:
+        """A draft as it is published."""
+        return Forecast(
+            found.names, found.time_ms, self._form.step_ms, tuple(draft.values), tuple(draft.lower),
+            tuple(draft.upper), draft.naive, self._form.interval, draft.guard, draft.instead,
+        )  # fmt: skip
+
+    def decide(self, keys: Keys, key: bytes, forecast: Forecast, *, trusted: bool) -> None:
+        """A forecast that was held is served now: of steps that were not observed yet, it waits for the truth.
+
+        Args:
+            trusted: a person says that the series is where its observations are.
+        """
+        past = keys.find(key)
+        if past is None:
+            return
+        series = Series.load(past)
+        if trusted and series.level is not None:
+            series.level = Level.of(series, self._form.season).dumped()
+        slot = series.slot_of(forecast.time_ms, self._form.step_ms)
+        gone = max(0, series.slot - slot)
+        for kept in series.served:
+            if kept.slot == slot and kept.served is not None:
+                over: list[float | None] = [None] * gone
+                parts = [over + list(one[gone:]) for one in (forecast.values, forecast.lower, forecast.upper)]
+                kept.ahead = packed([None if value is None else self._transform.forth(value) for value in parts[0]])
+                kept.served[:3] = map(packed, parts)
+        keys.keep(key, series.dumped())
 
     def keep(self, keys: Keys, found: Observed) -> None:
         """Put the series back."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
+from math import isnan, nan
 from typing import Any, Final
 
 from msgspec import Struct
 
+from driftline.core.error import InvariantError
 from driftline.core.forecast.transform import Transform
 from driftline.core.output import ModelVersion
 from driftline.core.record import FeatureValue
@@ -30,6 +32,8 @@ class Served(Struct, array_like=True, gc=False):
             (`Transform`); NaN without an interval.
         scale: of the series, as the model and the intervals used it.
         level, before: mean of the last season, and of the one before it, as the model saw them.
+        served: where the guard had something else served than the model forecast: by horizon the values, the bounds
+            and what the model forecast, each packed, with NaN where there is none; and the rungs that decided.
     """
 
     slot: int
@@ -41,6 +45,7 @@ class Served(Struct, array_like=True, gc=False):
     before: float
     generation: int
     learned: int
+    served: list[Any] | None = None
 
     @property
     def version(self) -> ModelVersion:
@@ -51,9 +56,19 @@ class Served(Struct, array_like=True, gc=False):
         place = 8 * horizon - 8
         return _NUMBER.unpack_from(self.ahead, place)[0], _NUMBER.unpack_from(self.halves, place)[0]
 
+    def served_at(self, horizon: int) -> tuple[list[float | None], str]:
+        """Where the guard had something else served: of one horizon the value, both bounds and what the model forecast,
+        and the rung that decided."""
+        if self.served is None:
+            raise InvariantError("a forecast that the guard let pass as it was is asked for something else")
+        *numbers, rungs = self.served
+        found = [_NUMBER.unpack_from(one, 8 * horizon - 8)[0] for one in numbers]
+        return [None if isnan(one) else one for one in found], rungs[horizon - 1]
 
-def packed(numbers: Sequence[float]) -> bytes:
-    return struct.pack(f"<{len(numbers)}d", *numbers)
+
+def packed(numbers: Sequence[float | None]) -> bytes:
+    """Numbers as bytes; NaN where there is none."""
+    return struct.pack(f"<{len(numbers)}d", *[nan if number is None else number for number in numbers])
 
 
 class Series:
@@ -67,9 +82,10 @@ class Series:
         moved, pairs: sum and count of the distances between observations a season apart; `swung` is the sum of those
             that the model sees.
         served: forecasts that wait, the oldest first.
+        level: where the guard measures steps from, as `forecast.level` keeps it; None where it does not.
     """
 
-    __slots__ = ("known", "moved", "pairs", "served", "slot", "start_ms", "swung", "values")
+    __slots__ = ("known", "level", "moved", "pairs", "served", "slot", "start_ms", "swung", "values")
 
     def __init__(self, start_ms: int, value: float) -> None:
         self.start_ms = start_ms
@@ -79,6 +95,7 @@ class Series:
         self.moved = self.swung = 0.0
         self.pairs = 0
         self.served: list[Served] = []
+        self.level: list[Any] | None = None
 
     def slot_of(self, time_ms: int, step_ms: int) -> int:
         """The step that is nearest to a time; of two, the later one."""
@@ -148,13 +165,14 @@ class Series:
             self.swung,
             self.pairs,
             self.served,
+            *([] if self.level is None else [self.level]),
         ]
 
     @classmethod
     def load(cls, kept: Sequence[Any]) -> Series:
         series = cls.__new__(cls)
-        series.start_ms, series.slot, values, known, *numbers, served = kept
-        series.moved, series.swung, series.pairs = numbers
+        series.start_ms, series.slot, values, known, series.moved, series.swung, series.pairs, served, *level = kept
+        series.level = level[0] if level else None
         series.values = array("d", values).tolist()
         series.known = bytearray(known)
         series.served = [Served(*one) for one in served]

@@ -18,16 +18,18 @@ class Case:
         near: the last values of its series, where they are known.
 
     Attributes:
+        width: of a forecast's interval; None without one.
         crowd: predictions in the latest window of time that are a yes, and all of them.
         features: of the event; `known` is what was learned of each (`unfamiliar`).
     """
 
-    __slots__ = ("crowd", "features", "known", "learned", "near", "value")
+    __slots__ = ("crowd", "features", "known", "learned", "near", "value", "width")
 
     def __init__(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
         self.value = value
         self.learned = learned
         self.near = near
+        self.width: float | None = None
         self.crowd = (0, 0)
         self.features: Sequence[FeatureValue] = ()
         self.known: Sequence[list[Any]] = ()

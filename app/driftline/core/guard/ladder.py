@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Final, NamedTuple, TypeAlias
 
+from driftline.core.error import InvariantError
 from driftline.core.guard import range as range_rung
 from driftline.core.guard import share as share_rung
 from driftline.core.guard import step as step_rung
 from driftline.core.guard import unfamiliar as unfamiliar_rung
 from driftline.core.guard import untrained as untrained_rung
+from driftline.core.guard import width as width_rung
 from driftline.core.guard.base import Beyond, Case, Limit
 from driftline.core.guard.kept import CLEAN, Kept
 from driftline.core.history.history import key_of
@@ -29,6 +31,7 @@ RUNGS: Final[tuple[Callable[[GuardForm, Pipeline], Limit | None], ...]] = (
     untrained_rung.of,
     range_rung.of,
     step_rung.of,
+    width_rung.of,
     unfamiliar_rung.of,
     share_rung.of,
 )
@@ -87,7 +90,7 @@ class Ladder:
         hold = guard.hold
         self.hold_ms, self._held_max = (0, 0) if hold is None else (hold.wait_ms, hold.held_max)
         self._then: Action = "withhold" if hold is None else hold.then
-        self._range = next((limit for limit in self._strict if limit.name == "range"), None)
+        self._range = next((limit for limit in self._strict if isinstance(limit, range_rung.Range)), None)
         self._good_first: tuple[Fallback, ...] = ("last_good", *[one for one in guard.fallback if one != "last_good"])
         self._remembers = guard.remembers
         self.learns = guard.remembers and task.supervised and not task.classes  # labels are values of the series
@@ -278,6 +281,8 @@ class Ladder:
         if isinstance(fallback, Seasonal):
             past = None if key is None else kept.a_season_ago(key, time_ms, fallback.season_ms)
             return "seasonal", None if past is None else self._of(past), None
+        if fallback == "seasonal":
+            raise InvariantError("a season without a length, which is for forecasts")
         past = None if key is None else kept.last(key)
         return fallback, None if past is None else self._of(past), None
 

@@ -32,7 +32,7 @@ class Step(Struct, frozen=True, gc=False):
         for last in case.near:
             if last is None:
                 continue
-            if self._near(value, last):
+            if self.near(value, last):
                 return None
             found = self._beyond(value, last)
             if found is None:
@@ -41,8 +41,8 @@ class Step(Struct, frozen=True, gc=False):
                 nearest = found
         return nearest
 
-    def _near(self, value: float, last: float) -> bool:
-        """`_beyond` in fewer calls, for the value that passes."""
+    def near(self, value: float, last: float) -> bool:
+        """Whether a value is within the limits of another."""
         tolerance, difference, ratio = self.tolerance, self.difference, self.ratio
         if last - tolerance <= value <= last + tolerance:
             return True

@@ -84,8 +84,6 @@ def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]
     if form is None:
         yield Problem("forecast", None, f"is required for task {task.name}: {{target: FIELD, step: 1d, horizons: 7}}")
         return
-    if draft.get("guard") is not None:
-        yield Problem("guard", None, f"is not for task {task.name} yet; bound forecasts by forecast.least")
     if form.ring > _RING_MAX:
         text = f"{form.ring:,} steps of each series would be kept; at most {_RING_MAX:,} can be"
         yield Problem("forecast.season", form.season, text)

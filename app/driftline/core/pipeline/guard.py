@@ -14,6 +14,7 @@ from driftline.core.notation import Count, Duration, ScalarValue, check_scalar
 from driftline.core.pipeline.feature import Form
 
 SEASON_MS_MIN = 60_000
+SETTLE_MIN = 10  # observations beyond the limits, before a series counts as moved
 PlainAction: TypeAlias = Literal["flag", "last_good", "fallback", "hold", "withhold"]
 ClipAction: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
 _ACTION = (
@@ -40,7 +41,7 @@ class Seasonal(Form):
 
 _FALLBACK_SCHEMA: dict[str, Any] = {
     "anyOf": [
-        {"enum": ["last_good", "last_value"]},
+        {"enum": ["last_good", "last_value", "seasonal"]},
         {
             "type": "object",
             "properties": {"value": {"type": ["boolean", "number", "string"]}},
@@ -58,17 +59,19 @@ _FALLBACK_SCHEMA: dict[str, Any] = {
 
 
 def _read_fallback(value: object) -> object:
-    if value in ("last_good", "last_value") or isinstance(value, Constant | Seasonal):
+    if value in ("last_good", "last_value", "seasonal") or isinstance(value, Constant | Seasonal):
         return value
     if isinstance(value, dict) and list(value) == ["value"]:
         return Constant(value=check_scalar(value["value"]))
     if isinstance(value, dict) and list(value) == ["seasonal"]:
         return Seasonal.model_validate(value)
-    raise ValueError("write last_good, last_value, {seasonal: DURATION} or {value: VALUE}")
+    raise ValueError(
+        "write last_good, last_value, {seasonal: DURATION} (of forecasts: seasonal alone) or {value: VALUE}"
+    )
 
 
 Fallback: TypeAlias = Annotated[
-    Literal["last_good", "last_value"] | Constant | Seasonal,
+    Literal["last_good", "last_value", "seasonal"] | Constant | Seasonal,
     BeforeValidator(_read_fallback),
     WithJsonSchema(_FALLBACK_SCHEMA),
 ]
@@ -104,7 +107,27 @@ class Step(Form):
     tolerance: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="a difference of up to this much always passes, so that small values may vary"
     )
+    settle: Count | None = Field(
+        default=None,
+        description="task forecast: after so many observations in a row beyond the limits, the series has moved to "
+        "another level [default: two seasons, at least 10]",
+    )
     action: ClipAction = Field(default="fallback", description=_WITH_CLIP)
+
+
+class Width(Form):
+    """How wide the interval of a forecast may be."""
+
+    max: Annotated[float, Field(gt=0)] | None = Field(default=None, description="greatest width")
+    ratio_max: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="greatest width, as a multiple of the forecast"
+    )
+    tolerance: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="a width of up to this much always passes, so that small forecasts may be unsure"
+    )
+    action: PlainAction = Field(
+        default="flag", description=_WITHOUT_CLIP + "; a fallback is served without an interval"
+    )
 
 
 class Unfamiliar(Form):
@@ -148,7 +171,7 @@ class Hold(Form):
     )
 
 
-AnyRung: TypeAlias = Untrained | Range | Step | Unfamiliar | Positives
+AnyRung: TypeAlias = Untrained | Range | Step | Width | Unfamiliar | Positives
 
 
 class GuardForm(Form):
@@ -166,6 +189,7 @@ class GuardForm(Form):
     untrained: Untrained | None = Field(default=None, description="limits for a model that has learned little")
     range: Range | None = Field(default=None, description="limits of the prediction")
     step: Step | None = Field(default=None, description="limits of the change from the last value of the series")
+    width: Width | None = Field(default=None, description="task forecast: limits of the interval's width")
     unfamiliar: Unfamiliar | None = Field(default=None, description="limits of what is new about an event's features")
     share: Positives | None = Field(
         default=None, description="binary, and anomaly with a decision: limits of how many predictions are positive"
@@ -177,7 +201,8 @@ class GuardForm(Form):
     ] = Field(
         default=(),
         description="what to serve instead, in this order: last_good (the last good copy of the model), last_value "
-        "(the series' last accepted value), {seasonal: DURATION}, {value: VALUE}; nothing where none may pass",
+        "(the series' last accepted value), {seasonal: DURATION} (of forecasts: seasonal alone), {value: VALUE}; "
+        "nothing where none may pass",
     )
     hold: Hold | None = Field(default=None, description="required by the action hold")
     keys_max: Count = Field(
@@ -191,6 +216,7 @@ class GuardForm(Form):
             "untrained": self.untrained,
             "range": self.range,
             "step": self.step,
+            "width": self.width,
             "unfamiliar": self.unfamiliar,
             "share": self.share,
         }
@@ -210,3 +236,12 @@ class GuardForm(Form):
     def remembers(self) -> bool:
         """Whether anything needs the last values of a series."""
         return self.step is not None or any(one == "last_value" or isinstance(one, Seasonal) for one in self.fallback)
+
+    def settle_of(self, season: int) -> int:
+        """After how many observations beyond the limits a series of forecasts has moved to another level.
+
+        Args:
+            season: in steps.
+        """
+        settle = None if self.step is None else self.step.settle
+        return max(2 * season, SETTLE_MIN) if settle is None else settle

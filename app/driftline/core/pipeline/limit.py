@@ -19,9 +19,6 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
     if guard is None:
         return
     task = find_task(draft.get("task"))
-    if task is not None and task.ahead:
-        yield Problem("guard", None, f"is not available for task {task.name}; remove it")
-        return
     if not guard.rungs:
         yield Problem("guard", None, "has no limits: add untrained, range or step, or remove it")
     if task is not None and ((task.classes and not task.probability) or task.slates):
@@ -29,6 +26,8 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
             if name not in ("untrained", "unfamiliar"):
                 text = f"is for numbers and probabilities; remove it for {task.name}"
                 yield Problem(f"guard.{name}", None, text)
+    if task is not None:
+        yield from _ahead(guard, task)
     if guard.share is not None and task is not None and not task.probability:
         decided = "decision" not in draft or draft["decision"] is not None
         if task.decides and not decided:
@@ -39,9 +38,26 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
         yield from _range(guard.range, task)
     if guard.step is not None:
         yield from _step(guard.step)
+    if guard.width is not None and guard.width.max is None and guard.width.ratio_max is None:
+        yield Problem("guard.width", None, "needs max or ratio_max")
     yield from _actions(guard, task)
     yield from _fallbacks(guard, task)
     yield from _series(guard, draft)
+
+
+def _ahead(guard: GuardForm, task: Task) -> Iterator[Problem]:
+    """What is for forecasts alone, and what is not for them."""
+    if task.ahead:
+        if guard.by:
+            yield Problem(
+                "guard.by", list(guard.by), "is not for forecasts: their series are those of forecast.by; remove it"
+            )
+        return
+    if guard.width is not None:
+        yield Problem("guard.width", None, f"is for intervals of forecasts; remove it for {task.name}")
+    if guard.step is not None and guard.step.settle is not None:
+        text = f"is for forecasts: with task {task.name}, labels move a series to another level; remove it"
+        yield Problem("guard.step.settle", guard.step.settle, text)
 
 
 def _actions(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
@@ -92,6 +108,10 @@ def _fallbacks(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
             yield Problem(place, shown, f"cannot take the place of a slate; remove it for {task.name}")
         elif isinstance(fallback, Constant):
             yield from _constant(place, fallback, guard, task)
+        elif isinstance(fallback, Seasonal) and task.ahead:
+            yield Problem(place, "seasonal", "needs no length: write seasonal alone; the season is forecast.season")
+        elif fallback == "seasonal" and not task.ahead:
+            yield Problem(place, shown, "needs the length of the season, as in {seasonal: 7d}")
         elif fallback != "last_good" and task.classes and not task.probability:
             yield Problem(place, shown, f"is for numbers and probabilities; remove it for {task.name}")
 
@@ -124,6 +144,9 @@ def _shown(fallback: object) -> object:
 
 def _series(guard: GuardForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
     event: EventForm | None = draft.get("event")
+    task = find_task(draft.get("task"))
+    if task is not None and task.ahead:
+        return
     if guard.by and not guard.remembers:
         yield Problem("guard.by", list(guard.by), "is for step, last_value and seasonal; add one of them, or remove it")
     if event is None:

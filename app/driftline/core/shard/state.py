@@ -11,6 +11,7 @@ from driftline.core.alert.watch import Watch
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reactor
 from driftline.core.forecast.forecasts import Forecasts
+from driftline.core.guard.ahead import AheadLadder
 from driftline.core.guard.kept import Kept
 from driftline.core.guard.ladder import Ladder
 from driftline.core.history.history import History
@@ -167,7 +168,7 @@ class Shard:
         self.strays = Strays()
         self.commands = Commands()
         self.history = History(pipeline)
-        self.ladder = None if pipeline.guard is None else Ladder(pipeline, pipeline.guard)
+        self.ladder = _ladder(pipeline)
         self.kept = Kept()
         self.forecasts = None if pipeline.forecast is None else Forecasts(pipeline)
 
@@ -280,6 +281,13 @@ class Shard:
         """What became of labels since the first record; `early` are held now, and `expired` are events without one."""
         fates = {fate: self.counts.get(fate, 0) for fate in FATES}
         return {"early": len(self.early), **fates, "rejected": self.watch.rejected["labels"]}
+
+
+def _ladder(pipeline: Pipeline) -> Ladder | None:
+    guard = pipeline.guard
+    if guard is None:
+        return None
+    return Ladder(pipeline, guard) if pipeline.forecast is None else AheadLadder(pipeline, guard)
 
 
 def _ledger(pipeline: Pipeline) -> Ledger:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from driftline.core.output import Judged, Outcome
@@ -30,9 +31,31 @@ SUMS: Final = (
 )
 
 
+def answered_of(judged: Judged) -> tuple[int, ...]:
+    """The horizons at which something was served."""
+    if None not in judged.values:
+        return judged.horizons
+    return tuple([horizon for horizon, value in zip(judged.horizons, judged.values, strict=True) if value is not None])
+
+
+def _answered(judged: Judged) -> Judged:
+    """What was served: of each horizon at which something was."""
+    there = [place for place, value in enumerate(judged.values) if value is not None]
+    names = ("values", "lower", "upper", "naive")
+    parts = {name: tuple([getattr(judged, name)[place] for place in there]) for name in names}
+    return structs.replace(judged, **parts)
+
+
 def added(y: float, judged: Judged) -> Floats:
-    """What one observation adds, for each horizon at which it was forecast: horizons x `SUMS`."""
-    values, naive = np.array(judged.values), np.array(judged.naive)
+    """What one observation adds, for each horizon at which a forecast of it was served: horizons x `SUMS`."""
+    if None in judged.values:
+        judged = _answered(judged)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a forecast near the largest number there is
+        return _added(y, judged)
+
+
+def _added(y: float, judged: Judged) -> Floats:
+    values, naive = np.array(judged.values, dtype=np.float64), np.array(judged.naive)
     lower = np.array([np.nan if one is None else one for one in judged.lower])
     upper = np.array([np.nan if one is None else one for one in judged.upper])
     error = values - y
@@ -103,7 +126,7 @@ class OfForecasts(Measure):
         for number, outcome in enumerate(outcomes):
             made[number, 0] = 1.0
             if outcome.judged is not None:
-                made[number, 1] = 1.0
+                made[number, 1] = bool(answered_of(outcome.judged))
                 made[number, 2:] = added(_truth(outcome), outcome.judged).sum(axis=0)
         return Columns(made.T)
 
@@ -111,7 +134,7 @@ class OfForecasts(Measure):
         judged = [one for one in outcomes if one.judged is not None]
         if not judged:
             return super().by_horizon(outcomes)
-        places = [horizon - 1 for one in judged if one.judged is not None for horizon in one.judged.horizons]
+        places = [horizon - 1 for one in judged if one.judged is not None for horizon in answered_of(one.judged)]
         each = np.concatenate([added(_truth(one), one.judged) for one in judged if one.judged is not None])
         ones = np.ones((len(each), 2))
         return np.array(places, dtype=np.int64), np.concatenate([ones, each], axis=1).T
