@@ -323,7 +323,8 @@ def _with_line(problem: Problem, lines: Mapping[str, int]) -> Problem:
 
 # -- the settings of a deployment
 
-_SECRETS = frozenset({"sasl_password", "snapshot_key"})
+_SECRETS = frozenset({"sasl_password", "snapshot_key", "web_token"})
+TOKEN_MIN = 16  # characters
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
@@ -362,6 +363,12 @@ def _truth(text: str) -> bool:
 
 def _keys(text: str) -> str:
     KeyRing.of(text)
+    return text
+
+
+def _token(text: str) -> str:
+    if len(text) < TOKEN_MIN or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"must have at least {TOKEN_MIN} letters, digits and signs, without spaces")
     return text
 
 
@@ -405,6 +412,7 @@ class Settings(BaseModel):
         ssl_certfile, ssl_keyfile: the client's certificate and key, both or none.
         data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
         web_host, web_port: where /metrics, /health and /runbook are served.
+        web_token: secret that the page's actions need, at least 16 characters [default: none, and no actions].
         web_url: address under which people reach a worker's pages, for links in what is posted to webhooks [default:
             none: links are as `alerts.runbook` of the pipeline file says].
         pipeline: the pipeline file of commands without -p.
@@ -436,6 +444,7 @@ class Settings(BaseModel):
     data_dir: _Place
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, _whole(1, 65_535)] = 6066
+    web_token: Annotated[str, AfterValidator(_token)] | None = Field(None, repr=False)
     web_url: Annotated[str, AfterValidator(_web_address)] | None = None
     pipeline: _Place | None = None
     notify: _Place | None = None

@@ -18,11 +18,13 @@ from driftline.config import Settings
 from driftline.web import site as pages
 from driftline.web import stream as streams
 from driftline.web.feed import BoardFeed
+from driftline.web.record import Score
 from driftline.web.site import FILES, HEADERS, Site
 from driftline.web.stream import Stream
 from tests.support.pipelines import pipeline, settings
 from tests.web.test_board import NOW_MS, alert, board, note
 
+SITE = web.AppKey("site", Site)
 Client = TestClient[web.Request, web.Application]
 
 
@@ -57,6 +59,7 @@ def _served(feed: StillFeed, settings: Settings) -> Client:
     site = Site(pipeline(), settings)
     site._stream = Stream(feed, pipeline())
     app = web.Application()
+    app[SITE] = site
     site.add_to(app)
     return TestClient(TestServer(app))
 
@@ -198,3 +201,127 @@ def test_the_files_ask_no_other_host_and_run_nothing_inline() -> None:
 def test_the_files_are_in_the_package() -> None:
     folder = resources.files("driftline.web") / "static"
     assert all((folder / name).is_file() for name, _ in FILES.values())
+
+
+# -- what may be done
+
+
+TOKEN = "a-token-of-twenty-letters"
+ACKNOWLEDGE = {"command": "acknowledge", "episode": "cards-0-loss-e7"}
+
+
+def with_token(**changes: Any) -> Settings:
+    return settings("127.0.0.1:1").model_copy(update={"web_token": TOKEN, **changes})
+
+
+def bearer(token: str = TOKEN) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, feed: StillFeed) -> list[Any]:
+    """The actions that were carried out."""
+    monkeypatch.setattr(pages, "WRONG_TOKEN_S", 0.0)
+    found: list[Any] = []
+
+    async def carry_out(document: Any, *_: Any) -> tuple[bool, str]:
+        found.append(document)
+        return True, "done"
+
+    monkeypatch.setattr(pages, "carry_out", carry_out)
+    return found
+
+
+async def test_with_the_token_actions_are_carried_out(feed: StillFeed, given: list[Any]) -> None:
+    async with _served(feed, with_token()) as client:
+        assert (await (await client.get("/api/about")).json())["actions"] is True
+        answer = await client.post("/api/action", json=ACKNOWLEDGE, headers=bearer())
+        assert (answer.status, await answer.json()) == (200, {"text": "done"})
+        assert given == [ACKNOWLEDGE]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        (bearer(""), 401),
+        (bearer(TOKEN[:-1]), 401),
+        (bearer(f"{TOKEN}x"), 401),
+        (bearer("\N{SNOWMAN}"), 401),
+        ({"Authorization": TOKEN + "x"}, 401),
+        ({**bearer(), "Origin": "http://evil.example"}, 403),
+        ({**bearer(), "Origin": "null"}, 403),
+        ({**bearer(), "Host": "evil.example"}, 403),
+        ({**bearer(), "Content-Type": "text/plain"}, 415),
+    ],
+)
+async def test_nothing_is_done_otherwise(
+    feed: StillFeed, given: list[Any], headers: dict[str, str], status: int
+) -> None:
+    async with _served(feed, with_token()) as client:
+        sent = {"Content-Type": "application/json", **headers}
+        answer = await client.post("/api/action", data=orjson.dumps(ACKNOWLEDGE), headers=sent)
+        assert answer.status == status
+        assert not given
+        assert TOKEN not in await answer.text()
+
+
+async def test_without_a_token_there_are_no_actions(client: Client, given: list[Any]) -> None:
+    assert (await (await client.get("/api/about")).json())["actions"] is False
+    for headers in ({}, bearer(""), bearer("None")):
+        assert (await client.post("/api/action", json=ACKNOWLEDGE, headers=headers)).status == 403
+    assert not given
+
+
+async def test_actions_only_by_post(feed: StillFeed, given: list[Any]) -> None:
+    async with _served(feed, with_token()) as client:
+        for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+            assert (await client.request(method, "/api/action", headers=bearer())).status == 405
+    assert not given
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"1", b'{"a":"' + b"a" * pages.BODY_MAX + b'"}'])
+async def test_what_is_no_action_is_refused(feed: StillFeed, given: list[Any], body: bytes) -> None:
+    async with _served(feed, with_token()) as client:
+        sent = {"Content-Type": "application/json", **bearer()}
+        assert (await client.post("/api/action", data=body, headers=sent)).status == 409
+    assert not given
+
+
+@pytest.mark.parametrize("path", [*FILES, "/api/about", "/api/state", "/api/stream"])
+async def test_the_secrets_are_on_no_page(feed: StillFeed, path: str) -> None:
+    secrets = {"snapshot_key": "a-key-of-this-deployment", "sasl_password": "a-password-of-ours"}
+    async with _served(feed, with_token(**secrets)) as client:
+        answer = await client.get(path)
+        content = await (answer.content.readuntil(b"\n\n") if path == "/api/stream" else answer.read())
+        answer.close()
+    for secret in (TOKEN, *secrets.values()):
+        assert secret.encode() not in content
+
+
+async def test_behind_a_proxy_its_name_and_origin_are_known(feed: StillFeed, given: list[Any]) -> None:
+    behind = with_token(web_url="https://ml.example")
+    async with _served(feed, behind) as client:
+        sent = {**bearer(), "Host": "ml.example", "Origin": "https://ml.example"}
+        assert (await client.post("/api/action", json=ACKNOWLEDGE, headers=sent)).status == 200
+        del sent["Authorization"]
+        assert (await client.post("/api/explain", json={"event_id": "a"}, headers=sent)).status == 401
+
+
+async def test_a_score_is_explained_by_the_id_of_its_event(
+    client: Client, feed: StillFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def explain(event_id: str) -> str:
+        asked.append(event_id)
+        return "because"
+
+    monkeypatch.setattr(client.app[SITE]._explainer, "explain", explain)
+    feed.board.take_score(Score("events-0-7-0", 2**60, NOW_MS, "served"))
+    for body in ({"output_id": "events-0-7-0"}, {"event_id": "-h"}):
+        answer = await client.post("/api/explain", json=body)
+        assert (answer.status, await answer.json()) == (200, {"text": "because"})
+    assert asked == [str(2**60), "-h"]
+    for wrong in ({}, {"event_id": 7}, {"event_id": ""}, {"event_id": "a\0"}, {"event_id": "a" * 5_000}):
+        assert (await client.post("/api/explain", json=wrong)).status == 409

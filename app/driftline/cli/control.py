@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import getpass
 import secrets
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -62,7 +60,7 @@ def load(where: Where, model: Path) -> None:
     unit = task_of(pipeline.task).learns_from
     text = f"load {name} (trained on {manifest.learned:,} {unit})"
     written = f"written in {_counted(len(commands), 'part')}"
-    outcome = asyncio.run(_given(commands, pipeline, settings, where.timeout_s))
+    outcome = asyncio.run(engine.give(commands, pipeline, settings, where.timeout_s))
     for problem in asyncio.run(topic.check(pipeline, settings)):
         if problem.topic == pipeline.topics.control:
             echo(f"note: {problem}", err=True)
@@ -119,7 +117,7 @@ def _send(command: dict[str, Any], where: Where) -> None:
             param_hint="EPISODE",
         )
     value = encode_command(command, _sender(pipeline, settings), settings.ring)
-    outcome = asyncio.run(_given([value], pipeline, settings, where.timeout_s))
+    outcome = asyncio.run(engine.give([value], pipeline, settings, where.timeout_s))
     if episode is not None and len(outcome.verdicts) < outcome.shards:
         known = asyncio.run(_open_episodes(pipeline, settings))
         if known is not None and episode not in known:
@@ -139,18 +137,12 @@ def send_command(command: dict[str, Any], where: Where, what: str) -> None:
     settings = settings_of(bootstrap=where.bootstrap)
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
     value = encode_command(command, _sender(pipeline, settings), settings.ring)
-    _print_outcome(what, "written", asyncio.run(_given([value], pipeline, settings, where.timeout_s)), pipeline, where)
-
-
-class _Outcome(NamedTuple):
-    """What became of a command: of how many shards, and the verdicts of those that answered."""
-
-    shards: int
-    verdicts: Mapping[int, engine.Verdict]
+    outcome = asyncio.run(engine.give([value], pipeline, settings, where.timeout_s))
+    _print_outcome(what, "written", outcome, pipeline, where)
 
 
 def _sender(pipeline: Pipeline, settings: Settings) -> Sender:
-    return Sender(pipeline.name, settings.operator or _user(), time.time_ns() // 1_000_000, secrets.token_hex(16))
+    return engine.sender(pipeline, settings.operator or _user())
 
 
 def _user() -> str:
@@ -161,18 +153,7 @@ def _user() -> str:
         return ""
 
 
-async def _given(values: Sequence[bytes], pipeline: Pipeline, settings: Settings, timeout_s: float) -> _Outcome:
-    """Write a command, and wait for what the shards make of it."""
-    broker = KafkaBroker(pipeline, settings)
-    before = await engine.ends(broker, pipeline, settings) if timeout_s else None
-    written = await engine.command(values, pipeline, settings)
-    if before is None:
-        return _Outcome(len(written), {})
-    found = await engine.verdicts(broker, pipeline, settings.ring, written, before, timeout_s)
-    return _Outcome(len(written), found)
-
-
-def _print_outcome(what: str, written: str, outcome: _Outcome, pipeline: Pipeline, where: Where) -> None:
+def _print_outcome(what: str, written: str, outcome: engine.Outcome, pipeline: Pipeline, where: Where) -> None:
     """Print what became of a command, and end with the code for it.
 
     Raises:

@@ -14,12 +14,11 @@ from driftline.cli.echo import echo
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
-from driftline.core.record import EventId, LabelValue
-from driftline.core.task import task_of
+from driftline.core.record import EventId
 from driftline.core.timestamp import written
 from driftline.core.wording import escaped
 from driftline.kafka.broker import KafkaBroker
-from driftline.operate.review import open_reviews
+from driftline.operate.review import open_reviews, value_of
 
 FEATURES_SHOWN = 6
 HORIZONS_SHOWN = 7
@@ -69,7 +68,7 @@ def _decide(
     else:
         command["rung"] = rung
     if value is not None:
-        command["value"] = _value(value, pipeline)
+        command["value"] = value_of(value, pipeline)
     if why:
         command["why"] = why
     send_command(command, where, f"{decision} {event if event is not None else f'all held by {rung}'}")
@@ -86,17 +85,6 @@ def _id_of(event: str, found: list[dict[str, Any]]) -> EventId:
         if str(event_id) == event:
             return event_id
     raise InputFileError(f"no event {event!r} is held; `driftline review list` shows those that are")
-
-
-def _value(text: str, pipeline: Pipeline) -> LabelValue:
-    """What a person wrote as a prediction."""
-    task = task_of(pipeline.task)
-    if task.classes and not task.probability:
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputFileError(f"{text!r} is not a number") from error
 
 
 def lines(review: dict[str, Any]) -> list[str]:

@@ -7,11 +7,13 @@ the rejected topic got it if it was refused. Journal entries count only as far a
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from driftline.codec.command import Sender
 from driftline.codec.inputs import layout_of
 from driftline.codec.journal import SliceEntry, decode_link
 from driftline.codec.keyring import KeyRing
@@ -23,6 +25,7 @@ from driftline.core.record import Source
 from driftline.core.wording import escaped
 from driftline.engine.published import offset_of
 from driftline.engine.trust import name_of
+from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts, producer, writing_explained
 from driftline.transport.port import Broker, Place, Reader
 
@@ -48,6 +51,36 @@ class Verdict(Struct, frozen=True):
     detail: str = ""
 
 
+class Outcome(Struct, frozen=True):
+    """What became of a command: of how many shards, and the verdicts of those that answered in time."""
+
+    shards: int
+    verdicts: Mapping[int, Verdict]
+
+
+def sender(pipeline: Pipeline, by: str) -> Sender:
+    """Who sends a command now."""
+    return Sender(pipeline.name, by, time.time_ns() // 1_000_000, secrets.token_hex(16))
+
+
+async def give(values: Sequence[bytes], pipeline: Pipeline, settings: Settings, timeout_s: float) -> Outcome:
+    """Write a command, and wait for what the shards make of it.
+
+    Args:
+        timeout_s: 0: do not wait.
+
+    Raises:
+        TopicError: the pipeline has no control topic.
+        BrokerError: Kafka refused it, or did not answer.
+    """
+    broker = KafkaBroker(pipeline, settings)
+    before = await ends(broker, pipeline, settings) if timeout_s else None
+    written = await command(values, pipeline, settings)
+    if before is None:
+        return Outcome(len(written), {})
+    return Outcome(len(written), await verdicts(broker, pipeline, settings.ring, written, before, timeout_s))
+
+
 async def command(values: Iterable[bytes], pipeline: Pipeline, settings: Settings) -> Sequence[Written]:
     """Write the records of one command for each shard, each acknowledged before the next: shard s reads partition s of
     the control topic.
@@ -66,10 +99,10 @@ async def command(values: Iterable[bytes], pipeline: Pipeline, settings: Setting
     if not there.get(topic):
         raise TopicError(f"topic {topic} does not exist; create it with `driftline topics create -p FILE`")
     offsets: list[list[int]] = []
-    async with producer(options, acks="all", enable_idempotence=True) as sender:
+    async with producer(options, acks="all", enable_idempotence=True) as writer:
         with writing_explained("the command", topic):
             for value in values:
-                sent = [sender.send_and_wait(topic, value, partition=partition) for partition in range(count)]
+                sent = [writer.send_and_wait(topic, value, partition=partition) for partition in range(count)]
                 offsets.append([answer.offset for answer in await asyncio.gather(*sent)])
     return [Written(offsets[0][partition], offsets[-1][partition]) for partition in range(count)]
 

@@ -10,7 +10,8 @@ from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError
 from driftline.core.pipeline import Pipeline
-from driftline.core.record import EventId
+from driftline.core.record import EventId, LabelValue
+from driftline.core.task import task_of
 from driftline.engine.published import document_of
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.transport.port import Broker, Place
@@ -34,6 +35,21 @@ class _Form(msgspec.Struct):
     tripped: list[_Trip] = []
     features: dict[str, Any] = {}
     at_deadline: dict[str, Any] | None = None
+
+
+def value_of(text: str, pipeline: Pipeline) -> LabelValue:
+    """What a person wrote as a prediction.
+
+    Raises:
+        InputFileError: the task wants a number.
+    """
+    task = task_of(pipeline.task)
+    if task.classes and not task.probability:
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputFileError(f"{text!r} is not a number") from error
 
 
 async def open_reviews(broker: Broker, pipeline: Pipeline, settings: Settings) -> list[dict[str, Any]]:

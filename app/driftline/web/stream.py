@@ -27,11 +27,12 @@ class Stream:
 
     Attributes:
         pages: how many are connected.
+        feed: keeps the board.
     """
 
     def __init__(self, feed: BoardFeed, pipeline: Pipeline) -> None:
         self.pages = 0
-        self._feed, self._pipeline = feed, pipeline
+        self.feed, self._pipeline = feed, pipeline
         self._number = 0
         self._change = b""
         self._sent: dict[str, bytes] = {}
@@ -44,7 +45,7 @@ class Stream:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """What a page is sent, until the worker stops."""
         self.pages += 1
-        self._feed.enter()
+        self.feed.enter()
         try:
             if self._ticking is None or self._ticking.done():
                 self._tick()
@@ -62,11 +63,11 @@ class Stream:
                     yield frame
         finally:
             self.pages -= 1
-            self._feed.leave()
+            self.feed.leave()
 
     def document(self) -> dict[str, Any]:
         """All sections, now."""
-        return dict(sections(self._feed.board, self._pipeline, self._feed.situation()))
+        return dict(sections(self.feed.board, self._pipeline, self.feed.situation()))
 
     async def close(self) -> None:
         """End all pages' streams, and the feed."""
@@ -75,7 +76,7 @@ class Stream:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.wait({self._ticking})
-        await self._feed.stop()
+        await self.feed.stop()
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -89,7 +90,7 @@ class Stream:
 
     def _tick(self) -> None:
         """See what changed."""
-        board = self._feed.board
+        board = self.feed.board
         made = {name: orjson.dumps(section) for name, section in self.document().items()}
         changed = {name: orjson.Fragment(part) for name, part in made.items() if part != self._sent.get(name)}
         points = rows_of(board.fresh) if board.fresh else None
@@ -100,7 +101,7 @@ class Stream:
         self._sent, self._board, self._all = made, board, None
         self._number += 2 if anew else 1  # after a leap, everything is sent
         self._change = _frame(
-            "change", {"now_ms": self._feed.situation().now_ms, **changed, **({"points": points} if points else {})}
+            "change", {"now_ms": self.feed.situation().now_ms, **changed, **({"points": points} if points else {})}
         )
         ticked, self._ticked = self._ticked, asyncio.Event()
         ticked.set()
@@ -108,8 +109,8 @@ class Stream:
     def _everything(self) -> bytes:
         if self._all is None:
             parts = {name: orjson.Fragment(part) for name, part in self._sent.items()}
-            now_ms = self._feed.situation().now_ms
-            self._all = _frame("all", {"now_ms": now_ms, **parts, "points": rows_of(history(self._feed.board))})
+            now_ms = self.feed.situation().now_ms
+            self._all = _frame("all", {"now_ms": now_ms, **parts, "points": rows_of(history(self.feed.board))})
         return self._all
 
 

@@ -192,6 +192,8 @@ function episode(one) {
 
 function link(address) {  // an alert may name any address: only these are followed
   if (/^https?:\/\//.test(address) || /^\/[^/\\]/.test(address)) return make("p", {}, make("a", {href: address, rel: "noreferrer noopener", target: "_blank"}, "Runbook"), ` ${address}`);
+  const section = /runbook\.md#([a-z0-9-]+)$/.exec(address);  // the worker serves it
+  if (section) return make("p", {}, make("a", {href: `/runbook#${section[1]}`, target: "_blank"}, "What to do (runbook)"));
   return address ? make("p", {class: "meta"}, `Runbook: ${address}`) : null;
 }
 
@@ -310,14 +312,20 @@ $("token-form").addEventListener("submit", event => {
 });
 
 async function explain(one) {
-  const body = $("explain-body"), command = `driftline explain -p FILE ${JSON.stringify(one.event_id)}`;
+  const body = $("explain-body"), command = `driftline explain -p FILE --event '${String(one.event_id).replaceAll("'", `'\\''`)}'`;
   setText($("explain-title"), `Why ${one.event_id} was scored so`);
   body.replaceChildren(make("p", {role: "status"}, state.about.explains ? "Replaying the journal up to this event; this may take a while ..." : "In a terminal:"), make("pre", {}, command));
   $("explain").showModal();
   if (!state.about.explains) return;
-  const found = await post("/api/explain", {output_id: one.output_id});
+  const found = await post("/api/explain", {output_id: one.output_id, event_id: one.event_id});
   body.replaceChildren(make("pre", {role: "status"}, found.error ?? found.text), make("p", {class: "meta"}, make("code", {}, command)));
 }
+
+$("explain-form").addEventListener("submit", event => {
+  event.preventDefault();
+  const id = $("explain-id").value.trim();
+  if (id) explain({event_id: id});
+});
 
 $("explain-close").addEventListener("click", () => $("explain").close());
 
