@@ -73,6 +73,7 @@ def _guarded() -> tuple[Pipeline, MemoryCluster]:
         model="Select('x', 'z', 'seen') | StandardScaler() | LogisticRegression()",
         drift={"features": {"x": "PageHinkley()"}},
         metric_by={"segment": "word", "ages": ["1s", "1h"]},
+        kpi={"loss": {"unit": "EUR", "costs": {"false_negative": "z", "false_positive": 5}, "by": "word", "limit": 9}},
         guard={
             "untrained": {"labels_min": 50, "action": "flag"},
             "range": {"max": 0.9, "action": "hold"},
