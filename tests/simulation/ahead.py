@@ -44,6 +44,8 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
         "model": rng.choice(models),
         "metrics": ["MAE"],
     }
+    cycles = [2] if season == 3 and rng.random() < 0.5 else []
+    document["forecast"] |= {"memory": rng.choice((1, 2, 8)), "cycles": cycles}
 
 
 def faults_of(

@@ -16,6 +16,7 @@ from driftline.core.state.freeze import dump, load
 from tests.support.series import DAY_MS, Feed, outcome_of, pipeline, rejected_of, score_of
 
 FIRST = 11  # the first day with a forecast: a season and 5 observations
+MEMORY = 6  # seasons
 HORIZONS, SEASON, SEASONS, SHARE, WINDOW, GAIN = 4, 7, 3, 0.9, 50, 0.05
 ITEMS = ("a", "b", "c")
 
@@ -128,7 +129,9 @@ def scale_of(y: list[float], day: int, usual: float) -> float:
     return float((changes.sum() + SEASON * usual * size) / (len(changes) + SEASON))
 
 
-def expected_forecasts(series: dict[str, list[float]], days: int) -> dict[tuple[str, int], list[float]]:
+def expected_forecasts(
+    series: dict[str, list[float]], days: int, cycles: tuple[int, ...] = ()
+) -> dict[tuple[str, int], list[float]]:
     """The same linear models in plain River, over features made from the whole series."""
     models = [preprocessing.StandardScaler() | linear_model.LinearRegression() for _ in range(HORIZONS)]
     waiting: dict[tuple[str, int, int], tuple[dict[str, Any], float, float]] = {}
@@ -162,6 +165,17 @@ def expected_forecasts(series: dict[str, list[float]], days: int) -> dict[tuple[
                     while back < 0:
                         back += SEASON
                     row[f"season_{k}"] = (y[back] - base) / scale
+                same = [y[at - k * SEASON] for k in range(MEMORY) if at - k * SEASON >= 0]
+                row["usual"] = (np.average(same, weights=[0.7**k for k in range(len(same))]) - base) / scale
+                for steps in cycles:
+                    here = day + h - steps * ceil(h / steps)
+                    row[f"cycle_{steps}"] = (y[here] - base) / scale
+                    row[f"cycle_{steps}_change"] = (y[here] - y[max(here - SEASON, 0)]) / scale
+                past = dict(row)
+                for steps in cycles:
+                    turn = 2 * np.pi * ((day + h) % steps) / steps
+                    row |= {f"{name}_cos_{steps}": value * np.cos(turn) for name, value in past.items()}
+                    row |= {f"{name}_sin_{steps}": value * np.sin(turn) for name, value in past.items()}
                 row |= {"promo": promo, "weekday": (day + h + 3) % 7}  # 1970 began on a Thursday
                 waiting[item, day + h, h] = (row, base, scale)
                 forecast.append(base + scale * float(np.clip(models[h - 1].predict_one(row), -20, 20)))
@@ -169,10 +183,11 @@ def expected_forecasts(series: dict[str, list[float]], days: int) -> dict[tuple[
     return made
 
 
-def test_forecasts_are_those_of_plain_river_over_the_same_features() -> None:
-    days = 40
-    _, said = folded(days)
-    expected = expected_forecasts(demand(days), days)
+@pytest.mark.parametrize("cycles", [(), (2, 3)])
+def test_forecasts_are_those_of_plain_river_over_the_same_features(cycles: tuple[int, ...]) -> None:
+    days = 80  # more than are kept
+    _, said = folded(days, cycles=list(cycles), memory=MEMORY)
+    expected = expected_forecasts(demand(days), days, cycles)
     for one in said:
         forecast = one["score"].forecast
         if one["day"] < FIRST:
@@ -205,6 +220,18 @@ def test_a_time_series_model_is_kept_for_each_series(expression: str, make: Any)
 # -- intervals
 
 
+def expected_swell(ahead: list[tuple[float, int]]) -> float:
+    """Mean of the latest residuals one step ahead over their mean in a window, each as a weighted sum."""
+    if len(ahead) < 64:
+        return 1.0
+    means = []
+    for spans in ([max(64, count) for _, count in ahead], [max(WINDOW, 20 * count) for _, count in ahead]):
+        rates = np.array([1 / min(n, span) for n, span in enumerate(spans, 1)])
+        left = np.append(np.cumprod((1 - rates)[::-1])[::-1][1:], 1.0)  # of each, what later ones leave of it
+        means.append(float(np.sum(rates * left * [residual for residual, _ in ahead])))
+    return min(max(means[0] / means[1], 0.25), 4.0)
+
+
 def expected_halves(said: list[dict[str, Any]], series: dict[str, list[float]]) -> dict[tuple[str, int], list[float]]:
     """Half widths by adaptive conformal inference, from served forecasts alone; the window sorted anew each time."""
     alphas, kept = [1 - SHARE] * HORIZONS, [list[float]() for _ in range(HORIZONS)]
@@ -212,6 +239,7 @@ def expected_halves(said: list[dict[str, Any]], series: dict[str, list[float]]) 
     halves: dict[tuple[str, int], list[float]] = {}
     scales, moved, sizes = dict[tuple[str, int], float](), 0.0, 0.0
     known: set[str] = set()
+    swells, ahead = dict[tuple[str, int], float](), list[tuple[float, int]]()  # residuals of horizon 1, series known
     for one in said:
         item, day = one["item"], one["day"]
         y = series[item]
@@ -226,11 +254,15 @@ def expected_halves(said: list[dict[str, Any]], series: dict[str, list[float]]) 
             if not np.isnan(halves[item, origin][h - 1]):
                 inside = abs(y[day] - forecast.values[h - 1]) <= halves[item, origin][h - 1]
                 alphas[h - 1] += GAIN / (h * len(known)) * ((1 - SHARE) - (not inside))
-            kept[h - 1] = [*kept[h - 1], abs(y[day] - forecast.values[h - 1]) / scale][-WINDOW:]
+            residual = abs(y[day] - forecast.values[h - 1]) / scale
+            if h == 1:
+                ahead.append((residual, len(known)))
+            kept[h - 1] = [*kept[h - 1], residual / swells[item, origin]][-WINDOW:]
         known.add(item)
         if served[item, day] is None:
             continue
         scale = scales[item, day] = scale_of(y, day, moved / sizes)
+        swell = swells[item, day] = expected_swell(ahead)
         made = []
         for h in range(HORIZONS):
             ordered, count = np.sort(kept[h]), len(kept[h])
@@ -238,9 +270,9 @@ def expected_halves(said: list[dict[str, Any]], series: dict[str, list[float]]) 
             if (count + 1) * (1 - SHARE) < 1:
                 made.append(np.nan)
             elif rank <= count:
-                made.append(scale * ordered[max(rank, 1) - 1])
+                made.append(swell * scale * ordered[max(rank, 1) - 1])
             else:
-                made.append(scale * ordered[-1] * min(1 + (rank - count) / (count + 1) / (1 - SHARE), 4))
+                made.append(swell * scale * ordered[-1] * min(1 + (rank - count) / (count + 1) / (1 - SHARE), 4))
         halves[item, day] = made
     return halves
 
@@ -347,7 +379,7 @@ def test_a_second_observation_of_a_step_counts_for_later_forecasts_only() -> Non
 
 
 def test_what_is_older_than_is_kept_is_named_and_nothing_else() -> None:
-    feed = steady(40)
+    feed = steady(70)
     before = dump(feed.shard)
     outcome = outcome_of(feed.give("a", 2, 5.0))
     assert outcome.kind == "late"

@@ -262,7 +262,7 @@ class Forecasts:
             covered = None if low is None or high is None else low <= y <= high
             ahead = served.at(horizon)[0]
             if ahead == ahead:  # else it was withheld
-                add(horizon, abs(ahead - seen) / served.scale, covered, count)
+                add(horizon, abs(ahead - seen) / served.scale, covered, count, served.swell)
 
     def teach(self, found: Observed, *, rows: bool) -> Taught:
         """What the model learns of an observation.
@@ -348,6 +348,7 @@ class Forecasts:
         """What is published of a forecast; it waits for its truth from now on."""
         numbers = (asked.scale, asked.level, asked.before, version.generation, version.learned)
         served = Served(found.slot, list(features), packed(draft.seen), packed(draft.halves), *numbers)
+        served.swell = self.intervals.swell
         if draft.changed:
             served.served = [*map(packed, (draft.values, draft.lower, draft.upper, draft.made)), list(draft.rungs)]
         found.series.served.append(served)

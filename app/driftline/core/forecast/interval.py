@@ -7,13 +7,22 @@ whatever the data do, a shift included.
 
     alpha += gain * (miscoverage wanted - 1 if outside else 0)
 
+A window follows slowly, both to more error and back to less. What the error is now is known soonest one step ahead. So
+residuals are kept, at every horizon, in units of the `swell` at the time when their forecast was served, and a half
+width is the quantile times the swell of now:
+
+    swell = mean of the latest residuals one step ahead / their mean over a window
+
+both as exponentially weighted means: the latest are those of about one step of all series.
+
 A forecast of horizon h is judged h steps later, when others of it are under way, one for each step and series: their
 misses would all be answered after the first has been. So the gain is divided by h times the number of series.
 
 Where `alpha` asks for more than the window holds, the interval is that many times the greatest residual; Gibbs and
 Candes have it infinite there.
 
-Source: I. Gibbs and E. Candes, Adaptive conformal inference under distribution shift (2021).
+Source: I. Gibbs and E. Candes, Adaptive conformal inference under distribution shift (2021); J. Lei et al.,
+Distribution-free predictive inference for regression (2018), section 5.2, residuals scaled by their expected size.
 """
 
 from __future__ import annotations
@@ -28,6 +37,8 @@ _WIDEST: Final = 4.0  # times the greatest residual of the window
 _MIX: Final = 0x9E3779B1  # 2**32 over the golden ratio: spreads what is kept evenly
 _SPAN: Final = 2**32
 _STEPS: Final = 20  # how many steps of all series the window spans at least
+_LATEST: Final = 64  # residuals, at least, that a swell is the mean of
+_SWELL_MAX: Final = 4.0  # a swell is at most this, and at least one over it
 
 
 class Intervals:
@@ -42,6 +53,7 @@ class Intervals:
     Attributes:
         alphas: the miscoverage that quantiles are taken at, by horizon from 0.
         judged: how many residuals each horizon has had.
+        latest, usual: mean residual one step ahead, of the latest and over a window.
 
     Cost: an update 1.5 us a horizon with 1,000 residuals.
     """
@@ -52,13 +64,22 @@ class Intervals:
         self.window = window
         self.alphas = [self.miss] * horizons
         self.judged = [0] * horizons
+        self.latest = self.usual = 0.0
         self._kept: list[deque[float]] = [deque() for _ in range(horizons)]
         self._sorted: list[list[float]] = [[] for _ in range(horizons)]
+
+    @property
+    def swell(self) -> float:
+        """How large residuals are now, beside what is usual; 1 before that can be known."""
+        if self.judged[0] < _LATEST or self.usual <= 0.0:
+            return 1.0
+        return min(max(self.latest / self.usual, 1.0 / _SWELL_MAX), _SWELL_MAX)
 
     def halves(self) -> list[float | None]:
         """Half the width of an interval in units of a series' scale, by horizon; None while too few residuals are
         known for its share."""
-        return [self._half(number) for number in range(len(self.alphas))]
+        swell, halves = self.swell, [self._half(number) for number in range(len(self.alphas))]
+        return [None if half is None else half * swell for half in halves]
 
     def _half(self, number: int) -> float | None:
         ordered, alpha = self._sorted[number], self.alphas[number]
@@ -70,7 +91,7 @@ class Intervals:
             return ordered[max(rank, 1) - 1]
         return ordered[-1] * min(1.0 + (rank - count) / (count + 1) / self.miss, _WIDEST)
 
-    def add(self, horizon: int, residual: float, covered: bool | None, series: int) -> None:
+    def add(self, horizon: int, residual: float, covered: bool | None, series: int, swell: float = 1.0) -> None:
         """The truth of one forecast.
 
         Args:
@@ -78,6 +99,7 @@ class Intervals:
             residual: its distance, in units of the series' scale, 0 or more.
             covered: whether its interval held it; None where it had none.
             series: how many there are.
+            swell: when the forecast was served.
         """
         number = horizon - 1
         if covered is not None:
@@ -86,18 +108,26 @@ class Intervals:
             self.alphas[number] = min(max(alpha, _ALPHA_MIN), _ALPHA_MAX)
         count = self.judged[number]
         self.judged[number] = count + 1
+        if number == 0:
+            self._follow(residual, count + 1, series)
         every = series * _STEPS // self.window
         if every > 1 and count * _MIX % _SPAN >= _SPAN // every:  # else the window spans less than a few steps
             return
-        kept, ordered = self._kept[number], self._sorted[number]
+        kept, ordered, residual = self._kept[number], self._sorted[number], residual / swell
         kept.append(residual)
         insort(ordered, residual)
         if len(kept) > self.window:
             del ordered[bisect_left(ordered, kept.popleft())]
 
+    def _follow(self, residual: float, count: int, series: int) -> None:
+        """One more residual one step ahead."""
+        self.latest += (residual - self.latest) / min(count, max(_LATEST, series))
+        self.usual += (residual - self.usual) / min(count, max(self.window, series * _STEPS))
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if name != "_sorted"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.latest = self.usual = 0.0  # of states that were written before they were kept
         self.__dict__.update(state)
         self._sorted = [sorted(kept) for kept in self._kept]

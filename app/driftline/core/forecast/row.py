@@ -3,13 +3,19 @@
 Every number of the past is a distance from the seasonal naive forecast of the step that is forecast, in units of the
 series' scale; so is what is learned. Declared features are those of the event after which the forecast is made;
 calendar features are those of the step that is forecast, which are known ahead.
+
+What the past says of the next step differs within a cycle: at night the last value matters less than at noon. So each
+number of the past also comes multiplied by the cosine and the sine of the phase of each cycle, with which a linear
+model can weigh it differently at each phase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import fsum
+from math import cos, fsum, pi, sin
+from operator import mul
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,7 +24,10 @@ from driftline.core.pipeline import CalendarFeature, ForecastForm, Pipeline
 from driftline.core.record import FeatureValue
 from driftline.core.river.ahead import Row
 
-_TIMES_MAX = 4_096
+_WAVES: Final = (("cos", cos), ("sin", sin))
+_TIMES_MAX: Final = 4_096
+_FADING: Final = 0.7
+"""How much less a season counts in `usual` than the one after it."""
 
 
 class Origin(Struct, gc=False):
@@ -50,7 +59,9 @@ class Rows:
     def __init__(self, pipeline: Pipeline, form: ForecastForm) -> None:
         self.season, self.step_ms = form.season, form.step_ms
         self._earlier = [(f"season_{number}", (number - 1) * form.season) for number in range(2, form.seasons + 1)]
+        self._weights = [_FADING**back for back in range(form.memory)]
         self._cycles = [(steps, f"cycle_{steps}", f"cycle_{steps}_change") for steps in form.cycles]
+        self._turning = form.cycles
         self._shared = form.models == "shared"
         features = pipeline.event.features
         calendar = [(name, one) for name, one in features.items() if isinstance(one, CalendarFeature)]
@@ -62,6 +73,13 @@ class Rows:
         self._calendar = lru_cache(_TIMES_MAX)(
             lambda time_ms: tuple([(name, calendar_value(one, time_ms)) for name, one in calendar])
         )
+
+        self._phases = lru_cache(_TIMES_MAX)(self._phases_at)
+
+    def _phases_at(self, time_ms: int) -> tuple[tuple[str, float], ...]:
+        """Cosine and sine of the phase of each cycle, with what names of products with them end in."""
+        turns = [(steps, 2.0 * pi * (time_ms // self.step_ms % steps) / steps) for steps in self._turning]
+        return tuple([(f"_{name}_{steps}", wave(turn)) for steps, turn in turns for name, wave in _WAVES])
 
     def base_place(self, origin: int, horizon: int) -> int:
         """Where the seasonal naive forecast is taken from: the latest value of the same time in the season."""
@@ -78,7 +96,7 @@ class Rows:
         values, here, scale, season = origin.values, origin.place, origin.scale, self.season
         place = self.base_place(here, horizon)
         base = values[place]
-        row: Row = {
+        past = {
             "last": (values[here] - base) / scale,
             "change": (values[here] - values[max(here - season, 0)]) / scale,
             "level": (origin.level - base) / scale,
@@ -88,19 +106,30 @@ class Rows:
             at = place - back
             while at < 0:  # a young series: the oldest there is
                 at += season
-            row[name] = (values[at] - base) / scale
+            past[name] = (values[at] - base) / scale
+        past["usual"] = (self._usual(values, place) - base) / scale
         for steps, name, changed in self._cycles:
             at = here + horizon - steps * -(-horizon // steps)
-            row[name] = (values[at] - base) / scale
-            row[changed] = (values[at] - values[max(at - season, 0)]) / scale
+            past[name] = (values[at] - base) / scale
+            past[changed] = (values[at] - values[max(at - season, 0)]) / scale
+        row: Row = {**past}
+        for ending, wave in self._phases(time_ms) if self._turning else ():
+            for name, value in past.items():
+                row[name + ending] = value * wave
         if self._shared:
             row["horizon"] = horizon
         for name, number in self._declared:
-            value = origin.features[number]
-            if value is not None:
-                row[name] = value
+            given = origin.features[number]
+            if given is not None:
+                row[name] = given
         row.update(self._calendar(time_ms))
         return row
+
+    def _usual(self, values: Sequence[float], place: int) -> float:
+        """The mean of the same time in all seasons that are kept, later ones counting more."""
+        same = values[place :: -self.season]
+        weights = self._weights[: len(same)]
+        return fsum(map(mul, same, weights)) / fsum(weights)
 
     def levels(self, values: Sequence[float], origin: int) -> tuple[float, float]:
         """The mean of the last season, and of the one before; of a young series what there is of them."""

@@ -34,6 +34,7 @@ class Served(Struct, array_like=True, gc=False):
         level, before: mean of the last season, and of the one before it, as the model saw them.
         served: where the guard had something else served than the model forecast: by horizon the values, the bounds
             and what the model forecast, each packed, with NaN where there is none; and the rungs that decided.
+        swell: of the intervals when it was made (`core.forecast.interval`).
     """
 
     slot: int
@@ -46,6 +47,7 @@ class Served(Struct, array_like=True, gc=False):
     generation: int
     learned: int
     served: list[Any] | None = None
+    swell: float = 1.0
 
     @property
     def version(self) -> ModelVersion:

@@ -32,6 +32,11 @@ class ForecastForm(Form):
     seasons: Annotated[int, Field(ge=1, le=20)] = Field(
         default=3, description="regressors: how many seasons back they see the value of the same time in the season"
     )
+    memory: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=8,
+        description="regressors: how many seasons back a series is kept; they see the mean of the same time in all of "
+        "them, each counting 0.7 times as much as the one after it",
+    )
     cycles: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10_000)], ...],
         BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
@@ -40,7 +45,7 @@ class ForecastForm(Form):
     ] = Field(
         default=(),
         description="regressors: shorter cycles within the season, in steps, as in [24] for hours of a week; they see "
-        "the latest value of the same time in each",
+        "the latest value of the same time in each, and weigh the past differently at each of its phases",
     )
     transform: Literal["none", "sqrt", "log"] = Field(
         default="none",
@@ -68,7 +73,7 @@ class ForecastForm(Form):
     @property
     def ring(self) -> int:
         """How many slots of a series are kept: what forecasts that still wait for their truth were made from."""
-        return self.horizons + max(self.seasons, 2) * self.season
+        return self.horizons + max(self.seasons, self.memory, 2) * self.season
 
 
 def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
@@ -134,7 +139,8 @@ def row_names(form: ForecastForm | None) -> tuple[str, ...]:
     """What a regressor sees beside the declared features."""
     if form is None:
         return ()
-    earlier = [f"season_{number}" for number in range(2, form.seasons + 1)]
-    earlier += [f"cycle_{steps}{what}" for steps in form.cycles for what in ("", "_change")]
-    horizon = ["horizon"] if form.models == "shared" else []
-    return ("last", "change", "level", "level_before", *earlier, *horizon)
+    past = ["last", "change", "level", "level_before"]
+    past += [f"season_{number}" for number in range(2, form.seasons + 1)]
+    past += ["usual", *(f"cycle_{steps}{what}" for steps in form.cycles for what in ("", "_change"))]
+    waves = [f"{name}_{wave}_{steps}" for steps in form.cycles for wave in ("cos", "sin") for name in past]
+    return (*past, *waves, *(["horizon"] if form.models == "shared" else []))
