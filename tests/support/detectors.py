@@ -135,8 +135,8 @@ class Run:
         monitors, number = self.shard.monitors, 0
         watch = monitors.on_label
 
-        def recorded(y_true: Any, prediction: Any) -> Sequence[Drift]:
-            changes = watch(y_true, prediction)
+        def recorded(y_true: Any, prediction: Any, scale: float = 1.0) -> Sequence[Drift]:
+            changes = watch(y_true, prediction, scale)
             self.errors.append(0 if prediction.label == y_true else 1)
             self.found += [(number, change) for change in changes]
             return changes

@@ -64,3 +64,11 @@ def spoken(span_ms: int) -> str:
                 return f"about {round(span_ms / size_ms):,} {rounded}s"
     word = {"d": "day", "h": "hour", "m": "minute", "s": "second", "ms": "millisecond"}.get(unit, "second")
     return f"{number} {word}{'' if number == '1' else 's'}"
+
+
+def round_span(span_ms: float) -> int:
+    """A measured span in whole units of which it has ten or more, for `spoken`: 2.4 hours are 144 minutes."""
+    for size_ms, _ in _ROUNDED:
+        if span_ms >= 10 * size_ms:
+            return round(span_ms / size_ms) * size_ms
+    return round(span_ms)

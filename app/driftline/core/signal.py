@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from driftline.core.duration import round_span, spoken
 from driftline.core.error import InvariantError
-from driftline.core.wording import percent
+from driftline.core.wording import percent, plain
 
 if TYPE_CHECKING:
-    from driftline.core.drift.monitor import Drift
+    from driftline.core.drift.monitor import Drift, Unit
+    from driftline.core.metric.culprit import Culprit
     from driftline.core.output import Prediction
     from driftline.core.pipeline import AlertKind, Severity
     from driftline.core.record import FeatureValue, LabelValue
@@ -106,18 +108,35 @@ def _absent(value: FeatureValue, fill: FeatureValue) -> bool:
 # -- wording
 
 
-class Facts(Struct, frozen=True, gc=False):
-    """What a sentence about a drift is made of.
+class Subject(Struct, frozen=True, gc=False):
+    """What a signal is of.
 
     Args:
         name: the pipeline's.
         what: what stands behind the colon of the signal's name; empty where there is none.
+        quantity, unit: what predictions are of, where they are numbers, and what that is counted in, if declared.
     """
 
     name: str
     task: Task
     what: str
+    quantity: str
+    unit: str
+
+    def amount(self, number: float) -> str:
+        """A number in the unit of the label."""
+        return f"{plain(number)} {self.unit}".rstrip()
+
+
+class Facts(Subject, frozen=True, gc=False):
+    """What a sentence about a drift is made of.
+
+    Args:
+        culprit: the segment that moved most, where one did.
+    """
+
     drift: Drift
+    culprit: Culprit | None = None
 
     @property
     def rises(self) -> bool:
@@ -127,53 +146,131 @@ class Facts(Struct, frozen=True, gc=False):
     def often(self) -> str:
         return "more often" if self.rises else "less often"
 
-    @property
-    def shares(self) -> str:
-        return f"{percent(self.drift.before)} before, {percent(self.drift.after)} now."
 
-    @property
-    def ranks(self) -> str:
-        return (
-            f"on average higher than {percent(self.drift.before)} of the reference values before, "
-            f"{percent(self.drift.after)} now."
-        )
+class Level(Struct, frozen=True, gc=False):
+    """Where a signal stands, or stood.
+
+    Args:
+        shown: its mean as the detector is shown it.
+        mean: of ranks, the mean of the values themselves; None where it is not known.
+        unit: of what is shown.
+    """
+
+    shown: float
+    mean: float | None
+    unit: Unit
+
+
+def before_of(drift: Drift) -> Level:
+    return Level(drift.before, drift.mean_before, drift.unit)
+
+
+def after_of(drift: Drift) -> Level:
+    return Level(drift.after, drift.mean_after, drift.unit)
+
+
+def _share(facts: Subject, level: Level) -> str:
+    return percent(level.shown)
+
+
+def _rank(level: Level) -> str:
+    return f"higher than {percent(level.shown)} of the reference values"
+
+
+def _pair(before: str, after: str) -> str:
+    """Two levels; of ranks, the words are in the first one only."""
+    return f"{before} before, {after.removeprefix('higher than ').removesuffix(' of the reference values')} now."
+
+
+def _error_level(facts: Subject, level: Level) -> str:
+    if facts.task.classes:
+        return f"wrong {percent(level.shown)} of the time"
+    if level.mean is None:
+        return f"with errors {_rank(level)}"
+    return f"off by {facts.amount(level.mean)} on average"
+
+
+def _loss_level(facts: Subject, level: Level) -> str:
+    return f"a probability of {percent(exp(-level.shown))}"
+
+
+def _score_level(facts: Subject, level: Level) -> str:
+    if facts.task.classes:
+        return percent(level.shown)
+    return _rank(level) if level.mean is None else facts.amount(level.mean)
+
+
+def _delay_level(facts: Subject, level: Level) -> str:
+    return _rank(level) if level.mean is None else spoken(round_span(level.mean))
+
+
+def _feature_level(facts: Subject, level: Level) -> str:
+    match level.unit:
+        case "bit":
+            return percent(level.shown)
+        case "raw":
+            return plain(level.shown)
+    return _rank(level) if level.mean is None else plain(level.mean)
 
 
 def _of_error(facts: Facts) -> str:
+    name, drift = facts.name, facts.drift
     if facts.task.classes:
-        return f"{facts.name} has been wrong {facts.often}: {facts.shares}"
-    return f"{facts.name} has been {'further off' if facts.rises else 'closer'}: its errors were {facts.ranks}"
+        shares = f"{percent(drift.before)} before, {percent(drift.after)} now"
+        return f"{name} has been wrong {facts.often}: {shares}{_where(facts, percent)}."
+    how = "further off" if facts.rises else "closer"
+    if drift.mean_before is None or drift.mean_after is None:
+        ranks = f"higher than {percent(drift.before)} of the reference values before, {percent(drift.after)} now."
+        return f"{name} has been {how}: its errors were on average {ranks}"
+    of = "" if facts.unit or not facts.quantity else f" in {facts.quantity}"
+    figures = f"{facts.amount(drift.mean_before)} on average before, {facts.amount(drift.mean_after)} now"
+    return f"{name} has been {how}{of}: off by {figures}{_where(facts, facts.amount)}."
+
+
+def _where(facts: Facts, show: Callable[[float], str]) -> str:
+    """The segment that moved most."""
+    one = facts.culprit
+    return "" if one is None else f"; most in {one.segment}: {show(one.before)} before, {show(one.after)} now"
 
 
 def _of_loss(facts: Facts) -> str:
     how = "been more confident when wrong or less when right" if facts.rises else "given better probabilities"
-    before, after = facts.drift.before, facts.drift.after
-    return f"{facts.name} has {how}: average loss {before:.3g} before, {after:.3g} now."
+    before, after = (_loss_level(facts, level) for level in (before_of(facts.drift), after_of(facts.drift)))
+    return f"{facts.name} has {how}: it gave what turned out to be true {before} before, {after.split()[-1]} now."
 
 
 def _of_score(facts: Facts) -> str:
-    task = facts.task
-    return f"{facts.name} has {task.words.moved(facts.rises)}{facts.shares if task.classes else facts.ranks}"
+    drift, words = facts.drift, facts.task.words
+    before, after = _score_level(facts, before_of(drift)), _score_level(facts, after_of(drift))
+    average = "" if facts.task.classes else "on average "
+    return f"{facts.name} has {words.moved(facts.rises)}{average}{_pair(before, after)}"
 
 
 def _of_label_rate(facts: Facts) -> str:
-    return f"events of {facts.name} have received their label in time {facts.often}: {facts.shares}"
+    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
+    return f"events of {facts.name} have received their label in time {facts.often}: {shares}"
 
 
 def _of_label_delay(facts: Facts) -> str:
-    return f"labels of {facts.name} have arrived {'later' if facts.rises else 'sooner'}: with delays {facts.ranks}"
+    before, after = _delay_level(facts, before_of(facts.drift)), _delay_level(facts, after_of(facts.drift))
+    how = "later" if facts.rises else "sooner"
+    if facts.drift.mean_before is None:
+        return f"labels of {facts.name} have arrived {how}: with delays on average {_pair(before, after)}"
+    return f"labels of {facts.name} have arrived {how}: on average after {before} before, {after} now."
 
 
 def _of_feature(facts: Facts) -> str:
     name, what, drift = facts.name, facts.what, facts.drift
+    before, after = _feature_level(facts, before_of(drift)), _feature_level(facts, after_of(drift))
     if drift.unit == "bit":
-        return f"{what} in {name} has been true {facts.often}: {facts.shares}"
-    means = f"on average {drift.before:.4g} before, {drift.after:.4g} now." if drift.unit == "raw" else facts.ranks
-    return f"the values of {what} in {name} have been {'higher' if facts.rises else 'lower'}: {means}"
+        return f"{what} in {name} has been true {facts.often}: {before} before, {after} now."
+    how = "higher" if facts.rises else "lower"
+    return f"the values of {what} in {name} have been {how}: on average {_pair(before, after)}"
 
 
 def _of_novelty(facts: Facts) -> str:
-    return f"{facts.what} in {facts.name} has had previously unseen values {facts.often}: {facts.shares}"
+    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
+    return f"{facts.what} in {facts.name} has had previously unseen values {facts.often}: {shares}"
 
 
 def _of_vocabulary(facts: Facts) -> str:
@@ -186,11 +283,13 @@ def _of_vocabulary(facts: Facts) -> str:
 
 def _of_rate(facts: Facts) -> str:
     feature, _, value = facts.what.partition("=")
-    return f"{feature} in {facts.name} has been {value!r} {facts.often}: {facts.shares}"
+    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
+    return f"{feature} in {facts.name} has been {value!r} {facts.often}: {shares}"
 
 
 def _of_missing(facts: Facts) -> str:
-    return f"{facts.what} in {facts.name} has been missing {facts.often}: {facts.shares}"
+    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
+    return f"{facts.what} in {facts.name} has been missing {facts.often}: {shares}"
 
 
 # -- severity
@@ -236,6 +335,9 @@ class Row(Struct, frozen=True, kw_only=True):
         counted: what its values are counted in, in sentences.
         wording: what happened, after 'Since about 1,000 events ago'.
         calm: in what no further change has been seen, once it is over; {} is the pipeline.
+        stood: what its levels are of, in the sentence that ends an episode; {0} is the pipeline, {1} the feature, {2} a
+            value of it.
+        level: where it stands, as text.
         cause: what changed, in the alert of a reaction; {} is the feature.
     """
 
@@ -253,6 +355,8 @@ class Row(Struct, frozen=True, kw_only=True):
     counted: Literal["events", "labels"]
     wording: Callable[[Facts], str]
     calm: str
+    stood: str
+    level: Callable[[Subject, Level], str] = _share
     cause: str
 
     def sentence(self, facts: Facts) -> str:
@@ -282,6 +386,8 @@ class Signal(Enum):
         counted="labels",
         wording=_of_error,
         calm="the errors of {}",
+        stood="{0}",
+        level=_error_level,
         cause="its errors",
     )
     LOSS = Row(
@@ -298,6 +404,8 @@ class Signal(Enum):
         counted="labels",
         wording=_of_loss,
         calm="the loss of {}",
+        stood="the probability that {0} gives to what turns out to be true",
+        level=_loss_level,
         cause="its loss",
     )
     SCORE = Row(
@@ -312,6 +420,8 @@ class Signal(Enum):
         counted="events",
         wording=_of_score,
         calm="the predictions of {}",
+        stood="the average of what {0} predicts",
+        level=_score_level,
         cause="its predictions",
     )
     LABEL_RATE = Row(
@@ -326,6 +436,7 @@ class Signal(Enum):
         counted="events",
         wording=_of_label_rate,
         calm="how many labels of {} arrive in time",
+        stood="the share of labels of {0} that come in time",
         cause="the share of its labels that arrive in time",
     )
     LABEL_DELAY = Row(
@@ -340,6 +451,8 @@ class Signal(Enum):
         counted="labels",
         wording=_of_label_delay,
         calm="the label delay of {}",
+        stood="the average delay of labels of {0}",
+        level=_delay_level,
         cause="the delay of its labels",
     )
     FEATURE = Row(
@@ -354,6 +467,8 @@ class Signal(Enum):
         counted="events",
         wording=_of_feature,
         calm="the data of {}",
+        stood="{1}",
+        level=_feature_level,
         cause="{}",
     )
     NOVELTY = Row(
@@ -367,6 +482,7 @@ class Signal(Enum):
         counted="events",
         wording=_of_novelty,
         calm="the data of {}",
+        stood="the share of new values of {1}",
         cause="{}",
     )
     VOCABULARY = Row(
@@ -380,6 +496,7 @@ class Signal(Enum):
         counted="events",
         wording=_of_vocabulary,
         calm="the data of {}",
+        stood="the share of new words in {1}",
         cause="{}",
     )
     RATE = Row(
@@ -393,6 +510,7 @@ class Signal(Enum):
         counted="events",
         wording=_of_rate,
         calm="the data of {}",
+        stood="the share of {2} in {1}",
         cause="{}",
     )
     MISSING = Row(
@@ -406,6 +524,7 @@ class Signal(Enum):
         counted="events",
         wording=_of_missing,
         calm="the data of {}",
+        stood="the share of events without {1}",
         cause="{}",
     )
 

@@ -9,6 +9,13 @@ def percent(share: float) -> str:
     return f"{shown:.1f}%" if shown >= 1 or shown == 0 else f"{shown:.2g}%"
 
 
+def plain(number: float) -> str:
+    """A number for reading: about three digits, thousands apart, as in 0.0714, 36.2 and 3,618."""
+    if not number or not 1e-4 <= abs(number) < 1e15:
+        return f"{number:.3g}"
+    return f"{number:,.0f}" if abs(number) >= 999.5 else f"{number:.3g}"
+
+
 _TEXT_CONTROLS = (
     *range(0x20),
     *range(0x7F, 0xA0),

@@ -13,6 +13,7 @@ from driftline.core.alert.content import FEATURES_SHOWN, alert_of, drift_sign, f
 from driftline.core.alert.episode import Episodes, Moment, Sign
 from driftline.core.drift.monitors import Drift, Move
 from driftline.core.drift.reaction import Reaction
+from driftline.core.metric.culprit import Culprit
 from driftline.core.output import ModelVersion
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.task import TaskName
@@ -160,7 +161,7 @@ RANKS = "on average higher than 50.0% of the reference values before, 71.0% now.
             {"signal": "loss", "before": 0.0312, "after": 0.0899},
             "concept_drift",
             "Since about 1,312 labels ago, card-fraud has been more confident when wrong or less when right: "
-            "average loss 0.0312 before, 0.0899 now.",
+            "it gave what turned out to be true a probability of 96.9% before, 91.4% now.",
         ),
         (
             "binary",
@@ -206,7 +207,7 @@ RANKS = "on average higher than 50.0% of the reference values before, 71.0% now.
             {"signal": "feature:amount", "unit": "raw", "before": 51.25, "after": 90.3},
             "data_drift",
             "Since about 1,312 events ago, the values of amount in card-fraud have been higher: "
-            "on average 51.25 before, 90.3 now.",
+            "on average 51.2 before, 90.3 now.",
         ),
         (
             "regression",
@@ -341,3 +342,37 @@ def test_a_broken_model_is_critical(guard: Any, says: str) -> None:
     assert (sign.kind, sign.severity) == ("model_failure", "critical")
     assert says in sign.sentence
     assert sign.evidence == {"guard": guard}
+
+
+MEANS = {"unit": "rank", "before": 0.5, "after": 0.71, "mean_before": 8.2, "mean_after": 12.1}
+
+
+@pytest.mark.parametrize(
+    ("unit", "sentence"),
+    [
+        ("pieces", "card-fraud has been further off: off by 8.2 pieces on average before, 12.1 pieces now."),
+        (None, "card-fraud has been further off in sales: off by 8.2 on average before, 12.1 now."),
+    ],
+)
+def test_an_error_is_in_the_unit_of_the_label(unit: str | None, sentence: str) -> None:
+    chosen = pipeline("regression")
+    assert chosen.label is not None
+    label = chosen.label.model_copy(update={"unit": unit, "value": "day.sales"})
+    sign = drift_sign(chosen.model_copy(update={"label": label}), msgspec.structs.replace(RISE, **MEANS), None)
+    assert sign.sentence.endswith(sentence)
+    assert sign.evidence["mean_after"] == 12.1
+
+
+def test_the_segment_that_moved_most_is_named() -> None:
+    split = pipeline("binary").metric_by.model_copy(update={"segment": "country"})
+    chosen = pipeline("binary").model_copy(update={"metric_by": split})
+    sign = drift_sign(chosen, RISE, None, Culprit("FR", 0.02, 0.31, 400))
+    assert sign.sentence.endswith("2.1% before, 9.8% now; most in country FR: 2.0% before, 31.0% now.")
+    assert sign.evidence["segment"] == {"segment": "country FR", "before": 0.02, "after": 0.31, "count": 400}
+
+
+def test_a_feature_and_a_delay_are_in_their_own_units() -> None:
+    amount = said("binary", signal="feature:amount", monitor="feature:amount", **{**MEANS, "mean_after": 3_618.4})
+    assert amount.sentence.endswith("on average 8.2 before, 3,618 now.")
+    delay = said("binary", signal="label_delay", **{**MEANS, "mean_before": 7.2e6, "mean_after": 5.04e8})
+    assert delay.sentence.endswith("on average after 2 hours before, 140 hours now.")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from driftline.core.alert.episode import SILENCES_MAX, Episodes, Moment, Notice, Sign
+from driftline.core.alert.episode import SILENCES_MAX, Episode, Episodes, Moment, Notice, Sign, Standing
 from driftline.core.digest import digest_of
 from driftline.core.duration import spoken
 from driftline.core.pipeline import Alerts
@@ -24,6 +24,10 @@ CRITICAL = Sign("concept_drift", "critical", "It is always wrong.", "It has been
 
 def rules(**settings: Any) -> Alerts:
     return small(alerts=settings).alerts
+
+
+def over(episode: Episode) -> Standing:
+    return Standing(True, f"{episode.sign.calm} for {spoken(episode.quiet_ms)}.")
 
 
 class Line:
@@ -42,7 +46,7 @@ class Line:
         return states([self.episodes.sign(self.rules, "error", sign, self.moment(now_ms), holds=holds)])
 
     def advance(self, now_ms: int, observe: int = 1) -> list[str]:
-        return states(self.episodes.advance(self.moment(now_ms, observe)))
+        return states(self.episodes.advance(self.moment(now_ms, observe), self.rules, over))
 
 
 def states(told: list[Any]) -> list[str]:
@@ -173,17 +177,17 @@ def test_a_silenced_signal_is_published_and_says_so() -> None:
     told = line.episodes.silence(first.episode, 0, 3 * QUIET_MS)
     assert told is not None
     assert told.silenced
-    (resolved,) = line.episodes.advance(line.moment(QUIET_MS))
+    (resolved,) = line.episodes.advance(line.moment(QUIET_MS), line.rules, over)
     assert (resolved.silenced, resolved.announced) == (True, True), "who was told that it opened hears that it is over"
     second = line.episodes.sign(line.rules, "error", WARNING, line.moment(QUIET_MS + 1), holds=False)
     assert second is not None
     assert (second.state, second.silenced, second.announced) == ("opened", True, False)
-    (resolved,) = line.episodes.advance(line.moment(3 * QUIET_MS - 1))
+    (resolved,) = line.episodes.advance(line.moment(3 * QUIET_MS - 1), line.rules, over)
     assert (resolved.silenced, resolved.announced) == (True, False)
     third = line.episodes.sign(line.rules, "error", WARNING, line.moment(3 * QUIET_MS), holds=False)
     assert third is not None
     assert (third.silenced, third.announced) == (False, True)
-    line.episodes.advance(line.moment(4 * QUIET_MS))
+    line.episodes.advance(line.moment(4 * QUIET_MS), line.rules, over)
     assert line.episodes.silences == {}
 
 
@@ -202,7 +206,7 @@ def test_a_condition_that_is_not_watched_any_more_ends() -> None:
     line.episodes.forget(frozenset({"error"}), line.moment(5))
     assert line.episodes.open["error"].holds
     line.episodes.forget(frozenset(), line.moment(5))
-    told = line.episodes.advance(line.moment(5 + QUIET_MS))
+    told = line.episodes.advance(line.moment(5 + QUIET_MS), line.rules, over)
     assert [one.state for one in told] == ["resolved"]
     assert told[0].sentence.startswith("The pipeline file has not included this check for ")
 
@@ -213,7 +217,7 @@ def test_updates_count_the_messages_and_the_state_survives_pickling() -> None:
     line.sign(1, CRITICAL)
     again = pickle.loads(pickle.dumps(line.episodes, protocol=5))
     assert digest_of(again) == digest_of(line.episodes)
-    (told,) = again.advance(line.moment(2 * QUIET_MS))
+    (told,) = again.advance(line.moment(2 * QUIET_MS), line.rules, over)
     assert (told.update, told.sentence) == (3, "It has been right again for 1 hour.")
 
 

@@ -90,7 +90,10 @@ def test_a_metric_below_its_limit_is_one_episode() -> None:
     assert opened.runbook == "docs/runbook.md#performance"
     (over,) = stretch(here, 2_000, 3_000)
     assert (over.state, over.episode, over.update) == ("resolved", opened.episode, 2)
-    assert over.sentence == "Accuracy of p has been within its limit for 10 seconds."
+    assert over.sentence == (
+        "Accuracy of p has been within its limit for 10 seconds: 1 now, 0.495 when it was last reported (limit: 0.9)."
+    )
+    assert over.evidence["now"] == 1
 
 
 def test_a_metric_is_judged_over_a_whole_window_only() -> None:

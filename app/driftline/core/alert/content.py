@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, structs, to_builtins
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.episode import Notice, Sign
@@ -37,6 +37,7 @@ from driftline.core.task import task_of
 from driftline.core.wording import percent
 
 if TYPE_CHECKING:
+    from driftline.core.metric.culprit import Culprit
     from driftline.core.pipeline import Pipeline
 
 GUARD_MIN = 100  # predictions, of which more than half must be stopped to be critical
@@ -81,14 +82,18 @@ def signal_of(drift: Drift) -> str:
     return Signal.read(drift.signal)[0].row.episode
 
 
-def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
+def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None, culprit: Culprit | None = None) -> Sign:
     """What one detection means.
 
     Args:
+        culprit: of an error, the segment that moved most.
         before: the last sign of the same episode, where one is open: the features that moved since it began are kept.
     """
     signal, what = Signal.read(drift.signal)
-    row, facts = signal.row, Facts(pipeline.name, task_of(pipeline.task), what, drift)
+    row, task = signal.row, task_of(pipeline.task)
+    if culprit is not None:
+        culprit = structs.replace(culprit, segment=f"{pipeline.metric_by.segment} {culprit.segment}")
+    facts = Facts(pipeline.name, task, what, pipeline.quantity, pipeline.unit, drift, culprit)
     evidence: dict[str, object] = {
         "signal": drift.signal,
         "detector": drift.detector,
@@ -100,6 +105,10 @@ def drift_sign(pipeline: Pipeline, drift: Drift, before: Sign | None) -> Sign:
         "observed": drift.observed,
         "detection": drift.detection,
     }
+    if drift.mean_before is not None and drift.mean_after is not None:
+        evidence |= {"mean_before": drift.mean_before, "mean_after": drift.mean_after}
+    if culprit is not None:
+        evidence["segment"] = to_builtins(culprit)
     sentence = row.sentence(facts)
     if drift.moved:
         evidence["moved"] = _moved(drift, before)

@@ -7,7 +7,10 @@ person wants one message when it begins, one when it is over, and a reminder now
     no sign    -> sign        opened    published at once
     open       -> sign        ongoing   published if `alerts.ongoing` has passed since the last one, or at once where
                                         it has become critical
-    open       -> quiet       resolved  once `alerts.quiet` has passed without a sign
+    open       -> quiet       resolved  once `alerts.quiet` has passed without a sign, and the signal is back
+                              ongoing   where it has stayed at its new level: nothing changes any more, and what was
+                                        wrong still is. It is resolved when it is back, when the model has learned to
+                                        live with it, or when an operator acknowledges that level
 
 A sign is either a moment (a detection) or a condition that holds (a metric below its limit): while a condition holds,
 its signal is not quiet. Quiet is more than silence: if nothing was observed of the signal since its last sign, the span
@@ -23,18 +26,19 @@ All times are event time (the watermark), so that a replay publishes the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
 
 from driftline.core.alert.kind import row_of
-from driftline.core.duration import spoken
 from driftline.core.output import AlertState
 from driftline.core.pipeline import AlertKind, Alerts, Severity
 
 QUIET_MS, QUIET_GAPS = 3_600_000, 4  # where the pipeline file is silent: whichever is longer, the gaps being those
 ONGOING_MS, ONGOING_GAPS = 86_400_000, 7  # between events; of one event a day, an hour without a sign says nothing
+WAS_MAX = 20  # signals of an episode whose past is kept; it is the features' that has so many
 SILENCES_MAX = 1_000  # signals are a closed set, and this many silences of theirs are more than anyone will say
 UNWATCHED = "The pipeline file has not included this check"
 _EVER = 1 << 62
@@ -57,6 +61,38 @@ class Sign(Struct, frozen=True, gc=False):
     calm: str
     evidence: dict[str, object]
     news: bool = False
+
+
+class Was(Struct, frozen=True, gc=False):
+    """Where a signal stood before its episode, and at its latest sign: what it is compared with in the end.
+
+    Args:
+        signal: its full name.
+        before, after: its means as the detector is shown them; `mean_before`, `mean_after` those of the values
+            themselves, where what is shown is their rank.
+        observed: values of the monitor at the sign.
+    """
+
+    signal: str
+    before: float
+    after: float
+    mean_before: float | None
+    mean_after: float | None
+    observed: int
+
+
+class Standing(Struct, frozen=True, gc=False):
+    """How things stand once a signal has been quiet.
+
+    Args:
+        over: what was wrong is so no more, or has been accepted.
+        sentence: what is to be published of it.
+        evidence: numbers to add to those of the last sign.
+    """
+
+    over: bool
+    sentence: str
+    evidence: Mapping[str, object] = {}
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -95,6 +131,9 @@ class Episode:
         quiet_ms: how long its signal must be quiet.
         update: number of its latest message, from 1.
         announced: one of its messages was not silenced, so whoever gets alerts knows of it.
+        was: of a drift, where its monitors' signals stood before, at most `WAS_MAX`.
+        metric: the value of the first metric when it opened, and the number of the latest label; None without one.
+        stays: it was published that its signal stays at a new level; `accepted` once that was acknowledged.
     """
 
     signal: str
@@ -113,6 +152,23 @@ class Episode:
     announced: bool = False
     acknowledged: bool = False
     acknowledged_by: str = ""
+    was: dict[str, Was] = field(default_factory=dict)
+    metric: tuple[float, int] | None = None
+    stays: bool = False
+    accepted: bool = False
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """States that were written before there was a level to come back to do not hold one."""
+        for name, part in {"was": {}, "metric": None, "stays": False, "accepted": False, **state[1]}.items():
+            setattr(self, name, part)
+
+    def note(self, monitor: str, was: Was) -> None:
+        """A monitor found that its signal moved: of several moves, it must come back to the past of the first."""
+        first = self.was.get(monitor)
+        if first is not None:
+            self.was[monitor] = structs.replace(was, before=first.before, mean_before=first.mean_before)
+        elif len(self.was) < WAS_MAX:
+            self.was[monitor] = was
 
     @property
     def due_ms(self) -> int:
@@ -130,6 +186,9 @@ class Notice(Struct, frozen=True, gc=False):
     sentence: str
     silenced: bool
     announced: bool
+
+
+Stand: TypeAlias = Callable[[Episode], Standing]
 
 
 @dataclass(slots=True)
@@ -162,7 +221,7 @@ class Episodes:
         if rises:
             episode.severity = severity
         news = sign.news and not episode.sign.news
-        episode.sign, episode.holds = sign, holds
+        episode.sign, episode.holds, episode.stays = sign, holds, False
         episode.signed_ms, episode.observed = moment.now_ms, moment.observed(sign.kind)
         due = rises or (news and not episode.acknowledged) or self.reminds(rules, signal, moment)
         return self._notice(episode, "ongoing", sign.sentence, moment.now_ms) if due else None
@@ -188,8 +247,12 @@ class Episodes:
             episode.signed_ms = moment.now_ms
             episode.observed = -1  # that it does not hold was observed
 
-    def advance(self, moment: Moment) -> list[Notice]:
-        """Resolve what has been quiet for long enough."""
+    def advance(self, moment: Moment, rules: Alerts, stand: Stand) -> list[Notice]:
+        """Resolve what has been quiet for long enough, and is back.
+
+        Args:
+            stand: says how things stand with an episode.
+        """
         notices = []
         for signal, episode in list(self.open.items()):
             if moment.now_ms < episode.due_ms:
@@ -198,9 +261,17 @@ class Episodes:
             if observed == episode.observed:
                 episode.signed_ms = moment.now_ms  # nothing was observed: silence is not quiet
                 continue
-            sentence = f"{episode.sign.calm} for {spoken(episode.quiet_ms)}."
-            notices.append(self._notice(episode, "resolved", sentence, moment.now_ms))
-            del self.open[signal]
+            standing = stand(episode)
+            if standing.evidence:
+                episode.sign = structs.replace(episode.sign, evidence={**episode.sign.evidence, **standing.evidence})
+            if standing.over:
+                notices.append(self._notice(episode, "resolved", standing.sentence, moment.now_ms))
+                del self.open[signal]
+                continue
+            episode.signed_ms, episode.observed = moment.now_ms, observed
+            if not episode.stays or self.reminds(rules, signal, moment):
+                notices.append(self._notice(episode, "ongoing", standing.sentence, moment.now_ms))
+            episode.stays = True
         for signal, until_ms in list(self.silences.items()):
             if until_ms <= moment.now_ms:
                 del self.silences[signal]
@@ -230,9 +301,14 @@ class Episodes:
         return None
 
     def acknowledge(self, episode: Episode, now_ms: int, by: str = "") -> Notice | None:
-        """Someone cares for it: it is reported again only when it becomes critical, and when it is over."""
-        if episode.acknowledged:
+        """Someone cares for it: it is reported again only when it becomes critical, and when it is over.
+
+        Of a signal that is known to stay at a new level, they accept that level: the episode ends at the next look.
+        """
+        if episode.acknowledged and not (episode.stays and not episode.accepted):
             return None
+        if episode.stays:
+            episode.accepted, episode.observed, episode.signed_ms = True, -1, now_ms - episode.quiet_ms
         episode.acknowledged, episode.acknowledged_by = True, by
         return self._notice(episode, "ongoing", episode.sign.sentence, now_ms)
 

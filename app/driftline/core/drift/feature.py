@@ -58,7 +58,7 @@ class SeasonWatch(ValueWatch):
         if time_ms is None or not isinstance(value, int | float):
             return []
         rank = self.season.rank(value, time_ms)
-        found = None if rank is None else self.monitor.update(rank)
+        found = None if rank is None else self.monitor.update(rank, natural=value)
         return [] if found is None else [found]
 
     def monitors(self) -> Iterator[Monitor]:

@@ -285,14 +285,18 @@ class DriftMonitors:
         known = self.label_count if self.counts_labels else self.score_count
         return [change for value, monitors in values for change in _update(monitors, value, known > self.warmup_labels)]
 
-    def on_label(self, y_true: LabelValue, prediction: Prediction) -> Sequence[Drift]:
-        """Watch what a label says of the prediction that was served."""
+    def on_label(self, y_true: LabelValue, prediction: Prediction, scale: float = 1.0) -> Sequence[Drift]:
+        """Watch what a label says of the prediction that was served.
+
+        Args:
+            scale: what both were divided by, of numbers.
+        """
         self.label_count += 1
         settled = self.label_count > self.warmup_labels
         found: Sequence[Drift] = _NONE
         for value_of, monitors in self.of_labels:
             value = value_of(y_true, prediction)
-            if value is not None and (changes := _update(monitors, value, settled)):
+            if value is not None and (changes := _update(monitors, value, settled, scale)):
                 found = [*found, *changes]
         return found
 
@@ -387,11 +391,11 @@ def _spread(monitor: Monitor, before: float, after: float) -> float:
     return _RANK_SPREAD
 
 
-def _update(monitors: list[Monitor], value: float, settled: bool) -> Sequence[Drift]:
+def _update(monitors: list[Monitor], value: float, settled: bool, scale: float = 1.0) -> Sequence[Drift]:
     if len(monitors) == 1:
-        change = monitors[0].update(value, settled)
+        change = monitors[0].update(value, settled, value * scale)
         return _NONE if change is None else (change,)
-    changes = [monitor.update(value, settled) for monitor in monitors]
+    changes = [monitor.update(value, settled, value * scale) for monitor in monitors]
     return [change for change in changes if change is not None]
 
 

@@ -133,7 +133,7 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
         watch_faults(shard, out)
     if judged is not None and prediction.value is not None:
         scale = judged.scale or 1.0
-        for drift in shard.monitors.on_label(value / scale, Prediction(value=prediction.value / scale)):
+        for drift in shard.monitors.on_label(value / scale, Prediction(value=prediction.value / scale), scale):
             note_drift(shard, drift, out)
     return failure is None and not shard.frozen
 

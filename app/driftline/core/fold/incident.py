@@ -7,6 +7,7 @@ words it. A drift may also change the model (`reaction`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Final, cast
 
 from driftline.core.alert.condition import Condition
@@ -23,6 +24,7 @@ from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict, eased
 from driftline.core.drift.monitors import Drift
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
+from driftline.core.fold.standing import remember, stand_of
 from driftline.core.guard.ahead import Passed
 from driftline.core.guard.ladder import Judged
 from driftline.core.output import Alert, Rejected, Rung
@@ -58,7 +60,12 @@ def note_drift(shard: Shard, drift: Drift, out: Outbox) -> None:
     if drift.alerts:
         signal = signal_of(drift)
         episode = shard.episodes.open.get(signal)
-        notice(shard, signal, drift_sign(shard.pipeline, drift, episode.sign if episode else None), out)
+        culprit = None
+        if drift.signal == Signal.ERROR.row.name and shard.maturity.errors is not None:
+            culprit = shard.maturity.errors.culprit(drift.count_after)
+        sign = drift_sign(shard.pipeline, drift, episode.sign if episode else None, culprit)
+        notice(shard, signal, sign, out)
+        remember(shard, shard.episodes.open[signal], drift)
     if drift.act != "alert" or drift.kind == "calm":
         _react(shard, drift, out)
 
@@ -203,6 +210,7 @@ def answer(shard: Shard, control: Control, out: Outbox) -> None:
         return
     if control.command == "acknowledge":
         message = episodes.acknowledge(episode, shard.now_ms, control.by)
+        shard.watch.time_due_ms = min(shard.watch.time_due_ms, episodes.due_ms)
     else:
         message = episodes.silence(episode, shard.now_ms, control.span_ms)
     _publish(shard, message, out)
@@ -225,7 +233,8 @@ def look(shard: Shard, out: Outbox) -> None:
     if (progress := shard.loading.expire(shard.now_ms)) is not None:
         shard.count("load_given_up")
         notice_change(shard, given_up_sign(shard.pipeline, shard.loading.load, *progress), out)
-    for message in episodes.advance(shard.moment(out.place(shard.pipeline.topics))):
+    moment = shard.moment(out.place(shard.pipeline.topics))
+    for message in episodes.advance(moment, rules, partial(stand_of, shard)):
         _publish(shard, message, out)
     again_ms = NEVER if watch.shares is None else shard.now_ms + LOOK_MS
     loaded_ms = NEVER if shard.loading.deadline_ms is None else shard.loading.deadline_ms

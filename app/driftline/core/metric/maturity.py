@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection
 from math import frexp, fsum
 from typing import TYPE_CHECKING, Any
 
+from driftline.core.metric.culprit import Errors
 from driftline.core.metric.evaluation import Evaluation
 from driftline.core.output import Prediction
 from driftline.core.record import FeatureValue, LabelValue
@@ -140,8 +141,12 @@ class Maturity:
     Attributes:
         scored, joined, unlabelled: events served; events whose label came; events whose wait ended without one.
 
+        errors: of the latest labels, by segment; None without segments.
+
     Cost: 0.7 us a pair without splits; a split costs what the metrics cost, once more.
     """
+
+    errors: Errors | None = None  # of states that were written before they were kept
 
     def __init__(self, pipeline: Pipeline) -> None:
         split = pipeline.metric_by
@@ -154,6 +159,8 @@ class Maturity:
         self._feature = pipeline.event.names.index(split.segment) if split.segment is not None else None
         self._segment_max = split.segment_max
         self.segments: dict[str, Evaluation] = {}
+        if self._feature is not None and task_of(pipeline.task).judged:
+            self.errors = Errors()
         self._span_ms = pipeline.metric_span_ms
         self.span: deque[tuple[int, LabelValue, Prediction]] = deque(maxlen=SPAN_LABELS_MAX)
 
@@ -175,6 +182,7 @@ class Maturity:
             self.ages, self._ages_since = [carried(part) for part in old.ages], old._ages_since
         if self._feature == old._feature:
             self.segments = {name: carried(part) for name, part in old.segments.items()}
+            self.errors = self.errors if old.errors is None else old.errors
             # With other bounds, a value that had no segment may get one, which did not see its earlier labels.
             self._segments_since = old._segments_since if self._segment_max == old._segment_max else taken
         if self._span_ms is not None:
@@ -215,6 +223,8 @@ class Maturity:
             self.ages[bisect_right(self._ages_ms, delay_ms)].update(label, prediction)
         if self._feature is not None:
             self._segment(pipeline, features[self._feature]).update(label, prediction)
+            if first and self.errors is not None:
+                self._err(pipeline, label, prediction, features)
         if self._span_ms is not None:
             span = self.span
             span.append((now_ms, label, prediction))
@@ -271,6 +281,16 @@ class Maturity:
             if found is None:
                 found = self.segments[name] = Evaluation.of(pipeline)
         return found
+
+    def _err(
+        self, pipeline: Pipeline, label: LabelValue, prediction: Prediction, features: tuple[FeatureValue, ...]
+    ) -> None:
+        """Note how far off a prediction was, by segment."""
+        error_of = task_of(pipeline.task).error
+        error = None if error_of is None else error_of(label, prediction)
+        segment = self.segment_of(features, self.segments)
+        if error is not None and segment is not None and self.errors is not None:
+            self.errors.add(segment, float(error))
 
     def segment_of(self, features: tuple[FeatureValue, ...], known: Collection[str]) -> str | None:
         """The segment of an event, by the same rules, for what is split beside the metrics; None without segments.

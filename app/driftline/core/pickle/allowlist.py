@@ -44,7 +44,8 @@ OWN: Final[dict[str, str]] = {
     "drift.monitors": "DriftMonitors",
     "label.early": "EarlyLabels Held",
     "guard.kept": "Kept",
-    "alert.episode": "Episode Episodes Moment Notice Sign",
+    "alert.episode": "Episode Episodes Moment Notice Sign Was",
+    "metric.culprit": "Errors",
     "metric.evaluation": (
         "Confusion Evaluation _AbsoluteError _Accuracy _Binned _Counts _CrossEntropy _LogLoss _Mean _Replayed "
         "_RootSquaredError _RootSquaredLogError _Rows _SquaredError"

@@ -210,6 +210,9 @@ class LabelForm(InputForm):
     item: PathText | None = Field(default=None, description="recommend: path of the item that the reward is for")
     id: PathText = Field(description="path of the id of the label's event")
     value: PathText = Field(description="path of the label itself")
+    unit: Annotated[str, Field(min_length=1, max_length=30, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = Field(
+        default=None, description="what a label that is a number counts, as in pieces or EUR: the word of alerts"
+    )
     time: PathText | None = Field(default=None, description="path of the label's time [default: the record's time]")
     text: Text = Field(
         default=False, description="also accept numbers, true and false as strings: true or point, comma"
@@ -260,10 +263,11 @@ class LabelForm(InputForm):
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> Any:
-        """Without the item, where rewards have none."""
+        """Without the item, where rewards have none, and without a unit that is not declared."""
         written = write(self)
-        if self.item is None:
-            del written["item"]
+        for key in ("item", "unit"):
+            if getattr(self, key) is None:
+                del written[key]
         return written
 
 
@@ -572,6 +576,18 @@ class Pipeline(Form):
         default="exactly_once", description="exactly_once (Kafka transactions) or at_least_once"
     )
     limits: Limits = Field(default=Limits(), description="limits on what is read, kept and written")
+
+    @property
+    def quantity(self) -> str:
+        """What predictions are of, where they are numbers: the name of the label's field, or of what is forecast."""
+        if self.forecast is not None:
+            return self.forecast.target
+        return "" if self.label is None else self.label.value.rpartition(".")[2]
+
+    @property
+    def unit(self) -> str:
+        """What they are counted in; empty where the file does not say."""
+        return "" if self.label is None else self.label.unit or ""
 
     def resolved(self) -> dict[str, Any]:
         """The whole pipeline as a file would write it, JSON-able, with every default filled in."""

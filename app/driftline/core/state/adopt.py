@@ -41,6 +41,7 @@ FOLLOWED = (
     "label.pending_max",
     "label.select",
     "label.text",
+    "label.unit",
     "label.wait",
     "limits",
     "metric_by",
