@@ -344,7 +344,7 @@ def test_a_broken_model_is_critical(guard: Any, says: str) -> None:
     assert sign.evidence == {"guard": guard}
 
 
-MEANS = {"unit": "rank", "before": 0.5, "after": 0.71, "mean_before": 8.2, "mean_after": 12.1}
+MEANS: dict[str, Any] = {"unit": "rank", "before": 0.5, "after": 0.71, "mean_before": 8.2, "mean_after": 12.1}
 
 
 @pytest.mark.parametrize(
