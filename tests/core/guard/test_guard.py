@@ -332,7 +332,7 @@ def test_an_alert_tells_of_it_and_is_critical_where_most_do_not_pass() -> None:
     calm = [event(f"c{number}", NOW_MS + 1_000 + number * 1_000, offset=500 + number) for number in range(350)]
     (last,) = chosen(fold(here, *calm), Alert)
     assert (last.state, last.sentence) == (
-        "resolved", "The guard of p (range) has stopped few predictions for 1 minute.",
+        "resolved", "The guard of p (range) has stopped few predictions for 1 minute: 0 of the last 159.",
     )  # fmt: skip
 
 
