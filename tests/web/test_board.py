@@ -127,7 +127,7 @@ def test_no_new_records_is_well_and_says_so() -> None:
     there.take_ends({0: {"events": 5}})
     found = look(there, now_ms=NOW_MS + QUIET_MS)
     assert found.level == "good"
-    assert found.also[0].text == "No new records for shard 0."
+    assert found.also[0].text == "No new records."
 
 
 @pytest.mark.parametrize(
@@ -267,6 +267,23 @@ def test_an_episode_that_its_shard_forgot_is_over() -> None:
     assert _only(there).state == "ended"
 
 
+def test_history_is_dated_by_the_journal_and_ends_no_episode_before_all_is_read() -> None:
+    there = Board()
+    there.begin(1)
+    there.reading = True
+    for hour in range(5):
+        opened = ["cards-0-loss-e7"] if hour > 2 else []
+        there.take_entry(0, NOW_MS + hour, note(watermark_ms=hour * 3_600_000, episodes=opened))
+    there.take_alert(0, 2 * 3_600_000, alert(opened_ms=2 * 3_600_000, time_ms=2 * 3_600_000 + 5))
+    there.take_alert(0, 2 * 3_600_000, alert("cards-0-lost", opened_ms=3_600_000, time_ms=3_600_000))
+    there.take_entry(0, NOW_MS + 60_000, note(watermark_ms=5 * 3_600_000, episodes=["cards-0-loss-e7"]))
+    there.settle()
+    open_one, lost = there.episodes.values()
+    assert (open_one.state, open_one.opened_wall_ms, open_one.wall_ms) == ("opened", NOW_MS + 2, NOW_MS + 3)
+    assert (lost.state, lost.wall_ms) == ("ended", NOW_MS + 1)
+    assert [mark.wall_ms for mark in there.marks] == [NOW_MS + 2, NOW_MS + 1]
+
+
 def _only(there: Board) -> Episode:
     (episode,) = there.episodes.values()
     return episode
@@ -285,7 +302,7 @@ def test_what_changes_between_notes_is_marked() -> None:
     there.take_entry(0, NOW_MS + 1, note(version="2.6", drifts={"loss rise": 1}, guard=guard, frozen=True))
     assert [(mark.kind, mark.text) for mark in there.marks] == [
         ("model", "Model generation 2 took over from 1"),
-        ("drift", "Drift detected: loss rise"),
+        ("drift", "Drift: loss rise"),
         ("guard", "The guard acted on 2 predictions"),
         ("model", "Learning was frozen"),
     ]

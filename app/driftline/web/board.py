@@ -10,6 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from driftline.core.place import topic_of
 from driftline.web.curve import MARKS_MAX, POINTS_MAX, POINTS_MIN, Curve, Mark, Point, point_of
 from driftline.web.record import ID_MAX, NAME_MAX, Alert, Command, Note, Review, Score, cut
@@ -82,12 +84,14 @@ class Episode:
     """An episode, by its last message.
 
     Attributes:
-        opened_wall_ms: when its first message that was read was written.
+        opening: what its first message that was read says.
+        opened_wall_ms, wall_ms: when its first and its last message came, as far as that is known (`Board.settle`).
         state: of the last message, or `ended` where its shard started over without it.
     """
 
     alert: Alert
     shard: int
+    opening: str
     opened_wall_ms: int
     wall_ms: int
     state: str
@@ -107,9 +111,11 @@ class Board:
         decided: how many were decided since the board began.
         fresh: points that are new since they were last taken.
         workers: by their name in the group; None while the broker has not said.
+        reading: it is given history, whose topics come side by side; `settle` ends that.
     """
 
     def __init__(self) -> None:
+        self.reading = False
         self.shards: dict[int, Shard] = {}
         self.episodes: OrderedDict[str, Episode] = OrderedDict()
         self.reviews: OrderedDict[str, Review] = OrderedDict()
@@ -133,6 +139,24 @@ class Board:
         for mark in old.marks:
             if mark.kind in ("worker", "kafka"):
                 self.marks.append(mark)
+
+    def settle(self) -> None:
+        """The history has been read.
+
+        An alert's record carries the event time at which it was made, in which history may be months: when people
+        could read it is known from the journal, by that time.
+        """
+        self.reading = False
+        for episode in self.episodes.values():
+            curve, alert = self.shards[episode.shard].curve, episode.alert
+            episode.opened_wall_ms = curve.wall_of(alert.opened_ms, episode.opened_wall_ms)
+            episode.wall_ms = curve.wall_of(alert.time_ms, episode.wall_ms)
+        for at, mark in enumerate(self.marks):
+            if mark.episode and mark.shard is not None:
+                curve = self.shards[mark.shard].curve
+                self.marks[at] = replace(mark, wall_ms=curve.wall_of(mark.time_ms, mark.wall_ms))
+        for shard in self.shards.values():
+            self._end_episodes(shard)
 
     # -- the journal
 
@@ -163,7 +187,7 @@ class Board:
             self.marks.append(Mark("model", text, wall_ms, at, number))
         grown = [name for name, count in new.drifts.items() if count > old.drifts.get(name, 0)]
         if grown:
-            text = f"Drift detected: {', '.join(cut(name, NAME_MAX) for name in grown[:4])}"
+            text = f"Drift: {'; '.join(cut(name, NAME_MAX) for name in grown[:4])}"
             self.marks.append(Mark("drift", text, wall_ms, at, number))
         tripped = sum(new.guard.tripped.values()) if new.guard is not None else 0
         trips = tripped - (sum(old.guard.tripped.values()) if old.guard is not None else 0)
@@ -195,7 +219,7 @@ class Board:
 
     def _end_episodes(self, shard: Shard) -> None:
         """Episodes that their shard does not have any more, though no message says so: it started over."""
-        if shard.note is None:
+        if shard.note is None or self.reading:
             return
         known = set(shard.note.episodes)
         for name, episode in self.episodes.items():
@@ -207,11 +231,11 @@ class Board:
 
     def take_alert(self, number: int, wall_ms: int, alert: Alert) -> None:
         """A message about an episode; repeats and late ones change nothing."""
-        if len(alert.episode) > ID_MAX:
+        if len(alert.episode) > ID_MAX or number not in self.shards:
             return
         known = self.episodes.get(alert.episode)
         if known is None:
-            shown = Episode(alert, number, wall_ms, wall_ms, alert.state)
+            shown = Episode(alert, number, cut(alert.sentence), wall_ms, wall_ms, alert.state)
             self.episodes[alert.episode] = shown
             self.marks.append(_opening(alert, number, wall_ms))
         elif alert.update <= known.alert.update:

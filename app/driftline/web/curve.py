@@ -6,6 +6,7 @@ curve keeps its whole span, and is finest where it is newest.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
 
@@ -78,6 +79,13 @@ class Curve:
             half = len(self.points) // 2
             self.points = self.points[:half:2] + self.points[half:]
         return True
+
+    def wall_of(self, time_ms: int | None, otherwise: int) -> int:
+        """When records of an event time were processed, as near as the points lie."""
+        if time_ms is None:
+            return otherwise
+        at = bisect_left(self.points, time_ms, key=lambda point: point.time_ms)
+        return self.points[at].wall_ms if at < len(self.points) else otherwise
 
 
 def point_of(shard: int, wall_ms: int, note: Note) -> Point | None:

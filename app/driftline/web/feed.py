@@ -119,9 +119,11 @@ class BoardFeed:
             self._layout = layout_of(self._pipeline, follower.counts)
             known, board = self.board, Board()
             board.begin(self._layout.shards)
+            board.reading = True
             past = _Past(follower, topics.journal, self._layout.shards)
             while await follower.is_behind() and self._wanted():
                 await self._take(board, past.pick(await follower.next()))
+            board.settle()
             board.keep(known)
             board.fresh.clear()
             self.board, self.loaded = board, True
@@ -164,7 +166,7 @@ class BoardFeed:
                 board.take_entry(number, record.time_ms, found[0])
         elif topic == topics.alerts:
             if (alert := read(record.value, Alert)) is not None:
-                board.take_alert(number, record.time_ms, alert)
+                board.take_alert(number, record.time_ms if board.reading else self._clock(), alert)
         elif topic == topics.review:
             if (review := read(record.value, Review)) is not None:
                 board.take_review(review)

@@ -154,14 +154,13 @@ def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
         if note.known == 0 and note.counts.get("scored"):
             text = "The model is untrained: its predictions mean nothing yet."
             yield Finding("warning", text, None, "metric")
-        yield from _pace(shard, now_ms)
+        if (behind := sum(shard.behind.values())) > LAG_MAX:
+            text = f"Shard {shard.number} is {behind:,} records behind and works through them."
+            yield Finding("warning", text, None, "workers")
+    yield from _quiet([shard for shard in board.shards.values() if shard.moved_ms], now_ms)
 
 
-def _pace(shard: Shard, now_ms: int) -> Iterator[Finding]:
-    """How far behind, and whether there is anything to do."""
-    behind = sum(shard.behind.values())
-    if behind > LAG_MAX:
-        text = f"Shard {shard.number} is {behind:,} records behind and works through them."
-        yield Finding("warning", text, None, "workers")
-    elif not behind and shard.moved_ms and now_ms - shard.moved_ms > QUIET_MS:
-        yield Finding("good", f"No new records for shard {shard.number}.", shard.moved_ms, "numbers")
+def _quiet(shards: Sequence[Shard], now_ms: int) -> Iterator[Finding]:
+    """Nothing comes: that may be as it should be, or not."""
+    if shards and all(now_ms - one.moved_ms > QUIET_MS and not any(one.behind.values()) for one in shards):
+        yield Finding("good", "No new records.", max(one.moved_ms for one in shards), "numbers")

@@ -36,7 +36,7 @@ def sections(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
                 _review(one) for one in sorted(board.reviews.values(), key=lambda one: one.deadline_ms)[:REVIEWS_SHOWN]
             ],
         },
-        "scores": [_score(one) for one in reversed(board.scores)],
+        "scores": [_score(one) for one in sorted(board.scores, key=lambda one: -one.event_time_ms)],
         "marks": [msgspec.to_builtins(mark) for mark in board.marks],
     }
 
@@ -150,6 +150,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "severity": cut(alert.severity, NAME_MAX),
         "audience": [cut(role, NAME_MAX) for role in alert.audience[:NAMES_MAX]],
         "sentence": cut(alert.sentence),
+        "opening": episode.opening,
         "opened_ms": alert.opened_ms,
         "time_ms": alert.time_ms,
         "opened_wall_ms": episode.opened_wall_ms,

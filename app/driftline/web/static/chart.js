@@ -79,7 +79,7 @@ class MetricChart {
     const color = name => style.getPropertyValue(`--${name}`).trim();
     const ink = color("dim"), grid = {stroke: color("line"), width: 1};
     this.colors = Object.fromEntries(Object.keys(MARKS).map(kind => [kind, color(`mark-${kind}`)]));
-    const hue = at => numbers.length === 1 ? color("accent") : `hsl(${(210 + at * 67) % 360} 65% ${matchMedia("(prefers-color-scheme: dark)").matches ? 68 : 38}%)`;
+    const hue = this.hue = at => numbers.length === 1 ? color("accent") : `hsl(${(210 + at * 67) % 360} 65% ${matchMedia("(prefers-color-scheme: dark)").matches ? 68 : 38}%)`;
     const font = "13px system-ui, sans-serif";
     this.plot = new uPlot({
       ...this.size(),
@@ -162,7 +162,14 @@ class MetricChart {
     }
     const counts = {};
     for (const mark of this.marks) if (MARKS[mark.kind] && mark.time_ms !== null && mark.time_ms >= (times[0] ?? Infinity)) counts[mark.kind] = (counts[mark.kind] ?? 0) + 1;
-    this.legend.replaceChildren(...Object.keys(MARKS).filter(kind => counts[kind]).map(kind => {
+    const curves = times.length && this.numbers.length > 1 ? this.numbers.map((number, at) => {
+      const item = document.createElement("li"), line = document.createElement("i");
+      line.className = "line";
+      line.style.background = this.hue(at);
+      item.append(line, `shard ${number}`);
+      return item;
+    }) : [];
+    this.legend.replaceChildren(...curves, ...Object.keys(MARKS).filter(kind => counts[kind]).map(kind => {
       const item = document.createElement("li"), box = document.createElement("i");
       box.className = kind;
       item.append(box, `${MARKS[kind]} (${counts[kind]})`);

@@ -91,7 +91,7 @@ const show = {
     const figures = [
       ["Events a second", known(numbers.events_s), `${numbers.scored.toLocaleString("en-US")} scored in all`],
       state.about.labelled && ["Labels a second", known(numbers.labels_s), `${numbers.learned.toLocaleString("en-US")} learned in all`],
-      ["Records to read", lag === null ? "unknown" : known(Object.values(lag).reduce((sum, one) => sum + one, 0)), topics.labels ? `events ${behind(topics.events)}, labels ${behind(topics.labels)}` : ""],
+      ["Records to read", lag === null ? "unknown" : known(Object.values(lag).reduce((sum, one) => sum + one, 0)), lag !== null && topics.labels ? `events ${behind(topics.events)}, labels ${behind(topics.labels)}` : ""],
       state.about.labelled && ["Label coverage", numbers.coverage === null ? "no data" : percent(numbers.coverage), numbers.coverage === null ? "no wait is over yet" : "of events whose wait is over"],
       state.about.labelled && ["Label delay", delay["0.5"] === null || delay["0.5"] === undefined ? "no data" : span(delay["0.5"]), delay["0.9"] ? `half are faster; 9 of 10 within ${span(delay["0.9"])}` : ""],
       state.about.labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
@@ -181,7 +181,8 @@ function episode(one) {
   const note = [words(one.kind), `shard ${one.shard}`, `opened ${shownTime(one.opened_ms)} event time`, open ? "" : `${one.state} ${moment(one.wall_ms)}`, one.acknowledged ? `acknowledged${one.acknowledged_by ? ` by ${one.acknowledged_by}` : ""}` : "", one.silenced ? "silenced" : "", one.flapping ? "comes and goes" : ""].filter(Boolean).join(" · ");
   const evidence = Object.entries(one.evidence);
   return make("li", {class: open ? "" : "past"},
-    make("span", {class: `tag ${tag}`}, open ? one.severity : one.state), one.sentence,
+    make("span", {class: `tag ${tag}`}, open ? one.severity : one.state), one.opening,
+    one.opening === one.sentence ? null : make("div", {}, one.sentence),
     make("div", {class: "meta"}, note),
     make("details", {}, make("summary", {}, "Details"),
       make("p", {class: "meta"}, `${one.episode}; for ${one.audience.map(words).join(", ") || "everyone"}; message ${one.update}`),
@@ -340,7 +341,7 @@ function tick() {
   const heard = state.numbers?.as_of_ms;
   setText($("asof"), state.lost === null
     ? `As of ${clock(now())}${heard ? `; the last record was processed ${ago(heard)}` : ""}.`
-    : `As of ${state.heard ? moment(state.heard) : "never"}.`);
+    : state.heard ? "What is below is as of then." : "");
 }
 
 function take(event, anew) {
