@@ -195,6 +195,18 @@ def _kept_back(note: Mapping[str, Any]) -> Iterator[str]:
         yield _guarded(guard)
 
 
+def _learning(shard: int, learning: Mapping[str, Any]) -> Iterator[str]:
+    """What is not learned, and what to do about it."""
+    if learning.get("stopped"):
+        yield f"shard {shard} does not learn while an alert of learning.freeze_on is open"
+    if held := learning.get("held"):
+        until = written(learning["deadline_ms"])
+        yield f"shard {shard}: {held:,} labels are held until {until}; `driftline control release` or `drop` decides"
+    if counts := learning.get("quarantine"):
+        listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        yield f"shard {shard}: quarantine: {listed}{'; labels are suspect now' if learning.get('suspect') else ''}"
+
+
 def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
     name to answer them by."""
@@ -212,6 +224,8 @@ def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
         for name, kpi in note.get("kpi", {}).items():
             yield from (f"shard {shard.partition}: {line}" for line in kpi_lines(name, kpi))
         yield from (f"shard {shard.partition}: {line}" for line in _kept_back(note))
+        if learning := note.get("learning"):
+            yield from _learning(shard.partition, learning)
         if (full := note.get("full")) is not None:
             full = min(max(full, 0.0), 1.0)  # whoever can write the journal of a deployment without a key can say more
             yield full_text(shard.partition, full) if full >= FULL else f"shard {shard.partition} is {full:.0%} full"

@@ -24,7 +24,7 @@ REASONS: Mapping[str, str] = {
     "string_too_long": "a string is longer than limits.string_max",
     "label_missing": "there is no label at the pipeline's path",
     "label_type": "the label does not fit the task",
-    "control_unknown": "the command is not freeze, unfreeze, reset, load, snapshot, acknowledge, silence or review",
+    "control_unknown": "the command is not one of `driftline control`, nor review",
     "control_invalid": "the command lacks an episode, a duration or a decision, or is not a valid part of a model file",
     "load_too_large": "the model file is larger than 64 MiB",
     "duplicate_event": "an event with this id was already scored",
@@ -41,8 +41,10 @@ REASONS: Mapping[str, str] = {
     "control_repeated": "the command was already executed",
     "review_unknown": "no such event is held, or it was decided already",
     "review_invalid": "the value is not a prediction, or lies outside the guard's range",
+    "quarantine_empty": "no labels are held back from learning",
+    "quarantine_frozen": "learning is frozen, so nothing could be learned; unfreeze first",
 }
-"""Every reason that a rejected record can carry; the last fourteen are the core's."""
+"""Every reason that a rejected record can carry; the last sixteen are the core's."""
 
 
 class RefusedError(Exception):

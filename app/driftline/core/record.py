@@ -94,7 +94,9 @@ class Chunk(Struct, frozen=True, gc=False):
     content: bytes
 
 
-CommandName: TypeAlias = Literal["freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence", "review"]
+CommandName: TypeAlias = Literal[
+    "freeze", "unfreeze", "reset", "load", "snapshot", "acknowledge", "silence", "review", "release", "drop"
+]
 
 
 Decision: TypeAlias = Literal["approve", "edit", "refuse"]
@@ -120,7 +122,7 @@ class Ruling(Struct, frozen=True, gc=False):
 class Control(Struct, frozen=True, gc=False):
     """A command of an operator: `freeze`, `unfreeze` (learning stops, goes on), `reset` (a new model), `load` (a part
     of a trained model), `snapshot` (leave one now), `acknowledge` and `silence` (of an episode),
-    `review` (of predictions that are held).
+    `review` (of predictions that are held), `release` and `drop` (of labels that are: learn them, or do not).
 
     Args:
         episode: the name of the episode that it is about, where it is about one.

@@ -211,7 +211,8 @@ def _states(shards: Shards) -> Iterator[Metric]:
     metric = GaugeMetricFamily(
         "driftline_metric", "Metrics of the served predictions.", labels=["partition", "metric", "span"]
     )
-    maturity, past, guard, ahead, kpis = _Maturity(), _History(), _Guard(), _Ahead(), KpiSeries()
+    maturity, past, guard, learning = _Maturity(), _History(), _Guard(), _Learning()
+    ahead, kpis = _Ahead(), KpiSeries()
     for partition, runner in shards:
         live = runner.live
         if live is None:
@@ -220,6 +221,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
         maturity.add(partition, summary)
         past.add(partition, summary.get("history", {}))
         guard.add(partition, summary.get("guard"))
+        learning.add(partition, summary.get("learning", {}), summary["counts"])
         ahead.add(partition, summary.get("forecast"), summary["counts"])
         kpis.add(partition, summary.get("kpi", {}))
         pending.add_metric([partition], summary["pending"])
@@ -250,6 +252,7 @@ def _states(shards: Shards) -> Iterator[Metric]:
     yield from maturity.families()
     yield from past.families()
     yield from guard.families()
+    yield from learning.families()
     yield from ahead.families()
     yield from kpis.families()
 
@@ -342,6 +345,39 @@ class _Guard:
     def families(self) -> Iterator[Metric]:
         if self._series.samples:
             yield from (self._trips, self._instead, self._series, self._held)
+
+
+class _Learning:
+    """The series of labels that are held back from learning, or were."""
+
+    def __init__(self) -> None:
+        self._held = GaugeMetricFamily(
+            "driftline_quarantine_held", "Labels that are held back from learning.", labels=["partition"]
+        )
+        self._suspect = GaugeMetricFamily(
+            "driftline_quarantine_suspect",
+            "1 while labels contradict the model more often than usual.",
+            labels=["partition"],
+        )
+        self._labels = CounterMetricFamily(
+            "driftline_quarantine_labels",
+            "Labels that were held back from learning, and what became of them.",
+            labels=["partition", "fate"],
+        )
+        self._unlearned = CounterMetricFamily(
+            "driftline_unlearned", "Pairs that were not learned because learning was frozen.", labels=["partition"]
+        )
+
+    def add(self, partition: str, learning: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+        self._held.add_metric([partition], learning.get("held", 0))
+        self._suspect.add_metric([partition], float(learning.get("suspect", False)))
+        for fate, count in learning.get("quarantine", {}).items():
+            self._labels.add_metric([partition, fate], count)
+        self._unlearned.add_metric([partition], counts.get("unlearned", 0))
+
+    def families(self) -> Iterator[Metric]:
+        if self._held.samples:
+            yield from (self._held, self._suspect, self._labels, self._unlearned)
 
 
 class _History:

@@ -98,6 +98,8 @@ _plain("freeze", "Keep scoring, but stop learning.")
 _plain("unfreeze", "Resume learning.")
 _plain("reset", "Replace the model by an untrained one (a new generation).")
 _plain("snapshot", "Take a snapshot of every shard that has processed records since its last one.")
+_plain("release", "Learn all labels that `learning.quarantine` holds back, in order.")
+_plain("drop", "Drop all labels that `learning.quarantine` holds back: they are never learned.")
 
 
 @control.command()

@@ -81,6 +81,9 @@ class Condition(Enum):
             name for name, form in pipeline.kpi.items() if form.target is not None or form.limit is not None
         ],
     )
+    QUARANTINE = Row(
+        name="quarantine", kind="quarantine", watched=lambda pipeline: _if(pipeline.quarantine is not None)
+    )
     CHANGE = Row(
         name="model_change", kind="model_change", watched=lambda _: _if(True)
     )  # over as soon as it is reported

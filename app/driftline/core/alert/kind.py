@@ -49,6 +49,8 @@ def row_of(kind: AlertKind) -> Row:
             return Row("events", ("data_science", "operations"))
         case "guard":
             return Row("events", ("operations", "data_science", "domain_expert"))
+        case "quarantine":
+            return Row("labels", ("data_science", "data_engineering", "domain_expert"))
         case "throughput":
             return Row("events", ("operations", "data_engineering"))
         case _:

@@ -10,19 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from driftline.core.error import InvariantError
-from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import note_drift, reject, watch_faults, watch_labels, watch_strays
 from driftline.core.fold.kpi import as_decided, price, price_again, stake, take_back
+from driftline.core.fold.learning import learn_pair, report_turn, suspect, watch_bound, withdraw
 from driftline.core.guard.ladder import Ladder
 from driftline.core.label.early import Held
 from driftline.core.label.life import Act, Move, State
 from driftline.core.label.pending import Found, Settled, Waiting
-from driftline.core.model.learner import learn_call
-from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome, OutcomeKind, Priced, Score
 from driftline.core.place import OWN
 from driftline.core.record import Event, EventId, Label, LabelValue
-from driftline.core.river.ahead import Asked, Given, Taught
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 from driftline.core.slate import feedback_text, gathered, read_reward
@@ -142,8 +139,11 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
         shard.history.label(waiting.keys, value, now_ms, now_ms)
     drifts = shard.monitors.on_label(value, prediction)
     output_id = _ending_id(shard, waiting)
+    turn = suspect(shard, waiting, value, label.partition) if shard.terms.tests else ""
     priced = price(shard, as_served, waiting, value, out) if shard.terms.priced else ()
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label_time_ms, None, out, priced=priced)
+    if turn:
+        report_turn(shard, turn, out)
     watch_labels(shard, delay_ms, out)
     for drift in drifts:
         note_drift(shard, drift, out)
@@ -167,11 +167,14 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     if count >= shard.labels_max:
         end_wait(shard, found.index, "", out)
     drifts = shard.monitors.on_label(value, prediction)
+    turn = suspect(shard, waiting, value, label.partition) if shard.terms.tests else ""
     priced: tuple[Priced, ...] = ()
     if shard.terms.priced:
         priced = price(shard, as_served, waiting, value, out) if first else price_again(shard, waiting, value, out)
     output_id = _label_id(shard, label)
     _settle(shard, "joined", output_id, label.event_id, waiting, value, label.time_ms, None, out, priced=priced)
+    if turn:
+        report_turn(shard, turn, out)
     if first:
         watch_labels(shard, delay_ms, out)
     for drift in drifts:
@@ -292,6 +295,7 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     """
     before, waiting, value = _correctable(found), _kept(found), _value(label)
     _take_back(shard, before, waiting)
+    withdraw(shard, label.event_id)
     if shard.ladder is not None and shard.ladder.learns:
         _remember(shard, shard.ladder, waiting, value)
     if waiting.keys:
@@ -309,6 +313,7 @@ def _retract(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     """Take the label back: nothing is learned, and metrics are as if it had not come."""
     before, waiting = _correctable(found), _kept(found)
     _take_back(shard, before, waiting)
+    withdraw(shard, label.event_id)
     shard.maturity.on_expiry()
     shard.pending.change(found.index, move.then.fate, 0, None, None)
     kind, output_id = move.act.deed.published, _label_id(shard, label)
@@ -434,7 +439,8 @@ def _settle(
     if label is not None and shard.terms.limited:
         shard.watch.judge(waiting.version.generation, shard.learner.generation)
     if label is not None and shard.terms.supervised:
-        failure = learn(shard, waiting.features, label, output_id, waiting.time_ms, out.oracle)
+        failure, held = learn_pair(shard, waiting, label, event_id, output_id, out)
+        detail = held or detail
         if failure is not None:
             kind, detail = "failed", failure
     counts = shard.counts
@@ -463,6 +469,8 @@ def _settle(
     )
     if failure is not None:
         watch_faults(shard, out)
+    if shard.quarantine.held:
+        watch_bound(shard, out)
 
 
 def unjoined(
@@ -494,39 +502,6 @@ def unjoined(
             label.partition,
         )
     )
-
-
-def learn(
-    shard: Shard,
-    values: Given,
-    label: LabelValue | None,
-    output_id: str,
-    time_ms: int,
-    oracle: Oracle,
-) -> str | None:
-    """Learn unless frozen; returns what the model raised, in a line.
-
-    Args:
-        output_id: of what comes of it; names the call in the journal.
-        time_ms: of the event.
-    """
-    if shard.frozen:
-        return None
-    now_ms = shard.watermark_ms or 0
-    time_ms = time_ms if time_ms < now_ms else now_ms  # `min` is slower
-    try:
-        shard.learner.learn(values, label, output_id, time_ms, oracle)
-    except ModelRaisedError as raised:
-        return str(raised)
-    counts = shard.counts
-    if shard.ladder is not None and shard.ladder.knows and not isinstance(values, Asked | Taught):
-        shard.kept.learn(values)
-    counts["learned"] = counts.get("learned", 0) + 1
-    if shard.reactor.background is not None and shard.reactor.learn(
-        shard.learner, values, label, learn_call(output_id), time_ms, oracle
-    ):
-        shard.count("background_failed")
-    return None
 
 
 def _ending_id(shard: Shard, waiting: Waiting) -> str:

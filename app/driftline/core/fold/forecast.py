@@ -15,9 +15,9 @@ from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
-from driftline.core.fold.feedback import learn
 from driftline.core.fold.incident import calm_guard, note_drift, notice, reject, watch_faults, watch_guard
 from driftline.core.fold.kpi import price_truth
+from driftline.core.fold.learning import learn
 from driftline.core.fold.review import hold_ahead
 from driftline.core.forecast.forecasts import SERVED, Draft, Forecasts, Observed
 from driftline.core.guard.ahead import AheadLadder, Passed

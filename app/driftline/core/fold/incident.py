@@ -72,7 +72,7 @@ def note_drift(shard: Shard, drift: Drift, out: Outbox) -> None:
 
 def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
     """Change the model, if that is called for, and publish it."""
-    if shard.frozen:
+    if shard.frozen or shard.stopped:
         if drift.kind == "drift":
             shard.count("reaction_held")
         return
@@ -83,10 +83,10 @@ def _react(shard: Shard, drift: Drift, out: Outbox) -> None:
         notice_change(shard, reaction_sign(shard.pipeline, reaction), out)
 
 
-def notice_change(shard: Shard, sign: Sign, out: Outbox) -> None:
-    """Tell of a change of the model, which is over as soon as it is reported."""
+def notice_change(shard: Shard, sign: Sign, out: Outbox, condition: Condition = Condition.CHANGE) -> None:
+    """Tell of a change of the model, or of another event that is over as soon as it is reported."""
     moment = shard.moment(out.place(shard.pipeline.topics))
-    _publish(shard, shard.episodes.event(shard.pipeline.alerts, Condition.CHANGE.named(), sign, moment), out)
+    _publish(shard, shard.episodes.event(shard.pipeline.alerts, condition.named(), sign, moment), out)
 
 
 # -- conditions
@@ -250,6 +250,11 @@ def judge(shard: Shard, verdicts: Iterable[Verdict], out: Outbox) -> None:
         elif verdict.signal in shard.episodes.open:
             shard.episodes.calm(verdict.signal, shard.moment(out.place(shard.pipeline.topics)))
             shard.watch.time_due_ms = min(shard.watch.time_due_ms, shard.episodes.due_ms)
+
+
+def calm(shard: Shard, signal: str, out: Outbox) -> None:
+    """A condition does not hold, or not any more."""
+    judge(shard, [Verdict(signal, None)], out)
 
 
 def notice(shard: Shard, signal: str, sign: Sign, out: Outbox, *, holds: bool = False) -> None:

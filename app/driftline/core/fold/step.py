@@ -18,7 +18,7 @@ from typing import assert_never
 
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
-from driftline.core.fold.feedback import await_label, end_hold, end_wait, learn, take_label
+from driftline.core.fold.feedback import await_label, end_hold, end_wait, take_label
 from driftline.core.fold.forecast import observe
 from driftline.core.fold.guard import decide, report, serve
 from driftline.core.fold.incident import (
@@ -31,6 +31,7 @@ from driftline.core.fold.incident import (
     watch_waits,
 )
 from driftline.core.fold.kpi import end_spans
+from driftline.core.fold.learning import end_quarantine, learn, rule_quarantine
 from driftline.core.fold.load import refused, take_chunk
 from driftline.core.fold.review import end_holds, rule
 from driftline.core.guard.ladder import PASSED
@@ -94,7 +95,7 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
     if watermark_ms is None:
-        for kept in (shard.pending, shard.early, shard.loading, shard.kept):
+        for kept in (shard.pending, shard.early, shard.loading, shard.kept, shard.quarantine):
             kept.begin_at(time_ms)
         shard.begun_ms = time_ms
     elif time_ms - watermark_ms >= shard.terms.leap_ms:
@@ -102,6 +103,9 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     shard.watermark_ms = time_ms
     if shard.kept.held:
         end_holds(shard, time_ms, out)
+    deadline_ms = shard.quarantine.deadline_ms
+    if deadline_ms is not None and time_ms > deadline_ms:
+        end_quarantine(shard, out)
     for index in shard.pending.due(time_ms):
         end_wait(shard, index, "no label arrived within label.wait", out)
     if shard.terms.priced and time_ms >= shard.kpis.next_ms:
@@ -232,6 +236,8 @@ def _control(shard: Shard, control: Control, out: Outbox) -> None:
             answer(shard, control, out)
         case "review":
             rule(shard, control, out)
+        case "release" | "drop":
+            rule_quarantine(shard, control, out)
         case "load":
             raise InvariantError("a part of a model that holds none of it was decoded")
         case _:

@@ -12,7 +12,7 @@ copy that is makes no difference to the state, so when copies are made is free t
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from driftline.core.error import ExpressionError, InvariantError
@@ -278,8 +278,13 @@ class Learner:
         self._use(pickle.loads(self._base))
         if not self._since:
             return
+        self._learn_again(self._since)
+        self._keep()
+
+    def _learn_again(self, pairs: Sequence[tuple[Given, LabelValue | None, int]]) -> None:
+        """Learn what was learned before, by a copy of the model."""
         try:
-            for values, label, time_ms in self._since:
+            for values, label, time_ms in pairs:
                 if self._timed:
                     self.teach(self._model, values, label, time_ms)
                 else:
@@ -289,7 +294,6 @@ class Learner:
                 f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
                 "deterministic: nothing that it did could be replayed. Mend the model, then start with --reset-state"
             ) from error
-        self._keep()
 
     def reset(self) -> None:
         """Start again with an untrained model, as a new generation."""
@@ -305,6 +309,29 @@ class Learner:
         self._good = None
         self.began = self.learned - known
         self.install(model)
+
+    def copied(self) -> bytes:
+        """The model as it is, for `go_back`."""
+        return pickled(self.model)
+
+    def go_back(self, frozen: bytes, known: int, pairs: Sequence[tuple[Given, LabelValue | None, int]]) -> None:
+        """Put a copy of the model to work that was made earlier, as a new generation, and let it learn again.
+
+        Args:
+            frozen: the copy, which may come from a snapshot.
+            known: how many labels it has learned.
+            pairs: what it learned next: values, label and time of the event.
+
+        Raises:
+            InvariantError: it raised at a pair that it had learned before.
+        """
+        if self._good_known > known:
+            self._good, self._good_known = frozen, known
+        self.generation += 1
+        self._use(Thaw(frozen, admitted_for(self._pipeline), "model").read())
+        self._learn_again(pairs)
+        self.began = self.learned - known - len(pairs)
+        self._keep()
 
     def renew(self) -> None:
         """The model was changed by other means than learning: a new generation, whose last good copy stays."""

@@ -44,6 +44,8 @@ OWN: Final[dict[str, str]] = {
     "drift.monitors": "DriftMonitors",
     "label.early": "EarlyLabels Held",
     "guard.kept": "Kept",
+    "guard.quarantine": "Pair Quarantine Seen",
+    "guard.suspicion": "Suspicion",
     "alert.episode": "Episode Episodes Moment Notice Sign Was",
     "metric.culprit": "Errors",
     "metric.evaluation": (

@@ -18,7 +18,6 @@ from driftline.core.pipeline.feature import (
 )
 from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.form import (
-    AlertKind,
     Alerts,
     Assume,
     Decision,
@@ -38,6 +37,7 @@ from driftline.core.pipeline.form import (
     Throughput,
     Topics,
 )
+from driftline.core.pipeline.kind import AlertKind
 from driftline.core.pipeline.kpi import KpiForm, Price
 from driftline.core.pipeline.parse import close_match, parse_pipeline, read_outline, read_pipeline
 from driftline.core.pipeline.schema import pipeline_schema

@@ -33,27 +33,14 @@ from driftline.core.notation import (
 from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
 from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.guard import GuardForm
+from driftline.core.pipeline.kind import AlertKind
 from driftline.core.pipeline.kpi import KpiForm
+from driftline.core.pipeline.learning import LearningForm, QuarantineForm, tests_labels
 from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.signal import DIRECT, FEATURE_KEYS, Signal
-from driftline.core.task import SLATES, TASK_NAMES, TaskName
+from driftline.core.task import SLATES, TASK_NAMES, TaskName, task_of
 
 Detector: TypeAlias = Expression
-AlertKind: TypeAlias = Literal[
-    "data_drift",
-    "concept_drift",
-    "score_drift",
-    "performance",
-    "label_coverage",
-    "label_delay",
-    "label_match",
-    "data_quality",
-    "model_failure",
-    "model_change",
-    "throughput",
-    "guard",
-    "kpi",
-]
 KEYS_MAX = 100_000
 REWARDS_EARLY_MAX = 100  # rewards of one request that are held until it comes
 Severity: TypeAlias = Literal["warning", "critical"]
@@ -560,6 +547,7 @@ class Pipeline(Form):
     kpi: dict[str, KpiForm] = Field(
         default_factory=dict, description="what decisions cost and bring, by the name of the KPI"
     )
+    learning: LearningForm | None = Field(default=None, description="which labels are learned, and when")
     metrics: tuple[Expression, ...] = Field(description="River metrics of the served predictions")
     metric_window: Count = Field(default=1_000, description="number of labels in each metric's rolling value")
     metric_span_ms: Duration | None = Field(
@@ -589,6 +577,14 @@ class Pipeline(Form):
         """What they are counted in; empty where the file does not say."""
         return "" if self.label is None else self.label.unit or ""
 
+    @property
+    def quarantine(self) -> QuarantineForm | None:
+        """How labels are tested; None where they are not."""
+        if self.label is None or not tests_labels(task_of(self.task)):
+            return None
+        form = QuarantineForm() if self.learning is None else self.learning.quarantine
+        return None if form.action == "none" else form
+
     def resolved(self) -> dict[str, Any]:
         """The whole pipeline as a file would write it, JSON-able, with every default filled in."""
         written = self.model_dump(mode="json", by_alias=True)
@@ -598,4 +594,6 @@ class Pipeline(Form):
             del written["forecast"]
         if not self.kpi:
             del written["kpi"]
+        if self.learning is None:
+            del written["learning"]
         return written

@@ -15,6 +15,7 @@ from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
 from driftline.core.pipeline.forecast import check_forecast
 from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
 from driftline.core.pipeline.kpi import check_kpi
+from driftline.core.pipeline.learning import check_learning
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.past import check_history
 from driftline.core.pipeline.place import misplaced
@@ -42,6 +43,7 @@ def broken_intake_rules(draft: Draft) -> list[Problem]:
         check_recommend,
         check_guard,
         check_kpi,
+        check_learning,
         check_limits,
     )
     return [problem for rule in rules for problem in rule(draft)]

@@ -204,6 +204,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
         "alerts",
         "guard",
         "kpi",
+        "learning",
         "dedupe",
         "snapshot",
         "limits",

@@ -32,6 +32,7 @@ from driftline.core.pipeline.intake import (
     names_of,
 )
 from driftline.core.pipeline.kpi import check_kpi, kpi_fields
+from driftline.core.pipeline.learning import check_learning
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.recommend.policy import NEEDS_DEVIATIONS
@@ -53,8 +54,8 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
         check_topics, check_features, check_label, check_forecast, check_recommend, _params, _model,
-        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, check_kpi, _metrics, _splits,
-        _drift, _alerts, check_limits,
+        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, check_kpi,
+        check_learning, _metrics, _splits, _drift, _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found

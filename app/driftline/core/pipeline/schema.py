@@ -54,6 +54,11 @@ def pipeline_schema() -> dict[str, Any]:
         drift[signal.row.key] = {**_watches(field["items"]), "description": field["description"]}
     for key in FEATURE_KEYS:
         drift[key]["additionalProperties"] = _watches(drift[key]["additionalProperties"]["items"])
+    quarantine = definitions["LearningForm"]["properties"]["quarantine"]
+    form = {"$ref": "#/$defs/QuarantineForm"}
+    quarantine["anyOf"] = [definitions["QuarantineForm"]["properties"]["action"], form]
+    quarantine.pop("$ref", None)
+    quarantine.pop("allOf", None)
     schema["properties"]["metrics"] = {
         **_EXPRESSIONS,
         "description": schema["properties"]["metrics"]["description"],

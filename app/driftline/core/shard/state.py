@@ -14,6 +14,7 @@ from driftline.core.forecast.forecasts import Forecasts
 from driftline.core.guard.ahead import AheadLadder
 from driftline.core.guard.kept import Kept
 from driftline.core.guard.ladder import Ladder
+from driftline.core.guard.quarantine import Quarantine
 from driftline.core.history.history import History
 from driftline.core.label.early import EarlyLabels
 from driftline.core.label.fate import ASSUMED, LABELLED, RETRACTED
@@ -25,6 +26,7 @@ from driftline.core.metric.kpi import NEVER, Kpis
 from driftline.core.metric.maturity import Maturity
 from driftline.core.model.learner import Learner
 from driftline.core.pipeline import HistoryFeature, Pipeline
+from driftline.core.pipeline.learning import QuarantineForm
 from driftline.core.pipeline.target import Target
 from driftline.core.place import OWN
 from driftline.core.record import LabelValue, Source
@@ -58,6 +60,11 @@ class Terms(Struct, frozen=True, gc=False):
         limited: metrics have limits.
         unguarded: what the model predicts is served as it is.
         priced: the pipeline has KPIs.
+        tests: labels are tested; where they are suspect, `holds`: they are held back from learning.
+        odds: of the test's error rate.
+        hold_ms, held_max: for how long, and how many of them.
+        releases: they are learned then, and not dropped.
+        freeze_on: kinds of alert, while which are open nothing is learned.
     """
 
     labelled: bool
@@ -78,11 +85,19 @@ class Terms(Struct, frozen=True, gc=False):
     limited: bool
     unguarded: bool
     priced: bool
+    tests: bool
+    holds: bool
+    odds: float
+    hold_ms: int
+    held_max: int
+    releases: bool
+    freeze_on: tuple[str, ...]
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Terms:
         label, decision, topics = pipeline.label, pipeline.decision, pipeline.topics
-        task = task_of(pipeline.task)
+        task, quarantine, learning = task_of(pipeline.task), pipeline.quarantine, pipeline.learning
+        form = QuarantineForm() if quarantine is None else quarantine  # of what is held still
         return cls(
             labelled=label is not None,
             early_ms=label.early_ms if label else 0,
@@ -105,6 +120,13 @@ class Terms(Struct, frozen=True, gc=False):
             limited=bool(pipeline.alerts.performance),
             unguarded=pipeline.guard is None and not task.slates,
             priced=bool(pipeline.kpi),
+            tests=quarantine is not None,
+            holds=quarantine is not None and quarantine.action == "hold",
+            odds=1.0 / form.error_rate,
+            hold_ms=form.wait_ms,
+            held_max=form.held_max,
+            releases=form.then == "learn",
+            freeze_on=() if learning is None else learning.freeze_on,
         )
 
 
@@ -134,6 +156,7 @@ class Shard:
         maturity: how far labels have come in, and the metrics that know of it.
         strays: labels that found no event.
         kpis: what decisions cost and brought; empty without KPIs.
+        quarantine: the test of labels, and those that are held back from learning.
         ladder: the guard's rungs; None without a guard. `kept` is what they remember.
     """
 
@@ -170,6 +193,7 @@ class Shard:
         self.history = History(pipeline)
         self.ladder = _ladder(pipeline)
         self.kept = Kept()
+        self.quarantine = Quarantine()
         self.forecasts = None if pipeline.forecast is None else Forecasts(pipeline)
 
     def own(self, source: Source) -> int:
@@ -184,6 +208,12 @@ class Shard:
         """Events and labels that could be used; of labels, those of which it is known what became of them."""
         count = self.counts.get
         return count("scored", 0), sum([count(kind, 0) for kind in _LABELS_TAKEN])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an alert is open that stops learning."""
+        kinds = self.terms.freeze_on
+        return bool(kinds) and any(episode.sign.kind in kinds for episode in self.episodes.open.values())
 
     @property
     def now_ms(self) -> int:
@@ -203,6 +233,7 @@ class Shard:
             self.loading.deadline_ms,
             self.kept.deadline_ms,
             self.kpis.next_ms if self.terms.priced and self.kpis.next_ms < NEVER else None,
+            self.quarantine.deadline_ms,
             self.strays.deadline_ms(self.counts.get("scored", 0)) if self.terms.strays_watched else None,
         )
         known = [deadline for deadline in deadlines if deadline is not None]
@@ -246,6 +277,7 @@ class Shard:
             "unanswered": self.evaluation.unanswered,
             **({"history": summary} if (summary := self.history.summary()) else {}),
             **({"guard": self.guarded()} if self.ladder is not None else {}),
+            **({"learning": summary} if (summary := self.learning()) else {}),
             **self._forecast_summary(),
             **({"kpi": self.kpis.summary()} if self.terms.priced else {}),
             **({"items_evicted": self.learner.model.evicted} if self.terms.slates else {}),
@@ -272,6 +304,19 @@ class Shard:
             "evicted": kept.evicted,
             "without_key": kept.keyless,
         }
+
+    def learning(self) -> dict[str, Any]:
+        """What is not learned, and why; empty where all is."""
+        kept, prefix = self.quarantine, "quarantine_"
+        counts = {name.removeprefix(prefix): n for name, n in sorted(self.counts.items()) if name.startswith(prefix)}
+        made: dict[str, Any] = {"quarantine": counts} if counts else {}
+        if kept.test.suspect:
+            made["suspect"] = True
+        if kept.held:
+            made["held"], made["deadline_ms"] = len(kept.held), kept.deadline_ms
+        if self.stopped:
+            made["stopped"] = True
+        return made
 
     def _forecast_summary(self) -> dict[str, Any]:
         forecasts, keys = self.forecasts, self.history.series

@@ -16,6 +16,7 @@ from typing import Any
 
 from driftline.core.alert.condition import watched
 from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.guard.suspicion import Suspicion
 from driftline.core.metric.evaluation import Evaluation
 from driftline.core.metric.maturity import Maturity
 from driftline.core.notation import is_factory
@@ -43,6 +44,7 @@ FOLLOWED = (
     "label.text",
     "label.unit",
     "label.wait",
+    "learning",
     "limits",
     "metric_by",
     "metric_span",
@@ -119,6 +121,10 @@ def adopt(shard: Shard, before: Pipeline) -> None:
     shard.kpis.adopt(before, after, waiting, shard.evaluation.taken)
     if before.guard != after.guard:
         shard.kept.adopt(before.guard, after.guard)
+    if not shard.terms.holds:
+        shard.quarantine.forget()
+    if not shard.terms.tests or not Terms.of(before).tests:
+        shard.quarantine.test = Suspicion()
     shard.watch.adopt(after)
     shard.episodes.forget(watched(after), shard.moment("a"))
 

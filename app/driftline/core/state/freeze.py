@@ -57,6 +57,7 @@ _KEPT = (
     "kept",
     "forecasts",
     "kpis",
+    "quarantine",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")
@@ -242,10 +243,10 @@ def _shard(
             raise SnapshotError(f"the snapshot's {name} is a {type(kept).__name__}")
         setattr(shard, name, kept)
     good = shard.learner.good
-    copy = None if good is None else load_model(pipeline, good, "snapshot")  # it must be readable when it is needed
-    background = shard.reactor.background
+    background, copies = shard.reactor.background, (good, shard.quarantine.older, shard.quarantine.newer)
+    readable = [load_model(pipeline, one, "snapshot") for one in copies if one is not None]  # when they are needed
     try:
-        for model in (shard.learner.model, copy, background.model if background is not None else None):
+        for model in (shard.learner.model, *readable, background.model if background is not None else None):
             if model is not None and (other := unlikeness(model, own)):
                 raise SnapshotError(f"the snapshot holds a model that {other}")
         shard.learner.attach(pipeline)

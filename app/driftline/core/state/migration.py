@@ -43,8 +43,9 @@ def _from_11(state: dict[str, Any], fresh: Shard) -> None:
 
 
 def _from_12(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 13 keeps KPIs, which no pipeline before it could declare."""
+    """Format 13 keeps KPIs, which no pipeline before it could declare, and the test of labels."""
     state.setdefault("kpis", fresh.kpis)
+    state.setdefault("quarantine", fresh.quarantine)
 
 
 STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11, 12: _from_12}
