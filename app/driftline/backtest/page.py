@@ -19,9 +19,11 @@ from plotly.offline import get_plotlyjs
 
 from driftline.backtest import plot
 from driftline.backtest.compare import Comparison
+from driftline.backtest.kpi import KpiReport, KpiThreshold
 from driftline.backtest.report import CandidateReport, Report, Threshold, headline
 from driftline.core.task.measure import Figure as FigureName
 from driftline.core.timestamp import written
+from driftline.core.wording import money
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -47,6 +49,7 @@ def render(report: Report) -> str:
         title=title,
         subtitle=subtitle,
         verdicts=list(_verdicts(report)) if report.comparisons else [_alone(report)],
+        money=[card for one in report.candidates for card in _money(one)],
         first=metrics[0],
         timed=[name for name in metrics if name != "CostPerEvent" or report.cost is not None],
         best=_bests(report),
@@ -106,6 +109,50 @@ def _head(report: Report) -> tuple[str, str]:
     if report.measure.horizons:
         return title, f"{', '.join(pieces)}. Each observation was forecast before it was learned."
     return title, f"{', '.join(pieces)}. Each event was scored before its label was learned."
+
+
+class _Money(NamedTuple):
+    """A card about a KPI: a sentence, and what is behind it."""
+
+    words: Markup
+    more: str
+
+
+def _money(one: CandidateReport) -> Iterator[_Money]:
+    """What the decisions of a candidate came to, and would have come to at the best threshold."""
+    for kpi in one.kpis:
+        words = Markup("<b>{}</b>: {} of <b>{}</b> over {:,} labelled events").format(
+            one.name, kpi.name.replace("_", " "), money(kpi.total, kpi.unit), kpi.events
+        )
+        if kpi.best is not None:
+            words += _best_threshold(kpi, kpi.best)
+        kinds = [
+            f"{int(cell['events']):,} {kind.replace('_', ' ')} ({money(cell['total'], kpi.unit)})"
+            for kind, cell in kpi.by_kind.items()
+        ]
+        more = [", ".join(kinds)]
+        if kpi.assumed_events:
+            amount = money(kpi.assumed_total, kpi.unit)
+            more.append(f"apart from that, {amount} by {kpi.assumed_events:,} assumed labels")
+        if one.pending:
+            more.append(f"{one.pending:,} events had no label at the end and are not in it")
+        more += [f"{count:,} events without an amount ({why})" for why, count in kpi.lacking.items()]
+        if kpi.segments:
+            parts = ", ".join(f"{part.name} {money(part.total, kpi.unit)}" for part in kpi.segments)
+            more.append(f"by {kpi.by}: {parts}")
+        yield _Money(words, "; ".join(more) + ".")
+
+
+def _best_threshold(kpi: KpiReport, best: KpiThreshold) -> Markup:
+    """What another threshold would have done, in hindsight."""
+    saved = best.served - best.total if kpi.better == "lower" else best.total - best.served
+    if saved <= 0:
+        return Markup(". No other threshold would have done better")
+    at = "deciding negative for every event" if best.threshold > 1 else f"a threshold of {best.threshold:.3g}"
+    verb = "cost least" if kpi.better == "lower" else "brought most"
+    return Markup(". In hindsight, {} would have {}: {}, or {} better").format(
+        at, verb, money(best.total, kpi.unit), money(saved, kpi.unit)
+    )
 
 
 class _Verdict(NamedTuple):

@@ -16,6 +16,7 @@ from driftline.backtest.candidate import Result, Spec
 from driftline.backtest.compare import Comparison, compare, finite
 from driftline.backtest.daily import DailyReport
 from driftline.backtest.guarded import Rung
+from driftline.backtest.kpi import KpiReport
 from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from driftline.backtest.remark import findings, undivided, warnings
 from driftline.backtest.run import Outcome
@@ -26,7 +27,7 @@ from driftline.core.error import InvariantError
 from driftline.core.fingerprint import versions
 from driftline.core.task import TaskName, find_task, task_of
 from driftline.core.task.cost import Cost
-from driftline.core.task.measure import Measure
+from driftline.core.task.measure import Floats, Measure
 
 FORMAT = 1
 POINTS_MAX = 64
@@ -151,6 +152,7 @@ class CandidateReport(Struct, frozen=True):
             binned.
         decision_threshold: the pipeline's; without one, the decision is the more probable class.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
+        kpis: what its decisions came to, by KPI of its file.
         budgets: what is found among the events with the highest scores, by how many can be looked at.
         daily: what is found among the highest scores of each day; None unless asked for.
         guard: every rung of the guard that tripped; `instead` counts what was served in place of predictions.
@@ -184,6 +186,7 @@ class CandidateReport(Struct, frozen=True):
     costs: list[Threshold]
     best: Threshold | None
     budgets: list[Budget]
+    kpis: list[KpiReport]
     daily: DailyReport | None
     alert_count: int
     alerts: list[Alerted]
@@ -374,6 +377,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         costs=_thinned(thresholds),
         best=_best(thresholds),
         budgets=_budgets(thresholds),
+        kpis=[] if tally.kpis is None else tally.kpis.report(_scores_of(tally)),
         daily=tally.daily.report(cost) if tally.daily is not None else None,
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
@@ -472,6 +476,12 @@ def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
             price = sum(a * b for a, b in zip(counts, (cost.tp, cost.fp, cost.fn, cost.tn), strict=True)) / n
         made.append(Threshold(threshold, *counts, price))
     return made
+
+
+def _scores_of(tally: Tally) -> Floats | None:
+    """The least score of each bin; None without probabilities."""
+    bins = tally.total.curve.shape[2]
+    return score_at(np.arange(bins)) if tally.measure.probabilities else None
 
 
 def _thinned(thresholds: Sequence[Threshold]) -> list[Threshold]:

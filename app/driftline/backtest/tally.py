@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from driftline.backtest.daily import Daily
 from driftline.backtest.exact import Scores
 from driftline.backtest.guarded import Guarded
+from driftline.backtest.kpi import KpiTally
 from driftline.backtest.trace import Traces
 from driftline.core.output import Outcome
 from driftline.core.pipeline import Pipeline
@@ -379,6 +380,8 @@ class Tally:
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()
         self.guarded = None if pipeline.guard is None else Guarded(pipeline)
+        priced = self.measure.probabilities
+        self.kpis = KpiTally(pipeline, fine if priced else 0) if pipeline.kpi else None
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Take in events that have their label."""
@@ -400,6 +403,8 @@ class Tally:
                 self.scores.add(scores[known], positive[known])
             if self.measure.probabilities and positive is not None:
                 self._share(scores[known], positive[known])
+        if self.kpis is not None:
+            self.kpis.add(outcomes, bins)
         coarse = bins // COARSER if bins is not None else None
         zeros = np.zeros(len(outcomes), dtype=np.int64)
         self.total.add(zeros, columns, bins, positive)
@@ -432,6 +437,8 @@ class Tally:
         self.ages.merge(other.ages)
         self.shares += other.shares
         self.confusion.update(other.confusion)
+        if self.kpis is not None and other.kpis is not None:
+            self.kpis.merge(other.kpis)
         if self.guarded is not None and other.guarded is not None:
             self.guarded.merge(other.guarded)
         if self.segments is not None and other.segments is not None:

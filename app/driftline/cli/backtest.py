@@ -21,6 +21,7 @@ from driftline.backtest import report as reports
 from driftline.backtest.baseline import candidates_of
 from driftline.backtest.candidate import Spec
 from driftline.backtest.daily import DailyReport
+from driftline.backtest.kpi import KpiReport
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
 from driftline.backtest.report import Asked, CandidateReport, Report, Source, summary_line
@@ -46,6 +47,7 @@ from driftline.core.task import tasks as every_task
 from driftline.core.task.cost import Cost
 from driftline.core.task.rule import Rule
 from driftline.core.timestamp import written
+from driftline.core.wording import money
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.transport.port import Place
@@ -409,6 +411,9 @@ def _print_summary(made: Report, places: Places) -> None:
         echo(warning)
     if made.partial:
         echo("PARTIAL: stopped before the end")
+    for one in made.candidates:
+        for kpi in one.kpis:
+            echo(f"{one.name}: {_kpi(kpi)}")
     for first in range(0, max(1, len(made.metrics)), 5):
         console.print(_grid_of(made, [metric.name for metric in made.metrics[first : first + 5]]))
     for one in made.candidates:
@@ -422,6 +427,15 @@ def _print_summary(made: Report, places: Places) -> None:
         if warning not in untaught:
             echo(f"note: {warning}", err=True)
     echo(f"report: {places.out / 'report.html'}" + (f"; scores: {places.scores}" if places.scores else ""))
+
+
+def _kpi(kpi: KpiReport) -> str:
+    """What the decisions came to, and would have come to at the best threshold, in a line."""
+    found = f"{kpi.name} {money(kpi.total, kpi.unit)} over {kpi.events:,} labels"
+    if kpi.best is None:
+        return found
+    at = "never decided positive" if kpi.best.threshold > 1 else f"threshold {kpi.best.threshold:.3g}"
+    return f"{found}; best in hindsight: {money(kpi.best.total, kpi.unit)} ({at})"
 
 
 def _daily(name: str, one: DailyReport) -> str:

@@ -464,7 +464,7 @@ def _settle(
             waiting.unserved,
             None,
             priced,
-            waiting.stakes,
+            shard.kpis.current(waiting.stakes) if priced else None,
         )
     )
     if failure is not None:

@@ -325,6 +325,12 @@ class Kpis:
             found.append(priced)
         return tuple(found)
 
+    def current(self, stakes: Stakes | None) -> Stakes | None:
+        """With the values of the pipeline's fields, whatever they were when the event was served."""
+        if stakes is None or stakes.layout == len(self.layouts) - 1:
+            return stakes
+        return Stakes(len(self.layouts) - 1, stakes.at_ms, stakes.decision, tuple(self._values(stakes)))
+
     def _values(self, stakes: Stakes) -> Sequence[FeatureValue]:
         """The values of the pipeline's fields; a field that was not kept when the event was served is missing."""
         if stakes.layout == len(self.layouts) - 1:
