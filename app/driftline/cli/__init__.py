@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "control": "Send a command: freeze, reset, load, acknowledge, silence, ...",
     "review": "Decide about predictions that the guard holds: list, approve, edit, refuse.",
     "status": "Show every shard: positions, lag, pending events, metrics.",
+    "digest": "Sum up a span of time for a role: KPIs, changes, what was done, what to decide.",
     "verify": "Replay the journal and check that it gives the same outputs.",
     "state": "Save the state to a file, or restore it.",
     "train": "Train a model on historical data, for `control load`.",

@@ -15,7 +15,7 @@ import orjson
 from driftline.core.shard.state import Shard
 
 NOTE_BYTES_MAX = 256 * 1024
-_FIRST_OUT = ("by_segment", "by_age", "drifts", "window_metrics", "span", "commands", "forecast")
+_FIRST_OUT = ("by_segment", "by_age", "drifts", "window_metrics", "span", "commands", "forecast", "kpi")
 
 
 def note_of(shard: Shard, positions: Mapping[str, int], full: float | None = None) -> dict[str, Any]:

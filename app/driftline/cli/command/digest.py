@@ -1,0 +1,39 @@
+"""`driftline digest`: its options and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from driftline.cli.lazy import does
+from driftline.cli.option import DURATION, MOMENT, bootstrap_option, pipeline_option
+
+ROLES = ("operator", "data_engineer", "data_scientist", "domain_expert")
+FORMATS = ("markdown", "html", "slack", "text")
+
+
+@click.command()
+@pipeline_option
+@bootstrap_option
+@click.option(
+    "--since",
+    "span_ms",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    metavar="DURATION",
+    help="How far back from --until, in event time.",
+)
+@click.option(
+    "--until", "until_ms", type=MOMENT, metavar="TIME", help="End of the span [default: after the last event]."
+)
+@click.option("--role", type=click.Choice(ROLES), help="For whom [default: everything].")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@does("driftline.cli.digest:digest")
+def digest() -> None:
+    """Sum up what a pipeline did in a span: served, known by then, KPIs, changes, what was done, what to decide.
+
+    Made from the topics alone: the same topics and span give the same bytes. Reads only; joins no consumer group.
+    """

@@ -1,0 +1,136 @@
+"""`driftline digest`: what a pipeline did in a span of time, for one role, in one form."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from driftline.cli.echo import echo
+from driftline.cli.setting import outline_of, settings_of
+from driftline.codec.journal import decode_link
+from driftline.codec.seal import is_sealed
+from driftline.config import Settings
+from driftline.core.error import InputFileError, InvariantError, TopicError
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Source
+from driftline.engine.published import document_of
+from driftline.engine.trust import name_of
+from driftline.kafka.broker import KafkaBroker
+from driftline.kafka.client import admin, client_options, partition_counts
+from driftline.operate.digest import DigestRole, Gathered
+from driftline.operate.digest_page import Format, page_of, render
+from driftline.transport.port import Broker, Place
+
+READ_RECORDS_MAX = 1_000
+_REASON = "driftline.reason"
+
+
+def digest(
+    pipeline_file: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    span_ms: int,
+    until_ms: int | None,
+    role: DigestRole | None,
+    form: Format,
+    out: Path | None,
+) -> None:
+    """What `driftline digest` does."""
+    settings = settings_of(bootstrap=bootstrap)
+    pipeline = outline_of(settings, pipeline_file, overrides)
+    found = asyncio.run(_read(pipeline, settings, span_ms, until_ms))
+    text = render(page_of(found, "FILE" if pipeline_file is None else pipeline_file.name, role), form)
+    if out is None:
+        echo(text.removesuffix("\n"))
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputFileError(f"{out} cannot be written: {error.strerror}") from error
+    echo(f"digest: {out}")
+
+
+async def _read(pipeline: Pipeline, settings: Settings, span_ms: int, until_ms: int | None) -> Gathered:
+    async with admin(client_options(settings)) as client:
+        counts = await partition_counts(client)
+    if pipeline.topics.scores not in counts:
+        raise TopicError(f"topic {pipeline.topics.scores} does not exist; check the pipeline file and --bootstrap")
+    return await gather(KafkaBroker(pipeline, settings), pipeline, settings, counts, span_ms, until_ms)
+
+
+async def gather(
+    broker: Broker,
+    pipeline: Pipeline,
+    settings: Settings,
+    counts: Mapping[str, int],
+    span_ms: int,
+    until_ms: int | None,
+) -> Gathered:
+    """Everything that the topics hold of a span.
+
+    Args:
+        counts: partitions by topic.
+        until_ms: its end; None ends it after the last event that was scored.
+    """
+    topics = pipeline.topics
+
+    def places(topic: str | None) -> list[Place]:
+        return [] if topic is None else [Place(topic, number) for number in range(counts.get(topic, 0))]
+
+    if until_ms is None:
+        until_ms = 0
+        async for source in _records(broker, places(topics.scores)):
+            time_ms = (document_of(source.value) or {}).get("event_time_ms")
+            if type(time_ms) is int:
+                until_ms = max(until_ms, time_ms + 1)
+    found = Gathered(pipeline, max(0, until_ms - span_ms), until_ms)
+    takers: Sequence[tuple[str | None, Callable[[dict[str, Any]], None]]] = (
+        (topics.scores, found.score),
+        (topics.outcomes, found.outcome),
+        (topics.alerts, found.alert),
+        (topics.review, found.review),
+    )
+    for topic, take in takers:
+        async for source in _records(broker, places(topic)):
+            if (document := document_of(source.value)) is not None:
+                take(document)
+    async for source in _records(broker, places(topics.control)):
+        if (document := document_of(source.value)) is not None:
+            found.command(document, source.record_time_ms)
+    async for source in _records(broker, places(topics.rejected)):
+        reason = dict(source.headers).get(_REASON)
+        if reason is not None:
+            found.reject(reason.decode("utf-8", "replace")[:100], source.record_time_ms)
+    await _journal(broker, places(topics.journal), settings, found)
+    return found
+
+
+async def _journal(broker: Broker, places: Sequence[Place], settings: Settings, found: Gathered) -> None:
+    """Take in the journals, entries of ours only."""
+    for place in places:
+        async for source in _records(broker, [place]):
+            if settings.ring and not is_sealed(source.value, name_of(place), settings.ring):
+                continue
+            try:
+                linked = decode_link(source.value)
+            except InvariantError:
+                continue  # of another program; `driftline verify` says so
+            found.entry(place.partition, linked, source.record_time_ms)
+
+
+async def _records(broker: Broker, places: Sequence[Place]) -> AsyncIterator[Source]:
+    """Every record up to the ends of now, one partition after another."""
+    if not places:
+        return
+    ends = await broker.ends(places)
+    reader = broker.reader()
+    await reader.open(await broker.beginnings(places))
+    try:
+        for place in places:
+            while sources := await reader.read(place, READ_RECORDS_MAX, ends[place]):
+                for source in sources:
+                    yield source
+    finally:
+        await reader.close()

@@ -1,0 +1,280 @@
+"""A digest: what a pipeline did in a span of event time, from its topics alone.
+
+No clock and no state of a worker is asked, so the same topics and span give the same digest, on any machine. An event
+counts by its own time. What became of it counts as far as its label is of before the end of the span: what is known by
+then, and not what came later. Commands, and changes of the pipeline file, count by the time of their record.
+
+What others may have written to the topics is passed over unless it has the form of ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from driftline.codec.command import sender_of
+from driftline.codec.journal import EpochEntry, Link
+from driftline.core.metric.account import MICRO
+from driftline.core.pipeline import KpiForm, Pipeline
+from driftline.core.state.adopt import changed_keys
+
+DigestRole: TypeAlias = Literal["operator", "data_engineer", "data_scientist", "domain_expert"]
+AUDIENCE: Final[Mapping[DigestRole, str]] = {
+    "operator": "operations",
+    "data_engineer": "data_engineering",
+    "data_scientist": "data_science",
+    "domain_expert": "domain_expert",
+}
+DECIDED: Final = ("approved", "edited", "refused", "overdue")
+UNSERVED: Final = ("withheld", "held")
+LISTED_MAX: Final = 200  # of a kind, the latest
+
+
+class _Priced(Struct):
+    decision: str = ""
+    cost: float | None = None
+    value: float | None = None
+    estimated: bool = False
+    lacking: str = ""
+
+
+class _Score(Struct):
+    event_id: str | int | float
+    event_time_ms: int
+    guard: str
+    model_version: str
+    decision: bool | None = None
+
+
+class _Outcome(Struct):
+    kind: str
+    event_id: str | int | float
+    event_time_ms: int | None = None
+    label_time_ms: int | None = None
+    kpi: dict[str, _Priced] = {}
+
+
+class AlertSeen(Struct):
+    """An alert, as far as a digest shows it."""
+
+    output_id: str
+    episode: str
+    state: str
+    kind: str
+    severity: str
+    audience: list[str]
+    sentence: str
+    time_ms: int | None = None
+    acknowledged: bool = False
+    acknowledged_by: str = ""
+
+
+class _Review(Struct):
+    event_id: str | int | float
+    state: str
+    event_time_ms: int
+    deadline_ms: int = 0
+
+
+class CommandSeen(Struct):
+    """An operator's command: what, on what, by whom."""
+
+    time_ms: int
+    command: str
+    what: str
+    by: str
+
+
+class ChangeSeen(Struct):
+    """A new epoch of a shard: why, and which keys of the pipeline file changed."""
+
+    time_ms: int
+    shard: int
+    reason: str
+    keys: tuple[str, ...]
+
+
+class KpiSum(Struct):
+    """Events of the span under one KPI: those with a label, and those without one.
+
+    Args:
+        known, assumed: events; `known_total` and `assumed_total` what they came to, in millionths of the unit.
+        expired: events that no label came for; `expired_total` an estimate by the served probabilities, of
+            `modelled` of them.
+        by_span: what is known, by the beginning of the KPI's own span: events and total.
+    """
+
+    known: int = 0
+    known_total: int = 0
+    assumed: int = 0
+    assumed_total: int = 0
+    expired: int = 0
+    expired_total: int = 0
+    modelled: int = 0
+    kinds: dict[str, int] = {}
+    lacking: int = 0
+    by_span: dict[int, tuple[int, int]] = {}
+
+
+class Gathered:
+    """Takes in the topics' records, in any order of topics, each topic in its own order.
+
+    Args:
+        since_ms, until_ms: of the span; its end is not in it.
+    """
+
+    def __init__(self, pipeline: Pipeline, since_ms: int, until_ms: int) -> None:
+        self.pipeline = pipeline
+        self.since_ms, self.until_ms = since_ms, until_ms
+        self.served = self.positive = 0
+        self.guards: Counter[str] = Counter()
+        self.versions: list[str] = []
+        self.outcomes: Counter[str] = Counter()
+        self.delays_ms: list[int] = []
+        self.kpis = {name: KpiSum() for name in pipeline.kpi}
+        self.alerts: dict[str, AlertSeen] = {}
+        self.open: dict[str, AlertSeen] = {}
+        self.commands: dict[tuple[str, str, str, int], CommandSeen] = {}
+        self.changes: list[ChangeSeen] = []
+        self.waiting: dict[Any, _Review] = {}
+        self.rejected: Counter[str] = Counter()
+        self.metrics: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._before: dict[int, EpochEntry] = {}
+        self._seen: set[str] = set()
+        self._priced: dict[Any, tuple[str, int, dict[str, _Priced]]] = {}
+        label = pipeline.label
+        self._corrected = label is not None and (label.retract or "correct" in (label.late, label.second))
+
+    def _within(self, time_ms: int | None) -> bool:
+        return time_ms is not None and self.since_ms <= time_ms < self.until_ms
+
+    def _repeated(self, document: Mapping[str, Any]) -> bool:
+        """At least once, an output may be there twice."""
+        if self.pipeline.delivery == "exactly_once":
+            return False
+        name = str(document.get("output_id")) + str(document.get("state", ""))
+        repeated = name in self._seen
+        self._seen.add(name)
+        return repeated
+
+    def score(self, document: Mapping[str, Any]) -> None:
+        score = _read(document, _Score)
+        if score is None or not self._within(score.event_time_ms) or self._repeated(document):
+            return
+        if score.guard in DECIDED:  # after the score that held it
+            self.guards[score.guard] += 1
+            return
+        self.served += 1
+        self.positive += score.decision is True
+        self.guards[score.guard] += 1
+        generation = score.model_version.partition(".")[0]
+        if generation not in self.versions:
+            self.versions.append(generation)
+
+    def outcome(self, document: Mapping[str, Any]) -> None:
+        one = _read(document, _Outcome)
+        if one is None or not self._within(one.event_time_ms) or self._repeated(document):
+            return
+        event_ms = one.event_time_ms or 0
+        label = self.pipeline.label
+        ended_ms = one.label_time_ms if one.label_time_ms is not None else event_ms + (label.wait_ms if label else 0)
+        if ended_ms >= self.until_ms:
+            return
+        self.outcomes[one.kind] += 1
+        if one.label_time_ms is not None and one.kind == "joined":
+            self.delays_ms.append(one.label_time_ms - event_ms)
+        if self._corrected and one.event_id in self._priced and one.kind in ("corrected", "retracted", "joined"):
+            self._price(*self._priced.pop(one.event_id), times=-1)
+        if one.kpi and one.kind != "retracted":
+            found = (one.kind, event_ms, one.kpi)
+            self._price(*found)
+            if self._corrected:
+                self._priced[one.event_id] = found
+
+    def _price(self, outcome: str, event_ms: int, kpis: Mapping[str, _Priced], *, times: int = 1) -> None:
+        for name, priced in kpis.items():
+            form, made = self.pipeline.kpi.get(name), self.kpis.get(name)
+            if form is not None and made is not None:
+                _add(made, form, priced, event_ms, outcome, times)
+
+    def alert(self, document: Mapping[str, Any]) -> None:
+        alert = _read(document, AlertSeen)
+        if alert is None or alert.time_ms is None or alert.time_ms >= self.until_ms:
+            return
+        if alert.state == "resolved":
+            self.open.pop(alert.episode, None)
+        else:
+            self.open[alert.episode] = alert
+        if alert.time_ms >= self.since_ms:
+            self.alerts[alert.output_id] = alert
+
+    def command(self, document: Mapping[str, Any], time_ms: int) -> None:
+        sender, command = sender_of(document), document.get("command")
+        if not self._within(time_ms) or not isinstance(command, str) or sender.pipeline != self.pipeline.name:
+            return
+        what = next((str(document[key]) for key in ("episode", "event_id", "load") if key in document), "")
+        key = (command, what, sender.nonce, 0 if sender.nonce else time_ms)  # once for each shard and part
+        if key not in self.commands:
+            self.commands[key] = CommandSeen(time_ms, command, what[:200], sender.by)
+
+    def review(self, document: Mapping[str, Any]) -> None:
+        review = _read(document, _Review)
+        if review is None or review.event_time_ms >= self.until_ms:
+            return
+        if review.state == "held":
+            self.waiting[review.event_id] = review
+        else:
+            self.waiting.pop(review.event_id, None)
+
+    def reject(self, reason: str, time_ms: int) -> None:
+        if self._within(time_ms):
+            self.rejected[reason] += 1
+
+    def entry(self, shard: int, link: Link, time_ms: int) -> None:
+        """The next entry of a journal."""
+        entry = link.entry
+        if isinstance(entry, EpochEntry):
+            before = self._before.get(shard)
+            self._before[shard] = entry
+            if self._within(time_ms):
+                keys = () if before is None else tuple(changed_keys(before.pipeline, entry.pipeline))
+                self.changes.append(ChangeSeen(time_ms, shard, entry.reason, keys))
+        elif link.note is not None and entry.watermark_ms is not None and entry.watermark_ms < self.until_ms:
+            values = link.note.get("window_metrics")
+            if isinstance(values, dict):
+                first = self.metrics.get(shard, (values, values))[0]
+                self.metrics[shard] = (values if entry.watermark_ms < self.since_ms else first, values)
+
+
+def _add(made: KpiSum, form: KpiForm, priced: _Priced, event_ms: int, outcome: str, times: int) -> None:
+    cost, value = (round((amount or 0.0) * MICRO) for amount in (priced.cost, priced.value))
+    total = times * (value - cost if form.rising else cost)
+    if outcome == "expired":
+        made.expired += times
+        made.expired_total += total
+        made.modelled += times * priced.estimated
+        return
+    made.lacking += times * bool(priced.lacking)
+    if outcome == "assumed":
+        made.assumed += times
+        made.assumed_total += total
+        return
+    made.known += times
+    made.known_total += total
+    kind = priced.decision or "none"
+    made.kinds[kind] = made.kinds.get(kind, 0) + times
+    start_ms = event_ms // form.span_ms * form.span_ms
+    count, before = made.by_span.get(start_ms, (0, 0))
+    made.by_span[start_ms] = (count + times, before + total)
+
+
+def _read(document: Mapping[str, Any], form: Any) -> Any:
+    """A record of an output topic; None where it has another form, as others may have written it."""
+    try:
+        return msgspec.convert(document, form)
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,326 @@
+"""A digest in words: its sections by role, and the four forms in which it is written.
+
+Text of others (names, sentences, senders) is escaped in each form, so that it can neither end a line nor begin markup.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Literal, TypeAlias
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import Struct
+
+from driftline.core.alert.kpi import span_text
+from driftline.core.metric.account import MICRO
+from driftline.core.timestamp import written
+from driftline.core.wording import escaped, money, percent
+from driftline.operate.digest import AUDIENCE, LISTED_MAX, DigestRole, Gathered, KpiSum
+
+Format: TypeAlias = Literal["markdown", "html", "slack", "text"]
+_TIME: Final = "%Y-%m-%d %H:%M"
+
+
+class Line(Struct, frozen=True):
+    """A statement; `when` is in UTC, empty where it is of the whole span."""
+
+    text: str
+    when: str = ""
+    grave: bool = False
+
+
+class Section(Struct, frozen=True):
+    """What is stated of one thing, and the command that derives the figures again."""
+
+    title: str
+    lines: tuple[Line, ...]
+    command: str
+
+
+class Page(Struct, frozen=True):
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+
+
+_ALL: Final = ("decide", "kpi", "served", "labels", "metrics", "alerts", "done", "guard", "file")
+SECTIONS: Final[dict[DigestRole | None, tuple[str, ...]]] = {
+    None: _ALL,
+    "operator": ("decide", "alerts", "done", "guard", "served", "file", "kpi"),
+    "data_engineer": ("decide", "served", "labels", "alerts", "file", "done"),
+    "data_scientist": ("decide", "metrics", "kpi", "alerts", "done", "labels", "guard", "file"),
+    "domain_expert": ("decide", "kpi", "served", "alerts", "done"),
+}
+
+_LOOKS: Final[tuple[tuple[str, tuple[DigestRole, ...]], ...]] = (
+    ("kpi", ("domain_expert", "data_scientist")),
+    ("decision", ("domain_expert", "data_scientist")),
+    ("guard", ("domain_expert", "data_scientist")),
+    ("event", ("data_engineer", "data_scientist")),
+    ("label", ("data_engineer", "data_scientist")),
+    ("topics", ("data_engineer", "operator")),
+    ("alerts", ("operator", "data_scientist")),
+    ("snapshot", ("operator",)),
+    ("limits", ("operator",)),
+    ("delivery", ("operator",)),
+)
+"""Who must look at a change of the pipeline file, by the beginning of the key; of others, data scientists."""
+
+
+def page_of(found: Gathered, file: str, role: DigestRole | None) -> Page:
+    """The digest of what was gathered.
+
+    Args:
+        file: the pipeline file, as commands name it.
+    """
+    words = _Words(found, shlex.quote(file), role)
+    span = f"{written(found.since_ms, _TIME)} to {written(found.until_ms, _TIME)} UTC, in event time"
+    whom = f" for the {role.replace('_', ' ')}" if role else ""
+    return Page(f"{found.pipeline.name}: digest{whom}", span, tuple(words.section(name) for name in SECTIONS[role]))
+
+
+class _Words:
+    """The sections of one digest."""
+
+    def __init__(self, found: Gathered, file: str, role: DigestRole | None) -> None:
+        self._found = found
+        self._file = file
+        self._role = role
+
+    def section(self, name: str) -> Section:
+        makers: dict[str, tuple[str, Callable[[], Iterator[Line]], str]] = {
+            "decide": ("To decide", self._decide, f"driftline status -p {self._file}"),
+            "kpi": ("What it came to", self._kpi, self._jq("outcomes", f"select({self._event()} and .kpi) | .kpi")),
+            "served": ("Served", self._served, self._jq("scores", f"select({self._event()}) | .guard")),
+            "labels": ("Known by the end of the span", self._labels,
+                       self._jq("outcomes", f"select({self._event()}) | .kind")),
+            "metrics": ("Metrics", self._metrics, f"driftline status -p {self._file} --json"),
+            "alerts": ("What changed", self._alerts,
+                       f"driftline tail alerts --pretty -p {self._file} --from-beginning --timeout 5"),
+            "done": ("What was done, and by whom", self._done, f"driftline status -p {self._file}"),
+            "guard": ("What the guard stopped", self._guard,
+                      self._jq("scores", f"select({self._event()} and .tripped) | .tripped[].rung")),
+            "file": ("Changes of the pipeline file", self._changes, f"driftline verify -p {self._file}"),
+        }  # fmt: skip
+        title, lines, command = makers[name]
+        stated = tuple(lines())
+        return Section(title, stated or (Line("Nothing."),), command)
+
+    def _event(self) -> str:
+        return f".event_time_ms >= {self._found.since_ms} and .event_time_ms < {self._found.until_ms}"
+
+    def _jq(self, topic: str, program: str) -> str:
+        tail = f"driftline tail {topic} -p {self._file} --from-beginning --timeout 5"
+        return f"{tail} | jq -c '{program}' | sort | uniq -c"
+
+    def _concerns(self, audience: Sequence[str]) -> bool:
+        return self._role is None or AUDIENCE[self._role] in audience
+
+    def _decide(self) -> Iterator[Line]:
+        found = self._found
+        for episode in found.open.values():
+            if not episode.acknowledged and self._concerns(episode.audience):
+                text = f"{episode.sentence} Open, and no one has taken it up: driftline control -p {self._file} "
+                yield Line(text + f"acknowledge {episode.episode}", _when(episode.time_ms), grave=True)
+        if found.waiting:
+            count = len(found.waiting)
+            what = "1 prediction is held" if count == 1 else f"{count:,} predictions are held"
+            first = min(one.deadline_ms for one in found.waiting.values())
+            yield Line(f"{what} until a person decides; the first deadline is {_when(first)} UTC.", grave=True)
+        for change in found.changes:
+            for who in sorted({one for key in change.keys for one in _looks(key)}):
+                if self._role in (None, who) and change.shard == 0:
+                    keys = ", ".join(key for key in change.keys if who in _looks(key))
+                    yield Line(f"The {who.replace('_', ' ')} must look at a change of {keys}.", _when(change.time_ms))
+
+    def _kpi(self) -> Iterator[Line]:
+        for name, made in self._found.kpis.items():
+            form = self._found.pipeline.kpi[name]
+            shown, unit = name.replace("_", " "), form.unit
+            kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(made.kinds.items()))
+            yield Line(
+                f"{shown}: {money(made.known_total / MICRO, unit)} known, from {made.known:,} events with a label"
+                + (f" ({kinds})." if kinds else ".")
+            )
+            yield from self._unknown(shown, made, unit)
+            for start_ms, (count, total) in sorted(made.by_span.items()):
+                missed = [
+                    f"{'below' if form.rising else 'above'} the {what} of {money(bound, unit)}"
+                    for what, bound in (("limit", form.limit), ("target", form.target))
+                    if bound is not None and (total < bound * MICRO if form.rising else total > bound * MICRO)
+                ]
+                text = f"{shown} {span_text(start_ms, form.span_ms)}: {money(total / MICRO, unit)}, {count:,} events"
+                yield Line(text + (f"; {missed[0]}." if missed else "."), grave=bool(missed))
+
+    def _unknown(self, shown: str, made: KpiSum, unit: str) -> Iterator[Line]:
+        """What is not known, apart from what is."""
+        found = self._found
+        if made.assumed:
+            amount = money(made.assumed_total / MICRO, unit)
+            yield Line(f"{shown}, not in that: {amount} by {made.assumed:,} labels that were assumed.")
+        if made.expired:
+            amount = f"; {money(made.expired_total / MICRO, unit)} is estimated for {made.modelled:,} of them"
+            text = f"{shown}, not in that: {made.expired:,} events never got a label"
+            yield Line(text + (f"{amount}." if made.modelled else "."))
+        waiting = found.served - made.known - made.assumed - made.expired
+        if waiting > 0 and found.pipeline.label is not None and found.pipeline.label.labels_max == 1:
+            yield Line(f"{shown}, not in that: {waiting:,} events had no label yet at the end of the span.")
+        if made.lacking:
+            yield Line(f"{shown}: {made.lacking:,} events have no usable amount and are counted as 0.")
+
+    def _served(self) -> Iterator[Line]:
+        found = self._found
+        if not found.served and not found.rejected:
+            return
+        text = f"{found.served:,} events were served"
+        if found.pipeline.decision is not None or found.positive:
+            text += f", {found.positive:,} decided positive"
+        generations = ", ".join(found.versions)
+        yield Line(f"{text}, by model generation {generations}." if generations else f"{text}.")
+        for reason, count in sorted(found.rejected.items()):
+            yield Line(f"{count:,} records were rejected: {reason}.")
+
+    def _labels(self) -> Iterator[Line]:
+        found = self._found
+        for kind, count in sorted(found.outcomes.items()):
+            yield Line(f"{count:,} {kind}")
+        if found.delays_ms:
+            middle = sorted(found.delays_ms)[len(found.delays_ms) // 2]
+            yield Line(f"Half of the labels came within {middle / 3_600_000:,.1f} hours.")
+
+    def _metrics(self) -> Iterator[Line]:
+        for shard, (before, after) in sorted(self._found.metrics.items()):
+            for name, value in after.items():
+                if name != "label_count" and isinstance(value, int | float):
+                    was = before.get(name)
+                    past = f"; at the beginning {was:.4g}" if isinstance(was, int | float) and was != value else ""
+                    where = f"shard {shard}: " if len(self._found.metrics) > 1 else ""
+                    yield Line(f"{where}{name} {value:.4g} over the latest labels{past}.")
+
+    def _alerts(self) -> Iterator[Line]:
+        ordered = sorted(self._found.alerts.values(), key=lambda one: (one.time_ms or 0, one.output_id))
+        shown = [one for one in ordered if self._concerns(one.audience)]
+        for one in shown[-LISTED_MAX:]:
+            text = f"{one.state}: {one.sentence}"
+            grave = one.severity == "critical" and one.state != "resolved"
+            yield Line(text, _when(one.time_ms), grave=grave)
+        if len(shown) > LISTED_MAX:
+            yield Line(f"{len(shown) - LISTED_MAX:,} earlier alerts are not listed.")
+
+    def _done(self) -> Iterator[Line]:
+        ordered = sorted(self._found.commands.values(), key=lambda one: (one.time_ms, one.command, one.what))
+        for one in ordered[-LISTED_MAX:]:
+            by = one.by or "an unnamed sender"
+            yield Line(f"{one.command}{f' {one.what}' if one.what else ''}, by {by}.", _when(one.time_ms))
+        for alert in self._found.alerts.values():
+            if alert.kind == "model_change":
+                yield Line(alert.sentence, _when(alert.time_ms))
+
+    def _guard(self) -> Iterator[Line]:
+        for what, count in sorted(self._found.guards.items()):
+            if what != "served":
+                share = f" ({percent(count / self._found.served)} of what was served)" if self._found.served else ""
+                yield Line(f"{count:,} predictions were {_GUARDED.get(what, what)}{share}.")
+
+    def _changes(self) -> Iterator[Line]:
+        for one in self._found.changes:
+            keys = f": {', '.join(one.keys)}" if one.keys else ""
+            yield Line(f"shard {one.shard}, {one.reason}{keys}.", _when(one.time_ms))
+
+
+_GUARDED: Final = {
+    "flagged": "served and marked",
+    "clipped": "clipped to a limit",
+    "fallback": "replaced by a fallback",
+    "withheld": "withheld",
+    "held": "held for a person",
+    "approved": "approved by a person",
+    "edited": "edited by a person",
+    "refused": "refused by a person",
+    "overdue": "decided by their deadline",
+}
+
+
+def _looks(key: str) -> tuple[DigestRole, ...]:
+    head = key.partition(".")[0]
+    return next((who for name, who in _LOOKS if name == head), ("data_scientist",))
+
+
+def _when(time_ms: int | None) -> str:
+    return "-" if time_ms is None else written(time_ms, _TIME)
+
+
+# -- the forms
+
+
+def render(page: Page, form: Format) -> str:
+    """The digest as text of this form."""
+    return _FORMS[form](page)
+
+
+def _plain(text: str) -> str:
+    return escaped(text)
+
+
+def _text(page: Page) -> str:
+    parts = [_plain(page.title), _plain(page.subtitle)]
+    for section in page.sections:
+        parts += ["", section.title.upper()]
+        parts += [f"  {line.when + '  ' if line.when else ''}{_plain(line.text)}" for line in section.lines]
+        parts.append(f"  $ {_plain(section.command)}")
+    return "\n".join(parts) + "\n"
+
+
+def _marked(text: str) -> str:
+    """Text in Markdown, with all that could be markup escaped."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-!|~&])", r"\\\1", _plain(text))
+
+
+def _markdown(page: Page) -> str:
+    parts = [f"# {_marked(page.title)}", "", _marked(page.subtitle)]
+    for section in page.sections:
+        parts += ["", f"## {section.title}", ""]
+        parts += [
+            f"- {'**' if line.grave else ''}{line.when + ' ' if line.when else ''}{_marked(line.text)}"
+            f"{'**' if line.grave else ''}"
+            for line in section.lines
+        ]
+        parts += ["", f"    {_plain(section.command)}"]
+    return "\n".join(parts) + "\n"
+
+
+def _slacked(text: str) -> str:
+    """Text in Slack's mrkdwn: what could be a link or a mention is escaped, and markup is broken up."""
+    plain = _plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([*_~`])", "\u200b\\1", plain)
+
+
+def _slack(page: Page) -> str:
+    parts = [f"*{_slacked(page.title)}*", _slacked(page.subtitle)]
+    for section in page.sections:
+        parts += ["", f"*{section.title}*"]
+        marks = [":red_circle: " if line.grave else "" for line in section.lines]
+        parts += [
+            f"• {mark}{line.when + ' ' if line.when else ''}{_slacked(line.text)}"
+            for mark, line in zip(marks, section.lines, strict=True)
+        ]
+        parts.append(f"`{_plain(section.command).replace('`', '')}`".replace("<", "&lt;").replace(">", "&gt;"))
+    return "\n".join(parts) + "\n"
+
+
+def _html(page: Page) -> str:
+    environment = Environment(
+        loader=PackageLoader("driftline.operate", ""), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters["plain"] = _plain
+    return environment.get_template("digest.html").render(page=page)
+
+
+_FORMS: Final[dict[Format, Callable[[Page], str]]] = {
+    "markdown": _markdown,
+    "html": _html,
+    "slack": _slack,
+    "text": _text,
+}

@@ -1,0 +1,151 @@
+"""Digests: the same bytes from the same topics, figures as in the fold, nothing of others that could be markup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from driftline.codec.encode import Encoder
+from driftline.codec.journal import EpochEntry, Link
+from driftline.core.output import Outcome, Output
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import Event, Label, Source, Tick
+from driftline.core.shard.state import Shard
+from driftline.operate.digest import Gathered
+from driftline.operate.digest_page import SECTIONS, Format, page_of, render
+from tests.support.folding import step
+from tests.support.pipelines import pipeline
+
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+START_MS = 18_000 * DAY_MS
+HOSTILE = "<script>alert(1)</script> *x* [y](http://z) `w`\n# title"
+LOSS: dict[str, Any] = {
+    "fraud_loss": {"unit": "EUR", "costs": {"false_negative": "amount", "false_positive": 5}, "limit": 60}
+}
+
+
+def lived() -> tuple[Pipeline, Shard, list[Output]]:
+    """Three days of a payment every two hours, two thirds of them with a label."""
+    chosen = pipeline(kpi=LOSS, decision={"threshold": 1.0}, label={"id": "id", "value": "fraud", "wait": "1d"})
+    shard, made = Shard(chosen, 0), list[Output]()
+    for number in range(36):
+        time_ms = START_MS + number * 2 * HOUR_MS
+        source = Source(chosen.topics.events, 0, number, time_ms, None, b"")
+        made += step(shard, Event(source, time_ms, time_ms, f"e{number}", (25.0, "FR")))
+        if number % 3:
+            source = Source(str(chosen.topics.labels), 0, number, time_ms, None, b"")
+            made += step(shard, Label(source, time_ms, time_ms + HOUR_MS, f"e{number}", number % 2 == 0))
+    return chosen, shard, made + step(shard, Tick(0, 1, START_MS + 5 * DAY_MS))
+
+
+def gathered(chosen: Pipeline, made: list[Output], since_ms: int, until_ms: int) -> Gathered:
+    found, encoder, topics = Gathered(chosen, since_ms, until_ms), Encoder(chosen, 0), chosen.topics
+    takers = {topics.scores: found.score, topics.outcomes: found.outcome, topics.alerts: found.alert}
+    for one in made:
+        message = encoder.encode(one)
+        if message.value is not None and message.topic in takers:
+            takers[message.topic](orjson.loads(message.value))
+    return found
+
+
+def test_figures_are_those_of_the_fold() -> None:
+    chosen, shard, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    total = shard.kpis.summary()["fraud_loss"]["total"]
+    ours = found.kpis["fraud_loss"]
+    assert (found.served, ours.known, ours.expired) == (36, 24, 12)
+    assert ours.known_total / 1_000_000 == total["known"]["total"] == 300.0
+    assert ours.expired_total / 1_000_000 == pytest.approx(total["expired"]["total"], abs=1e-9)
+    assert sum(one for _, one in ours.by_span.values()) == ours.known_total
+
+
+def test_what_came_after_the_span_is_not_known_in_it() -> None:
+    chosen, _, made = lived()
+    until_ms = START_MS + DAY_MS
+    early = [one for one in made if not isinstance(one, Outcome) or (one.label_time_ms or until_ms) < until_ms]
+    first, second = (page_of(gathered(chosen, part, 0, until_ms), "p.yaml", None) for part in (made, early))
+    assert render(first, "text") == render(second, "text")
+    found = gathered(chosen, made, 0, until_ms)
+    assert (found.served, found.kpis["fraud_loss"].known, found.kpis["fraud_loss"].expired) == (12, 8, 0)
+    assert "fraud loss, not in that: 4 events had no label yet at the end of the span." in render(first, "text")
+
+
+@pytest.mark.parametrize("role", SECTIONS)
+@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])
+def test_two_runs_give_the_same_bytes(role: Any, form: Format) -> None:
+    chosen, _, made = lived()
+    pages = [page_of(gathered(chosen, made, 0, START_MS + 10 * DAY_MS), "p.yaml", role) for _ in range(2)]
+    first, second = (render(page, form) for page in pages)
+    assert first == second
+    assert "300 EUR" in first or role == "data_engineer"
+    assert "p.yaml" in first
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])
+def test_text_of_others_is_no_markup(form: Format) -> None:
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    found.command(
+        {
+            "command": "acknowledge",
+            "episode": HOSTILE,
+            "pipeline": chosen.name,
+            "by": HOSTILE,
+            "sent_ms": 1,
+            "nonce": "a" * 32,
+        },
+        START_MS,
+    )
+    found.alert(
+        {
+            "output_id": "a", "episode": "cards-0-x", "state": "opened", "kind": "kpi", "severity": "critical",
+            "audience": ["operations"], "sentence": HOSTILE, "time_ms": START_MS,
+        }
+    )  # fmt: skip
+    text = render(page_of(found, "p.yaml", None), form)
+    assert "\n# title" not in text
+    assert "<script>" not in text or form == "text"
+    if form == "markdown":
+        assert "[y](http" not in text
+    if form == "slack":
+        assert "*x*" not in text
+
+
+def test_what_waits_for_a_decision_comes_first() -> None:
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    (broken,) = [one for one in found.open.values() if one.kind == "kpi"]
+    found.review({"event_id": "e1", "state": "held", "event_time_ms": START_MS, "deadline_ms": START_MS + DAY_MS})
+    decide = page_of(found, "p.yaml", "domain_expert").sections[0]
+    assert decide.title == "To decide"
+    assert broken.sentence in decide.lines[0].text
+    assert (
+        decide.lines[1].text
+        == "1 prediction is held until a person decides; the first deadline is 2019-04-15 00:00 UTC."
+    )
+    assert "held" not in str(page_of(gathered(chosen, made, 0, START_MS), "p.yaml", None).sections[0].lines)
+
+
+def test_a_changed_file_names_who_must_look() -> None:
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    after = pipeline(kpi=LOSS, decision={"threshold": 0.5}, label={"id": "id", "value": "fraud", "wait": "1d"})
+    for number, one in enumerate((chosen, after), 1):
+        entry = EpochEntry(number, "pipeline", "kept", {}, 0, one.resolved(), {}, "")
+        found.entry(0, Link(entry, ""), START_MS + number)
+    assert found.changes[1].keys == ("decision.threshold",)
+    lines = page_of(found, "p.yaml", "domain_expert").sections[0].lines
+    assert "The domain expert must look at a change of decision.threshold." in [line.text for line in lines]
+    lines = page_of(found, "p.yaml", "operator").sections[0].lines
+    assert not [line for line in lines if "must look" in line.text]
+
+
+@pytest.mark.parametrize("document", [{}, {"event_id": []}, {"event_time_ms": "x", "guard": 1}, {"kpi": 3}])
+def test_records_of_others_are_passed_over(document: dict[str, Any]) -> None:
+    found = Gathered(pipeline(kpi=LOSS), 0, START_MS)
+    for take in (found.score, found.outcome, found.alert, found.review):
+        take(document)
+    found.command(document, 5)
+    assert (found.served, len(found.outcomes), len(found.alerts), len(found.commands)) == (0, 0, 0, 0)
