@@ -124,8 +124,7 @@ def _money(one: CandidateReport) -> Iterator[_Money]:
         words = Markup("<b>{}</b>: {} of <b>{}</b> over {:,} labelled events").format(
             one.name, kpi.name.replace("_", " "), money(kpi.total, kpi.unit), kpi.events
         )
-        if kpi.best is not None:
-            words += _best_threshold(kpi, kpi.best)
+        words += Markup(".") if kpi.best is None else _best_threshold(kpi, kpi.best)
         kinds = [
             f"{int(cell['events']):,} {kind.replace('_', ' ')} ({money(cell['total'], kpi.unit)})"
             for kind, cell in kpi.by_kind.items()
@@ -147,10 +146,10 @@ def _best_threshold(kpi: KpiReport, best: KpiThreshold) -> Markup:
     """What another threshold would have done, in hindsight."""
     saved = best.served - best.total if kpi.better == "lower" else best.total - best.served
     if saved <= 0:
-        return Markup(". No other threshold would have done better")
+        return Markup(". No other threshold would have done better.")
     at = "deciding negative for every event" if best.threshold > 1 else f"a threshold of {best.threshold:.3g}"
     verb = "cost least" if kpi.better == "lower" else "brought most"
-    return Markup(". In hindsight, {} would have {}: {}, or {} better").format(
+    return Markup(". In hindsight, {} would have {}: {}, {} better than what was served.").format(
         at, verb, money(best.total, kpi.unit), money(saved, kpi.unit)
     )
 

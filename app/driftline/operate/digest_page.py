@@ -5,6 +5,7 @@ Text of others (names, sentences, senders) is escaped in each form, so that it c
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ class _Words:
     def section(self, name: str) -> Section:
         makers: dict[str, tuple[str, Callable[[], Iterator[Line]], str]] = {
             "decide": ("To decide", self._decide, f"driftline status -p {self._file}"),
-            "kpi": ("What it came to", self._kpi, self._jq("outcomes", f"select({self._event()} and .kpi) | .kpi")),
+            "kpi": ("What it came to", self._kpi, self._sums()),
             "served": ("Served", self._served, self._jq("scores", f"select({self._event()}) | .guard")),
             "labels": ("Known by the end of the span", self._labels,
                        self._jq("outcomes", f"select({self._event()}) | .kind")),
@@ -110,6 +111,16 @@ class _Words:
 
     def _event(self) -> str:
         return f".event_time_ms >= {self._found.since_ms} and .event_time_ms < {self._found.until_ms}"
+
+    def _sums(self) -> str:
+        """The known figure of each KPI."""
+        known = f'{self._event()} and .label_time_ms < {self._found.until_ms} and .kind != "assumed"'
+        sums = []
+        for name, form in self._found.pipeline.kpi.items():
+            amount = ".value - .cost" if form.rising else ".cost"
+            sums.append(f"(map(.kpi[{json.dumps(name)}] | select(.cost) | {amount}) | add)")
+        program = f"map(select({known})) | [{', '.join(sums)}]"
+        return f"driftline tail outcomes -p {self._file} --from-beginning --timeout 5 | jq -s {shlex.quote(program)}"
 
     def _jq(self, topic: str, program: str) -> str:
         tail = f"driftline tail {topic} -p {self._file} --from-beginning --timeout 5"
@@ -275,7 +286,7 @@ def _text(page: Page) -> str:
 
 def _marked(text: str) -> str:
     """Text in Markdown, with all that could be markup escaped."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-!|~&])", r"\\\1", _plain(text))
+    return re.sub(r"([\\`*_\[\]<>#|~&]|^[-+])", r"\\\1", _plain(text))
 
 
 def _markdown(page: Page) -> str:
@@ -287,7 +298,7 @@ def _markdown(page: Page) -> str:
             f"{'**' if line.grave else ''}"
             for line in section.lines
         ]
-        parts += ["", f"    {_plain(section.command)}"]
+        parts += ["", "```", _plain(section.command).replace("```", ""), "```"]
     return "\n".join(parts) + "\n"
 
 
