@@ -166,9 +166,10 @@ def say_after(run: Run, shift_ms: int, step_ms: int) -> None:
     for horizon, all_of in found.items():
         before = np.mean([width for at, _, width in all_of if shift_ms - 20 * step_ms <= at < shift_ms - 14 * step_ms])
         after = [one for one in all_of if one[0] >= shift_ms]
-        shares = [np.mean([inside for _, inside, _ in after[n * WINDOW : (n + 1) * WINDOW]]) for n in range(8)]
-        widths = [np.mean([width for at, _, width in after if at // step_ms == (shift_ms // step_ms) + n]) for n in
-                  (7, 14, 21, 28)]  # fmt: skip
+        shares = [
+            np.mean([inside for _, inside, _ in after[n : n + WINDOW]]) for n in range(0, len(after) - WINDOW, WINDOW)
+        ]
+        widths = [np.mean([width for at, _, width in after if at == shift_ms + n * step_ms]) for n in (7, 14, 21, 28)]
         click.echo(
             f"  horizon {horizon:2}: inside, by {WINDOW} forecasts after the shift "
             + " ".join(f"{share:.2f}" for share in shares)
@@ -205,9 +206,11 @@ def measure_demand(stores: int, items: int, days: int, models: bool) -> None:
 
 
 @main.command("kinds")
-def measure_kinds() -> None:
+@click.option("--series", default=20, show_default=True)
+@click.option("--days", default=400, show_default=True)
+def measure_kinds(series: int, days: int) -> None:
     for name, transform in KINDS.items():
-        say(name, Run(pipeline_of(DAILY, MODEL, transform=transform), list(kind(name))))
+        say(name, Run(pipeline_of(DAILY, MODEL, transform=transform), list(kind(name, series, days))))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class Observed(Struct, gc=False):
         before: the value of the step, where one was known.
         waiting: what was forecast of it, by horizon in ascending order.
         judged: the same, for people.
+        seen: the values of the series as the model sees them, once they are needed.
     """
 
     key: bytes
@@ -67,6 +68,7 @@ class Observed(Struct, gc=False):
     before: float | None = None
     waiting: tuple[tuple[int, Served], ...] = ()
     judged: Judged | None = None
+    seen: list[float] | None = None
 
 
 class Draft(Struct, gc=False):
@@ -130,7 +132,6 @@ class Forecasts:
         self._target = places[form.target]
         self._by = tuple(places[name] for name in form.by)
         self._transform = transform_of(form.transform, form.least)
-        self._seen = form.transform != "none"
         self.latest: Asked | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -194,9 +195,11 @@ class Forecasts:
             self.swung += series.swung - swung
             self.sizes += abs(self._transform.forth(value))
 
-    def _as_seen(self, series: Series) -> list[float]:
-        """A series' values as the model sees them."""
-        return list(map(self._transform.forth, series.values)) if self._seen else series.values
+    def _as_seen(self, found: Observed) -> list[float]:
+        """The series' values as the model sees them, with the observation."""
+        if found.seen is None:
+            found.seen = self._transform.forth_all(found.series.values)
+        return found.seen
 
     def _bounds(self, seen: float, half: float | None) -> tuple[float | None, float | None]:
         """The interval around a forecast, from what the model says."""
@@ -272,7 +275,7 @@ class Forecasts:
         """
         pairs = []
         if rows:
-            series, values, y = found.series, self._as_seen(found.series), self._transform.forth(found.value)
+            series, values, y = found.series, self._as_seen(found), self._transform.forth(found.value)
             for horizon, served in found.waiting:
                 place = series.place(served.slot)
                 origin = Origin(values, place, served.scale, served.level, served.before, served.features)
@@ -288,7 +291,7 @@ class Forecasts:
         series, form = found.series, self._form
         if series.pairs < PAIRS_MIN:
             return None
-        values, place = self._as_seen(series), len(series.values) - 1
+        values, place = self._as_seen(found), len(series.values) - 1
         scale = self._scale(series, values)
         origin = Origin(values, place, scale, *self._rows.levels(values, place), features)
         horizons = range(1, form.horizons + 1)

@@ -75,11 +75,17 @@ class Rows:
         )
 
         self._phases = lru_cache(_TIMES_MAX)(self._phases_at)
+        self._waved = lru_cache(1)(self._waved_names)
 
-    def _phases_at(self, time_ms: int) -> tuple[tuple[str, float], ...]:
-        """Cosine and sine of the phase of each cycle, with what names of products with them end in."""
-        turns = [(steps, 2.0 * pi * (time_ms // self.step_ms % steps) / steps) for steps in self._turning]
-        return tuple([(f"_{name}_{steps}", wave(turn)) for steps, turn in turns for name, wave in _WAVES])
+    def _phases_at(self, time_ms: int) -> tuple[float, ...]:
+        """Cosine and sine of the phase of each cycle."""
+        turns = [2.0 * pi * (time_ms // self.step_ms % steps) / steps for steps in self._turning]
+        return tuple([wave(turn) for turn in turns for _, wave in _WAVES])
+
+    def _waved_names(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Names of products with each number of `_phases_at`."""
+        endings = [f"_{name}_{steps}" for steps in self._turning for name, _ in _WAVES]
+        return tuple([tuple([name + ending for name in names]) for ending in endings])
 
     def base_place(self, origin: int, horizon: int) -> int:
         """Where the seasonal naive forecast is taken from: the latest value of the same time in the season."""
@@ -113,9 +119,10 @@ class Rows:
             past[name] = (values[at] - base) / scale
             past[changed] = (values[at] - values[max(at - season, 0)]) / scale
         row: Row = {**past}
-        for ending, wave in self._phases(time_ms) if self._turning else ():
-            for name, value in past.items():
-                row[name + ending] = value * wave
+        if self._turning:
+            numbers = past.values()
+            for names, wave in zip(self._waved(tuple(past)), self._phases(time_ms), strict=True):
+                row.update(zip(names, [value * wave for value in numbers], strict=True))
         if self._shared:
             row["horizon"] = horizon
         for name, number in self._declared:
