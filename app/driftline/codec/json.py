@@ -14,7 +14,6 @@ _UP_TO_BARE = re.compile(  # texts, words and what stands between them; of a meg
     % (_BARE_WORD, _BARE_WORD),
     re.IGNORECASE | re.DOTALL,
 )
-_BARE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf|infinity)\b', re.IGNORECASE | re.DOTALL)
 _BARE = re.compile(rb"nan|inf", re.IGNORECASE)
 _BARE_MAX = 10_000  # words of a record, those within its texts included
 _MARK = "\0bare "  # a text that stands for a bare word until the document is read

@@ -47,6 +47,7 @@ from driftline.engine.fold import Folded, Folder
 from driftline.engine.restored import restored_state
 from driftline.engine.sameness import Identities, check_inputs, check_journal, replaced
 from driftline.engine.snapshot import Shelf, read_shelf, unread_text
+from driftline.engine.standing import check_standing
 from driftline.engine.trial import trying
 from driftline.engine.trust import WAYS, Trust, Unsigned, name_of
 from driftline.transport.clock import REAL, Clock
@@ -187,6 +188,7 @@ class Recovery:
             JournalReplacedError: it was written in another topic of that name.
             UnsignedStateError: no key of the deployment signed what is needed.
         """
+        unlike: DigestMismatchError | None = None
         try:
             started_s = self._clock.now_s()
             for manifest, frozen in await self._snapshots():
@@ -198,8 +200,17 @@ class Recovery:
                     return self._with_shelf(state)
                 except SnapshotError as error:
                     log.warning("shard %d: snapshot refused: %s", self._partition, error)
+                except DigestMismatchError as error:
+                    if self._verify_with:
+                        raise
+                    unlike = error  # anyone may have written the snapshot: what is before it decides
+                    log.warning("shard %d: snapshot refused: the journal says otherwise: %s", self._partition, error)
+                    await self._close_inputs()
             self.reached = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
-            state = await self._replay(self.reached)
+            try:
+                state = await self._replay(self.reached)
+            except RecoveryError as error:
+                raise (unlike or error) from error
             if state.epoch is None and self._elsewhere is not None:
                 check_journal(self._elsewhere.topics or {}, self.now, self._pipeline)
             self.check_journal(state)
@@ -257,6 +268,8 @@ class Recovery:
             raise SnapshotError("its journal was deleted")
         if manifest.partition != self._partition:
             raise SnapshotError(f"it belongs to shard {manifest.partition}")
+        if not self._verify_with:
+            await check_standing(self._broker, Place(self._pipeline.topics.journal, self._partition), manifest)
         try:
             pipeline = parse_foreign(manifest.pipeline, self._pipeline)
         except PipelineError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from typing import Any, Final
 
 from msgspec import Struct
@@ -20,6 +20,9 @@ from driftline.core.output import ModelVersion
 from driftline.core.record import FeatureValue
 
 _NUMBER: Final = struct.Struct("<d")
+_TIME_MAX: Final = 2**63
+_COUNT_MAX: Final = 2**53
+_FEATURES: Final = frozenset({float, int, str, bool, type(None)})
 
 
 class Served(Struct, array_like=True, gc=False):
@@ -179,3 +182,78 @@ class Series:
         series.known = bytearray(known)
         series.served = [Served(*one) for one in served]
         return series
+
+
+def series_fits(kept: Sequence[Any], *, ring: int, horizons: int, season: int, features: int) -> bool:
+    """Whether a list is what `Series.dumped` makes: for a state that others may have written.
+
+    Args:
+        ring: most steps that are kept.
+        features: of an event.
+    """
+    if len(kept) not in (8, 9) or (len(kept) == 9 and not _level_fits(kept[8], season)):
+        return False
+    start_ms, slot, values, known, moved, swung, pairs, served = kept[:8]
+    whole = all(type(one) is int for one in (start_ms, slot, pairs)) and abs(start_ms) < _TIME_MAX
+    if not whole or not 0 <= slot < _COUNT_MAX or not 0 <= pairs < _COUNT_MAX:
+        return False
+    if type(known) is not bytes or not 0 < len(known) <= ring or not _are_numbers(values, len(known)):
+        return False
+    if not (_are_finite(values) and set(known) <= {0, 1} and all(map(_is_amount, (moved, swung)))):
+        return False
+    first = slot - len(known) + 1  # the oldest step that is kept
+    return type(served) is list and len(served) <= horizons and all(
+        _served_fits(one, max(first, slot - horizons + 1), slot, horizons, features) for one in served
+    )  # fmt: skip
+
+
+def _level_fits(level: Any, season: int) -> bool:
+    """Whether it is what `forecast.level` keeps."""
+    if type(level) is not list or len(level) != 3:
+        return False
+    values, last, beyond = level
+    return _are_numbers(values, season) and _is_finite(last) and type(beyond) is int and 0 <= beyond < _COUNT_MAX
+
+
+def _served_fits(one: Any, first: int, last: int, horizons: int, features: int) -> bool:
+    """Whether it is a `Served` that was made after one of these steps."""
+    if type(one) is not list or len(one) not in (9, 10):
+        return False
+    made, given, ahead, halves, scale, level, before, generation, learned, *served = one
+    counts = all(type(count) is int and 0 <= count < _COUNT_MAX for count in (generation, learned))
+    if not counts or type(made) is not int or not first <= made <= last:
+        return False
+    if type(given) is not list or len(given) != features or not {*map(type, given)} <= _FEATURES:
+        return False
+    if not (_are_numbers(ahead, horizons) and _are_numbers(halves, horizons) and all(map(_is_finite, (level, before)))):
+        return False
+    guarded = bool(served) and served[0] is not None
+    return (
+        _is_amount(scale) and scale > 0 and (guarded or _are_finite(ahead))
+        and (not guarded or _instead_fits(served[0], horizons))
+    )  # fmt: skip
+
+
+def _instead_fits(served: Any, horizons: int) -> bool:
+    """Whether it is what the guard had served."""
+    if type(served) is not list or len(served) != 5:
+        return False
+    *numbers, rungs = served
+    named = type(rungs) is list and len(rungs) == horizons and all(type(rung) is str for rung in rungs)
+    return named and all(_are_numbers(one, horizons) for one in numbers)
+
+
+def _are_numbers(numbers: object, count: int) -> bool:
+    return type(numbers) is bytes and len(numbers) == 8 * count
+
+
+def _are_finite(numbers: bytes) -> bool:
+    return all(map(isfinite, array("d", numbers)))
+
+
+def _is_finite(number: object) -> bool:
+    return type(number) in (int, float) and isfinite(number)  # type: ignore[arg-type]  # a number
+
+
+def _is_amount(number: Any) -> bool:
+    return _is_finite(number) and number >= 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from river import base, compose
 
+from driftline.core.recommend.recommender import Recommender
 from driftline.core.river.ahead import Ahead, Direct
 from driftline.core.river.learning_rate import Boosted
 
@@ -31,6 +32,8 @@ def unlikeness(model: Any, own: Any) -> str:
         one = next(own.parts())
         others = (unlikeness(part, one) for part in model.parts())
         return next(filter(None, others), "") or _other_bounds(model, own)
+    if isinstance(own, Recommender) and type(model) is Recommender:
+        return unlikeness(model.model, own.model) or unlikeness(model.popularity, own.popularity)
     if _steps(model) != _steps(own):
         return f"is a {type(model).__name__}, which the pipeline's model expression does not make"
     if other := _another_setting(_settings(model), _settings(own)):

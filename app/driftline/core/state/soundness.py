@@ -11,11 +11,11 @@ Cost: 3 us an event that waits or a key.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Final
 
-from driftline.core.error import SnapshotError
+from driftline.core.forecast.series import series_fits
 from driftline.core.label.early import EarlyLabels, Held
 from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTED, WAITING
 from driftline.core.label.ledger import Ledger
@@ -25,17 +25,18 @@ from driftline.core.metric.kpi import SEGMENTS_MAX, SPANS_MAX, Kpi, Span
 from driftline.core.notation import is_factory
 from driftline.core.output import Stakes
 from driftline.core.place import OWN
+from driftline.core.recommend.recommender import Recommender
+from driftline.core.record import LabelValue
+from driftline.core.river.building import last_step
 from driftline.core.shard.state import Shard
+from driftline.core.state.form import Count, UnsoundError, attributes, conform
+from driftline.core.state.freeze import load_model
 
 TURN: Final = 1_000  # events or keys between two pauses
 KINDS_MAX: Final = 200  # of what waits
 GAP_MAX: Final = 4_096  # segments of events that are gone, whose waits may be over
 _NUMBER_MAX: Final = 2**64  # beyond all times that a record can have, with a wait
 _FATES: Final = frozenset({GONE, WAITING, LABELLED, ASSUMED, EXPIRED, RETRACTED})
-
-
-class UnsoundError(SnapshotError):
-    """A state that none of ours wrote."""
 
 
 def sound(shard: Shard) -> Generator[None, None, tuple[list[Waiting], list[Held]]]:
@@ -49,17 +50,66 @@ def sound(shard: Shard) -> Generator[None, None, tuple[list[Waiting], list[Held]
     """
     waiting = yield from _Events(shard).look()
     early = yield from _early(shard)
-    for part in (shard.strays, shard.watch):
-        for one in fields(part):
-            if one.type == "int":
-                number = getattr(part, one.name)
-                _must(type(number) is int and abs(number) <= 4 * _NUMBER_MAX, f"{one.name} = {number!r:.40}")
+    yield from _formed(shard)
     _check_kpis(shard)
     for keys in shard.history.keys:
-        schemes = shard.history.plan.schemes  # those of forecasts' series come after them, and have a form of their own
-        fits = schemes[keys.store - 1].fits if keys.store <= len(schemes) else None
-        yield from keys.check(fits)
+        schemes = shard.history.plan.schemes  # those of forecasts' series come after them
+        yield from keys.check(schemes[keys.store - 1].fits if keys.store <= len(schemes) else _fits_series(shard))
     return waiting, early
+
+
+_FORMS: Final[dict[str, Any]] = {
+    "watermark_ms": int | None,
+    "begun_ms": int | None,
+    "stamp_ms": int,
+    "positions": dict[str, Count],
+    "counts": dict[str, Count],
+    "drifts": dict[tuple[str, str], Count],
+    "classes": dict[LabelValue, Count],
+    "frozen": bool,
+}
+"""Of what a shard keeps that is no object of a class of ours."""
+_OF_CLASSES: Final = (
+    *("learner", "evaluation", "monitors", "reactor", "episodes", "watch", "maturity", "loading", "strays"),
+    *("commands", "kept", "forecasts", "kpis", "quarantine"),
+)
+
+
+def _formed(shard: Shard) -> Generator[None, None, None]:
+    """Look at the form of everything but events, early labels and keys; see `core.state.form`."""
+    fresh = Shard(shard.pipeline, shard.number)
+    for name, form in _FORMS.items():
+        conform(getattr(shard, name), form, None, (name,))
+    for name in _OF_CLASSES:
+        yield
+        part = getattr(shard, name)
+        conform(part, type(part), getattr(fresh, name), (name,))
+    good, background, own = shard.learner.good, shard.reactor.background, fresh.learner.model
+    models = {"model": shard.learner.model}
+    if attributes(type(own)) is not None and good is not None:
+        models["last good model"] = load_model(shard.pipeline, good)
+    if background is not None:
+        models["background model"] = background.model
+    for name, model in models.items():
+        yield
+        _conform_model(model, own, name)
+
+
+def _conform_model(model: Any, own: Any, name: str) -> None:
+    """Look at the form of a model, as far as it is of our own making."""
+    if attributes(type(own)) is not None:
+        conform(model, type(own), own, (name,))
+    if isinstance(own, Recommender) and attributes(type(last := last_step(own.model))) is not None:
+        conform(last_step(model.model), type(last), last, (name,))
+
+
+def _fits_series(shard: Shard) -> Callable[[list[Any]], bool]:
+    """Whether a list is what is kept of a series."""
+    form = shard.pipeline.forecast
+    if form is None:
+        return lambda kept: False
+    features = len(shard.pipeline.event.names)
+    return partial(series_fits, ring=form.ring, horizons=form.horizons, season=form.season, features=features)
 
 
 def _must(holds: bool, what: str) -> None:

@@ -1,0 +1,490 @@
+"""The form of what a state holds: which attributes each of our classes has, and what may stand in them.
+
+A reading takes any value for any attribute, and the code trusts its own. So a state that no key vouches for is held to
+the table below, part by part, beside a fresh shard of the same pipeline: sizes and settings are equal to its, numbers
+can be counted on and written, and nothing stands where a method belongs. River's own objects are not in the table:
+what they raise costs the record that caused it (`core.fault`), and their structure is compared elsewhere
+(`core.state.likeness`).
+
+Cost: 1 us a value.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import is_dataclass
+from functools import cache
+from math import isfinite
+from types import UnionType
+from typing import Any, Final, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from driftline.core.drift.change_point import Trail
+from driftline.core.drift.feature import CategoryWatch, MissingWatch, SeasonWatch, ValueWatch, VocabularyWatch
+from driftline.core.drift.monitor import Chosen, Flipped, Monitor
+from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.drift.reaction import Background, Reactor
+from driftline.core.drift.reference import Reference, Season
+from driftline.core.error import SnapshotError
+from driftline.core.fault import Faults
+from driftline.core.forecast.board import Board
+from driftline.core.forecast.forecasts import Forecasts
+from driftline.core.forecast.interval import Intervals
+from driftline.core.guard.kept import PARTS, Kept
+from driftline.core.guard.unfamiliar import TEXTS_MAX
+from driftline.core.metric.account import Account
+from driftline.core.metric.culprit import Errors
+from driftline.core.metric.evaluation import Evaluation, _Binned, _Mean, _Replayed
+from driftline.core.metric.kpi import Kpi, Kpis, Span
+from driftline.core.metric.maturity import Delays, Expected, Maturity
+from driftline.core.model.learner import Learner
+from driftline.core.output import Prediction
+from driftline.core.recommend.recommender import Recommender
+from driftline.core.record import Chunk, FeatureValue, LabelValue
+from driftline.core.river.ahead import Direct, PerSeries
+from driftline.core.river.items import LinearItems, Popularity
+from driftline.core.shard.command import Commands
+from driftline.core.shard.upload import Loading
+
+NUMBER_MAX: Final = 2**64 - 1  # of whole numbers: ids and labels have up to 64 bits
+COUNT_MAX: Final = 2**62  # of those that are counted up: what comes of it can still be written
+_SUM_BITS: Final = 256
+_JSON_BYTES_MAX: Final = 1_000_000
+_DEPTH_MAX: Final = 40
+_PLAIN: Final = frozenset({bool, str, bytes, bytearray, type(None)})
+
+Path: TypeAlias = tuple[str, ...]
+
+
+class UnsoundError(SnapshotError):
+    """A state that none of ours wrote."""
+
+
+class Same:
+    """Of an attribute that is as in a fresh shard."""
+
+
+class Finite:
+    """A number that is neither infinite nor NaN."""
+
+
+class Amount:
+    """A finite number of 0 or more."""
+
+
+class Ordered:
+    """A number that can be put in order: not NaN."""
+
+
+class Count:
+    """A whole number of 0 or more."""
+
+
+class Sum:
+    """A whole number that may be of more than 64 bits, as sums of amounts are."""
+
+
+Form: TypeAlias = Mapping[str, Any]
+
+_ACCOUNT: Final[Form] = {
+    "known": dict[str, list[Sum]], "assumed": dict[str, list[Sum]], "waiting": list[Sum], "expired": list[Sum],
+    "lacking": dict[str, int],
+}  # fmt: skip
+
+FORMS: Final[dict[type, Form]] = {
+    Faults: {
+        "calls": Count, "resting": Count, "episode": Count, "open": bool, "_rested": bool, "_recent": deque[int],
+    },
+    Background: {"model": Any, "monitor": str, "began": int, "learned": Count},
+    Reactor: {
+        "cooldown": Same, "factor": Same, "count": Same, "quiet_until": int, "background": Background | None,
+    },
+    # -- forecasts
+    Forecasts: {
+        "intervals": Intervals, "board": Board, "segments": dict[str, Board], "swung": Amount, "sizes": Amount,
+    },
+    Intervals: {
+        "miss": Same, "gain": Same, "window": Same, "alphas": list[Finite], "judged": list[Count],
+        "_kept": list[deque[Ordered]], "_sorted": list[list[Ordered]],
+    },
+    Board: {"sums": Any},
+    Direct: {"models": list[Any], "horizons": Same},
+    PerSeries: {"fresh": Any, "horizons": Same, "series_max": Same, "kept": dict[bytes, tuple[int, Any]]},
+    # -- slates
+    Recommender: {"model": Any, "popularity": Popularity, "_conditions": Any},
+    Popularity: {
+        "prior": Same, "half_life": Same, "items_max": Same, "evicted": Count, "_seen": dict[str, tuple[float, float]],
+        "_requests": Count, "_all": tuple[float, float, float],
+    },
+    LinearItems: {
+        "l2": Same, "half_life": Same, "items_max": Same, "columns_max": Same, "evicted": Count, "ignored": Count,
+        "_columns": dict[str, Count], "_rows": dict[str, Count], "_free": list[Count], "_requests": Count,
+        "_mean": float, "_weight": float, "_noise": tuple[float, float],
+        "_precision": Any, "_inverse": Any, "_moment": Any, "_weights": Any,
+    },
+    # -- drift
+    DriftMonitors: {
+        "task": Same, "names": Same, "warmup_labels": Same, "reference_size": Same, "categories_max": Same,
+        "warning_span": Same, "label_count": Count, "score_count": Count, "direct": Mapping[Any, list[Monitor]],
+        "features": list[tuple[Count, Monitor]], "watches": list[tuple[Count, ValueWatch]], "of_events": Same,
+    },
+    Monitor: {
+        "name": str, "signal": str, "expression": str, "detector": Any, "bad": Same, "reference": Reference | None,
+        "looser": Any, "act": Same, "scale": Same, "warning_span": Same, "unit": Same, "trail": Trail,
+        "observed": Count, "drift_count": Count, "warning_count": Count, "warned": bool, "calm_at": Count,
+        "settled": bool, "moved_from": tuple[float, int] | None, "warns": Same,
+    },
+    Flipped: {"detector": Any, "warns": Same},
+    Trail: {"levels": list[list[float]]},
+    Reference: {"size": Same, "collected": deque[float] | None, "ordered": list[float]},
+    Season: {
+        "period_ms": Same, "size": Same, "slot_max": Same, "frozen": bool, "passed": Count, "_seen": Count,
+        "_periods": int, "_latest": int | None, "_values": list[list[float]], "_strides": list[Count],
+        "_counts": list[Count],
+    },
+    SeasonWatch: {"name": Same, "season": Season, "monitor": Monitor},
+    MissingWatch: {"fill": Same, "_monitors": list[Monitor], "_bit": Any},
+    CategoryWatch: {
+        "name": Same, "size": Same, "rate_max": Same, "warning_span": Same, "known": dict[FeatureValue, Count],
+        "seen": Count, "_chosen": list[Chosen], "_novelty": list[Monitor],
+        "_rates": list[tuple[FeatureValue, list[Monitor]]],
+    },
+    VocabularyWatch: {
+        "name": Same, "size": Same, "seen": Count, "_slots": bytearray, "_monitors": list[Monitor],
+    },
+    # -- metrics
+    Evaluation: {
+        "label_count": int, "unanswered": int, "taken": Count, "window": Same, "revertible": Same,
+        "since": dict[str, Count], "tracks": dict[str, _Mean | _Binned | _Replayed], "_updates": Any,
+    },
+    _Mean: {
+        "count": float, "mean": float, "skipped_count": int, "recent": deque[float | bool], "numbers": deque[int],
+    },
+    _Binned: {"metric": Any, "skipped_count": int, "recent": deque[Count], "numbers": deque[int]},
+    _Replayed: {
+        "metric": Any, "fresh": Any, "input": Same, "count": int, "skipped_count": int,
+        "recent": deque[tuple[Any, Any]], "numbers": deque[int],
+    },
+    Errors: {"latest": deque[tuple[str, float]]},
+    Delays: {"counts": dict[int, Count], "count": Count},
+    Expected: {
+        "window": Same, "sureness": deque[Finite], "pairs": deque[tuple[Finite, bool]], "labels_until_reliable": Count,
+    },
+    Maturity: {
+        "scored": int, "joined": int, "unlabelled": int, "delays": Delays, "expected": Expected | None,
+        "_ages_ms": Same, "ages": list[Evaluation], "_ages_since": Count, "_segments_since": Count, "_feature": Same,
+        "_segment_max": Same, "segments": dict[str, Evaluation], "_span_ms": Same,
+        "span": deque[tuple[int, LabelValue, Prediction]],
+    },
+    Kpis: {"each": dict[str, Kpi], "layouts": list[tuple[str, ...]], "next_ms": int, "_plan": Any},
+    Kpi: {
+        "total": Account, "parts": dict[str, Account], "spans": dict[int, Span], "ended_ms": int, "first_ms": int,
+        "since": int,
+    },
+    Account: _ACCOUNT,
+    Span: {**_ACCOUNT, "ended": bool, "broken": bool},
+    # -- commands
+    Commands: {
+        "floor_ms": int, "crowded_ms": int, "latest": deque[tuple[str, str, int]], "_taken": dict[str, int],
+        "_unsigned": dict[str, int] | None,
+    },
+    Loading: {
+        "load": str, "how": Literal["under way", "whole", "damaged", "given up"], "superseded": Count,
+        "_first": Chunk | None, "_parts": dict[Count, bytes], "_size": Count, "_until_ms": int,
+    },
+    Learner: {
+        "generation": Count, "learned": Count, "_good": bytes | None, "faults": Faults, "_probabilistic": Same,
+        "began": int, "_good_known": Count, "trusted": bool, "_model": Any,
+    },
+}  # fmt: skip
+"""By class, its attributes. Structs and dataclasses have theirs in their own annotations."""
+
+
+def conform(value: Any, form: Any, like: Any = None, path: Path = ()) -> None:
+    """Hold a value to its form, with all that is in it.
+
+    Args:
+        form: a type as an annotation has it.
+        like: what stands there in a fresh shard, if anything.
+
+    Raises:
+        UnsoundError: it is not of it.
+    """
+    if len(path) > _DEPTH_MAX:
+        raise unsound(path, value)
+    if form is Any:
+        return
+    origin = get_origin(form)
+    if origin is None:
+        _conform_plain(value, form, like, path)
+    elif origin in (Union, UnionType):
+        _conform_one_of(value, get_args(form), like, path)
+    elif origin is Literal:
+        _must(type(value) is str and value in get_args(form), path, value)
+    elif origin is tuple:
+        _conform_tuple(value, get_args(form), like, path)
+    else:
+        _conform_container(value, origin, get_args(form), like, path)
+
+
+def unsound(path: Path, value: object) -> UnsoundError:
+    """What is wrong, with the way to it."""
+    try:
+        text = repr(value)[:60]
+    except Exception:  # noqa: BLE001 - of a number with too many digits, or of whatever was made half
+        text = f"a {type(value).__name__}"
+    return UnsoundError(f"it holds {'.'.join(path) or 'a part'} = {text}")
+
+
+def _must(holds: bool, path: Path, value: object) -> None:
+    if not holds:
+        raise unsound(path, value)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number, of a size that can be counted on and written."""
+    return type(value) is float or (type(value) is int and -NUMBER_MAX <= value <= NUMBER_MAX)
+
+
+def _conform_plain(value: Any, form: Any, like: Any, path: Path) -> None:
+    if form is int:
+        _must(type(value) is int and -NUMBER_MAX <= value <= NUMBER_MAX, path, value)
+    elif form is Count:
+        _must(type(value) is int and 0 <= value <= COUNT_MAX, path, value)
+    elif form is float:
+        _must(is_number(value), path, value)
+    elif form is Ordered:
+        _must(is_number(value) and value == value, path, value)
+    elif form is Sum:
+        _must(type(value) is int and value.bit_length() <= _SUM_BITS, path, value)
+    elif form is Finite or form is Amount:
+        _must(is_number(value) and isfinite(value) and (form is Finite or value >= 0), path, value)
+    elif form in _PLAIN or form is None:
+        _must(type(value) is (type(None) if form is None else form), path, value)
+    elif form is object:
+        _must(_is_document(value), path, value)
+    elif form is Same:
+        _must(like is None or (type(value) is type(like) and value == like), path, value)
+    else:
+        _conform_object(value, form, like, path)
+
+
+def _is_document(value: object) -> bool:
+    try:
+        return len(msgspec.json.encode(value)) <= _JSON_BYTES_MAX
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False
+
+
+def _conform_one_of(value: Any, forms: Iterable[Any], like: Any, path: Path) -> None:
+    for form in forms:
+        try:
+            conform(value, form, like, path)
+        except UnsoundError:
+            continue
+        return
+    raise unsound(path, value)
+
+
+def _conform_tuple(value: Any, forms: tuple[Any, ...], like: Any, path: Path) -> None:
+    _must(type(value) is tuple, path, value)
+    if len(forms) == 2 and forms[1] is Ellipsis:
+        forms = (forms[0],) * len(value)
+    _must(len(value) == len(forms), path, value)
+    there = like if type(like) is tuple and len(like) == len(value) else (None,) * len(value)
+    for number, (one, form, other) in enumerate(zip(value, forms, there, strict=True)):
+        conform(one, form, other, (*path, str(number)))
+
+
+def _conform_container(value: Any, kind: type, forms: tuple[Any, ...], like: Any, path: Path) -> None:
+    if issubclass(kind, Mapping):
+        _must(type(value) is dict, path, value)
+        key_form, form = forms
+        there = like if type(like) is dict else {}
+        for key, one in value.items():
+            inner = (*path, repr(key)[:40])
+            conform(key, key_form, None, inner)
+            conform(one, form, there.get(key), inner)
+        return
+    _must(type(value) is kind, path, value)
+    if kind is deque:
+        _must(like is None or value.maxlen == like.maxlen, path, value)
+    others: list[Any] = [None] * len(value)
+    if isinstance(like, list | deque) and len(like) == len(value):
+        others = list(like)
+    for number, (one, other) in enumerate(zip(value, others, strict=True)):
+        conform(one, forms[0], other, (*path, str(number)))
+
+
+def _conform_object(value: Any, form: type, like: Any, path: Path) -> None:
+    """An object of one of our classes, or of one that is derived from it."""
+    kind = type(value)
+    _must(issubclass(kind, form), path, value)
+    other, known = (like if type(like) is kind else None), attributes(kind)
+    if known is None:
+        return
+    for name, one in known.items():
+        _must(hasattr(value, name), (*path, name), "nothing")
+        conform(getattr(value, name), one, getattr(other, name, None), (*path, name))
+    own = {} if other is None else getattr(other, "__dict__", {})
+    for name, one in getattr(value, "__dict__", {}).items():
+        _must(name in known or (name in own and type(one) is type(own[name])), (*path, name), one)
+    rule = next((rule for one, rule in _RULES.items() if issubclass(kind, one)), None)
+    _must(rule is None or rule(value, other), path, value)
+
+
+def attributes(kind: type) -> Form | None:
+    """The form of a class's objects; None of one that has none."""
+    return _attributes(cast("Hashable", kind))  # as mypy does not see of a type[Any]
+
+
+@cache
+def _attributes(kind: Hashable) -> Form | None:
+    if not isinstance(kind, type):
+        return None
+    for one in kind.__mro__:
+        if one in FORMS:
+            return FORMS[one]
+    return get_type_hints(kind) if issubclass(kind, Struct) or is_dataclass(kind) else None
+
+
+# -- what types do not say
+
+
+def _floats(value: object, shape: tuple[int, ...]) -> bool:
+    return type(value) is np.ndarray and value.dtype == np.float64 and value.shape == shape and value.flags.writeable
+
+
+def _board(board: Board, like: Board | None) -> bool:
+    sums = board.sums
+    fits = type(sums) is np.ndarray and _floats(sums, sums.shape if like is None else like.sums.shape)
+    return fits and sums.ndim == 2 and bool(np.isfinite(sums[:, 0]).all()) and bool((abs(sums[:, 0]) < 2**53).all())
+
+
+def _forecasts(forecasts: Forecasts, like: Forecasts | None) -> bool:
+    return all(board.sums.shape == forecasts.board.sums.shape for board in forecasts.segments.values())
+
+
+def _intervals(intervals: Intervals, like: Intervals | None) -> bool:
+    count = len(intervals.alphas) if like is None else len(like.alphas)
+    lists = (intervals.alphas, intervals.judged, intervals._kept, intervals._sorted)
+    ordered = all(sorted(kept) == known for kept, known in zip(intervals._kept, intervals._sorted, strict=False))
+    return all(len(one) == count for one in lists) and ordered
+
+
+def _direct(model: Direct, like: Direct | None) -> bool:
+    return like is None or len(model.models) == len(like.models)
+
+
+def _kept(kept: Kept, like: Kept | None) -> bool:
+    return all(map(_is_series, kept.series.values())) and all(map(_is_known, kept.known)) and all(
+        len(one) == 3 for one in kept.crowds
+    )  # fmt: skip
+
+
+def _is_value(value: object) -> bool:
+    return value is None or (is_number(value) and isfinite(value))  # type: ignore[arg-type]  # a number
+
+
+def _is_series(series: Any) -> bool:
+    """`guard.kept.Series`."""
+    if type(series) is not list or len(series) != 3 or not all(map(_is_value, series[:2])):
+        return False
+    parts = series[2]
+    return type(parts) is dict and all(_is_part(place, part) for place, part in parts.items())
+
+
+def _is_part(place: Any, part: Any) -> bool:
+    """One part of a season: the number of the season, its value, and that of the one before."""
+    if type(place) is not int or not 0 <= place < PARTS or type(part) is not list or len(part) != 3:
+        return False
+    season, value, before = part
+    whole = type(season) is int and abs(season) <= NUMBER_MAX
+    return whole and value is not None and _is_value(value) and _is_value(before)
+
+
+def _is_known(known: Any) -> bool:
+    """`guard.unfamiliar.Known`."""
+    if type(known) is not list or len(known) != 5:
+        return False
+    count, least, most, texts, once = known
+    whole = all(type(one) is int and 0 <= one <= NUMBER_MAX for one in (count, once))
+    ends = _is_value(least) and _is_value(most) and (least is None) == (most is None)
+    return whole and ends and (
+        texts is None
+        or (
+            type(texts) is dict
+            and len(texts) <= TEXTS_MAX
+            and all(type(text) in (str, bool) and type(one) is int for text, one in texts.items())
+        )
+    )  # fmt: skip
+
+
+def _trail(trail: Trail, like: Trail | None) -> bool:
+    return 0 < len(trail.levels) <= 64
+
+
+def _slots(watch: VocabularyWatch, like: VocabularyWatch | None) -> bool:
+    return like is None or len(watch._slots) == len(like._slots)
+
+
+def _reference(reference: Reference, like: Reference | None) -> bool:
+    """One that is frozen is full."""
+    return len(reference.ordered) == (reference.size if reference.collected is None else 0)
+
+
+def _season(season: Season, like: Season | None) -> bool:
+    count = len(like._values) if like is not None else len(season._values)
+    lists = (season._values, season._strides, season._counts)
+    return all(len(one) == count for one in lists) and all(season._strides)
+
+
+def _linear(items: LinearItems, like: LinearItems | None) -> bool:
+    """Arrays of one shape, and rows and columns within them."""
+    if type(items._moment) is not np.ndarray or items._moment.ndim != 2:
+        return False
+    rows, width = items._moment.shape
+    arrays = ((items._precision, (rows, width, width)), (items._inverse, (rows, width, width)))
+    flat = ((items._moment, (rows, width)), (items._weights, (rows, width)))
+    used = [*items._rows.values(), *items._free]
+    columns = list(items._columns.values())
+    return (
+        all(_floats(*one) for one in (*arrays, *flat))
+        and rows <= items.items_max
+        and 0 < width <= items.columns_max
+        and len(set(used)) == len(used) <= rows
+        and all(row < len(used) for row in used)
+        and columns == list(range(len(columns)))
+        and 0 < len(columns) <= width
+        and items._noise[1] > 0
+    )
+
+
+def _popularity(items: Popularity, like: Popularity | None) -> bool:
+    return len(items._seen) <= items.items_max and items._all[0] >= 0
+
+
+def _loading(loading: Loading, like: Loading | None) -> bool:
+    """What is under way has a first part, and nothing else has."""
+    return (loading.how == "under way") == (loading._first is not None)
+
+
+_RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
+    Board: _board,
+    Forecasts: _forecasts,
+    Intervals: _intervals,
+    Direct: _direct,
+    Kept: _kept,
+    Trail: _trail,
+    VocabularyWatch: _slots,
+    Reference: _reference,
+    Season: _season,
+    LinearItems: _linear,
+    Popularity: _popularity,
+    Loading: _loading,
+}
+"""By class, what must hold of an object beside its form; see `conform`."""

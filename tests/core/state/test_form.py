@@ -1,0 +1,237 @@
+"""What a state holds has the form that our code gives it, or the state is refused, where no key vouches for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from math import nan
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pytest
+from msgspec import Struct, structs
+
+from driftline.core.error import SnapshotError
+from driftline.core.pickle.allowlist import OWN
+from driftline.core.river.ahead import Ahead
+from driftline.core.state.form import attributes
+from driftline.core.state.freeze import _KEPT, dump, load
+from driftline.engine.note import note_of
+from driftline.engine.trial import check_works
+from tests.support.lived import Life, pipelines
+
+PIPELINES = pipelines()
+LIVED_FOR = 123
+OTHERS = frozenset(  # River's kind: a model, a metric or a part of one, whose exceptions are the model's
+    {
+        "Arrivals", "AveragePrecision", "Boosted", "Brier", "ClickRate", "Confusion", "Coverage", "ECE",
+        "EchoClassifier", "EchoRegressor", "Explored", "Hit", "NDCG", "PopularityReward", "ROCAUC", "Reward", "Select",
+        "Uplift", "_Counts", "_Rows",
+        "Ledger", "EarlyLabels",  # looked at event by event, and label by label
+        "ValueWatch",  # an abstract base
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lived() -> dict[str, bytes]:
+    """The states of all pipelines."""
+    found = {}
+    for name, pipeline in PIPELINES.items():
+        life = Life(pipeline)
+        life.run(LIVED_FOR)
+        found[name] = dump(life.shard)
+    return found
+
+
+def test_every_class_that_a_state_may_hold_has_a_form() -> None:
+    for module, names in OWN.items():
+        for name in names.split():
+            kind = getattr(import_module(f"driftline.core.{module}"), name)
+            assert (attributes(kind) is not None) != (name in OTHERS), f"{name} is in no table"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_state_of_ours_has_it_at_any_age(name: str) -> None:
+    life = Life(PIPELINES[name])
+    for count in (0, 1, 30, 100):
+        life.run(count)
+        check_works(load(life.pipeline, 0, dump(life.shard)))
+    life.end()
+    check_works(load(life.pipeline, 0, dump(life.shard)))
+
+
+def past(change: Callable[[list[Any]], object]) -> Callable[[Any], object]:
+    """A change of what is kept of one series."""
+
+    def changed(shard: Any) -> None:
+        segment = shard.history.series._open
+        place = max(number for number, kept in enumerate(segment.pasts) if kept is not None)
+        kept = msgspec.msgpack.decode(segment.pasts[place])
+        change(kept)
+        segment.pasts[place] = msgspec.msgpack.encode(kept)
+
+    return changed
+
+
+def held(**changes: Any) -> Callable[[Any], object]:
+    def changed(shard: Any) -> None:
+        event_id, one = next(iter(shard.kept.held.items()))
+        shard.kept.held[event_id] = structs.replace(one, **changes)
+
+    return changed
+
+
+def put(path: str, value: object) -> Callable[[Any], object]:
+    """Put something in the place of an attribute."""
+
+    def changed(shard: Any) -> None:
+        *way, last = path.split(".")
+        for name in way:
+            shard = getattr(shard, name)
+        object.__setattr__(shard, last, value)
+
+    return changed
+
+
+HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "the sizes of a series are texts": ("forecast", put("forecasts.sizes", np.array(["a", "b"]))),
+    "sums that are not finite": ("forecast", put("forecasts.swung", nan)),
+    "a board of no horizons": ("forecast", lambda shard: put("sums", np.zeros((0, 13)))(shard.forecasts.segments["t"])),
+    "a board with no count": ("forecast", put("forecasts.board.sums", np.full((4, 13), nan))),
+    "intervals of one horizon": ("forecast", lambda shard: shard.forecasts.intervals.alphas.pop()),
+    "residuals without an order": ("forecast", lambda shard: shard.forecasts.intervals._kept[0].append(nan)),
+    "a window without an end": ("forecast", put("forecasts.intervals.window", 2**40)),
+    "data in place of a method": ("forecast", put("forecasts.intervals.halves", 1)),
+    "a series of half a number": ("forecast", past(lambda kept: kept.__setitem__(2, kept[2][:-1]))),
+    "a series without values": ("forecast", past(lambda kept: kept.__setitem__(slice(2, 4), [b"", b""]))),
+    "a series of no time": ("forecast", past(lambda kept: kept.__setitem__(0, "then"))),
+    "a series longer than is kept": (
+        "forecast", past(lambda kept: kept.__setitem__(slice(2, 4), [bytes(8 * 9_000), bytes(9_000)])),
+    ),
+    "a forecast from before its series": ("forecast", past(lambda kept: kept[7][0].__setitem__(0, -5))),
+    "a forecast of few horizons": ("forecast", past(lambda kept: kept[7][0].__setitem__(2, b""))),
+    "a forecast of no scale": ("forecast", past(lambda kept: kept[7][0].__setitem__(4, 0.0))),
+    "a level of no season": ("series", past(lambda kept: kept[8].__setitem__(0, b""))),
+    "a forecast of the guard without rungs": ("forecast", past(
+        lambda kept: kept[7].__setitem__(0, [*kept[7][0][:9], [bytes(32), bytes(32), bytes(32), bytes(32), []]])
+    )),
+    "fewer models than horizons": ("forecast", lambda shard: shard.learner.model.models.pop()),
+    "a generation that is a text": ("slates", put("learner.generation", "\x1b[31m")),
+    "an item in no row": ("slates", lambda shard: shard.learner.model.model._rows.update(a=77)),
+    "rows of less than their width": ("slates", put("learner.model.model._precision", np.zeros((1, 2, 2)))),
+    "items let go that are a text": ("slates", put("learner.model.popularity.evicted", "many")),
+    "popularity without a bound": ("popular", put("learner.model.popularity.items_max", 2**40)),
+    "rewards that are texts": ("popular", lambda shard: shard.learner.model.popularity._seen.update(a=("1", "2"))),
+    "another model within": ("popular", lambda shard: put("model", shard.learner.model.model["LinearRegression"])(
+        shard.learner.model
+    )),
+    "a deadline that is a text": ("guarded number", held(deadline_ms="soon")),
+    "a review of nothing": ("guarded number", lambda shard: shard.kept.held.update(e=None)),
+    "tripped by no rung": ("guarded class", held(tripped=[1])),
+    "a key that is a list": ("guarded number", held(series=[1])),
+    "decisions that are numbers": ("guarded class", lambda shard: shard.kept.decided.update(e5=0.5)),
+    "a last value that is a text": ("guarded number", lambda shard: next(iter(shard.kept.series.values())).__setitem__(
+        0, "much"
+    )),
+    "a season of a part too many": ("guarded number", lambda shard: next(iter(shard.kept.series.values()))[2].update(
+        {99: [1, 2.0, None]}
+    )),
+    "a count of clean ones that is none": ("guarded number", put("kept.clean", None)),
+    "known values of few parts": ("guarded class", lambda shard: shard.kept.known[0].pop()),
+    "a crowd of two numbers": ("guarded class", lambda shard: shard.kept.crowds.append([1, 2])),
+    "trips that are texts": ("guarded class", lambda shard: shard.kept.trips.update(untrained="x")),
+    "an amount that no entry holds": ("guarded class", lambda shard: shard.kpis.each["loss"].total.known.update(
+        false_negative=[1, 10**400, 0]
+    )),
+    "a vocabulary of few slots": ("texts", lambda shard: put("_slots", bytearray(3))(shard.monitors.watches[0][1])),
+    "a warm-up that is a list": ("texts", put("monitors.warmup_labels", [1])),
+    "a class counted by a deque": ("texts", lambda shard: shard.classes.update(b=deque([1]))),
+    "commands in a tuple": ("texts", put("commands.latest", ())),
+    "a metric's window without an end": ("texts", lambda shard: put("recent", deque())(
+        next(iter(shard.evaluation.tracks.values()))
+    )),
+    "a number of labels that is a tuple": ("texts", put("evaluation.taken", (1,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_has_not_is_refused(name: str, lived: dict[str, bytes]) -> None:
+    kind, change = HOSTILE[name]
+    shard = load(PIPELINES[kind], 0, lived[kind])
+    change(shard)
+    with pytest.raises(SnapshotError):
+        check_works(load(PIPELINES[kind], 0, dump(shard)))
+
+
+# -- any part, by chance
+
+VALUES: list[Any] = [
+    None, True, -1, 0, 3, 2**31, 2**65, 2**70, 10**400, -2.5, nan, float("inf"), 1e308, "", "x", "\x1b[31m\0", b"",
+    b"xy", [], {}, (), [[[1]]], {"a": 1}, np.zeros((2, 3)), np.array(["a"]), 1j, deque(maxlen=0), {1, 2},
+]  # fmt: skip
+LEFT_ALONE = frozenset({"pipeline", "_form", "_rows", "_pipeline", "_conditions", "plan", "_transform", "_updates"})
+
+
+def places(whole: Any) -> Iterator[tuple[Any, Callable[[Any], object]]]:
+    """What something holds, and how to put something else there."""
+    if isinstance(whole, dict):
+        yield from [(one, partial(whole.__setitem__, key)) for key, one in list(whole.items())[:50]]
+    elif isinstance(whole, list | deque):
+        yield from [(one, partial(whole.__setitem__, place)) for place, one in enumerate(list(whole)[:50])]
+    elif isinstance(whole, Struct):
+        yield from [
+            (getattr(whole, name), partial(structs.force_setattr, whole, name)) for name in whole.__struct_fields__
+        ]
+    else:
+        slots = [name for kind in type(whole).__mro__ for name in kind.__dict__.get("__slots__", ())]
+        for name in [*getattr(whole, "__dict__", {}), *(slots if not isinstance(whole, Ahead) else ())]:
+            if name not in LEFT_ALONE and hasattr(whole, name):
+                yield getattr(whole, name), partial(object.__setattr__, whole, name)
+
+
+def spoil(shard: Any, random: Random) -> str:
+    """Put something somewhere; returns where and what."""
+    name = random.choice([one for one in _KEPT if one not in ("pending", "early", "history")])
+    part = getattr(shard, name)
+    place: Callable[[Any], object] = partial(setattr, shard, name)
+    for _ in range(random.choice((0, 1, 1, 2, 2, 3, 4, 6))):
+        inner = list(places(part)) if not callable(part) or hasattr(part, "__dict__") else []
+        if not inner:
+            break
+        part, place = random.choice(inner)
+    value = random.choice(VALUES)
+    place(value)
+    return f"{name}: {value!r:.50} in place of {part!r:.50}"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_whatever_stands_anywhere_is_refused_or_harmless(name: str, lived: dict[str, bytes]) -> None:
+    random, pipeline, refused = Random(name), PIPELINES[name], 0
+    for _ in range(12):
+        shard = load(pipeline, 0, lived[name])
+        spoilt = spoil(shard, random)
+        try:
+            frozen = dump(shard)
+        except Exception:  # noqa: BLE001 - it cannot even be written
+            continue
+        try:
+            other = load(pipeline, 0, frozen)
+            check_works(other)
+        except SnapshotError:
+            refused += 1
+            continue
+        try:
+            life = Life(pipeline, other, at=LIVED_FOR)
+            life.run(40)
+            life.end()
+            orjson.dumps(note_of(other, {}), option=orjson.OPT_NON_STR_KEYS)
+            check_works(load(pipeline, 0, dump(other)))
+        except Exception as error:  # any is a fault; which part it was is what one wants to know
+            raise AssertionError(spoilt) from error
+    assert refused >= 3
