@@ -1,0 +1,181 @@
+"""The page in a real browser, over boards that tests make."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from driftline.config import Settings
+from driftline.web import site as pages
+from driftline.web import stream as streams
+from driftline.web.record import Review, Score
+from driftline.web.site import Site
+from driftline.web.stream import Stream
+from tests.support.browser import CHROMIUM, Page, browser
+from tests.support.pipelines import pipeline, settings
+from tests.web.test_board import NOW_MS, alert, note
+from tests.web.test_site import TOKEN, StillFeed
+
+HOSTILE = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
+EPISODE = "cards-0-loss-e7"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: `apt-get install chromium`, or another package of it"),
+]
+
+
+@pytest.fixture
+def feed(monkeypatch: pytest.MonkeyPatch) -> StillFeed:
+    monkeypatch.setattr(streams, "TICK_S", 0.05)
+    made = StillFeed(settings("127.0.0.1:1"))
+    for minute in range(50):
+        at_ms = NOW_MS + minute * 60_000
+        made.board.take_entry(0, at_ms, note(watermark_ms=at_ms, window_metrics={"Accuracy": 0.9 - minute / 100}))
+    return made
+
+
+@asynccontextmanager
+async def served(feed: StillFeed, at: Settings | None = None) -> AsyncIterator[tuple[str, web.AppRunner]]:
+    """The page on a port; what holds predictions is in its pipeline."""
+    at = at or settings("127.0.0.1:1")
+    holding = pipeline(guard={"range": {"max": 0.9, "action": "hold"}, "hold": {"wait": "1h", "then": "withhold"}})
+    site = Site(holding, at)
+    site._stream = Stream(feed, holding)
+    app = web.Application()
+    site.add_to(app)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", runner
+    finally:
+        await runner.cleanup()
+
+
+def text_of(name: str) -> str:
+    return f"document.getElementById('{name}').innerText"
+
+
+async def shown(page: Page, url: str) -> None:
+    await page.show(url)
+    await page.until("document.getElementById('verdict').dataset.level === 'good'")
+
+
+async def test_it_goes_on_by_itself_and_says_what_is_wrong(feed: StillFeed) -> None:
+    async with served(feed) as (url, runner), browser() as page:
+        await shown(page, url)
+        assert await page.value(text_of("sentence")) == "All is well."
+        assert "Accuracy" in await page.value("document.getElementById('chart').getAttribute('aria-label')")
+        assert await page.value("document.querySelectorAll('#chart canvas').length") == 1
+        feed.board.take_alert(0, NOW_MS, alert(severity="critical", acknowledged=True, acknowledged_by="ana"))
+        await page.until("document.getElementById('verdict').dataset.level === 'bad'")
+        assert await page.value(text_of("sentence")) == "The model is worse than it was. Acknowledged by ana."
+        assert "Alert (1)" in await page.value(text_of("legend"))
+        feed._away_ms = NOW_MS - 5_000
+        await page.until(f"{text_of('sentence')}.startsWith('Kafka does not answer')")
+        assert "unknown" in await page.value(text_of("figures"))
+        await runner.cleanup()
+        await page.until(f"{text_of('sentence')}.startsWith('This worker does not answer')")
+        assert await page.value("document.body.classList.contains('stale')")
+        assert not page.complaints
+
+
+async def test_what_topics_say_is_text(feed: StillFeed) -> None:
+    there = feed.board
+    hostile: dict[str, Any] = {
+        "sentence": HOSTILE,
+        "kind": HOSTILE,
+        "audience": [HOSTILE],
+        "acknowledged_by": HOSTILE,
+        "runbook": "javascript:window.harmed=1",
+        "evidence": {HOSTILE: HOSTILE},
+    }
+    there.take_alert(0, NOW_MS, alert(HOSTILE, **hostile))
+    there.take_review(
+        Review(output_id=HOSTILE, event_id=HOSTILE, state="held", prediction=HOSTILE, features={HOSTILE: HOSTILE})
+    )
+    there.take_score(Score(HOSTILE, HOSTILE, NOW_MS, HOSTILE, prediction=HOSTILE))
+    there.take_members([(HOSTILE, HOSTILE, (0,))], NOW_MS)
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url)
+        await page.until(f"{text_of('episodes-list')}.includes('<img')")
+        await page.value("document.querySelectorAll('details').forEach(one => one.open = true)")
+        for name in ("sentence", "reviews-list", "scores-list", "workers-list", "happened-list"):
+            assert "<img" in await page.value(text_of(name)), name
+        assert await page.value("document.images.length") == 0
+        assert await page.value("[...document.links].every(one => one.protocol.startsWith('http'))")
+        assert await page.value("window.harmed === undefined")
+        assert not page.complaints, "its policy had nothing to refuse"
+
+
+@pytest.mark.parametrize("width", [390, 1366, 2560])
+async def test_nothing_is_wider_than_the_screen(feed: StillFeed, width: int) -> None:
+    feed.board.take_alert(0, NOW_MS, alert("cards-0-" + "x" * 300, sentence="y" * 500))
+    feed.board.take_score(Score("e-0-7-0", "z" * 200, NOW_MS, "served"))
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url, width, 900, dark=width == 390)
+        await page.until(f"{text_of('episodes-list')}.includes('yyy')")
+        assert await page.value("document.documentElement.scrollWidth") <= width
+
+
+async def test_by_keyboard(feed: StillFeed) -> None:
+    async with served(feed) as (url, _), browser() as page:
+        await shown(page, url)
+        await page.value("document.querySelector('#roles input').focus()")
+        await page.press("ArrowRight")
+        assert await page.until("state.role") == "operations"
+        assert await page.value("document.getElementById('cards').children[0].id") == "workers"
+        await page.value("document.getElementById('chart').focus()")
+        await page.press("ArrowLeft")
+        first = await page.until(text_of("readout"))
+        await page.press("ArrowLeft")
+        assert await page.value(text_of("readout")) != first
+        names = await page.value(
+            "[...document.querySelectorAll('button, input, select, [tabindex=\"0\"]')]"
+            ".filter(one => !(one.labels?.length || one.getAttribute('aria-label') || one.innerText.trim()))"
+            ".map(one => one.outerHTML)"
+        )
+        assert not names, "each has a name for a screen reader"
+
+
+async def test_with_the_token_an_alert_is_acknowledged(feed: StillFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    async def carry_out(document: Any, *_: Any) -> tuple[bool, str]:
+        asked.append(document)
+        return True, "done"
+
+    monkeypatch.setattr(pages, "carry_out", carry_out)
+    feed.board.take_alert(0, NOW_MS, alert(EPISODE))
+    async with (
+        served(feed, settings("127.0.0.1:1").model_copy(update={"web_token": TOKEN})) as (url, _),
+        browser() as page,
+    ):
+        await page.show(url)
+        await page.until("document.querySelector('#episodes-list button') !== null")
+        press = "document.querySelector('#episodes-list button').click()"
+        await page.value(press)
+        await page.until(f"{text_of('episodes-list')}.includes('give the token')")
+        assert not asked
+        await page.value(
+            f"document.getElementById('by').value = 'ana'; document.getElementById('token').value = '{TOKEN}';"
+            "document.querySelector('#token-form button').click()"
+        )
+        await page.value(press)
+        await page.until(f"{text_of('episodes-list')}.includes('done')")
+        assert asked == [{"command": "acknowledge", "episode": EPISODE, "by": "ana"}]
+
+
+async def test_without_a_token_nothing_can_be_done(feed: StillFeed) -> None:
+    feed.board.take_alert(0, NOW_MS, alert(EPISODE))
+    feed.board.take_review(Review(output_id="e-0-1-5", event_id=1, state="held"))
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url)
+        await page.until(f"{text_of('reviews-list')}.includes('the model predicts')")
+        assert await page.value("document.querySelectorAll('#episodes button, #reviews button').length") == 0
+        assert await page.value("document.getElementById('token-form').hidden")
