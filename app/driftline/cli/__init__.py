@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "produce": "Send a data file as events and delayed labels.",
     "tail": "Print scores, outcomes, alerts or rejected records as they arrive.",
     "control": "Send a command: freeze, reset, load, acknowledge, silence, ...",
+    "guard": "Find limits for predictions, from history.",
     "review": "Decide about predictions that the guard holds: list, approve, edit, refuse.",
     "status": "Show every shard: positions, lag, pending events, metrics.",
     "digest": "Sum up a span of time for a role: KPIs, changes, what was done, what to decide.",

@@ -47,6 +47,11 @@ forecast:
   interval: 0.9
   transform: sqrt           # counts: their noise grows with their size
 model: BayesianLinearRegression()
+guard:
+  untrained: {{labels_min: 500, action: flag}}                  # observations
+  range: {{min: 0, max: 5000, action: clip}}
+  step: {{ratio_max: 4, tolerance: 1, settle: 28, action: fallback}}     # a wrong unit, not a promotion
+  fallback: [seasonal, last_value]
 metrics: [MAE, RMSE]
 drift:
   error: ADWIN(delta=0.002)

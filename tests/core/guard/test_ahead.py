@@ -94,10 +94,10 @@ def test_intervals_end_where_the_range_does_and_never_turn_round() -> None:
     assert cut
 
 
-def test_a_step_is_measured_from_the_same_time_in_the_season_and_from_the_last_observation() -> None:
+def test_a_step_is_measured_from_the_same_time_in_the_season_and_from_the_latest_median() -> None:
     feed = fed({"step": {"ratio_max": 1.5, "action": "withhold"}})
-    score = served(feed, 40.0, 12.0, 200.0, 3.0, day=READY)  # after a Sunday of 10: Monday, Tuesday, ...
-    assert values(score) == (None, 12.0, None, None)
+    score = served(feed, 40.0, 35.0, 13.5, 3.0, day=READY)  # 20, 22, 24 and 26 last week; the median is 24
+    assert values(score) == (None, 35.0, None, None)
     assert score.guard == "withheld"
     assert score.prediction == NOTHING
 

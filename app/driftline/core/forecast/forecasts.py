@@ -375,7 +375,9 @@ class Forecasts:
             return
         series = Series.load(past)
         if trusted and series.level is not None:
-            series.level = Level.of(series, self._form.season).dumped()
+            beyond = Level.load(series.level).beyond
+            if beyond:
+                series.level = Level.of(series, self._form.season, beyond).dumped()
         slot = series.slot_of(forecast.time_ms, self._form.step_ms)
         gone = max(0, series.slot - slot)
         for kept in series.served:

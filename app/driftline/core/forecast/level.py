@@ -1,8 +1,8 @@
 """Where a series is, by those of its observations that lie within the step limits of the guard.
 
 An observation counts if it is near enough to the latest one of the same time in the season that counted, or to the
-latest of all: so neither a promotion nor a unit that changes from pieces to pallets moves what forecasts are measured
-against. A series does move to another level at last: after so many observations in a row that did not count, or when a
+median of the latest few that did: one odd value moves neither far, and a unit that changes from pieces to pallets moves
+nothing. A series does move to another level at last: after so many observations in a row that did not count, or when a
 person approves a forecast that was made of them.
 """
 
@@ -11,9 +11,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from math import isnan, nan
-from typing import Any
+from typing import Any, Final
 
 from driftline.core.forecast.series import Series
+
+RECENT: Final = 9
 
 
 class Level:
@@ -21,33 +23,47 @@ class Level:
 
     Attributes:
         values: by step of the season, the latest observation that counted; NaN before the first.
-        last: the latest that counted.
+        recent: the latest `RECENT` that counted, the last one last.
         beyond: observations in a row that did not count.
     """
 
-    __slots__ = ("beyond", "last", "values")
+    __slots__ = ("beyond", "recent", "values")
 
-    def __init__(self, values: list[float], last: float, beyond: int = 0) -> None:
+    def __init__(self, values: list[float], recent: list[float], beyond: int = 0) -> None:
         self.values = values
-        self.last = last
+        self.recent = recent
         self.beyond = beyond
 
     @classmethod
-    def of(cls, series: Series, season: int) -> Level:
-        """As if all that is known of a series counted."""
+    def of(cls, series: Series, season: int, steps: int | None = None) -> Level:
+        """As if the latest steps of a series counted, and nothing before them.
+
+        Args:
+            steps: how many; None: all that are known.
+        """
+        known = series.values if steps is None else series.values[-steps:]
         values = [nan] * season
-        count = min(season, len(series.values))
-        for back in range(count):
-            values[(series.slot - back) % season] = series.values[-1 - back]
-        return cls(values, series.values[-1])
+        for back in range(min(season, len(known))):
+            values[(series.slot - back) % season] = known[-1 - back]
+        return cls(values, known[-RECENT:])
 
     @classmethod
     def load(cls, kept: Sequence[Any]) -> Level:
-        values, last, beyond = kept
-        return cls(array("d", values).tolist(), last, beyond)
+        values, recent, beyond = kept
+        return cls(array("d", values).tolist(), array("d", recent).tolist(), beyond)
 
     def dumped(self) -> list[Any]:
-        return [array("d", self.values).tobytes(), self.last, self.beyond]
+        return [array("d", self.values).tobytes(), array("d", self.recent).tobytes(), self.beyond]
+
+    @property
+    def last(self) -> float:
+        """The latest observation that counted."""
+        return self.recent[-1]
+
+    @property
+    def middle(self) -> float:
+        """The median of the latest that counted; of an even number of them, the upper one."""
+        return sorted(self.recent)[len(self.recent) // 2]
 
     def at(self, slot: int) -> float | None:
         """The latest observation that counted, of the same time in the season as a step."""
@@ -61,8 +77,9 @@ class Level:
             near: whether a value is within the limits of another.
         """
         earlier = self.at(slot)
-        if earlier is None or near(value, earlier) or near(value, self.last):
-            self.values[slot % len(self.values)] = self.last = value
+        if earlier is None or near(value, earlier) or near(value, self.middle):
+            self.values[slot % len(self.values)] = value
+            self.recent = [*self.recent[1 - RECENT :], value]
             self.beyond = 0
         else:
             self.beyond += 1

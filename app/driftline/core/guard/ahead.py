@@ -1,9 +1,10 @@
 """The guard of forecasts: each horizon climbs the rungs by itself, and has a fallback of its own.
 
 A step is measured from where the series is (`core.forecast.level`): the latest observation of the same time in the
-season that lies within the limits, or the latest of all; a forecast passes if it is near enough to one of them. Of what
-is served in place of a forecast, the interval is the one that the forecast would have had, around the new value. Bounds
-are cut off where the range ends, so an interval never reaches what the limits exclude, and never turns round.
+season that lies within the limits, or the median of the latest few; a forecast passes if it is near enough to one of
+them. Of what is served in place of a forecast, the interval is the one that the forecast would have had, around the new
+value. Bounds are cut off where the range ends, so an interval never reaches what the limits exclude, and never turns
+round.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class AheadLadder(Ladder):
         else:
             level.take(found.slot, found.value, step.near)
             if level.beyond >= self._settle:
-                level = Level.of(series, self._season)
+                level = Level.of(series, self._season, level.beyond)
         series.level = level.dumped()
 
     # -- a forecast
@@ -161,7 +162,7 @@ class _Climb:
         low, high = self._lower[place], self._upper[place]
         case.value, case.learned = value, learned
         case.width = None if low is None or high is None else high - low
-        case.near = () if self._level is None else (self._level.at(self._found.slot + horizon), self._level.last)
+        case.near = () if self._level is None else (self._level.at(self._found.slot + horizon), self._level.middle)
         if value is None:
             self._rungs[place] = "finite"
             self._replace(place, ladder._fallbacks)

@@ -1,0 +1,232 @@
+"""Limits for a guard, from history: what was seen, and how often each limit would have tripped.
+
+The history is folded twice: without a guard, to see labels, jumps and intervals, and with the guard that follows from
+them, which counts its trips as it would have live. What is proposed lets all labels of the history pass but one in
+`ODD`: a person decides whether the others were faults.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from math import ceil, floor, inf, isfinite, log10
+from typing import Any, Final
+
+from msgspec import Struct
+
+from driftline.author.limits import LABELS_MIN, around
+from driftline.core.error import InputFileError
+from driftline.core.fold.step import step
+from driftline.core.guard.kept import Kept
+from driftline.core.guard.share import EVEN, EVENTS_MIN
+from driftline.core.history.history import key_of
+from driftline.core.oracle import Oracle
+from driftline.core.output import Outcome, Score
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.shard.state import Shard
+from driftline.core.task import task_of
+
+ODD: Final = 1_000
+SEEN_MAX: Final = 2_000_000  # numbers of a kind; later ones are not looked at
+PAIRS_MIN: Final = 100  # of anything, before a limit is made of it
+WINDOW_MS: Final = 600_000
+SURPRISE: Final = 0.99
+_RECENT: Final = 9
+
+
+class Suggestion(Struct, frozen=True):
+    """A guard.
+
+    Args:
+        guard: as a pipeline file has it.
+        why: by rung, what it was made from.
+        trips: by rung, how often it would have tripped.
+        scored: predictions, of which.
+    """
+
+    guard: dict[str, Any]
+    why: dict[str, str]
+    trips: dict[str, int]
+    scored: int
+
+
+class _Seen:
+    """What a history shows."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        task, form = task_of(pipeline.task), pipeline.forecast
+        self._numeric = task.labels.numeric
+        self._ahead = form is not None
+        guard = pipeline.guard
+        by = guard.by if guard is not None else ()
+        names = list(pipeline.event.names)
+        self._places = tuple([names.index(name) for name in by]) if all(name in names for name in by) else ()
+        self.series = self._ahead or bool(self._places)
+        self.least, self.most = inf, -inf
+        self.jumps, self.sizes, self.widths = array("d"), array("d"), array("d")
+        self._last: dict[Any, tuple[list[float], dict[int, float]]] = {}
+        self._season = form.season if form is not None else 1
+        decision = pipeline.decision
+        self._threshold = EVEN if decision is None else decision.threshold
+        self._crowd = Kept()
+        self.crowded = 0.0
+        self.asked = 0
+
+    def score(self, score: Score) -> None:
+        self.asked += 1
+        value = score.prediction.value
+        if not self._numeric and value is not None:
+            positives, events = self._crowd.crowd(value >= self._threshold, score.time_ms, WINDOW_MS)
+            if events >= EVENTS_MIN:
+                self.crowded = max(self.crowded, positives / events)
+        if score.forecast is not None and len(self.widths) < SEEN_MAX:
+            for ahead, low, high in zip(score.forecast.values, score.forecast.lower, score.forecast.upper, strict=True):
+                if ahead and low is not None and high is not None:
+                    self.widths.append((high - low) / abs(ahead))
+
+    def outcome(self, outcome: Outcome) -> None:
+        label = outcome.label
+        if outcome.kind != "joined" or not self._numeric or label is None or isinstance(label, str):
+            return
+        value = float(label)
+        self.least, self.most = min(self.least, value), max(self.most, value)
+        if not self.series or len(self.jumps) >= SEEN_MAX:
+            return
+        self.sizes.append(abs(value))
+        slot = 0
+        if outcome.judged is not None:
+            key: Any = outcome.judged.series
+            slot = outcome.judged.time_ms // outcome.judged.step_ms
+        else:
+            key = key_of(self._places, outcome.features or (), ()) if not self._ahead else None
+        if key is not None:
+            self._jump(key, value, slot % self._season)
+
+    def _jump(self, key: Any, value: float, phase: int) -> None:
+        """How many times the value is as large as its series lets expect, or as small."""
+        recent, phases = self._last.setdefault(key, ([], {}))
+        near = [phases[phase]] if phase in phases else []
+        if recent:
+            near.append(sorted(recent)[len(recent) // 2])
+        if near:
+            self.jumps.append(min(_times(value, one) for one in near))
+        recent.append(value)
+        del recent[:-_RECENT]
+        phases[phase] = value
+
+
+def _times(value: float, other: float) -> float:
+    small, large = sorted((abs(value), abs(other)))
+    if (value < 0) != (other < 0) and small:
+        return inf
+    return large / small if small else (inf if large else 1.0)
+
+
+def suggest(pipeline: Pipeline, batches: Callable[[Pipeline], Any]) -> Suggestion:
+    """Limits for a pipeline.
+
+    Args:
+        batches: opens the history anew for a pipeline, in batches of records.
+
+    Raises:
+        InputFileError: nothing was learned from it.
+    """
+    document = {key: value for key, value in pipeline.resolved().items() if key != "guard"}
+    before = parse_pipeline(_without_review(document))
+    seen = _Seen(pipeline)
+    shard = _fold(before, batches, seen)
+    if not shard.counts.get("learned"):
+        raise InputFileError("nothing was learned from the history, so no limits can be made of it")
+    guard, why = _proposed(pipeline, seen)
+    trial = parse_pipeline({**_without_review(document), "guard": guard})
+    after = _fold(trial, batches, None)
+    trips = {
+        rung: sum(count for what, count in after.counts.items() if what.startswith(f"guard_{rung}_")) for rung in guard
+    }
+    return Suggestion(guard, why, {rung: trips[rung] for rung in why}, after.counts.get("scored", 0))
+
+
+def _without_review(document: dict[str, Any]) -> dict[str, Any]:
+    topics = {name: topic for name, topic in document.get("topics", {}).items() if name != "review"}
+    return {**document, "topics": topics}
+
+
+def _fold(pipeline: Pipeline, batches: Callable[[Pipeline], Any], seen: _Seen | None) -> Shard:
+    shard = Shard(pipeline, 0)
+    for batch in batches(pipeline):
+        for record in batch:
+            for made in step(shard, record, Oracle()).outputs:
+                if seen is not None and isinstance(made, Score):
+                    seen.score(made)
+                elif seen is not None and isinstance(made, Outcome):
+                    seen.outcome(made)
+    return shard
+
+
+def _proposed(pipeline: Pipeline, seen: _Seen) -> tuple[dict[str, Any], dict[str, str]]:
+    """A guard, and by rung what it was made from."""
+    task = task_of(pipeline.task)
+    guard: dict[str, Any] = {}
+    why: dict[str, str] = {}
+    if pipeline.guard is not None and pipeline.guard.by:
+        guard["by"] = list(pipeline.guard.by)
+    guard["untrained"] = {"labels_min": LABELS_MIN, "action": "flag"}
+    why["untrained"] = f"a model that has learned fewer {task.learns_from}"
+    if task.labels.numeric and isfinite(seen.most - seen.least):
+        low, high = around(seen.least, seen.most)
+        guard["range"] = {"min": low, "max": high, "action": "clip"}
+        why["range"] = f"twice as wide as the labels, from {seen.least:.6g} to {seen.most:.6g}"
+    if len(seen.jumps) >= PAIRS_MIN:
+        _add_step(guard, why, seen)
+    elif "by" in guard:
+        del guard["by"]
+    if len(seen.widths) >= PAIRS_MIN:
+        guard["width"] = {"ratio_max": _above(_quantile(seen.widths, 1 - 1 / ODD)), "action": "flag"}
+        why["width"] = f"wider than all but one in {ODD:,} of the intervals"
+    if not task.slates:
+        guard["unfamiliar"] = {"score_max": SURPRISE, "action": "flag"}
+        why["unfamiliar"] = "a value less likely than 1 in 100"
+    if task.probability and 0 < seen.crowded < 0.9:
+        most = min(0.95, _above(1.5 * seen.crowded))
+        guard["share"] = {"positive_max": most, "window": "10m", "action": "flag"}
+        why["share"] = f"1.5 times the greatest share within 10 minutes, {seen.crowded:.1%}"
+    if "step" in guard:
+        guard["fallback"] = ["seasonal", "last_value"] if task.ahead else ["last_value"]
+    return guard, why
+
+
+def _add_step(guard: dict[str, Any], why: dict[str, str], seen: _Seen) -> None:
+    tolerance = _below(_quantile(seen.sizes, 0.05))
+    finite = array("d", [jump for jump in seen.jumps if isfinite(jump)])
+    if len(finite) < PAIRS_MIN:
+        return
+    ratio = max(1.5, _above(_quantile(finite, 1 - 1 / ODD)))
+    guard["step"] = {"ratio_max": ratio, "tolerance": tolerance, "action": "fallback"}
+    why["step"] = f"all but one in {ODD:,} of the labels are within {ratio:g} times their series' last ones"
+
+
+def _quantile(numbers: Sequence[float], share: float) -> float:
+    ordered = sorted(numbers)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _above(value: float) -> float:
+    """Two digits, upwards."""
+    return _two_digits(value, ceil)
+
+
+def _below(value: float) -> float:
+    """Two digits, downwards."""
+    return _two_digits(value, floor)
+
+
+def _two_digits(value: float, rounding: Callable[[float], int]) -> float:
+    if not value or not isfinite(value):
+        return value
+    digits = 1 - floor(log10(abs(value)))
+    return round(rounding(value * 10.0**digits) / 10.0**digits, max(digits, 0))
+
+
+def share_of(count: int, scored: int) -> str:
+    """How often, as text."""
+    return f"{count:,} of {scored:,}"

@@ -1,0 +1,75 @@
+"""`driftline guard suggest`: a section that can be pasted, with how often it would have tripped."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from driftline.backtest.suggest import suggest
+from driftline.cli.demand import PIPELINE, sales
+from driftline.cli.guard import lines
+from driftline.core.error import InputFileError
+from driftline.core.pipeline import Pipeline, parse_pipeline
+from tests.cli.command import run
+from tests.support.small import NOW_MS, event, label, small
+
+
+def test_a_guard_of_forecasts_can_be_pasted_and_trips_as_it_says(tmp_path: Path) -> None:
+    text = PIPELINE.format(name="demand", horizons=3, delivery="exactly_once")
+    document = {key: value for key, value in yaml.safe_load(text).items() if key != "guard"}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(document))
+    rows = [orjson.dumps(sale) for _, sale in sales(1, 3, 60, 30, NOW_MS - NOW_MS % 86_400_000)]
+    (tmp_path / "sales.jsonl").write_bytes(b"\n".join(rows))
+    found = run("guard", "suggest", "-p", tmp_path / "pipeline.yaml", "--input", tmp_path / "sales.jsonl")
+    assert found.returncode == 0, found.stderr
+    section = yaml.safe_load(found.stdout)
+    pipeline = parse_pipeline({**document, **section})
+    assert pipeline.guard is not None
+    assert {"untrained", "range", "step", "width", "unfamiliar"} == pipeline.guard.rungs.keys()
+    assert "would have tripped" in found.stdout
+    assert all(len(line) <= 100 for line in found.stdout.splitlines())
+
+
+def history(pipeline: Pipeline) -> list[list[object]]:
+    """Labels between 10 and 20, but one of 1,000."""
+    rng = random.Random(1)
+    made: list[object] = []
+    for number in range(400):
+        value = 1_000.0 if number == 300 else rng.uniform(10, 20)
+        at = NOW_MS + number * 1_000
+        made += [event(number, at, offset=number), label(number, value, at, offset=number)]
+    return [made]
+
+
+def test_limits_follow_the_labels_and_trips_are_counted() -> None:
+    pipeline = small("regression")
+    found = suggest(pipeline, history)
+    assert found.guard["range"] == {"min": 0.0, "max": 2000.0, "action": "clip"}
+    assert found.trips["untrained"] == 100
+    assert found.scored == 400
+    assert "step" not in found.guard  # no fields tell series apart
+    assert yaml.safe_load("\n".join(lines(found)))["guard"] == found.guard
+    parse_pipeline({**pipeline.resolved(), "guard": found.guard})
+
+
+def test_yes_and_no_have_a_share_and_no_range() -> None:
+    def answers(pipeline: Pipeline) -> list[list[object]]:
+        rng = random.Random(2)
+        made: list[object] = []
+        for number in range(500):
+            at = NOW_MS + number * 1_000
+            made += [event(number, at, offset=number), label(number, rng.random() < 0.4, at, offset=number)]
+        return [made]
+
+    found = suggest(small("binary"), answers)
+    assert "range" not in found.guard
+    parse_pipeline({**small("binary").resolved(), "guard": found.guard})
+
+
+def test_a_history_without_labels_says_nothing() -> None:
+    with pytest.raises(InputFileError, match="nothing was learned"):
+        suggest(small("regression"), lambda _: [[event(1, NOW_MS)]])
