@@ -63,6 +63,10 @@ FAMILIES = {
     "driftline_label_delay_quantile_seconds",
     "driftline_expected_accuracy",
     "driftline_expected_accuracy_reliable",
+    "driftline_quarantine_held",
+    "driftline_quarantine_labels",
+    "driftline_quarantine_suspect",
+    "driftline_unlearned",
 }
 
 FORECAST_FAMILIES = {

@@ -376,8 +376,7 @@ class _Learning:
         self._unlearned.add_metric([partition], counts.get("unlearned", 0))
 
     def families(self) -> Iterator[Metric]:
-        if self._held.samples:
-            yield from (self._held, self._suspect, self._labels, self._unlearned)
+        yield from (self._held, self._suspect, self._labels, self._unlearned)
 
 
 class _History:
