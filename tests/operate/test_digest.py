@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+from shutil import which
 from typing import Any
 
 import orjson
@@ -59,6 +62,17 @@ def test_figures_are_those_of_the_fold() -> None:
     assert ours.known_total / 1_000_000 == total["known"]["total"] == 300.0
     assert ours.expired_total / 1_000_000 == pytest.approx(total["expired"]["total"], abs=1e-9)
     assert sum(one for _, one in ours.by_span.values()) == ours.known_total
+
+
+@pytest.mark.skipif(which("jq") is None, reason="needs jq: apt-get install jq")
+def test_the_command_of_a_kpi_gives_its_known_figure() -> None:
+    chosen, shard, made = lived()
+    command = page_of(gathered(chosen, made, 0, START_MS + 10 * DAY_MS), "p.yaml", "domain_expert").sections[1].command
+    messages = [Encoder(chosen, 0).encode(one) for one in made if isinstance(one, Outcome)]
+    lines = b"\n".join(message.value or b"" for message in messages)
+    program = shlex.split(command.partition(" | ")[2])
+    found = subprocess.run(program, input=lines, capture_output=True, check=True, timeout=60)
+    assert orjson.loads(found.stdout) == [shard.kpis.summary()["fraud_loss"]["total"]["known"]["total"]]
 
 
 def test_what_came_after_the_span_is_not_known_in_it() -> None:

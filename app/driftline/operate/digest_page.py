@@ -114,7 +114,7 @@ class _Words:
 
     def _sums(self) -> str:
         """The known figure of each KPI."""
-        known = f'{self._event()} and .label_time_ms < {self._found.until_ms} and .kind != "assumed"'
+        known = f'{self._event()} and .label_time_ms and .label_time_ms < {self._found.until_ms} and .kind != "assumed"'
         sums = []
         for name, form in self._found.pipeline.kpi.items():
             amount = ".value - .cost" if form.rising else ".cost"
