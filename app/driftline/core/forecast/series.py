@@ -217,9 +217,11 @@ def _level_fits(level: Any, season: int) -> bool:
 
 def _served_fits(one: Any, first: int, last: int, horizons: int, features: int) -> bool:
     """Whether it is a `Served` that was made after one of these steps."""
-    if type(one) is not list or len(one) not in (9, 10):
+    if type(one) is not list or not 9 <= len(one) <= len(Served.__struct_fields__):
         return False
-    made, given, ahead, halves, scale, level, before, generation, learned, *served = one
+    made, given, ahead, halves, scale, level, before, generation, learned, *later = one
+    rest: list[Any] = [*later, *[None, 1.0][len(later) :]]  # as in states from before there were any
+    served, swell = rest
     counts = all(type(count) is int and 0 <= count < _COUNT_MAX for count in (generation, learned))
     if not counts or type(made) is not int or not first <= made <= last:
         return False
@@ -227,10 +229,10 @@ def _served_fits(one: Any, first: int, last: int, horizons: int, features: int) 
         return False
     if not (_are_numbers(ahead, horizons) and _are_numbers(halves, horizons) and all(map(_is_finite, (level, before)))):
         return False
-    guarded = bool(served) and served[0] is not None
+    guarded = served is not None
     return (
-        _is_amount(scale) and scale > 0 and (guarded or _are_finite(ahead))
-        and (not guarded or _instead_fits(served[0], horizons))
+        _is_amount(scale) and scale > 0 and _is_amount(swell) and (guarded or _are_finite(ahead))
+        and (not guarded or _instead_fits(served, horizons))
     )  # fmt: skip
 
 
