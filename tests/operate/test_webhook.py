@@ -12,8 +12,9 @@ import pytest
 
 from driftline.core.error import SettingsError
 from driftline.kafka.client import Arrival
+from driftline.operate.incident import key_of
 from driftline.operate.notify import _read_alert, attempt
-from driftline.operate.webhook import SLACK_CHARACTERS_MAX, Answer, Webhook, body, key_of, load_webhooks, post
+from driftline.operate.webhook import SLACK_CHARACTERS_MAX, Answer, Webhook, body, load_webhooks, post
 from tests.support.command import free_port
 from tests.support.receiver import Receiver
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from aiokafka.helpers import create_ssl_context
 
@@ -220,6 +222,29 @@ async def subscribe(
             raise unreachable(options["bootstrap_servers"], error) from error
 
 
+class OneReader(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
+    """One member of a group has all partitions, and the others wait for it to leave: who must see all of a topic."""
+
+    name = "driftline-one-reader"
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+        topics = sorted({topic for one in members.values() for topic in one.subscription})
+        all_of = [(topic, sorted(cluster.partitions_for_topic(topic) or ())) for topic in topics]
+        first = min(members)
+        return {
+            member: ConsumerProtocolMemberAssignment(0, all_of if member == first else [], b"") for member in members
+        }
+
+    @classmethod
+    def metadata(cls, topics: Iterable[str]) -> Any:
+        return ConsumerProtocolMemberMetadata(0, list(topics), b"")
+
+    @classmethod
+    def on_assignment(cls, assignment: Any) -> None:
+        """Nothing is remembered."""
+
+
 class Group:
     """A group's reader of one topic that says itself when a record is done with; made by `group`.
 
@@ -301,7 +326,7 @@ async def group(
     poll_interval_max_ms: int,
     look_back: int,
 ) -> AsyncIterator[Group]:
-    """Read a topic as a member of a group.
+    """Read a topic as a member of a group, of which one at a time has all partitions.
 
     Args:
         committed: leave out records of transactions that are open or aborted.
@@ -316,6 +341,7 @@ async def group(
         enable_auto_commit=False,
         auto_offset_reset="earliest" if from_beginning else "latest",
         max_poll_interval_ms=poll_interval_max_ms,
+        partition_assignment_strategy=[OneReader],
     ) as client:
         client.subscribe([topic])
         yield Group(client, topic, look_back)

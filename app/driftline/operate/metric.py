@@ -471,7 +471,7 @@ class NotifyCollector(Collector):
         )
         up = GaugeMetricFamily("driftline_notifier_up", "1 while alerts are read for the webhook.", labels=["webhook"])
         for notifier in self._notifiers():
-            for result in ("delivered", "undelivered", "repeated", "unwanted"):
+            for result in ("delivered", "undelivered", "repeated", "unwanted", "grouped"):
                 results.add_metric([notifier.name, result], notifier.results[result])
             failed.add_metric([notifier.name], notifier.failed_attempts)
             up.add_metric([notifier.name], float(notifier.running))

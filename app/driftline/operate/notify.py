@@ -1,9 +1,11 @@
 """Notification: reads the alerts topic and posts to webhooks.
 
 One consumer group a webhook, so each has its own place in the topic: one that hangs or is away keeps no one waiting
-but itself. Within a group alerts go one after the other, in order. It is a service beside the engine and not a Faust
-agent, because an agent needs Faust's own Kafka transport (a second consumer, assignor and leader, which this app does
-not start), commits on a timer instead of after delivery, and would share one place in the topic among all webhooks.
+but itself. One reader at a time has all partitions of it (the next one takes over when that is gone), so that it sees
+what all shards say of one change; see `incident`. Alerts go one after the other, in order. It is a service beside the
+engine and not a Faust agent, because an agent needs Faust's own Kafka transport (a second consumer, assignor and
+leader, which this app does not start), commits on a timer instead of after delivery, and would share one place in the
+topic among all webhooks.
 
 What is promised: each message that a `read_committed` reader sees is posted at least once or ends, visibly, in
 `<pipeline>.undelivered`. Its offset is committed after the webhook took it, so a crash can repeat at most the one
@@ -37,7 +39,8 @@ from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
 from driftline.kafka.client import Arrival, Group, client_options, group, producer
 from driftline.kafka.topic import undelivered_topic
-from driftline.operate.webhook import Alert, Answer, Webhook, key_of, linked, post
+from driftline.operate.incident import Alert, Incidents, Message, key_of
+from driftline.operate.webhook import Answer, Webhook, linked, post
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ BACKOFF_MAX_S = 60.0
 RESTART_S = 5.0
 LOOK_BACK = 200  # records before its place, whose keys a starting reader learns
 KEYS_MAX = 2_000
+GATHERED_MAX = 500  # alerts that are posted together
+NOT_AN_ALERT = "not an alert (perhaps a stub for one that was too large)"
 
 
 class _Needed(Struct):
@@ -59,6 +64,8 @@ class _Needed(Struct):
     audience: list[str]
     sentence: str
     runbook: str
+    opened_ms: int
+    time_ms: int | None
     silenced: bool
     announced: bool
     evidence: dict[str, Any]
@@ -68,8 +75,10 @@ class Notifier:
     """Posts the alerts of one pipeline to one webhook, until cancelled.
 
     Attributes:
-        results: messages by what became of them, once that is noted: `delivered`, `undelivered`, `repeated` (known
-            already), `unwanted` (another audience, not severe enough, silenced).
+        results: alerts by what became of them, once that is noted: `delivered`, `undelivered`, `repeated` (known
+            already), `unwanted` (another audience, not severe enough, silenced), `grouped` (the next message of its
+            incident has it).
+        incidents: what was posted of changes that are not over, where alerts are gathered.
         failed_attempts: attempts that were not taken.
         running: whether it reads.
         has_place: it was given partitions and knows its place in them.
@@ -84,6 +93,7 @@ class Notifier:
         self.has_place = False
         self._pipeline = pipeline
         self._settings = settings
+        self.incidents = Incidents()
         self._keys: OrderedDict[str, None] = OrderedDict()
         self._given_up = False
 
@@ -105,7 +115,7 @@ class Notifier:
     async def _read(self) -> None:
         webhook = self.webhook
         options = client_options(self._settings)
-        alive_ms = webhook.give_up_ms + webhook.timeout_ms + 60_000
+        alive_ms = int(webhook.give_up_ms + 50 * webhook.timeout_ms + 1_000 * webhook.gather_s) + 60_000
         async with (
             group(
                 options,
@@ -120,19 +130,81 @@ class Notifier:
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
         ):
             self.running = True
+            self.incidents = Incidents()
             while True:
-                found = await alerts.next()
-                self.has_place = alerts.has_place
-                if found is None:
+                arrival = await self._next(alerts)
+                if arrival is None:
                     continue
-                arrival, is_new = found
-                if not is_new:
-                    self._remember(_read_alert(arrival))
+                if webhook.gather_s:
+                    gathered = await self._gather(alerts, arrival)
+                    await self._settle_together(session, undelivered, gathered, alerts)
                     continue
                 result = await self._settle(session, undelivered, arrival, alerts)
                 if result is not None:
                     await alerts.done(arrival)
                     self.results[result] += 1
+
+    async def _next(self, alerts: Group) -> Arrival | None:
+        """The next alert that is new; those before its place are recalled on the way."""
+        found = await alerts.next()
+        self.has_place = alerts.has_place
+        if found is None:
+            return None
+        arrival, is_new = found
+        if is_new:
+            return arrival
+        alert = _read_alert(arrival)
+        self._remember(alert)
+        if alert is not None and self.webhook.gather_s and self.webhook.wants(alert):
+            self.incidents.recall(alert)
+        return None
+
+    async def _gather(self, alerts: Group, first: Arrival) -> list[Arrival]:
+        """What comes within the time in which alerts are gathered, at most `GATHERED_MAX`."""
+        gathered, until_s = [first], time.monotonic() + self.webhook.gather_s
+        while time.monotonic() < until_s and len(gathered) < GATHERED_MAX:
+            arrival = await self._next(alerts)
+            if arrival is not None:
+                gathered.append(arrival)
+        return [arrival for arrival in gathered if alerts.owns(arrival)]
+
+    async def _settle_together(
+        self, session: aiohttp.ClientSession, undelivered: Any, gathered: list[Arrival], alerts: Group
+    ) -> None:
+        """Post what was gathered, a message for each change; then all of it is done with."""
+        results: Counter[str] = Counter()
+        wanted: list[Alert] = []
+        arrivals: dict[str, Arrival] = {}
+        for arrival in gathered:
+            alert = _read_alert(arrival)
+            if alert is None:
+                await self._dead_end(undelivered, arrival, NOT_AN_ALERT, 0)
+                results["undelivered"] += 1
+            elif key_of(alert) in self._keys or key_of(alert) in arrivals:
+                results["repeated"] += 1
+            elif not self.webhook.wants(alert):
+                results["unwanted"] += 1
+            else:
+                arrivals[key_of(alert)] = arrival
+                wanted.append(linked(alert, self._settings.web_url))
+        posted = 0
+        for message in self.incidents.take(wanted):
+            news = [arrivals[key_of(part)] for part in message.news if key_of(part) in arrivals]
+            answer, attempts = await self._attempt(session, message, lambda: all(map(alerts.owns, gathered)))
+            if answer is None:
+                raise BrokerError("a partition went to another reader, which begins again with what was gathered")
+            result = "delivered" if answer.verdict == "taken" else "undelivered"
+            if result == "undelivered":
+                for arrival in news:
+                    await self._dead_end(undelivered, arrival, answer.detail, attempts)
+            results[result] += len(news)
+            posted += len(news)
+        results["grouped"] += len(wanted) - posted
+        for alert in wanted:
+            self._remember(alert)
+        for arrival in _last_of_each(gathered):
+            await alerts.done(arrival)
+        self.results += results
 
     async def _settle(
         self, session: aiohttp.ClientSession, undelivered: Any, arrival: Arrival, alerts: Group
@@ -140,34 +212,42 @@ class Notifier:
         """Bring one message to its end; None where it is not ours any more."""
         alert = _read_alert(arrival)
         if alert is None:
-            await self._dead_end(undelivered, arrival, "not an alert (perhaps a stub for one that was too large)", 0)
+            await self._dead_end(undelivered, arrival, NOT_AN_ALERT, 0)
             return "undelivered"
         if key_of(alert) in self._keys:
             return "repeated"
         alert = linked(alert, self._settings.web_url)
         if not self.webhook.wants(alert):
             return "unwanted"
-        answer, attempts = await attempt(
-            lambda: post(session, self.webhook, alert, datetime.now(UTC)),
-            backoff_s=self.webhook.backoff_ms / 1000,
-            give_up_s=0.0 if self._given_up else self.webhook.give_up_ms / 1000,
-            failed=lambda answer: self._failed(alert, answer),
-            ours=lambda: alerts.owns(arrival),
-        )
+        answer, attempts = await self._attempt(session, alert, lambda: alerts.owns(arrival))
         if answer is None:
             return None
-        if answer.verdict == "taken":
-            self._given_up = False
-            log.info("webhook %s accepted %s", self.name, key_of(alert))
-        else:
-            self._given_up = answer.verdict == "later"
+        if answer.verdict != "taken":
             await self._dead_end(undelivered, arrival, answer.detail, attempts)
         self._remember(alert)
         return "delivered" if answer.verdict == "taken" else "undelivered"
 
-    def _failed(self, alert: Alert, answer: Answer) -> None:
+    async def _attempt(
+        self, session: aiohttp.ClientSession, what: Alert | Message, ours: Callable[[], bool]
+    ) -> tuple[Answer | None, int]:
+        """Post until it is taken, refused, or there is no more time; as `attempt`."""
+        key = what.key if isinstance(what, Message) else key_of(what)
+        answer, attempts = await attempt(
+            lambda: post(session, self.webhook, what, datetime.now(UTC)),
+            backoff_s=self.webhook.backoff_ms / 1000,
+            give_up_s=0.0 if self._given_up else self.webhook.give_up_ms / 1000,
+            failed=lambda answer: self._failed(key, answer),
+            ours=ours,
+        )
+        if answer is not None and answer.verdict == "taken":
+            log.info("webhook %s accepted %s", self.name, key)
+        if answer is not None:
+            self._given_up = answer.verdict == "later"
+        return answer, attempts
+
+    def _failed(self, key: str, answer: Answer) -> None:
         self.failed_attempts += 1
-        log.warning("webhook %s (%s) did not accept %s: %s", self.name, self.webhook.host, key_of(alert), answer.detail)
+        log.warning("webhook %s (%s) did not accept %s: %s", self.name, self.webhook.host, key, answer.detail)
 
     async def _dead_end(self, undelivered: Any, arrival: Arrival, reason: str, attempts: int) -> None:
         headers = [
@@ -238,6 +318,11 @@ async def attempt(
         await asyncio.sleep(pause_s)
         if not ours():
             return None, attempts
+
+
+def _last_of_each(gathered: list[Arrival]) -> list[Arrival]:
+    """The last one of each partition."""
+    return list({arrival.partition: arrival for arrival in gathered}.values())
 
 
 def _read_alert(arrival: Arrival) -> Mapping[str, Any] | None:

@@ -12,9 +12,11 @@ the file itself needs no secret. Nothing of an address but its host is ever logg
         severity: critical            # the least; warning by default
         timeout: 10s                  # of one attempt
         give_up: 10m                  # after so long the alert goes to <pipeline>.undelivered
+        group: 30s                    # gather so long, one message a change; 0: each alert at once
 
-Each post carries an `Idempotency-Key` made of episode, state and update, the same at every attempt: a receiver that
-remembers keys takes each message once, whatever dies in between.
+Alerts of one change are posted together (`group`, `incident`): by default to Slack, where people read them, and not to
+programs. Each post carries an `Idempotency-Key` made of episode, state and update, or of all of its parts', the same at
+every attempt: a receiver that remembers keys takes each message once, whatever dies in between.
 
 Source: Alertmanager's API v2 (`postAlerts`), Slack's incoming webhooks, the IETF draft httpapi-idempotency-key-header.
 """
@@ -26,7 +28,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
@@ -40,10 +42,12 @@ from driftline.core.error import PipelineError, SettingsError
 from driftline.core.notation import Duration
 from driftline.core.pipeline import Role, Severity, close_match
 from driftline.core.pipeline.feature import Form
+from driftline.operate.incident import Alert, Message, key_of, shard_of
 
-Alert: TypeAlias = Mapping[str, Any]
 FILE_BYTES_MAX = 100_000
 ANSWER_BYTES_MAX = 200
+GROUP_MS = 30_000
+PARTS_SHOWN = 8  # of a message, in a text
 RETRY_AFTER_MAX_S = 300.0
 SLACK_CHARACTERS_MAX = 3_000
 ALERTMANAGER_OPEN = timedelta(days=7)  # Alertmanager forgets what is not repeated; `ongoing` comes sooner
@@ -72,6 +76,12 @@ class Webhook(Form):
     )
     backoff_ms: Duration = Field(default=1_000, alias="backoff", description="pause before the second attempt")
     give_up_ms: Duration = Field(default=600_000, alias="give_up", description="stop retrying after this long")
+    group_ms: Annotated[Duration, Field(ge=0, le=600_000)] | None = Field(
+        default=None,
+        alias="group",
+        description="gather alerts for this long, and post those of one change as one message; 0: each alert at once "
+        "[default: 30s for slack, 0 for json and alertmanager]",
+    )
     start: Literal["beginning", "now"] = Field(
         default="beginning", description="where a new webhook starts in the alerts topic: at its beginning or its end"
     )
@@ -80,6 +90,13 @@ class Webhook(Form):
     def host(self) -> str:
         """What may be logged of the address."""
         return urlsplit(self.url).hostname or "?"
+
+    @property
+    def gather_s(self) -> float:
+        """How long alerts are gathered; 0 where each is posted by itself."""
+        if self.group_ms is None:
+            return GROUP_MS / 1000 if self.form == "slack" else 0.0
+        return self.group_ms / 1000
 
     def wants(self, alert: Alert) -> bool:
         """Whether this alert is for it: its audience, severe enough, and not silenced.
@@ -191,11 +208,6 @@ def _has_port(parts: SplitResult) -> bool:
         return False
 
 
-def key_of(alert: Alert) -> str:
-    """The idempotency key of a message."""
-    return f"{alert['episode']}:{alert['state']}:{alert['update']}"
-
-
 def linked(alert: Alert, web_url: str | None) -> Alert:
     """The alert with an address of its runbook that can be followed from anywhere, where a worker serves it.
 
@@ -222,13 +234,14 @@ class Answer(Struct, frozen=True):
     after_s: float = 0.0
 
 
-async def post(session: aiohttp.ClientSession, webhook: Webhook, alert: Alert, now: datetime) -> Answer:
+async def post(session: aiohttp.ClientSession, webhook: Webhook, what: Alert | Message, now: datetime) -> Answer:
     """One attempt. Redirects are not followed: they would take the headers to who knows where."""
-    headers = {**webhook.headers, "Content-Type": "application/json", "Idempotency-Key": _ascii(key_of(alert))}
+    key = what.key if isinstance(what, Message) else key_of(what)
+    headers = {**webhook.headers, "Content-Type": "application/json", "Idempotency-Key": _ascii(key)}
     timeout = aiohttp.ClientTimeout(total=webhook.timeout_ms / 1000)
     try:
         async with session.post(
-            webhook.url, data=body(webhook, alert, now), headers=headers, timeout=timeout, allow_redirects=False
+            webhook.url, data=body(webhook, what, now), headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
             text = (await answer.content.read(ANSWER_BYTES_MAX)).decode("utf-8", "replace")
             return _judged(answer.status, answer.headers.get("Retry-After", ""), text)
@@ -255,30 +268,91 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")
 
 
-def body(webhook: Webhook, alert: Alert, now: datetime) -> bytes:
+def body(webhook: Webhook, what: Alert | Message, now: datetime) -> bytes:
     """What is posted.
 
     Args:
         now: wall time. The alert's own times are event time, which may lie years back in a replay.
     """
-    match webhook.form:
+    form = webhook.form
+    if isinstance(what, Message):
+        return orjson.dumps(_grouped(what, form, now))
+    match form:
         case "json":
-            return orjson.dumps({**alert, "idempotency_key": key_of(alert)})
+            return orjson.dumps({**what, "idempotency_key": key_of(what)})
         case "slack":
-            return orjson.dumps({"text": _slack(alert)})
+            return orjson.dumps({"text": _bounded(_slack(what))})
         case "alertmanager":
-            return orjson.dumps(_alertmanager(alert, now))
+            return orjson.dumps(_alertmanager(what, now))
+
+
+def _grouped(message: Message, form: str, now: datetime) -> Any:
+    """A message of several alerts: for programs, what it says as a whole, and each part as it is in the topic."""
+    if form == "slack":
+        return {"text": _bounded(_slack_message(message))}
+    if form == "alertmanager":
+        return [entry for part in message.news for entry in _alertmanager(part, now)]
+    lead = message.parts[0]
+    return {
+        "pipeline": lead["pipeline"],
+        "state": message.state,
+        "severity": message.severity,
+        "kind": lead["kind"],
+        "sentence": lead["sentence"],
+        "runbook": lead["runbook"],
+        "parts": list(message.parts),
+        "idempotency_key": message.key,
+    }
+
+
+def _slack_message(message: Message) -> str:
+    """One change: what matters most first, then the other parts, each with its shard, and what to do."""
+    lead, state = message.parts[0], message.state
+    shards = {shard for part in message.parts if (shard := shard_of(part))}
+    notes = [message.severity, *dict.fromkeys(str(part["kind"]).replace("_", " ") for part in message.parts), state]
+    where = f" on {len(shards)} shards" if len(shards) > 1 else ""
+    lines = [f"{_sign(state, message.severity)} *{_escaped(lead['pipeline'])}* {_escaped(', '.join(notes))}{where}"]
+    for part in message.parts[:PARTS_SHOWN]:
+        still = "" if state in ("opened", "resolved", "changed") or part["kind"] == "model_change" else part["state"]
+        marks = [f"shard {shard_of(part)}"] if len(shards) > 1 else []
+        marks += [str(still)] if still else []
+        marks += [_acknowledged(part)] if part.get("acknowledged") and part["state"] != "resolved" else []
+        head = f"[{', '.join(marks)}] " if marks else ""
+        bullet = "• " if len(message.parts) > 1 else ""
+        lines.append(f"{bullet}{_escaped(head)}{_escaped(part['sentence'])}")
+    if len(message.parts) > PARTS_SHOWN:
+        lines.append(f"and {len(message.parts) - PARTS_SHOWN} more: `driftline tail alerts --pretty`")
+    runbooks = dict.fromkeys(str(part["runbook"]) for part in message.parts)
+    lines.append(f"What to do: {_escaped(' '.join(list(runbooks)[:3]))}")
+    names = [str(part["episode"]) for part in message.parts[:PARTS_SHOWN] if part["kind"] != "model_change"]
+    return "\n".join([*lines, *(f"`{_escaped(name)}`" for name in names)])
+
+
+def _sign(state: str, severity: str) -> str:
+    """What a glance sees; a change of the model is neither trouble nor its end."""
+    if state == "changed":
+        return ":arrows_counterclockwise:"
+    if state == "resolved":
+        return ":white_check_mark:"
+    return ":red_circle:" if severity == "critical" else ":warning:"
 
 
 def _slack(alert: Alert) -> str:
-    over = alert["state"] == "resolved"
-    sign = ":white_check_mark:" if over else ":red_circle:" if alert["severity"] == "critical" else ":warning:"
-    notes = [str(alert["severity"]), str(alert["kind"]).replace("_", " "), str(alert["state"])]
-    by = f" by {alert['acknowledged_by']}" if alert.get("acknowledged_by") else ""
-    notes += [f"acknowledged{by}"] if alert.get("acknowledged") else []
+    state = "changed" if alert["kind"] == "model_change" else str(alert["state"])
+    notes = [str(alert["severity"]), str(alert["kind"]).replace("_", " "), state]
+    notes += [_acknowledged(alert)] if alert.get("acknowledged") else []
     notes += ["flapping"] if alert.get("flapping") else []
+    sign = _sign(state, str(alert["severity"]))
     text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(', '.join(notes))}\n{_escaped(alert['sentence'])}\n"
-    text += f"What to do: {_escaped(alert['runbook'])}\n`{_escaped(alert['episode'])}`"
+    return text + f"What to do: {_escaped(alert['runbook'])}\n`{_escaped(alert['episode'])}`"
+
+
+def _acknowledged(alert: Alert) -> str:
+    by = f" by {alert['acknowledged_by']}" if alert.get("acknowledged_by") else ""
+    return f"acknowledged{by}"
+
+
+def _bounded(text: str) -> str:
     return text if len(text) <= SLACK_CHARACTERS_MAX else f"{text[: SLACK_CHARACTERS_MAX - 2]} …"
 
 

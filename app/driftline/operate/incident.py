@@ -1,0 +1,214 @@
+"""Incidents: the alerts of one change, over shards and signals, as few messages for people.
+
+The topic keeps each alert, for programs. A person wants one message when something begins, one when the model is
+changed over it, and one when all of it is over. So alerts are gathered for `group` (wall time), and then:
+
+* An episode belongs to the incident of its family (`family_of`) whose episodes opened within `TOGETHER_MS` of its own,
+  in event time. A change of the world shows in features, scores, errors, limits and the guard: that is one family.
+* Of an incident is posted: its beginning, with all that was gathered; when what was only seen in the data now shows in
+  the predictions' quality, or becomes critical; a change of the model; that it lasts, at most once in `TOGETHER_MS`;
+  and its end, once all its episodes are over.
+* Each message lists the latest word on each of its episodes, so one that opened in between, on another shard say, is
+  in the next message. Nothing is left out for good: the end has all.
+
+What is posted follows from the alerts and how they were gathered. A reader that starts recalls the records before its
+place, so it knows what was posted of episodes that are still open. An episode that it does not know is an incident of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+Alert: TypeAlias = Mapping[str, Any]
+State: TypeAlias = Literal["opened", "ongoing", "resolved", "changed"]
+
+TOGETHER_MS: Final = 3_600_000
+INCIDENTS_MAX, EPISODES_MAX = 200, 200
+_CHANGE: Final = "change"
+_FAMILIES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("data_drift", "score_drift", "concept_drift", "performance", "kpi", "guard", "quarantine", "model_change"),
+        _CHANGE,
+    ),
+    **dict.fromkeys(("label_coverage", "label_delay", "label_match"), "labels"),
+    **dict.fromkeys(("data_quality", "throughput"), "data"),
+}
+_SIGNS: Final = frozenset({"data_drift", "score_drift", "model_change"})
+"""Kinds that may leave the predictions as good as they were."""
+
+
+def family_of(alert: Alert) -> str:
+    """What its episode may be one incident with; a kind that is not known here is a family of its own."""
+    kind = str(alert["kind"])
+    return _FAMILIES.get(kind, kind)
+
+
+def key_of(alert: Alert) -> str:
+    """The idempotency key of one alert."""
+    return f"{alert['episode']}:{alert['state']}:{alert['update']}"
+
+
+def shard_of(alert: Alert) -> str:
+    """The shard that an episode's name holds; empty where it is none of ours."""
+    rest = str(alert["episode"]).removeprefix(f"{alert['pipeline']}-")
+    number = rest.partition("-")[0]
+    return number if number.isdigit() else ""
+
+
+class Message(Struct, frozen=True):
+    """What is posted of an incident.
+
+    Args:
+        state: `changed` where it is of the model alone.
+        parts: the latest alert of each episode, the most important first.
+        news: the alerts that came since the message before.
+    """
+
+    state: State
+    parts: tuple[Alert, ...]
+    news: tuple[Alert, ...]
+
+    @property
+    def key(self) -> str:
+        """The same for the same content, and only for that."""
+        first = min(self.parts, key=_opened)
+        digest = sha256("\n".join(sorted(map(key_of, self.parts))).encode()).hexdigest()[:12]
+        return f"{first['episode']}:{self.state}:{digest}"
+
+    @property
+    def severity(self) -> str:
+        return "critical" if any(part["severity"] == "critical" for part in self.parts) else "warning"
+
+
+@dataclass(slots=True)
+class Incident:
+    """One change, and what was posted of it.
+
+    Attributes:
+        latest: the last alert of each episode, by its name.
+        posted_ms: event time of the last message; None before the first.
+        weight: of what was posted: how much of it concerns the predictions, and whether it is critical.
+    """
+
+    family: str
+    first_ms: int
+    last_ms: int
+    latest: dict[str, Alert] = field(default_factory=dict)
+    unposted: list[Alert] = field(default_factory=list)
+    posted_ms: int | None = None
+    weight: tuple[bool, bool] = (False, False)
+
+    def near(self, alert: Alert) -> bool:
+        opened_ms = int(alert["opened_ms"])
+        return self.first_ms - TOGETHER_MS <= opened_ms <= self.last_ms + TOGETHER_MS
+
+    def add(self, alert: Alert) -> None:
+        self.latest[str(alert["episode"])] = alert
+        opened_ms = int(alert["opened_ms"])
+        self.first_ms, self.last_ms = min(self.first_ms, opened_ms), max(self.last_ms, opened_ms)
+
+    @property
+    def over(self) -> bool:
+        return all(alert["state"] == "resolved" for alert in self.latest.values())
+
+    def due(self, news: list[Alert]) -> bool:
+        """Whether these alerts are worth a message."""
+        if self.posted_ms is None or self.over:
+            return True
+        effects, critical = _weight(self.latest.values())
+        if (effects and not self.weight[0]) or (critical and not self.weight[1]):
+            return True
+        if any(alert["kind"] == "model_change" for alert in news):
+            return True
+        lasts = any(alert["state"] == "ongoing" for alert in news)
+        return lasts and max(map(_time, news)) - self.posted_ms >= TOGETHER_MS
+
+    def posted(self) -> None:
+        """All that is known of it was posted."""
+        self.posted_ms = max(map(_time, self.latest.values()))
+        effects, critical = _weight(self.latest.values())
+        self.weight = (self.weight[0] or effects, self.weight[1] or critical)
+        self.unposted.clear()
+
+    def message(self) -> Message:
+        parts = tuple(sorted(self.latest.values(), key=_order))
+        if all(part["kind"] == "model_change" for part in parts):
+            state: State = "changed"
+        elif self.over:
+            state = "resolved"
+        else:
+            state = "opened" if self.posted_ms is None else "ongoing"
+        return Message(state, parts, tuple(self.unposted))
+
+
+class Incidents:
+    """The incidents that a webhook knows of, at most `INCIDENTS_MAX`; of more, the oldest is forgotten."""
+
+    def __init__(self) -> None:
+        self.known: list[Incident] = []
+
+    def recall(self, alert: Alert) -> None:
+        """An alert that an earlier reader took care of."""
+        incident = self._of(alert)
+        incident.add(alert)
+        incident.posted()
+        self._forget_over()
+
+    def take(self, alerts: Iterable[Alert]) -> list[Message]:
+        """Alerts that were gathered, in order; returns what is to be posted now."""
+        touched: dict[int, tuple[Incident, list[Alert]]] = {}
+        for alert in alerts:
+            incident = self._of(alert)
+            incident.add(alert)
+            incident.unposted.append(alert)
+            touched.setdefault(id(incident), (incident, []))[1].append(alert)
+        made = []
+        for incident, news in touched.values():
+            if incident.due(news):
+                made.append(incident.message())
+                incident.posted()
+        self._forget_over()
+        return made
+
+    def _of(self, alert: Alert) -> Incident:
+        """The incident of an alert: its episode's, or that of its family and time, or a new one."""
+        episode, family = str(alert["episode"]), family_of(alert)
+        for incident in self.known:
+            if episode in incident.latest:
+                return incident
+        for incident in reversed(self.known):
+            if incident.family == family and incident.near(alert) and len(incident.latest) < EPISODES_MAX:
+                return incident
+        opened_ms = int(alert["opened_ms"])
+        self.known.append(Incident(family, opened_ms, opened_ms))
+        del self.known[:-INCIDENTS_MAX]
+        return self.known[-1]
+
+    def _forget_over(self) -> None:
+        self.known = [incident for incident in self.known if not incident.over]
+
+
+def _weight(alerts: Iterable[Alert]) -> tuple[bool, bool]:
+    found = list(alerts)
+    effects = any(alert["kind"] not in _SIGNS for alert in found)
+    return effects, any(alert["severity"] == "critical" for alert in found)
+
+
+def _time(alert: Alert) -> int:
+    return int(alert["opened_ms"] if alert["time_ms"] is None else alert["time_ms"])
+
+
+def _opened(alert: Alert) -> tuple[int, str]:
+    return int(alert["opened_ms"]), str(alert["episode"])
+
+
+def _order(alert: Alert) -> tuple[bool, bool, bool, int, str]:
+    """What still is, what is critical, and what concerns the predictions comes first."""
+    over, kind = alert["state"] == "resolved", alert["kind"]
+    return (over and kind != "model_change", alert["severity"] != "critical", kind in _SIGNS, *_opened(alert))
