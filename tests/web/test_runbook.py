@@ -11,7 +11,7 @@ from driftline.web.runbook import render, runbook_page
 
 def test_every_kind_of_alert_has_its_anchor() -> None:
     anchors = re.findall(r'<h2 id="([^"]+)"', runbook_page())
-    assert set(anchors) == {kind.replace("_", "-") for kind in get_args(AlertKind)}
+    assert set(anchors) >= {kind.replace("_", "-") for kind in get_args(AlertKind)}
 
 
 def test_all_links_lead_somewhere() -> None:
