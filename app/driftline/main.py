@@ -18,7 +18,7 @@ from mode import Service
 
 from driftline import __version__
 from driftline.config import Settings, load_pipeline, load_settings
-from driftline.core.error import InputFileError, SettingsError, UnreachableError
+from driftline.core.error import DriftlineError, InputFileError, SettingsError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.engine.outage import Outage
 from driftline.engine.runner import BACKOFF_S, Start
@@ -127,6 +127,8 @@ class Engine(Service):
         """An error that reaches this place stops the process."""
         if not running.cancelled() and (error := running.exception()) is not None:
             self.failure = error
+            if not isinstance(error, DriftlineError):  # whose text is what the command ends with
+                log.critical("the engine failed: %r", error, exc_info=error)
             self._crashing = asyncio.ensure_future(self.crash(error))
 
     async def on_stop(self) -> None:
