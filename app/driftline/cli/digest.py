@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from driftline.cli.echo import echo
+from driftline.cli.echo import show
 from driftline.cli.setting import outline_of, settings_of
 from driftline.codec.journal import decode_link
 from driftline.codec.seal import is_sealed
@@ -36,20 +36,21 @@ def digest(
     role: DigestRole | None,
     form: Format,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """What `driftline digest` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = outline_of(settings, pipeline_file, overrides)
     found = asyncio.run(_read(pipeline, settings, span_ms, until_ms))
     text = render(page_of(found, "FILE" if pipeline_file is None else pipeline_file.name, role), form)
-    if out is None:
-        echo(text.removesuffix("\n"))
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputFileError(f"{out} cannot be written: {error.strerror}") from error
-    echo(f"digest: {out}")
+    if out is not None:
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputFileError(f"{out} cannot be written: {error.strerror}") from error
+    document = {"pipeline": pipeline.name, "role": role, "format": form, "file": None if out is None else str(out)}
+    lines = [text.removesuffix("\n") if out is None else f"digest: {out}"]
+    show(document | {"text": text}, lambda: lines, as_json=as_json)
 
 
 async def _read(pipeline: Pipeline, settings: Settings, span_ms: int, until_ms: int | None) -> Gathered:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, MOMENT, bootstrap_option, pipeline_option
+from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option, pipeline_option
 
 ROLES = ("operator", "data_engineer", "data_scientist", "domain_expert")
 FORMATS = ("markdown", "html", "slack", "text")
@@ -31,6 +31,7 @@ FORMATS = ("markdown", "html", "slack", "text")
 @click.option("--role", type=click.Choice(ROLES), help="For whom [default: everything].")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@json_option
 @does("driftline.cli.digest:digest")
 def digest() -> None:
     """Sum up what a pipeline did in a span: served, known by then, KPIs, changes, what was done, what to decide.
