@@ -2,6 +2,7 @@
 
 A block of README, docs or examples says what it is: `sh`, each line of which is checked here; `yaml` and `json`, which
 are read; `text`, which is output. Nothing else passes. Commands in running text are checked as well, as far as they go.
+`tests/cli/test_readme.py` runs the README's first hour.
 """
 
 from __future__ import annotations
