@@ -22,6 +22,7 @@ from driftline.core.record import FeatureValue
 _NUMBER: Final = struct.Struct("<d")
 _TIME_MAX: Final = 2**63
 _COUNT_MAX: Final = 2**53
+_RECENT_MAX: Final = 100  # observations that `forecast.level` keeps beside the season, or more
 _FEATURES: Final = frozenset({float, int, str, bool, type(None)})
 
 
@@ -211,8 +212,10 @@ def _level_fits(level: Any, season: int) -> bool:
     """Whether it is what `forecast.level` keeps."""
     if type(level) is not list or len(level) != 3:
         return False
-    values, last, beyond = level
-    return _are_numbers(values, season) and _is_finite(last) and type(beyond) is int and 0 <= beyond < _COUNT_MAX
+    values, recent, beyond = level
+    known = type(recent) is bytes and 0 < len(recent) <= 8 * _RECENT_MAX and len(recent) % 8 == 0
+    counted = type(beyond) is int and 0 <= beyond < _COUNT_MAX
+    return known and counted and _are_numbers(values, season) and _are_finite(recent)
 
 
 def _served_fits(one: Any, first: int, last: int, horizons: int, features: int) -> bool:
