@@ -121,7 +121,7 @@ def losses(seeds: int, model: str) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     runs = [Ran(MODELS[model], 0.3, seed) for seed in range(seeds)]
     found = [run.found for run in runs if run.found is not None]
-    cells = [sum(one <= 300 for one in found), max(found, default=None)]
+    cells: list[object] = [sum(one <= 300 for one in found), max(found, default=None)]
     for values in ([run.held for run in runs], [run.learned for run in runs]):
         cells += [f"{sum(values) / seeds:+.2%}", f"{max(values):+.2%}"]
     yield f"| 30% | {seeds} | {' | '.join(map(str, cells))} |"

@@ -20,9 +20,9 @@ from driftline.cli.news import ARTICLES, PIPELINE, NewsPage
 from driftline.config import read_pipeline
 from driftline.core.output import ModelVersion, Outcome, Prediction, Unserved
 from driftline.core.pipeline import Pipeline, parse_pipeline
-from driftline.core.pipeline.form import Recommend
+from driftline.core.pipeline.recommend import RecommendForm
 from driftline.core.recommend.policy import generator, shares_of
-from driftline.core.recommend.recommender import Recommender, unserved_of
+from driftline.core.recommend.recommender import Recommender, beside_slate
 from driftline.core.slate import POLICY, Item, feedback_text, items_text
 from driftline.core.task.build import build_model
 from driftline.core.task.slates import OfSlates
@@ -63,7 +63,7 @@ class Loop:
         self.items = items_text(list(ARTICLES), 99, 1.0, 99)
         self.waiting: deque[tuple[dict[str, Any], str]] = deque()
 
-    def serve(self, index: int, judged: dict[str, Recommend]) -> tuple[list[str], dict[str, tuple[Outcome, float]]]:
+    def serve(self, index: int, judged: dict[str, RecommendForm]) -> tuple[list[str], dict[str, tuple[Outcome, float]]]:
         """One request.
 
         Returns:
@@ -74,11 +74,12 @@ class Loop:
         ranked = self.model.rank((*context.values(), self.items, None, request["request_id"]))
         if ranked is None:
             raise SystemExit("an estimate is not finite")
-        served, beside = unserved_of(ranked, VERSION)
+        served, beside = beside_slate(ranked, VERSION)
         slate = [str(item) for item in served.probabilities or {}]
         clicked = {click["article"]: 1.0 for click in self.page.clicks(request, slate)}
         came = msgspec.json.encode(clicked).decode() if clicked else None
         found = {}
+        means = deviations = popular = truth = np.array([])
         if judged:
             means, deviations, popular = self.model._estimates(context, [Item(article) for article in ARTICLES])
             truth = np.array([self.page.probability(request, article) for article in ARTICLES])
@@ -107,7 +108,7 @@ def estimated(outcomes: list[Outcome]) -> dict[str, float]:
 def off_policy(seeds: int, requests: int) -> None:
     within = {name: dict.fromkeys(METHODS, 0) for name in JUDGED}
     apart: dict[str, list[float]] = {name: [] for name in JUDGED}
-    forms = {name: Recommend(candidates="articles", slate=3, **settings) for name, settings in JUDGED.items()}
+    forms = {name: RecommendForm(candidates="articles", slate=3, **settings) for name, settings in JUDGED.items()}
     for seed in range(seeds):
         loop = Loop(pipeline_of(seed, "LinearItems(half_life=2000)", LOGGED), NewsPage(seed))
         seen: dict[str, list[tuple[Outcome, float]]] = {name: [] for name in JUDGED}

@@ -175,7 +175,7 @@ async def recover(asked: dict[str, Any]) -> dict[str, Any]:
     broker = KafkaBroker(chosen, load_settings({}, {"bootstrap": asked["bootstrap"]}))
     turns = Turns()
     begun_s = time.perf_counter()
-    recovered = await Recovery(broker, chosen, 0, None).run()
+    recovered = await Recovery(broker, chosen, 0, NO_KEYS).run()
     seconds = time.perf_counter() - begun_s
     if recovered.folder is None:
         raise RuntimeError("nothing was recovered")

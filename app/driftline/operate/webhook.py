@@ -319,7 +319,7 @@ def _slack_message(message: Message) -> str:
         marks += [_acknowledged(part)] if part.get("acknowledged") and part["state"] != "resolved" else []
         head = f"[{', '.join(marks)}] " if marks else ""
         bullet = "• " if len(message.parts) > 1 else ""
-        lines.append(f"{bullet}{_escaped(head)}{_escaped(part['sentence'])}")
+        lines.append(f"{bullet}{_escaped(head + str(part['sentence']))}")
     if len(message.parts) > PARTS_SHOWN:
         lines.append(f"and {len(message.parts) - PARTS_SHOWN} more: `driftline tail alerts --pretty`")
     runbooks = dict.fromkeys(str(part["runbook"]) for part in message.parts)
@@ -357,7 +357,9 @@ def _bounded(text: str) -> str:
 
 
 def _escaped(text: object) -> str:
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text from topics, on one line: a second one could pass for a line of ours."""
+    line = " ".join(str(text).split())
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _alertmanager(alert: Alert, now: datetime) -> list[dict[str, Any]]:

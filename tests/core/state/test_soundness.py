@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from driftline.core.error import SnapshotError
+from driftline.core.guard.quarantine import Pair
 from driftline.core.pickle.allowlist import common
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
@@ -98,6 +99,11 @@ def early(name: str, value: object) -> Change:
     return lambda state: vars(state["early"]).__setitem__(name, value)
 
 
+def pair() -> Pair:
+    """A pair without features."""
+    return Pair("e-0-0-1", "a", (), True, 0, 0)
+
+
 HOSTILE: dict[str, Callable[[Shard], Frozen]] = {
     "the next event is far away": numbers(lambda state: state["pending"][0].update(end=2**50, remembered=2**50)),
     "an id is remembered nowhere": numbers(lambda state: state["pending"][0].update(remembered=0)),
@@ -128,6 +134,11 @@ HOSTILE: dict[str, Callable[[Shard], Frozen]] = {
     "early labels without an origin": numbers(early("_origin_ms", "then")),
     "a count of strays that is text": numbers(lambda state: setattr(state["strays"], "look_at", "soon")),
     "a sample of strays that is none": numbers(lambda state: setattr(state["strays"], "gone", [])),
+    "a pair of too few features": numbers(lambda state: state["quarantine"].held.append(pair())),
+    "a learned pair of too few features": numbers(lambda state: state["quarantine"].recent.append(pair())),
+    "a copy that is no model": numbers(lambda state: setattr(state["quarantine"], "older", b"none")),
+    "a later copy that is no model": numbers(lambda state: setattr(state["quarantine"], "newer", b"none")),
+    "a good copy that is no model": numbers(lambda state: setattr(state["learner"], "_good", b"none")),
 }
 
 

@@ -52,6 +52,7 @@ def sound(shard: Shard) -> Generator[None, None, tuple[list[Waiting], list[Held]
     early = yield from _early(shard)
     yield from _formed(shard)
     _check_kpis(shard)
+    _check_pairs(shard)
     for keys in shard.history.keys:
         schemes = shard.history.plan.schemes  # those of forecasts' series come after them
         yield from keys.check(schemes[keys.store - 1].fits if keys.store <= len(schemes) else _fits_series(shard))
@@ -84,10 +85,14 @@ def _formed(shard: Shard) -> Generator[None, None, None]:
         yield
         part = getattr(shard, name)
         conform(part, type(part), getattr(fresh, name), (name,))
-    good, background, own = shard.learner.good, shard.reactor.background, fresh.learner.model
+    background, own = shard.reactor.background, fresh.learner.model
     models = {"model": shard.learner.model}
-    if attributes(type(own)) is not None and good is not None:
-        models["last good model"] = load_model(shard.pipeline, good)
+    copies = {
+        "last good model": shard.learner.good,
+        "model before held pairs": shard.quarantine.older,
+        "model between held pairs": shard.quarantine.newer,
+    }
+    models |= {name: load_model(shard.pipeline, copy) for name, copy in copies.items() if copy is not None}
     if background is not None:
         models["background model"] = background.model
     for name, model in models.items():
@@ -226,6 +231,13 @@ def _check_stakes(stakes: object, layouts: Sequence[Sequence[str]]) -> None:
     if isinstance(stakes, Stakes):
         _must(len(stakes.values) == len(layouts[stakes.layout]), "an event with other fields of KPIs")
         _must(abs(stakes.at_ms) < _NUMBER_MAX, "an event of no time")
+
+
+def _check_pairs(shard: Shard) -> None:
+    """Pairs that are held back from learning, and those that may still be undone, have the pipeline's features."""
+    features = len(shard.pipeline.event.names)
+    for pair in (*shard.quarantine.held, *shard.quarantine.recent):
+        _must(len(pair.values) == features, "a pair of other features")
 
 
 def _check_kpis(shard: Shard) -> None:
