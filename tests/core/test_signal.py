@@ -143,11 +143,12 @@ def test_docs_and_schema_list_each_signal() -> None:
 
 
 def test_no_condition_shares_its_episode_with_another_or_with_a_drift() -> None:
+    kpi = {"loss": {"unit": "EUR", "costs": {"false_positive": 1}, "limit": 5}}
     asked: dict[str, Any] = {
         "label_coverage_min": 0.5, "label_delay_max": "5s", "performance": {"LogLoss": {"max": 1}},
         "missing_max": {"b": 0.5}, "throughput": {"window": "1h"},
     }  # fmt: skip
-    names = watched(pipeline(alerts=asked, guard={"untrained": {"labels_min": 5, "action": "flag"}}))
+    names = watched(pipeline(alerts=asked, guard={"untrained": {"labels_min": 5, "action": "flag"}}, kpi=kpi))
     assert {"metric:LogLoss", "missing:b", "rejected:events", "label_match:ids", "throughput", "errors"} < names
     assert {name.partition(":")[0] for name in names} == {condition.row.name for condition in Condition}
     assert names.isdisjoint(signal.row.episode for signal in Signal)

@@ -32,6 +32,15 @@ def _rounded(value: float, *, up: bool) -> float:
     digits = _DIGITS - 1 - floor(log10(abs(value)))
     if digits > _EXPONENT_MAX:  # 10 ** digits would overflow: so near 0 that it need not be rounded
         return value
-    scaled = value * 10.0**digits
-    rounded = (ceil(scaled) if up else floor(scaled)) / 10.0**digits
-    return float(rounded) if isfinite(rounded) else value
+    rounded = _whole(value, digits, up=up, more=0)
+    if (rounded < value) if up else (rounded > value):  # scaling has lost the last bit
+        rounded = _whole(value, digits, up=up, more=1)
+    return rounded if isfinite(rounded) else value
+
+
+def _whole(value: float, digits: int, *, up: bool, more: int) -> float:
+    """A value to so many digits behind the point, or before it, and `more` units further away."""
+    unit = 10.0 ** abs(digits)  # exact, and so is what is divided by it or multiplied with it, as far as it can be
+    scaled = value * unit if digits >= 0 else value / unit
+    whole = ceil(scaled) + more if up else floor(scaled) - more
+    return whole / unit if digits >= 0 else whole * unit

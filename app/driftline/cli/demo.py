@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -230,11 +231,15 @@ def drift_alerted(scene: Scene) -> bool:
 
 def _after_change(scene: Scene, alert: dict[str, Any]) -> int:
     """What the signal counts, of changed events, when the alert was raised; below zero: too early."""
-    if _counted(scene, alert) == "labels":
-        return int(alert["evidence"]["observed"]) - scene.change_at
-    events = f"{scene.story.name}.{scene.story.things}"
-    read = sum(offset for name, offset in alert["positions"].items() if name.partition(":")[0] == events)
-    return int(read) - scene.change_at
+    observed, counted = alert["evidence"].get("observed"), _counted(scene, alert)
+    if counted == "labels" and observed is not None:
+        return int(observed) - scene.change_at
+    read: Counter[str] = Counter()
+    for place, offset in alert["positions"].items():
+        read[place.partition(":")[0]] += int(offset)
+    events = read.pop(f"{scene.story.name}.{scene.story.things}", 0)
+    read.pop(f"{scene.story.name}.control", None)
+    return (sum(read.values()) if counted == "labels" else events) - scene.change_at
 
 
 def _counted(scene: Scene, alert: dict[str, Any]) -> str:

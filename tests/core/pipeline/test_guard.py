@@ -101,7 +101,7 @@ def test_a_field_may_be_read_for_the_guard_alone() -> None:
     event = {"context": {"shop": "key"}}
     model = "Select('x') | StandardScaler() | LinearRegression()"
     assert small("regression", event=event, guard=guard, model=model).guard is not None
-    with pytest.raises(PipelineError, match="nor by the guard"):
+    with pytest.raises(PipelineError, match="the guard or a KPI"):
         small("regression", event=event, model=model)
 
 

@@ -178,7 +178,7 @@ FORMS: Final[dict[type, Form]] = {
         "scored": int, "joined": int, "unlabelled": int, "delays": Delays, "expected": Expected | None,
         "_ages_ms": Same, "ages": list[Evaluation], "_ages_since": Count, "_segments_since": Count, "_feature": Same,
         "_segment_max": Same, "segments": dict[str, Evaluation], "_span_ms": Same,
-        "span": deque[tuple[int, LabelValue, Prediction]],
+        "span": deque[tuple[int, LabelValue, Prediction]], "errors": Errors | None,
     },
     Kpis: {"each": dict[str, Kpi], "layouts": list[tuple[str, ...]], "next_ms": int, "_plan": Any},
     Kpi: {
