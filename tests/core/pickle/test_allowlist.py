@@ -404,7 +404,15 @@ def _defined(module: str) -> Iterator[tuple[str, type]]:
 NO_STATE = frozenset({"Curve", "Detector", "ModelRaisedError", "Notes", "Refused", "Segment", "SegmentState", "View"})
 NO_STATE |= {"Cause", "Found", "Known", "Timing", "Ranked", "_Conditions"}
 NO_STATE |= {"Ahead", "Asked", "Forecast", "Judged", "Observed", "Several", "Taught"}
-NO_STATE |= {"Decided", "Review", "Ruling", "Standing", "Culprit"}  # of reviews and alerts: outputs, and a command
+NO_STATE |= {"Plan", "_Priced", "_Terms", "Priced"}  # of KPIs: what the pipeline says, and outputs
+NO_STATE |= {
+    "Decided",
+    "Review",
+    "Ruling",
+    "Standing",
+    "Culprit",
+    "Draft",
+}  # of reviews, alerts, and forecasts that are being made: outputs, and a command
 """Of the modules whose classes a state is made of, those that no state holds."""
 
 
