@@ -104,18 +104,19 @@ async def test_one_change_is_one_episode_posted_once_although_workers_are_killed
             second.kill()  # between its beginning and its end
         await produce(bootstrap, chosen, FOUND, ALL)
         with worker(tmp_path, bootstrap, file, url, "third") as third:
-            await receiver.until(lambda: len(receiver.taken) == 2, "the end is posted")
+            await receiver.until(lambda: len(receiver.taken) == 3, "that it lasts, and the end, are posted")
             await until_written(bootstrap, chosen.topics.outcomes, ALL, WITHIN_S)
-            await noted(bootstrap, chosen, 2)
-            assert third.metric("driftline_notifications_total", result="delivered") == 1
+            await noted(bootstrap, chosen, 3)
+            assert third.metric("driftline_notifications_total", result="delivered") == 2
             assert await asyncio.to_thread(third.stop) == 0
-    opened, over = await documents(bootstrap, chosen.topics.alerts)  # two, and no more
-    assert (opened["state"], over["state"]) == ("opened", "resolved")
-    assert opened["episode"] == over["episode"]
+    opened, stays, over = await documents(bootstrap, chosen.topics.alerts)  # three, and no more
+    assert (opened["state"], stays["state"], over["state"]) == ("opened", "ongoing", "resolved")
+    assert opened["episode"] == stays["episode"] == over["episode"]
     assert CHANGE < int(opened["episode"].rpartition("-")[2][1:]) < FOUND
     assert {one.key for one in await read(bootstrap, chosen.topics.alerts)} == {opened["episode"].encode()}
-    assert [told(post) for post in receiver.taken] == [opened, over]
-    assert {post.key for post in receiver.posts} == {f"{opened['episode']}:opened:1", f"{opened['episode']}:resolved:2"}
+    assert [told(post) for post in receiver.taken] == [opened, stays, over]
+    keys = {f"{opened['episode']}:{step}" for step in ("opened:1", "ongoing:2", "resolved:3")}
+    assert {post.key for post in receiver.posts} == keys
 
 
 def told(post: Post) -> dict[str, Any]:
@@ -151,6 +152,7 @@ async def test_an_operator_acknowledges_and_silences_an_episode(kafka: KafkaNode
         ("opened", False, False),
         ("ongoing", True, False),
         ("ongoing", True, True),
+        ("ongoing", True, True),  # the error has not come back to where it was
         ("resolved", True, True),
     ]
     assert [post.document["state"] for post in receiver.taken] == ["opened", "ongoing", "resolved"]
