@@ -102,7 +102,7 @@ class BoardFeed:
                 self._away_ms = self._away_ms or self._clock()
             except (DriftlineError, OSError) as error:
                 self._trouble = str(error).partition("\n")[0][:500]
-            except Exception:
+            except Exception:  # the page may fail; the engine beside it must not
                 self._trouble = "an error of the page's own; the worker's log has it"
                 log.exception("the page cannot read the topics; scoring is not affected")
             await asyncio.sleep(RETRY_S)

@@ -301,7 +301,7 @@ class Episodes:
         return None
 
     def acknowledge(self, episode: Episode, now_ms: int, by: str = "") -> Notice | None:
-        """Someone cares for it: it is reported again only when it becomes critical, and when it is over.
+        """It is acknowledged, and reported again only when it becomes critical, and when it is over.
 
         Of a signal that is known to stay at a new level, they accept that level: the episode ends at the next look.
         """

@@ -6,7 +6,7 @@ A fault and a change look alike in the number of errors. What tells them apart i
 * Flipped labels contradict where the model is sure as often as where it is not. A boundary that moved contradicts
   near the boundary, where the model was unsure before.
 * A fault often has one source: one value of a feature, or one partition of the labels' topic.
-* A fault stops. What goes on is how things are; the message that follows says which.
+* A fault stops. A change that lasts is how the world is now; the message that follows says which it was.
 """
 
 from __future__ import annotations

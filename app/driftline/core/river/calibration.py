@@ -13,22 +13,14 @@ from typing import Any
 
 from river import base, metrics
 
+from driftline.core.river.trait import Trait
 
-class _Calibration(metrics.base.BinaryMetric):
+
+class _Calibration(Trait, metrics.base.BinaryMetric):
     """What both share: they take the probability of `True` and are better when smaller."""
-
-    _fmt = ""
-
-    @property
-    def requires_labels(self) -> bool:
-        return False
 
     @property
     def bigger_is_better(self) -> bool:
-        return False
-
-    @property
-    def works_with_weights(self) -> bool:
         return False
 
     def works_with(self, model: base.Estimator) -> bool:

@@ -6,7 +6,7 @@ from river import base, metrics
 
 
 class Trait(metrics.base.Metric):
-    """A metric of scores, not of classes: more is better, and each pair counts once."""
+    """A metric of scores, not of classes: each pair counts once, and more is better unless a metric says otherwise."""
 
     _fmt = ""
 
