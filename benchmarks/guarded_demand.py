@@ -34,8 +34,10 @@ def pipelines() -> Iterator[tuple[str, dict[str, Any]]]:
     guard = document.pop("guard")
     yield "no guard", document
     yield "the guard of examples/demand", {**document, "guard": guard}
-    held = {**guard, **HOLD, "step": {**guard["step"], "action": "hold", "settle": 1_000}}
-    yield "the same, with step: hold, settle: 1000", {**document, "guard": held}
+    yield (
+        "the same, with step: hold",
+        {**document, "guard": {**guard, **HOLD, "step": {**guard["step"], "action": "hold"}}},
+    )
 
 
 class Orders:
@@ -66,7 +68,8 @@ def run(document: dict[str, Any], asked: argparse.Namespace, name: str) -> None:
     shard, half = Shard(parse_pipeline(document), 0), asked.days // 2
     next_day: dict[str, dict[int, float | None]] = {}  # by series and day
     spans = {"before": Orders(), "first 28 days": Orders(), "later": Orders()}
-    guard, held, seen = document.get("guard"), 0, ""
+    guard, held = document.get("guard"), 0
+    seen: dict[str, str] = {}
     beyond, blank = 0, (None,) * (len(shard.pipeline.event.features) - 2)  # calendar features are computed
     for offset, (time_ms, sale) in enumerate(sales(asked.stores, asked.items, asked.days, asked.days + 1, 0)):
         day, series = time_ms // DAY_MS, f"{sale['store']} {sale['item']}"
@@ -92,14 +95,15 @@ def run(document: dict[str, Any], asked: argparse.Namespace, name: str) -> None:
                         beyond += sum(one is not None and not low <= one <= high for one in numbers)
                 elif made.guard == "held":
                     known[day + 1] = None
-            elif isinstance(made, Alert) and day >= half and made.kind == "guard" and not seen:
-                seen = f"day {day - half}: {made.sentence}"
+            elif isinstance(made, Alert) and day >= half and made.kind == "guard":
+                seen.setdefault(str(made.evidence["signal"]), f"day {day - half}: {made.sentence}")
     print(f"\n{name}: held {held:,}, served values and bounds beyond the range {beyond:,}")
     for span, orders in spans.items():
         print(f"  {span:14} {orders.row()}")
     if guard is not None:
         print(f"  trips: {shard.guarded()['tripped']}")
-    print(f"  a planner saw: {seen or 'nothing'}")
+    for sentence in seen.values() or ("nothing",):
+        print(f"  a planner saw: {sentence}")
 
 
 def main() -> None:

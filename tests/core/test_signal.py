@@ -27,6 +27,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.signal import BITS, DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import TASK_NAMES, TaskName
 from tests.support.folding import step
+from tests.support.series import pipeline as series
 from tests.support.watching import watching
 
 drift: Any = river.drift  # River is untyped
@@ -149,6 +150,10 @@ def test_no_condition_shares_its_episode_with_another_or_with_a_drift() -> None:
         "missing_max": {"b": 0.5}, "throughput": {"window": "1h"},
     }  # fmt: skip
     names = watched(pipeline(alerts=asked, guard={"untrained": {"labels_min": 5, "action": "flag"}}, kpi=kpi))
+    of_series = watched(series(guard={"step": {"ratio_max": 3, "action": "flag"}}))
+    assert "level" in of_series
+    assert "level" not in watched(series(guard={"step": {"difference_max": 3, "action": "flag"}}))
+    names |= of_series
     assert {"metric:LogLoss", "missing:b", "rejected:events", "label_match:ids", "throughput", "errors"} < names
     assert {name.partition(":")[0] for name in names} == {condition.row.name for condition in Condition}
     assert names.isdisjoint(signal.row.episode for signal in Signal)

@@ -105,11 +105,68 @@ def test_a_step_is_measured_from_the_same_time_in_the_season_and_from_the_latest
 def test_an_observation_beyond_the_limits_moves_nothing_until_the_series_has_settled() -> None:
     feed = fed({"step": {"ratio_max": 3, "settle": 10}, "fallback": "seasonal"})
     for day in range(READY, READY + 9):
-        score = served(feed, 0.5, 0.5, 0.5, 0.5, day=day, demand=WEEK[day % 7] / 48)
+        score = served(feed, 3.0, 3.0, 3.0, 3.0, day=day, demand=WEEK[day % 7] / 8)
         assert score.guard == "fallback"
         assert values(score) == tuple(WEEK[(day + h) % 7] for h in (1, 2, 3, 4))
-    score = served(feed, 0.5, 0.5, 0.5, 0.5, day=READY + 9, demand=WEEK[(READY + 9) % 7] / 48)
+    score = served(feed, 3.0, 3.0, 3.0, 3.0, day=READY + 9, demand=WEEK[(READY + 9) % 7] / 8)
     assert score.guard == "served"
+
+
+def levels(feed: Feed) -> list[tuple[str, str]]:
+    """State and sentence of all alerts about levels so far."""
+    alerts = [orjson.loads(one) for one in feed.published if b'"level' in one and b'"sentence"' in one]
+    return [(alert["state"], alert["sentence"]) for alert in alerts]
+
+
+@pytest.mark.parametrize("per", [48.0, 1 / 48.0])
+def test_a_series_never_moves_to_what_looks_like_another_unit_until_a_person_says_so(per: float) -> None:
+    feed = Feed(pipeline(guard={"step": {"ratio_max": 3, "settle": 10}, "fallback": "seasonal"}))
+    for day in range(60):
+        odd = day >= READY
+        score = served(feed, *[WEEK[0] / (per if odd else 1)] * 4, day=day, demand=WEEK[day % 7] / (per if odd else 1))
+        if odd:
+            assert score.guard == "fallback"
+            assert values(score) == tuple(WEEK[(day + h) % 7] for h in (1, 2, 3, 4))
+    far = "48 times smaller than" if per > 1 else "48 times as large as"
+    assert [state for state, _ in levels(feed)][:1] == ["opened"]
+    assert f"(item a) have been {far} their level for a while" in levels(feed)[0][1]
+    assert feed.shard.guarded()["apart"] == 1
+    for day in range(60, 66):  # the data is mended
+        assert served(feed, *[WEEK[0]] * 4, day=day, demand=WEEK[day % 7]).guard == "served"
+    assert feed.shard.guarded()["apart"] == 0
+    assert levels(feed)[-1][0] == "resolved"
+
+
+def test_a_person_lets_a_series_move_by_the_pipeline_file() -> None:
+    guard = {"step": {"ratio_max": 3, "settle": 10}, "fallback": "seasonal"}
+    feed = fed(guard)
+    for day in range(READY, READY + 20):
+        assert served(feed, *[0.5] * 4, day=day, demand=WEEK[day % 7] / 48).guard == "fallback"
+    after = pipeline(guard={**guard, "step": {**guard["step"], "settle_ratio_max": 50}})  # type: ignore[dict-item]  # a dict
+    feed.shard = load(after, 0, dump(feed.shard))
+    assert served(feed, *[0.5] * 4, day=READY + 20, demand=WEEK[(READY + 20) % 7] / 48).guard == "served"
+
+
+def test_a_series_that_is_sold_no_more_moves_by_itself() -> None:
+    feed = fed({"step": {"ratio_max": 3, "settle": 10}, "fallback": "seasonal"})
+    for day in range(READY, READY + 9):
+        assert served(feed, *[0.0] * 4, day=day, demand=0.0).guard == "fallback"
+    assert served(feed, *[0.0] * 4, day=READY + 9, demand=0.0).guard == "served"
+    assert feed.shard.guarded()["apart"] == 0
+
+
+def test_quiet_days_do_not_lead_a_level_to_another_unit() -> None:
+    """On Mondays one piece is sold, and any fraction of it lies within the tolerance."""
+    guard = {"step": {"ratio_max": 3, "tolerance": 1, "settle": 1000}, "fallback": "seasonal"}
+    week = (1.0, 22.0, 24.0, 26.0, 28.0, 40.0, 10.0)
+    feed = Feed(pipeline(guard=guard))
+    for day in range(READY + 1):
+        feed.give("a", day, week[day % 7])
+    for day in range(READY + 1, READY + 1 + 7 * 15):
+        score = served(feed, *[0.5] * 4, day=day, demand=week[day % 7] / 48)
+        assert [value for value in values(score) if value != 0.5] == [
+            week[(day + h) % 7] for h in (1, 2, 3, 4) if (day + h) % 7
+        ]
 
 
 def test_one_odd_day_is_forgotten() -> None:

@@ -365,7 +365,7 @@ def test_the_summary_counts_what_tripped_and_what_was_served() -> None:
     served(here, 50.0, 5.0, 50.0, 50.0)
     assert here.summary()["guard"] == {
         "tripped": {"range fallback": 3}, "instead": {"last_value": 2, "value": 1}, "series": 1, "evicted": 0,
-        "without_key": 0, "held": 0,
+        "without_key": 0, "held": 0, "apart": 0,
     }  # fmt: skip
     assert "guard" not in Shard(small(), 0).summary()
 

@@ -129,6 +129,16 @@ def test_a_guard_of_forecasts_refuses_what_is_not_for_them(guard: dict[str, Any]
     [
         ({"width": {"max": 3}}, "guard.width", "is for intervals of forecasts"),
         ({"step": {"ratio_max": 2, "action": "flag", "settle": 9}}, "guard.step.settle", "is for forecasts"),
+        (
+            {"step": {"ratio_max": 2, "action": "flag", "settle_ratio_max": 9}},
+            "guard.step.settle_ratio_max",
+            "forecasts",
+        ),
+        (
+            {"step": {"ratio_max": 9, "action": "flag", "settle_ratio_max": 2}},
+            "guard.step.settle_ratio_max",
+            "ever move",
+        ),
         ({"range": {"min": 0}, "fallback": "seasonal"}, "guard.fallback.0", "needs the length of the season"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum, unique
+from math import inf
 from typing import TYPE_CHECKING, Final, get_args
 
 from msgspec import Struct
@@ -73,6 +74,13 @@ class Condition(Enum):
         name="guard",
         kind="guard",
         watched=lambda pipeline: () if pipeline.guard is None else pipeline.guard.rungs,
+    )
+    LEVEL = Row(  # observations far from the level of their series
+        name="level",
+        kind="guard",
+        watched=lambda pipeline: _if(
+            pipeline.guard is not None and pipeline.forecast is not None and pipeline.guard.settle_ratio < inf
+        ),
     )
     KPI = Row(
         name="kpi",

@@ -11,7 +11,8 @@ Severity is `warning` unless users are hurt for certain, and the pipeline file m
     data_quality    more than half of the records are rejected
     model_failure   a prediction is missing or comes from an older copy of the model; the model rests
     throughput      no events come any more
-    guard           more than half of the latest predictions did not pass the guard
+    guard           more than half of the latest predictions did not pass the guard; observations seem to be in another
+                    unit
 
 A change in features or scores and a late label are warnings: the model may well cope with them. `critical` is for
 operations as well, whatever the audience.
@@ -19,6 +20,7 @@ operations as well, whatever the audience.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs, to_builtins
@@ -32,9 +34,10 @@ from driftline.core.duration import spoken
 from driftline.core.fault import WINDOW_CALLS
 from driftline.core.output import Guard, ModelVersion, Trip
 from driftline.core.pipeline import AlertKind, Role
+from driftline.core.record import FeatureValue
 from driftline.core.signal import FEATURES, Facts, Signal, feature_of
 from driftline.core.task import task_of
-from driftline.core.wording import percent
+from driftline.core.wording import percent, plain
 
 if TYPE_CHECKING:
     from driftline.core.metric.culprit import Culprit
@@ -236,6 +239,34 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
     calm = f"The guard of {name} ({trip.rung}) has stopped few predictions"
     severe = count >= GUARD_MIN and tripped > count / 2 and trip.action != "flag"
     return Condition.GUARD.sign("critical" if severe else "warning", sentence, calm, evidence)
+
+
+def level_sign(pipeline: Pipeline, series: Sequence[FeatureValue], times: float, count: int) -> Sign:
+    """Observations that lie so far from the level of their series that it does not follow them.
+
+    Args:
+        series: values of `forecast.by` of the one that was found last.
+        times: as many times as large as the level.
+        count: of such series.
+    """
+    name, form = pipeline.name, pipeline.forecast
+    fields = () if form is None else form.by
+    named = ", ".join(f"{field} {value}" for field, value in zip(fields, series, strict=False)) or "the series"
+    far = f"{plain(times)} times as large as" if times > 1 else f"{plain(1 / times)} times smaller than"
+    more = f" {count:,} series are so." if count > 1 else ""
+    sentence = (
+        f"Observations of {name} ({named}) have been {far} their level for a while, as if in another unit.{more} "
+        "Forecasts keep to the old level until the data is mended, or someone says that it is right."
+    )
+    evidence: dict[str, object] = {
+        "signal": "level", "series": list(series), "times": times, "count": count, "limit": _settle_ratio(pipeline),
+    }  # fmt: skip
+    calm = f"No series of {name} has been far from its level"
+    return Condition.LEVEL.sign("critical", sentence, calm, evidence)
+
+
+def _settle_ratio(pipeline: Pipeline) -> float | None:
+    return None if pipeline.guard is None else pipeline.guard.settle_ratio
 
 
 def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:

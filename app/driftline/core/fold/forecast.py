@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driftline.core.alert.condition import Condition
-from driftline.core.alert.content import failure_sign
+from driftline.core.alert.content import failure_sign, level_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
-from driftline.core.fold.incident import calm_guard, note_drift, notice, reject, watch_faults, watch_guard
+from driftline.core.fold.incident import calm, calm_guard, note_drift, notice, reject, watch_faults, watch_guard
 from driftline.core.fold.kpi import price_truth
 from driftline.core.fold.learning import learn
 from driftline.core.fold.review import hold_ahead
@@ -80,12 +80,24 @@ def observe(shard: Shard, event: Event, out: Outbox) -> Prediction | None:
         shard.counts["forecast_missed_steps"] = shard.counts.get("forecast_missed_steps", 0) + len(found.added) - 1
     learned = _judge(shard, forecasts, keys, event, found, out)
     if isinstance(shard.ladder, AheadLadder) and found.place in SERVED:
-        shard.ladder.watch(found)
+        _watch_level(shard, shard.ladder, found, out)
     served = _serve(shard, forecasts, event, found, out) if found.place in SERVED else None
     forecasts.keep(keys, found)
     if learned and shard.ladder is not None and shard.ladder.knows:
         shard.kept.learn(event.features)
     return served
+
+
+def _watch_level(shard: Shard, ladder: AheadLadder, found: Observed, out: Outbox) -> None:
+    """See where the series is; alert where its observations are too far from there."""
+    kept, name = shard.kept, Condition.LEVEL.named()
+    before = found.key in kept.apart
+    ladder.watch(kept, found)
+    times = kept.apart.get(found.key)
+    if times is not None:
+        notice(shard, name, level_sign(shard.pipeline, found.names, times, len(kept.apart)), out, holds=True)
+    elif before and not kept.apart:
+        calm(shard, name, out)
 
 
 # -- the truth of what was forecast

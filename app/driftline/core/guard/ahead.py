@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
 from driftline.core.forecast.forecasts import MADE_ANEW, Draft, Forecasts, Observed
-from driftline.core.forecast.level import Level
+from driftline.core.forecast.level import RECENT, Level
 from driftline.core.guard.base import Limit
 from driftline.core.guard.kept import CLEAN, Kept
 from driftline.core.guard.ladder import Ladder
@@ -77,26 +77,34 @@ class AheadLadder(Ladder):
         if form is None:
             raise InvariantError("a pipeline without a forecast section has a guard of forecasts")
         self._season = form.season
-        self._settle = guard.settle_of(form.season)
+        self._settle, self._settle_ratio = guard.settle_of(form.season), guard.settle_ratio
         self._step = next((limit for limit in self._limits if isinstance(limit, Step)), None)
         self._width: Limit | None = next((limit for limit in self._strict if limit.name == "width"), None)
 
     # -- where a series is
 
-    def watch(self, found: Observed) -> None:
+    def watch(self, kept: Kept, found: Observed) -> None:
         """An observation has come that is the newest of its series."""
         series, step = found.series, self._step
         if step is None:
             series.level = None
             return
+        times: float | None = None
         level = None if series.level is None or found.place in MADE_ANEW else Level.load(series.level)
         if level is None or len(level.values) != self._season:
             level = Level.of(series, self._season)
         else:
             level.take(found.slot, found.value, step.near)
-            if level.beyond >= self._settle:
-                level = Level.of(series, self._season, level.beyond)
+            if level.beyond >= min(RECENT, self._settle):
+                times = self._too_far(level.times(series))
+                if times is None and level.beyond >= self._settle:
+                    level = Level.of(series, self._season, level.beyond)
+        kept.part(found.key, times)
         series.level = level.dumped()
+
+    def _too_far(self, times: float | None) -> float | None:
+        """By how many times a series has moved, where that is too far to be believed."""
+        return None if times is None or 1 / self._settle_ratio <= times <= self._settle_ratio else times
 
     # -- a forecast
 
@@ -224,7 +232,7 @@ class _Climb:
 
     def _said(self, fallback: Fallback, place: int) -> tuple[Instead, float | None, int | None]:
         """What a fallback says of a horizon; and how much its model has learned, where a model made it."""
-        level, series = self._level, self._found.series
+        level = self._level
         if isinstance(fallback, Constant):
             return "value", float(fallback.value), None
         if fallback == "last_good":
@@ -234,8 +242,13 @@ class _Climb:
             said, known = self._good
             return fallback, said[place] if said else None, known
         if fallback == "last_value":
-            return fallback, series.values[-1] if level is None else level.last, None
+            return fallback, self._last(), None
         return "seasonal", self._made.naive[place] if level is None else level.at(self._found.slot + place + 1), None
+
+    def _last(self) -> float:
+        """The latest observation that counts."""
+        level = self._level
+        return self._found.series.values[-1] if level is None or not level.beyond else level.last
 
     def _cut(self, place: int) -> None:
         """Cut an interval off where the range ends."""
@@ -260,7 +273,7 @@ class _Climb:
         if not (self._holds and hold):
             return Passed(then, worst, trips, tripped, instead)
         count = len(made.naive)
-        last = None if self._level is None else self._level.last
+        last = None if self._level is None else self._last()
         holding = Holding(forecasts.published(found, made), forecasts.published(found, then), instead, last, found.key)
         nothing: list[float | None] = [None] * count
         guard: Guard = "held"

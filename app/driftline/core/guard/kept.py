@@ -19,6 +19,7 @@ from driftline.core.record import EventId, FeatureValue
 
 PARTS: Final = 24
 DECIDED_MAX: Final = 10_000
+APART_MAX: Final = 1_000
 TENTHS: Final = 10  # of a window of time
 BLOCK: Final = 100  # predictions; the latest block and the one that is being filled say how often a rung trips
 CLEAN: Final = 100  # predictions in a row that passed, for the model to count as good
@@ -42,6 +43,8 @@ class Kept:
         turn: how often the fields that tell series apart were changed.
         crowds: of the latest tenths of a window of time: its number, its predictions, and those that are a yes.
         known: what was learned of each feature.
+        apart: series of forecasts whose observations lie so far from their level that only a person lets them move,
+            by key: how many times as large as the level. Later ones than `APART_MAX` are not noted.
         held: predictions that wait for a person, by event, in the order of their deadlines.
         decided: what was served of those that wait for their label. The ledger keeps an event as it was scored: what a
             full segment of it carries is written once.
@@ -59,6 +62,12 @@ class Kept:
     known: list[Known] = field(default_factory=list)
     held: dict[EventId, HeldBack] = field(default_factory=dict)
     decided: dict[EventId, Prediction] = field(default_factory=dict)
+    apart: dict[bytes, float] = field(default_factory=dict)
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """States that were written before there was all of it lack some."""
+        for name, part in {"apart": {}, **state[1]}.items():
+            setattr(self, name, part)
 
     # -- reviews
 
@@ -151,6 +160,7 @@ class Kept:
     def adopt(self, before: GuardForm | None, after: GuardForm | None) -> None:
         """Another guard is declared: series that it tells apart otherwise begin anew, and so do its counts lately."""
         self.filled, self.trips, self.trips_before, self.clean = 0, {}, None, CLEAN
+        self.apart.clear()
         if after is None or after.unfamiliar is None:
             self.known.clear()
         if before is None or after is None or before.share != after.share:
@@ -189,6 +199,13 @@ class Kept:
         while len(self.known) < len(values):
             self.known.append(nothing())
         learn(self.known, values)
+
+    def part(self, key: bytes, times: float | None) -> None:
+        """Note that a series' observations lie far from its level; None: they do not."""
+        if times is None:
+            self.apart.pop(key, None)
+        elif key in self.apart or len(self.apart) < APART_MAX:
+            self.apart[key] = times
 
     # -- counts
 

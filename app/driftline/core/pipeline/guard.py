@@ -6,6 +6,7 @@ in the file.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -15,6 +16,7 @@ from driftline.core.pipeline.feature import Form
 
 SEASON_MS_MIN = 60_000
 SETTLE_MIN = 10  # observations beyond the limits, before a series counts as moved
+SETTLE_RATIO_MIN = 10.0  # times, up to which a series moves by itself; or twice `ratio_max`, if that is more
 PlainAction: TypeAlias = Literal["flag", "last_good", "fallback", "hold", "withhold"]
 ClipAction: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
 _ACTION = (
@@ -111,6 +113,12 @@ class Step(Form):
         default=None,
         description="task forecast: after so many observations in a row beyond the limits, the series has moved to "
         "another level [default: two seasons, at least 10]",
+    )
+    settle_ratio_max: Annotated[float, Field(gt=1)] | None = Field(
+        default=None,
+        description="task forecast: most times the old level, or one over it, at which the new one may lie; a series "
+        "that has moved farther keeps its old level until a person decides, for it looks like another unit [default: "
+        "10, or twice ratio_max if that is more; no limit without ratio_max]",
     )
     action: ClipAction = Field(default="fallback", description=_WITH_CLIP)
 
@@ -245,3 +253,11 @@ class GuardForm(Form):
         """
         settle = None if self.step is None else self.step.settle
         return max(2 * season, SETTLE_MIN) if settle is None else settle
+
+    @property
+    def settle_ratio(self) -> float:
+        """How many times a series of forecasts may move by itself to another level."""
+        step = self.step
+        if step is None or (step.settle_ratio_max is None and step.ratio_max is None):
+            return inf
+        return step.settle_ratio_max or max(SETTLE_RATIO_MIN, 2 * (step.ratio_max or 0.0))

@@ -55,9 +55,11 @@ def _ahead(guard: GuardForm, task: Task) -> Iterator[Problem]:
         return
     if guard.width is not None:
         yield Problem("guard.width", None, f"is for intervals of forecasts; remove it for {task.name}")
-    if guard.step is not None and guard.step.settle is not None:
+    if guard.step is not None:
         text = f"is for forecasts: with task {task.name}, labels move a series to another level; remove it"
-        yield Problem("guard.step.settle", guard.step.settle, text)
+        for key, value in (("settle", guard.step.settle), ("settle_ratio_max", guard.step.settle_ratio_max)):
+            if value is not None:
+                yield Problem(f"guard.step.{key}", value, text)
 
 
 def _actions(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
@@ -91,6 +93,9 @@ def _step(limits: Step) -> Iterator[Problem]:
         yield Problem("guard.step", None, "needs ratio_max or difference_max")
     if limits.difference_max is not None and limits.tolerance > limits.difference_max:
         yield Problem("guard.step.tolerance", limits.tolerance, "is above difference_max, which then never applies")
+    farthest, ratio = limits.settle_ratio_max, limits.ratio_max
+    if farthest is not None and ratio is not None and farthest < ratio:
+        yield Problem("guard.step.settle_ratio_max", farthest, "is below ratio_max, so no series could ever move")
 
 
 def _fallbacks(guard: GuardForm, task: Task | None) -> Iterator[Problem]:

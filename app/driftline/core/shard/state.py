@@ -300,6 +300,7 @@ class Shard:
             },
             "instead": {what.removeprefix("instead_"): count for what, count in counts if what.startswith("instead_")},
             "held": len(kept.held),
+            "apart": len(kept.apart),
             "series": len(kept.series),
             "evicted": kept.evicted,
             "without_key": kept.keyless,
