@@ -339,3 +339,61 @@ def test_lag_is_what_lies_between_positions_and_ends() -> None:
     there = board(positions={"events": 5, "events:2": 7, "labels": 3})
     there.take_ends({0: {"events": 9, "events:2": 8, "labels": 3, "unknown": 5}})
     assert there.shards[0].behind == {"events": 5, "labels": 0, "unknown": 0}
+
+
+# -- numbers and names that no pipeline of ours writes
+
+
+LARGE = 2**63
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"counts": {"scored": 2**64 - 1}},
+        {"pending": LARGE},
+        {"early": -LARGE},
+        {"labels": {"joined": LARGE, "late": LARGE}},
+        {"guard": {"tripped": {"step": LARGE, "range": LARGE}}},
+        {"guard": {"tripped": {f"rung{number}": 2**53 for number in range(2_000)}}},
+        {"positions": {"events": -LARGE}},
+        {"watermark_ms": 2**64 - 1},
+        {"loading": [LARGE, 1]},
+        {"commands": [{"command": "reset", "time_ms": LARGE}]},
+    ],
+)
+def test_a_note_with_numbers_beyond_all_counting_is_passed_over(absurd: dict[str, Any]) -> None:
+    assert fit({"positions": {}, **absurd}, Note) is None
+
+
+def test_the_largest_numbers_that_are_taken_can_be_sent() -> None:
+    there, most = Board(), 2**53
+    there.begin(3)
+    for shard in range(3):
+        for time_ms in range(1, 30):
+            tripped = {f"rung{number}": most * (time_ms % 2) for number in range(100)}
+            made = note(watermark_ms=time_ms, pending=most, counts={"scored": most}, guard={"tripped": tripped})
+            there.take_entry(shard, NOW_MS, made)
+    there.take_ends({shard: {"events": 2**62} for shard in range(3)})
+    assert orjson.dumps(sections(there, pipeline(), Situation(NOW_MS)))
+
+
+@pytest.mark.parametrize("levels", [1, 19, 20, 200, 245, 250, 251, 252])
+def test_evidence_however_deep_can_be_sent(levels: int) -> None:
+    inner = b"[" * (levels - 1) + b"]" * (levels - 1) if levels > 1 else b"1"
+    found = read(
+        b'{"episode":"e","state":"opened","kind":"k","severity":"s","sentence":"x","evidence":{"a":%s}}' % inner, Alert
+    )
+    assert found is not None
+    there = board()
+    there.take_alert(0, NOW_MS, found)
+    made = sections(there, pipeline(), Situation(NOW_MS))
+    assert orjson.dumps(made)
+    assert bool(made["episodes"]["first"][0]["evidence"]) is (levels < 21)  # type: ignore[call-overload]
+
+
+def test_points_that_each_name_other_metrics_stay_few() -> None:
+    points = [Point(0, time, time, {f"w{time}-{name}": 1.0 for name in range(40)}, {}) for time in range(500)]
+    rows = rows_of(points)
+    assert rows["names"] == [f"w499-{name}" for name in range(40)]
+    assert len(orjson.dumps(rows)) < 500_000

@@ -99,3 +99,20 @@ def test_that_descriptors_are_used_up_is_logged_once_with_what_to_do() -> None:
     assert first.exc_info is None
     assert not once.filter(complaint("socket.accept() out of system resource\nsocket: ..."))
     assert once.filter(complaint("Task exception was never retrieved"))
+
+
+async def test_requests_that_are_none_are_logged_once_in_a_line(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    complaints = logging.getLogger("aiohttp.server")
+    malformed = log_filter.Malformed()
+    complaints.addFilter(malformed)
+    try:
+        for sent in (b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n"):
+            for _ in range(5):
+                reader, writer = await half_open(port, sent)
+                assert b" 400 " in await asyncio.wait_for(reader.read(), WITHIN_S)
+                writer.close()
+    finally:
+        complaints.removeFilter(malformed)
+    (record,) = [one for one in caplog.records if one.name == "aiohttp.server"]
+    assert "Error handling request" in record.getMessage()
+    assert record.exc_info is None

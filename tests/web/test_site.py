@@ -179,6 +179,30 @@ async def test_a_board_that_began_anew_is_sent_whole(feed: StillFeed) -> None:
     await stream.close()
 
 
+async def test_a_page_that_reads_no_more_loses_its_place(feed: StillFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "WRITE_S", 0.1)
+    async with _served(feed, settings("127.0.0.1:1")) as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port, limit=1_024)
+        writer.write(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"event: all")
+        async with asyncio.timeout(20):
+            number = 0
+            while feed.looking:
+                number += 1
+                for name in range(90):
+                    found = alert(f"cards-0-{name}", sentence=f"{number}{'x' * 900}", update=number)
+                    feed.board.take_alert(0, NOW_MS, found)
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+@pytest.mark.parametrize("where", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/api/about", "/api/state", "/api/stream"])
+async def test_a_page_of_another_site_takes_no_place(client: Client, path: str, where: str) -> None:
+    assert (await client.get(path, headers={"Sec-Fetch-Site": where})).status == 403
+    assert (await client.get("/", headers={"Sec-Fetch-Site": where})).status == 200, "a link may lead here"
+
+
 async def test_streams_end_when_the_worker_stops(feed: StillFeed) -> None:
     async with _served(feed, settings("127.0.0.1:1")) as client:
         answer = await client.get("/api/stream")
@@ -251,6 +275,8 @@ async def test_with_the_token_actions_are_carried_out(feed: StillFeed, given: li
         ({"Authorization": TOKEN + "x"}, 401),
         ({**bearer(), "Origin": "http://evil.example"}, 403),
         ({**bearer(), "Origin": "null"}, 403),
+        ({**bearer(), "Origin": "http://["}, 403),
+        ({**bearer(), "Sec-Fetch-Site": "cross-site"}, 403),
         ({**bearer(), "Host": "evil.example"}, 403),
         ({**bearer(), "Content-Type": "text/plain"}, 415),
     ],

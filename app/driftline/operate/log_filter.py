@@ -13,6 +13,8 @@ import logging
 import time
 from collections import Counter
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 REPEAT_S = 600.0
 NEVER = (
     "Group Coordinator Request failed",  # also while a new Kafka makes its first group
@@ -90,6 +92,28 @@ class Exhausted(logging.Filter):
         return True
 
 
+class Malformed(logging.Filter):
+    """Lets aiohttp's complaint of a request that is none through once in `REPEAT_S`, in one line.
+
+    It writes one with a traceback for each, and whoever reaches the port may send as many as he likes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged_s = -REPEAT_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        if time.monotonic() - self._logged_s < REPEAT_S:
+            return False
+        self._logged_s = time.monotonic()
+        record.msg = f"{record.getMessage()}: {type(error).__name__} (not logged again for {REPEAT_S / 60:g} minutes)"
+        record.args, record.exc_info, record.exc_text = (), None, None
+        return True
+
+
 class Once(logging.Filter):
     """Drops mode's two accounts of an error that ends the worker."""
 
@@ -117,6 +141,7 @@ def quieten(level: str = "INFO") -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
     for complaint in (Unread(), Exhausted()):
         logging.getLogger("asyncio").addFilter(complaint)
+    logging.getLogger("aiohttp.server").addFilter(Malformed())
     for name in ("driftline.main", "mode.services", "mode.worker", "faust.worker"):
         logging.getLogger(name).addFilter(Once())
     seldom = Seldom()

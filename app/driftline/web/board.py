@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from driftline.core.place import topic_of
 from driftline.web.curve import MARKS_MAX, POINTS_MAX, POINTS_MIN, Curve, Mark, Point, point_of
-from driftline.web.record import ID_MAX, NAME_MAX, Alert, Command, Note, Review, Score, cut
+from driftline.web.record import ID_MAX, NAME_MAX, NUMBER_MAX, Alert, Command, Note, Review, Score, cut
 
 EPISODES_MAX = 200
 REVIEWS_MAX = 1_000
@@ -201,7 +201,7 @@ class Board:
         """Mark trips of the guard; those that follow each other soon are one mark."""
         last = self._tripped.get(number)
         if last is not None and wall_ms - last.wall_ms < TRIPS_TOGETHER_MS and last in self.marks:
-            trips += last.count
+            trips = min(trips + last.count, NUMBER_MAX)
             self.marks.remove(last)
         text = f"The guard acted on {trips:,} prediction{'s' * (trips != 1)}"
         mark = self._tripped[number] = Mark("guard", text, wall_ms, at, number, count=trips)

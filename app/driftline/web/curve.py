@@ -101,9 +101,15 @@ def _values(metrics: dict[str, float | None]) -> dict[str, float | None]:
 
 
 def rows_of(points: Iterable[Point]) -> dict[str, Any]:
-    """Points as the page gets them: the metrics' names once, and for each point shard, times and values by name."""
+    """Points as the page gets them: the metrics' names once, and for each point shard, times and values by name.
+
+    A pipeline's metrics are few and the same at every point. Whoever else writes points may name others at each: of all
+    names the latest `NAMES_MAX` are kept.
+    """
     points = list(points)
-    names = list(dict.fromkeys(name for point in points for name in (*point.window, *point.total)))
+    latest = list(dict.fromkeys(name for point in reversed(points) for name in (*point.window, *point.total)))
+    kept = set(latest[:NAMES_MAX])
+    names = list(dict.fromkeys(name for point in points for name in (*point.window, *point.total) if name in kept))
     return {
         "names": names,
         "rows": [

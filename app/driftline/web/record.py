@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from driftline.core.record import EventId
 from driftline.engine.published import document_of
@@ -21,11 +21,16 @@ TEXT_MAX = 1_000  # characters of a text that is shown
 NAME_MAX = 200  # of a name, and of a feature's value
 NAMES_MAX = 40  # features, metrics and the like of one record
 EVIDENCE_BYTES_MAX = 4_096
+EVIDENCE_LEVELS_MAX = 20  # of lists and mappings in each other: JSON is written some 250 deep, with what is around it
 
 RECORD_BYTES_MAX = 64 * 1024  # larger ones are not shown
 ID_MAX = 2_000  # characters of an id or an episode that commands can name
 
 T = TypeVar("T")
+NUMBER_MAX = 2**53
+Number: TypeAlias = Annotated[int, Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)]
+"""What a browser can count. Sums of a few hundred are still within the 64 bits that JSON is written with."""
+Few: TypeAlias = Annotated[dict[str, Number], Meta(max_length=100)]
 
 
 class Command(Struct):
@@ -33,15 +38,15 @@ class Command(Struct):
 
     command: str
     by: str = ""
-    time_ms: int = 0
+    time_ms: Number = 0
 
 
 class Guard(Struct):
     """What the guard did so far."""
 
-    tripped: dict[str, int] = {}
-    instead: dict[str, int] = {}
-    held: int = 0
+    tripped: Few = {}
+    instead: Few = {}
+    held: Number = 0
 
 
 class Ahead(Struct):
@@ -53,16 +58,16 @@ class Ahead(Struct):
 class Note(Struct):
     """The numbers of a shard, from its journal; see `engine.note`."""
 
-    positions: dict[str, int]
-    watermark_ms: int | None = None
-    pending: int = 0
-    early: int = 0
-    labels: dict[str, int] = {}
+    positions: dict[str, Number]
+    watermark_ms: Number | None = None
+    pending: Number = 0
+    early: Number = 0
+    labels: dict[str, Number] = {}
     version: str = ""
-    known: int | None = None
+    known: Number | None = None
     frozen: bool = False
-    counts: dict[str, int] = {}
-    drifts: dict[str, int] = {}
+    counts: dict[str, Number] = {}
+    drifts: dict[str, Number] = {}
     episodes: list[str] = []
     metrics: dict[str, float | None] = {}
     window_metrics: dict[str, float | None] = {}
@@ -72,7 +77,7 @@ class Note(Struct):
     guard: Guard | None = None
     forecast: Ahead | None = None
     commands: list[Command] = []
-    loading: tuple[int, int] | None = None
+    loading: tuple[Number, Number] | None = None
 
 
 class Alert(Struct):
@@ -83,9 +88,9 @@ class Alert(Struct):
     kind: str
     severity: str
     sentence: str
-    update: int = 1
-    time_ms: int | None = None
-    opened_ms: int = 0
+    update: Number = 1
+    time_ms: Number | None = None
+    opened_ms: Number = 0
     audience: list[str] = []
     runbook: str = ""
     acknowledged: bool = False
@@ -110,7 +115,7 @@ class Score(Struct):
 
     output_id: str
     event_id: EventId
-    event_time_ms: int
+    event_time_ms: Number
     guard: str
     model_version: str = ""
     prediction: Any = None
@@ -127,8 +132,8 @@ class Review(Struct):
     output_id: str
     event_id: EventId
     state: str
-    event_time_ms: int = 0
-    deadline_ms: int = 0
+    event_time_ms: Number = 0
+    deadline_ms: Number = 0
     model_version: str = ""
     prediction: Any = None
     probability: float | None = None
@@ -180,8 +185,13 @@ def plain_all(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evidence_of(alert: Alert) -> dict[str, Any]:
-    """The numbers behind an alert, where they are not too long to be shown."""
-    try:
-        return alert.evidence if len(orjson.dumps(alert.evidence)) <= EVIDENCE_BYTES_MAX else {}
-    except TypeError:
+    """The numbers behind an alert, where they are neither too long nor too deep to be shown."""
+    if not _is_shallow(alert.evidence, EVIDENCE_LEVELS_MAX):
         return {}
+    return alert.evidence if len(orjson.dumps(alert.evidence)) <= EVIDENCE_BYTES_MAX else {}
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and mappings lie in each other at most so deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)

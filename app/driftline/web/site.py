@@ -35,6 +35,7 @@ BODY_MAX = 8_192  # bytes
 BODY_S = 10.0
 ACTIONS_MAX = 4  # at a time
 WRONG_TOKEN_S = 0.5  # before a wrong token is answered
+WRITE_S = 30.0  # until a page must have read what it was sent
 FILES: Final = {
     "/": ("page.html", "text/html"),
     "/static/page.css": ("page.css", "text/css"),
@@ -90,11 +91,11 @@ class Site:
         folder = resources.files("driftline.web") / "static"
         for path, (name, kind) in FILES.items():
             app.router.add_get(path, self._guarded(_file((folder / name).read_bytes(), kind)))
-        app.router.add_get("/api/about", self._guarded(self._about))
-        app.router.add_get("/api/state", self._guarded(self._state))
-        app.router.add_get("/api/stream", self._guarded(self._events))
-        app.router.add_post("/api/action", self._guarded(self._act))
-        app.router.add_post("/api/explain", self._guarded(self._explain))
+        app.router.add_get("/api/about", self._guarded(_own(self._about)))
+        app.router.add_get("/api/state", self._guarded(_own(self._state)))
+        app.router.add_get("/api/stream", self._guarded(_own(self._events)))
+        app.router.add_post("/api/action", self._guarded(_own(self._act)))
+        app.router.add_post("/api/explain", self._guarded(_own(self._explain)))
         app.on_shutdown.append(self._close)
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -129,9 +130,13 @@ class Site:
         frames = self.stream.frames()
         try:
             async for frame in frames:
-                await answer.write(frame)
+                async with asyncio.timeout(WRITE_S):
+                    await answer.write(frame)
         except ConnectionError:  # the page was closed
             pass
+        except TimeoutError:  # it reads no more, and would keep its place for good
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             await frames.aclose()
         return answer
@@ -191,7 +196,7 @@ class Site:
     def _foreign(self, request: web.Request) -> web.Response | None:
         """What a request that another origin's page could have made gets: no form can send JSON."""
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc not in (request.headers.get("Host"), self._origin):
+        if origin is not None and _netloc(origin) not in {request.headers.get("Host"), self._origin} - {None, ""}:
             return _problem(403, "this request comes from another site")
         if request.content_type != "application/json":
             return _problem(415, "send JSON")
@@ -200,6 +205,17 @@ class Site:
     async def _close(self, app: web.Application) -> None:
         if self._stream is not None:
             await self._stream.close()
+
+
+def _own(handler: Handler) -> Handler:
+    """A handler for the page alone: other sites' pages could not read the answer, but could take its place up."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            return _problem(403, "this request comes from another site")
+        return await handler(request)
+
+    return guarded
 
 
 def _hosts(web_host: str, known: str | None) -> frozenset[str] | None:
@@ -213,6 +229,14 @@ def _hosts(web_host: str, known: str | None) -> frozenset[str] | None:
     except ValueError:
         is_loopback = False
     return frozenset({"localhost", "127.0.0.1", "::1", web_host, known or "localhost"}) if is_loopback else None
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an origin; empty where it has none, or is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:
