@@ -180,7 +180,12 @@ def test_an_event_costs_what_its_decision_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "why"), [({"amount": -3.0}, "amount is negative"), ({"missing": 1}, "amount is missing")]
+    ("changed", "why"),
+    [
+        ({"amount": -3.0}, "amount is negative"),
+        ({"missing": 1}, "amount is missing"),
+        ({"amount": 1e305}, "the amount is too large"),
+    ],
 )
 def test_amounts_that_say_nothing_are_counted_and_not_added(changed: dict[str, Any], why: str) -> None:
     shard = Shard(cards(), 0)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from driftline.core.output import Priced
 
 MICRO: Final = 1_000_000
+AMOUNT_MAX: Final = 1e24  # of one event, in units: a prediction may be near the largest number there is
 UNSERVED: Final = "none"
 """In place of a kind: nothing was served, so there was no decision."""
 MEAN_MIN: Final = 30  # known decisions whose mean says what others may come to

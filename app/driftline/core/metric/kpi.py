@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from driftline.core.metric.account import MICRO, Account
+from driftline.core.metric.account import AMOUNT_MAX, MICRO, Account
 from driftline.core.output import Prediction, Priced, Stakes
 from driftline.core.record import FeatureValue, LabelValue
 from driftline.core.task import task_of
@@ -196,6 +196,8 @@ class Plan:
             if value < 0:
                 return f"{field} is negative"
             amount += price.times * value
+        if not abs(amount * size) <= AMOUNT_MAX:
+            return "the amount is too large"
         return amount * size * MICRO
 
     def segment(self, terms: _Terms, values: Sequence[FeatureValue], parts: Mapping[str, Account]) -> str | None:
