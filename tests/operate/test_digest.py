@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from shutil import which
@@ -125,6 +126,22 @@ def test_text_of_others_is_no_markup(form: Format) -> None:
         assert "[y](http" not in text
     if form == "slack":
         assert "*x*" not in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])
+def test_an_address_in_text_of_others_is_no_link(form: Format) -> None:
+    found = Gathered(pipeline(), 0, START_MS)
+    found.alert(
+        {
+            "output_id": "a", "episode": "cards-0-x", "state": "opened", "kind": "kpi", "severity": "critical",
+            "audience": ["operations"], "sentence": "See HTTPS://evil.example, www.evil.example, mailto:a@b.example",
+            "time_ms": 1,
+        }
+    )  # fmt: skip
+    text = render(page_of(found, "p.yaml", None), form)
+    assert "evil" in text
+    assert not re.search(r"//evil(?<!\u200b//evil)|www\.evil|mailto:a", text, re.IGNORECASE)
+    assert "\u200b" not in "".join(one.command for one in page_of(found, "p.yaml", None).sections)
 
 
 def test_what_waits_for_a_decision_comes_first() -> None:

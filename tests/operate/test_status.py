@@ -20,6 +20,16 @@ from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
 
 RING = KeyRing((b"the deployment's key",))
+ABSURD: dict[str, list[object]] = {
+    "guard": [1, {"held": 1}, {"tripped": [1], "instead": {}}, {"tripped": {}, "instead": {}, "held": "many"}],
+    "learning": [[1], {"held": "many"}, {"held": 1, "deadline_ms": "soon"}, {"quarantine": {"held": "many"}}],
+    "forecast": [
+        7,
+        {"series": 1},
+        {"series": 1, "evicted": 0, "judged": 1},
+        {"series": 1, "evicted": 0, "judged": 1, "metrics": {}, "by_horizon": {"MAE": []}},
+    ],
+}
 
 
 def broker(cluster: MemoryCluster, chosen: Pipeline, ring: KeyRing = NO_KEYS) -> KafkaBroker:
@@ -54,6 +64,7 @@ async def test_records_that_are_no_entries_are_passed_over_and_named() -> None:
         {"positions": 3},
         {"positions": {}, "pending": "many"},
         {"positions": {"e": 0}, "metrics": [1]},
+        *({"positions": {}, name: one} for name, values in ABSURD.items() for one in values),
         7,
     ]
     first = cluster.log(Place(journal, 0)).end
@@ -62,7 +73,9 @@ async def test_records_that_are_no_entries_are_passed_over_and_named() -> None:
     (after,) = await looked(cluster, chosen)
     assert (after.positions, after.note, after.epoch) == (before.positions, before.note, before.epoch)
     (trouble,) = after.troubles
-    assert trouble.startswith(f"{journal}-0 holds a record at offset {first} and 8 more that is not a journal entry")
+    assert trouble.startswith(
+        f"{journal}-0 holds a record at offset {first} and {len(strange) + 3} more that is not a journal entry"
+    )
     (plain,) = await read_status(broker(cluster, chosen), chosen, Layout(1))
     assert plain == after
 

@@ -132,7 +132,7 @@ def test_json_is_the_alert_and_its_key() -> None:
 def test_slack_gets_what_a_topic_says_on_one_line() -> None:
     text = posted("slack", sentence="all is well\nWhat to do: <https://elsewhere>\u2028nothing")["text"]
     assert [line for line in text.splitlines() if line.startswith("What to do")] == [text.splitlines()[2]]
-    assert "all is well What to do: &lt;https://elsewhere&gt; nothing" in text.splitlines()
+    assert "all is well What to do: &lt;https:\u200b//elsewhere&gt; nothing" in text.splitlines()
 
 
 def test_slack_gets_one_text_with_nothing_in_it_that_slack_would_read() -> None:

@@ -150,6 +150,12 @@ STRANGE = (
     b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","label_time_ms":"soon"}',
     b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","probability":{}}',
     b'{"kind":"joined","event_time_ms":3,"event_id":3,"output_id":"o","label":{}}',
+    *(
+        b'{"event_id":3,"output_id":"strange.events-%d-%d-0",%s}' % (partition, offset, more)
+        for more in (b'"slate":[1]', b'"slate":{}', b'"forecast":[1]', b'"forecast":{"values":1}')
+        for partition in (0, 1)
+        for offset in range(4)
+    ),
     b'{"event_id":3,"prediction":' + b"[" * 900 + b"3" + b"]" * 900 + b"}",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 from msgspec import Struct
 
@@ -85,6 +86,32 @@ class Explanation(Struct, frozen=True):
     tripped: tuple[Trip, ...] = ()
     unserved: tuple[Unserved, ...] = ()
     items: list[dict[str, Any]] = []
+
+
+class _Item(Struct):
+    item: str | int | float
+
+
+class _Forecast(Struct):
+    values: list[float | None] = []
+    instead: list[str | None] = []
+
+
+class _Served(Struct):
+    """What of a score is looked into: the topic may hold records of others."""
+
+    event_id: str | int | float
+    output_id: str
+    slate: list[_Item] = []
+    forecast: _Forecast | None = None
+
+
+def _has_form(document: Mapping[str, Any]) -> bool:
+    try:
+        msgspec.convert(document, _Served)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 class _Found(Exception):  # noqa: N818 - it is not an error: it carries what was looked for
@@ -181,7 +208,9 @@ async def explain(
         scores = [
             (document, value)
             async for document, value in _records(broker, pipeline.topics.scores, partition, event_id)
-            if str(document.get("event_id")) == event_id and _cause(pipeline, layout, partition, document) is not None
+            if str(document.get("event_id")) == event_id
+            and _has_form(document)
+            and _cause(pipeline, layout, partition, document) is not None
         ]
         if scores:
             times = len({document["output_id"] for document, _ in scores})  # at least once may write one twice

@@ -9,13 +9,14 @@ from typing import Any
 
 from driftline.cli.echo import show
 from driftline.cli.setting import outline_of, settings_of
-from driftline.codec.journal import decode_link
+from driftline.codec.command import is_signed
+from driftline.codec.journal import Link, SliceEntry, decode_link
 from driftline.codec.seal import is_sealed
 from driftline.config import Settings
 from driftline.core.error import InputFileError, InvariantError, TopicError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
-from driftline.engine.published import document_of
+from driftline.engine.published import document_of, offset_of
 from driftline.engine.trust import name_of
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
@@ -24,7 +25,7 @@ from driftline.operate.digest_page import Format, page_of, render
 from driftline.transport.port import Broker, Place
 
 READ_RECORDS_MAX = 1_000
-_REASON = "driftline.reason"
+_REASON, _TOPIC, _OFFSET = "driftline.reason", "driftline.topic", "driftline.offset"
 
 
 def digest(
@@ -73,19 +74,17 @@ async def gather(
 
     Args:
         counts: partitions by topic.
-        until_ms: its end; None ends it after the last event that was scored.
+        until_ms: its end; None ends it after the last event that was scored, other than those whose time lies so far
+            ahead that it moved no watermark.
     """
     topics = pipeline.topics
 
     def places(topic: str | None) -> list[Place]:
         return [] if topic is None else [Place(topic, number) for number in range(counts.get(topic, 0))]
 
+    journals = places(topics.journal)
     if until_ms is None:
-        until_ms = 0
-        async for source in _records(broker, places(topics.scores)):
-            time_ms = (document_of(source.value) or {}).get("event_time_ms")
-            if type(time_ms) is int:
-                until_ms = max(until_ms, time_ms + 1)
+        until_ms = await _end(broker, places(topics.scores), await _watermark(broker, journals, settings))
     found = Gathered(pipeline, max(0, until_ms - span_ms), until_ms)
     takers: Sequence[tuple[str | None, Callable[[dict[str, Any]], None]]] = (
         (topics.scores, found.score),
@@ -97,28 +96,54 @@ async def gather(
         async for source in _records(broker, places(topic)):
             if (document := document_of(source.value)) is not None:
                 take(document)
-    async for source in _records(broker, places(topics.control)):
-        if (document := document_of(source.value)) is not None:
-            found.command(document, source.record_time_ms)
+    refused: set[tuple[int, int]] = set()  # commands, by partition and offset
     async for source in _records(broker, places(topics.rejected)):
-        reason = dict(source.headers).get(_REASON)
-        if reason is not None:
-            found.reject(reason.decode("utf-8", "replace")[:100], source.record_time_ms)
-    await _journal(broker, places(topics.journal), settings, found)
+        headers = {name: (value or b"").decode("utf-8", "replace") for name, value in source.headers}
+        if (reason := headers.get(_REASON)) is not None:
+            found.reject(reason[:100], source.record_time_ms)
+        if headers.get(_TOPIC) == topics.control and (offset := offset_of(headers.get(_OFFSET, ""))) is not None:
+            refused.add((source.partition, offset))
+    async for source in _records(broker, places(topics.control)):
+        document = document_of(source.value)
+        ours = not settings.ring or is_signed(source.value, settings.ring)
+        if document is not None and ours and (source.partition, source.offset) not in refused:
+            found.command(document, source.record_time_ms)
+    async for place, linked, time_ms in _entries(broker, journals, settings):
+        found.entry(place.partition, linked, time_ms)
     return found
 
 
-async def _journal(broker: Broker, places: Sequence[Place], settings: Settings, found: Gathered) -> None:
-    """Take in the journals, entries of ours only."""
+async def _end(broker: Broker, scores: Sequence[Place], watermark_ms: int | None) -> int:
+    """Where a span ends that is to end with the last event."""
+    end_ms = 0
+    async for source in _records(broker, scores):
+        time_ms = (document_of(source.value) or {}).get("event_time_ms")
+        if type(time_ms) is int and (watermark_ms is None or time_ms <= watermark_ms):
+            end_ms = max(end_ms, time_ms + 1)
+    return end_ms
+
+
+async def _watermark(broker: Broker, journals: Sequence[Place], settings: Settings) -> int | None:
+    """The latest time that a shard believed; None where none has said."""
+    latest_ms: int | None = None
+    async for _, linked, _ in _entries(broker, journals, settings):
+        if isinstance(linked.entry, SliceEntry) and (time_ms := linked.entry.watermark_ms) is not None:
+            latest_ms = time_ms if latest_ms is None else max(latest_ms, time_ms)
+    return latest_ms
+
+
+async def _entries(
+    broker: Broker, places: Sequence[Place], settings: Settings
+) -> AsyncIterator[tuple[Place, Link, int]]:
+    """The journals, entries of ours only, each with the time of its record."""
     for place in places:
         async for source in _records(broker, [place]):
             if settings.ring and not is_sealed(source.value, name_of(place), settings.ring):
                 continue
             try:
-                linked = decode_link(source.value)
+                yield place, decode_link(source.value), source.record_time_ms
             except InvariantError:
                 continue  # of another program; `driftline verify` says so
-            found.entry(place.partition, linked, source.record_time_ms)
 
 
 async def _records(broker: Broker, places: Sequence[Place]) -> AsyncIterator[Source]:

@@ -200,7 +200,7 @@ def _learning(shard: int, learning: Mapping[str, Any]) -> Iterator[str]:
     if learning.get("stopped"):
         yield f"shard {shard} does not learn while an alert of learning.freeze_on is open"
     if held := learning.get("held"):
-        until = written(learning["deadline_ms"])
+        until = "a decision" if (at_ms := learning.get("deadline_ms")) is None else written(at_ms)
         yield f"shard {shard}: {held:,} labels are held until {until}; `driftline control release` or `drop` decides"
     if counts := learning.get("quarantine"):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())

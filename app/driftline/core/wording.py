@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def percent(share: float) -> str:
     """A share for reading: one digit after the point, two significant ones below 1%."""
@@ -35,6 +37,16 @@ def escaped(text: str, *, lines: bool = False) -> str:
         lines: ends of lines and tabs stay.
     """
     return text.translate(_ESCAPES_OF_LINES if lines else _ESCAPES)
+
+
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\bmailto)(?=:)", re.IGNORECASE)
+
+
+def unlinked(text: str) -> str:
+    """Text in which no program finds an address to make a link of: mail, Slack and Markdown do so by themselves, and a
+    stranger's id or category would be a link in a message of ours. Nothing that a reader sees changes.
+    """
+    return _ADDRESS.sub("\u200b", text)
 
 
 def money(amount: float, unit: str) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from driftline.codec.command import sender_of
 from driftline.codec.journal import EpochEntry, Link
-from driftline.core.metric.account import MICRO
+from driftline.core.metric.account import AMOUNT_MAX, MICRO
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
 
@@ -34,10 +34,13 @@ UNSERVED: Final = ("withheld", "held")
 LISTED_MAX: Final = 200  # of a kind, the latest
 
 
+_Amount: TypeAlias = Annotated[float, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
+
+
 class _Priced(Struct):
     decision: str = ""
-    cost: float | None = None
-    value: float | None = None
+    cost: _Amount | None = None
+    value: _Amount | None = None
     estimated: bool = False
     lacking: str = ""
 

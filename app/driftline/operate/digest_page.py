@@ -1,6 +1,7 @@
 """A digest in words: its sections by role, and the four forms in which it is written.
 
-Text of others (names, sentences, senders) is escaped in each form, so that it can neither end a line nor begin markup.
+Text of others (names, sentences, senders) is escaped in each form, so that it can neither end a line nor begin markup,
+nor be an address that a reader's program makes a link of.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec import Struct
 from driftline.core.alert.kpi import span_text
 from driftline.core.metric.account import MICRO
 from driftline.core.timestamp import written
-from driftline.core.wording import escaped, money, percent
+from driftline.core.wording import escaped, money, percent, unlinked
 from driftline.operate.digest import AUDIENCE, LISTED_MAX, DigestRole, Gathered, KpiSum
 
 Format: TypeAlias = Literal["markdown", "html", "slack", "text"]
@@ -272,7 +273,7 @@ def render(page: Page, form: Format) -> str:
 
 
 def _plain(text: str) -> str:
-    return escaped(text)
+    return unlinked(escaped(text))
 
 
 def _text(page: Page) -> str:
@@ -280,7 +281,7 @@ def _text(page: Page) -> str:
     for section in page.sections:
         parts += ["", section.title.upper()]
         parts += [f"  {line.when + '  ' if line.when else ''}{_plain(line.text)}" for line in section.lines]
-        parts.append(f"  $ {_plain(section.command)}")
+        parts.append(f"  $ {escaped(section.command)}")
     return "\n".join(parts) + "\n"
 
 
@@ -298,7 +299,7 @@ def _markdown(page: Page) -> str:
             f"{'**' if line.grave else ''}"
             for line in section.lines
         ]
-        parts += ["", "```", _plain(section.command).replace("```", ""), "```"]
+        parts += ["", "```", escaped(section.command).replace("```", ""), "```"]
     return "\n".join(parts) + "\n"
 
 
@@ -317,7 +318,7 @@ def _slack(page: Page) -> str:
             f"• {mark}{line.when + ' ' if line.when else ''}{_slacked(line.text)}"
             for mark, line in zip(marks, section.lines, strict=True)
         ]
-        parts.append(f"`{_plain(section.command).replace('`', '')}`".replace("<", "&lt;").replace(">", "&gt;"))
+        parts.append(f"`{escaped(section.command).replace('`', '')}`".replace("<", "&lt;").replace(">", "&gt;"))
     return "\n".join(parts) + "\n"
 
 
@@ -325,7 +326,7 @@ def _html(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("driftline.operate", ""), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["plain"] = _plain
+    environment.filters["plain"], environment.filters["escaped"] = _plain, escaped
     return environment.get_template("digest.html").render(page=page)
 
 

@@ -26,6 +26,15 @@ class _Trip(msgspec.Struct):
     excess: float | None = None
 
 
+class _Ahead(msgspec.Struct):
+    values: list[Any] = []
+    series: dict[str, Any] | None = None
+
+
+class _Instead(msgspec.Struct):
+    forecast: _Ahead | None = None
+
+
 class _Form(msgspec.Struct):
     """What commands rely on in a review: the topic may hold records of others."""
 
@@ -34,7 +43,8 @@ class _Form(msgspec.Struct):
     deadline_ms: int = 0
     tripped: list[_Trip] = []
     features: dict[str, Any] = {}
-    at_deadline: dict[str, Any] | None = None
+    at_deadline: _Instead | None = None
+    forecast: _Ahead | None = None
 
 
 def value_of(text: str, pipeline: Pipeline) -> LabelValue:

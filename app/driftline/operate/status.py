@@ -30,6 +30,8 @@ from driftline.transport.port import Place
 LOOK_BACK = 400  # journal offsets
 READ_RECORDS_MAX = 1_000
 AT_ONCE = 8  # shards; each takes a few connections
+SHOWN_AHEAD = ("MAE", "MASE", "Coverage")  # metrics of forecasts, by horizon
+SHOWN = frozenset({*SHOWN_AHEAD, "NaiveMAE", "NaiveMASE"})
 SECOND_LOOK_S = 1.0  # a transaction that is as open after this long is worth a word
 STEPS_PATIENCE = 5  # a cluster that has answered may take so many times longer over the rest
 
@@ -316,6 +318,39 @@ class _Taken(Struct):
     time_ms: int
 
 
+class _Guard(Struct):
+    """What the guard did, in a note."""
+
+    tripped: dict[str, int]
+    instead: dict[str, int]
+    held: int = 0
+
+
+class _Learning(Struct):
+    """What is held back from learning, in a note."""
+
+    stopped: bool = False
+    held: int = 0
+    deadline_ms: int | None = None
+    quarantine: dict[str, int] = {}
+    suspect: bool = False
+
+
+class _Forecast(Struct):
+    """Forecasts, in a note: metrics over all horizons, and by horizon."""
+
+    series: int
+    evicted: int
+    judged: int
+    metrics: dict[str, float | None] = {}
+    by_horizon: dict[str, list[float | None]] = {}
+
+    def __post_init__(self) -> None:
+        shown = all(self.by_horizon.get(name) for name in SHOWN_AHEAD) and self.metrics.keys() >= SHOWN
+        if self.judged and not shown:
+            raise ValueError("forecasts without their metrics")
+
+
 class _Note(Struct):
     """The kinds of what an entry carries for people, as far as it is shown."""
 
@@ -339,6 +374,9 @@ class _Note(Struct):
     history: dict[str, dict[str, int]] = {}
     full: float | None = None
     kpi: dict[str, KpiNote] = {}
+    guard: _Guard | None = None
+    learning: _Learning | None = None
+    forecast: _Forecast | None = None
 
 
 def _sound(linked: Link) -> Link:

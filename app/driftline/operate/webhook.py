@@ -42,6 +42,7 @@ from driftline.core.error import PipelineError, SettingsError
 from driftline.core.notation import Duration
 from driftline.core.pipeline import Role, Severity, close_match
 from driftline.core.pipeline.feature import Form
+from driftline.core.wording import unlinked
 from driftline.operate.incident import Alert, Message, key_of, shard_of
 
 FILE_BYTES_MAX = 100_000
@@ -319,7 +320,7 @@ def _slack_message(message: Message) -> str:
         marks += [_acknowledged(part)] if part.get("acknowledged") and part["state"] != "resolved" else []
         head = f"[{', '.join(marks)}] " if marks else ""
         bullet = "• " if len(message.parts) > 1 else ""
-        lines.append(f"{bullet}{_escaped(head + str(part['sentence']))}")
+        lines.append(f"{bullet}{_escaped(unlinked(head + str(part['sentence'])))}")
     if len(message.parts) > PARTS_SHOWN:
         lines.append(f"and {len(message.parts) - PARTS_SHOWN} more: `driftline tail alerts --pretty`")
     runbooks = dict.fromkeys(str(part["runbook"]) for part in message.parts)
@@ -343,7 +344,8 @@ def _slack(alert: Alert) -> str:
     notes += [_acknowledged(alert)] if alert.get("acknowledged") else []
     notes += ["flapping"] if alert.get("flapping") else []
     sign = _sign(state, str(alert["severity"]))
-    text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(', '.join(notes))}\n{_escaped(alert['sentence'])}\n"
+    text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(', '.join(notes))}\n"
+    text += f"{_escaped(unlinked(str(alert['sentence'])))}\n"
     return text + f"What to do: {_escaped(alert['runbook'])}\n`{_escaped(alert['episode'])}`"
 
 
