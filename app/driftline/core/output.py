@@ -112,6 +112,17 @@ class Stakes(Struct, frozen=True, gc=False, array_like=True):
     values: tuple[FeatureValue, ...]
 
 
+class Decision(Struct, frozen=True, gc=False, array_like=True):
+    """What was served of a held event in the end, which its label is held against.
+
+    Args:
+        yes: whether it counts as decided as yes, by the threshold of that time; None where there is no such decision.
+    """
+
+    prediction: Prediction
+    yes: bool | None
+
+
 class Priced(Struct, frozen=True, gc=False, array_like=True):
     """What one event came to under a KPI.
 

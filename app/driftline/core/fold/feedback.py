@@ -17,7 +17,7 @@ from driftline.core.guard.ladder import Ladder
 from driftline.core.label.early import Held
 from driftline.core.label.life import Act, Move, State
 from driftline.core.label.pending import Found, Settled, Waiting
-from driftline.core.output import Outcome, OutcomeKind, Priced, Score
+from driftline.core.output import Decision, Outcome, OutcomeKind, Priced, Score
 from driftline.core.place import OWN
 from driftline.core.record import Event, EventId, Label, LabelValue
 from driftline.core.shard.outbox import Outbox
@@ -125,14 +125,14 @@ def _join(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> N
     waiting, value = found.waiting, label.value
     if waiting is None or value is None:  # `_kept` and `_value`, without a call
         raise InvariantError("a label or its event is missing where both were to be joined")
-    as_served = waiting
+    as_served, decision = waiting, None
     if shard.kept.decided:
-        waiting = _as_decided(shard, label.event_id, waiting)
+        waiting, decision = _as_decided(shard, label.event_id, waiting)
     prediction, label_time_ms, now_ms = waiting.prediction, label.time_ms, shard.watermark_ms or 0
     delay_ms = label_time_ms - waiting.time_ms
     number = shard.evaluation.update(value, prediction)
     shard.maturity.on_label(shard.pipeline, value, delay_ms, prediction, waiting.features, now_ms)
-    shard.pending.settle(found.index, move.then.fate, now_ms, number, value, label_time_ms)
+    shard.pending.settle(found.index, move.then.fate, now_ms, number, value, label_time_ms, decision)
     if shard.ladder is not None and shard.ladder.learns:
         _remember(shard, shard.ladder, waiting, value)
     if waiting.keys:
@@ -154,7 +154,7 @@ def _add(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> No
     waiting, value = _kept(found), _value(label)
     as_served = waiting
     if shard.kept.decided:
-        waiting = _as_decided(shard, label.event_id, waiting, last=False)
+        waiting, _ = _as_decided(shard, label.event_id, waiting, last=False)
     prediction, now_ms = waiting.prediction, shard.now_ms
     count = shard.pending.count_label(found.index)
     first, delay_ms = count == 1, label.time_ms - waiting.time_ms
@@ -225,7 +225,7 @@ def _expire(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     pending, now_ms, waiting = shard.pending, shard.now_ms, _kept(found)
     event_id, as_served = pending.id_at(found.index), waiting
     if shard.kept.decided:
-        waiting = _as_decided(shard, event_id, waiting)
+        waiting, _ = _as_decided(shard, event_id, waiting)
     shard.maturity.on_expiry()
     shard.strays.give_up(event_id, pending.seen_ms(found.index), now_ms, pending.wait_ms)
     pending.settle(found.index, move.then.fate, now_ms)
@@ -239,12 +239,12 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
     pending, assumed, waiting = shard.pending, shard.assumed, _kept(found)
     if assumed is None:
         raise InvariantError("a label was to be assumed, and the pipeline names none")
-    event_id, as_served = pending.id_at(found.index), waiting
+    event_id, as_served, decision = pending.id_at(found.index), waiting, None
     if shard.kept.decided:
-        waiting = _as_decided(shard, event_id, waiting)
+        waiting, decision = _as_decided(shard, event_id, waiting)
     shard.maturity.on_expiry()
     number = shard.evaluation.update(assumed, waiting.prediction)
-    pending.settle(found.index, move.then.fate, shard.now_ms, number, assumed)
+    pending.settle(found.index, move.then.fate, shard.now_ms, number, assumed, decision=decision)
     if waiting.keys:
         shard.history.label(waiting.keys, assumed, shard.now_ms, shard.now_ms)
     drifts = shard.monitors.on_label(assumed, waiting.prediction)
@@ -256,6 +256,7 @@ def _assume(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> No
 
 
 def _complete(shard: Shard, found: Found, why: str, move: Move, out: Outbox) -> None:
+    shard.kept.decided.pop(shard.pending.id_at(found.index), None)
     shard.pending.settle(found.index, move.then.fate, shard.now_ms)
 
 
@@ -277,12 +278,12 @@ def _too_late(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) 
 
 def _confirm(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
     """The label that was assumed comes: it was evaluated and learned then."""
-    before, waiting, value = _correctable(found), _kept(found), _value(label)
+    before, waiting, value = _correctable(found), _as_judged(found), _value(label)
     _count_in(shard, value, label.time_ms, waiting)
     shard.maturity.unlabelled -= 1
     if shard.terms.priced:
         take_back(shard, waiting, value, before.number, assumed=True)
-        price_again(shard, waiting, value, out)
+        price_again(shard, waiting, value, out, before.number)
     shard.pending.change(found.index, move.then.fate, before.number, value, label.time_ms)
     unjoined(shard, label, move.act, out)
 
@@ -293,7 +294,7 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
     A model cannot unlearn: it learned the first label, and learns this one on top. Detectors saw the error of the
     first; one pair is one observation, so they see it once.
     """
-    before, waiting, value = _correctable(found), _kept(found), _value(label)
+    before, waiting, value = _correctable(found), _as_judged(found), _value(label)
     _take_back(shard, before, waiting)
     withdraw(shard, label.event_id)
     if shard.ladder is not None and shard.ladder.learns:
@@ -311,7 +312,7 @@ def _correct(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -
 
 def _retract(shard: Shard, found: Found, label: Held, move: Move, out: Outbox) -> None:
     """Take the label back: nothing is learned, and metrics are as if it had not come."""
-    before, waiting = _correctable(found), _kept(found)
+    before, waiting = _correctable(found), _as_judged(found)
     _take_back(shard, before, waiting)
     withdraw(shard, label.event_id)
     shard.maturity.on_expiry()
@@ -328,6 +329,12 @@ def _correctable(found: Found) -> Settled:
     if found.settled is None:
         raise InvariantError(f"the label of an event that is {found.state.name} was to be changed")
     return found.settled
+
+
+def _as_judged(found: Found) -> Waiting:
+    """An event whose label may be changed, with the prediction that the label was held against."""
+    waiting, decision = _kept(found), _correctable(found).decision
+    return waiting if decision is None else as_decided(waiting, decision)
 
 
 def _kept(found: Found) -> Waiting:
@@ -363,15 +370,17 @@ def _take_back(shard: Shard, before: Settled, waiting: Waiting) -> None:
         shard.maturity.revert(before.label, delay_ms, waiting.prediction, waiting.features, before.number)
 
 
-def _as_decided(shard: Shard, event_id: EventId, waiting: Waiting, *, last: bool = True) -> Waiting:
-    """A held event, with what was served of it in the end.
+def _as_decided(
+    shard: Shard, event_id: EventId, waiting: Waiting, *, last: bool = True
+) -> tuple[Waiting, Decision | None]:
+    """A held event, with what was served of it in the end; and the decision, if there was one.
 
     Args:
-        last: no other label comes.
+        last: no other label comes, unless it corrects this one.
     """
     decided = shard.kept.decided
-    prediction = decided.pop(event_id, None) if last else decided.get(event_id)
-    return waiting if prediction is None else as_decided(shard, waiting, prediction)
+    decision = decided.pop(event_id, None) if last else decided.get(event_id)
+    return (waiting, None) if decision is None else (as_decided(waiting, decision), decision)
 
 
 def _remember(shard: Shard, ladder: Ladder, waiting: Waiting, value: LabelValue) -> None:

@@ -11,8 +11,8 @@ from driftline.core.alert.kpi import kpi_sign
 from driftline.core.alert.watch import Verdict
 from driftline.core.fold.incident import judge
 from driftline.core.label.pending import Waiting
-from driftline.core.metric.kpi import Judged
-from driftline.core.output import Prediction, Priced, Stakes
+from driftline.core.metric.kpi import NEVER, Judged
+from driftline.core.output import Decision, Prediction, Priced, Stakes
 from driftline.core.record import Event, LabelValue
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -51,11 +51,17 @@ def price(
     return priced
 
 
-def price_again(shard: Shard, waiting: Waiting, label: LabelValue, out: Outbox) -> tuple[Priced, ...]:
-    """Another label of an event came, or a correction of the one that was taken back."""
+def price_again(
+    shard: Shard, waiting: Waiting, label: LabelValue, out: Outbox, number: int = NEVER
+) -> tuple[Priced, ...]:
+    """Another label of an event came, or a correction of the one that was taken back.
+
+    Args:
+        number: that the shard's metrics took the label in under, where they did so before.
+    """
     if waiting.stakes is None:
         return ()
-    priced = shard.kpis.settle(waiting.stakes, waiting.prediction, label)
+    priced = shard.kpis.settle(waiting.stakes, waiting.prediction, label, number=number)
     judge_label(shard, waiting.stakes, out)
     return priced
 
@@ -82,11 +88,12 @@ def price_truth(
     return priced, stakes
 
 
-def as_decided(shard: Shard, waiting: Waiting, prediction: Prediction) -> Waiting:
+def as_decided(waiting: Waiting, decision: Decision) -> Waiting:
     """A held event, with what was served of it in the end."""
     stakes = waiting.stakes
     if stakes is not None:
-        stakes = structs.replace(stakes, decision=decided(shard, prediction))
+        stakes = structs.replace(stakes, decision=decision.yes)
+    prediction = structs.replace(decision.prediction)  # a copy: what two parts of a state share is two after a recovery
     return structs.replace(waiting, prediction=prediction, stakes=stakes)
 
 

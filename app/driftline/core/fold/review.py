@@ -6,9 +6,10 @@ from msgspec import structs
 
 from driftline.core.error import InvariantError
 from driftline.core.fold.incident import reject
+from driftline.core.fold.kpi import decided
 from driftline.core.guard.ahead import Holding
 from driftline.core.guard.ladder import Judged
-from driftline.core.output import Decided, Forecast, Guard, HeldBack, Instead, Prediction, Review, Score
+from driftline.core.output import Decided, Decision, Forecast, Guard, HeldBack, Instead, Prediction, Review, Score
 from driftline.core.record import Control, EventId, Ruling
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -120,11 +121,13 @@ def _decide(
     out: Outbox,
 ) -> None:
     """Serve what was decided, and let the label be judged by it."""
-    kept, threshold = shard.kept, shard.terms.threshold
+    kept = shard.kept
     del kept.held[event_id]
-    place = None if held.ahead is not None else shard.pending.find(event_id, shard.now_ms)
-    if place is not None and not shard.pending.keep and shard.pending.unsettled(place) is not None:
-        kept.decide(event_id, structs.replace(prediction))
+    decision = _decision(shard, prediction)
+    if decision is not None and isinstance(prediction.label, bool):  # it was made under another threshold, maybe
+        prediction = structs.replace(prediction, label=decision)
+    if held.ahead is None and _waits(shard, event_id, held):
+        kept.decide(event_id, Decision(structs.replace(prediction), decided(shard, prediction)))
     value, ladder = prediction.value, shard.ladder
     forecast = None
     if held.ahead is not None and held.then_ahead is not None:
@@ -133,7 +136,6 @@ def _decide(
     elif state in ("approved", "edited") and held.series is not None and value is not None and ladder is not None:
         ladder.accept(kept, held.series, value, held.time_ms)
     shard.count(f"review_{state}")
-    decision = None if threshold is None or value is None else value >= threshold
     out.made.append(
         Decided(
             out.alert_id(),
@@ -154,6 +156,19 @@ def _decide(
     )
     if shard.pipeline.topics.review is not None:  # the guard may have changed meanwhile
         out.made.append(_review(out, shard, state, event_id, held, prediction, control, forecast))
+
+
+def _decision(shard: Shard, prediction: Prediction) -> bool | None:
+    """Whether it reaches the threshold that the pipeline has now; None without one."""
+    threshold, value = shard.terms.threshold, prediction.value
+    return None if threshold is None or value is None else value >= threshold
+
+
+def _waits(shard: Shard, event_id: EventId, held: HeldBack) -> bool:
+    """Whether a held event waits for its label: it, and not a later one of the same id."""
+    place = shard.pending.find(event_id, shard.now_ms)
+    waiting = None if place is None else shard.pending.unsettled(place)
+    return waiting is not None and (waiting.time_ms, waiting.version) == (held.time_ms, held.version)
 
 
 def _review(

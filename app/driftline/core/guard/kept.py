@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import structs
 
 from driftline.core.guard.unfamiliar import Known, learn, nothing
-from driftline.core.output import HeldBack, Prediction, Rung
+from driftline.core.output import Decision, HeldBack, Prediction, Rung
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.record import EventId, FeatureValue
 
@@ -61,13 +61,15 @@ class Kept:
     crowds: list[list[int]] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
     held: dict[EventId, HeldBack] = field(default_factory=dict)
-    decided: dict[EventId, Prediction] = field(default_factory=dict)
+    decided: dict[EventId, Decision] = field(default_factory=dict)
     apart: dict[bytes, float] = field(default_factory=dict)
 
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
-        """States that were written before there was all of it lack some."""
+        """States that were written before there was all of it lack some; of a decision, the class that was served says
+        what it was."""
         for name, part in {"apart": {}, **state[1]}.items():
             setattr(self, name, part)
+        self.decided = {event_id: _decision(one) for event_id, one in self.decided.items()}
 
     # -- reviews
 
@@ -85,9 +87,9 @@ class Kept:
             found.append((event_id, held))
         return found
 
-    def decide(self, event_id: EventId, prediction: Prediction) -> None:
+    def decide(self, event_id: EventId, decision: Decision) -> None:
         """A prediction was decided whose label has not come; beyond `DECIDED_MAX`, the oldest is forgotten."""
-        self.decided[event_id] = prediction
+        self.decided[event_id] = decision
         if len(self.decided) > DECIDED_MAX:
             del self.decided[next(iter(self.decided))]
 
@@ -225,6 +227,12 @@ class Kept:
         if before is None:
             return self.trips.get(rung, 0), self.filled
         return self.trips.get(rung, 0) + before.get(rung, 0), self.filled + BLOCK
+
+
+def _decision(one: Decision | Prediction) -> Decision:
+    if isinstance(one, Decision):
+        return one
+    return Decision(one, one.label if isinstance(one.label, bool) else None)
 
 
 def _part(time_ms: int, season_ms: int) -> int:

@@ -28,6 +28,7 @@ from driftline.core.label.fate import EXPIRED, GONE, LABELLED, WAITING, Fate
 from driftline.core.label.life import BARE, NOTED
 from driftline.core.label.pending import Found, Settled, Waiting, pack, unpack
 from driftline.core.label.segment import SEGMENT, Segment, SegmentState, View
+from driftline.core.output import Decision
 from driftline.core.record import EventId, LabelValue
 
 LOOSE: Final = 1024
@@ -369,8 +370,13 @@ class Ledger:
         number: int = 0,
         label: LabelValue | None = None,
         label_time_ms: int | None = None,
+        decision: Decision | None = None,
     ) -> None:
-        """An event waits no longer; what it carries is kept where its label may be corrected."""
+        """An event waits no longer; what it carries is kept where its label may be corrected.
+
+        Args:
+            decision: what its label was held against, where that is not what it was served with.
+        """
         segment, slot = self._segments[index >> _SHIFT], index & _SLOT
         if segment.guarded:
             segment.preserve()
@@ -378,7 +384,7 @@ class Ledger:
         segment.fates[slot] = fate
         if fate in self.keep and self.correct_max:
             self._pack(segment, slot)
-            segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms)
+            segment.notes[slot] = Settled(now_ms + self.correct_ms, number, label, label_time_ms, decision)
             self._kept.append(index)
             while len(self._kept) > self.correct_max:  # more than one where the maximum was lowered
                 self._let_go_oldest()
@@ -421,7 +427,7 @@ class Ledger:
         if segment.guarded:
             segment.preserve()
         segment.fates[slot] = fate
-        segment.notes[slot] = Settled(note.until_ms, number, label, label_time_ms)
+        segment.notes[slot] = Settled(note.until_ms, number, label, label_time_ms, note.decision)
 
     def correct_for(self, correct_ms: int) -> None:
         """Labels may be corrected so long after they came from now on, those that came before too."""

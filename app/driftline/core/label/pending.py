@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from driftline.core.label.life import State
-from driftline.core.output import ModelVersion, Prediction, Stakes, Unserved
+from driftline.core.output import Decision, ModelVersion, Prediction, Stakes, Unserved
 from driftline.core.place import OWN
 from driftline.core.record import EventId, FeatureValue, LabelValue
 
@@ -48,12 +48,14 @@ class Settled(Struct, frozen=True, gc=False, array_like=True):
         until_ms: in event time, the last moment for that.
         number: of the label in the metrics; 0 once it is retracted.
         label_time_ms: event time of the label; None of one that was assumed.
+        decision: what the label was held against, where that is not what the event was served with.
     """
 
     until_ms: int
     number: int
     label: LabelValue | None
     label_time_ms: int | None
+    decision: Decision | None = None
 
 
 class Found(Struct, frozen=True, gc=False):

@@ -282,10 +282,15 @@ class Kpis:
         return tuple(found)
 
     def settle(
-        self, stakes: Stakes, prediction: Prediction, label: LabelValue, *, assumed: bool = False
+        self, stakes: Stakes, prediction: Prediction, label: LabelValue, *, assumed: bool = False, number: int = NEVER
     ) -> tuple[Priced, ...]:
-        """The label of an event came, or one was assumed."""
-        return self._settle(stakes, lambda _: prediction, label, assumed=assumed, times=1, number=NEVER)
+        """The label of an event came, or one was assumed.
+
+        Args:
+            number: that the shard's metrics took the label in under, where they did so before: a KPI that was declared
+                since does not count it.
+        """
+        return self._settle(stakes, lambda _: prediction, label, assumed=assumed, times=1, number=number)
 
     def settle_ahead(self, stakes: Stakes, ahead: Mapping[int, Prediction], label: LabelValue) -> tuple[Priced, ...]:
         """Forecasts of one observation met their truth; a KPI counts the one of its horizon.

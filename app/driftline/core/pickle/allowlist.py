@@ -60,7 +60,7 @@ OWN: Final[dict[str, str]] = {
     "metric.maturity": "Delays Expected Maturity",
     "model.learner": "Learner",
     "drift.monitor": "Chosen Drift Flipped Monitor Move",
-    "output": "Alert Forecast HeldBack ModelVersion Outcome Prediction Rejected Score Stakes Trip Unserved",
+    "output": "Alert Decision Forecast HeldBack ModelVersion Outcome Prediction Rejected Score Stakes Trip Unserved",
     "fault": "Faults",
     "river.learning_rate": "Boosted",
     "drift.reaction": "Background Reaction Reactor",

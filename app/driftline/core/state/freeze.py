@@ -146,11 +146,14 @@ def dump_marks(state: SegmentState | KeyState) -> bytes:
     """Of a segment, what changes: the events' fates, and the labels that may be corrected, or which keys have left."""
     if isinstance(state, KeyState):
         return pickled((state.number, bytes([key is not None for key in state.keys]), state.full))
-    notes = {
-        slot: note if isinstance(note, int) else (note.until_ms, note.number, note.label, note.label_time_ms)
-        for slot, note in state.notes.items()
-    }
+    notes = {slot: note if isinstance(note, int) else _written(note) for slot, note in state.notes.items()}
     return pickled((state.number, state.fates, notes))
+
+
+def _written(note: Settled) -> tuple[Any, ...]:
+    """A label that may be corrected; as earlier versions had it where it was held against what was served."""
+    fields = (note.until_ms, note.number, note.label, note.label_time_ms)
+    return fields if note.decision is None else (*fields, note.decision)
 
 
 def dump_model(model: Any) -> bytes:

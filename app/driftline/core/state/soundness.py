@@ -23,7 +23,7 @@ from driftline.core.label.pending import Settled, Waiting, unpack
 from driftline.core.label.segment import SEGMENT, Segment
 from driftline.core.metric.kpi import SEGMENTS_MAX, SPANS_MAX, Kpi, Span
 from driftline.core.notation import is_factory
-from driftline.core.output import Stakes
+from driftline.core.output import Decision, Stakes
 from driftline.core.place import OWN
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
@@ -267,6 +267,7 @@ def _check_note(note: Settled | int) -> None:
         times = (note.until_ms, note.number, 0 if note.label_time_ms is None else note.label_time_ms)
         _must(all(type(one) is int and -_NUMBER_MAX <= one <= _NUMBER_MAX for one in times), "a label of no time")
         _must(note.label is None or type(note.label) in (bool, int, float, str), "a label that is none")
+        conform(note.decision, Decision | None, None, ("decision",))
     else:
         _must(type(note) is int and 0 <= note < _NUMBER_MAX, "an impossible count of labels")
 
