@@ -163,6 +163,7 @@ class Candidate:
         burn_in_ms, burn_in_events: of what counts, events of the first so long, or so many, are folded and left out.
         rows: where every score goes, or None.
         per_day: as of `Tally`.
+        generation: of the model, whose predictions alone count; None counts all.
 
     Attributes:
         shown: puts what the live pipeline showed into a request; None where it showed nothing else.
@@ -183,8 +184,10 @@ class Candidate:
         burn_in_events: int = 0,
         rows: Rows | None = None,
         per_day: int = 0,
+        generation: int | None = None,
     ) -> None:
         self.pipeline = pipeline
+        self._generation = generation
         self.shard = shard if shard is not None else Shard(pipeline, number)
         self.result = Result(name, Tally(pipeline, segment, per_day))
         self.shard.drifts = _DriftLog(self.shard.drifts, self._drifted)
@@ -331,7 +334,7 @@ class Candidate:
     def _flush(self) -> None:
         result = self.result
         outcomes, self._buffer = self._buffer, []
-        counted = paired = [one for one in outcomes if one.label is not None and one.prediction is not None]
+        counted = paired = [one for one in outcomes if self._is_pair(one)]
         if paired:
             times = [self._timed(one).event_time_ms or 0 for one in paired]
             if result.first_ms is None:
@@ -346,6 +349,14 @@ class Candidate:
             for outcome in outcomes:
                 if outcome.prediction is not None:
                     self._rows.outcome(result.name, self.shard.number, outcome, counted=id(outcome) in ids)
+
+    def _is_pair(self, outcome: Outcome) -> bool:
+        """Whether it is a prediction with its label, of the generation that counts."""
+        if outcome.label is None or outcome.prediction is None:
+            return False
+        return self._generation is None or (
+            outcome.version is not None and outcome.version.generation == self._generation
+        )
 
     def _timed(self, outcome: Outcome) -> Outcome:
         """At its label's time, where that of its event lies so far ahead that it did not count either."""

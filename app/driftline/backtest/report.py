@@ -367,7 +367,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         pipeline_metrics={name: finite(value) for name, value in result.metrics.items()},
         version=result.version,
         over_time=_over_time(tally, cost),
-        segments=_segments(tally, cost),
+        segments=segments_of(tally, cost),
         label_ages=_parts(tally, list(AGES), tally.ages, cost),
         horizons=_horizons(tally, cost),
         traces=tally.traces.listed() if tally.traces is not None else [],
@@ -426,7 +426,8 @@ def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
     return _parts(tally, [""] * len(starts_ms), cells, cost, starts_ms)
 
 
-def _segments(tally: Tally, cost: Cost | None) -> list[Part]:
+def segments_of(tally: Tally, cost: Cost | None) -> list[Part]:
+    """Metrics by the values of the tally's feature, the commonest first; numbers in their order."""
     if tally.segments is None:
         return []
     parts = _parts(tally, *tally.segments.parts(), cost)

@@ -42,12 +42,14 @@ class Options:
         segment: a feature by which results are distinguished.
         burn_in_ms, burn_in_events: events at the beginning that are folded and not counted.
         per_day: alarms a day that people can look into; 0 where nobody asks.
+        generation: of the model, whose predictions alone are counted; None counts all.
     """
 
     segment: str | None = None
     burn_in_ms: int = 0
     burn_in_events: int = 0
     per_day: int = 0
+    generation: int | None = None
 
 
 @dataclass

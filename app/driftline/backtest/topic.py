@@ -83,6 +83,7 @@ async def replay(
             burn_in_events=options.burn_in_events,
             rows=rows,
             per_day=options.per_day,
+            generation=options.generation,
         )
         for spec in specs
     }

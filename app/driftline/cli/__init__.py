@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "review": "Decide about predictions that the guard holds: list, approve, edit, refuse.",
     "status": "Show every shard: positions, lag, pending events, metrics.",
     "digest": "Sum up a span of time for a role: KPIs, changes, what was done, what to decide.",
+    "card": "Write the model card of a generation: data, labels, metrics, KPIs, limits, known troubles.",
     "verify": "Replay the journal and check that it gives the same outputs.",
     "state": "Save the state to a file, or restore it.",
     "train": "Train a model on historical data, for `control load`.",

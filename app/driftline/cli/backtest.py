@@ -83,6 +83,7 @@ def backtest(
     order: Order | None,
     warm: bool,
     against: str | None,
+    generation: int | None,
     burn_in: tuple[int, int],
     segment: str | None,
     cost: Cost | None,
@@ -105,7 +106,7 @@ def backtest(
         pipelines.append(chosen)
     _check(pipelines, segment, cost, per_day)
     places = _places(out, scores)
-    options = Options(segment, *burn_in, per_day)
+    options = Options(segment, *burn_in, per_day, generation)
     if not history.given:
         if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
             raise click.UsageError(
@@ -177,6 +178,8 @@ def _over_topics(
         for word, offset, time_ms in (("from", span.from_offset, span.from_ms), ("to", span.to_offset, span.to_ms))
         if offset is not None or time_ms is not None
     ]
+    if options.generation is not None:
+        text.append(f"of generation {options.generation}")
     names = [name for name in (topics.live.topics.events, topics.live.topics.labels) if name is not None]
     asked = structs.replace(asked, names=names, order=order, span=" ".join(text))
     finish(specs, outcome, asked, places, as_json)

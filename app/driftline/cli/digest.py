@@ -93,22 +93,22 @@ async def gather(
         (topics.review, found.review),
     )
     for topic, take in takers:
-        async for source in _records(broker, places(topic)):
+        async for source in records_of(broker, places(topic)):
             if (document := document_of(source.value)) is not None:
                 take(document)
     refused: set[tuple[int, int]] = set()  # commands, by partition and offset
-    async for source in _records(broker, places(topics.rejected)):
+    async for source in records_of(broker, places(topics.rejected)):
         headers = {name: (value or b"").decode("utf-8", "replace") for name, value in source.headers}
         if (reason := headers.get(_REASON)) is not None:
             found.reject(reason[:100], source.record_time_ms)
         if headers.get(_TOPIC) == topics.control and (offset := offset_of(headers.get(_OFFSET, ""))) is not None:
             refused.add((source.partition, offset))
-    async for source in _records(broker, places(topics.control)):
+    async for source in records_of(broker, places(topics.control)):
         document = document_of(source.value)
         ours = not settings.ring or is_signed(source.value, settings.ring)
         if document is not None and ours and (source.partition, source.offset) not in refused:
             found.command(document, source.record_time_ms)
-    async for place, linked, time_ms in _entries(broker, journals, settings):
+    async for place, linked, time_ms in entries_of(broker, journals, settings):
         found.entry(place.partition, linked, time_ms)
     return found
 
@@ -116,7 +116,7 @@ async def gather(
 async def _end(broker: Broker, scores: Sequence[Place], watermark_ms: int | None) -> int:
     """Where a span ends that is to end with the last event."""
     end_ms = 0
-    async for source in _records(broker, scores):
+    async for source in records_of(broker, scores):
         time_ms = (document_of(source.value) or {}).get("event_time_ms")
         if type(time_ms) is int and (watermark_ms is None or time_ms <= watermark_ms):
             end_ms = max(end_ms, time_ms + 1)
@@ -126,18 +126,18 @@ async def _end(broker: Broker, scores: Sequence[Place], watermark_ms: int | None
 async def _watermark(broker: Broker, journals: Sequence[Place], settings: Settings) -> int | None:
     """The latest time that a shard believed; None where none has said."""
     latest_ms: int | None = None
-    async for _, linked, _ in _entries(broker, journals, settings):
+    async for _, linked, _ in entries_of(broker, journals, settings):
         if isinstance(linked.entry, SliceEntry) and (time_ms := linked.entry.watermark_ms) is not None:
             latest_ms = time_ms if latest_ms is None else max(latest_ms, time_ms)
     return latest_ms
 
 
-async def _entries(
+async def entries_of(
     broker: Broker, places: Sequence[Place], settings: Settings
 ) -> AsyncIterator[tuple[Place, Link, int]]:
     """The journals, entries of ours only, each with the time of its record."""
     for place in places:
-        async for source in _records(broker, [place]):
+        async for source in records_of(broker, [place]):
             if settings.ring and not is_sealed(source.value, name_of(place), settings.ring):
                 continue
             try:
@@ -146,7 +146,7 @@ async def _entries(
                 continue  # of another program; `driftline verify` says so
 
 
-async def _records(broker: Broker, places: Sequence[Place]) -> AsyncIterator[Source]:
+async def records_of(broker: Broker, places: Sequence[Place]) -> AsyncIterator[Source]:
     """Every record up to the ends of now, one partition after another."""
     if not places:
         return

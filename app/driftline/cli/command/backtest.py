@@ -71,8 +71,11 @@ def _check(
     order: str | None,
     warm: bool,
     against: str | None,
+    generation: int | None,
     **_: object,
 ) -> None:
+    if generation is not None and not against:
+        raise click.UsageError("--generation needs --against live: it counts generations of the live model")
     for grid in grids:
         grid_of(grid)
     if not history.given:
@@ -166,6 +169,12 @@ def _split(values: str) -> list[str]:
 )
 @click.option("--warm", is_flag=True, help="Topics: start from a snapshot, the newest before --from, else the oldest.")
 @click.option("--against", type=click.Choice(["live"]), help="Topics: list scores that differ from the served ones.")
+@click.option(
+    "--generation",
+    type=click.IntRange(0),
+    metavar="N",
+    help="With --against live: count only predictions of this generation of the model.",
+)
 @click.option(
     "--burn-in",
     type=BurnType(),

@@ -1,0 +1,229 @@
+"""A model card for people: one page that needs nothing else, not even a network. What it looks like is in `card.html`.
+
+Everything that comes from topics or a pipeline file is escaped by the template: names may hold anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import orjson
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import Struct
+
+from driftline.backtest.card import Card, KpiFigure, Trouble
+from driftline.core.duration import spoken
+from driftline.core.pipeline import Pipeline
+from driftline.core.task import task_of
+from driftline.core.timestamp import written
+from driftline.core.wording import escaped, money, percent
+
+_TIME: Final = "%Y-%m-%d %H:%M"
+
+
+class Table(Struct, frozen=True):
+    """Rows under a heading; numbers stand right where `numeric` has their column."""
+
+    heading: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numeric: frozenset[int] = frozenset()
+
+
+class Section(Struct, frozen=True):
+    """A part of the card: sentences, a table, and what derives them again."""
+
+    title: str
+    sentences: list[str]
+    table: Table | None
+    command: str
+
+
+def render(card: Card, pipeline: Pipeline) -> str:
+    """The page of a card."""
+    environment = Environment(
+        loader=PackageLoader("driftline.backtest", ""), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters["plain"] = escaped
+    title = f"{card.pipeline}: model card, generation {card.generation}"
+    return environment.get_template("card.html").render(
+        title=title, lead=_lead(card), sections=list(_sections(card, pipeline)), warnings=list(_warnings(card))
+    )
+
+
+def text(card: Card, pipeline: Pipeline) -> Iterator[str]:
+    """The card as lines for a terminal."""
+    yield f"{card.pipeline}: model card, generation {card.generation}"
+    yield _lead(card)
+    yield from _warnings(card)
+    for section in _sections(card, pipeline):
+        yield ""
+        yield section.title.upper()
+        yield from (f"  {sentence}" for sentence in section.sentences)
+        if section.table is not None:
+            yield from (f"  {'  '.join(filter(None, row))}" for row in section.table.rows)
+        yield f"  $ {section.command}"
+
+
+def _lead(card: Card) -> str:
+    served = card.served
+    if not served.events:
+        return f"Task {card.task}. It served no event of its own."
+    span = f"{_when(served.first_ms)} to {_when(served.last_ms)} UTC, in event time"
+    return f"Task {card.task}. It served {served.events:,} events, {span}."
+
+
+def _warnings(card: Card) -> Iterator[str]:
+    if not card.whole:
+        yield "The topics have lost their beginning: figures are of what is left."
+    if card.labels.coverage is not None and card.labels.coverage < 0.5:
+        yield f"Only {percent(card.labels.coverage)} of the events whose wait is over got a label."
+    still = [trouble for trouble in card.troubles if trouble.state == "open"]
+    if still:
+        alerts = "1 alert is" if len(still) == 1 else f"{len(still):,} alerts are"
+        yield f"{alerts} still open: see the known troubles."
+
+
+def _sections(card: Card, pipeline: Pipeline) -> Iterator[Section]:
+    of = card.commands
+    yield Section("What made it", list(_made(card)), None, of["troubles"])
+    yield Section("What it served", list(_served(card)), None, of["served"])
+    yield Section("Labels", list(_labels(card)), None, of["labels"])
+    yield Section("How good it was", [_judged(card)], _metrics(card, pipeline), of["metrics"])
+    if card.segment is not None:
+        yield Section(f"By {card.segment}", [], _segments(card), of["metrics"])
+    for name, kpi in card.kpis.items():
+        yield Section(name.replace("_", " "), list(_kpi(kpi)), _kpi_segments(kpi), of["kpis"])
+    yield Section("What bounds it", [], _rules(card), of["rules"])
+    yield Section("Known troubles", [] if card.troubles else ["None."], _troubles(card.troubles), of["troubles"])
+
+
+def _made(card: Card) -> Iterator[str]:
+    for one in card.made:
+        where = f"Shard {one.shard}: " if len(card.made) > 1 else ""
+        when = "" if one.time_ms is None else f" ({_when(one.time_ms)} UTC)"
+        yield f"{where}{one.what}{when}"
+    yield (
+        f"It had learned from {card.learned.first:,} labels or events when it first served, and from "
+        f"{card.learned.last:,} when it last did."
+    )
+    if card.versions:
+        yield f"Driftline {card.versions['app']}, River {card.versions['river']}."
+
+
+def _served(card: Card) -> Iterator[str]:
+    served = card.served
+    text = f"{served.events:,} events"
+    if card.rules.decision is not None:
+        text += f", {served.positive:,} decided positive"
+    yield f"{text}."
+    for what, count in served.guard.items():
+        if what != "served":
+            yield f"Guard: {count:,} {what}."
+    for rung, count in served.tripped.items():
+        yield f"The rung {rung} tripped {count:,} times."
+
+
+def _labels(card: Card) -> Iterator[str]:
+    labels = card.labels
+    if not labels.outcomes:
+        yield "None yet."
+        return
+    yield ", ".join(f"{count:,} {kind}" for kind, count in labels.outcomes.items()) + "."
+    if labels.coverage is not None:
+        yield f"{percent(labels.coverage)} of the events whose wait is over got their label."
+    if labels.delay_ms:
+        half, most = spoken(labels.delay_ms["p50"]), spoken(labels.delay_ms["p90"])
+        yield f"Half of the labels came within {half}, nine in ten within {most}."
+
+
+def _judged(card: Card) -> str:
+    return f"Of {card.labelled:,} events with a label, {card.answered:,} of them with a prediction."
+
+
+def _metrics(card: Card, pipeline: Pipeline) -> Table:
+    about = {metric.name: metric for metric in task_of(pipeline.task).measure.metrics}
+    rows = [
+        (name, _number(value), _better(about[name].better) if name in about else "", about[name].about)
+        if name in about
+        else (name, _number(value), "", "")
+        for name, value in card.metrics.items()
+    ]
+    return Table(("metric", "value", "better", "what it says"), rows, frozenset({1}))
+
+
+def _better(sign: int) -> str:
+    return {1: "higher", -1: "lower"}.get(sign, "")
+
+
+def _segments(card: Card) -> Table:
+    names = list(card.metrics)
+    rows = [(one.name, f"{one.n:,}", *(_number(one.metrics.get(name)) for name in names)) for one in card.segments]
+    return Table((card.segment or "", "labels", *names), rows, frozenset(range(1, len(names) + 2)))
+
+
+def _kpi(kpi: KpiFigure) -> Iterator[str]:
+    kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in kpi.by_kind.items())
+    known = f"{money(kpi.known, kpi.unit)} known, from {kpi.known_events:,} events with a label"
+    yield f"{known} ({kinds})." if kinds else f"{known}."
+    if kpi.assumed_events:
+        yield f"Not in that: {money(kpi.assumed, kpi.unit)} by {kpi.assumed_events:,} labels that were assumed."
+    if kpi.expired_events:
+        text = f"Not in that: {kpi.expired_events:,} events never got a label"
+        estimate = kpi.expired_estimate
+        yield f"{text}." if estimate is None else f"{text}; {money(estimate, kpi.unit)} is estimated for them."
+    for what, bound in (("target", kpi.target), ("limit", kpi.limit)):
+        if bound is not None:
+            yield f"Its {what} is {money(bound, kpi.unit)} in each span."
+
+
+def _kpi_segments(kpi: KpiFigure) -> Table | None:
+    if not kpi.segments:
+        return None
+    rows = [(name, money(total, kpi.unit)) for name, total in kpi.segments.items()]
+    return Table((kpi.by or "", "known"), rows, frozenset({1}))
+
+
+def _rules(card: Card) -> Table:
+    rules = card.rules
+    rows = [("model", rules.model), ("features", ", ".join(rules.features))]
+    for name, value in (
+        ("label", rules.label), ("decision", rules.decision), ("guard", rules.guard), ("learning", rules.learning),
+        ("limits of metrics", rules.alerts or None),
+    ):  # fmt: skip
+        rows.append((name, "none" if value is None else _document(value)))
+    return Table(("rule", "in the pipeline file"), rows)
+
+
+def _document(value: Any) -> str:
+    """A section of the pipeline file on one line, without what it leaves out."""
+    return orjson.dumps(_filled(value)).decode().replace('"', "").replace(",", ", ").replace(":", ": ")
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(part) for name, part in value.items() if part not in (None, [], {})}
+    return value
+
+
+def _troubles(troubles: Sequence[Trouble]) -> Table | None:
+    if not troubles:
+        return None
+    rows = [
+        (
+            _when(one.opened_ms),
+            "open" if one.ended_ms is None else _when(one.ended_ms),
+            one.kind.replace("_", " "),
+            one.sentence + (f" Acknowledged by {one.acknowledged_by}." if one.acknowledged_by else ""),
+        )
+        for one in reversed(troubles)
+    ]
+    return Table(("since", "until", "kind", "what"), rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _when(time_ms: int) -> str:
+    return written(time_ms, _TIME)

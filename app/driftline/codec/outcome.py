@@ -1,0 +1,179 @@
+"""Published outcomes back to what they were written from, as far as figures are made of it.
+
+What is not of our form is passed over: other programs may write to the topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+import orjson
+from msgspec import Meta, Struct
+
+from driftline.core.metric.account import AMOUNT_MAX, MICRO
+from driftline.core.output import Judged, ModelVersion, Outcome, OutcomeKind, Prediction, Priced
+from driftline.core.pipeline import Pipeline
+from driftline.core.record import LabelValue
+from driftline.core.slate import Estimated, Feedback
+from driftline.core.task import task_of
+
+Scalar: TypeAlias = bool | int | float | str
+Version: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,18}\.\d{1,18}\Z")]
+Moment: TypeAlias = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+Amount: TypeAlias = Annotated[float, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
+
+
+class _Placed(Struct):
+    item: str
+    propensity: Annotated[float, Meta(gt=0)]
+
+
+class _Priced(Struct):
+    decision: str = ""
+    cost: Amount | None = None
+    value: Amount | None = None
+    estimated: bool = False
+    lacking: str = ""
+
+
+class _Forecast(Struct):
+    series: dict[str, Scalar]
+    time_ms: int
+    step_ms: int
+    interval: float
+    horizons: list[Annotated[int, Meta(ge=1)]]
+    values: list[float | None]
+    lower: list[float | None]
+    upper: list[float | None]
+    naive: list[float]
+    model_versions: list[Version]
+    scale: float | None
+
+
+class _Outcome(Struct):
+    output_id: str
+    kind: OutcomeKind
+    event_id: str | int | float
+    event_time_ms: Moment | None = None
+    features: dict[str, Any] | None = None
+    prediction: Scalar | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    model_version: Version | None = None
+    label: Scalar | None = None
+    previous_label: Scalar | None = None
+    label_time_ms: Moment | None = None
+    slate: list[_Placed] | None = None
+    explored: bool | None = None
+    rewards: dict[str, float] = {}
+    estimates: dict[str, float] = {}
+    policies: dict[str, Estimated] = {}
+    forecast: _Forecast | None = None
+    kpi: dict[str, _Priced] = {}
+
+
+class OutcomeReader:
+    """Reads the outcomes of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._task = task_of(pipeline.task)
+        self._names = tuple(pipeline.event.features)
+        self._horizons = 0 if pipeline.forecast is None else pipeline.forecast.horizons
+
+    def read(self, document: Mapping[str, Any]) -> Outcome | None:
+        """The outcome of a document; None where it is none.
+
+        What was not served, and the stakes of KPIs, are not read: no figure of what was served is made of them.
+        """
+        try:
+            one = msgspec.convert(document, _Outcome)
+        except msgspec.ValidationError:
+            return None
+        judged = None if one.forecast is None else _judged(one.forecast)
+        if not self._fits(one, judged):
+            return None
+        return Outcome(
+            one.output_id,
+            one.kind,
+            None,
+            0,
+            one.event_id,
+            one.event_time_ms,
+            None if one.features is None else tuple([one.features.get(name) for name in self._names]),
+            None if one.model_version is None else self._prediction(one),
+            None if one.model_version is None else _version(one.model_version),
+            self._label(one),
+            one.label_time_ms,
+            previous_label=one.previous_label,
+            judged=judged,
+            priced=tuple(_priced(name, priced) for name, priced in one.kpi.items()),
+        )
+
+    def _fits(self, one: _Outcome, judged: Judged | None) -> bool:
+        """Whether it can be of a pipeline of this task."""
+        if judged is not None and max(judged.horizons, default=0) > self._horizons:
+            return False
+        if self._task.slates:
+            return one.rewards.keys() <= {placed.item for placed in one.slate or ()} or one.slate is None
+        return self._task.classes or one.label is None or not isinstance(one.label, str)
+
+    def _prediction(self, one: _Outcome) -> Prediction:
+        if self._task.slates:
+            value = None if one.prediction is None else float(one.prediction)
+            slate: dict[LabelValue, float] = {placed.item: placed.propensity for placed in one.slate or ()}
+            return Prediction(one.explored, slate, value)
+        if one.probability is not None:
+            shares: dict[LabelValue, float] = {False: 1 - one.probability, True: one.probability}
+            return Prediction(one.prediction, shares, one.probability)
+        if one.probabilities is not None:
+            # Classes are written as text: those that matter are the one served and the one that came.
+            classes = {_class_name(found): found for found in (one.prediction, one.label) if found is not None}
+            named = {classes.get(name, name): share for name, share in one.probabilities.items()}
+            return Prediction(one.prediction, named)
+        if self._task.classes:
+            return Prediction(one.prediction)
+        number = one.prediction
+        return Prediction(value=float(number) if isinstance(number, int | float) else None)
+
+    def _label(self, one: _Outcome) -> LabelValue | None:
+        """Of a request, what became of its slate; it is there when its wait is over."""
+        if not self._task.slates or one.model_version is None or one.kind not in ("joined", "assumed", "failed"):
+            return one.label
+        feedback = Feedback(one.rewards, one.estimates, 0, one.explored, one.policies)
+        return msgspec.json.encode(feedback).decode()
+
+
+def _priced(name: str, one: _Priced) -> Priced:
+    cost, value = (round((amount or 0.0) * MICRO) for amount in (one.cost, one.value))
+    return Priced(name, one.decision, cost, value, one.estimated, one.lacking)
+
+
+def _judged(one: _Forecast) -> Judged | None:
+    """What was forecast; None where its lists do not fit together."""
+    lists = (one.values, one.lower, one.upper, one.naive, one.model_versions)
+    if any(len(each) != len(one.horizons) for each in lists):
+        return None
+    return Judged(
+        tuple(one.series.values()),
+        one.time_ms,
+        one.step_ms,
+        tuple(one.horizons),
+        tuple(one.values),
+        tuple(one.lower),
+        tuple(one.upper),
+        tuple(one.naive),
+        tuple(map(_version, one.model_versions)),
+        one.scale,
+        one.interval,
+    )
+
+
+def _version(text: str) -> ModelVersion:
+    generation, _, learned = text.partition(".")
+    return ModelVersion(int(generation), int(learned))
+
+
+def _class_name(label: LabelValue) -> str:
+    return label if isinstance(label, str) else orjson.dumps(label).decode()

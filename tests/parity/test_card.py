@@ -1,0 +1,144 @@
+"""A model card says what a backtest of what was served says, and the same from every run of the same records."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from driftline.backtest.candidate import Result
+from driftline.backtest.card import DIGITS, Card, encode, schema
+from driftline.backtest.card_page import render
+from driftline.backtest.measure import total_values
+from driftline.backtest.report import segments_of
+from driftline.cli.card import gather
+from driftline.core.pipeline import Pipeline
+from driftline.core.place import Layout
+from driftline.transport.port import Place
+from tests.parity.rig import NOW_MS, STEP_MS, Life, pipeline, produce
+from tests.parity.test_backtest import backtest, spec
+from tests.support.cluster import MemoryCluster
+from tests.support.memory import MemoryBroker
+from tests.support.pipelines import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 600
+KPI: dict[str, Any] = {
+    "loss": {"unit": "EUR", "costs": {"false_negative": 9.5, "false_positive": "z"}, "by": "word", "limit": 400}
+}
+
+
+def _card_pipeline() -> Pipeline:
+    return pipeline("card", kpi=KPI, metric_by={"segment": "word"}, decision={"threshold": 0.4})
+
+
+async def _reset_once(chosen: Pipeline) -> MemoryCluster:
+    """A run in which an operator resets the model half way."""
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, COUNT)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        cluster.produce(chosen.topics.control, 0, b'{"command":"reset"}', NOW_MS + (COUNT + 50) * STEP_MS)
+        await life.until_done()
+        produce(cluster, chosen, COUNT, first=COUNT + 100)
+        await life.until_done()
+        await life.stop()
+    return cluster
+
+
+async def _cards(cluster: MemoryCluster, chosen: Pipeline) -> list[Card]:
+    broker = MemoryBroker(cluster, chosen, client="card")
+    layout = Layout(cluster.partitions[chosen.topics.journal], cluster.partitions)
+    found = await gather(broker, chosen, settings("localhost:1"), layout, chosen.metric_by.segment)
+    return [found.card(generation, "pipeline.yaml") for generation in sorted(found.generations)]
+
+
+def _shown(value: float | None) -> float | None:
+    return None if value is None or value != value else float(f"{value:.{DIGITS}g}")
+
+
+def _figures(result: Result) -> tuple[Any, ...]:
+    metrics = {name: _shown(value) for name, value in total_values(result.tally, None).items()}
+    parts = segments_of(result.tally, None)
+    segments = [(part.name, part.n, {name: _shown(value) for name, value in part.values.items()}) for part in parts]
+    kpis = [] if result.tally.kpis is None else result.tally.kpis.report(None)
+    priced = {kpi.name: (kpi.events, kpi.total, {one.name: one.total for one in kpi.segments}) for kpi in kpis}
+    return int(result.tally.total.sums[0, 0]), metrics, segments, priced
+
+
+async def test_figures_are_those_of_a_backtest_against_live() -> None:
+    chosen = _card_pipeline()
+    cluster = await _reset_once(chosen)
+    cards = await _cards(cluster, chosen)
+    assert [card.generation for card in cards] == [0, 1]
+    for card in cards:
+        (live,), _ = await backtest(cluster, chosen, spec(chosen), generation=card.generation, segment="word")
+        assert (live.live, live.against.differing) == (True, 0)
+        assert card.labelled > COUNT // 2
+        segments = [(one.name, one.n, one.metrics) for one in card.segments]
+        priced = {name: (kpi.known_events, kpi.known, kpi.segments) for name, kpi in card.kpis.items()}
+        assert (card.labelled, card.metrics, segments, priced) == _figures(live)
+    (whole,), _ = await backtest(cluster, chosen, spec(chosen))
+    assert sum(card.labelled for card in cards) == whole.tally.total.sums[0, 0]
+    assert [card.learned.first for card in cards] == [0, 0]
+
+
+async def test_two_runs_of_the_same_records_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the worker cut its slices, and however many records a reader gets at a time."""
+    chosen = _card_pipeline()
+    limits = chosen.limits.model_copy(update={"slice_records_max": 40})
+    runs = [chosen, chosen.model_copy(update={"limits": limits})]
+    clusters = [await _reset_once(chosen) for chosen in runs]
+    one, other = (len(cluster.records(runs[0].topics.journal, 0)) for cluster in clusters)
+    assert one < other
+    first, second = [await _cards(cluster, chosen) for cluster, chosen in zip(clusters, runs, strict=True)]
+    monkeypatch.setattr("driftline.cli.digest.READ_RECORDS_MAX", 7)
+    third = await _cards(clusters[0], runs[0])
+    assert list(map(encode, first)) == list(map(encode, second)) == list(map(encode, third))
+    assert [render(card, runs[0]) for card in first] == [render(card, runs[0]) for card in second]
+
+
+async def test_a_card_has_its_schema_and_its_page_needs_nothing_else() -> None:
+    committed = json.loads((ROOT / "schemas" / "card.schema.json").read_text())
+    assert committed == json.loads(json.dumps(schema()))
+    chosen = _card_pipeline()
+    for card in await _cards(await _reset_once(chosen), chosen):
+        jsonschema.validate(json.loads(encode(card)), committed)
+        page = render(card, chosen)
+        assert not re.search(r"(src|href)=|https?://|<script", page)
+        assert f"--generation {card.generation}" in page
+        assert all(section in page for section in ("What it served", "By word", "loss", "Known troubles"))
+
+
+async def test_text_of_others_is_no_markup_and_no_figure() -> None:
+    chosen = _card_pipeline()
+    cluster = await _reset_once(chosen)
+    (before, _) = await _cards(cluster, chosen)
+    alert = {
+        "output_id": "a", "episode": f"{chosen.name}-0-x", "state": "opened", "kind": "kpi", "severity": "critical",
+        "audience": [], "sentence": "<script>alert(1)</script>", "time_ms": NOW_MS, "opened_ms": NOW_MS,
+    }  # fmt: skip
+    cluster.produce(chosen.topics.alerts, 0, json.dumps(alert).encode(), NOW_MS)
+    for topic in (chosen.topics.scores, chosen.topics.outcomes):
+        cluster.produce(topic, 0, b'{"output_id":"x","model_version":"7.1","guard":[1],"kind":"joined"}', NOW_MS)
+        cluster.produce(topic, 0, b"none of ours", NOW_MS)
+    (card, _) = await _cards(cluster, chosen)
+    assert (card.metrics, card.served, card.generations) == (before.metrics, before.served, [0, 1])
+    assert card.troubles[0].state == "open"
+    assert "<script" not in render(card, chosen)
+
+
+@pytest.mark.parametrize("kept_from", [10, COUNT])
+async def test_topics_without_their_beginning_are_said_so(kept_from: int) -> None:
+    chosen = _card_pipeline()
+    cluster = await _reset_once(chosen)
+    assert all(card.whole for card in await _cards(cluster, chosen))
+    cluster.delete_before(Place(chosen.topics.scores, 0), kept_from)
+    cards = await _cards(cluster, chosen)
+    assert not any(card.whole for card in cards)
+    assert "The topics have lost their beginning" in render(cards[0], chosen)
