@@ -8,12 +8,14 @@ model learned of a burst before that was found is undone and held (`quarantine_u
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.suspect import Burst, decided_sign, suspect_sign
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import calm, notice, notice_change, reject, watch_faults
 from driftline.core.guard.quarantine import Pair, Seen
-from driftline.core.guard.suspicion import Turn, code_of
+from driftline.core.guard.suspicion import EDGES, Turn, code_of
 from driftline.core.label.pending import Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
@@ -91,12 +93,19 @@ def suspect(shard: Shard, waiting: Waiting, label: LabelValue, partition: int) -
     Args:
         partition: of the label.
     """
-    code = code_of(waiting.prediction, waiting.unserved, label)
-    if code < 0:
+    kept, prediction, generation = shard.quarantine, waiting.prediction, waiting.version.generation
+    test, value = kept.test, prediction.value
+    if value is None or waiting.unserved:
+        code = code_of(prediction, waiting.unserved, label)
+        if code < 0:
+            return ""
+    else:  # `code_of`, without a call
+        code = 2 * bisect_left(EDGES, value) + ((not label) if value > 0.5 else bool(label))
+    if not code & 1 and test.idle(generation):  # most labels: `take` would count them, and no more
+        test.latest[code] += 1.0
+        test.number += 1
         return ""
-    kept, terms = shard.quarantine, shard.terms
-    test = kept.test
-    turn = test.take(code, waiting.version.generation, shard.classes, terms.odds)
+    turn = test.take(code, generation, shard.classes, shard.terms.odds)
     if test.runs and test.warm:
         kept.seen.append(Seen(test.number, code, (*waiting.features,), partition))
     if turn or test.suspect:

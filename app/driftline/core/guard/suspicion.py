@@ -152,6 +152,10 @@ class Suspicion:
             self._turn(classes)
         return ""
 
+    def idle(self, generation: int) -> bool:
+        """Whether a label that agrees would only be counted: no bet runs, and the block is not full with it."""
+        return not (self.runs or self.suspect or generation != self.newest) and self.number + 1 < self.turn_at
+
     @property
     def first(self) -> int:
         """The pair with which the burst began, by the bet that gained most."""
@@ -160,7 +164,10 @@ class Suspicion:
     @property
     def warm(self) -> bool:
         """Whether labels begin to look suspect, or do."""
-        return self.suspect or (self.runs and sum(self.bets) > 3.0 * SUSPECT_FROM)
+        if self.suspect or not self.runs:
+            return self.suspect
+        one, two, three = self.bets
+        return one + two + three > 3.0 * SUSPECT_FROM
 
     @property
     def lasted(self) -> float:
