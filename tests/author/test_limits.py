@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.author.limits import around
+from driftline.author.limits import around, step_of_rows
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,14 @@ def test_what_was_seen_lies_within_with_a_margin(one: float, other: float) -> No
     assert low < high
     assert low == 0 if least >= 0 else low <= least - (most - least)
     assert high == 0 or high >= most + (most - least)
+
+
+def test_steps_are_within_a_series_and_let_all_labels_pass_but_one_in_a_thousand() -> None:
+    keys = ["a", "b"] * 2_000
+    labels = [(10.0 if key == "a" else 1000.0) * (1 + place % 3) for place, key in enumerate(keys)]
+    labels[100] = 1e6  # a fault: two jumps of 4,000
+    found = step_of_rows(keys, labels)
+    assert found is not None
+    assert found.ratio == 3.0
+    assert step_of_rows(keys[:90], labels[:90]) is None
+    assert step_of_rows(["a"] * 3, [None, "x", 1.0]) is None

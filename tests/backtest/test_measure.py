@@ -246,6 +246,25 @@ def test_a_better_candidate_is_called_better_and_a_worse_one_worse() -> None:
     assert {one.verdict for one in found.differences if one.metric in ("LogLoss", "ROCAUC")} == {"worse"}
 
 
+@pytest.mark.parametrize("parted", [False, True])
+def test_scores_of_an_untrained_model_are_compared_with_nothing(parted: bool) -> None:
+    made = pairs(2_000)
+    guard = {"untrained": {"labels_min": 150, "action": "flag"}}
+    guarded, plain = tallied(made, guard=guard), tallied(made)
+    if parted:
+        guarded, rest = tallied(made[1_000:], guard=guard), tallied(made[:1_000], guard=guard)
+        guarded.merge(rest)
+    assert (guarded.untrained, guarded.untrained_ms) == (150, made[149].event_time_ms)
+    assert (plain.untrained, plain.untrained_ms) == (0, None)
+    for base, rival in ((guarded, plain), (plain, guarded)):
+        (found,) = compare(("a", base), {"b": rival}, None)
+        assert 150 <= found.left_out < 200  # whole stretches of time
+        assert found.events + found.left_out == 2_000
+    (all_left_out,) = compare(("a", tallied(made[:100], guard=guard)), {"b": tallied(made[:100])}, None)
+    assert (all_left_out.events, all_left_out.left_out) == (0, 100)
+    assert {one.verdict for one in all_left_out.differences} == {"too little data"}
+
+
 def test_few_stretches_of_time_give_no_interval() -> None:
     made = [outcome(n, 0.4, n % 2 == 0, history.START_MS + n % 4) for n in range(300)]
     (found,) = compare(("a", tallied(made)), {"b": tallied(made)}, None)

@@ -143,6 +143,9 @@ def test_rentals(folder: Path) -> None:
     assert limits is not None
     assert limits.min == 0 <= min(labels)
     assert 2 * max(labels) - min(labels) <= (limits.max or 0) <= 2.2 * max(labels)
+    step = pipeline.guard.step
+    assert (step is None) == (pipeline.guard.fallback == ())
+    assert limits.action == ("clip" if step is None else "fallback")
     assert works(pipeline, "rentals.csv", "cnt")
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from math import ceil, floor, isfinite, log10
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil, floor, inf, isfinite, log10
+from typing import Any, Final
+
+from msgspec import Struct
 
 LABELS_MIN = 100  # labels before which `init` has predictions flagged
+ODD: Final = 1_000  # a limit lets all labels pass but one in so many
+PAIRS_MIN: Final = 100  # of anything, before a limit is made of it
+_RATIO_MIN = 1.5
 _DIGITS = 2
 _EXPONENT_MAX = 300
 
@@ -44,3 +52,82 @@ def _whole(value: float, digits: int, *, up: bool, more: int) -> float:
     scaled = value * unit if digits >= 0 else value / unit
     whole = ceil(scaled) + more if up else floor(scaled) - more
     return whole / unit if digits >= 0 else whole * unit
+
+
+class Jumps(Struct, frozen=True):
+    """Limits of a step.
+
+    Args:
+        ratio, tolerance: of the section `guard.step`.
+    """
+
+    ratio: float
+    tolerance: float
+
+    @property
+    def why(self) -> str:
+        """What they were made from."""
+        return f"all but one in {ODD:,} of the labels are within {self.ratio:g} times their series' last ones"
+
+
+def step_of(jumps: Sequence[float], sizes: Sequence[float]) -> Jumps | None:
+    """Limits of a step; None where too little was seen.
+
+    Args:
+        jumps: from each label of a series to what comes next, as `times` has it.
+        sizes: of all labels.
+    """
+    finite = array("d", [jump for jump in jumps if isfinite(jump)])
+    if len(finite) < PAIRS_MIN:
+        return None
+    return Jumps(max(_RATIO_MIN, above(quantile(finite, 1 - 1 / ODD))), _below(quantile(sizes, 0.05)))
+
+
+def step_of_rows(keys: Iterable[Any], labels: Iterable[Any]) -> Jumps | None:
+    """Limits of a step from rows in order of time.
+
+    Args:
+        keys: which series each row is of.
+        labels: numbers; others are passed over.
+    """
+    last: dict[Any, float] = {}
+    jumps, sizes = array("d"), array("d")
+    for key, label in zip(keys, labels, strict=True):
+        if not isinstance(label, int | float) or not isfinite(label):
+            continue
+        if key in last:
+            jumps.append(times(label, last[key]))
+        last[key] = label
+        sizes.append(abs(label))
+    return step_of(jumps, sizes)
+
+
+def times(value: float, other: float) -> float:
+    """How many times the larger of two values is as large as the smaller one."""
+    small, large = sorted((abs(value), abs(other)))
+    if (value < 0) != (other < 0) and small:
+        return inf
+    return large / small if small else (inf if large else 1.0)
+
+
+def quantile(numbers: Sequence[float], share: float) -> float:
+    """The number below which so many of them are."""
+    ordered = sorted(numbers)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def above(value: float) -> float:
+    """Two digits, upwards."""
+    return _two_digits(value, ceil)
+
+
+def _below(value: float) -> float:
+    """Two digits, downwards."""
+    return _two_digits(value, floor)
+
+
+def _two_digits(value: float, rounding: Callable[[float], int]) -> float:
+    if not value or not isfinite(value):
+        return value
+    digits = 1 - floor(log10(abs(value)))
+    return round(rounding(value * 10.0**digits) / 10.0**digits, max(digits, 0))

@@ -64,8 +64,9 @@ class Comparison(Struct, frozen=True):
 
     Args:
         events: number of labelled events compared.
-        left_out: number of others, in blocks of time in which one of the two had over `UNEQUAL_MAX` more predictions
-            than the other (a model that has not learned yet has none), so they cannot be compared.
+        left_out: number of others: in blocks of time in which one of the two had over `UNEQUAL_MAX` more predictions
+            than the other (a model that has not learned yet has none), so they cannot be compared, and in those at the
+            beginning with predictions of a model that had learned too little (`Tally.untrained`).
         method: how the intervals were made.
         binned: metrics whose values here are computed from binned scores: those that need every score, if not
         everything that
@@ -150,6 +151,9 @@ def _aligned(base: Tally, tally: Tally) -> tuple[tuple[Floats, Ints], tuple[Floa
     one, other = _folded(base, width_ms, first, count), _folded(tally, width_ms, first, count)
     ours, theirs = one[0][:, ANSWERED], other[0][:, ANSWERED]
     reached = (np.minimum(ours, theirs) > 0) & (abs(ours - theirs) <= UNEQUAL_MAX * np.maximum(ours, theirs))
+    untrained_ms = max((ms for ms in (base.untrained_ms, tally.untrained_ms) if ms is not None), default=None)
+    if untrained_ms is not None:
+        reached &= first + np.arange(count) > untrained_ms // width_ms
     return (one[0][reached], one[1][reached]), (other[0][reached], other[1][reached]), width_ms
 
 

@@ -52,12 +52,23 @@ def warnings(
         )
         found.append(
             f"Compared with {partly[0].baseline} only in blocks of time where both predicted nearly the same "
-            f"events (at most {UNEQUAL_MAX:.0%} apart): {remark}. The "
-            "metrics table covers each candidate's own predictions. Use --burn-in to leave out the beginning, before "
-            "a model "
-            "has learned anything."
+            f"events (at most {UNEQUAL_MAX:.0%} apart), without those of untrained models: {remark}. The "
+            "metrics table covers each candidate's own predictions. Use --burn-in to leave out the beginning there too."
         )
+        found += [remark for name, one in results if (remark := _untrained(name, one)) is not None]
     return found
+
+
+def _untrained(name: str, result: Result) -> str | None:
+    """How many of its first predictions are those of an untrained model."""
+    tally = result.tally
+    if not tally.untrained:
+        return None
+    count = "1 prediction" if tally.untrained == 1 else f"{tally.untrained:,} predictions"
+    return (
+        f"{name}: the first {count} came from a model that had learned fewer than {tally.labels_min:,} labels; no "
+        "comparison counts them."
+    )
 
 
 def undivided(names: Sequence[str], segment: str | None) -> list[str]:

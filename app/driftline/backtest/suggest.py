@@ -8,13 +8,13 @@ them, which counts its trips as it would have live. What is proposed lets all la
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
-from math import ceil, floor, inf, isfinite, log10
+from collections.abc import Callable
+from math import inf, isfinite
 from typing import Any, Final
 
 from msgspec import Struct
 
-from driftline.author.limits import LABELS_MIN, around
+from driftline.author.limits import LABELS_MIN, ODD, PAIRS_MIN, above, around, quantile, step_of, times
 from driftline.core.error import InputFileError
 from driftline.core.fold.step import step
 from driftline.core.guard.kept import Kept
@@ -26,9 +26,7 @@ from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.task import task_of
 
-ODD: Final = 1_000
 SEEN_MAX: Final = 2_000_000  # numbers of a kind; later ones are not looked at
-PAIRS_MIN: Final = 100  # of anything, before a limit is made of it
 WINDOW_MS: Final = 600_000
 SURPRISE: Final = 0.99
 _RECENT: Final = 9
@@ -109,17 +107,10 @@ class _Seen:
         if recent:
             near.append(sorted(recent)[len(recent) // 2])
         if near:
-            self.jumps.append(min(_times(value, one) for one in near))
+            self.jumps.append(min(times(value, one) for one in near))
         recent.append(value)
         del recent[:-_RECENT]
         phases[phase] = value
-
-
-def _times(value: float, other: float) -> float:
-    small, large = sorted((abs(value), abs(other)))
-    if (value < 0) != (other < 0) and small:
-        return inf
-    return large / small if small else (inf if large else 1.0)
 
 
 def suggest(pipeline: Pipeline, batches: Callable[[Pipeline], Any]) -> Suggestion:
@@ -177,54 +168,24 @@ def _proposed(pipeline: Pipeline, seen: _Seen) -> tuple[dict[str, Any], dict[str
         guard["range"] = {"min": low, "max": high, "action": "clip"}
         why["range"] = f"twice as wide as the labels, from {seen.least:.6g} to {seen.most:.6g}"
     if len(seen.jumps) >= PAIRS_MIN:
-        _add_step(guard, why, seen)
+        if (found := step_of(seen.jumps, seen.sizes)) is not None:
+            guard["step"] = {"ratio_max": found.ratio, "tolerance": found.tolerance, "action": "fallback"}
+            why["step"] = found.why
     elif "by" in guard:
         del guard["by"]
     if len(seen.widths) >= PAIRS_MIN:
-        guard["width"] = {"ratio_max": _above(_quantile(seen.widths, 1 - 1 / ODD)), "action": "flag"}
+        guard["width"] = {"ratio_max": above(quantile(seen.widths, 1 - 1 / ODD)), "action": "flag"}
         why["width"] = f"wider than all but one in {ODD:,} of the intervals"
     if not task.slates:
         guard["unfamiliar"] = {"score_max": SURPRISE, "action": "flag"}
         why["unfamiliar"] = "a value less likely than 1 in 100"
     if task.probability and 0 < seen.crowded < 0.9:
-        most = min(0.95, _above(1.5 * seen.crowded))
+        most = min(0.95, above(1.5 * seen.crowded))
         guard["share"] = {"positive_max": most, "window": "10m", "action": "flag"}
         why["share"] = f"1.5 times the greatest share within 10 minutes, {seen.crowded:.1%}"
     if "step" in guard:
         guard["fallback"] = ["seasonal", "last_value"] if task.ahead else ["last_value"]
     return guard, why
-
-
-def _add_step(guard: dict[str, Any], why: dict[str, str], seen: _Seen) -> None:
-    tolerance = _below(_quantile(seen.sizes, 0.05))
-    finite = array("d", [jump for jump in seen.jumps if isfinite(jump)])
-    if len(finite) < PAIRS_MIN:
-        return
-    ratio = max(1.5, _above(_quantile(finite, 1 - 1 / ODD)))
-    guard["step"] = {"ratio_max": ratio, "tolerance": tolerance, "action": "fallback"}
-    why["step"] = f"all but one in {ODD:,} of the labels are within {ratio:g} times their series' last ones"
-
-
-def _quantile(numbers: Sequence[float], share: float) -> float:
-    ordered = sorted(numbers)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def _above(value: float) -> float:
-    """Two digits, upwards."""
-    return _two_digits(value, ceil)
-
-
-def _below(value: float) -> float:
-    """Two digits, downwards."""
-    return _two_digits(value, floor)
-
-
-def _two_digits(value: float, rounding: Callable[[float], int]) -> float:
-    if not value or not isfinite(value):
-        return value
-    digits = 1 - floor(log10(abs(value)))
-    return round(rounding(value * 10.0**digits) / 10.0**digits, max(digits, 0))
 
 
 def share_of(count: int, scored: int) -> str:

@@ -357,6 +357,10 @@ class Tally:
     Args:
         segment: a feature; None, or one that the pipeline does not have, counts no segments.
         per_day: count what so many alarms a day would find; 0 does not.
+
+    Attributes:
+        untrained, untrained_ms: predictions of the first model before it had learned `guard.untrained.labels_min`, and
+            the time of the last one's event; comparisons begin behind it.
     """
 
     def __init__(self, pipeline: Pipeline, segment: str | None, per_day: int = 0) -> None:
@@ -380,6 +384,10 @@ class Tally:
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()
         self.guarded = None if pipeline.guard is None else Guarded(pipeline)
+        limit = None if pipeline.guard is None else pipeline.guard.untrained
+        self.labels_min = 0 if limit is None else limit.labels_min
+        self.untrained = 0
+        self.untrained_ms: int | None = None
         priced = self.measure.probabilities
         self.kpis = KpiTally(pipeline, fine if priced else 0) if pipeline.kpi else None
 
@@ -409,6 +417,7 @@ class Tally:
         zeros = np.zeros(len(outcomes), dtype=np.int64)
         self.total.add(zeros, columns, bins, positive)
         times = np.array([outcome.event_time_ms for outcome in outcomes], dtype=np.int64)
+        self._count_untrained(outcomes)
         if self.daily is not None and scores is not None and positive is not None:
             self.daily.add(times.tolist(), scores, positive)
         self.timeline.cells.add(self.timeline.places(times), columns, coarse, positive)
@@ -420,6 +429,16 @@ class Tally:
             place = self.segments.place
             values = [outcome.features[place] if outcome.features else None for outcome in outcomes]
             self.segments.cells.add(self.segments.places(values), columns, coarse, positive)
+
+    def _count_untrained(self, outcomes: Sequence[Outcome]) -> None:
+        found = [
+            outcome.event_time_ms or 0
+            for outcome in outcomes
+            if (version := outcome.version) is not None and not version.generation and version.learned < self.labels_min
+        ]
+        if found:
+            self.untrained += len(found)
+            self.untrained_ms = max(*found, self.untrained_ms or found[0])
 
     def _share(self, scores: Floats, positive: NDArray[np.bool_]) -> None:
         places = np.minimum((scores * SHARES).astype(np.int64), SHARES - 1)
@@ -435,6 +454,8 @@ class Tally:
             self.daily.merge(other.daily)
         self.timeline.merge(other.timeline)
         self.ages.merge(other.ages)
+        self.untrained += other.untrained
+        self.untrained_ms = max((ms for ms in (self.untrained_ms, other.untrained_ms) if ms is not None), default=None)
         self.shares += other.shares
         self.confusion.update(other.confusion)
         if self.kpis is not None and other.kpis is not None:

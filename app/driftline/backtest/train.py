@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from driftline.backtest.candidate import Candidate, Result
+from driftline.backtest.divergence import Reach
 from driftline.backtest.run import REPORT_EVERY, HistorySource, Stop
 from driftline.codec.keyring import KeyRing
 from driftline.codec.parts import encode_model
@@ -75,16 +78,20 @@ def train(
     candidate.scores = []
     last: deque[Given] = deque(maxlen=TRIED)
     first_ms = last_ms = None
+    reach = Reach(pipeline)
     with Stop() as stop:
         for number, batch in enumerate(history.batches()):
             candidate.fold(batch)
             if candidate.failed:
                 break
             for record in batch:
+                reach.read(candidate.shard, record)
                 if isinstance(record, Event):
                     first_ms = record.time_ms if first_ms is None else min(first_ms, record.time_ms)
                     last_ms = record.time_ms if last_ms is None else max(last_ms, record.time_ms)
             last.extend(score.features for score in candidate.scores[-TRIED:])
+            for score in candidate.scores:
+                reach.scored(score)
             candidate.scores.clear()
             if number % REPORT_EVERY == 0:
                 moved(history.done, history.total)
@@ -109,6 +116,7 @@ def train(
             metrics={name: value for name, value in result.metrics.items() if name != "label_count"},
             size_bytes=0,
             sha256="",
+            diverged=reach.diverged or UNSET,
         ),
         dump_model(shard.learner.model),
         ring,

@@ -54,6 +54,8 @@ def load(where: Where, model: Path) -> None:
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
     content = _content(model)
     manifest = _fitting(model, content, pipeline, settings.ring)
+    if manifest.diverged:
+        echo(f"WARNING: {model}: {manifest.diverged}", err=True)
     sender = _sender(pipeline, settings)
     name = f"{sender.sent_ms:013d}-{secrets.token_hex(4)}"
     commands = list(parts(content, name, sender=sender, ring=settings.ring))

@@ -18,7 +18,7 @@ from textwrap import wrap
 from msgspec.structs import replace
 
 from driftline.author.contender import Contender, contenders
-from driftline.author.limits import LABELS_MIN, around
+from driftline.author.limits import LABELS_MIN, Jumps, around, quantile, step_of_rows
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
 from driftline.author.sample import Sample, find_column, read_sample
@@ -42,6 +42,7 @@ _WARMUP = 5_000  # the default of drift.warmup_labels
 _WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT_MS = 7 * 86_400_000
 _WORDS_DETECTOR = "ADWIN(delta=0.05)"  # few messages of a new kind are much of what a person fears
+_JUMPS_MAX = 100  # times, beyond which a limit of a step says nothing
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 
 
@@ -409,18 +410,41 @@ class _Draft:
         yield ""
 
     def _guard(self) -> Iterator[str]:
-        if self._task.ahead:
-            return
         learns = "labels" if self._task.supervised else "events"
         yield "guard:"
+        series = self._series()
+        if series is not None:
+            yield _beside(f"  by: {yaml_scalar(list(series[0]))}", "fields that tell one series from another")
         untrained = yaml_scalar({"labels_min": LABELS_MIN, "action": "flag"})
         yield _beside(f"  untrained: {untrained}", f"mark the scores of a model that has learned fewer {learns}")
         target = self._found.target
         if self._task.labels.numeric and self._label is not None and isfinite(target.most - target.least):
             low, high = around(target.least, target.most)
-            limits = yaml_scalar({"min": low, "max": high, "action": "clip"})
+            limits = yaml_scalar({"min": low, "max": high, "action": "clip" if series is None else "fallback"})
             yield _beside(f"  range: {limits}", "twice as wide as the labels that were seen; nothing beyond is served")
+        if series is not None:
+            step = yaml_scalar({"ratio_max": series[1].ratio, "tolerance": series[1].tolerance, "action": "fallback"})
+            yield _beside(f"  step: {step}", series[1].why)
+            last = yaml_scalar(["last_value", {"value": self._usual()}])
+            yield _beside(
+                f"  fallback: {last}", "of the series what was last accepted, or its last label; else the median"
+            )
         yield ""
+
+    def _series(self) -> tuple[tuple[str, ...], Jumps] | None:
+        """Which fields tell series of the label apart, and how far it jumps within one; None where nothing says so."""
+        groups, columns = self._past.groups, self._sample.columns
+        declared = {field.name for field in self._found.features} | {*self._past.context}
+        by = next((group for group in groups if group and declared.issuperset(group)), None)
+        if not self._task.labels.numeric or self._label is None or by is None or not self._found.in_order:
+            return None
+        jumps = step_of_rows(zip(*[columns[name] for name in by], strict=True), columns[self._label])
+        return None if jumps is None or jumps.ratio > _JUMPS_MAX else (by, jumps)
+
+    def _usual(self) -> float:
+        """The median of the labels."""
+        cells = self._sample.columns[self._label] if self._label is not None else []
+        return quantile([float(cell) for cell in cells if isinstance(cell, int | float) and isfinite(cell)], 0.5)
 
     def _rest(self) -> Iterator[str]:
         if not self._task.supervised:

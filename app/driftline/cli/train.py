@@ -19,7 +19,7 @@ from driftline.cli.progress import bar
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.core.task import task_of
 
-PART = 1  # exit code: rows were left out
+PART = 1  # exit code: rows were left out, or the model is of no use
 INTERRUPTED = 130
 
 
@@ -50,7 +50,7 @@ def train(
         history.path is not None,
         as_json,
     )
-    if training.bad or training.rejected:
+    if training.bad or training.rejected or training.manifest.diverged:
         raise click.exceptions.Exit(PART)
 
 
@@ -69,6 +69,7 @@ def _print_result(
         "pending": result.pending,
         "unlabelled": training.unlabelled,
         "replaced": replaced,
+        "diverged": None,
         **msgspec.to_builtins(manifest),
     }
     unit = "events" if unsupervised else "labels"
@@ -86,6 +87,8 @@ def _print_result(
             echo(f"note: the model was replaced {often} during training, after {why}", err=True)
         if training.unlabelled and not unsupervised:
             echo(f"note: {training.unlabelled:,} events have no label in this data", err=True)
+    if manifest.diverged:
+        echo(f"WARNING: {manifest.diverged}. The file says so as well.", err=True)
     if training.rejected:
         text = f"{training.rejected:,} rejected; the first: {training.result.rejected[0]}"
         echo(text, err=True)

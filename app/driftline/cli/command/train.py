@@ -27,5 +27,6 @@ def train() -> None:
     `driftline control load MODEL` loads it into every shard, before the first event or at any later time. The data is a
     file of rows (--input) or two files of records (--events, --labels).
 
-    Exit codes: 1 rows were skipped or rejected; 130 stopped by Ctrl-C, nothing was written.
+    Exit codes: 1 rows were skipped or rejected, or the model has diverged (its file says so, and `control load` warns);
+    130 stopped by Ctrl-C, nothing was written.
     """

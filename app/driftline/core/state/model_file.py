@@ -12,7 +12,7 @@ import hashlib
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from driftline.core.error import PipelineError, SnapshotError
 from driftline.core.fingerprint import readers, unreadable
@@ -41,6 +41,7 @@ class Trained(Struct, frozen=True):
         first_ms, last_ms: event times of its history, where it has any.
         metrics: of the predictions before each label was learned, over the whole history.
         size_bytes, sha256: of the model's bytes.
+        diverged: how the model has left its labels behind, in a sentence; left out where it has not.
         signature: HMAC-SHA256 over all the above, empty where the deployment has no key.
     """
 
@@ -57,6 +58,7 @@ class Trained(Struct, frozen=True):
     size_bytes: _Count
     sha256: str
     signature: str = ""
+    diverged: str | UnsetType = UNSET  # else not there at all: an earlier version signed without it
 
 
 KIND = "driftline model"
