@@ -81,7 +81,7 @@ class Loop:
         found = {}
         means = deviations = popular = truth = np.array([])
         if judged:
-            means, deviations, popular = self.model._estimates(context, [Item(article) for article in ARTICLES])
+            means, deviations, popular = self.model.estimates(context, [Item(article) for article in ARTICLES])
             truth = np.array([self.page.probability(request, article) for article in ARTICLES])
         for name, form in judged.items():
             random = generator(self.seed, request["request_id"])

@@ -13,7 +13,7 @@ import pytest
 from aiokafka.admin import NewTopic
 from msgspec import structs
 
-from driftline.cli.control import _content
+from driftline.cli.control import content_of
 from driftline.codec.decode import Decoder
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.parts import encode_model, parts
@@ -224,4 +224,4 @@ async def test_a_topic_that_takes_no_record_as_large(kafka: KafkaNode, pipeline_
 def test_a_file_without_end_is_no_model() -> None:
     """Its size says nothing of it."""
     with pytest.raises(InputFileError, match="too large"):
-        _content(Path("/dev/zero"))
+        content_of(Path("/dev/zero"))

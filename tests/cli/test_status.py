@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from driftline.cli.status import _labels, _remarks, _tables, draw
+from driftline.cli.status import draw, labels_table, remarks, tables
 from driftline.operate.status import ShardStatus
 from tests.support.small import small
 
@@ -14,7 +14,7 @@ from tests.support.small import small
 def test_an_untrained_model_is_reported() -> None:
     notes = ({"known": 0, "counts": {"scored": 3}}, {"known": 0, "counts": {}}, {"known": 5, "counts": {"scored": 9}})
     shards = [ShardStatus(number, {}, {}, 0, 1, note) for number, note in enumerate(notes)]
-    assert list(_remarks(shards, "p.control")) == [
+    assert list(remarks(shards, "p.control")) == [
         "shard 0: the model is untrained, so its predictions mean nothing yet"
     ]
 
@@ -36,7 +36,7 @@ def test_nothing_is_cut_off_in_80_columns() -> None:
     shards = [ShardStatus(123, positions, lag, 99, 1, note), ShardStatus(124, positions, lag, 0, 1, None)]
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(*_tables(pipeline, shards))
+        console.print(*tables(pipeline, shards))
     lines = shown.get().splitlines()
     assert "…" not in shown.get()
     assert [line.split() for line in lines if line.startswith("   123") and "events" in line] == [
@@ -53,7 +53,7 @@ def test_what_became_of_labels_is_shown_by_shard_and_in_total() -> None:
     notes: list[dict[str, Any] | None] = [{"labels": fates, "coverage": 0.5}, {"labels": others}, None]
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(_labels([ShardStatus(at, {}, {}, 0, 1, note) for at, note in enumerate(notes)]))
+        console.print(labels_table([ShardStatus(at, {}, {}, 0, 1, note) for at, note in enumerate(notes)]))
     rows = [line.split() for line in shown.get().splitlines()]
     assert ["0", "283", "1,234,567", "1", "2", "3", "4", "1,000,000", "0.5"] in rows
     assert ["2", *"0000000", "-"] in rows
@@ -67,7 +67,7 @@ def test_what_was_rejected_and_what_is_held_is_shown() -> None:
         {"guard": {**guard, "held": 0}},
     )
     shards = [ShardStatus(number, {}, {}, 0, 1, note) for number, note in enumerate(notes)]
-    assert list(_remarks(shards, "p.control")) == [
+    assert list(remarks(shards, "p.control")) == [
         "shard 0: 1,200 events rejected; `driftline tail rejected` shows them",
         "shard 0: 2 held for review; see `driftline review list`",
         "shard 1: 0 held for review",
@@ -79,7 +79,7 @@ def test_held_learning_and_open_alerts_are_told() -> None:
     idle = {"frozen": False, "episodes": []}
     note["counts"] = {"passed_events_deleted": 1_200, "passed_labels_tombstone": 3, "scored": 9}
     shards = [ShardStatus(0, {}, {}, 9, 1, note), ShardStatus(1, {}, {"p.control": 2}, 9, 1, idle)]
-    held, passed, alert, known, unread = _remarks([*shards, ShardStatus(2, {}, {}, 0, 1, None)], "p.control")
+    held, passed, alert, known, unread = remarks([*shards, ShardStatus(2, {}, {}, 0, 1, None)], "p.control")
     assert held.startswith("shard 0 is frozen: it does not learn")
     assert passed == "shard 0 skipped: 1,200 events deleted, 3 labels tombstone"
     assert alert == "open alert: p-0-error-l5"
@@ -93,11 +93,11 @@ def test_what_could_not_be_learned_is_named() -> None:
     gone = ShardStatus(1, {}, {}, 0, 0, None, {}, ("shard 1 is not known now: no broker answers",))
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(*_tables(pipeline, [known, gone]))
+        console.print(*tables(pipeline, [known, gone]))
     rows = [line.split() for line in shown.get().splitlines()]
     assert ["0", "events", "7", "?", "0", "0", "-"] in rows
     assert ["1", "events", "?", "?", "?", "?", "-"] in rows
-    (told,) = _remarks([known, gone, gone], pipeline.topics.control)
+    (told,) = remarks([known, gone, gone], pipeline.topics.control)
     assert told == "shard 1 is not known now: no broker answers"
 
 

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from driftline.codec.decode import Decoder
-from driftline.codec.json import NotFinite, _marked, parse_json
+from driftline.codec.json import NotFinite, mark_bare, parse_json
 from driftline.core.error import PipelineError
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, format_path
 from driftline.core.pipeline import Pipeline, parse_path, parse_pipeline
@@ -443,4 +443,4 @@ def test_bare_words_are_found_as_if_each_text_were_looked_at() -> None:
     for _ in range(20_000):
         value = b"".join(rng.choice(PIECES) for _ in range(rng.randint(0, 12)))
         plain = STRING_OR_BARE.sub(lambda m: m[0] if m[0][:1] == b'"' else b'"\\u0000bare %s"' % m[0], value)
-        assert _marked(value) == plain
+        assert mark_bare(value) == plain

@@ -125,9 +125,9 @@ def test_metrics_of_what_was_served() -> None:
 def _value(here: Played, request: dict[str, Any], page: NewsPage) -> float:
     """Clicks to be expected of the policy as it is now, by the truth."""
     model = here.shard.learner.model
-    under, items = model._under, [Item(article) for article in request["articles"]]
+    under, items = model.conditions, [Item(article) for article in request["articles"]]
     context = {name: request[name] for name in ("reader", "evening", "age")}
-    estimates = model._estimates(context, items)
+    estimates = model.estimates(context, items)
     random = generator(under.seed, request["request_id"])
     shares, _ = shares_of(under.form, estimates[0], estimates[1], estimates[2], random)
     return float(sum(share * page.probability(request, item.item) for share, item in zip(shares, items, strict=True)))

@@ -10,6 +10,7 @@ import pytest
 
 from driftline.core.error import CommitUnknownError
 from driftline.engine.outage import Outage
+from driftline.engine.worker import Worker
 from driftline.kafka.explanation import advice
 from driftline.transport.clock import Clock
 from driftline.transport.port import Assignment, Feed
@@ -117,7 +118,9 @@ async def test_a_worker_that_waits_for_its_cluster_to_begin_says_so_and_can_be_s
     cluster.create_for(chosen, 1)
     ids = produce(cluster, chosen, 100)
     life = Life(cluster, chosen)
-    life.worker._feed = Waiting(life.worker._feed, back)
+    feed = life.broker.feed
+    monkeypatch.setattr(life.broker, "feed", lambda: Waiting(feed(), back))
+    life.worker = Worker(life.broker, chosen)
     async with life:
         await life.until(lambda: life.worker.outage.on)
         assert not life.worker.ready

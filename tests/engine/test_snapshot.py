@@ -25,15 +25,13 @@ from driftline.codec.manifest import (
     state_digest,
 )
 from driftline.codec.write import Write
-from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
 from driftline.core.label.pending import Waiting
 from driftline.core.output import ModelVersion, Prediction, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
-from driftline.core.state import freeze
-from driftline.core.state.freeze import Frozen, dump, load
+from driftline.core.state.freeze import Frozen, dump, frozen_digest, load
 from driftline.core.state.migration import FORMAT, OLDEST
 from driftline.engine import snapshot
 from driftline.engine.fold import Folder
@@ -150,8 +148,7 @@ class Life:
         self.writer = SnapshotWriter(self.pipeline, 0, 1 - manifest.slot, NO_KEYS, shelf=shelf)
 
     def state(self, frozen: bytes | Frozen) -> bytes:
-        thawed = load(self.pipeline, 0, frozen)
-        return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
+        return frozen_digest(self.pipeline, 0, frozen)
 
 
 async def test_a_snapshot_is_of_its_edge_whatever_is_folded_while_it_is_written() -> None:

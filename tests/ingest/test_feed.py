@@ -116,26 +116,26 @@ async def test_no_event_is_sent_before_the_labels_that_are_due_before_it(
     """When events go out, the broker has acknowledged every label up to their times."""
     of = pipeline()
     embedded.create_topics(topics(of, 2))
-    in_hand: dict[feed._Lane, list[int]] = {}
+    in_hand: dict[feed.Lane, list[int]] = {}
     labels: list[tuple[asyncio.Future[Any], int]] = []
     lacking: list[int] = []
-    append, flush = feed._Lane.append, feed._Lane.flush
+    append, flush = feed.Lane.append, feed.Lane.flush
 
-    def noted(self: feed._Lane, record: Sent, time_ms: int) -> int:
+    def noted(self: feed.Lane, record: Sent, time_ms: int) -> int:
         in_hand.setdefault(self, []).append(time_ms)
         return append(self, record, time_ms)
 
-    async def watched(self: feed._Lane) -> None:
+    async def watched(self: feed.Lane) -> None:
         times = in_hand.pop(self, [])
         if self._topic == of.topics.events and times:
             due = sum(time_ms + 1_000 <= max(times) for time_ms in range(BASE_MS, BASE_MS + 100_000, 10))
             lacking.append(due - sum(count for future, count in labels if future.done()))
         await flush(self)
         if self._topic == of.topics.labels and times:
-            labels.append((self._outlet._under_way[-1][1], len(times)))
+            labels.append((self._outlet.under_way[-1][1], len(times)))
 
-    monkeypatch.setattr(feed._Lane, "append", noted)
-    monkeypatch.setattr(feed._Lane, "flush", watched)
+    monkeypatch.setattr(feed.Lane, "append", noted)
+    monkeypatch.setattr(feed.Lane, "flush", watched)
     await RowSender(of, settings(embedded.bootstrap), label_delay_ms=1_000).run(samples(10_000))
     assert len(lacking) >= 10
     assert max(lacking) <= 0

@@ -59,7 +59,6 @@ def test_odd_cells_are_read_as_produce_reads_them(
 ) -> None:
     folder = tmp_path_factory.mktemp("odd")
     text = "x1,x2,x3,y\n" + "\n".join(",".join(row) for row in cells) + "\n"
-    # A string column that no pipeline reads sends the same rows the long way.
     (folder / "short.csv").write_text(text)
     chosen = history.pipeline()
     source = TableSource(folder / "short.csv", Fields("y"))
@@ -67,7 +66,7 @@ def test_odd_cells_are_read_as_produce_reads_them(
         short, long = source.open(chosen), source.open(chosen)
     except InputFileError:  # no label can be used, which is found before either way is gone
         return
-    long._plain_reader = lambda *_: None  # type: ignore[method-assign]  # the other way
+    long.plain_reader = lambda *_: None  # type: ignore[method-assign]  # the other way
     found, expected = ([one for batch in opened.batches() for one in batch] for opened in (short, long))
     assert told(found) == told(expected)
     assert (short.bad, short.done) == (long.bad, long.done)

@@ -12,7 +12,7 @@ async def batched(*writes: Write) -> list[tuple[str, int]]:
     """Topic and number of records of each batch."""
     publisher = KafkaPublisher(None, {"bootstrap_servers": "127.0.0.1:9"}, alone="p.snapshots")
     try:
-        return [(place.topic, builder.record_count()) for place, builder in publisher._batches(writes)]
+        return [(place.topic, builder.record_count()) for place, builder in publisher.batches(writes)]
     finally:
         await publisher.close()
 

@@ -98,7 +98,7 @@ async def test_a_tls_connection_is_closed_even_if_the_other_end_says_no_good_bye
         writer.transport.abort()
     server.close()
     await asyncio.sleep(0)
-    assert not cleanup._closing
+    assert not cleanup.being_closed
 
 
 async def test_a_start_that_is_cancelled_keeps_no_connection(

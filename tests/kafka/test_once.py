@@ -111,11 +111,11 @@ async def test_a_producer_without_transactions_asks_again() -> None:
 
 
 def test_a_sender_that_ends_transactions_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, (mended, _, _) in once._HANDLERS.items():
+    for name, (mended, _, _) in once.HANDLERS.items():
         monkeypatch.setattr(sender, name, mended.__mro__[2])
     once.install()
     assert sender.EndTxnHandler is once.EndTxnHandler
-    for name, (mended, _, _) in once._HANDLERS.items():
+    for name, (mended, _, _) in once.HANDLERS.items():
         monkeypatch.setattr(sender, name, mended.__mro__[2])
 
     async def _end_quickly(self: Any) -> None:

@@ -73,7 +73,7 @@ VALUES = [b"a", b"b", b"c"]
 def test_what_can_be_read_is_read_by_the_fast_reader() -> None:
     found = fetched(batch(10, VALUES) + batch(13, VALUES), 11)
     assert offsets(found) == [11, 12, 13, 14, 15]
-    assert not isinstance(found._records, unreadable._Slow)
+    assert not isinstance(found._records, unreadable.SlowRecords)
 
 
 @pytest.mark.parametrize("codec", range(5))

@@ -28,7 +28,7 @@ async def test_what_is_larger_than_any_alert_is_cut(key: bytes) -> None:
     webhook = Webhook.model_validate({"form": "json", "url": "http://127.0.0.1:1/"})
     notifier, producer = Notifier(pipeline, settings("127.0.0.1:1"), "on-call", webhook), Producer()
     for size in (10_000, 10_001):
-        await notifier._dead_end(producer, Arrival(0, 7, 0, key, bytes(size), []), "refused", 1)
+        await notifier.set_aside(producer, Arrival(0, 7, 0, key, bytes(size), []), "refused", 1)
     whole, cut = producer.sent
     assert len(whole["value"]) == len(cut["value"]) == 10_000
     assert whole["key"] == cut["key"] == (key if len(key) < 100 else None)

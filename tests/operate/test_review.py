@@ -9,7 +9,7 @@ import pytest
 
 from driftline.cli.review import lines
 from driftline.core.record import EventId, Source
-from driftline.operate.review import _read
+from driftline.operate.review import read_held
 from driftline.transport.port import Place
 
 HELD = {
@@ -40,7 +40,7 @@ class Topic:
 async def waiting(*values: object) -> dict[EventId, dict[str, Any]]:
     found: dict[EventId, dict[str, Any]] = {}
     topic = Topic(*[value if isinstance(value, bytes) else orjson.dumps(value) for value in values])
-    await _read(topic, Place("demand.review", 0), found)
+    await read_held(topic, Place("demand.review", 0), found)
     return found
 
 

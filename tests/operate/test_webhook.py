@@ -13,7 +13,7 @@ import pytest
 from driftline.core.error import SettingsError
 from driftline.kafka.client import Arrival
 from driftline.operate.incident import key_of
-from driftline.operate.notify import _read_alert, attempt
+from driftline.operate.notify import attempt, read_alert
 from driftline.operate.webhook import SLACK_CHARACTERS_MAX, Answer, Webhook, body, load_webhooks, post
 from tests.support.command import free_port
 from tests.support.receiver import Receiver
@@ -255,7 +255,7 @@ async def test_a_partition_that_went_elsewhere_is_let_go() -> None:
 )  # fmt: skip
 def test_what_others_write_among_the_alerts_is_no_alert(changes: dict[str, Any]) -> None:
     """One record that the posts cannot be made of ended them, and again at each start."""
-    assert _read_alert(Arrival(0, 0, 5, None, orjson.dumps(alert()), ())) == alert()
-    assert _read_alert(Arrival(0, 0, 5, None, orjson.dumps(alert(**changes)), ())) is None
+    assert read_alert(Arrival(0, 0, 5, None, orjson.dumps(alert()), ())) == alert()
+    assert read_alert(Arrival(0, 0, 5, None, orjson.dumps(alert(**changes)), ())) is None
     deep = orjson.dumps(alert()).replace(b'"evidence":{', b'"evidence":{"x":' + b"[" * 900 + b"]" * 900 + b",")
-    assert _read_alert(Arrival(0, 0, 5, None, deep, ())) is None
+    assert read_alert(Arrival(0, 0, 5, None, deep, ())) is None

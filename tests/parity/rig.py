@@ -14,20 +14,18 @@ import orjson
 from driftline.codec.encode import Message
 from driftline.codec.journal import EpochEntry, Link, SliceEntry, decode_link
 from driftline.codec.keyring import NO_KEYS
-from driftline.codec.manifest import Manifest
-from driftline.core.digest import digest_of
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.shard.state import Shard
-from driftline.core.state import freeze
-from driftline.core.state.freeze import Frozen, dump, load
+from driftline.core.state.freeze import dump, frozen_digest
 from driftline.engine.live import Live
-from driftline.engine.recovery import Recovered, Recovery
+from driftline.engine.recovery import Recovered
 from driftline.engine.runner import Runner, Start
 from driftline.engine.worker import Worker
 from driftline.transport.port import Place
 from tests.support.cluster import ClusterError, MemoryCluster
 from tests.support.memory import Hook, MemoryBroker, Moment, Step
 from tests.support.published import digest
+from tests.support.state import FromTheBeginning
 
 NOW_MS = 1_700_000_000_000
 STEP_MS = 1_000
@@ -283,22 +281,14 @@ def epochs(cluster: MemoryCluster, chosen: Pipeline, partition: int = 0) -> list
 
 
 def state(shard: Shard) -> bytes:
-    """The digest of everything that a shard keeps, as it is behind a pickle: what is one object is then alike."""
-    thawed = load(shard.pipeline, shard.number, dump(shard))
-    return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
-
-
-class _FromTheBeginning(Recovery):
-    """A recovery that finds no snapshot."""
-
-    async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
-        return []
+    """The digest of everything that a shard keeps."""
+    return frozen_digest(shard.pipeline, shard.number, dump(shard))
 
 
 async def replay(cluster: MemoryCluster, chosen: Pipeline, partition: int = 0) -> Recovered:
     """Fold a shard's whole journal again; every slice's digest is compared on the way."""
     broker = MemoryBroker(cluster, chosen, client="replay")
-    recovered = await _FromTheBeginning(broker, chosen, partition, NO_KEYS).run()
+    recovered = await FromTheBeginning(broker, chosen, partition, NO_KEYS).run()
     assert recovered.progress.unverifiable == 0
     return recovered
 

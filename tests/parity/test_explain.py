@@ -22,7 +22,7 @@ from driftline.core.error import InputFileError
 from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
-from driftline.engine.published import _value_field
+from driftline.engine.published import value_field
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper, worked
@@ -176,7 +176,7 @@ async def test_what_others_write_into_the_outputs_stops_no_reader(tmp_path: Path
     await reader.open({Place(topics.scores, before.place[1]): 0})
     served = Served(reader, chosen, Layout(2), before.place[1])
     await served.reach(before.place[1], 10**6)
-    assert served._until[before.place[1]] < COUNT
+    assert served.until[before.place[1]] < COUNT
 
 
 async def test_verify_names_what_others_wrote_into_the_outputs() -> None:
@@ -190,7 +190,7 @@ async def test_verify_names_what_others_wrote_into_the_outputs() -> None:
             MemoryBroker(cluster, chosen, client="audit"), chosen, Layout(1), Span(outputs=True)
         )
         assert made.difference is not None
-    deep = _value_field(b'{"a":1}', b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")
+    deep = value_field(b'{"a":1}', b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")
     assert deep == ("value.a", "1", "JSON nested too deeply to be written")
 
 

@@ -18,13 +18,13 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.engine import trust as trust_module
 from driftline.engine.runner import Start
-from driftline.engine.trust import Ancestry, Trust, Unsigned, _Behind, name_of
+from driftline.engine.trust import Ancestry, Behind, Trust, Unsigned, name_of
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.port import Place
 from tests.parity.rig import Death, Life, check_exact, epochs, pipeline, produce, state, tamper
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
-from tests.support.state import _FromTheBeginning
+from tests.support.state import FromTheBeginning
 
 COUNT = 300
 OLD, NEW = b"the key of last year", b"the key of this year"
@@ -264,7 +264,7 @@ async def test_what_was_written_behind_an_entry_of_the_old_key_leads_the_new_one
     await check_goes_on(cluster, chosen, Start(ring=NEXT), 3 * COUNT)
     await verified(cluster, chosen, NEXT)
     await verified(cluster, chosen, LAST)
-    recovered = await _FromTheBeginning(MemoryBroker(cluster, chosen, client="r"), chosen, 0, LAST).run()
+    recovered = await FromTheBeginning(MemoryBroker(cluster, chosen, client="r"), chosen, 0, LAST).run()
     assert recovered.folder is not None
     assert recovered.folder.shard.evaluation.label_count == 4 * COUNT
 
@@ -276,14 +276,14 @@ async def test_a_journal_without_a_seal_is_looked_through_once(
     """Not once for each of its entries."""
     cluster, chosen = await lived(Start())
     looks = []
-    look = Trust._look_ahead
+    look = Trust.look_ahead
 
     async def counted(self: Trust, start: int, chain: str, reached: Mapping[type[Entry], int]) -> bool:
         looks.append(start)
         return await look(self, start, chain, reached)
 
-    monkeypatch.setattr(Trust, "_look_ahead", counted)
-    recovery = _FromTheBeginning(MemoryBroker(cluster, chosen, client="r"), chosen, 0, ONE, unsigned=unsigned)
+    monkeypatch.setattr(Trust, "look_ahead", counted)
+    recovery = FromTheBeginning(MemoryBroker(cluster, chosen, client="r"), chosen, 0, ONE, unsigned=unsigned)
     if unsigned == "refuse":
         with pytest.raises(UnsignedStateError):
             await recovery.run()
@@ -294,14 +294,14 @@ async def test_a_journal_without_a_seal_is_looked_through_once(
 
 def test_the_way_back_takes_work_in_proportion_to_what_is_shown() -> None:
     """Of entries that claim one chain, whichever were written between; the search is given up beyond a bound."""
-    first = _Behind(0, CHAIN_START, b"first")
-    second = _Behind(1, chain_of(first.chain, b"second"), b"second")
+    first = Behind(0, CHAIN_START, b"first")
+    second = Behind(1, chain_of(first.chain, b"second"), b"second")
     third = chain_of(second.chain, b"third")
-    ancestry = Ancestry(_Behind(9, third, b"third"))
+    ancestry = Ancestry(Behind(9, third, b"third"))
     for number in range(100):
-        ancestry.see(_Behind(8, second.chain, b"forged %d" % number))
-        ancestry.see(_Behind(7, f"{number:032x}", b"of no use"))
-    for one in (_Behind(6, second.chain, b"second"), second, first):
+        ancestry.see(Behind(8, second.chain, b"forged %d" % number))
+        ancestry.see(Behind(7, f"{number:032x}", b"of no use"))
+    for one in (Behind(6, second.chain, b"second"), second, first):
         ancestry.see(one)
     assert ancestry.chain == first.chain
     assert list(ancestry.offsets) == [9, 1], "the first of two copies"
@@ -316,5 +316,5 @@ async def test_the_way_back_is_read_in_pieces(piece: int, size: int, monkeypatch
     place = Place(chosen.topics.journal, 0)
     trust = Trust(MemoryBroker(cluster, chosen, client="r"), place, ONE, "refuse", None)
     offsets = [source.offset for source in cluster.records(*place)]
-    back = [one.offset async for one in trust._back(2, offsets[-1])]
+    back = [one.offset async for one in trust.backwards(2, offsets[-1])]
     assert back == [offset for offset in reversed(offsets) if 2 <= offset < offsets[-1]]

@@ -105,7 +105,7 @@ async def test_a_topic_made_anew_under_a_worker_ends_it(which: str, monkeypatch:
     produce(cluster, chosen, 50)
     async with Life(cluster, chosen) as life:
         await life.until_done()
-        await life.until(lambda: bool(life.worker._topics))
+        await life.until(lambda: life.worker.identified)
         cluster.remake(getattr(chosen.topics, which))
         error = await life.fails()
     assert isinstance(error, DriftlineError)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from driftline.codec.journal import EpochEntry, Link, SliceEntry, decode_link
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.manifest import Manifest
-from driftline.core.digest import digest_of
 from driftline.core.pipeline import Pipeline
-from driftline.core.shard.state import Shard
-from driftline.core.state.freeze import Frozen, dump, load
+from driftline.core.state.freeze import Frozen, dump, frozen_digest
 from driftline.engine.recovery import Progress, Recovery
 from driftline.engine.snapshot import read_snapshots
 from driftline.kafka.broker import KafkaBroker
@@ -18,7 +16,7 @@ from driftline.transport.port import Place
 from tests.support.stream import read, settings_of
 
 
-class _FromTheBeginning(Recovery):
+class FromTheBeginning(Recovery):
     """A recovery that finds no snapshot."""
 
     async def _snapshots(self) -> list[tuple[Manifest, Frozen]]:
@@ -42,9 +40,10 @@ class State:
 async def replayed(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
     """Fold the whole journal again; every slice's digest is compared on the way."""
     broker = KafkaBroker(pipeline, settings_of(bootstrap))
-    recovered = await _FromTheBeginning(broker, pipeline, partition, NO_KEYS).run()
+    recovered = await FromTheBeginning(broker, pipeline, partition, NO_KEYS).run()
     assert recovered.folder is not None, f"the journal of shard {partition} is empty"
-    return State(recovered.chain, _digest(pipeline, recovered.folder.shard), recovered.progress)
+    shard = recovered.folder.shard
+    return State(recovered.chain, frozen_digest(pipeline, partition, dump(shard)).hex(), recovered.progress)
 
 
 async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
@@ -53,14 +52,7 @@ async def kept(bootstrap: str, pipeline: Pipeline, partition: int) -> State:
     snapshots = await read_snapshots(broker.reader, Place(pipeline.topics.snapshots, partition), NO_KEYS)
     assert snapshots, f"shard {partition} left no snapshot"
     manifest, frozen = snapshots[0]
-    return State(manifest.chain, _digest(pipeline, load(pipeline, partition, frozen)))
-
-
-def _digest(pipeline: Pipeline, shard: Shard) -> str:
-    """Both states go through bytes once: what pickle makes of a shared object is then alike."""
-    through = load(pipeline, shard.number, dump(shard))
-    members = {name: member for name, member in vars(through).items() if name != "pipeline"}
-    return digest_of(members | {"learner": through.learner.__getstate__()}).hex()
+    return State(manifest.chain, frozen_digest(pipeline, partition, frozen).hex())
 
 
 async def journal(bootstrap: str, pipeline: Pipeline, partition: int) -> list[Link]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -180,11 +181,13 @@ async def test_one_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyt
     slow = explainer(tmp_path, "import time; time.sleep(600)")
     with pytest.raises(InputFileError, match="not done in"):
         await slow.explain("a")
-    assert not slow._busy
+    with pytest.raises(InputFileError, match="not done in"):  # and not that another one is being explained
+        await slow.explain("a")
 
 
 async def test_one_at_a_time(tmp_path: Path) -> None:
-    one = explainer(tmp_path, "")
-    one._busy = True
+    one = explainer(tmp_path, "print('because')")
+    found = await asyncio.gather(one.explain("a"), one.explain("b"), return_exceptions=True)
+    assert found[0] == "because\n"
     with pytest.raises(InputFileError, match="another score"):
-        await one.explain("a")
+        raise found[1]  # type: ignore[misc]  # it is checked to be one

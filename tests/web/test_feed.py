@@ -151,7 +151,7 @@ async def test_it_ends_when_no_one_looks(node: embedded.EmbeddedNode, monkeypatc
     await until(lambda: feed.loaded, feed)
     feed.leave()
     await until(lambda: not feed.loaded, feed)
-    await until(lambda: feed._running is not None and feed._running.done(), feed)
+    await until(lambda: not feed.reading, feed)
     feed.enter()
     await until(lambda: feed.loaded, feed)
     await feed.stop()

@@ -14,7 +14,6 @@ from driftline.web import site as pages
 from driftline.web import stream as streams
 from driftline.web.record import Review, Score
 from driftline.web.site import Site
-from driftline.web.stream import Stream
 from tests.support.browser import CHROMIUM, Page, browser
 from tests.support.pipelines import pipeline, settings
 from tests.web.test_board import NOW_MS, alert, note
@@ -44,8 +43,7 @@ async def served(feed: StillFeed, at: Settings | None = None) -> AsyncIterator[t
     """The page on a port; what holds predictions is in its pipeline."""
     at = at or settings("127.0.0.1:1")
     holding = pipeline(guard={"range": {"max": 0.9, "action": "hold"}, "hold": {"wait": "1h", "then": "withhold"}})
-    site = Site(holding, at)
-    site._stream = Stream(feed, holding)
+    site = Site(holding, at, feed)
     app = web.Application()
     site.add_to(app)
     runner = web.AppRunner(app)
@@ -76,7 +74,7 @@ async def test_it_goes_on_by_itself_and_says_what_is_wrong(feed: StillFeed) -> N
         await page.until("document.getElementById('verdict').dataset.level === 'bad'")
         assert await page.value(text_of("sentence")) == "The model is worse than it was. Acknowledged by ana."
         assert "Alert (1)" in await page.value(text_of("legend"))
-        feed._away_ms = NOW_MS - 5_000
+        feed.be_away(NOW_MS - 5_000)
         await page.until(f"{text_of('sentence')}.startsWith('Kafka does not answer')")
         assert "unknown" in await page.value(text_of("figures"))
         await runner.cleanup()

@@ -25,7 +25,7 @@ async def _page(request: web.Request) -> web.Response:
 async def runner() -> AsyncIterator[web.AppRunner]:
     pages = web.Application()
     pages.router.add_get("/", _page)
-    runner = bounded._Runner(pages, access_log=None, keepalive_timeout=bounded.IDLE_S)
+    runner = bounded.Runner(pages, access_log=None, keepalive_timeout=bounded.IDLE_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=bounded.BACKLOG).start()
     yield runner
@@ -80,7 +80,7 @@ async def test_a_connection_that_asked_stays_for_the_next_request(runner: web.Ap
     await asyncio.wait_for(reader.readuntil(b"here"), WITHIN_S)
     assert runner.server is not None
     (connection,) = runner.server.connections
-    bounded._close_silent(connection)  # the time for the first request is over
+    bounded.close_silent(connection)  # the time for the first request is over
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await asyncio.wait_for(reader.readuntil(b"here"), WITHIN_S)
     writer.close()

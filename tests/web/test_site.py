@@ -36,6 +36,10 @@ class StillFeed(BoardFeed):
         self.board, self.loaded = board(), True
         self.looking = 0
 
+    def be_away(self, since_ms: int) -> None:
+        """As when no broker answers."""
+        self._away_ms = since_ms
+
     def enter(self) -> None:
         self.looking += 1
 
@@ -56,8 +60,7 @@ async def client(feed: StillFeed) -> AsyncIterator[Client]:
 
 
 def _served(feed: StillFeed, settings: Settings) -> Client:
-    site = Site(pipeline(), settings)
-    site._stream = Stream(feed, pipeline())
+    site = Site(pipeline(), settings, feed)
     app = web.Application()
     app[SITE] = site
     site.add_to(app)
@@ -160,7 +163,7 @@ async def test_a_page_that_missed_something_gets_everything(feed: StillFeed) -> 
     assert (await anext(gone_on)).startswith(b"event: all")
     for pending in (1, 2):
         feed.board.take_entry(0, NOW_MS, note(pending=pending))
-        stream._tick()
+        stream.look()
     assert (await anext(gone_on)).startswith(b"event: all")
     await gone_on.aclose()
     await stream.close()
@@ -171,7 +174,7 @@ async def test_a_board_that_began_anew_is_sent_whole(feed: StillFeed) -> None:
     reading = stream.frames()
     await anext(reading)
     feed.board = board(metrics={"Accuracy": 0.5})
-    stream._tick()
+    stream.look()
     frame = await anext(reading)
     assert frame.startswith(b"event: all")
     assert b"0.5" in frame
@@ -343,7 +346,7 @@ async def test_a_score_is_explained_by_the_id_of_its_event(
         asked.append(event_id)
         return "because"
 
-    monkeypatch.setattr(client.app[SITE]._explainer, "explain", explain)
+    monkeypatch.setattr(client.app[SITE].explainer, "explain", explain)
     feed.board.take_score(Score("events-0-7-0", 2**60, NOW_MS, "served"))
     for body in ({"output_id": "events-0-7-0"}, {"event_id": "-h"}):
         answer = await client.post("/api/explain", json=body)

@@ -68,7 +68,7 @@ class Served:
         self._ahead: dict[tuple[int, int], bytes] = {}  # by the event's partition and offset
         self._cut = cut
         self._first: dict[int, int] = {}  # of each partition of the events: offset of the first that has a score
-        self._until: dict[int, int] = {}
+        self.until: dict[int, int] = {}
         self._ended: set[Place] = set()
 
     def _place(self, partition: int) -> Place:
@@ -79,7 +79,7 @@ class Served:
     async def reach(self, partition: int, offset: int) -> None:
         """Read until the score of this event is known, if there is one."""
         place = self._place(partition)
-        while self._until.get(partition, -1) < offset and place not in self._ended:
+        while self.until.get(partition, -1) < offset and place not in self._ended:
             sources = await self._reader.read(place, READ_RECORDS_MAX)
             if not sources:
                 self._ended.add(place)
@@ -90,7 +90,7 @@ class Served:
                     continue
                 self._first.setdefault(of, at)
                 self._ahead[of, at] = source.value or b""
-                self._until[of] = max(self._until.get(of, -1), at)
+                self.until[of] = max(self.until.get(of, -1), at)
 
     def compare(self, score: Score, found: Against, *, exact: bool) -> None:
         """Compare one score: byte by byte for the live pipeline, else what it says."""

@@ -15,13 +15,11 @@ from driftline.backtest.span import Bounds, TopicSource, bounds_of
 from driftline.backtest.start import Start, start_of
 from driftline.codec.keyring import KeyRing
 from driftline.config import Settings
-from driftline.core.digest import digest_of
 from driftline.core.error import InputFileError, InputLostError
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.place import Layout, input_place
 from driftline.core.shard.state import Shard
-from driftline.core.state import freeze
-from driftline.core.state.freeze import dump, load
+from driftline.core.state.freeze import dump, frozen_digest
 from driftline.core.task import task_of
 from driftline.engine.recovery import Recovery
 from driftline.kafka.broker import KafkaBroker
@@ -239,6 +237,5 @@ def with_topics(pipeline: Pipeline, live: Pipeline) -> Pipeline:
 
 
 def state_digest(shard: Shard) -> str:
-    """A digest of everything that a shard keeps, as it is behind a pickle: what is one object is then alike."""
-    thawed = load(shard.pipeline, shard.number, dump(shard))
-    return digest_of({name: getattr(thawed, name) for name in freeze._KEPT}).hex()
+    """A digest of everything that a shard keeps, in hexadecimal."""
+    return frozen_digest(shard.pipeline, shard.number, dump(shard)).hex()

@@ -52,7 +52,7 @@ def load(where: Where, model: Path) -> None:
     """What `driftline control load` does."""
     settings = settings_of(bootstrap=where.bootstrap)
     pipeline = pipeline_of(settings, where.pipeline_file, where.overrides)
-    content = _content(model)
+    content = content_of(model)
     manifest = _fitting(model, content, pipeline, settings.ring)
     if manifest.diverged:
         echo(f"WARNING: {model}: {manifest.diverged}", err=True)
@@ -69,7 +69,7 @@ def load(where: Where, model: Path) -> None:
     _print_outcome(text, written, outcome, pipeline, where)
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(SIZE_MAX + 1)  # a device has no size, and no end

@@ -179,14 +179,14 @@ async def _watch(
             scene.sent = feed.fed.rows
             page = await worker.page("/metrics")
             if page is not None:
-                _read_metrics(scene, page)
+                read_metrics(scene, page)
             live.update(_picture(scene))
             await asyncio.sleep(LOOK_EVERY_S)
         await asyncio.sleep(LAST_ALERTS_S)
         live.update(_picture(scene))
 
 
-def _read_metrics(scene: Scene, page: str) -> None:
+def read_metrics(scene: Scene, page: str) -> None:
     scored = joined = rejected = learned = 0.0
     rolling: dict[str, list[float]] = {}
     for family in text_string_to_metric_families(page):

@@ -49,10 +49,10 @@ def status(
 
 def draw(console: Console, pipeline: Pipeline, shards: Sequence[ShardStatus]) -> None:
     """Print it for people."""
-    console.print(*_tables(pipeline, shards))
+    console.print(*tables(pipeline, shards))
     if pipeline.label is not None:
-        console.print(_labels(shards))
-    for line in _remarks(shards, pipeline.topics.control):
+        console.print(labels_table(shards))
+    for line in remarks(shards, pipeline.topics.control):
         console.print(escaped(line), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -97,7 +97,7 @@ async def _ask(options: Mapping[str, Any], names: set[str]) -> tuple[dict[str, i
         return await partition_counts(client), await leaderless(client, names)
 
 
-def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, Table]:
+def tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, Table]:
     """Positions and metrics, apart: side by side they are wider than most terminals."""
     inputs = [name for name in (pipeline.topics.events, pipeline.topics.labels) if name is not None]
     where = _headed(("shard", "input", "read", "lag", "pending", "learned", "time (UTC)"), words=("input",))
@@ -128,7 +128,7 @@ def _tables(pipeline: Pipeline, shards: Sequence[ShardStatus]) -> tuple[Table, T
     return where, measured
 
 
-def _labels(shards: Sequence[ShardStatus]) -> Table:
+def labels_table(shards: Sequence[ShardStatus]) -> Table:
     """What became of labels, by shard and in total."""
     names = ("early", "joined", "orphan", "late", "duplicate", "rejected", "expired")
     table = _headed(("shard", *names, "share"), words=())
@@ -207,7 +207,7 @@ def _learning(shard: int, learning: Mapping[str, Any]) -> Iterator[str]:
         yield f"shard {shard}: quarantine: {listed}{'; labels are suspect now' if learning.get('suspect') else ''}"
 
 
-def _remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
+def remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
     """What is not as usual: learning that an operator holds, commands that no worker has read, and open alerts by the
     name to answer them by."""
     yield from dict.fromkeys(trouble for shard in shards for trouble in shard.troubles)

@@ -43,7 +43,7 @@ def worker(
     if settings.pipeline is None:
         raise SettingsError("no pipeline: give its file with -p FILE, or set DRIFTLINE_PIPELINE")
     loaded = load_pipeline(settings.pipeline, overrides)
-    _check_port(settings.web_host, settings.web_port)
+    check_port(settings.web_host, settings.web_port)
     with suppress(UnreachableError):  # the worker waits for it
         asyncio.run(verify(loaded, settings))  # here, so that a wrong topic or password is one clear message
     start = start_of(settings, reset_state=reset_state, gap_continue=on_gap == "continue", unsigned=unsigned)
@@ -59,7 +59,7 @@ def worker(
         raise
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
     """Whether pages can be served there: Faust says so with a traceback only.
 
     Raises:

@@ -46,7 +46,7 @@ def parse_json(value: bytes) -> Any:
     except orjson.JSONDecodeError:
         if not 0 < len(_BARE.findall(value)) <= _BARE_MAX:
             raise
-        marked = _marked(value)
+        marked = mark_bare(value)
         if marked == value:
             raise
         return _unmarked(orjson.loads(marked))
@@ -61,7 +61,7 @@ def write_json(document: Mapping[str, Any]) -> bytes:
     return orjson.dumps(document, default=_bare)
 
 
-def _marked(value: bytes) -> bytes:
+def mark_bare(value: bytes) -> bytes:
     """The bytes with a text in place of each bare word."""
     pieces: list[bytes] = []
     at = 0

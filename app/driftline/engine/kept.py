@@ -42,6 +42,11 @@ class Kept:
         """Of everything that is there."""
         return self._places.keys()
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the values that are in memory."""
+        return sum(map(len, self._values.values()))
+
     async def look(self, start: int) -> None:
         """Look through the topic.
 

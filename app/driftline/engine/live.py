@@ -216,7 +216,7 @@ class Live:
 
     async def next_slice(self, feed: Feed, pacer: Pacer) -> _Prepared | None:
         """The next slice, folded, if there is one to be had now."""
-        if self._commit is not None and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
+        if self.busy and self.folder.waiting < self._pipeline.limits.slice_records_max // 2:
             return None  # too little to be worth a slice of its own: it grows until the commit is through
         self.folder.look(self._clock.wall_s() * 1000, more=not self._paused)
         if (time_ms := self._stall_due(feed)) is not None:
@@ -228,7 +228,7 @@ class Live:
             if not self._ready(at_end):
                 return None  # in the meantime more came to an input that was at its end, and is not in hand yet
             return self._prepare(await self._fold(feed, at_end))
-        if self._commit is None and not self.folder.waiting and all(at_end):
+        if not self.busy and not self.folder.waiting and all(at_end):
             if (time_ms := self._tick_due()) is not None:
                 return self._prepare(self.folder.tick(self.slice_number + 1, time_ms))
             if self._snapshots.writing:

@@ -334,7 +334,7 @@ class Published:
             for one in (
                 ("key", _text(message.key), _text(source.key)),
                 ("headers", str(message.headers)[:SHOWN_MAX], str(source.headers)[:SHOWN_MAX]),
-                _value_field(message.value, source.value),
+                value_field(message.value, source.value),
             )
             if one[1] != one[2]
         )
@@ -348,7 +348,7 @@ def _same(message: Message, source: Source) -> bool:
     )
 
 
-def _value_field(expected: bytes | None, found: bytes | None) -> tuple[str, str | None, str | None]:
+def value_field(expected: bytes | None, found: bytes | None) -> tuple[str, str | None, str | None]:
     """The first key whose content differs where both are JSON objects, else the whole value."""
     one, other = _object_of(expected), _object_of(found)
     if one is not None and other is not None:

@@ -193,7 +193,7 @@ class Recovery:
             started_s = self._clock.now_s()
             for manifest, frozen in await self._snapshots():
                 try:
-                    self.reached = await self._restore(manifest, frozen)
+                    self.reached = await self.restore(manifest, frozen)
                     self._progress.snapshot_s = self._clock.now_s() - started_s
                     state = await self._replay(self.reached)
                     self.check_journal(state)
@@ -259,7 +259,7 @@ class Recovery:
         self._shelf = await read_shelf(self._broker.reader, place, self._verify_with, start)
         return self._shelf.snapshots
 
-    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
+    async def restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
         if (why := unreadable(manifest.versions)) is not None:
             self._shelf.unread.append((manifest, f"was {why}"))
             raise SnapshotError(f"it was {why}")

@@ -53,7 +53,7 @@ def name_of(place: Place) -> str:
     return f"{place.topic}-{place.partition}"
 
 
-class _Behind(NamedTuple):
+class Behind(NamedTuple):
     """An entry that may be one of those that led to a sealed one.
 
     Args:
@@ -78,13 +78,13 @@ class Ancestry:
         hashed: bytes.
     """
 
-    def __init__(self, last: _Behind) -> None:
+    def __init__(self, last: Behind) -> None:
         self.chain = last.chain
         self.offsets = array("q")
         self.hashed = 0
         self._claims = {last.content: last.offset}  # of this chain: content to where it stands, first of its copies
 
-    def see(self, one: _Behind) -> None:
+    def see(self, one: Behind) -> None:
         """The next entry on the way back."""
         for content, offset in self._claims.items():
             self.hashed += len(content)
@@ -129,7 +129,7 @@ class Trust:
             self._alone = False
             return True
         if source.offset > self._until and not self._alone:
-            self._alone = not await self._look_ahead(source.offset, chain, reached)
+            self._alone = not await self.look_ahead(source.offset, chain, reached)
         if source.offset <= self._until:
             place = bisect_left(self._vouched, source.offset)
             return place < len(self._vouched) and self._vouched[place] == source.offset
@@ -145,7 +145,7 @@ class Trust:
         """Whether a record that is not an entry, or does not follow, can only be a stranger's."""
         return bool(self._ring) and not is_sealed(source.value, self._name, self._ring)
 
-    async def _look_ahead(self, start: int, chain: str, reached: Mapping[type[Entry], int]) -> bool:
+    async def look_ahead(self, start: int, chain: str, reached: Mapping[type[Entry], int]) -> bool:
         """Whether a sealed entry goes on from the one whose chain is given, and which entries from `start` on led to
         it."""
         read = hashed = 0
@@ -158,12 +158,12 @@ class Trust:
                 if last is None:
                     continue
                 ancestry = Ancestry(last)
-                async with aclosing(self._back(start, source.offset)) as entries:
+                async with aclosing(self.backwards(start, source.offset)) as entries:
                     async for one in entries:
                         ancestry.see(one)
                         if ancestry.chain == chain or hashed + ancestry.hashed > WORK * read + WORK_FREE:
                             break
-                ancestry.see(_Behind(-1, chain, b""))
+                ancestry.see(Behind(-1, chain, b""))
                 if ancestry.chain == chain:
                     self._vouched, self._until = array("q", reversed(ancestry.offsets)), source.offset
                     return True
@@ -173,11 +173,11 @@ class Trust:
                     return False
         return False
 
-    async def _back(self, start: int, stop: int) -> AsyncGenerator[_Behind, None]:
+    async def backwards(self, start: int, stop: int) -> AsyncGenerator[Behind, None]:
         """The entries from `start` up to and without `stop`, latest first."""
         while stop > start:
             first = max(start, stop - PIECE_OFFSETS)
-            kept: deque[_Behind] = deque()
+            kept: deque[Behind] = deque()
             size = 0
             async with aclosing(self._read(first, stop)) as sources:
                 async for source in sources:
@@ -202,7 +202,7 @@ class Trust:
             await reader.close()
 
 
-def _behind(source: Source, reached: Mapping[type[Entry], int] | None = None) -> _Behind | None:
+def _behind(source: Source, reached: Mapping[type[Entry], int] | None = None) -> Behind | None:
     """A record as an entry that may be chained; None if it is none, or has a number that was reached before."""
     try:
         linked = decode_link(source.value)
@@ -210,6 +210,6 @@ def _behind(source: Source, reached: Mapping[type[Entry], int] | None = None) ->
             return None  # a copy
         if type(linked.chain) is not str:
             return None
-        return _Behind(source.offset, linked.chain, chained(linked.entry))
+        return Behind(source.offset, linked.chain, chained(linked.entry))
     except (InvariantError, *NOT_OURS):
         return None

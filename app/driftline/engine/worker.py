@@ -98,6 +98,11 @@ class Worker:
         """Whether Kafka answers, the group gave us our share, every shard of it is recovered, and all is read."""
         return not self.unready()
 
+    @property
+    def identified(self) -> bool:
+        """Whether it is known which topics these are, so that others of the same names are noticed."""
+        return bool(self._topics)
+
     def unready(self) -> list[str]:
         """Why not, as text."""
         failure = self._failed.exception() if self._failed is not None and self._failed.done() else None

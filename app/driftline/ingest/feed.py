@@ -101,7 +101,7 @@ class RowSender:
         self._rate = rate
         self._wire = Wire(pipeline.event)
         self._waiting: list[tuple[int, int, int, Sent]] = []  # due, number, partition, record
-        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._wave = _Wave(_wave_span_ms(pipeline))
 
     async def run(self, samples: Iterable[Sample]) -> Fed:
@@ -118,7 +118,7 @@ class RowSender:
         async with producer(self._options, **tuning) as sender:
             outlet = _Outlet(sender)
             self._lanes = {
-                (topic, partition): _Lane(outlet, topic, partition)
+                (topic, partition): Lane(outlet, topic, partition)
                 for topic, count in counts.items()
                 for partition in range(count)
             }
@@ -306,10 +306,10 @@ class _Outlet:
         self.sender = sender
         self.open = 0
         self.answers = 0
-        self._under_way: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        self.under_way: deque[tuple[str, asyncio.Future[Any]]] = deque()
 
     async def send(self, batch: Any, topic: str, partition: int) -> None:
-        under_way = self._under_way
+        under_way = self.under_way
         while under_way and (len(under_way) >= IN_FLIGHT_MAX or under_way[0][1].done()):
             await self._settle_first()
         self.open += 1
@@ -320,7 +320,7 @@ class _Outlet:
 
     async def settle(self) -> None:
         """Wait until all is acknowledged."""
-        while self._under_way:
+        while self.under_way:
             await self._settle_first()
 
     async def silence(self) -> None:
@@ -341,7 +341,7 @@ class _Outlet:
             acknowledged.exception()  # read here, as an error before may end the waiting
 
     async def _settle_first(self) -> None:
-        topic, acknowledged = self._under_way.popleft()
+        topic, acknowledged = self.under_way.popleft()
         with sending_explained(topic):
             await acknowledged
 
@@ -371,7 +371,7 @@ async def _bounded(outlet: _Outlet, address: str) -> AsyncIterator[None]:
             silence.cancel()
 
 
-class _Lane:
+class Lane:
     """One partition's batches in the making."""
 
     def __init__(self, outlet: _Outlet, topic: str, partition: int) -> None:

@@ -160,7 +160,7 @@ class TableHistory:
         if self._table.is_json:
             yield from self._all(self._table.samples())
             return
-        plain = self._plain_reader()
+        plain = self.plain_reader()
         if plain is None:
             yield from self._all(self._table.samples())
             return
@@ -326,7 +326,7 @@ class TableHistory:
         self.done, self._latest_ms = number, time_ms - step_ms
         return records
 
-    def _plain_reader(self) -> _Plain | None:
+    def plain_reader(self) -> _Plain | None:
         """How rows of plain numbers become records; None where the pipeline or the file asks for more than that."""
         pipeline, fields, header = self._pipeline, self._fields, self._table.header
         features = pipeline.event.plain.values()

@@ -459,7 +459,7 @@ class KafkaPublisher:
     async def _send(self, writes: Sequence[Write]) -> int:
         """Hand all batches over together, then wait for each; returns the offset of the last write."""
         waits: list[asyncio.Future[Any]] = []
-        batches = self._batches(writes)
+        batches = self.batches(writes)
         ended: IllegalOperation | None = None
         try:
             for place, builder in batches:
@@ -484,7 +484,7 @@ class KafkaPublisher:
             raise CommitUnknownError(f"the commit failed or its result is unknown: {ended}; recovering") from ended
         return offset
 
-    def _batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
+    def batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
         """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
         made: list[tuple[Place, Any]] = []
         open_batches: dict[tuple[str, int], Any] = {}

@@ -26,7 +26,7 @@ _PARTS = ("client", "_client", "_sender", "_message_accumulator", "_txn_manager"
 _bootstrap = AIOKafkaClient.bootstrap
 _create_conn = aiokafka_client.create_conn
 _close = AIOKafkaConnection.close
-_closing: dict[asyncio.Future[None], asyncio.BaseTransport] = {}  # on their way: when they are closed, and what is
+being_closed: dict[asyncio.Future[None], asyncio.BaseTransport] = {}  # on their way: when they are closed, and what is
 
 
 class _Start:
@@ -65,15 +65,15 @@ def _leaving(self: AIOKafkaConnection, reason: Any = None, exc: BaseException | 
     writer = self._writer
     closed = _close(self, reason, exc)
     if writer is not None and not closed.done():
-        for old in [one for one in _closing if one.get_loop().is_closed()]:
-            del _closing[old]
-        _closing[closed] = writer.transport
+        for old in [one for one in being_closed if one.get_loop().is_closed()]:
+            del being_closed[old]
+        being_closed[closed] = writer.transport
         closed.add_done_callback(_left)
     return closed
 
 
 def _left(closed: asyncio.Future[None]) -> None:
-    transport = _closing.pop(closed, None)
+    transport = being_closed.pop(closed, None)
     if closed.cancelled() and transport is not None:  # by the end of a stop that waited for it
         transport.abort()  # type: ignore[attr-defined]  # a socket's or a TLS transport: both have it
 
@@ -88,7 +88,7 @@ def install() -> None:
 async def closed() -> None:
     """Wait until the connections that were closed on this loop are; one that takes long is cut off."""
     loop = asyncio.get_running_loop()
-    mine = {one: transport for one, transport in _closing.items() if one.get_loop() is loop}
+    mine = {one: transport for one, transport in being_closed.items() if one.get_loop() is loop}
     if mine:
         _, late = await asyncio.wait(mine, timeout=LEAVE_DEADLINE_S)
         for one in late:

@@ -122,7 +122,7 @@ class EndTxnHandler(_Once, sender.EndTxnHandler):  # type: ignore[misc]  # likew
 
 
 # Who makes each handler in aiokafka, and which request it alone makes.
-_HANDLERS = {
+HANDLERS = {
     "InitPIDHandler": (InitPIDHandler, "_do_init_pid", "InitProducerIdRequest"),
     "AddPartitionsToTxnHandler": (AddPartitionsToTxnHandler, "_do_add_partitions_to_txn", "AddPartitionsToTxnRequest"),
     "EndTxnHandler": (EndTxnHandler, "_do_txn_commit", "EndTxnRequest"),
@@ -135,7 +135,7 @@ def install() -> None:
     Raises:
         InvariantError: this aiokafka sends transactional requests in another way than the one that we know.
     """
-    if all(getattr(sender, name, None) is mended for name, (mended, _, _) in _HANDLERS.items()):
+    if all(getattr(sender, name, None) is mended for name, (mended, _, _) in HANDLERS.items()):
         return
     if wrong := _differences():
         raise InvariantError(
@@ -143,14 +143,14 @@ def install() -> None:
             "is sent twice "
             "could tear a transaction; install the supported version: pip install 'aiokafka>=0.14,<0.15'"
         )
-    for name, (mended, _, _) in _HANDLERS.items():
+    for name, (mended, _, _) in HANDLERS.items():
         setattr(sender, name, mended)
 
 
 def _differences() -> str:
     """What of aiokafka's sender is not as we count on; empty where all of it is."""
     users = dict(_named_by(sender))
-    for name, (mended, maker, request) in _HANDLERS.items():
+    for name, (mended, maker, request) in HANDLERS.items():
         handler = f"{name}.create_request"
         if users.get(request) != {handler}:
             return f"{request} is made in {sorted(users.get(request, ())) or 'no place'}, not only in {handler}"

@@ -116,7 +116,7 @@ class _Fetched(MemoryRecords):  # type: ignore[misc]  # aiokafka's types are not
         return _Packed(made, bytes(content), DefaultRecordBatch, self.place)
 
 
-class _Slow(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka's types are not followed
+class SlowRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka's types are not followed
     """The same batches, each as a `_Batch`."""
 
     def __init__(self, content: bytes, place: object) -> None:
@@ -166,7 +166,7 @@ class _Records(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka's ty
             if not isinstance(error.__cause__, UnicodeDecodeError):
                 raise
         goes_on = self.next_fetch_offset
-        self._records = _Slow(self._records.content, self._records.place)
+        self._records = SlowRecords(self._records.content, self._records.place)
         self._aborted_transactions = sorted(self._aborted_again, key=lambda one: one[1])
         self._aborted_producers.clear()
         for record in super()._unpack_records():

@@ -153,7 +153,7 @@ class Notifier:
         arrival, is_new = found
         if is_new:
             return arrival
-        alert = _read_alert(arrival)
+        alert = read_alert(arrival)
         self._remember(alert)
         if alert is not None and self.webhook.gather_s and self.webhook.wants(alert):
             self.incidents.recall(alert)
@@ -176,9 +176,9 @@ class Notifier:
         wanted: list[Alert] = []
         arrivals: dict[str, Arrival] = {}
         for arrival in gathered:
-            alert = _read_alert(arrival)
+            alert = read_alert(arrival)
             if alert is None:
-                await self._dead_end(undelivered, arrival, NOT_AN_ALERT, 0)
+                await self.set_aside(undelivered, arrival, NOT_AN_ALERT, 0)
                 results["undelivered"] += 1
             elif key_of(alert) in self._keys or key_of(alert) in arrivals:
                 results["repeated"] += 1
@@ -196,7 +196,7 @@ class Notifier:
             result = "delivered" if answer.verdict == "taken" else "undelivered"
             if result == "undelivered":
                 for arrival in news:
-                    await self._dead_end(undelivered, arrival, answer.detail, attempts)
+                    await self.set_aside(undelivered, arrival, answer.detail, attempts)
             results[result] += len(news)
             posted += len(news)
         results["grouped"] += len(wanted) - posted
@@ -210,9 +210,9 @@ class Notifier:
         self, session: aiohttp.ClientSession, undelivered: Any, arrival: Arrival, alerts: Group
     ) -> Literal["delivered", "undelivered", "repeated", "unwanted"] | None:
         """Bring one message to its end; None where it is not ours any more."""
-        alert = _read_alert(arrival)
+        alert = read_alert(arrival)
         if alert is None:
-            await self._dead_end(undelivered, arrival, NOT_AN_ALERT, 0)
+            await self.set_aside(undelivered, arrival, NOT_AN_ALERT, 0)
             return "undelivered"
         if key_of(alert) in self._keys:
             return "repeated"
@@ -223,7 +223,7 @@ class Notifier:
         if answer is None:
             return None
         if answer.verdict != "taken":
-            await self._dead_end(undelivered, arrival, answer.detail, attempts)
+            await self.set_aside(undelivered, arrival, answer.detail, attempts)
         self._remember(alert)
         return "delivered" if answer.verdict == "taken" else "undelivered"
 
@@ -249,7 +249,7 @@ class Notifier:
         self.failed_attempts += 1
         log.warning("webhook %s (%s) did not accept %s: %s", self.name, self.webhook.host, key, answer.detail)
 
-    async def _dead_end(self, undelivered: Any, arrival: Arrival, reason: str, attempts: int) -> None:
+    async def set_aside(self, undelivered: Any, arrival: Arrival, reason: str, attempts: int) -> None:
         headers = [
             ("driftline.webhook", self.name.encode()),
             ("driftline.reason", reason[:500].encode()),
@@ -325,7 +325,7 @@ def _last_of_each(gathered: list[Arrival]) -> list[Arrival]:
     return list({arrival.partition: arrival for arrival in gathered}.values())
 
 
-def _read_alert(arrival: Arrival) -> Mapping[str, Any] | None:
+def read_alert(arrival: Arrival) -> Mapping[str, Any] | None:
     """The alert of a record; None where it is none, as a stub."""
     try:
         alert: dict[str, Any] = orjson.loads(arrival.value or b"null")

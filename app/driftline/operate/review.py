@@ -83,13 +83,13 @@ async def open_reviews(broker: Broker, pipeline: Pipeline, settings: Settings) -
     await reader.open(await broker.beginnings(places))
     try:
         for place in places:
-            await _read(reader, place, found)
+            await read_held(reader, place, found)
     finally:
         await reader.close()
     return sorted(found.values(), key=lambda review: review.get("deadline_ms", 0))
 
 
-async def _read(reader: Any, place: Place, found: dict[EventId, dict[str, Any]]) -> None:
+async def read_held(reader: Any, place: Place, found: dict[EventId, dict[str, Any]]) -> None:
     """Take in what one partition holds; an event lies in one partition only, so its decision comes after its review."""
     while sources := await reader.read(place, READ_RECORDS_MAX):
         for source in sources:

@@ -73,10 +73,15 @@ class BoardFeed:
         """What the topics do not say."""
         return Situation(self._clock(), self._away_ms, self.loaded, self._trouble)
 
+    @property
+    def reading(self) -> bool:
+        """Whether it reads the topics."""
+        return self._running is not None and not self._running.done()
+
     def enter(self) -> None:
         """Someone looks."""
         self._watching += 1
-        if self._running is None or self._running.done():
+        if not self.reading:
             self._running = asyncio.create_task(self._run(), name="page-feed")
 
     def leave(self) -> None:

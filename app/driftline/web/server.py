@@ -36,7 +36,7 @@ class Bounded:
         for oldest in there[: len(there) - CONNECTIONS_MAX + 1]:
             close(oldest)
         made = self._server()
-        asyncio.get_running_loop().call_later(HEADERS_S, _close_silent, made)
+        asyncio.get_running_loop().call_later(HEADERS_S, close_silent, made)
         return made
 
     def __getattr__(self, name: str) -> Any:
@@ -51,13 +51,13 @@ def close(connection: web.RequestHandler) -> None:
         transport.abort()
 
 
-def _close_silent(connection: web.RequestHandler) -> None:
+def close_silent(connection: web.RequestHandler) -> None:
     """Close a connection that has sent no whole request."""
     if connection._request_count == 0 and connection._current_request is None:
         close(connection)
 
 
-class _Runner(web.AppRunner):
+class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         return cast("web.Server", Bounded(await super()._make_server()))
 
@@ -69,7 +69,7 @@ class BoundedWeb(Web):
 
     def __init__(self, app: Any, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
-        self._runner = _Runner(self.web_app, access_log=None, keepalive_timeout=IDLE_S)
+        self._runner = Runner(self.web_app, access_log=None, keepalive_timeout=IDLE_S)
 
     def _new_transport_tcp(self) -> web.BaseSite:
         conf = self.app.conf

@@ -63,15 +63,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Site:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+    Args:
+        feed: keeps the board; one that reads the pipeline's topics, if none is given.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, feed: BoardFeed | None = None) -> None:
         self._pipeline, self._settings = pipeline, settings
+        self._feed = feed
         self._stream: Stream | None = None
         known = urlsplit(settings.web_url) if settings.web_url is not None else None
         self._hosts = _hosts(settings.web_host, known.hostname if known is not None else None)
         self._origin = known.netloc if known is not None else None
-        self._explainer = Explainer(pipeline, settings)
+        self.explainer = Explainer(pipeline, settings)
         self._acting = 0
 
     @property
@@ -83,7 +88,7 @@ class Site:
     def stream(self) -> Stream:
         """Made when it is needed: it belongs to the loop that serves."""
         if self._stream is None:
-            self._stream = Stream(BoardFeed(self._pipeline, self._settings), self._pipeline)
+            self._stream = Stream(self._feed or BoardFeed(self._pipeline, self._settings), self._pipeline)
         return self._stream
 
     def add_to(self, app: web.Application) -> None:
@@ -166,7 +171,7 @@ class Site:
         try:
             document = await _body(request)
             event_id = self._event_id(document)
-            return _json({"text": await self._explainer.explain(event_id)})
+            return _json({"text": await self.explainer.explain(event_id)})
         except InputFileError as error:
             return _problem(409, str(error))
 

@@ -48,7 +48,7 @@ class Stream:
         self.feed.enter()
         try:
             if self._ticking is None or self._ticking.done():
-                self._tick()
+                self.look()
                 self._ticking = asyncio.create_task(self._go_on(), name="page-stream")
             number = -1
             while not self._closed:
@@ -86,9 +86,9 @@ class Stream:
     async def _go_on(self) -> None:
         while self.pages:
             await asyncio.sleep(TICK_S)
-            self._tick()
+            self.look()
 
-    def _tick(self) -> None:
+    def look(self) -> None:
         """See what changed."""
         board = self.feed.board
         made = {name: orjson.dumps(section) for name, section in self.document().items()}

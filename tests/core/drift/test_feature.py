@@ -149,8 +149,8 @@ def test_words_that_were_not_seen_lately_are_noticed() -> None:
 )
 def test_what_a_new_word_is(first: str, then: str, new: float | None) -> None:
     watch = VocabularyWatch("f", [], 0, 10)
-    watch._share(first)
-    assert watch._share(then) == new
+    watch.share_of_new(first)
+    assert watch.share_of_new(then) == new
 
 
 def test_words_are_forgotten_little_by_little_and_memory_stays_as_it_is() -> None:
@@ -159,12 +159,13 @@ def test_words_are_forgotten_little_by_little_and_memory_stays_as_it_is() -> Non
     size = len(pickle.dumps(watch))
     words = [f"{'abcdefghij'[number % 10]}{'yz'[number % 2] * (number // 10)}" for number in range(400)]
     rng = random.Random(1)
-    watch._share(" ".join(words))
+    watch.share_of_new(" ".join(words))
     shares = []
     for _ in range(40):
-        shares.append(sum(watch._share(" ".join(words[start : start + 20])) or 0 for start in range(0, 400, 20)) / 20)
+        texts = [" ".join(words[start : start + 20]) for start in range(0, 400, 20)]
+        shares.append(sum(watch.share_of_new(text) or 0 for text in texts) / 20)
         for _ in range(20):
-            watch._share(" ".join("".join(rng.choices("abcdefgh", k=9)) for _ in range(200)))
+            watch.share_of_new(" ".join("".join(rng.choices("abcdefgh", k=9)) for _ in range(200)))
     assert 0.05 < sum(shares[1:]) / len(shares[1:]) < 0.2  # 4,000 others came between: an eighth of the slots
     assert len(pickle.dumps(watch)) == size
     assert watch.observe(None, None) == watch.observe(1.5, None) == []
@@ -283,8 +284,8 @@ def test_a_season_s_window_is_bounded_and_spread_over_its_time() -> None:
     for second in range(0, 4 * 86_400, 3):
         season.rank(float(second), second * 1_000)
     assert season.frozen
-    assert sum(map(len, season._values)) <= 2_400
-    for slot, kept in enumerate(season._values):
+    assert sum(map(len, season.window)) <= 2_400
+    for slot, kept in enumerate(season.window):
         assert len(kept) >= 100 / 2
         days = {int(value // 86_400) for value in kept}
         assert days == {0, 1, 2}, slot
@@ -300,7 +301,7 @@ def test_slots_without_values_are_passed_over() -> None:
     rank = season.rank(3, 5 * HOUR_MS)
     assert rank is not None
     assert 0.1 < rank < 0.9
-    assert len(season._values) == SLOTS
+    assert len(season.window) == SLOTS
 
 
 def test_a_time_that_is_not_trusted_is_not_compared() -> None:

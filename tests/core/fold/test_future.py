@@ -73,12 +73,15 @@ def test_too_few_rows_behind_say_nothing() -> None:
 def merged(times: dict[int, list[int]], judge: Judge) -> Merge[InputRecord]:
     made: Merge[InputRecord] = Merge([lambda one: one] * 3, judge)
     for rank, ones in times.items():
-        records: list[InputRecord] = [
-            label(f"e{number}", 1, time_ms, offset=number) if rank == 1 else event(f"e{number}", time_ms, offset=number)
-            for number, time_ms in enumerate(ones)
-        ]
-        made.push(rank, records)
+        made.push(rank, records_of(rank, ones))
     return made
+
+
+def records_of(rank: int, times: list[int]) -> list[InputRecord]:
+    return [
+        label(f"e{number}", 1, time_ms, offset=number) if rank == 1 else event(f"e{number}", time_ms, offset=number)
+        for number, time_ms in enumerate(times)
+    ]
 
 
 def taken(made: Merge[InputRecord], at_end: bool = True) -> list[tuple[int, int, bool]]:
@@ -124,8 +127,7 @@ def test_a_replay_of_what_was_found_gives_the_same_order() -> None:
         for at, topic in ((1, labels), (2, events)):
             offsets = [one.source.offset for rank, one in first if rank == at]
             if offsets:
-                fresh = merged({at: topic}, Judge(HOUR_MS))
-                replay.push(at, list(fresh._queues[at])[offsets[0] : offsets[-1] + 1])
+                replay.push(at, records_of(at, topic)[offsets[0] : offsets[-1] + 1])
         assert replay.take(1_000, [True] * 3) == first
         assert again.found == judge.found
 

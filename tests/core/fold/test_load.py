@@ -147,7 +147,7 @@ def test_the_loaded_model_is_its_own_last_good_copy() -> None:
     shard = Shard(small(), 0)
     folded(shard, *commands(model_file()))
     before = first_score(shard).prediction
-    shard.learner._fall_back()
+    shard.learner.fall_back()
     (made,) = chosen(step(shard, event("again", NOW_MS + 2 * 10**6, 0.7, offset=2 * 10**6)), Score)
     assert (made.prediction, made.version.generation, made.learned) == (before, 2, 60)
 
@@ -427,10 +427,10 @@ def test_a_snapshot_between_the_parts() -> None:
 def test_a_poisoned_last_good_copy_within_a_snapshot_is_refused() -> None:
     """It is a pickle within the pickle, and would be read without the allowlist when it is needed."""
     shard = Shard(small(), 0)
-    shard.learner._good = pickle.dumps(Gadget())
+    shard.learner.load(shard.learner.model, pickle.dumps(Gadget()), 0)
     with pytest.raises(SnapshotError, match="not on the allowlist"):
         load(shard.pipeline, 0, dump(shard))
-    shard.learner._good = 7  # type: ignore[assignment]  # as a forger might
+    shard.learner.load(shard.learner.model, 7, 0)  # type: ignore[arg-type]  # as a forger might
     with pytest.raises(SnapshotError, match="holds a int"):
         load(shard.pipeline, 0, dump(shard))
 

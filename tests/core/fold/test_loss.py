@@ -17,7 +17,7 @@ from driftline.core.digest import digest_of
 from driftline.core.label.unmatched import GONE, PROBES, Strays
 from driftline.core.pickle.writer import pickled
 from driftline.core.record import Event, Record, Tick
-from driftline.core.state.freeze import _KEPT, dump, load
+from driftline.core.state.freeze import KEPT, dump, load
 from driftline.core.state.migration import migrate
 from tests.support.feedback import DAY_MS, HOUR_MS, Traffic, alerts, causes, shard
 from tests.support.folding import step
@@ -364,7 +364,7 @@ def test_an_older_state_goes_on_and_takes_nothing_for_lost_that_it_did_not_see()
     records = traffic.records(0, 6_000)
     old = shard()
     assert alerts(old, records[:4_000]) == []
-    state = {name: getattr(old, name) for name in _KEPT if name not in ("strays", "history")}
+    state = {name: getattr(old, name) for name in KEPT if name not in ("strays", "history")}
     migrate(state, 8, shard())
     here = load(old.pipeline, 0, pickled(state))
     assert here.strays == Strays()

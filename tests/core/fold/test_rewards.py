@@ -184,7 +184,6 @@ def test_matrix_factorization_sees_user_and_item() -> None:
 def test_what_is_not_finite_is_withheld_and_earns_nothing() -> None:
     here = shard()
     here.learner.model.model._mean = float("nan")
-    here.learner._good = None
     made = fold(here, request())
     (score,) = chosen(made, Score)
     assert score.guard == "fallback"

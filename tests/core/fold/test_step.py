@@ -18,6 +18,7 @@ from driftline.core.output import Alert, ModelVersion, Outcome, Output, Predicti
 from driftline.core.record import Tick
 from driftline.core.shard.state import Shard
 from tests.support.folding import step
+from tests.support.poisonous import BAD
 from tests.support.small import NOW_MS, chosen, control, event, fold, kinds, label, malformed, small
 
 WAIT_MS = 100_000
@@ -91,7 +92,7 @@ def test_a_decision_is_by_the_threshold() -> None:
 
 def test_a_model_that_raises_rejects_the_event_and_goes_on() -> None:
     here = shard()
-    here.learner._predict = _raise
+    here.learner.predict = _raise
     made = only(step(here, event("e")), Rejected)
     assert (made.reason, made.detail) == ("model_error", "ZeroDivisionError: of the model's own")
     assert here.counts == {"rejected_model_error": 1}
@@ -226,11 +227,10 @@ def test_too_many_early_labels_end_the_oldest() -> None:
 
 
 def test_a_model_that_cannot_learn_a_pair_is_told_of_and_goes_on() -> None:
-    here = shard()
-    here.learner._learn_one = _raise
-    made = fold(here, event("e"), label("e", True))
+    here = shard(event=X_ALONE, model="tests.support.poisonous:learns_badly")
+    made = fold(here, event("e", x=BAD, word=False), label("e", True))
     assert kinds(made) == ["Score", "failed"]
-    assert chosen(made, Outcome)[0].detail == "ZeroDivisionError: of the model's own"
+    assert chosen(made, Outcome)[0].detail == "ValueError: and that is too much"
     assert here.counts == {"scored": 1, "failed": 1}
     assert here.learner.version == ModelVersion(0, 0)
 
@@ -453,7 +453,7 @@ def test_the_last_good_copy_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_prediction_is_withheld_when_no_copy_can_say_a_number() -> None:
     here = shard(label={"missing": "drop"})
-    here.learner._fall_back = lambda: None  # type: ignore[method-assign]  # the copy is as broken as the model
+    here.learner.fall_back = lambda: None  # type: ignore[method-assign]  # the copy is as broken as the model
     fold(here, event("a"), label("a", True))
     _broken(here)
     score, alert = fold(here, event("b", offset=1))

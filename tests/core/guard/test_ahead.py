@@ -34,7 +34,7 @@ def fed(guard: dict[str, Any], days: int = READY, **forecast: Any) -> Feed:
 def says(feed: Feed, *ahead: float | None) -> None:
     """The model forecasts this from here on; nothing finite where it says None."""
     answer = None if None in ahead else tuple(one for one in ahead if one is not None)
-    feed.shard.learner._predict = lambda _: (
+    feed.shard.learner.predict = lambda _: (
         Several(value=answer[0], ahead=answer) if answer is not None and all(map(math.isfinite, answer)) else None
     )
 

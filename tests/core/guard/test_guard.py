@@ -33,7 +33,7 @@ def says(here: Shard, *values: float | None) -> None:
         value = next(left)
         return None if value is None or not math.isfinite(value) else Prediction(value=value)
 
-    here.learner._predict = predict
+    here.learner.predict = predict
 
 
 def shard(task: str = "regression", **guard: Any) -> Shard:
@@ -191,7 +191,7 @@ def test_too_many_yes_within_a_window_are_refused_and_the_window_moves_on() -> N
     here = Shard(small(guard=guard, decision={"threshold": 0.8}), 0)
 
     def yes(count: int, at_ms: int, *, of: float = 0.9) -> list[str]:
-        here.learner._predict = lambda _: Prediction(of >= 0.8, {False: 1 - of, True: of}, of)
+        here.learner.predict = lambda _: Prediction(of >= 0.8, {False: 1 - of, True: of}, of)
         first = here.counts.get("scored", 0)
         made = fold(here, *[event(first + one, at_ms, offset=first + one) for one in range(count)])
         assert all(one.decision == one.prediction.label for one in chosen(made, Score))
@@ -208,7 +208,7 @@ def test_too_many_yes_within_a_window_are_refused_and_the_window_moves_on() -> N
 def test_a_fallback_that_is_a_yes_does_not_pass_where_there_are_too_many() -> None:
     guard = {"share": {"positive_max": 0.01, "action": "fallback"}, "fallback": [{"value": 0.9}]}
     here = Shard(small(guard=guard), 0)
-    here.learner._predict = lambda _: Prediction(True, {False: 0.1, True: 0.9}, 0.9)
+    here.learner.predict = lambda _: Prediction(True, {False: 0.1, True: 0.9}, 0.9)
     made = chosen(fold(here, *[event(number, offset=number) for number in range(101)]), Score)
     assert [one.guard for one in made] == ["served"] * 99 + ["withheld"] * 2
 
@@ -221,7 +221,7 @@ def test_a_fallback_that_trips_itself_falls_on_to_the_next() -> None:
     assert outline(served(here, 900.0)) == [("fallback", 7.0)]  # there is no copy, and no last value
     served(here, 30.0)
     assert [score.instead for score in served(here, 900.0)] == ["last_value"]
-    here.learner._good = b"of a model"
+    here.learner.load(here.learner.model, b"of a model", 50)
     here.learner.ask_good = lambda *_: (Prediction(value=-3.0), 50)  # type: ignore[method-assign]  # beyond the range
     assert outline(served(here, 900.0)) == [("fallback", 30.0)]
     here.learner.ask_good = lambda *_: (Prediction(value=60.0), 50)  # type: ignore[method-assign]
@@ -284,7 +284,7 @@ def test_the_label_stands_in_place_of_what_was_predicted_then() -> None:
 
 def test_what_is_not_finite_falls_back_too() -> None:
     here = shard(range={"max": 100}, fallback={"value": 7})
-    here.learner._fall_back = lambda: None  # type: ignore[method-assign]  # the copy is as broken as the model
+    here.learner.fall_back = lambda: None  # type: ignore[method-assign]  # the copy is as broken as the model
     says(here, math.nan, math.nan)
     score, alert = step(here, event("a"))
     assert isinstance(score, Score)
@@ -375,7 +375,7 @@ def test_the_summary_counts_what_tripped_and_what_was_served() -> None:
 
 def test_probabilities_have_a_range_and_keep_agreeing_with_class_and_decision() -> None:
     here = Shard(small(guard={"range": {"max": 0.9}}, decision={"threshold": 0.95}), 0)
-    here.learner._predict = lambda _: Prediction(True, {False: 0.01, True: 0.99}, 0.99)
+    here.learner.predict = lambda _: Prediction(True, {False: 0.01, True: 0.99}, 0.99)
     (score,) = step(here, event("a"))[:1]
     assert isinstance(score, Score)
     assert score.prediction == Prediction(False, {False: 1 - 0.9, True: 0.9}, 0.9)
@@ -494,7 +494,7 @@ def test_nothing_beyond_the_limits_is_ever_served(
     rest, trips, instead = iter(labels), 0, 0
     for number, value in enumerate(values):
         says(here, value, value)
-        here.learner._fall_back = lambda: None  # type: ignore[method-assign]  # the copy says the same
+        here.learner.fall_back = lambda: None  # type: ignore[method-assign]  # the copy says the same
         (score,) = chosen(step(here, event(number, NOW_MS + number * 7_000, offset=number)), Score)
         served_value = score.prediction.value
         assert served_value is None or 0 <= served_value <= 100

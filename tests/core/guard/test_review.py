@@ -36,7 +36,7 @@ def shard(**changes: Any) -> Shard:
 
 
 def says(here: Shard, value: float) -> None:
-    here.learner._predict = lambda _: Prediction(value=value)
+    here.learner.predict = lambda _: Prediction(value=value)
 
 
 def holding(here: Shard, *events: str, value: float = 99.0, at_ms: int = NOW_MS) -> list[Output]:

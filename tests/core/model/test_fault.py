@@ -12,9 +12,11 @@ from msgspec import structs
 from driftline.core.digest import digest_of
 from driftline.core.error import ExpressionError, InvariantError
 from driftline.core.fault import BURST, BURST_CALLS, REST_CALLS, WINDOW_CALLS, Faults, last_line
+from driftline.core.model import learner
 from driftline.core.model.learner import SINCE_MAX, SINCE_MIN
 from driftline.core.oracle import FOUND_MAX, Oracle
 from driftline.core.output import Alert, Outcome, Output, Rejected, Score
+from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Label, Record
 from driftline.core.shard.state import Shard
@@ -202,11 +204,18 @@ def test_the_last_line_of_any_exception() -> None:
     assert len(last_line(ValueError("x" * 10_000))) == 200
 
 
-def test_copies_are_made_often_enough() -> None:
+def test_copies_are_made_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SINCE_MIN <= SINCE_MAX
-    here = Shard(chosen("learns_badly"), 0)
-    fold(here, *pairs(SINCE_MAX + 10))
-    assert len(here.learner._since) < SINCE_MAX
+    here, made = Shard(chosen("learns_badly"), 0), 0
+
+    def counted(model: object) -> bytes:
+        nonlocal made
+        made += 1
+        return pickled(model)
+
+    monkeypatch.setattr(learner, "pickled", counted)
+    fold(here, *pairs(SINCE_MAX - 10))
+    assert made >= 1
 
 
 def test_a_model_that_cannot_be_pickled_is_refused() -> None:

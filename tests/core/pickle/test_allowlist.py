@@ -100,7 +100,7 @@ GADGETS = {
     "encode": call(name("_codecs", "encode"), plain("x"), plain("zip")),
     "dotted": name("river.base.base", "inspect.sys.modules"),
     "dotted own": name("driftline.core.model.learner", "pickle.loads"),
-    "builder": call(name("driftline.core.river.building", "_call_factory"), plain("os"), plain("getcwd"), plain({})),
+    "builder": call(name("driftline.core.river.building", "call_factory"), plain("os"), plain("getcwd"), plain({})),
     "learner": call(name("driftline.core.model.learner", "Learner"), plain(None)),
     "scipy": name("scipy.stats._continuous_distns", "norm_gen"),
     "scipy frozen": name("scipy.stats._distn_infrastructure", "rv_continuous_frozen"),

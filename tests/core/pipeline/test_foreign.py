@@ -92,7 +92,7 @@ def test_a_factory_out_of_a_snapshot_is_neither_imported_nor_called(trap: Trap) 
     recovery = Recovery(MemoryBroker(cluster, small()), small(), 0, signed)
     made = Manifest(1, 0, 0, 1, "chain", 1, 1, {}, 0, 0, "", named(), versions(), arithmetic_fingerprint(), 0)
     with pytest.raises(SnapshotError, match="factory that is not in the pipeline file"):
-        asyncio.run(recovery._restore(made, Frozen(b"", [])))
+        asyncio.run(recovery.restore(made, Frozen(b"", [])))
     assert trap.sprung() == ""
 
 

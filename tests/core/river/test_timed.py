@@ -11,7 +11,9 @@ from river import compose, feature_extraction, linear_model, preprocessing, stat
 
 from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
-from driftline.core.output import Score
+from driftline.core.fault import ModelRaisedError
+from driftline.core.oracle import Oracle
+from driftline.core.output import Prediction, Score
 from driftline.core.record import Record
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
@@ -84,7 +86,13 @@ def test_a_model_that_raised_goes_back_with_the_times_that_it_learned() -> None:
     for record in records():
         step(here, record)
     before = digest_of(here.learner.model)
-    here.learner._go_back()
+
+    def fail(_: object) -> Prediction:
+        raise ZeroDivisionError
+
+    here.learner.predict = fail
+    with pytest.raises(ModelRaisedError):
+        here.learner.score((1.0,), "call", Oracle())
     assert digest_of(here.learner.model) == before
 
 

@@ -43,7 +43,7 @@ def test_the_memory_is_bounded_and_nothing_forgotten_is_taken_again() -> None:
     commands = Commands()
     for number in range(3 * TAKEN_MAX):
         assert reason(commands, control(number, NOW_MS + number)) is None
-    assert len(commands._taken) == TAKEN_MAX
+    assert len(commands) == TAKEN_MAX
     assert all(reason(commands, control(number, NOW_MS + number)) for number in range(3 * TAKEN_MAX))
 
 
@@ -58,7 +58,7 @@ def test_a_flood_without_signatures_crowds_nothing_out() -> None:
     assert reason(commands, control(10_000, NOW_MS, signed=False)) is None
     assert reason(commands, control(10_000, NOW_MS, signed=False)) == "control_repeated"
     assert reason(commands, control(10_001, NOW_MS)) is None
-    assert len(commands._unsigned or {}) == TAKEN_MAX
+    assert len(commands) == TAKEN_MAX + 1, "and the signed one"
 
 
 def test_what_only_looks_signed_crowds_out_no_unsigned_one() -> None:

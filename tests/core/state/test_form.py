@@ -20,7 +20,7 @@ from driftline.core.error import SnapshotError
 from driftline.core.pickle.allowlist import OWN
 from driftline.core.river.ahead import Ahead
 from driftline.core.state.form import attributes
-from driftline.core.state.freeze import _KEPT, dump, load
+from driftline.core.state.freeze import KEPT, dump, load
 from driftline.engine.note import note_of
 from driftline.engine.trial import check_works
 from tests.support.lived import Life, pipelines
@@ -197,7 +197,7 @@ def places(whole: Any) -> Iterator[tuple[Any, Callable[[Any], object]]]:
 
 def spoil(shard: Any, random: Random) -> str:
     """Put something somewhere; returns where and what."""
-    name = random.choice([one for one in _KEPT if one not in ("pending", "early", "history")])
+    name = random.choice([one for one in KEPT if one not in ("pending", "early", "history")])
     part = getattr(shard, name)
     place: Callable[[Any], object] = partial(setattr, shard, name)
     for _ in range(random.choice((0, 1, 1, 2, 2, 3, 4, 6))):

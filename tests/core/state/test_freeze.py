@@ -22,7 +22,6 @@ import river.datasets
 import river.stream
 
 from driftline.codec.encode import Encoder
-from driftline.core.digest import digest_of
 from driftline.core.error import InvariantError, SnapshotError
 from driftline.core.model.learner import Learner
 from driftline.core.pickle import reader
@@ -31,7 +30,7 @@ from driftline.core.record import LabelValue, Record
 from driftline.core.river import building
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
-from driftline.core.state.freeze import dump, load
+from driftline.core.state.freeze import dump, frozen_digest, load
 from tests.support.folding import step
 from tests.support.published import digest
 from tests.support.small import NOW_MS, control, event, label, small
@@ -95,9 +94,8 @@ def fold(here: Shard, given: list[Record]) -> str:
 
 
 def state(here: Shard) -> bytes:
-    """The digest of what is kept, as it is behind a pickle."""
-    thawed = load(here.pipeline, here.number, dump(here))
-    return digest_of({name: getattr(thawed, name) for name in freeze._KEPT})
+    """The digest of what is kept."""
+    return frozen_digest(here.pipeline, here.number, dump(here))
 
 
 @pytest.mark.parametrize(("task", "model"), MODELS)
@@ -142,7 +140,7 @@ def test_freezing_changes_nothing() -> None:
 def test_everything_a_shard_holds_is_kept_or_made_from_the_pipeline() -> None:
     """A member that is added to the shard must be kept, or it is lost at the next start."""
     made_anew = {"pipeline", "number", "terms", "assumed", "life", "labels_max", "ladder"}
-    assert set(vars(Shard(small(), 0))) == set(freeze._KEPT) | made_anew
+    assert set(vars(Shard(small(), 0))) == set(freeze.KEPT) | made_anew
 
 
 def test_a_good_copy_of_the_model_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +149,7 @@ def test_a_good_copy_of_the_model_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     fold(here, records("binary", 60))
     there = load(here.pipeline, 0, dump(here))
     for one in (here, there):
-        one.learner._fall_back()
+        one.learner.fall_back()
     more = records("binary", 60, first=60)
     assert fold(there, more) == fold(here, more)
     assert there.learner.generation == 1
@@ -179,7 +177,7 @@ class _Duck:
 
 
 def thawed(gadget: object) -> Shard:
-    return load(small(), 0, pickle.dumps(dict.fromkeys(freeze._KEPT, gadget), protocol=5))
+    return load(small(), 0, pickle.dumps(dict.fromkeys(freeze.KEPT, gadget), protocol=5))
 
 
 FUNCTIONS: list[Callable[..., Any]] = [
@@ -216,7 +214,7 @@ FUNCTIONS: list[Callable[..., Any]] = [
     river.datasets.CreditCard,
     building.build_model,
     building.make_model,
-    building._call_factory,
+    building.call_factory,
     freeze.load,
     reader.Thaw,
     Shard,
@@ -233,7 +231,7 @@ def test_the_builder_of_user_factories_is_no_way_in(tmp_path: Path) -> None:
     """It imports and calls what it is told to: the very thing that the allowlist is for."""
     touched = tmp_path / "touched"
     with pytest.raises(SnapshotError, match="not on the allowlist"):
-        thawed(Gadget(building._call_factory, "os", "system", f"touch {touched}"))
+        thawed(Gadget(building.call_factory, "os", "system", f"touch {touched}"))
     assert not touched.exists()
 
 
@@ -298,7 +296,7 @@ def test_torn_bytes_are_refused(frozen: bytes) -> None:
         load(small(), 0, frozen)
 
 
-@pytest.mark.parametrize("kept", [None, [], {}, {"learner": 1}, dict.fromkeys([*freeze._KEPT, "more"])])
+@pytest.mark.parametrize("kept", [None, [], {}, {"learner": 1}, dict.fromkeys([*freeze.KEPT, "more"])])
 def test_another_set_of_parts_is_refused(kept: object) -> None:
     with pytest.raises(SnapshotError, match="has not the parts"):
         load(small(), 0, pickle.dumps(kept))

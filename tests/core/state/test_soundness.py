@@ -11,6 +11,7 @@ import pytest
 
 from driftline.core.error import SnapshotError
 from driftline.core.guard.quarantine import Pair
+from driftline.core.label.ledger import Ledger
 from driftline.core.pickle.allowlist import common
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
@@ -45,7 +46,7 @@ def numbers(change: Change) -> Callable[[Shard], Frozen]:
 
     def made(shard: Shard) -> Frozen:
         frozen, view = whole(shard), view_of(shard)
-        state = {name: getattr(shard, name) for name in freeze._KEPT}
+        state = {name: getattr(shard, name) for name in freeze.KEPT}
         state["pending"] = [dict(view.ledger.numbers), view.ledger.kept]
         state["history"] = [dict(keys.numbers) for keys in view.history]
         view.release()
@@ -164,7 +165,7 @@ def test_what_is_not_is_refused(name: str, lived: Shard) -> None:
 def test_events_far_apart_are_found_at_once() -> None:
     """Whatever lies between has long been forgotten: it is not walked through."""
     shard = Shard(PIPELINE, 0)
-    ledger = shard.pending
-    ledger._end = ledger._remembered = ledger._loose = 2**40
+    view = shard.pending.view()
+    ledger = Ledger.begun({**view.numbers, "end": 2**40, "remembered": 2**40}, view.kept)
     assert ledger.next_deadline_ms is None
     assert ledger.young(0) == 0

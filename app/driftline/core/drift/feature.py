@@ -173,7 +173,7 @@ class VocabularyWatch(ValueWatch):
         self._monitors = make_monitors(Signal.VOCABULARY, name, list(chosen), warning_span=warning_span)
 
     def observe(self, value: FeatureValue, time_ms: int | None) -> list[Drift]:
-        share = self._share(value) if isinstance(value, str) else None
+        share = self.share_of_new(value) if isinstance(value, str) else None
         if share is None:
             return []
         if self.seen < self.size:
@@ -181,7 +181,7 @@ class VocabularyWatch(ValueWatch):
             return []
         return _update(self._monitors, share)
 
-    def _share(self, text: str) -> float | None:
+    def share_of_new(self, text: str) -> float | None:
         """The share of a text's different words that are new, which are known from then on; None where it has none."""
         words = dict.fromkeys(islice(_words_of(text), TEXT_WORDS_MAX))
         if not words:

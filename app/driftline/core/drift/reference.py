@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Sequence
 
 
 class Reference:
@@ -92,6 +93,11 @@ class Season:
         self._values: list[list[float]] = [[] for _ in range(SLOTS)]
         self._strides = [1] * SLOTS
         self._counts = [0] * SLOTS
+
+    @property
+    def window(self) -> Sequence[Sequence[float]]:
+        """The values that others are compared with, by slot."""
+        return self._values
 
     def rank(self, value: float, time_ms: int) -> float | None:
         """Rank a value among those of its slot.

@@ -53,6 +53,8 @@ class Learner:
         began: the number of learn calls at which the model that serves had learned nothing: below 0 where it came
             trained.
         trusted: what it says now may be kept as good; the guard says otherwise where it does not pass.
+        predict: what the model makes of these values, in the task's own way; None where it is not finite. Changes
+            nothing.
         sees_rows: it forecasts from rows, and keeps no series itself; see `core.river.ahead`.
     """
 
@@ -96,7 +98,7 @@ class Learner:
         self.sees_rows = isinstance(model, Direct)
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
-        self._predict = self._predictor(self._walk, model)
+        self.predict: Predict = self._predictor(self._walk, model)
         self._supervised = bool(getattr(model, "_supervised", True))
         learn = self._walk.learn() if self._supervised else _without_label(model, self._form)
         self._learn_one: Callable[..., Any] = learn
@@ -169,7 +171,7 @@ class Learner:
         try:
             if oracle.known:
                 _pass_over(call, oracle)
-            prediction = self._predict(values)
+            prediction = self.predict(values)
             return self._ask_another(values) if prediction is None else (prediction, prediction, "served")
         except _STOPS:
             raise
@@ -240,12 +242,12 @@ class Learner:
         if isinstance(values, Taught):  # which is not what the model is asked
             sound: bool = self._model.sound(values)
             return sound
-        return self._predict(values) is not None
+        return self.predict(values) is not None
 
     def _ask_another(self, values: Given) -> Predicted:
         """The prediction of the last good copy, where the model's is not finite."""
-        self._fall_back()
-        prediction = self._predict(values)
+        self.fall_back()
+        prediction = self.predict(values)
         return _WITHHELD if prediction is None else (_NOTHING, prediction, "fallback")
 
     # -- exceptions
@@ -362,7 +364,8 @@ class Learner:
         else:
             model.learn_one(features, **at)
 
-    def _fall_back(self) -> None:
+    def fall_back(self) -> None:
+        """Put the last good copy to work, or an untrained model where there is none, as a new generation."""
         self.generation += 1
         good = self._good
         self.began = self.learned - (0 if good is None else self._good_known)

@@ -51,7 +51,7 @@ class Ranked(Prediction, frozen=True, gc=False, array_like=True):
     beside: tuple[tuple[str, Prediction], ...] = ()
 
 
-class _Conditions:
+class Conditions:
     """What the pipeline file says, looked up once."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -95,11 +95,11 @@ class Recommender(base.Estimator):
     def __init__(self, model: Any, items_max: int = 1_000) -> None:
         self.model = model
         self.popularity = Popularity(items_max=items_max)
-        self._conditions: _Conditions | None = None
+        self._conditions: Conditions | None = None
 
     def configure(self, pipeline: Pipeline) -> None:
         """Take up the pipeline's policy and catalogue, which are not part of the state."""
-        self._conditions = _Conditions(pipeline)
+        self._conditions = Conditions(pipeline)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self.model, "popularity": self.popularity}
@@ -108,7 +108,7 @@ class Recommender(base.Estimator):
         self.__dict__.update(state, _conditions=None)
 
     @property
-    def _under(self) -> _Conditions:
+    def conditions(self) -> Conditions:
         if self._conditions is None:
             raise InvariantError("a recommender was asked before it had a pipeline")
         return self._conditions
@@ -124,14 +124,14 @@ class Recommender(base.Estimator):
         Returns:
             None where the model's estimates are not finite.
         """
-        under = self._under
+        under = self.conditions
         context, items = under.context_of(values), under.candidates_of(values)
         shown = under.shown_of(values)
         candidates = len(items)
         if shown is not None:
             known = {item.item for item in items}
             items = [*items, *(Item(item) for item in shown if item not in known)]
-        means, deviations, popularity = self._estimates(context, items)
+        means, deviations, popularity = self.estimates(context, items)
         if not (np.isfinite(means).all() and np.isfinite(deviations).all()):
             return None
         random = generator(under.seed, values[under.count] if len(values) > under.count else "")
@@ -164,9 +164,9 @@ class Recommender(base.Estimator):
 
     def reasons(self, values: Sequence[FeatureValue]) -> list[dict[str, Any]]:
         """Per candidate, in the order in which the policy has them: what it went by."""
-        under = self._under
+        under = self.conditions
         context, items = under.context_of(values), under.candidates_of(values)
-        means, deviations, popularity = self._estimates(context, items)
+        means, deviations, popularity = self.estimates(context, items)
         random = generator(under.seed, values[under.count] if len(values) > under.count else "")
         shares, order = shares_of(under.form, means, deviations, popularity, random)
         bonus = under.form.alpha * deviations if under.form.policy in NEEDS_DEVIATIONS else np.zeros(len(means))
@@ -181,7 +181,7 @@ class Recommender(base.Estimator):
             for place in best(order, len(items)).tolist()
         ]
 
-    def _estimates(self, context: dict[str, FeatureValue], items: Sequence[Item]) -> tuple[Floats, Floats, Floats]:
+    def estimates(self, context: dict[str, FeatureValue], items: Sequence[Item]) -> tuple[Floats, Floats, Floats]:
         """Mean and deviation of each item's reward, and its popularity."""
         popularity, _ = self.popularity.estimate({}, [item.item for item in items])
         if isinstance(last := last_step(self.model), Items):
@@ -201,7 +201,7 @@ class Recommender(base.Estimator):
         return float(model.predict_one(x))
 
     def _pair(self, context: Mapping[str, FeatureValue], item: str) -> tuple[Any, str]:
-        return context.get(self._under.form.user or ""), item
+        return context.get(self.conditions.form.user or ""), item
 
     def _transformed(self, context: Mapping[str, FeatureValue]) -> Mapping[str, Any]:
         x: Any = context
@@ -218,7 +218,7 @@ class Recommender(base.Estimator):
             x: its features.
             y: as `slate.feedback_text` has it.
         """
-        under, rewards = self._under, read_feedback(y).rewards
+        under, rewards = self.conditions, read_feedback(y).rewards
         if not rewards:
             return
         aside = (under.form.candidates, under.form.shown)
@@ -238,7 +238,7 @@ class Recommender(base.Estimator):
             self._teach(context, item, features.get(item) or dict(catalogue.get(item, {})), reward)
 
     def _features_of(self, x: Mapping[str, FeatureValue]) -> dict[str, ItemFeatures]:
-        text = x.get(self._under.form.candidates or "")
+        text = x.get(self.conditions.form.candidates or "")
         return {item.item: item.features for item in read_items(text)} if isinstance(text, str) else {}
 
     def _teach(self, context: Mapping[str, FeatureValue], item: str, features: ItemFeatures, reward: float) -> None:

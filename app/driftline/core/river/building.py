@@ -78,7 +78,7 @@ def make_model(model: str, params: Mapping[str, Scalar], seed: int) -> Any:
     """`build_model` for parts of a pipeline that is not whole yet."""
     seeds = Seeds(seed)
     match = FACTORY.fullmatch(model.strip())
-    made = _call_factory(match[1], match[2], dict(params)) if match else build(model, params, RIVER, seeds)
+    made = call_factory(match[1], match[2], dict(params)) if match else build(model, params, RIVER, seeds)
     if not isinstance(made, base.Estimator):
         raise ExpressionError(f"makes a {type(made).__name__}, which is not a model; write one of River's estimators")
     fill_seeds(made, seeds)
@@ -146,7 +146,7 @@ def has_probabilities(model: Any) -> bool:
     return True
 
 
-def _call_factory(module_name: str, function_name: str, params: dict[str, Any]) -> Any:
+def call_factory(module_name: str, function_name: str, params: dict[str, Any]) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

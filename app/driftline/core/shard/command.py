@@ -49,6 +49,10 @@ class Commands:
         self.latest: deque[tuple[str, str, int]] = deque(maxlen=LATEST_MAX)
         self._taken: dict[str, int] = {}  # nonce to when it was sent
 
+    def __len__(self) -> int:
+        """How many commands are known to be executed."""
+        return len(self._taken) + len(self._unsigned or ())
+
     def take(self, control: Control, load: str) -> Refused | None:
         """Take a command, or say why not.
 

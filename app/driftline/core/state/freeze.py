@@ -14,10 +14,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
+from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
 from driftline.core.history.history import History
 from driftline.core.history.keys import STORE_SHIFT, KeyState, KeyView
@@ -32,7 +33,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.likeness import unlikeness
 from driftline.core.state.migration import FORMAT, check_format, migrate
 
-_KEPT = (
+KEPT: Final = (  # the members of a shard that are its state; the others are made from the pipeline
     "learner",
     "pending",
     "early",
@@ -83,7 +84,7 @@ def dump(shard: Shard) -> bytes:
 
     Cost: blocks for as long as the pickling takes, 0.2 us an event that waits.
     """
-    return pickled({**{name: getattr(shard, name) for name in _KEPT}, "history": shard.history.dumped()})
+    return pickled({**{name: getattr(shard, name) for name in KEPT}, "history": shard.history.dumped()})
 
 
 def without_ledger(shard: Shard) -> bytes:
@@ -93,7 +94,7 @@ def without_ledger(shard: Shard) -> bytes:
         RecursionError: it is nested so deep that it could not be written from further down in the stack.
     """
     fresh = Shard(shard.pipeline, shard.number)
-    state = {name: getattr(shard, name) for name in _KEPT} | {"pending": fresh.pending, "early": fresh.early}
+    state = {name: getattr(shard, name) for name in KEPT} | {"pending": fresh.pending, "early": fresh.early}
     state["history"] = fresh.history.dumped()
     check_depth(state)
     return pickled(state)
@@ -129,7 +130,7 @@ def dump_rest(shard: Shard, view: StateView) -> bytes:
 
     Cost: blocks for as long as pickling the model, the metrics and the early labels takes.
     """
-    state = {name: getattr(shard, name) for name in _KEPT}
+    state = {name: getattr(shard, name) for name in KEPT}
     history = [keys.numbers for keys in view.history]
     return pickled({**state, "pending": (view.ledger.numbers, view.ledger.kept), "history": history})
 
@@ -174,6 +175,15 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Shard:
         except StopIteration as done:
             shard: Shard = done.value
             return shard
+
+
+def frozen_digest(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> bytes:
+    """The digest of a frozen state as it is when read, by which equal states are equal.
+
+    Pickles of equal states may differ, and so may states in memory: in which of their parts are one object.
+    """
+    thawed = load(pipeline, partition, frozen)
+    return digest_of({name: getattr(thawed, name) for name in KEPT})
 
 
 def loading(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Generator[None, None, Shard]:
@@ -235,7 +245,7 @@ def _shard(
     if isinstance(state, dict):
         with _refusing():
             migrate(state, made_by, shard)
-    if not isinstance(state, dict) or set(state) != set(_KEPT):
+    if not isinstance(state, dict) or set(state) != set(KEPT):
         raise SnapshotError("the snapshot's state has not the parts that this version keeps")
     own = shard.learner.model
     with _refusing():
