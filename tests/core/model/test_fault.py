@@ -234,13 +234,13 @@ def test_a_panic_costs_the_record_and_not_the_worker(monkeypatch: pytest.MonkeyP
     def panic(*_: object) -> None:
         raise Panic("called `Option::unwrap()` on a `None` value")
 
-    monkeypatch.setattr(shard.learner, "_predict", panic)
+    monkeypatch.setattr(shard.learner, "predict", panic)
     (made,) = step(shard, structs.replace(event("hit", NOW_MS + 100, offset=100), features=(1.0,)))
     assert isinstance(made, Rejected)
     assert (made.reason, "Option::unwrap" in made.detail) == ("model_error", True)
     made_after = step(shard, structs.replace(event("after", NOW_MS + 101, offset=101), features=(1.0,)))
     assert [type(one) for one in made_after] == [Score]
     for stop in (KeyboardInterrupt, SystemExit):
-        monkeypatch.setattr(shard.learner, "_predict", lambda *_, stop=stop: (_ for _ in ()).throw(stop))
+        monkeypatch.setattr(shard.learner, "predict", lambda *_, stop=stop: (_ for _ in ()).throw(stop))
         with pytest.raises(stop):
             step(shard, structs.replace(event(str(stop), NOW_MS + 102, offset=102), features=(1.0,)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
 from driftline.cli.command.control import addressed, sent_json_option
 from driftline.cli.lazy import does
+from driftline.core.output import Rung
 
-RUNGS = ("untrained", "range", "step", "width", "unfamiliar", "share")
+RUNGS = tuple(name for name in get_args(Rung) if name != "finite")  # of what is not finite, nothing could be held
 
 
 def _check_which(event: str | None, rung: str | None, **_: object) -> None:

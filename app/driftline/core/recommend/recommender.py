@@ -51,7 +51,7 @@ class Ranked(Prediction, frozen=True, gc=False, array_like=True):
     beside: tuple[tuple[str, Prediction], ...] = ()
 
 
-class Conditions:
+class _Conditions:
     """What the pipeline file says, looked up once."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -95,11 +95,11 @@ class Recommender(base.Estimator):
     def __init__(self, model: Any, items_max: int = 1_000) -> None:
         self.model = model
         self.popularity = Popularity(items_max=items_max)
-        self._conditions: Conditions | None = None
+        self._conditions: _Conditions | None = None
 
     def configure(self, pipeline: Pipeline) -> None:
         """Take up the pipeline's policy and catalogue, which are not part of the state."""
-        self._conditions = Conditions(pipeline)
+        self._conditions = _Conditions(pipeline)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self.model, "popularity": self.popularity}
@@ -108,7 +108,7 @@ class Recommender(base.Estimator):
         self.__dict__.update(state, _conditions=None)
 
     @property
-    def conditions(self) -> Conditions:
+    def conditions(self) -> _Conditions:
         if self._conditions is None:
             raise InvariantError("a recommender was asked before it had a pipeline")
         return self._conditions
