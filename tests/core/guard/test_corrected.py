@@ -59,7 +59,7 @@ def source(topic: str, offset: int, time_ms: int, value: bytes | None = None) ->
 
 def says_so(shard: Shard, prediction: Prediction) -> None:
     """The model says this from now on."""
-    shard.learner._predict = lambda _: prediction
+    shard.learner.predict = lambda _: prediction
 
 
 def records(draw: random.Random, pipeline: Pipeline) -> list[tuple[float, Record]]:
@@ -156,7 +156,7 @@ def frauds(threshold: float, **changes: Any) -> Pipeline:
 
 def decided(shard: Shard, says: float = 0.7) -> None:
     """An event is held, and approved."""
-    shard.learner._predict = lambda _: Prediction(says >= 0.5, {False: 1 - says, True: says}, says)
+    shard.learner.predict = lambda _: Prediction(says >= 0.5, {False: 1 - says, True: says}, says)
     step(shard, Event(source("events", 0, START_MS), START_MS, START_MS, "e", (1.0,)))
     written = orjson.dumps({"command": "review", "decision": "approve", "event_id": "e"})
     step(shard, Decoder(shard.pipeline).control(source("control", 0, START_MS, written)))
@@ -189,7 +189,7 @@ def test_a_decision_stands_whatever_the_threshold_is_later(deploy: str) -> None:
 def test_what_is_served_late_agrees_with_the_threshold_of_that_time() -> None:
     before, after = frauds(0.5), frauds(0.9)
     shard = Shard(before, 0)
-    shard.learner._predict = lambda _: Prediction(True, {False: 0.3, True: 0.7}, 0.7)
+    shard.learner.predict = lambda _: Prediction(True, {False: 0.3, True: 0.7}, 0.7)
     step(shard, Event(source("events", 0, START_MS), START_MS, START_MS, "e", (1.0,)))
     shard = load(after, 0, dump(shard))
     adopt(shard, before)
@@ -223,7 +223,7 @@ def test_an_assumed_label_that_is_confirmed_and_then_corrected_counts_once() -> 
     before = orders(rules)
     after = orders(rules, kpi={"waste": {"unit": "EUR", "costs": {"over": 1, "under": 1}}})
     shard = Shard(before, 0)
-    shard.learner._predict = lambda _: Prediction(value=10.0)
+    shard.learner.predict = lambda _: Prediction(value=10.0)
     step(shard, Event(source("events", 0, START_MS), START_MS, START_MS, "e", (1.0,)))
     step(shard, Tick(0, 1, START_MS + 30_000))
     found = shard.pending.look("e", shard.now_ms)
