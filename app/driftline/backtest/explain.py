@@ -135,8 +135,8 @@ class _Derivation(Recovery):
         found = await super()._snapshots()
         return [one for one in found if one[0].positions.get(self._cause.name, 0) <= self._cause.number]
 
-    async def _restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
-        state = await super()._restore(manifest, frozen)
+    async def restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:
+        state = await super().restore(manifest, frozen)
         self.began = f"the snapshot after slice {manifest.slice_number}"
         return state
 

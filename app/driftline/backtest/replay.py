@@ -221,7 +221,7 @@ class JournalReplay(Recovery):
             return Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
         manifest, frozen = self._start.snapshot
         if self._panel.live is not None:
-            state = await self._restore(manifest, frozen)
+            state = await self.restore(manifest, frozen)
             if state.folder is not None:
                 self._panel.live.served(state.folder.shard)
                 self._panel.live.result.steered = state.folder.shard.frozen

@@ -116,7 +116,7 @@ class _Look(Recovery):
         for manifest, frozen in await self._snapshots():
             text = f"the snapshot after slice {manifest.slice_number} (taken {manifest.taken_at})"
             try:
-                count = await self._slices_after(await self._restore(manifest, frozen))
+                count = await self._slices_after(await self.restore(manifest, frozen))
             except SnapshotError as error:
                 lost = lost or f"{text} cannot be used: {error}"
                 continue

@@ -247,7 +247,7 @@ class Audit(Recovery):
                 fits = self._retained(manifest.positions) and manifest.journal_offset >= self._journal_start
                 if fits and (wanted_ms is None or manifest.taken_ms <= wanted_ms):
                     try:
-                        start = await self._restore(manifest, frozen)
+                        start = await self.restore(manifest, frozen)
                     except SnapshotError:
                         continue
                     where = f"the snapshot after slice {manifest.slice_number}"
