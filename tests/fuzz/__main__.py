@@ -1,7 +1,7 @@
 """Feeds a shard hostile inputs, as many as you like: `python -m tests.fuzz --inputs 1000000 --seed 7` (`make fuzz`).
 
-Pipelines of each task, with and without features of the past, share the inputs; each twin is pickled every few
-thousand. Ends with 0 and what became
+Pipelines of each task, with and without features of the past, with guards, held pairs and KPIs, share the inputs; each
+twin is pickled every few thousand. Ends with 0 and what became
 of the inputs, or with 1 and the seed, the pipeline and the number of the input that broke something.
 """
 
@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.fuzz.hostile import TASKS, Stream, varied
+from tests.fuzz.hostile import KINDS, Stream, varied
 from tests.fuzz.judge import Judge
 
 PICKLE_EVERY = 2_500
@@ -29,7 +29,7 @@ def main() -> int:
     reasons: Counter[str] = Counter()
     slowest_s, fed, life = 0.0, 0, 0
     while fed < asked.inputs:
-        task, seed = TASKS[life % len(TASKS)], asked.seed * 1_000_003 + life
+        task, seed = KINDS[life % len(KINDS)], asked.seed * 1_000_003 + life
         count = min(LIFE, asked.inputs - fed)
         judge = Judge(varied(life), every_schema=False)
         stream = Stream(seed, judge.pipeline)

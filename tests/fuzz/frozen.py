@@ -20,6 +20,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, dump_model, load, load_model
 from tests.core.pickle.test_allowlist import BOMBS, GADGETS, Hook
 from tests.core.state.test_freeze import MODELS, fold, pipeline_of, records
+from tests.support.lived import Life, pipelines
 
 SLOW_S = 20.0  # of CPU, for a state of some ten kilobytes, on a machine at work
 MEMORY_BYTES = 1 << 30  # more than at the beginning
@@ -64,6 +65,10 @@ def main() -> int:
         fold(shard, records(task, 120))
         whole.append((shard.pipeline, dump(shard), dump_model(shard.learner.model)))
         load(shard.pipeline, 0, whole[-1][1])
+    for pipeline in pipelines().values():
+        life = Life(pipeline)
+        life.run(120)
+        whole.append((pipeline, dump(life.shard), dump_model(life.shard.learner.model)))
     common()
     hook = Hook()
     sys.addaudithook(hook)

@@ -7,6 +7,7 @@ labels meet them, early, late and twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 
 import orjson
@@ -16,6 +17,7 @@ from driftline.core.record import Headers, Source, Tick
 from tests.support.small import MODELS, NOW_MS
 
 TASKS = ("binary", "multiclass", "regression", "anomaly")
+KINDS = (*TASKS, "forecast", "series", "recommend", "reco", "guarded", "held back", "priced")
 IDS = 300
 
 _NUMBERS = (
@@ -125,6 +127,27 @@ _WHOLE = (
     b'{"id":1}{"id":2}',
     b'{"id":1,}',
 )
+_COMMANDS = (
+    b'"freeze"', b'"unfreeze"', b'"reset"', b'"review"', b'"review"', b'"review"', b'"release"', b'"drop"',
+    b'"acknowledge"', b'"silence"', b'"snapshot"', b'"load"',
+)  # fmt: skip
+_OF_COMMANDS = {
+    b'"decision"': (b'"approve"', b'"edit"', b'"refuse"'),
+    b'"rung"': (b'"untrained"', b'"range"', b'"step"', b'"unfamiliar"', b'"width"'),
+    b'"value"': (b"0.5", b"1", b"true", b'"a"', b"1e308"),
+    b'"why"': (b'"since"', b'"\\u001b[2J"'),
+    b'"by"': (b'"ann"', b'"\\u202ebob"', b'"' + b"x" * 200 + b'"'),
+    b'"episode"': (b'"p-0-score-e1"', b'"p-0-x-drift-e9"'),
+    b'"for_ms"': (b"0", b"1", b"31536000000"),
+    b'"nonce"': (b'"' + b"a" * 32 + b'"', b'"' + b"b" * 32 + b'"'),
+    b'"sent_ms"': (b"%d" % NOW_MS, b"%d" % (NOW_MS + 10**9), b"%d" % (2**53 - 1)),
+    b'"pipeline"': (b'"p"', b'"q"'),
+    b'"load"': (b'"1700000000000-aaaaaaaa"', b'"9999999999999-aaaaaaaa"'),
+    b'"number"': (b"0", b"1"),
+    b'"count"': (b"1", b"2"),
+    b'"digest"': (b'"' + b"0" * 32 + b'"',),
+    b'"content"': (b'"AAAA"', b'""'),
+}
 _RECORD_TIMES = (-1, 0, 1, NOW_MS, 2**31, 2**41, 2**53, 2**63 - 1)
 
 
@@ -138,7 +161,7 @@ def pipeline(task: str, **sections: object) -> Pipeline:
         "x": {"path": "deep.x", "type": "number"},
         "flag": {"type": "boolean", "missing": "omit"},
     }
-    model = MODELS[task]
+    model = MODELS.get(task, "")
     if task != "anomaly":
         features["word"] = {"type": "string", "missing": "none"}
         model = model.replace("Select('x')", "Select('x', 'flag')")
@@ -172,18 +195,103 @@ def pipeline(task: str, **sections: object) -> Pipeline:
 
 
 def varied(number: int) -> Pipeline:
-    """One pipeline of many: every task, with tight and with generous limits, with times of its own and the record's,
+    """One pipeline of many: every kind, with tight and with generous limits, with times of its own and the record's,
     with and without features of the past."""
-    turn, place = divmod(number, len(TASKS))
-    if turn % 4 == 3:
-        return remembering(TASKS[place])
+    turn, place = divmod(number, len(KINDS))
+    kind = KINDS[place]
+    if turn % 4 == 3 and kind in TASKS:
+        return remembering(kind)
     limits = {"limits": {"string_max": 100_000, "output_bytes_max": 900}} if turn % 2 else {}
-    timed = pipeline(TASKS[place], **limits)
+    timed = pipeline(kind, **limits) if kind in TASKS else newer(kind, **limits)
     if turn % 3 != 2:
         return timed
     document = timed.resolved()
-    document["event"]["time"] = document["label"]["time"] = None
+    for section in ("event", "label"):
+        if document[section]:
+            document[section]["time"] = None
     return parse_pipeline(document)
+
+
+_Y: dict[str, object] = {"path": "deep.y", "type": "number", "missing": "omit"}
+_HELD = {"untrained": {"labels_min": 10, "action": "hold"}, "hold": {"wait": "30s", "then": "last_good", "max": 10}}
+_NEWER: dict[str, dict[str, object]] = {
+    "forecast": {
+        "task": "forecast", "model": "StandardScaler() | LinearRegression()", "metric_by": {"segment": "word"},
+        "forecast": {
+            "by": "who", "target": "y", "step": "1s", "horizons": 3, "season": 3, "window": 50, "series_max": 5,
+        },
+        "guard": {
+            "range": {"min": -9, "max": 9, "action": "hold"}, "step": {"difference_max": 5, "action": "fallback"},
+            "width": {"max": 9, "action": "withhold"}, "fallback": ["seasonal"],
+            "hold": {"wait": "30s", "then": "withhold", "max": 5},
+        },
+    },
+    "series": {
+        "task": "forecast", "model": "time_series.HoltWinters(alpha=0.3, beta=0.1, gamma=0.2, seasonality=3)",
+        "forecast": {
+            "by": ["who", "place"], "target": "y", "step": "1s", "horizons": 3, "season": 3, "window": 50,
+            "transform": "sqrt", "series_max": 5,
+        },
+    },
+    "recommend": {
+        "task": "recommend", "model": "LinearItems(items_max=5, columns_max=6)",
+        "recommend": {"candidates": "items", "slate": 2, "policy": "linucb"},
+    },
+    "reco": {
+        "task": "recommend", "model": "OneHotEncoder() | LinearRegression()",
+        "recommend": {"catalogue": ["a", "b", "c", "d"], "slate": 2, "policy": "softmax", "items_max": 4},
+    },
+    "guarded": {
+        "task": "regression", "model": "Select('x') | StandardScaler() | LinearRegression()",
+        "guard": {
+            **_HELD, "unfamiliar": {"score_max": 0.9, "action": "hold"},
+            "range": {"min": -20, "max": 20, "action": "hold"}, "by": "place", "keys_max": 5,
+            "step": {"ratio_max": 3, "difference_max": 4, "action": "fallback"},
+            "fallback": [{"seasonal": "1h"}, "last_value", {"value": 0}],
+        },
+    },
+    "held back": {
+        "task": "binary", "model": "Select('x') | StandardScaler() | LogisticRegression()",
+        "learning": {"quarantine": {"action": "hold", "wait": "30s", "max": 20}, "freeze_on": ["data_drift"]},
+        "guard": {
+            **_HELD, "share": {"positive_max": 0.3, "window": "2s", "action": "fallback"}, "fallback": ["last_good"],
+        },
+        "metric_span": "10s",
+    },
+    "priced": {
+        "task": "regression", "model": "Select('x') | StandardScaler() | LinearRegression()",
+        "metric_by": {"segment": "word"},
+        "kpi": {"waste": {"unit": "EUR", "costs": {"over": 2, "under": "y"}, "by": "word", "span": "1m", "limit": 9}},
+    },
+}  # fmt: skip
+
+
+def newer(kind: str, **sections: object) -> Pipeline:
+    """A pipeline of one of the newer tasks, or with what guards, holds and prices; every bound is small."""
+    features: dict[str, object] = {"x": {"path": "deep.x", "type": "number", "missing": 0}}
+    word: dict[str, object] = {"type": "string", "missing": "none"}
+    place: dict[str, object] = {"path": "word", "type": "key", "missing": "none"}
+    more: dict[str, dict[str, object]] = {
+        "forecast": {"y": _Y, "word": word}, "series": {"y": _Y}, "recommend": {"items": {"type": "items"}},
+        "reco": {"word": word}, "priced": {"word": word},
+    }  # fmt: skip
+    contexts: dict[str, dict[str, object]] = {
+        "forecast": {"who": "key"}, "series": {"who": "key", "place": place}, "guarded": {"place": place},
+        "priced": {"y": _Y},
+    }  # fmt: skip
+    features = {**({} if kind == "series" else features), **more.get(kind, {})}
+    event = {"id": "id", "time": "at", "features": features, "context": contexts.get(kind, {})}
+    changes: dict[str, object] = {"event": event}
+    document = {**_NEWER[kind], **changes, "decision": None, "drift": "none", **sections}
+    task = str(document.pop("task"))
+    if task == "forecast":
+        document["label"] = None
+    if task == "recommend":
+        document["label"] = {"id": "id", "value": "y", "time": "at", "item": "item", "wait": "20s", "pending_max": 40}
+    if kind == "held back":
+        document |= {"decision": {"threshold": 0.5}}
+        document["drift"] = {"error": "ADWIN(delta=0.5)", "features": {"x": "PageHinkley()"}, "warmup_labels": 20}
+    return pipeline(task, **document)
 
 
 def remembering(task: str) -> Pipeline:
@@ -244,6 +352,7 @@ class Stream:
         self._random = Random(seed)
         self._topics = made_for.topics
         self._remembers = bool(made_for.event.context)
+        self._slates = made_for.recommend is not None
         self._offsets: dict[str, int] = {}
         self._ticks = 0
         self._now_ms = NOW_MS
@@ -261,6 +370,8 @@ class Stream:
             self._ticks += 1
             return "tick", Tick(0, self._ticks, self._now_ms + random.choice((0, 0, 1_000, 100_000, -5_000)))
         kind = "events" if choice < 0.58 else "labels" if choice < 0.96 else "control"
+        if kind == "labels" and self._topics.labels is None:
+            kind = "events"
         topic = str(getattr(self._topics, kind))
         offset = self._offsets.get(topic, 0) + random.choice((1, 1, 1, 2, 1_000))
         self._offsets[topic] = offset
@@ -302,9 +413,7 @@ class Stream:
         """A document whose fields are good, mostly."""
         random = self._random
         if kind == "control":
-            return b'{"command":%s}' % self._mostly(
-                lambda: random.choice((b'"freeze"', b'"unfreeze"', b'"reset"')), _STRINGS
-            )
+            return self._command()
         fields = [
             (b'"id"', self._mostly(self._id, _NUMBERS + _STRINGS)),
             (b'"at"', self._mostly(self._time, _TIMES)),
@@ -325,6 +434,9 @@ class Stream:
             ]
         else:
             fields.append((b'"y"', self._mostly(self._label, _NUMBERS + _STRINGS)))
+        if self._slates:
+            name, good = (b'"items"', self._items) if kind == "events" else (b'"item"', self._item)
+            fields.append((name, self._mostly(good, _STRINGS + _SHAPES)))
         if random.random() < 0.05:
             fields.append(random.choice(fields))
         if random.random() < 0.05:
@@ -332,6 +444,24 @@ class Stream:
         if random.random() < 0.03:
             del fields[random.randrange(len(fields))]
         return b"{" + b",".join(name + b":" + value for name, value in fields) + b"}"
+
+    def _command(self) -> bytes:
+        """A command, with some of what any of them may carry."""
+        random = self._random
+        fields = [(b'"command"', self._mostly(lambda: random.choice(_COMMANDS), _STRINGS))]
+        for name, good in _OF_COMMANDS.items():
+            if random.random() < 0.5:
+                fields.append((name, self._mostly(partial(random.choice, good), _NUMBERS + _STRINGS + _SHAPES)))
+        if random.random() < 0.5:
+            fields.append((b'"event_id"', self._mostly(self._id, _NUMBERS + _STRINGS)))
+        return b"{" + b",".join(name + b":" + value for name, value in fields) + b"}"
+
+    def _item(self) -> bytes:
+        return self._random.choice((b'"a"', b'"b"', b'"c"', b'"d"', b'"e"', b"7"))
+
+    def _items(self) -> bytes:
+        chosen = [self._item() for _ in range(self._random.choice((0, 1, 2, 3, 3, 3, 5, 40)))]
+        return b"[" + b",".join(chosen) + b"]"
 
     def _mostly(self, good: Callable[[], bytes], absurd: tuple[bytes, ...]) -> bytes:
         chance = self._random.random()

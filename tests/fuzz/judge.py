@@ -56,6 +56,7 @@ class Judge:
         self._encode = Encoder(pipeline, 0).encode
         self._bound = pipeline.limits.output_bytes_max + OVERHEAD_BYTES
         self._every_schema = every_schema
+        self._slates = pipeline.recommend is not None
         self._forms: set[object] = set()
         self._outputs = 0
         self._counts: Counter[str] = Counter()
@@ -96,12 +97,16 @@ class Judge:
                 assert [one.reason for one in rejected] == [record.reason]
                 assert len(own) == 1
             case Event():
-                assert len(own) == 1, "an event is scored or rejected, once"
+                seen = self.pipeline.forecast is not None and any(isinstance(one, Outcome) for one in made)
+                assert len(own) == 1 or (seen and not own), "an event is scored or rejected, once"
             case Label():
                 about = [one for one in made if isinstance(one, Outcome) and one.event_id == record.event_id]
-                assert rejected or about or record.event_id in self.shard.early, "a label is lost"
+                waits = record.event_id in self.shard.early or self._slates  # rewards wait for the end of their event's
+                assert rejected or about or waits, "a label is lost"
                 assert len(rejected) <= 1
-            case Control() | Passed():
+            case Control():
+                assert len(own) == len(rejected) <= 1
+            case Passed():
                 assert not own
         for one in rejected:
             assert one.reason in REASONS

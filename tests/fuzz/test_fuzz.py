@@ -39,13 +39,13 @@ from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT
 from driftline.engine.snapshot import read_snapshots
 from driftline.transport.port import Place
-from tests.fuzz.hostile import TASKS, Stream, pipeline, remembering, varied
+from tests.fuzz.hostile import KINDS, TASKS, Stream, newer, pipeline, remembering, varied
 from tests.fuzz.judge import Judge
 from tests.support.small import NOW_MS, event, fold, label, small
 
 SLOW_S = 1.0  # of CPU, for one input
 KEY = KeyRing((b"a key that this deployment has",))
-PIPELINES = {number: varied(number) for number in range(16)}
+PIPELINES = {number: varied(number) for number in range(4 * len(KINDS))}
 
 JSON = st.recursive(
     st.none()
@@ -85,6 +85,17 @@ def test_nothing_that_comes_in_breaks_a_past(task: str) -> None:
     kept = judge.shard.summary()["history"]
     assert all(one["keys"] <= 7 for one in kept.values())
     assert kept["who"]["evicted"] > 0
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(TASKS)))
+def test_nothing_that_comes_in_breaks_what_guards_holds_and_forecasts(kind: str) -> None:
+    judge = Judge(newer(kind), every_schema=False)
+    stream = Stream(3, judge.pipeline)
+    for number in range(1_200):
+        judge.feed(stream.next()[1])
+        if number % 400 == 399:
+            judge.pickle_twin(tried=True)
+    assert judge.reasons["accepted event"] > 200
 
 
 @settings(max_examples=100, deadline=None)

@@ -80,6 +80,29 @@ def _sections() -> dict[str, dict[str, Any]]:
                 "share": {"positive_max": 0.3, "window": "2s", "action": "fallback"}, "fallback": ["last_value"],
             },
         },
+        "held back": {
+            "task": "binary", "label": {**_LABEL, "retract": True},
+            "model": (
+                "(Select('x', 'mean_1h', 'known', 'since') | StandardScaler()) + (Select('word') | OneHotEncoder()) "
+                "| LogisticRegression()"
+            ),
+            "event": {
+                **placed, "features": {
+                    **_PLAIN, "mean_1h": {"history": "mean(x)", "by": "place", "over": "1h"},
+                    "known": {"history": "label_mean", "by": "place", "over": "1h"},
+                    "since": {"history": "since_last", "by": "place"},
+                },
+            },
+            "learning": {"quarantine": {"action": "hold", "wait": "1h"}, "freeze_on": ["label_delay"]},
+            "drift": {
+                **_DRIFT, "error": {"detector": "ADWIN(delta=0.1)", "warning": "ADWIN(delta=0.5)", "reaction": "swap"},
+            }, "metric_span": "10m",
+        },
+        "priced": {
+            "task": "regression", "event": _event(_PLAIN), "model": linear, "label": _LABEL,
+            "kpi": {"waste": {"unit": "EUR", "costs": {"over": 2, "under": "x"}, "span": "1m"}},
+            "drift": {**_DRIFT, "error": {"detector": "ADWIN(delta=0.1)", "reaction": "reset"}},
+        },
         "texts": {
             "task": "multiclass", "event": _event({"body": {"type": "text"}}), "label": _LABEL,
             "model": "TFIDF(on='body') | MultinomialNB()", "drift": {**_DRIFT, "features": {"body": "ADWIN()"}},

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from driftline.codec.encode import Message
 
 FOLDER = Path(__file__).resolve().parents[2] / "schemas"
-NAMES = {"scores": "score", "outcomes": "outcome", "alerts": "alert", "rejected": "rejected"}
+NAMES = {"scores": "score", "outcomes": "outcome", "alerts": "alert", "rejected": "rejected", "review": "review"}
 
 
 @cache

@@ -17,6 +17,7 @@ import pytest
 from msgspec import Struct, structs
 
 from driftline.core.error import SnapshotError
+from driftline.core.guard.quarantine import Pair, Seen
 from driftline.core.pickle.allowlist import OWN
 from driftline.core.river.ahead import Ahead
 from driftline.core.state.form import attributes
@@ -149,6 +150,24 @@ HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "an amount that no entry holds": ("guarded class", lambda shard: shard.kpis.each["loss"].total.known.update(
         false_negative=[1, 10**400, 0]
     )),
+    "a tally of few codes": ("held back", put("quarantine.test.reference", [0.0] * 30)),
+    "a tally below 0": ("held back", put("quarantine.test.reference", [1e6, -1e5] * 16)),
+    "a block that is more than is remembered": ("held back", put("quarantine.test.before", [1e5] * 32)),
+    "prices of few codes": ("held back", put("quarantine.test.gains", [(1.0, 1.0, 1.0)] * 5)),
+    "prices of two shares": ("held back", lambda shard: (
+        put("gains", [(1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.1] * 16)(shard.quarantine.test)
+    )),
+    "labels that are suspect at no rate": ("held back", put("quarantine.test.suspect", True)),
+    "rates of nothing": ("held back", lambda shard: (
+        put("gains", [(1.0, 1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.0] * 16)(shard.quarantine.test)
+    )),
+    "one bet": ("held back", put("quarantine.test.bets", (1.0,))),
+    "a bet that never began": ("held back", put("quarantine.test.begun", [0])),
+    "pairs that wait for ever": ("held back", lambda shard: shard.quarantine.held.append(
+        Pair("o", "e", (0.0,) * 5, True, 5, 5)
+    )),
+    "a pair of no code": ("held back", lambda shard: shard.quarantine.seen.append(Seen(1, 99, (0.0,) * 5, 0))),
+    "a pair of other features": ("held back", lambda shard: shard.quarantine.seen.append(Seen(1, 3, (0.0,), 0))),
     "a vocabulary of few slots": ("texts", lambda shard: put("_slots", bytearray(3))(shard.monitors.watches[0][1])),
     "a warm-up that is a list": ("texts", put("monitors.warmup_labels", [1])),
     "a class counted by a deque": ("texts", lambda shard: shard.classes.update(b=deque([1]))),

@@ -35,6 +35,8 @@ from driftline.core.forecast.board import Board
 from driftline.core.forecast.forecasts import Forecasts
 from driftline.core.forecast.interval import Intervals
 from driftline.core.guard.kept import PARTS, Kept
+from driftline.core.guard.quarantine import Quarantine
+from driftline.core.guard.suspicion import CELLS, MEMORY, RATES, SHARES, Suspicion
 from driftline.core.guard.unfamiliar import TEXTS_MAX
 from driftline.core.metric.account import Account
 from driftline.core.metric.culprit import Errors
@@ -473,6 +475,30 @@ def _loading(loading: Loading, like: Loading | None) -> bool:
     return (loading.how == "under way") == (loading._first is not None)
 
 
+def _suspicion(test: Suspicion, like: Suspicion | None) -> bool:
+    """Tallies of every code, prices of every cell or none, and a bet on every share."""
+    low, high = RATES
+    tallies = (test.reference, test.latest, test.before, test.since)
+    counted = all(len(one) == 2 * CELLS and all(0 <= count <= COUNT_MAX for count in one) for one in tallies)
+    counted = counted and max(sum(test.latest), sum(test.before)) <= MEMORY
+    priced = len(test.rates) == CELLS and len(test.gains) == 2 * CELLS
+    bets = (test.bets, test.begun, *test.gains)
+    return (
+        counted
+        and (priced or not (test.rates or test.gains or test.suspect))
+        and all(low <= rate <= high for rate in test.rates)
+        and all(len(one) == len(SHARES) and all(0 <= number <= COUNT_MAX for number in one) for one in bets)
+        and 0 <= test.flipped <= 1
+        and isfinite(test.reverse)
+        and all(0 <= one <= COUNT_MAX for one in (test.number, test.turn_at, test.oldest, test.newest))
+    )
+
+
+def _quarantine(kept: Quarantine, like: Quarantine | None) -> bool:
+    """What is held is decided some time; what was seen is of a code that there is."""
+    return (kept.deadline_ms is not None or not kept.held) and all(0 <= one.code < 2 * CELLS for one in kept.seen)
+
+
 _RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
     Board: _board,
     Forecasts: _forecasts,
@@ -486,5 +512,7 @@ _RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
     LinearItems: _linear,
     Popularity: _popularity,
     Loading: _loading,
+    Suspicion: _suspicion,
+    Quarantine: _quarantine,
 }
 """By class, what must hold of an object beside its form; see `conform`."""

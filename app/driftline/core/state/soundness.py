@@ -234,10 +234,11 @@ def _check_stakes(stakes: object, layouts: Sequence[Sequence[str]]) -> None:
 
 
 def _check_pairs(shard: Shard) -> None:
-    """Pairs that are held back from learning, and those that may still be undone, have the pipeline's features."""
-    features = len(shard.pipeline.event.names)
-    for pair in (*shard.quarantine.held, *shard.quarantine.recent):
-        _must(len(pair.values) == features, "a pair of other features")
+    """Pairs that are held back from learning, may still be undone or were seen have the pipeline's features."""
+    features, kept = len(shard.pipeline.event.names), shard.quarantine
+    pairs = [*(one.values for one in kept.held), *(one.values for one in kept.recent)]
+    for values in (*pairs, *(one.values for one in kept.seen)):
+        _must(len(values) == features, "a pair of other features")
 
 
 def _check_kpis(shard: Shard) -> None:
