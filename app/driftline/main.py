@@ -18,7 +18,7 @@ from mode import Service
 
 from driftline import __version__
 from driftline.config import Settings, load_pipeline, load_settings
-from driftline.core.error import DriftlineError, InputFileError, SettingsError, UnreachableError
+from driftline.core.error import DriftlineError, SettingsError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.engine.outage import Outage
 from driftline.engine.runner import BACKOFF_S, Start
@@ -32,7 +32,7 @@ from driftline.operate.log_filter import quieten
 from driftline.operate.metric import NotifyCollector, WorkerCollector
 from driftline.operate.notify import Notifier
 from driftline.operate.webhook import Webhook, load_webhooks
-from driftline.web.runbook import HEADERS, runbook_page
+from driftline.web.feed import BoardFeed
 from driftline.web.server import BoundedWeb
 from driftline.web.site import Site
 
@@ -213,7 +213,7 @@ class Host:
             topic_disable_leader=True,
             autodiscover=False,
         )
-        self.app.site = Site(pipeline, settings)
+        self.app.site = Site(pipeline, settings, BoardFeed(pipeline, settings, self._shards))
         host = self
 
         @self.app.service  # Faust makes the instance itself
@@ -236,6 +236,10 @@ class Host:
     def _worker(self) -> Worker | None:
         return self.engine.worker if self.engine is not None else None
 
+    def _shards(self) -> list[int]:
+        """The shards of this worker."""
+        return sorted(self._worker.runners) if self._worker is not None else []
+
     def _add_pages(self) -> None:
         worker = WorkerCollector(lambda: self._worker, lambda: self.engine.outage if self.engine is not None else None)
         notifiers = NotifyCollector(lambda: self.notification.notifiers if self.notification else [])
@@ -244,13 +248,6 @@ class Host:
         @self.app.page("/metrics")
         async def metrics(web: Any, request: Any) -> Any:
             return web.bytes(exposition.page(), content_type=CONTENT_TYPE)
-
-        @self.app.page("/runbook")
-        async def runbook(web: Any, request: Any) -> Any:
-            try:
-                return web.html(runbook_page(), headers=HEADERS)
-            except InputFileError as error:
-                return web.text(f"{error}\n", status=404)
 
         @self.app.page("/health/live")
         async def live(web: Any, request: Any) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 import orjson
 import pytest
 
+from driftline.core.pipeline import AlertKind
 from driftline.web.board import EPISODES_MAX, REVIEWS_MAX, SCORES_MAX, Board, Episode
 from driftline.web.curve import MARKS_MAX, Curve, Point, rows_of
 from driftline.web.record import TEXT_MAX, Alert, Note, Review, Score, fit, plain, read
-from driftline.web.verdict import QUIET_MS, STALLED_MS, Situation, Verdict, verdict_of
+from driftline.web.runbook import runbook_page
+from driftline.web.verdict import QUIET_MS, STALLED_MS, Situation, Verdict, _findings, verdict_of
 from driftline.web.view import sections
 from tests.support.pipelines import pipeline
 
@@ -185,11 +188,12 @@ def test_time_that_goes_back_makes_no_point() -> None:
 
 
 def test_points_name_their_metrics_once() -> None:
-    points = [Point(0, 1, 1, {"a": 1 / 3}, {}), Point(0, 2, 2, {}, {"b": None})]
+    points = [Point(0, 1, 1, {"a": 1 / 3}, {}, {"full": 0.5}), Point(0, 2, 2, {}, {"b": None})]
     packed = rows_of(points)
     assert packed == {
         "names": ["a", "b"],
-        "rows": [[0, 1, 1, [0.333333, None], [None, None]], [0, 2, 2, [None, None], [None, None]]],
+        "more": ["full"],
+        "rows": [[0, 1, 1, [0.333333, None], [None, None], [0.5]], [0, 2, 2, [None, None], [None, None], [None]]],
     }
 
 
@@ -301,18 +305,161 @@ def test_what_changes_between_notes_is_marked() -> None:
     there.take_entry(0, NOW_MS, note(version="2.5", drifts={"loss rise": 1}, guard=guard, frozen=True))
     there.take_entry(0, NOW_MS + 1, note(version="2.6", drifts={"loss rise": 1}, guard=guard, frozen=True))
     assert [(mark.kind, mark.text) for mark in there.marks] == [
-        ("model", "Model generation 2 took over from 1"),
+        ("model", "Model generation 2 took over from 1: the model had no finite answer: back to its last good copy"),
         ("drift", "Drift: loss rise"),
-        ("guard", "The guard acted on 2 predictions"),
         ("model", "Learning was frozen"),
+        ("guard", "The guard acted on 2 predictions (range clip 2)"),
     ]
+
+
+def test_a_model_that_improves_is_no_drift_on_the_curve() -> None:
+    there = board()
+    there.take_entry(0, NOW_MS, note(drifts={"error drift fall": 1}))
+    there.take_entry(0, NOW_MS + 1, note(drifts={"error drift fall": 1, "error drift rise": 1}))
+    assert [mark.kind for mark in there.marks] == ["better", "drift"]
 
 
 def test_trips_in_a_row_are_one_mark() -> None:
     there = board(guard={"tripped": {}})
     for count in range(1, 4):
-        there.take_entry(0, NOW_MS + count, note(guard={"tripped": {"range clip": count}}))
-    assert [mark.text for mark in there.marks] == ["The guard acted on 3 predictions"]
+        guard = {"tripped": {"range clip": count}, "instead": {"last_good": count - 1}}
+        there.take_entry(0, NOW_MS + count, note(guard=guard))
+    (mark,) = there.marks
+    assert mark.text == "The guard acted on 3 predictions (range clip 3; 2 served last good instead)"
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "cause", "text"),
+    [
+        ("2.5", {"counts": {"control_reset": 1}, "commands": ["reset", "ana", 5]}, "reset", "reset by command"),
+        ("2.5", {"counts": {"control_load": 1}, "commands": ["load", "ana", 5]}, "load", "loaded by command (ana)"),
+        (
+            "2.5",
+            {"counts": {"reaction_swap": 1}, "drifts": {"loss rise": 1}},
+            "drift",
+            "drift (loss rise): the model that",
+        ),
+        ("2.5", {"counts": {"quarantine_undone": 90}}, "undone", "suspect labels: back to a copy"),
+        ("2.5", {}, "fallback", "back to its last good copy"),
+        ("0.0", {}, "restart", "began anew"),
+        ("3.5", {"counts": {"control_reset": 1}}, "fallback", "untrained model; the model had no finite answer"),
+    ],
+)
+def test_each_model_says_what_made_it(version: str, changes: dict[str, Any], cause: str, text: str) -> None:
+    there = board(version="1.5")
+    made = {"counts": {}, "drifts": {}, **changes}
+    if "commands" in made:
+        command, by, time_ms = made["commands"]
+        made["commands"] = [{"command": command, "by": by, "time_ms": time_ms}]
+    there.take_entry(0, NOW_MS, note(version=version, **made))
+    first, second = there.versions
+    assert (first.cause, first.generation) == ("unread", "1")
+    assert (second.cause, second.generation) == (cause, version[0])
+    assert text in second.text
+    shown: Any = sections(there, pipeline(), Situation(NOW_MS))["versions"]
+    assert [one["generation"] for one in shown] == [version[0], "1"], "the latest first"
+
+
+def kpi(known: tuple[int, float], waiting: tuple[int, float | None]) -> dict[str, Any]:
+    def part(events: int, total: float | None) -> dict[str, Any]:
+        return {"events": events, "total": total}
+
+    figures = {"known": part(*known), "assumed": part(0, 0), "waiting": part(*waiting), "expired": part(0, 0)}
+    spans = [{"start_ms": 0, "ended": True, **figures}]
+    form = {"unit": "EUR", "better": "lower", "span_ms": 1, "target": None, "limit": 9}
+    return {"loss": {**form, "total": figures, "spans": spans, "by": "country", "by_segment": {"FR": figures}}}
+
+
+def test_what_is_known_of_a_kpi_and_what_is_estimated_stay_apart() -> None:
+    there = Board()
+    there.begin(2)
+    for number in range(2):
+        there.take_entry(number, NOW_MS, note(kpi=kpi((3, 10.0), (2, 4.0))))
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    (shown,) = made["kpis"]
+    for figures in (shown["total"], shown["spans"][0], shown["segments"][0]):
+        assert (figures["known"], figures["waiting"], figures["expired"]) == ([6, 20.0], [4, 8.0], [0, 0.0])
+    assert (shown["bounds"]["limit"], shown["judged"]) == (9, False)
+    assert there.fresh[0].more["known loss"] == 10.0
+    assert there.fresh[0].more["waiting loss"] == 4.0
+    assert "expired loss" not in there.fresh[0].more, "no event, no curve"
+
+
+def test_where_no_one_can_estimate_there_is_no_estimate() -> None:
+    there = Board()
+    there.begin(2)
+    there.take_entry(0, NOW_MS, note(kpi=kpi((3, 10.0), (2, 4.0))))
+    there.take_entry(1, NOW_MS, note(kpi=kpi((3, 10.0), (2, None))))
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    assert made["kpis"][0]["total"]["waiting"] == [4, None]
+
+
+# -- what was done, and what to do
+
+
+def test_what_is_wrong_comes_with_what_was_done_and_what_to_do() -> None:
+    there = board(version="1.5", known=5)
+    there.take_alert(0, NOW_MS, alert())
+    assert look(there).done == ["No one and nothing changed the model: it goes on learning."]
+    changed = {"version": "2.5", "counts": {"reaction_reset": 1}, "drifts": {"loss rise": 1}, "frozen": True}
+    there.take_entry(0, NOW_MS + 1, note(episodes=["cards-0-loss-e7"], **changed))
+    found = look(there)
+    assert found.done == [
+        "New model on shard 0: drift (loss rise): an untrained model took over.",
+        "Learning is frozen on shard 0.",
+    ]
+    assert [step.section for step in found.steps] == ["learning-frozen", "concept-drift"]
+
+
+def test_who_acknowledged_an_alert_is_said_and_it_asks_for_nothing_more() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert(acknowledged=True, acknowledged_by="ana"))
+    assert look(there).done[-1] == "ana acknowledged it."
+    assert not look(there).steps
+
+
+def test_every_kind_of_alert_and_every_fault_has_a_section_of_the_runbook() -> None:
+    anchors = set(re.findall(r' id="([^"]+)"', runbook_page()))
+    for kind in get_args(AlertKind):
+        there = board()
+        there.take_alert(0, NOW_MS, alert(kind=kind))
+        (step,) = look(there).steps
+        assert step.section in anchors, kind
+    there = board(frozen=True, full=0.9)
+    there.take_members([], NOW_MS)
+    there.take_ends({0: {"events": 20_000}})
+    there.take_review(Review(output_id="e-0-1-5", event_id=1, state="held"))
+    asked = [one.step for one in _findings(there, Situation(NOW_MS + STALLED_MS, away_ms=None))]
+    asked += [one.step for one in _findings(there, Situation(NOW_MS, away_ms=NOW_MS))]
+    assert {step.section for step in asked if step is not None} == {
+        "no-worker", "worker-not-ready", "shard-full", "learning-frozen", "lag-grows", "reviews-wait",
+        "kafka-unavailable",
+    }  # fmt: skip
+    assert {step.section for step in asked if step is not None} <= anchors
+
+
+def test_a_broker_that_names_no_members_leaves_the_worker_of_the_page() -> None:
+    there = Board()
+    there.begin(2)
+    there.take_entry(0, NOW_MS, note())
+    there.take_members([("process 7", "here", (0,))], NOW_MS, whole=False)
+    assert look(there).level == "good", "who has the other shard is not known"
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    assert (made["workers"]["whole"], made["workers"]["first"][0]["shards"]) == (False, (0,))
+    there.take_members([("worker-a", "10.0.0.1", (0, 1))], NOW_MS)
+    made = sections(there, pipeline(), Situation(NOW_MS))
+    assert [one["name"] for one in made["workers"]["first"]] == ["worker-a"]
+    assert not there.marks, "no one came or left"
+
+
+def test_events_without_labels_are_worth_a_word() -> None:
+    there = Board()
+    there.begin(1)
+    for second in range(90):
+        labels = {"joined": min(second, 20)}
+        there.take_entry(0, NOW_MS + second * 1_000, note(counts={"scored": 100 * second}, labels=labels))
+    found = look(there, now_ms=NOW_MS + 90_000)
+    assert [(one.text, one.since_ms) for one in found.also] == [("Events come, and no labels.", NOW_MS + 20_000)]
 
 
 def test_a_decision_takes_its_review_away() -> None:

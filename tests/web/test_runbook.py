@@ -7,6 +7,7 @@ from typing import get_args
 
 from driftline.core.pipeline import AlertKind
 from driftline.web.runbook import render, runbook_page
+from driftline.web.site import FILES
 
 
 def test_every_kind_of_alert_has_its_anchor() -> None:
@@ -18,7 +19,7 @@ def test_all_links_lead_somewhere() -> None:
     page = runbook_page()
     ids = set(re.findall(r' id="([^"]+)"', page))
     for address in re.findall(r'href="([^"]+)"', page):
-        assert address.startswith("https://") or (address[0] == "#" and address[1:] in ids), address
+        assert address.startswith("https://") or address in FILES or (address[0] == "#" and address[1:] in ids), address
 
 
 def test_markup_in_the_text_is_escaped() -> None:

@@ -78,7 +78,7 @@ async def frames(answer: aiohttp.ClientResponse, count: int) -> list[tuple[str, 
     return found
 
 
-@pytest.mark.parametrize("path", [*FILES, "/api/about", "/api/state"])
+@pytest.mark.parametrize("path", [*FILES, "/runbook", "/api/about", "/api/state"])
 async def test_every_answer_keeps_the_page_to_itself(client: Client, path: str) -> None:
     answer = await client.get(path)
     assert answer.status == 200
@@ -88,6 +88,20 @@ async def test_every_answer_keeps_the_page_to_itself(client: Client, path: str) 
     policy = answer.headers["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
+
+
+async def test_so_does_what_is_no_page(client: Client) -> None:
+    for method, path, status in (("GET", "/nothing", 404), ("PUT", "/api/action", 405), ("POST", "/", 405)):
+        answer = await client.request(method, path)
+        assert answer.status == status
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+
+
+async def test_the_runbook_is_a_page_of_the_same_rules(client: Client) -> None:
+    answer = await client.get("/runbook")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "<style" not in await answer.text(), "its policy allows no style within"
+    assert (await client.get("/runbook", headers={"Host": "evil.example"})).status == 403
 
 
 async def test_a_file_that_a_browser_has_is_not_sent_again(client: Client) -> None:
@@ -218,7 +232,10 @@ def test_the_files_ask_no_other_host_and_run_nothing_inline() -> None:
     page = (folder / "page.html").read_text("utf-8")
     assert not re.search(r"\son\w+=|<style|style=|javascript:", page)
     assert all('src="/static/' in tag for tag in re.findall(r"<script[^>]*>", page))
-    for name in ("page.html", "page.css", "page.js", "chart.js"):
+    for name in (
+        "page.html",
+        *(name for name, kind in FILES.values() if kind in ("text/css", "text/javascript") and "/" not in name),
+    ):
         text = (folder / name).read_text("utf-8")
         assert not re.search(r"https?://[\w.]+|url\(|@import", text), name
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), name

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from driftline.core.place import topic_of
+from driftline.web.change import Version, first_version, marks_of, next_version, trips_between, version_mark
 from driftline.web.curve import MARKS_MAX, POINTS_MAX, POINTS_MIN, Curve, Mark, Point, point_of
-from driftline.web.record import ID_MAX, NAME_MAX, NUMBER_MAX, Alert, Command, Note, Review, Score, cut
+from driftline.web.record import ID_MAX, NAME_MAX, NUMBER_MAX, Alert, Command, Guard, Note, Review, Score, cut
 
 EPISODES_MAX = 200
 REVIEWS_MAX = 1_000
 SCORES_MAX = 30
 RATES_MAX = 240  # looks at the counts of a shard
 RATE_MS = 15_000  # span over which events a second are counted
+VERSIONS_MAX = 100
 WORKERS_MAX = 50
 GONE_MAX = 5  # workers that left and are still shown
 ENDED_MS = 5_000  # so long after an alert, a journal that does not know its episode means that it is over
@@ -37,6 +39,7 @@ class Shard:
         note: the last one; None before it.
         noted_ms: when that was written.
         moved_ms: when the last journal entry was written.
+        labelled_ms: when labels were last seen to come; 0 before any.
         behind: records between its positions and the ends of its inputs, by topic; empty while not known.
         counts: looks at how many events and labels it had: wall time, events, labels.
     """
@@ -46,6 +49,7 @@ class Shard:
     noted_ms: int = 0
     moved_ms: int = 0
     behind: dict[str, int] = field(default_factory=dict)
+    labelled_ms: int = 0
     counts: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=RATES_MAX))
     curve: Curve = field(default_factory=lambda: Curve(POINTS_MIN))
 
@@ -109,8 +113,10 @@ class Board:
         episodes: by name; the one that was heard of last comes last.
         reviews: those that wait for a person, by id of the event.
         decided: how many were decided since the board began.
+        versions: of all shards' models, as they came.
         fresh: points that are new since they were last taken.
         workers: by their name in the group; None while the broker has not said.
+        whole: they are all there are.
         reading: it is given history, whose topics come side by side; `settle` ends that.
     """
 
@@ -122,10 +128,14 @@ class Board:
         self.decided = 0
         self.scores: deque[Score] = deque(maxlen=SCORES_MAX)
         self.marks: deque[Mark] = deque(maxlen=MARKS_MAX)
+        self.versions: deque[Version] = deque(maxlen=VERSIONS_MAX)
         self.fresh: list[Point] = []
         self.workers: dict[str, Worker] | None = None
+        self.whole = True
         self._commands: set[tuple[str, str, int]] = set()
-        self._tripped: dict[int, Mark] = {}  # the last mark of the guard, by shard
+        self._tripped: dict[
+            int, tuple[Mark, Guard | None]
+        ] = {}  # by shard: the guard's last mark, its counts before it
 
     def begin(self, shards: int) -> None:
         """A pipeline of so many shards."""
@@ -135,7 +145,7 @@ class Board:
 
     def keep(self, old: Board) -> None:
         """Take over from another board what no topic has."""
-        self.workers, self.scores, self.decided = old.workers, old.scores, old.decided
+        self.workers, self.whole, self.scores, self.decided = old.workers, old.whole, old.scores, old.decided
         for mark in old.marks:
             if mark.kind in ("worker", "kafka"):
                 self.marks.append(mark)
@@ -166,10 +176,14 @@ class Board:
         shard.moved_ms = max(shard.moved_ms, wall_ms)
         if note is None:
             return
-        if shard.note is not None:
+        if shard.note is None:
+            self.versions.append(first_version(number, note, wall_ms))
+        else:
             self._compare(shard, shard.note, note, wall_ms)
         shard.note, shard.noted_ms = note, wall_ms
         labels = sum(note.labels.get(fate, 0) for fate in ("joined", "orphan", "late", "duplicate", "rejected"))
+        if labels > (shard.counts[-1][2] if shard.counts else 0):
+            shard.labelled_ms = wall_ms
         shard.counts.append((wall_ms, note.counts.get("scored", 0), labels))
         for command in note.commands:
             self._take_command(command)
@@ -180,31 +194,24 @@ class Board:
 
     def _compare(self, shard: Shard, old: Note, new: Note, wall_ms: int) -> None:
         """Mark what changed between two notes."""
-        at, number = new.watermark_ms, shard.number
-        generation, before = new.version.partition(".")[0], old.version.partition(".")[0]
-        if generation != before and before:
-            text = f"Model generation {cut(generation, 20)} took over from {cut(before, 20)}"
-            self.marks.append(Mark("model", text, wall_ms, at, number))
-        grown = [name for name, count in new.drifts.items() if count > old.drifts.get(name, 0)]
-        if grown:
-            text = f"Drift: {'; '.join(cut(name, NAME_MAX) for name in grown[:4])}"
-            self.marks.append(Mark("drift", text, wall_ms, at, number))
-        tripped = sum(new.guard.tripped.values()) if new.guard is not None else 0
-        trips = tripped - (sum(old.guard.tripped.values()) if old.guard is not None else 0)
-        if trips > 0:
-            self._trip(trips, wall_ms, at, number)
-        if new.frozen != old.frozen:
-            text = "Learning was frozen" if new.frozen else "Learning goes on"
-            self.marks.append(Mark("model", text, wall_ms, at, number))
+        version = next_version(shard.number, old, new, wall_ms)
+        if version is not None:
+            self.versions.append(version)
+            self.marks.append(version_mark(version, old))
+        self.marks.extend(marks_of(shard.number, old, new, wall_ms))
+        if trips_between(old.guard, new.guard)[0]:
+            self._trip(shard.number, old, new, wall_ms)
 
-    def _trip(self, trips: int, wall_ms: int, at: int | None, number: int) -> None:
+    def _trip(self, number: int, old: Note, new: Note, wall_ms: int) -> None:
         """Mark trips of the guard; those that follow each other soon are one mark."""
+        before = old.guard
         last = self._tripped.get(number)
-        if last is not None and wall_ms - last.wall_ms < TRIPS_TOGETHER_MS and last in self.marks:
-            trips = min(trips + last.count, NUMBER_MAX)
-            self.marks.remove(last)
-        text = f"The guard acted on {trips:,} prediction{'s' * (trips != 1)}"
-        mark = self._tripped[number] = Mark("guard", text, wall_ms, at, number, count=trips)
+        if last is not None and wall_ms - last[0].wall_ms < TRIPS_TOGETHER_MS and last[0] in self.marks:
+            self.marks.remove(last[0])
+            before = last[1]
+        count, text = trips_between(before, new.guard)
+        mark = Mark("guard", text, wall_ms, new.watermark_ms, number, count=min(count, NUMBER_MAX))
+        self._tripped[number] = mark, before
         self.marks.append(mark)
 
     def _take_command(self, command: Command) -> None:
@@ -281,8 +288,16 @@ class Board:
                 behind[topic_of(name)] = behind.get(topic_of(name), 0) + left
             shard.behind = behind
 
-    def take_members(self, members: Iterable[tuple[str, str, Sequence[int]]], now_ms: int) -> None:
-        """Who is in the workers' group now: name, host and shards of each."""
+    def take_members(
+        self, members: Iterable[tuple[str, str, Sequence[int]]], now_ms: int, *, whole: bool = True
+    ) -> None:
+        """Who is in the workers' group now: name, host and shards of each.
+
+        Args:
+            whole: those are all; else the broker does not say, and it is the worker of this page alone.
+        """
+        if whole is not self.whole:
+            self.workers, self.whole = None, whole
         first = self.workers is None
         workers = self.workers = self.workers or {}
         there = set()

@@ -7,12 +7,12 @@ curve keeps its whole span, and is finest where it is newest.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from driftline.web.record import NAME_MAX, NAMES_MAX, Note, cut
+from driftline.web.record import NAME_MAX, NAMES_MAX, PARTS, Note, Sum, cut
 
 POINTS_MAX = 6_000  # of all shards
 POINTS_MIN = 200  # of a shard, however many there are
@@ -27,6 +27,7 @@ class Point(Struct, frozen=True, gc=False):
         time_ms: event time (the watermark).
         wall_ms: when the note was written.
         window, total: values by metric.
+        more: other series by name: `PART NAME` of each KPI, and those of `_LOAD`.
     """
 
     shard: int
@@ -34,13 +35,14 @@ class Point(Struct, frozen=True, gc=False):
     wall_ms: int
     window: dict[str, float | None]
     total: dict[str, float | None]
+    more: dict[str, float | None] = {}
 
 
 class Mark(Struct, frozen=True, gc=False):
     """Something that happened: on the curve, and in the list of what happened.
 
     Args:
-        kind: `alert`, `resolved`, `drift`, `model`, `guard`, `command`, `worker` or `kafka`.
+        kind: `alert`, `resolved`, `drift`, `better`, `model`, `guard`, `command`, `worker` or `kafka`.
         time_ms: event time; None where it has none.
         wall_ms: when it was written or noticed.
     """
@@ -70,7 +72,7 @@ class Curve:
         """Take the next one; whether it is one: time must go on, or the numbers change."""
         last = self.points[-1] if self.points else None
         if last is not None and point.time_ms <= last.time_ms:
-            if point.time_ms < last.time_ms or (point.window, point.total) == (last.window, last.total):
+            if point.time_ms < last.time_ms or _values_of(point) == _values_of(last):
                 return False
             self.points[-1] = point
             return True
@@ -93,25 +95,52 @@ def point_of(shard: int, wall_ms: int, note: Note) -> Point | None:
     if note.watermark_ms is None or abs(note.watermark_ms) > 2**53:
         return None
     total = note.metrics or (note.forecast.metrics if note.forecast is not None else {})
-    return Point(shard, note.watermark_ms, wall_ms, _values(note.window_metrics), _values(total))
+    return Point(shard, note.watermark_ms, wall_ms, _values(note.window_metrics), _values(total), _more(note))
+
+
+def _more(note: Note) -> dict[str, float | None]:
+    """What else has a curve: each KPI in total, labels, and how full the shard is."""
+    more: dict[str, float | None] = {
+        "coverage": note.coverage,
+        "delay": note.label_delay_ms.get("0.5"),
+        "waiting": note.pending,
+        "full": note.full,
+    }
+    for name, kpi in list(note.kpi.items())[:NAMES_MAX]:
+        for part in PARTS:
+            one: Sum = getattr(kpi.total, part)
+            if one.events:
+                more[f"{part} {cut(name, NAME_MAX)}"] = one.total
+    return more
+
+
+def _values_of(point: Point) -> tuple[dict[str, float | None], ...]:
+    return point.window, point.total, point.more
 
 
 def _values(metrics: dict[str, float | None]) -> dict[str, float | None]:
     return {cut(name, NAME_MAX): value for name, value in list(metrics.items())[:NAMES_MAX] if name != "label_count"}
 
 
-def rows_of(points: Iterable[Point]) -> dict[str, Any]:
-    """Points as the page gets them: the metrics' names once, and for each point shard, times and values by name.
+def _names(points: Sequence[Iterable[str]]) -> list[str]:
+    """The names of the series, in the order in which they were met; of too many those of the latest points."""
+    latest = list(dict.fromkeys(name for names in reversed(points) for name in names))
+    kept = set(latest[:NAMES_MAX])
+    return list(dict.fromkeys(name for names in points for name in names if name in kept))
 
-    A pipeline's metrics are few and the same at every point. Whoever else writes points may name others at each: of all
+
+def rows_of(points: Iterable[Point]) -> dict[str, Any]:
+    """Points as the page gets them: the series' names once, and for each point shard, times and values by name.
+
+    A pipeline's series are few and the same at every point. Whoever else writes points may name others at each: of all
     names the latest `NAMES_MAX` are kept.
     """
     points = list(points)
-    latest = list(dict.fromkeys(name for point in reversed(points) for name in (*point.window, *point.total)))
-    kept = set(latest[:NAMES_MAX])
-    names = list(dict.fromkeys(name for point in points for name in (*point.window, *point.total) if name in kept))
+    names = _names([(*point.window, *point.total) for point in points])
+    more = _names([tuple(point.more) for point in points])
     return {
         "names": names,
+        "more": more,
         "rows": [
             [
                 point.shard,
@@ -119,6 +148,7 @@ def rows_of(points: Iterable[Point]) -> dict[str, Any]:
                 point.wall_ms,
                 [_rounded(point.window.get(name)) for name in names],
                 [_rounded(point.total.get(name)) for name in names],
+                [_rounded(point.more.get(name)) for name in more],
             ]
             for point in points
         ],

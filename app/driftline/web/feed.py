@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +25,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name
 from driftline.engine.trust import name_of
 from driftline.kafka.client import client_options
-from driftline.kafka.follow import Follower, Seen, follow
+from driftline.kafka.follow import Follower, Member, Seen, follow
 from driftline.transport.port import Place
 from driftline.web.board import Board
 from driftline.web.record import Alert, Note, Review, Score, fit, read
@@ -49,7 +51,7 @@ class BoardFeed:
     """See the module.
 
     Args:
-        away: since when Kafka has not answered this worker's engine; None while it does.
+        shards: of this worker's engine, for brokers that do not name the members of a group.
         clock: wall time in ms.
 
     Attributes:
@@ -57,11 +59,17 @@ class BoardFeed:
         loaded: the history has been read.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: Settings, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: Settings,
+        shards: Callable[[], Sequence[int]] = tuple,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         self.board = Board()
         self.loaded = False
         self._pipeline, self._settings = pipeline, settings
-        self._clock = clock or _now_ms
+        self._shards, self._clock = shards, clock or _now_ms
         self._away_ms: int | None = None
         self._trouble = ""
         self._layout = Layout(1)
@@ -152,7 +160,13 @@ class BoardFeed:
         members = await follower.members(f"driftline-{pipeline.name}", pipeline.topics.journal)
         if members is not None:
             board.take_members(members, self._clock())
+        elif board.workers is None or not board.whole:
+            board.take_members([self._ours()], self._clock(), whole=False)
         await follower.glance(SCORES_BACK)
+
+    def _ours(self) -> Member:
+        """The worker of this page."""
+        return Member(f"process {os.getpid()}", socket.gethostname(), tuple(self._shards()))
 
     async def _take(self, board: Board, seen: Sequence[Seen]) -> None:
         """Take in some records, with pauses for the engine."""

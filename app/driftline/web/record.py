@@ -24,6 +24,7 @@ EVIDENCE_BYTES_MAX = 4_096
 EVIDENCE_LEVELS_MAX = 20  # of lists and mappings in each other: JSON is written some 250 deep, with what is around it
 
 RECORD_BYTES_MAX = 64 * 1024  # larger ones are not shown
+PARTS = ("known", "assumed", "waiting", "expired")  # of a KPI: known, and estimated, never added up
 ID_MAX = 2_000  # characters of an id or an episode that commands can name
 
 T = TypeVar("T")
@@ -55,6 +56,44 @@ class Ahead(Struct):
     metrics: dict[str, float | None] = {}
 
 
+class Sum(Struct):
+    """How many events, and what they came to; None where no one can say."""
+
+    events: Number = 0
+    total: float | None = None
+
+
+class Account(Struct):
+    """The figures of a part of the events."""
+
+    known: Sum
+    assumed: Sum
+    waiting: Sum
+    expired: Sum
+    lacking: Few = {}
+
+
+class Span(Account, kw_only=True):
+    """The figures of a span of event time."""
+
+    start_ms: Number
+    ended: bool
+
+
+class Kpi(Struct):
+    """A KPI in the note of a journal entry, as far as it is shown."""
+
+    unit: str
+    better: str
+    span_ms: Number
+    total: Account
+    spans: list[Span]
+    target: float | None = None
+    limit: float | None = None
+    by: str = ""
+    by_segment: dict[str, Account] = {}
+
+
 class Note(Struct):
     """The numbers of a shard, from its journal; see `engine.note`."""
 
@@ -76,6 +115,7 @@ class Note(Struct):
     full: float | None = None
     guard: Guard | None = None
     forecast: Ahead | None = None
+    kpi: dict[str, Kpi] = {}
     commands: list[Command] = []
     loading: tuple[Number, Number] | None = None
 

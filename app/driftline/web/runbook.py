@@ -17,22 +17,7 @@ from markdown_it.token import Token
 
 from driftline.core.error import InputFileError
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 _INSTALLED = PurePosixPath("share/driftline/docs/runbook.md")
-_STYLE = """\
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
-h2 { margin-top: 2.5rem; border-top: 1px solid #8886; padding-top: 1rem }
-:target { background: #fd03 }
-code { font: 0.9em ui-monospace, monospace; overflow-wrap: anywhere }
-table { border-collapse: collapse; display: block; overflow-x: auto }
-th, td { border: 1px solid #8886; padding: 0.3rem 0.6rem; text-align: left; vertical-align: top }
-"""
 
 
 def slug_of(title: str) -> str:
@@ -70,7 +55,7 @@ def render(text: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Driftline runbook</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main>{page}</main></body></html>"
+        f'<link rel="stylesheet" href="/static/runbook.css"></head><body><main>{page}</main></body></html>'
     )
 
 

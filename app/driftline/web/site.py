@@ -27,6 +27,7 @@ from driftline.web.action import carry_out
 from driftline.web.explanation import Explainer
 from driftline.web.feed import BoardFeed
 from driftline.web.record import ID_MAX
+from driftline.web.runbook import runbook_page
 from driftline.web.stream import Stream
 from driftline.web.view import about
 
@@ -39,8 +40,8 @@ WRITE_S = 30.0  # until a page must have read what it was sent
 FILES: Final = {
     "/": ("page.html", "text/html"),
     "/static/page.css": ("page.css", "text/css"),
-    "/static/page.js": ("page.js", "text/javascript"),
-    "/static/chart.js": ("chart.js", "text/javascript"),
+    **{f"/static/{name}.js": (f"{name}.js", "text/javascript") for name in ("part", "chart", "act", "show", "page")},
+    "/static/runbook.css": ("runbook.css", "text/css"),
     "/static/uplot/uPlot.js": ("uplot/uPlot.iife.min.js", "text/javascript"),
     "/static/uplot/uPlot.css": ("uplot/uPlot.min.css", "text/css"),
     "/static/uplot/LICENSE": ("uplot/LICENSE", "text/plain"),
@@ -96,28 +97,32 @@ class Site:
         folder = resources.files("driftline.web") / "static"
         for path, (name, kind) in FILES.items():
             app.router.add_get(path, self._guarded(_file((folder / name).read_bytes(), kind)))
+        app.router.add_get("/runbook", self._guarded(self._runbook))
         app.router.add_get("/api/about", self._guarded(_own(self._about)))
         app.router.add_get("/api/state", self._guarded(_own(self._state)))
         app.router.add_get("/api/stream", self._guarded(_own(self._events)))
         app.router.add_post("/api/action", self._guarded(_own(self._act)))
         app.router.add_post("/api/explain", self._guarded(_own(self._explain)))
+        app.on_response_prepare.append(_add_headers)
         app.on_shutdown.append(self._close)
 
     def _guarded(self, handler: Handler) -> Handler:
-        """A handler whose answers have the headers that keep a page to itself."""
+        """A handler of requests that may see the pages."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            answer = await handler(request) if self._is_ours(request) else _refused()
-            if not answer.prepared:
-                for name, value in HEADERS.items():
-                    answer.headers.setdefault(name, value)
-            return answer
+            return await handler(request) if self._is_ours(request) else _refused()
 
         return guarded
 
     def _is_ours(self, request: web.Request) -> bool:
         """Whether a request names this machine as its host, where the pages are for this machine only."""
         return self._hosts is None or _name(request.headers.get("Host", "")) in self._hosts
+
+    async def _runbook(self, request: web.Request) -> web.Response:
+        try:
+            return web.Response(text=runbook_page(), content_type="text/html")
+        except InputFileError as error:
+            return web.Response(text=f"{error}\n", status=404)
 
     async def _about(self, request: web.Request) -> web.Response:
         version = versions()["app"]
@@ -130,7 +135,7 @@ class Site:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if self.stream.pages >= PAGES_MAX:
             return _problem(503, f"{PAGES_MAX} pages are open; close one")
-        answer = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         frames = self.stream.frames()
         try:
@@ -270,6 +275,13 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputFileError("send a JSON object")
     return document
+
+
+async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:
+    """Whatever the worker's server answers, faults and other pages than these too, has the headers."""
+    for name, value in HEADERS.items():
+        if name != "Cache-Control" or name not in answer.headers:
+            answer.headers[name] = value
 
 
 def _problem(status: int, text: str) -> web.Response:

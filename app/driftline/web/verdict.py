@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from driftline.core.wording import percent
 from driftline.engine.fullness import FULL
+from driftline.web.advice import Step, done_of, steps_of
 from driftline.web.board import CRITICAL, Board, Episode, Shard
 from driftline.web.record import cut
 
@@ -44,22 +45,26 @@ class Finding(Struct, frozen=True):
     Args:
         since_ms: wall time; None where that is not known.
         place: section of the page that has more of it.
+        step: what to do about it.
     """
 
     level: Level
     text: str
     since_ms: int | None = None
     place: str = ""
+    step: Step | None = None
 
 
 class Verdict(Struct, frozen=True):
-    """The sentence, and what else there is to say."""
+    """The sentence, and what else there is to say: what was done about it, and what to do."""
 
     level: Level
     text: str
     since_ms: int | None
     place: str
     also: Sequence[Finding]
+    done: Sequence[str] = ()
+    steps: Sequence[Step] = ()
 
 
 def verdict_of(board: Board, situation: Situation) -> Verdict:
@@ -67,18 +72,23 @@ def verdict_of(board: Board, situation: Situation) -> Verdict:
     found = sorted(_findings(board, situation), key=lambda one: _RANK[one.level])
     if found and found[0].level != "good":
         first = found[0]
-        return Verdict(first.level, first.text, first.since_ms, first.place, found[1:])
-    ended = [one.wall_ms for one in board.episodes.values() if not one.is_open]
-    return Verdict("good", "All is well.", max(ended, default=None), "", found)
+        there = _open(board)
+        steps = steps_of((one.step for one in found), there)
+        return Verdict(first.level, first.text, first.since_ms, first.place, found[1:], done_of(board, there), steps)
+    ended = max((one for one in board.episodes.values() if not one.is_open), key=lambda one: one.wall_ms, default=None)
+    done = [f"Last alert: {cut(ended.alert.sentence)}"] if ended is not None else []
+    return Verdict("good", "All is well.", ended.wall_ms if ended is not None else None, "", found, done)
 
 
+_UNFREEZE = Step("`driftline control -p FILE unfreeze` lets it learn again.", "learning-frozen")
 _RANK: dict[Level, int] = {"bad": 0, "waiting": 1, "warning": 2, "good": 3}
 
 
 def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     if situation.away_ms is not None:
         text = "Kafka does not answer. Nothing is scored until it does, and nothing is lost; what is below is old."
-        yield Finding("bad", text, situation.away_ms, "workers")
+        step = Step("Bring Kafka or the network back; the workers go on by themselves.", "kafka-unavailable")
+        yield Finding("bad", text, situation.away_ms, "workers", step)
     elif situation.trouble:
         yield Finding("bad", f"The topics cannot be read: {situation.trouble}", None, "workers")
     elif not situation.loaded:
@@ -92,27 +102,31 @@ def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     yield from _shards(board, situation.now_ms)
     if board.reviews:
         waiting = f"{len(board.reviews):,} prediction{'s wait' if len(board.reviews) > 1 else ' waits'}"
-        yield Finding("warning", f"{waiting} for a decision.", None, "reviews")
+        step = Step("Decide about them, before the deadline does.", "reviews-wait")
+        yield Finding("warning", f"{waiting} for a decision.", None, "reviews", step)
 
 
 def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
     """Shards that nobody has, and shards that do not move."""
     workers = board.workers
-    if workers is not None:
+    if workers is not None and board.whole:
         here = [one for one in workers.values() if one.gone_ms is None]
         gone = [one.gone_ms for one in workers.values() if one.gone_ms is not None]
         owned = {number for one in here for number in one.shards}
         alone = [number for number in board.shards if number not in owned]
         if not here:
-            yield Finding("bad", "No worker runs: nothing is scored.", max(gone, default=None), "workers")
+            text, step = "No worker runs: nothing is scored.", Step("Start a worker.", "no-worker")
+            yield Finding("bad", text, max(gone, default=None), "workers", step)
         elif alone:
             text = f"{_named(alone)} no worker: {'their' if len(alone) > 1 else 'its'} events wait."
-            yield Finding("bad", text, max(gone, default=None), "workers")
+            step = Step("Wait a minute for another worker to take over; else start one.", "no-worker")
+            yield Finding("bad", text, max(gone, default=None), "workers", step)
     for shard in board.shards.values():
         behind = sum(shard.behind.values())
         if behind and shard.moved_ms and now_ms - shard.moved_ms > STALLED_MS:
             text = f"Shard {shard.number} does not move, with {behind:,} records to read."
-            yield Finding("bad", text, shard.moved_ms, "workers")
+            step = Step("Look at the log of its worker, and at `/health/ready`.", "worker-not-ready")
+            yield Finding("bad", text, shard.moved_ms, "workers", step)
 
 
 def _named(shards: Sequence[int]) -> str:
@@ -122,8 +136,7 @@ def _named(shards: Sequence[int]) -> str:
 
 def _alerts(board: Board) -> Iterator[Finding]:
     """Open episodes, the worst and then the latest first; several are one sentence and a count."""
-    there = [one for one in board.episodes.values() if one.is_open]
-    there.sort(key=lambda one: (one.alert.severity != CRITICAL, -one.opened_wall_ms))
+    there = _open(board)
     for severity in (True, False):
         ours = [one for one in there if (one.alert.severity == CRITICAL) is severity]
         if ours:
@@ -131,6 +144,12 @@ def _alerts(board: Board) -> Iterator[Finding]:
             more = f" And {rest} more {'critical ' * severity}alert{'s' * (rest > 1)}." if rest else ""
             text = f"{cut(ours[0].alert.sentence)}{_answered(ours[0])}{more}"
             yield Finding("bad" if severity else "warning", text, ours[0].opened_wall_ms, "episodes")
+
+
+def _open(board: Board) -> list[Episode]:
+    """Open episodes, the worst and then the latest first."""
+    there = [one for one in board.episodes.values() if one.is_open]
+    return sorted(there, key=lambda one: (one.alert.severity != CRITICAL, -one.opened_wall_ms))
 
 
 def _answered(episode: Episode) -> str:
@@ -148,15 +167,18 @@ def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
             continue
         if note.full is not None and note.full >= FULL:
             text = f"Shard {shard.number} is {percent(min(note.full, 1.0))} full and will fall behind."
-            yield Finding("warning", text, None, "workers")
+            step = Step("Give its worker a core of its own, or simplify the model.", "shard-full")
+            yield Finding("warning", text, None, "workers", step)
         if note.frozen:
-            yield Finding("warning", f"Shard {shard.number} is frozen: it scores and does not learn.", None, "workers")
+            text, step = f"Shard {shard.number} is frozen: it scores and does not learn.", _UNFREEZE
+            yield Finding("warning", text, None, "workers", step)
         if note.known == 0 and note.counts.get("scored"):
             text = "The model is untrained: its predictions mean nothing yet."
             yield Finding("warning", text, None, "metric")
         if (behind := sum(shard.behind.values())) > LAG_MAX:
             text = f"Shard {shard.number} is {behind:,} records behind and works through them."
-            yield Finding("warning", text, None, "workers")
+            step = Step("Wait: lag falls by itself. If it grows, see how full the shard is.", "lag-grows")
+            yield Finding("warning", text, None, "workers", step)
     yield from _quiet([shard for shard in board.shards.values() if shard.moved_ms], now_ms)
 
 
@@ -164,3 +186,8 @@ def _quiet(shards: Sequence[Shard], now_ms: int) -> Iterator[Finding]:
     """Nothing comes: that may be as it should be, or not."""
     if shards and all(now_ms - one.moved_ms > QUIET_MS and not any(one.behind.values()) for one in shards):
         yield Finding("good", "No new records.", max(one.moved_ms for one in shards), "numbers")
+        return
+    labelled_ms = max((one.labelled_ms for one in shards), default=0)
+    scored = any(one.rates(now_ms)[0] for one in shards)
+    if scored and labelled_ms and now_ms - labelled_ms > QUIET_MS:
+        yield Finding("good", "Events come, and no labels.", labelled_ms, "labels")

@@ -9,12 +9,15 @@ import msgspec
 
 from driftline.core.pipeline import Pipeline
 from driftline.web.board import CRITICAL, Board, Episode, Shard, Worker
+from driftline.web.change import Version
 from driftline.web.curve import Point
+from driftline.web.kpi import kpis_of
 from driftline.web.record import NAME_MAX, NAMES_MAX, Review, Score, Trip, cut, evidence_of, plain, plain_all
 from driftline.web.verdict import Situation, verdict_of
 
 EPISODES_SHOWN = 100
 REVIEWS_SHOWN = 50
+VERSIONS_SHOWN = 50
 SHARDS_SHOWN = 64
 
 Section = dict[str, Any] | list[Any]
@@ -27,7 +30,9 @@ def sections(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
         "verdict": msgspec.to_builtins(verdict),
         "numbers": _numbers(board, pipeline, situation),
         "shards": [_shard(one, situation.now_ms) for one in list(board.shards.values())[:SHARDS_SHOWN]],
-        "workers": [_worker(one) for one in (board.workers or {}).values()],
+        "workers": {"whole": board.whole, "first": [_worker(one) for one in (board.workers or {}).values()]},
+        "kpis": kpis_of(one.note.kpi for one in board.shards.values() if one.note is not None),
+        "versions": [_version(one) for one in list(board.versions)[: -VERSIONS_SHOWN - 1 : -1]],
         "episodes": _episodes(board),
         "reviews": {
             "waiting": len(board.reviews),
@@ -52,6 +57,8 @@ def about(pipeline: Pipeline, *, actions: bool, explains: bool, version: str) ->
         "pipeline": pipeline.name,
         "task": pipeline.task,
         "labelled": pipeline.label is not None,
+        "priced": bool(pipeline.kpi),
+        "guarded": pipeline.guard is not None,
         "holds": pipeline.topics.review is not None,
         "topics": {"events": pipeline.topics.events, "labels": pipeline.topics.labels},
         "actions": actions,
@@ -104,6 +111,9 @@ def _shard(shard: Shard, now_ms: int) -> dict[str, Any]:
             "scored": note.counts.get("scored", 0),
             "watermark_ms": note.watermark_ms,
             "coverage": note.coverage,
+            "delay_ms": note.label_delay_ms.get("0.5"),
+            "known": note.known,
+            "instead": plain_all(note.guard.instead) if note.guard is not None else {},
             "loading": note.loading,
             "metrics": plain_all(note.metrics),
         }
@@ -124,6 +134,19 @@ def _worker(worker: Worker) -> dict[str, Any]:
         "shards": worker.shards,
         "since_ms": worker.since_ms,
         "gone_ms": worker.gone_ms,
+    }
+
+
+def _version(version: Version) -> dict[str, Any]:
+    return {
+        "shard": version.shard,
+        "generation": version.generation,
+        "cause": version.cause,
+        "text": cut(version.text),
+        "learned": version.learned,
+        "wall_ms": version.wall_ms,
+        "time_ms": version.time_ms,
+        "exact": version.exact,
     }
 
 

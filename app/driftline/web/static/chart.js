@@ -1,141 +1,180 @@
 "use strict";
-// The metric over event time, a curve for each shard, with marks: drawn by uPlot (MIT, beside this file).
+// Curves over event time, with marks of what happened: drawn by uPlot (MIT, beside this file).
 
 const MARKS = {alert: "Alert", drift: "Drift", model: "Model change", guard: "Guard", resolved: "Resolved"};
+const LETTERS = {alert: "A", drift: "D", model: "M", guard: "G", resolved: "R"};
 const POINTS_MAX = 8000;
+const FLAG = 15;  // side of a mark's flag
+const ROWS = 3;  // of flags: more that lie close have a line only
+const time = {points: [], marks: [], range: "all"};  // what all curves share; a point is [shard, time, wall, {window}, {total}, {more}]
 
-class MetricChart {
+function takePoints(packed, anew) {
+  if (anew) time.points = [];
+  const named = (names, values) => Object.fromEntries(names.map((name, at) => [name, values[at]]).filter(pair => pair[1] !== null));
+  for (const one of packed.rows) time.points.push([one[0], one[1], one[2], named(packed.names, one[3]), named(packed.names, one[4]), named(packed.more, one[5])]);
+  if (time.points.length > POINTS_MAX) {
+    const half = time.points.length >> 1;
+    time.points = time.points.filter((_, at) => at >= half || at % 2);
+  }
+}
+
+// A line for each shard: {label, values by time}.
+function linesByShard(valueOf) {
+  const shards = new Map();
+  for (const point of time.points) {
+    const value = valueOf(point);
+    if (value === undefined) continue;
+    if (!shards.has(point[0])) shards.set(point[0], new Map());
+    shards.get(point[0]).set(point[1], value);
+  }
+  const numbers = [...shards.keys()].sort((a, b) => a - b).slice(0, 12);
+  return numbers.map((number, at) => ({label: `shard ${number}`, values: shards.get(number), hue: numbers.length === 1 ? null : at}));
+}
+
+// The sum over shards of what each had last.
+function summedLine(label, valueOf, style) {
+  const last = new Map(), values = new Map();
+  for (const point of [...time.points].sort((a, b) => a[1] - b[1])) {
+    const value = valueOf(point);
+    if (value === undefined) continue;
+    last.set(point[0], value);
+    values.set(point[1], [...last.values()].reduce((sum, one) => sum + one, 0));
+  }
+  return {label, values, ...style};
+}
+
+class TimeChart {
   constructor(holder, readout, legend) {
     this.holder = holder;
     this.readout = readout;
     this.legend = legend;
-    this.points = [];  // [shard, time, wall, {window}, {total}]
-    this.marks = [];
-    this.name = this.span = null;
-    this.range = "all";
+    this.lines = [];
+    this.name = "";
+    this.shown = shownNumber;
+    this.form = {};
     this.plot = null;
     this.shape = "";
     new ResizeObserver(() => this.resize()).observe(holder);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw(true));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw(this.name, this.lines, this.shown, this.form, true));
     holder.addEventListener("keydown", event => this.step(event));
   }
 
-  names() {
-    const found = new Set();
-    for (const point of this.points.slice(-200)) for (const name of [...Object.keys(point[3]), ...Object.keys(point[4])]) found.add(name);
-    return [...found];
+  table() {
+    const times = [...new Set(this.lines.flatMap(line => [...line.values.keys()]))].sort((a, b) => a - b);
+    const end = times[times.length - 1], from = times.length ? end - (end - times[0]) * ({half: .5, tenth: .1}[time.range] ?? 1) : 0;
+    const kept = times.filter(one => one >= from);
+    return [kept, ...this.lines.map(line => kept.map(one => line.values.get(one) ?? null))];
   }
 
-  take(packed, anew) {
-    if (anew) this.points = [];
-    const named = row => Object.fromEntries(packed.names.map((name, at) => [name, row[at]]).filter(pair => pair[1] !== null));
-    for (const row of packed.rows) this.points.push([row[0], row[1], row[2], named(row[3]), named(row[4])]);
-    if (this.points.length > POINTS_MAX) {
-      const half = this.points.length >> 1;
-      this.points = this.points.filter((_, at) => at >= half || at % 2);
-    }
-  }
-
-  column() { return this.span === "total" ? 4 : 3; }
-
-  data() {
-    const shards = new Map();
-    for (const point of this.points) {
-      const value = point[this.column()][this.name];
-      if (value === undefined) continue;
-      if (!shards.has(point[0])) shards.set(point[0], new Map());
-      shards.get(point[0]).set(point[1], value);
-    }
-    const numbers = [...shards.keys()].sort((a, b) => a - b).slice(0, 12);
-    const times = [...new Set(numbers.flatMap(number => [...shards.get(number).keys()]))].sort((a, b) => a - b);
-    const from = times.length ? times[times.length - 1] - (times[times.length - 1] - times[0]) * ({half: .5, tenth: .1}[this.range] ?? 1) : 0;
-    const kept = times.filter(time => time >= from);
-    return {numbers, table: [kept, ...numbers.map(number => kept.map(time => shards.get(number).get(time) ?? null))]};
-  }
-
-  redraw(anew = false) {
-    const {numbers, table} = this.data();
-    const shape = JSON.stringify([numbers, this.name, this.span]);
+  // `lines`: {label, values by time, hue or color, dash}; `shown` writes a value, `ticks` one of the axis.
+  draw(name, lines, shown = shownNumber, {ticks = shown, bounds = null} = {}, anew = false) {
+    this.name = name;
+    this.lines = lines;
+    this.shown = shown;
+    this.form = {ticks, bounds};
+    const table = this.table();
+    const shape = JSON.stringify([name, lines.map(line => line.label)]);
     if (!table[0].length) {
       this.plot?.destroy();
       this.plot = null;
       this.holder.replaceChildren();
-      this.readout.textContent = this.points.length ? `No data: ${this.name ?? "the metric"} has no value yet.` : "No data: no label has been learned yet.";
+      this.readout.textContent = `No data: ${name || "nothing"} has no value yet.`;
       this.holder.setAttribute("aria-label", "No data");
-      this.describe([]);
+      this.legend.replaceChildren();
       return;
     }
-    if (anew || !this.plot || shape !== this.shape) this.build(numbers, table);
+    if (anew || !this.plot || shape !== this.shape) this.build(table);
     else this.plot.setData(table);
     this.shape = shape;
-    this.numbers = numbers;
     this.describe(table);
   }
 
-  build(numbers, table) {
+  build(table) {
     this.plot?.destroy();
     this.holder.replaceChildren();
+    this.readout.textContent = "";
     const style = getComputedStyle(document.documentElement);
     const color = name => style.getPropertyValue(`--${name}`).trim();
-    const ink = color("dim"), grid = {stroke: color("line"), width: 1};
+    const ink = color("dim"), grid = {stroke: color("line"), width: 1}, dark = matchMedia("(prefers-color-scheme: dark)").matches;
     this.colors = Object.fromEntries(Object.keys(MARKS).map(kind => [kind, color(`mark-${kind}`)]));
-    const hue = this.hue = at => numbers.length === 1 ? color("accent") : `hsl(${(210 + at * 67) % 360} 65% ${matchMedia("(prefers-color-scheme: dark)").matches ? 68 : 38}%)`;
+    this.flagInk = color("card");
+    this.paint = line => line.color ? color(line.color) : line.hue === null || line.hue === undefined ? color("accent") : `hsl(${(210 + line.hue * 67) % 360} 65% ${dark ? 68 : 38}%)`;
     const font = "13px system-ui, sans-serif";
     this.plot = new uPlot({
       ...this.size(),
       ms: 1,
-      tzDate: time => uPlot.tzDate(new Date(time), "Etc/UTC"),
+      tzDate: one => uPlot.tzDate(new Date(one), "Etc/UTC"),
       legend: {show: false},
-      cursor: {y: false, points: {size: 7}, drag: {x: false, y: false}},
-      scales: {y: {range: (_, low, high) => low === high ? [low - Math.abs(low || 1) * .05, high + Math.abs(high || 1) * .05] : uPlot.rangeNum(low, high, .08, true)}},
+      cursor: {y: false, points: {size: 7}, drag: {x: false, y: false}, sync: {key: "event time", setSeries: false, scales: ["x", null]}},
+      scales: {y: {range: (_, low, high) => this.form.bounds ? this.form.bounds : low === high ? [low - Math.abs(low || 1) * .05, high + Math.abs(high || 1) * .05] : uPlot.rangeNum(low, high, .08, true)}},
       axes: [
         {stroke: ink, grid, ticks: grid, font, space: 70, values: axisTimes},
-        {stroke: ink, grid, ticks: grid, font, size: 62, values: (_, ticks) => ticks.map(value => shownNumber(value))},
+        {stroke: ink, grid, ticks: grid, font, size: 62, values: (_, ticks) => ticks.map(value => this.form.ticks(value))},
       ],
-      series: [{}, ...numbers.map((number, at) => ({label: `shard ${number}`, stroke: hue(at), width: 2, spanGaps: true, points: {show: table[0].length < 3}}))],
-      hooks: {drawClear: [plot => this.drawMarks(plot)], setCursor: [plot => this.read(plot)]},
+      series: [{}, ...this.lines.map(line => ({label: line.label, stroke: this.paint(line), width: line.dash ? 1.75 : 2, dash: line.dash, spanGaps: true, points: {show: table[0].length < 3}}))],
+      padding: [FLAG + 6, null, null, null],
+      hooks: {drawClear: [plot => this.drawMarks(plot)], draw: [plot => this.drawFlags(plot)], setCursor: [plot => this.read(plot)]},
     }, table, this.holder);
   }
 
+  // The marks that are in view, with their place on the canvas.
+  placed(plot) {
+    const {left, width} = plot.bbox;
+    return time.marks.filter(mark => this.colors[mark.kind] && mark.time_ms !== null)
+      .map(mark => ({mark, at: plot.valToPos(mark.time_ms, "x", true)}))
+      .filter(one => one.at >= left && one.at <= left + width)
+      .sort((a, b) => a.at - b.at);
+  }
+
   drawMarks(plot) {
-    const {left, top, width, height} = plot.bbox, ratio = devicePixelRatio, context = plot.ctx;
+    const {top, height} = plot.bbox, ratio = devicePixelRatio, context = plot.ctx;
     context.save();
-    context.beginPath();
-    context.rect(left, top, width, height);
-    context.clip();
-    for (const mark of this.marks) {
-      const paint = this.colors[mark.kind];
-      if (!paint || mark.time_ms === null) continue;
-      const at = plot.valToPos(mark.time_ms, "x", true);
-      if (at < left || at > left + width) continue;
-      context.strokeStyle = context.fillStyle = paint;
+    context.globalAlpha = .75;
+    for (const {mark, at} of this.placed(plot)) {
+      context.strokeStyle = this.colors[mark.kind];
       context.lineWidth = (mark.kind === "guard" ? 3 : 1.5) * ratio;
       context.setLineDash(mark.kind === "drift" ? [5 * ratio, 4 * ratio] : mark.kind === "resolved" ? [1.5 * ratio, 3 * ratio] : []);
-      context.globalAlpha = .85;
       context.beginPath();
-      context.moveTo(at, mark.kind === "guard" ? top + height - 14 * ratio : top);
+      context.moveTo(at, mark.kind === "guard" ? top + height - 12 * ratio : top);
       context.lineTo(at, top + height);
       context.stroke();
-      if (mark.kind === "alert" || mark.kind === "model") {
-        const size = 6 * ratio;
-        context.beginPath();
-        context.moveTo(at - size, top);
-        context.lineTo(at + size, top);
-        context.lineTo(at, top + size * 1.6);
-        context.fill();
-      }
     }
     context.restore();
   }
 
+  drawFlags(plot) {
+    const {top, height} = plot.bbox, ratio = devicePixelRatio, context = plot.ctx, side = FLAG * ratio;
+    const ends = {};  // by row, where the last flag ends
+    context.save();
+    context.font = `bold ${11 * ratio}px system-ui, sans-serif`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    for (const {mark, at} of this.placed(plot)) {
+      const low = mark.kind === "guard";
+      let line = 0;
+      while (line < ROWS && at - side / 2 < (ends[`${low}${line}`] ?? -1)) line += 1;
+      if (line === ROWS) continue;
+      ends[`${low}${line}`] = at + side / 2 + ratio;
+      const y = low ? top + height - 12 * ratio - side * (line + 1) : top - side + line * (side + ratio);
+      context.fillStyle = this.colors[mark.kind];
+      context.fillRect(at - side / 2, y, side, side);
+      context.fillStyle = this.flagInk;
+      context.fillText(LETTERS[mark.kind], at, y + side / 2 + ratio * .5);
+    }
+    context.restore();
+  }
+
+  valuesAt(table, at) {
+    return this.lines.map((line, place) => isThere(table[place + 1][at]) ? `${this.lines.length > 1 ? `${line.label}: ` : ""}${this.shown(table[place + 1][at])}` : null).filter(Boolean).join(", ");
+  }
+
   read(plot) {
     const at = plot.cursor.idx;
-    if (at === null || at === undefined) return;
-    const time = plot.data[0][at];
-    const values = this.numbers.map((number, place) => plot.data[place + 1][at] === null || plot.data[place + 1][at] === undefined ? null : `${this.numbers.length > 1 ? `shard ${number}: ` : ""}${shownNumber(plot.data[place + 1][at])}`).filter(Boolean);
+    if (at === null || at === undefined || !this.lines.length) return;
+    const moment = plot.data[0][at];
     const near = (plot.scales.x.max - plot.scales.x.min) / 80;
-    const marks = this.marks.filter(mark => MARKS[mark.kind] && mark.time_ms !== null && Math.abs(mark.time_ms - time) < near).slice(-3);
-    this.readout.textContent = `${shownTime(time)}  ${this.name} ${values.join(", ")}` + marks.map(mark => `. ${MARKS[mark.kind]}: ${mark.text}`).join("");
+    const marks = time.marks.filter(mark => MARKS[mark.kind] && mark.time_ms !== null && Math.abs(mark.time_ms - moment) < near).slice(-3);
+    this.readout.textContent = `${shownTime(moment)}  ${this.name} ${this.valuesAt(plot.data, at)}` + marks.map(mark => `. ${MARKS[mark.kind]}: ${mark.text}`).join("");
   }
 
   step(event) {
@@ -148,33 +187,26 @@ class MetricChart {
   }
 
   describe(table) {
-    const times = table[0] ?? [];
-    if (times.length) {
-      const ends = this.numbers.map((number, place) => {
-        const values = table[place + 1].filter(value => value !== null);
-        return values.length ? `shard ${number} from ${shownNumber(values[0])} to ${shownNumber(values[values.length - 1])}` : "";
-      }).filter(Boolean).join("; ");
-      this.holder.setAttribute("aria-label", `${this.name}, ${shownTime(times[0])} to ${shownTime(times[times.length - 1])}: ${ends}. Arrow keys move along it.`);
-      if (this.plot.cursor.idx === null || this.plot.cursor.idx === undefined || this.readout.textContent.startsWith("No data")) {
-        const latest = this.numbers.map((number, place) => `${this.numbers.length > 1 ? `shard ${number}: ` : ""}${shownNumber(table[place + 1].findLast(value => value !== null))}`);
-        this.readout.textContent = `${shownTime(times[times.length - 1])}  ${this.name} ${latest.join(", ")}`;
-      }
-    }
+    const times = table[0], first = times[0], last = times[times.length - 1];
+    const ends = this.lines.map((line, place) => {
+      const values = table[place + 1].filter(value => value !== null);
+      return values.length ? `${line.label} from ${this.shown(values[0])} to ${this.shown(values[values.length - 1])}` : "";
+    }).filter(Boolean).join("; ");
     const counts = {};
-    for (const mark of this.marks) if (MARKS[mark.kind] && mark.time_ms !== null && mark.time_ms >= (times[0] ?? Infinity)) counts[mark.kind] = (counts[mark.kind] ?? 0) + 1;
-    const curves = times.length && this.numbers.length > 1 ? this.numbers.map((number, at) => {
-      const item = document.createElement("li"), line = document.createElement("i");
-      line.className = "line";
-      line.style.background = this.hue(at);
-      item.append(line, `shard ${number}`);
-      return item;
+    for (const mark of time.marks) if (MARKS[mark.kind] && mark.time_ms !== null && mark.time_ms >= first) counts[mark.kind] = (counts[mark.kind] ?? 0) + 1;
+    const kinds = Object.keys(MARKS).filter(kind => counts[kind]);
+    const marked = kinds.length ? ` Marks: ${kinds.map(kind => `${MARKS[kind]} ${counts[kind]}`).join(", ")}.` : "";
+    this.holder.setAttribute("aria-label", `${this.name}, ${shownTime(first)} to ${shownTime(last)}: ${ends}.${marked} Arrow keys move along it.`);
+    if (!isThere(this.plot.cursor.idx) || !this.readout.textContent || this.readout.textContent.startsWith("No data")) {
+      const latest = this.lines.map((line, place) => `${this.lines.length > 1 ? `${line.label}: ` : ""}${this.shown(table[place + 1].findLast(value => value !== null))}`);
+      this.readout.textContent = `${shownTime(last)}  ${this.name} ${latest.join(", ")}`;
+    }
+    const curves = this.lines.length > 1 || this.lines.some(line => line.dash) ? this.lines.map(line => {
+      const part = make("i", {class: `line${line.dash ? " dashed" : ""}`});
+      part.style.borderTopColor = this.paint(line);
+      return make("li", {}, part, line.label);
     }) : [];
-    this.legend.replaceChildren(...curves, ...Object.keys(MARKS).filter(kind => counts[kind]).map(kind => {
-      const item = document.createElement("li"), box = document.createElement("i");
-      box.className = kind;
-      item.append(box, `${MARKS[kind]} (${counts[kind]})`);
-      return item;
-    }));
+    this.legend.replaceChildren(...curves, ...kinds.map(kind => make("li", {}, make("i", {class: kind}, LETTERS[kind]), `${MARKS[kind]} (${counts[kind]})`)));
   }
 
   size() { return {width: Math.max(this.holder.clientWidth, 200), height: this.holder.clientHeight || 280}; }
@@ -182,22 +214,10 @@ class MetricChart {
   resize() { this.plot?.setSize(this.size()); }
 }
 
-function shownNumber(value) {
-  if (value === null || value === undefined) return "-";
-  if (typeof value !== "number") return String(value);
-  if (value !== 0 && (Math.abs(value) >= 1e7 || Math.abs(value) < 1e-4)) return value.toExponential(3);
-  return Math.abs(value) >= 1000 ? value.toLocaleString("en-US", {maximumFractionDigits: 0}) : String(Number(value.toPrecision(4)));
-}
-
-function shownTime(time) {
-  const date = new Date(time);
-  return typeof time === "number" && !isNaN(date) ? date.toISOString().slice(0, 19).replace("T", " ") : "-";
-}
-
 function axisTimes(plot, ticks) {
-  const span = plot.scales.x.max - plot.scales.x.min;
+  const length = plot.scales.x.max - plot.scales.x.min;
   return ticks.map(tick => {
     const text = shownTime(tick);
-    return span > 3 * 86400e3 ? text.slice(5, 10) : span > 86400e3 ? text.slice(5, 16) : span > 600e3 ? text.slice(11, 16) : text.slice(11);
+    return length > 3 * 86400e3 ? text.slice(5, 10) : length > 86400e3 ? text.slice(5, 16) : length > 600e3 ? text.slice(11, 16) : text.slice(11);
   });
 }
