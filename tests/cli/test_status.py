@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from driftline.cli.status import draw, labels_table, remarks, tables
+from driftline.cli.shards import draw, labels_table, remarks, tables
 from driftline.operate.status import ShardStatus
 from tests.support.small import small
 

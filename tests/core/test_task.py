@@ -35,7 +35,7 @@ SAME_WORD = {  # a key of bytes, a module of River's, a section of the pipeline 
     "core/shard/state.py": {"'forecast'"},
     "cli/explain.py": {"'forecast'"},
     "cli/review.py": {"'forecast'"},
-    "cli/status.py": {"'forecast'"},
+    "cli/shards.py": {"'forecast'"},
     "cli/demo_demand.py": {"'forecast'"},
     "engine/note.py": {"'forecast'"},
     "operate/metric.py": {"'forecast'"},

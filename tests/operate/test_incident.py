@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from driftline.operate.incident import EPISODES_MAX, INCIDENTS_MAX, TOGETHER_MS, Incidents, Message, key_of
+from driftline.operate.incident import EPISODES_MAX, INCIDENTS_MAX, TOGETHER_MS, Incidents, Message, forebodes, key_of
 from driftline.operate.webhook import body
 from tests.operate.test_webhook import ALERT, NOW, alert, webhook
 
@@ -138,3 +138,52 @@ def test_programs_get_each_part_as_it_is_in_the_topic() -> None:
     assert document["sentence"] == ALERT["sentence"]
     assert webhook().gather_s == 0
     assert webhook(form="slack").gather_s == 30
+
+
+def test_a_drift_after_contradicting_labels_is_no_message_of_its_own() -> None:
+    incidents, suspect = Incidents(), {"kind": "quarantine", "severity": "warning"}
+    (first,) = incidents.take([of(0, "quarantine", **suspect)])
+    assert (first.state, first.severity) == ("opened", "warning")
+    assert incidents.take([of(1, "quarantine", **suspect)]) == []
+    drift = of(0, "error", severity="critical", at_ms=MINUTE_MS)
+    assert incidents.take([drift]) == []
+    ends = [{**one, "state": "resolved", "update": 2, "time_ms": 90 * MINUTE_MS} for one in (drift, *first.parts)]
+    assert incidents.take(ends) == []
+    (last,) = incidents.take([of(1, "quarantine", "resolved", 91 * MINUTE_MS, **suspect)])
+    assert (last.state, last.severity, len(last.parts)) == ("resolved", "critical", 3)
+
+
+def test_labels_that_are_held_are_a_message_as_there_is_something_to_decide() -> None:
+    incidents = Incidents()
+    incidents.take([of(0, "error", severity="warning"), of(0, "quarantine", kind="quarantine", severity="warning")])
+    assert len(incidents.take([of(1, "quarantine", kind="quarantine", severity="critical")])) == 1
+    held = of(0, "quarantine", kind="quarantine", severity="critical")
+    assert [forebodes(one) for one in (held, {**held, "severity": "warning"}, of(0, "error"))] == [False, True, False]
+
+
+def test_the_same_change_of_the_model_on_other_shards_is_told_once() -> None:
+    incidents = Incidents()
+    incidents.take([of(0, "error"), of(1, "error")])
+
+    def change(shard: int, at_ms: int, reaction: str = "reset") -> list[Message]:
+        evidence = {"reaction": reaction}
+        times = {"at_ms": at_ms, "opened_ms": at_ms, "evidence": evidence}
+        return incidents.take([of(shard, f"c{at_ms}", "resolved", kind="model_change", **times)])
+
+    assert len(change(0, MINUTE_MS)) == 1
+    assert change(1, 5 * MINUTE_MS) == []
+    assert len(change(0, 6 * MINUTE_MS, "load")) == 1
+    assert len(change(1, 50 * MINUTE_MS)) == 0
+    incidents.take([of(0, "error", "ongoing", 50 * MINUTE_MS)])
+    assert len(change(0, 55 * MINUTE_MS + TOGETHER_MS)) == 1
+
+
+def test_the_end_says_first_how_things_stand_and_a_reset_was_earlier() -> None:
+    incidents, times = Incidents(), {"at_ms": MINUTE_MS, "opened_ms": MINUTE_MS}
+    reset = of(0, "change", "resolved", kind="model_change", sentence="p was reset: expect poor predictions.", **times)
+    incidents.take([of(0, "error"), reset])
+    (last,) = incidents.take([of(0, "error", "resolved", 90 * MINUTE_MS, sentence="p has recovered.")])
+    assert written(last).splitlines()[1:3] == [
+        "• p has recovered.",
+        "• [earlier] p was reset: expect poor predictions.",
+    ]

@@ -6,8 +6,11 @@ changed over it, and one when all of it is over. So alerts are gathered for `gro
 * An episode belongs to the incident of its family (`family_of`) whose episodes opened within `TOGETHER_MS` of its own,
   in event time. A change of the world shows in features, scores, errors, limits and the guard: that is one family.
 * Of an incident is posted: its beginning, with all that was gathered; when what was only seen in the data now shows in
-  the predictions' quality, or becomes critical; a change of the model; that it lasts, at most once in `TOGETHER_MS`;
-  and its end, once all its episodes are over.
+  the predictions' quality, or becomes critical; a change of the model, the same one on other shards at most once in
+  `TOGETHER_MS`; that it lasts, at most once in `TOGETHER_MS`; and its end, once all its episodes are over.
+* Labels that contradict the predictions, and are learned all the same, are the first sign of a change of the world as
+  of bad labels (`forebodes`). Nothing is to be done at once, so it waits a little for what else shows; and where it was
+  posted, the drift of the error that follows says the same once more.
 * Each message lists the latest word on each of its episodes, so one that opened in between, on another shard say, is
   in the next message. Nothing is left out for good: the end has all.
 
@@ -29,6 +32,7 @@ Alert: TypeAlias = Mapping[str, Any]
 State: TypeAlias = Literal["opened", "ongoing", "resolved", "changed"]
 
 TOGETHER_MS: Final = 3_600_000
+FOREBODING_TIMES: Final = 20  # as long as others: 10 minutes where those are gathered for 30 s
 INCIDENTS_MAX, EPISODES_MAX = 200, 200
 _CHANGE: Final = "change"
 _FAMILIES: Final[Mapping[str, str]] = {
@@ -39,6 +43,7 @@ _FAMILIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("label_coverage", "label_delay", "label_match"), "labels"),
     **dict.fromkeys(("data_quality", "throughput"), "data"),
 }
+_FOREBODING: Final = "quarantine"
 _SIGNS: Final = frozenset({"data_drift", "score_drift", "model_change"})
 """Kinds that may leave the predictions as good as they were."""
 
@@ -47,6 +52,11 @@ def family_of(alert: Alert) -> str:
     """What its episode may be one incident with; a kind that is not known here is a family of its own."""
     kind = str(alert["kind"])
     return _FAMILIES.get(kind, kind)
+
+
+def forebodes(alert: Alert) -> bool:
+    """Whether it is the first sign of something, about which there is nothing to do yet."""
+    return alert["kind"] == _FOREBODING and alert["state"] == "opened" and alert["severity"] == "warning"
 
 
 def key_of(alert: Alert) -> str:
@@ -59,6 +69,29 @@ def shard_of(alert: Alert) -> str:
     rest = str(alert["episode"]).removeprefix(f"{alert['pipeline']}-")
     number = rest.partition("-")[0]
     return number if number.isdigit() else ""
+
+
+@dataclass(slots=True)
+class Gathering:
+    """How long alerts are gathered before the first of them is posted.
+
+    A first sign, about which there is nothing to do yet, waits longer for what else shows; once that is there, all is
+    posted as soon as usual.
+
+    Args:
+        begun_s: when the first one came.
+        span_s: how long alerts are gathered.
+    """
+
+    begun_s: float
+    span_s: float
+    until_s: float = 0.0
+
+    def add(self, alert: Alert | None, now_s: float) -> None:
+        """One came; None where it is no alert."""
+        waits = alert is not None and forebodes(alert)
+        end_s = self.begun_s + self.span_s * FOREBODING_TIMES if waits else now_s + self.span_s
+        self.until_s = min(self.until_s, end_s) if self.until_s else end_s
 
 
 class Message(Struct, frozen=True):
@@ -94,6 +127,8 @@ class Incident:
         latest: the last alert of each episode, by its name.
         posted_ms: event time of the last message; None before the first.
         weight: of what was posted: how much of it concerns the predictions, and whether it is critical.
+        foreboded: that labels contradict the predictions was posted.
+        changed_ms: event time of the last posted change of the model, by what it was.
     """
 
     family: str
@@ -103,6 +138,8 @@ class Incident:
     unposted: list[Alert] = field(default_factory=list)
     posted_ms: int | None = None
     weight: tuple[bool, bool] = (False, False)
+    foreboded: bool = False
+    changed_ms: dict[str, int] = field(default_factory=dict)
 
     def near(self, alert: Alert) -> bool:
         opened_ms = int(alert["opened_ms"])
@@ -122,18 +159,33 @@ class Incident:
         if self.posted_ms is None or self.over:
             return True
         effects, critical = _weight(self.latest.values())
-        if (effects and not self.weight[0]) or (critical and not self.weight[1]):
+        if (effects and not self.weight[0]) or (critical and not self.weight[1] and not self._said()):
             return True
-        if any(alert["kind"] == "model_change" for alert in news):
+        if any(alert["kind"] == "model_change" and self._is_new(alert) for alert in news):
             return True
         lasts = any(alert["state"] == "ongoing" for alert in news)
         return lasts and max(map(_time, news)) - self.posted_ms >= TOGETHER_MS
+
+    def _said(self) -> bool:
+        """Whether what is critical is what the labels' contradictions said before."""
+        critical = {str(alert["kind"]) for alert in self.latest.values() if alert["severity"] == "critical"}
+        return self.foreboded and critical == {"concept_drift"}
+
+    def _is_new(self, change: Alert) -> bool:
+        """Whether no such change of the model was posted lately."""
+        before_ms = self.changed_ms.get(_reaction(change))
+        return before_ms is None or _time(change) - before_ms >= TOGETHER_MS
 
     def posted(self) -> None:
         """All that is known of it was posted."""
         self.posted_ms = max(map(_time, self.latest.values()))
         effects, critical = _weight(self.latest.values())
         self.weight = (self.weight[0] or effects, self.weight[1] or critical)
+        self.foreboded = self.foreboded or any(alert["kind"] == _FOREBODING for alert in self.latest.values())
+        for alert in self.latest.values():
+            if alert["kind"] == "model_change":
+                what, time_ms = _reaction(alert), _time(alert)
+                self.changed_ms[what] = max(time_ms, self.changed_ms.get(what, time_ms))
         self.unposted.clear()
 
     def message(self) -> Message:
@@ -144,6 +196,8 @@ class Incident:
             state = "resolved"
         else:
             state = "opened" if self.posted_ms is None else "ongoing"
+        if state == "resolved":  # how things stand now comes first, and what was done about them last
+            parts = tuple(sorted(parts, key=lambda part: part["kind"] == "model_change"))
         return Message(state, parts, tuple(self.unposted))
 
 
@@ -198,6 +252,11 @@ def _weight(alerts: Iterable[Alert]) -> tuple[bool, bool]:
     found = list(alerts)
     effects = any(alert["kind"] not in _SIGNS for alert in found)
     return effects, any(alert["severity"] == "critical" for alert in found)
+
+
+def _reaction(change: Alert) -> str:
+    """What was done to the model."""
+    return str(change["evidence"].get("reaction", ""))
 
 
 def _time(alert: Alert) -> int:

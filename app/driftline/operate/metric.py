@@ -20,7 +20,7 @@ from driftline.engine.outage import Outage
 from driftline.engine.runner import Runner
 from driftline.engine.tally import Histogram, Tally
 from driftline.engine.worker import Worker
-from driftline.operate.kpi import KpiSeries
+from driftline.operate.kpi_series import KpiSeries
 from driftline.operate.notify import Notifier
 
 _KINDS: tuple[AlertKind, ...] = get_args(AlertKind)

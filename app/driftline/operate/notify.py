@@ -39,7 +39,7 @@ from driftline.core.error import BrokerError
 from driftline.core.pipeline import Pipeline
 from driftline.kafka.client import Arrival, Group, client_options, group, producer
 from driftline.kafka.topic import undelivered_topic
-from driftline.operate.incident import Alert, Incidents, Message, key_of
+from driftline.operate.incident import FOREBODING_TIMES, Alert, Gathering, Incidents, Message, key_of
 from driftline.operate.webhook import Answer, Webhook, linked, post
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ class Notifier:
     async def _read(self) -> None:
         webhook = self.webhook
         options = client_options(self._settings)
-        alive_ms = int(webhook.give_up_ms + 50 * webhook.timeout_ms + 1_000 * webhook.gather_s) + 60_000
+        gathered_ms = 1_000 * webhook.gather_s * FOREBODING_TIMES
+        alive_ms = int(webhook.give_up_ms + 50 * webhook.timeout_ms + gathered_ms) + 60_000
         async with (
             group(
                 options,
@@ -161,11 +162,13 @@ class Notifier:
 
     async def _gather(self, alerts: Group, first: Arrival) -> list[Arrival]:
         """What comes within the time in which alerts are gathered, at most `GATHERED_MAX`."""
-        gathered, until_s = [first], time.monotonic() + self.webhook.gather_s
-        while time.monotonic() < until_s and len(gathered) < GATHERED_MAX:
+        gathered, gathering = [first], Gathering(time.monotonic(), self.webhook.gather_s)
+        gathering.add(_read_alert(first), gathering.begun_s)
+        while time.monotonic() < gathering.until_s and len(gathered) < GATHERED_MAX:
             arrival = await self._next(alerts)
             if arrival is not None:
                 gathered.append(arrival)
+                gathering.add(_read_alert(arrival), time.monotonic())
         return [arrival for arrival in gathered if alerts.owns(arrival)]
 
     async def _settle_together(

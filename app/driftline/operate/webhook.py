@@ -317,6 +317,7 @@ def _slack_message(message: Message) -> str:
         still = "" if state in ("opened", "resolved", "changed") or part["kind"] == "model_change" else part["state"]
         marks = [f"shard {shard_of(part)}"] if len(shards) > 1 else []
         marks += [str(still)] if still else []
+        marks += ["earlier"] if state == "resolved" and part["kind"] == "model_change" else []
         marks += [_acknowledged(part)] if part.get("acknowledged") and part["state"] != "resolved" else []
         head = f"[{', '.join(marks)}] " if marks else ""
         bullet = "• " if len(message.parts) > 1 else ""
