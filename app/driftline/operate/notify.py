@@ -163,12 +163,12 @@ class Notifier:
     async def _gather(self, alerts: Group, first: Arrival) -> list[Arrival]:
         """What comes within the time in which alerts are gathered, at most `GATHERED_MAX`."""
         gathered, gathering = [first], Gathering(time.monotonic(), self.webhook.gather_s)
-        gathering.add(_read_alert(first), gathering.begun_s)
+        gathering.add(read_alert(first), gathering.begun_s)
         while time.monotonic() < gathering.until_s and len(gathered) < GATHERED_MAX:
             arrival = await self._next(alerts)
             if arrival is not None:
                 gathered.append(arrival)
-                gathering.add(_read_alert(arrival), time.monotonic())
+                gathering.add(read_alert(arrival), time.monotonic())
         return [arrival for arrival in gathered if alerts.owns(arrival)]
 
     async def _settle_together(
