@@ -141,7 +141,8 @@ def test_programs_get_each_part_as_it_is_in_the_topic() -> None:
 
 
 def test_a_drift_after_contradicting_labels_is_no_message_of_its_own() -> None:
-    incidents, suspect = Incidents(), {"kind": "quarantine", "severity": "warning"}
+    incidents = Incidents()
+    suspect: dict[str, Any] = {"kind": "quarantine", "severity": "warning"}
     (first,) = incidents.take([of(0, "quarantine", **suspect)])
     assert (first.state, first.severity) == ("opened", "warning")
     assert incidents.take([of(1, "quarantine", **suspect)]) == []
@@ -167,7 +168,7 @@ def test_the_same_change_of_the_model_on_other_shards_is_told_once() -> None:
 
     def change(shard: int, at_ms: int, reaction: str = "reset") -> list[Message]:
         evidence = {"reaction": reaction}
-        times = {"at_ms": at_ms, "opened_ms": at_ms, "evidence": evidence}
+        times: dict[str, Any] = {"at_ms": at_ms, "opened_ms": at_ms, "evidence": evidence}
         return incidents.take([of(shard, f"c{at_ms}", "resolved", kind="model_change", **times)])
 
     assert len(change(0, MINUTE_MS)) == 1
@@ -179,7 +180,8 @@ def test_the_same_change_of_the_model_on_other_shards_is_told_once() -> None:
 
 
 def test_the_end_says_first_how_things_stand_and_a_reset_was_earlier() -> None:
-    incidents, times = Incidents(), {"at_ms": MINUTE_MS, "opened_ms": MINUTE_MS}
+    incidents = Incidents()
+    times: dict[str, Any] = {"at_ms": MINUTE_MS, "opened_ms": MINUTE_MS}
     reset = of(0, "change", "resolved", kind="model_change", sentence="p was reset: expect poor predictions.", **times)
     incidents.take([of(0, "error"), reset])
     (last,) = incidents.take([of(0, "error", "resolved", 90 * MINUTE_MS, sentence="p has recovered.")])

@@ -56,7 +56,7 @@ def family_of(alert: Alert) -> str:
 
 def forebodes(alert: Alert) -> bool:
     """Whether it is the first sign of something, about which there is nothing to do yet."""
-    return alert["kind"] == _FOREBODING and alert["state"] == "opened" and alert["severity"] == "warning"
+    return (alert["kind"], alert["state"], alert["severity"]) == (_FOREBODING, "opened", "warning")
 
 
 def key_of(alert: Alert) -> str:
