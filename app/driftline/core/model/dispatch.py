@@ -2,7 +2,8 @@
 
 `compose.Pipeline` looks up at every record what kind each of its steps is and which extra arguments it takes. Of a
 pipeline of plain transformers before one estimator that never changes: so its steps are called here directly, in the
-order and with the arguments in which it would call them, some of them in one function (`fast`).
+order and with the arguments in which it would call them, some of them in one function (`fast`). What comes first, and
+takes an event's values by place instead of by name, is compiled into a plan (`fast.plan`).
 Any other model is called as it is.
 """
 
@@ -16,6 +17,7 @@ from river.__version__ import __version__
 
 from driftline.core.model.fast.hoeffding import hoeffding
 from driftline.core.model.fast.kernel import Scaling, descend, link, says, scaling
+from driftline.core.model.fast.plan import Plan, pipelines_in, plan_of, unsupervised
 from driftline.core.model.fast.scaled_linear import Line, OwnWay, terms_of
 from driftline.core.record import FeatureValue
 
@@ -43,6 +45,7 @@ class Form:
     def __init__(self, names: Sequence[str], *, may_omit: bool) -> None:
         self.names = tuple(names)
         self.may_omit = may_omit
+        self.by_place = not may_omit  # each name has its value, at its place
 
     def features(self, values: Any) -> Features:
         """In declared order, without the omitted ones.
@@ -60,6 +63,7 @@ class AsIs(Form):
 
     def __init__(self) -> None:
         super().__init__((), may_omit=False)
+        self.by_place = False
 
     def features(self, values: Any) -> Any:
         return values
@@ -72,6 +76,9 @@ class Walk:
 
     Args:
         by_itself: nothing is done in its place: someone else calls the model too.
+
+    Attributes:
+        plan: of the first transformers, where there is one.
     """
 
     def __init__(self, model: Any, form: Form, *, by_itself: bool = False) -> None:
@@ -82,12 +89,15 @@ class Walk:
         steps = self._steps
         self._tree = hoeffding(steps[-1] if steps else model) if KNOWN else None
         self._walked = steps is not None and bool(steps[-1]._supervised)  # else it learns by itself
+        self.plan: Plan | None = None
         if steps is not None and self._walked and KNOWN:
             found = {place: scaling(step) for place, step in enumerate(steps[:-1])}
             self._scalings = {place: one for place, one in found.items() if one is not None}
         self._leaves_features = KNOWN and all(type(step) in _READERS for step in steps or [model])
         self._asked: tuple[Values | None, Features] = (None, {})  # the last that was asked of: often learned at once
         self._line = self._straight()
+        if self._line is None and steps and self._walked and KNOWN and form.by_place:
+            self.plan = plan_of(steps[:-1], form.names)
 
     def settle(self) -> None:
         """Make the model what it would be by itself."""
@@ -96,6 +106,8 @@ class Walk:
         self._settle_steps()
 
     def _settle_steps(self) -> None:
+        if self.plan is not None:
+            self.plan.settle()
         for one in self._scalings.values():
             one.settle()
         if self._tree is not None:
@@ -136,8 +148,8 @@ class Walk:
     # -- by name
 
     def _of_values(self, answer: Callable[[Features], Any]) -> Callable[[Values], Any]:
-        """Of values instead of features."""
-        features_of = self._form.features
+        """Of values instead of features, or of what the plan makes of them."""
+        features_of = self._form.features if self.plan is None else self.plan.transform
         if not self._leaves_features:
             return lambda values: answer(features_of(values))
 
@@ -151,7 +163,7 @@ class Walk:
         return ask
 
     def _teach_values(self, learn: Callable[[Features, Any], None]) -> Callable[[Values, Any], None]:
-        features_of = self._form.features
+        features_of = self._form.features if self.plan is None else self.plan.advance
 
         def teach(values: Values, label: Any) -> None:
             asked, features = self._asked
@@ -174,27 +186,31 @@ class Walk:
         if steps is None or not self._walked:
             own = self._tree.teach if self._tree is not None and steps is None else model.learn_one
             return (descend(model) or own) if KNOWN else own
-        *transformers, last = steps
         before = _one_after_the_other(
             [
                 self._scalings[place].advance if place in self._scalings else _learn_and_transform(step)
-                for place, step in enumerate(transformers)
+                for place, step in self._unplanned()
             ]
         )
+        last = steps[-1]
         if KNOWN and (learn_last := descend(last, before)) is not None:
             return learn_last
         learn_last = self._tree.teach if self._tree is not None else _learn_pair(last)
         return learn_last if before is None else lambda features, label: learn_last(before(features), label)
 
     def _transform(self) -> Callable[[Features], Any] | None:
-        """What comes before the estimator; None if nothing does."""
-        steps = self._steps[:-1] if self._steps else []
+        """What comes before the estimator, and after the plan; None if nothing does."""
         return _one_after_the_other(
             [
                 self._scalings[place].transform if place in self._scalings else step.transform_one
-                for place, step in enumerate(steps)
+                for place, step in self._unplanned()
             ]
         )
+
+    def _unplanned(self) -> list[tuple[int, Any]]:
+        """The transformers that are not in the plan, with their places."""
+        planned = 0 if self.plan is None else self.plan.steps
+        return list(enumerate(self._steps[:-1] if self._steps else []))[planned:]
 
     def _straight(self) -> Line | None:
         """A scaler before a linear model in one; None of anything else, and where a feature may be missing."""
@@ -246,11 +262,9 @@ def _plain_steps(model: Any) -> list[Any] | None:
     if isinstance(last, base.Transformer | base.AnomalyFilter):
         return None
     for step in transformers:
-        plain = isinstance(step, base.Transformer) and not isinstance(
-            step, compose.TransformerUnion | base.AnomalyFilter
-        )
-        if not plain or step._supervised:
+        if type(step) is compose.Pipeline or not unsupervised(step):
             return None
-    if model._plan is None:
-        model._build_plan()  # it is pickled with the pipeline, so it must not depend on who calls the steps
+    for pipeline in (model, *(one for step in transformers for one in pipelines_in(step))):
+        if pipeline._plan is None:
+            pipeline._build_plan()  # it is pickled with the pipeline, so it must not depend on who calls the steps
     return [*transformers, last]

@@ -10,7 +10,7 @@ Source: river 0.26, `preprocessing/scale.py`, `linear_model/base.py`, `optim/los
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import exp
 from typing import Any
 
@@ -75,6 +75,36 @@ class Scaling:
             place += 1  # noqa: SIM113 - `enumerate` costs a tenth more
         return scaled
 
+    def transform_row(self, names: tuple[Any, ...], row: Sequence[Any]) -> Sequence[Any]:
+        """What `transform_one` returns of features with these names and values, without the names."""
+        if names != self._names and not self._take(names):
+            return list(self._scaler.transform_one(dict(zip(names, row, strict=True))).values())
+        return [
+            (value - mean) / root if root else 0.0
+            for value, mean, root in zip(row, self._means, self._roots)  # noqa: B905 - as many as there are names
+        ]
+
+    def advance_row(self, names: tuple[Any, ...], row: Sequence[Any]) -> list[Any]:
+        """The same, once it has learned them: `learn_one`, then `transform_one`."""
+        if names != self._names and not self._take(names):
+            features = dict(zip(names, row, strict=True))
+            self._scaler.learn_one(features)
+            return list(self._scaler.transform_one(features).values())
+        self._count = count = self._count + 1
+        means, variances, roots = self._means, self._variances, self._roots
+        scaled, place = [], 0
+        for value in row:
+            mean = means[place]
+            before = value - mean
+            means[place] = mean = mean + before / count
+            after = value - mean
+            variance = variances[place]
+            variances[place] = variance = variance + (before * after - variance) / count
+            roots[place] = root = variance**0.5 if variance else 0.0
+            scaled.append(after / root if root else 0.0)
+            place += 1  # noqa: SIM113 - `enumerate` costs a tenth more
+        return scaled
+
     def settle(self) -> None:
         """Put back what was taken: the scaler is what it would be by itself."""
         names, self._names = self._names, None
@@ -118,7 +148,7 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
     if not descends(model):
         return None
     optimizer, initializer, penalty = model.optimizer, model.initializer, model.l2
-    slope_of, plain = slope(model), type(optimizer) is optim.SGD
+    slope_of, plain, adaptive = slope(model), type(optimizer) is optim.SGD, type(optimizer) is optim.AdaGrad
     rate, intercept_rate = constant(optimizer.lr), constant(model.intercept_lr)
     scaled = VectorDict.from_scaled
 
@@ -134,6 +164,12 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
         model.intercept -= (model.intercept_lr.get(count) if intercept_rate is None else intercept_rate) * steepness
         if plain:
             weights.isub_scaled(gradient, optimizer.lr.get(count) if rate is None else rate)
+            optimizer.n_iterations = count + 1
+        elif adaptive:
+            squares, step, least = optimizer.g2, optimizer.lr.get(count) if rate is None else rate, optimizer.eps
+            for name, part in gradient.items():
+                squares[name] = total = squares[name] + part**2
+                weights[name] -= step / (total + least) ** 0.5 * part
             optimizer.n_iterations = count + 1
         else:
             optimizer.step(w=weights, g=gradient)
