@@ -102,7 +102,7 @@ class Numbers:
     def __init__(self, scaler: Scaling, names: Sequence[Any], places: Sequence[int]) -> None:
         self._scaler = scaler
         self._names, self._places = tuple(names), tuple(places)
-        self._scaled: list[float] | None = None
+        self._scaled: Sequence[Any] | None = None
 
     def learn(self, values: Values) -> None:
         row = [values[place] for place in self._places]
