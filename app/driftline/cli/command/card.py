@@ -25,14 +25,14 @@ from driftline.cli.option import bootstrap_option, json_option, pipeline_option
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write it to FILE, a page (.html) or a document (.json) [default: print it].",
+    help="Output file, a page (.html) or a document (.json) [default: print it].",
 )
 @json_option
 @does("driftline.cli.card:card")
 def card() -> None:
-    """Write the model card of a generation: what the model served, which labels came, metrics by segment, KPIs, what
-    bounds it, and which troubles are known.
+    """Write the model card of a generation: what it served, which labels arrived, metrics by segment, KPIs, its limits,
+    and known problems.
 
     Made from the topics alone: the same records give the same bytes. Reads only; joins no consumer group. Each part
-    names the command that derives it again.
+    names the command that reproduces it.
     """

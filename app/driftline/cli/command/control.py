@@ -78,8 +78,8 @@ def addressed(awaited: str) -> Callable[[Callable[[], None]], click.Group]:
 def control() -> None:
     """Send a command to the shards of a pipeline.
 
-    The command is written to every partition of the control topic; each shard obeys as soon as it reads it, and a
-    replay does so at the same point. Example: `driftline control -p FILE freeze`.
+    The command is written to every partition of the control topic; each shard carries it out on reading it, and
+    a replay does so at the same point. Example: `driftline control -p FILE freeze`.
 
     Exit codes: 0 every shard accepted it; 1 a shard refused it; 5 a shard did not answer in time (the command stays in
     the topic and takes effect once a worker runs).

@@ -28,13 +28,21 @@ FORMATS = ("markdown", "html", "slack", "text")
 @click.option(
     "--until", "until_ms", type=MOMENT, metavar="TIME", help="End of the span [default: after the last event]."
 )
-@click.option("--role", type=click.Choice(ROLES), help="For whom [default: everything].")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@click.option("--role", type=click.Choice(ROLES), help="Only what concerns this role [default: everything].")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True, help="Output format."
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Output file [default: print it].",
+)
 @json_option
 @does("driftline.cli.digest:digest")
 def digest() -> None:
-    """Sum up what a pipeline did in a span: served, known by then, KPIs, changes, what was done, what to decide.
+    """Summarize a span of event time: what was served and learned, KPIs, changes, actions, open decisions.
 
     Made from the topics alone: the same topics and span give the same bytes. Reads only; joins no consumer group.
     """

@@ -26,6 +26,6 @@ def guard() -> None:
 def suggest() -> None:
     """Propose a guard from history: a section to paste into the pipeline file.
 
-    The history is folded without a guard, to see labels, jumps and intervals, and then with the proposed one, to count
-    how often each rung would have tripped. Any guard of the file is left out, but for its `by`.
+    The history is processed without a guard, to see labels, jumps and intervals, and then with the proposed one, to
+    count how often each rung would have tripped. Of a guard in the file, only `by` is used.
     """

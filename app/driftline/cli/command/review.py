@@ -24,7 +24,7 @@ _why = click.option("--why", default="", metavar="TEXT", help="The reason, which
 
 @addressed("decision")
 def review() -> None:
-    """Decide about predictions that the guard holds.
+    """Decide on predictions that the guard holds.
 
     A decision is a command like those of `driftline control`: journaled, and published with who made it (see
     DRIFTLINE_OPERATOR) and why. What no one decides is decided by `guard.hold` of the pipeline file.
@@ -38,7 +38,7 @@ def review() -> None:
 @click.pass_obj
 @does("driftline.cli.review:show")
 def show() -> None:
-    """List the predictions that wait, the one with the earliest deadline first."""
+    """List the held predictions, the earliest deadline first."""
 
 
 @review.command()

@@ -26,7 +26,7 @@ KINDS = ("scores", "outcomes", "alerts", "rejected", "review")
 @click.option("--pretty", is_flag=True, help="Print alerts as readable text, in 80 columns, instead of JSON lines.")
 @does("driftline.cli.tail:tail")
 def tail() -> None:
-    """Print records as JSON lines as they arrive: scores, outcomes, alerts or rejected.
+    """Print the records of an output topic as JSON lines as they arrive.
 
     If the pipeline's delivery is exactly_once, only committed records are shown. Exit code 1: --timeout was reached
     before --limit.

@@ -19,8 +19,8 @@ from driftline.cli.lazy import does
     metavar="KEY=VALUE",
     help="Override a value of the pipeline file, as in params.lr=0.1; repeatable.",
 )
-@click.option("--web-host", help="Address for /metrics and /health (DRIFTLINE_WEB_HOST).")
-@click.option("--web-port", type=int, help="Port for /metrics and /health (DRIFTLINE_WEB_PORT).")
+@click.option("--web-host", help="Address of the page, /metrics and /health (DRIFTLINE_WEB_HOST).")
+@click.option("--web-port", type=int, help="Port for the same (DRIFTLINE_WEB_PORT).")
 @click.option(
     "--notify", type=click.Path(path_type=Path), help="File that lists webhooks for alerts (DRIFTLINE_NOTIFY)."
 )
@@ -53,6 +53,6 @@ from driftline.cli.lazy import does
 def worker() -> None:
     """Run a worker until SIGTERM or Ctrl-C: score events, learn from labels, detect drift.
 
-    When stopped, it finishes the current slice and takes a snapshot. Several workers share the partitions, so run at
-    most as many workers as partitions.
+    When stopped, it finishes the current slice and takes a snapshot. Workers of one pipeline share its
+    shards; one that holds no shard is a standby.
     """
