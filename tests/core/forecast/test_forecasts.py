@@ -12,8 +12,11 @@ from river import linear_model, preprocessing, time_series
 from driftline.backtest.measure import total_values, values_of
 from driftline.backtest.tally import Tally
 from driftline.core.model import learner
+from driftline.core.output import Alert
+from driftline.core.pipeline import parse_pipeline
 from driftline.core.state.freeze import dump, load
 from tests.support.series import DAY_MS, Feed, outcome_of, pipeline, rejected_of, score_of
+from tests.support.small import chosen
 
 FIRST = 11  # the first day with a forecast: a season and 5 observations
 MEMORY = 6  # seasons
@@ -446,3 +449,21 @@ def test_a_series_that_never_changes_has_a_scale() -> None:
     assert forecast.values == pytest.approx((5.0,) * HORIZONS)
     assert feed.shard.forecasts is not None
     assert feed.shard.forecasts.board.values()["metrics"]["MASE"] is None  # undefined: nothing changes over a season
+
+
+# -- limits of metrics
+
+
+def test_limits_of_metrics_are_judged_by_what_was_forecast() -> None:
+    document = pipeline().resolved()
+    rules = {"performance": {"MAE": {"max": 5.0}}}
+    guarded = parse_pipeline({**document, "metrics": ["MAE"], "metric_window": 100, "alerts": rules})
+    feed = Feed(guarded)
+    states: list[tuple[str, str]] = []
+    for day in range(400):
+        odd = day > 250
+        made = feed.give("a", day, 20.0 + (day % 7) + (40.0 * (day % 2) if odd else 0.0))
+        states += [(one.state, one.sentence) for one in chosen(made, Alert) if one.kind == "performance"]
+        assert odd or not states
+    assert states[0][0] == "opened"
+    assert "MAE" in states[0][1]

@@ -15,7 +15,16 @@ from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign, level_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
-from driftline.core.fold.incident import calm, calm_guard, note_drift, notice, reject, watch_faults, watch_guard
+from driftline.core.fold.incident import (
+    calm,
+    calm_guard,
+    note_drift,
+    notice,
+    reject,
+    watch_faults,
+    watch_guard,
+    watch_labels,
+)
 from driftline.core.fold.kpi import price_truth
 from driftline.core.fold.learning import learn
 from driftline.core.fold.review import hold_ahead
@@ -143,6 +152,8 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
     )  # fmt: skip
     if failure is not None:
         watch_faults(shard, out)
+    if judged is not None and shard.terms.limited:
+        watch_labels(shard, 0, out)
     if judged is not None and prediction.value is not None:
         scale = judged.scale or 1.0
         for drift in shard.monitors.on_label(value / scale, Prediction(value=prediction.value / scale), scale):
