@@ -31,7 +31,7 @@ AlertState: TypeAlias = Literal["opened", "ongoing", "resolved"]
 Guard: TypeAlias = Literal[
     "served", "flagged", "clipped", "fallback", "withheld", "held", "approved", "edited", "refused", "overdue"
 ]
-Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "width", "unfamiliar", "share"]
+Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "width", "unfamiliar", "share", "distribution"]
 Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
 Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "value"]
 

@@ -225,6 +225,8 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
         case "share":
             share = percent(limit + excess)
             what = f"{share} of the latest predictions of {name} are positive, more than {percent(limit)}"
+        case "distribution":
+            what = f"The latest predictions of {name} are distributed unlike earlier ones: {limit + excess:.2f} apart"
         case "step":
             side = "more than the" if excess > 0 else "less than the"
             what = f"A prediction of {name} jumped: it is {abs(excess):.4g} {side} {limit:.4g} that its series allows"

@@ -52,6 +52,8 @@ def decide(threshold: float, prediction: Prediction) -> bool | None:
 def _judge(shard: Shard, ladder: Ladder, event: Event, predicted: Predicted, out: Outbox) -> Judged:
     kept, learner, values, call, oracle = shard.kept, shard.learner, event.features, out.own_id(), out.oracle
     ask_good = partial(learner.ask_good, values, call, oracle)
+    if ladder.compares:
+        kept.outputs.follow(learner.generation)
     passed = ladder.judge(kept, event, predicted, learner.known, ask_good)
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:

@@ -20,10 +20,11 @@ class Case:
     Attributes:
         width: of a forecast's interval; None without one.
         crowd: predictions in the latest window of time that are a yes, and all of them.
+        distance: of the latest predictions from those of the reference (`distribution`); 0 of what no model made.
         features: of the event; `known` is what was learned of each (`unfamiliar`).
     """
 
-    __slots__ = ("crowd", "features", "known", "learned", "near", "value", "width")
+    __slots__ = ("crowd", "distance", "features", "known", "learned", "near", "value", "width")
 
     def __init__(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
         self.value = value
@@ -31,6 +32,7 @@ class Case:
         self.near = near
         self.width: float | None = None
         self.crowd = (0, 0)
+        self.distance = 0.0
         self.features: Sequence[FeatureValue] = ()
         self.known: Sequence[list[Any]] = ()
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import structs
 
+from driftline.core.guard.distribution import Outputs
 from driftline.core.guard.unfamiliar import Known, learn, nothing
 from driftline.core.output import Decision, HeldBack, Prediction, Rung
 from driftline.core.pipeline.guard import GuardForm
@@ -45,6 +46,7 @@ class Kept:
         known: what was learned of each feature.
         apart: series of forecasts whose observations lie so far from their level that only a person lets them move,
             by key: how many times as large as the level. Later ones than `APART_MAX` are not noted.
+        outputs: predictions that are compared with each other (`guard.distribution`).
         held: predictions that wait for a person, by event, in the order of their deadlines.
         decided: what was served of those that wait for their label. The ledger keeps an event as it was scored: what a
             full segment of it carries is written once.
@@ -63,11 +65,12 @@ class Kept:
     held: dict[EventId, HeldBack] = field(default_factory=dict)
     decided: dict[EventId, Decision] = field(default_factory=dict)
     apart: dict[bytes, float] = field(default_factory=dict)
+    outputs: Outputs = field(default_factory=Outputs)
 
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
         """States that were written before there was all of it lack some; of a decision, the class that was served says
         what it was."""
-        for name, part in {"apart": {}, **state[1]}.items():
+        for name, part in {"apart": {}, "outputs": Outputs(), **state[1]}.items():
             setattr(self, name, part)
         self.decided = {event_id: _decision(one) for event_id, one in self.decided.items()}
 
@@ -167,6 +170,8 @@ class Kept:
             self.known.clear()
         if before is None or after is None or before.share != after.share:
             self.crowds.clear()
+        if before is None or after is None or before.distribution != after.distribution:
+            self.outputs = Outputs()
         if before is None or after is None or before.by != after.by or not after.remembers:
             self.series.clear()
             self.turn += 1

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
+from driftline.core.guard import distribution as distribution_rung
 from driftline.core.guard import range as range_rung
 from driftline.core.guard import share as share_rung
 from driftline.core.guard import step as step_rung
@@ -34,6 +35,7 @@ RUNGS: Final[tuple[Callable[[GuardForm, Pipeline], Limit | None], ...]] = (
     width_rung.of,
     unfamiliar_rung.of,
     share_rung.of,
+    distribution_rung.of,
 )
 """In the order in which they are asked; `finite`, the first of all, is the learner's."""
 
@@ -104,6 +106,7 @@ class Ladder:
         names = [limit.name for limit in self._limits]
         self._steps, self.knows = "step" in names, "unfamiliar" in names
         self._share = next((limit for limit in self._limits if isinstance(limit, share_rung.Share)), None)
+        self._latest = 0 if guard.distribution is None else guard.distribution.latest
         self._window_ms = guard.share.window_ms if guard.share is not None else 0
         self._case = Case(None, None, ())
         self._classes, self._two = task.classes, task.probability
@@ -131,6 +134,8 @@ class Ladder:
                     kept.clean += 1
                 if key is not None and prediction.value is not None:
                     kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
+                if self._latest and prediction.value is not None:
+                    kept.outputs.accept(prediction.value)
                 return Judged(prediction, guard, (), None, self._series(kept, key)) if self._stores else PASSED
         trips: list[Trip] = []
         instead: Instead | None = None
@@ -174,6 +179,8 @@ class Ladder:
             case.features, case.known = event.features, kept.known
         if self._share is not None and value is not None:
             case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
+        if self._latest and value is not None:
+            case.distance = kept.outputs.take(value, self._latest)
         return case
 
     def _series(self, kept: Kept, key: bytes | None) -> bytes | None:
@@ -201,6 +208,11 @@ class Ladder:
     def accept(self, kept: Kept, key: bytes, value: float, time_ms: int) -> None:
         """A person let a value of a series pass."""
         kept.accept(key, value, time_ms, self._season_ms, self._keys_max)
+
+    @property
+    def compares(self) -> bool:
+        """Whether predictions are compared with earlier ones."""
+        return self._latest > 0
 
     def edited(self, value: LabelValue | None) -> Prediction | None:
         """A value that a person gives as the prediction; None where it is none, or lies outside the range."""
@@ -259,6 +271,7 @@ class Ladder:
         Args:
             case: of the prediction that did not pass.
         """
+        case.distance = 0.0
         for fallback in order:
             name, made, learned = self._made(kept, fallback, key, time_ms, ask_good)
             if made is None or made == _NOTHING:

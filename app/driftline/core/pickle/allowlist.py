@@ -43,6 +43,7 @@ OWN: Final[dict[str, str]] = {
     "river.curve": "AveragePrecision ROCAUC",
     "drift.monitors": "DriftMonitors",
     "label.early": "EarlyLabels Held",
+    "guard.distribution": "Outputs",
     "guard.kept": "Kept",
     "guard.quarantine": "Pair Quarantine Seen",
     "guard.suspicion": "Suspicion",

@@ -160,6 +160,19 @@ class Positives(Form):
     action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
 
 
+class Distribution(Form):
+    """How unlike earlier predictions the latest ones may be."""
+
+    distance_max: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="greatest distance between the distributions of the latest predictions and of 1,000 earlier ones "
+        "that passed, from 0 to 1: the greatest difference of their cumulative shares"
+    )
+    latest: Annotated[int, Field(ge=50, le=10_000)] = Field(
+        default=200, description="number of predictions that are compared"
+    )
+    action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
+
+
 def _read_list(value: object) -> object:
     """One of something, or a list of them."""
     if isinstance(value, list | tuple):
@@ -179,7 +192,7 @@ class Hold(Form):
     )
 
 
-AnyRung: TypeAlias = Untrained | Range | Step | Width | Unfamiliar | Positives
+AnyRung: TypeAlias = Untrained | Range | Step | Width | Unfamiliar | Positives | Distribution
 
 
 class GuardForm(Form):
@@ -201,6 +214,9 @@ class GuardForm(Form):
     unfamiliar: Unfamiliar | None = Field(default=None, description="limits of what is new about an event's features")
     share: Positives | None = Field(
         default=None, description="binary, and anomaly with a decision: limits of how many predictions are positive"
+    )
+    distribution: Distribution | None = Field(
+        default=None, description="limits of how unlike earlier predictions the latest ones are; not for forecasts"
     )
     fallback: Annotated[
         tuple[Fallback, ...],
@@ -227,6 +243,7 @@ class GuardForm(Form):
             "width": self.width,
             "unfamiliar": self.unfamiliar,
             "share": self.share,
+            "distribution": self.distribution,
         }
         return {name: rung for name, rung in found.items() if rung is not None}
 

@@ -48,6 +48,8 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
 def _ahead(guard: GuardForm, task: Task) -> Iterator[Problem]:
     """What is for forecasts alone, and what is not for them."""
     if task.ahead:
+        if guard.distribution is not None:
+            yield Problem("guard.distribution", None, "is not for forecasts, which differ by series; remove it")
         if guard.by:
             yield Problem(
                 "guard.by", list(guard.by), "is not for forecasts: their series are those of forecast.by; remove it"

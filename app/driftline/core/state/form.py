@@ -34,6 +34,7 @@ from driftline.core.fault import Faults
 from driftline.core.forecast.board import Board
 from driftline.core.forecast.forecasts import Forecasts
 from driftline.core.forecast.interval import Intervals
+from driftline.core.guard.distribution import SAMPLE, Outputs
 from driftline.core.guard.kept import PARTS, Kept
 from driftline.core.guard.quarantine import Quarantine
 from driftline.core.guard.suspicion import CELLS, MEMORY, RATES, SHARES, Suspicion
@@ -388,6 +389,17 @@ def _kept(kept: Kept, like: Kept | None) -> bool:
     )  # fmt: skip
 
 
+def _outputs(outputs: Outputs, like: Outputs | None) -> bool:
+    recent, bins = outputs.recent, outputs._counted([]) if outputs.edges else []
+    numbers = (*outputs.sample, *outputs.edges, *recent, outputs.distance)
+    return (
+        all(map(isfinite, numbers)) and sorted(outputs.edges) == outputs.edges and len(outputs.sample) < SAMPLE
+        and len(outputs.usual) == len(bins) and all(count >= 0 for count in outputs.usual)
+        and outputs.counts == (outputs._counted(recent) if bins else [])
+        and 0 <= outputs.place <= max(0, len(recent) - 1)
+    )  # fmt: skip
+
+
 def _is_value(value: object) -> bool:
     return value is None or (is_number(value) and isfinite(value))  # type: ignore[arg-type]  # a number
 
@@ -505,6 +517,7 @@ _RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
     Intervals: _intervals,
     Direct: _direct,
     Kept: _kept,
+    Outputs: _outputs,
     Trail: _trail,
     VocabularyWatch: _slots,
     Reference: _reference,
