@@ -412,7 +412,8 @@ NO_STATE |= {
     "Standing",
     "Culprit",
     "Draft",
-}  # of reviews, alerts, and forecasts that are being made: outputs, and a command
+    "Distribution",
+}  # of reviews, alerts, and forecasts that are being made: outputs, a command, and a limit
 """Of the modules whose classes a state is made of, those that no state holds."""
 
 
