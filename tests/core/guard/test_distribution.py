@@ -107,7 +107,7 @@ def test_an_alert_says_how_far_apart_they_are() -> None:
     here = small("regression", guard={"distribution": DISTRIBUTION, "range": {"min": -1e9}})
     one = Shard(here, 0)
     served(one, *draws(SAMPLE + 200))
-    one.learner._predict = lambda _: Prediction(value=5.0)
+    one.learner.predict = lambda _: Prediction(value=5.0)
     made = fold(one, *[event(number, NOW_MS + number, offset=number) for number in range(2_000, 2_200)])
     alert = next(made for made in chosen(made, Alert) if made.kind == "guard")
     assert "are distributed unlike earlier ones" in alert.sentence
