@@ -46,6 +46,29 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
     }
     cycles = [2] if season == 3 and rng.random() < 0.5 else []
     document["forecast"] |= {"memory": rng.choice((1, 2, 8)), "cycles": cycles}
+    if rng.random() < 0.6:
+        document["guard"] = _guard(rng)
+
+
+def _guard(rng: Random) -> dict[str, Any]:
+    """Limits that many forecasts pass, and many do not."""
+    actions = ("flag", "clip", "last_good", "fallback", "withhold", "hold")
+    guard: dict[str, Any] = {}
+    if rng.random() < 0.8:
+        guard["range"] = {"min": -rng.random(), "max": rng.random(), "action": rng.choice(actions)}
+    if rng.random() < 0.4:
+        guard["step"] = {"difference_max": rng.choice((0.3, 1.0)), "action": rng.choice(actions)}
+    if rng.random() < 0.3 or not guard:
+        guard["width"] = {"max": rng.choice((0.5, 2.0)), "action": rng.choice(("flag", "fallback", "withhold"))}
+    if rng.random() < 0.3:
+        guard["untrained"] = {"labels_min": rng.choice((1, 5)), "action": rng.choice(("flag", "withhold", "hold"))}
+    guard["fallback"] = rng.sample(["seasonal", "last_value", "last_good"], rng.choice((1, 2, 3)))
+    if rng.random() < 0.5:
+        guard["fallback"].append({"value": 0.0})
+    if any(rung.get("action") == "hold" for rung in guard.values() if isinstance(rung, dict)):
+        then = rng.choice(("fallback", "withhold", "last_good"))
+        guard["hold"] = {"wait": rng.choice(("300ms", "1s", "1h")), "then": then, "max": rng.choice((2, 100))}
+    return guard
 
 
 def faults_of(

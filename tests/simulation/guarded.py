@@ -7,11 +7,13 @@ shows, whoever folds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from random import Random
 from typing import Any
 
-from driftline.core.output import Output, Score
+from driftline.core.output import Decided, Forecast, Output, Score
 from driftline.core.pipeline import Pipeline
+from driftline.core.pipeline.guard import GuardForm
 
 
 def declare(rng: Random, document: dict[str, Any]) -> None:
@@ -75,13 +77,18 @@ def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
     """What is wrong with scores under the pipeline's guard."""
     guard = pipeline.guard
     for score in outputs:
-        if guard is None or not isinstance(score, Score):
+        if guard is None or not isinstance(score, Score | Decided):
             continue
-        value, limits = score.prediction.value, guard.range
-        if limits is not None and limits.action != "flag" and value is not None:
-            least, most = limits.min, limits.max
-            if (least is not None and value < least) or (most is not None and value > most):
-                yield f"{score.output_id}: {value} was served, which is not between {least} and {most}"
+        if score.guard != "approved":  # by a person, who may let anything pass
+            yield from _beyond(guard, score)
+        if isinstance(score.prediction.label, bool) and score.decision not in (None, score.prediction.label):
+            yield f"{score.output_id}: {score.prediction.label} was served, and decided as {score.decision}"
+        if not isinstance(score, Score):
+            continue
+        value, forecast = score.prediction.value, score.forecast
+        if forecast is not None:
+            yield from _ahead(score, forecast)
+            continue
         trained = guard.untrained
         if (
             trained is not None
@@ -94,5 +101,33 @@ def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
             yield f"{score.output_id}: {score.guard}, with {len(score.tripped)} rungs that tripped"
         if (score.guard == "fallback") != (score.instead is not None):
             yield f"{score.output_id}: {score.guard}, with {score.instead} instead"
-        if score.guard == "withheld" and value is not None:
-            yield f"{score.output_id}: withheld, with the value {value}"
+        if score.guard in ("withheld", "held") and value is not None:
+            yield f"{score.output_id}: {score.guard}, with the value {value}"
+
+
+def _beyond(guard: GuardForm, score: Score | Decided) -> Iterator[str]:
+    """What was served beyond the range; of a forecast, at every horizon and of its bounds."""
+    limits, forecast = guard.range, score.forecast
+    if limits is None or limits.action == "flag":
+        return
+    least = -inf if limits.min is None else limits.min
+    most = inf if limits.max is None else limits.max
+    values = [score.prediction.value]
+    if forecast is not None:
+        values += [*forecast.values, *forecast.lower, *forecast.upper]
+    for value in values:
+        if value is not None and not least <= value <= most:
+            yield f"{score.output_id}: {value} was served, which is not between {least} and {most}"
+
+
+def _ahead(score: Score, forecast: Forecast) -> Iterator[str]:
+    """What is wrong with a forecast: its bounds are in order, and each horizon has a value or was withheld."""
+    for low, value, high in zip(forecast.lower, forecast.values, forecast.upper, strict=True):
+        if low is not None and high is not None and (value is None or not low <= value <= high):
+            yield f"{score.output_id}: {value} was served, between {low} and {high}"
+    states = forecast.guard or ("served",) * len(forecast.values)
+    for state, value, instead in zip(states, forecast.values, forecast.instead or (None,) * len(states), strict=True):
+        if (value is None) != (state in ("withheld", "held")):
+            yield f"{score.output_id}: {state}, with the value {value}"
+        if (state == "fallback") != (instead is not None):
+            yield f"{score.output_id}: {state}, with {instead} instead"

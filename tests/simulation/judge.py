@@ -38,11 +38,13 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import Frozen, dump, frozen_digest, load
 from driftline.transport.port import Place
-from tests.simulation import ahead
+from tests.simulation import ahead, amended
 from tests.simulation.guarded import faults_of
+from tests.simulation.lessons import Lessons, overheard
 from tests.simulation.loads import Ledger, unfit
 from tests.simulation.past import Past, WrongError
-from tests.simulation.scenario import Send
+from tests.simulation.priced import Accounts
+from tests.simulation.sent import Send
 from tests.simulation.setting import parsed, state_bounds
 from tests.simulation.world import World
 from tests.support.folding import step
@@ -68,7 +70,7 @@ class Fold:
         marks: (slice number, chain, positions) by the offset of each entry.
     """
 
-    def __init__(self, world: World, partition: int) -> None:
+    def __init__(self, world: World, partition: int, calls: list[str]) -> None:
         self.world = world
         self.partition = partition
         self.messages: dict[str, list[Message]] = {kind: [] for kind in KINDS}
@@ -78,7 +80,9 @@ class Fold:
         self.off_chain = 0
         self.shard: Shard | None = None
         self._past: Past | None = None
-        self._pasts: dict[int, Past] = {}
+        self._accounts, self._lessons = Accounts(), Lessons()
+        self._pasts: dict[int, tuple[Past, Accounts, Lessons]] = {}
+        self._calls = calls
         self._chain = CHAIN_START
         self._number = 0
         self._positions: dict[str, int] = {}
@@ -104,7 +108,8 @@ class Fold:
             self.marks[offset] = (self._number, self._chain, dict(self._positions))
             if offset in self._wanted and self.shard is not None:
                 self.states[offset] = dump(self.shard)
-                self._pasts[offset] = deepcopy(self._past) if self._past is not None else Past(self.shard.pipeline)
+                past = self._past if self._past is not None else Past(self.shard.pipeline)
+                self._pasts[offset] = deepcopy((past, self._accounts, self._lessons))
                 self._pipelines[offset] = self.shard.pipeline
         return self
 
@@ -132,6 +137,7 @@ class Fold:
         pipeline = parsed(orjson.dumps(entry.pipeline))
         if entry.state == "fresh":
             self.shard, self._past = Shard(pipeline, self.partition), Past(pipeline)
+            self._accounts, self._lessons = Accounts(), Lessons()
             if isinstance(entry.begun_ms, int):
                 self.shard.commands.floor_ms = entry.begun_ms
         elif entry.state == "restored":
@@ -168,7 +174,7 @@ class Fold:
         before = self._pipelines[manifest.journal_offset]
         shard = load(pipeline, self.partition, self.states[manifest.journal_offset])
         adopt(shard, before)
-        self._past = deepcopy(self._pasts[manifest.journal_offset])
+        self._past, self._accounts, self._lessons = deepcopy(self._pasts[manifest.journal_offset])
         shard.commands.floor_ms = max(shard.commands.floor_ms, manifest.taken_ms)
         return shard
 
@@ -211,9 +217,14 @@ class Fold:
             self.messages[message.kind].append(message)
 
     def _step(self, shard: Shard, record: Record, oracle: Oracle) -> list[Output]:
+        self._calls.clear()
         made = step(shard, record, oracle)
         for fault in faults_of(shard.pipeline, made):
             raise BrokenError(f"guard {self.partition}: {fault}")
+        for fault in self._lessons.follow(shard, self._calls, made):
+            raise BrokenError(f"lessons {self.partition}: {fault}")
+        for fault in self._accounts.follow(shard, record, made):
+            raise BrokenError(f"kpi {self.partition}: {fault}")
         if self._past is not None:
             try:
                 self._past.follow(record, made, shard.now_ms)
@@ -284,8 +295,9 @@ def judge(world: World) -> list[str]:
             with (
                 disarmed(),
                 state_bounds(world.scenario),
+                overheard() as calls,
             ):  # a model that raised then and does not now: the journal says what raised
-                fold = Fold(world, partition).follow()
+                fold = Fold(world, partition, calls).follow()
             if world.exact:
                 _check_outputs(world, fold)
             else:
@@ -345,7 +357,7 @@ def _check_repeats(world: World, fold: Fold) -> None:
             document = orjson.loads(message.value or b"{}")
             if document.get("guard") in DECIDED:
                 continue
-            if kind == "scores" or document["kind"] in ENDS:
+            if kind == "scores" or _is_end(document):
                 ids.setdefault(document["event_id"], set()).add(document["output_id"])
         # an event that was sent twice has two records, and owners that read them in another order answer another one
         sent = Counter(str(send.event_id) for send in world.scenario.sends if send.kind == "event" and send.good)
@@ -481,7 +493,7 @@ def _check_promise(world: World, fold: Fold) -> None:
     events, labels, bad = _sent(world, fold)
     topics = world.pipeline.topics
     if world.pipeline.forecast is not None:
-        _check_forecasts(fold, events, bad)
+        _check_forecasts(fold, shard, events, bad)
         return
     if not world.exact:
         scores = {orjson.loads(one.value or b"")["event_id"] for one in fold.written(topics.scores)}
@@ -498,12 +510,13 @@ def _check_promise(world: World, fold: Fold) -> None:
     loads = Counter(
         {reason: count for reason, count in reasons.items() if reason.startswith((b"load_", b"control_repeated"))}
     )
-    reviews = Counter({reason: count for reason, count in reasons.items() if reason.startswith(b"review_")})
+    decided = (b"review_", b"quarantine_")
+    reviews = Counter({reason: count for reason, count in reasons.items() if reason.startswith(decided)})
     rejected, wanted = (reasons - loads - reviews).total(), bad + len(events) - len(set(events))
     if rejected != wanted:
         raise BrokenError(f"rejected {partition}: {rejected}, not {wanted}")
     _check_loads(world, fold, shard, loads)
-    ends = Counter(one["event_id"] for one in documents if one["kind"] in ENDS)
+    ends = Counter(one["event_id"] for one in documents if _is_end(one))
     if any(count > 1 for count in ends.values()) or ends.keys() - scored.keys():
         raise BrokenError(f"outcomes {partition}: an event ends twice, or was never there: {ends}")
     if len(ends) + len(shard.pending) != len(scored):
@@ -511,13 +524,14 @@ def _check_promise(world: World, fold: Fold) -> None:
     if shard.terms.slates:  # rewards are gathered, and published once a request
         told = sum(one["kind"] in UNJOINED for one in documents) + shard.counts.get("gathered", 0)
     else:
-        told = sum(one["kind"] in UNJOINED or (one["kind"] in ENDS and "label_time_ms" in one) for one in documents)
+        told = amended.told(documents, ends=ENDS, unjoined=UNJOINED)
     if told + len(shard.early) != labels:
         raise BrokenError(f"outcomes {partition}: {labels} labels, {told} told of, {len(shard.early)} held")
-    lessons = sum(one["kind"] in ("joined", "assumed") for one in documents)
-    commands = any(one.kind == "control" and one.good for one in world.scenario.sends)
-    if shard.counts.get("learned", 0) != lessons and not commands:
-        raise BrokenError(f"shard {partition} learned {shard.counts.get('learned')} times from {lessons} labels")
+
+
+def _is_end(outcome: Mapping[str, Any]) -> bool:
+    """Whether an outcome says how a wait ended, and not what became of a later label."""
+    return outcome["kind"] in ENDS and str(outcome["output_id"]).endswith("-1")
 
 
 def _check_reviews(fold: Fold, shard: Shard, published: Sequence[dict[str, Any]]) -> None:
@@ -528,12 +542,14 @@ def _check_reviews(fold: Fold, shard: Shard, published: Sequence[dict[str, Any]]
         raise BrokenError(f"reviews {fold.partition}: held are {held}, decided {decided}, wait {list(shard.kept.held)}")
 
 
-def _check_forecasts(fold: Fold, events: Sequence[Any], bad: int) -> None:
+def _check_forecasts(fold: Fold, shard: Shard, events: Sequence[Any], bad: int) -> None:
     """Each observation is settled once, or rejected."""
     documents = [orjson.loads(one.value or b"") for one in fold.messages["outcomes"]]
-    scores = Counter(orjson.loads(one.value or b"")["event_id"] for one in fold.messages["scores"])
+    published = [orjson.loads(one.value or b"") for one in fold.messages["scores"]]
+    scores = Counter(one["event_id"] for one in published if one["guard"] not in DECIDED)
+    _check_reviews(fold, shard, published)
     reasons = [dict(one.headers)["driftline.reason"] or b"" for one in fold.messages["rejected"]]
-    rejected = sum(not reason.startswith((b"load_", b"control_repeated")) for reason in reasons)
+    rejected = sum(not reason.startswith((b"load_", b"control_repeated", b"review_")) for reason in reasons)
     for fault in ahead.faults_of(events, bad, documents, scores, rejected):
         raise BrokenError(f"forecasts {fold.partition}: {fault}")
 

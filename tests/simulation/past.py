@@ -91,10 +91,17 @@ class _Seen(Struct, frozen=True):
 
 
 class _Own(Struct):
-    """The past of one key: events in order, and labels as (when they came, value)."""
+    """The past of one key: events in order, and labels as (when they came, value).
+
+    Attributes:
+        amended: a label was taken back: what was the last one before is not kept for ever.
+        torn: one that the key had before it was let go was taken back: what it holds since then is not exact.
+    """
 
     events: list[_Seen] = field(default_factory=list)
     labels: list[tuple[int, float]] = field(default_factory=list)
+    amended: bool = False
+    torn: bool = False
 
 
 class WrongError(Exception):
@@ -114,6 +121,7 @@ class Past:
             one.by: OrderedDict() for one in self._histories.values()
         }
         self._keys: dict[EventId, dict[tuple[str, ...], tuple[str, ...] | None]] = {}
+        self._came: dict[EventId, int] = {}
 
     def follow(self, record: Record, outputs: Sequence[Output], now_ms: int) -> None:
         """What one record made.
@@ -129,8 +137,16 @@ class Past:
         for output in outputs:
             if isinstance(output, Score) and isinstance(record, Event):
                 self._score(record, output, now_ms)
-            elif isinstance(output, Outcome) and output.kind in ("joined", "assumed", "failed"):
-                self._label(output.event_id, float(output.label or 0), now_ms)
+            elif isinstance(output, Outcome) and output.event_time_ms is not None:
+                self._settle(output, now_ms)
+
+    def _settle(self, outcome: Outcome, now_ms: int) -> None:
+        """A label came, in place of another one maybe, or is taken back."""
+        came_ms = self._came.setdefault(outcome.event_id, now_ms)  # a correction counts where the first label did
+        if outcome.previous_label is not None:
+            self._take_back(outcome.event_id, float(outcome.previous_label), came_ms)
+        if outcome.label is not None:
+            self._label(outcome.event_id, float(outcome.label), came_ms)
 
     def _score(self, event: Event, score: Score, now_ms: int) -> None:
         time_ms = event.order_ms if event.time_ahead else event.time_ms
@@ -140,6 +156,8 @@ class Past:
         for name, history in self._histories.items():
             key = keys[history.by]
             own = self._by[history.by].get(key) if key is not None else None
+            if own is not None and history.past.of_label and _is_unknown(history, own):
+                continue
             wanted = defined(history, own, time_ms, now_ms)
             if not _same(served[name], wanted):
                 raise WrongError(f"event {event.event_id}: {name} is {served[name]}, not {wanted}")
@@ -151,6 +169,18 @@ class Past:
                 self._of(by, key).events.append(_Seen(time_ms, values))
                 self._evict(by)
         self._keys[event.event_id] = keys
+
+    def _take_back(self, event_id: EventId, label: float, came_ms: int) -> None:
+        for by in {one.by for one in self._histories.values() if one.past.of_label}:
+            key = self._keys[event_id][by]
+            if key is None or key not in self._by[by]:
+                continue
+            own = self._of(by, key)
+            own.amended = True
+            if (came_ms, label) in own.labels:
+                own.labels.remove((came_ms, label))
+            else:
+                own.torn = True
 
     def _label(self, event_id: EventId, label: float, now_ms: int) -> None:
         for by in {one.by for one in self._histories.values() if one.past.of_label}:
@@ -176,6 +206,10 @@ def key_of(values: Mapping[str, FeatureValue], by: Sequence[str]) -> tuple[str, 
     if None in found:
         return None
     return tuple(str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in found)
+
+
+def _is_unknown(form: HistoryFeature, own: _Own) -> bool:
+    return own.torn or (own.amended and form.past.name in ("last", "lag"))
 
 
 def defined(form: HistoryFeature, own: _Own | None, time_ms: int, now_ms: int) -> FeatureValue:

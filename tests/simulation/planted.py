@@ -1,4 +1,4 @@
-"""Twenty-four faults, planted in engine and core by hand, one at a time: each must be found, or the simulator is weak.
+"""Faults planted in engine and core by hand, one at a time: each must be found, or the simulator is weak.
 
 `python -m tests.simulation.planted` says for each the first seed that finds it. A fault is a context manager that
 replaces the right behaviour; what is replaced is named in its first line.
@@ -38,6 +38,7 @@ from driftline.engine.pace import Pacer
 from driftline.engine.runner import Runner
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.transport.port import Place, Publisher
+from tests.simulation import planted_guard
 from tests.simulation.run import run_seed
 from tests.support.cluster import ClusterError, FencedError, RefusedError
 from tests.support.memory import MemoryBroker, MemoryPublisher
@@ -410,6 +411,29 @@ def keys_that_left_still_in_the_snapshot() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def decisions_forgotten_at_recovery() -> Iterator[None]:
+    """A state that is read back does not know what people decided about predictions whose label is still to come."""
+    with _changed_when_read_back(lambda shard: shard.kept.decided.clear()):
+        yield
+
+
+@contextmanager
+def commands_carried_out_again_after_a_restart() -> Iterator[None]:
+    """A shard that comes back reads the last record of the control topic once more."""
+
+    async def starting(self: Runner, recovered: Any) -> tuple[dict[str, int], bool]:
+        positions, gap = await right(self, recovered)
+        control = self._broker.pipeline.topics.control
+        for name in [one for one in recovered.positions if one.startswith(control)]:
+            positions[name] = max(0, positions[name] - 1)
+        return positions, gap
+
+    right = Runner._starting_positions
+    with patch.object(Runner, "_starting_positions", starting):
+        yield
+
+
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     fault.__name__: fault
     for fault in (
@@ -437,6 +461,9 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         label_known_before_it_joined,
         evicted_key_comes_back_with_its_past,
         keys_that_left_still_in_the_snapshot,
+        decisions_forgotten_at_recovery,
+        commands_carried_out_again_after_a_restart,
+        *planted_guard.FAULTS,
     )
 }
 

@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from tests.simulation import ahead, guarded
+from tests.simulation import ahead, amended, guarded, lessons, priced
 from tests.simulation.loads import KINDS, commands, signed_command
 from tests.simulation.past import declare, with_keys
+from tests.simulation.sent import Send
 from tests.simulation.slates import recommend, with_item
 from tests.support.poisonous import BAD
 
@@ -46,25 +47,6 @@ _SWAP = {  # so that models are replaced in most simulations
     "reaction": "swap",
 }
 STEPS = ("open", "opened", "batch", "appended", "commit", "committed", "poll", "read", "mark")
-
-
-class Send(Struct, frozen=True, omit_defaults=True):
-    """One record that a user sends.
-
-    Args:
-        kind: `event`, `label` and `control` go to these topics; what is not well-formed is said by `good`.
-        value: None is a tombstone.
-        transaction: number of the user's transaction that it is part of, 0 for none.
-    """
-
-    at_s: float
-    kind: Literal["event", "label", "control"]
-    partition: int
-    value: str | None
-    stamp_ms: int
-    event_id: int = -1
-    good: bool = True
-    transaction: int = 0
 
 
 class Ending(Struct, frozen=True):
@@ -160,8 +142,13 @@ def draw(seed: int) -> Scenario:
         guarded.declare(Random(f"{seed} guard"), document)
     if "recommend" not in document:
         ahead.declare(Random(f"{seed} forecast"), document)
+    amended.declare(Random(f"{seed} amended"), document)
+    lessons.declare(Random(f"{seed} lessons"), document)
+    priced.declare(Random(f"{seed} priced"), document)
     length_s = rng.choice((1.0, 2.0, 4.0))
     sends, endings = _sends(rng, partitions, length_s, document)
+    sends = amended.changed(Random(f"{seed} changed"), sends, document)
+    sends += lessons.burst(Random(f"{seed} burst"), document, partitions, length_s, BASE_MS)
     delivery = document["delivery"]
     faults = tuple(_fault(rng, partitions, workers, length_s, delivery) for _ in range(_how_many(rng)))
     last_s = max((fault.at_s + fault.seconds for fault in faults if fault.at_s is not None), default=0.0)
@@ -178,7 +165,9 @@ def draw(seed: int) -> Scenario:
     signed = rng.random() < 0.3
     if document["task"] != "forecast":  # its models learn no single pairs, as those that are loaded here have
         sends += _loads(Random(f"{seed} loads"), partitions, length_s, document, signed=signed)
-    for at_s, command in guarded.decisions(Random(f"{seed} decisions"), document, length_s):
+    decided = guarded.decisions(Random(f"{seed} decisions"), document, length_s)
+    decided += lessons.decisions(Random(f"{seed} releases"), document, length_s)
+    for at_s, command in decided:
         value = json.dumps(command)
         sends += [Send(at_s, "control", partition, value, _stamp(at_s)) for partition in range(partitions)]
     if signed:

@@ -16,6 +16,7 @@ from driftline.core import fingerprint
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.shard import upload
 from driftline.engine import epoch, fold, gap, live, recovery, snapshot, worker
+from tests.simulation.lessons import SMALL
 from tests.simulation.scenario import Scenario
 from tests.support import memory
 
@@ -71,7 +72,10 @@ NARROW: tuple[tuple[ModuleType, str, object], ...] = (
 @contextmanager
 def state_bounds(scenario: Scenario) -> Iterator[None]:
     """Bounds that the state depends on: whoever folds needs the same."""
-    with patch.object(upload, "WITHIN_MS", 900 if scenario.narrow else upload.WITHIN_MS):
+    bounds = [*SMALL, (upload, "WITHIN_MS", 900 if scenario.narrow else upload.WITHIN_MS)]
+    with ExitStack() as stack:
+        for module, name, value in bounds:
+            stack.enter_context(patch.object(module, name, value))
         yield
 
 

@@ -31,7 +31,8 @@ from tests.simulation.late import LateRequests
 from tests.simulation.loads import KEY
 from tests.simulation.loop import PROCESS, Process, StuckError, VirtualLoop
 from tests.simulation.loss import is_lost
-from tests.simulation.scenario import BASE_MS, Fault, Scenario, Send, Widening
+from tests.simulation.scenario import BASE_MS, Fault, Scenario, Widening
+from tests.simulation.sent import Send
 from tests.simulation.setting import parsed, surroundings
 from tests.support.cluster import ClusterError, Entry, Identity, MemoryCluster
 from tests.support.memory import AstrayError, MemoryBroker, Moment, RefusedError

@@ -97,7 +97,7 @@ class Suspicion:
     latest: Tally = field(default_factory=fresh)
     before: Tally = field(default_factory=fresh)
     number: int = 0
-    turn_at: int = BLOCK
+    turn_at: int = field(default_factory=lambda: BLOCK)
     rates: list[float] = field(default_factory=list)
     gains: list[tuple[float, ...]] = field(default_factory=list)
     bets: tuple[float, ...] = (1.0, 1.0, 1.0)

@@ -180,9 +180,14 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Shard:
 def frozen_digest(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> bytes:
     """The digest of a frozen state as it is when read, by which equal states are equal.
 
-    Pickles of equal states may differ, and so may states in memory: in which of their parts are one object.
+    Pickles of equal states may differ, and so may states in memory: in which of their parts are one object. The copies
+    of the model that the quarantine keeps are such pickles.
     """
     thawed = load(pipeline, partition, frozen)
+    held = thawed.quarantine
+    held.older, held.newer = [
+        None if copy is None else digest_of(load_model(pipeline, copy)) for copy in (held.older, held.newer)
+    ]
     return digest_of({name: getattr(thawed, name) for name in KEPT})
 
 
