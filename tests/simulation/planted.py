@@ -424,8 +424,7 @@ def commands_carried_out_again_after_a_restart() -> Iterator[None]:
 
     async def starting(self: Runner, recovered: Any) -> tuple[dict[str, int], bool]:
         positions, gap = await right(self, recovered)
-        control = self._broker.pipeline.topics.control
-        for name in [one for one in recovered.positions if one.startswith(control)]:
+        for name in [one for one in recovered.positions if "control" in one]:
             positions[name] = max(0, positions[name] - 1)
         return positions, gap
 

@@ -54,6 +54,7 @@ def pipeline(kind: str = "hold") -> Pipeline:
         "hold": HOLD,
         "learn": {"quarantine": {"action": "hold", "wait": "1d", "then": "learn"}},
         "small": {"quarantine": {"action": "hold", "wait": "1d", "max": 150}},
+        "tiny": {"quarantine": {"action": "hold", "wait": "1d", "max": 10}},
         "alert": {"quarantine": "alert"},
         "none": {"quarantine": "none"},
         "correct": HOLD,
@@ -252,6 +253,15 @@ def test_at_the_bound_all_are_decided() -> None:
     made = burst(here)
     assert [one.evidence.get("why") for one in alerts(made)] == [None, "150 were held"]
     assert here.counts["quarantine_dropped"] == 150
+    assert not here.quarantine.held
+    accounted(here)
+
+
+def test_a_burst_beyond_the_bound_is_decided_as_soon_as_it_is_found() -> None:
+    here = shard("tiny")
+    (decided,) = alerts(burst(here))
+    assert decided.evidence["why"] == "10 were held"
+    assert here.counts["quarantine_dropped"] == here.counts["quarantine_held"] > 10
     assert not here.quarantine.held
     accounted(here)
 

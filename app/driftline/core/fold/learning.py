@@ -144,9 +144,10 @@ def _undo(shard: Shard) -> None:
 
 
 def report_turn(shard: Shard, turn: Turn, out: Outbox) -> None:
-    """Alert about labels that became suspect, or are as usual again."""
+    """Alert about labels that became suspect, or are as usual again; not where as many are held as may be, and all was
+    decided at once."""
     kept, name = shard.quarantine, Condition.QUARANTINE.named()
-    if turn == "opened":
+    if turn == "opened" and kept.test.suspect:
         notice(shard, name, suspect_sign(shard.pipeline, _burst(shard)), out, holds=True)
     elif kept.held:
         notice(shard, name, suspect_sign(shard.pipeline, _burst(shard, over=True)), out, holds=True)
