@@ -492,6 +492,16 @@ FOUND_BY = {
     "label_known_before_it_joined": 3,
     "evicted_key_comes_back_with_its_past": 1,
     "keys_that_left_still_in_the_snapshot": 17,
+    "decisions_forgotten_at_recovery": 79,
+    "commands_carried_out_again_after_a_restart": 4,
+    "released_pair_learned_twice": 0,
+    "dropped_pair_learned": 0,
+    "corrected_label_still_held": 0,
+    "learned_while_an_alert_stops_it": 0,
+    "corrected_label_counted_twice_by_the_kpi": 1,
+    "correction_held_against_what_was_undecided": 0,
+    "clipped_forecast_unclipped_at_the_last_horizon": 0,
+    "correction_not_taken_back_from_the_past": 12,
 }
 
 
