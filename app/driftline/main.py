@@ -31,6 +31,7 @@ from driftline.operate.log import guard, logging_config
 from driftline.operate.log_filter import quieten
 from driftline.operate.metric import NotifyCollector, WorkerCollector
 from driftline.operate.notify import Notifier
+from driftline.operate.schedule import Sender, unfit
 from driftline.operate.webhook import Webhook, load_webhooks
 from driftline.web.feed import BoardFeed
 from driftline.web.server import BoundedWeb
@@ -146,24 +147,32 @@ class Notification(Service):
 
     Attributes:
         notifiers: in the order of the settings file.
+        senders: of digests, in the order of the pipeline file.
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, webhooks: Mapping[str, Webhook], **options: Any) -> None:
         self.pipeline = pipeline
         self.settings = settings
         self.notifiers = [Notifier(pipeline, settings, name, webhook) for name, webhook in webhooks.items()]
+        self.senders = [
+            Sender(pipeline, settings, name, form, webhooks[form.to])
+            for name, form in pipeline.digests.items()
+            if unfit(form, webhooks.get(form.to)) is None
+        ]
         self._posting: set[asyncio.Task[None]] = set()
         super().__init__(**options)
 
     async def on_start(self) -> None:
-        for notifier in self.notifiers:
-            task = asyncio.create_task(notifier.run(), name=f"webhook-{notifier.name}")
+        running = {f"webhook-{one.name}": one.run() for one in self.notifiers}
+        running |= {f"digest-{one.name}": one.run() for one in self.senders}
+        for name, made in running.items():
+            task = asyncio.create_task(made, name=name)
             task.add_done_callback(self._ended)
             self._posting.add(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s stopped; its alerts will be sent after the next start", task.get_name(), exc_info=error)
+            log.error("%s stopped; it goes on where it was after the next start", task.get_name(), exc_info=error)
 
     async def on_stop(self) -> None:
         for task in self._posting:
@@ -189,6 +198,9 @@ class Host:
         self.notification: Notification | None = None
         self._name = pipeline.name
         webhooks = load_webhooks(settings.notify) if settings.notify is not None else {}
+        for name, form in pipeline.digests.items():
+            if (why := unfit(form, webhooks.get(form.to))) is not None:
+                log.warning("digest %s is not sent by this worker: %s", name, why)
         quieten(settings.log_level)
         guard()
         folder = settings.data_dir / "faust"
@@ -242,7 +254,10 @@ class Host:
 
     def _add_pages(self) -> None:
         worker = WorkerCollector(lambda: self._worker, lambda: self.engine.outage if self.engine is not None else None)
-        notifiers = NotifyCollector(lambda: self.notification.notifiers if self.notification else [])
+        notifiers = NotifyCollector(
+            lambda: self.notification.notifiers if self.notification else [],
+            lambda: self.notification.senders if self.notification else [],
+        )
         exposition = Exposition(self._name, [worker, notifiers])
 
         @self.app.page("/metrics")

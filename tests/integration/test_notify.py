@@ -108,7 +108,7 @@ async def test_a_dead_end_is_written_counted_and_logged(kafka: KafkaNode, caplog
     async with Receiver(lambda post: 503 if post.document["episode"].endswith(("l0", "l1")) else 404) as receiver:
         async with notifying(kafka, chosen, away={"url": receiver.url}) as made:
             (away,) = made
-            registry.register(NotifyCollector(lambda: made))
+            registry.register(NotifyCollector(lambda: made, list))
             await until(lambda: away.results["undelivered"] == 6, "all are given up")
             page = generate_latest(registry).decode()
         tries = [sum(post.document["episode"] == one["episode"] for post in receiver.posts) for one in sent]

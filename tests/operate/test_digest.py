@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from email import message_from_string
+from email.policy import default
 from shutil import which
 from typing import Any
 
@@ -88,7 +90,7 @@ def test_what_came_after_the_span_is_not_known_in_it() -> None:
 
 
 @pytest.mark.parametrize("role", SECTIONS)
-@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])
+@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text", "email"])
 def test_two_runs_give_the_same_bytes(role: Any, form: Format) -> None:
     chosen, _, made = lived()
     pages = [page_of(gathered(chosen, made, 0, START_MS + 10 * DAY_MS), "p.yaml", role) for _ in range(2)]
@@ -180,3 +182,16 @@ def test_records_of_others_are_passed_over(document: dict[str, Any]) -> None:
         take(document)
     found.command(document, 5)
     assert (found.served, len(found.outcomes), len(found.alerts), len(found.commands)) == (0, 0, 0, 0)
+
+
+def test_an_email_is_a_message_that_mail_programs_read() -> None:
+    chosen, _, made = lived()
+    page = page_of(gathered(chosen, made, 0, START_MS + 10 * DAY_MS), "p.yaml", "domain_expert")
+    message = message_from_string(render(page, "email"), policy=default)
+    assert message["Subject"].startswith("cards: digest for the domain expert, 1970-01-01 00:00 to ")
+    text, html = message.iter_parts()
+    assert (text.get_content_type(), html.get_content_type()) == ("text/plain", "text/html")
+    assert text.get_content() == render(page, "text")
+    assert html.get_content().rstrip("\n") == render(page, "html").rstrip("\n")
+    assert render(page, "email").isascii()
+    assert max(map(len, render(page, "email").splitlines())) < 200

@@ -14,6 +14,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.operate.exposition import Exposition
 from driftline.operate.metric import NotifyCollector, WorkerCollector
 from driftline.operate.notify import Notifier
+from driftline.operate.schedule import Sender
 from tests.parity.rig import NOW_MS, Life, pipeline, produce
 from tests.support import series
 from tests.support.cluster import MemoryCluster
@@ -55,7 +56,9 @@ def all_families() -> Exposed:
 
 def _add(found: Exposed, life: Life) -> None:
     notifier = cast("Notifier", SimpleNamespace(name="on-call", results=Counter(), failed_attempts=0, running=True))
-    collectors = [WorkerCollector(lambda: life.worker, lambda: life.worker.outage), NotifyCollector(lambda: [notifier])]
+    sender = cast("Sender", SimpleNamespace(name="weekly", results=Counter()))
+    told = NotifyCollector(lambda: [notifier], lambda: [sender])
+    collectors = [WorkerCollector(lambda: life.worker, lambda: life.worker.outage), told]
     exposition = Exposition(life.worker.pipeline.name, collectors)
     found.pages.append(exposition.page())
     for family in exposition.collect():

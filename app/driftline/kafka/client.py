@@ -315,6 +315,69 @@ class Group:
             raise BrokerError(f"cannot commit the position in the alerts: {error!r}") from error
 
 
+class Keeper:
+    """The member of a group that alone keeps its note: a short text, which Kafka holds with the group's offset.
+
+    A member that is not the one any more cannot write it. Made by `keeper`.
+    """
+
+    def __init__(self, client: Any, options: Mapping[str, Any], topic: str, group_id: str) -> None:
+        self._client, self._options, self._group_id = client, options, group_id
+        self._place = TopicPartition(topic, 0)
+
+    async def holds(self) -> bool:
+        """Whether this member is the one now. To be asked often: who does not ask leaves the group."""
+        with _noted():
+            assigned = self._client.assignment()
+            self._client.pause(*assigned)
+            await self._client.getmany(timeout_ms=POLL_MS)
+            return self._place in self._client.assignment()
+
+    async def read(self) -> str | None:
+        """The note; None before there is one."""
+        with _noted():
+            async with admin(self._options) as client:
+                found = (await client.list_consumer_group_offsets(self._group_id, partitions=[self._place])).get(
+                    self._place
+                )
+        return None if found is None or found.offset < 0 else found.metadata
+
+    async def write(self, note: str) -> None:
+        with _noted():
+            end = (await self._client.end_offsets([self._place]))[self._place]  # so that lag tools see no lag
+            await self._client.commit({self._place: (end, note)})
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise BrokerError(f"cannot keep a note in a group: {error!r}") from error
+
+
+@asynccontextmanager
+async def keeper(
+    options: Mapping[str, Any], topic: str, group_id: str, *, poll_interval_max_ms: int
+) -> AsyncIterator[Keeper]:
+    """Join a group whose one member keeps a note.
+
+    Args:
+        topic: of the pipeline; nothing of it is read.
+        poll_interval_max_ms: longest time between two questions to `Keeper.holds`.
+    """
+    async with consumer(
+        options,
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_interval_ms=poll_interval_max_ms,
+        partition_assignment_strategy=[OneReader],
+    ) as client:
+        client.subscribe([topic])
+        yield Keeper(client, options, topic, group_id)
+
+
 @asynccontextmanager
 async def group(
     options: Mapping[str, Any],

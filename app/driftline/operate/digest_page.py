@@ -10,6 +10,8 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from email.message import EmailMessage
+from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,7 +23,7 @@ from driftline.core.timestamp import written
 from driftline.core.wording import escaped, money, percent, unlinked
 from driftline.operate.digest import AUDIENCE, LISTED_MAX, DigestRole, Gathered, KpiSum
 
-Format: TypeAlias = Literal["markdown", "html", "slack", "text"]
+Format: TypeAlias = Literal["markdown", "html", "slack", "text", "email"]
 _TIME: Final = "%Y-%m-%d %H:%M"
 
 
@@ -330,9 +332,21 @@ def _html(page: Page) -> str:
     return environment.get_template("digest.html").render(page=page)
 
 
+def _email(page: Page) -> str:
+    """A whole message but for its addresses, as `sendmail` takes it: text, and the page beside it."""
+    message = EmailMessage()
+    message["Subject"] = f"{_plain(page.title)}, {_plain(page.subtitle)}"
+    text, html = _text(page), _html(page)
+    message.set_content(text, cte="quoted-printable")
+    message.add_alternative(html, subtype="html", cte="quoted-printable")
+    message.set_boundary(sha256((text + html).encode()).hexdigest()[:32])  # the same for the same digest
+    return message.as_string()
+
+
 _FORMS: Final[dict[Format, Callable[[Page], str]]] = {
     "markdown": _markdown,
     "html": _html,
     "slack": _slack,
     "text": _text,
+    "email": _email,
 }

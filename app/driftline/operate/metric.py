@@ -22,6 +22,7 @@ from driftline.engine.tally import Histogram, Tally
 from driftline.engine.worker import Worker
 from driftline.operate.kpi_series import KpiSeries
 from driftline.operate.notify import Notifier
+from driftline.operate.schedule import Sender
 
 _KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 Shards = Iterable[tuple[str, Runner]]
@@ -459,8 +460,8 @@ class _Maturity:
 class NotifyCollector(Collector):
     """Reads the notifiers of a process when Prometheus scrapes."""
 
-    def __init__(self, notifiers: Callable[[], Sequence[Notifier]]) -> None:
-        self._notifiers = notifiers
+    def __init__(self, notifiers: Callable[[], Sequence[Notifier]], senders: Callable[[], Sequence[Sender]]) -> None:
+        self._notifiers, self._senders = notifiers, senders
 
     def collect(self) -> Iterable[Metric]:
         results = CounterMetricFamily(
@@ -475,7 +476,13 @@ class NotifyCollector(Collector):
                 results.add_metric([notifier.name, result], notifier.results[result])
             failed.add_metric([notifier.name], notifier.failed_attempts)
             up.add_metric([notifier.name], float(notifier.running))
-        yield from (results, failed, up)
+        digests = CounterMetricFamily(
+            "driftline_digests", "Digests by schedule and result.", labels=["digest", "result"]
+        )
+        for sender in self._senders():
+            for result in ("delivered", "failed"):
+                digests.add_metric([sender.name, result], sender.results[result])
+        yield from (results, failed, up, digests)
 
 
 def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:

@@ -236,13 +236,22 @@ class Answer(Struct, frozen=True):
 
 
 async def post(session: aiohttp.ClientSession, webhook: Webhook, what: Alert | Message, now: datetime) -> Answer:
-    """One attempt. Redirects are not followed: they would take the headers to who knows where."""
+    """One attempt at what is to be said of an alert, or of several."""
     key = what.key if isinstance(what, Message) else key_of(what)
+    return await send(session, webhook, key, body(webhook, what, now))
+
+
+async def send(session: aiohttp.ClientSession, webhook: Webhook, key: str, content: bytes) -> Answer:
+    """One attempt to post JSON. Redirects are not followed: they would take the headers to who knows where.
+
+    Args:
+        key: a repeat of the same is known by it.
+    """
     headers = {**webhook.headers, "Content-Type": "application/json", "Idempotency-Key": _ascii(key)}
     timeout = aiohttp.ClientTimeout(total=webhook.timeout_ms / 1000)
     try:
         async with session.post(
-            webhook.url, data=body(webhook, what, now), headers=headers, timeout=timeout, allow_redirects=False
+            webhook.url, data=content, headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
             text = (await answer.content.read(ANSWER_BYTES_MAX)).decode("utf-8", "replace")
             return _judged(answer.status, answer.headers.get("Retry-After", ""), text)
@@ -353,6 +362,11 @@ def _slack(alert: Alert) -> str:
 def _acknowledged(alert: Alert) -> str:
     by = f" by {alert['acknowledged_by']}" if alert.get("acknowledged_by") else ""
     return f"acknowledged{by}"
+
+
+def slack_text(text: str) -> str:
+    """Text that is in Slack's form already, within its bounds."""
+    return _bounded(text)
 
 
 def _bounded(text: str) -> str:

@@ -63,6 +63,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "a parameter of the model": ({"params": {"d": 0.01, "lr": 0.2}}, ["params.lr"]),
     "model": ({"model": "Select('x') | LogisticRegression(optimizer=SGD($lr))"}, ["model"]),
     "kpi": ({"kpi": LOSS}, []),
+    "digests": ({"digests": {"weekly": {"to": "team"}}}, []),
     "seed": ({"seed": 7}, ["seed"]),
     "label id": ({"label": {"id": "other"}}, ["label.id"]),
     "label value": ({"label": {"value": "other", "positive": 1}}, ["label.positive", "label.value"]),
@@ -99,7 +100,10 @@ def test_every_key_of_a_pipeline_is_decided() -> None:
     """A key that is new in the file is refused until somebody thinks about it here."""
     first = {key.partition(".")[0] for key in FOLLOWED}
     refused = {"pipeline", "task", "seed", "event", "params", "model"}
-    assert set(watched(kpi=LOSS, learning={"quarantine": "alert"}).resolved()) == first | refused
+    assert (
+        set(watched(kpi=LOSS, learning={"quarantine": "alert"}, digests={"weekly": {"to": "team"}}).resolved())
+        == first | refused
+    )
 
 
 def test_nothing_changes_where_nothing_changed() -> None:

@@ -10,7 +10,7 @@ from driftline.cli.lazy import does
 from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option, pipeline_option
 
 ROLES = ("operator", "data_engineer", "data_scientist", "domain_expert")
-FORMATS = ("markdown", "html", "slack", "text")
+FORMATS = ("markdown", "html", "slack", "text", "email")
 
 
 @click.command()

@@ -30,6 +30,7 @@ from driftline.core.notation import (
     TopicName,
     check_scalar,
 )
+from driftline.core.pipeline.digest import DigestForm
 from driftline.core.pipeline.feature import AnyFeature, Feature, Form, HistoryFeature, Text
 from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.guard import GuardForm
@@ -548,6 +549,9 @@ class Pipeline(Form):
         default_factory=dict, description="what decisions cost and bring, by the name of the KPI"
     )
     learning: LearningForm | None = Field(default=None, description="which labels are learned, and when")
+    digests: dict[str, DigestForm] = Field(
+        default_factory=dict, description="digests that workers send on a schedule, by name"
+    )
     metrics: tuple[Expression, ...] = Field(description="River metrics of the served predictions")
     metric_window: Count = Field(default=1_000, description="number of labels in each metric's rolling value")
     metric_span_ms: Duration | None = Field(
@@ -594,6 +598,8 @@ class Pipeline(Form):
             del written["forecast"]
         if not self.kpi:
             del written["kpi"]
+        if not self.digests:
+            del written["digests"]
         if self.learning is None:
             del written["learning"]
         return written

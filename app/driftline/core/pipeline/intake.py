@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from driftline.core.error import Problem
+from driftline.core.pipeline.digest import check_digests
 from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
 from driftline.core.pipeline.forecast import check_forecast
 from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
@@ -43,6 +44,7 @@ def broken_intake_rules(draft: Draft) -> list[Problem]:
         check_recommend,
         check_guard,
         check_kpi,
+        check_digests,
         check_learning,
         check_limits,
     )

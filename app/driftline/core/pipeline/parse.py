@@ -205,6 +205,7 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
         "guard",
         "kpi",
         "learning",
+        "digests",
         "dedupe",
         "snapshot",
         "limits",

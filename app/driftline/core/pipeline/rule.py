@@ -17,6 +17,7 @@ from driftline.core.error import ExpressionError, Problem
 from driftline.core.metric.evaluation import check_metric, needs_probabilities
 from driftline.core.notation import Scalar, is_factory
 from driftline.core.pipeline.bound import out_of_bounds
+from driftline.core.pipeline.digest import check_digests
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.forecast import check_forecast, forecast_fields, row_names
@@ -54,7 +55,7 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
         check_topics, check_features, check_label, check_forecast, check_recommend, _params, _model,
-        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, check_kpi,
+        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, check_kpi, check_digests,
         check_learning, _metrics, _splits, _drift, _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]

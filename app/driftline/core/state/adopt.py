@@ -29,6 +29,7 @@ FOLLOWED = (
     "decision",
     "dedupe",
     "delivery",
+    "digests",
     "drift",
     "event.keys_max",
     "event.select",
