@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 
 from driftline.core.error import SettingsError
 from driftline.kafka.client import Arrival
@@ -196,6 +197,29 @@ async def test_a_webhook_that_hangs_costs_one_time_out() -> None:
     async with Receiver(lambda _: None) as receiver, aiohttp.ClientSession() as session:
         answer = await post(session, webhook(url=receiver.url, timeout="100ms"), alert(), NOW)
     assert answer == Answer("later", "no answer within 100 ms")
+
+
+async def test_a_receiver_that_says_the_request_again_tells_no_log_of_it() -> None:
+    async def echo(request: web.Request) -> web.Response:
+        said = f"Cannot POST {request.path_qs} as {request.headers['Authorization']}: invalid_payload"
+        return web.Response(status=400, text=said)
+
+    app = web.Application()
+    app.router.add_post("/{rest:.*}", echo)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}/services/T01/s3cret-path?key=s3cret%2Dquery"
+    chosen = webhook(url=address, headers={"Authorization": "Bearer s3cret.token"})
+    try:
+        async with aiohttp.ClientSession() as session:
+            answer = await post(session, chosen, alert(), NOW)
+    finally:
+        await runner.cleanup()
+    assert answer.verdict == "refused"
+    assert "s3cret" not in answer.detail
+    assert answer.detail.startswith("400 Cannot POST")
+    assert answer.detail.endswith("invalid_payload")
 
 
 async def test_nobody_there_and_names_of_any_sign() -> None:

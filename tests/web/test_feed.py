@@ -126,6 +126,28 @@ async def test_with_a_key_entries_of_others_are_not_believed(node: embedded.Embe
         await feed.stop()
 
 
+async def test_with_a_key_a_flood_of_others_entries_hides_none(
+    node: embedded.EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long journal some entries are picked: only those that count."""
+    for name, value in (("PICKED_MAX", 1), ("PICKED_MIN", 10), ("TAIL", 1)):
+        monkeypatch.setattr(feeds, name, value)
+    ours, forged = keyed(node.bootstrap, "a-key-of-this-deployment"), keyed(node.bootstrap, "another-key-altogether")
+    await create(CARDS, ours, partitions=1)
+    for number in range(20):
+        others = [entry(1_000 + number, forged)] * 4
+        await write(ours, TOPICS.journal, *others, entry(number, ours), *others)
+    feed = BoardFeed(CARDS, ours)
+    feed.enter()
+    try:
+        await until(lambda: feed.loaded, feed)
+        scored = [point.time_ms - NOW_MS for point in feed.board.shards[0].curve.points]
+        assert len(scored) >= 8
+        assert max(scored) < 20
+    finally:
+        await feed.stop()
+
+
 async def test_a_broker_that_is_away_is_waited_for_and_what_is_known_stays() -> None:
     with embedded.start() as node:
         at = settings(node.bootstrap)

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 import orjson
@@ -46,7 +46,8 @@ from driftline.core.wording import unlinked
 from driftline.operate.incident import Alert, Message, key_of, shard_of
 
 FILE_BYTES_MAX = 100_000
-ANSWER_BYTES_MAX = 200
+ANSWER_BYTES_MAX = 4_096
+ANSWER_SHOWN = 200  # characters of it
 GROUP_MS = 30_000
 PARTS_SHOWN = 8  # of a message, in a text
 RETRY_AFTER_MAX_S = 300.0
@@ -54,6 +55,7 @@ SLACK_CHARACTERS_MAX = 3_000
 ALERTMANAGER_OPEN = timedelta(days=7)  # Alertmanager forgets what is not repeated; `ongoing` comes sooner
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RETRIED = frozenset({408, 425, 429})
+_WORD = re.compile(r"[A-Za-z0-9_-]{4,}")  # what is shorter is no secret
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset({"connection", "content-length", "content-type", "idempotency-key", "transfer-encoding"})
 
@@ -253,7 +255,8 @@ async def send(session: aiohttp.ClientSession, webhook: Webhook, key: str, conte
         async with session.post(
             webhook.url, data=content, headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
-            text = (await answer.content.read(ANSWER_BYTES_MAX)).decode("utf-8", "replace")
+            content = await answer.content.read(ANSWER_BYTES_MAX)
+            text = without_secrets(content.decode("utf-8", "replace"), webhook)[:ANSWER_SHOWN]
             return _judged(answer.status, answer.headers.get("Retry-After", ""), text)
     except TimeoutError:
         return Answer("later", f"no answer within {webhook.timeout_ms} ms")
@@ -261,6 +264,20 @@ async def send(session: aiohttp.ClientSession, webhook: Webhook, key: str, conte
         return Answer("refused", f"the request cannot be sent ({type(error).__name__}); correct the url and headers")
     except (aiohttp.ClientError, OSError) as error:
         return Answer("later", type(error).__name__)
+
+
+def without_secrets(text: str, webhook: Webhook) -> str:
+    """What a receiver says, without the words of the address and the headers that it may say again.
+
+    Some answer a wrong request with all that was in it, and what they say is logged.
+    """
+    parts = urlsplit(webhook.url)
+    user = (parts.username or "", parts.password or "")
+    held = " ".join([parts.path, parts.query, *user, *webhook.headers.values()])
+    words = {*_WORD.findall(held), *_WORD.findall(unquote(held))}
+    if not words:
+        return text
+    return re.sub("|".join(map(re.escape, sorted(words, key=len, reverse=True))), "***", text, flags=re.IGNORECASE)
 
 
 def _judged(status: int, retry_after: str, text: str) -> Answer:

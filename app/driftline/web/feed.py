@@ -133,7 +133,7 @@ class BoardFeed:
             known, board = self.board, Board()
             board.begin(self._layout.shards)
             board.reading = True
-            past = _Past(follower, topics.journal, self._layout.shards)
+            past = _Past(follower, topics.journal, self._layout.shards, self._is_ours)
             while await follower.is_behind() and self._wanted():
                 await self._take(board, past.pick(await follower.next()))
             board.settle()
@@ -192,10 +192,15 @@ class BoardFeed:
         elif topic == topics.scores and (score := read(record.value, Score)) is not None:
             board.take_score(score)
 
+    def _is_ours(self, record: Seen) -> bool:
+        """Whether an entry of the journal is sealed with a key of the deployment, where there is one."""
+        ring = self._settings.ring
+        return not ring or is_sealed(record.value, name_of(record.place), ring)
+
     def _entry(self, record: Seen) -> tuple[Note | None] | None:
         """What an entry of the journal carries for people; None where it is no entry of ours."""
-        value, ring = record.value, self._settings.ring
-        if ring and not is_sealed(value, name_of(record.place), ring):
+        value = record.value
+        if not self._is_ours(record):
             return None
         if value is None or NOTED not in value:
             return (None,)
@@ -209,10 +214,14 @@ class _Past:
     """Picks entries of the journals' past: a bounded number, evenly over all that is retained, and the last ones all.
 
     The numbers of an entry are counts since the beginning and metrics of that moment, so any can be left out.
+
+    Args:
+        is_ours: whether an entry counts; a pick of one that does not would leave one out that does.
     """
 
-    def __init__(self, follower: Follower, journal: str, shards: int) -> None:
+    def __init__(self, follower: Follower, journal: str, shards: int, is_ours: Callable[[Seen], bool]) -> None:
         self._follower = follower
+        self._is_ours = is_ours
         self._from: dict[Place, int] = {}  # offset of the next entry that may be picked
         self._tails: dict[Place, int] = {}
         self._strides: dict[Place, int] = {}
@@ -229,7 +238,7 @@ class _Past:
             place = record.place
             if place not in self._from or record.offset >= self._tails[place]:
                 kept.append(record)
-            elif record.offset >= self._from[place] and record.value is not None and NOTED in record.value:
+            elif record.offset >= self._from[place] and self._is_noted(record):
                 kept.append(record)
                 self._from[place] = min(record.offset + self._strides[place], self._tails[place])
                 moved.add(place)
@@ -239,6 +248,9 @@ class _Past:
                 if self._from[place] > last + 1:
                     self._follower.skip(place, self._from[place])
         return kept
+
+    def _is_noted(self, record: Seen) -> bool:
+        return record.value is not None and NOTED in record.value and self._is_ours(record)
 
 
 def _now_ms() -> int:
