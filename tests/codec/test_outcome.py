@@ -66,6 +66,10 @@ def test_figures_of_what_was_published_are_those_of_what_was_made(name: str) -> 
         {"model_version": "1.x"},
         {"model_version": "9" * 30 + ".1"},
         {"probability": [1]},
+        {"probability": 2.0},
+        {"probability": -1e308},
+        {"probabilities": {"a": 1e308}},
+        {"features": {"word": [1]}},
         {"features": 3},
     ],
 )

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from driftline.backtest.candidate import Result
-from driftline.backtest.card import DIGITS, Card, encode, schema
+from driftline.backtest.card import DIGITS, GENERATIONS_MAX, Card, Cards, encode, schema
 from driftline.backtest.card_page import render
 from driftline.backtest.measure import total_values
 from driftline.backtest.report import segments_of
@@ -142,3 +142,52 @@ async def test_topics_without_their_beginning_are_said_so(kept_from: int) -> Non
     cards = await _cards(cluster, chosen)
     assert not any(card.whole for card in cards)
     assert "The topics have lost their beginning" in render(cards[0], chosen)
+
+
+FORGED: dict[str, Any] = {
+    "output_id": "e-0-1-0", "event_id": 1, "event_time_ms": 5, "guard": "served", "model_version": "7.1",
+}  # fmt: skip
+EPISODE: dict[str, Any] = {
+    "output_id": "a", "episode": "p-0-x", "state": "opened", "kind": "kpi", "severity": "critical", "audience": [],
+    "sentence": "s", "time_ms": 5, "opened_ms": 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_version": "9" * 5_000 + ".1"},
+        {"model_version": "\u0663.1"},
+        {"output_id": "e-0-" + "9" * 5_000 + "-0"},
+        {"output_id": "e-\u0663-1-0"},
+    ],
+)
+def test_a_score_of_no_number_is_none_of_ours(change: dict[str, Any]) -> None:
+    cards = Cards(_card_pipeline(), 1, None, whole=True)
+    cards.score({**FORGED, **change})
+    assert not cards.generations
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"episode": "{name}-\u00b2-x"},
+        {"episode": "{name}-" + "9" * 5_000 + "-x"},
+        {"kind": "model_change", "evidence": {"model_version": "9" * 5_000}},
+    ],
+)
+def test_an_alert_of_no_number_is_no_trouble(change: dict[str, Any]) -> None:
+    chosen = _card_pipeline()
+    cards = Cards(chosen, 1, None, whole=True)
+    cards.score(FORGED)
+    named = {name: one.format(name=chosen.name) if isinstance(one, str) else one for name, one in change.items()}
+    cards.alert({**EPISODE, **named})
+    assert not cards.card(7, "FILE").troubles
+
+
+def test_of_very_many_generations_those_that_served_most_are_kept() -> None:
+    cards = Cards(_card_pipeline(), 1, None, whole=True)
+    for generation in (7, 7, *range(1_000, 1_000 + GENERATIONS_MAX + 50)):
+        cards.score({**FORGED, "model_version": f"{generation}.1"})
+    assert len(cards.generations) == GENERATIONS_MAX
+    assert cards.card(7, "FILE").served.events == 2

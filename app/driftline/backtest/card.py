@@ -14,6 +14,7 @@ import shlex
 from array import array
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from math import isfinite
 from typing import Any, Final
 
@@ -25,16 +26,18 @@ from driftline.backtest.measure import total_values
 from driftline.backtest.report import segments_of
 from driftline.backtest.tally import Tally
 from driftline.codec.journal import EpochEntry
-from driftline.codec.outcome import OutcomeReader
+from driftline.codec.outcome import OutcomeReader, Version
 from driftline.core.metric.account import Account
 from driftline.core.metric.kpi import MISSING, OTHER, SEGMENTS_MAX
 from driftline.core.output import Outcome
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_name
+from driftline.engine.published import offset_of
 from driftline.operate.digest import DECIDED, AlertSeen
 from driftline.operate.incident import shard_of
 
 DIGITS: Final = 12  # of a figure: the sum of many floats depends in its last digits on their order
+GENERATIONS_MAX: Final = 500  # others may have written scores of any; of more, the ones with the most events stay
 TROUBLES_MAX: Final = 200  # of a card, the latest
 _BY_NOW: Final = 1 << 62
 
@@ -176,7 +179,7 @@ class _Score(Struct):
     output_id: str
     event_time_ms: int
     guard: str
-    model_version: str
+    model_version: Version
     learned: int = 0
     decision: bool | None = None
     tripped: list[_Trip] = []
@@ -191,7 +194,7 @@ class _Generation:
     """What is counted of one generation."""
 
     def __init__(self, pipeline: Pipeline, segment: str | None) -> None:
-        self.tally = Tally(pipeline.model_copy(update={"kpi": {}}), segment)
+        self._pipeline, self._segment = pipeline, segment
         self.accounts = {name: Account() for name in pipeline.kpi}
         self.parts: dict[str, dict[str, Account]] = {name: {} for name in pipeline.kpi}
         self.first_ms, self.last_ms = _BY_NOW, -_BY_NOW
@@ -204,6 +207,11 @@ class _Generation:
         self.spans: dict[int, tuple[int, int]] = {}  # by shard: event times of the first and last
         self.latest: dict[int, tuple[int, str, int]] = {}  # by shard: the last event's time, input and offset
         self.buffer: list[Outcome] = []
+
+    @cached_property
+    def tally(self) -> Tally:
+        """Made when there is something to count: it takes half a megabyte, and others may name many generations."""
+        return Tally(self._pipeline.model_copy(update={"kpi": {}}), self._segment)
 
     def flush(self) -> None:
         self.tally.add(self.buffer)
@@ -252,11 +260,14 @@ class Cards:
         if score is None or self._repeated(score.output_id, score.guard):
             return
         generation, _, _ = score.model_version.partition(".")
-        place = score.output_id.rsplit("-", 3)
-        if not generation.isdecimal() or len(place) != 4 or not all(one.isdecimal() for one in place[1:]):
+        topic, *place = score.output_id.rsplit("-", 3)
+        partition, offset, ordinal = (map(offset_of, place)) if len(place) == 3 else (None, None, None)
+        if partition is None or offset is None or ordinal is None:
             return
         found = self.generations.get(int(generation))
         if found is None:
+            if len(self.generations) >= GENERATIONS_MAX:
+                del self.generations[min(self.generations, key=lambda one: self.generations[one].events)]
             found = self.generations[int(generation)] = _Generation(self.pipeline, self.segment)
         found.guard[score.guard] += 1
         if score.guard in DECIDED:  # after the score that held it
@@ -269,7 +280,6 @@ class Cards:
         )  # fmt: skip
         found.learned_first = min(found.learned_first, score.learned)
         found.learned_last = max(found.learned_last, score.learned)
-        topic, partition, offset = place[0], int(place[1]), int(place[2])
         shard = partition % self.shards
         first_ms, last_ms = found.spans.get(shard, (_BY_NOW, -_BY_NOW))
         found.spans[shard] = (min(first_ms, score.event_time_ms), max(last_ms, score.event_time_ms))
@@ -495,7 +505,7 @@ def _named(alert: _Alert, pipeline: str) -> Mapping[str, Any]:
 
 def _generation_of(alert: _Alert) -> int | None:
     text = str(alert.evidence.get("model_version", "")).partition(".")[0]
-    return int(text) if text.isdecimal() else None
+    return offset_of(text)
 
 
 def _rounded(value: float | None) -> float | None:

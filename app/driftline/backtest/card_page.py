@@ -17,7 +17,7 @@ from driftline.core.duration import spoken
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 from driftline.core.timestamp import written
-from driftline.core.wording import escaped, money, percent
+from driftline.core.wording import escaped, money, percent, unlinked
 
 _TIME: Final = "%Y-%m-%d %H:%M"
 
@@ -44,11 +44,15 @@ def render(card: Card, pipeline: Pipeline) -> str:
     environment = Environment(
         loader=PackageLoader("driftline.backtest", ""), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["plain"] = escaped
+    environment.filters["plain"], environment.filters["escaped"] = _plain, escaped
     title = f"{card.pipeline}: model card, generation {card.generation}"
     return environment.get_template("card.html").render(
         title=title, lead=_lead(card), sections=list(_sections(card, pipeline)), warnings=list(_warnings(card))
     )
+
+
+def _plain(text: str) -> str:
+    return unlinked(escaped(text))
 
 
 def text(card: Card, pipeline: Pipeline) -> Iterator[str]:

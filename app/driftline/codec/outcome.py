@@ -20,8 +20,9 @@ from driftline.core.slate import Estimated, Feedback
 from driftline.core.task import task_of
 
 Scalar: TypeAlias = bool | int | float | str
-Version: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,18}\.\d{1,18}\Z")]
+Version: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,18}\.[0-9]{1,18}\Z")]
 Moment: TypeAlias = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Amount: TypeAlias = Annotated[float, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
 
 
@@ -57,10 +58,10 @@ class _Outcome(Struct):
     kind: OutcomeKind
     event_id: str | int | float
     event_time_ms: Moment | None = None
-    features: dict[str, Any] | None = None
+    features: dict[str, Scalar | None] | None = None
     prediction: Scalar | None = None
-    probability: float | None = None
-    probabilities: dict[str, float] | None = None
+    probability: Share | None = None
+    probabilities: dict[str, Share] | None = None
     model_version: Version | None = None
     label: Scalar | None = None
     previous_label: Scalar | None = None

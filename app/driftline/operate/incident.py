@@ -68,7 +68,7 @@ def shard_of(alert: Alert) -> str:
     """The shard that an episode's name holds; empty where it is none of ours."""
     rest = str(alert["episode"]).removeprefix(f"{alert['pipeline']}-")
     number = rest.partition("-")[0]
-    return number if number.isdigit() else ""
+    return number if number.isascii() and number.isdigit() and len(number) < 10 else ""
 
 
 @dataclass(slots=True)
