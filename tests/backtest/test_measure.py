@@ -273,6 +273,7 @@ def test_few_stretches_of_time_give_no_interval() -> None:
     assert "No intervals" in found.method
 
 
+@pytest.mark.slow
 def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     """Noise that lasts: blocks of 50 events in which one candidate is better or worse by chance."""
     held = 0

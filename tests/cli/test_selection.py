@@ -114,6 +114,7 @@ def test_labels_that_repeat_are_told_by_the_last_ones(folder: Path) -> None:
     assert "label_last: {history: label_last}" in (folder / "state.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_words_of_a_text(folder: Path) -> None:
     rng = random.Random(4)
     rows = []

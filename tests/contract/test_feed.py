@@ -53,6 +53,7 @@ async def test_begins_at_an_offset_and_again_at_another(lab: Lab) -> None:
         assert member.got[events] == [b"3", b"4", b"1", b"2", b"3", b"4", b"new"]
 
 
+@pytest.mark.slow
 async def test_a_long_backlog_of_one_input_does_not_hold_back_another(lab: Lab) -> None:
     """A merge goes on only with records of all its inputs in hand."""
     lab.need("shares")

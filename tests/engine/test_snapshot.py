@@ -167,6 +167,7 @@ async def test_a_snapshot_is_of_its_edge_whatever_is_folded_while_it_is_written(
     assert all(segment.before is None for segment in here.shard.pending.segments), "a view is still held on to"
 
 
+@pytest.mark.slow
 async def test_the_other_slot_is_whole_at_every_moment_of_the_writing() -> None:
     """So a death, wherever it comes, costs the older snapshot at most."""
     here = Life()

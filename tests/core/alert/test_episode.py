@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from driftline.core.alert.episode import SILENCES_MAX, Episode, Episodes, Moment, Notice, Sign, Standing
+from driftline.core.alert import episode
+from driftline.core.alert.episode import Episode, Episodes, Moment, Notice, Sign, Standing
 from driftline.core.digest import digest_of
 from driftline.core.duration import spoken
 from driftline.core.pipeline import Alerts
@@ -191,13 +192,14 @@ def test_a_silenced_signal_is_published_and_says_so() -> None:
     assert line.episodes.silences == {}
 
 
-def test_silences_are_bounded() -> None:
+def test_silences_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(episode, "SILENCES_MAX", 50)
     episodes = Episodes("p-0-")
-    for number in range(SILENCES_MAX + 10):
+    for number in range(60):
         told = episodes.sign(rules(), f"s{number}", WARNING, Moment(0, 0, 0, "l1", {}), holds=False)
         assert told is not None
         episodes.silence(told.episode, 0, 10)
-    assert len(episodes.silences) == SILENCES_MAX
+    assert len(episodes.silences) == 50
 
 
 def test_a_condition_that_is_not_watched_any_more_ends() -> None:

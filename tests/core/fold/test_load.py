@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 import pickle
 import random
@@ -186,14 +187,14 @@ def test_a_part_that_is_repeated_counts_once() -> None:
 
 def test_of_two_operators_at_once_the_one_who_began_last_wins_on_every_shard() -> None:
     """However their parts meet: the model that serves in the end is the same."""
-    one, other = model_file(), model_file(learned=61)
-    rng = random.Random(5)
-    for _ in range(60):
+    one, other = commands(model_file(), FIRST), commands(model_file(learned=61), SECOND)
+    count = len(one) + len(other)
+    for first in itertools.combinations(range(count), len(one)):  # every order in which their parts may meet
         shard = Shard(small(), 0)
-        a, b = commands(one, FIRST), commands(other, SECOND)
+        a, b = iter(one), iter(other)
         outputs: list[Output] = []
-        while a or b:
-            outputs += folded(shard, (a if a and (not b or rng.random() < 0.5) else b).pop(0))
+        for place in range(count):
+            outputs += folded(shard, next(a if place in first else b))
         assert shard.loading.load == SECOND
         last = chosen(outputs, Alert)[-1]
         assert last.evidence["learned"] == 61

@@ -277,6 +277,7 @@ _FREED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_long_chain_is_refused_and_taken_apart(chain: str) -> None:
     """Of some classes Python frees a chain on the C stack: a long one ended the process."""
@@ -366,6 +367,7 @@ def hostile() -> Iterator[bytes]:
             yield whole(call(name("collections", "defaultdict"), thing) + value + value + b"s")
 
 
+@pytest.mark.slow
 def test_no_admitted_class_runs_code_whatever_its_state(capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _CHILD], capture_output=True, text=True, timeout=300, check=False
@@ -376,6 +378,7 @@ def test_no_admitted_class_runs_code_whatever_its_state(capsys: pytest.CaptureFi
     assert "hostile states" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_hook_sees_what_python_s_own_reader_would_do() -> None:
     """Or the test above could not fail."""
     text_of = _CHILD.replace("t.read(frozen)\n    if", "t.unsafe(frozen)\n    if")

@@ -147,6 +147,7 @@ def _names(expression: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+@pytest.mark.slow
 def test_models_of_rivers_docstrings_build(capsys: pytest.CaptureFixture[str]) -> None:
     built: set[str] = set()
     refused: dict[str, str] = {}
