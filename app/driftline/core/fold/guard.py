@@ -17,13 +17,29 @@ from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
 
-def serve(shard: Shard, event: Event, predicted: Predicted, asked: ModelVersion, out: Outbox) -> tuple[Score, Judged]:
+def lets_pass(shard: Shard, ladder: Ladder, event: Event, prediction: Prediction, learned: int, out: Outbox) -> bool:
+    """Whether the guard serves what the model predicted as it is; else `serve` goes on from here."""
+    kept = shard.kept
+    if ladder.compares:
+        kept.outputs.follow(shard.learner.generation)
+    if not ladder.passes(kept, event, prediction, learned):
+        return False
+    shard.learner.trusted = kept.clean >= CLEAN
+    if kept.filled == BLOCK:
+        calm_guard(shard, out)
+    return True
+
+
+def serve(
+    shard: Shard, event: Event, predicted: Predicted, asked: ModelVersion, out: Outbox, *, begun: bool = False
+) -> tuple[Score, Judged]:
     """The score of an event whose prediction the model did not simply make: the last good copy did, a guard may have
     another one served, or it is a slate.
 
     Args:
         event: with its computed features.
         asked: the version of the model that was asked.
+        begun: `lets_pass` was asked, and said no.
     """
     made, prediction, guard = predicted
     learner, ladder, terms = shard.learner, shard.ladder, shard.terms
@@ -31,7 +47,7 @@ def serve(shard: Shard, event: Event, predicted: Predicted, asked: ModelVersion,
     unserved = unserved_of(made, prediction, asked)
     if terms.slates:
         prediction, unserved = beside_slate(prediction, version)
-    passed = PASSED if ladder is None else _judge(shard, ladder, event, (made, prediction, guard), out)
+    passed = PASSED if ladder is None else _judge(shard, ladder, event, (made, prediction, guard), out, begun=begun)
     if passed is not PASSED:
         if passed.prediction is not prediction:
             unserved = unserved_of(made, passed.prediction, asked, passed)
@@ -49,12 +65,12 @@ def decide(threshold: float, prediction: Prediction) -> bool | None:
     return None if prediction.value is None else prediction.value >= threshold
 
 
-def _judge(shard: Shard, ladder: Ladder, event: Event, predicted: Predicted, out: Outbox) -> Judged:
+def _judge(shard: Shard, ladder: Ladder, event: Event, predicted: Predicted, out: Outbox, *, begun: bool) -> Judged:
     kept, learner, values, call, oracle = shard.kept, shard.learner, event.features, out.own_id(), out.oracle
     ask_good = partial(learner.ask_good, values, call, oracle)
     if ladder.compares:
         kept.outputs.follow(learner.generation)
-    passed = ladder.judge(kept, event, predicted, learner.known, ask_good)
+    passed = ladder.judge(kept, event, predicted, learner.known, ask_good, begun=begun)
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:
         calm_guard(shard, out)

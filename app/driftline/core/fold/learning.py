@@ -20,7 +20,7 @@ from driftline.core.label.pending import Waiting
 from driftline.core.model.learner import learn_call
 from driftline.core.oracle import Oracle
 from driftline.core.record import Control, EventId, LabelValue
-from driftline.core.river.ahead import Asked, Given, Taught
+from driftline.core.river.ahead import Given
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
@@ -51,8 +51,8 @@ def learn(
     except ModelRaisedError as raised:
         return str(raised)
     counts = shard.counts
-    if shard.ladder is not None and shard.ladder.knows and not isinstance(values, Asked | Taught):
-        shard.kept.learn(values)
+    if shard.ladder is not None and shard.ladder.knows and not shard.terms.ahead:
+        shard.kept.learn(values)  # type: ignore[arg-type]  # of what is no forecast: the features
     counts["learned"] = counts.get("learned", 0) + 1
     if shard.reactor.background is not None and shard.reactor.learn(
         shard.learner, values, label, learn_call(output_id), time_ms, oracle

@@ -20,7 +20,7 @@ from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.feedback import await_label, end_hold, end_wait, take_label
 from driftline.core.fold.forecast import observe
-from driftline.core.fold.guard import decide, report, serve
+from driftline.core.fold.guard import decide, lets_pass, report, serve
 from driftline.core.fold.incident import (
     answer,
     look,
@@ -142,14 +142,17 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         watch_faults(shard, out)
         return
     _, prediction, finite = predicted
-    passed = PASSED
-    if finite == "served" and terms.unguarded:
+    passed, ladder = PASSED, shard.ladder
+    begun = finite == "served" and ladder is not None and not ladder.stores  # else the score says more than usual
+    if finite == "served" and (
+        terms.unguarded or (begun and ladder is not None and lets_pass(shard, ladder, event, prediction, learned, out))
+    ):
         decision = None if terms.threshold is None else decide(terms.threshold, prediction)
         score = Score(
             output_id, event.source, event_id, event.time_ms, prediction, decision, finite, version, features, learned
         )
     else:
-        score, passed = serve(shard, event, predicted, version, out)
+        score, passed = serve(shard, event, predicted, version, out, begun=begun)
     counts = shard.counts  # here and in `feedback` without a call for each
     counts["scored"] = counts.get("scored", 0) + 1
     if terms.computed:

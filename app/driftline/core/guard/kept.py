@@ -42,7 +42,8 @@ class Kept:
         filled: predictions in the block that is being filled; `trips` are those of its rungs, `trips_before` of the
             block before it.
         turn: how often the fields that tell series apart were changed.
-        crowds: of the latest tenths of a window of time: its number, its predictions, and those that are a yes.
+        crowds: of the latest tenths of a window of time: its number, its predictions, and those that are a yes;
+            `crowd_all` these two of all tenths together.
         known: what was learned of each feature.
         apart: series of forecasts whose observations lie so far from their level that only a person lets them move,
             by key: how many times as large as the level. Later ones than `APART_MAX` are not noted.
@@ -61,6 +62,7 @@ class Kept:
     trips_before: dict[str, int] | None = None
     turn: int = 0
     crowds: list[list[int]] = field(default_factory=list)
+    crowd_all: list[int] = field(default_factory=lambda: [0, 0])
     known: list[Known] = field(default_factory=list)
     held: dict[EventId, HeldBack] = field(default_factory=dict)
     decided: dict[EventId, Decision] = field(default_factory=dict)
@@ -70,7 +72,9 @@ class Kept:
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
         """States that were written before there was all of it lack some; of a decision, the class that was served says
         what it was."""
-        for name, part in {"apart": {}, "outputs": Outputs(), **state[1]}.items():
+        crowds: list[list[int]] = state[1]["crowds"]
+        crowd_all = [sum([one[place] for one in crowds]) for place in (1, 2)]
+        for name, part in {"apart": {}, "outputs": Outputs(), "crowd_all": crowd_all, **state[1]}.items():
             setattr(self, name, part)
         self.decided = {event_id: _decision(one) for event_id, one in self.decided.items()}
 
@@ -108,7 +112,7 @@ class Kept:
     def near(self, key: bytes | None) -> Sequence[float | None]:
         """The last values of a series: what was accepted, and its last label."""
         found = None if key is None else self.series.get(key)
-        return () if found is None else found[:2]
+        return () if found is None else (found[0], found[1])
 
     def accept(self, key: bytes, value: float, time_ms: int, season_ms: int, keys_max: int) -> None:
         """A prediction of the series has passed.
@@ -116,7 +120,13 @@ class Kept:
         Args:
             season_ms: 0 without a season.
         """
-        found = self._used(key, keys_max)
+        series = self.series
+        found = series.get(key)
+        if found is None:
+            found = self._used(key, keys_max)
+        elif len(series) > 1:  # it is the most recently used one now
+            del series[key]
+            series[key] = found
         found[0] = value
         if season_ms:
             _put(found[2], value, time_ms, season_ms)
@@ -170,6 +180,7 @@ class Kept:
             self.known.clear()
         if before is None or after is None or before.share != after.share:
             self.crowds.clear()
+            self.crowd_all = [0, 0]
         if before is None or after is None or before.distribution != after.distribution:
             self.outputs = Outputs()
         if before is None or after is None or before.by != after.by or not after.remembers:
@@ -191,15 +202,20 @@ class Kept:
 
     def crowd(self, positive: bool, time_ms: int, window_ms: int) -> tuple[int, int]:
         """One more prediction; returns how many within the window were a yes, and how many there were."""
-        number, crowds = time_ms * TENTHS // window_ms, self.crowds
+        number, crowds, crowd = time_ms * TENTHS // window_ms, self.crowds, self.crowd_all
         if not crowds or number > crowds[-1][0]:
             crowds.append([number, 0, 0])
             while crowds[0][0] <= number - TENTHS:
+                crowd[0] -= crowds[0][1]
+                crowd[1] -= crowds[0][2]
                 del crowds[0]
         latest = crowds[-1]  # an event that is late counts among the latest
         latest[1] += 1
-        latest[2] += positive
-        return sum([one[2] for one in crowds]), sum([one[1] for one in crowds])
+        crowd[0] += 1
+        if positive:
+            latest[2] += 1
+            crowd[1] += 1
+        return crowd[1], crowd[0]
 
     def learn(self, values: Sequence[FeatureValue]) -> None:
         """The model learned from an event."""

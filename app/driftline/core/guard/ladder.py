@@ -87,6 +87,7 @@ class Ladder:
     def __init__(self, pipeline: Pipeline, guard: GuardForm) -> None:
         task = task_of(pipeline.task)
         self._limits = tuple([made for of in RUNGS if (made := of(guard, pipeline)) is not None])
+        self._beyond = tuple([limit.beyond for limit in self._limits])
         self._strict = tuple([limit for limit in self._limits if limit.action != "flag"])
         self._fallbacks = guard.fallback
         hold = guard.hold
@@ -102,41 +103,76 @@ class Ladder:
         self._places = tuple(
             [features.index(name) if name in features else -1 - context.index(name) for name in guard.by]
         )
-        self._stores = any(place < 0 for place in self._places)  # the context is not kept until the label comes
+        self.stores = any(place < 0 for place in self._places)  # the context is not kept until the label comes
         names = [limit.name for limit in self._limits]
         self._steps, self.knows = "step" in names, "unfamiliar" in names
         self._share = next((limit for limit in self._limits if isinstance(limit, share_rung.Share)), None)
         self._latest = 0 if guard.distribution is None else guard.distribution.latest
         self._window_ms = guard.share.window_ms if guard.share is not None else 0
         self._case = Case(None, None, ())
+        self._key_now: bytes | None = None
+        self._now_ms = 0
         self._classes, self._two = task.classes, task.probability
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
 
-    def judge(self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask_good: AskGood) -> Judged:
+    def passes(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> bool:
+        """Whether what the model predicted passes every rung, as nearly always; then it is remembered. Else `judge`
+        goes on from here.
+
+        Args:
+            event: with its computed features.
+            learned: how many labels the model has learned.
+        """
+        value = prediction.value
+        self._begin(kept, event, value, learned)
+        case = self._case
+        for beyond in self._beyond:
+            if beyond(case) is not None:
+                return False
+        if kept.clean < CLEAN:
+            kept.clean += 1
+        if value is not None:
+            if self._key_now is not None:
+                kept.accept(self._key_now, value, self._now_ms, self._season_ms, self._keys_max)
+            if self._latest:
+                kept.outputs.accept(value)
+        return True
+
+    def _begin(self, kept: Kept, event: Event, value: float | None, learned: int) -> None:
+        """One more prediction: count it, and find what the rungs see of it."""
+        self._key_now = key = self._key(kept, event) if self._remembers else None
+        self._now_ms = time_ms = event.order_ms if event.time_ahead else event.time_ms
+        kept.predicted()
+        case = self._case
+        case.value, case.learned = value, learned
+        if self._steps:
+            case.near = kept.near(key)
+        if self.knows:
+            case.features, case.known = event.features, kept.known
+        if value is not None:
+            if self._share is not None:
+                case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
+            if self._latest:
+                case.distance = kept.outputs.take(value, self._latest)
+
+    def judge(
+        self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask_good: AskGood, *, begun: bool = False
+    ) -> Judged:
         """Whether a prediction may be served, and what is served instead.
 
         Args:
             event: with its computed features.
             learned: how many labels the model that made it has learned.
             ask_good: what the last good copy of the model says of the event, and how many labels it has learned.
+            begun: `passes` was asked, and said no.
         """
         _, prediction, guard = predicted
-        key = self._key(kept, event) if self._remembers else None
-        time_ms = event.order_ms if event.time_ahead else event.time_ms
-        kept.predicted()
-        case = self._case_of(kept, event, prediction.value, learned, key, time_ms)
-        if guard == "served":  # as nearly always: nothing trips, and few words are made of it
-            for limit in self._limits:
-                if limit.beyond(case) is not None:
-                    break
-            else:
-                if kept.clean < CLEAN:
-                    kept.clean += 1
-                if key is not None and prediction.value is not None:
-                    kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
-                if self._latest and prediction.value is not None:
-                    kept.outputs.accept(prediction.value)
-                return Judged(prediction, guard, (), None, self._series(kept, key)) if self._stores else PASSED
+        if not begun:
+            if guard != "served":
+                self._begin(kept, event, prediction.value, learned)
+            elif self.passes(kept, event, prediction, learned):
+                return Judged(prediction, guard, (), None, self._series(kept, self._key_now)) if self.stores else PASSED
+        case, key, time_ms = self._case, self._key_now, self._now_ms
         trips: list[Trip] = []
         instead: Instead | None = None
         if guard == "fallback":
@@ -167,25 +203,9 @@ class Ladder:
         state = _state(trips, instead, passed=passed)
         return Judged(prediction, state, tuple(trips), instead, self._series(kept, key))
 
-    def _case_of(
-        self, kept: Kept, event: Event, value: float | None, learned: int, key: bytes | None, time_ms: int
-    ) -> Case:
-        """What the rungs see of a prediction, which is counted."""
-        case = self._case
-        case.value, case.learned = value, learned
-        if self._steps:
-            case.near = kept.near(key)
-        if self.knows:
-            case.features, case.known = event.features, kept.known
-        if self._share is not None and value is not None:
-            case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
-        if self._latest and value is not None:
-            case.distance = kept.outputs.take(value, self._latest)
-        return case
-
     def _series(self, kept: Kept, key: bytes | None) -> bytes | None:
         """What the event's label will say of which series it is, where the event's features do not."""
-        return kept.mark + key if self._stores and self.learns and key is not None else None
+        return kept.mark + key if self.stores and self.learns and key is not None else None
 
     def label(
         self, kept: Kept, features: Sequence[FeatureValue], series: bytes | None, value: float, time_ms: int
@@ -197,7 +217,7 @@ class Ladder:
             time_ms: of the event.
         """
         key: bytes | None = b""
-        if self._stores:
+        if self.stores:
             mark = kept.mark
             key = series[len(mark) :] if series is not None and series.startswith(mark) else None
         elif self._places:

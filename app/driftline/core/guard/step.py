@@ -32,7 +32,7 @@ class Step(Struct, frozen=True, gc=False):
         for last in case.near:
             if last is None:
                 continue
-            if self.near(value, last):
+            if last - self.tolerance <= value <= last + self.tolerance or self.near(value, last):
                 return None
             found = self._beyond(value, last)
             if found is None:
@@ -48,8 +48,10 @@ class Step(Struct, frozen=True, gc=False):
             return True
         if not last - difference <= value <= last + difference:
             return False
+        if ratio == inf:
+            return True
         one, other = last * ratio, last / ratio
-        return ratio == inf or one <= value <= other or other <= value <= one
+        return one <= value <= other or other <= value <= one
 
     def _beyond(self, value: float, last: float) -> Beyond | None:
         """From one of the series' last values."""

@@ -39,6 +39,13 @@ def nothing() -> Known:
 def learn(known: Sequence[Known], values: Sequence[FeatureValue]) -> None:
     """An event was learned from."""
     for one, value in zip(known, values, strict=False):
+        if type(value) is float and (least := one[1]) is not None:  # as most
+            one[0] += 1
+            if value < least:
+                one[1] = value
+            elif value > one[2]:
+                one[2] = value
+            continue
         if value is None:
             continue
         one[0] += 1
@@ -87,7 +94,11 @@ class Unfamiliar(Struct, frozen=True, gc=False):
         if case.learned is None:
             return None
         most, place = self.score_max, -1
-        for number, (known, value) in enumerate(zip(case.known, case.features, strict=False)):
+        number = -1
+        for known, value in zip(case.known, case.features, strict=False):
+            number += 1
+            if type(value) is float and (least := known[1]) is not None and least <= value <= known[2]:
+                continue
             found = surprise(known, value)
             if found > most:
                 most, place = found, number

@@ -386,7 +386,7 @@ def _direct(model: Direct, like: Direct | None) -> bool:
 def _kept(kept: Kept, like: Kept | None) -> bool:
     return all(map(_is_series, kept.series.values())) and all(map(_is_known, kept.known)) and all(
         len(one) == 3 for one in kept.crowds
-    )  # fmt: skip
+    ) and kept.crowd_all == [sum([one[place] for one in kept.crowds]) for place in (1, 2)]  # fmt: skip
 
 
 def _outputs(outputs: Outputs, like: Outputs | None) -> bool:
