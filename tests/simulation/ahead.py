@@ -29,6 +29,7 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
         event.pop("keys_max", None)
     season = rng.choice((1, 2, 3))
     models = ["StandardScaler() | LinearRegression()", f"SNARIMAX(p=1, d=0, q=1, m={season}, sd=1)"]
+    models.append(f"SeasonalRegression(half_life={rng.choice((20, 200))}, mixed={rng.choice((True, False))})")
     document |= {
         "task": "forecast",
         "forecast": {

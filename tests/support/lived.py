@@ -46,6 +46,7 @@ def _sections() -> dict[str, dict[str, Any]]:
     asked = {"task": "recommend", "event": _event(_ASKED), "label": clicks}
     return {
         "forecast": {**forecast, "model": regressors, "metric_by": {"segment": "shop"}},
+        "regression ahead": {**forecast, "model": "SeasonalRegression(half_life=90)"},
         "series": {
             "task": "forecast", "event": _event({"demand": "number"}, item="key"),
             "model": "time_series.HoltWinters(alpha=0.3, beta=0.1, gamma=0.2, seasonality=3)",

@@ -35,11 +35,13 @@ class Contender(Struct, frozen=True):
         name: in the table of a trial.
         note: a sentence about it, for the file.
         lines: of the expression.
+        alone: it sees a series and no other field; of forecasts.
     """
 
     name: str
     note: str
     lines: tuple[str, ...]
+    alone: bool = False
 
 
 Uses = Mapping[str, Sequence[str]]  # the names of features, by how a model takes them

@@ -78,7 +78,7 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
     windows: tuple[str | None, ...] = WINDOWS if found.time is not None else (None,)
     notes = [_UNTIMED] if found.time is None and (keys or numeric) else []
     notes += [f"no history by {name}: nearly every row has a value of its own" for name in ids if name not in keys]
-    if (hours := _hours_beside(found, columns)) is not None:
+    if (hours := hours_beside(found, columns)) is not None:
         notes.append(
             f"{found.time} holds dates without a time of day, and {hours} looks like the hour: all events of a day "
             "count as midnight, so write both into one field if you can"
@@ -109,7 +109,7 @@ def _free(name: str, columns: Mapping[str, Column]) -> str:
     return name if name not in columns else f"event_{name}"
 
 
-def _hours_beside(found: Profile, columns: Mapping[str, Column]) -> str | None:
+def hours_beside(found: Profile, columns: Mapping[str, Column]) -> str | None:
     """The field that looks like the hour of the day, where the event's time is a date; None where there is none."""
     if not found.dates_only:
         return None

@@ -119,6 +119,7 @@ def profile(
     task: TaskName | None = None,
     typed: bool = True,
     time_form: TimeForm | None = None,
+    bare: bool = False,
 ) -> Profile:
     """Look at a table.
 
@@ -128,6 +129,7 @@ def profile(
         event_id, time, task: what the user says they are; otherwise inferred from the data.
         typed: whether the file knows text from numbers, as JSON does and CSV does not.
         time_form: how times are written; found out without.
+        bare: a time and a number are enough: its own past can be learned from.
 
     Raises:
         ProfileError: the label cannot be one, or no field is left to learn from.
@@ -149,8 +151,8 @@ def profile(
         left += leaking
     features, prose = _without_prose(features, target.task)
     left += prose
-    if not features:
-        raise ProfileError("no usable feature; " + "; ".join(f"{one.name}: {one.why}" for one in left[:10]))
+    if not features and not (bare and time is not None and task_of(target.task).labels.numeric):
+        raise without_features(left)
     places = {name: place for place, name in enumerate(columns)}
     left.sort(key=lambda one: places[one.name])
     in_order = all(earlier <= later for earlier, later in pairwise(found.times))
@@ -159,6 +161,12 @@ def profile(
     return Profile(
         target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed, dates_only
     )
+
+
+def without_features(left: Sequence[Left]) -> ProfileError:
+    """Why nothing can be learned from a table."""
+    others = "; ".join(f"{one.name}: {one.why}" for one in left[:10]) or "there are no other fields"
+    return ProfileError(f"no usable feature; {others}")
 
 
 def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:

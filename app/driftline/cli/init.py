@@ -10,40 +10,28 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from math import isfinite
+from collections.abc import Sequence
 from pathlib import Path
-from textwrap import wrap
 
 from msgspec.structs import replace
 
-from driftline.author.contender import Contender, contenders
-from driftline.author.limits import LABELS_MIN, Jumps, around, quantile, step_of_rows
 from driftline.author.past import Proposal, propose
-from driftline.author.profile import Field, Left, Profile, ProfileError, looks_like_label, profile
+from driftline.author.profile import Left, Profile, ProfileError, looks_like_label, profile, without_features
 from driftline.author.sample import Sample, find_column, read_sample
+from driftline.author.series import Found, find_series
+from driftline.cli.ahead import AheadDraft, AheadTrial
+from driftline.cli.draft import Draft
 from driftline.cli.echo import echo, show
-from driftline.cli.selection import Result, Trial
-from driftline.config import read_pipeline, yaml_scalar
-from driftline.core.duration import format_duration
+from driftline.cli.selection import Trial
+from driftline.config import read_pipeline
 from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import Decimal, is_unlabelled
-from driftline.core.pipeline import format_path, parse_path
 from driftline.core.task import TaskName, task_of
-from driftline.core.task.seen import RARE
 from driftline.core.timestamp import TimeForm
 from driftline.ingest.history import TableSource
 from driftline.ingest.table import Fields
 
 _ROWS_MIN = 10
-_NOTE_WIDTH = 110
-_LINE_MAX = 20_000
-_WARMUP = 5_000  # the default of drift.warmup_labels
-_WARMUP_SHARE = 0.2  # of the labels that there are
-_WAIT_MS = 7 * 86_400_000
-_WORDS_DETECTOR = "ADWIN(delta=0.05)"  # few messages of a new kind are much of what a person fears
-_JUMPS_MAX = 100  # times, beyond which a limit of a step says nothing
-_STRING_MAX = 500  # half of what limits.string_max allows by default
 
 
 def init(
@@ -67,13 +55,7 @@ def init(
         raise InputFileError(
             f"{path} has {sample.rows} rows, which is too few; give at least {_ROWS_MIN}{sample.bad.first}"
         )
-    for option, field in (("--label", label), ("--id", event_id), ("--time", time_field)):
-        if field is not None:
-            find_column(sample, option, field)
-    if label is None and task is not None and task_of(task).supervised:
-        raise InputFileError(f"task {task} needs a label: name the field with --label FIELD")
-    if label is None and task is None:
-        _ask_for_label(sample, path, event_id, time_field)
+    _check_fields(sample, path, label, event_id, time_field, task)
     sample, unlabelled = _without_words(sample, label)
     try:
         found = profile(
@@ -84,6 +66,7 @@ def init(
             task=task,
             typed=sample.typed,
             time_form=time_form,
+            bare=_may_be_series(task, label_delay_ms),
         )
     except ProfileError as error:
         raise InputFileError(f"{path}{', ' if str(error).startswith('column ') else ': '}{error}") from error
@@ -93,12 +76,23 @@ def init(
     output = output or Path(f"{name}.yaml")
     if not force and str(output) != "-" and output.exists():
         raise _exists(output)
-    past = propose(found, sample.columns, label)
-    draft = _Draft(found, past, sample, path, label, name, output, _stated(decimal, time_form), label_delay_ms)
-    fields = Fields(label, decimal=decimal, time_form=time_form)
-    trial = Trial(TableSource(path, fields, label_delay_ms), sample, found, past, label)
+    stated = _stated(decimal, time_form)
+    series = _series(found, sample, label, task, label_delay_ms, path)
+    draft: Draft
+    trial: Trial | AheadTrial
+    if series is not None and label is not None:
+        past = Proposal()
+        draft = AheadDraft(series, found, sample, path, label, name, output, stated)
+        found = draft.found
+        fields = Fields(None, decimal=decimal, time_form=time_form)
+        trial = AheadTrial(TableSource(path, fields), sample, series)
+    else:
+        past = propose(found, sample.columns, label)
+        draft = Draft(found, past, sample, path, label, name, output, stated, label_delay_ms)
+        fields = Fields(label, decimal=decimal, time_form=time_form)
+        trial = Trial(TableSource(path, fields, label_delay_ms), sample, found, past, label)
     _check("".join(f"{line}\n" for line in draft.lines()), name)
-    result = trial.run(draft) if tried and label is not None else None
+    result = trial.run(draft) if tried and label is not None else None  # type: ignore[arg-type]  # each its own draft
     if result is not None:
         draft.settle(result)
     text = "".join(f"{line}\n" for line in draft.lines())
@@ -113,10 +107,58 @@ def init(
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
     _print_notes(found, past, sample, path, output)
+    for note in draft.notes:
+        echo(f"note: {note}", err=True)
     for line in result.lines() if result is not None else ():
         echo(line, err=True)
     if str(output) != "-":
         echo(f"Review the file, then: driftline check -p {output}", err=True)
+
+
+def _check_fields(
+    sample: Sample, path: Path, label: str | None, event_id: str | None, time: str | None, task: TaskName | None
+) -> None:
+    """The fields that are named are there, and the one to predict is named where the task needs it.
+
+    Raises:
+        InputFileError: they are not.
+    """
+    for option, field in (("--label", label), ("--id", event_id), ("--time", time)):
+        if field is not None:
+            find_column(sample, option, field)
+    if label is None and task is not None and (task_of(task).supervised or task_of(task).ahead):
+        what = "number to forecast" if task_of(task).ahead else "label"
+        raise InputFileError(f"task {task} needs a {what}: name the field with --label FIELD")
+    if label is None and task is None:
+        _ask_for_label(sample, path, event_id, time)
+
+
+def _series(
+    found: Profile, sample: Sample, label: str | None, task: TaskName | None, label_delay_ms: int, path: Path
+) -> Found | None:
+    """The series of a table whose numbers are forecast: where that is asked for, or nothing else is and it holds such.
+
+    Labels that come later than their events are no observations.
+
+    Raises:
+        InputFileError: it is asked for, and there are none.
+    """
+    if label is None or not task_of(found.target.task).labels.numeric or not _may_be_series(task, label_delay_ms):
+        return None
+    series = find_series(found, sample.columns, label, whole=sample.whole)
+    if series is None and task is not None:
+        raise InputFileError(
+            f"{path}: no series of {label} at a regular step, at least 30 observations long; name the time with --time,"
+            " and see docs/forecast.md for a file to begin with"
+        )
+    if series is None and not found.features:
+        raise InputFileError(f"{path}: {without_features(found.left)}")
+    return series
+
+
+def _may_be_series(task: TaskName | None, label_delay_ms: int) -> bool:
+    """Whether a forecast is asked for, or neither another task nor labels that come later."""
+    return task_of(task).ahead if task is not None else not label_delay_ms
 
 
 def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
@@ -231,260 +273,3 @@ def _print_notes(found: Profile, past: Proposal, sample: Sample, path: Path, out
 
 def _tells_rows_apart(cells: Sequence[object]) -> bool:
     return all(isinstance(cell, str | int) for cell in cells) and len(set(cells)) == len(cells)
-
-
-class _Draft:
-    """The text of a pipeline file.
-
-    Args:
-        found: what the data seems to be.
-        past: history features for it.
-        label: the field to predict; None for anomalies.
-        stated: options by which the file is read.
-        label_delay_ms: how much later than its event a label comes.
-    """
-
-    def __init__(
-        self,
-        found: Profile,
-        past: Proposal,
-        sample: Sample,
-        path: Path,
-        label: str | None,
-        name: str,
-        output: Path,
-        stated: str,
-        label_delay_ms: int,
-    ) -> None:
-        self._stated = stated
-        self._label_delay_ms = label_delay_ms
-        self._found = found
-        self._past = past
-        self._task = task_of(found.target.task)
-        self._sample = sample
-        self._path = path
-        self._label = label
-        self._name = name
-        self._file = _plain(shlex.quote(output.name)) if str(output) != "-" else f"{name}.yaml"
-        self._contender = contenders(found, past)[0]
-        self._result: Result | None = None
-
-    def text_with(self, contender: Contender) -> str:
-        """The file with that model."""
-        before, self._contender = self._contender, contender
-        text = "".join(f"{line}\n" for line in self.lines())
-        self._contender = before
-        return text
-
-    def settle(self, result: Result) -> None:
-        """Write what a trial chose, and how it came about."""
-        self._result = result
-        self._contender = result.contender
-
-    def lines(self) -> Iterator[str]:
-        yield from self._head()
-        yield from self._event()
-        yield from self._label_section()
-        yield from self._model()
-        yield from self._guard()
-        yield from self._rest()
-
-    def _head(self) -> Iterator[str]:
-        source = self._path.name
-        rows = f"{self._sample.rows:,} rows" if self._sample.whole else f"the first {self._sample.rows:,} rows"
-        label = f" --label {shlex.quote(self._label)}" if self._label else ""
-        yield f"# Written by `driftline init` from {rows} of {_plain(source)}. Review it, then:"
-        yield f"#   driftline check -p {self._file}"
-        yield f"#   driftline topics create -p {self._file}"
-        yield _plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}")
-        yield f"#   driftline worker -p {self._file}"
-        yield ""
-        yield f"pipeline: {self._name}"
-        seen = f"the label holds {self._found.target.seen}" if self._found.target.seen else "no label"
-        yield _beside(f"task: {self._found.target.task}", seen)
-        yield "seed: 42"
-        yield ""
-
-    def _path_text(self, field: str) -> str:
-        """How a file names the place of a field: the columns of a CSV file are keys, unless they look like paths."""
-        if self._sample.typed:
-            return field
-        try:
-            parts = parse_path(field)
-        except ValueError:
-            return format_path((field,))
-        return field if "\\" not in field and all(str(part).strip() for part in parts) else format_path((field,))
-
-    def _event(self) -> Iterator[str]:
-        yield "event:"
-        text = "unique; an event with a known id is a duplicate"
-        counted = "no field is unique, so `driftline produce` numbers the rows"
-        yield _beside(f"  id: {yaml_scalar(self._id())}", text if self._found.id else counted)
-        if self._found.time is None:
-            yield _beside("  # time: FIELD", "no field holds times, so the Kafka record's time is used")
-        else:
-            order = "" if self._found.in_order else "; the rows are not in this order"
-            if self._found.time_form.name:
-                order += f"; format {self._found.time_form.name} here, which `produce` turns into epoch ms"
-            yield _beside(f"  time: {yaml_scalar(self._path_text(self._found.time))}", f"event time{order}")
-        context = (*self._past.context, *(self._result.context if self._result is not None else ()))
-        if context:
-            paths = {name: self._path_text(name) for name in context}
-            read = {name: "key" if path == name else {"path": path, "type": "key"} for name, path in paths.items()}
-            yield _beside(f"  context: {yaml_scalar(read)}", "ids by which the past is kept; no features")
-        yield _beside("  features:", "in the order in which the model gets them")
-        features = {field.name: field for field in self._found.features}
-        left = {one.name: one for one in self._found.left}
-        for column in self._sample.columns:
-            if column in features:
-                yield self._feature(features[column])
-            elif column in left:
-                yield self._left(left[column])
-        for array in self._sample.arrays:
-            yield _beside(f"    # {_plain(array)}: ...", "left out: it holds arrays")
-        computed = {**self._past.features, **(self._result.features if self._result is not None else {})}
-        if computed:
-            yield _beside("    # of past events and of labels known by then:", "see docs/history.md")
-        for name, form in computed.items():
-            yield f"    {yaml_scalar(name)}: {yaml_scalar(form)}"
-        yield ""
-
-    def _feature(self, field: Field) -> str:
-        path = self._path_text(field.name)
-        written: dict[str, object] = {"type": field.type}
-        if path != field.name:
-            written = {"path": path, **written}
-        if field.name in self._sample.texts and field.type == "number":
-            written["text"] = "comma" if self._sample.texts[field.name] == "," else True
-        if field.fill is not None:
-            written["missing"] = {"value": field.fill} if field.fill in ("reject", "omit") else field.fill
-        line = f"    {yaml_scalar(field.name)}: {yaml_scalar(written if len(written) > 1 else field.type)}"
-        notes = [note for note in (field.note, "missing in some rows" if field.fill is not None else "") if note]
-        return _beside(line, "; ".join(notes))
-
-    def _left(self, one: Left) -> str:
-        return _beside(f"    # {_plain(yaml_scalar(one.name))}: {one.type}", f"left out: {one.why}")
-
-    def _id(self) -> str:
-        if self._found.id is not None:
-            return self._path_text(self._found.id)
-        return next(name for name in ("id", "event_id", "row_id", "driftline_id") if name not in self._sample.columns)
-
-    def _label_section(self) -> Iterator[str]:
-        target = self._found.target
-        if self._label is None:
-            return
-        yield "label:"
-        yield _beside(f"  id: {yaml_scalar(self._id())}", "the id of the label's event")
-        yield f"  value: {yaml_scalar(self._path_text(self._label))}"
-        if self._label in self._sample.texts:
-            yield f"  text: {'comma' if self._sample.texts[self._label] == ',' else 'true'}"
-        if target.positive is not None:
-            yield _beside(f"  positive: {yaml_scalar(target.positive)}", "the positive class")
-            yield _beside(
-                f"  negative: {yaml_scalar(target.negative)}", "the negative class; other values are rejected"
-            )
-        wait = format_duration(max(_WAIT_MS, 2 * self._label_delay_ms))
-        yield _beside(f"  wait: {wait}", "how long to wait for a label; later ones are not learned")
-        yield _beside("  missing: drop", "if none arrives: skip the event, or {assume: VALUE}")
-        yield ""
-
-    def _model(self) -> Iterator[str]:
-        if self._result is not None:
-            yield from (f"# {_plain(line, _LINE_MAX)}".rstrip() for line in self._result.comment())
-        yield from (f"# {line}" for line in wrap(self._contender.note, _NOTE_WIDTH))
-        yield "model: |"
-        yield from (f"  {line}" for line in self._contender.lines)
-        yield ""
-        threshold, why = self._task.draft.threshold, "scores from this on are decided positive"
-        if threshold is not None and self._result is not None and self._result.threshold is not None:
-            threshold, f1 = f"{self._result.threshold[0]:.2g}", self._result.threshold[1]
-            why += f"; this one had the best F1 of the trial, {f1:.3f}"
-        if threshold is not None:
-            yield _beside(f"# decision: {{threshold: {threshold}}}", why)
-        rare = self._found.target.rare
-        metrics = self._task.draft.metrics(rare, self._label is not None)
-        if metrics:
-            note = f"{rare:.1%} are of the rarer class, so accuracy would mislead" if 0 < rare < RARE else ""
-            yield _beside(f"metrics: [{', '.join(metrics)}]", note)
-        yield ""
-
-    def _guard(self) -> Iterator[str]:
-        learns = "labels" if self._task.supervised else "events"
-        yield "guard:"
-        series = self._series()
-        if series is not None:
-            yield _beside(f"  by: {yaml_scalar(list(series[0]))}", "fields that tell one series from another")
-        untrained = yaml_scalar({"labels_min": LABELS_MIN, "action": "flag"})
-        yield _beside(f"  untrained: {untrained}", f"mark the scores of a model that has learned fewer {learns}")
-        target = self._found.target
-        if self._task.labels.numeric and self._label is not None and isfinite(target.most - target.least):
-            low, high = around(target.least, target.most)
-            limits = yaml_scalar({"min": low, "max": high, "action": "clip" if series is None else "fallback"})
-            yield _beside(f"  range: {limits}", "twice as wide as the labels that were seen; nothing beyond is served")
-        if series is not None:
-            step = yaml_scalar({"ratio_max": series[1].ratio, "tolerance": series[1].tolerance, "action": "fallback"})
-            yield _beside(f"  step: {step}", series[1].why)
-            last = yaml_scalar(["last_value", {"value": self._usual()}])
-            yield _beside(
-                f"  fallback: {last}", "of the series what was last accepted, or its last label; else the median"
-            )
-        yield ""
-
-    def _series(self) -> tuple[tuple[str, ...], Jumps] | None:
-        """Which fields tell series of the label apart, and how far it jumps within one; None where nothing says so."""
-        groups, columns = self._past.groups, self._sample.columns
-        declared = {field.name for field in self._found.features} | {*self._past.context}
-        by = next((group for group in groups if group and declared.issuperset(group)), None)
-        if not self._task.labels.numeric or self._label is None or by is None or not self._found.in_order:
-            return None
-        jumps = step_of_rows(zip(*[columns[name] for name in by], strict=True), columns[self._label])
-        return None if jumps is None or jumps.ratio > _JUMPS_MAX else (by, jumps)
-
-    def _usual(self) -> float:
-        """The median of the labels."""
-        cells = self._sample.columns[self._label] if self._label is not None else []
-        return quantile([float(cell) for cell in cells if isinstance(cell, int | float) and isfinite(cell)], 0.5)
-
-    def _rest(self) -> Iterator[str]:
-        if not self._task.supervised:
-            yield "drift:"
-            yield _beside("  score: ADWIN()", "alert when scores change")
-        elif self._found.target.rare and self._found.target.rare < RARE:
-            yield "drift:"
-            yield _beside("  error: none", "not meaningful for a rare class")
-            yield _beside("  loss: ADWIN(delta=0.002)", "alert when the log loss of predictions rises")
-        else:
-            yield "drift:"
-            yield _beside("  error: ADWIN(delta=0.002)", "alert when the error of predictions rises")
-        labels = sum(cell is not None for cell in self._sample.columns[self._label]) if self._label else 0
-        if self._sample.whole and self._label and labels < 2 * _WARMUP:
-            note = f"{_WARMUP:,} by default, but the data has {labels:,} labels"
-            yield _beside(f"  warmup_labels: {max(50, int(labels * _WARMUP_SHARE) // 50 * 50)}", note)
-        texts = {field.name: _WORDS_DETECTOR for field in self._found.features if field.type == "text"}
-        if texts:
-            yield _beside(f"  features: {yaml_scalar(texts)}", "alert when texts use new words, before labels come")
-        number = next((field.name for field in self._found.features if field.type == "number"), None)
-        if number is not None and not texts:
-            watched = "{" + f"{yaml_scalar(number)}: ADWIN()" + "}"
-            yield _beside(f"  # features: {watched}", "alert when a feature changes, before labels arrive")
-        longest = max(
-            (self._longest(field.name) for field in self._found.features if field.type == "string"), default=0
-        )
-        if longest > _STRING_MAX:
-            bound = -(-2 * longest // 1_000) * 1_000
-            yield ""
-            yield _beside(f"limits: {{string_max: {bound}}}", f"the longest text has {longest:,} characters")
-
-    def _longest(self, name: str) -> int:
-        return max((len(cell) for cell in self._sample.columns[name] if isinstance(cell, str)), default=0)
-
-
-def _beside(line: str, note: str) -> str:
-    """A line with a comment beside it, in a column of its own where there is room."""
-    return f"{line:<33} # {_plain(note)}" if note else line
-
-
-def _plain(text: str, most: int = 200) -> str:
-    """Text for a comment: on one line, whatever the data held."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:most]

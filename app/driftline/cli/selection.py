@@ -30,6 +30,7 @@ _SHOWN: Final = {
     "AveragePrecision": ("AveragePrecision", "ROCAUC", "LogLoss"),
     "Accuracy": ("Accuracy", "ROCAUC", "MacroF1", "LogLoss"),
     "MAE": ("MAE", "RMSE", "R2"),
+    "MASE": ("MASE", "MAE", "RMSE", "Coverage"),
 }
 _SHORT: Final = {"AveragePrecision": "AvgPrec"}
 _NAME_MAX: Final = 46
@@ -52,6 +53,7 @@ class Result:
         features, context: that a baseline needs besides.
         threshold: with the best F1 of the trial, and that F1.
         rival: the best model, where a baseline was better.
+        ahead: what was forecast, of series.
     """
 
     choice: Choice
@@ -62,6 +64,7 @@ class Result:
     context: tuple[str, ...]
     threshold: tuple[float, float] | None
     rival: Contender | None
+    ahead: str = ""
 
     def lines(self) -> Iterator[str]:
         """The table and the verdict, for the terminal."""
@@ -96,7 +99,8 @@ class Result:
     def _table(self) -> Iterator[str]:
         choice = self.choice
         delay = f"labels {format_duration(self.delay_ms)} later" if self.delay_ms else "labels at once"
-        yield f"Tried on {choice.rows:,} rows, {delay}; figures over the last {choice.counted:,} labels:"
+        what, counted = (self.ahead, "observations") if self.ahead else (delay, "labels")
+        yield f"Tried on {choice.rows:,} rows, {what}; figures over the last {choice.counted:,} {counted}:"
         names = [
             name for name in _SHOWN[choice.metric] if any(one.values.get(name) is not None for one in choice.entries)
         ]
@@ -115,7 +119,7 @@ class Result:
         """Who is best where large errors count most, if that is another: a median beats a mean in MAE only."""
         known = [one for one in self.choice.entries if one.values.get("RMSE") is not None]
         best = min(known, key=lambda one: one.values["RMSE"] or 0.0, default=None)
-        if self.choice.metric != "MAE" or best is None or best is self.winner:
+        if self.choice.metric not in ("MAE", "MASE") or best is None or best is self.winner:
             return ""
         if (self.winner.values.get("RMSE") or 0.0) < _MUCH * (best.values["RMSE"] or 0.0):
             return ""
@@ -131,9 +135,10 @@ class Result:
             return f"* {self.winner.name} is best."
         reached = _number(self.winner.values.get(metric)).strip()
         other = f" (best model: {model.name}, {_number(model.values.get(metric)).strip()})" if model is not None else ""
+        may = "more rows or other fields" if self.ahead else "more rows, other features or a shorter label delay"
         return (
             f"* NO MODEL BEATS THE BASELINE: {self.winner.rule.words} has {metric} {reached}{other}. The file "
-            "predicts just that; more rows, other features or a shorter label delay may change it."
+            f"predicts just that; {may} may change it."
         )
 
 
@@ -167,7 +172,7 @@ class Trial:
         labels = sum(cell is not None for cell in self._sample.columns[self._label][:rows])
         if why_not or (1 - LEARNING_SHARE) * labels < LABELS_MIN:
             why_not = why_not or f"{labels:,} labelled rows are too few"
-            _say_untried(why_not)
+            say_untried(why_not)
             return None
         named = {one.name: one for one in contenders(self._found, self._past)}
         if rows > MANY_ROWS:
@@ -181,7 +186,7 @@ class Trial:
             choice = choose(models, rules, source, labels, metric, processes=processes, moved=moved)
         winner = choice.winner
         if winner is None:
-            _say_untried("it was stopped" if choice.stopped else "too few labels came in time")
+            say_untried("it was stopped" if choice.stopped else "too few labels came in time")
             return None
         return self._result(choice, winner, named, next(iter(models.values())))
 
@@ -229,7 +234,7 @@ class Trial:
         return times
 
 
-def _say_untried(why: str) -> None:
+def say_untried(why: str) -> None:
     echo(f"no trial: {why}; the usual model for such data is written", err=True)
 
 

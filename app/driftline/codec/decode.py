@@ -44,7 +44,7 @@ from driftline.core.shard.upload import CHUNK_MAX, CHUNKS_MAX, SIZE_MAX
 from driftline.core.task import task_of
 from driftline.core.timestamp import parse_time
 
-__all__ = ["MISSING", "REASONS", "Decoder", "find"]
+__all__ = ["MISSING", "REASONS", "Decoder", "find", "hour_ms_of"]
 
 COMMANDS = get_args(CommandName)
 ABOUT_EPISODE = ("acknowledge", "silence")
@@ -54,6 +54,7 @@ CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part o
 
 PASSED_ORDER_MS = -(1 << 60)  # before all times
 
+_HOUR_MS = 3_600_000
 _MILLIS = (10**12, 10**13)  # times from 2001 to 2286; no date in digits has as many of them
 _LOAD_NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -75,6 +76,7 @@ class Decoder:
         self._event_id = parse_path(form.id)
         self._event_key = _plain_key(self._event_id)
         self._event_time = parse_path(form.time) if form.time else None
+        self._event_hour = parse_path(form.hour) if form.hour else None
         checks = Checks(limits, pipeline.recommend.candidates_max if pipeline.recommend is not None else 0)
         self._features: list[tuple[str, Any, Feature, Path, Check, bool]] = [
             # Most paths are one key: it is looked up without a walk.
@@ -87,7 +89,7 @@ class Decoder:
         keys = [key for _, key, _, _, _, plain in self._features if plain and key is not None]
         self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
         self._usual_event: Read = _unusual
-        if pipeline.recommend is None:
+        if pipeline.recommend is None and self._event_hour is None:
             places = [(feature.keys, self._kind(feature)) for feature in form.read.values()]
             self._usual_event = self._usual(self._events, self._event_id, self._event_time, places)
         label = pipeline.label
@@ -165,6 +167,9 @@ class Decoder:
             if type(event_id) is not int:  # here and for labels: most ids, without a call
                 event_id = self._id(document, self._event_id)
             time_ms, ahead = self._time(document, self._event_time, source)
+            if self._event_hour is not None:
+                time_ms += hour_ms_of(find(document, self._event_hour))
+                ahead = 0 <= source.record_time_ms < time_ms - self._ahead_max_ms
             values = self._numbers(document)
             if values is None:
                 values, missing = self._values(document)
@@ -331,6 +336,22 @@ class Decoder:
         except ValueError as error:
             raise RefusedError("time_unreadable", str(error)) from None
         return time_ms, record_time_ms >= 0 and time_ms > record_time_ms + self._ahead_max_ms
+
+
+def hour_ms_of(found: object) -> int:
+    """What an hour of the day adds to its date.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        hour = float(found) if type(found) in (str, int, float) else -1.0  # type: ignore[arg-type]  # just seen
+    except ValueError:
+        hour = -1.0
+    if not 0 <= hour < 24:
+        text = "there is none" if found is MISSING or found is None else f"{shown(found)} is not from 0 to below 24"
+        raise RefusedError("time_unreadable", f"event.hour: {text}")
+    return round(hour * _HOUR_MS)
 
 
 def _unusual(_: bytes | None) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from driftline.codec.decode import MISSING, Decoder, find
+from driftline.codec.decode import MISSING, Decoder, find, hour_ms_of
 from driftline.codec.feature import from_text
 from driftline.codec.json import NotFinite
 from driftline.codec.reason import RefusedError
@@ -142,6 +142,7 @@ class Table:
         self.is_json = is_json(path)
         self._event_id = parse_path(pipeline.event.id)
         self._event_time = parse_path(pipeline.event.time) if pipeline.event.time else None
+        self._event_hour = parse_path(pipeline.event.hour) if pipeline.event.hour else None
         features = pipeline.event.read
         rooted = {name: one.keys for name, one in features.items() if is_rooted(one.keys)}
         self._types = {name: features[name].type for name in rooted}  # a column of the feature's own name, too
@@ -264,6 +265,7 @@ class Table:
 
     def _time(self, number: int, row: dict[str, Any]) -> int:
         found: object = MISSING
+        hour_ms = self._hour_ms(row)
         if self._fields.time is not None:
             found = self._find(row, self._fields.time)
             if found is MISSING or found is None:
@@ -279,11 +281,22 @@ class Table:
                 raise _BadRowError(f"the time {error}") from None
             if self._columns.time.name and self._fields.time in (None, self._pipeline.event.time):
                 self._place(row, self._event_time or (), time_ms)  # as the pipeline can read it
+            if self._fields.time in (None, self._pipeline.event.time):
+                time_ms += hour_ms
         if time_ms < 0:
             raise _BadRowError("the time is before 1970, which a Kafka record cannot carry; use --start and --step")
         if self._event_time is not None and (self.counted or find(row, self._event_time) is MISSING):
-            self._place(row, self._event_time, time_ms)
+            self._place(row, self._event_time, time_ms - hour_ms)
         return time_ms
+
+    def _hour_ms(self, row: dict[str, Any]) -> int:
+        """What the hour of the day adds to the date, if the pipeline reads one."""
+        if self._event_hour is None:
+            return 0
+        try:
+            return hour_ms_of(find(row, self._event_hour))
+        except RefusedError as error:
+            raise _BadRowError(error.detail) from None
 
     def _place(self, row: dict[str, Any], keys: Sequence[PathPart], value: object) -> None:
         try:

@@ -137,7 +137,7 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
         served = {at: Prediction(value=one) for at, one in answers if one is not None}
         priced, stakes = price_truth(shard, event, served, value, out)
     output_id = f"{out.record}-1"
-    taught = forecasts.teach(found, rows=shard.learner.sees_rows)
+    taught = forecasts.teach(found, sees=shard.learner.sees)
     failure = learn(shard, taught, found.value, output_id, event.time_ms, out.oracle)
     kind: OutcomeKind = "joined" if failure is None else "failed"
     shard.count(kind)
@@ -180,7 +180,7 @@ def _serve(shard: Shard, forecasts: Forecasts, event: Event, found: Observed, ou
     """Ask the model, and publish what it says with its intervals."""
     learner, output_id = shard.learner, out.own_id()
     version, learned = ModelVersion(learner.generation, learner.learned), learner.known
-    asked = forecasts.ask(found, event.features, rows=learner.sees_rows)
+    asked = forecasts.ask(found, event.features, sees=learner.sees)
     prediction, finite, forecast, passed = _NOTHING, _SERVED, None, None
     resting = learner.faults.resting > 0
     if asked is not None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import fsum, inf
 from typing import Any, Final, Literal, TypeAlias
 
+import numpy as np
 from msgspec import Struct
 
 from driftline.core.error import InvariantError
@@ -21,12 +22,13 @@ from driftline.core.forecast.level import Level
 from driftline.core.forecast.row import Origin, Rows
 from driftline.core.forecast.series import Series, Served, packed
 from driftline.core.forecast.transform import transform_of
+from driftline.core.forecast.vector import Vectors
 from driftline.core.history.history import key_of
 from driftline.core.history.keys import Keys
 from driftline.core.output import Forecast, Guard, Instead, Judged, ModelVersion
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, FeatureValue
-from driftline.core.river.ahead import Asked, Taught
+from driftline.core.river.ahead import Asked, Batch, Sees, Taught
 from driftline.core.task.ahead import added, answered_of
 
 Place: TypeAlias = Literal["first", "next", "after_gap", "restarted", "late", "repeated", "too_late"]
@@ -126,7 +128,7 @@ class Forecasts:
         if form is None:
             raise InvariantError("a pipeline without a forecast section was to forecast")
         self._form = form
-        self._rows = Rows(pipeline, form)
+        self._rows, self._vectors = Rows(pipeline, form), Vectors(pipeline, form)
         places = {name: place for place, name in enumerate(pipeline.event.features)}
         places |= {name: -1 - place for place, name in enumerate(pipeline.event.context)}
         self._target = places[form.target]
@@ -267,26 +269,40 @@ class Forecasts:
             if ahead == ahead:  # else it was withheld
                 add(horizon, abs(ahead - seen) / served.scale, covered, count, served.swell)
 
-    def teach(self, found: Observed, *, rows: bool) -> Taught:
+    def teach(self, found: Observed, *, sees: Sees) -> Taught:
         """What the model learns of an observation.
 
         Args:
-            rows: the model sees rows; else it keeps the series itself.
+            sees: what the model is given of a series.
         """
         pairs = []
-        if rows:
+        added = tuple(map(self._transform.forth, found.added))
+        if sees == "matrix" and found.waiting:
+            return Taught(found.key, found.slot, added, (), self._batch(found))
+        if sees == "rows":
             series, values, y = found.series, self._as_seen(found), self._transform.forth(found.value)
             for horizon, served in found.waiting:
                 place = series.place(served.slot)
                 origin = Origin(values, place, served.scale, served.level, served.before, served.features)
                 target = (y - values[self._rows.base_place(place, horizon)]) / served.scale
                 pairs.append((horizon - 1, self._rows.row(origin, horizon, found.time_ms), target))
-        added = tuple(map(self._transform.forth, found.added))
         return Taught(found.key, found.slot, added, tuple(pairs))
+
+    def _batch(self, found: Observed) -> Batch:
+        """What was forecast of an observation, as a matrix."""
+        values, waiting, y = np.array(self._as_seen(found)), found.waiting, self._transform.forth(found.value)
+        target = found.series.place(found.slot)
+        numbers = np.array([horizon - 1 for horizon, _ in waiting])
+        origins, targets = target - 1 - numbers, np.full(len(waiting), target)
+        of_origins = np.array([(one.scale, one.level, one.before) for _, one in waiting])
+        times, features = [found.time_ms] * len(waiting), [one.features for _, one in waiting]
+        matrix = self._vectors.matrix(values, origins, targets, of_origins, times, features)
+        truths = (y - values[self._vectors.bases(origins, targets)]) / of_origins[:, 0]
+        return Batch(matrix, numbers, truths)
 
     # -- what is served after it
 
-    def ask(self, found: Observed, features: Sequence[FeatureValue], *, rows: bool) -> Asked | None:
+    def ask(self, found: Observed, features: Sequence[FeatureValue], *, sees: Sees) -> Asked | None:
         """What the model is asked after an observation; None while too little is known of the series."""
         series, form = found.series, self._form
         if series.pairs < PAIRS_MIN:
@@ -296,11 +312,18 @@ class Forecasts:
         origin = Origin(values, place, scale, *self._rows.levels(values, place), features)
         horizons = range(1, form.horizons + 1)
         bases = tuple([values[self._rows.base_place(place, horizon)] for horizon in horizons])
-        made = [
-            self._rows.row(origin, horizon, found.time_ms + horizon * form.step_ms)
-            for horizon in (horizons if rows else ())
-        ]
-        self.latest = Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made))
+        times = [found.time_ms + horizon * form.step_ms for horizon in horizons]
+        made, matrix = [], None
+        if sees == "rows":
+            made = [self._rows.row(origin, horizon, at_ms) for horizon, at_ms in zip(horizons, times, strict=True)]
+        elif sees == "matrix":
+            origins = np.full(form.horizons, place)
+            of_origins = np.array([(scale, origin.level, origin.before)] * form.horizons)
+            targets = origins + np.array(horizons)
+            matrix = self._vectors.matrix(
+                np.array(values), origins, targets, of_origins, times, [features] * form.horizons
+            )
+        self.latest = Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made), matrix)
         return self.latest
 
     def _scale(self, series: Series, values: Sequence[float]) -> float:

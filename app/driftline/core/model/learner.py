@@ -26,7 +26,7 @@ from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
-from driftline.core.river.ahead import Direct, Given, Taught
+from driftline.core.river.ahead import Ahead, Given, Sees, Taught
 from driftline.core.river.building import has_probabilities
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
@@ -55,9 +55,10 @@ class Learner:
         trusted: what it says now may be kept as good; the guard says otherwise where it does not pass.
         predict: what the model makes of these values, in the task's own way; None where it is not finite. Changes
             nothing.
-        sees_rows: it forecasts from rows, and keeps no series itself; see `core.river.ahead`.
+        sees: what a model that forecasts is given of a series; see `core.river.ahead`.
     """
 
+    sees: Sees = "series"
     began = 0  # of states that were written before it was kept: as if no model had been replaced
     _good_known = 0
     trusted = True
@@ -95,7 +96,7 @@ class Learner:
         self._model = model
         if isinstance(model, Recommender):
             model.configure(self._pipeline)
-        self.sees_rows = isinstance(model, Direct)
+        self.sees = model.sees if isinstance(model, Ahead) else "series"
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
         self.predict: Predict = self._predictor(self._walk, model)
@@ -274,7 +275,9 @@ class Learner:
             ) from error
         self._since: list[tuple[Given, LabelValue | None, int]] = []
         since_max = min(max(len(self._base) // SINCE_BYTES, SINCE_MIN), SINCE_MAX)
-        self._since_max = -(-since_max // self._model.horizons) if self.sees_rows else since_max  # a row for each
+        self._since_max = (
+            -(-since_max // self._model.horizons) if self.sees != "series" else since_max
+        )  # a row for each
 
     def _go_back(self) -> None:
         self._use(pickle.loads(self._base))

@@ -73,6 +73,7 @@ OWN: Final[dict[str, str]] = {
     "drift.reference": "Reference Season",
     "river.select": "Select",
     "river.items": "LinearItems Popularity",
+    "river.seasonal": "SeasonalNaive SeasonalRegression",
     "river.reward": "ClickRate Coverage Explored Hit NDCG PopularityReward Reward Uplift",
     "recommend.recommender": "Recommender",
     "label.unmatched": "Mark Silence Strays",

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from driftline.core.error import Problem
 from driftline.core.notation import Count, Duration
-from driftline.core.pipeline.feature import By, CalendarFeature, Feature, Form, HistoryFeature
+from driftline.core.pipeline.feature import AnyFeature, By, CalendarFeature, Feature, Form, HistoryFeature
 from driftline.core.task import find_task
 
 HORIZONS_MAX: Final = 366
@@ -74,6 +74,15 @@ class ForecastForm(Form):
     def ring(self) -> int:
         """How many slots of a series are kept: what forecasts that still wait for their truth were made from."""
         return self.horizons + max(self.seasons, self.memory, 2) * self.season
+
+    def declared(self, features: Mapping[str, AnyFeature]) -> list[int]:
+        """The places of the declared numbers of an event that `SeasonalRegression` sees: all but the target and the
+        calendar, which it sees of the step that is forecast."""
+        return [
+            place
+            for place, (name, one) in enumerate(features.items())
+            if not isinstance(one, CalendarFeature) and name != self.target and one.type in ("number", "boolean")
+        ]
 
 
 def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:

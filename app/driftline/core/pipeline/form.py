@@ -130,6 +130,10 @@ class EventForm(InputForm):
         default=None,
         description="path of the event's time, ISO 8601 or epoch s/ms [default: the record's time]",
     )
+    hour: PathText | None = Field(
+        default=None,
+        description="path of the hour of the day, from 0 to below 24, where `time` is a date without one",
+    )
     context: dict[str, Feature] = Field(
         default_factory=dict,
         description="values that are read and not shown to the model: ids (type key) and numbers for history features",
@@ -179,12 +183,14 @@ class EventForm(InputForm):
     def paths(self) -> tuple[str, ...]:
         """All paths that lead into a record."""
         read = [feature.path for feature in self.read.values()]
-        return (self.id, *([self.time] if self.time else []), *read, *self.select)
+        return (self.id, *filter(None, (self.time, self.hour)), *read, *self.select)
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> Any:
-        """Without what only history features need, where there are none."""
+        """Without what only history features need, where there are none, and without an hour that is not read."""
         written = write(self)
+        if self.hour is None:
+            del written["hour"]
         if not self.context:
             del written["context"]
         if not any(isinstance(one, HistoryFeature) for one in self.features.values()):

@@ -25,6 +25,8 @@ def misplaced(section: str, form: EventForm | LabelForm) -> Iterator[Problem]:
             yield Problem(place, format_path(path), text)
     yield from _keys(section, form, paths)
     if isinstance(form, EventForm):
+        if form.hour and not form.time:
+            yield Problem("event.hour", form.hour, "belongs to a date, and event.time is not set; name the date there")
         for place, name, feature in _read(form):
             if feature.text and feature.type != "number":
                 text = f"is for number features, but this is a {feature.type}; remove it"
@@ -42,6 +44,8 @@ def _places(section: str, form: EventForm | LabelForm) -> Iterator[tuple[str, Pa
     if form.time:
         yield f"{section}.time", parse_path(form.time)
     if isinstance(form, EventForm):
+        if form.hour:
+            yield "event.hour", parse_path(form.hour)
         for place, name, feature in _read(form):
             yield f"event.{place}.{name}.path", feature.keys
     else:

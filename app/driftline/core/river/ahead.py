@@ -20,12 +20,19 @@ import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from math import isfinite
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from msgspec import Struct
 from river import base, time_series
 
 from driftline.core.record import FeatureValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Sees: TypeAlias = Literal["rows", "matrix", "series"]
+"""What a model is given of a series: a row of features for each horizon, all of them as a matrix, or its values."""
 
 Row: TypeAlias = dict[str, FeatureValue]
 FURTHEST: Final = 20.0
@@ -40,7 +47,8 @@ class Asked(Struct, frozen=True, gc=False):
         scale: of the series; bases and answers are in the unit that the model sees.
         level, before: mean of the last season, and of the one before it.
         bases: the seasonal naive forecast, by horizon.
-        rows: what the model sees, by horizon; empty for models that keep the series themselves.
+        rows: what the model sees, by horizon; empty for models that see something else.
+        matrix: the same for a model that sees a matrix: horizons x columns (`core.forecast.vector`).
     """
 
     series: bytes
@@ -50,6 +58,21 @@ class Asked(Struct, frozen=True, gc=False):
     before: float
     bases: tuple[float, ...]
     rows: tuple[Row, ...]
+    matrix: NDArray[np.float64] | None = None
+
+
+class Batch(Struct, frozen=True, gc=False):
+    """The pairs of an observation, for a model that sees a matrix.
+
+    Args:
+        rows: pairs x columns.
+        numbers: the horizon of each, from 0.
+        targets: the truth of each.
+    """
+
+    rows: NDArray[np.float64]
+    numbers: NDArray[np.intp]
+    targets: NDArray[np.float64]
 
 
 class Taught(Struct, frozen=True, gc=False):
@@ -60,12 +83,14 @@ class Taught(Struct, frozen=True, gc=False):
         values: of the slots since the observation before, filled in where they are missing; the last one is observed.
         pairs: for each horizon at which the slot was forecast: its number from 0, what the model saw, and the truth as
             a distance from the seasonal naive forecast, in units of the series' scale.
+        batch: the same for a model that sees a matrix.
     """
 
     series: bytes
     slot: int
     values: tuple[float, ...]
     pairs: tuple[tuple[int, Row, float], ...]
+    batch: Batch | None = None
 
 
 Given: TypeAlias = Sequence[FeatureValue] | Asked | Taught
@@ -77,9 +102,11 @@ class Ahead(base.Estimator):
 
     Attributes:
         horizons: how many.
+        sees: what it is given of a series.
     """
 
     horizons: int
+    sees: ClassVar[Sees] = "series"
 
     @property
     def _supervised(self) -> bool:
@@ -109,6 +136,8 @@ class Direct(Ahead):
         models: one for each horizon, or one for all.
         horizons: how many.
     """
+
+    sees: ClassVar[Sees] = "rows"
 
     def __init__(self, models: list[Any], horizons: int) -> None:
         self.models = models

@@ -25,6 +25,7 @@ from driftline.core.river.calibration import CALIBRATION_METRICS
 from driftline.core.river.curve import OWN_METRICS
 from driftline.core.river.expression import RIVER, build
 from driftline.core.river.reward import SLATE_METRICS
+from driftline.core.river.seasonal import SeasonalNaive, SeasonalRegression
 from driftline.core.river.seed import Seeds, differing_part, fill_seeds
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def build_model(pipeline: Pipeline) -> Any:
     if form is None:
         return make_model(pipeline.model, pipeline.params, pipeline.seed)
     made = make_model(pipeline.model, pipeline.params, pipeline.seed)
+    if isinstance(made, SeasonalNaive | SeasonalRegression):
+        made.begin(form.horizons, len(form.declared(pipeline.event.features)))
+        return made
     if keeps_series(made):
         return PerSeries(made, form.horizons, form.series_max)
     more = range(1, form.horizons if form.models == "per_horizon" else 1)

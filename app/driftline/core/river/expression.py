@@ -27,6 +27,7 @@ from river import base, utils
 from driftline.core.error import ExpressionError, UnseededError
 from driftline.core.river.baseline import OWN_MODELS
 from driftline.core.river.items import ITEM_MODELS
+from driftline.core.river.seasonal import FORECASTERS
 from driftline.core.river.seed import Seeds
 from driftline.core.river.select import Select
 
@@ -133,7 +134,7 @@ def _river_classes() -> Iterator[tuple[str, type]]:
                 yield f"{path}.{name}", member
 
 
-RIVER = Namespace({**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS, **ITEM_MODELS})
+RIVER = Namespace({**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS, **ITEM_MODELS, **FORECASTERS})
 
 
 def build(

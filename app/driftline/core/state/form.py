@@ -50,6 +50,7 @@ from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import Chunk, FeatureValue, LabelValue
 from driftline.core.river.ahead import Direct, PerSeries
 from driftline.core.river.items import LinearItems, Popularity
+from driftline.core.river.seasonal import BATCH_MAX, COLUMNS_MAX, SeasonalNaive, SeasonalRegression
 from driftline.core.shard.command import Commands
 from driftline.core.shard.upload import Loading
 
@@ -117,6 +118,12 @@ FORMS: Final[dict[type, Form]] = {
     Board: {"sums": Any},
     Direct: {"models": list[Any], "horizons": Same},
     PerSeries: {"fresh": Any, "horizons": Same, "series_max": Same, "kept": dict[bytes, tuple[int, Any]]},
+    SeasonalNaive: {"horizons": Same},
+    SeasonalRegression: {
+        "l2": Same, "huber": Same, "half_life": Same, "mixed": Same, "horizons": Same, "declared": Same,
+        "seen": Any, "errors": Any, "_moments": Any, "_precision": Any, "_moment": Any, "_weights": Any, "_rows": Any,
+        "_waiting": Count,
+    },
     # -- slates
     Recommender: {"model": Any, "popularity": Popularity, "_conditions": Any},
     Popularity: {
@@ -478,6 +485,25 @@ def _linear(items: LinearItems, like: LinearItems | None) -> bool:
     )
 
 
+def _seasonal(model: SeasonalRegression, like: SeasonalRegression | None) -> bool:
+    """Arrays of one shape, and rows of horizons that there are."""
+    if type(model._weights) is not np.ndarray or model._weights.ndim != 2 or type(model._rows) is not np.ndarray:
+        return False
+    count, width = model.horizons, model._weights.shape[1]
+    shapes = (
+        (model.seen, (count,)), (model.errors, (count, 4)), (model._moments, (3, model.declared)),
+        (model._precision, (count, width, width)), (model._moment, (count, width)), (model._weights, (count, width)),
+    )  # fmt: skip
+    if not all(_floats(*one) for one in shapes) or width > COLUMNS_MAX:
+        return False
+    rows = model._rows
+    if not rows.size:
+        return rows.shape == (0, 0)
+    horizons = rows[:, width] if rows.ndim == 2 and rows.shape[1] == width + 3 else np.array([-1.0])
+    known = bool(np.isin(horizons, np.arange(count)).all())
+    return known and _floats(rows, rows.shape) and model._waiting <= BATCH_MAX and len(rows) <= BATCH_MAX * count
+
+
 def _popularity(items: Popularity, like: Popularity | None) -> bool:
     return len(items._seen) <= items.items_max and items._all[0] >= 0
 
@@ -523,6 +549,7 @@ _RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
     Reference: _reference,
     Season: _season,
     LinearItems: _linear,
+    SeasonalRegression: _seasonal,
     Popularity: _popularity,
     Loading: _loading,
     Suspicion: _suspicion,

@@ -29,7 +29,7 @@ def unlikeness(model: Any, own: Any) -> str:
         Exception: any, of an object without its attributes.
     """
     if isinstance(own, Ahead) and type(model) is type(own):
-        one = next(own.parts())
+        one = next(own.parts(), None)
         others = (unlikeness(part, one) for part in model.parts())
         return next(filter(None, others), "") or _other_bounds(model, own)
     if isinstance(own, Recommender) and type(model) is Recommender:

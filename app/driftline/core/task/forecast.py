@@ -18,8 +18,9 @@ def _suits(last: Any) -> bool:
     from river import base
 
     from driftline.core.river.ahead import keeps_series
+    from driftline.core.river.seasonal import SeasonalNaive, SeasonalRegression
 
-    return isinstance(last, base.Regressor) or keeps_series(last)
+    return isinstance(last, base.Regressor | SeasonalNaive | SeasonalRegression) or keeps_series(last)
 
 
 def _measure() -> Measure:
