@@ -31,6 +31,7 @@ from driftline.core.place import Layout, input_place
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import Event, InputRecord, Source
 from driftline.core.river.ahead import Direct
+from driftline.core.river.seasonal import SeasonalRegression
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.engine.fold import marks_of
@@ -291,6 +292,9 @@ def _seen(shard: Shard, score: Score) -> tuple[Any, Mapping[str, Any]]:
         return learner.model, learner.features_of(score.features)
     if isinstance(learner.model, Direct) and forecasts.latest is not None and score.forecast is not None:
         return learner.model.models[0], forecasts.latest.rows[0]
+    asked = forecasts.latest
+    if isinstance(learner.model, SeasonalRegression) and asked is not None and asked.matrix is not None:
+        return learner.model.explained(0, forecasts.columns, asked.matrix[0])
     return None, dict(zip(shard.pipeline.event.names, score.features, strict=True))
 
 

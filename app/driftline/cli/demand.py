@@ -46,7 +46,7 @@ forecast:
   season: 7
   interval: 0.9
   transform: sqrt           # counts: their noise grows with their size
-model: BayesianLinearRegression()
+model: SeasonalRegression()
 guard:
   untrained: {{labels_min: 500, action: flag}}                  # observations
   range: {{min: 0, max: 5000, action: clip}}

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from driftline.core.river.ahead import Asked, Batch, Taught
-from driftline.core.river.seasonal import BATCH_MAX, SeasonalNaive, SeasonalRegression
+from driftline.core.river.seasonal import BATCH_MAX, CONSTANT, SeasonalNaive, SeasonalRegression
 
 HORIZONS, COLUMNS = 3, 6
 Floats = NDArray[np.float64]
@@ -53,6 +53,19 @@ def test_it_is_the_ridge_regression_of_all_that_it_learned() -> None:
     rows = made[0][0]
     said = model.predict_one(asked(rows))
     assert said == pytest.approx(10.0 + 2.0 * (model._weights * rows).sum(axis=1), abs=1e-9)
+
+
+def test_what_is_explained_adds_up_to_the_forecast() -> None:
+    model, made = begun(), observations(120)
+    for rows, targets in made:
+        model.learn_one(taught(rows, targets))
+    rows, names = made[-1][0], ["last", "level", "x", CONSTANT, "usual", "y"]
+    for number, row in enumerate(rows):
+        weighed, seen = model.explained(number, names, row)
+        adds = weighed.intercept * row[3] + sum(weighed.weights[name] * value for name, value in seen.items())
+        said = model.predict_one(asked(rows))
+        assert said is not None
+        assert said[number] == pytest.approx(10.0 + 2.0 * adds, abs=1e-12)
 
 
 def test_before_it_has_learned_it_gives_the_seasonal_naive_forecast() -> None:

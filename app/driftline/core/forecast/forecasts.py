@@ -22,7 +22,7 @@ from driftline.core.forecast.level import Level
 from driftline.core.forecast.row import Origin, Rows
 from driftline.core.forecast.series import Series, Served, packed
 from driftline.core.forecast.transform import transform_of
-from driftline.core.forecast.vector import Vectors
+from driftline.core.forecast.vector import Floats, Vectors
 from driftline.core.history.history import key_of
 from driftline.core.history.keys import Keys
 from driftline.core.output import Forecast, Guard, Instead, Judged, ModelVersion
@@ -43,6 +43,8 @@ Place: TypeAlias = Literal["first", "next", "after_gap", "restarted", "late", "r
 
 MADE_ANEW: Final = frozenset({"first", "restarted"})
 SERVED: Final = frozenset({"first", "next", "after_gap", "restarted"})
+SWOLLEN: Final = 1.3
+"""From so many times the swell at which a forecast was served, the later one is what its residuals are measured in."""
 PAIRS_MIN: Final = 5  # observations with one a season before, until a series is forecast
 
 
@@ -56,7 +58,7 @@ class Observed(Struct, gc=False):
         before: the value of the step, where one was known.
         waiting: what was forecast of it, by horizon in ascending order.
         judged: the same, for people.
-        seen: the values of the series as the model sees them, once they are needed.
+        seen, array: the values of the series as the model sees them, once they are needed.
     """
 
     key: bytes
@@ -71,6 +73,7 @@ class Observed(Struct, gc=False):
     waiting: tuple[tuple[int, Served], ...] = ()
     judged: Judged | None = None
     seen: list[float] | None = None
+    array: Floats | None = None
 
 
 class Draft(Struct, gc=False):
@@ -203,6 +206,12 @@ class Forecasts:
             found.seen = self._transform.forth_all(found.series.values)
         return found.seen
 
+    def _as_array(self, found: Observed) -> Floats:
+        """The same, as an array."""
+        if found.array is None:
+            found.array = np.array(self._as_seen(found))
+        return found.array
+
     def _bounds(self, seen: float, half: float | None) -> tuple[float | None, float | None]:
         """The interval around a forecast, from what the model says."""
         if half is None:
@@ -266,6 +275,8 @@ class Forecasts:
         for (horizon, served), low, high in zip(found.waiting, judged.lower, judged.upper, strict=True):
             covered = None if low is None or high is None else low <= y <= high
             ahead = served.at(horizon)[0]
+            if (now := self.intervals.swell) > SWOLLEN * served.swell:
+                served.swell = now
             if ahead == ahead:  # else it was withheld
                 add(horizon, abs(ahead - seen) / served.scale, covered, count, served.swell)
 
@@ -290,7 +301,7 @@ class Forecasts:
 
     def _batch(self, found: Observed) -> Batch:
         """What was forecast of an observation, as a matrix."""
-        values, waiting, y = np.array(self._as_seen(found)), found.waiting, self._transform.forth(found.value)
+        values, waiting, y = self._as_array(found), found.waiting, self._transform.forth(found.value)
         target = found.series.place(found.slot)
         numbers = np.array([horizon - 1 for horizon, _ in waiting])
         origins, targets = target - 1 - numbers, np.full(len(waiting), target)
@@ -320,9 +331,7 @@ class Forecasts:
             origins = np.full(form.horizons, place)
             of_origins = np.array([(scale, origin.level, origin.before)] * form.horizons)
             targets = origins + np.array(horizons)
-            matrix = self._vectors.matrix(
-                np.array(values), origins, targets, of_origins, times, [features] * form.horizons
-            )
+            matrix = self._vectors.matrix(self._as_array(found), origins, targets, of_origins, times, [features])
         self.latest = Asked(found.key, found.slot, scale, origin.level, origin.before, bases, tuple(made), matrix)
         return self.latest
 
@@ -417,6 +426,11 @@ class Forecasts:
         keys.keep(found.key, found.series.dumped())
 
     # -- for people
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of a matrix that a model is asked with."""
+        return self._vectors.names
 
     def summary(self, keys: Keys) -> dict[str, Any]:
         """Numbers for people and for a scrape."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from driftline.core.history.calendar import calendar_value
 from driftline.core.pipeline import CalendarFeature, ForecastForm, Pipeline
 from driftline.core.record import FeatureValue
+from driftline.core.river.seasonal import CONSTANT
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -43,10 +44,22 @@ class Vectors:
         self._turn = form.cycles[0] if form.cycles else form.season
         self._harmonics = min(_HARMONICS, (self._turn - 1) // 2)
         self._declared = form.declared(pipeline.event.features)
-        calendar = [one for one in pipeline.event.features.values() if isinstance(one, CalendarFeature)]
+        features = pipeline.event.features
+        self._declared_names = [list(features)[place] for place in self._declared]
+        self._calendar = [name for name, one in features.items() if isinstance(one, CalendarFeature)]
+        calendar = [one for one in features.values() if isinstance(one, CalendarFeature)]
         self._known = lru_cache(_TIMES_MAX)(lambda time_ms: self._known_at(time_ms, calendar))
         self._weights = _FADING ** np.arange(self._memory)
         self._back = self._season * np.arange(self._memory)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns, in order."""
+        past = ["last", "level", "level_before", "season_2", "usual", *(f"cycle_{steps}" for steps in self._cycles)]
+        past += ["excess", *(f"excess_{steps}" for steps in (_RECENT, *self._cycles, self._season))]
+        waves = [f"{wave}_{self._turn}_{n}" for wave in ("cos", "sin") for n in range(1, self._harmonics + 1)]
+        turned = [f"{name}_{wave}" for name in past for wave in waves]
+        return [*past, *turned, *waves, *self._calendar, CONSTANT, *self._declared_names]
 
     def _known_at(self, time_ms: int, calendar: Sequence[CalendarFeature]) -> tuple[float, ...]:
         """Cosines and sines of the phase of a step, then its calendar features."""
@@ -65,7 +78,7 @@ class Vectors:
             origins, targets: places of the steps after which, and of which, something is forecast.
             of_origins: rows of scale, level and level before.
             times_ms: of the targets.
-            features: of the events at the origins.
+            features: of the events at the origins; one where it is the same for all.
         """
         scale, level, before = of_origins.T
         bases = self.bases(origins, targets)
@@ -78,8 +91,8 @@ class Vectors:
         waves = known[:, : 2 * self._harmonics]
         turned = (seen[:, :, None] * waves[:, None, :]).reshape(len(seen), -1)
         declared = np.array([[_number(row[place]) for place in self._declared] for row in features])
-        ones = np.ones((len(seen), 1))
-        return np.concatenate([seen, turned, known, ones, declared.reshape(len(seen), -1)], axis=1)
+        declared = np.broadcast_to(declared.reshape(len(features), -1), (len(seen), len(self._declared)))
+        return np.concatenate([seen, turned, known, np.ones((len(seen), 1)), declared], axis=1)
 
     def bases(self, origins: Places, targets: Places) -> Places:
         """Where the seasonal naive forecasts are taken from: as `core.forecast.row`."""

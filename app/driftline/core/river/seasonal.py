@@ -15,10 +15,11 @@ the best expert, 1998).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from driftline.core.river.ahead import FURTHEST, Ahead, Asked, Sees, Taught
@@ -32,7 +33,13 @@ _CLEAR: Final = 200.0  # how many observations with a difference of 1 make one e
 _PATIENCE: Final = 400.0  # observations that an expert's mean error looks back on
 _ERROR_MAX: Final = 5.0  # scales: further off counts as that far
 _SPREAD_MAX: Final = 5.0  # standard deviations from the mean: further counts as that far
-_NAIVE_AHEAD: Final = 0.02  # by how much the seasonal naive forecast is ahead at first
+
+
+class Weighed(Struct, frozen=True):
+    """What a forecast of one horizon was added up from, as a linear model: by column, in scales."""
+
+    weights: dict[str, float]
+    intercept: float
 
 
 class SeasonalNaive(Ahead):
@@ -122,6 +129,24 @@ class SeasonalRegression(Ahead):
         answer: list[float] = (bases + asked.scale * np.clip(said, -FURTHEST, FURTHEST)).tolist()
         return answer
 
+    def explained(self, number: int, names: Sequence[str], row: Floats) -> tuple[Weighed, dict[str, float]]:
+        """What moves the forecast of a horizon, from 0, away from the seasonal naive one, and what it sees.
+
+        Args:
+            names: of the columns.
+            row: of a matrix that was asked.
+        """
+        seen = self._scaled(row[None, :])[0]
+        self._experts(np.array([number]), seen[None, :])
+        _, level, usual, regression = self._shares(np.array([number]))[0]
+        weights = regression * self._weights[number]
+        weights[LEVEL] += level
+        weights[USUAL] += usual
+        columns = dict(zip(names, seen.tolist(), strict=True))
+        constant = names.index(CONSTANT)
+        del columns[CONSTANT]
+        return Weighed(dict(zip(names, weights.tolist(), strict=True)), float(weights[constant])), columns
+
     def learn_one(self, taught: Taught, y: Any = None) -> None:
         if taught.batch is None:
             return
@@ -166,14 +191,18 @@ class SeasonalRegression(Ahead):
         return np.stack([np.zeros(len(matrix)), matrix[:, LEVEL], matrix[:, USUAL], regression], axis=1)
 
     def _mixed(self, numbers: NDArray[np.intp], said: Floats) -> Floats:
+        mixed: Floats = (self._shares(numbers) * said).sum(axis=1)
+        return mixed
+
+    def _shares(self, numbers: NDArray[np.intp]) -> Floats:
+        """How much of a forecast is each expert's."""
         if not self.mixed:
-            regression: Floats = said[:, -1]
-            return regression
+            return np.tile([0.0, 0.0, 0.0, 1.0], (len(numbers), 1))
         errors = self.errors[numbers]
         heavy = np.minimum(self.seen[numbers], _CLEAR)[:, None]
-        weights = np.exp(-heavy * (errors - errors.min(axis=1, keepdims=True)))
-        mixed: Floats = (weights * said).sum(axis=1) / weights.sum(axis=1)
-        return mixed
+        weights: Floats = np.exp(-heavy * (errors - errors.min(axis=1, keepdims=True)))
+        shares: Floats = weights / weights.sum(axis=1, keepdims=True)
+        return shares
 
     def _judge(self, numbers: NDArray[np.intp], off: Floats) -> None:
         self.seen[numbers] += 1.0
@@ -213,6 +242,9 @@ class SeasonalRegression(Ahead):
 
 LEVEL, USUAL = 1, 4
 """Of the columns of `core.forecast.vector`, those that are simple forecasts themselves."""
+
+CONSTANT: Final = "constant"
+"""The name of the column that is always 1."""
 
 FORECASTERS: Final[dict[str, type]] = {
     "seasonal.SeasonalNaive": SeasonalNaive,
