@@ -43,16 +43,16 @@ def test_it_is_the_ridge_regression_of_all_that_it_learned() -> None:
     model, made = begun(l2=3.0, huber=100.0, mixed=False), observations(300)
     for rows, targets in made:
         model.learn_one(taught(rows, targets))
-    model._solve()
+    model.solve()
     for number in range(HORIZONS):
         x = np.array([rows[number] for rows, _ in made])
         y = np.array([targets[number] for _, targets in made])
         padded = np.concatenate([x, np.sqrt(3.0) * np.eye(COLUMNS)])
         expected, *_ = np.linalg.lstsq(padded, np.concatenate([y, np.zeros(COLUMNS)]), rcond=None)
-        assert model._weights[number] == pytest.approx(expected, abs=1e-9)
+        assert model.weights[number] == pytest.approx(expected, abs=1e-9)
     rows = made[0][0]
     said = model.predict_one(asked(rows))
-    assert said == pytest.approx(10.0 + 2.0 * (model._weights * rows).sum(axis=1), abs=1e-9)
+    assert said == pytest.approx(10.0 + 2.0 * (model.weights * rows).sum(axis=1), abs=1e-9)
 
 
 def test_what_is_explained_adds_up_to_the_forecast() -> None:
@@ -83,7 +83,7 @@ def test_wild_observations_move_it_little() -> None:
     ordinary = begun(mixed=False, huber=100.0)
     for place, (rows, targets) in enumerate(observations(400)):
         ordinary.learn_one(taught(rows, targets + (15.0 if place % 25 == 0 else 0.0)))
-    off = {name: np.abs(one._weights - calm._weights).max() for name, one in (("h", wild), ("o", ordinary))}
+    off = {name: np.abs(one.weights - calm.weights).max() for name, one in (("h", wild), ("o", ordinary))}
     assert off["h"] < 0.25 * off["o"]
 
 
@@ -123,7 +123,7 @@ def test_it_forgets_by_half_life() -> None:
         for model in models.values():
             model.learn_one(taught(rows, targets))
     errors = {
-        half_life: np.mean([abs((model._weights * rows).sum(axis=1) - targets).mean() for rows, targets in new])
+        half_life: np.mean([abs((model.weights * rows).sum(axis=1) - targets).mean() for rows, targets in new])
         for half_life, model in models.items()
     }
     assert errors[50.0] < 0.5 * errors[None]

@@ -110,13 +110,13 @@ class SeasonalRegression(Ahead):
         self._moments: Floats = np.zeros((3, declared))  # of declared columns: count, mean, sum of squared distances
         self._precision: Floats = np.zeros((horizons, 0, 0))
         self._moment: Floats = np.zeros((horizons, 0))
-        self._weights: Floats = np.zeros((horizons, 0))
+        self.weights: Floats = np.zeros((horizons, 0))
         self._rows: Floats = np.zeros((0, 0))  # what waits: columns, then horizon, target and weight
         self._waiting = 0  # observations
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        for name in ("seen", "errors", "_moments", "_precision", "_moment", "_weights", "_rows"):
+        for name in ("seen", "errors", "_moments", "_precision", "_moment", "weights", "_rows"):
             setattr(self, name, np.array(state[name]))  # arrays read from bytes cannot be written to
 
     def predict_one(self, asked: Asked) -> list[float] | None:
@@ -139,7 +139,7 @@ class SeasonalRegression(Ahead):
         seen = self._scaled(row[None, :])[0]
         self._experts(np.array([number]), seen[None, :])
         _, level, usual, regression = self._shares(np.array([number]))[0]
-        weights = regression * self._weights[number]
+        weights = regression * self.weights[number]
         weights[LEVEL] += level
         weights[USUAL] += usual
         columns = dict(zip(names, seen.tolist(), strict=True))
@@ -161,7 +161,7 @@ class SeasonalRegression(Ahead):
         self._rows = rows if not len(self._rows) else np.concatenate([self._rows, rows])
         self._waiting += 1
         if self._waiting >= min(BATCH_MAX, 1 + int(_BATCH_SHARE * float(self.seen.max()))):
-            self._solve()
+            self.solve()
 
     def _look(self, matrix: Floats) -> None:
         """Declared columns are scaled by their own mean and spread: those of the event that is the nearest."""
@@ -185,9 +185,9 @@ class SeasonalRegression(Ahead):
 
     def _experts(self, numbers: NDArray[np.intp], matrix: Floats) -> Floats:
         """What each expert says, as distances from the seasonal naive forecast."""
-        if not self._weights.shape[1]:
+        if not self.weights.shape[1]:
             self._grow(matrix.shape[1])
-        regression = (self._weights[numbers] * matrix).sum(axis=1)
+        regression = (self.weights[numbers] * matrix).sum(axis=1)
         return np.stack([np.zeros(len(matrix)), matrix[:, LEVEL], matrix[:, USUAL], regression], axis=1)
 
     def _mixed(self, numbers: NDArray[np.intp], said: Floats) -> Floats:
@@ -212,11 +212,11 @@ class SeasonalRegression(Ahead):
     def _grow(self, width: int) -> None:
         self._precision = np.zeros((self.horizons, width, width))
         self._moment = np.zeros((self.horizons, width))
-        self._weights = np.zeros((self.horizons, width))
+        self.weights = np.zeros((self.horizons, width))
 
-    def _solve(self) -> None:
+    def solve(self) -> None:
         """What waits is added to the sums, and the weights are computed anew."""
-        width = self._weights.shape[1]
+        width = self.weights.shape[1]
         order = self._rows[:, width]
         if self.half_life is not None:
             fading = 0.5 ** (self._waiting / self.half_life)
@@ -229,12 +229,12 @@ class SeasonalRegression(Ahead):
             self._moment[number] += weighted.T @ rows[:, width + 1]
         ridge: Floats = self._precision + self.l2 * np.eye(width)
         solved: Floats = np.linalg.solve(ridge, self._moment[:, :, None]).astype(np.float64)
-        self._weights = solved[:, :, 0]
+        self.weights = solved[:, :, 0]
         self._rows = np.zeros((0, 0))
         self._waiting = 0
 
     def sound(self, taught: Taught) -> bool:
-        return bool(np.isfinite(self._weights).all() and np.isfinite(self.errors).all())
+        return bool(np.isfinite(self.weights).all() and np.isfinite(self.errors).all())
 
     def parts(self) -> Iterator[Any]:
         yield from ()

@@ -121,7 +121,7 @@ FORMS: Final[dict[type, Form]] = {
     SeasonalNaive: {"horizons": Same},
     SeasonalRegression: {
         "l2": Same, "huber": Same, "half_life": Same, "mixed": Same, "horizons": Same, "declared": Same,
-        "seen": Any, "errors": Any, "_moments": Any, "_precision": Any, "_moment": Any, "_weights": Any, "_rows": Any,
+        "seen": Any, "errors": Any, "_moments": Any, "_precision": Any, "_moment": Any, "weights": Any, "_rows": Any,
         "_waiting": Count,
     },
     # -- slates
@@ -487,12 +487,12 @@ def _linear(items: LinearItems, like: LinearItems | None) -> bool:
 
 def _seasonal(model: SeasonalRegression, like: SeasonalRegression | None) -> bool:
     """Arrays of one shape, and rows of horizons that there are."""
-    if type(model._weights) is not np.ndarray or model._weights.ndim != 2 or type(model._rows) is not np.ndarray:
+    if type(model.weights) is not np.ndarray or model.weights.ndim != 2 or type(model._rows) is not np.ndarray:
         return False
-    count, width = model.horizons, model._weights.shape[1]
+    count, width = model.horizons, model.weights.shape[1]
     shapes = (
         (model.seen, (count,)), (model.errors, (count, 4)), (model._moments, (3, model.declared)),
-        (model._precision, (count, width, width)), (model._moment, (count, width)), (model._weights, (count, width)),
+        (model._precision, (count, width, width)), (model._moment, (count, width)), (model.weights, (count, width)),
     )  # fmt: skip
     if not all(_floats(*one) for one in shapes) or width > COLUMNS_MAX:
         return False
