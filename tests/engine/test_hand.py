@@ -11,7 +11,7 @@ from driftline.core.record import Source
 from driftline.engine import live
 from driftline.engine.fold import TOGETHER, Folder
 from driftline.engine.hand import Hand
-from tests.parity.rig import NOW_MS, Life, pipeline, produce
+from tests.parity.rig import NOW_MS, pipeline, produce, run_through
 from tests.support import memory
 from tests.support.cluster import MemoryCluster
 
@@ -60,8 +60,6 @@ async def test_an_input_of_large_records_is_paused_by_their_bytes(monkeypatch: p
         value = orjson.dumps({"id": f"large {number}", "filler": "x" * 5_000})
         cluster.produce(chosen.topics.events, 0, value, NOW_MS + number)
     cluster.produce(chosen.topics.events, 0, orjson.dumps({"filler": "x" * 900_000}), NOW_MS)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     assert 200_000 < peak < 300_000 + 900_000
     assert {1, TOGETHER} <= {*together}  # a large record is read alone: the loop must not wait for many of them

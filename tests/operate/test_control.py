@@ -8,7 +8,7 @@ from driftline.codec.keyring import NO_KEYS
 from driftline.codec.write import Write
 from driftline.operate.control import Verdict, Written, verdicts
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, Life, pipeline
+from tests.parity.rig import NOW_MS, pipeline, run_through
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
 
@@ -24,9 +24,7 @@ async def test_no_record_of_others_hides_a_refusal() -> None:
         named = (("driftline.topic", topics.control.encode()), ("driftline.offset", b"0"), *headers)
         cluster.append(Place(topics.rejected, 0), [Write(topics.rejected, 0, None, b"", NOW_MS, named)])
     offset = cluster.produce(topics.control, 0, orjson.dumps({"command": "explode\x1b[2J"}), NOW_MS)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     found = await verdicts(broker, chosen, NO_KEYS, [Written(offset, offset)], before, 5.0)
     assert found[0].reason == "control_unknown"
     assert "\x1b" not in found[0].detail

@@ -15,7 +15,7 @@ from driftline.engine.runner import Start
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.status import LOOK_BACK, ShardStatus, look, read_status
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, Life, pipeline, produce
+from tests.parity.rig import NOW_MS, Life, pipeline, produce, run_through
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
 
@@ -46,9 +46,7 @@ async def looked(cluster: MemoryCluster, chosen: Pipeline, partitions: int = 1) 
 async def worked(cluster: MemoryCluster, chosen: Pipeline, partitions: int = 1) -> None:
     cluster.create_for(chosen, partitions)
     produce(cluster, chosen, 40, partitions=partitions)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
 
 
 async def test_records_that_are_no_entries_are_passed_over_and_named() -> None:
@@ -85,9 +83,7 @@ async def test_with_a_key_nothing_is_shown_that_no_key_signed() -> None:
     cluster, chosen = MemoryCluster(), pipeline()
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, 40)
-    async with Life(cluster, chosen, start=Start(ring=RING)) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen, start=Start(ring=RING))
     asks = broker(cluster, chosen, RING)
     (before,) = await read_status(asks, chosen, Layout(1))
     forged = orjson.loads(cluster.records(chosen.topics.journal, 0)[-1].value or b"")
@@ -151,8 +147,6 @@ async def test_of_a_state_that_began_anew_nothing_is_told_of_the_one_before() ->
     await worked(cluster, chosen)
     (before,) = await looked(cluster, chosen)
     assert (before.note or {})["counts"]["joined"] == 40
-    async with Life(cluster, chosen, start=Start(reset_state=True)) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen, start=Start(reset_state=True))
     (after,) = await looked(cluster, chosen)
     assert (after.epoch, after.note, after.positions) == (2, None, before.positions)

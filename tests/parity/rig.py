@@ -96,9 +96,7 @@ async def worked(
     cluster = MemoryCluster()
     cluster.create_for(chosen, partitions)
     produce(cluster, chosen, count, partitions=partitions, **produced)
-    async with Life(cluster, chosen, start=start) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen, start=start)
     return cluster
 
 
@@ -208,6 +206,15 @@ class Life:
 
     def shard(self, partition: int = 0) -> Shard:
         return self.live(partition).shard
+
+
+async def run_through(
+    cluster: MemoryCluster, chosen: Pipeline, *, client: str = "one", start: Start | None = None
+) -> None:
+    """A worker does all that the inputs hold, and stops."""
+    async with Life(cluster, chosen, client=client, start=start) as life:
+        await life.until_done()
+        await life.stop()
 
 
 def behind(life: Life) -> bool:

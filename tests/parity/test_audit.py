@@ -23,7 +23,7 @@ from driftline.engine.published import Difference
 from driftline.engine.runner import Start
 from driftline.operate.verify import ShardAudit, Span, audit_shards
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, Death, Life, epochs, pipeline, produce, slices, tamper
+from tests.parity.rig import NOW_MS, Death, Life, epochs, pipeline, produce, run_through, slices, tamper
 from tests.support.cluster import Entry, MemoryCluster
 from tests.support.memory import MemoryBroker
 
@@ -138,9 +138,7 @@ async def test_what_two_owners_left_passes(step: Any, delivery: str) -> None:
         await first.until_dead(death)
     (half,) = await audited(cluster, chosen)
     assert half.difference is None
-    async with Life(cluster, chosen, client="two") as second:
-        await second.until_done()
-        await second.stop()
+    await run_through(cluster, chosen, client="two")
     (made,) = await audited(cluster, chosen)
     assert made.difference is None
     assert made.outputs[chosen.topics.scores] == COUNT

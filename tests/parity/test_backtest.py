@@ -21,7 +21,7 @@ from driftline.core.place import Layout
 from driftline.core.record import Tick
 from driftline.core.shard.state import Shard
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, tamper, worked
+from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, documents, pipeline, produce, run_through, tamper, worked
 from tests.support.cluster import MemoryCluster
 from tests.support.folding import step
 from tests.support.memory import MemoryBroker
@@ -325,9 +325,7 @@ async def test_nobody_but_the_live_pipeline_begins_held(order: str) -> None:
         await life.until_done()
         await life.stop()
     produce(cluster, chosen, count, first=first)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     span, bounds = Span(from_offset=first), bounds_of(chosen, (first, first + count), (first, first + count))
     twin = spec(chosen, "twin", metric_window=77)
     results, facts = await backtest(cluster, chosen, spec(chosen), twin, span=span, bounds=bounds, order=order)

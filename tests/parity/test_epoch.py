@@ -22,6 +22,7 @@ from tests.parity.rig import (
     pipeline,
     produce,
     replay,
+    run_through,
     slices,
     state,
     tamper,
@@ -95,9 +96,7 @@ async def test_a_fault_of_every_shard_is_told_once(caplog: pytest.LogCaptureFixt
     cluster = MemoryCluster()
     cluster.create_for(chosen, 3)
     produce(cluster, chosen, 60, partitions=3)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     async with Life(cluster, pipeline(seed=43)) as life:
         assert isinstance(await life.fails(), StateMismatchError)
     del life

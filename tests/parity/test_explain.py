@@ -25,7 +25,7 @@ from driftline.core.place import Layout
 from driftline.engine.published import value_field
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, pipeline, produce, tamper, worked
+from tests.parity.rig import NOW_MS, STEP_MS, documents, pipeline, produce, run_through, tamper, worked
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
 from tests.support.reworded import Reworded
@@ -123,9 +123,7 @@ async def test_an_id_that_was_scored_again_is_told() -> None:
     event, label = {"id": 3, "x": 1.0, "z": 0.5, "word": "a"}, {"id": 3, "y": 1}
     cluster.produce(chosen.topics.events, 0, orjson.dumps(event), late_ms)
     cluster.produce(chosen.topics.labels or "", 0, orjson.dumps(label), late_ms + STEP_MS)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     found = await explained(cluster, chosen, 3)
     assert (found.times, found.place[2], found.same) == (2, 400, True)
     assert found.outcome is not None

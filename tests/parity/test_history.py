@@ -6,7 +6,7 @@ from typing import Any
 
 from driftline.backtest.topic import state_digest
 from driftline.transport.port import Place
-from tests.parity.rig import Death, Life, check_exact, check_replay, documents, pipeline, produce
+from tests.parity.rig import Death, Life, check_exact, check_replay, documents, pipeline, produce, run_through
 from tests.parity.test_backtest import backtest, spec
 from tests.support.cluster import MemoryCluster
 
@@ -58,17 +58,13 @@ async def test_a_window_may_be_longer_than_retention() -> None:
     whole.create_for(CHOSEN, 1)
     for one in (cluster, whole):
         produce(one, CHOSEN, 300)
-        async with Life(one, CHOSEN) as life:
-            await life.until_done()
-            await life.stop()
+        await run_through(one, CHOSEN)
     for topic in (topics.events, topics.labels or ""):
         place = Place(topic, 0)
         cluster.delete_before(place, cluster.log(place).end)
     for one in (cluster, whole):
         produce(one, CHOSEN, 50, first=300)
-        async with Life(one, CHOSEN, client="two") as life:
-            await life.until_done()
-            await life.stop()
+        await run_through(one, CHOSEN, client="two")
     kept, all_there = (
         [(score["event_id"], score["prediction"]) for score in documents(one, topics.scores)]
         for one in (cluster, whole)

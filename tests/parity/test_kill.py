@@ -16,6 +16,7 @@ from tests.parity.rig import (
     outputs_digest,
     pipeline,
     produce,
+    run_through,
     slices,
 )
 from tests.support.cluster import MemoryCluster
@@ -107,9 +108,7 @@ async def test_a_clean_stop_leaves_nothing_to_fold_again() -> None:
     cluster, chosen = MemoryCluster(), pipeline()
     cluster.create_for(chosen, 2)
     ids = produce(cluster, chosen, 600, partitions=2)
-    async with Life(cluster, chosen) as first:
-        await first.until_done()
-        await first.stop()
+    await run_through(cluster, chosen)
     async with Life(cluster, chosen) as second:
         await second.until_done()
         assert [second.runner(p).tally.recovery_slices for p in (0, 1)] == [0, 0]

@@ -28,6 +28,7 @@ from tests.parity.rig import (
     pipeline,
     produce,
     replay,
+    run_through,
     slices,
 )
 from tests.parity.test_backtest import backtest, spec
@@ -117,9 +118,7 @@ async def disturbed(chosen: Pipeline, death: Death | None, content: bytes) -> tu
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, COUNT)
     cut = list(parts(content, FIRST, 900))
-    async with Life(cluster, chosen, client="one", start=OPEN) as first:
-        await first.until_done()
-        await first.stop()
+    await run_through(cluster, chosen, client="one", start=OPEN)
     life = Life(cluster, chosen, client="two", hook=death, start=OPEN)
     async with life:
         for value in cut:  # each is a slice of its own, unless the worker is dead

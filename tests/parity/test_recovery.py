@@ -26,6 +26,7 @@ from tests.parity.rig import (
     journal,
     pipeline,
     produce,
+    run_through,
     slices,
     state,
     tamper,
@@ -274,9 +275,7 @@ async def test_a_spoilt_slot_is_whole_again_with_its_next_snapshot_after_a_recov
     offsets = [offset_of(cluster, segmented, slot) for slot in (0, 1)]
     newer = offsets.index(max(offsets))
     spoil(cluster, segmented, parts(cluster, segmented, newer)[0], "bit")
-    async with Life(cluster, segmented) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, segmented)
     assert offset_of(cluster, segmented, newer) >= max(offsets)
     assert await recovered_slices(cluster, segmented, ids) == 0
 

@@ -17,7 +17,18 @@ from driftline.core.place import Layout, output_partition
 from driftline.engine import worker as worker_module
 from driftline.engine.runner import Start
 from driftline.operate.verify import Span, audit_shards
-from tests.parity.rig import NOW_MS, STEP_MS, Death, Life, check_replay, documents, epochs, pipeline, slices
+from tests.parity.rig import (
+    NOW_MS,
+    STEP_MS,
+    Death,
+    Life,
+    check_replay,
+    documents,
+    epochs,
+    pipeline,
+    run_through,
+    slices,
+)
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker, Moment
 
@@ -102,9 +113,7 @@ async def test_a_worker_takes_over_all_partitions_of_one_that_died(step: Any) ->
     chosen = drifting()
     whole = site(chosen, 1)
     send(whole, chosen)
-    async with Life(whole, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(whole, chosen)
     cluster = site(chosen, 5, 3)
     send(cluster, chosen)
     death = Death(step, 4)
@@ -149,9 +158,7 @@ async def test_the_journal_of_one_partition_is_written_as_before() -> None:
     chosen = pipeline()
     cluster = site(chosen, 1)
     send(cluster, chosen, 50)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     (epoch,) = epochs(cluster, chosen)
     assert list(epoch.positions) == [chosen.topics.control, chosen.topics.labels, chosen.topics.events]
     assert not epoch.outputs
@@ -162,9 +169,7 @@ async def test_inputs_are_named_with_their_partition_but_the_shards_own() -> Non
     chosen = pipeline()
     cluster = site(chosen, 2, 1, outputs=2)
     send(cluster, chosen, 50)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     (epoch,) = epochs(cluster, chosen)
     events, topics = chosen.topics.events, chosen.topics
     assert list(epoch.positions) == [topics.control, topics.labels, events, f"{events}:1"]
@@ -218,15 +223,11 @@ async def test_partitions_that_are_added_are_taken_up_at_the_next_start() -> Non
     chosen = pipeline()
     cluster = site(chosen, 1)
     send(cluster, chosen, 100)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     for topic in (chosen.topics.events, chosen.topics.labels or "", chosen.topics.scores):
         cluster.widen(topic, 4)
     send(cluster, chosen, 100, first=100)
-    async with Life(cluster, chosen, client="two") as again:
-        await again.until_done()
-        await again.stop()
+    await run_through(cluster, chosen, client="two")
     assert len(documents(cluster, chosen.topics.scores)) == 200
     assert len(cluster.records(chosen.topics.scores, 3)) > 0
     await verified(cluster, chosen)
@@ -286,9 +287,7 @@ async def test_another_number_of_shards_than_the_journal_has_is_refused(asked: i
     chosen = pipeline(shards=2)
     cluster = site(chosen, 4, shards=2)
     send(cluster, chosen, 100, shards=2)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     async with Life(cluster, pipeline(shards=asked)) as other:
         error = await other.fails()
     assert isinstance(error, PartitionsChangedError)
@@ -311,9 +310,7 @@ async def test_a_topic_made_anew_with_fewer_partitions_is_refused(has_ids: bool)
     cluster = site(chosen, 4, 2)
     cluster.has_ids = has_ids
     send(cluster, chosen, 100)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     cluster.remake(chosen.topics.events, 2)
     async with Life(cluster, chosen, client="two") as again:
         error = await again.fails()
@@ -327,9 +324,7 @@ async def test_a_score_of_any_partition_is_explained() -> None:
     chosen = pipeline()
     cluster = site(chosen, 3, 2, outputs=2)
     send(cluster, chosen, 120)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     broker, layout = MemoryBroker(cluster, chosen, client="explainer"), Layout(1, cluster.partitions)
     for event_id in (3, 50, 117):
         found = await explain(broker, chosen, layout, [0, 1], str(event_id), NO_KEYS)

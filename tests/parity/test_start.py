@@ -8,7 +8,7 @@ import pytest
 
 from driftline.core.error import PipelineError
 from driftline.engine.runner import Start
-from tests.parity.rig import NOW_MS, STEP_MS, Life, check_replay, documents, epochs, pipeline, produce
+from tests.parity.rig import NOW_MS, STEP_MS, Life, check_replay, documents, epochs, pipeline, produce, run_through
 from tests.parity.test_audit import audited
 from tests.parity.test_backtest import backtest, spec
 from tests.support.cluster import MemoryCluster
@@ -58,20 +58,14 @@ async def test_what_has_begun_goes_on_where_it_is(caplog: pytest.LogCaptureFixtu
     cluster, chosen = MemoryCluster(), pipeline("begun")
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, 50)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     produce(cluster, chosen, 50, first=50)
     later = pipeline("begun", start="latest")
     with caplog.at_level(logging.WARNING):
-        async with Life(cluster, later, client="two") as life:
-            await life.until_done()
-            await life.stop()
+        await run_through(cluster, later, client="two")
     assert "`start: latest` has no effect" in caplog.text
     produce(cluster, later, 50, first=100)
-    async with Life(cluster, later, client="three", start=Start(reset_state=True)) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, later, client="three", start=Start(reset_state=True))
     assert [one["event_id"] for one in documents(cluster, later.topics.scores)] == list(range(150))
     assert [epoch.reason for epoch in epochs(cluster, later)] == ["first", "pipeline", "reset"]
 

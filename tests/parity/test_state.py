@@ -26,7 +26,7 @@ from driftline.operate.saving import Saved, save
 from driftline.operate.status import read_status
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, epochs, pipeline, produce, state
+from tests.parity.rig import NOW_MS, STEP_MS, Life, documents, epochs, pipeline, produce, run_through, state
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
 from tests.support.segment import segments_of
@@ -48,9 +48,7 @@ async def lived(chosen: Pipeline, *, partitions: int = 1, ring: KeyRing = NO_KEY
     cluster.create_for(chosen, partitions)
     produce(cluster, chosen, COUNT, partitions=partitions)
     produce(cluster, chosen, WAITING * partitions, first=COUNT + 10, partitions=partitions, labels=False)
-    async with Life(cluster, chosen, start=Start(ring=ring)) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen, start=Start(ring=ring))
     return cluster
 
 
@@ -255,9 +253,7 @@ async def saved_and_gone_on(chosen: Pipeline, path: Path) -> MemoryCluster:
     cluster = await lived(chosen)
     await saved(cluster, chosen, path)
     produce(cluster, chosen, 120, first=2_000)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     return cluster
 
 

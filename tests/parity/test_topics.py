@@ -9,7 +9,7 @@ from driftline.codec.write import Write
 from driftline.core.error import DriftlineError, InputReplacedError, JournalReplacedError, PartitionsChangedError
 from driftline.engine.runner import Start
 from driftline.transport.port import Place
-from tests.parity.rig import Life, check_replay, epochs, pipeline, produce, worked
+from tests.parity.rig import Life, check_replay, epochs, pipeline, produce, run_through, worked
 from tests.support.cluster import MemoryCluster
 
 GO_ON = Start(gap_continue=True)
@@ -134,13 +134,9 @@ async def test_an_epoch_from_before_takes_the_topics_over() -> None:
     cluster.has_ids = False
     cluster.create_for(chosen, 1)
     produce(cluster, chosen, 50)
-    async with Life(cluster, chosen) as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, chosen)
     cluster.has_ids = True
-    async with Life(cluster, chosen) as second:
-        await second.until_done()
-        await second.stop()
+    await run_through(cluster, chosen)
     assert [one.reason for one in epochs(cluster, chosen)] == ["first", "topics"]
     async with Life(cluster, chosen) as third:
         await third.until_done()

@@ -15,7 +15,7 @@ from driftline.codec.write import Write
 from driftline.core.pipeline import Pipeline
 from driftline.engine.snapshot import read_shelf
 from driftline.transport.port import Place
-from tests.parity.rig import NOW_MS, Life, pipeline, produce, worked
+from tests.parity.rig import NOW_MS, Life, pipeline, produce, run_through, worked
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
 
@@ -65,9 +65,7 @@ async def test_a_state_that_makes_other_outputs_than_the_journal_says_is_not_use
     place = Place(CHOSEN.topics.snapshots, 0)
     (manifest, _), (strange, _) = [(await shelf_of(one, CHOSEN)).snapshots[0] for one in (cluster, other)]
     produce(cluster, CHOSEN, 100, first=COUNT)
-    async with Life(cluster, CHOSEN, client="more") as life:
-        await life.until_done()
-        await life.stop()
+    await run_through(cluster, CHOSEN, client="more")
     for slot in (0, 1):
         of_slot = b"%d/" % strange.slot
         for source in other.records(*place):

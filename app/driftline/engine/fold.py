@@ -23,6 +23,7 @@ from driftline.core.output import Alert, Outcome, Output, Rejected, Score
 from driftline.core.record import Control, Source, Tick
 from driftline.core.shard.outbox import Request
 from driftline.core.shard.state import Shard
+from driftline.core.stepwise import at_once
 
 # Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
 # full. One at a time they cost a sixth more: each stage drives the others' code out of the CPU's caches.
@@ -213,13 +214,7 @@ class Folder:
 
         Args: see `pieces`.
         """
-        folding = self.pieces(at_end, records_max, full, raised, together=together)
-        while True:
-            try:
-                next(folding)
-            except StopIteration as ended:
-                folded: Folded = ended.value
-                return folded
+        return at_once(self.pieces(at_end, records_max, full, raised, together=together))
 
     def pieces(
         self,

@@ -30,6 +30,7 @@ import numpy as np
 from msgspec import Struct
 
 from driftline.core.error import SnapshotError
+from driftline.core.stepwise import at_once
 
 TURN = 20_000  # instructions between two moments at which others may have the loop
 KEY_PARTS_MAX = 64
@@ -168,12 +169,7 @@ class Thaw:
 
     def read(self) -> Any:
         """Read it in one go."""
-        steps = self.steps()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value
+        return at_once(self.steps())
 
     # -- parts of instructions
 

@@ -32,6 +32,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.likeness import unlikeness
 from driftline.core.state.migration import FORMAT, check_format, migrate
+from driftline.core.stepwise import at_once
 
 KEPT: Final = (  # the members of a shard that are its state; the others are made from the pipeline
     "learner",
@@ -168,13 +169,7 @@ def load(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> Shard:
     Raises:
         SnapshotError: the bytes are not such a state, or name something outside the allowlist.
     """
-    steps = loading(pipeline, partition, frozen)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            shard: Shard = done.value
-            return shard
+    return at_once(loading(pipeline, partition, frozen))
 
 
 def frozen_digest(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) -> bytes:
