@@ -57,17 +57,17 @@ class ForecastForm(Form):
         description="regressors: one for each horizon, or one for all, which sees the horizon as a feature",
     )
     interval: Annotated[float, Field(ge=0.5, le=0.999)] = Field(
-        default=0.9, description="share of the observations that the intervals are to hold"
+        default=0.9, description="share of the observations that should lie inside the intervals"
     )
     adapt: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.05, description="how fast the intervals follow their coverage; 0: not at all"
     )
     window: Annotated[int, Field(ge=50, le=100_000)] = Field(
-        default=1_000, description="number of residuals, for each horizon, that the intervals are made of"
+        default=1_000, description="number of residuals, per horizon, from which intervals are computed"
     )
     least: float | None = Field(default=None, description="forecasts and intervals are not below this, as in 0")
     series_max: Count = Field(
-        default=10_000, description="most series, per shard; the least recently observed one is let go"
+        default=10_000, description="most series, per shard; the least recently observed one is dropped"
     )
 
     @property

@@ -101,7 +101,7 @@ class Step(Form):
     """How far a prediction may be from the series' last accepted value, or from its last label."""
 
     ratio_max: Annotated[float, Field(gt=1)] | None = Field(
-        default=None, description="most times the last value, or one over it"
+        default=None, description="greatest ratio to the last value, in either direction"
     )
     difference_max: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="greatest difference from the last value"
@@ -116,9 +116,9 @@ class Step(Form):
     )
     settle_ratio_max: Annotated[float, Field(gt=1)] | None = Field(
         default=None,
-        description="task forecast: most times the old level, or one over it, at which the new one may lie; a series "
-        "that has moved farther keeps its old level until a person decides, for it looks like another unit [default: "
-        "10, or twice ratio_max if that is more; no limit without ratio_max]",
+        description="task forecast: greatest ratio of a new level to the old one, in either direction; a series that "
+        "has moved farther keeps its old level until a person decides, since its unit may have changed [default: 10, "
+        "or twice ratio_max if that is more; no limit without ratio_max]",
     )
     action: ClipAction = Field(default="fallback", description=_WITH_CLIP)
 
@@ -142,7 +142,7 @@ class Unfamiliar(Form):
     """How unlike to what was learned from an event may be."""
 
     score_max: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="greatest surprise, from 0 to 1: one less the probability of a value as new as this one (a number "
+        description="greatest surprise, from 0 to 1: one minus the probability of a value as new as this one (a number "
         "beyond those that were learned from, a text that was not among them)"
     )
     action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
@@ -185,7 +185,8 @@ class Hold(Form):
 
     wait_ms: Annotated[Duration, Field(ge=1)] = Field(alias="wait", description="how long, in event time")
     then: Literal["last_good", "fallback", "withhold"] = Field(
-        default="withhold", description="if no one decides in time, or too many wait: as the actions of that name"
+        default="withhold",
+        description="what to serve if no one decides in time, or too many wait; see the actions of these names",
     )
     held_max: Count = Field(
         default=1_000, alias="max", description="most predictions that wait, per shard; others are not held"
@@ -230,7 +231,7 @@ class GuardForm(Form):
     )
     hold: Hold | None = Field(default=None, description="required by the action hold")
     keys_max: Count = Field(
-        default=10_000, description="most series that are remembered, per shard; the least recently used one is let go"
+        default=10_000, description="most series that are remembered, per shard; the least recently used one is dropped"
     )
 
     @property

@@ -90,10 +90,10 @@ class KpiForm(Form):
     )
     target: float | None = Field(
         default=None,
-        description="what a span should come to: at most, of costs; at least, of values less costs. Judged when all "
-        "labels of the span came, or their wait is over",
+        description="what a span should come to: at most this for costs, at least this for values less costs. "
+        "Judged once every label of the span has come or its wait is over",
     )
-    limit: float | None = Field(default=None, description="likewise, what must not be passed: a critical alert")
+    limit: float | None = Field(default=None, description="a limit of the same kind, for a critical alert")
     horizon: Annotated[int, Field(ge=1)] = Field(default=1, description="task forecast: which forecast is acted on")
 
     @property
