@@ -24,9 +24,9 @@ help:
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
 	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
-	@echo 'make sim-planted   twenty-four faults planted in the engine, and the first seed that finds each'
+	@echo 'make sim-planted   faults planted in the engine, and the first seed that finds each'
 	@echo 'make chaos     workers and broker killed and stopped under load on a real Kafka (about 20 minutes)'
-	@echo 'make fuzz      a million hostile inputs through decoding and folding, and spoilt states (SEED=7 INPUTS=1000 for others)'
+	@echo 'make fuzz      a million hostile inputs, as many hostile outputs of models, and spoilt states (SEED=7 INPUTS=1000 for others)'
 	@echo 'make lock      write constraints.txt anew'
 	@echo 'make clean     remove .venv, caches and what was compiled'
 
@@ -95,6 +95,7 @@ chaos: dev
 fuzz: dev
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))
 	$(BIN)/python -W ignore -m tests.fuzz.frozen --inputs 20000 $(if $(filter-out random,$(SEED)),--seed $(SEED))
+	$(BIN)/python -W ignore -m tests.fuzz.outputs --inputs $(INPUTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))
 
 bench: dev
 	$(BIN)/python -m benchmarks

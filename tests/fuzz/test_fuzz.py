@@ -37,10 +37,12 @@ from driftline.core.record import Control, Event, Label, Malformed, Passed, Sour
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT
+from driftline.core.task import TASK_NAMES
 from driftline.engine.snapshot import read_snapshots
 from driftline.transport.port import Place
 from tests.fuzz.hostile import KINDS, TASKS, Stream, newer, pipeline, remembering, varied
 from tests.fuzz.judge import Judge
+from tests.fuzz.outputs import Hostile
 from tests.support.small import NOW_MS, event, fold, label, small
 
 SLOW_S = 1.0  # of CPU, for one input
@@ -337,3 +339,9 @@ def test_mutated_states_and_model_files_are_read_or_refused() -> None:
     became = re.search(r"'refused': (\d+)", done.stdout)
     assert became is not None
     assert int(became[1]) > 75
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_whatever_a_model_says_nothing_beyond_the_limits_is_served(task: str, seed: int) -> None:
+    Hostile(task, seed).live(250)

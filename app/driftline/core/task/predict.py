@@ -104,7 +104,7 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
 
     def classify(values: Values) -> Prediction | None:
         probabilities = predict_proba_one(values)
-        label, most = predict_one(values) if own_label else None, -inf
+        label, most, plain = predict_one(values) if own_label else None, -inf, True
         for name, probability in probabilities.items():
             if not isfinite(probability):
                 return None
@@ -112,6 +112,8 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
                 raise TypeError(
                     f"the model gives a {type(name).__name__} a {type(probability).__name__} as probability"
                 )
+            if type(probability) is not float:  # an int or a bool: what waits would come back as a float
+                plain = False
             if probability > most and not own_label:  # of equals the first, as River's own `predict_one` has it
                 label, most = name, probability
         if label is not True and label is not False:
@@ -119,7 +121,8 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
         value = float(probabilities.get(True, 0.0)) if of_two and probabilities else None
         if value is not None and threshold is not None:
             label = value >= threshold
-        return Prediction(label, dict(probabilities), value)  # a copy: a model may hand out what it goes on to change
+        shares = dict(probabilities) if plain else {name: float(share) for name, share in probabilities.items()}
+        return Prediction(label, shares, value)  # a copy: a model may hand out what it goes on to change
 
     return classify
 
