@@ -126,6 +126,9 @@ class Lessons:
         back = {one.output_id for one in pairs if one.detail == HELD}
         if wrong := at_once - ({one.output_id for one in pairs} - back):
             yield f"learned, and published as no lesson: {sorted(wrong)}"
+        for one in made:
+            if isinstance(one, Outcome) and one.kind in ("corrected", "retracted") and one.event_time_ms is not None:
+                yield from self._withdrawn(shard, one)
         grown = {name: count - self._counts[name] for name, count in shard.counts.items()}
         undone = grown.get("quarantine_undone", 0)
         gone = (self.held | back | (self._learned if undone else set())) - held
@@ -142,6 +145,12 @@ class Lessons:
         yield from self._stopped(shard, calls, made)
         self.held, self._counts = held, Counter(shard.counts)
         self._learned |= at_once | late
+
+    def _withdrawn(self, shard: Shard, changed: Outcome) -> Iterator[str]:
+        """Pairs that are held though their label was changed since."""
+        for pair in shard.quarantine.held:
+            if pair.event_id == changed.event_id and pair.output_id != changed.output_id:
+                yield f"{pair.output_id} is held, and its label was {changed.kind}"
 
     def _stopped(self, shard: Shard, calls: Sequence[str], made: Sequence[Output]) -> Iterator[str]:
         before = set(self.open)

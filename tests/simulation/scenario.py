@@ -147,8 +147,8 @@ def draw(seed: int) -> Scenario:
     priced.declare(Random(f"{seed} priced"), document)
     length_s = rng.choice((1.0, 2.0, 4.0))
     sends, endings = _sends(rng, partitions, length_s, document)
-    sends = amended.changed(Random(f"{seed} changed"), sends, document)
     sends += lessons.burst(Random(f"{seed} burst"), document, partitions, length_s, BASE_MS)
+    sends = amended.changed(Random(f"{seed} changed"), sends, document)
     delivery = document["delivery"]
     faults = tuple(_fault(rng, partitions, workers, length_s, delivery) for _ in range(_how_many(rng)))
     last_s = max((fault.at_s + fault.seconds for fault in faults if fault.at_s is not None), default=0.0)
