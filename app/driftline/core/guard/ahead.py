@@ -183,7 +183,7 @@ class _Climb:
         elif tripped:
             self._guard[place] = "flagged"
         if passed and case.value is not value and case.value is not None:
-            self._put(place, case.value, "clipped", tripped[-1].rung)
+            self._put(place, case.value, "fallback" if self._instead[place] else "clipped", tripped[-1].rung)
         elif not passed:
             action = tripped[-1].action
             self._unserved[place], self._rungs[place] = value, tripped[-1].rung
