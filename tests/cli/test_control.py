@@ -43,6 +43,7 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
             (("unfreeze",), f"unfreeze: {WRITTEN}"),
             (("reset",), f"reset: {WRITTEN}"),
             (("snapshot",), f"snapshot: {WRITTEN}"),
+            (("drop", "--why", "a test of the feed"), f"drop: {WRITTEN}"),
             (("acknowledge", EPISODE), f"acknowledge {EPISODE}: {WRITTEN}"),
             (
                 ("silence", EPISODE, "--for", "90m"),
@@ -60,6 +61,7 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
             assert not faults("control", orjson.loads(one.value or b""))
             made = decoder.control(Source("p.control", 0, 0, one.time_ms, None, one.value))
             assert isinstance(made, Control)
+            assert made.why == ("a test of the feed" if made.command == "drop" else "")
     last = orjson.loads(found[-1].value or b"")
     assert {name: last[name] for name in ("command", "episode", "for_ms", "pipeline")} == {
         "command": "silence",
@@ -68,7 +70,7 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
         "pipeline": "cards",
     }
     assert last["by"] == getpass.getuser()
-    assert len({orjson.loads(one.value or b"")["nonce"] for one in found if one.partition == 0}) == 6
+    assert len({orjson.loads(one.value or b"")["nonce"] for one in found if one.partition == 0}) == 7
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import get_args
 
 from msgspec import Struct
 
+from driftline.core.fold.learning import HELD
 from driftline.core.output import Judged, Outcome, Prediction
 from driftline.core.output import Rung as RungName
 from driftline.core.pipeline import Pipeline
@@ -36,6 +37,69 @@ class Rung(Struct, frozen=True):
     cost: float
     withheld: int
     withheld_error: float | None
+
+
+class Quarantined(Struct, frozen=True):
+    """What the learning guard did.
+
+    Args:
+        opened: how often labels became suspect.
+        held: pairs that were held back from learning, `undone` those of them that had been learned before.
+        released, dropped, withdrawn: of them, what was decided, or that their label was corrected or retracted; the
+            others still waited at the end.
+        labels: that came while labels were suspect, and were held; `held_error` and `other_error` are the mean errors
+            of what was served, on those and on all others.
+    """
+
+    opened: int
+    held: int
+    undone: int
+    released: int
+    dropped: int
+    withdrawn: int
+    labels: int
+    held_error: float | None
+    other_error: float | None
+
+
+class Held:
+    """Errors on labels that were held back from learning, and on all others; those of partitions can be added up."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._error = task_of(pipeline.task).error
+        self.sums = [0.0, 0.0, 0.0, 0.0]  # held: count, error; others: count, error
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in events that have their label."""
+        if self._error is None:
+            return
+        for outcome in outcomes:
+            if outcome.label is None or outcome.prediction is None or outcome.prediction == _NOTHING:
+                continue
+            error = self._error(outcome.label, outcome.prediction)
+            if error is not None:
+                place = 0 if outcome.detail == HELD else 2
+                self.sums[place] += 1.0
+                self.sums[place + 1] += error
+
+    def merge(self, other: Held) -> None:
+        """Add another partition's."""
+        self.sums = [one + more for one, more in zip(self.sums, other.sums, strict=True)]
+
+    def report(self, counts: Mapping[str, int]) -> Quarantined | None:
+        """What was done; None where labels never were suspect.
+
+        Args:
+            counts: of the shard.
+        """
+        done = {name: counts.get(f"quarantine_{name}", 0) for name in _DONE}
+        if not any(done.values()):
+            return None
+        labels, held, others, other = self.sums
+        return Quarantined(
+            **done, labels=int(labels), held_error=held / labels if labels else None,
+            other_error=other / others if others else None,
+        )  # fmt: skip
 
 
 class Guarded:
@@ -112,4 +176,5 @@ class Guarded:
 
 
 _NOTHING = Prediction()
+_DONE = ("opened", "held", "undone", "released", "dropped", "withdrawn")
 _ORDER = get_args(RungName)

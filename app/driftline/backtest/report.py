@@ -15,7 +15,7 @@ from msgspec import Struct
 from driftline.backtest.candidate import Result, Spec
 from driftline.backtest.compare import Comparison, compare, finite
 from driftline.backtest.daily import DailyReport
-from driftline.backtest.guarded import Rung
+from driftline.backtest.guarded import Quarantined, Rung
 from driftline.backtest.kpi import KpiReport
 from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
 from driftline.backtest.remark import findings, undivided, warnings
@@ -156,6 +156,7 @@ class CandidateReport(Struct, frozen=True):
         budgets: what is found among the events with the highest scores, by how many can be looked at.
         daily: what is found among the highest scores of each day; None unless asked for.
         guard: every rung of the guard that tripped; `instead` counts what was served in place of predictions.
+        quarantine: what was held back from learning; None if nothing was.
         pending: events whose label had not come at the end.
         cpu_seconds: of its own fold.
     """
@@ -193,6 +194,7 @@ class CandidateReport(Struct, frozen=True):
     drifts: list[Drifted]
     guard: list[Rung]
     instead: dict[str, int]
+    quarantine: Quarantined | None
     pending: int
     early: int
     rejected: list[str]
@@ -388,6 +390,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
             for what, count in sorted(result.counts.items())
             if what.startswith("instead_")
         },
+        quarantine=None if tally.held is None else tally.held.report(result.counts),
         pending=result.pending,
         early=result.early,
         rejected=result.rejected,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from driftline.backtest.daily import Daily
 from driftline.backtest.exact import Scores
-from driftline.backtest.guarded import Guarded
+from driftline.backtest.guarded import Guarded, Held
 from driftline.backtest.kpi import KpiTally
 from driftline.backtest.trace import Traces
 from driftline.core.output import Outcome
@@ -384,6 +384,8 @@ class Tally:
         self.shares = np.zeros((SHARES, 3))  # of [0, 1]: pairs, positives, sum of scores
         self.confusion: Counter[tuple[Any, Any]] = Counter()
         self.guarded = None if pipeline.guard is None else Guarded(pipeline)
+        form = pipeline.quarantine
+        self.held = Held(pipeline) if form is not None and form.action == "hold" else None
         limit = None if pipeline.guard is None else pipeline.guard.untrained
         self.labels_min = 0 if limit is None else limit.labels_min
         self.untrained = 0
@@ -397,6 +399,8 @@ class Tally:
             return
         if self.guarded is not None:
             self.guarded.add(outcomes)
+        if self.held is not None:
+            self.held.add(outcomes)
         judged = self.measure.columns(outcomes, self.threshold)
         columns, scores, positive = judged.sums, judged.scores, judged.positive
         for pair in self.measure.pairs(outcomes):
@@ -462,6 +466,8 @@ class Tally:
             self.kpis.merge(other.kpis)
         if self.guarded is not None and other.guarded is not None:
             self.guarded.merge(other.guarded)
+        if self.held is not None and other.held is not None:
+            self.held.merge(other.held)
         if self.segments is not None and other.segments is not None:
             self.segments.merge(other.segments)
         if self.horizons is not None and other.horizons is not None:

@@ -33,9 +33,13 @@ from driftline.operate.status import read_status
 REFUSED, UNANSWERED = 1, 5  # exit codes
 
 
-def plain(where: Where, command: str) -> None:
-    """What the commands without an argument do."""
-    _send({"command": command}, where)
+def plain(where: Where, command: str, why: str = "") -> None:
+    """What the commands about a whole pipeline do.
+
+    Args:
+        why: the reason, in the person's words.
+    """
+    _send({"command": command, **({"why": why} if why else {})}, where)
 
 
 def acknowledge(where: Where, episode: str) -> None:

@@ -263,6 +263,8 @@ class Decoder:
             return Control(source, order_ms, command, "", 0, _chunk(document), *sent)
         if command == "review":
             return Control(source, order_ms, command, "", 0, None, *sent, self._ruling(document))
+        if command in ("release", "drop"):
+            return Control(source, order_ms, command, "", 0, None, *sent, why=_why(document))
         if command not in ABOUT_EPISODE:
             return Control(source, order_ms, command, "", 0, None, *sent)
         episode, span_ms = document.get("episode"), document.get("for_ms", 0)
@@ -277,7 +279,7 @@ class Decoder:
     def _ruling(self, document: dict[str, Any]) -> Ruling:
         """What a person decides about predictions that are held."""
         decision: Any = document.get("decision")
-        event_id, rung, value, why = (document.get(key) for key in ("event_id", "rung", "value", "why"))
+        event_id, rung, value = (document.get(key) for key in ("event_id", "rung", "value"))
         if decision not in DECISIONS:
             raise RefusedError("control_invalid", f"decision is {shown(decision)}, not {', '.join(DECISIONS)}")
         if (event_id is None) == (rung is None):
@@ -291,9 +293,7 @@ class Decoder:
         long = isinstance(value, str) and len(value) > self._string_max
         if long or not isinstance(value, bool | int | float | str | None):
             raise RefusedError("control_invalid", f"the value is {shown(value)}")
-        if why is not None and not isinstance(why, str):
-            raise RefusedError("control_invalid", f"why is {shown(why)}, not a text")
-        return Ruling(decision, event_id, rung or "", value, (why or "")[:WHY_MAX])
+        return Ruling(decision, event_id, rung or "", value, _why(document))
 
     def _id(self, document: dict[str, Any], keys: Path) -> EventId:
         found = find(document, keys)
@@ -364,6 +364,14 @@ def _no_time() -> RefusedError:
 
 def _malformed(source: Source, refusal: RefusedError) -> Malformed:
     return Malformed(source, max(source.record_time_ms, 0), refusal.reason, refusal.detail)
+
+
+def _why(document: dict[str, Any]) -> str:
+    """The reason that a command gives, in a person's words."""
+    why = document.get("why")
+    if why is not None and not isinstance(why, str):
+        raise RefusedError("control_invalid", f"why is {shown(why)}, not a text")
+    return (why or "")[:WHY_MAX]
 
 
 def _chunk(document: dict[str, Any]) -> Chunk:

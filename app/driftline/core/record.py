@@ -131,6 +131,7 @@ class Control(Struct, frozen=True, gc=False):
         pipeline, by, sent_ms, nonce: for which pipeline it is, who sent it and when, and what distinguishes it from
             any other; empty or 0 where the command does not say.
         signed: it carries a signature; whether that holds is judged where there is a key.
+        why: of `release` and `drop`, in the person's words.
     """
 
     source: Source
@@ -145,6 +146,7 @@ class Control(Struct, frozen=True, gc=False):
     nonce: str = ""
     signed: bool = False
     ruling: Ruling | None = None
+    why: str = ""
 
 
 @final

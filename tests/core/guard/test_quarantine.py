@@ -38,8 +38,8 @@ def pairs(count: int, *, flipped: bool = False, first: int = 0) -> Iterator[Reco
         yield label(number, truth != (flipped and rng.random() < 0.6), at_ms, offset=number)
 
 
-def control(command: CommandName, offset: int = 0) -> Record:
-    return Control(source("p.control", offset), 0, command, by="ann")
+def control(command: CommandName, offset: int = 0, why: str = "") -> Record:
+    return Control(source("p.control", offset), 0, command, by="ann", why=why)
 
 
 @cache
@@ -197,8 +197,10 @@ def test_a_person_decides_once(command: CommandName, decision: str) -> None:
     burst(here)
     held = list(here.quarantine.held)
     learned = here.counts["learned"]
-    (said,) = alerts(fold(here, control(command)))
+    (said,) = alerts(fold(here, control(command, why="the feed was\nmended")))
     assert said.state == "resolved"
+    assert said.evidence["why"] == "the feed was\\u000amended"
+    assert " (the feed was\\u000amended)." in said.sentence
     assert said.evidence["decision"] == decision
     assert said.evidence["pairs"] == len(held)
     assert "A command from ann" in said.sentence

@@ -160,6 +160,7 @@ def test_an_edit_must_be_a_value_within_the_range(value: Any) -> None:
         {"decision": "edit", "event_id": "e", "value": {}},
         {"decision": "edit", "event_id": "e", "value": "x" * 2_000},
         {"decision": "refuse", "event_id": "e", "why": 3},
+        {"command": "drop", "why": 3},
     ],
 )
 def test_a_decision_of_the_wrong_form_is_rejected(document: dict[str, Any]) -> None:

@@ -98,8 +98,19 @@ _plain("freeze", "Keep scoring, but stop learning.")
 _plain("unfreeze", "Resume learning.")
 _plain("reset", "Replace the model by an untrained one (a new generation).")
 _plain("snapshot", "Take a snapshot of every shard that has processed records since its last one.")
-_plain("release", "Learn all labels that `learning.quarantine` holds back, in order.")
-_plain("drop", "Drop all labels that `learning.quarantine` holds back: they are never learned.")
+
+
+def _about_labels(name: str, text: str) -> None:
+    @control.command(name, help=text)
+    @sent_json_option
+    @click.option("--why", default="", metavar="TEXT", help="The reason, which the alert about it publishes.")
+    @click.pass_obj
+    def about_labels(where: Where, why: str) -> None:
+        found("driftline.cli.control:plain")(where, name, why)
+
+
+_about_labels("release", "Learn all labels that `learning.quarantine` holds back, in order.")
+_about_labels("drop", "Drop all labels that `learning.quarantine` holds back: they are never learned.")
 
 
 @control.command()

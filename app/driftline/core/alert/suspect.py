@@ -20,8 +20,9 @@ from driftline.core.alert.condition import Condition
 from driftline.core.alert.episode import Sign
 from driftline.core.guard.quarantine import Pair, Seen
 from driftline.core.guard.suspicion import Suspicion
+from driftline.core.record import Control
 from driftline.core.timestamp import written
-from driftline.core.wording import percent
+from driftline.core.wording import escaped, percent
 
 if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline
@@ -164,17 +165,23 @@ def _evidence(burst: Burst) -> str:
 
 
 def decided_sign(
-    pipeline: Pipeline, pairs: Sequence[Pair], *, releases: bool, by: str, why: str, failed: int, lasts: bool
-) -> Sign:
-    """What was held was learned, or dropped."""
-    who = f"A command from {by}" if by else "An operator" if not why else "The pipeline file"
+    pipeline: Pipeline, pairs: Sequence[Pair], control: Control | None, *, releases: bool, why: str, failed: int,
+    lasts: bool,
+) -> Sign:  # fmt: skip
+    """What was held was learned, or dropped.
+
+    Args:
+        control: the command of the person who decided; None where the pipeline file did, because of `why`.
+    """
+    by, said = ("", "") if control is None else (control.by, escaped(control.why))
+    who = f"A command from {by}" if by else "The pipeline file" if control is None else "An operator"
     did = "learned" if releases else "dropped"
-    reason = f", because {why}" if why else ""
+    reason = f", because {why}" if why else f" ({said})" if said else ""
     more = f" The model raised at {failed:,} of them." if failed else ""
     more += " Labels are still suspect, and held." if lasts else ""
     sentence = f"{who} had {len(pairs):,} held labels of {pipeline.name} {did}{reason}.{more}"
     evidence: dict[str, object] = {
         "signal": "labels", "decision": "release" if releases else "drop", "pairs": len(pairs), "failed": failed,
-        "first": pairs[0].output_id, "last": pairs[-1].output_id, "why": why, "by": by,
+        "first": pairs[0].output_id, "last": pairs[-1].output_id, "why": why or said, "by": by,
     }  # fmt: skip
     return Condition.QUARANTINE.sign("warning", sentence, sentence, evidence)

@@ -220,8 +220,7 @@ def _decide(shard: Shard, why: str, control: Control | None, out: Outbox) -> Non
     if lasts and (releases or control is None):
         kept.test.believe(shard.classes)
         lasts = False
-    by = "" if control is None else control.by
-    sign = decided_sign(shard.pipeline, pairs, releases=releases, by=by, why=why, failed=failed, lasts=lasts)
+    sign = decided_sign(shard.pipeline, pairs, control, releases=releases, why=why, failed=failed, lasts=lasts)
     notice_change(shard, sign, out, Condition.QUARANTINE)
     if failed:
         watch_faults(shard, out)
