@@ -66,9 +66,13 @@ class Engine(Service):
         worker: the engine's worker, once Kafka answered and the topics were found to be as they must be.
         outage: whether Kafka answers.
         failure: what stopped it, if not a signal.
+        tells: the log has the text of an error of ours, since no command ends with it.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: Settings, start: Start, **options: Any) -> None:
+    def __init__(
+        self, pipeline: Pipeline, settings: Settings, start: Start, *, tells: bool = False, **options: Any
+    ) -> None:
+        self.tells = tells
         self.pipeline = pipeline
         self.settings = settings
         self.start_options = start
@@ -130,6 +134,8 @@ class Engine(Service):
             self.failure = error
             if not isinstance(error, DriftlineError):  # whose text is what the command ends with
                 log.critical("the engine failed: %r", error, exc_info=error)
+            elif self.tells:
+                log.critical("%s", error)
             self._crashing = asyncio.ensure_future(self.crash(error))
 
     async def on_stop(self) -> None:
@@ -193,7 +199,7 @@ class Host:
         SettingsError: the file of webhooks, or the data folder, cannot be used.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: Settings, start: Start) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Settings, start: Start, *, tells: bool = False) -> None:
         self.engine: Engine | None = None
         self.notification: Notification | None = None
         self._name = pipeline.name
@@ -231,7 +237,7 @@ class Host:
         @self.app.service  # Faust makes the instance itself
         class Hosted(Engine):
             def __init__(self, **options: Any) -> None:
-                super().__init__(pipeline, settings, start, **options)
+                super().__init__(pipeline, settings, start, tells=tells, **options)
                 host.engine = self
 
         if webhooks:
@@ -283,7 +289,7 @@ def _from_environment() -> faust.App:
     settings = load_settings()
     if settings.pipeline is None:
         raise SettingsError("no pipeline: set DRIFTLINE_PIPELINE to a pipeline file, or use `driftline worker -p FILE`")
-    return Host(load_pipeline(settings.pipeline), settings, start_of(settings)).app
+    return Host(load_pipeline(settings.pipeline), settings, start_of(settings), tells=True).app
 
 
 def start_of(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline.cli.tail import plain_line, pretty_alert, rejected_line
+from driftline.cli.tail import PrettyAlerts, plain_line, rejected_line
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.kafka.client import Arrival, producer
@@ -132,7 +132,7 @@ async def test_kafka_shows_committed_records_only_with_exactly_once(kafka: Kafka
     assert loose.stdout == '{"n":"aborted"}\n{"n":"kept"}\n'
 
 
-def shown(**changes: object) -> str:
+def shown(*, to: PrettyAlerts | None = None, **changes: object) -> str:
     alert = {
         "pipeline": "card-fraud", "episode": "card-fraud-1-error-l7", "state": "opened", "kind": "concept_drift",
         "severity": "critical", "audience": ["data_science", "operations"], "time_ms": 1_700_000_000_000,
@@ -140,7 +140,21 @@ def shown(**changes: object) -> str:
         "sentence": "Since about 1,312 labels ago, card-fraud has been wrong more often: 2.1% before, 9.8% now.",
         "runbook": "docs/runbook.md#concept-drift", **changes,
     }  # fmt: skip
-    return pretty_alert(Arrival(0, 0, 5, None, json.dumps(alert).encode(), ()))
+    return (to or PrettyAlerts()).shape(Arrival(0, 0, 5, None, json.dumps(alert).encode(), ()))
+
+
+def test_alerts_of_one_change_are_told_as_one() -> None:
+    to = PrettyAlerts()
+    shown(to=to)
+    other = shown(to=to, episode="card-fraud-0-score-e9", kind="score_drift", opened_ms=1_700_000_060_000)
+    assert other.splitlines()[-2:] == [
+        "  episode card-fraud-0-score-e9",
+        "  of the same change as card-fraud-1-error-l7",
+    ]
+    assert "what to do" in shown(to=to, state="ongoing")
+    for kind, later_ms in (("throughput", 0), ("concept_drift", 2 * 3_600_000)):
+        apart = shown(to=to, episode=f"card-fraud-1-{kind}-x", kind=kind, opened_ms=1_700_000_000_000 + later_ms)
+        assert "what to do" in apart, kind
 
 
 def test_an_alert_for_people() -> None:
@@ -166,9 +180,9 @@ def test_an_alert_for_people_fits_and_writes_over_nothing() -> None:
 
 def test_what_is_no_alert_is_shown_as_it_is() -> None:
     for value in (b'{"stub": "too large"}', b"null", b"[]", b"\xff", b'{"time_ms": 1e99}'):
-        made = pretty_alert(Arrival(0, 0, 5, None, value, ()))
+        made = PrettyAlerts().shape(Arrival(0, 0, 5, None, value, ()))
         assert made.startswith("? ")
-    assert pretty_alert(Arrival(0, 0, 5, None, None, ())) == "? null"
+    assert PrettyAlerts().shape(Arrival(0, 0, 5, None, None, ())) == "? null"
     assert shown(time_ms=10**18).startswith("? ")
 
 
@@ -191,4 +205,4 @@ def test_only_alerts_are_pretty(pipeline_file: Path) -> None:
 
 def test_what_is_nested_too_deep_to_be_read_is_shown_as_it_is() -> None:
     for value in (b"[" * 100_000, b'{"a":' * 100_000):
-        assert pretty_alert(Arrival(0, 0, 0, None, value, [])).startswith("? ")
+        assert PrettyAlerts().shape(Arrival(0, 0, 0, None, value, [])).startswith("? ")

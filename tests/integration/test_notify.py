@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
-from driftline.kafka.client import client_options, producer
+from driftline.kafka.client import client_options, keeper, producer
 from driftline.kafka.topic import create, create_undelivered, undelivered_topic
 from driftline.operate.metric import NotifyCollector
 from driftline.operate.notify import Notifier
@@ -157,6 +157,59 @@ async def test_a_new_webhook_may_begin_now(kafka: KafkaNode) -> None:
         async with notifying(kafka, chosen, late={"url": receiver.url, "start": "now"}) as (late,):
             await until(lambda: late.results["delivered"] == 1, "what came since is posted")
     assert [post.document["episode"] for post in receiver.posts] == [sent[1]["episode"]]
+
+
+async def test_of_several_workers_one_sees_all_shards_and_another_takes_over(kafka: KafkaNode) -> None:
+    chosen = pipeline("notify-many", shards=3)
+    at = settings_of(kafka.bootstrap)
+    await create(chosen, at, partitions=3, shards=3)
+    await create_undelivered(chosen, at)
+
+    async def say(state: str, update: int) -> None:
+        async with producer(client_options(at), acks="all") as sender:
+            for shard in range(3):
+                one = alert(pipeline="notify-many", episode=f"notify-many-{shard}-error-l7", state=state, update=update)
+                await sender.send_and_wait(chosen.topics.alerts, orjson.dumps(one), partition=shard)
+
+    async with Receiver() as hook:
+        webhook = Webhook.model_validate({"form": "json", "url": hook.url, "group": "1s"})
+        made = [Notifier(chosen, at, "team", webhook) for _ in range(3)]
+        tasks = {one: asyncio.create_task(one.run()) for one in made}
+        try:
+            await until(lambda: sum(one.has_place for one in made) == 1, "one has all partitions")
+            (reader,) = [one for one in made if one.has_place]
+            await say("opened", 1)
+            await until(lambda: len(hook.taken) == 1, "one message of all shards")
+            assert {part["episode"][12] for part in hook.taken[0].document["parts"]} == {"0", "1", "2"}
+            tasks[reader].cancel()
+            await asyncio.wait([tasks.pop(reader)])
+            rest = [one for one in made if one is not reader]
+            await until(lambda: sum(one.has_place for one in rest) == 1, "another one takes over")
+            await say("resolved", 2)
+            await until(lambda: len(hook.taken) == 2, "it knows what was said")
+            assert (hook.taken[1].document["state"], len(hook.taken[1].document["parts"])) == ("resolved", 3)
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.wait(tasks.values())
+    assert len({post.key for post in hook.posts}) == len(hook.posts) == 2
+
+
+async def test_a_note_outlives_the_member_that_wrote_it(kafka: KafkaNode) -> None:
+    """As digests on a schedule know what was sent."""
+    chosen = pipeline("notify-note")
+    await prepared(kafka, chosen)
+    options, place = client_options(settings_of(kafka.bootstrap)), (chosen.topics.alerts, "notify-note.digest.weekly")
+    async with keeper(options, *place, poll_interval_max_ms=60_000) as first:
+        while not await first.holds():
+            pass
+        assert await first.read() is None
+        await first.write("17")
+        async with keeper(options, *place, poll_interval_max_ms=60_000) as second:
+            held = [await first.holds(), await second.holds()]
+            while sum(held) != 1:
+                held = [await first.holds(), await second.holds()]
+            assert await (first if held[0] else second).read() == "17"
 
 
 async def test_it_works_on_the_embedded_broker(embedded: EmbeddedNode) -> None:

@@ -145,6 +145,18 @@ def test_faust_runs_it_too(site: Watched) -> None:
     site.check_exact(600)
 
 
+def test_what_stops_it_under_faust_is_in_the_log(kafka: KafkaNode, tmp_path: Path) -> None:
+    """No command of ours ends with it there."""
+    site = Watched(kafka.bootstrap, tmp_path, "faust-missing", weather(tmp_path, 10))
+    here = {
+        "DRIFTLINE_PIPELINE": str(site.file),
+        "DRIFTLINE_BOOTSTRAP": site.bootstrap,
+        "DRIFTLINE_WEB_PORT": str(free_port()),
+    }
+    with Command(site.folder, "-A", "driftline.main", "worker", module="faust", changes=here) as worker:
+        worker.until_said("faust-missing.events: is missing; create it with `driftline topics create -p FILE`")
+
+
 # -- wrong set-ups
 
 

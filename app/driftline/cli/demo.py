@@ -41,6 +41,7 @@ from driftline.cli.stage import (
 )
 from driftline.core.error import BrokerError
 from driftline.core.task import SLATES
+from driftline.core.wording import money
 from driftline.ingest.feed import RowSender
 from driftline.ingest.table import Sample
 
@@ -99,6 +100,7 @@ class Scene:
     joined: int = 0
     rejected: int = 0
     rolling: dict[str, float] = field(default_factory=dict)
+    kpis: dict[tuple[str, str], float] = field(default_factory=dict)  # what is known, by name and unit
     track: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # labels learned, rolling metrics
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -144,6 +146,9 @@ async def _play(scene: Scene, stage: Stage, rate: float, console: Console) -> No
     async with running(stage, PARTITIONS) as worker, worker.alerts(scene.alerts.append) as listening:
         feed = RowSender(stage.pipeline, worker.settings, label_delay_ms=LABEL_DELAY_MS, rate=rate)
         start_ms = int(time.time() * 1000) - scene.payments * STEP_MS
+        console.print(
+            f"while it runs, the worker's page is at http://{worker.settings.web_host}:{worker.settings.web_port}/"
+        )
         scene.begun_s = time.monotonic()
         feeding = asyncio.create_task(feed.run(scene.story.samples(scene.payments, scene.change_at, start_ms)))
         try:
@@ -189,6 +194,7 @@ async def _watch(
 def read_metrics(scene: Scene, page: str) -> None:
     scored = joined = rejected = learned = 0.0
     rolling: dict[str, list[float]] = {}
+    kpis: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if sample.name == "driftline_scores_total":
@@ -201,7 +207,11 @@ def read_metrics(scene: Scene, page: str) -> None:
                 learned += sample.value
             elif sample.name == "driftline_metric" and sample.labels["span"] == "window":
                 rolling.setdefault(sample.labels["metric"], []).append(sample.value)
+            elif sample.name == "driftline_kpi" and sample.labels["part"] == "known":
+                name = (sample.labels["kpi"], sample.labels["unit"])
+                kpis[name] = kpis.get(name, 0.0) + sample.value
     scene.scored, scene.joined, scene.rejected = int(scored), int(joined), int(rejected)
+    scene.kpis = kpis or scene.kpis
     scene.rolling = {name: sum(values) / len(values) for name, values in rolling.items() if name != "label_count"}
     if learned:  # not `joined`, which counts what is committed: the metrics are of the model as it is
         scene.track.append((int(learned), scene.rolling))
@@ -280,6 +290,7 @@ def summary(scene: Scene) -> dict[str, Any]:
             "worst": worst,
             "end": after[-1].get(key) if after else None,
         },
+        "kpis": {name: {"known": round(total, 2), "unit": unit} for (name, unit), total in scene.kpis.items()},
         "seconds": round(time.monotonic() - scene.begun_s, 1),
     }
 
@@ -304,11 +315,14 @@ def _print_summary(scene: Scene, kind: str, console: Console) -> None:
         f"{shown['worst']} at worst, {shown['end']} at the end "
         "(the model kept learning)"
     )
+    for (kpi, unit), total in scene.kpis.items():
+        console.print(f"{kpi.replace('_', ' ')}: {money(total, unit)} in all, by the labels that came")
     called = sys.argv[0]
     name = called if called.endswith("bin/driftline") and not Path(called).is_absolute() else "driftline"
     console.print("\nnext:")
     case = "" if story is STORIES["fraud"] else " --case spam"
     console.print(f"  {name} demo{case} --write example     files to try the other commands with")
     console.print(f"  {name} init --input DATA.csv --label FIELD     a pipeline file for your own data")
+    console.print('  README.md, "First hour"                 a broker, a worker with its page, digests and model cards')
     if kind == "embedded":
         console.print(f"  {name} demo --kind kafka        this demo with exactly once (needs Java)")

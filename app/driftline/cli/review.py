@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from driftline.cli.command.control import Where
 from driftline.cli.control import send_command
-from driftline.cli.echo import echo
+from driftline.cli.echo import show as echo_found
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
@@ -27,14 +25,14 @@ HORIZONS_SHOWN = 7
 def show(where: Where, as_json: bool) -> None:
     """What `driftline review list` does."""
     found = _open(where)[1]
-    if as_json:
-        for review in found:
-            echo(escaped(orjson.dumps(review).decode()))
-        return
+    echo_found(found, lambda: _listed(found), as_json=as_json)
+
+
+def _listed(found: list[dict[str, Any]]) -> Iterator[str]:
     if not found:
-        echo("nothing waits for a review")
+        yield "nothing waits for a review"
     for review in found:
-        echo("\n".join(escaped(line) for line in lines(review)))
+        yield from (escaped(line) for line in lines(review))
 
 
 def approve(where: Where, event: str | None, rung: str | None, why: str) -> None:

@@ -22,6 +22,7 @@ from driftline.core.wording import escaped
 from driftline.engine.published import offset_of
 from driftline.kafka.client import Arrival, client_options, exists, subscribe
 from driftline.kafka.topic import names
+from driftline.operate.incident import Incidents
 
 OWN_HEADERS = "driftline."
 PART = 1  # exit code: fewer records came than asked for
@@ -62,7 +63,7 @@ async def _print(
         How many records were printed.
     """
     topic = next(name for one, name in names(pipeline).items() if one == kind)
-    shape = pretty_alert if pretty else rejected_line if kind == "rejected" else plain_line
+    shape = PrettyAlerts().shape if pretty else rejected_line if kind == "rejected" else plain_line
     committed = pipeline.delivery == "exactly_once"
     count = 0
     heard = time.monotonic()
@@ -98,13 +99,25 @@ PRETTY_COLUMNS = 80
 _PRETTY_MARKS = {"opened": "!", "ongoing": "~", "resolved": "="}
 
 
-def pretty_alert(arrival: Arrival) -> str:
-    """An alert for people: what and when, the sentence, and what to do, in at most 80 columns.
+class PrettyAlerts:
+    """Alerts for people: what and when, the sentence, and what to do, in at most 80 columns.
 
-    Text is as it came but for control characters, which could write over what stands above.
+    What is of the same change as an alert before, on another shard or signal, names that one instead of saying again
+    for whom it is and what to do. Text is as it came but for control characters, which could write over what stands
+    above.
     """
-    try:
-        alert = json.loads(arrival.value or b"null")
+
+    def __init__(self) -> None:
+        self._incidents = Incidents()
+
+    def shape(self, arrival: Arrival) -> str:
+        """The lines of one alert."""
+        try:
+            return self._shape(json.loads(arrival.value or b"null"))
+        except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):  # a stub, or nothing of ours
+            return "\n".join(_wrapped(plain_line(arrival), "? "))
+
+    def _shape(self, alert: dict[str, Any]) -> str:
         when = "-" if alert["time_ms"] is None else _utc(alert["time_ms"])
         state, severity = str(alert["state"]), str(alert["severity"])
         marks = [word for word in ("acknowledged", "silenced", "flapping") if alert.get(word)]
@@ -116,16 +129,16 @@ def pretty_alert(arrival: Arrival) -> str:
         )
         head = "  ".join([title, state, *marks])
         after = f" after {_span(lasted)}" if state != "opened" and lasted > 0 else ""
-        parts = [
-            *_wrapped(head + after, ""),
-            *_wrapped(str(alert["sentence"]), "  "),
-            *_wrapped(f"for {', '.join(map(str, alert['audience'])).replace('_', ' ')}", "  "),
-            *_wrapped(f"episode {alert['episode']}", "  "),
-            *_wrapped(f"what to do: {alert['runbook']}", "  "),
-        ]
-    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):  # a stub, or nothing of ours
-        return "\n".join(_wrapped(plain_line(arrival), "? "))
-    return "\n".join([*parts, ""])
+        parts = [*_wrapped(head + after, ""), *_wrapped(str(alert["sentence"]), "  ")]
+        lead = self._incidents.lead(alert)
+        if lead != alert["episode"]:
+            parts += _wrapped(f"episode {alert['episode']}", "  ")
+            parts += _wrapped(f"of the same change as {lead}", "  ")
+        else:
+            parts += _wrapped(f"for {', '.join(map(str, alert['audience'])).replace('_', ' ')}", "  ")
+            parts += _wrapped(f"episode {alert['episode']}", "  ")
+            parts += _wrapped(f"what to do: {alert['runbook']}", "  ")
+        return "\n".join([*parts, ""])
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

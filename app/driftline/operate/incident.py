@@ -214,6 +214,14 @@ class Incidents:
         incident.posted()
         self._forget_over()
 
+    def lead(self, alert: Alert) -> str:
+        """The episode with which the change that an alert is of began, as far as it is known here."""
+        incident = self._of(alert)
+        incident.add(alert)
+        first = min(incident.latest.values(), key=_opened)
+        self._forget_over()
+        return str(first["episode"])
+
     def take(self, alerts: Iterable[Alert]) -> list[Message]:
         """Alerts that were gathered, in order; returns what is to be posted now."""
         touched: dict[int, tuple[Incident, list[Alert]]] = {}

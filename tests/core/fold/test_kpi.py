@@ -242,11 +242,15 @@ def test_a_limit_alerts_at_once_and_a_target_when_the_day_is_over() -> None:
     assert broken.episode == missed.episode
 
 
-def test_an_episode_ends_with_a_day_within_the_limit() -> None:
-    shard = Shard(cards({"fraud_loss": {**LOSS, "limit": 200}}, decision=NEVER), 0)
-    spans(shard, 0, [250.0], 0)
-    alerts = spans(shard, 1, [20.0], 10) + spans(shard, 2, [20.0], 20)
-    assert [one.state for one in alerts] == ["resolved"]
+def test_an_episode_ends_with_two_days_within_the_limit_not_hours_after_the_first() -> None:
+    shard, small = Shard(cards({"fraud_loss": {**LOSS, "limit": 200}}, decision=NEVER), 0), [1.0] * 23
+    (opened,) = spans(shard, 0, [250.0, *small], 0)
+    assert spans(shard, 1, small, 30) == []
+    (again,) = spans(shard, 2, [250.0, *small], 60)
+    assert (again.state, again.episode) == ("ongoing", opened.episode)
+    assert spans(shard, 3, small, 90) == []
+    (over,) = spans(shard, 4, small, 120)
+    assert (over.state, over.time_ms) == ("resolved", START_MS + 5 * DAY_MS)
 
 
 def test_a_value_is_judged_when_its_labels_are_in() -> None:

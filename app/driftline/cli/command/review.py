@@ -8,6 +8,7 @@ import click
 
 from driftline.cli.command.control import addressed, sent_json_option
 from driftline.cli.lazy import does
+from driftline.cli.option import json_option
 from driftline.core.output import Rung
 
 RUNGS = tuple(name for name in get_args(Rung) if name != "finite")  # of what is not finite, nothing could be held
@@ -34,7 +35,7 @@ def review() -> None:
 
 
 @review.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the reviews as JSON lines, with features and history.")
+@json_option
 @click.pass_obj
 @does("driftline.cli.review:show")
 def show() -> None:

@@ -118,3 +118,5 @@ def _report(shard: Shard, found: Iterable[Judged], out: Outbox) -> None:
             judge(shard, [Verdict(name, kpi_sign(shard.pipeline, one))], out)
         elif not shard.kpis.broken(one.name):
             judge(shard, [Verdict(name, None)], out)
+        if (episode := shard.episodes.open.get(name)) is not None:
+            episode.quiet_ms = max(episode.quiet_ms, one.form.span_ms)  # one good span is no end of a bad time
