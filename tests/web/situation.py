@@ -37,7 +37,7 @@ GOING_ON = 100_000
 GOING_ON_S = 20.0  # rows a second
 RATE = 2_000.0
 LABEL_DELAY_MS = 900_000
-WITHIN_S = 120.0
+WITHIN_S = 90.0
 GUARD = """
 guard:
   range: {max: 0.95, action: hold}
@@ -81,7 +81,7 @@ def _in_cents(sample: Sample) -> Sample:
 SITUATIONS = {
     "healthy": Situation("good", "All is well"),
     "drift": Situation("bad", "wrong more often", change=CHANGE, shards=1),
-    "labels": Situation("warning", "label", spoil=_unlabelled, rows=14_000),
+    "labels": Situation("bad", "has received no label", spoil=_unlabelled, rows=14_000),
     "guard": Situation("bad", "The guard objected", spoil=_in_cents, more=GUARD),
     "worker": Situation("bad", "This worker does not answer"),
     "kafka": Situation("bad", "Kafka does not answer"),
@@ -162,7 +162,7 @@ async def until_shown(page: Page, name: str) -> None:
 async def _pictures(scene: Scene, name: str, folder: Path) -> None:
     async with browser() as page:
         await page.show(scene.url)
-        await page.until("document.getElementById('verdict').dataset.level !== 'waiting'", WITHIN_S)
+        await page.until("state.numbers && state.verdict.level !== 'waiting'", WITHIN_S)
         await scene.happen(name)
         await until_shown(page, name)
         for width in WIDTHS:

@@ -308,7 +308,7 @@ def test_what_changes_between_notes_is_marked() -> None:
         ("model", "Model generation 2 took over from 1: the model had no finite answer: back to its last good copy"),
         ("drift", "Drift: loss rise"),
         ("model", "Learning was frozen"),
-        ("guard", "The guard acted on 2 predictions (range clip 2)"),
+        ("guard", "The guard acted on 2 predictions (range, clip: 2)"),
     ]
 
 
@@ -325,7 +325,7 @@ def test_trips_in_a_row_are_one_mark() -> None:
         guard = {"tripped": {"range clip": count}, "instead": {"last_good": count - 1}}
         there.take_entry(0, NOW_MS + count, note(guard=guard))
     (mark,) = there.marks
-    assert mark.text == "The guard acted on 3 predictions (range clip 3; 2 served last good instead)"
+    assert mark.text == "The guard acted on 3 predictions (range, clip: 3; 2 served last good instead)"
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_where_no_one_can_estimate_there_is_no_estimate() -> None:
 def test_what_is_wrong_comes_with_what_was_done_and_what_to_do() -> None:
     there = board(version="1.5", known=5)
     there.take_alert(0, NOW_MS, alert())
-    assert look(there).done == ["No one and nothing changed the model: it goes on learning."]
+    assert look(there).done == ["No one and nothing changed the model."]
     changed = {"version": "2.5", "counts": {"reaction_reset": 1}, "drifts": {"loss rise": 1}, "frozen": True}
     there.take_entry(0, NOW_MS + 1, note(episodes=["cards-0-loss-e7"], **changed))
     found = look(there)

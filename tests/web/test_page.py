@@ -177,3 +177,46 @@ async def test_without_a_token_nothing_can_be_done(feed: StillFeed) -> None:
         await page.until(f"{text_of('reviews-list')}.includes('the model predicts')")
         assert await page.value("document.querySelectorAll('#episodes button, #reviews button').length") == 0
         assert await page.value("document.getElementById('token-form').hidden")
+
+
+async def test_tab_goes_from_the_top_down(feed: StillFeed) -> None:
+    feed.board.take_alert(0, NOW_MS, alert(EPISODE))
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url)
+        await page.until("document.querySelector('#steps a') !== null && charts.metric.plot !== null")
+        met = []
+        for _ in range(7):
+            await page.press("Tab")
+            met.append(await page.value("(one => one.id || one.name || one.textContent)(document.activeElement)"))
+        first, rest = met[:3], met[3:]
+        assert first == ["Skip to the pipeline", "role", "More in the runbook"]
+        assert rest == ["metric-name", "metric-span", "range", "chart"]
+
+
+async def test_a_screen_reader_hears_the_sentence_once(feed: StillFeed) -> None:
+    """Numbers in it go on counting, and are not read out each second."""
+    async with served(feed) as (url, _), browser() as page:
+        await shown(page, url)
+        await page.until("document.getElementById('said').textContent === 'Well. All is well.'")
+        await page.value(
+            "window.heard = 0; new MutationObserver(() => heard += 1).observe($('said'), {childList: true})"
+        )
+        for behind in (20_000, 30_000, 40_000):
+            feed.board.take_ends({0: {"events": behind}})
+            await page.until(f"{text_of('sentence')}.includes('{behind - 5:,}')")
+        assert await page.value("heard") == 1
+        assert await page.value("document.getElementById('said').getAttribute('aria-live')") == "polite"
+        assert await page.value("document.querySelectorAll('h1[aria-live], h1 [aria-live]').length") == 0
+
+
+async def test_every_table_has_headers(feed: StillFeed) -> None:
+    feed.board.take_score(Score("e-0-7-0", "p7", NOW_MS, "served"))
+    async with served(feed) as (url, _), browser() as page:
+        await shown(page, url)
+        await page.until("document.querySelectorAll('#scores-list tr').length === 1")
+        bare = await page.value(
+            "[...document.querySelectorAll('table')].filter(one => one.querySelector('td'))"
+            ".filter(one => !one.querySelector('thead th[scope=col]') || !one.querySelector('tbody th[scope=row]')"
+            " || !one.caption).map(one => one.outerHTML)"
+        )
+        assert not bare

@@ -46,7 +46,7 @@ _BY_KIND: Final[Steps] = {
     "throughput": "Check the producer of the events.",
     "guard": "Look for a fault in the data first, then for a model that has diverged.",
     "kpi": "See which segment it comes from, and look for a drift that explains it.",
-    "quarantine": "Look at some of the labels: if they are wrong drop them, if the world changed release them.",
+    "quarantine": "Look at some of the labels: are they wrong, or has the world changed?",
 }
 
 
@@ -87,13 +87,13 @@ def _models(board: Board, since_ms: int) -> Iterator[str]:
         several = len(set(shards)) > 1
         yield f"New model on shard{'s' * several} {', '.join(dict.fromkeys(shards))}: {text}."
     if not made and any(shard.note is not None and shard.note.known for shard in board.shards.values()):
-        yield "No one and nothing changed the model: it goes on learning."
+        yield "No one and nothing changed the model."
 
 
 def _guard(board: Board, since_ms: int) -> Iterator[str]:
-    trips = [mark for mark in board.marks if mark.kind == "guard" and mark.wall_ms >= since_ms]
-    if trips:
-        yield f"{trips[-1].text}."
+    latest = {mark.shard: mark for mark in board.marks if mark.kind == "guard" and mark.wall_ms >= since_ms}
+    for shard, mark in sorted(latest.items(), key=lambda one: one[0] or 0):
+        yield f"{mark.text}{f', on shard {shard}' * (len(board.shards) > 1)}."
 
 
 def _learning(board: Board) -> Iterator[str]:

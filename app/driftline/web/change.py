@@ -115,7 +115,9 @@ def trips_between(old: Guard | None, new: Guard | None) -> tuple[int, str]:
     tripped = {name: count - old.tripped.get(name, 0) for name, count in new.tripped.items()}
     trips = {name: count for name, count in sorted(tripped.items(), key=lambda one: -one[1]) if count > 0}
     count = sum(trips.values())
-    rungs = ", ".join(f"{cut(name, 60)} {times:,}" for name, times in list(trips.items())[:NAMES_SHOWN])
+    rungs = ", ".join(
+        f"{cut(name, 60).replace(' ', ', ', 1)}: {times:,}" for name, times in list(trips.items())[:NAMES_SHOWN]
+    )
     served = {name: count - old.instead.get(name, 0) for name, count in new.instead.items()}
     instead = [
         f"{times:,} served {cut(name, 60).replace('_', ' ')} instead" for name, times in served.items() if times > 0

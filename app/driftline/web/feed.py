@@ -40,6 +40,7 @@ ALERTS_BACK = 2_000  # offsets, of each partition
 REVIEWS_BACK = 5_000
 SCORES_BACK = 20
 LOOK_EVERY_S = 2.0  # at ends, scores and members
+ANSWER_S = 8.0  # how long an answer to that is waited for
 TURN_S = 0.002  # how long records are taken in at a stretch
 REST_S = 0.002  # and then, in history, the engine's turn
 NOTED = b'"note":'  # what an entry with numbers has in it
@@ -71,6 +72,7 @@ class BoardFeed:
         self._pipeline, self._settings = pipeline, settings
         self._shards, self._clock = shards, clock or _now_ms
         self._away_ms: int | None = None
+        self._answered_ms: int | None = None  # when Kafka last did
         self._trouble = ""
         self._layout = Layout(1)
         self._watching = 0
@@ -112,7 +114,7 @@ class BoardFeed:
             try:
                 await self._read()
             except UnreachableError:
-                self._away_ms = self._away_ms or self._clock()
+                self._away_ms = self._away_ms or self._answered_ms or self._clock()
             except (DriftlineError, OSError) as error:
                 self._trouble = str(error).partition("\n")[0][:500]
             except Exception:  # the page may fail; the engine beside it must not
@@ -139,13 +141,26 @@ class BoardFeed:
             board.settle()
             board.keep(known)
             board.fresh.clear()
-            self.board, self.loaded = board, True
-            looked_s = 0.0
+            self.board = board
+            looked_s = float("-inf")
             while self._wanted():
                 if time.monotonic() - looked_s > LOOK_EVERY_S:
-                    looked_s = time.monotonic()
-                    await self._look(follower)
+                    await self._look_in_time(follower)
+                    looked_s, self.loaded = time.monotonic(), True
                 await self._take(board, await follower.next())
+
+    async def _look_in_time(self, follower: Follower) -> None:
+        """Look, within bounds: a request to a broker that is gone is waited for much longer.
+
+        Raises:
+            UnreachableError: Kafka does not answer.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._look(follower)
+        except TimeoutError as error:
+            raise UnreachableError(f"Kafka did not answer within {ANSWER_S:g} s") from error
+        self._answered_ms = self._clock()
 
     async def _look(self, follower: Follower) -> None:
         """What is asked of Kafka now and then: ends, members, and the newest scores."""

@@ -102,7 +102,7 @@ def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     yield from _shards(board, situation.now_ms)
     if board.reviews:
         waiting = f"{len(board.reviews):,} prediction{'s wait' if len(board.reviews) > 1 else ' waits'}"
-        step = Step("Decide about them, before the deadline does.", "reviews-wait")
+        step = Step("Decide about the predictions that wait, before their deadline does.", "reviews-wait")
         yield Finding("warning", f"{waiting} for a decision.", None, "reviews", step)
 
 

@@ -29,8 +29,12 @@ def sections(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
     return {
         "verdict": msgspec.to_builtins(verdict),
         "numbers": _numbers(board, pipeline, situation),
-        "shards": [_shard(one, situation.now_ms) for one in list(board.shards.values())[:SHARDS_SHOWN]],
-        "workers": {"whole": board.whole, "first": [_worker(one) for one in (board.workers or {}).values()]},
+        "shards": [_shard(one, situation) for one in list(board.shards.values())[:SHARDS_SHOWN]],
+        "workers": {
+            "known": board.workers is not None,
+            "whole": board.whole,
+            "first": [_worker(one) for one in (board.workers or {}).values()],
+        },
         "kpis": kpis_of(one.note.kpi for one in board.shards.values() if one.note is not None),
         "versions": [_version(one) for one in list(board.versions)[: -VERSIONS_SHOWN - 1 : -1]],
         "episodes": _episodes(board),
@@ -96,9 +100,9 @@ def _numbers(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
     }
 
 
-def _shard(shard: Shard, now_ms: int) -> dict[str, Any]:
-    note = shard.note
-    events_s, labels_s = shard.rates(now_ms)
+def _shard(shard: Shard, situation: Situation) -> dict[str, Any]:
+    note, here = shard.note, situation.away_ms is None
+    events_s, labels_s = shard.rates(situation.now_ms)
     known: dict[str, Any] = {}
     if note is not None:
         known = {
@@ -120,9 +124,9 @@ def _shard(shard: Shard, now_ms: int) -> dict[str, Any]:
     return {
         "number": shard.number,
         "moved_ms": shard.moved_ms or None,
-        "behind": sum(shard.behind.values()) if shard.behind else None,
-        "events_s": round(events_s, 2),
-        "labels_s": round(labels_s, 2),
+        "behind": sum(shard.behind.values()) if shard.behind and here else None,
+        "events_s": round(events_s, 2) if here else None,
+        "labels_s": round(labels_s, 2) if here else None,
         **known,
     }
 

@@ -78,7 +78,7 @@ class TimeChart {
       this.plot?.destroy();
       this.plot = null;
       this.holder.replaceChildren();
-      this.readout.textContent = `No data: ${name || "nothing"} has no value yet.`;
+      this.readout.textContent = name ? `No data: ${name} has no value yet.` : "No data yet.";
       this.holder.setAttribute("aria-label", "No data");
       this.legend.replaceChildren();
       return;

@@ -6,6 +6,7 @@ const GUARD = {served: "as predicted", flagged: "flagged", clipped: "clipped", f
 const KINDS = {alert: "Alert", resolved: "Over", drift: "Drift", better: "Better", model: "Model", guard: "Guard", command: "Command", worker: "Worker", kafka: "Kafka"};
 const CAUSES = {first: "begun", unread: "earlier", load: "loaded", reset: "reset", drift: "drift", undone: "gone back", fallback: "fallback", restart: "began anew"};
 const PARTS = {known: "known", assumed: "assumed", waiting: "estimated, labels may come", expired: "estimated, no label came"};
+const BRIEF = {known: "known", assumed: "assumed", waiting: "estimated", expired: "est., none came"};
 const LOAD = {
   coverage: ["Label coverage", percent, [0, 1]],
   delay: ["Label delay (median)", span],
@@ -38,7 +39,7 @@ const show = {
     document.title = `${LEVELS[level] ?? level}: ${state.about.pipeline ?? "Driftline"}`;
     fill($("also"), lost ? [] : verdict.also.slice(0, 6), one => one.text, one => make("li", {}, one.text, one.since_ms ? ` (since ${moment(one.since_ms)})` : ""));
     const done = lost ? [] : verdict.done;
-    const steps = lost ? [{text: "Open the page of another worker; see whether this one still runs, and what its log says.", section: "no-worker"}] : verdict.steps;
+    const steps = lost ? [{text: "Open the page of another worker; see whether this one still runs, and what its log says.", section: ""}] : verdict.steps;
     $("done-part").hidden = !done.length;
     setText($("done-title"), level === "good" ? "Before" : "What was done");
     fill($("done"), done, text => text, text => make("li", {}, text));
@@ -51,7 +52,7 @@ const show = {
     state.numbers = numbers;
     const lag = numbers.lag, topics = state.about.topics ?? {}, labelled = state.about.labelled, delay = numbers.delay_ms;
     const behind = topic => lag === null ? "unknown" : known(lag[topic] ?? 0);
-    const shards = state.shards ?? [], workers = state.workers ?? {whole: true, first: []}, kpi = (state.kpis ?? [])[0];
+    const shards = state.shards ?? [], workers = state.workers ?? {known: false, whole: true, first: []}, kpi = (state.kpis ?? [])[0];
     const fullest = shards.filter(one => isThere(one.full)).sort((a, b) => b.full - a.full)[0];
     const here = workers.first.filter(one => one.gone_ms === null).length;
     const generations = [...new Set(shards.filter(one => one.version).map(one => one.version.split(".")[0]))];
@@ -61,7 +62,7 @@ const show = {
       labels: labelled && ["Labels a second", known(numbers.labels_s), `${count(numbers.learned)} learned in all`],
       lag: ["Records to read", lag === null ? "unknown" : known(Object.values(lag).reduce((sum, one) => sum + one, 0)), lag !== null && topics.labels ? `events ${behind(topics.events)}, labels ${behind(topics.labels)}` : ""],
       full: ["Fullest shard", fullest ? percent(fullest.full) : "no data", fullest ? `shard ${fullest.number}; at 100% it falls behind` : "known after 5 seconds"],
-      workers: ["Workers", workers.whole ? String(here) : "1 or more", workers.whole ? `for ${counted(shards.length, "shard")}` : "the broker does not name others"],
+      workers: ["Workers", !workers.known ? "unknown" : workers.whole ? String(here) : "1 or more", workers.whole ? `for ${counted(shards.length, "shard")}` : "the broker does not name others"],
       coverage: labelled && ["Label coverage", numbers.coverage === null ? "no data" : percent(numbers.coverage), numbers.coverage === null ? "no wait is over yet" : "of events whose wait is over"],
       delay: labelled && ["Label delay", isThere(delay["0.5"]) ? span(delay["0.5"]) : "no data", delay["0.9"] ? `half are faster; 9 of 10 within ${span(delay["0.9"])}` : ""],
       waiting: labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
@@ -134,11 +135,11 @@ const show = {
     const bounds = ["target", "limit"].filter(bound => isThere(kpi.bounds[bound])).map(bound => `${bound} ${money(kpi.bounds[bound], unit)}`);
     setText($("kpi-spans-caption"), `By ${span(kpi.span_ms)} of event time${bounds.length ? `; ${bounds.join(", ")}${kpi.judged ? "" : " of each shard"}` : ""}`);
     const cells = one => parts.map(part => number(one[part][0] ? money(one[part][1], unit) : "-"));
-    $("kpi-spans-head").replaceChildren(heads("From", ...parts.map(part => `>${PARTS[part]}`), "Labels"));
+    $("kpi-spans-head").replaceChildren(heads("From", ...parts.map(part => `>${BRIEF[part]}`), "Labels"));
     fill($("kpi-spans"), [...kpi.spans].reverse(), one => String(one.start_ms), one => row(shownTime(one.start_ms).slice(0, kpi.span_ms % 86400e3 ? 16 : 10), ...cells(one), one.ended ? "all in" : "still to come"));
     $("kpi-by").hidden = !kpi.segments.length;
     setText($("kpi-by-title"), `By ${words(kpi.by)}`);
-    $("kpi-segments-head").replaceChildren(heads(words(kpi.by), ...parts.map(part => `>${PARTS[part]}`), ">Labels"));
+    $("kpi-segments-head").replaceChildren(heads(words(kpi.by), ...parts.map(part => `>${BRIEF[part]}`), ">Labels"));
     fill($("kpi-segments"), kpi.segments, one => one.name, one => row(one.name, ...cells(one), number(count(one.known[0]))));
   },
 };
@@ -155,18 +156,18 @@ function say(text) {
 function coded(text) { return text.split("`").map((part, at) => at % 2 ? make("code", {}, part) : part); }
 
 function showWorkers() {
-  const {shards = [], workers = {whole: true, first: []}} = state;
+  const {shards = [], workers = {known: false, whole: true, first: []}} = state;
   const here = workers.first.filter(one => one.gone_ms === null), owner = new Map(here.flatMap(one => one.shards.map(number => [number, one])));
   const names = new Map(workers.first.map((one, at) => [one.name, workers.whole ? `worker ${at + 1}` : "this worker"]));
-  setText($("workers-count"), `${counted(shards.length, "shard")}, ${workers.whole ? counted(here.length, "worker") : "this worker and perhaps others: the broker does not name them"}`);
+  setText($("workers-count"), `${counted(shards.length, "shard")}, ${!workers.known ? "workers unknown" : workers.whole ? counted(here.length, "worker") : "this worker and perhaps others: the broker does not name them"}`);
   fill($("shards-list"), shards, one => String(one.number), one => {
     const full = isThere(one.full) ? Math.min(1, Math.max(0, one.full)) : null;
     return make("tr", {},
       make("th", {scope: "row"}, String(one.number)),
       make("td", {}, full === null ? "no data" : make("meter", {min: 0, max: 1, high: .8, value: full, "aria-label": `Shard ${one.number} full`}), full === null ? "" : ` ${percent(full)}`),
       number(isThere(one.behind) ? count(one.behind) : "unknown"),
-      number(shownNumber(Math.round(one.events_s * 10) / 10)),
-      number(shownNumber(Math.round(one.labels_s * 10) / 10)),
+      number(known(one.events_s)),
+      number(known(one.labels_s)),
       make("td", {class: "t"}, isThere(one.moved_ms) ? moment(one.moved_ms) : "never"),
       make("td", {"data-owner": one.number}));
   });
@@ -198,7 +199,7 @@ function episode(one) {
   const evidence = Object.entries(one.evidence);
   return make("li", {class: open ? "" : "past"},
     make("span", {class: `tag ${tag}`}, open ? one.severity : one.state), one.opening,
-    one.opening === one.sentence ? null : make("div", {}, one.sentence),
+    one.opening === one.sentence ? null : make("div", {}, make("b", {}, open ? "Now: " : "In the end: "), one.sentence),
     make("div", {class: "meta"}, note),
     make("details", {}, make("summary", {}, "Details"),
       make("p", {class: "meta"}, `${one.episode}; for ${one.audience.map(words).join(", ") || "everyone"}; message ${one.update}`),
