@@ -18,7 +18,7 @@ from driftline.kafka.client import client_options, keeper
 from driftline.kafka.topic import create
 from driftline.operate import schedule
 from driftline.operate.apart import output_of
-from driftline.operate.schedule import LATE_MS, Sender, over_at, unfit
+from driftline.operate.schedule import LATE_MS, MISSED_MAX, Sender, over_at, unfit
 from driftline.operate.webhook import Webhook
 from tests.support.pipelines import pipeline, settings
 from tests.support.receiver import Post, Receiver
@@ -105,6 +105,15 @@ async def test_what_is_not_accepted_stays_due_and_keeps_its_key(monkeypatch: pyt
             "digest to 2022-01-10T00:00:00+00:00",
         ]
     assert note.text == str(START_MS + 2 * DAY_MS)
+
+
+async def test_after_a_leap_of_time_the_last_periods_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = Note()
+    note.text = "0"  # 1970
+    async with Receiver() as hook:
+        await _sent(hook, note, [0.5], monkeypatch)
+        ends = [(post.document["until_ms"] - START_MS) // DAY_MS for post in hook.posts]
+    assert ends == list(range(1 - MISSED_MAX, 1))
 
 
 async def test_another_member_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 30.0
 AGAIN_S: Final = 300.0  # after one that was not accepted
 LATE_MS: Final = 600_000
+MISSED_MAX: Final = 10  # periods that are sent at once: time may go on by years from one record to the next
 MADE_WITHIN_S: Final = 1_800.0
 _FORMATS: Final = {"slack": "slack", "json": "markdown"}
 
@@ -95,6 +96,10 @@ class Sender:
         if sent_ms is None:
             await kept.write(str(over_ms))
             return True
+        if sent_ms < (least_ms := over_ms - MISSED_MAX * self._form.every_ms):
+            text = "digest %s: time went on from %s to %s, and only the last %d periods are sent"
+            log.warning(text, self.name, written(sent_ms), written(over_ms), MISSED_MAX)
+            sent_ms = least_ms
         # Another `every` begins anew at its own next period.
         while (end_ms := self._form.ended_ms(sent_ms + self._form.every_ms)) <= over_ms:
             if not await self._send(session, end_ms):
