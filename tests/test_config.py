@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_scalars_as_yaml_1_2_has_them(text: str, value: object) -> None:
         ("a:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 100)), "levels"),
         ("a: \x00", "not valid YAML"),
         ("\t- a", "line 1, column 1"),
-        ("1" * 10_000, "cannot be read"),
+        ("1" * 10_000, "10,000 digits"),
     ],
     ids=lambda text: repr(text[:20]),
 )
@@ -316,3 +317,17 @@ def test_keys_that_are_long_and_stand_above_much_take_no_memory(text: str) -> No
     """The way to each value is kept, for its line: a file of a megabyte could make 50 GB of that."""
     with pytest.raises(PipelineError, match="keys are too long"):
         read_yaml(text)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 6_000, "0o" + "7" * 6_000, "9" * 6_000, "9" * 200])
+@pytest.mark.parametrize("place", ["seed: {}", "metric_window: {}", "params: {{a: {}}}", "limits: {{number_max: {}}}"])
+def test_a_number_of_very_many_digits_is_refused_with_its_line(number: str, place: str) -> None:
+    with pytest.raises(PipelineError, match="line 2, column .* digits; at most 100"):
+        read_pipeline("pipeline: cards\n" + place.format(number))
+
+
+def test_a_file_of_very_many_values_is_refused_before_it_is_read() -> None:
+    begun_s = time.process_time()
+    with pytest.raises(PipelineError, match="more than 60,000 keys and values"):
+        read_pipeline("pipeline: cards\nx: [" + "1," * 490_000 + "]")
+    assert time.process_time() - begun_s < 20

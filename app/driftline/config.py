@@ -33,6 +33,8 @@ from driftline.core.pipeline import Pipeline, parse_pipeline, read_outline
 
 _FILE_BYTES_MAX = 1_000_000
 _DEPTH_MAX = 30
+_NODES_MAX = 60_000  # keys, values and what holds them
+_DIGITS_MAX = 100
 _PLACES_MAX = 20_000_000  # characters of the ways to all keys and items, which repeat the keys above them
 _PREFIX = "DRIFTLINE_"
 _TAG = "tag:yaml.org,2002:"
@@ -52,7 +54,7 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 class _Loader(yaml.SafeLoader):
     """PyYAML's reader with YAML 1.2's idea of which words are numbers, booleans and null."""
 
-    depth = 0
+    depth = nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -64,6 +66,10 @@ class _Loader(yaml.SafeLoader):
         if self.depth > _DEPTH_MAX:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs have it so
             raise yaml.constructor.ConstructorError(None, None, f"more than {_DEPTH_MAX} levels", mark)
+        self.nodes += 1
+        if self.nodes > _NODES_MAX:  # read now, or reading a file of a megabyte takes half a minute
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs have it so
+            raise yaml.constructor.ConstructorError(None, None, f"more than {_NODES_MAX:,} keys and values", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -258,6 +264,8 @@ def _scalar(node: yaml.Node) -> Any:
     if kind == "bool" and _BOOL.fullmatch(text):
         return text.lower() == "true"
     if kind == "int" and _INT.fullmatch(text):
+        if len(text) > _DIGITS_MAX:
+            raise _refusal(node, f"a number of {len(text):,} digits; at most {_DIGITS_MAX} are allowed")
         if _LEADING_ZERO.fullmatch(text):
             plain = text.lstrip("+-0") or "0"
             raise _refusal(
