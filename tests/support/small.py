@@ -25,6 +25,7 @@ from driftline.core.record import (
     Malformed,
     Record,
     Source,
+    Tick,
 )
 from driftline.core.shard.state import Shard
 from tests.support.folding import step
@@ -65,6 +66,11 @@ def small(task: str = "binary", **sections: Any) -> Pipeline:
     return parse_pipeline(document)
 
 
+def shard(task: str = "binary", **sections: Any) -> Shard:
+    """A fresh shard of such a pipeline."""
+    return Shard(small(task, **sections), 0)
+
+
 def source(
     topic: str, offset: int, value: bytes | None = None, time_ms: int = NOW_MS, key: bytes | None = None
 ) -> Source:
@@ -101,6 +107,10 @@ def malformed(reason: str, *, offset: int = 0) -> Malformed:
     return Malformed(source("p.events", offset, b"?"), NOW_MS, reason, "why")
 
 
+def tick(time_ms: int, number: int = 9) -> Tick:
+    return Tick(0, number, time_ms)
+
+
 def fold(shard: Shard, *records: Record, oracle: Oracle | None = None) -> list[Output]:
     """Everything that these records make, one after the other."""
     return [output for record in records for output in step(shard, record, oracle)]
@@ -121,3 +131,10 @@ def label_bytes(event_id: object, y: object = 1, **more: object) -> bytes:
 
 def chosen(outputs: Sequence[Output], kind: type) -> list[Any]:
     return [one for one in outputs if isinstance(one, kind)]
+
+
+def only(outputs: Sequence[Output], kind: type) -> Any:
+    """The one output that there is, which must be of this kind."""
+    assert len(outputs) == 1, outputs
+    assert isinstance(outputs[0], kind)
+    return outputs[0]

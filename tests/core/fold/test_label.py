@@ -12,12 +12,12 @@ from driftline.codec.encode import Encoder
 from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
 from driftline.core.output import ModelVersion, Outcome, Output
-from driftline.core.record import Label, LabelValue, Malformed, Tick
+from driftline.core.record import Label, LabelValue, Malformed
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, load
 from tests.support.folding import step
 from tests.support.schema import check
-from tests.support.small import NOW_MS, event, fold, kinds, label, label_bytes, small, source
+from tests.support.small import NOW_MS, event, fold, kinds, label, label_bytes, small, source, tick
 
 WAIT_MS = 100_000
 CORRECT: dict[str, Any] = {"second": "correct"}
@@ -33,10 +33,6 @@ def one(made: list[Output]) -> Outcome:
     assert len(made) == 1, made
     assert isinstance(made[0], Outcome)
     return made[0]
-
-
-def tick(time_ms: int, number: int = 9) -> Tick:
-    return Tick(0, number, time_ms)
 
 
 def metrics_of(here: Shard) -> dict[str, Any]:
