@@ -15,8 +15,9 @@ from river import linear_model, preprocessing
 from driftline.author.need import bytes_of_waiting, need
 from driftline.author.proof import compare, first_difference, fold, look, synthetic_records
 from driftline.core.digest import digest_of
-from driftline.core.label.ledger import LOOSE, Ledger
+from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Waiting
+from driftline.core.label.store import LOOSE
 from driftline.core.output import ModelVersion, Outcome, Prediction
 from driftline.core.pipeline import parse_pipeline
 from driftline.core.record import Event, Label

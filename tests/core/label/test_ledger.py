@@ -10,7 +10,7 @@ import pytest
 
 from driftline.core.digest import digest_of
 from driftline.core.label import early as early_labels
-from driftline.core.label import ledger as join
+from driftline.core.label import store
 from driftline.core.label.early import EarlyLabels, Held
 from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTED, WAITING
 from driftline.core.label.ledger import Ledger
@@ -256,7 +256,7 @@ def restored(view: View) -> Ledger:
 def test_when_what_waits_is_packed_shows_nowhere(keep: frozenset[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for loose in (0, 3, 10**6):
-        monkeypatch.setattr(join, "LOOSE", loose)
+        monkeypatch.setattr(store, "LOOSE", loose)
         source, here = (
             random.Random(4),
             ledger(pending_max=40, id_max=100, correct_ms=FOREVER, correct_max=20, keep=keep),

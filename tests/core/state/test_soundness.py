@@ -33,7 +33,7 @@ Change = Callable[[Any], None]
 @pytest.fixture(scope="module")
 def lived() -> Shard:
     judge = Judge(PIPELINE, every_schema=False)
-    stream = Stream(3, PIPELINE)
+    stream = Stream(1, PIPELINE)
     for _ in range(900):
         judge.feed(stream.next()[1])
     assert len(judge.shard.pending) > 20

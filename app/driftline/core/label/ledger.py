@@ -1,15 +1,10 @@
 """Events that wait for their label or are remembered.
 
 One ledger holds every event that a shard still knows: those that wait for their label, those whose label may still be
-corrected, and those whose id alone is remembered, so that repeats are recognized. An event has an *index*, its number
-since the first; indexes lie in segments of 4,096, in order of arrival, and one dict leads from an id to its index. All
-deadlines are the watermark at arrival plus a span that is the same for all, and the watermark never goes back: so the
-order of arrival is the order of every deadline, and each kind of ending is one pointer that moves over the indexes and
-never back. Every operation is amortised O(1).
-
-What waits long is packed (`pending`). The newest `LOOSE` events stay as they are, since many a label comes at once.
-What is read twice is packed before: so two readings never share an object, whenever a snapshot was taken, and neither
-view nor pickle shows what was packed when.
+corrected, and those whose id alone is remembered, so that repeats are recognized. They lie in a `store`, by index, and
+one dict leads from an id to its index. All deadlines are the watermark at arrival plus a span that is the same for
+all, and the watermark never goes back: so the order of arrival is the order of every deadline, and each kind of ending
+is one pointer that moves over the indexes and never back. Every operation is amortised O(1).
 """
 
 from __future__ import annotations
@@ -18,26 +13,20 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from msgspec import structs
 
 from driftline.core.error import InvariantError
-from driftline.core.label.cause import Known
-from driftline.core.label.fate import EXPIRED, GONE, LABELLED, WAITING, Fate
-from driftline.core.label.life import BARE, NOTED
-from driftline.core.label.pending import Found, Settled, Waiting, pack, unpack
-from driftline.core.label.segment import SEGMENT, Segment, SegmentState, View
+from driftline.core.label.fate import GONE, LABELLED, WAITING, Fate
+from driftline.core.label.pending import Found, Settled, Waiting
+from driftline.core.label.segment import Segment, SegmentState, View
+from driftline.core.label.store import SHIFT, SLOT, Store
 from driftline.core.output import Decision
 from driftline.core.record import EventId, LabelValue
 
-LOOSE: Final = 1024
-_SHIFT: Final = 12
-_ID_TYPES: Final = frozenset({str, int, float, type(None)})
-_SLOT: Final = SEGMENT - 1
 
-
-class Ledger:
+class Ledger(Store):
     """Every event that a shard knows, by event id; `len` is the number of those that wait.
 
     Args:
@@ -68,20 +57,14 @@ class Ledger:
         self._begin()
 
     def _begin(self) -> None:
-        self._room = bytearray()  # to pack in
-        self._loose = 0  # what waits before this index is packed
+        self._begin_store()
         self._indexes: dict[EventId, int] = {}
-        self._segments: dict[int, Segment] = {}
-        self._open: Segment | None = None
         self._views = 0  # how many were taken
-        self._end = 0  # the index of the next event
         self._remembered = 0  # ids from this index on are remembered
         self._over = 0  # `ended` has reported the waits of all events before this number
         self._waiting_count = 0
         self._kept: deque[int] = deque()  # indexes whose label may be corrected, in order of `until_ms`
-        self._origin_ms = 0  # what times in the segments count from
         # Each is a bound that says early on that there is nothing to be done; none is part of the state.
-        self._oldest = 0  # no event before this index waits
         self._waiting_floor = 0  # none that waits was seen before it
         self._remembered_floor = 0  # none that is remembered was seen before it
         self._kept_floor_ms = 0  # no correction ends before it
@@ -125,70 +108,19 @@ class Ledger:
         index = self._indexes.get(event_id)
         return None if index is None else self.at(index)
 
-    def at(self, index: int) -> Found:
-        """What is known of the event at an index."""
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        fate, kept = segment.fates[slot], segment.packed[slot]
-        waiting = unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
-        note = segment.notes.get(slot) if segment.notes else None
-        if note is None:
-            return Found(BARE[fate], index, waiting)
-        if isinstance(note, int):
-            return Found(NOTED[fate], index, waiting)
-        return Found(NOTED[fate], index, waiting, note, note.label)
-
     def add(self, event_id: EventId, now_ms: int, waiting: Waiting | None) -> int:
         """Remember an event that is not known yet; without `waiting`, it waits for nothing. Returns its index."""
-        index = self._end
-        segment = self._open
-        if segment is None or not index & _SLOT:
-            segment = self._next_segment()
-        elif segment.guarded:
-            segment.preserve()
-        self._end = index + 1
-        segment.ids.append(event_id)
-        segment.seen.append(now_ms - self._origin_ms)
-        segment.alive += 1
+        index = self._append(event_id, now_ms, waiting)
         self._indexes[event_id] = index
-        if waiting is None:
-            segment.packed.append(None)
-            segment.fates.append(EXPIRED)
-        else:
+        if waiting is not None:
             self._waiting_count += 1
-            segment.packed.append(waiting)
-            segment.fates.append(WAITING)
-            if index - self._loose >= 2 * LOOSE:
-                self._pack_before(index - LOOSE)
         while self._end - self._remembered > self.id_max:  # more than one where the maximum was lowered
             self._forget_one()
         return index
 
-    def _pack_before(self, end: int) -> None:
-        """Pack what waits and came before this index."""
-        first = self._first()
-        for index in range(end if first is None else max(self._loose, first), end):
-            segment = self._segments.get(index >> _SHIFT)
-            if segment is not None:
-                self._pack(segment, index & _SLOT)
-        self._loose = end
-
-    def _pack(self, segment: Segment, slot: int) -> None:
-        waiting, event_id = segment.packed[slot], segment.ids[slot]
-        if isinstance(waiting, Waiting) and event_id is not None:
-            segment.packed[slot] = pack(event_id, waiting, self._room)
-
-    def _next_segment(self) -> Segment:
-        last = self._open
-        if last is not None and not last.alive:
-            del self._segments[last.number]
-        segment = Segment(self._end >> _SHIFT)
-        self._segments[segment.number] = segment
-        self._open = segment
-        return segment
-
     def crowded(self) -> int | None:
         """The index of the oldest event that waits, if more wait than may."""
-        return self._first() if self._waiting_count > self.pending_max else None
+        return self.first_waiting() if self._waiting_count > self.pending_max else None
 
     def due(self, watermark_ms: int) -> Sequence[int]:
         """Places, oldest first, of the events whose deadline lies before the watermark. The caller settles each."""
@@ -196,8 +128,8 @@ class Ledger:
         if least <= self._waiting_floor or not self._waiting_count:
             return ()
         found: list[int] = []
-        while (index := self._first()) is not None:
-            seen = self._segments[index >> _SHIFT].seen[index & _SLOT]
+        while (index := self.first_waiting()) is not None:
+            seen = self._segments[index >> SHIFT].seen[index & SLOT]
             if seen >= least:
                 self._waiting_floor = seen
                 return found
@@ -215,13 +147,13 @@ class Ledger:
         index, end, segments = self._over, self._end, self._segments
         found: list[bool] = []
         while index < end:
-            segment = segments.get(index >> _SHIFT)
+            segment = segments.get(index >> SHIFT)
             if segment is None:
-                after = min(((index >> _SHIFT) + 1) << _SHIFT, end)
+                after = min(((index >> SHIFT) + 1) << SHIFT, end)
                 found += [True] * (after - index)
                 index = after
                 continue
-            slot = index & _SLOT
+            slot = index & SLOT
             if segment.seen[slot] >= least:
                 break
             found.append(segment.fates[slot] in (LABELLED, GONE))
@@ -235,7 +167,7 @@ class Ledger:
         A segment of events that are all forgotten counts as over, as in `ended`. Cost: O(log n).
         """
         least = watermark_ms - self.wait_ms - self._origin_ms
-        low, high = next(iter(self._segments), 0), (self._end - 1) >> _SHIFT
+        low, high = next(iter(self._segments), 0), (self._end - 1) >> SHIFT
         first = self._end
         while low <= high:
             middle = (low + high) // 2
@@ -246,7 +178,7 @@ class Ledger:
             elif segment.seen[-1] < least:
                 low = number + 1
             else:
-                first = (number << _SHIFT) + bisect_left(segment.seen, least)
+                first = (number << SHIFT) + bisect_left(segment.seen, least)
                 high = middle - 1
         return self._end - first
 
@@ -257,38 +189,15 @@ class Ledger:
         for segment in self._segments.values():
             slot = bisect_left(segment.seen, least)
             if slot < len(segment.seen):
-                self._over = (segment.number << _SHIFT) + slot
+                self._over = (segment.number << SHIFT) + slot
                 return
 
     @property
     def next_deadline_ms(self) -> int | None:
-        index = self._first()
+        index = self.first_waiting()
         if index is None:
             return None
-        return self._segments[index >> _SHIFT].seen[index & _SLOT] + self._origin_ms + self.wait_ms
-
-    def _first(self) -> int | None:
-        """The index of the oldest event that waits."""
-        index, end, segments = self._oldest, self._end, self._segments
-        while index < end:
-            segment = segments.get(index >> _SHIFT)
-            if segment is not None:
-                slot = segment.fates.find(WAITING, index & _SLOT)
-                if slot >= 0:
-                    self._oldest = index = (segment.number << _SHIFT) + slot
-                    return index
-                number = (index >> _SHIFT) + 1
-            else:
-                number = self._number_from(index >> _SHIFT)
-            index = number << _SHIFT
-        self._oldest = end
-        return None
-
-    def _number_from(self, number: int) -> int:
-        """The number of the first segment from this one on; beyond the last where there is none."""
-        if number in self._segments:
-            return number
-        return min((one for one in self._segments if one > number), default=((self._end - 1) >> _SHIFT) + 1)
+        return self._segments[index >> SHIFT].seen[index & SLOT] + self._origin_ms + self.wait_ms
 
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what came before counts from here."""
@@ -298,69 +207,7 @@ class Ledger:
         """Whether the event is known; nothing is forgotten by asking."""
         return event_id in self._indexes
 
-    def latest(self, count: int) -> list[Known]:
-        """The newest events that are known, oldest first, those that wait before others; at most so many."""
-        waiting: list[Known] = []
-        others: list[Known] = []
-        for index in range(self._end - 1, max(-1, self._end - 1 - SEGMENT), -1):
-            segment, slot = self._segments.get(index >> _SHIFT), index & _SLOT
-            event_id = None if segment is None else segment.ids[slot]
-            if segment is None or event_id is None:
-                continue
-            if (kept := self.unsettled(index)) is not None:
-                waiting.append(Known(event_id, kept.key, waits=True))
-                if len(waiting) == count:
-                    break
-            elif len(others) < count:
-                others.append(Known(event_id, None, waits=False))
-        return [*others[: count - len(waiting)][::-1], *waiting[::-1]]
-
-    def oldest(self) -> EventId | None:
-        """The id of the first event that is still known."""
-        for segment in self._segments.values():
-            for event_id in segment.ids:
-                if event_id is not None:
-                    return event_id
-        return None
-
-    def newest_ms(self) -> int | None:
-        """The watermark when the last event came; None where it is forgotten."""
-        index = self._end - 1
-        return self.seen_ms(index) if index >> _SHIFT in self._segments else None
-
-    def seen_ms(self, index: int) -> int:
-        """The watermark when the event came."""
-        return self._segments[index >> _SHIFT].seen[index & _SLOT] + self._origin_ms
-
     # -- what became of them
-
-    def fate(self, index: int) -> Fate:
-        return self._segments[index >> _SHIFT].fates[index & _SLOT]
-
-    def id_at(self, index: int) -> EventId:
-        event_id = self._segments[index >> _SHIFT].ids[index & _SLOT]
-        if event_id is None:
-            raise InvariantError(f"the event at index {index} is gone")
-        return event_id
-
-    def waiting(self, index: int) -> Waiting | None:
-        """What an event carries; None once it neither waits nor may be corrected."""
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        kept = segment.packed[slot]
-        return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
-
-    def unsettled(self, index: int) -> Waiting | None:
-        """What an event carries that waits for its label; None of any other."""
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        if segment.fates[slot] != WAITING:
-            return None
-        kept = segment.packed[slot]
-        return unpack(segment.ids[slot], kept) if isinstance(kept, bytes) else kept
-
-    def settled(self, index: int) -> Settled | None:
-        """The label of an event that may still be corrected."""
-        note = self._segments[index >> _SHIFT].notes.get(index & _SLOT)
-        return note if isinstance(note, Settled) else None
 
     def settle(
         self,
@@ -377,9 +224,7 @@ class Ledger:
         Args:
             decision: what its label was held against, where that is not what it was served with.
         """
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        if segment.guarded:
-            segment.preserve()
+        segment, slot = self._changing(index)
         self._waiting_count -= 1
         segment.fates[slot] = fate
         if fate in self.keep and self.correct_max:
@@ -397,9 +242,7 @@ class Ledger:
 
     def count_label(self, index: int) -> int:
         """One more label for an event that waits for several; returns how many it got."""
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        if segment.guarded:
-            segment.preserve()
+        segment, slot = self._changing(index)
         self._pack(segment, slot)
         note = segment.notes.get(slot, 0)
         count = note + 1 if isinstance(note, int) else 1
@@ -413,19 +256,15 @@ class Ledger:
             text: all of it.
             label_time_ms: event time of the first reward.
         """
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        if segment.guarded:
-            segment.preserve()
+        segment, slot = self._changing(index)
         segment.notes[slot] = Settled(0, 0, text, label_time_ms)
 
     def change(self, index: int, fate: Fate, number: int, label: LabelValue | None, label_time_ms: int | None) -> None:
         """The label of an event was corrected or retracted; how long it may be stays as it was."""
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        note = segment.notes.get(slot)
-        if not isinstance(note, Settled):
+        note = self.settled(index)
+        if note is None:
             raise InvariantError(f"the event at index {index} has no label that could be changed")
-        if segment.guarded:
-            segment.preserve()
+        segment, slot = self._changing(index)
         segment.fates[slot] = fate
         segment.notes[slot] = Settled(note.until_ms, number, label, label_time_ms, note.decision)
 
@@ -434,11 +273,9 @@ class Ledger:
         longer_ms, self.correct_ms = correct_ms - self.correct_ms, correct_ms
         self._kept_floor_ms = 0
         for index in self._kept if longer_ms else ():
-            segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-            note = segment.notes.get(slot)
-            if isinstance(note, Settled):
-                if segment.guarded:
-                    segment.preserve()
+            note = self.settled(index)
+            if note is not None:
+                segment, slot = self._changing(index)
                 segment.notes[slot] = structs.replace(note, until_ms=note.until_ms + longer_ms)
 
     def let_go_corrected(self, now_ms: int) -> None:
@@ -455,9 +292,7 @@ class Ledger:
 
     def _let_go_oldest(self) -> None:
         index = self._kept.popleft()
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
-        if segment.guarded:
-            segment.preserve()
+        segment, slot = self._changing(index)
         segment.packed[slot] = None
         segment.notes.pop(slot, None)
         if index < self._remembered:
@@ -469,7 +304,7 @@ class Ledger:
         """Forget the ids that were seen before."""
         index, end, segments = self._remembered, self._end, self._segments
         while index < end:
-            segment, slot = segments[index >> _SHIFT], index & _SLOT
+            segment, slot = segments[index >> SHIFT], index & SLOT
             seen = segment.seen[slot]
             if seen >= least:
                 self._remembered, self._remembered_floor = index, seen
@@ -482,7 +317,7 @@ class Ledger:
     def _forget_one(self) -> None:
         index = self._remembered
         self._remembered = index + 1
-        segment, slot = self._segments[index >> _SHIFT], index & _SLOT
+        segment, slot = self._segments[index >> SHIFT], index & SLOT
         if segment.packed[slot] is None:
             self._remove(segment, slot)
 
@@ -506,7 +341,7 @@ class Ledger:
         """Every event that waits, oldest first."""
         for segment in self._segments.values():
             for slot, fate in enumerate(segment.fates):
-                index = (segment.number << _SHIFT) + slot
+                index = (segment.number << SHIFT) + slot
                 if fate == WAITING and (waiting := self.waiting(index)) is not None:
                     yield self.id_at(index), waiting
 
@@ -520,11 +355,6 @@ class Ledger:
         for segment in self._segments.values():
             segment.show(self._views)
         return View(self._views, self._numbers(), array("q", self._kept).tobytes(), tuple(self._segments.values()))
-
-    @property
-    def segments(self) -> Sequence[Segment]:
-        """In order of arrival."""
-        return tuple(self._segments.values())
 
     def _numbers(self) -> dict[str, Any]:
         return {
@@ -567,31 +397,13 @@ class Ledger:
 
     def take_up(self, state: SegmentState) -> None:
         """Add a segment as it was."""
-        segment = Segment(state.number)
-        segment.guarded = True  # unchanged since it was read
-        count = len(state.fates)
-        segment.fates = bytearray(state.fates)
-        segment.seen, segment.notes = state.seen[:count], dict(state.notes)
-        segment.ids, segment.packed = state.ids[:count], state.packed[:count]
-        if not set(map(type, segment.ids)) <= _ID_TYPES:  # others could take forever to hash
-            raise InvariantError(f"segment {state.number} of the ledger has ids that no event has")
-        if not (len(segment.ids) == len(segment.packed) == len(segment.seen) == count <= SEGMENT):
-            raise InvariantError(f"segment {state.number} of the ledger is not whole")
-        for slot, fate in enumerate(state.fates):
-            event_id = segment.ids[slot]
-            if fate == GONE:
-                segment.ids[slot] = segment.packed[slot] = None
-                continue
-            if event_id is None:
-                raise InvariantError(f"segment {state.number} of the ledger has lost an id")
-            self._indexes[event_id] = (segment.number << _SHIFT) + slot
-            segment.alive += 1
-            if fate == WAITING:
-                self._waiting_count += 1
-            elif slot not in segment.notes:
-                segment.packed[slot] = None
+        segment = Segment.of(state)
+        for slot, event_id in enumerate(segment.ids):
+            if event_id is not None:
+                self._indexes[event_id] = (segment.number << SHIFT) + slot
+        self._waiting_count += segment.fates.count(WAITING)
         self._segments[segment.number] = segment
-        self._open = segment if segment.number == (self._end - 1) >> _SHIFT else self._open
+        self._open = segment if segment.number == (self._end - 1) >> SHIFT else self._open
 
     def __getstate__(self) -> dict[str, Any]:
         self._pack_before(self._end)

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from driftline.core.label.fate import WAITING
+from driftline.core.error import InvariantError
+from driftline.core.label.fate import GONE, WAITING
 from driftline.core.label.pending import Settled, Waiting
 from driftline.core.record import EventId
 from driftline.core.segment import CopyOnWrite
 
 SEGMENT: Final = 4096  # events
+_ID_TYPES: Final = frozenset({str, int, float, type(None)})
 
 
 class Segment(CopyOnWrite["SegmentState"]):
@@ -41,6 +43,34 @@ class Segment(CopyOnWrite["SegmentState"]):
         self.fates = bytearray()
         self.notes: dict[int, Settled | int] = {}
         self.alive = 0
+
+    @classmethod
+    def of(cls, state: SegmentState) -> Segment:
+        """A segment as it was; whatever its fates say is gone is passed over.
+
+        Raises:
+            InvariantError: it is not whole.
+        """
+        segment = cls(state.number)
+        segment.guarded = True  # unchanged since it was read
+        count = len(state.fates)
+        segment.fates = bytearray(state.fates)
+        segment.seen, segment.notes = state.seen[:count], dict(state.notes)
+        segment.ids, segment.packed = state.ids[:count], state.packed[:count]
+        if not set(map(type, segment.ids)) <= _ID_TYPES:  # others could take forever to hash
+            raise InvariantError(f"segment {state.number} of the ledger has ids that no event has")
+        if not (len(segment.ids) == len(segment.packed) == len(segment.seen) == count <= SEGMENT):
+            raise InvariantError(f"segment {state.number} of the ledger is not whole")
+        for slot, fate in enumerate(state.fates):
+            if fate == GONE:
+                segment.ids[slot] = segment.packed[slot] = None
+                continue
+            if segment.ids[slot] is None:
+                raise InvariantError(f"segment {state.number} of the ledger has lost an id")
+            segment.alive += 1
+            if fate != WAITING and slot not in segment.notes:
+                segment.packed[slot] = None
+        return segment
 
     @property
     def full(self) -> bool:
