@@ -10,6 +10,8 @@ FAULTS ?= 100
 EVENTS ?= 200000
 INPUTS ?= 1000000
 JOBS ?= 2
+# Tests on a real Kafka wait most of the time, for brokers, groups and time-outs: more of them than cores.
+TEST_JOBS ?= 5
 
 # The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
@@ -71,7 +73,7 @@ demo: install
 	$(BIN)/driftline demo
 
 test: dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal
 
 fast: dev
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not integration and not slow'
