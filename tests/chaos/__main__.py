@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tests.chaos.case import CASES
 from tests.chaos.run import Plan, run
 
 
@@ -22,6 +23,7 @@ from tests.chaos.run import Plan, run
 @click.option("--workers", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--partitions", type=click.IntRange(1), default=6, show_default=True)
 @click.option("--shards", type=click.IntRange(1), help="Of the pipeline.  [default: as many as partitions]")
+@click.option("--task", type=click.Choice(list(CASES)), default="binary", show_default=True)
 @click.option("--logs", type=click.Path(path_type=Path), metavar="FILE", help="Keep what the workers said there.")
 def main(
     faults: int,
@@ -31,12 +33,13 @@ def main(
     workers: int,
     partitions: int,
     shards: int | None,
+    task: str,
     logs: Path | None,
 ) -> None:
     """Kill, stop and start workers and broker under load on a real Kafka; exit code 1: the promise did not hold."""
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # that the broker is away is known
     logging.getLogger("aiokafka").propagate = False
-    plan = Plan(seed, faults, events, gap_s, workers, partitions, shards or partitions)
+    plan = Plan(seed, faults, events, gap_s, workers, partitions, shards or partitions, task=task)
     result = asyncio.run(run(plan, lambda text: click.echo(text, err=True)))
     click.echo(result.summary())
     if logs is not None:

@@ -17,31 +17,18 @@ import orjson
 from driftline.core.pipeline import Pipeline
 from driftline.ingest.feed import partition_of
 from driftline.kafka.client import client_options, producer
+from tests.chaos.case import FEATURES, Case
 from tests.support.stream import settings_of
 
-FEATURES = ("amount", "age", "distance", "speed")
-MODEL = "(Select('amount', 'age', 'distance', 'speed') | StandardScaler()) + (Select('kind') | OneHotEncoder()) | "
 DELAY_S = 3.0  # mean of a label's delay
 TURN_S = 0.02
 SEND_TIMEOUT_MS = 180_000  # longer than any fault of the broker
 NEVER, EARLY, TWICE, MALFORMED = 0.01, 0.01, 0.01, 0.005
 
 
-def write_pipeline(folder: Path, name: str) -> Path:
-    """A pipeline with small slices and many snapshots: faults are to meet each of them in every state."""
-    document = {
-        "pipeline": name,
-        "task": "binary",
-        "event": {"id": "id", "features": {**dict.fromkeys(FEATURES, "number"), "kind": "string"}},
-        "label": {"id": "id", "value": "y", "wait": "1d"},
-        "model": MODEL + "LogisticRegression()",
-        "metrics": ["Accuracy", "LogLoss", "ROCAUC"],
-        "drift": {"error": "ADWIN()", "warmup_labels": 500},
-        "limits": {"slice_records_max": 100},
-        "snapshot": {"every_records": 1_000},
-    }
+def write_pipeline(folder: Path, name: str, case: Case) -> Path:
     path = folder / f"{name}.yaml"
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))  # JSON is YAML
+    path.write_bytes(orjson.dumps(case.document(name), option=orjson.OPT_INDENT_2))  # JSON is YAML
     return path
 
 
@@ -69,8 +56,11 @@ class Load:
         rate: events a second.
     """
 
-    def __init__(self, bootstrap: str, pipeline: Pipeline, *, seed: int, events: int, rate: float, partitions: int):
+    def __init__(
+        self, bootstrap: str, pipeline: Pipeline, case: Case, *, seed: int, events: int, rate: float, partitions: int
+    ) -> None:
         self.sent = Sent()
+        self._case = case
         self._options = client_options(settings_of(bootstrap))
         self._topics = pipeline.topics
         self._random = Random(seed)
@@ -115,10 +105,10 @@ class Load:
     async def _event(self, client: Any, now_s: float) -> None:
         random, number = self._random, self.sent.events
         values = [round(random.gauss(place, 1 + place), 3) for place in range(len(FEATURES))]
-        event = {"id": number, **dict(zip(FEATURES, values, strict=True)), "kind": random.choice("abc")}
+        event = self._case.event(number, values, random)
         turn = 1 if number < self._events // 2 else -1  # the concept changes: there are alerts to be lost, too
-        label = orjson.dumps({"id": number, "y": int(turn * (values[0] + values[1] - 1) > random.gauss(0, 0.7))})
-        chance = random.random()
+        label = orjson.dumps(self._case.label(number, values, turn, random))
+        chance = random.random() if self._topics.labels is not None else NEVER + EARLY
         if chance < EARLY:
             await self._send(client, self._topics.labels or "", number, label)
             self.sent.labelled.add(number)
@@ -135,7 +125,7 @@ class Load:
         self.sent.events += 1
 
     async def _send(self, client: Any, topic: str, number: int, value: bytes) -> None:
-        key = b"%d" % number
+        key = self._case.key(number)
         sending = await client.send(topic, value, key=key, partition=partition_of(key, self._partitions))
         sending.add_done_callback(self._acknowledged)
 

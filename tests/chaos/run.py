@@ -20,6 +20,7 @@ from driftline.devbroker import kafka
 from driftline.devbroker.java import kafka_version
 from driftline.kafka.topic import create
 from tests.chaos.campaign import Campaign, Ledger
+from tests.chaos.case import CASES
 from tests.chaos.load import Load, Sent, write_pipeline
 from tests.chaos.promise import count_outputs, lag, lost_or_repeated, verify
 from tests.support.stream import pipeline_of, settings_of
@@ -36,6 +37,7 @@ class Plan:
 
     Args:
         gap_s: mean time between two faults; the load lasts as long as all faults do, if nothing takes longer.
+        task: of the pipeline.
         away_s: how long the broker is away once, in the middle.
     """
 
@@ -47,6 +49,7 @@ class Plan:
     partitions: int = 6
     shards: int = 6
     away_s: float = 30.0
+    task: str = "binary"
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Result:
         packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
         outputs = ", ".join(f"{topic.rpartition('.')[2]} {count:,}" for topic, count in self.audit["outputs"].items())
         lines = [
-            f"seed        {plan.seed}; {plan.workers} workers, {plan.partitions} partitions, {plan.shards} shards, "
-            f"{self.seconds:.0f} s",
+            f"seed        {plan.seed}, task {plan.task}; {plan.workers} workers, {plan.partitions} partitions, "
+            f"{plan.shards} shards, {self.seconds:.0f} s",
             f"faults      {ledger.faults.total()}: {faults}",
             f"starts      {ledger.starts} worker processes",
             f"sent        {self.sent.events:,} events, {len(self.sent.labelled) + len(self.sent.twice):,} labels, "
@@ -132,11 +135,12 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Result:
 
 
 async def _run(plan: Plan, node: kafka.KafkaNode, folder: Path, told: Callable[[str], None], begun_s: float) -> Result:
-    file = write_pipeline(folder, f"chaos-{plan.seed}")
+    case = CASES[plan.task]
+    file = write_pipeline(folder, f"chaos-{plan.seed}", case)
     pipeline, bootstrap = pipeline_of(file), node.bootstrap
     await create(pipeline, settings_of(bootstrap), partitions=plan.partitions, shards=plan.shards)
     rate = plan.events / (plan.faults * (plan.gap_s + BETWEEN_S))
-    load = Load(bootstrap, pipeline, seed=plan.seed, events=plan.events, rate=rate, partitions=plan.partitions)
+    load = Load(bootstrap, pipeline, case, seed=plan.seed, events=plan.events, rate=rate, partitions=plan.partitions)
     campaign = Campaign(
         node,
         file,
@@ -156,7 +160,7 @@ async def _run(plan: Plan, node: kafka.KafkaNode, folder: Path, told: Callable[[
         await _until_drained(bootstrap, pipeline)
         await campaign.stop()
         told("all of it is taken in; checking")
-        counts = await count_outputs(bootstrap, pipeline, load.sent, plan.partitions)
+        counts = await count_outputs(bootstrap, pipeline, case, load.sent, plan.partitions)
         audit = await asyncio.to_thread(verify, bootstrap, file)
     finally:
         loading.cancel()
