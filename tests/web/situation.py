@@ -52,6 +52,7 @@ class Situation:
     """What is sent.
 
     Args:
+        react: what the pipeline does about more errors.
         change: index of the first payment under the new pattern of fraud.
         spoil: what becomes of a payment from then on.
         more: sections of the pipeline file.
@@ -66,6 +67,7 @@ class Situation:
     change: int = 1_000_000
     spoil: Callable[[Sample], Sample] = lambda sample: sample
     more: str = ""
+    react: str = "alert"
     shards: int = 2
     rows: int = ROWS
 
@@ -80,7 +82,7 @@ def _in_cents(sample: Sample) -> Sample:
 
 SITUATIONS = {
     "healthy": Situation("good", "All is well"),
-    "drift": Situation("bad", "wrong more often", change=CHANGE, shards=1),
+    "drift": Situation("bad", "wrong more often", change=CHANGE, react="reset", shards=1),
     "labels": Situation("bad", "has received no label", spoil=_unlabelled, rows=14_000),
     "guard": Situation("bad", "The guard objected", spoil=_in_cents, more=GUARD),
     "worker": Situation("bad", "This worker does not answer"),
@@ -122,6 +124,7 @@ async def made(name: str, folder: Path, **environ: str) -> AsyncIterator[Scene]:
     """A situation, with its payments scored, that goes on until the end."""
     situation = SITUATIONS[name]
     text = card_fraud.PIPELINE.format(name="card-fraud", delivery="at_least_once").replace("wait: 7d", "wait: 45m")
+    text = text.replace("ADWIN(delta=0.002)", f"{{detector: ADWIN(delta=0.002), reaction: {situation.react}}}")
     text += f"shards: {situation.shards}\n" + situation.more
     file = folder / "card-fraud.yaml"
     file.write_text(text)

@@ -138,6 +138,8 @@ def test_no_new_records_is_well_and_says_so() -> None:
     [
         ({"full": 0.93}, "93.0% full"),
         ({"frozen": True}, "is frozen"),
+        ({"learning": {"held": 1_204, "deadline_ms": NOW_MS}}, "1,204 labels of shard 0 are held back"),
+        ({"learning": {"stopped": True}}, "does not learn while an alert is open"),
         ({"known": 0, "counts": {"scored": 5}}, "untrained"),
     ],
 )
@@ -460,6 +462,15 @@ def test_events_without_labels_are_worth_a_word() -> None:
         there.take_entry(0, NOW_MS + second * 1_000, note(counts={"scored": 100 * second}, labels=labels))
     found = look(there, now_ms=NOW_MS + 90_000)
     assert [(one.text, one.since_ms) for one in found.also] == [("Events come, and no labels.", NOW_MS + 20_000)]
+
+
+def test_a_change_of_the_model_is_no_good_news() -> None:
+    """It is reported as resolved, since nothing is to end; that says nothing of how well the model does."""
+    there = board()
+    there.take_alert(0, NOW_MS, alert("cards-0-changed", kind="model_change", state="resolved"))
+    assert [mark.kind for mark in there.marks] == ["alert"]
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    assert made["episodes"]["first"][0]["state"] == "reported"
 
 
 def test_a_decision_takes_its_review_away() -> None:

@@ -55,8 +55,10 @@ async def test_what_is_shown_of_a_situation(name: str, tmp_path: Path) -> None:
             "healthy": {"figures": "Events a second", "shards-list": "this worker", "kpi-figures": "known"},
             "drift": {
                 "legend": "Drift",
-                "done": "No one and nothing changed the model",
+                "done": "New model on shard 0: drift (error drift rise): an untrained model took over",
                 "steps": "Ask a domain expert",
+                "versions": "an untrained model took over",
+                "happened-list": "generation 1 took over from 0",
             },
             "labels": {"steps": "Check that what makes the labels is running"},
             "guard": {"legend": "Guard", "done": "The guard acted on", "reviews-list": "the model predicts"},
@@ -65,6 +67,8 @@ async def test_what_is_shown_of_a_situation(name: str, tmp_path: Path) -> None:
         }
         for part, text in expected[name].items():
             await page.until(f"document.getElementById('{part}').innerText.includes({text!r})")
+        if name == "drift":
+            assert "Model change (1)" in await text_of(page, "legend")
         if name == "guard":
             assert "A prediction of" in await text_of(page, "happened-list")
         await check(page)

@@ -29,6 +29,7 @@ ENDED_MS = 5_000  # so long after an alert, a journal that does not know its epi
 TRIPS_TOGETHER_MS = 30_000
 HELD = "held"
 CRITICAL = "critical"
+ONCE = "model_change"  # kind of what is reported once, as resolved: nothing got better with it
 
 
 @dataclass(slots=True)
@@ -252,7 +253,7 @@ class Board:
                 self.marks.append(_opening(alert, number, wall_ms))
             known.alert, known.wall_ms, known.state = alert, wall_ms, alert.state
             self.episodes.move_to_end(alert.episode)
-        if alert.state == "resolved":
+        if alert.state == "resolved" and alert.kind != ONCE:
             text = cut(alert.sentence)
             self.marks.append(Mark("resolved", text, wall_ms, alert.time_ms, number, "", alert.episode))
         while len(self.episodes) > EPISODES_MAX:

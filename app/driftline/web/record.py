@@ -50,6 +50,14 @@ class Guard(Struct):
     held: Number = 0
 
 
+class Learning(Struct):
+    """What is not learned, and why."""
+
+    held: Number = 0
+    deadline_ms: Number | None = None
+    stopped: bool = False
+
+
 class Ahead(Struct):
     """Metrics of a pipeline that forecasts."""
 
@@ -114,6 +122,7 @@ class Note(Struct):
     label_delay_ms: dict[str, float | None] = {}
     full: float | None = None
     guard: Guard | None = None
+    learning: Learning | None = None
     forecast: Ahead | None = None
     kpi: dict[str, Kpi] = {}
     commands: list[Command] = []

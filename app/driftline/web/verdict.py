@@ -80,6 +80,10 @@ def verdict_of(board: Board, situation: Situation) -> Verdict:
     return Verdict("good", "All is well.", ended.wall_ms if ended is not None else None, "", found, done)
 
 
+_RULE = Step(
+    "Are they wrong? `driftline control -p FILE drop`, else `release`; at the deadline the pipeline file decides.",
+    "quarantine",
+)
 _UNFREEZE = Step("`driftline control -p FILE unfreeze` lets it learn again.", "learning-frozen")
 _RANK: dict[Level, int] = {"bad": 0, "waiting": 1, "warning": 2, "good": 3}
 
@@ -172,6 +176,12 @@ def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
         if note.frozen:
             text, step = f"Shard {shard.number} is frozen: it scores and does not learn.", _UNFREEZE
             yield Finding("warning", text, None, "workers", step)
+        if note.learning is not None and note.learning.held:
+            text = f"{note.learning.held:,} labels of shard {shard.number} are held back from learning."
+            yield Finding("warning", text, None, "models", _RULE)
+        if note.learning is not None and note.learning.stopped and not note.frozen:
+            text = f"Shard {shard.number} does not learn while an alert is open (freeze_on): it only scores."
+            yield Finding("warning", text, None, "models")
         if note.known == 0 and note.counts.get("scored"):
             text = "The model is untrained: its predictions mean nothing yet."
             yield Finding("warning", text, None, "metric")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from driftline.core.pipeline import Pipeline
-from driftline.web.board import CRITICAL, Board, Episode, Shard, Worker
+from driftline.web.board import CRITICAL, ONCE, Board, Episode, Shard, Worker
 from driftline.web.change import Version
 from driftline.web.curve import Point
 from driftline.web.kpi import kpis_of
@@ -118,6 +118,8 @@ def _shard(shard: Shard, situation: Situation) -> dict[str, Any]:
             "delay_ms": note.label_delay_ms.get("0.5"),
             "known": note.known,
             "instead": plain_all(note.guard.instead) if note.guard is not None else {},
+            "held_labels": note.learning.held if note.learning is not None else 0,
+            "stopped": note.learning is not None and note.learning.stopped,
             "loading": note.loading,
             "metrics": plain_all(note.metrics),
         }
@@ -172,7 +174,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
     return {
         "episode": alert.episode,
         "shard": episode.shard,
-        "state": episode.state,
+        "state": "reported" if alert.kind == ONCE and not episode.is_open else episode.state,
         "kind": cut(alert.kind, NAME_MAX),
         "severity": cut(alert.severity, NAME_MAX),
         "audience": [cut(role, NAME_MAX) for role in alert.audience[:NAMES_MAX]],

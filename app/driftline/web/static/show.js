@@ -120,8 +120,8 @@ const show = {
 
   versions(versions) {
     state.versions = versions;
-    $("versions-head").replaceChildren(heads("Generation", "Shard", ">Had learned", "Since (event time)", "What made it"));
-    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, String(one.shard), number(isThere(one.learned) ? count(one.learned) : "-"), `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`, make("td", {}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text)));
+    $("versions-head").replaceChildren(heads("Generation", "What made it", "Shard", ">Had learned", "Since (event time)"));
+    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text), String(one.shard), number(isThere(one.learned) ? count(one.learned) : "-"), `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`));
   },
 
   kpis(kpis) {
@@ -189,7 +189,7 @@ function showServing() {
   $("serving-head").replaceChildren(heads("Shard", "Generation", ">Has learned", ...(guarded ? ["Served instead of it"] : []), "State"));
   fill($("serving"), shards, one => String(one.number), one => row(String(one.number), one.version ? one.version.split(".")[0] : "no data", number(isThere(one.known) ? count(one.known) : "-"),
     ...(guarded ? [Object.entries(one.instead ?? {}).map(([name, times]) => `${words(name)} ${count(times)}`).join(", ") || "nothing"] : []),
-    [one.untrained ? "untrained" : "", one.frozen ? "frozen: it does not learn" : "", one.loading ? `loading ${one.loading[0]} of ${one.loading[1]}` : ""].filter(Boolean).join(", ") || "learns"));
+    [one.untrained ? "untrained" : "", one.frozen ? "frozen: it does not learn" : one.stopped ? "does not learn while an alert is open" : "", one.held_labels ? `${counted(one.held_labels, "label")} held back` : "", one.loading ? `loading ${one.loading[0]} of ${one.loading[1]}` : ""].filter(Boolean).join(", ") || "learns"));
 }
 
 function episode(one) {
