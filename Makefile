@@ -17,11 +17,12 @@ TEST_JOBS ?= 5
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help install dev demo test check lint fast sim sim-planted chaos fuzz bench lock clean
+.PHONY: help install dev demo example test check lint fast sim sim-planted chaos fuzz bench lock clean
 
 help:
 	@echo 'make install   .venv with the driftline command'
 	@echo 'make demo      card fraud whose concept changes: watch the drift alert arrive'
+	@echo 'make example CASE=fraud DATA=folder   a case on its real data, beside baselines (also spam, demand, recommend)'
 	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
@@ -71,6 +72,9 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(FAST)/
 
 demo: install
 	$(BIN)/driftline demo
+
+example: install
+	$(BIN)/python examples/run.py $(CASE) $(DATA)
 
 test: dev
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal
