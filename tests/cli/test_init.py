@@ -423,3 +423,18 @@ def test_rows_that_will_be_numbered_are_named_with_the_field_that_may_tell_them_
     stated = init("--input", path, "--label", "late", "--id", "ticket", "--force")
     assert stated.exit_code == 0
     assert "numbered" not in stated.output
+
+
+def test_names_of_columns_are_text_wherever_they_stand(folder: Path) -> None:
+    names = ("a\nh.yaml: all is well", "b') | Unknown('", "$lr", "c: !!python/name:os.system", "=1+1", "\x1b[2J")
+    rng = random.Random(3)
+    rows = [{"id": number, **{name: rng.random() for name in names}, "y": number % 2} for number in range(200)]
+    with (folder / "h.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", *names, "y"])
+        writer.writeheader()
+        writer.writerows(rows)
+    done = init("--input", "h.csv", "--label", "y", "--id", "id", "-o", "h.yaml")
+    assert done.exit_code == 0, done.output
+    assert not any(line.startswith("h.yaml: all is well") for line in done.stderr.splitlines())
+    assert "\x1b" not in done.output
+    assert {*load_pipeline(folder / "h.yaml").event.features} == {*names[1:5]}

@@ -28,6 +28,7 @@ from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import Decimal, is_unlabelled
 from driftline.core.task import TaskName, task_of
 from driftline.core.timestamp import TimeForm
+from driftline.core.wording import escaped
 from driftline.ingest.history import TableSource
 from driftline.ingest.table import Fields
 
@@ -246,29 +247,34 @@ def _write(text: str, output: Path, force: bool) -> None:
 
 def _print_notes(found: Profile, past: Proposal, sample: Sample, path: Path, output: Path) -> None:
     target = found.target
-    echo(f"{output}: task {target.task}, {len(found.features)} features", err=True)
+    _note(f"{output}: task {target.task}, {len(found.features)} features")
     if past.features:
-        echo(f"history: {len(past.features)} more from past events and the labels known by then", err=True)
+        _note(f"history: {len(past.features)} more from past events and the labels known by then")
     for note in past.notes:
-        echo(f"history: {note}", err=True)
+        _note(f"history: {note}")
     for place in sample.unnamed:
-        echo(f"left out: column {place} has no name", err=True)
+        _note(f"left out: column {place} has no name")
     for left in found.left:
         begin = f"WARNING: left out {left.name}, which" if left.leak else f"left out: {left.name}:"
-        echo(f"{begin} {left.why}", err=True)
+        _note(f"{begin} {left.why}")
     for array in sample.arrays:
-        echo(f"left out: {array}: it holds arrays", err=True)
+        _note(f"left out: {array}: it holds arrays")
     for line in sample.bad.lines:
-        echo(f"skipped: {path}, {line}", err=True)
+        _note(f"skipped: {path}, {line}")
     if sample.bad.count > len(sample.bad.lines):
-        echo(f"skipped: {sample.bad.count - len(sample.bad.lines):,} more rows", err=True)
+        _note(f"skipped: {sample.bad.count - len(sample.bad.lines):,} more rows")
     if found.id is None:
         unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
         named = f"; if {unique[0]} is a unique id, add --id {shlex.quote(unique[0])}" if unique else ""
         text = f"note: no field looks like an id, so `produce` numbers the rows of each file from 0{named}"
-        echo(text, err=True)
+        _note(text)
     if found.untimed:
-        echo(f"note: {found.untimed:,} rows have no readable time in {found.time}", err=True)
+        _note(f"note: {found.untimed:,} rows have no readable time in {found.time}")
+
+
+def _note(text: str) -> None:
+    """A remark on one line, whatever names stand in it."""
+    echo(escaped(text), err=True)
 
 
 def _tells_rows_apart(cells: Sequence[object]) -> bool:
