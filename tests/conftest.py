@@ -6,8 +6,9 @@ user's machine, saying what to install, and fails where CI is set.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,6 +26,17 @@ if not os.environ.get("CI"):
 
 
 SLOW = frozenset({"fuzz", "integration", "parity", "property", "simulation"})  # folders; single files mark themselves
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules and tests are never garbage; looking for it among them, again and again, takes a third of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
