@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from driftline.core.history import keys
-from driftline.core.label import ledger, segment
+from driftline.core.label import ledger, segment, store
 from driftline.core.state import soundness
 
 
@@ -15,9 +15,9 @@ from driftline.core.state import soundness
 def segments_of(shift: int) -> Iterator[None]:
     """Segments of 2 ** shift, for every ledger and history that is made and used within."""
     with ExitStack() as stack:
-        for name, value in (("SEGMENT", 1 << shift), ("_SHIFT", shift), ("_SLOT", (1 << shift) - 1)):
-            stack.enter_context(patch.object(ledger, name, value))
-        stack.enter_context(patch.object(keys, "SEGMENT", 1 << shift))
-        for module in (segment, soundness):
+        for name, value in (("SHIFT", shift), ("SLOT", (1 << shift) - 1)):
+            for module in (ledger, store):
+                stack.enter_context(patch.object(module, name, value))
+        for module in (keys, segment, soundness, store):
             stack.enter_context(patch.object(module, "SEGMENT", 1 << shift))
         yield
