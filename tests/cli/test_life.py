@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "verify": (),
     "explain": ("--event", "t7"),
     "digest": (),
+    "card": (),
 }  # those that print for people, and change nothing
 ALL = tuple(part for value in SECRETS.values() for part in value.split(","))
 BROKEN = """
@@ -91,7 +92,8 @@ class Place(NamedTuple):
 
 def prepared(folder: Path) -> Place:
     file, rows, hooks = folder / "cards.yaml", folder / "rows.csv", folder / "hooks.yaml"
-    file.write_text(PIPELINE + "kpi: {loss: {unit: EUR, costs: {false_negative: 9, false_positive: 9}, limit: 1}}\n")
+    kpi = "kpi: {loss: {unit: EUR, costs: {false_negative: 9, false_positive: 9}, limit: 1}}\n"
+    file.write_text(PIPELINE + kpi + "digests: {hourly: {every: 1h, to: refused}}\n")
     lines = [f"t{i},{i * 1.5},{'NL' if i % 3 else 'DE'},{i % 2}" for i in range(ROWS)]
     rows.write_text("id,amount,country,fraud\n" + "\n".join(lines) + "\n")
     hooks.write_text(
@@ -134,6 +136,10 @@ def life(place: Place) -> Iterator[Life]:
                 documents[name] = place.printed(*name.split(), *on, *more, "--json")
                 outputs[name] = place.run(*name.split(), *on, *more)
             outputs["check"] = place.run("check", *on, "--no-proof", "--json") + place.run("check", *on, "--no-proof")
+            for form in ("html", "slack", "email"):
+                outputs[f"digest {form}"] = place.run("digest", *on, "--format", form)
+            place.printed("card", *on, "-o", place.folder / "card.html")
+            outputs["card page"] = (place.folder / "card.html").read_text()
             outputs["wrong protocol"] = place.run("status", *on, DRIFTLINE_SECURITY_PROTOCOL="SASL_SSL")
             outputs["wrong login"] = place.run(
                 "status", *on, DRIFTLINE_SECURITY_PROTOCOL="SASL_PLAINTEXT", DRIFTLINE_SASL_USERNAME="someone"
