@@ -16,8 +16,11 @@ from driftline.backtest.card_page import render
 from driftline.backtest.measure import total_values
 from driftline.backtest.report import segments_of
 from driftline.cli.card import gather
+from driftline.cli.digest import gather as digest_of
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
+from driftline.operate.digest_page import page_of
+from driftline.operate.digest_page import render as render_digest
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, STEP_MS, Life, pipeline, produce
 from tests.parity.test_backtest import backtest, spec
@@ -101,6 +104,24 @@ async def test_two_runs_of_the_same_records_give_the_same_bytes(monkeypatch: pyt
     third = await _cards(clusters[0], runs[0])
     assert list(map(encode, first)) == list(map(encode, second)) == list(map(encode, third))
     assert [render(card, runs[0]) for card in first] == [render(card, runs[0]) for card in second]
+
+
+async def test_two_runs_of_the_same_records_give_the_same_digest() -> None:
+    """What a worker notes in its journal, and when, makes no difference: figures are of what was published."""
+    chosen = _card_pipeline()
+    limits = chosen.limits.model_copy(update={"slice_records_max": 40})
+    texts = []
+    for one in (chosen, chosen.model_copy(update={"limits": limits})):
+        cluster = await _reset_once(one)
+        broker = MemoryBroker(cluster, one, client="digest")
+        until_ms = NOW_MS + (2 * COUNT + 50) * STEP_MS
+        found = await digest_of(broker, one, settings("localhost:1"), cluster.partitions, COUNT * STEP_MS, until_ms)
+        page = page_of(found, "pipeline.yaml", None)
+        texts.append([render_digest(page, form) for form in ("markdown", "html", "email")])
+        assert found.quality.count > 500
+        assert found.quality_before.count > 400
+        assert f"in the span before {found.quality_before.values()['LogLoss']:.4g}" in texts[0][0]
+    assert texts[0] == texts[1]
 
 
 async def test_a_card_has_its_schema_and_its_page_needs_nothing_else() -> None:

@@ -14,13 +14,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from driftline.codec.command import sender_of
 from driftline.codec.journal import EpochEntry, Link
+from driftline.codec.outcome import OutcomeReader
 from driftline.core.metric.account import AMOUNT_MAX, MICRO
+from driftline.core.output import Outcome
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
+from driftline.core.task import task_of
 
 DigestRole: TypeAlias = Literal["operator", "data_engineer", "data_scientist", "domain_expert"]
 AUDIENCE: Final[Mapping[DigestRole, str]] = {
@@ -31,6 +35,7 @@ AUDIENCE: Final[Mapping[DigestRole, str]] = {
 }
 DECIDED: Final = ("approved", "edited", "refused", "overdue")
 UNSERVED: Final = ("withheld", "held")
+BUFFERED_MAX: Final = 1_024  # outcomes that are counted at once
 LISTED_MAX: Final = 200  # of a kind, the latest
 
 
@@ -123,6 +128,46 @@ class KpiSum(Struct):
     by_span: dict[int, tuple[int, int]] = {}
 
 
+class Quality:
+    """How good what was served was, by the labels that are known: a backtest's metrics, but for curves.
+
+    Attributes:
+        count: labels.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._measure = task_of(pipeline.task).measure
+        self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
+        self._sums = np.zeros(len(self._measure.sums))
+        self._buffer: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        self._buffer.append(outcome)
+        if len(self._buffer) >= BUFFERED_MAX:
+            self._flush()
+
+    def take_back(self, outcome: Outcome) -> None:
+        """Its label was corrected or retracted."""
+        self._sums -= self._measure.columns([outcome], self._threshold).sums.sum(axis=1)
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._sums += self._measure.columns(self._buffer, self._threshold).sums.sum(axis=1)
+            self._buffer.clear()
+
+    @property
+    def count(self) -> int:
+        return int(self._sums[0]) + len(self._buffer)
+
+    def values(self) -> dict[str, float]:
+        """Each metric that has a value."""
+        self._flush()
+        column = {name: np.asarray(total) for name, total in zip(self._measure.sums, self._sums, strict=True)}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self._measure.values(column, None, None)
+        return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+
+
 class Gathered:
     """Takes in the topics' records, in any order of topics, each topic in its own order.
 
@@ -145,7 +190,9 @@ class Gathered:
         self.changes: list[ChangeSeen] = []
         self.waiting: dict[Any, _Review] = {}
         self.rejected: Counter[str] = Counter()
-        self.metrics: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self.quality, self.quality_before = Quality(pipeline), Quality(pipeline)
+        self._reader = OutcomeReader(pipeline)
+        self._judged: dict[Any, tuple[Quality, Outcome]] = {}
         self._before: dict[int, EpochEntry] = {}
         self._seen: set[str] = set()
         self._priced: dict[Any, tuple[str, int, dict[str, _Priced]]] = {}
@@ -180,10 +227,12 @@ class Gathered:
 
     def outcome(self, document: Mapping[str, Any]) -> None:
         one = _read(document, _Outcome)
-        if one is None or not self._within(one.event_time_ms) or self._repeated(document):
+        if one is None or one.event_time_ms is None or self._repeated(document):
             return
-        event_ms = one.event_time_ms or 0
-        label = self.pipeline.label
+        self._judge(document)
+        if not self._within(one.event_time_ms):
+            return
+        event_ms, label = one.event_time_ms, self.pipeline.label
         ended_ms = one.label_time_ms if one.label_time_ms is not None else event_ms + (label.wait_ms if label else 0)
         if ended_ms >= self.until_ms:
             return
@@ -197,6 +246,25 @@ class Gathered:
             self._price(*found)
             if self._corrected:
                 self._priced[one.event_id] = found
+
+    def _judge(self, document: Mapping[str, Any]) -> None:
+        """Count it among the span's predictions, or those of the span before it, as far as was known by its end."""
+        one = self._reader.read(document)
+        if one is None or one.event_time_ms is None or one.prediction is None:
+            return
+        within = self._within(one.event_time_ms)
+        until_ms, span_ms = self.until_ms if within else self.since_ms, self.until_ms - self.since_ms
+        if not until_ms - span_ms <= one.event_time_ms < until_ms or (one.label_time_ms or 0) >= until_ms:
+            return
+        quality = self.quality if within else self.quality_before
+        if self._corrected and one.event_id in self._judged and one.kind in ("corrected", "retracted", "joined"):
+            before, earlier = self._judged.pop(one.event_id)
+            before.take_back(earlier)
+        if one.label is None:
+            return
+        quality.add(one)
+        if self._corrected:
+            self._judged[one.event_id] = (quality, one)
 
     def _price(self, outcome: str, event_ms: int, kpis: Mapping[str, _Priced], *, times: int = 1) -> None:
         for name, priced in kpis.items():
@@ -246,11 +314,6 @@ class Gathered:
             if self._within(time_ms):
                 keys = () if before is None else tuple(changed_keys(before.pipeline, entry.pipeline))
                 self.changes.append(ChangeSeen(time_ms, shard, entry.reason, keys))
-        elif link.note is not None and entry.watermark_ms is not None and entry.watermark_ms < self.until_ms:
-            values = link.note.get("window_metrics")
-            if isinstance(values, dict):
-                first = self.metrics.get(shard, (values, values))[0]
-                self.metrics[shard] = (values if entry.watermark_ms < self.since_ms else first, values)
 
 
 def _add(made: KpiSum, form: KpiForm, priced: _Priced, event_ms: int, outcome: str, times: int) -> None:

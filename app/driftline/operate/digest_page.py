@@ -100,7 +100,7 @@ class _Words:
             "served": ("Served", self._served, self._jq("scores", f"select({self._event()}) | .guard")),
             "labels": ("Known by the end of the span", self._labels,
                        self._jq("outcomes", f"select({self._event()}) | .kind")),
-            "metrics": ("Metrics", self._metrics, f"driftline status -p {self._file} --json"),
+            "metrics": ("Metrics", self._metrics, self._backtest()),
             "alerts": ("What changed", self._alerts,
                        f"driftline tail alerts --pretty -p {self._file} --from-beginning --timeout 5"),
             "done": ("What was done, and by whom", self._done, f"driftline status -p {self._file}"),
@@ -114,6 +114,11 @@ class _Words:
 
     def _event(self) -> str:
         return f".event_time_ms >= {self._found.since_ms} and .event_time_ms < {self._found.until_ms}"
+
+    def _backtest(self) -> str:
+        """It counts labels that came after the span as well."""
+        since, until = (written(time_ms) for time_ms in (self._found.since_ms, self._found.until_ms))
+        return f"driftline backtest -p {self._file} --against live --from {since} --to {until}"
 
     def _sums(self) -> str:
         """The known figure of each KPI."""
@@ -205,13 +210,14 @@ class _Words:
             yield Line(f"Half of the labels came within {middle / 3_600_000:,.1f} hours.")
 
     def _metrics(self) -> Iterator[Line]:
-        for shard, (before, after) in sorted(self._found.metrics.items()):
-            for name, value in after.items():
-                if name != "label_count" and isinstance(value, int | float):
-                    was = before.get(name)
-                    past = f"; at the beginning {was:.4g}" if isinstance(was, int | float) and was != value else ""
-                    where = f"shard {shard}: " if len(self._found.metrics) > 1 else ""
-                    yield Line(f"{where}{name} {value:.4g} over the latest labels{past}.")
+        now, past = self._found.quality, self._found.quality_before
+        if not now.count:
+            return
+        earlier = past.values()
+        yield Line(f"Of {now.count:,} predictions with a label by the end of the span:")
+        for name, value in now.values().items():
+            was = f"; in the span before {earlier[name]:.4g}" if name in earlier else ""
+            yield Line(f"{name} {value:.4g}{was}.")
 
     def _alerts(self) -> Iterator[Line]:
         ordered = sorted(self._found.alerts.values(), key=lambda one: (one.time_ms or 0, one.output_id))
