@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.author.limits import around, step_of_rows
+from driftline.author.limits import around, step_of_rows, step_of_series
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,15 @@ def test_steps_are_within_a_series_and_let_all_labels_pass_but_one_in_a_thousand
     assert found.ratio == 3.0
     assert step_of_rows(keys[:90], labels[:90]) is None
     assert step_of_rows(["a"] * 3, [None, "x", 1.0]) is None
+
+
+def test_steps_of_forecasts_are_measured_from_the_season_and_the_latest_median() -> None:
+    week = [20.0, 22.0, 24.0, 26.0, 28.0, 40.0, 1.0]  # closed on Sundays, which is no jump
+    values = [week[day % 7] for day in range(700)]
+    found = step_of_series(["a"] * 700, values, 7)
+    assert found is not None
+    assert found.ratio == 1.5  # the least there is
+    alone = step_of_rows(["a"] * 700, values)
+    assert alone is not None
+    assert alone.ratio == 40.0  # from 40 to 1
+    assert step_of_series(["a"] * 50, values[:50], 7) is None

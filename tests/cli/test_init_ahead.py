@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 
 from driftline.config import load_pipeline
+from driftline.core.pipeline.guard import Untrained
 from tests.cli.command import run
 from tests.cli.test_init import init as quick
 from tests.cli.test_init import written
@@ -77,6 +78,14 @@ def test_daily_sales_of_stores_and_items(folder: Path) -> None:
     assert pipeline.forecast is not None
     assert pipeline.forecast.by == ("store", "item")
     assert "Tried on" in (folder / "sales.yaml").read_text()
+    guard = pipeline.guard
+    assert guard is not None
+    assert (guard.untrained, guard.fallback) == (Untrained(labels_min=100), ("seasonal", "last_value"))
+    assert guard.step is not None
+    assert 1 < (guard.step.ratio_max or 0) < 20
+    assert guard.step.action == "fallback"
+    done = run("check", "-p", "sales.yaml")  # with a model that stands between two solutions, as after a restart
+    assert done.returncode == 0, done.stdout + done.stderr
     metrics = backtested(data, "sales.yaml")
     assert metrics["MASE"] < 0.9 * metrics["NaiveMASE"]
 

@@ -39,7 +39,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]])
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    done = run(*("init", "--input", made / "demand.csv", "--label", "demand", "--no-trial", "-o", made / "demand.yaml"))
+    done = run(
+        *(
+            "init",
+            "--input",
+            made / "demand.csv",
+            "--label",
+            "demand",
+            "--task",
+            "regression",
+            "--no-trial",
+            "-o",
+            made / "demand.yaml",
+        )
+    )
     assert done.returncode == 0, done.stderr
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor, inf, isfinite, log10
 from typing import Any, Final
@@ -12,7 +13,9 @@ from msgspec import Struct
 LABELS_MIN = 100  # labels before which `init` has predictions flagged
 ODD: Final = 1_000  # a limit lets all labels pass but one in so many
 PAIRS_MIN: Final = 100  # of anything, before a limit is made of it
+RATIO_MAX: Final = 100  # times, beyond which a limit of a step says nothing
 _RATIO_MIN = 1.5
+_RECENT = 9
 _DIGITS = 2
 _EXPONENT_MAX = 300
 
@@ -70,17 +73,69 @@ class Jumps(Struct, frozen=True):
         return f"all but one in {ODD:,} of the labels are within {self.ratio:g} times their series' last ones"
 
 
-def step_of(jumps: Sequence[float], sizes: Sequence[float]) -> Jumps | None:
-    """Limits of a step; None where too little was seen.
+class Seen:
+    """What was seen of the values of series, for limits of a step."""
+
+    def __init__(self) -> None:
+        self.jumps, self.apart, self.sizes = array("d"), array("d"), array("d")
+
+    def add(self, value: float, near: Sequence[float]) -> None:
+        """One more value.
+
+        Args:
+            near: where its series lets it be expected; none of the first ones.
+        """
+        self.sizes.append(abs(value))
+        if near:
+            self.jumps.append(min([times(value, one) for one in near]))
+            self.apart.append(min([abs(value - one) for one in near]))
+
+    def step(self) -> Jumps | None:
+        """Limits of a step; None where too little was seen."""
+        if len(self.jumps) < PAIRS_MIN:
+            return None
+        tolerance = _below(quantile(self.sizes, 0.05))
+        beyond = [1.0 if far <= tolerance else jump for jump, far in zip(self.jumps, self.apart, strict=True)]
+        finite = [jump for jump in beyond if isfinite(jump)]
+        if len(finite) < PAIRS_MIN:
+            return None
+        return Jumps(max(_RATIO_MIN, above(quantile(finite, 1 - 1 / ODD))), tolerance)
+
+
+class Pasts:
+    """Where each series is by its past: its value of the same time in the season, and the median of the latest few."""
+
+    def __init__(self) -> None:
+        self._last: dict[Any, tuple[list[float], dict[int, float]]] = {}
+
+    def near(self, key: Any, value: float, phase: int) -> list[float]:
+        """Where a value is expected to be, before it is taken in; nothing in the first season.
+
+        Args:
+            phase: which step of the season it is of.
+        """
+        recent, phases = self._last.setdefault(key, ([], {}))
+        near = [phases[phase], sorted(recent)[len(recent) // 2]] if phase in phases else []
+        recent.append(value)
+        del recent[:-_RECENT]
+        phases[phase] = value
+        return near
+
+
+def step_of_series(keys: Iterable[Any], values: Iterable[Any], season: int) -> Jumps | None:
+    """Limits of a step of forecasts from rows in order of time, without gaps.
 
     Args:
-        jumps: from each label of a series to what comes next, as `times` has it.
-        sizes: of all labels.
+        keys: which series each row is of.
+        values: observations; others than numbers are passed over.
+        season: in rows of a series.
     """
-    finite = array("d", [jump for jump in jumps if isfinite(jump)])
-    if len(finite) < PAIRS_MIN:
-        return None
-    return Jumps(max(_RATIO_MIN, above(quantile(finite, 1 - 1 / ODD))), _below(quantile(sizes, 0.05)))
+    pasts, counts, seen = Pasts(), Counter[Any](), Seen()
+    for key, value in zip(keys, values, strict=True):
+        if isinstance(value, int | float) and isfinite(value):
+            seen.add(value, pasts.near(key, float(value), counts[key] % season))
+            counts[key] += 1
+    return seen.step()
 
 
 def step_of_rows(keys: Iterable[Any], labels: Iterable[Any]) -> Jumps | None:
@@ -91,15 +146,12 @@ def step_of_rows(keys: Iterable[Any], labels: Iterable[Any]) -> Jumps | None:
         labels: numbers; others are passed over.
     """
     last: dict[Any, float] = {}
-    jumps, sizes = array("d"), array("d")
+    seen = Seen()
     for key, label in zip(keys, labels, strict=True):
-        if not isinstance(label, int | float) or not isfinite(label):
-            continue
-        if key in last:
-            jumps.append(times(label, last[key]))
-        last[key] = label
-        sizes.append(abs(label))
-    return step_of(jumps, sizes)
+        if isinstance(label, int | float) and isfinite(label):
+            seen.add(label, [last[key]] if key in last else [])
+            last[key] = label
+    return seen.step()
 
 
 def times(value: float, other: float) -> float:

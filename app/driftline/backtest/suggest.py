@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from driftline.author.limits import LABELS_MIN, ODD, PAIRS_MIN, above, around, quantile, step_of, times
+from driftline.author.limits import LABELS_MIN, ODD, PAIRS_MIN, Pasts, Seen, above, around, quantile
 from driftline.core.error import InputFileError
 from driftline.core.fold.step import step
 from driftline.core.guard.kept import Kept
@@ -29,7 +29,6 @@ from driftline.core.task import task_of
 SEEN_MAX: Final = 2_000_000  # numbers of a kind; later ones are not looked at
 WINDOW_MS: Final = 600_000
 SURPRISE: Final = 0.99
-_RECENT: Final = 9
 
 
 class Suggestion(Struct, frozen=True):
@@ -61,8 +60,8 @@ class _Seen:
         self._places = tuple([names.index(name) for name in by]) if all(name in names for name in by) else ()
         self.series = self._ahead or bool(self._places)
         self.least, self.most = inf, -inf
-        self.jumps, self.sizes, self.widths = array("d"), array("d"), array("d")
-        self._last: dict[Any, tuple[list[float], dict[int, float]]] = {}
+        self.steps, self.widths = Seen(), array("d")
+        self._pasts = Pasts()
         self._season = form.season if form is not None else 1
         decision = pipeline.decision
         self._threshold = EVEN if decision is None else decision.threshold
@@ -88,9 +87,8 @@ class _Seen:
             return
         value = float(label)
         self.least, self.most = min(self.least, value), max(self.most, value)
-        if not self.series or len(self.jumps) >= SEEN_MAX:
+        if not self.series or len(self.steps.jumps) >= SEEN_MAX:
             return
-        self.sizes.append(abs(value))
         slot = 0
         if outcome.judged is not None:
             key: Any = outcome.judged.series
@@ -98,19 +96,7 @@ class _Seen:
         else:
             key = key_of(self._places, outcome.features or (), ()) if not self._ahead else None
         if key is not None:
-            self._jump(key, value, slot % self._season)
-
-    def _jump(self, key: Any, value: float, phase: int) -> None:
-        """How many times the value is as large as its series lets expect, or as small."""
-        recent, phases = self._last.setdefault(key, ([], {}))
-        near = [phases[phase]] if phase in phases else []
-        if recent:
-            near.append(sorted(recent)[len(recent) // 2])
-        if near:
-            self.jumps.append(min(times(value, one) for one in near))
-        recent.append(value)
-        del recent[:-_RECENT]
-        phases[phase] = value
+            self.steps.add(value, self._pasts.near(key, value, slot % self._season))
 
 
 def suggest(pipeline: Pipeline, batches: Callable[[Pipeline], Any]) -> Suggestion:
@@ -167,10 +153,9 @@ def _proposed(pipeline: Pipeline, seen: _Seen) -> tuple[dict[str, Any], dict[str
         low, high = around(seen.least, seen.most)
         guard["range"] = {"min": low, "max": high, "action": "clip"}
         why["range"] = f"twice as wide as the labels, from {seen.least:.6g} to {seen.most:.6g}"
-    if len(seen.jumps) >= PAIRS_MIN:
-        if (found := step_of(seen.jumps, seen.sizes)) is not None:
-            guard["step"] = {"ratio_max": found.ratio, "tolerance": found.tolerance, "action": "fallback"}
-            why["step"] = found.why
+    if (found := seen.steps.step()) is not None:
+        guard["step"] = {"ratio_max": found.ratio, "tolerance": found.tolerance, "action": "fallback"}
+        why["step"] = found.why
     elif "by" in guard:
         del guard["by"]
     if len(seen.widths) >= PAIRS_MIN:

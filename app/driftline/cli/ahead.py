@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from driftline.author import limits
 from driftline.author.contender import Contender
 from driftline.author.past import Proposal
 from driftline.author.profile import Field, Left, Profile
@@ -163,10 +164,27 @@ class AheadDraft(Draft):
         target = [cell for cell in self._sample.columns[self._target_name] if isinstance(cell, int | float)]
         low, high = min(target), max(target)
         width = high - low
-        limits = yaml_scalar({"min": 0 if self._ahead.amounts else low - width, "max": high + width, "action": "clip"})
+        span = yaml_scalar({"min": 0 if self._ahead.amounts else low - width, "max": high + width, "action": "clip"})
         yield "guard:"
-        yield beside(f"  range: {limits}", "twice as wide as what was seen; nothing beyond is served")
+        untrained = yaml_scalar({"labels_min": limits.LABELS_MIN, "action": "flag"})
+        yield beside(f"  untrained: {untrained}", "mark the forecasts of a model that has learned fewer observations")
+        yield beside(f"  range: {span}", "twice as wide as what was seen; nothing beyond is served")
+        jumps = self._jumps()
+        if jumps is not None:
+            step = yaml_scalar({"ratio_max": jumps.ratio, "tolerance": jumps.tolerance, "action": "fallback"})
+            yield beside(f"  step: {step}", jumps.why)
+            yield beside("  fallback: [seasonal, last_value]", "what was observed a season ago; else the latest")
         yield ""
+
+    def _jumps(self) -> limits.Jumps | None:
+        """How far observations jump from where their series is; None where that says nothing."""
+        columns, series = self._sample.columns, self._ahead
+        if not self._found.in_order:
+            return None
+        target = columns[self._target_name]
+        keys = zip(*[columns[name] for name in series.by], strict=True) if series.by else [()] * len(target)
+        jumps = limits.step_of_series(keys, target, series.season)
+        return None if jumps is None or jumps.ratio > limits.RATIO_MAX else jumps
 
     def _rest(self) -> Iterator[str]:
         yield "drift:"

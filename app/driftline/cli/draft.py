@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import wrap
 
 from driftline.author.contender import Contender, contenders
-from driftline.author.limits import LABELS_MIN, Jumps, around, quantile, step_of_rows
+from driftline.author.limits import LABELS_MIN, RATIO_MAX, Jumps, around, quantile, step_of_rows
 from driftline.author.past import Proposal
 from driftline.author.profile import Field, Left, Profile
 from driftline.author.sample import Sample
@@ -26,7 +26,6 @@ _WARMUP = 5_000  # the default of drift.warmup_labels
 _WARMUP_SHARE = 0.2  # of the labels that there are
 _WAIT_MS = 7 * 86_400_000
 _WORDS_DETECTOR = "ADWIN(delta=0.05)"  # few messages of a new kind are much of what a person fears
-_JUMPS_MAX = 100  # times, beyond which a limit of a step says nothing
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 
 
@@ -246,7 +245,7 @@ class Draft:
         if not self._task.labels.numeric or self._label is None or by is None or not self._found.in_order:
             return None
         jumps = step_of_rows(zip(*[columns[name] for name in by], strict=True), columns[self._label])
-        return None if jumps is None or jumps.ratio > _JUMPS_MAX else (by, jumps)
+        return None if jumps is None or jumps.ratio > RATIO_MAX else (by, jumps)
 
     def _usual(self) -> float:
         """The median of the labels."""

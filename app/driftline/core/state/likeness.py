@@ -43,7 +43,9 @@ def unlikeness(model: Any, own: Any) -> str:
 
 def _other_bounds(model: Any, own: Any) -> str:
     """What differs of the whole numbers that a forecaster is bound by, and of how many models it has."""
-    bounds: dict[str, object] = {name: setting for name, setting in vars(own).items() if type(setting) is int}
+    bounds: dict[str, object] = {
+        name: setting for name, setting in vars(own).items() if type(setting) is int and not name.startswith("_")
+    }
     if isinstance(own, Direct):
         bounds["models"] = len(own.models)
     there = {**vars(model), "models": len(model.models)} if isinstance(own, Direct) else vars(model)
