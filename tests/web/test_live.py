@@ -62,7 +62,7 @@ async def test_what_is_shown_of_a_situation(name: str, tmp_path: Path) -> None:
             },
             "labels": {"steps": "Check that what makes the labels is running"},
             "guard": {"legend": "Guard", "done": "The guard acted on", "reviews-list": "the model predicts"},
-            "worker": {"steps": "Open the page of another worker"},
+            "worker": {"steps": "Open the page of another worker", "workers-list": "unknown now"},
             "kafka": {"steps": "Bring Kafka or the network back", "figures": "unknown"},
         }
         for part, text in expected[name].items():

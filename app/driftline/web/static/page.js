@@ -47,8 +47,8 @@ function play(role) {
   for (const card of [...$("cards").children]) card.hidden = !order.includes(card.id) || NEEDED[card.id] && !state.about[NEEDED[card.id]];
   const focused = document.activeElement;
   $("cards").prepend(...order.map($));
-  const shown = [...$("cards").children].filter(card => !card.hidden);
-  shown.forEach((card, at) => card.toggleAttribute("data-last", at === shown.length - 1));  // it fills its row, however many columns there are
+  const shown = [...$("cards").children].filter(card => !card.hidden), last = shown.findLast(card => !card.classList.contains("wide"));
+  for (const card of shown) card.toggleAttribute("data-last", card === last);  // it fills its row, however many columns there are
   for (const columns of [2, 3, 4]) $("cards").dataset[`of${columns}`] = (shown.length + 1) % columns;
   focused?.focus?.();
   for (const name of ["episodes", "marks", "numbers"]) if (state[name]) show[name](state[name]);
@@ -90,6 +90,7 @@ function lose() {
   document.body.classList.add("stale");
   state.verdict ??= {level: "bad", text: "", since_ms: null, also: [], done: [], steps: []};
   show.verdict(state.verdict);
+  showWorkers();
 }
 
 function connect() {

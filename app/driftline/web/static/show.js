@@ -48,34 +48,7 @@ const show = {
     tick();
   },
 
-  numbers(numbers) {
-    state.numbers = numbers;
-    const lag = numbers.lag, topics = state.about.topics ?? {}, labelled = state.about.labelled, delay = numbers.delay_ms;
-    const behind = topic => lag === null ? "unknown" : known(lag[topic] ?? 0);
-    const shards = state.shards ?? [], workers = state.workers ?? {known: false, whole: true, first: []}, kpi = (state.kpis ?? [])[0];
-    const fullest = shards.filter(one => isThere(one.full)).sort((a, b) => b.full - a.full)[0];
-    const here = workers.first.filter(one => one.gone_ms === null).length;
-    const generations = [...new Set(shards.filter(one => one.version).map(one => one.version.split(".")[0]))];
-    const waiting = kpi ? kpi.total.waiting : null;
-    const every = {
-      events: ["Events a second", known(numbers.events_s), `${count(numbers.scored)} scored in all`],
-      labels: labelled && ["Labels a second", known(numbers.labels_s), `${count(numbers.learned)} learned in all`],
-      lag: ["Records to read", lag === null ? "unknown" : known(Object.values(lag).reduce((sum, one) => sum + one, 0)), lag !== null && topics.labels ? `events ${behind(topics.events)}, labels ${behind(topics.labels)}` : ""],
-      full: ["Fullest shard", fullest ? percent(fullest.full) : "no data", fullest ? `shard ${fullest.number}; at 100% it falls behind` : "known after 5 seconds"],
-      workers: ["Workers", !workers.known ? "unknown" : workers.whole ? String(here) : "1 or more", workers.whole ? `for ${counted(shards.length, "shard")}` : "the broker does not name others"],
-      coverage: labelled && ["Label coverage", numbers.coverage === null ? "no data" : percent(numbers.coverage), numbers.coverage === null ? "no wait is over yet" : "of events whose wait is over"],
-      delay: labelled && ["Label delay", isThere(delay["0.5"]) ? span(delay["0.5"]) : "no data", delay["0.9"] ? `half are faster; 9 of 10 within ${span(delay["0.9"])}` : ""],
-      waiting: labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
-      model: ["Model generation", generations.join(", ") || "no data", generations.length > 1 ? "shards differ" : ""],
-      held: state.about.holds && ["Held to decide", known(numbers.held), ""],
-      kpi: kpi && [`${words(kpi.name)}, known`, money(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
-      estimate: kpi && [`${words(kpi.name)}, estimated`, money(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
-      time: ["Event time", numbers.watermark_ms === null ? "no data" : clock(numbers.watermark_ms), numbers.watermark_ms === null ? "" : shownTime(numbers.watermark_ms).slice(0, 10)],
-    };
-    const figures = FIGURES[state.role ?? "everyone"].map(name => every[name]).filter(Boolean);
-    fill($("figures"), figures, one => one[0], ([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : null)));
-    tick();
-  },
+  numbers(numbers) { state.numbers = numbers; showWorkers(); },
 
   marks(marks) {
     state.marks = marks;
@@ -91,7 +64,7 @@ const show = {
     const others = episodes.first.filter(one => isOpen(one) && !ours.includes(one)).length;
     setText($("episodes-count"), `${episodes.open} open${others ? `, ${others} for others` : ""}`);
     const shown = [...episodes.unread.map(name => ({unread: name})), ...ours];
-    fill($("episodes-list"), shown.length ? shown : [null], one => one ? one.episode ?? one.unread : "none", one => !one ? make("li", {class: "dim"}, "No alert so far.")
+    fill($("episodes-list"), shown.length ? shown : [null], one => one ? one.episode ?? one.unread : `none ${others}`, one => !one ? make("li", {class: "dim"}, others ? "No alert for this view; Everyone has the others." : "No alert so far.")
       : one.unread ? make("li", {}, make("span", {class: "tag warning"}, "open"), `${one.unread}: opened before what this page has read.`, ...actionsOf(one.unread))
       : episode(one));
   },
@@ -121,7 +94,7 @@ const show = {
   versions(versions) {
     state.versions = versions;
     $("versions-head").replaceChildren(heads("Generation", "What made it", "Shard", ">Had learned", "Since (event time)"));
-    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text), String(one.shard), number(isThere(one.learned) ? count(one.learned) : "-"), `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`));
+    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text), String(one.shard), number(isThere(one.learned) ? count(one.learned) : "-"), make("td", {class: "when"}, `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`)));
   },
 
   kpis(kpis) {
@@ -136,7 +109,7 @@ const show = {
     setText($("kpi-spans-caption"), `By ${span(kpi.span_ms)} of event time${bounds.length ? `; ${bounds.join(", ")}${kpi.judged ? "" : " of each shard"}` : ""}`);
     const cells = one => parts.map(part => number(one[part][0] ? money(one[part][1], unit) : "-"));
     $("kpi-spans-head").replaceChildren(heads("From", ...parts.map(part => `>${BRIEF[part]}`), "Labels"));
-    fill($("kpi-spans"), [...kpi.spans].reverse(), one => String(one.start_ms), one => row(shownTime(one.start_ms).slice(0, kpi.span_ms % 86400e3 ? 16 : 10), ...cells(one), one.ended ? "all in" : "still to come"));
+    fill($("kpi-spans"), [...kpi.spans].reverse(), one => String(one.start_ms), one => row(shownTime(one.start_ms).slice(0, kpi.span_ms % 86400e3 ? 16 : 10), ...cells(one), !one.ended ? "still to come" : one.waiting[0] ? "judged; some still to come" : "all in"));
     $("kpi-by").hidden = !kpi.segments.length;
     setText($("kpi-by-title"), `By ${words(kpi.by)}`);
     $("kpi-segments-head").replaceChildren(heads(words(kpi.by), ...parts.map(part => `>${BRIEF[part]}`), ">Labels"));
@@ -175,11 +148,41 @@ function showWorkers() {
     const held = owner.get(Number(cell.dataset.owner));
     setText(cell, held ? names.get(held.name) : workers.first.length && workers.whole ? "none" : "unknown");
   }
-  fill($("workers-list"), workers.first, one => one.name, one => make("li", {class: one.gone_ms === null ? "" : "past"},
-    make("span", {class: `tag ${one.gone_ms === null ? "good" : "critical"}`}, one.gone_ms === null ? "at work" : "gone"),
+  const old = state.lost !== null || state.numbers?.events_s === null;  // what is known of workers is from before
+  fill($("workers-list"), workers.first, one => `${one.name}${old}`, one => make("li", {class: one.gone_ms === null ? "" : "past"},
+    make("span", {class: `tag ${one.gone_ms !== null ? "critical" : old ? "over" : "good"}`}, one.gone_ms !== null ? "gone" : old ? "unknown now" : "at work"),
     `${names.get(one.name)} on ${one.host}: `, one.gone_ms !== null ? `gone since ${moment(one.gone_ms)}` : one.shards.length ? `shard${one.shards.length > 1 ? "s" : ""} ${one.shards.join(", ")}` : "a standby, without a shard",
     make("div", {class: "meta"}, one.name)));
-  if (state.numbers) show.numbers(state.numbers);
+  if (state.numbers) showFigures();
+}
+
+function showFigures() {
+  const {numbers} = state;
+  const lag = numbers.lag, topics = state.about.topics ?? {}, labelled = state.about.labelled, delay = numbers.delay_ms;
+  const behind = topic => lag === null ? "unknown" : known(lag[topic] ?? 0);
+  const shards = state.shards ?? [], workers = state.workers ?? {known: false, whole: true, first: []}, kpi = (state.kpis ?? [])[0];
+  const fullest = shards.filter(one => isThere(one.full)).sort((a, b) => b.full - a.full)[0];
+  const here = workers.first.filter(one => one.gone_ms === null).length;
+  const generations = [...new Set(shards.filter(one => one.version).map(one => one.version.split(".")[0]))];
+  const waiting = kpi ? kpi.total.waiting : null;
+  const every = {
+    events: ["Events a second", known(numbers.events_s), `${count(numbers.scored)} scored in all`],
+    labels: labelled && ["Labels a second", known(numbers.labels_s), `${count(numbers.learned)} learned in all`],
+    lag: ["Records to read", lag === null ? "unknown" : known(Object.values(lag).reduce((sum, one) => sum + one, 0)), lag !== null && topics.labels ? `events ${behind(topics.events)}, labels ${behind(topics.labels)}` : ""],
+    full: ["Fullest shard", fullest ? percent(fullest.full) : "no data", fullest ? `shard ${fullest.number}; at 100% it falls behind` : "known after 5 seconds"],
+    workers: ["Workers", !workers.known ? "unknown" : workers.whole ? String(here) : "1 or more", workers.whole ? `for ${counted(shards.length, "shard")}` : "the broker does not name others"],
+    coverage: labelled && ["Label coverage", numbers.coverage === null ? "no data" : percent(numbers.coverage), numbers.coverage === null ? "no wait is over yet" : "of events whose wait is over"],
+    delay: labelled && ["Label delay", isThere(delay["0.5"]) ? span(delay["0.5"]) : "no data", delay["0.9"] ? `half are faster; 9 of 10 within ${span(delay["0.9"])}` : ""],
+    waiting: labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
+    model: ["Model generation", generations.join(", ") || "no data", generations.length > 1 ? "shards differ" : ""],
+    held: state.about.holds && ["Held to decide", known(numbers.held), ""],
+    kpi: kpi && [`${words(kpi.name)}, known`, money(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
+    estimate: kpi && [`${words(kpi.name)}, estimated`, money(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
+    time: ["Event time", numbers.watermark_ms === null ? "no data" : clock(numbers.watermark_ms), numbers.watermark_ms === null ? "" : shownTime(numbers.watermark_ms).slice(0, 10)],
+  };
+  const figures = FIGURES[state.role ?? "everyone"].map(name => every[name]).filter(Boolean);
+  fill($("figures"), figures, one => one[0], ([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : null)));
+  tick();
 }
 
 function showServing() {
