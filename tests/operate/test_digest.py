@@ -86,7 +86,7 @@ def test_what_came_after_the_span_is_not_known_in_it() -> None:
     assert render(first, "text") == render(second, "text")
     found = gathered(chosen, made, 0, until_ms)
     assert (found.served, found.kpis["fraud_loss"].known, found.kpis["fraud_loss"].expired) == (12, 8, 0)
-    assert "fraud loss, not in that: 4 events had no label yet at the end of the span." in render(first, "text")
+    assert "fraud loss, in addition: 4 events had no label yet at the end of the span." in render(first, "text")
 
 
 @pytest.mark.parametrize("role", SECTIONS)
@@ -170,7 +170,7 @@ def test_a_changed_file_names_who_must_look() -> None:
         found.entry(0, Link(entry, ""), START_MS + number)
     assert found.changes[1].keys == ("decision.threshold",)
     lines = page_of(found, "p.yaml", "domain_expert").sections[0].lines
-    assert "The domain expert must look at a change of decision.threshold." in [line.text for line in lines]
+    assert "The domain expert should review a change of decision.threshold." in [line.text for line in lines]
     lines = page_of(found, "p.yaml", "operator").sections[0].lines
     assert not [line for line in lines if "must look" in line.text]
 

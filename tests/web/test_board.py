@@ -111,7 +111,7 @@ def test_an_acknowledged_alert_says_by_whom() -> None:
 def test_a_worker_that_is_gone_leaves_its_shard_alone() -> None:
     there = board()
     there.take_members([], NOW_MS - 2_000)
-    assert (look(there).level, look(there).text) == ("bad", "No worker runs: nothing is scored.")
+    assert (look(there).level, look(there).text) == ("bad", "No worker is running: nothing is scored.")
     assert look(there).since_ms == NOW_MS - 2_000
     there.take_members([("worker-b", "10.0.0.2", (0,))], NOW_MS)
     assert look(there).level == "good"
@@ -122,7 +122,7 @@ def test_a_shard_with_records_to_read_that_does_not_move_is_trouble() -> None:
     there = board()
     there.take_ends({0: {"events": 9}})
     assert look(there, now_ms=NOW_MS + STALLED_MS - 2_000).level == "good"
-    assert look(there, now_ms=NOW_MS + STALLED_MS).text == "Shard 0 does not move, with 4 records to read."
+    assert look(there, now_ms=NOW_MS + STALLED_MS).text == "Shard 0 is stuck, with 4 records to read."
 
 
 def test_no_new_records_is_well_and_says_so() -> None:
@@ -461,7 +461,7 @@ def test_events_without_labels_are_worth_a_word() -> None:
         labels = {"joined": min(second, 20)}
         there.take_entry(0, NOW_MS + second * 1_000, note(counts={"scored": 100 * second}, labels=labels))
     found = look(there, now_ms=NOW_MS + 90_000)
-    assert [(one.text, one.since_ms) for one in found.also] == [("Events come, and no labels.", NOW_MS + 20_000)]
+    assert [(one.text, one.since_ms) for one in found.also] == [("Events arrive, but no labels.", NOW_MS + 20_000)]
 
 
 def test_a_change_of_the_model_is_no_good_news() -> None:

@@ -79,13 +79,13 @@ def _lead(card: Card) -> str:
 
 def _warnings(card: Card) -> Iterator[str]:
     if not card.whole:
-        yield "The topics have lost their beginning: figures are of what is left."
+        yield "The beginning of the topics has been deleted: the figures cover what is left."
     if card.labels.coverage is not None and card.labels.coverage < 0.5:
         yield f"Only {percent(card.labels.coverage)} of the events whose wait is over got a label."
     still = [trouble for trouble in card.troubles if trouble.state == "open"]
     if still:
         alerts = "1 alert is" if len(still) == 1 else f"{len(still):,} alerts are"
-        yield f"{alerts} still open: see the known troubles."
+        yield f"{alerts} still open: see the known problems."
 
 
 def _sections(card: Card, pipeline: Pipeline) -> Iterator[Section]:
@@ -171,9 +171,9 @@ def _kpi(kpi: KpiFigure) -> Iterator[str]:
     known = f"{money(kpi.known, kpi.unit)} known, from {kpi.known_events:,} events with a label"
     yield f"{known} ({kinds})." if kinds else f"{known}."
     if kpi.assumed_events:
-        yield f"Not in that: {money(kpi.assumed, kpi.unit)} by {kpi.assumed_events:,} labels that were assumed."
+        yield f"In addition, {money(kpi.assumed, kpi.unit)} from {kpi.assumed_events:,} assumed labels."
     if kpi.expired_events:
-        text = f"Not in that: {kpi.expired_events:,} events never got a label"
+        text = f"In addition, {kpi.expired_events:,} events never got a label"
         estimate = kpi.expired_estimate
         yield f"{text}." if estimate is None else f"{text}; {money(estimate, kpi.unit)} is estimated for them."
     for what, bound in (("target", kpi.target), ("limit", kpi.limit)):

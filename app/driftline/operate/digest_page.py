@@ -70,7 +70,7 @@ _LOOKS: Final[tuple[tuple[str, tuple[DigestRole, ...]], ...]] = (
     ("limits", ("operator",)),
     ("delivery", ("operator",)),
 )
-"""Who must look at a change of the pipeline file, by the beginning of the key; of others, data scientists."""
+"""Who should review a change of the pipeline file, by the beginning of the key; of others, data scientists."""
 
 
 def page_of(found: Gathered, file: str, role: DigestRole | None) -> Page:
@@ -141,7 +141,7 @@ class _Words:
         found = self._found
         for episode in found.open.values():
             if not episode.acknowledged and self._concerns(episode.audience):
-                text = f"{episode.sentence} Open, and no one has taken it up: driftline control -p {self._file} "
+                text = f"{episode.sentence} Open and not acknowledged: driftline control -p {self._file} "
                 yield Line(text + f"acknowledge {episode.episode}", _when(episode.time_ms), grave=True)
         if found.waiting:
             count = len(found.waiting)
@@ -152,7 +152,7 @@ class _Words:
             for who in sorted({one for key in change.keys for one in _looks(key)}):
                 if self._role in (None, who) and change.shard == 0:
                     keys = ", ".join(key for key in change.keys if who in _looks(key))
-                    yield Line(f"The {who.replace('_', ' ')} must look at a change of {keys}.", _when(change.time_ms))
+                    yield Line(f"The {who.replace('_', ' ')} should review a change of {keys}.", _when(change.time_ms))
 
     def _kpi(self) -> Iterator[Line]:
         for name, made in self._found.kpis.items():
@@ -178,14 +178,14 @@ class _Words:
         found = self._found
         if made.assumed:
             amount = money(made.assumed_total / MICRO, unit)
-            yield Line(f"{shown}, not in that: {amount} by {made.assumed:,} labels that were assumed.")
+            yield Line(f"{shown}, in addition: {amount} from {made.assumed:,} assumed labels.")
         if made.expired:
             amount = f"; {money(made.expired_total / MICRO, unit)} is estimated for {made.modelled:,} of them"
-            text = f"{shown}, not in that: {made.expired:,} events never got a label"
+            text = f"{shown}, in addition: {made.expired:,} events never got a label"
             yield Line(text + (f"{amount}." if made.modelled else "."))
         waiting = found.served - made.known - made.assumed - made.expired
         if waiting > 0 and found.pipeline.label is not None and found.pipeline.label.labels_max == 1:
-            yield Line(f"{shown}, not in that: {waiting:,} events had no label yet at the end of the span.")
+            yield Line(f"{shown}, in addition: {waiting:,} events had no label yet at the end of the span.")
         if made.lacking:
             yield Line(f"{shown}: {made.lacking:,} events have no usable amount and are counted as 0.")
 

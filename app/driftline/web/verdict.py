@@ -90,8 +90,8 @@ _RANK: dict[Level, int] = {"bad": 0, "waiting": 1, "warning": 2, "good": 3}
 
 def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     if situation.away_ms is not None:
-        text = "Kafka does not answer. Nothing is scored until it does, and nothing is lost; what is below is old."
-        step = Step("Bring Kafka or the network back; the workers go on by themselves.", "kafka-unavailable")
+        text = "Kafka does not answer. Nothing is scored until it does, and nothing is lost; the figures below are old."
+        step = Step("Bring Kafka or the network back; the workers resume by themselves.", "kafka-unavailable")
         yield Finding("bad", text, situation.away_ms, "workers", step)
     elif situation.trouble:
         yield Finding("bad", f"The topics cannot be read: {situation.trouble}", None, "workers")
@@ -106,7 +106,7 @@ def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     yield from _shards(board, situation.now_ms)
     if board.reviews:
         waiting = f"{len(board.reviews):,} prediction{'s wait' if len(board.reviews) > 1 else ' waits'}"
-        step = Step("Decide about the predictions that wait, before their deadline does.", "reviews-wait")
+        step = Step("Decide on the held predictions before their deadline.", "reviews-wait")
         yield Finding("warning", f"{waiting} for a decision.", None, "reviews", step)
 
 
@@ -119,16 +119,16 @@ def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
         owned = {number for one in here for number in one.shards}
         alone = [number for number in board.shards if number not in owned]
         if not here:
-            text, step = "No worker runs: nothing is scored.", Step("Start a worker.", "no-worker")
+            text, step = "No worker is running: nothing is scored.", Step("Start a worker.", "no-worker")
             yield Finding("bad", text, max(gone, default=None), "workers", step)
         elif alone:
             text = f"{_named(alone)} no worker: {'their' if len(alone) > 1 else 'its'} events wait."
-            step = Step("Wait a minute for another worker to take over; else start one.", "no-worker")
+            step = Step("Wait a minute for another worker to take over; otherwise, start one.", "no-worker")
             yield Finding("bad", text, max(gone, default=None), "workers", step)
     for shard in board.shards.values():
         behind = sum(shard.behind.values())
         if behind and shard.moved_ms and now_ms - shard.moved_ms > STALLED_MS:
-            text = f"Shard {shard.number} does not move, with {behind:,} records to read."
+            text = f"Shard {shard.number} is stuck, with {behind:,} records to read."
             step = Step("Look at the log of its worker, and at `/health/ready`.", "worker-not-ready")
             yield Finding("bad", text, shard.moved_ms, "workers", step)
 
@@ -174,7 +174,7 @@ def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
             step = Step("Give its worker a core of its own, or simplify the model.", "shard-full")
             yield Finding("warning", text, None, "workers", step)
         if note.frozen:
-            text, step = f"Shard {shard.number} is frozen: it scores and does not learn.", _UNFREEZE
+            text, step = f"Shard {shard.number} is frozen: it scores, but does not learn.", _UNFREEZE
             yield Finding("warning", text, None, "workers", step)
         if note.learning is not None and note.learning.held:
             text = f"{note.learning.held:,} labels of shard {shard.number} are held back from learning."
@@ -200,4 +200,4 @@ def _quiet(shards: Sequence[Shard], now_ms: int) -> Iterator[Finding]:
     labelled_ms = max((one.labelled_ms for one in shards), default=0)
     scored = any(one.rates(now_ms)[0] for one in shards)
     if scored and labelled_ms and now_ms - labelled_ms > QUIET_MS:
-        yield Finding("good", "Events come, and no labels.", labelled_ms, "labels")
+        yield Finding("good", "Events arrive, but no labels.", labelled_ms, "labels")

@@ -221,7 +221,7 @@ def guard_sign(pipeline: Pipeline, trip: Trip, served: str, tripped: int, count:
         case "untrained":
             what = f"The model of {name} has learned {limit + excess:,.0f} labels, fewer than {limit:,.0f}"
         case "unfamiliar":
-            what = f"An event of {name} is unlike all that its model has learned from, in {trip.feature}"
+            what = f"An event of {name} is unlike anything that its model has learned from, in {trip.feature}"
         case "share":
             share = percent(limit + excess)
             what = f"{share} of the latest predictions of {name} are positive, more than {percent(limit)}"
@@ -255,10 +255,10 @@ def level_sign(pipeline: Pipeline, series: Sequence[FeatureValue], times: float,
     fields = () if form is None else form.by
     named = ", ".join(f"{field} {value}" for field, value in zip(fields, series, strict=False)) or "the series"
     far = f"{plain(times)} times as large as" if times > 1 else f"{plain(1 / times)} times smaller than"
-    more = f" {count:,} series are so." if count > 1 else ""
+    more = f" {count:,} series are like this." if count > 1 else ""
     sentence = (
         f"Observations of {name} ({named}) have been {far} their level for a while, as if in another unit.{more} "
-        "Forecasts keep to the old level until the data is mended, or someone says that it is right."
+        "Forecasts keep to the old level until the data is fixed, or someone confirms the new level."
     )
     evidence: dict[str, object] = {
         "signal": "level", "series": list(series), "times": times, "count": count, "limit": _settle_ratio(pipeline),

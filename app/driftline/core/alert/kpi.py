@@ -40,5 +40,5 @@ def kpi_sign(pipeline: Pipeline, found: Judged) -> Sign:
         "signal": found.name, "bound": found.passed, "value": found.total, "limit": found.bound, "unit": form.unit,
         "start_ms": found.start_ms, "span_ms": form.span_ms, "count": found.known, "waiting": found.waiting,
     }  # fmt: skip
-    calm = f"The {name} of {pipeline.name} has kept within its {found.passed}"
+    calm = f"The {name} of {pipeline.name} has stayed within its {found.passed}"
     return Condition.KPI.sign("critical" if found.passed == "limit" else "warning", sentence, calm, evidence)

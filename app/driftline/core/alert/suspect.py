@@ -141,7 +141,7 @@ def suspect_sign(pipeline: Pipeline, burst: Burst) -> Sign:
 def _done(pipeline: Pipeline, burst: Burst) -> str:
     form = pipeline.quarantine
     if form is None or form.action != "hold":
-        return "They are learned all the same."
+        return "They are learned anyway."
     return f"They are not learned until someone decides, or until {written(burst.deadline_ms)}."
 
 
@@ -156,11 +156,11 @@ def _evidence(burst: Burst) -> str:
         fault.append(f"{percent(burst.share)} come from {burst.where}")
     if burst.sure is not None and burst.unsure is not None:
         if burst.sure >= burst.unsure / 2:
-            fault.append("sure predictions are contradicted like unsure ones")
+            fault.append("confident predictions are contradicted as often as unsure ones")
         else:
             change.append("mostly unsure predictions are contradicted")
-    parts = [f"For a fault of the labels: {', '.join(fault)}." if fault else ""]
-    parts.append(f"For a changed world: {', '.join(change)}." if change else "")
+    parts = [f"Evidence for faulty labels: {', '.join(fault)}." if fault else ""]
+    parts.append(f"Evidence for a real change: {', '.join(change)}." if change else "")
     return " ".join(part for part in parts if part)
 
 
