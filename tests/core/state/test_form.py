@@ -21,7 +21,8 @@ from driftline.core.guard.quarantine import Pair, Seen
 from driftline.core.pickle.allowlist import OWN
 from driftline.core.river.ahead import Ahead
 from driftline.core.state.form import attributes
-from driftline.core.state.freeze import KEPT, dump, load
+from driftline.core.state.freeze import KEPT, dump, dump_model, load
+from driftline.core.state.model_file import UnfitError, model_of
 from driftline.engine.note import note_of
 from driftline.engine.trial import check_works
 from tests.support.lived import Life, pipelines
@@ -186,6 +187,27 @@ def test_what_has_not_is_refused(name: str, lived: dict[str, bytes]) -> None:
     change(shard)
     with pytest.raises(SnapshotError):
         check_works(load(PIPELINES[kind], 0, dump(shard)))
+
+
+OF_MODELS = (
+    "fewer models than horizons", "an item in no row", "rows of less than their width", "items let go that are a text",
+    "popularity without a bound", "rewards that are texts", "another model within",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_a_model_file_whose_model_has_not_is_refused(name: str, lived: dict[str, bytes]) -> None:
+    kind, change = HOSTILE[name]
+    shard = load(PIPELINES[kind], 0, lived[kind])
+    change(shard)
+    with pytest.raises(UnfitError):
+        model_of(PIPELINES[kind], dump_model(shard.learner.model))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_model_file_of_ours_has_it(name: str, lived: dict[str, bytes]) -> None:
+    model = load(PIPELINES[name], 0, lived[name]).learner.model
+    assert type(model_of(PIPELINES[name], dump_model(model))) is type(model)
 
 
 # -- any part, by chance

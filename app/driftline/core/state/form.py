@@ -49,6 +49,7 @@ from driftline.core.output import Prediction
 from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import Chunk, FeatureValue, LabelValue
 from driftline.core.river.ahead import Direct, PerSeries
+from driftline.core.river.building import last_step
 from driftline.core.river.items import LinearItems, Popularity
 from driftline.core.river.seasonal import BATCH_MAX, COLUMNS_MAX, SeasonalNaive, SeasonalRegression
 from driftline.core.shard.command import Commands
@@ -239,6 +240,22 @@ def conform(value: Any, form: Any, like: Any = None, path: Path = ()) -> None:
         _conform_tuple(value, get_args(form), like, path)
     else:
         _conform_container(value, origin, get_args(form), like, path)
+
+
+def conform_model(model: Any, own: Any, name: str) -> None:
+    """Hold a model to its form, as far as it is of our own making.
+
+    Args:
+        own: the pipeline's, untrained.
+        name: what it is called in an error.
+
+    Raises:
+        UnsoundError: it is not of it.
+    """
+    if attributes(type(own)) is not None:
+        conform(model, type(own), own, (name,))
+    if isinstance(own, Recommender) and attributes(type(last := last_step(own.model))) is not None:
+        conform(last_step(model.model), type(last), last, (name,))
 
 
 def unsound(path: Path, value: object) -> UnsoundError:

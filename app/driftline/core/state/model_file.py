@@ -20,6 +20,7 @@ from driftline.core.model.learner import Learner
 from driftline.core.pickle.writer import check_depth
 from driftline.core.pipeline import Pipeline, read_pipeline
 from driftline.core.state.adopt import refused_keys
+from driftline.core.state.form import conform_model
 from driftline.core.state.freeze import load_model
 from driftline.core.state.likeness import unlikeness
 
@@ -140,6 +141,7 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
     try:
         if other := unlikeness(model, learner.model):
             raise UnfitError(f"the file holds a model that {other}; train it again")
+        conform_model(model, learner.model, "model")
         learner.install(model)
         check_depth(learner.model)
     except UnfitError:

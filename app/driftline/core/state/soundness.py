@@ -25,11 +25,9 @@ from driftline.core.metric.kpi import SEGMENTS_MAX, SPANS_MAX, Kpi, Span
 from driftline.core.notation import is_factory
 from driftline.core.output import Decision, Stakes
 from driftline.core.place import OWN
-from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import LabelValue
-from driftline.core.river.building import last_step
 from driftline.core.shard.state import Shard
-from driftline.core.state.form import Count, UnsoundError, attributes, conform
+from driftline.core.state.form import Count, UnsoundError, conform, conform_model
 from driftline.core.state.freeze import load_model
 
 TURN: Final = 1_000  # events or keys between two pauses
@@ -97,15 +95,7 @@ def _formed(shard: Shard) -> Generator[None, None, None]:
         models["background model"] = background.model
     for name, model in models.items():
         yield
-        _conform_model(model, own, name)
-
-
-def _conform_model(model: Any, own: Any, name: str) -> None:
-    """Look at the form of a model, as far as it is of our own making."""
-    if attributes(type(own)) is not None:
-        conform(model, type(own), own, (name,))
-    if isinstance(own, Recommender) and attributes(type(last := last_step(own.model))) is not None:
-        conform(last_step(model.model), type(last), last, (name,))
+        conform_model(model, own, name)
 
 
 def _fits_series(shard: Shard) -> Callable[[list[Any]], bool]:
