@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all benchmarks, or the ones named. `make bench` is the same."""
+"""`python -m benchmarks`: all benchmarks but the profile, or the ones named. `make bench` is the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import backtest, case, latency, snapshot, throughput
+from benchmarks import backtest, case, latency, profile, snapshot, throughput
 
-BENCHMARKS = ("throughput", "history", "latency", "backtest", "snapshot")
+BENCHMARKS = ("throughput", "mixed", "history", "latency", "backtest", "snapshot", "profile")
+KINDS: dict[str, case.Kind] = {"throughput": "numbers", "mixed": "mixed", "history": "history"}
 
 
 @click.command()
@@ -24,6 +25,7 @@ BENCHMARKS = ("throughput", "history", "latency", "backtest", "snapshot")
 @click.option("--shards", default=case.SHARDS, show_default=True, help="Shards of Driftline, for throughput.")
 @click.option("--events", default=500, show_default=True, help="Events whose latency is measured, of each.")
 @click.option("--pending", default=1_000_000, show_default=True, help="Events that wait at once, for snapshots.")
+@click.option("--model", type=click.Choice(list(KINDS)), default="throughput", show_default=True, help="For profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def main(
     names: tuple[str, ...],
@@ -33,25 +35,31 @@ def main(
     shards: int,
     events: int,
     pending: int,
+    model: str,
     as_json: bool,
 ) -> None:
     """Measure Driftline against plain loops, on a real Kafka of its own (Java 17 or later, Maven once)."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new Kafka has much to say
     console = Console(quiet=as_json)
     document: dict[str, Any] = {}
-    report: throughput.Report | latency.Report | backtest.Report | snapshot.Report
-    for name in names or BENCHMARKS:
+    report: throughput.Report | profile.Report | latency.Report | backtest.Report | snapshot.Report
+    for name in names or BENCHMARKS[:-1]:
         with console.status(name) as status:
-            if name in ("throughput", "history"):
+            if name in KINDS:
                 report = throughput.measure(
                     rounds,
                     pairs,
                     agent_pairs,
                     lambda text: _say(console, status, text),
                     shards=shards,
-                    history=name == "history",
+                    kind=KINDS[name],
                 )
                 tables = throughput.tables(report)
+            elif name == "profile":
+                report = profile.measure(
+                    pairs, lambda text: _say(console, status, text), shards=shards, kind=KINDS[model]
+                )
+                tables = profile.tables(report)
             elif name == "backtest":
                 report = backtest.measure(rounds, lambda text: _say(console, status, text))
                 tables = backtest.tables(report)

@@ -18,6 +18,7 @@ from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
 from benchmarks import case
+from benchmarks.case import Kind
 from benchmarks.contender.past import Past
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
@@ -31,7 +32,7 @@ def inputs(pairs: int, *, history: bool) -> list[Source]:
     """Events and labels in order of time."""
     topics = case.pipeline("cost").topics
     made: list[Source] = []
-    for number, sample in enumerate(case.samples(pairs, history=history)):
+    for number, sample in enumerate(case.samples(pairs, kind=_kind(history=history))):
         key, label_ms = b"%d" % number, sample.time_ms + case.LABEL_DELAY_MS
         label = orjson.dumps({"id": number, "label": sample.label})
         made.append(Source(topics.events, 0, number, sample.time_ms, key, orjson.dumps(sample.event)))
@@ -41,7 +42,7 @@ def inputs(pairs: int, *, history: bool) -> list[Source]:
 
 def driftline(sources: Sequence[Source], *, history: bool) -> int:
     """Fold them, slice by slice; returns how many labels joined."""
-    pipeline = case.pipeline("cost", history=history)
+    pipeline = case.pipeline("cost", kind=_kind(history=history))
     shard = Shard(pipeline, 0)
     folder = Folder(shard, dict.fromkeys((pipeline.topics.events, pipeline.topics.labels or ""), 0))
     for begin in range(0, len(sources), SLICE):
@@ -75,6 +76,10 @@ def bare(sources: Sequence[Source], *, history: bool) -> int:
         model.learn_one(features, bool(document["label"]))
         learned += 1
     return learned
+
+
+def _kind(*, history: bool) -> Kind:
+    return "history" if history else "numbers"
 
 
 def cost_us(run: Callable[..., int], sources: Sequence[Source], *, history: bool) -> float:

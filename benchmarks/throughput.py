@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.table import Table
 
 from benchmarks import case, machine
+from benchmarks.case import Kind
 from driftline.config import Settings, load_settings
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker import kafka
@@ -85,7 +86,7 @@ def measure(
     say: Callable[[str], None],
     *,
     shards: int = case.SHARDS,
-    history: bool = False,
+    kind: Kind = "numbers",
 ) -> Report:
     """Run it all on a Kafka of its own.
 
@@ -94,14 +95,14 @@ def measure(
         agent_pairs: the same for the Faust app, which is slow.
         say: told of each step.
         shards: of Driftline.
-        history: with six history features, against a bare loop that computes them by hand; without the Faust app.
+        kind: of the pipeline; the Faust app runs `numbers` only. With `history` the bare loop computes them by hand.
 
     Raises:
         RuntimeError: a contender failed, or did not score and learn all.
     """
     core, broker_core = machine.split_cores()
-    contenders = CONTENDERS[:2] if history else CONTENDERS
-    chosen = partial(case.pipeline, history=history)
+    contenders = CONTENDERS if kind == "numbers" else CONTENDERS[:2]
+    chosen = partial(case.pipeline, kind=kind)
     say("starting Kafka")
     with kafka.start(partitions=case.PARTITIONS) as broker:
         settings = load_settings({}, {"bootstrap": broker.bootstrap})
@@ -109,14 +110,14 @@ def measure(
         inputs = {}
         for count in {pairs, agent_pairs} if "agent" in contenders else {pairs}:
             say(f"producing {count:,} events with their labels")
-            inputs[count] = asyncio.run(_produce(settings, chosen(f"input{count}-{stamp}"), count))
+            inputs[count] = asyncio.run(produce(settings, chosen(f"input{count}-{stamp}"), count, kind))
         runs = []
         for number in range(1, rounds + 1):
             for place in range(len(contenders)):
                 contender = contenders[(place + number - 1) % len(contenders)]
                 count = agent_pairs if contender == "agent" else pairs
                 name = f"{contender}-{stamp}-{number}"
-                found = _run(settings, contender, chosen(name, *inputs[count]), count, core, shards, history)
+                found = timed(settings, contender, chosen(name, *inputs[count]), count, core, shards, kind)
                 wall_s, cpu_s, held_s = found["wall_s"], found["cpu_s"], found["held_s"]
                 run = Run(contender, number, count, count / wall_s, cpu_s / count * 1e6, held_s / wall_s)
                 say(f"round {number}: {NAMES[contender]}: {run.rate:,.0f} pairs/s")
@@ -127,7 +128,7 @@ def measure(
         "broker_core": broker_core,
         "partitions": case.PARTITIONS,
         "shards": shards,
-        "model": case.MODEL,
+        "model": chosen("any").model,
         "features": len(chosen("any").event.features),
         "metrics": list(case.METRICS),
         "drift": [watch.detector for watch in case.pipeline("any").drift.error],
@@ -180,22 +181,32 @@ def tables(report: Report) -> list[Table]:
     return [rates, compared]
 
 
-async def _produce(settings: Settings, chosen: Pipeline, count: int) -> tuple[str, str]:
+async def produce(settings: Settings, chosen: Pipeline, count: int, kind: Kind) -> tuple[str, str]:
     """Write the inputs; returns the events' and the labels' topic."""
     await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1)
-    fed = await RowSender(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(
-        case.samples(count, history=bool(chosen.event.context))
-    )
+    fed = await RowSender(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count, kind=kind))
     if (fed.events, fed.labels) != (count, count):
         raise RuntimeError(f"produced {fed.events} events and {fed.labels} labels, not {count} of each")
     assert chosen.topics.labels is not None  # this pipeline has labels
     return chosen.topics.events, chosen.topics.labels
 
 
-def _run(
-    settings: Settings, contender: str, chosen: Pipeline, count: int, core: int | None, shards: int, history: bool
+def timed(
+    settings: Settings,
+    contender: str,
+    chosen: Pipeline,
+    count: int,
+    core: int | None,
+    shards: int,
+    kind: Kind,
+    *,
+    profile: str | None = None,
 ) -> dict[str, Any]:
-    """Run one contender, and see for ourselves that it scored and learned all."""
+    """Run one contender, and see for ourselves that it scored and learned all.
+
+    Args:
+        profile: a file for the profile of Driftline.
+    """
     scores = chosen.topics.scores
     asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=shards, retention_ms=-1))
     asked = {
@@ -203,11 +214,12 @@ def _run(
         "name": chosen.name,
         "events": chosen.topics.events,
         "labels": chosen.topics.labels,
-        "history": history,
+        "kind": kind,
         "scores": scores,
         "pairs": count,
         "partitions": case.PARTITIONS,
         "core": core,
+        "profile": profile,
     }
     found = machine.run(contender, asked, TIMEOUT_S)
     readable = asyncio.run(_scored(settings, scores))

@@ -11,22 +11,33 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from river.compose import Select, TransformerUnion
 from river.linear_model import LogisticRegression
-from river.preprocessing import StandardScaler
+from river.optim import AdaGrad
+from river.preprocessing import FeatureHasher, OneHotEncoder, StandardScaler
 
-from benchmarks.case import FEATURES
+from benchmarks import case
 from benchmarks.contender.past import Past
 from benchmarks.contender.stopwatch import Stopwatch, options
 from benchmarks.machine import pin
 
 
+def _model(kind: str) -> Any:
+    if kind != "mixed":
+        return StandardScaler() | LogisticRegression()
+    numbers, columns = Select(*case.NUMBERS) | StandardScaler(), Select(*case.COLUMNS) | OneHotEncoder(drop_zeros=True)
+    hashed = Select("merchant") | FeatureHasher(n_features=1024, seed=1)
+    return TransformerUnion(numbers, columns, hashed) | LogisticRegression(optimizer=AdaGrad(0.1))
+
+
 async def run(asked: dict[str, Any]) -> None:
     watch = Stopwatch()
-    model = StandardScaler() | LogisticRegression()
-    waiting: dict[int, dict[str, float]] = {}
+    kind = asked.get("kind", "numbers")
+    model, names = _model(kind), case.pipeline("any", kind=kind).event.features if kind == "mixed" else case.FEATURES
+    waiting: dict[int, dict[str, Any]] = {}
     early: dict[int, bool] = {}
     cards: dict[int, int] = {}
-    past = Past() if asked.get("history") else None
+    past = Past() if kind == "history" else None
     scored = learned = 0
     consumer = AIOKafkaConsumer(
         asked["events"],
@@ -56,7 +67,7 @@ async def run(asked: dict[str, Any]) -> None:
             for record in records:
                 document = orjson.loads(record.value)
                 event_id = document["id"]
-                features = {name: document[name] for name in FEATURES}
+                features = {name: document[name] for name in names}
                 if past is not None:
                     past.complete(features, document["card"], record.timestamp)
                     cards[event_id] = document["card"]

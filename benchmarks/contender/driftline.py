@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import cProfile
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,9 +46,30 @@ class _Broker(KafkaBroker):
         return _Feed(super().feed(), self._watch)
 
 
+class _Profiler(Stopwatch):
+    """Profiles what is timed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._profile: cProfile.Profile | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        if self._profile is None:
+            self._profile = cProfile.Profile(time.process_time)
+            self._profile.enable()
+
+    def end(self) -> None:
+        super().end()
+        if self._profile is not None:
+            self._profile.disable()
+            self._profile.dump_stats(self._path)
+
+
 async def run(asked: dict[str, Any]) -> None:
-    watch = Stopwatch()
-    chosen = pipeline(asked["name"], asked["events"], asked["labels"], history=asked.get("history", False))
+    watch = _Profiler(asked["profile"]) if asked.get("profile") else Stopwatch()
+    chosen = pipeline(asked["name"], asked["events"], asked["labels"], kind=asked.get("kind", "numbers"))
     settings = load_settings({}, {"bootstrap": asked["bootstrap"]})
     worker = Worker(_Broker(watch, chosen, settings), chosen)
     working = asyncio.create_task(worker.run())
