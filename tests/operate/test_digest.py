@@ -19,6 +19,7 @@ from driftline.core.output import Outcome, Output
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, Label, Source, Tick
 from driftline.core.shard.state import Shard
+from driftline.core.timestamp import parse_time
 from driftline.operate.digest import Gathered
 from driftline.operate.digest_page import SECTIONS, Format, page_of, render
 from tests.support.folding import step
@@ -195,3 +196,11 @@ def test_an_email_is_a_message_that_mail_programs_read() -> None:
     assert html.get_content().rstrip("\n") == render(page, "html").rstrip("\n")
     assert render(page, "email").isascii()
     assert max(map(len, render(page, "email").splitlines())) < 200
+
+
+def test_the_command_of_the_metrics_names_the_span_to_the_millisecond() -> None:
+    chosen, _, made = lived()
+    page = page_of(gathered(chosen, made, START_MS, START_MS + 7), "p.yaml", "data_scientist")
+    words = shlex.split(next(one for one in page.sections if one.title == "Metrics").command)
+    times = [parse_time(words[words.index(option) + 1]) for option in ("--from", "--to")]
+    assert times == [START_MS, START_MS + 7]

@@ -142,7 +142,7 @@ def _labels(card: Card) -> Iterator[str]:
 
 
 def _judged(card: Card) -> str:
-    return f"Of {card.labelled:,} events with a label, {card.answered:,} of them with a prediction."
+    return f"Over {card.labelled:,} events with a label, of which {card.answered:,} have a prediction."
 
 
 def _metrics(card: Card, pipeline: Pipeline) -> Table:

@@ -117,7 +117,7 @@ class _Words:
 
     def _backtest(self) -> str:
         """It counts labels that came after the span as well."""
-        since, until = (written(time_ms) for time_ms in (self._found.since_ms, self._found.until_ms))
+        since, until = (_exact(time_ms) for time_ms in (self._found.since_ms, self._found.until_ms))
         return f"driftline backtest -p {self._file} --against live --from {since} --to {until}"
 
     def _sums(self) -> str:
@@ -266,6 +266,11 @@ _GUARDED: Final = {
 def _looks(key: str) -> tuple[DigestRole, ...]:
     head = key.partition(".")[0]
     return next((who for name, who in _LOOKS if name == head), ("data_scientist",))
+
+
+def _exact(time_ms: int) -> str:
+    """A time as options take it, to the millisecond."""
+    return f"{written(time_ms, '%Y-%m-%dT%H:%M:%S')}.{time_ms % 1000:03d}Z"
 
 
 def _when(time_ms: int | None) -> str:
