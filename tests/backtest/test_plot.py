@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from driftline.backtest import plot
 from driftline.backtest.plot import readable_span
+from driftline.backtest.trace import Point, Trace
 
 
 def test_lines_of_one_size_keep_the_whole_axis() -> None:
@@ -33,3 +37,15 @@ def test_a_first_block_before_anything_was_learned_is_cut() -> None:
 
 def test_two_lines_far_apart_are_both_shown_where_neither_is_out_of_all_measure() -> None:
     assert readable_span([[0.2, 0.3, 0.25], [0.8, 0.9, 0.7]]) is None
+
+
+def test_intervals_are_drawn_stretch_by_stretch() -> None:
+    """An area over observations without an interval would be drawn across them."""
+    known = [(1.0, 2.0), (1.5, 2.5), (None, None), (None, None), (3.0, 4.0)]
+    points = [Point(1_000 * n, 2.0, 2.0, low, high, None) for n, (low, high) in enumerate(known)]
+    one = SimpleNamespace(traces=[Trace("a", points)], horizons=[1])
+    report = SimpleNamespace(source=SimpleNamespace(counted=False))
+    figure = plot.forecasts(report, one, 0)  # type: ignore[arg-type]  # what it reads of a report
+    areas = [(list(trace.x), list(trace.y)) for trace in figure.data if trace.fill == "tonexty"]
+    assert [edge for _, edge in areas] == [[2.0, 2.5], [4.0]]
+    assert [len(times) for times, _ in areas] == [2, 1]

@@ -213,7 +213,11 @@ def _alone(report: Report) -> _Verdict:
         return _Verdict("", Markup("; ").join(scored), advice)
     only = plot.told_first(report)
     metrics = ", ".join(f"{name} {number(only.metrics.get(name))}" for name in headline(report))
+    naive, mase = only.metrics.get("NaiveMASE"), only.metrics.get("MASE")
     advice = "To see whether this beats something simple, add a second -p FILE, or --naive."
+    if naive is not None and mase is not None:
+        better = "Better" if mase < naive else "NOT better"
+        advice = f"{better} than the seasonal naive forecast, whose MASE is {number(naive)}."
     if others := [one.name for one in report.candidates if one is not only]:
         advice = f"Nothing to compare it with: no results from {', '.join(others)}."
     return _Verdict("", Markup("<b>{}</b>: {}, over {}").format(only.name, metrics, _answered(only)), advice)
@@ -313,7 +317,7 @@ def _html(figure: Figure) -> Markup:
 
 def _breakable(name: str) -> Markup:
     """A long name that may break between its words."""
-    return Markup(re.sub(r"(?<=[a-z])(?=[A-Z])", "<wbr>", escape(name)))  # noqa: S704  # escaped
+    return Markup(re.sub(r"(?<=[a-z]{2})(?=[A-Z])", "<wbr>", escape(name)))  # noqa: S704  # escaped
 
 
 def _share(share: float, digits: int = 0) -> str:

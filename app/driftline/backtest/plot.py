@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
+from itertools import groupby
 from statistics import median
 from typing import Any
 
 from plotly.graph_objects import Bar, Figure, Scatter
 
 from driftline.backtest.report import CandidateReport, Part, Report
+from driftline.backtest.trace import Point
 from driftline.core.timestamp import TIME_MAX_MS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A8A")
@@ -188,23 +190,10 @@ def forecasts(report: Report, one: CandidateReport, number: int) -> Figure:
     trace = one.traces[number]
     times = [_at(report, point.time_ms) for point in trace.points]
     figure = _figure(f"{trace.series or 'The series'}: forecast and observed", 340)
-    bounds: tuple[tuple[list[float | None], str | None], ...] = (
-        ([point.lower for point in trace.points], None),
-        ([point.upper for point in trace.points], "tonexty"),
-    )
-    for edge, fill in bounds:
-        figure.add_trace(
-            Scatter(
-                x=times,
-                y=edge,
-                mode="lines",
-                line={"width": 0},
-                fill=fill,
-                fillcolor="rgba(0,114,178,0.18)",
-                hoverinfo="skip",
-                showlegend=False,
-            )
-        )
+    for known, part in groupby(zip(times, trace.points, strict=True), key=lambda one: one[1].lower is not None):
+        if known:  # an area over a gap would be drawn across it
+            stretch = list(part)
+            _band(figure, [at for at, _ in stretch], [point for _, point in stretch])
     lines: tuple[tuple[str, list[float | None], str, str], ...] = (
         ("observed", [point.truth for point in trace.points], "#1d2733", "solid"),
         ("1 step before", [point.near for point in trace.points], COLOURS[0], "solid"),
@@ -225,6 +214,27 @@ def forecasts(report: Report, one: CandidateReport, number: int) -> Figure:
     figure.update_layout(hovermode="x unified", showlegend=True, legend={"orientation": "h", "y": -0.15})
     figure.update_xaxes(title_text="row" if report.source.counted else None, nticks=6, tickangle=0)
     return figure
+
+
+def _band(figure: Figure, times: Sequence[Any], points: Sequence[Point]) -> None:
+    """The intervals of observations without a gap between them."""
+    bounds: tuple[tuple[list[float | None], str | None], ...] = (
+        ([point.lower for point in points], None),
+        ([point.upper for point in points], "tonexty"),
+    )
+    for edge, fill in bounds:
+        figure.add_trace(
+            Scatter(
+                x=times,
+                y=edge,
+                mode="lines",
+                line={"width": 0},
+                fill=fill,
+                fillcolor="rgba(0,114,178,0.18)",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
 
 
 def delays(report: Report) -> Figure:
