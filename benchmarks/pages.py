@@ -6,6 +6,9 @@ The worker is one of `driftline worker` on the embedded broker, at a steady load
 that belongs to a page is counted apart: what the request for the stream started, and the tasks and connections of it.
 A worker that is full has that share of its core less for records, so it is the throughput that is lost. As
 CPU time of one process, it is much the same on a busy machine.
+
+The embedded broker keeps some 5 MB of a partition: at a rate that the worker cannot follow it deletes what was not read,
+and the worker ends.
 """
 
 from __future__ import annotations
@@ -100,17 +103,19 @@ async def measure(pages: int, rate: float, rounds: int, span_s: float, folder: P
             )
             try:
                 await asyncio.sleep(10)
-                await _rounds(counts, port, pages, rounds, span_s)
+                await _rounds(worker, counts, port, pages, rounds, span_s)
             finally:
                 sending.cancel()
                 await asyncio.wait({sending})
 
 
-async def _rounds(counts: Path, port: int, pages: int, rounds: int, span_s: float) -> None:
+async def _rounds(worker: Command, counts: Path, port: int, pages: int, rounds: int, span_s: float) -> None:
     shares, rates = [], []
     for _ in range(rounds):
         for open_now in (1, pages):
             of_pages, of_rest, rate = await spent(counts, port, open_now, span_s)
+            if worker.process.poll() is not None:
+                raise SystemExit(f"the worker ended:\n{worker.last_words()}")
             print(f"{open_now} pages: {of_pages:.2%} of a core, the rest of the worker {of_rest:.1%}")
             if open_now == pages:
                 shares.append(of_pages)
