@@ -7,8 +7,8 @@ that belongs to a page is counted apart: what the request for the stream started
 A worker that is full has that share of its core less for records, so it is the throughput that is lost. As
 CPU time of one process, it is much the same on a busy machine.
 
-The embedded broker keeps some 5 MB of a partition: at a rate that the worker cannot follow it deletes what was not read,
-and the worker ends.
+The embedded broker keeps some 5 MB of a partition: at a rate that the worker cannot follow it deletes what was not
+read, and the worker ends.
 """
 
 from __future__ import annotations
