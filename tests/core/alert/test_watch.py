@@ -104,8 +104,8 @@ def test_a_metric_is_judged_over_a_whole_window_only() -> None:
 
 def test_a_metric_that_began_late_has_a_window_of_its_own_to_fill() -> None:
     rules = {"performance": {"Accuracy": {"min": 0.9}}}
-    old, new = (small(metrics=metrics, metric_window=500) for metrics in (["LogLoss"], ["Accuracy"]))
-    new = new.model_copy(update={"alerts": small(metrics=["Accuracy"], alerts=rules).alerts})
+    given: dict[str, Any] = {"event": ALONE, "model": "StandardScaler() | LogisticRegression()", "metric_window": 500}
+    old, new = small(**given, metrics=["LogLoss"]), small(**given, metrics=["Accuracy"], alerts=rules)
     here = Shard(old, 0)
     alerts(here, [one for n in range(1_000) for one in pair(n)])
     here = load(new, 0, dump(here))
