@@ -43,6 +43,8 @@ LOOK_EVERY_S = 2.0  # at ends, scores and members
 ANSWER_S = 8.0  # how long an answer to that is waited for
 TURN_S = 0.002  # how long records are taken in at a stretch
 REST_S = 0.002  # and then, in history, the engine's turn
+FEW = 100
+PAUSE_S = 0.2  # between two looks at what comes: the pages are written to once a second
 NOTED = b'"note":'  # what an entry with numbers has in it
 RETRY_S = 1.0
 LINGER_S = 60.0  # how long it goes on when no one looks any more
@@ -147,7 +149,10 @@ class BoardFeed:
                 if time.monotonic() - looked_s > LOOK_EVERY_S:
                     await self._look_in_time(follower)
                     looked_s, self.loaded = time.monotonic(), True
-                await self._take(board, await follower.next())
+                seen = await follower.next()
+                await self._take(board, seen)
+                if len(seen) < FEW:  # they come one by one: a look at each would cost more than what is in it
+                    await asyncio.sleep(PAUSE_S)
 
     async def _look_in_time(self, follower: Follower) -> None:
         """Look, within bounds: a request to a broker that is gone is waited for much longer.
