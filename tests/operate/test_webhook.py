@@ -199,6 +199,15 @@ async def test_a_webhook_that_hangs_costs_one_time_out() -> None:
     assert answer == Answer("later", "no answer within 100 ms")
 
 
+def test_a_name_that_is_an_address_is_no_link_in_slack() -> None:
+    text = posted("slack", acknowledged=True, acknowledged_by="https://evil.example", sentence="www.evil.example")[
+        "text"
+    ]
+    assert "evil.example" in text
+    assert "https://evil" not in text
+    assert "www.evil" not in text
+
+
 async def test_a_receiver_that_says_the_request_again_tells_no_log_of_it() -> None:
     async def echo(request: web.Request) -> web.Response:
         said = f"Cannot POST {request.path_qs} as {request.headers['Authorization']}: invalid_payload"

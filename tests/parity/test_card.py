@@ -17,6 +17,7 @@ from driftline.backtest.measure import total_values
 from driftline.backtest.report import segments_of
 from driftline.cli.card import gather
 from driftline.cli.digest import gather as digest_of
+from driftline.codec.journal import EpochEntry
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.operate.digest_page import page_of
@@ -162,7 +163,7 @@ async def test_topics_without_their_beginning_are_said_so(kept_from: int) -> Non
     cluster.delete_before(Place(chosen.topics.scores, 0), kept_from)
     cards = await _cards(cluster, chosen)
     assert not any(card.whole for card in cards)
-    assert "The topics have lost their beginning" in render(cards[0], chosen)
+    assert "The beginning of the topics has been deleted" in render(cards[0], chosen)
 
 
 FORGED: dict[str, Any] = {
@@ -204,6 +205,29 @@ def test_an_alert_of_no_number_is_no_trouble(change: dict[str, Any]) -> None:
     named = {name: one.format(name=chosen.name) if isinstance(one, str) else one for name, one in change.items()}
     cards.alert({**EPISODE, **named})
     assert not cards.card(7, "FILE").troubles
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"event": "x"},
+        {"event": {"features": 3}},
+        {"label": "x"},
+        {"guard": [1]},
+        {"alerts": 1},
+        {"alerts": {"metrics": 2}},
+    ],
+)
+async def test_an_epoch_of_another_form_is_passed_over(change: dict[str, Any]) -> None:
+    chosen = _card_pipeline()
+    cards = Cards(chosen, 1, None, whole=True)
+    topic = chosen.topics.events
+    cards.score({**FORGED, "output_id": f"{topic}-0-1-0"})
+    forged = EpochEntry(
+        1, "first", "fresh", {topic: 0}, 0, {**chosen.resolved(), **change}, {"app": "0", "river": "0"}, "a"
+    )
+    cards.epoch(0, forged)
+    assert cards.card(7, "FILE").rules.model == chosen.model
 
 
 def test_of_very_many_generations_those_that_served_most_are_kept() -> None:

@@ -171,6 +171,25 @@ class Card(Struct, frozen=True):
     commands: dict[str, str]
 
 
+class _Features(Struct):
+    features: dict[str, Any] = {}
+
+
+class _Limits(Struct):
+    metrics: dict[str, Any] | None = None
+
+
+class _Bounds(Struct):
+    """What of a pipeline file `Rules` are made of."""
+
+    event: _Features
+    label: dict[str, Any] | None = None
+    decision: dict[str, Any] | None = None
+    guard: dict[str, Any] | None = None
+    learning: dict[str, Any] | None = None
+    alerts: _Limits | None = None
+
+
 class _Trip(Struct):
     rung: str
 
@@ -248,6 +267,8 @@ class Cards:
         return repeated
 
     def epoch(self, shard: int, entry: EpochEntry) -> None:
+        if _read(entry.pipeline, _Bounds) is None:
+            return  # where there is no key, others may have written it
         self._epochs.setdefault(shard, []).append(entry)
 
     def alert(self, document: Mapping[str, Any]) -> None:

@@ -338,7 +338,9 @@ def _slack_message(message: Message) -> str:
     shards = {shard for part in message.parts if (shard := shard_of(part))}
     notes = [message.severity, *dict.fromkeys(str(part["kind"]).replace("_", " ") for part in message.parts), state]
     where = f" on {len(shards)} shards" if len(shards) > 1 else ""
-    lines = [f"{_sign(state, message.severity)} *{_escaped(lead['pipeline'])}* {_escaped(', '.join(notes))}{where}"]
+    lines = [
+        f"{_sign(state, message.severity)} *{_escaped(lead['pipeline'])}* {_escaped(unlinked(', '.join(notes)))}{where}"
+    ]
     for part in message.parts[:PARTS_SHOWN]:
         still = "" if state in ("opened", "resolved", "changed") or part["kind"] == "model_change" else part["state"]
         marks = [f"shard {shard_of(part)}"] if len(shards) > 1 else []
@@ -371,7 +373,7 @@ def _slack(alert: Alert) -> str:
     notes += [_acknowledged(alert)] if alert.get("acknowledged") else []
     notes += ["flapping"] if alert.get("flapping") else []
     sign = _sign(state, str(alert["severity"]))
-    text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(', '.join(notes))}\n"
+    text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(unlinked(', '.join(notes)))}\n"
     text += f"{_escaped(unlinked(str(alert['sentence'])))}\n"
     return text + f"What to do: {_escaped(alert['runbook'])}\n`{_escaped(alert['episode'])}`"
 
