@@ -323,6 +323,6 @@ def _print_summary(scene: Scene, kind: str, console: Console) -> None:
     case = "" if story is STORIES["fraud"] else " --case spam"
     console.print(f"  {name} demo{case} --write example     files to try the other commands with")
     console.print(f"  {name} init --input DATA.csv --label FIELD     a pipeline file for your own data")
-    console.print('  README.md, "First hour"                 a broker, a worker with its page, digests and model cards')
+    console.print("  README.md, Use it     a broker and a worker with its page, digests, model cards")
     if kind == "embedded":
         console.print(f"  {name} demo --kind kafka        this demo with exactly once (needs Java)")
