@@ -67,6 +67,11 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "names that no event has": lambda: (Select("a", "nothing") | Scaler()) | _logistic(),
     "no union": lambda: Select("b", "a") | Scaler() | _logistic(optimizer=optim.AdaGrad(0.1)),
+    "words, naive Bayes": lambda: (
+        Words(on="text") | Hasher(n_features=64, seed=1, alternate_sign=False) | naive_bayes.MultinomialNB()
+    ),
+    "words as they are, naive Bayes": lambda: Words(on="text") | naive_bayes.MultinomialNB(alpha=0.5),
+    "words of either sign, naive Bayes": lambda: Words(on="text") | Scaler() | naive_bayes.MultinomialNB(alpha=5_000.0),
     "words": lambda: Words(on="text") | Hasher(n_features=64, seed=1) | _logistic(optimizer=optim.AdaGrad(0.1)),
 }
 

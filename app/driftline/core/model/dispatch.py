@@ -15,6 +15,7 @@ from typing import Any
 from river import base, compose, linear_model, preprocessing, tree
 from river.__version__ import __version__
 
+from driftline.core.model.fast.bayes import multinomial
 from driftline.core.model.fast.hoeffding import hoeffding
 from driftline.core.model.fast.kernel import Scaling, descend, link, says, scaling
 from driftline.core.model.fast.plan import Plan, pipelines_in, plan_of, unsupervised
@@ -87,7 +88,8 @@ class Walk:
         self._steps = None if by_itself else _plain_steps(model)
         self._scalings: dict[int, Scaling] = {}
         steps = self._steps
-        self._tree = hoeffding(steps[-1] if steps else model) if KNOWN else None
+        last = steps[-1] if steps else model
+        self._quick = (hoeffding(last) or multinomial(last)) if KNOWN else None
         self._walked = steps is not None and bool(steps[-1]._supervised)  # else it learns by itself
         self.plan: Plan | None = None
         if steps is not None and self._walked and KNOWN:
@@ -110,8 +112,8 @@ class Walk:
             self.plan.settle()
         for one in self._scalings.values():
             one.settle()
-        if self._tree is not None:
-            self._tree.settle()
+        if self._quick is not None:
+            self._quick.settle()
 
     def ask(self, method: str) -> Callable[[Values], Any]:
         """A function that says of values what `model.method` says of the features.
@@ -174,8 +176,8 @@ class Walk:
     def _ask(self, method: str) -> Callable[[Features], Any]:
         model, steps = self._model, self._steps
         estimator = steps[-1] if steps else model
-        tree = self._tree if method == "predict_proba_one" else None
-        answer = tree.ask if tree is not None else getattr(estimator, method, None)
+        quick = self._quick if method == "predict_proba_one" else None
+        answer = quick.ask if quick is not None else getattr(estimator, method, None)
         if answer is None:  # asking raises, at each call
             return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
         before = self._transform()
@@ -184,7 +186,7 @@ class Walk:
     def _learn(self) -> Callable[[Features, Any], None]:
         model, steps = self._model, self._steps
         if steps is None or not self._walked:
-            own = self._tree.teach if self._tree is not None and steps is None else model.learn_one
+            own = self._quick.teach if self._quick is not None and steps is None else model.learn_one
             return (descend(model) or own) if KNOWN else own
         before = _one_after_the_other(
             [
@@ -195,7 +197,7 @@ class Walk:
         last = steps[-1]
         if KNOWN and (learn_last := descend(last, before)) is not None:
             return learn_last
-        learn_last = self._tree.teach if self._tree is not None else _learn_pair(last)
+        learn_last = self._quick.teach if self._quick is not None else _learn_pair(last)
         return learn_last if before is None else lambda features, label: learn_last(before(features), label)
 
     def _transform(self) -> Callable[[Features], Any] | None:
