@@ -15,6 +15,9 @@ from river import naive_bayes
 from river.naive_bayes import base
 
 
+_sum_of_exponentials = base.special.logsumexp  # type: ignore[attr-defined]  # what River calls
+
+
 class Multinomial:
     """A model as it is asked and taught."""
 
@@ -44,7 +47,7 @@ class Multinomial:
                     for frequency, counts in counted
                 ]
             )
-        whole = base.special.logsumexp(list(found.values()))
+        whole = _sum_of_exponentials(list(found.values()))
         return {label: exp(likelihood - whole) for label, likelihood in found.items()}
 
     def teach(self, features: Any, label: Any) -> None:
