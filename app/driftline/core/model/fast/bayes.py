@@ -14,7 +14,6 @@ from typing import Any
 from river import naive_bayes
 from river.naive_bayes import base
 
-
 _sum_of_exponentials = base.special.logsumexp  # type: ignore[attr-defined]  # what River calls
 
 
