@@ -147,3 +147,22 @@ def test_columns_of_any_value_are_rivers() -> None:
         ours.write(values, made, learned=False)
         expected = encoder.transform_one(dict(zip("ab", values, strict=True)))
         assert list(made.items()) == list(expected.items())
+
+
+@pytest.mark.parametrize("name", ["mixed, own rates", "zeros are kept", "a union in a union", "words, naive Bayes"])
+def test_features_that_may_be_missing_go_by_name(name: str) -> None:
+    theirs = MODELS[name]()
+    ours = copy.deepcopy(theirs)
+    way = Walk(ours, Form(NAMES, may_omit=True))
+    ask, learn = way.ask("predict_proba_one"), way.learn()
+    source = random.Random(4)
+    for number in range(200):
+        values = values_of(source, number)
+        if number % 3 == 0:
+            values = (None, *values[1:])
+        x = {key: value for key, value in zip(NAMES, values, strict=True) if value is not None}
+        assert repr(ask(values)) == repr(theirs.predict_proba_one(x))
+        learn(values, values[1] > 4)
+        theirs.learn_one(x, values[1] > 4)
+    way.settle()
+    assert digest_of(ours) == digest_of(theirs)
