@@ -27,7 +27,10 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
     if "missing" in label and rng.random() < 0.7:
         rules["late"] = "correct"
     if rules:
-        label |= rules | {"correct_for": rng.choice(("1h", "1h", "500ms")), "correct_max": rng.choice((2, 100))}
+        label |= rules | {
+            "correct_for": rng.choice(("1h", "1h", "500ms")),
+            "correct_max": rng.choice((2, 100, 100, 100)),
+        }
 
 
 def changed(rng: Random, sends: Sequence[Send], document: Mapping[str, Any]) -> list[Send]:

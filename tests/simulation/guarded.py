@@ -63,7 +63,7 @@ def decisions(rng: Random, document: dict[str, Any], length_s: float) -> list[tu
     if "hold" not in guard:
         return []
     made = []
-    for _ in range(rng.choice((0, 2, 5, 10))):
+    for _ in range(rng.choice((0, 5, 10, 20))):
         decision = rng.choice(("approve", "edit", "refuse"))
         about: dict[str, Any] = {"rung": rng.choice(("range", "step", "untrained"))}
         if rng.random() < 0.7:

@@ -12,7 +12,6 @@ from msgspec import structs
 from driftline.core.fold import feedback, learning
 from driftline.core.guard.ahead import _Climb
 from driftline.core.guard.quarantine import Pair, Quarantine
-from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Waiting
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -68,18 +67,6 @@ def corrected_label_counted_twice_by_the_kpi() -> Iterator[None]:
 
 
 @contextmanager
-def correction_held_against_what_was_undecided() -> Iterator[None]:
-    """What a label was held against is forgotten once it has come: a correction takes back something else."""
-
-    def settle(self: Ledger, *args: Any, decision: Any = None) -> None:
-        right(self, *args[:6])
-
-    right = Ledger.settle
-    with patch.object(Ledger, "settle", settle):
-        yield
-
-
-@contextmanager
 def clipped_forecast_unclipped_at_the_last_horizon() -> Iterator[None]:
     """What the guard clips is clipped at every horizon but the last of several."""
 
@@ -113,7 +100,6 @@ FAULTS: Sequence[Any] = (
     corrected_label_still_held,
     learned_while_an_alert_stops_it,
     corrected_label_counted_twice_by_the_kpi,
-    correction_held_against_what_was_undecided,
     clipped_forecast_unclipped_at_the_last_horizon,
     correction_not_taken_back_from_the_past,
 )

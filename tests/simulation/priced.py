@@ -1,13 +1,15 @@
-"""KPIs in simulations: which are declared, and what they must come to.
+"""KPIs in simulations: which are declared, and what they and the metrics must come to.
 
-`Accounts` prices every event from what was published of it: its score, what was decided of it, and the label that holds
-in the end. Nothing of `core.metric` is used.
+`Accounts` prices and measures every event from what was published of it: its score, what was decided of it, and the
+label that holds in the end. Nothing of `core.metric` is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isclose
 from random import Random
+from statistics import fmean
 from typing import Any
 
 from driftline.core.output import Decided, Outcome, Output, Prediction, Score
@@ -58,7 +60,7 @@ class Accounts:
     def follow(self, shard: Shard, record: Record, made: Sequence[Output]) -> Iterator[str]:
         """What is wrong once one record was folded."""
         pipeline = shard.pipeline
-        if not pipeline.kpi or "reward" in str(pipeline.kpi):
+        if pipeline.recommend is not None or not shard.terms.supervised:
             return
         for one in made:
             if isinstance(one, Score) and isinstance(record, Event):
@@ -68,6 +70,8 @@ class Accounts:
             elif isinstance(one, Outcome):
                 self._outcome(pipeline, record, one)
         yield from self._compared(shard)
+        if pipeline.label is not None:
+            yield from self._measured(shard)
 
     def _score(self, pipeline: Pipeline, event: Event, score: Score) -> None:
         self._note(pipeline, event)
@@ -118,6 +122,22 @@ class Accounts:
                     yield f"{kpi}: {what} are {sums}, not {theirs}"
             if total.waiting[0] != len(self._waiting):
                 yield f"{kpi}: {len(self._waiting)} events wait, not {total.waiting[0]}"
+
+    def _measured(self, shard: Shard) -> Iterator[str]:
+        """Metrics over all labels that hold, each against what was served of its event then."""
+        pairs = [(self._judged[name][0], label) for name, label in (*self._known.values(), *self._assumed.values())]
+        found = shard.evaluation.values()
+        losses = {
+            "MAE": [abs(one.value - label) for one, label in pairs if one.value is not None],
+            "Accuracy": [float(one.label == label) for one, label in pairs if one.label is not None],
+            "label_count": [float(len(pairs))],
+        }
+        for name, value in found.items():
+            wanted = fmean(losses[name]) if losses[name] else None
+            if (value is None) != (wanted is None) or not isclose(
+                value or 0.0, wanted or 0.0, rel_tol=1e-6, abs_tol=1e-9
+            ):
+                yield f"{name} is {value}, not {wanted}"
 
     def _came(self, horizon: int, name: EventId, label: Any) -> tuple[str | None, float]:
         """The kind of decision, and its size; no kind of what a KPI does not count."""
