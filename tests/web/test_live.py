@@ -60,7 +60,7 @@ async def test_what_is_shown_of_a_situation(name: str, tmp_path: Path) -> None:
                 "versions": "an untrained model took over",
                 "happened-list": "generation 1 took over from 0",
             },
-            "labels": {"steps": "Check that what makes the labels is running"},
+            "labels": {"steps": "Check that the system that produces the labels is running"},
             "guard": {"legend": "Guard", "done": "The guard acted on", "reviews-list": "the model predicts"},
             "worker": {"steps": "Open the page of another worker", "workers-list": "unknown now"},
             "kafka": {"steps": "Bring Kafka or the network back", "figures": "unknown"},
