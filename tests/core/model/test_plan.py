@@ -108,6 +108,37 @@ def test_a_planned_pipeline_is_the_pipeline(name: str) -> None:
     assert digest_of(ours) == digest_of(theirs)
 
 
+NUMBERS: dict[str, Callable[[], Any]] = {
+    "own rates": lambda: Scaler() | _logistic(optimizer=optim.AdaGrad(0.1)),
+    "one rate": lambda: Scaler() | _logistic(),
+    "scaled twice": lambda: Scaler() | Scaler() | _logistic(l2=0.01),
+    "tree": lambda: Scaler() | tree.HoeffdingTreeClassifier(grace_period=20),
+    "adaptive tree": lambda: Scaler() | tree.HoeffdingAdaptiveTreeClassifier(grace_period=20, seed=1),
+    "naive Bayes": lambda: Scaler() | naive_bayes.GaussianNB(),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_learned_at_once_and_later_alike(name: str) -> None:
+    """A pair is often learned right after its event was scored: the scaler learns it all the same."""
+    theirs = NUMBERS[name]()
+    ours = copy.deepcopy(theirs)
+    way = Walk(ours, Form("abc", may_omit=False))
+    ask, learn = way.ask("predict_proba_one"), way.learn()
+    source = random.Random(4)
+    waiting: list[tuple[float, ...]] = []
+    for number in range(300):
+        values = (source.gauss(0, 1), source.gauss(5, 2), float(source.randrange(9)))
+        assert repr(ask(values)) == repr(theirs.predict_proba_one(dict(zip("abc", values, strict=True))))
+        waiting.append(values)
+        while waiting and (number % 3 or len(waiting) > 4):
+            known = waiting.pop()
+            learn(known, known[0] + known[2] > 4)
+            theirs.learn_one(dict(zip("abc", known, strict=True)), known[0] + known[2] > 4)
+    way.settle()
+    assert digest_of(ours) == digest_of(theirs)
+
+
 def test_a_regression_is_planned_too() -> None:
     theirs = _mixed() | linear_model.LinearRegression(optimizer=optim.AdaGrad(0.1))
     ours = copy.deepcopy(theirs)

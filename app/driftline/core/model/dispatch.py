@@ -151,7 +151,10 @@ class Walk:
 
     def _of_values(self, answer: Callable[[Features], Any]) -> Callable[[Values], Any]:
         """Of values instead of features, or of what the plan makes of them."""
-        features_of = self._form.features if self.plan is None else self.plan.transform
+        if self.plan is not None:  # what it makes to learn is not what it makes to be asked: nothing is kept
+            transform = self.plan.transform
+            return lambda values: answer(transform(values))
+        features_of = self._form.features
         if not self._leaves_features:
             return lambda values: answer(features_of(values))
 
@@ -165,7 +168,10 @@ class Walk:
         return ask
 
     def _teach_values(self, learn: Callable[[Features, Any], None]) -> Callable[[Values, Any], None]:
-        features_of = self._form.features if self.plan is None else self.plan.advance
+        if self.plan is not None:
+            advance = self.plan.advance
+            return lambda values, label: learn(advance(values), label)
+        features_of = self._form.features
 
         def teach(values: Values, label: Any) -> None:
             asked, features = self._asked
