@@ -45,16 +45,22 @@ class Note:
         self.text = note
 
 
+async def _named(*words: Any, **_: Any) -> bytes:
+    """A digest that names its end."""
+    return f"digest to {words[2][words[2].index('--until') + 1]}".encode()
+
+
 async def _sent(
-    hook: Receiver, note: Any, days: list[float], monkeypatch: pytest.MonkeyPatch, form: str = "json"
-) -> None:
-    """Looks until nothing is due any more, with the shards at these days."""
+    hook: Receiver,
+    note: Any,
+    days: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str = "json",
+    made: Any = _named,
+) -> dict[str, int]:
+    """Looks until nothing is due any more, with the shards at these days; returns the results by their names."""
     monkeypatch.setattr(schedule, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(schedule, "AGAIN_S", 0.01)
-
-    async def made(*words: Any, **_: Any) -> bytes:
-        return f"digest to {words[2][words[2].index('--until') + 1]}".encode()
-
     monkeypatch.setattr(schedule, "output_of", made)
     webhook = Webhook.model_validate({"form": form, "url": hook.url, "backoff": "1ms", "give_up": "1ms"})
     sender = Sender(pipeline(), settings("localhost:1"), "daily", DAILY, webhook)
@@ -72,6 +78,7 @@ async def _sent(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+    return dict(sender.results)
 
 
 async def test_each_period_is_sent_once_across_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +93,7 @@ async def test_each_period_is_sent_once_across_restarts(monkeypatch: pytest.Monk
         assert [(post.document["until_ms"] - START_MS) // DAY_MS for post in hook.posts] == [1, 2, 3, 4]
         assert len({post.key for post in hook.posts}) == 4
         assert hook.posts[0].key == f"cards:digest:daily:{START_MS + DAY_MS}"
-        assert hook.posts[0].document["text"] == "digest to 2022-01-09T00:00:00+00:00"
+        assert hook.posts[0].document["text"] == "digest to 2022-01-09T00:00:00.000Z"
 
 
 async def test_what_is_not_accepted_stays_due_and_keeps_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +108,8 @@ async def test_what_is_not_accepted_stays_due_and_keeps_its_key(monkeypatch: pyt
         await _sent(hook, note, [2.5], monkeypatch, form="slack")
         assert len({post.key for post in hook.posts[:4]}) == 1
         assert [post.document["text"] for post in hook.taken] == [
-            "digest to 2022-01-09T00:00:00+00:00",
-            "digest to 2022-01-10T00:00:00+00:00",
+            "digest to 2022-01-09T00:00:00.000Z",
+            "digest to 2022-01-10T00:00:00.000Z",
         ]
     assert note.text == str(START_MS + 2 * DAY_MS)
 
@@ -172,9 +179,37 @@ async def test_one_member_keeps_the_note_and_the_next_one_finds_it(embedded: Emb
 async def test_a_command_apart_knows_the_pipeline_by_its_name(tmp_path: Path) -> None:
     at: Settings = settings("localhost:1").model_copy(update={"data_dir": tmp_path})
     program = ("python3", "-c", "import sys; print(*sys.argv[1:4]); sys.exit(sys.argv[-1] == 'no')")
-    out = (await output_of(pipeline(), at, ["digest", "x"], 60, program)).decode()
+    out = (await output_of(pipeline(), at, ["digest", "x"], 60, program=program)).decode()
     assert out.split()[0] == "digest"
     assert out.strip().endswith("/cards.yaml")
     with pytest.raises(InputFileError, match="failed without a word"):
-        await output_of(pipeline(), at, ["digest", "no"], 60, program)
+        await output_of(pipeline(), at, ["digest", "no"], 60, program=program)
     assert list((tmp_path / "apart").iterdir()) == []
+
+
+async def test_two_commands_apart_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """As two digests of one schedule file, whose periods end together."""
+    at: Settings = settings("localhost:1").model_copy(update={"data_dir": tmp_path})
+    slow = (
+        "import pathlib, sys, time; sys.argv[-1] == 'slow' and time.sleep(1); print(pathlib.Path(sys.argv[3]).stat())"
+    )
+    program = ("python3", "-c", slow)
+    made = [output_of(pipeline(), at, ["digest", pace], 60, program=program) for pace in ("slow", "fast")]
+    assert all(b"st_mode" in out for out in await asyncio.gather(*made))
+    assert list((tmp_path / "apart").iterdir()) == []
+
+
+async def test_a_digest_that_cannot_be_made_is_counted_and_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter([InputFileError("the topic is gone")])
+
+    async def output(*words: Any, **_: Any) -> bytes:
+        if (error := next(made, None)) is not None:
+            raise error
+        return b"a digest"
+
+    note = Note()
+    note.text = str(START_MS)
+    async with Receiver() as hook:
+        results = await _sent(hook, note, [1.5], monkeypatch, made=output)
+        assert [post.document["text"] for post in hook.posts] == ["a digest"]
+    assert results == {"failed": 1, "delivered": 1}

@@ -162,7 +162,12 @@ async def test_an_explanation_is_what_the_command_prints(tmp_path: Path) -> None
     program = "import sys; print(sys.argv[1:2], sys.argv[-1:], open(sys.argv[3]).read()[:15])"
     text = await explainer(tmp_path, program).explain("-h; rm")
     assert text == "['explain'] ['--event=-h; rm'] pipeline: cards\n"
-    assert not list((tmp_path / "page").iterdir())
+    assert not list((tmp_path / "apart").iterdir())
+
+
+async def test_what_was_derived_and_is_not_what_was_served_is_shown(tmp_path: Path) -> None:
+    text = await explainer(tmp_path, "import sys; print('another score'); sys.exit(1)").explain("a")
+    assert text == "another score\n"
 
 
 async def test_the_token_is_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,6 +243,11 @@ def written(time_ms: int, form: str = ISO) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)
 
 
+def exactly(time_ms: int) -> str:
+    """A time in a calendar as options take it, to the millisecond."""
+    return f"{written(time_ms, '%Y-%m-%dT%H:%M:%S')}.{time_ms % 1000:03d}Z"
+
+
 # -- a column of times
 
 _EXCEL_1970 = 25_569  # the day number of 1970-01-01

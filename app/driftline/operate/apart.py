@@ -7,9 +7,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 from driftline.config import Settings, dump_pipeline
 from driftline.core.error import InputFileError
@@ -21,18 +22,31 @@ PROGRAM = (sys.executable, "-m", "driftline")
 
 
 async def output_of(
-    pipeline: Pipeline, settings: Settings, words: Sequence[str], timeout_s: float, program: Sequence[str] = PROGRAM
-) -> bytes:
-    """What a command prints about a pipeline, whose file has the pipeline's name.
+    pipeline: Pipeline, settings: Settings, words: Sequence[str], timeout_s: float,
+    *, program: Sequence[str] = PROGRAM, codes: Container[int] = (0,),
+) -> bytes:  # fmt: skip
+    """What a command prints about a pipeline, whose file has the pipeline's name. Several may run at once.
 
     Args:
         words: the command and its options, without -p and --bootstrap.
+        codes: exit codes after which what it printed is an answer.
 
     Raises:
         InputFileError: it failed, or took too long.
     """
-    folder = Path(settings.data_dir) / "apart" / f"{os.getpid()}-{words[0]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    above = Path(settings.data_dir) / "apart"
+    above.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix=f"{words[0]}-", dir=above))  # its own: another may run for the same worker
+    try:
+        return await _output_of(pipeline, settings, words, timeout_s, folder, program, codes)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _output_of(
+    pipeline: Pipeline, settings: Settings, words: Sequence[str], timeout_s: float, folder: Path,
+    program: Sequence[str], codes: Container[int],
+) -> bytes:  # fmt: skip
     file = folder / f"{pipeline.name}.yaml"
     file.write_text(dump_pipeline(pipeline), "utf-8")
     process = await asyncio.create_subprocess_exec(
@@ -52,13 +66,13 @@ async def output_of(
         async with asyncio.timeout(timeout_s):
             out, problems = await process.communicate()
     except TimeoutError as error:
-        raise InputFileError(f"not done in {timeout_s:g} s") from error
+        text = f"not done in {timeout_s:g} s; run `driftline {words[0]}` where it may take longer"
+        raise InputFileError(text) from error
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-    if process.returncode:
+    if process.returncode not in codes or (process.returncode and not out):
         raise InputFileError(problems[-2_000:].decode("utf-8", "replace").strip() or "it failed without a word")
     return out

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from driftline.core.alert.kpi import span_text
 from driftline.core.metric.account import MICRO
-from driftline.core.timestamp import written
+from driftline.core.timestamp import exactly, written
 from driftline.core.wording import escaped, money, percent, unlinked
 from driftline.operate.digest import AUDIENCE, LISTED_MAX, DigestRole, Gathered, KpiSum
 
@@ -120,7 +120,7 @@ class _Words:
 
     def _backtest(self) -> str:
         """It counts labels that came after the span as well."""
-        since, until = (_exact(time_ms) for time_ms in (self._found.since_ms, self._found.until_ms))
+        since, until = (exactly(time_ms) for time_ms in (self._found.since_ms, self._found.until_ms))
         return f"driftline backtest -p {self._file} --against live --from {since} --to {until}"
 
     def _sums(self) -> str:
@@ -269,11 +269,6 @@ _GUARDED: Final = {
 def _looks(key: str) -> tuple[DigestRole, ...]:
     head = key.partition(".")[0]
     return next((who for name, who in _LOOKS if name == head), ("data_scientist",))
-
-
-def _exact(time_ms: int) -> str:
-    """A time as options take it, to the millisecond."""
-    return f"{written(time_ms, '%Y-%m-%dT%H:%M:%S')}.{time_ms % 1000:03d}Z"
 
 
 def _when(time_ms: int | None) -> str:

@@ -4,7 +4,7 @@ The workers whose file of webhooks has the webhook share the work as members of 
 What was sent is known from the group: beside its offset Kafka keeps a note, the end of the last period whose digest the
 webhook accepted. So a worker that takes over goes on with the next one, and a restart neither sends a digest twice nor
 leaves one out. The note follows the post, so a crash in between can repeat that one, under the same `Idempotency-Key`.
-A digest that is not accepted is tried again until it is; later ones wait for it.
+A digest that cannot be made, or is not accepted, is tried again until it is; later ones wait for it.
 
 The first period is the one under way when the schedule is first seen. A period is over once every shard has come to
 its end, or one of them is `LATE_MS` beyond it: a shard without events does not hold digests back. The digest is made by
@@ -26,10 +26,10 @@ import orjson
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.duration import format_duration
-from driftline.core.error import DriftlineError
+from driftline.core.error import DriftlineError, InputFileError
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.digest import DigestForm
-from driftline.core.timestamp import written
+from driftline.core.timestamp import exactly, written
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import Keeper, admin, client_options, keeper, partition_counts
 from driftline.operate.apart import output_of
@@ -40,7 +40,7 @@ from driftline.operate.webhook import Answer, Webhook, send, slack_text
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 30.0
-AGAIN_S: Final = 300.0  # after one that was not accepted
+AGAIN_S: Final = 300.0  # after one that could not be sent
 LATE_MS: Final = 600_000
 MISSED_MAX: Final = 10  # periods that are sent at once: time may go on by years from one record to the next
 MADE_WITHIN_S: Final = 1_800.0
@@ -88,7 +88,7 @@ class Sender:
                 await asyncio.sleep(pause_s)
 
     async def _look(self, kept: Keeper, session: aiohttp.ClientSession, times_ms: list[int]) -> bool:
-        """Send what is due; returns False where it was not accepted."""
+        """Send what is due; returns False where it could not be."""
         if not times_ms:
             return True
         over_ms = self._form.ended_ms(over_at(times_ms))
@@ -112,7 +112,12 @@ class Sender:
 
     async def _send(self, session: aiohttp.ClientSession, end_ms: int) -> bool:
         key = f"{self._pipeline.name}:digest:{self.name}:{end_ms}"
-        content = await self._made(end_ms, key)
+        try:
+            content = await self._made(end_ms, key)
+        except InputFileError as error:
+            self.results["failed"] += 1
+            log.error("digest %s of the period to %s cannot be made: %s", self.name, written(end_ms), error)
+            return False
         answer, _ = await attempt(
             lambda: send(session, self._webhook, key, content),
             backoff_s=self._webhook.backoff_ms / 1000,
@@ -135,7 +140,7 @@ class Sender:
     async def _made(self, end_ms: int, key: str) -> bytes:
         """What is posted of the period that ends then."""
         form, kind = self._form, _FORMATS[self._webhook.form]
-        words = ["digest", "--since", str(format_duration(form.every_ms)), "--until", written(end_ms), "--format", kind]
+        words = ["digest", "--since", str(format_duration(form.every_ms)), "--until", exactly(end_ms), "--format", kind]
         words += [] if form.role is None else ["--role", form.role]
         text = (await output_of(self._pipeline, self._settings, words, MADE_WITHIN_S)).decode("utf-8", "replace")
         if kind == "slack":
