@@ -22,7 +22,7 @@ from driftline.codec.write import Write
 from driftline.core.error import CommitUnknownError
 from driftline.core.fold import step
 from driftline.core.fold.merge import Merge
-from driftline.core.guard.ladder import Ladder
+from driftline.core.guard.rungs import Rungs
 from driftline.core.history.keys import Keys, KeySegment
 from driftline.core.label.segment import Segment
 from driftline.core.pipeline import Pipeline
@@ -246,7 +246,7 @@ def series_forgotten_at_recovery() -> Iterator[None]:
 @contextmanager
 def fallback_not_held_to_the_limits() -> Iterator[None]:
     """The first fallback that has a value is served, whatever the value."""
-    with patch.object(Ladder, "_allows", lambda self, case: True):
+    with patch.object(Rungs, "allows", lambda self: True):
         yield
 
 

@@ -12,6 +12,7 @@ import pytest
 from driftline.backtest.guarded import Guarded
 from driftline.core.output import Decided, Prediction, Rejected, Review, Score, Several
 from driftline.core.record import Control, Ruling, Source
+from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import dump, load
 from tests.support.folding import step
 from tests.support.schema import faults
@@ -145,6 +146,36 @@ def test_a_person_lets_a_series_move_by_the_pipeline_file() -> None:
     after = pipeline(guard={**guard, "step": {**guard["step"], "settle_ratio_max": 50}})  # type: ignore[dict-item]  # a dict
     feed.shard = load(after, 0, dump(feed.shard))
     assert served(feed, *[0.5] * 4, day=READY + 20, demand=WEEK[(READY + 20) % 7] / 48).guard == "served"
+
+
+MOVED = {"step": {"ratio_max": 3, "settle": 10}, "fallback": "seasonal"}
+
+
+def moved(**forecast: Any) -> Feed:
+    """A series whose observations lie far from its level, with an alert about that."""
+    feed = fed(MOVED, **forecast)
+    for day in range(READY, READY + 20):
+        served(feed, *[0.5] * 4, day=day, demand=WEEK[day % 7] / 48)
+    assert [state for state, _ in levels(feed)] == ["opened", "ongoing"]
+    return feed
+
+
+def test_the_alert_about_a_level_ends_where_another_pipeline_file_lets_the_series_move() -> None:
+    feed = moved()
+    before, step_form = feed.shard.pipeline, {"ratio_max": 3, "settle": 10, "settle_ratio_max": 50}
+    feed.shard = load(pipeline(guard={**MOVED, "step": step_form}), 0, dump(feed.shard))
+    adopt(feed.shard, before)
+    for day in range(READY + 20, READY + 30):
+        assert served(feed, *[0.5] * 4, day=day, demand=WEEK[day % 7] / 48).guard == "served"
+    assert levels(feed)[-1][0] == "resolved"
+
+
+def test_the_alert_about_a_level_ends_where_its_series_is_dropped() -> None:
+    feed = moved(series_max=1)
+    for day in range(READY + 20, READY + 30):
+        feed.give("b", day, WEEK[day % 7])
+    assert feed.shard.guarded()["apart"] == 0
+    assert levels(feed)[-1][0] == "resolved"
 
 
 def test_a_series_that_is_sold_no_more_moves_by_itself() -> None:

@@ -91,7 +91,10 @@ def observe(shard: Shard, event: Event, out: Outbox) -> Prediction | None:
     if isinstance(shard.ladder, AheadLadder) and found.place in SERVED:
         _watch_level(shard, shard.ladder, found, out)
     served = _serve(shard, forecasts, event, found, out) if found.place in SERVED else None
+    evicted = keys.evicted
     forecasts.keep(keys, found)
+    if shard.kept.apart and keys.evicted > evicted:
+        _forget_levels(shard, keys, out)
     if learned and shard.ladder is not None and shard.ladder.knows:
         shard.kept.learn(event.features)
     return served
@@ -99,13 +102,28 @@ def observe(shard: Shard, event: Event, out: Outbox) -> Prediction | None:
 
 def _watch_level(shard: Shard, ladder: AheadLadder, found: Observed, out: Outbox) -> None:
     """See where the series is; alert where its observations are too far from there."""
-    kept, name = shard.kept, Condition.LEVEL.named()
-    before = found.key in kept.apart
+    kept = shard.kept
     ladder.watch(kept, found)
     times = kept.apart.get(found.key)
     if times is not None:
-        notice(shard, name, level_sign(shard.pipeline, found.names, times, len(kept.apart)), out, holds=True)
-    elif before and not kept.apart:
+        sign = level_sign(shard.pipeline, found.names, times, len(kept.apart))
+        notice(shard, Condition.LEVEL.named(), sign, out, holds=True)
+    elif not kept.apart:
+        _calm_level(shard, out)
+
+
+def _forget_levels(shard: Shard, keys: Keys, out: Outbox) -> None:
+    """A series that was dropped is not far from its level any more."""
+    apart = shard.kept.apart
+    for key in [one for one in apart if one not in keys]:
+        del apart[key]
+    if not apart:
+        _calm_level(shard, out)
+
+
+def _calm_level(shard: Shard, out: Outbox) -> None:
+    name = Condition.LEVEL.named()
+    if name in shard.episodes.open:
         calm(shard, name, out)
 
 

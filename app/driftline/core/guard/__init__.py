@@ -17,5 +17,5 @@ none does, nothing is served. So no value leaves that the limits exclude, whatev
 
 Of a forecast, each horizon climbs by itself (`core.guard.ahead`).
 
-To add a rung: write its file, and name it in `ladder.RUNGS`, in `Rung` in `core.output` and in `GuardForm`.
+To add a rung: write its file, and name it in `rungs.RUNGS`, in `Rung` in `core.output` and in `GuardForm`.
 """

@@ -16,10 +16,9 @@ from typing import Final, NamedTuple, TypeAlias
 from driftline.core.error import InvariantError
 from driftline.core.forecast.forecasts import MADE_ANEW, Draft, Forecasts, Observed
 from driftline.core.forecast.level import RECENT, Level
-from driftline.core.guard.base import Limit
 from driftline.core.guard.kept import CLEAN, Kept
 from driftline.core.guard.ladder import Ladder
-from driftline.core.guard.step import Step
+from driftline.core.guard.rungs import Rungs
 from driftline.core.output import Action, Forecast, Guard, Instead, Rung, Trip
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import Constant, Fallback, GuardForm
@@ -78,14 +77,12 @@ class AheadLadder(Ladder):
             raise InvariantError("a pipeline without a forecast section has a guard of forecasts")
         self._season = form.season
         self._settle, self._settle_ratio = guard.settle_of(form.season), guard.settle_ratio
-        self._step = next((limit for limit in self._limits if isinstance(limit, Step)), None)
-        self._width: Limit | None = next((limit for limit in self._strict if limit.name == "width"), None)
 
     # -- where a series is
 
     def watch(self, kept: Kept, found: Observed) -> None:
         """An observation has come that is the newest of its series."""
-        series, step = found.series, self._step
+        series, step = found.series, self.rungs.step
         if step is None:
             series.level = None
             return
@@ -122,14 +119,14 @@ class AheadLadder(Ladder):
             room: a person may be asked about it, if the rungs say so.
         """
         kept.predicted()
-        climb = _Climb(self, forecasts, found, draft, finite, ask_good)
-        case = self._case
+        climb = _Climb(self.rungs, forecasts, found, draft, finite, ask_good)
+        case = self.rungs.case
         if self.knows:
             case.features, case.known = values, kept.known
         if finite == "fallback":
             climb.trips.append(Trip("finite", "last_good"))
         elif finite == "withheld":
-            climb.trips.append(Trip("finite", "fallback" if self._fallbacks else "withhold"))
+            climb.trips.append(Trip("finite", "fallback" if self.rungs.fallbacks else "withhold"))
         for place in range(len(draft.naive)):
             climb.one(place, learned)
         passed = climb.result(hold=room and len(kept.held) < self._held_max)
@@ -148,9 +145,9 @@ class _Climb:
     """
 
     def __init__(
-        self, ladder: AheadLadder, forecasts: Forecasts, found: Observed, draft: Draft, finite: Guard, ask_good: AskGood
+        self, rungs: Rungs, forecasts: Forecasts, found: Observed, draft: Draft, finite: Guard, ask_good: AskGood
     ) -> None:
-        self._ladder, self._forecasts, self._found, self._made = ladder, forecasts, found, draft
+        self._limits, self._forecasts, self._found, self._made = rungs, forecasts, found, draft
         self._finite, self._ask_good = finite, ask_good
         count = len(draft.naive)
         self._seen, self._values = list(draft.seen), list(draft.values)
@@ -166,17 +163,17 @@ class _Climb:
 
     def one(self, place: int, learned: int) -> None:
         """Judge one horizon, by its place from 0."""
-        ladder, value, case, horizon = self._ladder, self._values[place], self._ladder._case, place + 1
+        limits, value, case, horizon = self._limits, self._values[place], self._limits.case, place + 1
         low, high = self._lower[place], self._upper[place]
         case.value, case.learned = value, learned
         case.width = None if low is None or high is None else high - low
         case.near = () if self._level is None else (self._level.at(self._found.slot + horizon), self._level.middle)
         if value is None:
             self._rungs[place] = "finite"
-            self._replace(place, ladder._fallbacks)
+            self._replace(place, limits.fallbacks)
             return
         tripped: list[Trip] = []
-        passed = ladder._climb(case, tripped)
+        passed = limits.climb(tripped)
         self._note(tripped, horizon)
         if self._finite == "fallback":
             self._guard[place], self._instead[place], self._rungs[place] = "fallback", "last_good", "finite"
@@ -188,7 +185,7 @@ class _Climb:
             action = tripped[-1].action
             self._unserved[place], self._rungs[place] = value, tripped[-1].rung
             self._holds = self._holds or action == "hold"
-            self._replace(place, ladder._order(ladder._then if action == "hold" else action))
+            self._replace(place, limits.order(action))
         self._cut(place)
 
     def _note(self, tripped: Sequence[Trip], horizon: int) -> None:
@@ -206,10 +203,11 @@ class _Climb:
             self._unserved[place], self._rungs[place] = self._values[place], rung
         self._values[place], self._guard[place] = value, guard
         self._seen[place], low, high = self._forecasts.around(value, self._made.halves[place])
-        if guard == "fallback" and self._ladder._width is not None and low is not None and high is not None:
-            case = self._ladder._case
+        widest = self._limits.width
+        if guard == "fallback" and widest is not None and low is not None and high is not None:
+            case = self._limits.case
             case.value, case.width = value, high - low
-            if self._ladder._width.beyond(case) is not None:
+            if widest.beyond(case) is not None:
                 low = high = None
         self._lower[place], self._upper[place] = (
             (None, None) if low is None or high is None else (min(low, value), max(high, value))
@@ -217,13 +215,13 @@ class _Climb:
 
     def _replace(self, place: int, order: Sequence[Fallback]) -> None:
         """The first fallback that may pass; nothing where none may."""
-        ladder, case = self._ladder, self._ladder._case
+        limits, case = self._limits, self._limits.case
         for fallback in order:
             name, value, learned = self._said(fallback, place)
             if value is None or not isfinite(value):
                 continue
             case.value, case.learned, case.width = value, learned, None
-            if ladder._allows(case):
+            if limits.allows():
                 self._instead[place] = name
                 self._put(place, value, "fallback", "")
                 return
@@ -252,7 +250,7 @@ class _Climb:
 
     def _cut(self, place: int) -> None:
         """Cut an interval off where the range ends."""
-        span, low, high = self._ladder._range, self._lower[place], self._upper[place]
+        span, low, high = self._limits.range, self._lower[place], self._upper[place]
         if low is None or high is None:
             return
         if span is not None:

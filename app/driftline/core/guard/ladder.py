@@ -1,4 +1,4 @@
-"""The rungs of a pipeline, in order, and what is done where one trips.
+"""Which prediction of an event may be served, and what is served instead.
 
 `judge` is a function of the event, of what the model predicted, and of what is kept (`core.guard.kept`), which it
 changes: a replay comes to the same.
@@ -11,33 +11,16 @@ from math import isfinite
 from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
-from driftline.core.guard import distribution as distribution_rung
-from driftline.core.guard import range as range_rung
-from driftline.core.guard import share as share_rung
-from driftline.core.guard import step as step_rung
-from driftline.core.guard import unfamiliar as unfamiliar_rung
-from driftline.core.guard import untrained as untrained_rung
-from driftline.core.guard import width as width_rung
-from driftline.core.guard.base import Beyond, Case, Limit
+from driftline.core.guard.base import Case
 from driftline.core.guard.kept import CLEAN, Kept
+from driftline.core.guard.rungs import Rungs
 from driftline.core.history.history import key_of
-from driftline.core.output import Action, Guard, Instead, Predicted, Prediction, Trip
+from driftline.core.output import Guard, Instead, Predicted, Prediction, Trip
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, Seasonal
 from driftline.core.record import Event, FeatureValue, LabelValue
 from driftline.core.task import task_of
 from driftline.core.task.predict import of_two
-
-RUNGS: Final[tuple[Callable[[GuardForm, Pipeline], Limit | None], ...]] = (
-    untrained_rung.of,
-    range_rung.of,
-    step_rung.of,
-    width_rung.of,
-    unfamiliar_rung.of,
-    share_rung.of,
-    distribution_rung.of,
-)
-"""In the order in which they are asked; `finite`, the first of all, is the learner's."""
 
 AskGood: TypeAlias = Callable[[], tuple[Prediction | None, int]]
 _NOTHING: Final = Prediction()
@@ -82,21 +65,22 @@ class Ladder:
 
     Args:
         pipeline: with a guard.
+
+    Attributes:
+        hold_ms: how long a prediction waits for a person.
+        learns: labels are values of the series.
+        stores: the key of an event's series is kept until its label comes.
+        knows: what the model learned from is kept, by feature.
     """
 
     def __init__(self, pipeline: Pipeline, guard: GuardForm) -> None:
         task = task_of(pipeline.task)
-        self._limits = tuple([made for of in RUNGS if (made := of(guard, pipeline)) is not None])
-        self._beyond = tuple([limit.beyond for limit in self._limits])
-        self._strict = tuple([limit for limit in self._limits if limit.action != "flag"])
-        self._fallbacks = guard.fallback
+        self.rungs = rungs = Rungs(pipeline, guard)
+        self._case, self._beyond = rungs.case, rungs.beyond
         hold = guard.hold
         self.hold_ms, self._held_max = (0, 0) if hold is None else (hold.wait_ms, hold.held_max)
-        self._then: Action = "withhold" if hold is None else hold.then
-        self._range = next((limit for limit in self._strict if isinstance(limit, range_rung.Range)), None)
-        self._good_first: tuple[Fallback, ...] = ("last_good", *[one for one in guard.fallback if one != "last_good"])
         self._remembers = guard.remembers
-        self.learns = guard.remembers and task.supervised and not task.classes  # labels are values of the series
+        self.learns = guard.remembers and task.supervised and not task.classes
         self._season_ms = guard.season_ms
         self._keys_max = guard.keys_max
         features, context = list(pipeline.event.features), list(pipeline.event.context)
@@ -104,12 +88,11 @@ class Ladder:
             [features.index(name) if name in features else -1 - context.index(name) for name in guard.by]
         )
         self.stores = any(place < 0 for place in self._places)  # the context is not kept until the label comes
-        names = [limit.name for limit in self._limits]
+        names = [limit.name for limit in rungs.limits]
         self._steps, self.knows = "step" in names, "unfamiliar" in names
-        self._share = next((limit for limit in self._limits if isinstance(limit, share_rung.Share)), None)
+        self._share = rungs.share
         self._latest = 0 if guard.distribution is None else guard.distribution.latest
         self._window_ms = guard.share.window_ms if guard.share is not None else 0
-        self._case = Case(None, None, ())
         self._key_now: bytes | None = None
         self._now_ms = 0
         self._classes, self._two = task.classes, task.probability
@@ -149,6 +132,7 @@ class Ladder:
             case.near = kept.near(key)
         if self.knows:
             case.features, case.known = event.features, kept.known
+        case.distance = 0.0
         if value is not None:
             if self._share is not None:
                 case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
@@ -180,11 +164,11 @@ class Ladder:
             instead = "last_good"
         passed = guard != "withheld"
         if passed:
-            passed = self._climb(case, trips)
+            passed = self.rungs.climb(trips)
             if passed and case.value is not prediction.value and case.value is not None:
                 prediction = self._of(case.value)
         else:
-            trips.append(Trip("finite", "fallback" if self._fallbacks else "withhold"))
+            trips.append(Trip("finite", "fallback" if self.rungs.fallbacks else "withhold"))
         for trip in trips:
             kept.trip(trip.rung)
         accepted = passed and instead is None and all(trip.action == "clip" for trip in trips)
@@ -192,8 +176,8 @@ class Ladder:
         if not passed:
             action = trips[-1].action
             holds = action == "hold" and len(kept.held) < self._held_max and event.event_id not in kept.held
-            order = self._order(self._then if action == "hold" else action)
-            instead, prediction = self._fall_back(kept, order, key, time_ms, case, ask_good)
+            order = self.rungs.order(action)
+            instead, prediction = self._fall_back(kept, order, key, time_ms, ask_good)
             if holds:
                 last = None if key is None else kept.last(key)
                 holding = Holding(instead, prediction, last, key)
@@ -243,7 +227,7 @@ class Ladder:
         number = float(value)
         if self._two and not 0 <= number <= 1:
             return None
-        if self._range is not None and self._range.beyond(Case(number, None, ())) is not None:
+        if (span := self.rungs.range) is not None and span.beyond(Case(number, None, ())) is not None:
             return None
         return self._of(number)
 
@@ -255,49 +239,18 @@ class Ladder:
             kept.keyless += 1
         return key
 
-    def _climb(self, case: Case, trips: list[Trip]) -> bool:
-        """Rung by rung, until one ends it; returns whether what is in the case then may be served."""
-        clipped = False
-        for limit in self._limits:
-            found = limit.beyond(case)
-            if found is None:
-                continue
-            trips.append(_trip(limit, found))
-            if limit.action == "clip":
-                case.value, clipped = found.limit, True
-            elif limit.action != "flag":
-                return False
-        return not clipped or self._allows(case)
-
-    def _allows(self, case: Case) -> bool:
-        """Whether every rung that is no mere flag lets it pass."""
-        return all(limit.beyond(case) is None for limit in self._strict)
-
-    def _order(self, action: Action) -> tuple[Fallback, ...]:
-        """Which fallbacks are asked after an action; after a clip to where another rung trips, those of the file."""
-        match action:
-            case "withhold":
-                return ()
-            case "last_good":
-                return self._good_first
-            case _:
-                return self._fallbacks
-
     def _fall_back(
-        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, case: Case, ask_good: AskGood
+        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, ask_good: AskGood
     ) -> tuple[Instead | None, Prediction]:
-        """The first fallback that may pass; nothing where none may.
-
-        Args:
-            case: of the prediction that did not pass.
-        """
+        """The first fallback that may pass; nothing where none may."""
+        case = self._case
         case.distance = 0.0
         for fallback in order:
             name, made, learned = self._made(kept, fallback, key, time_ms, ask_good)
             if made is None or made == _NOTHING:
                 continue
             case.value, case.learned = made.value, learned
-            if self._allows(case):
+            if self.rungs.allows():
                 return name, made
         return None, _NOTHING
 
@@ -322,10 +275,6 @@ class Ladder:
     def _of(self, value: float) -> Prediction:
         """The prediction of a number, or of a probability."""
         return of_two(value, self._threshold) if self._two else Prediction(value=value)
-
-
-def _trip(limit: Limit, found: Beyond) -> Trip:
-    return Trip(limit.name, limit.action, found.limit, found.excess, found.feature)
 
 
 def _state(trips: list[Trip], instead: Instead | None, *, passed: bool) -> Guard:

@@ -119,6 +119,9 @@ class Keys:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._places
+
     def find(self, key: bytes) -> Past | None:
         """A key's past; a copy, which counts once it is kept."""
         place = self._places.get(key)
