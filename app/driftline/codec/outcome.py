@@ -18,11 +18,12 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.record import LabelValue
 from driftline.core.slate import Estimated, Feedback
 from driftline.core.task import task_of
+from driftline.core.task.predict import PROBABILITY_LEAST, PROBABILITY_MOST
 
 Scalar: TypeAlias = bool | int | float | str
 Version: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,18}\.[0-9]{1,18}\Z")]
 Moment: TypeAlias = Annotated[int, Meta(ge=-(2**62), le=2**62)]
-Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Share: TypeAlias = Annotated[float, Meta(ge=PROBABILITY_LEAST, le=PROBABILITY_MOST)]
 Amount: TypeAlias = Annotated[float, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
 
 

@@ -16,6 +16,7 @@ from driftline.codec.encode import Encoder
 from driftline.core.model.learner import COPY_EVERY
 from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Score, Unserved
 from driftline.core.shard.state import Shard
+from tests.support import boastful
 from tests.support.folding import step
 from tests.support.small import NOW_MS, chosen, control, event, fold, kinds, label, only, shard, small
 
@@ -60,6 +61,28 @@ def test_a_prediction_that_is_no_number_is_never_served() -> None:
     assert isinstance(resolved, Alert)
     assert (resolved.state, resolved.episode, resolved.opened_at) == ("resolved", "p-0-model-e1", alert.positions)
     assert kinds(fold(here, event("e", offset=4))) == ["Score"]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("share", [1.5, -0.5, 1.0 + 1e-6, math.inf])
+def test_what_is_no_probability_is_never_served(task: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there is a guard or not, and whatever its range."""
+    monkeypatch.setattr(boastful, "SHARE", share)
+    here = shard(task, model="tests.support.boastful:classifier", label={"missing": "drop"})
+    score, alert = fold(here, event("a", x=1.0))
+    assert isinstance(score, Score)
+    assert isinstance(alert, Alert)
+    assert (score.guard, score.prediction) == ("withheld", Prediction())
+    assert "not a probability from 0 to 1" in alert.sentence
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.0 + 2**-52, -(2.0**-52)])
+def test_what_sums_round_to_is_served_as_it_is(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boastful, "SHARE", share)
+    here = shard(model="tests.support.boastful:classifier", label={"missing": "drop"})
+    (score,) = fold(here, event("a", x=1.0))
+    assert isinstance(score, Score)
+    assert (score.guard, score.prediction.value) == ("served", share)
 
 
 def test_the_last_good_copy_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:

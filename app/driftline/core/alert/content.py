@@ -191,20 +191,19 @@ def given_up_sign(pipeline: Pipeline, load: str, parts: int, count: int) -> Sign
 
 
 def failure_sign(pipeline: Pipeline, guard: Guard) -> Sign:
-    """A model whose prediction was not a finite number.
+    """A model whose prediction was not a finite number, or no probability.
 
     Args:
         guard: who served instead, if anyone could.
     """
     name = pipeline.name
+    right = "a probability from 0 to 1" if task_of(pipeline.task).classes else "a finite number"
     if guard == "fallback":
-        sentence = (
-            f"The model of {name} returned a prediction that is not a finite number: its last good copy has taken over."
-        )
+        sentence = f"The model of {name} returned a prediction that is not {right}: its last good copy has taken over."
     else:
         sentence = (
-            f"The model of {name} and its last good copy returned predictions that are not finite numbers: events get "
-            "no prediction until it recovers."
+            f"The model of {name} and its last good copy returned predictions that are not {right}: events get no "
+            "prediction until it recovers."
         )
     return Condition.BROKEN.sign("critical", sentence, f"{name} has given usable predictions", {"guard": guard})
 

@@ -1,9 +1,9 @@
 """The champion: a River model as the core uses it.
 
 `score` asks and does not change the model; `learn` changes it. What the model says is checked before anything else
-sees it: a number that is not finite is never served and never learned from. The last good copy of the model, taken
-every `COPY_EVERY` learn calls, then takes over as a new generation; without a finite answer from that one either,
-the prediction is withheld.
+sees it: a number that is not finite, or a probability that is not from 0 to 1, is never served. The last good copy of
+the model, taken every `COPY_EVERY` learn calls, then takes over as a new generation; without a usable answer from that
+one either, the prediction is withheld.
 
 A model that raises is put back as it was before the call: an earlier copy learns again what was learned since. Which
 copy that is makes no difference to the state, so when copies are made is free to choose.

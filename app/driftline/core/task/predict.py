@@ -10,6 +10,7 @@ from driftline.core.output import Prediction, Several
 from driftline.core.record import FeatureValue, LabelValue
 
 _PLAIN = frozenset({bool, int, float, str})
+PROBABILITY_LEAST, PROBABILITY_MOST = -1e-9, 1.0 + 1e-9  # with what the rounding of sums may add
 _CLASSES = (bool, int, float, str)  # what a label can be, and numpy's kinds of it
 
 Values: TypeAlias = Sequence[FeatureValue]
@@ -27,9 +28,9 @@ class Asked(Protocol):
 class MakePredictor(Protocol):
     """Makes the function from values to prediction that fits the task and what the model can do.
 
-    That one returns None where the model gives a number that is not finite. Where a pipeline of two classes declares a
-    threshold, the class that is served is the one that the threshold decides: probability, prediction and decision of a
-    score agree.
+    That one returns None where the model gives a number that is not finite, or a probability that is not from 0 to 1.
+    Where a pipeline of two classes declares a threshold, the class that is served is the one that the threshold
+    decides: probability, prediction and decision of a score agree.
 
     Args:
         asked: the model, to be asked.
@@ -79,7 +80,7 @@ def two_classes(asked: Asked, model: Any, threshold: float | None, probabilistic
     def decide(values: Values) -> Prediction | None:
         of_true = probability(values)
         of_false = 1.0 - of_true
-        if not isfinite(of_true):
+        if not PROBABILITY_LEAST <= of_true <= PROBABILITY_MOST:
             return None
         # Of equals the first, False, as River's own `predict_one` has it.
         label = of_true > of_false if threshold is None else of_true >= threshold
@@ -106,7 +107,7 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
         probabilities = predict_proba_one(values)
         label, most, plain = predict_one(values) if own_label else None, -inf, True
         for name, probability in probabilities.items():
-            if not isfinite(probability):
+            if not PROBABILITY_LEAST <= probability <= PROBABILITY_MOST:
                 return None
             if not isinstance(name, _CLASSES) or not isinstance(probability, float | int):
                 raise TypeError(
