@@ -2,9 +2,9 @@
 
 Pickle's bytes differ between processes that hold the same state: they depend on which strings are one object,
 on the order of sets, on what was computed lazily. So states are compared by a walk over what pickle would keep:
-floats by their bits, dicts in their order, sets sorted, arrays by type, shape and bytes, objects by their class
-and the state that they give to pickle. References to an object met before are written as its number, so cycles
-end and shared parts differ from equal copies.
+floats by their bits (but every NaN alike), dicts in their order, sets sorted, arrays by type, shape and bytes,
+objects by their class and the state that they give to pickle. References to an object met before are written as its
+number, so cycles end and shared parts differ from equal copies.
 
 What cannot be walked (functions without a name, generators, open files) raises, with the way to it: no part is
 skipped silently.
@@ -13,6 +13,7 @@ skipped silently.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import struct
 from collections import deque
@@ -93,7 +94,8 @@ def _plain(member: Any) -> bytes | None:
         return b"N;"
     kind = type(member)
     if kind is float:
-        return struct.pack(">cd", b"f", member)
+        # The sign of a sum of two NaNs depends on how often Python ran the line before: it is no part of a state.
+        return struct.pack(">cd", b"f", math.nan if math.isnan(member) else member)
     if kind is bool:
         return b"T;" if member else b"F;"
     if kind is int:
@@ -107,6 +109,8 @@ def _plain(member: Any) -> bytes | None:
         return None
     if isinstance(member, np.ndarray | np.generic):
         head = f"a{member.dtype.str}{member.shape};".encode()
+        if member.dtype.kind == "f" and (missing := np.isnan(member)).any():
+            member = np.where(missing, np.asarray(np.nan, member.dtype), member)
         return head + bytes(member.tobytes())
     return None
 

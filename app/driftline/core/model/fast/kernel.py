@@ -149,7 +149,7 @@ def descend(model: Any, before: Callable[[Any], Any] | None = None) -> Callable[
         return None
     optimizer, initializer, penalty = model.optimizer, model.initializer, model.l2
     slope_of, plain, adaptive = slope(model), type(optimizer) is optim.SGD, type(optimizer) is optim.AdaGrad
-    rate, intercept_rate = constant(optimizer.lr), constant(model.intercept_lr)
+    rate, intercept_rate = constant(getattr(optimizer, "lr", None)), constant(model.intercept_lr)
     scaled = VectorDict.from_scaled
 
     def learn(features: Any, label: Any) -> None:
