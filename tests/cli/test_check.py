@@ -24,7 +24,7 @@ event: {id: id, features: {amount: number, night: boolean, country: string}}
 label: {id: id, value: fraud, wait: 1h}
 params: {lr: 0.05}
 model: |
-  ((Select('amount', 'night') | StandardScaler()) + (Select('country') | OneHotEncoder()))
+  ((Select('amount', 'night') | StandardScaler()) + (Select('country') | OneHotEncoder(drop_zeros=True)))
   | LogisticRegression(SGD($lr))
 """
 FACTORIES = """\

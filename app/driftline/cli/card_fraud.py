@@ -31,8 +31,8 @@ event:
     country: {{path: card.country, type: string, missing: unknown}}
 label: {{id: payment_id, value: is_fraud, positive: true, wait: 7d}}
 model: |
-  (Select('amount', 'hour', 'distance_km', 'online') | StandardScaler()) + (Select('country') | OneHotEncoder())
-  | LogisticRegression()
+  (Select('amount', 'hour', 'distance_km', 'online') | StandardScaler())
+  + (Select('country') | OneHotEncoder(drop_zeros=True)) | LogisticRegression()
 metrics: [Accuracy, ROCAUC, LogLoss]
 kpi:
   fraud_loss:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from driftline.author import capacity, scale
+from driftline.author import capacity, encoding, scale
 from driftline.author.need import OUTAGE_MS, Need, need
 from driftline.cli.command.history import Files
 from driftline.cli.echo import echo, show
@@ -63,7 +63,7 @@ def check(
     if history.given:
         looked = look_through(history, pipeline)
     warnings = [] if proof is None else [*_doubts(proof), *scale.warnings(pipeline)]
-    warnings += capacity.divided(pipeline)
+    warnings += [*encoding.warnings(pipeline), *capacity.divided(pipeline)]
     estimate = need(pipeline, rate)
     report: dict[str, Any] = {"pipeline": pipeline.resolved(), "needs": estimate}
     if proof is not None:

@@ -147,7 +147,7 @@ def _failure(trace: Trace, events: int) -> str:
     return (
         f"the model raised {trace.failed} times on {events} synthetic events of the declared types: {trace.failure}. "
         "Check `model` and `params`: a string feature needs an encoder, as in "
-        "(Select('country') | OneHotEncoder()); some models take no negative numbers"
+        "(Select('country') | OneHotEncoder(drop_zeros=True)); some models take no negative numbers"
     )
 
 
@@ -242,7 +242,7 @@ def _child(
         _WrongFileError: it could not load the pipeline file.
     """
     paths = os.pathsep.join(filter(None, sys.path))
-    own = {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", **(environ or {})}
+    own = {"PYTHONPATH": paths, **(environ or {})}
     try:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", f"from {__name__} import {function}; {function}()"],

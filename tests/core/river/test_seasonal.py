@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -146,3 +149,27 @@ def test_declared_columns_are_scaled() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         SeasonalRegression(**wrong)  # type: ignore[arg-type]  # meant to be wrong
+
+
+def test_how_many_cores_there_are_changes_no_bit() -> None:
+    """OpenBLAS divides products of this size among its threads, and then the last bits differ."""
+    program = """
+from driftline.core.river.ahead import Batch, Taught
+from driftline.core.river.seasonal import SeasonalRegression
+import hashlib, numpy as np
+
+model, rng = SeasonalRegression(), np.random.default_rng(1)
+for slot in range(64):
+    rows = rng.normal(size=(1, 300))
+    model.learn_one(Taught(b"a", slot, (1.0,), (), Batch(rows, np.array([0]), rng.normal(size=1))))
+model.solve()
+print(hashlib.sha256(model.weights.tobytes()).hexdigest())
+"""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "OPENBLAS_NUM_THREADS": count}, check=True,
+            capture_output=True,
+        ).stdout
+        for count in ("1", "2")
+    }  # fmt: skip
+    assert len(digests) == 1
