@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,10 +162,10 @@ class AheadDraft(Draft):
         yield ""
 
     def _guard(self) -> Iterator[str]:
-        target = [cell for cell in self._sample.columns[self._target_name] if isinstance(cell, int | float)]
-        low, high = min(target), max(target)
-        width = high - low
-        span = yaml_scalar({"min": 0 if self._ahead.amounts else low - width, "max": high + width, "action": "clip"})
+        cells = self._sample.columns[self._target_name]
+        target = [cell for cell in cells if isinstance(cell, int | float) and isfinite(cell)]
+        low, high = limits.around(min(target), max(target))
+        span = yaml_scalar({"min": low, "max": high, "action": "clip"})
         yield "guard:"
         untrained = yaml_scalar({"labels_min": limits.LABELS_MIN, "action": "flag"})
         yield beside(f"  untrained: {untrained}", "mark the forecasts of a model that has learned fewer observations")
