@@ -108,14 +108,8 @@ class AheadDraft(Draft):
     @property
     def notes(self) -> tuple[str, ...]:
         series = self._ahead
-        by = f" by {' and '.join(series.by)}" if series.by else ""
-        many = (
-            f"{series.series:,} series of {self._target_name}{by}"
-            if series.by
-            else f"one series of {self._target_name}"
-        )
         regular = (
-            f"{many}, a number every {format_duration(series.step_ms)}: forecast, {series.horizons} steps ahead; to "
+            f"{series.described(self._target_name)}: forecast, {series.horizons} steps ahead; to "
             "predict it from the other fields of its own row instead, add --task regression"
         )
         constant = [
