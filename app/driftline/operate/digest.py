@@ -178,10 +178,14 @@ class Gathered:
 
     Args:
         since_ms, until_ms: of the span; its end is not in it.
+
+    Attributes:
+        cut: records that may be of the span have been deleted from their topic.
     """
 
     def __init__(self, pipeline: Pipeline, since_ms: int, until_ms: int) -> None:
         self.pipeline = pipeline
+        self.cut = False
         self.since_ms, self.until_ms = since_ms, until_ms
         self.served = self.positive = 0
         self.guards: Counter[str] = Counter()
@@ -215,6 +219,11 @@ class Gathered:
         repeated = name in self._seen
         self._seen.add(name)
         return repeated
+
+    def after_deleted(self, document: Mapping[str, Any]) -> None:
+        """The first record of a partition whose earlier ones have been deleted: they were made before it."""
+        named = (document.get(name) for name in ("event_time_ms", "label_time_ms", "time_ms"))
+        self.cut |= max((time_ms for time_ms in named if type(time_ms) is int), default=0) > self.since_ms
 
     def score(self, document: Mapping[str, Any]) -> None:
         score = _read(document, _Score)
