@@ -61,7 +61,7 @@ def case_of(seed: int) -> Case:
 # -- events
 
 
-class _Events:
+class Events:
     """Values of events, and labels that depend on them."""
 
     def __init__(self, case: Case) -> None:
@@ -148,7 +148,7 @@ class _Pair:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._source = random.Random(case.seed + 0.25)
-        self._events = _Events(case)
+        self._events = Events(case)
         self._form = Form(case.names, may_omit=case.may_omit)
         self._theirs = self._planned(make_model(case.model, {}, 7))
         self._use(make_model(case.model, {}, 7))

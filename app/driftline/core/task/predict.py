@@ -78,13 +78,13 @@ def two_classes(asked: Asked, model: Any, threshold: float | None, probabilistic
         return _classes(asked, model, probabilistic, of_two=True, threshold=threshold)
 
     def decide(values: Values) -> Prediction | None:
-        of_true = probability(values)
+        of_true = float(probability(values))  # River says 0 and 1 where they are certain
         of_false = 1.0 - of_true
         if not PROBABILITY_LEAST <= of_true <= PROBABILITY_MOST:
             return None
         # Of equals the first, False, as River's own `predict_one` has it.
         label = of_true > of_false if threshold is None else of_true >= threshold
-        return Prediction(label, {False: of_false, True: of_true}, float(of_true))
+        return Prediction(label, {False: of_false, True: of_true}, of_true)
 
     return decide
 

@@ -52,8 +52,7 @@ def look(seen: Seen) -> Target:
     text = next((cell for cell in seen.counts if not is_number(cell)), None)
     if text is not None:
         raise ProfileError(
-            f"the label {seen.name!r} holds {text!r:.80}, which is not a number; this task needs numbers: "
-            "name another field with --label, or another --task"
+            f"the label {seen.name!r} holds {text!r:.80}, which is not a number; task regression needs numbers"
         )
     numbers = [float(cell) for cell in seen.known]
     least, most = min(numbers), max(numbers)
