@@ -13,6 +13,7 @@ from driftline.codec.write import Write
 from driftline.core.pipeline import Pipeline
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.digest import Gathered
+from driftline.operate.digest_page import page_of, render
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, Life, pipeline, produce
 from tests.support.cluster import MemoryCluster
@@ -47,6 +48,32 @@ async def test_an_event_of_the_far_future_does_not_end_the_span() -> None:
     after = await gathered(cluster, chosen)
     assert (after.since_ms, after.until_ms, after.served) == (before.since_ms, before.until_ms, before.served)
     assert before.served > 0
+
+
+async def test_deleted_records_are_named_where_they_may_be_of_the_span() -> None:
+    """Otherwise events whose label is deleted pass for ones that wait for it."""
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 40, partitions=1)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    whole = await gathered(cluster, chosen)
+    assert not whole.cut
+    outcomes = Place(chosen.topics.outcomes, 0)
+    cluster.delete_before(outcomes, len(cluster.records(*outcomes)) // 2)
+    left = await gathered(cluster, chosen)
+    assert left.cut
+    assert left.outcomes.total() < whole.outcomes.total()
+    assert "Records of that time have been deleted" in render(page_of(left, "p.yaml", None), "text")
+
+
+def test_what_was_deleted_before_the_span_is_not_of_it() -> None:
+    found = Gathered(pipeline(), NOW_MS, NOW_MS + WEEK_MS)
+    found.after_deleted({"event_time_ms": NOW_MS - WEEK_MS, "label_time_ms": NOW_MS})
+    assert not found.cut
+    found.after_deleted({"event_time_ms": NOW_MS - WEEK_MS, "label_time_ms": NOW_MS + 1})
+    assert found.cut
 
 
 async def test_what_was_done_is_what_a_key_signed_and_no_shard_refused() -> None:

@@ -291,7 +291,7 @@ CSV = "a,b,y\n" + "".join(f"{place},{place % 7},{place % 2}\n" for place in rang
         (CSV, ["--label", "y", "--name", "Not A Name"], "--name Not A Name"),
         (CSV, ["--label", "y", "-o", "no/such/folder.yaml"], "cannot write"),
         (CSV, ["--task", "regression"], "--label"),
-        (CSV.replace(",y\n", ",a\n", 1), ["--label", "b"], "appear twice"),
+        (CSV.replace(",y\n", ",a\n", 1), ["--label", "b"], "column a appears more than once"),
         ("a,b,y\n" + "1,2,1\n" * 40, ["--label", "y"], "is 1 in every row"),
         (b"a,b,y\n\xff\xfe,1,2\n", ["--label", "y"], "line 2 has the byte 0xff"),
         ("a,b,y\n" + "1,2\n" * 40, ["--label", "y"], "the first of 40: line 2: has 2 cells, the header has 3"),

@@ -107,6 +107,9 @@ def test_a_label_that_comes_later_or_another_task_is_no_series(folder: Path) -> 
         done: Result = quick("--input", data, "--label", "sales", "--force", *options)
         assert done.exit_code == 0, done.output
         assert load_pipeline(folder / "sales.yaml").task == "regression"
+        delayed = "--label-delay" in options
+        assert ("6 series of sales by store and item, a number every 1d; --label-delay" in done.output) is delayed
+        assert ("--label sales --label-delay 1d" in (folder / "sales.yaml").read_text()) is delayed
 
 
 def test_a_forecast_is_asked_for_and_there_is_no_series() -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import driftline.core.error as errors
 from driftline.cli import COMMANDS, Commands, main
+from driftline.cli.option import DURATION
 from driftline.core.error import DriftlineError
 from tests.cli.command import COMMAND, ROOT, environment, run, run_process
 
@@ -138,3 +139,12 @@ def test_without_river_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("driftline.cli.metadata.version", missing)
     assert "but none is installed" in CliRunner().invoke(main, ["status", "--help"]).output
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("7d", 604_800_000), ("0", 0), ("7", None), ("7 days", None)])
+def test_a_duration_has_its_unit(text: str, wanted: int | None) -> None:
+    if wanted is not None:
+        assert DURATION.convert(text, None, None) == wanted
+        return
+    with pytest.raises(click.BadParameter, match="a whole number with a unit"):
+        DURATION.convert(text, None, None)

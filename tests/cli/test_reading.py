@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         "line 3 has the byte 0xe9",
         table("country", lambda number, text: "é" if number == 1 else text).encode("latin-1"),
     ),
-    "one name twice": ("columns at appear twice", PLAIN.replace("amount", "at", 1).encode()),
+    "one name twice": ("column at appears more than once", PLAIN.replace("amount", "at", 1).encode()),
     "no rows": ("no records in .*rows.csv|rows.csv has no rows", (",".join(HEADER) + "\n").encode()),
     "a workbook": ("a ZIP file or a workbook", b"PK\x03\x04" + PLAIN.encode()),
     "no times": ("line 2: .*'soon' is not ISO 8601", table("at", lambda number, _: "soon").encode()),

@@ -22,7 +22,7 @@ from driftline.core.drift.reaction import Reaction
 from driftline.core.error import InvariantError
 from driftline.core.output import Prediction
 from driftline.core.pipeline import AlertKind, Pipeline, parse_pipeline
-from driftline.core.pipeline.form import Drift as Section
+from driftline.core.pipeline.watch import Drift as Section
 from driftline.core.shard.state import Shard
 from driftline.core.signal import BITS, DIRECT, FEATURE_KEYS, Signal
 from driftline.core.task import TASK_NAMES, TaskName

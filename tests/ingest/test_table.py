@@ -190,7 +190,7 @@ def test_a_limit_counts_usable_rows(tmp_path: Path) -> None:
         ("rows.parquet", b"", "name it .csv or .jsonl"),
         ("rows.csv", b"", "is empty"),
         ("rows.csv", b"id,frau\n1,0\n", "no column 'fraud' .--label.*did you mean 'frau'"),
-        ("rows.csv", b"id,fraud,id\n1,0,1\n", "appear twice"),
+        ("rows.csv", b"id,fraud,id\n1,0,1\n", "column id appears more than once"),
         ("rows.csv", b"id,fraud\n\xff,0\n", "not UTF-8"),
         ("rows.csv.gz", b"id,fraud\n1,0\n", "cannot read"),
         ("rows.jsonl", b'{"id": 1, "frau": 0}\n{"id": 2}\n', "no line of .* 'fraud' .--label.*did you mean 'frau'"),

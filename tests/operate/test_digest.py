@@ -12,10 +12,13 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import structs
 
+from driftline.backtest.card import Card
+from driftline.backtest.card_count import Cards
 from driftline.codec.encode import Encoder
 from driftline.codec.journal import EpochEntry, Link
-from driftline.core.output import Outcome, Output
+from driftline.core.output import Outcome, Output, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, Label, Source, Tick
 from driftline.core.shard.state import Shard
@@ -77,6 +80,56 @@ def test_the_command_of_a_kpi_gives_its_known_figure() -> None:
     program = shlex.split(command.partition(" | ")[2])
     found = subprocess.run(program, input=lines, capture_output=True, check=True, timeout=60)
     assert orjson.loads(found.stdout) == [shard.kpis.summary()["fraud_loss"]["total"]["known"]["total"]]
+
+
+def corrected() -> tuple[Pipeline, list[Output]]:
+    """Labels that come, that come again and say otherwise, and that are assumed."""
+    rules = {"id": "id", "value": "fraud", "wait": "1d", "missing": {"assume": False}, "second": "correct"}
+    chosen = pipeline(kpi=LOSS, decision={"threshold": 0.5}, label=rules)
+    shard, made = Shard(chosen, 0), list[Output]()
+    for number in range(12):
+        time_ms = START_MS + number * HOUR_MS
+        source = Source(chosen.topics.events, 0, number, time_ms, None, b"")
+        made += step(shard, Event(source, time_ms, time_ms, f"e{number}", (25.0, "FR")))
+        for again in range(number % 3):
+            source = Source(str(chosen.topics.labels), 0, 2 * number + again, time_ms, None, b"")
+            made += step(shard, Label(source, time_ms, time_ms + again, f"e{number}", bool(again)))
+    return chosen, made + step(shard, Tick(0, 1, START_MS + 5 * DAY_MS))
+
+
+def test_a_model_that_raised_at_a_pair_changes_no_figure() -> None:
+    """What the label said of what was served is known all the same."""
+    chosen, made = corrected()
+    ended = {one.kind for one in made if isinstance(one, Outcome)}
+    assert ended == {"joined", "corrected", "assumed"}
+    failed = [structs.replace(one, kind="failed") if isinstance(one, Outcome) else one for one in made]
+    assert [one.ended for one in failed if isinstance(one, Outcome)] == [
+        one.kind for one in made if isinstance(one, Outcome)
+    ]
+    span = START_MS, START_MS + 5 * DAY_MS
+    usual, other = gathered(chosen, made, *span), gathered(chosen, failed, *span)
+    assert usual.kpis["fraud_loss"].known == 8
+    assert other.kpis == usual.kpis
+    assert other.delays_ms == usual.delays_ms
+    assert (other.quality.count, other.quality.values()) == (usual.quality.count, usual.quality.values())
+
+
+def test_the_card_of_a_model_that_raised_at_pairs_is_as_usual() -> None:
+    chosen, made = corrected()
+    failed = [structs.replace(one, kind="failed") if isinstance(one, Outcome) else one for one in made]
+    usual, other = _card(chosen, made), _card(chosen, failed)
+    assert usual.labels.coverage == pytest.approx(8 / 12)
+    assert other.labels.outcomes == {"failed": sum(usual.labels.outcomes.values())}
+    assert structs.replace(other, labels=structs.replace(other.labels, outcomes=usual.labels.outcomes)) == usual
+
+
+def _card(chosen: Pipeline, made: list[Output]) -> Card:
+    cards, encoder = Cards(chosen, 1, None, whole=True), Encoder(chosen, 0)
+    for one in sorted(made, key=lambda one: isinstance(one, Outcome)):  # scores come first
+        document = orjson.loads(encoder.encode(one).value or b"")
+        if isinstance(one, Outcome | Score):
+            (cards.outcome if isinstance(one, Outcome) else cards.score)(document)
+    return cards.card(0, "FILE")
 
 
 def test_what_came_after_the_span_is_not_known_in_it() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from driftline.config import Settings
 from driftline.core.error import InputFileError, PipelineError
@@ -213,3 +215,29 @@ async def test_a_digest_that_cannot_be_made_is_counted_and_stays_due(monkeypatch
         results = await _sent(hook, note, [1.5], monkeypatch, made=output)
         assert [post.document["text"] for post in hook.posts] == ["a digest"]
     assert results == {"failed": 1, "delivered": 1}
+
+
+async def test_a_broker_that_fails_in_the_middle_does_not_end_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, done = 0, asyncio.Event()
+
+    @asynccontextmanager
+    async def there(*_: Any, **__: Any) -> AsyncIterator[Note]:
+        yield Note()
+
+    async def counts(_: Any) -> dict[str, int]:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            done.set()
+        raise KafkaConnectionError("no connection to node 1")
+
+    for name, fake in (("keeper", there), ("admin", there), ("partition_counts", counts), ("LOOK_EVERY_S", 0.01)):
+        monkeypatch.setattr(schedule, name, fake)
+    webhook = Webhook.model_validate({"form": "json", "url": "http://localhost:1"})
+    task = asyncio.create_task(Sender(pipeline(), settings("localhost:1"), "daily", DAILY, webhook).run())
+    async with asyncio.timeout(30):
+        await asyncio.wait([task, asyncio.ensure_future(done.wait())], return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

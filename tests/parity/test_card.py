@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from driftline.backtest.candidate import Result
-from driftline.backtest.card import DIGITS, GENERATIONS_MAX, Card, Cards, encode, schema
+from driftline.backtest.card import Card, encode, schema
+from driftline.backtest.card_count import DIGITS, GENERATIONS_MAX, Cards
 from driftline.backtest.card_page import render
 from driftline.backtest.measure import total_values
 from driftline.backtest.report import segments_of

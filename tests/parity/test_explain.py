@@ -70,6 +70,18 @@ async def test_trees_explain_themselves() -> None:
     assert "River's explanation" in "\n".join(lines(found))
 
 
+async def test_a_deleted_outcome_is_no_label_that_has_not_come() -> None:
+    chosen = pipeline("deleted")
+    cluster = await worked(chosen, 200, partitions=2)
+    assert (await explained(cluster, chosen, 3)).outcome is not None
+    for number in range(2):
+        place = Place(chosen.topics.outcomes, number)
+        cluster.delete_before(place, len(cluster.records(*place)))
+    found = await explained(cluster, chosen, 3)
+    assert (found.outcome, found.outcomes_deleted) == (None, True)
+    assert "label: none yet, or its outcome has been deleted, as earlier ones have" in lines(found)
+
+
 async def test_a_score_that_was_changed_is_told() -> None:
     chosen = pipeline("changed")
     cluster = await worked(chosen, COUNT, partitions=2)

@@ -166,7 +166,10 @@ def profile(
 def without_features(left: Sequence[Left]) -> ProfileError:
     """Why nothing can be learned from a table."""
     others = "; ".join(f"{one.name}: {one.why}" for one in left[:10]) or "there are no other fields"
-    return ProfileError(f"no usable feature; {others}")
+    remedy = ""
+    if any(one.leak for one in left):
+        remedy = ". If such a field is known before the label, write the pipeline file by hand"
+    return ProfileError(f"no usable feature; {others}{remedy}")
 
 
 def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:

@@ -85,7 +85,7 @@ def find_column(sample: Sample, option: str, name: str) -> str:
         raise InputFileError(f"{option} {name}: it holds arrays; name a field with a single value")
     columns = list(sample.columns)
     shown = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
-    raise InputFileError(f"{option} {name}: no such field in the data{close_match(name, columns)} Its fields: {shown}")
+    raise InputFileError(f"{option} {name}: no such field in the data{close_match(name, columns)}. Its fields: {shown}")
 
 
 def _read_csv(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:

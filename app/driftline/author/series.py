@@ -19,6 +19,7 @@ from msgspec import Struct
 from driftline.author.leak import Cell
 from driftline.author.past import hours_beside
 from driftline.author.profile import Column, Profile
+from driftline.core.duration import format_duration
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -60,6 +61,13 @@ class Found(Struct, frozen=True):
     cycles: tuple[int, ...]
     amounts: bool
     constant: tuple[str, ...] = ()
+
+    def described(self, target: str) -> str:
+        """`20 series of sales by store and item, a number every 1d`."""
+        many = (
+            f"{self.series:,} series of {target} by {' and '.join(self.by)}" if self.by else f"one series of {target}"
+        )
+        return f"{many}, a number every {format_duration(self.step_ms)}"
 
     @property
     def horizons(self) -> int:

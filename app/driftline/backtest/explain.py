@@ -61,7 +61,9 @@ class Explanation(Struct, frozen=True):
             of a text, by how much each word moved the log odds; the intercept is then None.
         river: River's own explanation, where the model has one.
         labelled: events of its pipeline wait for a label.
-        outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits.
+        outcome: how the wait for its label ended, as it stands in the outcomes topic; None while it waits, or where
+            it has been deleted.
+        outcomes_deleted: earlier outcomes of its shard have been deleted.
         alerts: of its shard, open when it was scored.
         tripped: rungs of the guard that the prediction did not pass.
         unserved: what the model predicted, where something else was served.
@@ -87,6 +89,7 @@ class Explanation(Struct, frozen=True):
     tripped: tuple[Trip, ...] = ()
     unserved: tuple[Unserved, ...] = ()
     items: list[dict[str, Any]] = []
+    outcomes_deleted: bool = False
 
 
 class _Item(Struct):
@@ -258,7 +261,8 @@ async def _explain(
     source = found.event.source
     ending = f"{source.topic}-{source.partition}-{source.offset}-1"  # how an event's wait ended is named by the event
     outcome = None
-    for place in layout.places([pipeline.topics.outcomes], shard):
+    outcomes = layout.places([pipeline.topics.outcomes], shard)
+    for place in outcomes:
         async for found_there, _ in _records(broker, *place, ending):
             if found_there.get("output_id") == ending:
                 outcome = found_there
@@ -281,6 +285,7 @@ async def _explain(
         tripped=found.score.tripped,
         unserved=found.score.unserved if not isinstance(learner.model, Recommender) else (),
         items=_items(learner, found.score),
+        outcomes_deleted=any((await broker.beginnings(outcomes)).values()),
     )
 
 

@@ -98,16 +98,17 @@ class KpiTally:
                     self._add(outcome, priced, place)
 
     def _add(self, outcome: Outcome, priced: Priced, place: int) -> None:
-        name, assumed = priced.kpi, outcome.kind == "assumed"
+        name, ended = priced.kpi, outcome.ended
+        assumed = ended == "assumed"
         accounts = [self._totals[name]]
         terms, stakes = self._plan.each[name], outcome.stakes
         if terms.by >= 0 and stakes is not None:
             accounts.append(self._part(name, stakes.values[terms.by]))
         for account in accounts:
             account.settle(priced, assumed=assumed)
-            if outcome.kind == "corrected" and outcome.previous_label is not None:
+            if ended == "corrected" and outcome.previous_label is not None:
                 account.settle(self._before(outcome, name), assumed=False, times=-1)
-        if place >= 0 and not assumed and stakes is not None and not priced.lacking and outcome.kind != "corrected":
+        if place >= 0 and not assumed and stakes is not None and not priced.lacking and ended != "corrected":
             self._curve(outcome, priced, place)
 
     def _part(self, name: str, value: Any) -> Account:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,14 +108,8 @@ class AheadDraft(Draft):
     @property
     def notes(self) -> tuple[str, ...]:
         series = self._ahead
-        by = f" by {' and '.join(series.by)}" if series.by else ""
-        many = (
-            f"{series.series:,} series of {self._target_name}{by}"
-            if series.by
-            else f"one series of {self._target_name}"
-        )
         regular = (
-            f"{many}, a number every {format_duration(series.step_ms)}: forecast, {series.horizons} steps ahead; to "
+            f"{series.described(self._target_name)}: forecast, {series.horizons} steps ahead; to "
             "predict it from the other fields of its own row instead, add --task regression"
         )
         constant = [
@@ -161,10 +156,10 @@ class AheadDraft(Draft):
         yield ""
 
     def _guard(self) -> Iterator[str]:
-        target = [cell for cell in self._sample.columns[self._target_name] if isinstance(cell, int | float)]
-        low, high = min(target), max(target)
-        width = high - low
-        span = yaml_scalar({"min": 0 if self._ahead.amounts else low - width, "max": high + width, "action": "clip"})
+        cells = self._sample.columns[self._target_name]
+        target = [cell for cell in cells if isinstance(cell, int | float) and isfinite(cell)]
+        low, high = limits.around(min(target), max(target))
+        span = yaml_scalar({"min": low, "max": high, "action": "clip"})
         yield "guard:"
         untrained = yaml_scalar({"labels_min": limits.LABELS_MIN, "action": "flag"})
         yield beside(f"  untrained: {untrained}", "mark the forecasts of a model that has learned fewer observations")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from driftline.backtest.card import Card, Cards, encode
+from driftline.backtest.card import Card, encode
+from driftline.backtest.card_count import Cards
 from driftline.backtest.card_page import render, text
 from driftline.backtest.report import write
 from driftline.backtest.score import check_folder

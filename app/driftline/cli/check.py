@@ -137,7 +137,8 @@ def _needs(estimate: Need, pipeline: Pipeline, shard_rate: float | None) -> Sequ
     """
     lines = ["Resources (estimates):"]
     if shard_rate is not None:
-        lines.append(f"  a shard, on one core of this machine: {_rounded(shard_rate):,} events/s with their labels")
+        labels = "" if pipeline.label is None else " with their labels"
+        lines.append(f"  a shard, on one core of this machine: {_rounded(shard_rate):,} events/s{labels}")
     per_event = f"{estimate.event_bytes} bytes each"
     if pipeline.label is None:
         lines.append("  pending events: none (the pipeline has no labels)")

@@ -93,8 +93,13 @@ async def gather(
         (topics.review, found.review),
     )
     for topic, take in takers:
+        begun = await broker.beginnings(places(topic))
+        deleted = {place.partition for place, offset in begun.items() if offset}
         async for source in records_of(broker, places(topic)):
             if (document := document_of(source.value)) is not None:
+                if source.partition in deleted:
+                    deleted.discard(source.partition)
+                    found.after_deleted(document)
                 take(document)
     refused: set[tuple[int, int]] = set()  # commands, by partition and offset
     async for source in records_of(broker, places(topics.rejected)):

@@ -99,7 +99,8 @@ class Draft:
         yield f"# Written by `driftline init` from {rows} of {plain(source)}. Review it, then:"
         yield f"#   driftline check -p {self._file}"
         yield f"#   driftline topics create -p {self._file}"
-        yield plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}")
+        delay = f" --label-delay {format_duration(self._label_delay_ms)}" if self._label_delay_ms else ""
+        yield plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}{delay}")
         yield f"#   driftline worker -p {self._file}"
         yield ""
         yield f"pipeline: {self._name}"
@@ -148,7 +149,7 @@ class Draft:
             yield beside(f"    # {plain(array)}: ...", "left out: it holds arrays")
         computed = {**self._past.features, **(self._result.features if self._result is not None else {})}
         if computed:
-            yield beside(f"    # {self._computed}:", "see docs/history.md")
+            yield f"    # {self._computed} (docs/history.md):"
         for name, form in computed.items():
             yield f"    {yaml_scalar(name)}: {yaml_scalar(form)}"
         yield ""

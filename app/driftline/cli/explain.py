@@ -92,7 +92,7 @@ def lines(found: Explanation) -> list[str]:
     elif found.river:
         shown += ["River's explanation", *(f"  {line}" for line in found.river.splitlines())]
     if found.labelled:
-        shown.append(_label(found.outcome))
+        shown.append(_label(found.outcome, deleted=found.outcomes_deleted))
     shown.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
     shown += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return shown
@@ -153,10 +153,12 @@ def _comparison(found: Explanation) -> str:
     return f"{value}, not verifiable: served by {found.made_by}" if found.made_by else f"DIFFERENT: {value}"
 
 
-def _label(outcome: dict[str, Any] | None) -> str:
+def _label(outcome: dict[str, Any] | None, *, deleted: bool) -> str:
     """How the wait for the label ended."""
     if outcome is None:
-        return "label: none yet"
+        return (
+            "label: none yet, or its outcome has been deleted, as earlier ones have" if deleted else "label: none yet"
+        )
     if outcome.get("label") is None:
         return f"label: {outcome.get('kind')}; {outcome.get('detail', '')}"
     came = outcome.get("label_time_ms")

@@ -54,7 +54,8 @@ def init(
     sample = read_sample(path, decimal=decimal)
     if sample.rows < _ROWS_MIN:
         raise InputFileError(
-            f"{path} has {sample.rows} rows, which is too few; give at least {_ROWS_MIN}{sample.bad.first}"
+            f"{path} has {sample.rows} row{'s' * (sample.rows != 1)}, which is too few; give at least "
+            f"{_ROWS_MIN}{sample.bad.first}"
         )
     _check_fields(sample, path, label, event_id, time_field, task)
     sample, unlabelled = _without_words(sample, label)
@@ -108,8 +109,9 @@ def init(
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
     _print_notes(found, past, sample, path, output)
-    for note in draft.notes:
-        echo(f"note: {note}", err=True)
+    notes = draft.notes or _of_series_predicted(found, sample, label, task, label_delay_ms)
+    for note in notes:
+        _note(f"note: {note}")
     for line in result.lines() if result is not None else ():
         echo(line, err=True)
     if str(output) != "-":
@@ -155,6 +157,18 @@ def _series(
     if series is None and not found.features:
         raise InputFileError(f"{path}: {without_features(found.left)}")
     return series
+
+
+def _of_series_predicted(
+    found: Profile, sample: Sample, label: str | None, task: TaskName | None, label_delay_ms: int
+) -> tuple[str, ...]:
+    """That a table of series is predicted row by row, only because its labels come later."""
+    if label is None or task is not None or not label_delay_ms or not task_of(found.target.task).labels.numeric:
+        return ()
+    series = find_series(found, sample.columns, label, whole=sample.whole)
+    if series is None:
+        return ()
+    return (f"{series.described(label)}; --label-delay makes it a label: to forecast it instead, add --task forecast",)
 
 
 def _may_be_series(task: TaskName | None, label_delay_ms: int) -> bool:
@@ -247,7 +261,8 @@ def _write(text: str, output: Path, force: bool) -> None:
 
 def _print_notes(found: Profile, past: Proposal, sample: Sample, path: Path, output: Path) -> None:
     target = found.target
-    _note(f"{output}: task {target.task}, {len(found.features)} features")
+    count = len(found.features)
+    _note(f"{output}: task {target.task}, {count} feature{'s' * (count != 1)}")
     if past.features:
         _note(f"history: {len(past.features)} more from past events and the labels known by then")
     for note in past.notes:

@@ -15,16 +15,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DurationType(click.ParamType):
-    """A duration: `500ms 30s 15m 12h 7d`, or a plain number of milliseconds."""
+    """A duration: `500ms 30s 15m 12h 7d`, or 0. A number without a unit could be days as well as milliseconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        text = str(value).strip()
         try:
-            return int(text) if text.isascii() and text.isdigit() else parse_duration(text)
+            return parse_duration(str(value))
         except ValueError as error:
             self.fail(f"{value!r} is not a duration: {error}", param, ctx)
 

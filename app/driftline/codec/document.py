@@ -18,7 +18,7 @@ from driftline.codec.header import read_headers
 from driftline.codec.key import key_reader
 from driftline.codec.reason import PassedOverError, RefusedError
 from driftline.core.notation import HEADERS, KEY, Path, PathPart, parse_path
-from driftline.core.pipeline.form import EventForm, LabelForm, Wanted
+from driftline.core.pipeline.input import EventForm, LabelForm, Wanted
 from driftline.core.record import Source
 
 MISSING = object()  # what `find` gives where there is nothing

@@ -13,7 +13,7 @@ from driftline.codec.reason import RefusedError
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, Path, parse_path
 from driftline.core.number import Decimal, is_missing, parse_number
 from driftline.core.pipeline import Feature, LabelForm, Limits
-from driftline.core.pipeline.form import InputForm
+from driftline.core.pipeline.input import InputForm
 from driftline.core.pipeline.target import shown
 from driftline.core.slate import SlateError, items_text, shown_text
 from driftline.core.task.label import LabelKind

@@ -8,7 +8,7 @@ from typing import Any
 from driftline.codec.format import format_of
 from driftline.codec.reason import RefusedError
 from driftline.core.notation import KEY, Path
-from driftline.core.pipeline.form import InputForm
+from driftline.core.pipeline.input import InputForm
 
 
 def key_reader(form: InputForm, paths: Sequence[Path]) -> Callable[[bytes], Any] | None:

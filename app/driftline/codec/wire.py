@@ -16,7 +16,7 @@ from driftline.codec.format import format_of
 from driftline.codec.format.base import Document
 from driftline.codec.json import parse_json, write_json
 from driftline.core.notation import ENVELOPE, HEADERS, KEY, ROOTS, Path, parse_path
-from driftline.core.pipeline.form import EventForm, LabelForm
+from driftline.core.pipeline.input import EventForm, LabelForm
 from driftline.core.record import Headers
 
 

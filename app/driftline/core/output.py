@@ -374,6 +374,23 @@ class Outcome(Struct, frozen=True, gc=False):
     priced: tuple[Priced, ...] = ()
     stakes: Stakes | None = None
 
+    @property
+    def ended(self) -> OutcomeKind:
+        """As `ended_as`."""
+        return ended_as(self.kind, self.label_time_ms, self.previous_label)
+
+
+def ended_as(kind: OutcomeKind, label_time_ms: int | None, previous_label: LabelValue | None) -> OutcomeKind:
+    """How a wait ended, also where the model raised while learning: all but that went as usual.
+
+    Args: as of `Outcome`.
+    """
+    if kind != "failed":
+        return kind
+    if label_time_ms is None:
+        return "assumed"
+    return "joined" if previous_label is None else "corrected"
+
 
 @final
 class Alert(Struct, frozen=True, gc=False):

@@ -228,7 +228,8 @@ class CsvRows:
             raise InputFileError(f"{self._path} has no column names; its first line must hold them")
         twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
         if twice:
-            raise InputFileError(f"{self._path}: columns {', '.join(twice)} appear twice; give each a unique name")
+            which = f"columns {', '.join(twice)} appear" if len(twice) > 1 else f"column {twice[0]} appears"
+            raise InputFileError(f"{self._path}: {which} more than once; give each a unique name")
         return names
 
     @property

@@ -21,7 +21,7 @@ from driftline.codec.command import sender_of
 from driftline.codec.journal import EpochEntry, Link
 from driftline.codec.outcome import OutcomeReader
 from driftline.core.metric.account import AMOUNT_MAX, MICRO
-from driftline.core.output import Outcome
+from driftline.core.output import Outcome, OutcomeKind, ended_as
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
 from driftline.core.task import task_of
@@ -59,11 +59,16 @@ class _Score(Struct):
 
 
 class _Outcome(Struct):
-    kind: str
+    kind: OutcomeKind
     event_id: str | int | float
     event_time_ms: int | None = None
     label_time_ms: int | None = None
+    previous_label: bool | int | float | str | None = None
     kpi: dict[str, _Priced] = {}
+
+    @property
+    def ended(self) -> OutcomeKind:
+        return ended_as(self.kind, self.label_time_ms, self.previous_label)
 
 
 class AlertSeen(Struct):
@@ -173,10 +178,14 @@ class Gathered:
 
     Args:
         since_ms, until_ms: of the span; its end is not in it.
+
+    Attributes:
+        cut: records that may be of the span have been deleted from their topic.
     """
 
     def __init__(self, pipeline: Pipeline, since_ms: int, until_ms: int) -> None:
         self.pipeline = pipeline
+        self.cut = False
         self.since_ms, self.until_ms = since_ms, until_ms
         self.served = self.positive = 0
         self.guards: Counter[str] = Counter()
@@ -211,6 +220,11 @@ class Gathered:
         self._seen.add(name)
         return repeated
 
+    def after_deleted(self, document: Mapping[str, Any]) -> None:
+        """The first record of a partition whose earlier ones have been deleted: they were made before it."""
+        named = (document.get(name) for name in ("event_time_ms", "label_time_ms", "time_ms"))
+        self.cut |= max((time_ms for time_ms in named if type(time_ms) is int), default=0) > self.since_ms
+
     def score(self, document: Mapping[str, Any]) -> None:
         score = _read(document, _Score)
         if score is None or not self._within(score.event_time_ms) or self._repeated(document):
@@ -237,12 +251,12 @@ class Gathered:
         if ended_ms >= self.until_ms:
             return
         self.outcomes[one.kind] += 1
-        if one.label_time_ms is not None and one.kind == "joined":
+        if one.label_time_ms is not None and one.ended == "joined":
             self.delays_ms.append(one.label_time_ms - event_ms)
-        if self._corrected and one.event_id in self._priced and one.kind in ("corrected", "retracted", "joined"):
+        if self._corrected and one.event_id in self._priced and one.ended in ("corrected", "retracted", "joined"):
             self._price(*self._priced.pop(one.event_id), times=-1)
         if one.kpi and one.kind != "retracted":
-            found = (one.kind, event_ms, one.kpi)
+            found = (one.ended, event_ms, one.kpi)
             self._price(*found)
             if self._corrected:
                 self._priced[one.event_id] = found
@@ -257,7 +271,7 @@ class Gathered:
         if not until_ms - span_ms <= one.event_time_ms < until_ms or (one.label_time_ms or 0) >= until_ms:
             return
         quality = self.quality if within else self.quality_before
-        if self._corrected and one.event_id in self._judged and one.kind in ("corrected", "retracted", "joined"):
+        if self._corrected and one.event_id in self._judged and one.ended in ("corrected", "retracted", "joined"):
             before, earlier = self._judged.pop(one.event_id)
             before.take_back(earlier)
         if one.label is None:

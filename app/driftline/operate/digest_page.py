@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import Struct
 
 from driftline.core.alert.kpi import span_text
+from driftline.core.duration import round_span, spoken
 from driftline.core.metric.account import MICRO
 from driftline.core.timestamp import exactly, written
 from driftline.core.wording import escaped, money, percent, unlinked
@@ -84,8 +85,14 @@ def page_of(found: Gathered, file: str, role: DigestRole | None) -> Page:
     """
     words = _Words(found, shlex.quote(file), role)
     span = f"{written(found.since_ms, _TIME)} to {written(found.until_ms, _TIME)} UTC, in event time"
+    if found.cut:
+        span += ". Records of that time have been deleted from the topics: the figures cover what is left"
     whom = f" for the {role.replace('_', ' ')}" if role else ""
     return Page(f"{found.pipeline.name}: digest{whom}", span, tuple(words.section(name) for name in SECTIONS[role]))
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'s' * (count != 1)}"
 
 
 class _Words:
@@ -126,6 +133,8 @@ class _Words:
     def _sums(self) -> str:
         """The known figure of each KPI."""
         known = f'{self._event()} and .label_time_ms and .label_time_ms < {self._found.until_ms} and .kind != "assumed"'
+        if not self._found.kpis:
+            return f"driftline check -p {self._file} --all"
         sums = []
         for name, form in self._found.pipeline.kpi.items():
             amount = ".value - .cost" if form.rising else ".cost"
@@ -158,6 +167,8 @@ class _Words:
                     yield Line(f"The {who.replace('_', ' ')} should review a change of {keys}.", _when(change.time_ms))
 
     def _kpi(self) -> Iterator[Line]:
+        if not self._found.kpis:
+            yield Line("The pipeline file has no `kpi`.")
         for name, made in self._found.kpis.items():
             form = self._found.pipeline.kpi[name]
             shown, unit = name.replace("_", " "), form.unit
@@ -188,7 +199,8 @@ class _Words:
             yield Line(text + (f"{amount}." if made.modelled else "."))
         waiting = found.served - made.known - made.assumed - made.expired
         if waiting > 0 and found.pipeline.label is not None and found.pipeline.label.labels_max == 1:
-            yield Line(f"{shown}, in addition: {waiting:,} events had no label yet at the end of the span.")
+            why = "no label yet at the end of the span" + (", or it has been deleted" if found.cut else "")
+            yield Line(f"{shown}, in addition: {_events(waiting)} had {why}.")
         if made.lacking:
             yield Line(f"{shown}: {made.lacking:,} events have no usable amount and are counted as 0.")
 
@@ -196,7 +208,7 @@ class _Words:
         found = self._found
         if not found.served and not found.rejected:
             return
-        text = f"{found.served:,} events were served"
+        text = f"{_events(found.served)} {'was' if found.served == 1 else 'were'} served"
         if found.pipeline.decision is not None or found.positive:
             text += f", {found.positive:,} decided positive"
         generations = ", ".join(found.versions)
@@ -210,7 +222,7 @@ class _Words:
             yield Line(f"{count:,} {kind}")
         if found.delays_ms:
             middle = sorted(found.delays_ms)[len(found.delays_ms) // 2]
-            yield Line(f"Half of the labels came within {middle / 3_600_000:,.1f} hours.")
+            yield Line(f"Half of the labels came within {spoken(round_span(max(0, middle)))}.")
 
     def _metrics(self) -> Iterator[Line]:
         now, past = self._found.quality, self._found.quality_before

@@ -31,7 +31,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.digest import DigestForm
 from driftline.core.timestamp import exactly, written
 from driftline.kafka.broker import KafkaBroker
-from driftline.kafka.client import Keeper, admin, client_options, keeper, partition_counts
+from driftline.kafka.client import Keeper, admin, answered, client_options, keeper, partition_counts
 from driftline.operate.apart import output_of
 from driftline.operate.notify import attempt
 from driftline.operate.status import read_status
@@ -154,8 +154,10 @@ class Sender:
 
     async def _times(self) -> list[int]:
         """Where each shard is, in event time, by its journal; of those that have begun."""
-        async with admin(client_options(self._settings)) as client:
-            counts = await partition_counts(client)
+        options = client_options(self._settings)
+        with answered(options):
+            async with admin(options) as client:
+                counts = await partition_counts(client)
         layout = layout_of(self._pipeline, counts)
         shards = await read_status(KafkaBroker(self._pipeline, self._settings), self._pipeline, layout)
         notes = [shard.note for shard in shards if shard.note is not None]

@@ -38,7 +38,7 @@ from driftline.core.task import TaskName, task_of
 if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline
     from driftline.core.pipeline.feature import AnyFeature
-    from driftline.core.pipeline.form import DetectorForm
+    from driftline.core.pipeline.watch import DetectorForm
 
 __all__ = ["Chosen", "Detector", "Drift", "DriftMonitors", "Monitor", "Move", "corrected"]
 

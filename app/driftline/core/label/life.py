@@ -22,11 +22,11 @@ from msgspec import Struct
 from driftline.core.error import InvariantError
 from driftline.core.label import fate as fates
 from driftline.core.label.fate import Fate
-from driftline.core.pipeline.form import Assume
+from driftline.core.pipeline.input import Assume
 
 if TYPE_CHECKING:
     from driftline.core.output import OutcomeKind
-    from driftline.core.pipeline.form import LabelForm
+    from driftline.core.pipeline.input import LabelForm
 
 
 @unique

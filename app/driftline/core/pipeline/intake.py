@@ -14,7 +14,8 @@ from driftline.core.error import Problem
 from driftline.core.pipeline.digest import check_digests
 from driftline.core.pipeline.feature import SLATE_TYPES, Feature, Fill
 from driftline.core.pipeline.forecast import check_forecast
-from driftline.core.pipeline.form import Assume, EventForm, LabelForm, Topics
+from driftline.core.pipeline.form import Topics
+from driftline.core.pipeline.input import Assume, EventForm, LabelForm
 from driftline.core.pipeline.kpi import check_kpi
 from driftline.core.pipeline.learning import check_learning
 from driftline.core.pipeline.limit import check_guard

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from driftline.core.error import Problem
-from driftline.core.pipeline.form import EventForm
 from driftline.core.pipeline.guard import Constant, GuardForm, Range, Seasonal, Step
+from driftline.core.pipeline.input import EventForm
 from driftline.core.task import find_task
 from driftline.core.task.base import Task
 

@@ -17,8 +17,8 @@ from driftline.core.pipeline.feature import (
     Past,
 )
 from driftline.core.pipeline.forecast import forecast_fields
-from driftline.core.pipeline.form import EventForm, LabelForm
 from driftline.core.pipeline.guard import GuardForm
+from driftline.core.pipeline.input import EventForm, LabelForm
 from driftline.core.pipeline.kpi import kpi_fields
 from driftline.core.task import find_task
 

@@ -8,7 +8,7 @@ from driftline.core.error import Problem
 from driftline.core.format import FORMATS
 from driftline.core.notation import ENVELOPE, KEY, Path, format_path, parse_path
 from driftline.core.pipeline.feature import Feature
-from driftline.core.pipeline.form import EventForm, InputForm, LabelForm
+from driftline.core.pipeline.input import EventForm, InputForm, LabelForm
 
 
 def misplaced(section: str, form: EventForm | LabelForm) -> Iterator[Problem]:

@@ -21,8 +21,9 @@ from driftline.core.pipeline.digest import check_digests
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.pipeline.fitness import features_named, features_read, unfit, without_probabilities
 from driftline.core.pipeline.forecast import check_forecast, forecast_fields, row_names
-from driftline.core.pipeline.form import Alerts, DetectorForm, Drift, EventForm, LabelForm, MetricSplit
+from driftline.core.pipeline.form import MetricSplit
 from driftline.core.pipeline.guard import GuardForm
+from driftline.core.pipeline.input import EventForm, LabelForm
 from driftline.core.pipeline.intake import (
     Draft,
     check_features,
@@ -36,6 +37,7 @@ from driftline.core.pipeline.kpi import check_kpi, kpi_fields
 from driftline.core.pipeline.learning import check_learning
 from driftline.core.pipeline.limit import check_guard
 from driftline.core.pipeline.recommend import RecommendForm
+from driftline.core.pipeline.watch import Alerts, DetectorForm, Drift
 from driftline.core.recommend.policy import NEEDS_DEVIATIONS
 from driftline.core.river.building import check_seeded, last_step, make_detector, make_metric, make_model
 from driftline.core.river.expression import params_used

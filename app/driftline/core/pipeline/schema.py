@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from driftline.core.pipeline.feature import CONTEXT_TYPES, FEATURE_TYPES, Form
-from driftline.core.pipeline.form import DetectorForm, FeatureDetectorForm, Pipeline
+from driftline.core.pipeline.form import Pipeline
+from driftline.core.pipeline.watch import DetectorForm, FeatureDetectorForm
 from driftline.core.signal import DIRECT, FEATURE_KEYS
 
 _REQUIRED = {

@@ -52,7 +52,8 @@ def look(seen: Seen) -> Target:
     text = next((cell for cell in seen.counts if not is_number(cell)), None)
     if text is not None:
         raise ProfileError(
-            f"the label {seen.name!r} holds {text!r:.80}, which is not a number; task regression needs numbers"
+            f"the label {seen.name!r} holds {text!r:.80}, which is not a number; this task needs numbers: "
+            "name another field with --label, or another --task"
         )
     numbers = [float(cell) for cell in seen.known]
     least, most = min(numbers), max(numbers)
