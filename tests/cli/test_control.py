@@ -11,8 +11,10 @@ from pathlib import Path
 import orjson
 import pytest
 from aiokafka.admin import NewTopic
+from click.testing import CliRunner
 from msgspec import structs
 
+from driftline.cli.command.control import Where, control
 from driftline.cli.control import content_of
 from driftline.codec.decode import Decoder
 from driftline.codec.keyring import NO_KEYS
@@ -88,6 +90,26 @@ async def test_every_partition_gets_the_command(kafka: KafkaNode, pipeline_file:
 def test_wrong_usage(pipeline_file: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
     done = run("control", "-p", pipeline_file, "--bootstrap", "127.0.0.1:1", *arguments)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "seconds"),
+    [
+        ("-p p.yaml --bootstrap b:1 --set seed=1", "", 30.0),
+        ("", "-p p.yaml --bootstrap b:1 --set seed=1", 30.0),
+        ("-p other.yaml --set seed=1 --timeout 1s", "-p p.yaml --bootstrap b:1 --timeout 5s", 5.0),
+        ("-p p.yaml --set seed=1", "--bootstrap b:1 --no-wait", 0.0),
+        ("-p p.yaml --set seed=1 --bootstrap b:1", "--timeout 0", 0.0),
+    ],
+)
+def test_options_of_the_group_may_stand_behind_its_command(
+    monkeypatch: pytest.MonkeyPatch, before: str, behind: str, seconds: float
+) -> None:
+    seen: list[Where] = []
+    monkeypatch.setattr("driftline.cli.control.plain", lambda where, name: seen.append(where))
+    done = CliRunner().invoke(control, [*before.split(), "freeze", *behind.split(), "--json"])
+    assert done.exit_code == 0, done.output
+    assert seen == [Where(Path("p.yaml"), ("seed=1",), "b:1", seconds, as_json=True)]
 
 
 async def test_a_pipeline_without_topics(kafka: KafkaNode, pipeline_file: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_was_rejected_and_what_is_held_is_shown() -> None:
     shards = [ShardStatus(number, {}, {}, 0, 1, note) for number, note in enumerate(notes)]
     assert list(remarks(shards, "p.control")) == [
         "shard 0: 1,200 events rejected; `driftline tail rejected` shows them",
-        "shard 0: 2 held for review; see `driftline review list`",
+        "shard 0: 2 held for review; see `driftline review list -p FILE`",
         "shard 1: 0 held for review",
     ]
 

@@ -111,14 +111,19 @@ def kind_option(text: str) -> Callable[[Command], Command]:
     return click.option("--kind", type=kinds, default="embedded", show_default=True, help=text)
 
 
-def pipeline_option(command: Command) -> Command:
-    """`-p FILE` and `--set key=value`."""
+def pipeline_option(command: Command, **attributes: Any) -> Command:
+    """`-p FILE` and `--set key=value`.
+
+    Args:
+        attributes: more of the options, as click has them.
+    """
     command = click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
         help="Override a value of the pipeline file, as in params.lr=0.1; repeatable.",
+        **attributes,
     )(command)
     return click.option(
         "-p",
@@ -127,14 +132,14 @@ def pipeline_option(command: Command) -> Command:
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="The pipeline file (or DRIFTLINE_PIPELINE).",
+        **attributes,
     )(command)
 
 
-def bootstrap_option(command: Command) -> Command:
-    """`--bootstrap HOST:PORT`."""
-    return click.option(
-        "--bootstrap", metavar="HOST:PORT", help="Kafka's address (or DRIFTLINE_BOOTSTRAP; 127.0.0.1:9092)."
-    )(command)
+def bootstrap_option(command: Command, **attributes: Any) -> Command:
+    """`--bootstrap HOST:PORT`; more attributes as click has them."""
+    text = "Kafka's address (or DRIFTLINE_BOOTSTRAP; 127.0.0.1:9092)."
+    return click.option("--bootstrap", metavar="HOST:PORT", help=text, **attributes)(command)
 
 
 def json_option(command: Command, **attributes: Any) -> Command:

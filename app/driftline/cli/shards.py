@@ -159,7 +159,7 @@ def _kept_back(note: Mapping[str, Any]) -> Iterator[str]:
     if (guard := note.get("guard")) is None:
         return
     held = guard.get("held", 0)
-    yield f"{held:,} held for review" + ("; see `driftline review list`" if held else "")
+    yield f"{held:,} held for review" + ("; see `driftline review list -p FILE`" if held else "")
     if guard["tripped"]:
         yield _guarded(guard)
 

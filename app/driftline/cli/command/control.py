@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,7 +15,7 @@ from driftline.core.shard.command import SILENCE_MAX_MS
 
 
 class Where(NamedTuple):
-    """Which pipeline, as the options before the command say it."""
+    """Which pipeline, as the options before the command say it, or those behind it."""
 
     pipeline_file: Path | None
     overrides: tuple[str, ...]
@@ -38,6 +39,55 @@ def _check_silence(span_ms: int, **_: object) -> None:
         raise click.BadParameter("must be more than 0 and at most 365d", param_hint="--for")
 
 
+def _set_where(context: click.Context, option: click.Parameter, value: Any) -> None:
+    """An option that stands behind the command instead of before it."""
+    where: Where = context.obj
+    if value is None or value is False or value == ():
+        return
+    match option.name:
+        case "overrides":
+            context.obj = where._replace(overrides=(*where.overrides, *value))
+        case "timeout_ms":
+            context.obj = where._replace(timeout_s=value / 1000)
+        case "no_wait":
+            context.obj = where._replace(timeout_s=0)
+        case name:
+            context.obj = where._replace(**{str(name): value})
+
+
+class Addressed(click.Group):
+    """A group whose own options may stand behind its commands as well, where those of all other commands stand."""
+
+    awaited = "command"
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        pipeline_option(cmd, expose_value=False, callback=_set_where)
+        bootstrap_option(cmd, expose_value=False, callback=_set_where)
+        waiting_options(cmd, self.awaited, None, expose_value=False, callback=_set_where)
+        super().add_command(cmd, name)
+
+
+def waiting_options(command: Command, awaited: str, timeout_ms: int | None, **attributes: Any) -> Command:
+    """`--timeout` and `--no-wait`.
+
+    Args:
+        awaited: what a command sends, for the help.
+        timeout_ms: unless the option says another.
+        attributes: more of the options, as click has them.
+    """
+    text = f"Send the {awaited} without waiting for the shards."
+    command = click.option("--no-wait", is_flag=True, help=text, **attributes)(command)
+    return click.option(
+        "--timeout",
+        "timeout_ms",
+        type=DURATION,
+        default=timeout_ms,
+        metavar="DURATION",
+        help="How long to wait for the shards [30s].",
+        **attributes,
+    )(command)
+
+
 def addressed(awaited: str) -> Callable[[Callable[[], None]], click.Group]:
     """A group of commands that go to the shards of one pipeline; each receives a `Where`.
 
@@ -46,18 +96,10 @@ def addressed(awaited: str) -> Callable[[Callable[[], None]], click.Group]:
     """
 
     def group(function: Callable[[], None]) -> click.Group:
-        @click.group(function.__name__, help=function.__doc__)
+        @click.group(function.__name__, help=function.__doc__, cls=Addressed)
         @pipeline_option
         @bootstrap_option
-        @click.option(
-            "--timeout",
-            "timeout_ms",
-            type=DURATION,
-            default=30_000,
-            metavar="DURATION",
-            help="How long to wait for the shards [30s].",
-        )
-        @click.option("--no-wait", is_flag=True, help=f"Send the {awaited} without waiting for the shards.")
+        @partial(waiting_options, awaited=awaited, timeout_ms=30_000)
         @click.pass_context
         def made(
             context: click.Context,
@@ -69,6 +111,7 @@ def addressed(awaited: str) -> Callable[[Callable[[], None]], click.Group]:
         ) -> None:
             context.obj = Where(pipeline_file, overrides, bootstrap, 0 if no_wait else timeout_ms / 1000)
 
+        made.awaited = awaited
         return made
 
     return group
