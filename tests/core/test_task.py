@@ -27,7 +27,8 @@ HOME = APP / "core" / "task"
 SAME_WORD = {  # a key of bytes, a module of River's, a section of the pipeline file
     "codec/key.py": {"'binary'"},
     "core/river/building.py": {"'binary'"},
-    "core/pipeline/form.py": {"'binary'", "'forecast'"},
+    "core/pipeline/form.py": {"'forecast'"},
+    "core/pipeline/input.py": {"'binary'"},
     "core/pipeline/forecast.py": {"'forecast'"},
     "core/pipeline/place.py": {"'binary'"},
     "core/pipeline/kpi.py": {"'forecast'"},
