@@ -9,11 +9,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+from msgspec import structs
 
 from driftline.backtest.candidate import Result
 from driftline.backtest.card import Card, encode, schema
 from driftline.backtest.card_count import DIGITS, GENERATIONS_MAX, Cards
-from driftline.backtest.card_page import render
+from driftline.backtest.card_page import render, text
 from driftline.backtest.measure import total_values
 from driftline.backtest.report import segments_of
 from driftline.cli.card import gather
@@ -136,6 +137,22 @@ async def test_a_card_has_its_schema_and_its_page_needs_nothing_else() -> None:
         assert not re.search(r"(src|href)=|https?://|<script", page)
         assert f"--generation {card.generation}" in page
         assert all(section in page for section in ("What it served", "By word", "loss", "Known troubles"))
+
+
+async def test_every_figure_of_a_terminal_stands_under_its_name() -> None:
+    chosen = _card_pipeline()
+    (card, _) = await _cards(await _reset_once(chosen), chosen)
+    lines = list(text(card, chosen))
+    heading = next(line for line in lines if line.startswith("  word "))
+    for name in card.metrics:
+        end = heading.index(f" {name}") + 1 + len(name)
+        shown = [line[:end].split()[-1] for line in lines[lines.index(heading) + 1 :][: len(card.segments)]]
+        values = [one.metrics.get(name) for one in card.segments]
+        assert shown == ["-" if value is None else f"{value:.4g}" for value in values]
+    ahead = "\n".join(text(structs.replace(card, task="forecast"), chosen))
+    assert "OBSERVATIONS" in ahead
+    assert "labels came within" not in ahead
+    assert "labels came within" in "\n".join(lines)
 
 
 async def test_text_of_others_is_no_markup_and_no_figure() -> None:

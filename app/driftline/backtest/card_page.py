@@ -65,8 +65,20 @@ def text(card: Card, pipeline: Pipeline) -> Iterator[str]:
         yield section.title.upper()
         yield from (f"  {sentence}" for sentence in section.sentences)
         if section.table is not None:
-            yield from (f"  {'  '.join(filter(None, row))}" for row in section.table.rows)
+            yield from (f"  {row}" for row in _in_columns(section.table))
         yield f"  $ {section.command}"
+
+
+def _in_columns(table: Table) -> Iterator[str]:
+    """A table for a terminal, under its head; the last column may be long."""
+    rows = [tuple(" ".join(cell.split("\n")) for cell in row) for row in (table.heading, *table.rows)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(table.heading))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in table.numeric else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
 
 
 def _lead(card: Card) -> str:
@@ -92,7 +104,8 @@ def _sections(card: Card, pipeline: Pipeline) -> Iterator[Section]:
     of = card.commands
     yield Section("What made it", list(_made(card)), None, of["troubles"])
     yield Section("What it served", list(_served(card)), None, of["served"])
-    yield Section("Labels", list(_labels(card)), None, of["labels"])
+    title = "Observations" if task_of(card.task).ahead else "Labels"
+    yield Section(title, list(_labels(card)), None, of["labels"])
     yield Section("How good it was", [_judged(card)], _metrics(card, pipeline), of["metrics"])
     if card.segment is not None:
         yield Section(f"By {card.segment}", [], _segments(card), of["metrics"])
@@ -134,6 +147,8 @@ def _labels(card: Card) -> Iterator[str]:
         yield "None yet."
         return
     yield ", ".join(f"{count:,} {kind}" for kind, count in labels.outcomes.items()) + "."
+    if task_of(card.task).ahead:  # an observation is the truth of forecasts; no label follows it
+        return
     if labels.coverage is not None:
         yield f"{percent(labels.coverage)} of the events whose wait is over got their label."
     if labels.delay_ms:
@@ -142,6 +157,8 @@ def _labels(card: Card) -> Iterator[str]:
 
 
 def _judged(card: Card) -> str:
+    if task_of(card.task).ahead:
+        return f"Over {card.labelled:,} observations, of which {card.answered:,} had been forecast."
     return f"Over {card.labelled:,} events with a label, of which {card.answered:,} have a prediction."
 
 
