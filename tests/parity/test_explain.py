@@ -70,6 +70,14 @@ async def test_trees_explain_themselves() -> None:
     assert "River's explanation" in "\n".join(lines(found))
 
 
+async def test_where_nothing_was_served_no_score_is_shown() -> None:
+    chosen = pipeline("held")
+    found = await explained(await worked(chosen, 200, partitions=2), chosen, 3)
+    assert lines(found)[1] == f"score {found.served['probability']:.6g}, class {found.served['prediction']}, served"
+    held = {**found.served, "probability": None, "prediction": None, "guard": "held"}
+    assert lines(msgspec.structs.replace(found, served=held))[1] == "no prediction, held"
+
+
 async def test_a_deleted_outcome_is_no_label_that_has_not_come() -> None:
     chosen = pipeline("deleted")
     cluster = await worked(chosen, 200, partitions=2)

@@ -66,9 +66,7 @@ def lines(found: Explanation) -> list[str]:
             if found.times > 1
             else []
         ),
-        f"score {_number(value)}"
-        + (f", class {label}" if "probability" in served else "")
-        + f", {served.get('guard')}",
+        f"{_scored(value, label if 'probability' in served else None)}, {served.get('guard')}",
         *_guarded(found),
         f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
         "features",
@@ -140,6 +138,13 @@ def _ahead(found: Explanation, ahead: Sequence[float | None]) -> Iterator[str]:
         if said is not None and value != said:
             served = "nothing was served" if value is None else f"{_number(value)} was served"
             yield f"horizon {horizon}: the model forecast {_number(said)}; {served}{f' ({name})' if name else ''}"
+
+
+def _scored(value: Any, label: Any) -> str:
+    """What was served, which is nothing where the guard held or withheld it."""
+    if value is None:
+        return "no prediction"
+    return f"score {_number(value)}" + ("" if label is None else f", class {label}")
 
 
 def _comparison(found: Explanation) -> str:
