@@ -30,5 +30,8 @@ def test_backtest_reaches_what_river_reaches(tmp_path: Path, name: str) -> None:
     done = run("backtest", *flags, "--input", rows.path, "--label", rows.label, "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     made = orjson.loads((tmp_path / "report.json").read_bytes())
-    reached = {model: one["metrics"]["Accuracy"] for model, one in zip(MODELS, made["candidates"], strict=True)}
+    reached = {  # of all rows, as River's: the metric leaves out the first row where a model has no answer yet
+        model: one["metrics"]["Accuracy"] * one["answered"] / rows.count
+        for model, one in zip(MODELS, made["candidates"], strict=True)
+    }
     assert {model: round(value, 4) for model, value in reached.items()} == dict(KNOWN[name])
