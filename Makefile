@@ -11,7 +11,7 @@ EVENTS ?= 200000
 INPUTS ?= 1000000
 JOBS ?= 2
 # Tests on a real Kafka wait most of the time, for brokers, groups and time-outs: more of them than cores.
-TEST_JOBS ?= 5
+TEST_JOBS ?= 3
 
 # The first of these that runs and is new enough; a Python given by PYTHON= is taken as it is.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
