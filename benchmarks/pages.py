@@ -140,7 +140,7 @@ def _work(counts: Path) -> None:
         try:
             return run_one(handle)
         finally:
-            spent_ns[handle._context.get(of_page, False)] += time.thread_time_ns() - began_ns  # noqa: SLF001
+            spent_ns[handle._context.get(of_page, False)] += time.thread_time_ns() - began_ns  # noqa: SLF001 - see above
 
     async def marked(self: Any, request: Any) -> Any:
         of_page.set(True)  # for all that it starts too
@@ -153,8 +153,8 @@ def _work(counts: Path) -> None:
             part.replace(counts)
             time.sleep(0.1)
 
-    asyncio.Handle._run = counted  # type: ignore[method-assign,assignment]  # noqa: SLF001
-    site.Site._events = marked  # type: ignore[method-assign]  # noqa: SLF001
+    asyncio.Handle._run = counted  # type: ignore[method-assign,assignment]  # noqa: SLF001 - see above
+    site.Site._events = marked  # type: ignore[method-assign]  # noqa: SLF001 - see above
     threading.Thread(target=write, daemon=True).start()
     run()
 
