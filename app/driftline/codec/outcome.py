@@ -32,7 +32,9 @@ class _Placed(Struct):
     propensity: Annotated[float, Meta(gt=0)]
 
 
-class _Priced(Struct):
+class KpiPart(Struct):
+    """What one KPI says of an outcome, as it stands in the document; see `Priced`."""
+
     decision: str = ""
     cost: Amount | None = None
     value: Amount | None = None
@@ -73,7 +75,7 @@ class _Outcome(Struct):
     estimates: dict[str, float] = {}
     policies: dict[str, Estimated] = {}
     forecast: _Forecast | None = None
-    kpi: dict[str, _Priced] = {}
+    kpi: dict[str, KpiPart] = {}
 
 
 class OutcomeReader:
@@ -147,7 +149,7 @@ class OutcomeReader:
         return msgspec.json.encode(feedback).decode()
 
 
-def _priced(name: str, one: _Priced) -> Priced:
+def _priced(name: str, one: KpiPart) -> Priced:
     cost, value = (round((amount or 0.0) * MICRO) for amount in (one.cost, one.value))
     return Priced(name, one.decision, cost, value, one.estimated, one.lacking)
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from driftline.codec.command import sender_of
 from driftline.codec.journal import EpochEntry, Link
-from driftline.codec.outcome import OutcomeReader
-from driftline.core.metric.account import AMOUNT_MAX, MICRO
+from driftline.codec.outcome import KpiPart, OutcomeReader
+from driftline.core.metric.account import MICRO
 from driftline.core.output import Outcome, OutcomeKind, ended_as
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
@@ -39,17 +39,6 @@ BUFFERED_MAX: Final = 1_024  # outcomes that are counted at once
 LISTED_MAX: Final = 200  # of a kind, the latest
 
 
-_Amount: TypeAlias = Annotated[float, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
-
-
-class _Priced(Struct):
-    decision: str = ""
-    cost: _Amount | None = None
-    value: _Amount | None = None
-    estimated: bool = False
-    lacking: str = ""
-
-
 class _Score(Struct):
     event_id: str | int | float
     event_time_ms: int
@@ -64,7 +53,7 @@ class _Outcome(Struct):
     event_time_ms: int | None = None
     label_time_ms: int | None = None
     previous_label: bool | int | float | str | None = None
-    kpi: dict[str, _Priced] = {}
+    kpi: dict[str, KpiPart] = {}
 
     @property
     def ended(self) -> OutcomeKind:
@@ -204,7 +193,7 @@ class Gathered:
         self._judged: dict[Any, tuple[Quality, Outcome]] = {}
         self._before: dict[int, EpochEntry] = {}
         self._seen: set[str] = set()
-        self._priced: dict[Any, tuple[str, int, dict[str, _Priced]]] = {}
+        self._priced: dict[Any, tuple[str, int, dict[str, KpiPart]]] = {}
         label = pipeline.label
         self._corrected = label is not None and (label.retract or "correct" in (label.late, label.second))
 
@@ -280,7 +269,7 @@ class Gathered:
         if self._corrected:
             self._judged[one.event_id] = (quality, one)
 
-    def _price(self, outcome: str, event_ms: int, kpis: Mapping[str, _Priced], *, times: int = 1) -> None:
+    def _price(self, outcome: str, event_ms: int, kpis: Mapping[str, KpiPart], *, times: int = 1) -> None:
         for name, priced in kpis.items():
             form, made = self.pipeline.kpi.get(name), self.kpis.get(name)
             if form is not None and made is not None:
@@ -330,7 +319,7 @@ class Gathered:
                 self.changes.append(ChangeSeen(time_ms, shard, entry.reason, keys))
 
 
-def _add(made: KpiSum, form: KpiForm, priced: _Priced, event_ms: int, outcome: str, times: int) -> None:
+def _add(made: KpiSum, form: KpiForm, priced: KpiPart, event_ms: int, outcome: str, times: int) -> None:
     cost, value = (round((amount or 0.0) * MICRO) for amount in (priced.cost, priced.value))
     total = times * (value - cost if form.rising else cost)
     if outcome == "expired":
