@@ -39,6 +39,22 @@ def family_until(running: Command, many: int) -> set[Known]:
     return family
 
 
+def worker_of(running: Command) -> tuple[int, set[Known]]:
+    """The web port of its worker and all of its processes, once the worker is no mere fork of the demo."""
+    family: set[Known] = set()
+    ports: list[int] = []
+
+    def named() -> bool:
+        family.update(descendants(running.process.pid))
+        commands = [re.search(r"worker .* --web-port (\d+)", command_of(known)) for known in family]
+        ports[:] = [int(found[1]) for found in commands if found]
+        return bool(ports)
+
+    running.until(named, TIMEOUT_S, "its worker runs")
+    (port,) = set(ports)
+    return port, family
+
+
 def check_gone(family: set[Known]) -> None:
     until(lambda: not alive(family), GONE_S, "none of its processes is left", lambda: str(alive(family)))
 
@@ -85,9 +101,7 @@ def test_real_kafka(kafka_needs: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
 def test_stopped_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path) as running:
-        family = family_until(running, 2)
-        ports = [re.search(r"worker .* --web-port (\d+)", command_of(known)) for known in family]
-        (port,) = [int(found[1]) for found in ports if found]
+        port, family = worker_of(running)
         running.until(lambda: (fetch(port, "/health/ready") or (0, ""))[0] == 200, TIMEOUT_S, "the worker works")
         running.signal(number)
         assert running.end(GONE_S) == 130

@@ -88,7 +88,7 @@ async def test_each_gets_its_own_in_order_and_one_that_hangs_holds_nobody_up(kaf
             chosen,
             hangs={"url": hanging.url, "timeout": "30s"},
             all={"url": good.url},
-            urgent={"url": good.url, "severity": "critical", "form": "slack"},
+            urgent={"url": good.url, "severity": "critical", "form": "slack", "group": 0},
         ) as (stuck, everyone, urgent):
             await until(
                 lambda: everyone.results["delivered"] == 6 and urgent.results["delivered"] == 1, "both are done"
