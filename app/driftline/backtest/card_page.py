@@ -1,7 +1,4 @@
-"""A model card for people: one page that needs nothing else, not even a network. What it looks like is in `card.html`.
-
-Everything that comes from topics or a pipeline file is escaped by the template: names may hold anything.
-"""
+"""A model card for people: its sentences and tables, for a page (`card.html`) and for a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import Struct
 
 from driftline.backtest.card import Card, KpiFigure, Trouble
@@ -17,7 +13,8 @@ from driftline.core.duration import spoken
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 from driftline.core.timestamp import written
-from driftline.core.wording import escaped, money, percent, unlinked
+from driftline.core.wording import money, percent
+from driftline.operate.sheet import sheet
 
 _TIME: Final = "%Y-%m-%d %H:%M"
 
@@ -41,23 +38,17 @@ class Section(Struct, frozen=True):
 
 def render(card: Card, pipeline: Pipeline) -> str:
     """The page of a card."""
-    environment = Environment(
-        loader=PackageLoader("driftline.backtest", ""), autoescape=True, trim_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters["plain"], environment.filters["escaped"] = _plain, escaped
-    title = f"{card.pipeline}: model card, generation {card.generation}"
-    return environment.get_template("card.html").render(
-        title=title, lead=_lead(card), sections=list(_sections(card, pipeline)), warnings=list(_warnings(card))
-    )
+    sections, warnings = list(_sections(card, pipeline)), list(_warnings(card))
+    return sheet("driftline.backtest", "card.html", _title(card), _lead(card), sections, warnings)
 
 
-def _plain(text: str) -> str:
-    return unlinked(escaped(text))
+def _title(card: Card) -> str:
+    return f"{card.pipeline}: model card, generation {card.generation}"
 
 
 def text(card: Card, pipeline: Pipeline) -> Iterator[str]:
     """The card as lines for a terminal."""
-    yield f"{card.pipeline}: model card, generation {card.generation}"
+    yield _title(card)
     yield _lead(card)
     yield from _warnings(card)
     for section in _sections(card, pipeline):

@@ -14,15 +14,15 @@ from email.message import EmailMessage
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import Struct
 
 from driftline.core.alert.kpi import span_text
 from driftline.core.duration import round_span, spoken
 from driftline.core.metric.account import MICRO
 from driftline.core.timestamp import exactly, written
-from driftline.core.wording import escaped, money, percent, unlinked
+from driftline.core.wording import escaped, money, percent
 from driftline.operate.digest import AUDIENCE, LISTED_MAX, DigestRole, Gathered, KpiSum
+from driftline.operate.sheet import plain, sheet
 
 Format: TypeAlias = Literal["markdown", "html", "slack", "text", "email"]
 _TIME: Final = "%Y-%m-%d %H:%M"
@@ -295,22 +295,18 @@ def render(page: Page, form: Format) -> str:
     return _FORMS[form](page)
 
 
-def _plain(text: str) -> str:
-    return unlinked(escaped(text))
-
-
 def _text(page: Page) -> str:
-    parts = [_plain(page.title), _plain(page.subtitle)]
+    parts = [plain(page.title), plain(page.subtitle)]
     for section in page.sections:
         parts += ["", section.title.upper()]
-        parts += [f"  {line.when + '  ' if line.when else ''}{_plain(line.text)}" for line in section.lines]
+        parts += [f"  {line.when + '  ' if line.when else ''}{plain(line.text)}" for line in section.lines]
         parts.append(f"  $ {escaped(section.command)}")
     return "\n".join(parts) + "\n"
 
 
 def _marked(text: str) -> str:
     """Text in Markdown, with all that could be markup escaped."""
-    return re.sub(r"([\\`*_\[\]<>#|~&]|^[-+])", r"\\\1", _plain(text))
+    return re.sub(r"([\\`*_\[\]<>#|~&]|^[-+])", r"\\\1", plain(text))
 
 
 def _markdown(page: Page) -> str:
@@ -328,8 +324,8 @@ def _markdown(page: Page) -> str:
 
 def _slacked(text: str) -> str:
     """Text in Slack's mrkdwn: what could be a link or a mention is escaped, and markup is broken up."""
-    plain = _plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([*_~`])", "\u200b\\1", plain)
+    safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([*_~`])", "\u200b\\1", safe)
 
 
 def _slack(page: Page) -> str:
@@ -346,17 +342,13 @@ def _slack(page: Page) -> str:
 
 
 def _html(page: Page) -> str:
-    environment = Environment(
-        loader=PackageLoader("driftline.operate", ""), autoescape=True, trim_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters["plain"], environment.filters["escaped"] = _plain, escaped
-    return environment.get_template("digest.html").render(page=page)
+    return sheet("driftline.operate", "digest.html", page.title, page.subtitle, page.sections)
 
 
 def _email(page: Page) -> str:
     """A whole message but for its addresses, as `sendmail` takes it: text, and the page beside it."""
     message = EmailMessage()
-    message["Subject"] = f"{_plain(page.title)}, {_plain(page.subtitle)}"
+    message["Subject"] = f"{plain(page.title)}, {plain(page.subtitle)}"
     text, html = _text(page), _html(page)
     message.set_content(text, cte="quoted-printable")
     message.add_alternative(html, subtype="html", cte="quoted-printable")
