@@ -26,6 +26,7 @@ from driftline.engine.trust import Unsigned
 from driftline.engine.worker import Worker
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.topic import TopicProblem, create_undelivered, deliverable, verify
+from driftline.operate.apart import sweep
 from driftline.operate.exposition import CONTENT_TYPE, Exposition
 from driftline.operate.log import guard, logging_config
 from driftline.operate.log_filter import quieten
@@ -100,6 +101,8 @@ class Engine(Service):
             self.settings.web_host,
             self.settings.web_port,
         )
+        if swept := sweep(self.settings):
+            log.info("removed %d folders that a killed worker left in %s/apart", swept, self.settings.data_dir)
         self._running = asyncio.create_task(self._run())
         self._running.add_done_callback(self._ended)
 

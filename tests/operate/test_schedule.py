@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from driftline.devbroker.embedded import EmbeddedNode
 from driftline.kafka.client import client_options, keeper
 from driftline.kafka.topic import create
 from driftline.operate import schedule
-from driftline.operate.apart import output_of
+from driftline.operate.apart import output_of, sweep
 from driftline.operate.schedule import LATE_MS, MISSED_MAX, Sender, over_at, unfit
 from driftline.operate.webhook import Webhook
 from tests.support.pipelines import pipeline, settings
@@ -241,3 +242,25 @@ async def test_a_broker_that_fails_in_the_middle_does_not_end_the_schedule(monke
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_worker_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    at = settings("localhost:1").model_copy(update={"data_dir": tmp_path})
+    above = tmp_path / "apart"
+    assert sweep(at) == 0, "nothing ever ran"
+    child = "import os, time; parent = os.getppid()\nwhile os.getppid() == parent: time.sleep(0.01)"
+    owner = (
+        "import asyncio, pathlib, sys; from tests.support.pipelines import pipeline, settings; "
+        "from driftline.operate.apart import output_of; "
+        f"at = settings('localhost:1').model_copy(update={{'data_dir': pathlib.Path({str(tmp_path)!r})}}); "
+        f"asyncio.run(output_of(pipeline(), at, ['digest'], 60, program=(sys.executable, '-c', {child!r})))"
+    )
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", owner)
+    async with asyncio.timeout(60):
+        while not list(above.glob("*/*.yaml")):  # noqa: ASYNC110 - another process is waited for
+            await asyncio.sleep(0.01)
+    assert sweep(at) == 0, "its worker lives"
+    killed.kill()
+    await killed.wait()
+    assert sweep(at) == 1
+    assert list(above.iterdir()) == []

@@ -94,6 +94,7 @@ def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
             trained is not None
             and trained.action == "withhold"
             and score.learned < trained.labels_min
+            and score.instead in (None, "last_good")  # a fallback of `finite`, the rung before, is of no model
             and value is not None
         ):
             yield f"{score.output_id}: {value} was served by a model that has learned {score.learned} labels"

@@ -1,14 +1,19 @@
-"""A command of ours in a process of its own: what reads much takes no time from scoring."""
+"""A command of ours in a process of its own: what reads much takes no time from scoring.
+
+Its folder is locked for as long as its worker lives, so what a killed worker left behind is known by having no lock:
+`sweep` removes it when a worker starts, and leaves alone what other workers on the same machine use.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Container, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -34,13 +39,56 @@ async def output_of(
     Raises:
         InputFileError: it failed, or took too long.
     """
-    above = Path(settings.data_dir) / "apart"
+    above = _above(settings)
     above.mkdir(parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=f"{words[0]}-", dir=above))  # its own: another may run for the same worker
+    with _locked(above):  # no sweep sees the folder before it has its lock
+        folder = Path(mkdtemp(prefix=f"{words[0]}-", dir=above))  # its own: another may run for the same worker
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         return await _output_of(pipeline, settings, words, timeout_s, folder, program, codes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep(settings: Settings) -> int:
+    """Remove the folders of workers that were killed; returns how many there were."""
+    above, found = _above(settings), 0
+    if not above.is_dir():
+        return 0
+    with _locked(above):
+        for folder in above.iterdir():
+            if folder.is_dir() and not _in_use(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                found += 1
+    return found
+
+
+def _above(settings: Settings) -> Path:
+    return Path(settings.data_dir) / "apart"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _in_use(folder: Path) -> bool:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
 
 
 async def _output_of(
