@@ -6,8 +6,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
-from driftline.cli import demo_news
+from driftline.cli import demo_news, main
 from driftline.codec.decode import Decoder
 from driftline.config import read_pipeline
 from driftline.core.record import Event, Label, Source
@@ -29,3 +30,16 @@ def test_what_it_writes_is_what_its_pipeline_reads(tmp_path: Path, monkeypatch: 
     assert {orjson.loads(line)["request_id"] for line in lines["clicks"]} <= {
         one.event_id for one in events if isinstance(one, Event)
     }
+
+
+def test_a_report_does_not_split_rewards_by_their_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests without a reward earned nothing: what they would have earned by delay is nobody's figure."""
+    monkeypatch.setattr(demo_news, "REQUESTS", 400)
+    demo_news.demo("embedded", tmp_path, False)
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("requests", "clicks")}
+    arguments = ["-p", str(tmp_path / "pipeline.yaml"), "--events", files["requests"], "--labels", files["clicks"]]
+    done = CliRunner().invoke(main, ["backtest", *arguments, "-o", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Labels by delay" in page
+    assert "by label delay" not in page

@@ -78,6 +78,18 @@ def test_before_it_has_learned_it_gives_the_seasonal_naive_forecast() -> None:
     assert naive.predict_one(asked(rows)) == [10.0] * HORIZONS
 
 
+def test_being_asked_changes_nothing() -> None:
+    rows = observations(1)[0][0]
+    for learned in (0, 30):
+        model = begun()
+        for seen, targets in observations(learned):
+            model.learn_one(taught(seen, targets))
+        before = pickle.dumps(model)
+        model.predict_one(asked(rows))
+        model.explained(0, ["last", "level", "x", CONSTANT, "usual", "y"], rows[0])
+        assert pickle.dumps(model) == before
+
+
 def test_wild_observations_move_it_little() -> None:
     calm, wild = begun(mixed=False), begun(mixed=False)
     for place, (rows, targets) in enumerate(observations(400)):

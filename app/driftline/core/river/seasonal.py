@@ -137,9 +137,9 @@ class SeasonalRegression(Ahead):
             row: of a matrix that was asked.
         """
         seen = self._scaled(row[None, :])[0]
-        self._experts(np.array([number]), seen[None, :])
         _, level, usual, regression = self._shares(np.array([number]))[0]
-        weights = regression * self.weights[number]
+        learned = bool(self.weights.shape[1])
+        weights = regression * self.weights[number] if learned else np.zeros(len(seen))
         weights[LEVEL] += level
         weights[USUAL] += usual
         columns = dict(zip(names, seen.tolist(), strict=True))
@@ -151,6 +151,8 @@ class SeasonalRegression(Ahead):
         if taught.batch is None:
             return
         numbers, targets = taught.batch.numbers, taught.batch.targets
+        if not self.weights.shape[1]:
+            self._grow(taught.batch.rows.shape[1])
         self._look(taught.batch.rows)
         matrix = self._scaled(taught.batch.rows)
         said = self._experts(numbers, matrix)
@@ -185,9 +187,8 @@ class SeasonalRegression(Ahead):
 
     def _experts(self, numbers: NDArray[np.intp], matrix: Floats) -> Floats:
         """What each expert says, as distances from the seasonal naive forecast."""
-        if not self.weights.shape[1]:
-            self._grow(matrix.shape[1])
-        regression = (self.weights[numbers] * matrix).sum(axis=1)
+        learned = bool(self.weights.shape[1])
+        regression = (self.weights[numbers] * matrix).sum(axis=1) if learned else np.zeros(len(matrix))
         return np.stack([np.zeros(len(matrix)), matrix[:, LEVEL], matrix[:, USUAL], regression], axis=1)
 
     def _mixed(self, numbers: NDArray[np.intp], said: Floats) -> Floats:

@@ -89,6 +89,7 @@ class Measure(ABC):
         decisions: predictions and labels are held against each other class by class.
         figures: further plots of scores and decisions.
         horizons: there are several predictions of each event, made so many steps before it.
+        aged: metrics may differ by the label's delay. Not where it is part of the result, as of a reward.
     """
 
     sums: tuple[str, ...]
@@ -101,6 +102,7 @@ class Measure(ABC):
     decisions = True
     figures: tuple[Figure, ...] = ()
     horizons = False
+    aged = True
 
     @abstractmethod
     def columns(self, outcomes: Sequence[Outcome], threshold: float | None) -> Columns:

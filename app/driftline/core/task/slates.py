@@ -92,6 +92,7 @@ class OfSlates(Measure):
     headline = ("SNIPS", "DoublyRobust", "IPS")
     headline_costs = headline
     decisions = False
+    aged = False  # a request without a reward earned nothing, whatever was shown
 
     def columns(self, outcomes: Sequence[Outcome], threshold: float | None) -> Columns:
         rows = np.zeros((len(outcomes), len(self.sums)))
