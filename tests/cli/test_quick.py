@@ -14,7 +14,6 @@ import click
 import pytest
 
 from driftline.cli import main
-from driftline.cli.command.history import Files
 from driftline.cli.lazy import found
 from driftline.devbroker.embedded import EmbeddedNode
 from tests.cli.command import TIMEOUT_S, environment
@@ -176,8 +175,8 @@ def test_what_a_command_does_takes_what_its_options_give(words: tuple[str, ...])
         return
     takes = set(inspect.signature(found(place)).parameters)
     gives = {one.name for one in COMMANDS[words].params if one.expose_value}
-    if "history" in takes:
-        takes = takes - {"history"} | set(Files.__dataclass_fields__)
+    for name, options in vars(callback).get("together", {}).items():
+        takes = takes - {name} | set(options)
     assert takes - {"where"} == gives
 
 

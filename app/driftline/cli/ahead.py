@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from math import isfinite
-from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from driftline.author.sample import Sample
 from driftline.author.series import DAY_MS, Found
 from driftline.backtest.choice import LABELS_MIN, LEARNING_SHARE, Choice, choose
 from driftline.backtest.run import cores
-from driftline.cli.draft import Draft, beside
+from driftline.cli.draft import Draft, Origin, beside
 from driftline.cli.progress import bar
 from driftline.cli.selection import MANY_ROWS, Result, say_untried
 from driftline.config import read_pipeline, yaml_scalar
@@ -70,17 +70,7 @@ class AheadDraft(Draft):
 
     _computed = "of the time that is forecast"
 
-    def __init__(
-        self,
-        series: Found,
-        found: Profile,
-        sample: Sample,
-        path: Path,
-        label: str,
-        name: str,
-        output: Path,
-        stated: str,
-    ) -> None:
+    def __init__(self, series: Found, label: str, found: Profile, sample: Sample, origin: Origin) -> None:
         task = next(one for one in tasks() if one.ahead)
         named = {*series.by, series.hour, label}
         target = Field(label, "number", "number", note="what is forecast")
@@ -100,7 +90,8 @@ class AheadDraft(Draft):
             left=(*left, *texts, *surplus),
         )
         past = Proposal(series.by, _calendar(series, sample))
-        super().__init__(self.found, past, sample, path, None, name, output, stated, 0)
+        unlabelled = dataclasses.replace(origin.rows, label=None)
+        super().__init__(self.found, past, sample, dataclasses.replace(origin, rows=unlabelled, label_delay_ms=0))
         self._ahead, self._target_name = series, label
         self.contenders = ahead_contenders(series, alone=not self._numbers)
         self._contender = self.contenders[0]

@@ -30,7 +30,7 @@ from driftline.backtest.score import check_folder, check_format, drafted, workin
 from driftline.backtest.span import Order, Span, TopicSource
 from driftline.backtest.start import COLD
 from driftline.backtest.topic import TopicPart
-from driftline.cli.command.backtest import edges_of, grid_of
+from driftline.cli.command.backtest import Candidates, Counting, Reading, Results, edges_of, grid_of
 from driftline.cli.command.history import Files
 from driftline.cli.echo import echo
 from driftline.cli.history import source_of
@@ -44,7 +44,6 @@ from driftline.core.pipeline import Pipeline, close_match, parse_pipeline
 from driftline.core.place import Layout
 from driftline.core.task import task_of
 from driftline.core.task import tasks as every_task
-from driftline.core.task.cost import Cost
 from driftline.core.task.rule import Rule
 from driftline.core.timestamp import written
 from driftline.core.wording import money
@@ -65,69 +64,75 @@ class Places:
 
     Args:
         parts: a folder in which each process writes its scores, until they are put in place; None without `scores`.
+        as_json: print the report as JSON, not its summary.
     """
 
     out: Path
     scores: Path | None
-    parts: Path | None = None
+    parts: Path | None
+    as_json: bool
 
 
 def backtest(
-    files: tuple[Path, ...],
-    overrides: tuple[str, ...],
-    grids: tuple[str, ...],
+    candidates: Candidates,
     history: Files,
-    bootstrap: str | None,
-    since: str | None,
-    until: str | None,
-    order: Order | None,
-    warm: bool,
-    against: str | None,
-    generation: int | None,
-    burn_in: tuple[int, int],
-    segment: str | None,
-    cost: Cost | None,
-    per_day: int,
-    plain: bool,
-    rules: tuple[Rule, ...],
-    scores: Path | None,
-    out: Path,
+    reading: Reading,
+    counting: Counting,
+    results: Results,
     processes: int | None,
-    as_json: bool,
 ) -> None:
     """What `driftline backtest` does."""
-    specs, pipelines = candidates(files, overrides, grids)
-    if plain:
-        spec, chosen = naive(pipelines[0])
-        specs.append(spec)
-        pipelines.append(chosen)
-    for spec, chosen in _baselines(pipelines[0], rules):
-        specs.append(spec)
-        pipelines.append(chosen)
-    _check(pipelines, segment, cost, per_day)
-    places = _places(out, scores)
-    options = Options(segment, *burn_in, per_day, generation)
+    specs, pipelines = _all_of(candidates)
+    _check(pipelines, counting)
+    places = _places(results)
+    options = Options(counting.segment, *counting.burn_in, counting.per_day, counting.generation)
     if not history.given:
-        if pipelines[0].label is None and (labelled := [one for one in pipelines if one.label is not None]):
-            raise click.UsageError(
-                f"{pipelines[0].name}, whose topics are read, has no labels, but {labelled[0].name} needs them; put "
-                "that one "
-                "first, or drop it"
-            )
+        _check_first(pipelines)
         topics = Topics(
-            settings_of(bootstrap=bootstrap), pipelines[0], span_of(since, until), order, warm, against is not None
+            settings_of(bootstrap=reading.bootstrap),
+            pipelines[0],
+            span_of(reading.since, reading.until),
+            reading.order,
+            reading.warm,
+            reading.against is not None,
         )
-        asked = Asked([pipelines[0].topics.events], "time", "", _burn_in(burn_in), 0, segment, cost)
-        _over_topics(specs, topics, options, asked, places, processes, as_json)
+        asked = _asked([pipelines[0].topics.events], 0, counting)
+        _over_topics(specs, topics, options, asked, places, processes)
         return
     source, names = source_of(history, pipelines[0])
-    asked = Asked(names, "time", "", _burn_in(burn_in), history.label_delay_ms, segment, cost)
+    asked = _asked(names, history.label_delay_ms, counting)
     begun_s = time.monotonic()
-    with bar(as_json) as moved:
+    with bar(places.as_json) as moved:
         count = processes or min(cores(), len(specs))
         outcome = run(specs, source, options, processes=count, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
-    finish(specs, outcome, asked, places, as_json)
+    finish(specs, outcome, asked, places)
+
+
+def _all_of(wanted: Candidates) -> tuple[list[Spec], list[Pipeline]]:
+    """The variants of every file, then the baselines."""
+    specs, pipelines = candidates(wanted.files, wanted.overrides, wanted.grids)
+    first = pipelines[0]
+    more = [*([naive(first)] if wanted.plain else []), *_baselines(first, wanted.rules)]
+    return [*specs, *(spec for spec, _ in more)], [*pipelines, *(pipeline for _, pipeline in more)]
+
+
+def _asked(names: list[str], label_delay_ms: int, counting: Counting) -> Asked:
+    return Asked(names, "time", "", _burn_in(counting.burn_in), label_delay_ms, counting.segment, counting.cost)
+
+
+def _check_first(pipelines: Sequence[Pipeline]) -> None:
+    """The topics that are read are those of the first pipeline, and must do for all.
+
+    Raises:
+        click.UsageError: another one needs labels.
+    """
+    labelled = [one.name for one in pipelines if one.label is not None]
+    if pipelines[0].label is None and labelled:
+        raise click.UsageError(
+            f"{pipelines[0].name}, whose topics are read, has no labels, but {labelled[0]} needs them; put that one "
+            "first, or drop it"
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,6 @@ def _over_topics(
     asked: Asked,
     places: Places,
     processes: int | None,
-    as_json: bool,
 ) -> None:
     """Backtest over the first candidate's topics."""
     layout, order = asyncio.run(_look(topics))
@@ -168,7 +172,7 @@ def _over_topics(
         return [TopicPart(number, tuple(specs), source, topics.settings, options, folder) for number in shards]
 
     begun_s = time.monotonic()
-    with bar(as_json) as moved:
+    with bar(places.as_json) as moved:
         at_once = min(processes or cores(), layout.shards)
         outcome = run_parts(specs, parts, processes=at_once, scores=places.parts, moved=moved)
     outcome.seconds = time.monotonic() - begun_s
@@ -182,7 +186,7 @@ def _over_topics(
         text.append(f"of generation {options.generation}")
     names = [name for name in (topics.live.topics.events, topics.live.topics.labels) if name is not None]
     asked = structs.replace(asked, names=names, order=order, span=" ".join(text))
-    finish(specs, outcome, asked, places, as_json)
+    finish(specs, outcome, asked, places)
 
 
 async def _look(topics: Topics) -> tuple[Layout, Order]:
@@ -293,18 +297,19 @@ def _baselines(first: Pipeline, rules: Sequence[Rule]) -> list[tuple[Spec, Pipel
         raise click.UsageError(f"--baseline: {error}") from error
 
 
-def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None, per_day: int) -> None:
+def _check(pipelines: Sequence[Pipeline], counting: Counting) -> None:
     """What must fit between the candidates and the flags."""
     tasks = sorted({pipeline.task for pipeline in pipelines})
     if len(tasks) > 1:
         raise click.UsageError(f"candidates must share one task, but these have {' and '.join(tasks)}")
-    if cost is not None and not task_of(tasks[0]).decides:
+    if counting.cost is not None and not task_of(tasks[0]).decides:
         deciding = ", ".join(task.name for task in every_task() if task.decides)
         raise click.UsageError(f"--cost needs decisions ({deciding}), but the task is {tasks[0]}")
-    if per_day and not task_of(tasks[0]).measure.bins:
+    if counting.per_day and not task_of(tasks[0]).measure.bins:
         scored = ", ".join(task.name for task in every_task() if task.measure.bins)
         raise click.UsageError(f"--alarms-per-day needs scores of yes and no ({scored}), but the task is {tasks[0]}")
     features = list(dict.fromkeys(name for pipeline in pipelines for name in pipeline.event.features))
+    segment = counting.segment
     if segment is not None and segment not in features:
         raise click.UsageError(
             f"--segment: no candidate has a feature {segment!r}; they have {', '.join(features)}"
@@ -312,16 +317,17 @@ def _check(pipelines: Sequence[Pipeline], segment: str | None, cost: Cost | None
         )
 
 
-def _places(out: Path, scores: Path | None) -> Places:
+def _places(results: Results) -> Places:
     """Where reports and scores go; what is not needed any more is tidied up when the command ends."""
+    out, scores, parts = results.out, results.scores, None
     context = click.get_current_context()
     context.with_resource(_tidy_when_terminated())
     context.with_resource(_folder(out))
     check_folder(out / "report.json")
     if scores is not None:
         check_format(scores)
-        return Places(out, scores, context.with_resource(working_folder(scores)))
-    return Places(out, scores)
+        parts = context.with_resource(working_folder(scores))
+    return Places(out, scores, parts, results.as_json)
 
 
 @contextmanager
@@ -363,7 +369,7 @@ def _burn_in(burn_in: tuple[int, int]) -> str:
     return str(format_duration(span_ms)) if span_ms else f"{events} events" if events else "none"
 
 
-def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places, as_json: bool) -> None:
+def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places) -> None:
     """Write the reports, say what was found, and set the exit code."""
     failed = {result.name: result.failure for result in outcome.results.values() if result.failure is not None}
     if failed and len(failed) == len(specs) and not any(result.has_results for result in outcome.results.values()):
@@ -381,7 +387,7 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     document = reports.encode(made)
     with drafted(places.parts, places.scores):
         reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
-    if as_json:
+    if places.as_json:
         echo(document)
     else:
         _print_summary(made, places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from textwrap import wrap
@@ -13,6 +14,7 @@ from driftline.author.limits import LABELS_MIN, RATIO_MAX, Jumps, around, quanti
 from driftline.author.past import Proposal
 from driftline.author.profile import Field, Left, Profile
 from driftline.author.sample import Sample
+from driftline.cli.option import Rows
 from driftline.cli.selection import Result
 from driftline.config import yaml_scalar
 from driftline.core.duration import format_duration
@@ -29,41 +31,61 @@ _WORDS_DETECTOR = "ADWIN(delta=0.05)"  # few messages of a new kind are much of 
 _STRING_MAX = 500  # half of what limits.string_max allows by default
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a pipeline file is written from and where to; its first lines repeat it as commands.
+
+    Args:
+        rows: the data file; without a label, anomalies are scored.
+        name: the pipeline's.
+        output: the pipeline file.
+        label_delay_ms: how much later than its event a label comes.
+    """
+
+    rows: Rows
+    name: str
+    output: Path
+    label_delay_ms: int
+
+    @property
+    def file(self) -> str:
+        """The pipeline file, as commands name it."""
+        return plain(shlex.quote(self.output.name)) if str(self.output) != "-" else f"{self.name}.yaml"
+
+    @property
+    def input(self) -> str:
+        """The data file and the options by which `produce` reads it."""
+        rows = self.rows
+        options = [f"--input {shlex.quote(rows.path.name)}"]
+        if rows.label:
+            options.append(f"--label {shlex.quote(rows.label)}")
+        if rows.decimal is not None:
+            options.append(f"--decimal {rows.decimal}")
+        if rows.time_form is not None:
+            options.append(f"--time-format {shlex.quote(rows.time_form.name)}")
+        if self.label_delay_ms:
+            options.append(f"--label-delay {format_duration(self.label_delay_ms)}")
+        return " ".join(options)
+
+
 class Draft:
     """The text of a pipeline file.
 
     Args:
         found: what the data seems to be.
         past: history features for it.
-        label: the field to predict; None for anomalies.
-        stated: options by which the file is read.
-        label_delay_ms: how much later than its event a label comes.
+        sample: the data's first rows.
     """
 
     _computed = "of past events and of labels known by then"
 
-    def __init__(
-        self,
-        found: Profile,
-        past: Proposal,
-        sample: Sample,
-        path: Path,
-        label: str | None,
-        name: str,
-        output: Path,
-        stated: str,
-        label_delay_ms: int,
-    ) -> None:
-        self._stated = stated
-        self._label_delay_ms = label_delay_ms
+    def __init__(self, found: Profile, past: Proposal, sample: Sample, origin: Origin) -> None:
         self._found = found
         self._past = past
         self._task = task_of(found.target.task)
         self._sample = sample
-        self._path = path
-        self._label = label
-        self._name = name
-        self._file = plain(shlex.quote(output.name)) if str(output) != "-" else f"{name}.yaml"
+        self._origin = origin
+        self._label = origin.rows.label
         self._contender = contenders(found, past)[0]
         self._result: Result | None = None
 
@@ -72,10 +94,14 @@ class Draft:
         """What a person should know of the file."""
         return ()
 
+    def text(self) -> str:
+        """The file as it stands."""
+        return "".join(f"{line}\n" for line in self._lines())
+
     def text_with(self, contender: Contender) -> str:
         """The file with that model."""
         before, self._contender = self._contender, contender
-        text = "".join(f"{line}\n" for line in self.lines())
+        text = self.text()
         self._contender = before
         return text
 
@@ -84,7 +110,7 @@ class Draft:
         self._result = result
         self._contender = result.contender
 
-    def lines(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[str]:
         yield from self._head()
         yield from self._event()
         yield from self._label_section()
@@ -93,17 +119,15 @@ class Draft:
         yield from self._rest()
 
     def _head(self) -> Iterator[str]:
-        source = self._path.name
         rows = f"{self._sample.rows:,} rows" if self._sample.whole else f"the first {self._sample.rows:,} rows"
-        label = f" --label {shlex.quote(self._label)}" if self._label else ""
-        yield f"# Written by `driftline init` from {rows} of {plain(source)}. Review it, then:"
-        yield f"#   driftline check -p {self._file}"
-        yield f"#   driftline topics create -p {self._file}"
-        delay = f" --label-delay {format_duration(self._label_delay_ms)}" if self._label_delay_ms else ""
-        yield plain(f"#   driftline produce -p {self._file} --input {shlex.quote(source)}{label}{self._stated}{delay}")
-        yield f"#   driftline worker -p {self._file}"
+        file = self._origin.file
+        yield f"# Written by `driftline init` from {rows} of {plain(self._origin.rows.path.name)}. Review it, then:"
+        yield f"#   driftline check -p {file}"
+        yield f"#   driftline topics create -p {file}"
+        yield plain(f"#   driftline produce -p {file} {self._origin.input}")
+        yield f"#   driftline worker -p {file}"
         yield ""
-        yield f"pipeline: {self._name}"
+        yield f"pipeline: {self._origin.name}"
         seen = f"the label holds {self._found.target.seen}" if self._found.target.seen else "no label"
         yield beside(f"task: {self._found.target.task}", seen)
         yield "seed: 42"
@@ -191,7 +215,7 @@ class Draft:
         if target.positive is not None:
             yield beside(f"  positive: {yaml_scalar(target.positive)}", "the positive class")
             yield beside(f"  negative: {yaml_scalar(target.negative)}", "the negative class; other values are rejected")
-        wait = format_duration(max(_WAIT_MS, 2 * self._label_delay_ms))
+        wait = format_duration(max(_WAIT_MS, 2 * self._origin.label_delay_ms))
         yield beside(f"  wait: {wait}", "how long to wait for a label; later ones are not learned")
         yield beside("  missing: drop", "if none arrives: skip the event, or {assume: VALUE}")
         yield ""

@@ -10,7 +10,9 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -20,14 +22,15 @@ from driftline.author.profile import Left, Profile, ProfileError, looks_like_lab
 from driftline.author.sample import Sample, find_column, read_sample
 from driftline.author.series import Found, find_series
 from driftline.cli.ahead import AheadDraft, AheadTrial
-from driftline.cli.draft import Draft
+from driftline.cli.command.init import Wanted
+from driftline.cli.draft import Draft, Origin
 from driftline.cli.echo import echo, show
-from driftline.cli.selection import Trial
+from driftline.cli.option import Rows
+from driftline.cli.selection import Result, Trial
 from driftline.config import read_pipeline
 from driftline.core.error import InputFileError, InvariantError, PipelineError
-from driftline.core.number import Decimal, is_unlabelled
+from driftline.core.number import is_unlabelled
 from driftline.core.task import TaskName, task_of
-from driftline.core.timestamp import TimeForm
 from driftline.core.wording import escaped
 from driftline.ingest.history import TableSource
 from driftline.ingest.table import Fields
@@ -35,82 +38,51 @@ from driftline.ingest.table import Fields
 _ROWS_MIN = 10
 
 
-def init(
-    path: Path,
-    label: str | None,
-    event_id: str | None,
-    time_field: str | None,
-    decimal: Decimal | None,
-    time_form: TimeForm | None,
-    task: TaskName | None,
-    name: str | None,
-    output: Path | None,
-    force: bool,
-    label_delay_ms: int,
-    tried: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What is written, of which features, and the trial that may choose another model for it."""
+
+    draft: Draft
+    found: Profile
+    past: Proposal
+    trial: Callable[[], Result | None]
+
+
+def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
     """What `driftline init` does."""
-    sample = read_sample(path, decimal=decimal)
+    path, label = rows.path, rows.label
+    sample = read_sample(path, decimal=rows.decimal)
     if sample.rows < _ROWS_MIN:
         raise InputFileError(
             f"{path} has {sample.rows} row{'s' * (sample.rows != 1)}, which is too few; give at least "
             f"{_ROWS_MIN}{sample.bad.first}"
         )
-    _check_fields(sample, path, label, event_id, time_field, task)
+    _check_fields(sample, rows, wanted.task)
     sample, unlabelled = _without_words(sample, label)
-    try:
-        found = profile(
-            sample.columns,
-            label,
-            event_id=event_id,
-            time=time_field,
-            task=task,
-            typed=sample.typed,
-            time_form=time_form,
-            bare=_may_be_series(task, label_delay_ms),
-        )
-    except ProfileError as error:
-        raise InputFileError(f"{path}{', ' if str(error).startswith('column ') else ': '}{error}") from error
-    if task_of(found.target.task).draft.numbers_only:
-        found = _without_text(found, path)
-    name = name or _slug(path)
-    output = output or Path(f"{name}.yaml")
-    if not force and str(output) != "-" and output.exists():
+    found = _profile(sample, rows, wanted)
+    name = wanted.name or _slug(path)
+    output = wanted.output or Path(f"{name}.yaml")
+    if not wanted.force and str(output) != "-" and output.exists():
         raise _exists(output)
-    stated = _stated(decimal, time_form)
-    series = _series(found, sample, label, task, label_delay_ms, path)
-    draft: Draft
-    trial: Trial | AheadTrial
-    if series is not None and label is not None:
-        past = Proposal()
-        draft = AheadDraft(series, found, sample, path, label, name, output, stated)
-        found = draft.found
-        fields = Fields(None, decimal=decimal, time_form=time_form)
-        trial = AheadTrial(TableSource(path, fields), sample, series)
-    else:
-        past = propose(found, sample.columns, label)
-        draft = Draft(found, past, sample, path, label, name, output, stated, label_delay_ms)
-        fields = Fields(label, decimal=decimal, time_form=time_form)
-        trial = Trial(TableSource(path, fields, label_delay_ms), sample, found, past, label)
-    _check("".join(f"{line}\n" for line in draft.lines()), name)
-    result = trial.run(draft) if tried and label is not None else None  # type: ignore[arg-type]  # each its own draft
+    plan = _plan(found, sample, Origin(rows, name, output, wanted.label_delay_ms), wanted)
+    draft = plan.draft
+    _check(draft.text(), name)
+    result = plan.trial() if wanted.tried and label is not None else None
     if result is not None:
         draft.settle(result)
-    text = "".join(f"{line}\n" for line in draft.lines())
+    text = draft.text()
     _check(text, name)
-    written = {"pipeline": name, "task": found.target.task, "file": str(output), "text": text}
+    written = {"pipeline": name, "task": plan.found.target.task, "file": str(output), "text": text}
     document = written | {"trial": result.document() if result is not None else None}
     if as_json and str(output) == "-":
         show(document, tuple, as_json=True)
     else:
-        _write(text, output, force)
+        _write(text, output, wanted.force)
         show(document, tuple, as_json=as_json)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
-    _print_notes(found, past, sample, path, output)
-    notes = draft.notes or _of_series_predicted(found, sample, label, task, label_delay_ms)
-    for note in notes:
+    _print_notes(plan, sample, path, output)
+    for note in draft.notes or _of_series_predicted(plan.found, sample, label, wanted):
         _note(f"note: {note}")
     for line in result.lines() if result is not None else ():
         echo(line, err=True)
@@ -118,27 +90,61 @@ def init(
         echo(f"Review the file, then: driftline check -p {output}", err=True)
 
 
-def _check_fields(
-    sample: Sample, path: Path, label: str | None, event_id: str | None, time: str | None, task: TaskName | None
-) -> None:
+def _profile(sample: Sample, rows: Rows, wanted: Wanted) -> Profile:
+    """What the data seems to be.
+
+    Raises:
+        InputFileError: nothing that a model could use.
+    """
+    try:
+        found = profile(
+            sample.columns,
+            rows.label,
+            event_id=rows.event_id,
+            time=rows.time_field,
+            task=wanted.task,
+            typed=sample.typed,
+            time_form=rows.time_form,
+            bare=_may_be_series(wanted),
+        )
+    except ProfileError as error:
+        raise InputFileError(f"{rows.path}{', ' if str(error).startswith('column ') else ': '}{error}") from error
+    return _without_text(found, rows.path) if task_of(found.target.task).draft.numbers_only else found
+
+
+def _plan(found: Profile, sample: Sample, origin: Origin, wanted: Wanted) -> Plan:
+    """A forecast of series where the table holds such, else a prediction for each row."""
+    rows = origin.rows
+    series = _series(found, sample, rows, wanted)
+    if series is not None and rows.label is not None:
+        ahead = AheadDraft(series, rows.label, found, sample, origin)
+        fields = Fields(None, decimal=rows.decimal, time_form=rows.time_form)
+        ahead_trial = AheadTrial(TableSource(rows.path, fields), sample, series)
+        return Plan(ahead, ahead.found, Proposal(), partial(ahead_trial.run, ahead))
+    past = propose(found, sample.columns, rows.label)
+    draft = Draft(found, past, sample, origin)
+    fields = Fields(rows.label, decimal=rows.decimal, time_form=rows.time_form)
+    trial = Trial(TableSource(rows.path, fields, origin.label_delay_ms), sample, found, past, rows.label)
+    return Plan(draft, found, past, partial(trial.run, draft))
+
+
+def _check_fields(sample: Sample, rows: Rows, task: TaskName | None) -> None:
     """The fields that are named are there, and the one to predict is named where the task needs it.
 
     Raises:
         InputFileError: they are not.
     """
-    for option, field in (("--label", label), ("--id", event_id), ("--time", time)):
+    for option, field in (("--label", rows.label), ("--id", rows.event_id), ("--time", rows.time_field)):
         if field is not None:
             find_column(sample, option, field)
-    if label is None and task is not None and (task_of(task).supervised or task_of(task).ahead):
+    if rows.label is None and task is not None and (task_of(task).supervised or task_of(task).ahead):
         what = "number to forecast" if task_of(task).ahead else "label"
         raise InputFileError(f"task {task} needs a {what}: name the field with --label FIELD")
-    if label is None and task is None:
-        _ask_for_label(sample, path, event_id, time)
+    if rows.label is None and task is None:
+        _ask_for_label(sample, rows)
 
 
-def _series(
-    found: Profile, sample: Sample, label: str | None, task: TaskName | None, label_delay_ms: int, path: Path
-) -> Found | None:
+def _series(found: Profile, sample: Sample, rows: Rows, wanted: Wanted) -> Found | None:
     """The series of a table whose numbers are forecast: where that is asked for, or nothing else is and it holds such.
 
     Labels that come later than their events are no observations.
@@ -146,10 +152,11 @@ def _series(
     Raises:
         InputFileError: it is asked for, and there are none.
     """
-    if label is None or not task_of(found.target.task).labels.numeric or not _may_be_series(task, label_delay_ms):
+    label, path = rows.label, rows.path
+    if label is None or not task_of(found.target.task).labels.numeric or not _may_be_series(wanted):
         return None
     series = find_series(found, sample.columns, label, whole=sample.whole)
-    if series is None and task is not None:
+    if series is None and wanted.task is not None:
         raise InputFileError(
             f"{path}: no series of {label} at a regular step, at least 30 observations long; name the time with --time,"
             " and see docs/forecast.md for a file to begin with"
@@ -159,11 +166,11 @@ def _series(
     return series
 
 
-def _of_series_predicted(
-    found: Profile, sample: Sample, label: str | None, task: TaskName | None, label_delay_ms: int
-) -> tuple[str, ...]:
+def _of_series_predicted(found: Profile, sample: Sample, label: str | None, wanted: Wanted) -> tuple[str, ...]:
     """That a table of series is predicted row by row, only because its labels come later."""
-    if label is None or task is not None or not label_delay_ms or not task_of(found.target.task).labels.numeric:
+    if label is None or wanted.task is not None or not wanted.label_delay_ms:
+        return ()
+    if not task_of(found.target.task).labels.numeric:
         return ()
     series = find_series(found, sample.columns, label, whole=sample.whole)
     if series is None:
@@ -171,9 +178,9 @@ def _of_series_predicted(
     return (f"{series.described(label)}; --label-delay makes it a label: to forecast it instead, add --task forecast",)
 
 
-def _may_be_series(task: TaskName | None, label_delay_ms: int) -> bool:
+def _may_be_series(wanted: Wanted) -> bool:
     """Whether a forecast is asked for, or neither another task nor labels that come later."""
-    return task_of(task).ahead if task is not None else not label_delay_ms
+    return task_of(wanted.task).ahead if wanted.task is not None else not wanted.label_delay_ms
 
 
 def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
@@ -187,28 +194,19 @@ def _without_words(sample: Sample, label: str | None) -> tuple[Sample, str]:
     return replace(sample, columns=columns), shown
 
 
-def _ask_for_label(sample: Sample, path: Path, event_id: str | None, time: str | None) -> None:
+def _ask_for_label(sample: Sample, rows: Rows) -> None:
     """Without a label anomalies are scored, which is hardly meant where a field looks like one.
 
     Raises:
         InputFileError: one does.
     """
-    columns = {name: cells for name, cells in sample.columns.items() if name not in (event_id, time)}
+    columns = {name: cells for name, cells in sample.columns.items() if name not in (rows.event_id, rows.time_field)}
     if found := looks_like_label(columns):
         named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:10])
         raise InputFileError(
-            f"{path}: which field should be predicted? These look like labels: {named}. Choose one with --label "
-            "FIELD; or "
-            "use all fields as features and score anomalies: --task anomaly"
+            f"{rows.path}: which field should be predicted? These look like labels: {named}. Choose one with --label "
+            "FIELD; or use all fields as features and score anomalies: --task anomaly"
         )
-
-
-def _stated(decimal: Decimal | None, time_form: TimeForm | None) -> str:
-    """The options by which other commands read the file as well."""
-    options = [f"--decimal {decimal}"] if decimal is not None else []
-    if time_form is not None:
-        options.append(f"--time-format {shlex.quote(time_form.name)}")
-    return "".join(f" {one}" for one in options)
 
 
 def _slug(path: Path) -> str:
@@ -259,7 +257,8 @@ def _write(text: str, output: Path, force: bool) -> None:
         raise InputFileError(f"cannot write {output} ({error.strerror}); choose another place with -o") from error
 
 
-def _print_notes(found: Profile, past: Proposal, sample: Sample, path: Path, output: Path) -> None:
+def _print_notes(plan: Plan, sample: Sample, path: Path, output: Path) -> None:
+    found, past = plan.found, plan.past
     target = found.target
     count = len(found.features)
     _note(f"{output}: task {target.task}, {count} feature{'s' * (count != 1)}")

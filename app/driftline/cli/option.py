@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from driftline.core.duration import parse_duration
 from driftline.core.timestamp import FORMS, TimeForm, parse_time, time_form
+
+if TYPE_CHECKING:
+    from driftline.core.number import Decimal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,6 +66,28 @@ DURATION = DurationType()
 MOMENT = MomentType()
 
 
+def together(name: str, form: type[Any]) -> Callable[[Command], Callable[..., Any]]:
+    """Hands options that belong together to a command as one argument: those that a dataclass has as fields.
+
+    Args:
+        name: of the argument.
+        form: the dataclass.
+    """
+
+    names = [field.name for field in fields(form)]
+
+    def gather(command: Command) -> Callable[..., Any]:
+        @wraps(command)
+        def gathered(*context: Any, **given: Any) -> Any:
+            whole = form(**{option: given.pop(option) for option in names})
+            return command(*context, **{name: whole}, **given)
+
+        vars(gathered)["together"] = {**vars(command).get("together", {}), name: names}
+        return gathered
+
+    return gather
+
+
 def form_options(command: Command) -> Command:
     """`--decimal` and `--time-format`: how a file writes numbers and times, where it does not show."""
     command = click.option(
@@ -77,18 +104,30 @@ def form_options(command: Command) -> Command:
     )(command)
 
 
-def row_options(label: str, event_id: str, time_field: str) -> Callable[[Command], Command]:
-    """`--input`, a file of rows; `--label`, `--id` and `--time`, its fields; and `form_options`.
+@dataclass(frozen=True)
+class Rows:
+    """A file of rows and its fields; see `row_options`."""
+
+    path: Path
+    label: str | None
+    event_id: str | None
+    time_field: str | None
+    decimal: Decimal | None
+    time_form: TimeForm | None
+
+
+def row_options(label: str, event_id: str, time_field: str) -> Callable[[Command], Callable[..., Any]]:
+    """`--input`, a file of rows; `--label`, `--id` and `--time`, its fields; and `form_options`: as `rows: Rows`.
 
     Args:
         label, event_id, time_field: the help of each field.
     """
 
-    def add(command: Command) -> Command:
-        command = form_options(command)
-        command = click.option("--time", "time_field", metavar="FIELD", help=time_field)(command)
-        command = click.option("--id", "event_id", metavar="FIELD", help=event_id)(command)
-        command = click.option("--label", metavar="FIELD", help=label)(command)
+    def add(command: Command) -> Callable[..., Any]:
+        gathered = form_options(together("rows", Rows)(command))
+        gathered = click.option("--time", "time_field", metavar="FIELD", help=time_field)(gathered)
+        gathered = click.option("--id", "event_id", metavar="FIELD", help=event_id)(gathered)
+        gathered = click.option("--label", metavar="FIELD", help=label)(gathered)
         return click.option(
             "--input",
             "path",
@@ -96,7 +135,7 @@ def row_options(label: str, event_id: str, time_field: str) -> Callable[[Command
             required=True,
             metavar="FILE",
             help="CSV with a header, or JSON lines; may be gzipped (.gz).",
-        )(command)
+        )(gathered)
 
     return add
 

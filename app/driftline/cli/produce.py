@@ -12,16 +12,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from driftline.cli.command.produce import Sending
 from driftline.cli.echo import echo, show
+from driftline.cli.option import Rows
 from driftline.cli.progress import rows_progress
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.duration import format_duration
 from driftline.core.error import InputFileError, TopicError
-from driftline.core.number import Decimal
 from driftline.core.pipeline import Pipeline
-from driftline.core.timestamp import TimeForm
 from driftline.ingest.feed import Fed, RowSender
 from driftline.ingest.table import Fields, Sample, Table
 from driftline.kafka import topic
@@ -38,32 +38,26 @@ def produce(
     pipeline_file: Path | None,
     overrides: tuple[str, ...],
     bootstrap: str | None,
-    path: Path,
-    label: str | None,
-    event_id: str | None,
-    time_field: str | None,
-    decimal: Decimal | None,
-    time_form: TimeForm | None,
-    start_ms: int | None,
-    step_ms: int | None,
-    label_delay_ms: int,
-    limit: int | None,
-    rate: float,
+    rows: Rows,
+    sending: Sending,
     as_json: bool,
 ) -> None:
     """What `driftline produce` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
-    if pipeline.label is not None and label is None:
+    if pipeline.label is not None and rows.label is None:
         raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
-    fields = Fields(label, event_id, time_field, start_ms, step_ms, decimal, time_form)
-    table = Table(path, pipeline, fields, now_ms=time.time_ns() // 1_000_000, lead_ms=label_delay_ms, limit=limit)
+    counted = (sending.start_ms, sending.step_ms)
+    fields = Fields(rows.label, rows.event_id, rows.time_field, *counted, rows.decimal, rows.time_form)
+    label_delay_ms = sending.label_delay_ms
+    now_ms = time.time_ns() // 1_000_000
+    table = Table(rows.path, pipeline, fields, now_ms=now_ms, lead_ms=label_delay_ms, limit=sending.limit)
     table.check_features()
     if not table.count:
-        raise InputFileError(f"no records in {path}")
+        raise InputFileError(f"no records in {rows.path}")
     if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:
         _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
-    feed = RowSender(pipeline, settings, label_delay_ms=label_delay_ms, rate=rate or None)
+    feed = RowSender(pipeline, settings, label_delay_ms=label_delay_ms, rate=sending.rate or None)
     try:
         met = asyncio.run(_send(pipeline, settings, table, feed))
     except KeyboardInterrupt:

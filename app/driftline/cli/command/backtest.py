@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from driftline.cli.command.history import Files, history_options
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option
+from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option, together
 from driftline.core.task.cost import Cost
 from driftline.core.task.rule import Rule, parse_rule
+
+if TYPE_CHECKING:
+    from driftline.backtest.span import Order
 
 Edge: TypeAlias = tuple[int | None, int | None]
 """A time, or an offset, or neither."""
@@ -63,26 +67,64 @@ class RuleType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def _check(
-    history: Files,
-    grids: tuple[str, ...],
-    since: str | None,
-    until: str | None,
-    order: str | None,
-    warm: bool,
-    against: str | None,
-    generation: int | None,
-    **_: object,
-) -> None:
-    if generation is not None and not against:
+@dataclass(frozen=True)
+class Candidates:
+    """What is compared: pipeline files, their variants, and baselines."""
+
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    grids: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    plain: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which part of the topics is read, and in which order."""
+
+    bootstrap: str | None
+    since: str | None
+    until: str | None
+    order: Order | None
+    warm: bool
+    against: str | None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is asked for that only topics have."""
+        return bool(self.since or self.until or self.order == "journal" or self.warm or self.against)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What is counted, of which predictions."""
+
+    burn_in: tuple[int, int]
+    segment: str | None
+    cost: Cost | None
+    per_day: int
+    generation: int | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the results go."""
+
+    out: Path
+    scores: Path | None
+    as_json: bool
+
+
+def _check(candidates: Candidates, history: Files, reading: Reading, counting: Counting, **_: object) -> None:
+    if counting.generation is not None and not reading.against:
         raise click.UsageError("--generation needs --against live: it counts generations of the live model")
-    for grid in grids:
+    for grid in candidates.grids:
         grid_of(grid)
     if not history.given:
         history.check_none()
-        edges_of(since, until)
+        edges_of(reading.since, reading.until)
         return
-    if since or until or order == "journal" or warm or against:
+    if reading.given:
         raise click.UsageError("--from, --to, --order journal, --warm and --against need topics, not files")
     history.check()
 
@@ -216,6 +258,10 @@ def _split(values: str) -> list[str]:
 )
 @click.option("--processes", type=click.IntRange(1), help="Number of processes [default: one per core].")
 @json_option
+@together("candidates", Candidates)
+@together("reading", Reading)
+@together("counting", Counting)
+@together("results", Results)
 @does("driftline.cli.backtest:backtest", check=_check)
 def backtest() -> None:
     """Evaluate pipelines on historical data: how good would their predictions have been?

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from driftline.cli.option import DURATION, MOMENT, form_options
+from driftline.cli.option import DURATION, MOMENT, form_options, together
 
 if TYPE_CHECKING:
     from driftline.core.number import Decimal
@@ -102,12 +101,7 @@ class Files:
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the options that name files, and hands them to it together, as `history: Files`."""
-
-    @wraps(command)
-    def gathered(**given: Any) -> Any:
-        files = Files(**{name: given.pop(name) for name in Files.__dataclass_fields__})
-        return command(history=files, **given)
-
+    gathered = together("history", Files)(command)
     for option in (form_options, *reversed(_OPTIONS)):
         option(gathered)
     return gathered

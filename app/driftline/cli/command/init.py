@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, json_option, row_options
-from driftline.core.task import TASK_NAMES
+from driftline.cli.option import DURATION, json_option, row_options, together
+from driftline.core.task import TASK_NAMES, TaskName
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which pipeline file is asked for, and how its model is chosen."""
+
+    task: TaskName | None
+    name: str | None
+    output: Path | None
+    label_delay_ms: int
+    tried: bool
+    force: bool
 
 
 @click.command(short_help="Write a pipeline file for a data file.")
@@ -37,6 +50,7 @@ from driftline.core.task import TASK_NAMES
 @click.option("--trial/--no-trial", "tried", default=True, help="Try models and baselines on the first rows.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @json_option
+@together("wanted", Wanted)
 @does("driftline.cli.init:init")
 def init() -> None:
     """Write a commented pipeline file for a data file.

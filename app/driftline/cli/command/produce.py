@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, MOMENT, bootstrap_option, json_option, pipeline_option, row_options
+from driftline.cli.option import (
+    DURATION,
+    MOMENT,
+    Rows,
+    bootstrap_option,
+    json_option,
+    pipeline_option,
+    row_options,
+    together,
+)
 
 
 class RateType(click.ParamType):
@@ -27,8 +37,19 @@ class RateType(click.ParamType):
         return rate
 
 
-def _check(time_field: str | None, start_ms: int | None, step_ms: int | None, **_: object) -> None:
-    if time_field is not None and (start_ms is not None or step_ms is not None):
+@dataclass(frozen=True)
+class Sending:
+    """Which rows are sent, as of when, and how fast."""
+
+    start_ms: int | None
+    step_ms: int | None
+    label_delay_ms: int
+    limit: int | None
+    rate: float
+
+
+def _check(rows: Rows, sending: Sending, **_: object) -> None:
+    if rows.time_field is not None and (sending.start_ms is not None or sending.step_ms is not None):
         raise click.UsageError("--time excludes --start and --step: times are either read from the rows or counted")
 
 
@@ -58,6 +79,7 @@ def _check(time_field: str | None, start_ms: int | None, step_ms: int | None, **
 @click.option("--limit", type=click.IntRange(1), help="Send at most this many rows.")
 @click.option("--rate", type=RateType(), default="max", metavar="N|max", help="Rows per second [default: max].")
 @json_option
+@together("sending", Sending)
 @does("driftline.cli.produce:produce", check=_check)
 def produce() -> None:
     """Send each row as an event without its label, and the label later (--label-delay).
