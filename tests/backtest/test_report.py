@@ -10,10 +10,11 @@ import pytest
 
 from driftline.backtest import page, plot, report
 from driftline.backtest.candidate import Result, Spec
-from driftline.backtest.report import NEVER, Report
+from driftline.backtest.report import Report
 from driftline.backtest.run import Facts
 from driftline.backtest.run import Outcome as Whole
 from driftline.backtest.tally import Tally
+from driftline.backtest.threshold import NEVER
 from driftline.core.output import ModelVersion, Outcome, Prediction
 from driftline.core.task.cost import Cost
 from tests.backtest import history

@@ -16,7 +16,7 @@ from driftline.backtest.card import Card, encode, schema
 from driftline.backtest.card_count import DIGITS, GENERATIONS_MAX, Cards
 from driftline.backtest.card_page import render, text
 from driftline.backtest.measure import total_values
-from driftline.backtest.report import segments_of
+from driftline.backtest.part import segments_of
 from driftline.cli.card import gather
 from driftline.cli.digest import gather as digest_of
 from driftline.codec.journal import EpochEntry

@@ -24,7 +24,7 @@ from msgspec import Struct
 from driftline.backtest.candidate import BUFFERED_MAX
 from driftline.backtest.card import Card, KpiFigure, Labels, Learned, Made, Rules, Segment, Span, Trouble
 from driftline.backtest.measure import total_values
-from driftline.backtest.report import segments_of
+from driftline.backtest.part import segments_of
 from driftline.backtest.tally import Tally
 from driftline.codec.journal import EpochEntry
 from driftline.codec.outcome import OutcomeReader, Version

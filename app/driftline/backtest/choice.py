@@ -15,8 +15,9 @@ from msgspec import Struct
 from driftline.backtest import report as reports
 from driftline.backtest.baseline import candidates_of
 from driftline.backtest.candidate import Spec
-from driftline.backtest.report import Asked, CandidateReport, Threshold
+from driftline.backtest.report import Asked, CandidateReport
 from driftline.backtest.run import Options, run
+from driftline.backtest.threshold import Threshold
 from driftline.core.error import PipelineError
 from driftline.core.pipeline import Pipeline
 from driftline.core.task.rule import Rule

@@ -20,7 +20,8 @@ from plotly.offline import get_plotlyjs
 from driftline.backtest import plot
 from driftline.backtest.compare import Comparison
 from driftline.backtest.kpi import KpiReport, KpiThreshold
-from driftline.backtest.report import CandidateReport, Report, Threshold, headline
+from driftline.backtest.report import CandidateReport, Report, headline
+from driftline.backtest.threshold import Threshold
 from driftline.core.task.measure import Figure as FigureName
 from driftline.core.timestamp import written
 from driftline.core.wording import money

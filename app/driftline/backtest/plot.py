@@ -11,7 +11,8 @@ from typing import Any
 
 from plotly.graph_objects import Bar, Figure, Scatter
 
-from driftline.backtest.report import CandidateReport, Part, Report
+from driftline.backtest.part import Part
+from driftline.backtest.report import CandidateReport, Report
 from driftline.backtest.trace import Point
 from driftline.core.timestamp import TIME_MAX_MS
 

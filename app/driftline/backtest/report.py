@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from driftline.backtest.candidate import Result, Spec
@@ -17,39 +15,21 @@ from driftline.backtest.compare import Comparison, compare, finite
 from driftline.backtest.daily import DailyReport
 from driftline.backtest.guarded import Quarantined, Rung
 from driftline.backtest.kpi import KpiReport
-from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values, values_of
+from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values
+from driftline.backtest.part import Part, horizons_of, over_time, parts_of, segments_of
 from driftline.backtest.remark import findings, undivided, warnings
 from driftline.backtest.run import Outcome
 from driftline.backtest.score import written
-from driftline.backtest.tally import AGES, SHARES, Cells, Tally, score_at
+from driftline.backtest.tally import AGES, SHARES, Tally
+from driftline.backtest.threshold import Budget, Threshold, best_of, budgets_of, scores_of, thinned, thresholds_of
 from driftline.backtest.trace import Trace
 from driftline.core.error import InvariantError
 from driftline.core.fingerprint import versions
 from driftline.core.task import TaskName, find_task, task_of
 from driftline.core.task.cost import Cost
-from driftline.core.task.measure import Floats, Measure
+from driftline.core.task.measure import Measure
 
 FORMAT = 1
-POINTS_MAX = 64
-POINT_EVENTS = 60  # a point of a line over time has so many labelled events on average, or more
-THRESHOLDS_MAX = 200
-BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of the events that can be looked at
-NEVER = math.nextafter(1.0, 2.0)  # a threshold beyond every score: nothing alarms
-FEW = 30  # labelled events below which a part's metrics are left out
-
-
-class Part(Struct, frozen=True):
-    """Metrics of one part: a block of time, a segment, a class of label delay.
-
-    Args:
-        start_ms: start of a block of time.
-        values: each metric; None if undefined, or if the part has fewer than `FEW` events.
-    """
-
-    name: str
-    n: int
-    values: dict[str, float | None]
-    start_ms: int | None = None
 
 
 class Share(Struct, frozen=True):
@@ -60,33 +40,6 @@ class Share(Struct, frozen=True):
     n: int
     positives: int
     mean: float | None
-
-
-class Threshold(Struct, frozen=True):
-    """Decisions at this threshold, and their cost per prediction. Above 1 every decision is negative."""
-
-    threshold: float
-    tp: int
-    fp: int
-    fn: int
-    tn: int
-    cost: float | None
-
-
-class Budget(Struct, frozen=True):
-    """What is found if only a limited number of events can be reviewed, those with the highest scores.
-
-    Args:
-        share: maximum share of all predictions; fewer if the next ones have equal scores.
-        threshold: lowest score reviewed; above 1 if there are none.
-        alarms: number of events reviewed.
-        tp: positives among them.
-    """
-
-    share: float
-    threshold: float
-    alarms: int
-    tp: int
 
 
 class Confusion(Struct, frozen=True):
@@ -351,7 +304,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
     tally = result.tally
     names = [metric.name for metric in metrics_of(tally.measure, cost)]
     total = total_values(tally, cost) if result.has_results else {}
-    thresholds = _thresholds(tally, cost)
+    thresholds = thresholds_of(tally, cost)
     return CandidateReport(
         name=spec.name,
         file=spec.file,
@@ -368,18 +321,18 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         binned=[] if is_exact(tally) else [name for name in names if name in CURVES],
         pipeline_metrics={name: finite(value) for name, value in result.metrics.items()},
         version=result.version,
-        over_time=_over_time(tally, cost),
+        over_time=over_time(tally, cost),
         segments=segments_of(tally, cost),
-        label_ages=_parts(tally, list(AGES), tally.ages, cost),
-        horizons=_horizons(tally, cost),
+        label_ages=parts_of(tally, list(AGES), tally.ages, cost),
+        horizons=horizons_of(tally, cost),
         traces=tally.traces.listed() if tally.traces is not None else [],
         calibration=_calibration(tally),
         confusion=_confusion(tally),
         decision_threshold=tally.threshold,
-        costs=_thinned(thresholds),
-        best=_best(thresholds),
-        budgets=_budgets(thresholds),
-        kpis=[] if tally.kpis is None else tally.kpis.report(_scores_of(tally)),
+        costs=thinned(thresholds),
+        best=best_of(thresholds),
+        budgets=budgets_of(thresholds),
+        kpis=[] if tally.kpis is None else tally.kpis.report(scores_of(tally)),
         daily=tally.daily.report(cost) if tally.daily is not None else None,
         alert_count=result.alert_count,
         alerts=[msgspec.convert(alert, Alerted) for alert in result.alerts],
@@ -401,47 +354,6 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
     )
 
 
-def _parts(
-    tally: Tally, names: Sequence[str], cells: Cells, cost: Cost | None, starts_ms: Sequence[int] | None = None
-) -> list[Part]:
-    """The cells with at least one event."""
-    values = values_of(tally.measure, cells.sums, cells.curve if cells.curve.shape[2] else None, cost)
-    made = []
-    for number, name in enumerate(names):
-        n = int(cells.sums[number, 0])
-        if n:
-            enough = cells.sums[number, 1] >= FEW  # answered
-            summary = {metric: finite(float(array[number])) if enough else None for metric, array in values.items()}
-            made.append(Part(name, n, summary, starts_ms[number] if starts_ms is not None else None))
-    return made
-
-
-def _over_time(tally: Tally, cost: Cost | None) -> list[Part]:
-    line = tally.timeline
-    starts_ms = line.starts_ms
-    points = min(POINTS_MAX, max(1, int(tally.total.sums[0, 0]) // POINT_EVENTS))
-    together = max(1, -(-len(starts_ms) // points))
-    cells = Cells(-(-len(starts_ms) // together), line.cells.sums.shape[1], line.cells.curve.shape[2])
-    for number in range(len(starts_ms)):
-        cells.sums[number // together] += line.cells.sums[number]
-        cells.curve[number // together] += line.cells.curve[number]
-    starts_ms = starts_ms[::together]
-    return _parts(tally, [""] * len(starts_ms), cells, cost, starts_ms)
-
-
-def segments_of(tally: Tally, cost: Cost | None) -> list[Part]:
-    """Metrics by the values of the tally's feature, the commonest first; numbers in their order."""
-    if tally.segments is None:
-        return []
-    parts = _parts(tally, *tally.segments.parts(), cost)
-    return parts if tally.segments.cut else sorted(parts, key=lambda part: -part.n)
-
-
-def _horizons(tally: Tally, cost: Cost | None) -> list[Part]:
-    cells = tally.horizons
-    return [] if cells is None else _parts(tally, [str(1 + number) for number in range(len(cells.sums))], cells, cost)
-
-
 def _calibration(tally: Tally) -> list[Share]:
     if not tally.measure.probabilities:
         return []
@@ -454,65 +366,6 @@ def _calibration(tally: Tally) -> list[Share]:
 def _confusion(tally: Tally) -> list[Confusion]:
     column = dict(zip(tally.measure.sums, tally.total.sums[0], strict=True))
     return [Confusion(*cell) for cell in tally.measure.confusion(column, tally.confusion)]
-
-
-def _thresholds(tally: Tally, cost: Cost | None) -> list[Threshold]:
-    """Decisions at every threshold that served probabilities distinguish (to about 1% of the odds), at the
-    pipeline's own, and at `NEVER`; over all predictions of labelled events."""
-    if not tally.measure.probabilities:
-        return []
-    negatives, positives = tally.total.curve[0]
-    touched = np.flatnonzero(negatives + positives)
-    if not len(touched):
-        return []
-    column = dict(zip(tally.measure.sums, map(int, tally.total.sums[0]), strict=True))
-    n, came = column["answered"], column["positives"]
-    tp, fp = (np.cumsum(array[touched][::-1])[::-1] for array in (positives, negatives))
-    alarms = {float(least): (int(tp[place]), int(fp[place])) for place, least in enumerate(score_at(touched))}
-    alarms[NEVER] = (0, 0)
-    if tally.threshold is not None:
-        alarms[tally.threshold] = (column["tp"], column["fp"])
-    made = []
-    for threshold, (right, wrong) in sorted(alarms.items()):
-        counts = (right, wrong, came - right, n - came - wrong)
-        price = None
-        if cost is not None:
-            price = sum(a * b for a, b in zip(counts, (cost.tp, cost.fp, cost.fn, cost.tn), strict=True)) / n
-        made.append(Threshold(threshold, *counts, price))
-    return made
-
-
-def _scores_of(tally: Tally) -> Floats | None:
-    """The least score of each bin; None without probabilities."""
-    bins = tally.total.curve.shape[2]
-    return score_at(np.arange(bins)) if tally.measure.probabilities else None
-
-
-def _thinned(thresholds: Sequence[Threshold]) -> list[Threshold]:
-    """Some of them, the last one always."""
-    return [*thresholds[: -1 : max(1, len(thresholds) // THRESHOLDS_MAX)], *thresholds[-1:]]
-
-
-def _best(thresholds: Sequence[Threshold]) -> Threshold | None:
-    if not thresholds:
-        return None
-    if thresholds[0].cost is not None:
-        return min(thresholds, key=lambda one: one.cost or 0.0)
-    return max(thresholds, key=lambda one: 2 * one.tp / max(1, 2 * one.tp + one.fp + one.fn))
-
-
-def _budgets(thresholds: Sequence[Threshold]) -> list[Budget]:
-    """As many alarms as fit; none if there are no positives."""
-    if not thresholds or not thresholds[0].tp + thresholds[0].fn:
-        return []
-    one = thresholds[0]
-    n = one.tp + one.fp + one.fn + one.tn
-    made = []
-    for share in BUDGETS:
-        if share * n >= 1:
-            fits = next(one for one in thresholds if one.tp + one.fp <= share * n)
-            made.append(Budget(share, fits.threshold, fits.tp + fits.fp, fits.tp))
-    return made
 
 
 def headline(report: Report) -> tuple[str, ...]:
