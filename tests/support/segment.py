@@ -8,7 +8,9 @@ from unittest.mock import patch
 
 from driftline.core.history import keys
 from driftline.core.label import ledger, segment, store
+from driftline.core.shard.state import Shard
 from driftline.core.state import soundness
+from driftline.core.state.freeze import Frozen, dump_body, dump_marks, dump_rest, view_of
 
 
 @contextmanager
@@ -21,3 +23,12 @@ def segments_of(shift: int) -> Iterator[None]:
         for module in (keys, segment, soundness, store):
             stack.enter_context(patch.object(module, "SEGMENT", 1 << shift))
         yield
+
+
+def in_parts(shard: Shard) -> Frozen:
+    """A shard as a snapshot keeps it: its ledger and history segment by segment."""
+    view = view_of(shard)
+    rest = dump_rest(shard, view)
+    segments = [([dump_body(one.state())], [dump_marks(one.state())]) for part in view.parts for one in part.segments]
+    view.release()
+    return Frozen(rest, segments)

@@ -16,8 +16,9 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.record import Record, Tick
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
-from driftline.core.state.freeze import dump, load
+from driftline.core.state.freeze import dump, frozen_digest, load
 from tests.support.schema import faults
+from tests.support.segment import in_parts
 from tests.support.small import NOW_MS, chosen, event, fold, kinds, label, small, source
 
 GUARD: dict[str, Any] = {
@@ -248,3 +249,13 @@ def test_a_hold_that_can_do_nothing_is_refused(guard: dict[str, Any], why: str) 
 def test_only_a_pipeline_that_holds_has_a_review_topic() -> None:
     assert pipeline().topics.review == "p.review"
     assert small("regression").topics.review is None
+
+
+def test_what_is_decided_for_many_is_each_ones_own() -> None:
+    """A snapshot in segments has what two events share twice, and so would not be what the journal makes."""
+    guard = {"untrained": {"labels_min": 9, "action": "hold"}, "hold": {"wait": "10s", "then": "withhold"}}
+    here = Shard(small(guard=guard, label={"second": "correct"}), 0)
+    fold(here, event("e"), event("f", offset=1))
+    assert kinds(fold(here, command(here, rung="untrained", decision="edit", value=0.25)))[::2] == ["Decided"] * 2
+    fold(here, label("e", 1, NOW_MS + 1))
+    assert frozen_digest(here.pipeline, 0, in_parts(here)) == frozen_digest(here.pipeline, 0, dump(here))

@@ -14,8 +14,9 @@ from driftline.core.history import keys as module
 from driftline.core.history.keys import SEGMENT, Keys, KeyState
 from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
-from driftline.core.state.freeze import Frozen, dump, dump_body, dump_marks, dump_rest, load, view_of
+from driftline.core.state.freeze import dump, dump_body, dump_marks, load
 from tests.core.history.test_history import Seen, event, pipeline, served, stream
+from tests.support.segment import in_parts
 from tests.support.small import NOW_MS
 
 
@@ -95,14 +96,6 @@ FEATURES = {
 }
 
 
-def parts_of(here: Shard) -> Frozen:
-    """The shard as a snapshot keeps it."""
-    view = view_of(here)
-    rest = dump_rest(here, view)
-    states = [segment.state() for part in view.parts for segment in part.segments]
-    return Frozen(rest, [((dump_body(state),), (dump_marks(state),)) for state in states])
-
-
 @pytest.mark.parametrize("whole", [True, False], ids=["in one", "in parts"])
 def test_a_history_goes_on_from_a_snapshot(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEGMENT", 4)
@@ -112,7 +105,7 @@ def test_a_history_goes_on_from_a_snapshot(whole: bool, monkeypatch: pytest.Monk
         one.who = one.who and f"{one.who} {int(one.amount) % 5}"
     for number, one in enumerate(seen[:300]):
         served(here, event(chosen, number, one))
-    there = load(chosen, 0, dump(here) if whole else parts_of(here))
+    there = load(chosen, 0, dump(here) if whole else in_parts(here))
     assert digest_of(there.history) == digest_of(here.history)
     for number, one in enumerate(seen[300:], 300):
         assert served(here, event(chosen, number, one)) == served(there, event(chosen, number, one))

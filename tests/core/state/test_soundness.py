@@ -17,10 +17,11 @@ from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
 from driftline.core.shard.state import Shard
 from driftline.core.state import freeze
-from driftline.core.state.freeze import Frozen, dump_body, dump_marks, load, view_of
+from driftline.core.state.freeze import Frozen, load, view_of
 from driftline.engine.trial import check_works
 from tests.fuzz.hostile import Stream, remembering
 from tests.fuzz.judge import Judge
+from tests.support.segment import in_parts
 from tests.support.series import Feed
 from tests.support.series import pipeline as forecasting
 
@@ -45,7 +46,7 @@ def numbers(change: Change) -> Callable[[Shard], Frozen]:
     """A snapshot whose numbers beside the segments are changed."""
 
     def made(shard: Shard) -> Frozen:
-        frozen, view = whole(shard), view_of(shard)
+        frozen, view = in_parts(shard), view_of(shard)
         state = {name: getattr(shard, name) for name in freeze.KEPT}
         state["pending"] = [dict(view.ledger.numbers), view.ledger.kept]
         state["history"] = [dict(keys.numbers) for keys in view.history]
@@ -61,7 +62,7 @@ def segment(number: int, change: Callable[[list[Any], list[Any]], None]) -> Call
     """A snapshot with one segment changed."""
 
     def made(shard: Shard) -> Frozen:
-        frozen = whole(shard)
+        frozen = in_parts(shard)
         segments = list(frozen.segments)
         body, marks = (list(Thaw(b"".join(part), common(), "snapshot").read()) for part in segments[number])
         change(body, marks)
@@ -69,14 +70,6 @@ def segment(number: int, change: Callable[[list[Any], list[Any]], None]) -> Call
         return Frozen(frozen.rest, segments)
 
     return made
-
-
-def whole(shard: Shard) -> Frozen:
-    view = view_of(shard)
-    rest = freeze.dump_rest(shard, view)
-    segments = [([dump_body(one.state())], [dump_marks(one.state())]) for part in view.parts for one in part.segments]
-    view.release()
-    return Frozen(rest, segments)
 
 
 def last_waiting(body: list[Any], value: object) -> None:
@@ -144,7 +137,7 @@ HOSTILE: dict[str, Callable[[Shard], Frozen]] = {
 
 
 def test_what_is_ours_is_sound(lived: Shard) -> None:
-    check_works(load(PIPELINE, 0, whole(lived)))
+    check_works(load(PIPELINE, 0, in_parts(lived)))
 
 
 def test_series_of_forecasts_are_sound() -> None:
@@ -157,7 +150,7 @@ def test_series_of_forecasts_are_sound() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_not_is_refused(name: str, lived: Shard) -> None:
-    own = load(PIPELINE, 0, whole(lived))
+    own = load(PIPELINE, 0, in_parts(lived))
     with pytest.raises(SnapshotError):
         check_works(load(PIPELINE, 0, HOSTILE[name](own)))
 

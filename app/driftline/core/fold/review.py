@@ -76,25 +76,31 @@ def rule(shard: Shard, control: Control, out: Outbox) -> None:
     if not found:
         _unknown(shard, control, ruling, out)
         return
-    prediction = None
-    if ruling.decision == "edit" and any(held.ahead is not None for _, held in found):
-        detail = "a forecast has a value for each horizon; approve or refuse it"
+    if ruling.decision == "edit" and (detail := _not_to_edit(shard, ruling, found)) is not None:
         reject(shard, control.source, "review_invalid", detail, out)
         return
-    if ruling.decision == "edit":
-        prediction = None if shard.ladder is None else shard.ladder.edited(ruling.value)
-        if prediction is None:
-            detail = f"{ruling.value!r} is not a prediction that the guard's range lets pass"
-            reject(shard, control.source, "review_invalid", detail, out)
-            return
     for event_id, held in found:
         match ruling.decision:
             case "approve":
                 _decide(shard, event_id, held, "approved", held.made, None, control, out)
             case "edit":
-                _decide(shard, event_id, held, "edited", prediction or _NOTHING, None, control, out)
+                _decide(shard, event_id, held, "edited", _edited(shard, ruling) or _NOTHING, None, control, out)
             case "refuse":
                 _decide(shard, event_id, held, "refused", held.then, held.instead, control, out)
+
+
+def _not_to_edit(shard: Shard, ruling: Ruling, found: list[tuple[EventId, HeldBack]]) -> str | None:
+    """Why what is held cannot be edited so; None where it can."""
+    if any(held.ahead is not None for _, held in found):
+        return "a forecast has a value for each horizon; approve or refuse it"
+    if _edited(shard, ruling) is None:
+        return f"{ruling.value!r} is not a prediction that the guard's range lets pass"
+    return None
+
+
+def _edited(shard: Shard, ruling: Ruling) -> Prediction | None:
+    """The prediction that a person gives. Each event has its own: events of a state share nothing."""
+    return None if shard.ladder is None else shard.ladder.edited(ruling.value)
 
 
 def _unknown(shard: Shard, control: Control, ruling: Ruling, out: Outbox) -> None:
