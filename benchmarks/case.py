@@ -37,7 +37,7 @@ MIXED_MODEL = (
     f"(Select({', '.join(map(repr, COLUMNS))}) | OneHotEncoder(drop_zeros=True)) + "
     "(Select('merchant') | FeatureHasher(n_features=1024))) | LogisticRegression(optimizer=AdaGrad(0.1))"
 )
-Kind: TypeAlias = Literal["numbers", "history", "mixed"]
+Kind: TypeAlias = Literal["numbers", "history", "mixed", "mixed history"]
 STEP_MS = 10
 LABEL_DELAY_MS = 1_000 * STEP_MS
 
@@ -84,9 +84,9 @@ def samples(count: int, seed: int = 7, *, kind: Kind = "numbers") -> Iterator[Sa
         values = [round(gauss(5, 2), 4) for _ in FEATURES]
         rule = sum(weight * (value - 5) for weight, value in zip(weights, values, strict=True)) + gauss(0, 1)
         event: dict[str, Any] = {"id": number, **dict(zip(FEATURES, values, strict=True))}
-        if kind == "history":
-            event["card"] = number * 7919 % 10_007 % CARDS
-        elif kind == "mixed":
+        if kind in ("mixed", "mixed history"):
             event = {"id": number, **dict(zip(NUMBERS, values, strict=False))}
             event |= {"shop": f"s{number % 7}", "country": f"c{number % 29}", "merchant": f"m{number * 7919 % 5_003}"}
+        if kind in ("history", "mixed history"):
+            event["card"] = number * 7919 % 10_007 % CARDS
         yield Sample(number, event, int(rule > 0), start_ms + number * STEP_MS)
