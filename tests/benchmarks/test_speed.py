@@ -39,11 +39,11 @@ def _same_as_measured() -> None:
         pytest.skip("the compiled arithmetic is missing: install a C compiler and run make dev")
 
 
-def measured(name: str) -> tuple[Costs, dict[str, float]]:
+def measured(name: str, rounds_max: int = ROUNDS_MAX) -> tuple[Costs, dict[str, float]]:
     """What a model costs, and what of it is slower than it was."""
     measure = Measure(name)
     costs, found = measure.round(), dict[str, float]()
-    while measure.rounds < ROUNDS_MAX:
+    while measure.rounds < rounds_max:
         costs = measure.round()
         found = slower(costs, KNOWN[name])
         if measure.rounds >= ROUNDS and not found:
@@ -70,16 +70,16 @@ def _spinning(call: Callable[..., Any], us: float) -> Callable[..., Any]:
 
 
 def test_a_slower_fold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs, _ = measured("mixed")
+    costs, _ = measured("mixed", ROUNDS)
     slow = _spinning(step, 0.25 * costs.fold / 2)  # a pair is two records
     monkeypatch.setattr("driftline.engine.fold.step", slow)
-    _, found = measured("mixed")
+    _, found = measured("mixed", ROUNDS)
     assert found.keys() == {"fold"}
 
 
 def test_a_slower_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs, _ = measured("tree")
+    costs, _ = measured("tree", ROUNDS)
     assert costs.learner is not None
     monkeypatch.setattr(Learner, "learn", _spinning(Learner.learn, 0.25 * costs.learner))
-    _, found = measured("tree")
+    _, found = measured("tree", ROUNDS)
     assert "learner" in found
