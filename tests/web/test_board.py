@@ -95,6 +95,16 @@ def test_the_worst_open_alert_is_the_sentence_with_its_beginning() -> None:
     assert "And 1 more alert." in found.also[0].text
 
 
+def test_the_same_alert_on_other_shards_is_named_with_them() -> None:
+    there = Board()
+    there.begin(3)
+    for number in range(3):
+        there.take_entry(number, NOW_MS - 10_000, note(episodes=[f"cards-{number}-a"]))
+        there.take_alert(number, NOW_MS - 9_000 + number, alert(f"cards-{number}-a"))
+    there.take_alert(0, NOW_MS - 9_500, alert("cards-0-b", kind="guard"))
+    assert look(there).text == "The model is worse than it was. The same on shards 0, 1. And 1 more alert."
+
+
 def test_an_alert_that_is_over_is_not_in_the_sentence() -> None:
     there = board()
     there.take_alert(0, NOW_MS - 9_000, alert())
@@ -304,13 +314,13 @@ def test_open_episodes_that_were_not_read_are_named() -> None:
 def test_what_changes_between_notes_is_marked() -> None:
     there = board()
     guard = {"tripped": {"range clip": 2}}
-    there.take_entry(0, NOW_MS, note(version="2.5", drifts={"loss rise": 1}, guard=guard, frozen=True))
-    there.take_entry(0, NOW_MS + 1, note(version="2.6", drifts={"loss rise": 1}, guard=guard, frozen=True))
+    there.take_entry(0, NOW_MS, note(version="2.5", drifts={"loss drift rise": 1}, guard=guard, frozen=True))
+    there.take_entry(0, NOW_MS + 1, note(version="2.6", drifts={"loss drift rise": 1}, guard=guard, frozen=True))
     assert [(mark.kind, mark.text) for mark in there.marks] == [
-        ("model", "Model generation 2 took over from 1: the model had no finite answer: back to its last good copy"),
-        ("drift", "Drift: loss rise"),
+        ("model", "Generation 2 of the model follows 1: its last good copy, because the model had no finite answer"),
+        ("drift", "Loss rose"),
         ("model", "Learning was frozen"),
-        ("guard", "The guard acted on 2 predictions (range, clip: 2)"),
+        ("guard", "The guard acted on 2 predictions: 2 clipped by range"),
     ]
 
 
@@ -321,13 +331,42 @@ def test_a_model_that_improves_is_no_drift_on_the_curve() -> None:
     assert [mark.kind for mark in there.marks] == ["better", "drift"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("error warning rise", "Errors rose (a warning)"),
+        ("feature:amount drift fall", "Amount fell"),
+        ("rate:country=FR drift rise", "The share of FR in country rose"),
+        ("label_rate drift fall", "The share of its labels that arrive in time fell"),
+        ("none of ours", "None of ours"),
+        ("", ""),
+    ],
+)
+def test_a_drift_is_marked_in_words(name: str, text: str) -> None:
+    there = board()
+    there.take_entry(0, NOW_MS, note(drifts={name: 1}))
+    assert [mark.text for mark in there.marks] == [text]
+
+
+def test_a_metric_ends_with_the_last_label_and_begins_with_some() -> None:
+    """A flat curve would say that the model is as good as ever, when no one knows."""
+    there = Board()
+    there.begin(1)
+    for minute, labels in enumerate([5, 30, 40, 40, 40, 45]):
+        metrics = {"Accuracy": 0.9, "label_count": labels}
+        there.take_entry(
+            0, NOW_MS + minute, note(watermark_ms=NOW_MS + minute, metrics=metrics, window_metrics=metrics)
+        )
+    assert [point.window.get("Accuracy") for point in there.fresh] == [None, 0.9, 0.9, None, None, 0.9]
+
+
 def test_trips_in_a_row_are_one_mark() -> None:
     there = board(guard={"tripped": {}})
     for count in range(1, 4):
         guard = {"tripped": {"range clip": count}, "instead": {"last_good": count - 1}}
         there.take_entry(0, NOW_MS + count, note(guard=guard))
     (mark,) = there.marks
-    assert mark.text == "The guard acted on 3 predictions (range, clip: 3; 2 served last good instead)"
+    assert mark.text == "The guard acted on 3 predictions: 3 clipped by range; 2 served last good instead"
 
 
 @pytest.mark.parametrize(
@@ -337,14 +376,19 @@ def test_trips_in_a_row_are_one_mark() -> None:
         ("2.5", {"counts": {"control_load": 1}, "commands": ["load", "ana", 5]}, "load", "loaded by command (ana)"),
         (
             "2.5",
-            {"counts": {"reaction_swap": 1}, "drifts": {"loss rise": 1}},
+            {"counts": {"reaction_swap": 1}, "drifts": {"loss drift rise": 1}},
             "drift",
-            "drift (loss rise): the model that",
+            "beside it, after drift (loss rose)",
         ),
-        ("2.5", {"counts": {"quarantine_undone": 90}}, "undone", "suspect labels: back to a copy"),
-        ("2.5", {}, "fallback", "back to its last good copy"),
+        ("2.5", {"counts": {"quarantine_undone": 90}}, "undone", "a copy from before suspect labels"),
+        ("2.5", {}, "fallback", "its last good copy"),
         ("0.0", {}, "restart", "began anew"),
-        ("3.5", {"counts": {"control_reset": 1}}, "fallback", "untrained model; the model had no finite answer"),
+        (
+            "3.5",
+            {"counts": {"control_reset": 1}},
+            "fallback",
+            "an untrained model: reset by command; its last good copy",
+        ),
     ],
 )
 def test_each_model_says_what_made_it(version: str, changes: dict[str, Any], cause: str, text: str) -> None:
@@ -402,12 +446,12 @@ def test_where_no_one_can_estimate_there_is_no_estimate() -> None:
 def test_what_is_wrong_comes_with_what_was_done_and_what_to_do() -> None:
     there = board(version="1.5", known=5)
     there.take_alert(0, NOW_MS, alert())
-    assert look(there).done == ["No one and nothing changed the model."]
-    changed = {"version": "2.5", "counts": {"reaction_reset": 1}, "drifts": {"loss rise": 1}, "frozen": True}
+    assert look(there).done == ["The model was not changed."]
+    changed = {"version": "2.5", "counts": {"reaction_reset": 1}, "drifts": {"loss drift rise": 1}, "frozen": True}
     there.take_entry(0, NOW_MS + 1, note(episodes=["cards-0-loss-e7"], **changed))
     found = look(there)
     assert found.done == [
-        "New model on shard 0: drift (loss rise): an untrained model took over.",
+        "New model on shard 0: an untrained model, after drift (loss rose).",
         "Learning is frozen on shard 0.",
     ]
     assert [step.section for step in found.steps] == ["learning-frozen", "concept-drift"]

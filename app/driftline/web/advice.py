@@ -87,13 +87,13 @@ def _models(board: Board, since_ms: int) -> Iterator[str]:
         several = len(set(shards)) > 1
         yield f"New model on shard{'s' * several} {', '.join(dict.fromkeys(shards))}: {text}."
     if not made and any(shard.note is not None and shard.note.known for shard in board.shards.values()):
-        yield "No one and nothing changed the model."
+        yield "The model was not changed."
 
 
 def _guard(board: Board, since_ms: int) -> Iterator[str]:
     latest = {mark.shard: mark for mark in board.marks if mark.kind == "guard" and mark.wall_ms >= since_ms}
     for shard, mark in sorted(latest.items(), key=lambda one: one[0] or 0):
-        yield f"{mark.text}{f', on shard {shard}' * (len(board.shards) > 1)}."
+        yield f"{f'Shard {shard}: ' * (len(board.shards) > 1)}{mark.text}."
 
 
 def _learning(board: Board) -> Iterator[str]:

@@ -177,10 +177,11 @@ class Board:
         shard.moved_ms = max(shard.moved_ms, wall_ms)
         if note is None:
             return
-        if shard.note is None:
+        before = shard.note
+        if before is None:
             self.versions.append(first_version(number, note, wall_ms))
         else:
-            self._compare(shard, shard.note, note, wall_ms)
+            self._compare(shard, before, note, wall_ms)
         shard.note, shard.noted_ms = note, wall_ms
         labels = sum(note.labels.get(fate, 0) for fate in ("joined", "orphan", "late", "duplicate", "rejected"))
         if labels > (shard.counts[-1][2] if shard.counts else 0):
@@ -188,7 +189,7 @@ class Board:
         shard.counts.append((wall_ms, note.counts.get("scored", 0), labels))
         for command in note.commands:
             self._take_command(command)
-        point = point_of(number, wall_ms, note)
+        point = point_of(number, wall_ms, note, before)
         if point is not None and shard.curve.add(point):
             self.fresh.append(point)
         self._end_episodes(shard)

@@ -9,18 +9,22 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from driftline.core.error import InvariantError
+from driftline.core.signal import Signal
 from driftline.web.curve import Mark
 from driftline.web.record import NAME_MAX, Guard, Note, cut
 
 NAMES_SHOWN = 4
 _BETTER = ("error drift fall",)  # what the detector of the error finds where the model improves
+_ACTIONS = {"hold": "held", "clip": "clipped", "flag": "flagged", "fallback": "replaced"}  # others as they are
+_SURE = {"warning": " (a warning)", "calm": " (a warning that is over)"}
 _CAUSES = (
     ("control_load", "load", "loaded by command"),
-    ("control_reset", "reset", "reset by command: an untrained model"),
-    ("reaction_reset", "drift", "drift ({drifts}): an untrained model took over"),
-    ("reaction_swap", "drift", "drift ({drifts}): the model that had learned beside it took over"),
-    ("reaction_boost", "drift", "drift ({drifts}): the same model learns faster for a while"),
-    ("quarantine_undone", "undone", "suspect labels: back to a copy from before them"),
+    ("control_reset", "reset", "an untrained model: reset by command"),
+    ("reaction_reset", "drift", "an untrained model, after drift ({drifts})"),
+    ("reaction_swap", "drift", "the model that had learned beside it, after drift ({drifts})"),
+    ("reaction_boost", "drift", "the same model, which learns faster for a while, after drift ({drifts})"),
+    ("quarantine_undone", "undone", "a copy from before suspect labels"),
 )
 
 
@@ -68,7 +72,7 @@ def _made_by(old: Note, new: Note, generations: int) -> tuple[str, str]:
     """Why another model serves; the last of several reasons names the cause."""
     if generations < 0:
         return "restart", "the shard began anew, without its state"
-    drifts = ", ".join(cut(name, 60) for name in _grown(old.drifts, new.drifts)[:NAMES_SHOWN]) or "of the error"
+    drifts = ", ".join(_moved(name) for name in _grown(old.drifts, new.drifts)[:NAMES_SHOWN]) or "of the error"
     found = []
     for count, cause, text in _CAUSES:
         times = new.counts.get(count, 0) - old.counts.get(count, 0)
@@ -76,7 +80,7 @@ def _made_by(old: Note, new: Note, generations: int) -> tuple[str, str]:
             generations -= 1 if cause == "undone" else times
             found.append((cause, f"{text.format(drifts=drifts)}{_by(old, new, cause)}"))
     if generations > 0:
-        found.append(("fallback", "the model had no finite answer: back to its last good copy"))
+        found.append(("fallback", "its last good copy, because the model had no finite answer"))
     return found[-1][0], "; ".join(text for _, text in found)
 
 
@@ -89,13 +93,13 @@ def _by(old: Note, new: Note, command: str) -> str:
 def marks_of(shard: int, old: Note, new: Note, wall_ms: int) -> Iterator[Mark]:
     """What is marked on the curve, other than versions and trips."""
     grown = _grown(old.drifts, new.drifts)
-    for kind, word, names in (
-        ("drift", "Drift", [name for name in grown if name not in _BETTER]),
-        ("better", "Fewer errors", [name for name in grown if name in _BETTER]),
+    for kind, names in (
+        ("drift", [name for name in grown if name not in _BETTER]),
+        ("better", [name for name in grown if name in _BETTER]),
     ):
         if names:
-            text = f"{word}: {'; '.join(cut(name, NAME_MAX) for name in names[:NAMES_SHOWN])}"
-            yield Mark(kind, text, wall_ms, new.watermark_ms, shard)
+            text = ", ".join(_moved(name) for name in names[:NAMES_SHOWN])
+            yield Mark(kind, f"{text[:1].upper()}{text[1:]}", wall_ms, new.watermark_ms, shard)
     if new.frozen != old.frozen:
         text = "Learning was frozen" if new.frozen else "Learning goes on"
         yield Mark("model", text, wall_ms, new.watermark_ms, shard)
@@ -104,7 +108,7 @@ def marks_of(shard: int, old: Note, new: Note, wall_ms: int) -> Iterator[Mark]:
 def version_mark(version: Version, before: Note) -> Mark:
     """A version on the curve."""
     text = (
-        f"Model generation {cut(version.generation, 20)} took over from {cut(_generation(before), 20)}: {version.text}"
+        f"Generation {cut(version.generation, 20)} of the model follows {cut(_generation(before), 20)}: {version.text}"
     )
     return Mark("model", text, version.wall_ms, version.time_ms, version.shard)
 
@@ -115,14 +119,34 @@ def trips_between(old: Guard | None, new: Guard | None) -> tuple[int, str]:
     tripped = {name: count - old.tripped.get(name, 0) for name, count in new.tripped.items()}
     trips = {name: count for name, count in sorted(tripped.items(), key=lambda one: -one[1]) if count > 0}
     count = sum(trips.values())
-    rungs = ", ".join(
-        f"{cut(name, 60).replace(' ', ', ', 1)}: {times:,}" for name, times in list(trips.items())[:NAMES_SHOWN]
-    )
+    rungs = ", ".join(f"{times:,} {_stopped(cut(name, 60))}" for name, times in list(trips.items())[:NAMES_SHOWN])
     served = {name: count - old.instead.get(name, 0) for name, count in new.instead.items()}
     instead = [
         f"{times:,} served {cut(name, 60).replace('_', ' ')} instead" for name, times in served.items() if times > 0
     ]
-    return count, f"The guard acted on {count:,} prediction{'s' * (count != 1)} ({'; '.join([rungs, *instead])})"
+    return count, f"The guard acted on {count:,} prediction{'s' * (count != 1)}: {'; '.join([rungs, *instead])}"
+
+
+def _stopped(trip: str) -> str:
+    """A rung and its action, in words: `range hold` is `held by range`."""
+    rung, _, action = trip.partition(" ")
+    did = _ACTIONS.get(action, action)
+    return f"{did} by {rung}" if did else rung
+
+
+def _moved(name: str) -> str:
+    """What a detector saw, in words: `error drift rise` is `errors rose`; a name that is none of ours as it is."""
+    watched, kind, direction = [*name.rsplit(" ", 2), "", ""][:3]
+    try:
+        signal, what = Signal.read(watched)
+    except InvariantError:
+        return cut(name, NAME_MAX)
+    feature, _, value = what.partition("=")
+    subject = (
+        signal.row.stood.format("", feature, value) if signal.of_feature else signal.row.cause.removeprefix("its ")
+    )
+    moved = {"rise": "rose", "fall": "fell"}.get(direction, direction)
+    return cut(f"{subject} {moved}{_SURE.get(kind, '')}", NAME_MAX)
 
 
 def _generation(note: Note) -> str:

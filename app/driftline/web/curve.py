@@ -17,6 +17,7 @@ from driftline.web.record import NAME_MAX, NAMES_MAX, PARTS, Note, Sum, cut
 POINTS_MAX = 6_000  # of all shards
 POINTS_MIN = 200  # of a shard, however many there are
 EACH_MAX = 2_000  # of a shard, however few
+LABELS_MIN = 20  # before a metric is drawn
 MARKS_MAX = 300  # of the whole pipeline
 
 
@@ -90,12 +91,24 @@ class Curve:
         return self.points[at].wall_ms if at < len(self.points) else otherwise
 
 
-def point_of(shard: int, wall_ms: int, note: Note) -> Point | None:
-    """The point that a note makes; None while there is no time yet."""
+def point_of(shard: int, wall_ms: int, note: Note, before: Note | None = None) -> Point | None:
+    """The point that a note makes; None while there is no time yet.
+
+    A metric has a value where it was measured anew: with no label since the note before, its curve ends at the last
+    one instead of going on flat, as if all were known. So few labels as at the beginning say nothing of it either.
+    """
     if note.watermark_ms is None or abs(note.watermark_ms) > 2**53:
         return None
-    total = note.metrics or (note.forecast.metrics if note.forecast is not None else {})
-    return Point(shard, note.watermark_ms, wall_ms, _values(note.window_metrics), _values(total), _more(note))
+    labels = _measured(note)[1].get("label_count")
+    if (labels is not None and labels < LABELS_MIN) or (before is not None and _measured(before) == _measured(note)):
+        return Point(shard, note.watermark_ms, wall_ms, {}, {}, _more(note))
+    window, total = map(_values, _measured(note))
+    return Point(shard, note.watermark_ms, wall_ms, window, total, _more(note))
+
+
+def _measured(note: Note) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """The metrics over the last labels, and over all of them."""
+    return note.window_metrics, note.metrics or (note.forecast.metrics if note.forecast is not None else {})
 
 
 def _more(note: Note) -> dict[str, float | None]:

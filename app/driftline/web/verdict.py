@@ -134,8 +134,11 @@ def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
 
 
 def _named(shards: Sequence[int]) -> str:
-    names = ", ".join(map(str, shards[:8])) + (", ..." if len(shards) > 8 else "")
-    return f"Shards {names} have" if len(shards) > 1 else f"Shard {names} has"
+    return f"Shards {_listed(shards)} have" if len(shards) > 1 else f"Shard {_listed(shards)} has"
+
+
+def _listed(shards: Sequence[int]) -> str:
+    return ", ".join(map(str, shards[:8])) + (", ..." if len(shards) > 8 else "")
 
 
 def _alerts(board: Board) -> Iterator[Finding]:
@@ -144,10 +147,18 @@ def _alerts(board: Board) -> Iterator[Finding]:
     for severity in (True, False):
         ours = [one for one in there if (one.alert.severity == CRITICAL) is severity]
         if ours:
-            rest = len(ours) - 1
-            more = f" And {rest} more {'critical ' * severity}alert{'s' * (rest > 1)}." if rest else ""
-            text = f"{cut(ours[0].alert.sentence)}{_answered(ours[0])}{more}"
+            text = f"{cut(ours[0].alert.sentence)}{_answered(ours[0])}{_more(ours, severity)}"
             yield Finding("bad" if severity else "warning", text, ours[0].opened_wall_ms, "episodes")
+
+
+def _more(there: Sequence[Episode], critical: bool) -> str:
+    """The other episodes: the first one's problem on other shards, and how many others."""
+    first = there[0]
+    same = [one for one in there[1:] if one.alert.kind == first.alert.kind and one.shard != first.shard]
+    shards = sorted({one.shard for one in same})
+    others = len(there) - 1 - len(same)
+    text = f" The same on shard{'s' * (len(shards) > 1)} {_listed(shards)}." if shards else ""
+    return text + (f" And {others} more {'critical ' * critical}alert{'s' * (others > 1)}." if others else "")
 
 
 def _open(board: Board) -> list[Episode]:

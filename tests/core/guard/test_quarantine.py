@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from driftline.core.alert.suspect import Burst, suspect_sign
 from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
 from driftline.core.guard.suspicion import BEGIN, BLOCK, Suspicion, code_of
@@ -343,6 +344,28 @@ def test_one_source_of_wrong_labels_is_named() -> None:
     (opened,) = alerts(made)
     assert opened.evidence["where"] == "word = b"
     assert "come from word = b" in opened.sentence
+
+
+UNKNOWN = "Either these labels are wrong or the world has changed; nothing shows yet which."
+
+
+@pytest.mark.parametrize(
+    ("changes", "evidence"),
+    [
+        ({}, UNKNOWN),
+        ({"where": "word = b", "share": 0.9}, UNKNOWN),
+        ({"sure": 0.5, "unsure": 0.55}, "Evidence for faulty labels: confident predictions"),
+        ({"sure": 0.18, "unsure": 0.31}, UNKNOWN),
+        ({"sure": 0.1, "unsure": 0.4}, "Evidence for a real change: mostly unsure predictions"),
+        ({"inputs": ("features",)}, "Evidence for a real change: inputs changed"),
+        ({"where": "labels of partition 2", "share": 0.9}, "Evidence for faulty labels: 90.0% of the surplus come"),
+    ],
+)
+def test_only_what_tells_faulty_labels_from_a_change_is_evidence(changes: dict[str, Any], evidence: str) -> None:
+    plain = Burst(62, 24, 10.0, None, None, (), "", 0.0, 0, 0, 0, over=False)
+    sentence = suspect_sign(small(), structs.replace(plain, **changes)).sentence
+    assert f"They are learned anyway. {evidence}" in sentence
+    assert ("; 90.0% of the surplus come from word = b. They" in sentence) == ("word" in changes.get("where", ""))
 
 
 def test_an_alert_may_stop_learning_while_it_is_open() -> None:

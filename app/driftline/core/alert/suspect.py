@@ -2,10 +2,12 @@
 
 A fault and a change look alike in the number of errors. What tells them apart is where the errors are:
 
-* Did the inputs change as well? A changed world often shows in them, a broken label source never does.
+* Did the inputs change as well? A changed world often shows in them, a broken label source never does. Inputs that stay
+  as they are say nothing: what they mean may have changed.
 * Flipped labels contradict where the model is sure as often as where it is not. A boundary that moved contradicts
   near the boundary, where the model was unsure before.
-* A fault often has one source: one value of a feature, or one partition of the labels' topic.
+* A fault may have one source, which is one partition of the labels' topic. One value of a feature is named, and is no
+  evidence: a new pattern has a place as well.
 * A fault stops. A change that lasts is how the world is now; the message that follows says which it was.
 """
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from driftline.core.pipeline import Pipeline
 
 SHARE_MIN = 0.8  # of the contradictions beyond the usual ones, that come from one value of a feature
+PARTITION = "labels of partition"
+ALIKE_MIN = 0.8  # of two rates, above which they are called the same
 SPREAD_MAX = 0.5  # of the pairs that have that value
 VALUES_MAX = 20  # of a feature, beyond which its values say nothing
 
@@ -101,7 +105,7 @@ def _source(pipeline: Pipeline, burst: Sequence[Seen], rates: Sequence[float]) -
     if excess <= 0:
         return best
     names = [f"{name} =" for name in pipeline.event.names]
-    for place, name in enumerate([*names, "labels of partition"]):
+    for place, name in enumerate([*names, PARTITION]):
         groups: dict[object, list[Seen]] = {}
         for one in burst:
             value: object = one.values[place] if place < len(names) else one.partition
@@ -125,9 +129,9 @@ def suspect_sign(pipeline: Pipeline, burst: Burst) -> Sign:
         done = f"{burst.held:,} of the burst are held until {written(burst.deadline_ms)}"
         sentence = f"{what}; {done}: `driftline control release` learns them, `drop` does not."
     else:
-        what = f"{burst.contradicting:,} of {burst.count:,} labels of {name} contradict its predictions"
+        what = f"{burst.contradicting:,} of the last {burst.count:,} labels of {name} contradict its predictions"
         usual = f"{burst.usual:,.0f} are usual" if burst.usual >= 0.5 else "hardly any are usual"
-        sentence = f"{what}, where {usual}. {_done(pipeline, burst)} {_evidence(burst)}"
+        sentence = f"{what}, where {usual}{_place(burst)}. {_done(pipeline, burst)} {_evidence(burst)}"
     evidence: dict[str, object] = {
         "signal": "labels", "count": burst.count, "contradicting": burst.contradicting, "usual": burst.usual,
         "sure": burst.sure, "unsure": burst.unsure, "inputs": list(burst.inputs), "where": burst.where,
@@ -138,6 +142,13 @@ def suspect_sign(pipeline: Pipeline, burst: Burst) -> Sign:
     return Condition.QUARANTINE.sign("critical" if burst.held else "warning", sentence, calm, evidence, news=burst.over)
 
 
+def _place(burst: Burst) -> str:
+    """Where most of those are that are more than usual, if that is one value of a feature."""
+    if not burst.where or burst.where.startswith(PARTITION):
+        return ""
+    return f"; {percent(burst.share)} of the surplus come from {burst.where}"
+
+
 def _done(pipeline: Pipeline, burst: Burst) -> str:
     form = pipeline.quarantine
     if form is None or form.action != "hold":
@@ -146,22 +157,25 @@ def _done(pipeline: Pipeline, burst: Burst) -> str:
 
 
 def _evidence(burst: Burst) -> str:
-    """What speaks for a fault of the labels, and what for a changed world."""
+    """What speaks for a fault of the labels, and what for a changed world.
+
+    A few dozen labels seldom tell: inputs may stay as they are while what they mean changes, and a new pattern has
+    mostly one place, as a faulty source has. So neither is evidence, and only a clear difference is.
+    """
     fault, change = [], []
+    if burst.where.startswith(PARTITION):
+        fault.append(f"{percent(burst.share)} of the surplus come from {burst.where}")
     if burst.inputs:
         change.append("inputs changed as well")
-    else:
-        fault.append("no alert about inputs is open")
-    if burst.where:
-        fault.append(f"{percent(burst.share)} come from {burst.where}")
     if burst.sure is not None and burst.unsure is not None:
-        if burst.sure >= burst.unsure / 2:
+        if burst.sure >= ALIKE_MIN * burst.unsure:
             fault.append("confident predictions are contradicted as often as unsure ones")
-        else:
+        elif burst.sure < burst.unsure / 2:
             change.append("mostly unsure predictions are contradicted")
-    parts = [f"Evidence for faulty labels: {', '.join(fault)}." if fault else ""]
-    parts.append(f"Evidence for a real change: {', '.join(change)}." if change else "")
-    return " ".join(part for part in parts if part)
+    if not fault and not change:
+        return "Either these labels are wrong or the world has changed; nothing shows yet which."
+    found = [("faulty labels", fault), ("a real change", change)]
+    return " ".join(f"Evidence for {what}: {', '.join(signs)}." for what, signs in found if signs)
 
 
 def decided_sign(

@@ -87,8 +87,8 @@ function take(event, anew) {
 
 function lose() {
   if (state.lost === null) state.lost = now();
-  document.body.classList.add("stale");
   state.verdict ??= {level: "bad", text: "", since_ms: null, also: [], done: [], steps: []};
+  fade();
   show.verdict(state.verdict);
   showWorkers();
 }
@@ -96,7 +96,7 @@ function lose() {
 function connect() {
   source?.close();
   source = new EventSource("/api/stream");
-  source.addEventListener("open", () => { state.lost = null; document.body.classList.remove("stale"); if (state.verdict) show.verdict(state.verdict); });
+  source.addEventListener("open", () => { state.lost = null; fade(); if (state.verdict) show.verdict(state.verdict); showWorkers(); });
   source.addEventListener("error", () => { lose(); if (source.readyState === EventSource.CLOSED) setTimeout(() => document.hidden || connect(), 3000); });
   source.addEventListener("all", event => take(event, true));
   source.addEventListener("change", event => take(event, false));

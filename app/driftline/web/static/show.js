@@ -4,6 +4,7 @@
 const LEVELS = {good: "Well", warning: "Attention", bad: "Trouble", waiting: "Wait"};
 const GUARD = {served: "as predicted", flagged: "flagged", clipped: "clipped", fallback: "fallback", withheld: "withheld", held: "held for a decision", approved: "approved", edited: "edited", refused: "refused", overdue: "not decided in time"};
 const KINDS = {alert: "Alert", resolved: "Over", drift: "Drift", better: "Better", model: "Model", guard: "Guard", command: "Command", worker: "Worker", kafka: "Kafka"};
+const ALERT_KINDS = {quarantine: "suspect labels", kpi: "KPI"};
 const CAUSES = {first: "begun", unread: "earlier", load: "loaded", reset: "reset", drift: "drift", undone: "gone back", fallback: "fallback", restart: "began anew"};
 const PARTS = {known: "known", assumed: "assumed", waiting: "estimated, labels may come", expired: "estimated, no label came"};
 const BRIEF = {known: "known", assumed: "assumed", waiting: "estimated", expired: "est., none came"};
@@ -34,7 +35,7 @@ const show = {
     const level = lost ? "bad" : verdict.level;
     $("verdict").dataset.level = level;
     setText($("badge"), LEVELS[level] ?? level);
-    setText($("sentence"), lost ? "This worker does not answer. What is below is old; other workers may go on." : verdict.text);
+    setText($("sentence"), lost ? "This worker does not answer. What is below is old. Other workers, if there are any, may be fine." : verdict.text);
     say(`${LEVELS[level] ?? level}. ${$("sentence").textContent}`);
     document.title = `${LEVELS[level] ?? level}: ${state.about.pipeline ?? "Driftline"}`;
     fill($("also"), lost ? [] : verdict.also.slice(0, 6), one => one.text, one => make("li", {}, one.text, one.since_ms ? ` (since ${moment(one.since_ms)})` : ""));
@@ -48,7 +49,7 @@ const show = {
     tick();
   },
 
-  numbers(numbers) { state.numbers = numbers; showWorkers(); },
+  numbers(numbers) { state.numbers = numbers; fade(); showWorkers(); },
 
   marks(marks) {
     state.marks = marks;
@@ -117,6 +118,11 @@ const show = {
   },
 };
 
+// Figures that are of before, because the worker or Kafka does not answer, look so; rates and lag are then not known.
+function fade() { document.body.classList.toggle("stale", isOld()); }
+
+function isOld() { return state.lost !== null || state.numbers?.events_s === null; }
+
 // What a screen reader hears: the sentence, when it says something else; numbers in it may go on counting.
 function say(text) {
   const mute = text.replace(/[\d,.]+/g, "");
@@ -133,14 +139,14 @@ function showWorkers() {
   const here = workers.first.filter(one => one.gone_ms === null), owner = new Map(here.flatMap(one => one.shards.map(number => [number, one])));
   const names = new Map(workers.first.map((one, at) => [one.name, workers.whole ? `worker ${at + 1}` : "this worker"]));
   setText($("workers-count"), `${counted(shards.length, "shard")}, ${!workers.known ? "workers unknown" : workers.whole ? counted(here.length, "worker") : "this worker and perhaps others: the broker does not name them"}`);
-  fill($("shards-list"), shards, one => String(one.number), one => {
+  fill($("shards-list"), shards, one => `${one.number}${isOld()}`, one => {
     const full = isThere(one.full) ? Math.min(1, Math.max(0, one.full)) : null;
     return make("tr", {},
       make("th", {scope: "row"}, String(one.number)),
       make("td", {}, full === null ? "no data" : make("meter", {min: 0, max: 1, high: .8, value: full, "aria-label": `Shard ${one.number} full`}), full === null ? "" : ` ${percent(full)}`),
-      number(isThere(one.behind) ? count(one.behind) : "unknown"),
-      number(known(one.events_s)),
-      number(known(one.labels_s)),
+      number(known(isOld() ? null : one.behind)),
+      number(known(isOld() ? null : one.events_s)),
+      number(known(isOld() ? null : one.labels_s)),
       make("td", {class: "t"}, isThere(one.moved_ms) ? moment(one.moved_ms) : "never"),
       make("td", {"data-owner": one.number}));
   });
@@ -148,7 +154,7 @@ function showWorkers() {
     const held = owner.get(Number(cell.dataset.owner));
     setText(cell, held ? names.get(held.name) : workers.first.length && workers.whole ? "none" : "unknown");
   }
-  const old = state.lost !== null || state.numbers?.events_s === null;  // what is known of workers is from before
+  const old = isOld();
   fill($("workers-list"), workers.first, one => `${one.name}${old}`, one => make("li", {class: one.gone_ms === null ? "" : "past"},
     make("span", {class: `tag ${one.gone_ms !== null ? "critical" : old ? "over" : "good"}`}, one.gone_ms !== null ? "gone" : old ? "unknown now" : "at work"),
     `${names.get(one.name)} on ${one.host}: `, one.gone_ms !== null ? `gone since ${moment(one.gone_ms)}` : one.shards.length ? `shard${one.shards.length > 1 ? "s" : ""} ${one.shards.join(", ")}` : "a standby, without a shard",
@@ -158,7 +164,7 @@ function showWorkers() {
 
 function showFigures() {
   const {numbers} = state;
-  const lag = numbers.lag, topics = state.about.topics ?? {}, labelled = state.about.labelled, delay = numbers.delay_ms;
+  const current = value => isOld() ? null : value, lag = current(numbers.lag), topics = state.about.topics ?? {}, labelled = state.about.labelled, delay = numbers.delay_ms;
   const behind = topic => lag === null ? "unknown" : known(lag[topic] ?? 0);
   const shards = state.shards ?? [], workers = state.workers ?? {known: false, whole: true, first: []}, kpi = (state.kpis ?? [])[0];
   const fullest = shards.filter(one => isThere(one.full)).sort((a, b) => b.full - a.full)[0];
@@ -166,8 +172,8 @@ function showFigures() {
   const generations = [...new Set(shards.filter(one => one.version).map(one => one.version.split(".")[0]))];
   const waiting = kpi ? kpi.total.waiting : null;
   const every = {
-    events: ["Events a second", known(numbers.events_s), `${count(numbers.scored)} scored in all`],
-    labels: labelled && ["Labels a second", known(numbers.labels_s), `${count(numbers.learned)} learned in all`],
+    events: ["Events a second", known(current(numbers.events_s)), `${count(numbers.scored)} scored in all`],
+    labels: labelled && ["Labels a second", known(current(numbers.labels_s)), `${count(numbers.learned)} learned in all`],
     lag: ["Records to read", lag === null ? "unknown" : known(Object.values(lag).reduce((sum, one) => sum + one, 0)), lag !== null && topics.labels ? `events ${behind(topics.events)}, labels ${behind(topics.labels)}` : ""],
     full: ["Fullest shard", fullest ? percent(fullest.full) : "no data", fullest ? `shard ${fullest.number}; at 100% it falls behind` : "known after 5 seconds"],
     workers: ["Workers", !workers.known ? "unknown" : workers.whole ? String(here) : "1 or more", workers.whole ? `for ${counted(shards.length, "shard")}` : "the broker does not name others"],
@@ -198,7 +204,7 @@ function showServing() {
 function episode(one) {
   const open = isOpen(one);
   const tag = open ? one.severity : one.state === "resolved" ? "good" : "over";
-  const note = [words(one.kind), `shard ${one.shard}`, `opened ${shownTime(one.opened_ms)} event time`, open ? "" : `${one.state} ${moment(one.wall_ms)}`, one.acknowledged ? `acknowledged${one.acknowledged_by ? ` by ${one.acknowledged_by}` : ""}` : "", one.silenced ? "silenced" : "", one.flapping ? "comes and goes" : ""].filter(Boolean).join(" · ");
+  const note = [ALERT_KINDS[one.kind] ?? words(one.kind), `shard ${one.shard}`, `opened ${shownTime(one.opened_ms)} event time`, open ? "" : `${one.state} ${moment(one.wall_ms)}`, one.acknowledged ? `acknowledged${one.acknowledged_by ? ` by ${one.acknowledged_by}` : ""}` : "", one.silenced ? "silenced" : "", one.flapping ? "comes and goes" : ""].filter(Boolean).join(" · ");
   const evidence = Object.entries(one.evidence);
   return make("li", {class: open ? "" : "past"},
     make("span", {class: `tag ${tag}`}, open ? one.severity : one.state), one.opening,
