@@ -31,6 +31,7 @@ from tests.support.memory import MemoryBroker
 from tests.support.reworded import Reworded
 
 COUNT = 1_200
+WHEN = "2023-11-14 22:18:26+00:00"  # the latest record's time
 
 
 async def explained(cluster: MemoryCluster, chosen: Pipeline, event_id: int) -> Explanation:
@@ -76,6 +77,35 @@ async def test_where_nothing_was_served_no_score_is_shown() -> None:
     assert lines(found)[1] == f"score {found.served['probability']:.6g}, class {found.served['prediction']}, served"
     held = {**found.served, "probability": None, "prediction": None, "guard": "held"}
     assert lines(msgspec.structs.replace(found, served=held))[1] == "no prediction, held"
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({}, "review: no one has decided; the deadline is "),
+        ({"decision": "approve", "why": "a regular"}, f"review: approved by ana at {WHEN}: a regular; {{}} was served"),
+        ({"decision": "edit", "value": 0.25}, f"review: edited by ana at {WHEN}; 0.25 was served"),
+        ({"decision": "refuse"}, f"review: refused by ana at {WHEN}; nothing was served"),
+    ],
+)
+async def test_what_was_decided_of_a_held_prediction(asked: dict[str, Any], line: str) -> None:
+    guard = {"range": {"max": 0.6, "action": "hold"}, "hold": {"wait": "30d", "then": "withhold"}}
+    chosen = pipeline("decided", guard=guard)
+    cluster = await worked(chosen, 300, partitions=2)
+    held = [one for one in documents(cluster, chosen.topics.scores) if one["guard"] == "held"][-2]
+    if asked:
+        command = orjson.dumps({"command": "review", "by": "ana", "event_id": held["event_id"], **asked})
+        for number in range(2):
+            cluster.produce(chosen.topics.control, number, command, NOW_MS)
+        await run_through(cluster, chosen)
+    found = await explained(cluster, chosen, held["event_id"])
+    assert found.served == held
+    (decided,) = [text for text in lines(found) if text.startswith("review: ")]
+    assert decided.startswith(line.format(f"{found.unserved[0].prediction.value:.6g}"))
+    assert lines(found)[1] == "no prediction, held"
+    assert next(text for text in lines(found) if text.startswith("label")).startswith("label ")
+    other = next(one for one in documents(cluster, chosen.topics.scores) if one["guard"] == "served")
+    assert (await explained(cluster, chosen, other["event_id"])).review is None
 
 
 async def test_a_deleted_outcome_is_no_label_that_has_not_come() -> None:

@@ -40,6 +40,7 @@ from driftline.engine.recovery import Recovered, Recovery
 from driftline.transport.port import Broker, Place, Reader
 
 READ_RECORDS_MAX = 2_000
+HELD = "held"
 TEXT_MAX = 8_000
 
 
@@ -65,6 +66,9 @@ class Explanation(Struct, frozen=True):
             it has been deleted.
         outcomes_deleted: earlier outcomes of its shard have been deleted.
         alerts: of its shard, open when it was scored.
+        review: of a prediction that was held, the latest record of the review topic: what a person decided, or that it
+            still waits; None where it was not held, or the record has been deleted.
+        reviewed_ms: when that was written.
         tripped: rungs of the guard that the prediction did not pass.
         unserved: what the model predicted, where something else was served.
         items: of a request, each candidate in the policy's order: what the model expected, the bonus for exploring it,
@@ -90,6 +94,8 @@ class Explanation(Struct, frozen=True):
     unserved: tuple[Unserved, ...] = ()
     items: list[dict[str, Any]] = []
     outcomes_deleted: bool = False
+    review: dict[str, Any] | None = None
+    reviewed_ms: int | None = None
 
 
 class _Item(Struct):
@@ -210,8 +216,8 @@ async def explain(
     """
     for partition in partitions:
         scores = [
-            (document, value)
-            async for document, value in _records(broker, pipeline.topics.scores, partition, event_id)
+            (document, source.value or b"")
+            async for document, source in _records(broker, pipeline.topics.scores, partition, event_id)
             if str(document.get("event_id")) == event_id
             and _has_form(document)
             and _cause(pipeline, layout, partition, document) is not None
@@ -266,6 +272,7 @@ async def _explain(
         async for found_there, _ in _records(broker, *place, ending):
             if found_there.get("output_id") == ending:
                 outcome = found_there
+    review, reviewed_ms = await _review(broker, pipeline, layout, shard, document)
     return Explanation(
         place=(source.topic, source.partition, source.offset),
         times=times,
@@ -286,7 +293,23 @@ async def _explain(
         unserved=found.score.unserved if not isinstance(learner.model, Recommender) else (),
         items=_items(learner, found.score),
         outcomes_deleted=any((await broker.beginnings(outcomes)).values()),
+        review=review,
+        reviewed_ms=reviewed_ms,
     )
+
+
+async def _review(
+    broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, served: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, int | None]:
+    """What became of a prediction that was held, and when: the last record about this event, at this time."""
+    found, time_ms = None, None
+    if pipeline.topics.review is None or served.get("guard") != HELD:
+        return found, time_ms
+    for place in layout.places([pipeline.topics.review], shard):
+        async for review, source in _records(broker, *place, orjson.dumps(served.get("event_id")).decode()):
+            if all(review.get(name) == served.get(name) for name in ("event_id", "event_time_ms")):
+                found, time_ms = review, source.record_time_ms
+    return found, time_ms
 
 
 def _seen(shard: Shard, score: Score) -> tuple[Any, Mapping[str, Any]]:
@@ -331,7 +354,7 @@ async def _opened(broker: Broker, place: Place) -> Reader:
 
 async def _records(
     broker: Broker, topic: str, partition: int, text: str
-) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
+) -> AsyncGenerator[tuple[dict[str, Any], Source], None]:
     """Records of an output topic that have some text in them: as documents, and as they stand."""
     place = Place(topic, partition)
     reader = await _opened(broker, place)
@@ -341,8 +364,8 @@ async def _records(
             for source in sources:
                 value = source.value
                 document = document_of(value) if value is not None and wanted in value else None
-                if document is not None and value is not None:
-                    yield document, value
+                if document is not None:
+                    yield document, source
     finally:
         await reader.close()
 

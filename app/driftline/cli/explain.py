@@ -26,6 +26,7 @@ WEIGHTS_SHOWN = 20
 ITEMS_SHOWN = 10
 _VALUE_MAX = 300
 _TIME_END_MS = 253_402_300_800_000  # the year 10000
+HELD = "held"
 DIFFERENT = 1  # exit code: what was derived is not what was served
 
 
@@ -68,6 +69,7 @@ def lines(found: Explanation) -> list[str]:
         ),
         f"{_scored(value, label if 'probability' in served else None)}, {served.get('guard')}",
         *_guarded(found),
+        *_reviewed(found),
         f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
         "features",
         *(f"  {name} = {_cut(value)}" for name, value in found.features.items()),
@@ -127,6 +129,31 @@ def _guarded(found: Explanation) -> Iterator[str]:
         value = made.prediction.value if made.prediction.value is not None else made.prediction.label
         instead = found.served.get("instead")
         yield f"the model predicted {_number(value)}" + (f"; served instead: {instead}" if instead else "")
+
+
+def _reviewed(found: Explanation) -> Iterator[str]:
+    """Of a prediction that was held: who decided what, when and why, or that it still waits."""
+    review = found.review
+    if review is None:
+        if found.served.get("guard") == HELD:
+            yield "review: its record has been deleted"
+        return
+    state, deadline = review.get("state"), _when(review.get("deadline_ms"))
+    if state == HELD:
+        yield f"review: no one has decided; the deadline is {deadline} (event time)"
+        return
+    who = "no one decided in time" if state == "overdue" else f"{state} by {review.get('by') or 'an unnamed sender'}"
+    why = f": {review['why']}" if review.get("why") else ""
+    yield f"review: {who} at {_when(found.reviewed_ms)}{why}; {_afterwards(review)}"
+
+
+def _afterwards(review: dict[str, Any]) -> str:
+    """What was served in the end."""
+    served = review.get("served") or {}
+    value = served.get("probability", served.get("prediction"))
+    if review.get("forecast") is not None:
+        return "the forecast decided on was served"
+    return "nothing was served" if value is None else f"{_number(value)} was served"
 
 
 def _ahead(found: Explanation, ahead: Sequence[float | None]) -> Iterator[str]:

@@ -51,7 +51,7 @@ class TimeChart {
     this.lines = [];
     this.name = "";
     this.shown = shownNumber;
-    this.form = {};
+    this.form = {times: []};
     this.plot = null;
     this.shape = "";
     new ResizeObserver(() => this.resize()).observe(holder);
@@ -60,21 +60,21 @@ class TimeChart {
   }
 
   table() {
-    const times = [...new Set(this.lines.flatMap(line => [...line.values.keys()]))].sort((a, b) => a - b);
+    const times = [...new Set([...this.form.times, ...this.lines.flatMap(line => [...line.values.keys()])])].sort((a, b) => a - b);
     const end = times[times.length - 1], from = times.length ? end - (end - times[0]) * ({half: .5, tenth: .1}[time.range] ?? 1) : 0;
     const kept = times.filter(one => one >= from);
     return [kept, ...this.lines.map(line => kept.map(one => line.values.get(one) ?? null))];
   }
 
-  // `lines`: {label, values by time, hue or color, dash}; `shown` writes a value, `ticks` one of the axis.
-  draw(name, lines, shown = shownNumber, {ticks = shown, bounds = null} = {}, anew = false) {
+  // `lines`: {label, values by time, hue or color, dash}; `shown` writes a value, `ticks` one of the axis; `times`: what the axis spans.
+  draw(name, lines, shown = shownNumber, {ticks = shown, bounds = null, times = []} = {}, anew = false) {
     this.name = name;
     this.lines = lines;
     this.shown = shown;
-    this.form = {ticks, bounds};
+    this.form = {ticks, bounds, times};
     const table = this.table();
     const shape = JSON.stringify([name, lines.map(line => line.label)]);
-    if (!table[0].length) {
+    if (!lines.some(line => line.values.size)) {
       this.plot?.destroy();
       this.plot = null;
       this.holder.replaceChildren();
@@ -174,7 +174,7 @@ class TimeChart {
     const moment = plot.data[0][at];
     const near = (plot.scales.x.max - plot.scales.x.min) / 80;
     const marks = time.marks.filter(mark => MARKS[mark.kind] && mark.time_ms !== null && Math.abs(mark.time_ms - moment) < near).slice(-3);
-    this.readout.textContent = `${shownTime(moment)}  ${this.name} ${this.valuesAt(plot.data, at)}` + marks.map(mark => `. ${MARKS[mark.kind]}: ${mark.text}`).join("");
+    this.readout.textContent = `${shownTime(moment)}  ${this.name} ${this.valuesAt(plot.data, at) || "not measured anew"}` + marks.map(mark => `. ${MARKS[mark.kind]}: ${mark.text}`).join("");
   }
 
   step(event) {
@@ -199,7 +199,8 @@ class TimeChart {
     this.holder.setAttribute("aria-label", `${this.name}, ${shownTime(first)} to ${shownTime(last)}: ${ends}.${marked} Arrow keys move along it.`);
     if (!isThere(this.plot.cursor.idx) || !this.readout.textContent || this.readout.textContent.startsWith("No data")) {
       const latest = this.lines.map((line, place) => `${this.lines.length > 1 ? `${line.label}: ` : ""}${this.shown(table[place + 1].findLast(value => value !== null))}`);
-      this.readout.textContent = `${shownTime(last)}  ${this.name} ${latest.join(", ")}`;
+      const valued = Math.max(...this.lines.map((line, place) => table[place + 1].findLastIndex(value => value !== null)));
+      this.readout.textContent = `${shownTime(times[valued] ?? last)}  ${this.name} ${latest.join(", ")}`;
     }
     const curves = this.lines.length > 1 || this.lines.some(line => line.dash) ? this.lines.map(line => {
       const part = make("i", {class: `line${line.dash ? " dashed" : ""}`});

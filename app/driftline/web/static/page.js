@@ -19,7 +19,7 @@ function draw() {
   const name = $("metric-name").value;
   const place = $("metric-span").value === "window" && points.some(point => name in point[3]) ? 3 : 4;
   time.range = $("range").value;
-  metric.draw(name || (state.about.labelled ? "the metric" : ""), linesByShard(point => point[place][name]));
+  metric.draw(name || (state.about.labelled ? "the metric" : ""), linesByShard(point => point[place][name]), shownNumber, {times: points.map(point => point[1])});
   const load = Object.keys(LOAD).filter(one => points.some(point => one in point[5]));
   options($("labels-name"), load, one => LOAD[one][0]);
   const shown = LOAD[$("labels-name").value];
