@@ -184,7 +184,7 @@ def drift(data: Path) -> Iterator[str]:
                 for record in pair(number, tuple(x.values()), y):
                     made = [one for one in step(shard, record) if isinstance(one, Alert)]
                     found += [(number, one) for one in made if is_alert(one) and one.state == "opened"]
-            said = "; ".join(one.sentence.partition("all the same. ")[2] for _, one in found[:1])
+            said = "; ".join(one.sentence.partition("learned anyway. ")[2] for _, one in found[:1])
             places = ", ".join(f"{number:,}" for number, _ in found[:8]) + (", ..." if len(found) > 8 else "")
             yield f"| {stream} | {name} | {len(rows):,} | {len(found)}: {places} | {said} |"
     yield f"\nsea_50k changes at {SEA_CHANGES}; the test begins after {BEGIN + 2 * BLOCK:,} labels."

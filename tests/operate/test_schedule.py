@@ -21,6 +21,7 @@ from driftline.kafka.client import client_options, keeper
 from driftline.kafka.topic import create
 from driftline.operate import schedule
 from driftline.operate.apart import output_of, sweep
+from driftline.operate.metric import NotifyCollector
 from driftline.operate.schedule import LATE_MS, MISSED_MAX, Sender, over_at, unfit
 from driftline.operate.webhook import Webhook
 from tests.support.pipelines import pipeline, settings
@@ -67,6 +68,7 @@ async def _sent(
     monkeypatch.setattr(schedule, "output_of", made)
     webhook = Webhook.model_validate({"form": form, "url": hook.url, "backoff": "1ms", "give_up": "1ms"})
     sender = Sender(pipeline(), settings("localhost:1"), "daily", DAILY, webhook)
+    assert metrics_of(sender) == {"up": 0.0}
     looks, done = iter(range(4)), asyncio.Event()
 
     async def times() -> list[int]:
@@ -81,7 +83,18 @@ async def _sent(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+    shown = metrics_of(sender)
+    assert shown.pop("up") == 1.0
+    assert ("last_sent_timestamp_seconds" in shown) == bool(sender.results["delivered"])
     return dict(sender.results)
+
+
+def metrics_of(sender: Sender) -> dict[str, float]:
+    """What `/metrics` says of its schedule, without what is counted."""
+    families = NotifyCollector(list, lambda: [sender]).collect()
+    found = {sample.name: sample.value for family in families for sample in family.samples}
+    prefix = "driftline_digest_"
+    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
 
 
 async def test_each_period_is_sent_once_across_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +248,13 @@ async def test_a_broker_that_fails_in_the_middle_does_not_end_the_schedule(monke
     for name, fake in (("keeper", there), ("admin", there), ("partition_counts", counts), ("LOOK_EVERY_S", 0.01)):
         monkeypatch.setattr(schedule, name, fake)
     webhook = Webhook.model_validate({"form": "json", "url": "http://localhost:1"})
-    task = asyncio.create_task(Sender(pipeline(), settings("localhost:1"), "daily", DAILY, webhook).run())
+    sender = Sender(pipeline(), settings("localhost:1"), "daily", DAILY, webhook)
+    sender.running = True
+    task = asyncio.create_task(sender.run())
     async with asyncio.timeout(30):
         await asyncio.wait([task, asyncio.ensure_future(done.wait())], return_when=asyncio.FIRST_COMPLETED)
     assert not task.done()
+    assert metrics_of(sender) == {"up": 0.0}
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

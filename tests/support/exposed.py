@@ -56,7 +56,7 @@ def all_families() -> Exposed:
 
 def _add(found: Exposed, life: Life) -> None:
     notifier = cast("Notifier", SimpleNamespace(name="on-call", results=Counter(), failed_attempts=0, running=True))
-    sender = cast("Sender", SimpleNamespace(name="weekly", results=Counter()))
+    sender = cast("Sender", SimpleNamespace(name="weekly", results=Counter(), running=True, sent_s=1.0))
     told = NotifyCollector(lambda: [notifier], lambda: [sender])
     collectors = [WorkerCollector(lambda: life.worker, lambda: life.worker.outage), told]
     exposition = Exposition(life.worker.pipeline.name, collectors)

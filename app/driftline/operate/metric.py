@@ -479,10 +479,21 @@ class NotifyCollector(Collector):
         digests = CounterMetricFamily(
             "driftline_digests", "Digests by schedule and result.", labels=["digest", "result"]
         )
+        at_work = GaugeMetricFamily(
+            "driftline_digest_up", "1 while this worker looks for digests that are due.", labels=["digest"]
+        )
+        sent = GaugeMetricFamily(
+            "driftline_digest_last_sent_timestamp_seconds",
+            "When the webhook last accepted a digest of this worker; absent before the first.",
+            labels=["digest"],
+        )
         for sender in self._senders():
             for result in ("delivered", "failed"):
                 digests.add_metric([sender.name, result], sender.results[result])
-        yield from (results, failed, up, digests)
+            at_work.add_metric([sender.name], float(sender.running))
+            if sender.sent_s is not None:
+                sent.add_metric([sender.name], sender.sent_s)
+        yield from (results, failed, up, digests, at_work, sent)
 
 
 def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
@@ -52,11 +53,15 @@ class Sender:
 
     Attributes:
         results: digests by what became of them: `delivered`, `failed` (to be tried again).
+        running: Kafka answered the last time that it looked for what is due, or it is another worker's turn.
+        sent_s: when the webhook last accepted a digest of this worker, in seconds since 1970; None before that.
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, name: str, form: DigestForm, webhook: Webhook) -> None:
         self.name = name
         self.results: Counter[str] = Counter()
+        self.running = False
+        self.sent_s: float | None = None
         self._pipeline, self._settings = pipeline, settings
         self._form, self._webhook = form, webhook
 
@@ -71,6 +76,7 @@ class Sender:
                 async with keeper(options, topic, group_id, poll_interval_max_ms=alive_ms) as kept:
                     await self.keep(kept, self._times)
             except (DriftlineError, OSError) as error:
+                self.running = False
                 log.warning("digest %s: %s; trying again", self.name, error)
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -83,7 +89,9 @@ class Sender:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
             while True:
                 pause_s = LOOK_EVERY_S
-                if await kept.holds() and not await self._look(kept, session, await times()):
+                times_ms = await times() if await kept.holds() else []
+                self.running = True
+                if not await self._look(kept, session, times_ms):
                     pause_s = AGAIN_S
                 await asyncio.sleep(pause_s)
 
@@ -95,6 +103,8 @@ class Sender:
         sent_ms = _sent(await kept.read())
         if sent_ms is None:
             await kept.write(str(over_ms))
+            first = written(over_ms + self._form.every_ms)
+            log.info("digest %s begins: the first is that of the period to %s, of event time", self.name, first)
             return True
         if sent_ms < (least_ms := over_ms - MISSED_MAX * self._form.every_ms):
             text = "digest %s: time went on from %s to %s, and only the last %d periods are sent"
@@ -127,6 +137,7 @@ class Sender:
         delivered = answer is not None and answer.verdict == "taken"
         self.results["delivered" if delivered else "failed"] += 1
         if delivered:
+            self.sent_s = time.time()
             log.info("webhook %s accepted digest %s of the period to %s", self._form.to, self.name, written(end_ms))
         else:
             log.error("digest %s was not accepted by webhook %s; it stays due", self.name, self._form.to)
