@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from msgspec import structs
+from river import drift
 
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.manifest import (
@@ -24,6 +25,7 @@ from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
 from driftline.core.fingerprint import versions
 from driftline.core.shard.state import Shard
+from driftline.core.signal import Signal
 from driftline.core.state.freeze import Frozen, dump_rest, load, view_of
 from driftline.engine.snapshot import read_shelf
 from driftline.engine.trial import check_works
@@ -32,7 +34,7 @@ from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, Life, pipeline, produce, worked
 from tests.support.cluster import MemoryCluster
 from tests.support.memory import MemoryBroker
-from tests.support.small import small
+from tests.support.small import event, fold, label, small
 
 
 def nested(depth: int) -> Any:
@@ -73,6 +75,83 @@ def test_one_that_would_end_the_worker_does_not(name: str) -> None:
     HOSTILE[name](shard)
     with pytest.raises(SnapshotError):
         check_works(shard)
+
+
+def watched() -> Shard:
+    """One with a detector in Rust and a metric of River's, which have seen some labels."""
+    chosen = small(drift={"error": "ADWIN()", "warmup_labels": 1}, metrics=["ROCAUC", "MacroF1"])
+    shard = Shard(chosen, 0)
+    for number in range(600):
+        fold(shard, event(str(number), offset=number), label(str(number), number % 7 == 0, offset=number))
+    return shard
+
+
+def overwritten(shard: Shard, at: int, content: bytes) -> None:
+    """Put other bytes into the state of its detector's part in Rust."""
+    (monitor,) = shard.monitors.direct[Signal.ERROR]
+    part = vars(monitor.detector)["_helper"]
+    state = bytearray(part.__getstate__())
+    state[at : at + len(content)] = content
+    part.__setstate__(bytes(state))
+
+
+def test_a_part_in_rust_that_panics_does_not_end_the_worker() -> None:
+    """Panics are no `Exception`; one at the first value was the worker's end, at each start."""
+    shard = watched()
+    overwritten(shard, 8, bytes(4))  # it looks for a drift every 0 values
+    check_works(shard)
+    assert isinstance(shard.monitors.direct[Signal.ERROR][0].detector, drift.ADWIN), "the trial is on a copy"
+
+
+def test_a_part_in_rust_that_panics_later_does_not_end_the_worker() -> None:
+    """As a state that bides its time: the trial passes, and the detector finds nothing once it has panicked."""
+    shard = watched()
+    overwritten(shard, 8, bytes(4))
+    for number in range(600, 700):
+        fold(shard, event(str(number), offset=number), label(str(number), True, offset=number))
+    assert shard.evaluation.label_count == 700
+    assert isinstance(shard.monitors.direct[Signal.ERROR][0].detector, drift.NoDrift)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda metric: vars(metric).pop("_f1s", None) or vars(metric).clear(),
+        lambda metric: setattr(metric, "cm", None),
+    ],
+    ids=["without attributes", "without counts"],
+)
+def test_a_metric_that_raises_passes_the_label_over(spoil: Callable[[Any], object]) -> None:
+    shard = watched()
+    track = cast(Any, shard.evaluation.tracks["MacroF1"])
+    spoil(track.metric)
+    spoil(track.fresh)
+    before = track.skipped_count
+    fold(shard, event("next", offset=600), label("next", True, offset=600))
+    assert track.skipped_count == before + 1
+    assert shard.evaluation.values()["MacroF1"] is None
+    assert shard.evaluation.window_values()["MacroF1"] is None
+
+
+@pytest.mark.parametrize("counts", [{7: -1}, {7: 2**70}])
+def test_a_curve_counts_whole_numbers(counts: Any) -> None:
+    """One place of a curve that cannot be counted up would end the worker at the first score that falls there."""
+    shard = watched()
+    cast(Any, shard.evaluation.tracks["ROCAUC"]).metric.positives.update(counts)
+    with pytest.raises(SnapshotError):
+        check_works(shard)
+
+
+def test_a_label_that_a_curve_never_counted_is_taken_back_in_peace() -> None:
+    chosen = small(metrics=["ROCAUC"], label={"id": "id", "value": "y", "wait": "100s", "second": "correct"})
+    shard = Shard(chosen, 0)
+    fold(shard, event("1", offset=1), label("1", True, offset=1))
+    metric = cast(Any, shard.evaluation.tracks["ROCAUC"]).metric
+    metric.positives.clear()
+    metric.positive_count = 0
+    check_works(shard)
+    fold(shard, label("1", False, offset=2))
+    assert shard.evaluation.label_count == 1
 
 
 @pytest.mark.parametrize("name", ["a text is counted up", "no snapshot can be written"])

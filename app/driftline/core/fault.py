@@ -24,6 +24,8 @@ BURST = 20
 BURST_CALLS = 100
 REST_CALLS = 200
 NOTE_CHARACTERS_MAX = 200
+STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What no part of River raises of itself. Its parts in Rust panic past Exception: all else is a fault of theirs."""
 
 
 class ModelRaisedError(DriftlineError):

@@ -17,6 +17,7 @@ from msgspec import structs
 
 from driftline.codec.encode import Encoder
 from driftline.core.error import SnapshotError
+from driftline.core.fault import STOPS
 from driftline.core.fold.step import step
 from driftline.core.label.early import Held
 from driftline.core.label.pending import Waiting
@@ -50,9 +51,9 @@ def trying(shard: Shard) -> Generator[None, None, None]:
         waiting, early = yield from sound(shard)
         tried = load(shard.pipeline, shard.number, without_ledger(shard))
         _use(tried, waiting, early)
-    except SnapshotError:
+    except (SnapshotError, *STOPS):
         raise
-    except Exception as error:  # a state of someone else may make anything raise anything
+    except BaseException as error:  # of a state of someone else anything may raise anything
         what = f"{type(error).__name__}: {error}"[:200]
         raise SnapshotError(f"it does not work: after a few records, a copy raised {what}") from error
 

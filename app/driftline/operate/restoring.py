@@ -27,6 +27,7 @@ from driftline.codec.keyring import KeyRing
 from driftline.codec.manifest import Manifest, Part, Row, decode_index, state_digest
 from driftline.codec.state import LINE_BYTES_MAX, SavedShard, StateFile, StateFileError, decode_line
 from driftline.core.error import PipelineError, RecoveryError, SnapshotError, StateMismatchError
+from driftline.core.fault import STOPS
 from driftline.core.fingerprint import arithmetic_fingerprint, readers, unreadable, versions
 from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
@@ -224,8 +225,13 @@ def _try(shard: Shard) -> None:
     failures = []
     for tried in (Shard(shard.pipeline, shard.number), load(shard.pipeline, shard.number, dump(shard))):
         oracle = Oracle()
-        for record in synthetic_records(shard.pipeline, TRIAL_EVENTS):
-            step(tried, record, oracle)
+        try:
+            for record in synthetic_records(shard.pipeline, TRIAL_EVENTS):
+                step(tried, record, oracle)
+        except STOPS:
+            raise
+        except BaseException as error:  # as in `engine.trial`
+            raise _TrialError(f"it raised {type(error).__name__}: {error!s:.200}") from error
         failures.append(oracle.found)
     fresh, loaded = failures
     if len(loaded) > len(fresh):

@@ -31,8 +31,8 @@ PIPELINES = pipelines()
 LIVED_FOR = 123
 OTHERS = frozenset(  # River's kind: a model, a metric or a part of one, whose exceptions are the model's
     {
-        "Arrivals", "AveragePrecision", "Boosted", "Brier", "ClickRate", "Confusion", "Coverage", "ECE",
-        "EchoClassifier", "EchoRegressor", "Explored", "Hit", "NDCG", "PopularityReward", "ROCAUC", "Reward", "Select",
+        "Arrivals", "Boosted", "Brier", "ClickRate", "Confusion", "Coverage", "ECE",
+        "EchoClassifier", "EchoRegressor", "Explored", "Hit", "NDCG", "PopularityReward", "Reward", "Select",
         "Uplift", "_Counts", "_Rows",
         "Ledger", "EarlyLabels",  # looked at event by event, and label by label
         "ValueWatch",  # an abstract base

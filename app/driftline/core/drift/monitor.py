@@ -5,6 +5,9 @@ detection. Which way a signal went, and since when, comes from there for every d
 
 A warning is a detector's own zone (DDM, EDDM, HDDMA, HDDMW), or what a second, looser detector finds. It lasts until
 the drift, or until the signal has been out of the zone for `warning_span` values.
+
+None of River's detectors raises at a number. One that does is of a state that someone else wrote, and its monitor finds
+nothing from then on: the shard goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from river import drift
 
 from driftline.core.drift.change_point import Trail
 from driftline.core.drift.reference import Reference
+from driftline.core.fault import STOPS
 from driftline.core.signal import Bad, Signal
 
 Act: TypeAlias = Literal["alert", "reset", "swap", "boost"]
@@ -226,13 +230,33 @@ class Monitor:
         self.trail.append(value)
         if self.means is not None:
             self.means.append(value if natural is None else min(max(natural, -_FAR), _FAR))
-        detector = self.detector
-        detector.update(value)
-        if self.warns:
-            return self._with_warnings(value, settled)
-        if detector.drift_detected:
+        try:
+            drifts, warns = self._show(value)
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - River's parts in Rust panic past Exception
+            self._give_up()
+            return None
+        if drifts:
             return self._drift(settled)
-        return None
+        return self._warning(warns, settled) if self.warns else None
+
+    def _show(self, value: float) -> tuple[bool, bool]:
+        """Show the detectors a value; returns whether there is a drift, and whether one of them warns of it."""
+        detector, looser = self.detector, self.looser
+        detector.update(value)
+        if not self.warns:
+            return bool(detector.drift_detected), False
+        if looser is not None:
+            looser.update(value)
+            return bool(detector.drift_detected), bool(looser.drift_detected)
+        return bool(detector.drift_detected), bool(getattr(detector, "warning_detected", False))
+
+    def _give_up(self) -> None:
+        """Find nothing any more."""
+        self.detector = drift.NoDrift()  # type: ignore[no-untyped-call]  # River is untyped
+        if self.looser is not None:
+            self.looser = drift.NoDrift()  # type: ignore[no-untyped-call]  # as above
 
     def _drift(self, settled: bool) -> Drift:
         self.drift_count += 1
@@ -240,16 +264,15 @@ class Monitor:
         self.calm_at = 0
         return self._found("drift", settled)
 
-    def _with_warnings(self, value: float, settled: bool) -> Drift | None:
+    def _warning(self, inside: bool, settled: bool) -> Drift | None:
+        """Begin or end a warning, without a drift.
+
+        Args:
+            inside: whether a detector warns; a looser one also warns where the signal goes well.
+        """
         looser = self.looser
         if looser is not None:
-            looser.update(value)
-        if self.detector.drift_detected:
-            return self._drift(settled)
-        if looser is not None:
-            inside = looser.drift_detected and self._goes_bad()
-        else:
-            inside = bool(getattr(self.detector, "warning_detected", False))
+            inside = inside and self._goes_bad()
         if inside:
             self.calm_at = self.observed + self.warning_span
             before, self.warned = self.warned, looser is None

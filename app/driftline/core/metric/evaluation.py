@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from river import base, metrics
 
 from driftline.core.error import ExpressionError
+from driftline.core.fault import STOPS
 from driftline.core.output import Prediction
 from driftline.core.record import LabelValue
 from driftline.core.river.building import build_metric
@@ -368,7 +369,10 @@ class _Binned:
         if isnan(score):
             self.skipped_count -= 1
             return False
-        self.metric.revert(y_true, score)
+        try:
+            self.metric.revert(y_true, score)
+        except ValueError:  # it was never counted: of a state that someone else wrote
+            return False
         return True
 
     def _score(self, prediction: Prediction) -> float | None:
@@ -421,7 +425,9 @@ class _Replayed:
             return False
         try:
             self.metric.update(y_true, y_pred)
-        except (ArithmeticError, ValueError):
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - of a state that someone else wrote, it may raise anything
             self.skipped_count += 1
             return False
         self.count += 1
@@ -434,7 +440,9 @@ class _Replayed:
             return False
         try:
             self.metric.revert(y_true, y_pred)
-        except (ArithmeticError, ValueError):
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - as in `update`
             self.skipped_count -= 1
             return False
         self.count -= 1
@@ -446,10 +454,14 @@ class _Replayed:
     def window_value(self) -> float | None:
         if not self.recent:
             return None
-        metric = copy.deepcopy(self.fresh)
-        update = metric.update
-        for y_true, y_pred in self.recent:
-            update(y_true, y_pred)
+        try:
+            metric = copy.deepcopy(self.fresh)
+            for y_true, y_pred in self.recent:
+                metric.update(y_true, y_pred)
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - as in `update`
+            return None
         return _reading(metric)
 
 
@@ -487,7 +499,9 @@ def _replace_confusions(metric: Any, made: dict[int, Confusion]) -> None:
 def _reading(metric: Any) -> float | None:
     try:
         return _defined(metric.get())
-    except (ArithmeticError, ValueError, LookupError):
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001 - as in `_Replayed.update`
         return None
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from driftline.core.error import ExpressionError, InvariantError
-from driftline.core.fault import REST_CALLS, Faults, ModelRaisedError, last_line
+from driftline.core.fault import REST_CALLS, STOPS, Faults, ModelRaisedError, last_line
 from driftline.core.model.dispatch import AsIs, Features, Form, Values, Walk
 from driftline.core.oracle import Oracle
 from driftline.core.output import ModelVersion, Predicted, Prediction
@@ -36,7 +36,6 @@ from driftline.core.task.predict import Predict
 COPY_EVERY = 10_000
 SINCE_MIN, SINCE_MAX = 500, 5_000  # learn calls between two copies to go back to: more of them for a larger model
 SINCE_BYTES = 10  # of the copy, for one more learn call: copying then costs about 0.3 us a call
-_STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _NOTHING = Prediction()
 _WITHHELD: Predicted = (_NOTHING, _NOTHING, "withheld")
 _AT_REST: Predicted = (None, _NOTHING, "withheld")
@@ -174,7 +173,7 @@ class Learner:
                 _pass_over(call, oracle)
             prediction = self.predict(values)
             return self._ask_another(values) if prediction is None else (prediction, prediction, "served")
-        except _STOPS:
+        except STOPS:
             raise
         except BaseException as error:  # River's parts in Rust panic past Exception
             raise self._put_back(call, error, oracle) from error
@@ -206,7 +205,7 @@ class Learner:
             if (self.learned + 1) % COPY_EVERY == 0 and self.trusted and self._sound(values):
                 good = self._good = pickled(self.model)
                 self._good_known = self.known + 1
-        except _STOPS:
+        except STOPS:
             raise
         except BaseException as error:  # as in `score`
             raise self._put_back(learn_call(output_id), error, oracle) from error
@@ -232,7 +231,7 @@ class Learner:
                 model = Thaw(good, admitted_for(self._pipeline), "model").read()
                 self._spare = good, self._predictor(Walk(model, self._form, by_itself=is_timed(model)), model)
             return self._spare[1](values), known
-        except _STOPS:
+        except STOPS:
             raise
         except BaseException as error:  # noqa: BLE001 - as in `score`
             oracle.add(call, str(error) if isinstance(error, ModelRaisedError) else last_line(error))

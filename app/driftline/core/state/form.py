@@ -3,8 +3,8 @@
 A reading takes any value for any attribute, and the code trusts its own. So a state that no key vouches for is held to
 the table below, part by part, beside a fresh shard of the same pipeline: sizes and settings are equal to its, numbers
 can be counted on and written, and nothing stands where a method belongs. River's own objects are not in the table:
-what they raise costs the record that caused it (`core.fault`), and their structure is compared elsewhere
-(`core.state.likeness`).
+what a model raises costs the record that caused it (`core.fault`), and its structure is compared elsewhere
+(`core.state.likeness`); a metric that raises passes the label over, and a detector that raises finds nothing more.
 
 Cost: 1 us a value.
 """
@@ -44,6 +44,7 @@ from driftline.core.recommend.recommender import Recommender
 from driftline.core.record import Chunk, FeatureValue, LabelValue
 from driftline.core.river.ahead import Direct, PerSeries
 from driftline.core.river.building import last_step
+from driftline.core.river.curve import Curve
 from driftline.core.river.items import LinearItems, Popularity
 from driftline.core.river.seasonal import SeasonalNaive, SeasonalRegression
 from driftline.core.shard.command import Commands
@@ -168,7 +169,11 @@ FORMS: Final[dict[type, Form]] = {
     _Mean: {
         "count": float, "mean": float, "skipped_count": int, "recent": deque[float | bool], "numbers": deque[int],
     },
-    _Binned: {"metric": Any, "skipped_count": int, "recent": deque[Count], "numbers": deque[int]},
+    Curve: {
+        "pos_val": LabelValue, "positives": dict[int, Count], "negatives": dict[int, Count], "positive_count": Count,
+        "negative_count": Count,
+    },
+    _Binned: {"metric": Curve, "skipped_count": int, "recent": deque[Count], "numbers": deque[int]},
     _Replayed: {
         "metric": Any, "fresh": Any, "input": Same, "count": int, "skipped_count": int,
         "recent": deque[tuple[Any, Any]], "numbers": deque[int],

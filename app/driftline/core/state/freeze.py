@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
+from driftline.core.fault import STOPS
 from driftline.core.history.history import History
 from driftline.core.history.keys import STORE_SHIFT, KeyState, KeyView
 from driftline.core.label.ledger import Ledger
@@ -209,7 +210,7 @@ def _reading(pipeline: Pipeline, frozen: bytes) -> Generator[None, None, Any]:
 def _refusing(what: str = "snapshot") -> Iterator[None]:
     try:
         yield
-    except (SnapshotError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (SnapshotError, *STOPS):
         raise
     except BaseException as error:  # broken pickles raise nearly anything; River's parts in Rust panic past Exception
         raise SnapshotError(f"the {what}'s state cannot be read ({type(error).__name__}: {error})") from error
