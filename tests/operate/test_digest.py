@@ -8,6 +8,7 @@ import subprocess
 from email import message_from_string
 from email.policy import default
 from shutil import which
+from time import process_time
 from typing import Any
 
 import orjson
@@ -182,6 +183,64 @@ def test_text_of_others_is_no_markup(form: Format) -> None:
         assert "[y](http" not in text
     if form == "slack":
         assert "*x*" not in text
+
+
+def _alert(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "output_id": f"a{number}", "episode": f"cards-0-{number}", "state": "opened", "kind": "kpi",
+        "severity": "critical", "audience": ["operations"], "sentence": "s", "time_ms": START_MS + number, **changes,
+    }  # fmt: skip
+
+
+LONG = "x" * 500_000
+FLOODS: dict[str, Any] = {
+    "alerts": lambda found, number: found.alert(_alert(number)),
+    "alerts that are over": lambda found, number: found.alert(_alert(number, state="resolved", episode="e")),
+    "changes of the model": lambda found, number: found.alert(_alert(number, kind="model_change", state="resolved")),
+    "long sentences": lambda found, number: found.alert(_alert(number, sentence=LONG)) if number < 300 else None,
+    "long names": lambda found, number: found.alert(_alert(number, episode=LONG, kind=LONG)) if number < 9 else None,
+    "kinds of guard": lambda found, number: found.score(_score(guard=f"g{number}")),
+    "generations": lambda found, number: found.score(_score(model_version=f"{number}.1")),
+    "reasons": lambda found, number: found.reject(f"r{number}", START_MS),
+    "decisions": lambda found, number: found.outcome(
+        {
+            "output_id": "o", "kind": "joined", "event_id": 1, "event_time_ms": START_MS, "label_time_ms": START_MS,
+            "kpi": {"fraud_loss": {"decision": f"d{number}", "cost": 1.0}},
+        }
+    ),
+    "commands": lambda found, number: found.command(
+        {"command": f"c{number}{LONG[:900]}", "pipeline": "cards", "by": "b", "sent_ms": 1, "nonce": f"{number:032x}"},
+        START_MS,
+    ),
+}  # fmt: skip
+
+
+def _score(**changes: Any) -> dict[str, Any]:
+    return {"event_id": 1, "event_time_ms": START_MS, "guard": "served", "model_version": "0.1", **changes}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_flood_of_others_makes_no_long_digest(what: str) -> None:
+    """It was as long as the flood, which is posted to a webhook, and stays due while that refuses it."""
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    begun_s = process_time()
+    for number in range(12_000):
+        FLOODS[what](found, number)
+    text = render(page_of(found, "p.yaml", None), "text")
+    assert len(text) < 1_000_000
+    assert len(found.alerts) <= 10_000
+    assert len(found.open) <= 10_000
+    assert process_time() - begun_s < 20
+
+
+def test_of_many_alerts_the_latest_are_listed_and_the_others_counted() -> None:
+    found = Gathered(lived()[0], 0, START_MS + DAY_MS)
+    for number in range(12_000):
+        found.alert(_alert(number, state="resolved", sentence=f"sentence {number}."))
+    text = render(page_of(found, "p.yaml", None), "text")
+    assert "sentence 11999." in text
+    assert "11,800 earlier alerts are not listed." in text
 
 
 @pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])

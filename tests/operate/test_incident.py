@@ -7,7 +7,16 @@ from typing import Any
 
 import orjson
 
-from driftline.operate.incident import EPISODES_MAX, INCIDENTS_MAX, TOGETHER_MS, Incidents, Message, forebodes, key_of
+from driftline.operate.incident import (
+    EPISODES_MAX,
+    INCIDENTS_MAX,
+    KNOWN_BYTES_MAX,
+    TOGETHER_MS,
+    Incidents,
+    Message,
+    forebodes,
+    key_of,
+)
 from driftline.operate.webhook import body
 from tests.operate.test_webhook import ALERT, NOW, alert, webhook
 
@@ -77,6 +86,25 @@ def test_a_reader_that_starts_knows_what_was_posted() -> None:
     incidents.take([of(0, "error", "resolved", 90 * MINUTE_MS)])
     (last,) = incidents.take([of(1, "error", "resolved", 90 * MINUTE_MS)])
     assert (last.state, len(last.parts)) == ("resolved", 2)
+
+
+def test_a_flood_of_one_moment_is_not_gathered_without_end() -> None:
+    """Alerts whose time stands still are never due, and were kept, each of them."""
+    incidents = Incidents()
+    incidents.take([of(0, "error")])
+    for number in range(5_000):
+        incidents.take([{**of(0, "error", "ongoing"), "update": number}])
+    (known,) = incidents.known
+    assert [alert["update"] for alert in known.unposted] == [4_999]
+
+
+def test_the_alerts_that_are_kept_have_a_size() -> None:
+    incidents = Incidents()
+    for number in range(300):
+        long = of(number, "error", opened_ms=3 * number * TOGETHER_MS, sentence="s" * 60_000)
+        incidents.take([long])
+    assert sum(len(orjson.dumps(list(one.latest.values()))) for one in incidents.known) < KNOWN_BYTES_MAX + 100_000
+    assert incidents.known[-1].latest["p-299-error-l7"]["sentence"], "the latest stays"
 
 
 def test_nothing_is_lost_however_it_is_gathered() -> None:

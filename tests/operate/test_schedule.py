@@ -203,6 +203,14 @@ async def test_a_command_apart_knows_the_pipeline_by_its_name(tmp_path: Path) ->
     assert list((tmp_path / "apart").iterdir()) == []
 
 
+async def test_a_command_apart_cannot_fill_the_workers_memory(tmp_path: Path) -> None:
+    """As a digest of topics into which someone wrote very long texts."""
+    at: Settings = settings("localhost:1").model_copy(update={"data_dir": tmp_path})
+    flood = "import sys; [sys.stdout.write('x' * 1_000_000) for _ in range(40)]"
+    with pytest.raises(InputFileError, match="more than 16 MiB"):
+        await output_of(pipeline(), at, ["digest", "x"], 60, program=("python3", "-c", flood))
+
+
 async def test_two_commands_apart_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     """As two digests of one schedule file, whose periods end together."""
     at: Settings = settings("localhost:1").model_copy(update={"data_dir": tmp_path})

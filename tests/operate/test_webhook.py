@@ -283,7 +283,8 @@ async def test_a_partition_that_went_elsewhere_is_let_go() -> None:
     "changes",
     [
         {"audience": 5}, {"audience": [{}]}, {"evidence": []}, {"episode": 3}, {"severity": []}, {"silenced": "no"},
-        {"update": None}, {"sentence": {}},
+        {"update": None}, {"sentence": {}}, {"episode": "e" * 2_001}, {"state": "o" * 20}, {"kind": "k" * 101},
+        {"sentence": "s" * 66_000},
     ],
 )  # fmt: skip
 def test_what_others_write_among_the_alerts_is_no_alert(changes: dict[str, Any]) -> None:

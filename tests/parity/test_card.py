@@ -254,3 +254,39 @@ def test_of_very_many_generations_those_that_served_most_are_kept() -> None:
         cards.score({**FORGED, "model_version": f"{generation}.1"})
     assert len(cards.generations) == GENERATIONS_MAX
     assert cards.card(7, "FILE").served.events == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"guard": "g" * 900_000}, {"tripped": [{"rung": "r" * 900_000}]}], ids=["guard", "rung"]
+)
+def test_a_score_of_no_guard_of_ours_is_passed_over(change: dict[str, Any]) -> None:
+    cards = Cards(_card_pipeline(), 1, None, whole=True)
+    cards.score({**FORGED, **change})
+    assert not cards.generations
+
+
+def test_a_flood_of_alerts_is_not_kept() -> None:
+    chosen = _card_pipeline()
+    cards = Cards(chosen, 1, None, whole=True)
+    cards.score(FORGED)
+    for number in range(12_000):
+        episode, output_id = f"{chosen.name}-0-{number}", f"e-0-{number}-2"
+        cards.alert({**EPISODE, "episode": episode, "output_id": output_id, "sentence": "s" * 5_000})
+        cards.alert({**EPISODE, "kind": "model_change", "episode": episode, "output_id": output_id})
+    assert len(vars(cards)["_episodes"]) <= 10_000
+    assert len(vars(cards)["_changes"]) <= 10_000
+    assert len(encode(cards.card(7, "FILE"))) < 1_000_000
+
+
+def test_a_label_a_lifetime_before_its_event_ends_no_card() -> None:
+    """The distance did not fit 64 bits."""
+    chosen = _card_pipeline()
+    cards = Cards(chosen, 1, None, whole=True)
+    cards.score(FORGED)
+    cards.outcome(
+        {
+            "output_id": "e-0-1-0", "kind": "joined", "event_id": 1, "event_time_ms": -(2**62),
+            "label_time_ms": 2**62, "model_version": "7.1", "prediction": True, "probability": 0.5, "label": True,
+        }
+    )  # fmt: skip
+    assert cards.card(7, "FILE").served.events == 1

@@ -30,11 +30,12 @@ from driftline.codec.journal import EpochEntry
 from driftline.codec.outcome import OutcomeReader, Version
 from driftline.core.metric.account import Account
 from driftline.core.metric.kpi import MISSING, OTHER, SEGMENTS_MAX
-from driftline.core.output import Outcome
+from driftline.core.output import Guard, Outcome, Rung
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_name
+from driftline.core.wording import cut
 from driftline.engine.published import offset_of
-from driftline.operate.digest import DECIDED, AlertSeen
+from driftline.operate.digest import DECIDED, NAME_MAX, AlertSeen, keep_latest
 from driftline.operate.incident import shard_of
 
 DIGITS: Final = 12  # of a figure: the sum of many floats depends in its last digits on their order
@@ -63,22 +64,48 @@ class _Bounds(Struct):
 
 
 class _Trip(Struct):
-    rung: str
+    rung: Rung
 
 
 class _Score(Struct):
     output_id: str
     event_time_ms: int
-    guard: str
+    guard: Guard
     model_version: Version
     learned: int = 0
     decision: bool | None = None
     tripped: list[_Trip] = []
 
 
+class _Evidence(Struct):
+    """What of an alert's evidence says how a model came to be."""
+
+    reaction: Any = None
+    by: Any = ""
+    model_version: Any = ""
+
+    def __post_init__(self) -> None:
+        self.reaction, self.by, self.model_version = (
+            cut(one, NAME_MAX) for one in (self.reaction, self.by, self.model_version)
+        )
+
+
 class _Alert(AlertSeen):
     opened_ms: int = 0
-    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
+    evidence: _Evidence = msgspec.field(default_factory=_Evidence)
+
+
+class _Episode(Struct):
+    """An episode, as far as a card shows it: its first alert's sentence, its last alert, and whether any was
+    critical."""
+
+    sentence: str
+    last: _Alert
+    grave: bool = False
+
+    @property
+    def time_ms(self) -> int:
+        return self.last.opened_ms
 
 
 class _Generation:
@@ -123,7 +150,8 @@ class Cards:
     def __init__(self, pipeline: Pipeline, shards: int, segment: str | None, *, whole: bool) -> None:
         self.pipeline, self.shards, self.segment, self.whole = pipeline, shards, segment, whole
         self.generations: dict[int, _Generation] = {}
-        self._alerts: dict[str, list[_Alert]] = {}
+        self._episodes: dict[str, _Episode] = {}
+        self._changes: dict[str, _Alert] = {}  # of the model, by output id
         self._epochs: dict[int, list[EpochEntry]] = {}
         self._reader = OutcomeReader(pipeline)
         self._seen: set[str] = set()
@@ -146,8 +174,17 @@ class Cards:
 
     def alert(self, document: Mapping[str, Any]) -> None:
         alert = _read(document, _Alert)
-        if alert is not None and not self._repeated(alert.output_id, "alert"):
-            self._alerts.setdefault(alert.episode, []).append(alert)
+        if alert is None or self._repeated(alert.output_id, "alert"):
+            return
+        if alert.kind == "model_change":
+            if alert.evidence.reaction != "none":
+                self._changes[alert.output_id] = alert
+                keep_latest(self._changes)
+            return
+        episode = self._episodes.setdefault(alert.episode, _Episode(alert.sentence, alert))
+        episode.last = alert
+        episode.grave |= alert.severity == "critical"
+        keep_latest(self._episodes)
 
     def score(self, document: Mapping[str, Any]) -> None:
         score = _read(document, _Score)
@@ -283,17 +320,11 @@ class Cards:
 
     def _made(self, generation: int, found: _Generation) -> list[Made]:
         made = []
-        changes = [
-            alert
-            for alerts in self._alerts.values()
-            for alert in alerts
-            if alert.kind == "model_change" and alert.evidence.get("reaction") != "none"
-        ]
         for shard in sorted(found.spans):
-            ours = (one for one in changes if shard_of(_named(one, self.pipeline.name)) == str(shard))
+            ours = (one for one in self._changes.values() if shard_of(_named(one, self.pipeline.name)) == str(shard))
             first = next((one for one in ours if _generation_of(one) == generation), None)
             if first is not None:
-                made.append(Made(shard, first.time_ms, first.sentence, str(first.evidence.get("by", ""))))
+                made.append(Made(shard, first.time_ms, first.sentence, first.evidence.by))
             elif generation == 0:
                 made.append(Made(shard, None, "The model of the pipeline file, untrained at its first event."))
             else:
@@ -326,25 +357,22 @@ class Cards:
     def _troubles(self, found: _Generation) -> list[Trouble]:
         """Episodes that were open on a shard while the generation served there."""
         made = []
-        for episode, alerts in self._alerts.items():
-            last = alerts[-1]
+        for name, episode in self._episodes.items():
+            last = episode.last
             shard = shard_of(_named(last, self.pipeline.name))
             span = found.spans.get(int(shard)) if shard else None
             ended_ms = last.time_ms if last.state == "resolved" else None
-            if span is None or last.kind == "model_change" or last.opened_ms > span[1]:
+            if span is None or last.opened_ms > span[1] or (ended_ms is not None and ended_ms < span[0]):
                 continue
-            if ended_ms is not None and ended_ms < span[0]:
-                continue
-            grave = any(alert.severity == "critical" for alert in alerts)
             made.append(
                 Trouble(
-                    episode,
+                    name,
                     last.kind,
-                    "critical" if grave else last.severity,
+                    "critical" if episode.grave else last.severity,
                     "resolved" if ended_ms is not None else "open",
                     last.opened_ms,
                     ended_ms,
-                    alerts[0].sentence if ended_ms is not None else last.sentence,
+                    episode.sentence if ended_ms is not None else last.sentence,
                     last.acknowledged_by,
                 )
             )
@@ -399,7 +427,7 @@ def _named(alert: _Alert, pipeline: str) -> Mapping[str, Any]:
 
 
 def _generation_of(alert: _Alert) -> int | None:
-    text = str(alert.evidence.get("model_version", "")).partition(".")[0]
+    text = str(alert.evidence.model_version).partition(".")[0]
     return offset_of(text)
 
 

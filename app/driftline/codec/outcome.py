@@ -12,7 +12,7 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-from driftline.core.metric.account import AMOUNT_MAX, MICRO
+from driftline.core.metric.account import AMOUNT_MAX, MICRO, UNSERVED
 from driftline.core.output import Judged, ModelVersion, Outcome, OutcomeKind, Prediction, Priced
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import LabelValue
@@ -22,7 +22,7 @@ from driftline.core.task.predict import PROBABILITY_LEAST, PROBABILITY_MOST
 
 Scalar: TypeAlias = bool | int | float | str
 Version: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,18}\.[0-9]{1,18}\Z")]
-Moment: TypeAlias = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+Moment: TypeAlias = Annotated[int, Meta(ge=-(2**61), le=2**61)]  # two of them are 64 bits apart at most
 Share: TypeAlias = Annotated[float, Meta(ge=PROBABILITY_LEAST, le=PROBABILITY_MOST)]
 Amount: TypeAlias = Annotated[float, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
 
@@ -39,7 +39,7 @@ class KpiPart(Struct):
     cost: Amount | None = None
     value: Amount | None = None
     estimated: bool = False
-    lacking: str = ""
+    lacking: Annotated[str, Meta(max_length=200)] = ""
 
 
 class _Forecast(Struct):
@@ -84,6 +84,7 @@ class OutcomeReader:
     def __init__(self, pipeline: Pipeline) -> None:
         self._task = task_of(pipeline.task)
         self._names = tuple(pipeline.event.features)
+        self._kinds = {"", UNSERVED, *self._task.consequences.kinds}
         self._horizons = 0 if pipeline.forecast is None else pipeline.forecast.horizons
 
     def read(self, document: Mapping[str, Any]) -> Outcome | None:
@@ -117,6 +118,8 @@ class OutcomeReader:
 
     def _fits(self, one: _Outcome, judged: Judged | None) -> bool:
         """Whether it can be of a pipeline of this task."""
+        if any(priced.decision not in self._kinds for priced in one.kpi.values()):
+            return False
         if judged is not None and max(judged.horizons, default=0) > self._horizons:
             return False
         if self._task.slates:

@@ -39,6 +39,12 @@ def escaped(text: str, *, lines: bool = False) -> str:
     return text.translate(_ESCAPES_OF_LINES if lines else _ESCAPES)
 
 
+def cut(text: object, most: int) -> str:
+    """A text that is not too long to be shown."""
+    shown = text if isinstance(text, str) else str(text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
 _ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\bmailto)(?=:)", re.IGNORECASE)
 
 

@@ -22,6 +22,7 @@ from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
 
 NICE = 15
+OUT_BYTES_MAX = 16 * 1024 * 1024  # that a command prints: the worker holds it
 LEFT_OUT = ("DRIFTLINE_WEB_TOKEN", "DRIFTLINE_PIPELINE", "DRIFTLINE_NOTIFY")
 PROGRAM = (sys.executable, "-m", "driftline")
 
@@ -112,7 +113,8 @@ async def _output_of(
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         async with asyncio.timeout(timeout_s):
-            out, problems = await process.communicate()
+            out, problems = await asyncio.gather(_all_of(process.stdout), _all_of(process.stderr))
+            await process.wait()
     except TimeoutError as error:
         text = f"not done in {timeout_s:g} s; run `driftline {words[0]}` where it may take longer"
         raise InputFileError(text) from error
@@ -121,6 +123,20 @@ async def _output_of(
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+    if len(out) > OUT_BYTES_MAX:
+        raise InputFileError(
+            f"it printed more than {OUT_BYTES_MAX // 1024**2} MiB; run `driftline {words[0]}` by itself"
+        )
     if process.returncode not in codes or (process.returncode and not out):
         raise InputFileError(problems[-2_000:].decode("utf-8", "replace").strip() or "it failed without a word")
     return out
+
+
+async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
+    """All that comes; of more than `OUT_BYTES_MAX` the rest is read and forgotten."""
+    parts, size = [], 0
+    while stream is not None and (part := await stream.read(65_536)):
+        if size <= OUT_BYTES_MAX:
+            parts.append(part)
+        size += len(part)
+    return b"".join(parts)

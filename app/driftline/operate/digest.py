@@ -4,7 +4,8 @@ No clock and no state of a worker is asked, so the same topics and span give the
 counts by its own time. What became of it counts as far as its label is of before the end of the span: what is known by
 then, and not what came later. Commands, and changes of the pipeline file, count by the time of their record.
 
-What others may have written to the topics is passed over unless it has the form of ours.
+What others may have written to the topics is passed over unless it has the form of ours; texts are cut, and of what
+could be listed without end the latest `KEPT_MAX` are kept.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from driftline.codec.command import sender_of
 from driftline.codec.journal import EpochEntry, Link
-from driftline.codec.outcome import KpiPart, OutcomeReader
+from driftline.codec.outcome import KpiPart, OutcomeReader, Version
+from driftline.codec.reason import REASONS
 from driftline.core.metric.account import MICRO
-from driftline.core.output import Outcome, OutcomeKind, ended_as
+from driftline.core.metric.account import UNSERVED as UNDECIDED
+from driftline.core.output import Guard, Outcome, OutcomeKind, ended_as
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
 from driftline.core.task import task_of
+from driftline.core.wording import cut
 
 DigestRole: TypeAlias = Literal["operator", "data_engineer", "data_scientist", "domain_expert"]
 AUDIENCE: Final[Mapping[DigestRole, str]] = {
@@ -37,13 +41,18 @@ DECIDED: Final = ("approved", "edited", "refused", "overdue")
 UNSERVED: Final = ("withheld", "held")
 BUFFERED_MAX: Final = 1_024  # outcomes that are counted at once
 LISTED_MAX: Final = 200  # of a kind, the latest
+KEPT_MAX: Final = 5_000  # of a kind
+TEXT_MAX: Final = 1_000  # characters of a sentence
+NAME_MAX: Final = 200  # of a name
+KEYS_MAX: Final = 40  # of the pipeline file, that one change names
+OTHER: Final = "other"
 
 
 class _Score(Struct):
     event_id: str | int | float
     event_time_ms: int
-    guard: str
-    model_version: str
+    guard: Guard
+    model_version: Version
     decision: bool | None = None
 
 
@@ -73,6 +82,13 @@ class AlertSeen(Struct):
     time_ms: int | None = None
     acknowledged: bool = False
     acknowledged_by: str = ""
+
+    def __post_init__(self) -> None:
+        """Names that are longer than ours are told apart by what is kept of them."""
+        self.output_id, self.episode = self.output_id[:TEXT_MAX], self.episode[:TEXT_MAX]
+        self.state, self.kind, self.severity = (cut(one, NAME_MAX) for one in (self.state, self.kind, self.severity))
+        self.audience = [role for role in AUDIENCE.values() if role in self.audience]
+        self.sentence, self.acknowledged_by = cut(self.sentence, TEXT_MAX), cut(self.acknowledged_by, NAME_MAX)
 
 
 class _Review(Struct):
@@ -169,6 +185,7 @@ class Gathered:
         since_ms, until_ms: of the span; its end is not in it.
 
     Attributes:
+        alerts_left_out: how many earlier ones of the span are not among `alerts`.
         cut: records that may be of the span have been deleted from their topic.
     """
 
@@ -178,11 +195,12 @@ class Gathered:
         self.since_ms, self.until_ms = since_ms, until_ms
         self.served = self.positive = 0
         self.guards: Counter[str] = Counter()
-        self.versions: list[str] = []
+        self.versions: dict[str, None] = {}
         self.outcomes: Counter[str] = Counter()
         self.delays_ms: list[int] = []
         self.kpis = {name: KpiSum() for name in pipeline.kpi}
         self.alerts: dict[str, AlertSeen] = {}
+        self.alerts_left_out = 0
         self.open: dict[str, AlertSeen] = {}
         self.commands: dict[tuple[str, str, str, int], CommandSeen] = {}
         self.changes: list[ChangeSeen] = []
@@ -190,6 +208,7 @@ class Gathered:
         self.rejected: Counter[str] = Counter()
         self.quality, self.quality_before = Quality(pipeline), Quality(pipeline)
         self._reader = OutcomeReader(pipeline)
+        self._kinds = {"", UNDECIDED, *task_of(pipeline.task).consequences.kinds}
         self._judged: dict[Any, tuple[Quality, Outcome]] = {}
         self._before: dict[int, EpochEntry] = {}
         self._seen: set[str] = set()
@@ -224,9 +243,7 @@ class Gathered:
         self.served += 1
         self.positive += score.decision is True
         self.guards[score.guard] += 1
-        generation = score.model_version.partition(".")[0]
-        if generation not in self.versions:
-            self.versions.append(generation)
+        self.versions[score.model_version.partition(".")[0]] = None
 
     def outcome(self, document: Mapping[str, Any]) -> None:
         one = _read(document, _Outcome)
@@ -265,14 +282,15 @@ class Gathered:
             before.take_back(earlier)
         if one.label is None:
             return
-        quality.add(one)
+        judged = structs.replace(one, features=None)  # which may be large, and no metric is made of
+        quality.add(judged)
         if self._corrected:
-            self._judged[one.event_id] = (quality, one)
+            self._judged[one.event_id] = (quality, judged)
 
     def _price(self, outcome: str, event_ms: int, kpis: Mapping[str, KpiPart], *, times: int = 1) -> None:
         for name, priced in kpis.items():
             form, made = self.pipeline.kpi.get(name), self.kpis.get(name)
-            if form is not None and made is not None:
+            if form is not None and made is not None and priced.decision in self._kinds:
                 _add(made, form, priced, event_ms, outcome, times)
 
     def alert(self, document: Mapping[str, Any]) -> None:
@@ -283,17 +301,21 @@ class Gathered:
             self.open.pop(alert.episode, None)
         else:
             self.open[alert.episode] = alert
+            keep_latest(self.open)
         if alert.time_ms >= self.since_ms:
             self.alerts[alert.output_id] = alert
+            self.alerts_left_out += keep_latest(self.alerts)
 
     def command(self, document: Mapping[str, Any], time_ms: int) -> None:
         sender, command = sender_of(document), document.get("command")
         if not self._within(time_ms) or not isinstance(command, str) or sender.pipeline != self.pipeline.name:
             return
-        what = next((str(document[key]) for key in ("episode", "event_id", "load") if key in document), "")
+        what = next((str(document[key])[:NAME_MAX] for key in ("episode", "event_id", "load") if key in document), "")
+        command = cut(command, NAME_MAX)
         key = (command, what, sender.nonce, 0 if sender.nonce else time_ms)  # once for each shard and part
         if key not in self.commands:
-            self.commands[key] = CommandSeen(time_ms, command, what[:200], sender.by)
+            self.commands[key] = CommandSeen(time_ms, command, what, sender.by)
+            keep_latest(self.commands)
 
     def review(self, document: Mapping[str, Any]) -> None:
         review = _read(document, _Review)
@@ -306,7 +328,7 @@ class Gathered:
 
     def reject(self, reason: str, time_ms: int) -> None:
         if self._within(time_ms):
-            self.rejected[reason] += 1
+            self.rejected[reason if reason in REASONS else OTHER] += 1
 
     def entry(self, shard: int, link: Link, time_ms: int) -> None:
         """The next entry of a journal."""
@@ -316,7 +338,9 @@ class Gathered:
             self._before[shard] = entry
             if self._within(time_ms):
                 keys = () if before is None else tuple(changed_keys(before.pipeline, entry.pipeline))
-                self.changes.append(ChangeSeen(time_ms, shard, entry.reason, keys))
+                shown = tuple([cut(key, NAME_MAX) for key in keys[:KEYS_MAX]])
+                self.changes.append(ChangeSeen(time_ms, shard, cut(entry.reason, NAME_MAX), shown))
+                del self.changes[:-KEPT_MAX]
 
 
 def _add(made: KpiSum, form: KpiForm, priced: KpiPart, event_ms: int, outcome: str, times: int) -> None:
@@ -339,6 +363,16 @@ def _add(made: KpiSum, form: KpiForm, priced: KpiPart, event_ms: int, outcome: s
     start_ms = event_ms // form.span_ms * form.span_ms
     count, before = made.by_span.get(start_ms, (0, 0))
     made.by_span[start_ms] = (count + times, before + total)
+
+
+def keep_latest(kept: dict[Any, Any]) -> int:
+    """Let the earliest go where there are too many; returns how many went."""
+    if len(kept) <= 2 * KEPT_MAX:
+        return 0
+    earliest = sorted(kept, key=lambda one: kept[one].time_ms or 0)[: len(kept) - KEPT_MAX]
+    for one in earliest:
+        del kept[one]
+    return len(earliest)
 
 
 def _read(document: Mapping[str, Any], form: Any) -> Any:

@@ -26,6 +26,7 @@ from driftline.operate.sheet import plain, sheet
 
 Format: TypeAlias = Literal["markdown", "html", "slack", "text", "email"]
 _TIME: Final = "%Y-%m-%d %H:%M"
+_GENERATIONS_MAX: Final = 20  # that are named
 
 
 class Line(Struct, frozen=True):
@@ -151,16 +152,18 @@ class _Words:
 
     def _decide(self) -> Iterator[Line]:
         found = self._found
-        for episode in found.open.values():
-            if not episode.acknowledged and self._concerns(episode.audience):
-                text = f"{episode.sentence} Open and not acknowledged: driftline control -p {self._file} "
-                yield Line(text + f"acknowledge {episode.episode}", _when(episode.time_ms), grave=True)
+        ours = [one for one in found.open.values() if not one.acknowledged and self._concerns(one.audience)]
+        for episode in ours[-LISTED_MAX:]:
+            text = f"{episode.sentence} Open and not acknowledged: driftline control -p {self._file} "
+            yield Line(text + f"acknowledge {episode.episode}", _when(episode.time_ms), grave=True)
+        if len(ours) > LISTED_MAX:
+            yield Line(f"{len(ours) - LISTED_MAX:,} more alerts are open and not listed.", grave=True)
         if found.waiting:
             count = len(found.waiting)
             what = "1 prediction is held" if count == 1 else f"{count:,} predictions are held"
             first = min(one.deadline_ms for one in found.waiting.values())
             yield Line(f"{what} until a person decides; the first deadline is {_when(first)} UTC.", grave=True)
-        for change in found.changes:
+        for change in found.changes[-LISTED_MAX:]:
             for who in sorted({one for key in change.keys for one in _looks(key)}):
                 if self._role in (None, who) and change.shard == 0:
                     keys = ", ".join(key for key in change.keys if who in _looks(key))
@@ -211,7 +214,10 @@ class _Words:
         text = f"{_events(found.served)} {'was' if found.served == 1 else 'were'} served"
         if found.pipeline.decision is not None or found.positive:
             text += f", {found.positive:,} decided positive"
-        generations = ", ".join(found.versions)
+        named = list(found.versions)
+        generations = ", ".join(named[:_GENERATIONS_MAX])
+        if len(named) > _GENERATIONS_MAX:
+            generations += f" and {len(named) - _GENERATIONS_MAX:,} more"
         yield Line(f"{text}, by model generation {generations}." if generations else f"{text}.")
         for reason, count in sorted(found.rejected.items()):
             yield Line(f"{count:,} records were rejected: {reason}.")
@@ -241,17 +247,16 @@ class _Words:
             text = f"{one.state}: {one.sentence}"
             grave = one.severity == "critical" and one.state != "resolved"
             yield Line(text, _when(one.time_ms), grave=grave)
-        if len(shown) > LISTED_MAX:
-            yield Line(f"{len(shown) - LISTED_MAX:,} earlier alerts are not listed.")
+        if (left_out := max(0, len(shown) - LISTED_MAX) + self._found.alerts_left_out) > 0:
+            yield Line(f"{left_out:,} earlier alerts are not listed.")
 
     def _done(self) -> Iterator[Line]:
         ordered = sorted(self._found.commands.values(), key=lambda one: (one.time_ms, one.command, one.what))
         for one in ordered[-LISTED_MAX:]:
             by = one.by or "an unnamed sender"
             yield Line(f"{one.command}{f' {one.what}' if one.what else ''}, by {by}.", _when(one.time_ms))
-        for alert in self._found.alerts.values():
-            if alert.kind == "model_change":
-                yield Line(alert.sentence, _when(alert.time_ms))
+        changes = [alert for alert in self._found.alerts.values() if alert.kind == "model_change"]
+        yield from (Line(alert.sentence, _when(alert.time_ms)) for alert in changes[-LISTED_MAX:])
 
     def _guard(self) -> Iterator[Line]:
         for what, count in sorted(self._found.guards.items()):
@@ -260,7 +265,7 @@ class _Words:
                 yield Line(f"{count:,} predictions were {_GUARDED.get(what, what)}{share}.")
 
     def _changes(self) -> Iterator[Line]:
-        for one in self._found.changes:
+        for one in self._found.changes[-LISTED_MAX:]:
             keys = f": {', '.join(one.keys)}" if one.keys else ""
             yield Line(f"shard {one.shard}, {one.reason}{keys}.", _when(one.time_ms))
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
 
+import orjson
 from msgspec import Struct
 
 Alert: TypeAlias = Mapping[str, Any]
@@ -34,6 +35,7 @@ State: TypeAlias = Literal["opened", "ongoing", "resolved", "changed"]
 TOGETHER_MS: Final = 3_600_000
 FOREBODING_TIMES: Final = 20  # as long as others: 10 minutes where those are gathered for 30 s
 INCIDENTS_MAX, EPISODES_MAX = 200, 200
+KNOWN_BYTES_MAX: Final = 8 * 1024 * 1024  # of all alerts that are kept, as JSON: in memory some times as much
 _CHANGE: Final = "change"
 _FAMILIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -129,6 +131,7 @@ class Incident:
         weight: of what was posted: how much of it concerns the predictions, and whether it is critical.
         foreboded: that labels contradict the predictions was posted.
         changed_ms: event time of the last posted change of the model, by what it was.
+        sizes: of each episode's last alert, in bytes of JSON.
     """
 
     family: str
@@ -140,13 +143,20 @@ class Incident:
     weight: tuple[bool, bool] = (False, False)
     foreboded: bool = False
     changed_ms: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the alerts that are kept, as JSON."""
+        return sum(self.sizes.values())
 
     def near(self, alert: Alert) -> bool:
         opened_ms = int(alert["opened_ms"])
         return self.first_ms - TOGETHER_MS <= opened_ms <= self.last_ms + TOGETHER_MS
 
     def add(self, alert: Alert) -> None:
-        self.latest[str(alert["episode"])] = alert
+        episode = str(alert["episode"])
+        self.latest[episode], self.sizes[episode] = alert, len(orjson.dumps(alert))
         opened_ms = int(alert["opened_ms"])
         self.first_ms, self.last_ms = min(self.first_ms, opened_ms), max(self.last_ms, opened_ms)
 
@@ -188,6 +198,11 @@ class Incident:
                 self.changed_ms[what] = max(time_ms, self.changed_ms.get(what, time_ms))
         self.unposted.clear()
 
+    def put_off(self) -> None:
+        """Nothing is posted now: of each episode the next message has the latest alert."""
+        latest = {id(alert) for alert in self.latest.values()}
+        self.unposted = [alert for alert in self.unposted if id(alert) in latest]
+
     def message(self) -> Message:
         parts = tuple(sorted(self.latest.values(), key=_order))
         if all(part["kind"] == "model_change" for part in parts):
@@ -202,7 +217,8 @@ class Incident:
 
 
 class Incidents:
-    """The incidents that a webhook knows of, at most `INCIDENTS_MAX`; of more, the oldest is forgotten."""
+    """The incidents that a webhook knows of, at most `INCIDENTS_MAX`, and of `KNOWN_BYTES_MAX`; of more, the oldest is
+    forgotten."""
 
     def __init__(self) -> None:
         self.known: list[Incident] = []
@@ -235,6 +251,8 @@ class Incidents:
             if incident.due(news):
                 made.append(incident.message())
                 incident.posted()
+            else:
+                incident.put_off()
         self._forget_over()
         return made
 
@@ -254,6 +272,9 @@ class Incidents:
 
     def _forget_over(self) -> None:
         self.known = [incident for incident in self.known if not incident.over]
+        left = sum(incident.size_bytes for incident in self.known) - KNOWN_BYTES_MAX
+        while left > 0 and len(self.known) > 1:
+            left -= self.known.pop(0).size_bytes
 
 
 def _weight(alerts: Iterable[Alert]) -> tuple[bool, bool]:

@@ -26,16 +26,17 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import aiohttp
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from driftline.codec.encode import KEY_BYTES_MAX
 from driftline.config import Settings
 from driftline.core.error import BrokerError
+from driftline.core.output import AlertState
 from driftline.core.pipeline import Pipeline
 from driftline.kafka.client import Arrival, Group, client_options, group, producer
 from driftline.kafka.topic import undelivered_topic
@@ -49,6 +50,8 @@ RESTART_S = 5.0
 LOOK_BACK = 200  # records before its place, whose keys a starting reader learns
 KEYS_MAX = 2_000
 GATHERED_MAX = 500  # alerts that are posted together
+ALERT_BYTES_MAX = 64 * 1024  # ours are some kB
+EPISODE_MAX, KIND_MAX = 2_000, 100  # characters
 NOT_AN_ALERT = "not an alert (perhaps a stub for one that was too large)"
 
 
@@ -56,10 +59,10 @@ class _Needed(Struct):
     """What an alert must have for the posts to be made; others may have written something else."""
 
     pipeline: str
-    episode: str
-    state: str
+    episode: Annotated[str, Meta(max_length=EPISODE_MAX)]  # many are kept
+    state: AlertState
     update: int
-    kind: str
+    kind: Annotated[str, Meta(max_length=KIND_MAX)]
     severity: str
     audience: list[str]
     sentence: str
@@ -329,7 +332,9 @@ def _last_of_each(gathered: list[Arrival]) -> list[Arrival]:
 
 
 def read_alert(arrival: Arrival) -> Mapping[str, Any] | None:
-    """The alert of a record; None where it is none, as a stub."""
+    """The alert of a record; None where it is none, as a stub, or larger than any of ours."""
+    if arrival.value is not None and len(arrival.value) > ALERT_BYTES_MAX:
+        return None
     try:
         alert: dict[str, Any] = orjson.loads(arrival.value or b"null")
         msgspec.convert(alert, _Needed)

@@ -15,6 +15,7 @@ import orjson
 from msgspec import Meta, Struct
 
 from driftline.core.record import EventId
+from driftline.core.wording import cut as shortened
 from driftline.engine.published import document_of
 
 TEXT_MAX = 1_000  # characters of a text that is shown
@@ -211,8 +212,7 @@ def fit(document: Mapping[str, Any], form: type[T]) -> T | None:
 
 def cut(text: object, most: int = TEXT_MAX) -> str:
     """A text that is not too long to be shown."""
-    shown = text if isinstance(text, str) else str(text)
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    return shortened(text, most)
 
 
 def plain(value: Any) -> Any:
