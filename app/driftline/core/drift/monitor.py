@@ -254,9 +254,9 @@ class Monitor:
 
     def _give_up(self) -> None:
         """Find nothing any more."""
-        self.detector = drift.NoDrift()  # type: ignore[no-untyped-call]  # River is untyped
+        self.detector = drift.NoDrift()
         if self.looser is not None:
-            self.looser = drift.NoDrift()  # type: ignore[no-untyped-call]  # as above
+            self.looser = drift.NoDrift()
 
     def _drift(self, settled: bool) -> Drift:
         self.drift_count += 1
