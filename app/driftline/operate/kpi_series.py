@@ -2,61 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from driftline.operate.kpi import PARTS
+from driftline.operate.series import Seen, Series, Values, each, gauge, one
 
 
-class KpiSeries:
-    """The series of pipelines with KPIs."""
+def _kpi(name: str, text: str, read: Callable[[Mapping[str, Any]], Values], *labels: str) -> Series[Seen]:
+    """A metric of every KPI."""
 
-    def __init__(self) -> None:
-        of = ["partition", "kpi", "unit"]
-        self._total = GaugeMetricFamily(
-            "driftline_kpi",
-            "KPIs since the first event: known and assumed from labels; waiting and expired are estimates.",
-            labels=[*of, "part"],
-        )
-        self._events = GaugeMetricFamily("driftline_kpi_events", "Events behind these figures.", labels=[*of, "part"])
-        self._kinds = GaugeMetricFamily(
-            "driftline_kpi_decisions", "Events with a label, by kind of decision.", labels=[*of, "decision"]
-        )
-        self._by = GaugeMetricFamily(
-            "driftline_kpi_by_segment", "Known figures of KPIs by segment.", labels=[*of, "segment"]
-        )
-        self._span = GaugeMetricFamily("driftline_kpi_span", "Known figures of the latest span that ended.", labels=of)
-        self._bounds = GaugeMetricFamily(
-            "driftline_kpi_bound", "Target and limit of a span, from the pipeline file.", labels=[*of, "bound"]
-        )
-        self._lacking = GaugeMetricFamily(
-            "driftline_kpi_events_without_amount", "Events with a label and no usable amount.", labels=[*of, "reason"]
-        )
+    def of_all(seen: Seen) -> Values:
+        for kpi, summary in seen.summary.get("kpi", {}).items():
+            for values, number in read(summary):
+                yield (kpi, summary["unit"], *values), number
 
-    def add(self, partition: str, kpis: Mapping[str, Any]) -> None:
-        for name, kpi in kpis.items():
-            of, total = [partition, name, kpi["unit"]], kpi["total"]
-            for part in PARTS:
-                self._events.add_metric([*of, part], total[part]["events"])
-                if total[part]["total"] is not None:
-                    self._total.add_metric([*of, part], total[part]["total"])
-            for kind, one in total["known"]["by_kind"].items():
-                self._kinds.add_metric([*of, kind], one["events"])
-            for why, count in total["lacking"].items():
-                self._lacking.add_metric([*of, why], count)
-            for segment, one in kpi.get("by_segment", {}).items():
-                self._by.add_metric([*of, segment], one["known"]["total"])
-            if ended := [span for span in kpi["spans"] if span["ended"]]:
-                self._span.add_metric(of, ended[-1]["known"]["total"])
-            for bound in ("target", "limit"):
-                if kpi[bound] is not None:
-                    self._bounds.add_metric([*of, bound], kpi[bound])
+    return gauge(name, text, of_all, "kpi", "unit", *labels)
 
-    def families(self) -> Iterator[Metric]:
-        if self._events.samples:
-            yield from (
-                self._total, self._events, self._kinds, self._by, self._span, self._bounds, self._lacking,
-            )  # fmt: skip
+
+def _parts(what: str) -> Callable[[Mapping[str, Any]], Values]:
+    return lambda kpi: each({part: kpi["total"][part][what] for part in PARTS})
+
+
+def _latest_span(kpi: Mapping[str, Any]) -> Values:
+    ended = [span for span in kpi["spans"] if span["ended"]]
+    return one(ended[-1]["known"]["total"]) if ended else []
+
+
+def _by_kind(kpi: Mapping[str, Any]) -> Values:
+    return each({kind: events["events"] for kind, events in kpi["total"]["known"]["by_kind"].items()})
+
+
+def _by_segment(kpi: Mapping[str, Any]) -> Values:
+    return each({segment: account["known"]["total"] for segment, account in kpi.get("by_segment", {}).items()})
+
+
+KPIS: Final = (
+    _kpi(
+        "driftline_kpi",
+        "KPIs since the first event: known and assumed from labels; waiting and expired are estimates.",
+        _parts("total"),
+        "part",
+    ),
+    _kpi("driftline_kpi_events", "Events behind these figures.", _parts("events"), "part"),
+    _kpi("driftline_kpi_decisions", "Events with a label, by kind of decision.", _by_kind, "decision"),
+    _kpi("driftline_kpi_by_segment", "Known figures of KPIs by segment.", _by_segment, "segment"),
+    _kpi("driftline_kpi_span", "Known figures of the latest span that ended.", _latest_span),
+    _kpi(
+        "driftline_kpi_bound",
+        "Target and limit of a span, from the pipeline file.",
+        lambda kpi: each({bound: kpi[bound] for bound in ("target", "limit")}),
+        "bound",
+    ),
+    _kpi(
+        "driftline_kpi_events_without_amount",
+        "Events with a label and no usable amount.",
+        lambda kpi: each(kpi["total"]["lacking"]),
+        "reason",
+    ),
+)
+"""The metrics of pipelines with KPIs."""
