@@ -23,8 +23,8 @@ from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome
 from driftline.core.shard.state import Shard
+from driftline.ingest.column import Fields
 from driftline.ingest.history import TableSource
-from driftline.ingest.table import Fields
 
 Floats = NDArray[np.float64]
 PIPELINE: Final = Path(__file__).resolve().parents[1] / "examples" / "fraud" / "pipeline.yaml"

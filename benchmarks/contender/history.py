@@ -19,8 +19,8 @@ from benchmarks import machine
 from driftline.backtest.candidate import Spec
 from driftline.backtest.run import Options, run
 from driftline.core.pipeline import parse_pipeline
+from driftline.ingest.column import Fields
 from driftline.ingest.history import TableSource
-from driftline.ingest.table import Fields
 
 MODELS = {
     "logistic": "StandardScaler() | LogisticRegression()",

@@ -21,8 +21,8 @@ from driftline.backtest.run import Options
 from driftline.backtest.score import open_part
 from driftline.cli.backtest import candidates
 from driftline.core.error import InputFileError
+from driftline.ingest.column import Fields
 from driftline.ingest.history import TableSource
-from driftline.ingest.table import Fields
 from tests.backtest import history
 from tests.cli.command import COMMAND, environment
 from tests.cli.test_backtest import fails

@@ -19,13 +19,14 @@ from click.testing import CliRunner, Result
 from driftline.author.proof import fold, synthetic_records
 from driftline.cli import main
 from driftline.codec.decode import MISSING, Decoder
+from driftline.codec.wire import set_path as put
 from driftline.config import load_pipeline
 from driftline.core.pipeline import Pipeline, parse_path
 from driftline.core.pipeline.guard import Untrained
 from driftline.core.record import Source
 from driftline.core.shard.state import Shard
-from driftline.ingest.table import Fields, Table
-from driftline.ingest.table import set_path as put
+from driftline.ingest.column import Fields
+from driftline.ingest.table import Table
 from tests.support.folding import step
 
 ROWS = 600

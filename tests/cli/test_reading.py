@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from driftline.config import load_pipeline
-from driftline.ingest.table import Fields, Table
+from driftline.ingest.column import Fields
+from driftline.ingest.table import Table
 from tests.cli.command import run
 
 pytestmark = pytest.mark.slow

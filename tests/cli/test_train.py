@@ -21,8 +21,8 @@ from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard import upload
 from driftline.core.state.model_file import model_of, parse
+from driftline.ingest.column import Fields
 from driftline.ingest.history import TableSource
-from driftline.ingest.table import Fields
 from tests.backtest import history
 from tests.cli.command import run
 

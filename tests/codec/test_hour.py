@@ -11,7 +11,8 @@ import pytest
 from driftline.codec.decode import Decoder
 from driftline.core.error import PipelineError
 from driftline.core.record import Event, Malformed
-from driftline.ingest.table import Fields, Table
+from driftline.ingest.column import Fields
+from driftline.ingest.table import Table
 from tests.support.small import NOW_MS, small, source
 
 DATED = small(event={"time": "day", "hour": "hr"})

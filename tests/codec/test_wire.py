@@ -14,9 +14,11 @@ from driftline.codec.json import NotFinite
 from driftline.codec.wire import Wire
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, InputRecord, Label, Malformed, Passed, Source
+from driftline.ingest.column import Fields
 from driftline.ingest.feed import LabelForm
-from driftline.ingest.history import LogSource, TableSource
-from driftline.ingest.table import Fields, Table
+from driftline.ingest.history import TableSource
+from driftline.ingest.log import LogSource
+from driftline.ingest.table import Table
 from tests.support.small import NOW_MS, small
 
 FEATURES = {"x": "number", "word": {"path": "$headers.word", "type": "string"}}

@@ -14,8 +14,9 @@ from msgspec import structs
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, InputRecord, Label, Malformed
-from driftline.ingest.history import LogSource, TableSource
-from driftline.ingest.table import Fields
+from driftline.ingest.column import Fields
+from driftline.ingest.history import TableSource
+from driftline.ingest.log import LogSource
 from tests.backtest import history
 
 

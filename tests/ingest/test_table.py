@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from driftline.codec.decode import MISSING
+from driftline.codec.wire import set_path
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
-from driftline.ingest.column import read_cell
+from driftline.ingest.column import Fields, read_cell
 from driftline.ingest.rows import open_text
-from driftline.ingest.table import Fields, Sample, Table, set_path
+from driftline.ingest.table import Sample, Table
 from tests.support.pipelines import pipeline
 
 NOW_MS = 1_700_000_000_000

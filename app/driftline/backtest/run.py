@@ -25,7 +25,8 @@ from driftline.backtest.candidate import Candidate, Result, Rows, Spec
 from driftline.backtest.score import CsvPart, open_part
 from driftline.core.error import DriftlineError, InvariantError
 from driftline.core.pipeline import Pipeline, parse_pipeline
-from driftline.ingest.history import LogSource, TableSource
+from driftline.ingest.history import TableSource
+from driftline.ingest.log import LogSource
 
 HistorySource: TypeAlias = TableSource | LogSource
 REPORT_EVERY = 4  # batches

@@ -11,8 +11,9 @@ from driftline.cli.command.history import Files
 from driftline.core.error import InputFileError, InvariantError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Malformed
-from driftline.ingest.history import LogSource, TableSource
-from driftline.ingest.table import Fields
+from driftline.ingest.column import Fields
+from driftline.ingest.history import TableSource
+from driftline.ingest.log import LogSource
 
 
 def source_of(files: Files, pipeline: Pipeline) -> tuple[HistorySource, list[str]]:

@@ -32,8 +32,8 @@ from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import is_unlabelled
 from driftline.core.task import TaskName, task_of
 from driftline.core.wording import escaped
+from driftline.ingest.column import Fields
 from driftline.ingest.history import TableSource
-from driftline.ingest.table import Fields
 
 _ROWS_MIN = 10
 

@@ -22,8 +22,9 @@ from driftline.config import Settings
 from driftline.core.duration import format_duration
 from driftline.core.error import InputFileError, TopicError
 from driftline.core.pipeline import Pipeline
+from driftline.ingest.column import Fields
 from driftline.ingest.feed import Fed, RowSender
-from driftline.ingest.table import Fields, Sample, Table
+from driftline.ingest.table import Sample, Table
 from driftline.kafka import topic
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
@@ -52,7 +53,7 @@ def produce(
     label_delay_ms = sending.label_delay_ms
     now_ms = time.time_ns() // 1_000_000
     table = Table(rows.path, pipeline, fields, now_ms=now_ms, lead_ms=label_delay_ms, limit=sending.limit)
-    table.check_features()
+    table.file.check_features()
     if not table.count:
         raise InputFileError(f"no records in {rows.path}")
     if pipeline.label is not None and label_delay_ms >= pipeline.label.wait_ms:

@@ -147,3 +147,17 @@ def _placed(document: Document, path: Path, value: object) -> Document:
         inner = within
     inner[str(path[-1])] = value
     return document
+
+
+def set_path(document: dict[str, Any], keys: Path, value: object) -> None:
+    """Set the value at a path, making the objects on its way.
+
+    Raises:
+        ValueError: something else than an object is in the way.
+    """
+    inner: Any = document
+    for key in keys[:-1]:
+        inner = inner.setdefault(str(key), {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"cannot set {'.'.join(map(str, keys))}: {key} is not an object")
+    inner[str(keys[-1])] = value

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from driftline.codec.decode import MISSING
 from driftline.core.error import InputFileError
+from driftline.core.notation import is_rooted
 from driftline.core.number import Decimal, Signs, is_missing, is_unlabelled, parse_number
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.target import Target, TargetError
@@ -152,6 +153,33 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
+class Fields:
+    """Which field of a row is what. A field is a column of a CSV file, or a path into a line of JSON.
+
+    Args:
+        label: None where there is no label.
+        event_id: None takes the field at the pipeline's own path if rows have it, else the number of the row.
+        time: None takes the field at the pipeline's own path if it names one and no start is given.
+        start_ms, step_ms: times that are counted instead: row i is at start + i * step.
+        decimal: the decimal sign of all columns, the other one parting thousands; None finds it out.
+        time_form: how times are written; None finds it out.
+    """
+
+    label: str | None
+    event_id: str | None = None
+    time: str | None = None
+    start_ms: int | None = None
+    step_ms: int | None = None
+    decimal: Decimal | None = None
+    time_form: TimeForm | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether times are counted, and not read."""
+        return self.start_ms is not None or self.step_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Roles:
     """Which column of a table is what.
 
@@ -164,6 +192,17 @@ class Roles:
     id: str | None
     time: str | None
     types: Mapping[str, str]
+
+    @classmethod
+    def of(cls, fields: Fields, pipeline: Pipeline) -> Roles:
+        """Those that the user names, else those of the pipeline's own paths."""
+        features = pipeline.event.read
+        types = {name: one.type for name, one in features.items() if is_rooted(one.keys)}  # or of the feature's name
+        types |= {feature.path: feature.type for feature in features.values()}
+        time = fields.time
+        if time is None and not fields.counted:
+            time = pipeline.event.time
+        return cls(fields.label, fields.event_id or pipeline.event.id, time, types)
 
 
 def decide(

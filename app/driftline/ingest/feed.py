@@ -28,14 +28,14 @@ from operator import attrgetter
 from typing import Any
 
 from driftline.codec.decode import MISSING
-from driftline.codec.wire import Sent, Wire
+from driftline.codec.wire import Sent, Wire, set_path
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError, UnreachableError
 from driftline.core.fold.future import NAMED_MAX, in_time
 from driftline.core.label.partitioner import murmur2
 from driftline.core.pipeline import PathPart, Pipeline, parse_path
 from driftline.core.timestamp import written
-from driftline.ingest.table import Sample, set_path
+from driftline.ingest.table import Sample
 from driftline.kafka.client import admin, answered, client_options, partition_counts, producer, sending_explained
 
 BATCH_BYTES_MAX = 128 * 1024
