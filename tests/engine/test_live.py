@@ -12,6 +12,7 @@ from driftline.codec.keyring import NO_KEYS
 from driftline.core.error import InvariantError
 from driftline.core.shard.state import Shard
 from driftline.engine import live as module
+from driftline.engine import turn
 from driftline.engine.epoch import next_epoch
 from driftline.engine.fold import Folder
 from driftline.engine.live import STALL_S, Live
@@ -169,7 +170,7 @@ async def test_others_run_while_a_slice_is_folded_and_what_comes_then_is_of_the_
 ) -> None:
     """Above all the commit of the slice before: of one shard alone, nothing else would be folded meanwhile."""
     monkeypatch.setattr(module, "TOGETHER", 1)
-    monkeypatch.setattr(module, "TURN_S", -1.0)
+    monkeypatch.setattr(turn, "TURN_S", -1.0)
     here = live()
     here.folder.receive("p.events", [source("p.events", number, event_bytes(number)) for number in range(5)])
     turns = 0

@@ -15,7 +15,7 @@ from driftline.codec import manifest
 from driftline.core import fingerprint
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.shard import upload
-from driftline.engine import epoch, fold, gap, live, recovery, snapshot, worker
+from driftline.engine import epoch, fold, gap, live, recovery, snapshot, turn, worker
 from tests.simulation.lessons import SMALL
 from tests.simulation.scenario import Scenario
 from tests.support import memory
@@ -56,7 +56,7 @@ NARROW: tuple[tuple[ModuleType, str, object], ...] = (
     (manifest, "CHUNK_BYTES", 1_500),
     (live, "QUEUE_MAX", 6),
     (live, "SLICE_BYTES_MAX", 1_500),
-    (live, "TURN_S", -1.0),
+    (turn, "TURN_S", -1.0),
     *((module, "TOGETHER", 3) for module in (fold, live)),
     (memory, "POLL_RECORDS_MAX", 4),
     (memory, "BATCH_BYTES_MAX", 2_000),

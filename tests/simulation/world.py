@@ -120,7 +120,7 @@ class World:
         self.calm = False
         self.reached: Counter[str] = Counter()
         self._rng = Random(f"{scenario.seed} network")
-        self._clock = Clock(self._now_s, lambda: BASE_MS / 1000 + self.loop.time())
+        self._clock = Clock(self._now_s, lambda: BASE_MS / 1000 + self.loop.time(), self._now_s)
         self._incarnations: Counter[int] = Counter()
         self._steps: Counter[tuple[int, str]] = Counter()
         self._traps = {(f.worker, f.step, f.nth): f for f in scenario.faults if f.at_s is None}

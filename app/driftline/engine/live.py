@@ -35,6 +35,7 @@ from driftline.engine.patience import PATIENCE_S, Patience
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
 from driftline.engine.trust import name_of
+from driftline.engine.turn import Turns
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Feed, Place, Publisher
 
@@ -47,7 +48,6 @@ AHEAD_MAX = 2_000  # records far ahead that one journal entry names
 NAME_EVERY_S = 60.0  # how often records far ahead are named in the log
 LOOK_EVERY_S = 0.1  # how often deadlines are looked at while nothing arrives
 STALL_S = 60.0  # without an event, until labels without one may count on none being unread
-TURN_S = 0.002  # how long a slice is folded before others may run
 NOTE_EVERY_S = 1.0  # under load, how often a journal entry carries numbers for people
 
 
@@ -251,33 +251,29 @@ class Live:
         return merge.ready(at_end) if self._commanded else merge.commands_waiting() > 0
 
     async def _fold(self, feed: Feed, at_end: Sequence[bool]) -> Folded:
-        """The next slice. Every few milliseconds others may run: above all the commit of the slice before it."""
+        """The next slice; every few milliseconds others may run."""
         limits = self._pipeline.limits
         commands = self.folder.merge.commands_waiting()  # they go first
         records_max = limits.slice_records_max if self._commanded else min(limits.slice_records_max, commands)
         if self._patience.records_max is not None:
             records_max = min(records_max, self._patience.records_max)
-        now_s = self._clock.now_s
-        compute_max_s = limits.slice_compute_max_ms / 1000
         watermark_ms = self.shard.watermark_ms
-        spent_s, turn_s = 0.0, now_s()  # in the turns before, and when this one began
+        turns = Turns(self._clock, limits.slice_compute_max_ms / 1000)
         folding = self.folder.pieces(
             at_end,
             records_max,
             lambda size: (
-                size > SLICE_BYTES_MAX
-                or spent_s + now_s() - turn_s > compute_max_s
+                turns.used_up()
+                or size > SLICE_BYTES_MAX
                 or len(self.folder.oracle.found) > FOUND_MAX // 2
                 or self.folder.ahead > AHEAD_MAX
             ),
             together=self._together(),
         )
         while (folded := _go_on(folding)) is None:
-            if (took_s := now_s() - turn_s) > TURN_S:
-                spent_s += took_s
-                await asyncio.sleep(0)
-                turn_s = now_s()
-        self._tally.fold_s += spent_s + now_s() - turn_s
+            await turns.give_way()
+        turns.end()
+        self._tally.fold_s += turns.fold_s
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = self._clock.now_s()
         self._resume(feed)

@@ -1,0 +1,52 @@
+"""How long a slice is folded, and when others may run in between: above all the commit of the slice before it.
+
+Both are bounded by CPU time. On a busy machine the wall's passes while others compute, and slices and turns bounded by
+it would shrink just when what they cost matters most: every slice has a commit, every turn a round of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from driftline.transport.clock import Clock
+
+TURN_S = 0.002
+
+
+class Turns:
+    """Those of one slice.
+
+    Args:
+        compute_max_s: CPU time of the slice.
+
+    Attributes:
+        fold_s: time on the wall in which it was folded.
+    """
+
+    def __init__(self, clock: Clock, compute_max_s: float) -> None:
+        self._clock = clock
+        self._compute_max_s = compute_max_s
+        self._computed_s = 0.0  # in the turns before
+        self.fold_s = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._latest_s = self._turn_s = self._clock.cpu_s()
+        self._began_s = self._clock.now_s()
+
+    def used_up(self) -> bool:
+        """Whether the slice has computed for as long as it may; asked after each of its pieces."""
+        self._latest_s = self._clock.cpu_s()
+        return self._computed_s + self._latest_s - self._turn_s > self._compute_max_s
+
+    async def give_way(self) -> None:
+        """Let others run if it is time."""
+        if self._latest_s - self._turn_s > TURN_S:
+            self._computed_s += self._latest_s - self._turn_s
+            self.end()
+            await asyncio.sleep(0)
+            self._begin()
+
+    def end(self) -> None:
+        """Nothing more is folded for now."""
+        self.fold_s += self._clock.now_s() - self._began_s
