@@ -155,3 +155,18 @@ def test_without_patience_the_last_answer_counts() -> None:
     scene.watermark_ms = NOW_MS - 100 * DAY_MS
     scene.receive(2, NOW_MS - 99 * DAY_MS)
     assert not scene.holds()
+
+
+def test_answers_that_came_while_nothing_was_held_count(scene: Scene) -> None:
+    """An input that runs dry when all else was received long ago, and answered for since, is not asked again."""
+    scene.receive(1, NOW_MS - 100 * DAY_MS)
+    scene.receive(2, NOW_MS - 99 * DAY_MS)
+    for _ in range(3):
+        assert not scene.holds()
+        scene.answer()
+    assert not scene.holds()
+    scene.merge.take(1, [True] * 3)
+    scene.watermark_ms = NOW_MS - 100 * DAY_MS
+    scene.now_s += 1.0
+    assert not scene.holds()
+    assert scene.patience.records_max == 1

@@ -14,6 +14,7 @@ a replay does not depend on any of this. Kafka Streams' `max.task.idle.ms` is th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from driftline.core.fold.merge import Merge
@@ -59,7 +60,7 @@ class Patience:
         self._newest_ms = [-1] * count
         self._received = 0  # of all inputs but control
         self._known = [0] * count  # of the records received, those that came before an end was requested and answered
-        self._asked: list[tuple[int, int] | None] = [None] * count  # answers so far and records received, back then
+        self._asked: list[deque[tuple[int, int]]] = [deque() for _ in range(count)]  # of late: answers, received then
         self._pace: list[tuple[float, int | None]] = []  # when, and the watermark then
         self._racing_until_s = 0.0
         self._held_since_s: float | None = None
@@ -84,6 +85,8 @@ class Patience:
         """
         held = list(at_end)
         self.records_max = None
+        if self._patience_s:
+            self._note_answers(feed)  # always: what was asked long ago is known when it is needed
         controls = self._controls
         counts = [merge.waiting(lane) for lane in range(len(at_end))]
         quiet = [lane for lane in range(controls, len(at_end)) if at_end[lane] and not counts[lane]]
@@ -92,7 +95,6 @@ class Patience:
             self._held_since_s = None
             return held
         now_s = self._clock.now_s()
-        self._note_answers(feed)
         if not self._races(now_s, watermark_ms):
             self._held_since_s = None
             return held
@@ -110,14 +112,14 @@ class Patience:
         return held
 
     def _note_answers(self, feed: Feed) -> None:
-        """Of each input: whether it was answered for since it was asked, and ask again."""
+        """Of each input: what had come when an answer was requested that is there now."""
         for lane, place in enumerate(self._places):
             looks, asked = feed.looks(place), self._asked[lane]
-            if asked is not None and looks < asked[0] + LOOKS:
-                continue
-            if asked is not None:
-                self._known[lane] = asked[1]
-            self._asked[lane] = (looks, self._received)
+            if asked and asked[-1][0] == looks:
+                asked.pop()
+            asked.append((looks, self._received))
+            while asked[0][0] + LOOKS <= looks:
+                self._known[lane] = asked.popleft()[1]
 
     def _races(self, now_s: float, watermark_ms: int | None) -> bool:
         """Whether time in the records passes faster than on the wall, or will with what is in hand."""

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -40,7 +41,6 @@ from driftline.kafka import cleanup, once, topic_id
 from driftline.kafka.client import client_options
 from driftline.kafka.explanation import advice
 from driftline.kafka.reader import (
-    FETCH_WAIT_MS,
     POLL_RECORDS_MAX,
     READ_TIMEOUT_MS,
     KafkaReader,
@@ -62,6 +62,8 @@ RECONNECT_S = 0.2
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
 COMMIT_DEADLINE_S = 14.0
+FEED_WAIT_MS = 100  # of a fetch with nothing new; also the longest that a resumed partition waits for its next one
+ALIVE_EVERY_S = 1.0
 SOUGHT_TOGETHER = 1_000
 STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
@@ -196,7 +198,8 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             max_poll_interval_ms=60_000,
             request_timeout_ms=READ_TIMEOUT_MS,
         )
-        self._consumer = reading_consumer(options, exact)
+        self._consumer = reading_consumer(options, exact, FEED_WAIT_MS)
+        self._alive_s = -inf  # when the group was last shown that we are
         self._assignment: Assignment | None = None
         self._positions: dict[Place, int] = {}
         self._looks: dict[Place, tuple[int, int]] = {}  # how many, and when the last was
@@ -257,9 +260,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         if self._failure is not None:
             raise self._failure
         try:
-            await self._member.getmany(timeout_ms=0)  # of nothing: it shows the group that we are alive
+            await self._show_life()
             if not self._consumer.assignment():  # aiokafka would wait for one
-                await asyncio.sleep(FETCH_WAIT_MS / 1000)
+                await asyncio.sleep(FEED_WAIT_MS / 1000)
                 return {}
             fetched = await self._fetched()
         except OffsetOutOfRangeError as error:
@@ -280,6 +283,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._positions = positions
         return {Place(tp.topic, tp.partition): records for tp, records in fetched.items()}
 
+    async def _show_life(self) -> None:
+        """Poll as a member of the group, which has no records to give; raises what is wrong with the membership."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._alive_s >= ALIVE_EVERY_S:
+            self._alive_s = now_s
+            await self._member.getmany(timeout_ms=0)
+
     async def _fetched(self) -> dict[TopicPartition, list[Source]]:
         """What is there, of each partition a share first: a merge goes on only with records of all its inputs in hand.
 
@@ -288,11 +298,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         consumer = self._consumer
         assigned = consumer.assignment()
         share = -(-POLL_RECORDS_MAX // len(assigned))
-        fetched: dict[TopicPartition, list[Source]] = await consumer.getmany(
-            timeout_ms=FETCH_WAIT_MS, max_records=share
-        )
-        if not fetched:
-            return fetched
+        fetched: dict[TopicPartition, list[Source]] = await consumer.getmany(timeout_ms=FEED_WAIT_MS, max_records=share)
+        if sum(map(len, fetched.values())) < share:
+            return fetched  # that was all
         for tp in assigned - fetched.keys():
             fetched |= await consumer.getmany(tp, timeout_ms=0, max_records=share)
         if (room := POLL_RECORDS_MAX - sum(map(len, fetched.values()))) > 0:

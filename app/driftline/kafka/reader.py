@@ -17,7 +17,7 @@ from driftline.kafka.explanation import advice
 from driftline.transport.obstacle import open_text
 from driftline.transport.port import Place
 
-FETCH_WAIT_MS = 25  # also the longest that a resumed partition waits
+FETCH_WAIT_MS = 25  # how long the broker waits for something new: so long does it take to see that there is nothing
 READ_AHEAD_MAX = 10_000  # records of a topic that a reader holds while others of its topics are read
 READ_AHEAD_BYTES = 32 * 1024 * 1024  # and of their values
 POLL_RECORDS_MAX = 2_000  # bounds how long one poll keeps the loop
@@ -106,14 +106,14 @@ def _bytes_of(records: Iterable[Source]) -> int:
 # -- shared with the broker
 
 
-def reading_consumer(options: Mapping[str, Any], exact: bool) -> AIOKafkaConsumer:
-    """One that is in no group, and reads what it is assigned."""
+def reading_consumer(options: Mapping[str, Any], exact: bool, wait_ms: int = FETCH_WAIT_MS) -> AIOKafkaConsumer:
+    """One that is in no group, and reads what it is assigned; a fetch waits so long at the end."""
     return AIOKafkaConsumer(
         **options,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed" if exact else "read_uncommitted",
-        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_wait_ms=wait_ms,
         request_timeout_ms=READ_TIMEOUT_MS,
     )
 

@@ -252,6 +252,19 @@ def test_brier_and_calibration_error_by_hand() -> None:
         ECE(bins=1)
 
 
+@pytest.mark.parametrize("bins", [2, 10, 7])
+def test_many_pairs_at_once_count_as_one_by_one(bins: int) -> None:
+    source = random.Random(5)
+    pairs = [(source.choice([0.0, 1.0, source.random()]), source.random() < 0.3) for _ in range(2_000)]
+    single, many = ECE(bins), ECE(bins)
+    for probability, positive in pairs:
+        single.update(positive, probability)
+    many.update_all(pairs[:700])
+    many.update_all(pairs[700:])
+    assert (many.count, many.get().hex()) == (single.count, single.get().hex())
+    assert many.excess == single.excess
+
+
 def test_calibration_metrics_are_told_like_others() -> None:
     here = shard(metrics=["Brier()", "ECE(bins=5)", "LogLoss"])
     outcomes = joined(here, stream(300, [1_000]))

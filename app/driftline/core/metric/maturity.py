@@ -127,8 +127,7 @@ class Expected:
     def calibration_error(self) -> float | None:
         """Expected calibration error over the last labels."""
         metric = ECE()
-        for probability, positive in self.pairs:
-            metric.update(positive, probability)
+        metric.update_all(self.pairs)
         return metric.get() if self.pairs else None
 
 

@@ -8,6 +8,7 @@ M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning (2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from typing import Any
 
@@ -76,6 +77,15 @@ class ECE(_Calibration):
         place = min(int(probability * self.bins), self.bins - 1)
         self.count += count
         self.excess[place] = self.excess.get(place, 0.0) + count * (probability - positive)
+
+    def update_all(self, pairs: Sequence[tuple[float, bool]]) -> None:
+        """Count many pairs, each a probability of the positive class and whether the label was; the same bits."""
+        excess, bins, last = [self.excess.get(place, 0.0) for place in range(self.bins)], self.bins, self.bins - 1
+        for probability, positive in pairs:
+            place = int(probability * bins)
+            excess[place if place < last else last] += probability - positive
+        self.excess = dict(enumerate(excess))
+        self.count += len(pairs)
 
     def get(self) -> float:
         if not self.count:
